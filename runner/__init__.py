@@ -1,0 +1,1 @@
+"""A batch runner for paid, asynchronous video generation APIs that never pays twice."""

@@ -1,0 +1,146 @@
+"""
+The values that the rooms hand to each other. Frozen, and without behaviour of their own.
+
+Durations end in ``_s`` (seconds), sizes in ``_bytes``; wall-clock times end in
+``_at`` and are seconds since 1970 UTC, readings of the monotonic clock are ``now``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from runner.core.problem import Position
+
+Json = Any
+"""A value that JSON can carry."""
+
+
+class FailureClass(StrEnum):
+    """
+    Why a job is not succeeded: a closed list, stable across versions.
+
+    The README lists each with what the user should do.
+    """
+
+    INVALID_REQUEST = "invalid_request"
+    AUTH = "auth"
+    QUOTA = "quota"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    MODERATION = "moderation"
+    REMOTE_FAILED = "remote_failed"
+    REMOTE_CANCELLED = "remote_cancelled"
+    REMOTE_EXPIRED = "remote_expired"
+    LOST = "lost"
+    UNCERTAIN_SUBMIT = "uncertain_submit"
+    POLL_TIMEOUT = "poll_timeout"
+    DOWNLOAD_FAILED = "download_failed"
+    ASSET_INVALID = "asset_invalid"
+    BUDGET = "budget"
+    DEADLINE = "deadline"
+    INTERRUPTED = "interrupted"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """
+    A reason, as the results carry it.
+
+    Attributes:
+        message: A sentence for a person, already free of keys and signed query strings, at most 500 characters.
+        code: The API's own code, as text, or None.
+        http_status: The status of the answer that said so, or None where there was none.
+        request_id: The API's id of that request, for its support, or None.
+    """
+
+    cls: FailureClass
+    message: str
+    code: str | None = None
+    http_status: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """
+    A job as the manifest asks for it: expanded, normalised, and valid.
+
+    Attributes:
+        job_id: The user's name for it, unique in a run.
+        index: Its place in the manifest, from 0.
+        schema: The schema that it was checked with.
+        request: The body to send. A local file stands in it as ``{"$file": path, "sha256": hex,
+            "media_type": "image/png", "bytes": n}`` (path absolute) and becomes a data URI only when it is sent.
+        digest: Of the request, as sent; with the job id it is the job's identity.
+        metadata: The user's own, copied to the results.
+        timeout_s: How long the remote task may run before our patience ends; None for the manifest's.
+        task_id: A task that exists already: it is polled and downloaded, never submitted.
+        warnings: What a person should know of this job, one sentence each.
+        source: Where it stands in the manifest or its row file.
+    """
+
+    job_id: str
+    index: int
+    model: str
+    schema: str
+    request: Mapping[str, Json]
+    digest: str
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    timeout_s: float | None = None
+    task_id: str | None = None
+    warnings: tuple[str, ...] = ()
+    source: Position = Position("")
+
+
+class AssetKind(StrEnum):
+    """What an asset is; the last frame comes only where the request asked for it."""
+
+    VIDEO = "video"
+    LAST_FRAME = "last_frame"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """
+    A whole, verified file of a job.
+
+    Attributes:
+        path: Relative to the run directory, with forward slashes.
+        sha256: Of its bytes, in hex.
+        duration_s: Of a video, as its own header says; None for a picture.
+    """
+
+    kind: AssetKind
+    path: str
+    bytes: int
+    sha256: str
+    content_type: str
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    One try at a job: one POST, or the adoption of a task that existed already.
+
+    Attributes:
+        number: From 1.
+        outcome: ``accepted``, ``rejected``, ``throttled``, ``not_sent``, ``uncertain``, ``attached``, or
+            ``pending`` while its answer is awaited.
+        key: Fingerprint of the key that it was made with, or None.
+    """
+
+    number: int
+    submitted_at: float
+    outcome: str
+    task_id: str | None = None
+    http_status: int | None = None
+    error: Failure | None = None
+    key: str | None = None

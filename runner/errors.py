@@ -1,0 +1,140 @@
+"""
+Every exception that the program raises on purpose, and who must act on it.
+
+RunnerError                 message: what happened and where; hint: what to do next
+├── UsageError              the command was called with arguments that do not fit together
+├── ManifestError           fix the manifest; nothing was submitted (carries the problems)
+├── CredentialsMissing      set the key; nothing was sent
+├── RunDirError             the run directory can't be used as it is
+│   ├── RunLocked           another process works in it
+│   ├── StoreMissing        results without run.db: rerun from the results instead
+│   ├── StoreDamaged        run.db is not readable; it was left untouched
+│   ├── StoreTooNew         run.db was written by a newer version
+│   └── JobsChanged         jobs of the manifest differ from those that already ran
+├── ResultsError            a results file that can't be read as one
+├── ScenarioError           fix the simulator's scenario file
+├── DiskFull                free space; nothing that was paid for is lost
+├── ReportError             a report that can't be drawn
+└── IllegalTransition       a bug in the engine, or a store from a newer version
+
+A job that fails is a result, not an exception: it goes to the store with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from runner.core.problem import Problem
+
+
+class RunnerError(Exception):
+    """
+    Something that the user can act on.
+
+    Attributes:
+        reference: A stable name for this kind of error, shown as ``error[reference]``.
+        exit_code: What the process exits with when nothing handles it.
+        message: One sentence with the values in it. Never a key, never a signed URL.
+        hint: A command or an edit that helps, or None.
+    """
+
+    reference: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(RunnerError):
+    """The arguments do not fit together, or name something that does not exist."""
+
+    reference = "usage"
+
+
+class ManifestError(RunnerError):
+    """The manifest can't be run as it is; nothing was submitted."""
+
+    reference = "manifest-invalid"
+
+    def __init__(self, message: str, *, problems: Sequence[Problem] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+
+class CredentialsMissing(RunnerError):
+    """No API key is set; nothing was sent."""
+
+    reference = "no-key"
+
+
+class RunDirError(RunnerError):
+    """The run directory can't be used as it is."""
+
+    reference = "run-dir"
+
+
+class RunLocked(RunDirError):
+    """Another process works in the run directory."""
+
+    reference = "run-locked"
+    exit_code = 5
+
+
+class StoreMissing(RunDirError):
+    """There are results but no ``run.db``: to go on could pay twice."""
+
+    reference = "store-missing"
+
+
+class StoreDamaged(RunDirError):
+    """``run.db`` can't be read; it was left as it is."""
+
+    reference = "store-damaged"
+
+
+class StoreTooNew(RunDirError):
+    """``run.db`` was written by a newer version of the program."""
+
+    reference = "store-too-new"
+
+
+class JobsChanged(RunDirError):
+    """Jobs of the manifest differ from the jobs of the same id that already ran."""
+
+    reference = "jobs-changed"
+
+
+class ResultsError(RunnerError):
+    """A results file can't be read as one."""
+
+    reference = "results-unreadable"
+
+
+class ScenarioError(RunnerError):
+    """A scenario of the simulator can't be acted out."""
+
+    reference = "scenario-invalid"
+
+
+class DiskFull(RunnerError):
+    """There is no room for the store or for an asset."""
+
+    reference = "disk-full"
+    exit_code = 3
+
+
+class ReportError(RunnerError):
+    """A report can't be drawn from what there is."""
+
+    reference = "report"
+
+
+class IllegalTransition(RunnerError):
+    """An event that the state of the job does not allow."""
+
+    reference = "illegal-transition"
+    exit_code = 3
