@@ -1,0 +1,175 @@
+"""
+What a call to the API came to: a closed set of values for each kind of call.
+
+`gateway` turns HTTP into these, `core.classify` decides which; nothing above
+them ever sees a status code, a header or an exception of the HTTP library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runner.core.model import Failure
+
+
+class RemoteStatus(StrEnum):
+    """Where a remote task is, in one vocabulary for all of the API's (wire facts 6.4)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        """The task will not change any more."""
+        return self not in (RemoteStatus.QUEUED, RemoteStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTask:
+    """
+    A task as an answer of the API shows it.
+
+    Attributes:
+        ids: Every id that the answer gives, the one to poll first; empty where it gives none.
+        word: The status as the API wrote it, or None where it wrote none.
+        is_known_word: Whether the word belongs to a documented vocabulary; an unknown one counts as running.
+        progress: From 0 to 100, or None.
+        video_urls: Absolute http(s) addresses in the order to try; empty unless the task succeeded.
+        last_frame_urls: The same for the last frame.
+        error: Why it failed, cancelled or expired; None otherwise.
+        completed_at: Seconds since 1970 as the API gave them, or None. It proves nothing (wire facts 3.1).
+    """
+
+    ids: tuple[str, ...]
+    status: RemoteStatus
+    word: str | None = None
+    is_known_word: bool = True
+    progress: float | None = None
+    video_urls: tuple[str, ...] = ()
+    last_frame_urls: tuple[str, ...] = ()
+    error: Failure | None = None
+    completed_at: float | None = None
+
+
+# The outcomes of a POST. NotSent, Throttled and NoChannel allow the same POST to be
+# sent again by itself; KeyRefused and WrongAddress once their cause is mended; no other.
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An id came back: the task exists, and is paid for."""
+
+    task: RemoteTask
+    http_status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The API said no to this job for good; nothing was charged."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """No byte of the request left this machine; try again."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """
+    A 429 that is not about quota: slow everyone down, then try again.
+
+    Attributes:
+        retry_after_s: The server's wish, or None where it had none.
+    """
+
+    failure: Failure
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoChannel:
+    """A 503 from before the charge: no channel took the job. Try again a bounded number of times."""
+
+    failure: Failure
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefused:
+    """The key can't pay or is not known (class ``auth`` or ``quota``): no job can succeed with it. Nothing was charged."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class WrongAddress:
+    """A redirect: the base URL is wrong, and no job can be submitted there. Nothing was charged."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Everything else. The POST may have made a paid task; it is never sent again."""
+
+    failure: Failure
+
+
+SubmitOutcome = Accepted | Rejected | NotSent | Throttled | NoChannel | KeyRefused | WrongAddress | Ambiguous
+
+
+# The outcomes of a query.
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """
+    The API showed the task.
+
+    Attributes:
+        poll_after_s: When it wishes to be asked again (openai-poll-after-ms, Retry-After), or None.
+    """
+
+    task: RemoteTask
+    poll_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The API does not know the task (400 task_not_exist or 404): true of young tasks, and of lost ones."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The key was refused (401, 403, or quota wording). With 403 it may be transient (wire facts 1.5)."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Transient:
+    """
+    Nothing was learned: ask again later.
+
+    Attributes:
+        is_throttled: Whether it was a 429, which slows all queries.
+        retry_after_s: The server's wish, or None.
+    """
+
+    failure: Failure
+    is_throttled: bool = False
+    retry_after_s: float | None = None
+
+
+PollOutcome = Polled | Unknown | Denied | Transient
