@@ -156,12 +156,23 @@ _WORK: Mapping[State, _Work] = {
         meaning="the intent is on disk, the POST may or may not have left",
     ),
     _SD: _Work(Step.POLL, may_be_paid=True, meaning="the task id is on disk"),
-    _DL: _Work(Step.DOWNLOAD, may_be_paid=True, meaning="the remote task succeeded, its assets are being fetched"),
+    _DL: _Work(
+        Step.DOWNLOAD, may_be_paid=True, meaning="the remote task succeeded, its assets are being fetched"
+    ),
     _OK: _Work(None, may_be_paid=True, meaning="every asset is whole, verified, and under its final name"),
     _F: _Work(None, may_be_paid=False, meaning="the job cannot succeed as it is"),
-    _U: _Work(None, may_be_paid=True, in_doubt=True, meaning="the POST's outcome is unknown; there may be a paid task"),
+    _U: _Work(
+        None,
+        may_be_paid=True,
+        in_doubt=True,
+        meaning="the POST's outcome is unknown; there may be a paid task",
+    ),
     _T: _Work(Step.POLL, may_be_paid=True, meaning="still running remotely when our patience ended"),
-    _UD: _Work(Step.DOWNLOAD, may_be_paid=True, meaning="succeeded remotely, but an asset could not be fetched or verified"),
+    _UD: _Work(
+        Step.DOWNLOAD,
+        may_be_paid=True,
+        meaning="succeeded remotely, but an asset could not be fetched or verified",
+    ),
 }
 
 RESTING = frozenset({_OK, _F, _U, _T, _UD})
@@ -234,7 +245,11 @@ def after_death(state: State) -> str:
     if event is not None:
         return f"becomes {advance(state, event)}, and is never submitted again by itself"
     if state in (State.UNCERTAIN, State.FAILED):
-        return "stays as it is until a person decides (`resolve`)" if state is State.UNCERTAIN else "only a rerun takes it up"
+        return (
+            "stays as it is until a person decides (`resolve`)"
+            if state is State.UNCERTAIN
+            else "only a rerun takes it up"
+        )
     return {
         Step.SUBMIT: "is submitted",
         Step.POLL: "is polled with its task id",

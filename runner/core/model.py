@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from runner.core.lifecycle import State
 from runner.core.problem import Position
 
 Json = Any
@@ -144,3 +145,46 @@ class Attempt:
     http_status: int | None = None
     error: Failure | None = None
     key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """
+    All that a run knows of one job: the union of its attempts.
+
+    Attributes:
+        request: As in `JobSpec`: a local file is a ``{"$file": …}`` reference.
+        remote_status: The API's own last word for the task, or None.
+        submitted_at: When the newest accepted POST was sent, or None.
+        completed_at: When the API says the task was completed, or None where it does not say.
+        finished_at: When the job came to rest, or None.
+        generate_s: From the submission until success was seen, or None.
+        download_s: From success seen until every asset was durable, or None.
+        polls: Queries of the newest task.
+        error: Why the job is not succeeded; None where it is, or where nothing went wrong yet.
+        is_gone: Whether the job has left the manifest.
+    """
+
+    job_id: str
+    index: int
+    model: str
+    schema: str
+    request: Mapping[str, Json]
+    digest: str
+    metadata: Mapping[str, Json]
+    state: State
+    timeout_s: float | None = None
+    task_id: str | None = None
+    remote_status: str | None = None
+    submitted_at: float | None = None
+    completed_at: float | None = None
+    finished_at: float | None = None
+    generate_s: float | None = None
+    download_s: float | None = None
+    polls: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    assets: tuple[Asset, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: Failure | None = None
+    source: Position = Position("")
+    is_gone: bool = False
