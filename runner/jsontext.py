@@ -7,13 +7,15 @@ The digest of a request never goes through here: it must not depend on what is i
 from __future__ import annotations
 
 import json
+from types import ModuleType
 
 from runner.core.model import Json
 
+fast_json: ModuleType | None
 try:
-    import orjson
+    import orjson as fast_json
 except ImportError:
-    orjson = None  # type: ignore[assignment,unused-ignore]
+    fast_json = None
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -22,12 +24,12 @@ def dumps(value: Json) -> bytes:
     """
     Write compact UTF-8 JSON.
 
-    >>> dumps({"prompt": "\\u5c0f\\u732b", "seed": 1}).decode()
+    >>> dumps({"prompt": "小猫", "seed": 1}).decode()
     '{"prompt":"小猫","seed":1}'
     """
-    if orjson is not None:
+    if fast_json is not None:
         try:
-            return orjson.dumps(value)
+            return bytes(fast_json.dumps(value))
         except TypeError:
             # Integers beyond 64 bits, which only the standard library writes.
             pass
@@ -42,6 +44,6 @@ def loads(text: bytes | str) -> Json:
     Raises:
         ValueError: The text is not JSON.
     """
-    if orjson is not None:
-        return orjson.loads(text)
+    if fast_json is not None:
+        return fast_json.loads(text)
     return json.loads(text)
