@@ -14,6 +14,8 @@ from runner.store.layout import APPLICATION_ID, FORMAT, SCHEMA
 DB_NAME = "run.db"
 RESULTS_NAME = "results.jsonl"
 
+_MAGIC = b"SQLite format 3\0"
+
 _CHECK_BELOW_BYTES = 64_000_000
 """Files up to this size are read through once on opening; it takes a tenth of a second."""
 
@@ -104,6 +106,10 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFu
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
+    with path.open("rb") as file:
+        # SQLite takes a shorter file for a new database, and would write over it.
+        if file.read(len(_MAGIC)) not in (_MAGIC, b""):
+            raise sqlite3.DatabaseError("file is not a database")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application == 0 and version == 0 and not _has_tables(connection):
