@@ -24,11 +24,11 @@ class Scope:
 
     Attributes:
         glob: Only jobs whose id matches, as the shell matches file names.
-        limit: At most so many submissions in this process.
+        chosen: Only jobs in the temporary table ``chosen`` (see `settle.choose`).
     """
 
     glob: str | None = None
-    limit: int | None = None
+    chosen: bool = False
 
 
 def counts(connection: sqlite3.Connection) -> dict[State, int]:
@@ -179,7 +179,8 @@ def _grouped(
 
 
 def _scoped(scope: Scope) -> tuple[str, tuple[str, ...]]:
-    return ("", ()) if scope.glob is None else ("AND job_id GLOB ?", (scope.glob,))
+    chosen = "AND seq IN (SELECT seq FROM chosen)" if scope.chosen else ""
+    return (chosen, ()) if scope.glob is None else (f"{chosen} AND job_id GLOB ?", (scope.glob,))
 
 
 def _qualified(table: str) -> str:

@@ -53,7 +53,7 @@ class Store:
             ) from None
         try:
             self._connection = connect_writer(self.run_dir)
-            self.reader = connect_reader(self.run_dir)
+            self.reader = connect_reader(self.run_dir, may_choose=True)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
