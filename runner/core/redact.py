@@ -25,8 +25,9 @@ _URL = re.compile(
 )
 _KEY = re.compile(r"\bsk-[A-Za-z0-9_*.-]{3,}")
 _BEARER = re.compile(r"\b(bearer\s+)[^\s\"',;]+", re.IGNORECASE)
+# Begins only where a word does: from each letter of a long word anew, it would take seconds.
 _PAIR = re.compile(
-    r"""([\w-]*(?:signature|credential|token|secret|api[_-]?key|accesskeyid)["']?\s*=\s*["']?)[^\s&"',;]+""",
+    r"""((?<![\w-])[\w-]*(?:signature|credential|token|secret|api[_-]?key|accesskeyid)["']?\s*=\s*["']?)[^\s&"',;]+""",
     re.IGNORECASE,
 )
 
