@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from urllib.parse import quote
-from urllib.request import proxy_bypass_environment
 
 from yarl import URL
 
@@ -73,20 +72,26 @@ def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:
     name = f"{url.scheme}_proxy"
     proxy = _either_case(environ, name)
     host = url.host or ""
-    excluded = {"no": _either_case(environ, "no_proxy")}
-    if not proxy or _is_this_machine(host) or proxy_bypass_environment(f"{host}:{url.port}", excluded):
+    if not proxy or _is_this_machine(host) or _is_excluded(host, _either_case(environ, "no_proxy")):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")):
         raise UsageError(
-            f"{name} names a proxy of a kind that can't be used", hint="set it to an http:// proxy, or unset it"
+            f"{name} names a proxy of a kind that can't be used",
+            hint="set it to an http:// proxy, or unset it",
         )
     return proxy
 
 
 def _either_case(environ: Mapping[str, str], name: str) -> str:
     return (environ.get(name) or environ.get(name.upper()) or "").strip()
+
+
+def _is_excluded(host: str, no_proxy: str) -> bool:
+    """Read ``no_proxy`` as curl does: names with or without a leading dot, their subdomains too, or a star."""
+    names = (entry.strip().lower().lstrip(".") for entry in no_proxy.split(","))
+    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names if name)
 
 
 def _is_this_machine(host: str) -> bool:

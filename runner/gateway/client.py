@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 from types import TracebackType
@@ -16,8 +18,17 @@ from yarl import URL
 
 from runner import jsontext
 from runner.core.classify import classify_poll, classify_submit
-from runner.core.model import Failure, FailureClass
-from runner.core.outcome import Ambiguous, NotSent, Polled, PollOutcome, Probed, SubmitOutcome, Transient
+from runner.core.model import Failure, FailureClass, Json
+from runner.core.outcome import (
+    Ambiguous,
+    Denied,
+    NotSent,
+    Polled,
+    PollOutcome,
+    Probed,
+    SubmitOutcome,
+    Transient,
+)
 from runner.core.settings import Timeouts
 from runner.gateway.address import gateway_root, task_url
 from runner.gateway.answer import Answer, read_answer
@@ -115,7 +126,7 @@ class Gateway:
         except Exception as error:
             # Also what nobody foresaw: once a byte may have left, only an answer ends the doubt.
             return Ambiguous(self._trouble(FailureClass.UNCERTAIN_SUBMIT, error, self._timeouts.submit_s))
-        return classify_submit(answer.status, answer.headers, answer.body, self._wall_clock())
+        return classify_submit(answer.status, answer.headers, answer.body, self._wall_clock(), secrets=(key,))
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         """Ask for a task."""
@@ -123,15 +134,17 @@ class Gateway:
             answer = await self._get(task_url(self._root, task_id), key)
         except (aiohttp.ClientError, OSError) as error:
             return Transient(self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
-        return classify_poll(answer.status, answer.headers, answer.body, self._wall_clock())
+        return classify_poll(answer.status, answer.headers, answer.body, self._wall_clock(), secrets=(key,))
 
     async def probe(self, key: str) -> Probed:
         """Ask for the list of models, which is free, to learn whether the gateway answers and knows the key."""
         try:
             answer = await self._get(self._models, key)
         except (aiohttp.ClientError, OSError) as error:
-            return Probed(False, failure=self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
-        return read_probe(answer, self._wall_clock())
+            return Probed(
+                False, failure=self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s)
+            )
+        return read_probe(answer, (key,))
 
     async def _post(self, body: bytes, key: str) -> Answer:
         # aiohttp warns of large bytes, and writes a file-like body in pieces.
@@ -213,28 +226,36 @@ def _redirect(url: URL, answer: Answer) -> URL | None:
         return None
 
 
-def read_probe(answer: Answer, now_at: float) -> Probed:
+def read_probe(answer: Answer, secrets: tuple[str, ...] = ()) -> Probed:
     """
     Say what the answer to a probe shows.
 
-    A gateway answers when it sends JSON with a status below 500: even a refused
+    The gateway answers when it sends JSON with a status below 500: even a refused
     key proves that it is back.
     """
     server_at = _server_time(answer.headers)
     try:
         document = jsontext.loads(answer.body)
     except ValueError:
-        message = f"GET /v1/models answered HTTP {answer.status} with something other than JSON; is the base URL right?"
-        failure = Failure(FailureClass.UNAVAILABLE, message, http_status=answer.status)
-        return Probed(False, server_at=server_at, failure=failure)
+        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
     if answer.status == 200:
         return Probed(True, _model_ids(document), server_at)
-    outcome = classify_poll(answer.status, answer.headers, answer.body, now_at)
-    failure_of_key = None if isinstance(outcome, Polled) else outcome.failure
-    return Probed(answer.status < 500, server_at=server_at, failure=failure_of_key)
+    # The same refusals as for a query; the clock matters only for its Retry-After.
+    outcome = classify_poll(answer.status, answer.headers, answer.body, 0.0, secrets=secrets)
+    if isinstance(outcome, Polled):
+        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
+    failure = outcome.failure
+    if not isinstance(outcome, Denied):
+        failure = replace(failure, cls=FailureClass.UNAVAILABLE)
+    return Probed(400 <= answer.status < 500, server_at=server_at, failure=failure)
 
 
-def _model_ids(document: jsontext.Json) -> tuple[str, ...]:
+def _not_json(status: int) -> Failure:
+    message = f"GET /v1/models answered HTTP {status} without a list of models; is the base URL right?"
+    return Failure(FailureClass.UNAVAILABLE, message, http_status=status)
+
+
+def _model_ids(document: Json) -> tuple[str, ...]:
     entries = document.get("data") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         return ()
@@ -244,8 +265,9 @@ def _model_ids(document: jsontext.Json) -> tuple[str, ...]:
 
 def _server_time(headers: Mapping[str, str]) -> float | None:
     try:
-        return parsedate_to_datetime(headers["Date"]).timestamp()
-    except (KeyError, ValueError):
+        date = parsedate_to_datetime(headers["Date"])
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (KeyError, ValueError, OverflowError):
         return None
 
 
