@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
 from importlib import metadata
 from types import TracebackType
 from typing import Self
@@ -16,14 +13,11 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner import jsontext
 from runner.core.classify import classify_poll, classify_submit
-from runner.core.model import Failure, FailureClass, Json
+from runner.core.model import Failure, FailureClass
 from runner.core.outcome import (
     Ambiguous,
-    Denied,
     NotSent,
-    Polled,
     PollOutcome,
     Probed,
     SubmitOutcome,
@@ -33,6 +27,7 @@ from runner.core.settings import Timeouts
 from runner.gateway.address import gateway_root, task_url
 from runner.gateway.answer import Answer, read_answer
 from runner.gateway.connector import CautiousConnector, NothingSent
+from runner.gateway.probe import read_probe
 from runner.gateway.trouble import explain
 
 POST_KEEPALIVE_S = 2.0
@@ -40,9 +35,9 @@ POST_KEEPALIVE_S = 2.0
 How long an idle connection may serve another POST.
 
 A server that closes an idle connection just as a POST leaves on it puts the job
-in doubt for nothing. Servers wait at least 5 s before they do, so nothing older
-than 2 s is used: at one job a second and faster connections are reused, at
-slower rates a fresh one costs two round trips that nobody notices.
+in doubt for nothing. Servers commonly wait 5 s or more before they do, so nothing
+older than 2 s is used: at a job a second and faster connections are reused, at
+slower rates a fresh one costs two round trips and 0.3 ms that nobody notices.
 """
 
 POLL_KEEPALIVE_S = 30.0
@@ -180,7 +175,7 @@ class Gateway:
         return answer
 
     def _headers_for(self, key: str) -> CIMultiDict[str]:
-        """Build the headers once a key: on a fast loop they are a tenth of a request's cost."""
+        """Build the headers once a key."""
         headers = self._headers.get(key)
         if headers is None:
             headers = self._headers[key] = CIMultiDict(
@@ -223,51 +218,6 @@ def _redirect(url: URL, answer: Answer) -> URL | None:
         target = url.join(URL(location))
         return target if target.origin() == url.origin() else None
     except ValueError:
-        return None
-
-
-def read_probe(answer: Answer, secrets: tuple[str, ...] = ()) -> Probed:
-    """
-    Say what the answer to a probe shows.
-
-    The gateway answers when it sends JSON with a status below 500: even a refused
-    key proves that it is back.
-    """
-    server_at = _server_time(answer.headers)
-    try:
-        document = jsontext.loads(answer.body)
-    except ValueError:
-        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
-    if answer.status == 200:
-        return Probed(True, _model_ids(document), server_at)
-    # The same refusals as for a query; the clock matters only for its Retry-After.
-    outcome = classify_poll(answer.status, answer.headers, answer.body, 0.0, secrets=secrets)
-    if isinstance(outcome, Polled):
-        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
-    failure = outcome.failure
-    if not isinstance(outcome, Denied):
-        failure = replace(failure, cls=FailureClass.UNAVAILABLE)
-    return Probed(400 <= answer.status < 500, server_at=server_at, failure=failure)
-
-
-def _not_json(status: int) -> Failure:
-    message = f"GET /v1/models answered HTTP {status} without a list of models; is the base URL right?"
-    return Failure(FailureClass.UNAVAILABLE, message, http_status=status)
-
-
-def _model_ids(document: Json) -> tuple[str, ...]:
-    entries = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
-        return ()
-    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
-    return tuple(model for model in ids if isinstance(model, str))
-
-
-def _server_time(headers: Mapping[str, str]) -> float | None:
-    try:
-        date = parsedate_to_datetime(headers["Date"])
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (KeyError, ValueError, OverflowError):
         return None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from loopback import BODY, KEY, QUICK, Script, Server, Wire, accepted, answer, header, meet, serve, turn
 
-from runner.core.outcome import Accepted, Ambiguous, KeyRefused, SubmitOutcome, WrongAddress
+from runner.core.outcome import Accepted, Ambiguous, KeyRefused, Rejected, SubmitOutcome, WrongAddress
 from runner.core.settings import Timeouts
 from runner.gateway.answer import MOST_BYTES
 from runner.gateway.client import Gateway
@@ -152,6 +152,34 @@ async def test_refusal_with_a_broken_body_is_a_refusal() -> None:
     outcome, _ = await submit_to(saying(cut))
 
     assert isinstance(outcome, KeyRefused)
+
+
+async def test_refusal_while_the_body_is_on_its_way() -> None:
+    """A refusal that comes before the body has left is heard, and is not doubt."""
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        await wire.send(
+            answer("413 Too Large", b'{"code": "read_request_body_failed", "message": "too large"}')
+        )
+        await wire.hang()
+
+    outcome, server = await submit_to(script, b"A" * 20_000_000, Timeouts())
+
+    assert isinstance(outcome, Rejected)
+    assert len(server.requests) == 1
+
+
+async def test_way_through_a_proxy() -> None:
+    """A proxy that was asked for is used."""
+    async with (
+        serve(saying(accepted("task_1"))) as proxy,
+        Gateway("http://gateway.invalid", QUICK, proxy=proxy.url) as gateway,
+    ):
+        outcome = await gateway.submit(BODY, KEY)
+
+    assert isinstance(outcome, Accepted)
+    assert proxy.requests[0].startswith("POST http://gateway.invalid/v1/videos HTTP/1.1")
 
 
 async def test_endless_body_is_cut() -> None:
