@@ -103,4 +103,3 @@ _DEFAULTS = {
     name: getattr(Settings(name="").limits, name)
     for name in ("submit_per_s", "poll_per_s", "in_flight", "downloads")
 }
-

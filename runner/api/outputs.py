@@ -65,9 +65,7 @@ class Outputs:
             self._run_dir / RESULTS_NAME, self._lines(_tallied(query.records(self._reader), tally))
         )
         summary = tally.summary()
-        write_summary(
-            self._run_dir / SUMMARY_NAME, summary, run=self._settings.name, gateway=self._gateway
-        )
+        write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._settings.name, gateway=self._gateway)
         self._write_failed(summary)
         write_report(
             query.records(self._reader),

@@ -105,6 +105,11 @@ class Keyring:
         return dict(self._retired)
 
     @property
+    def is_pool(self) -> bool:
+        """More than one key is left to submit with."""
+        return len(self._ready_at) > 1
+
+    @property
     def is_spent(self) -> bool:
         """No key is left to submit with."""
         return not self._ready_at

@@ -73,14 +73,15 @@ def pending(
 
 
 def in_states(
-    connection: sqlite3.Connection, states: Iterable[State], *, taken_up_at: float
+    connection: sqlite3.Connection, states: Iterable[State], *, taken_up_at: float, scope: Scope = Scope()
 ) -> Iterator[Job]:
     """Read the jobs in some states, in manifest order."""
     names = [state.value for state in states]
     marks = ", ".join("?" * len(names))
+    where, values = _scoped(scope)
     found = connection.execute(
-        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) ORDER BY idx",
-        names,
+        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) {where} ORDER BY idx",
+        (*names, *values),
     )
     for row in found:
         yield rows.read_job(row, taken_up_at=taken_up_at)
