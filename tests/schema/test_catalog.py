@@ -70,14 +70,12 @@ def test_unknown_model_names_the_way_out():
     "name", sorted(path.name.removesuffix(".schema.json") for path in CATALOG.folder.glob("*.json"))
 )
 def test_file_is_a_schema(name):
-    """Every file in schemas/ is a valid JSON Schema 2020-12 that names itself."""
+    """Every file in schemas/ is a valid JSON Schema 2020-12."""
     document = CATALOG.document(name)
 
     Draft202012Validator.check_schema(document)
 
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert document["$id"]
-    assert document["title"]
 
 
 @pytest.mark.parametrize("name", CATALOG.names)
@@ -85,6 +83,7 @@ def test_every_property_is_described(name):
     """A reader can hold each property against the document's sentence."""
     document = CATALOG.document(name)
 
+    assert document["title"]
     assert document["x-source"]["page"]
     assert [key for key, rules in document["properties"].items() if not rules.get("description")] == []
 
