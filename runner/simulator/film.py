@@ -36,9 +36,7 @@ class Film:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """
-    A file, without holding its padding in memory: `head`, then zeros up to `size` bytes.
-    """
+    """A file, without holding its padding in memory: `head`, then zeros up to `size` bytes."""
 
     head: bytes
     size: int
