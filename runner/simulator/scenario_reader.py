@@ -109,12 +109,8 @@ class _Reader:
 
     def rate_limit(self, node: Node) -> RateLimit:
         fields = self.mapping(node, "rate_limit", _names(RateLimit))
-        return RateLimit(
-            **{
-                key: self.whole(value, least=1) if key == "burst" else self.number(value, above=0)
-                for key, value in fields.items()
-            }
-        )
+        burst = self.whole(fields.pop("burst"), least=1) if "burst" in fields else 1
+        return RateLimit(burst=burst, **{key: self.number(value, above=0) for key, value in fields.items()})
 
     def outage(self, node: Node) -> Outage:
         fields = self.mapping(node, "an outage", _names(Outage))

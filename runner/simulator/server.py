@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -29,9 +29,10 @@ class Simulator:
     """
     A gateway that acts out the real one, on real sockets.
 
-    Used as ``async with Simulator(scenario) as base_url``, or with `start` and `stop`.
+    Used as ``async with Simulator(scenario) as simulator``, or with `start` and `stop`.
 
     Attributes:
+        base_url: What clients are told; empty until it is started.
         ledger: What was accepted, and what else was asked. Stays readable after `stop`.
     """
 
@@ -55,6 +56,7 @@ class Simulator:
             clock: Seconds that never go back.
         """
         self.ledger = Ledger()
+        self.base_url = ""
         self._scenario = scenario or load_scenario("demo")
         self._ledger_path = ledger_path
         self._host = host
@@ -80,7 +82,8 @@ class Simulator:
         except BaseException:
             await self.stop()
             raise
-        return gateway.origin
+        self.base_url = gateway.origin
+        return self.base_url
 
     async def stop(self) -> None:
         """Stop at once; answers that are still on their way are cut."""
@@ -96,12 +99,13 @@ class Simulator:
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, self._host, port, backlog=1024).start()
-        bound: tuple[str, int] = runner.addresses[0]
-        host = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        return f"http://{host}:{bound[1]}"
+        bound: int = runner.addresses[0][1]
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{bound}"
 
-    async def __aenter__(self) -> str:
-        return await self.start()
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
