@@ -74,15 +74,12 @@ class Cdn:
 def asset_file(task: Task, name: str, fault: Fault | None, *, with_ranges: bool = True) -> File:
     """Return an asset of a succeeded task."""
     if name == "last_frame.png":
-        return File(last_frame(task.film), "image/png", with_ranges)
-    plot = task.rule.task
-    body = video(
-        task.film,
-        moov_first=plot.moov_first,
-        with_moov=fault is None or fault.name != "no_moov",
-        size=plot.asset_bytes,
-    )
-    return File(body, "video/mp4", with_ranges)
+        body, content_type = last_frame(task.film), "image/png"
+    else:
+        plot, with_moov = task.rule.task, fault is None or fault.name != "no_moov"
+        body = video(task.film, moov_first=plot.moov_first, with_moov=with_moov, size=plot.asset_bytes)
+        content_type = "video/mp4"
+    return File(body, content_type, f'"{task.film.digest[:24]}-{body.size:x}"', with_ranges)
 
 
 def _refused(status: int, code: str) -> web.Response:

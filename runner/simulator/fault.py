@@ -49,22 +49,28 @@ class Kind:
     What the vocabulary says of one fault.
 
     Attributes:
-        options: Allowed options with their defaults.
+        options: Allowed options with their defaults; ``created`` (a task was made and paid for) is for POSTs alone.
     """
 
     summary: str
     places: frozenset[Place]
     options: Mapping[str, Option]
 
+    def options_at(self, place: Place) -> Mapping[str, Option]:
+        """Return the options that mean something at a place."""
+        if place is Place.SUBMIT:
+            return self.options
+        return {name: default for name, default in self.options.items() if name != "created"}
+
 
 _EVERYWHERE = frozenset(Place)
-_API = frozenset({Place.SUBMIT, Place.POLL, Place.CONTENT})
+_QUERIES = frozenset({Place.SUBMIT, Place.POLL})
 _FILES = frozenset({Place.CONTENT, Place.ASSET, Place.LAST_FRAME})
 _CDN = frozenset({Place.ASSET, Place.LAST_FRAME})
 
 
 def _kind(summary: str, places: frozenset[Place] = _EVERYWHERE, **options: Option) -> Kind:
-    # What an answer to a POST says, and whether a task was made and charged, are two things.
+    # What a POST is answered, and whether a task was made and charged, are two things.
     if Place.SUBMIT in places:
         options.setdefault("created", False)
     return Kind(summary, places, MappingProxyType(options))
@@ -106,7 +112,7 @@ FAULTS: Mapping[str, Kind] = MappingProxyType(
         # The connection.
         "reset": _kind("the request is read, then the connection is reset; the task was made", created=True),
         "hang": _kind("no answer; the task was made", created=True, for_s=3600.0),
-        "half": _kind("half of a good answer, then the connection is closed", created=True),
+        "half": _kind("half of a good answer, then the connection is closed", _QUERIES, created=True),
         "redirect": _kind("307 to another origin; 302 for a file"),
         # Files.
         "truncated": _kind("the connection is closed early", _FILES, at=0.6),

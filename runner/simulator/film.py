@@ -22,6 +22,7 @@ _DEFAULT_TIERS = {"wan2.2-kf2v-flash": 720, "wan2.1-kf2v-plus": 720, "seedance-1
 """Models whose document has another default than 1080 lines."""
 
 _BACKGROUND, _FIGURE, _ACCENT, _BAR = range(4)
+_CELL_COLOURS = (_FIGURE, _ACCENT, _BACKGROUND, _BACKGROUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def film_for(request: Mapping[str, Json], digest: str) -> Film:
     return Film(digest, width, height, seconds)
 
 
+@lru_cache(maxsize=256)
 def _shape(lines: int, ratio: str) -> tuple[int, int]:
     """
     Return width and height in even pixels; the shorter side has `lines`.
@@ -91,7 +93,7 @@ def video(film: Film, *, moov_first: bool = True, with_moov: bool = True, size: 
     """
     template = _template(film.width, film.height, film.seconds)
     pattern = _pattern(film)
-    colours = [h264.samples(*_limited(rgb)) for rgb in pattern.palette]
+    colours = pattern.palette.samples
     # The gaps are the cells, then the bar's filled and its empty part.
     gaps = [colours[cell] for cell in pattern.cells] + [colours[_BAR], colours[_BACKGROUND]]
     key = h264.fill(template.key, gaps)
@@ -160,32 +162,48 @@ def _layout(width: int, height: int) -> h264.Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pattern:
-    """Colours by number, and the number of each cell's, row by row."""
+class _Palette:
+    """The four colours, for pictures and for videos."""
 
-    palette: tuple[png.Rgb, ...]
+    rgb: tuple[png.Rgb, ...]
+    samples: tuple[bytes, ...]
+
+
+@lru_cache(maxsize=512)
+def _palette(number: int) -> _Palette:
+    """Return one of 432 palettes: a hue for the background and the bar, and one apart from it for the figure."""
+    hue, apart = number % 36 / 36, 0.25 + number // 36 % 12 / 24
+    rgb = (
+        _rgb(hue, 0.93, 0.45),
+        _rgb(hue + apart, 0.45, 0.65),
+        _rgb(hue + apart + 0.08, 0.68, 0.7),
+        _rgb(hue, 0.3, 0.55),
+    )
+    return _Palette(rgb, tuple(h264.samples(*_limited(colour)) for colour in rgb))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """A palette, and the number of each cell's colour, row by row."""
+
+    palette: _Palette
     cells: tuple[int, ...]
 
 
 def _pattern(film: Film) -> _Pattern:
     layout = _layout(film.width, film.height)
     draw = int(film.digest, 16)
-    hue, apart = draw % 360 / 360, 0.25 + draw // 360 % 120 / 240
-    palette = (
-        _rgb(hue, 0.93, 0.45),
-        _rgb(hue + apart, 0.45, 0.65),
-        _rgb(hue + apart + 0.08, 0.68, 0.7),
-        _rgb(hue, 0.3, 0.55),
-    )
     # A multiplier spreads the digest over as many bits as there are cells.
     bits = draw * 0x9E3779B97F4A7C15F39CC0605CEDC8341082276BF3A27251
     columns = len(layout.columns)
-    cells = []
+    cells: list[int] = []
     for row in range(len(layout.rows)):
-        half = [(bits >> 2 * (row * columns + column)) & 3 for column in range(columns // 2 + 1)]
-        row_cells = [_FIGURE if two == 0 else _ACCENT if two == 1 else _BACKGROUND for two in half]
-        cells += row_cells + row_cells[columns - len(row_cells) - 1 :: -1]
-    return _Pattern(palette, tuple(cells))
+        # Two bits a cell: half of all cells are background. The right half mirrors the left.
+        half = [
+            _CELL_COLOURS[(bits >> 2 * (row * columns + column)) & 3] for column in range(columns // 2 + 1)
+        ]
+        cells += half + half[-2::-1]
+    return _Pattern(_palette(draw % 432), tuple(cells))
 
 
 def _rgb(hue: float, lightness: float, saturation: float) -> png.Rgb:
@@ -224,4 +242,4 @@ def _last_frame(film: Film) -> bytes:
         stripes.append((h264.MACROBLOCK * (tops[row + 1] - tops[row]), pixels))
     bar_height = film.height - h264.MACROBLOCK * layout.bar_row
     stripes.append((bar_height, bytes([_BAR * 0x55]) * sum(widths)))
-    return png.picture(film.width, film.height, pattern.palette, stripes)
+    return png.picture(film.width, film.height, pattern.palette.rgb, stripes)

@@ -22,8 +22,8 @@ rules:                        # the first that matches decides; a job without on
 ```
 
 All conditions of a `match` must hold. `nth`, `every` and `after` count jobs in the order of their first POST, from 1:
-a POST that is sent again after a refusal belongs to the same job. Faults are listed in `fault.FAULTS`,
-and `Plot` says what `task` may hold.
+a POST that is sent again after a refusal belongs to the same job. With ``every: 10`` the `nth` are those of each ten,
+the last where it is absent. Faults are listed in `fault.FAULTS`, and `Plot` says what `task` may hold.
 """
 
 from __future__ import annotations
@@ -186,12 +186,17 @@ class Match:
             (self.model is None or fnmatchcase(job.model, self.model))
             and (self.prompt is None or _is_in(self.prompt, job.prompt))
             and (self.key is None or fnmatchcase(job.key, self.key))
-            and (not self.nth or job.number in self.nth)
-            and (self.every is None or job.number % self.every == 0)
-            and (self.after is None or job.number > self.after)
+            and self._counts(job.number)
             and (self.probability is None or share < self.probability)
             and (not self.seeds or job.seed in self.seeds)
         )
+
+    def _counts(self, number: int) -> bool:
+        if self.after is not None and number <= self.after:
+            return False
+        if self.every is None:
+            return not self.nth or number in self.nth
+        return (number - 1) % self.every + 1 in (self.nth or (self.every,))
 
 
 def _is_in(pattern: str, prompt: str) -> bool:
@@ -255,12 +260,19 @@ class Scenario:
     job_label: re.Pattern[str] | None = None
     rules: tuple[Rule, ...] = ()
 
-    def rule_for(self, job: Arrival) -> Rule:
-        """Return the first rule that matches a job, or one without faults."""
+    def rule_for(self, job: Arrival) -> int | None:
+        """Return the number of the first rule that matches a job, or None."""
         for number, rule in enumerate(self.rules):
-            if rule.match.holds(job, draw(self.seed, job.digest, f"rule {number}")):
-                return rule
-        return NO_FAULTS
+            share = 0.0
+            if rule.match.probability is not None:
+                share = draw(self.seed, job.digest, f"rule {number}")
+            if rule.match.holds(job, share):
+                return number
+        return None
+
+    def rule(self, number: int | None) -> Rule:
+        """Return a rule by its number, or one without faults."""
+        return NO_FAULTS if number is None or number >= len(self.rules) else self.rules[number]
 
     def outage_at(self, elapsed_s: float) -> Fault | None:
         """Return the answer of the outage that is going on, if one is."""

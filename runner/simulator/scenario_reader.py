@@ -185,7 +185,7 @@ class _Reader:
             self.fail(node, "a fault needs its name, as in {fault: throttled, times: 2}")
         name = self.fault_name(fields.pop("fault"), place)
         times = self.times(fields.pop("times")) if "times" in fields else 1
-        allowed = FAULTS[name].options
+        allowed = FAULTS[name].options_at(place)
         self.mapping(node, f"the fault {name}", {"fault", "times", *allowed})
         return Fault(name, times, {key: self.option(value, allowed[key]) for key, value in fields.items()})
 

@@ -85,7 +85,7 @@ def shape_of(task: Task) -> Shape:
 def submitted(task: Task) -> dict[str, Json]:
     """Return the answer to the POST that made a task; the pages of Seedance document an id and nothing else."""
     if task.model.startswith("seedance"):
-        return {"task_id": task.task_id} if task.rule.task.ids is Ids.TASK_ID else {"id": _ids(task)["id"]}
+        return {"id": task.task_id} if task.rule.task.ids is Ids.DOCUMENTED else {**_ids(task)}
     return {
         **_ids(task),
         "object": "video",
@@ -164,7 +164,7 @@ def _byteplus(sight: Sight) -> dict[str, Json]:
 
 def _ark(sight: Sight) -> dict[str, Json]:
     task = sight.task
-    ids = {"id": _ids(task)["id"]} if task.rule.task.ids is not Ids.TASK_ID else {"task_id": task.task_id}
+    ids = {"id": task.task_id} if task.rule.task.ids is Ids.DOCUMENTED else _ids(task)
     body: dict[str, Json] = {
         **ids,
         "model": task.model,

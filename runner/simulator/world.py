@@ -205,6 +205,8 @@ def why_invalid(request: Any) -> str | None:
         schema = schemas.schema("first-frame-video")
     known = schema.document["properties"]
     listed = request if request.keys() <= known.keys() else {k: v for k, v in request.items() if k in known}
+    if schema.is_clean(listed):
+        return None
     wrong = [finding for finding in schema.findings(listed) if finding.severity is Severity.ERROR]
     return "; ".join(finding.message for finding in wrong) or None
 
