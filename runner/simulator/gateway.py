@@ -59,7 +59,7 @@ class Gateway:
             return deed.whole(answers.json_answer(self._world.ledger.as_json()))
         request_id = self._world.new_request_id()
         if outage := self._world.outage():
-            return await self._play(request, Place.SUBMIT, outage, request_id)
+            return await self._play(request, "outage", outage, request_id)
         if not self._world.accepts_key(_key(request)):
             return deed.whole(answers.not_authorised(request_id))
         match method, route:
@@ -146,7 +146,7 @@ class Gateway:
     async def _play(
         self,
         request: web.BaseRequest,
-        place: Place,
+        place: str,
         fault: Fault,
         request_id: str,
         good: Answer | None = None,
@@ -160,7 +160,7 @@ class Gateway:
     async def _deed(
         self,
         request: web.BaseRequest,
-        place: Place,
+        place: str,
         fault: Fault,
         request_id: str,
         good: Answer | None,

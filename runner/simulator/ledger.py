@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Literal
 
 from runner import jsontext
 from runner.core.model import Json
+from runner.errors import UsageError
 
 By = Literal["digest", "model", "prompt", "label", "key", "task_id"]
 
@@ -67,11 +68,19 @@ class Ledger:
     _file: BinaryIO | None = None
 
     def open(self, path: Path) -> None:
-        """Take up a file's entries, and append to it from now on; a torn last line is left out."""
+        """
+        Take up a file's entries, and append to it from now on; a torn last line is dropped.
+
+        Raises:
+            UsageError: The file is something else; it was left as it is.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_bytes() if path.exists() else b""
         whole = text.rfind(b"\n") + 1
-        self.accepted = [LedgerEntry(**jsontext.loads(line)) for line in text[:whole].splitlines()]
+        try:
+            self.accepted = [LedgerEntry(**jsontext.loads(line)) for line in text[:whole].splitlines()]
+        except (ValueError, TypeError):
+            raise UsageError(f"{path} is not a ledger of the simulator", hint="name a new file") from None
         # Unbuffered: a line is with the operating system before its POST is answered.
         self._file = path.open("ab", buffering=0)
         self._file.truncate(whole)

@@ -21,7 +21,7 @@ from runner.simulator.chance import draw
 from runner.simulator.fault import Fault, Place, fault_at
 from runner.simulator.film import film_for
 from runner.simulator.ledger import Ledger, LedgerEntry
-from runner.simulator.scenario import NO_FAULTS, Arrival, RateLimit, Rule, Scenario, Span
+from runner.simulator.scenario import Arrival, RateLimit, Scenario
 from runner.simulator.task import Task
 
 _ASKED = ("size", "ratio", "seconds", "return_last_frame", "generate_audio", "draft")
@@ -33,7 +33,7 @@ class Application:
     """A job whose POST was not accepted so far, however often it was sent."""
 
     arrival: Arrival
-    rule: Rule
+    rule: int | None = None
     turns: int = 0
 
 
@@ -58,7 +58,7 @@ class World:
         self._requests = 0
         self._submit_limit, self._poll_limit = _limits(scenario.rate_limit)
         for entry in ledger.accepted:
-            self._restore(entry)
+            self._take_up(entry)
 
     @property
     def now(self) -> float:
@@ -93,21 +93,22 @@ class World:
         application = self._applications.get(digest)
         if application is None:
             self._jobs += 1
-            application = Application(self._arrival(self._jobs, digest, request, key), NO_FAULTS)
+            application = Application(_arrival(self._jobs, digest, request, key))
             self._applications[digest] = application
         # The key may be another one than at the last try.
-        application.arrival = self._arrival(application.arrival.number, digest, request, key)
+        application.arrival = _arrival(application.arrival.number, digest, request, key)
         application.rule = self.scenario.rule_for(application.arrival)
-        fault = fault_at(application.rule.faults.get(Place.SUBMIT, ()), application.turns)
+        faults = self.scenario.rule(application.rule).faults
+        fault = fault_at(faults.get(Place.SUBMIT, ()), application.turns)
         application.turns += 1
         return application, fault
 
     def accept(self, application: Application, request: Mapping[str, Json]) -> Task:
         """Make a task, and enter it in the ledger: from here on it is paid for."""
-        arrival, rule, seed = application.arrival, application.rule, self.scenario.seed
+        arrival = application.arrival
         # The next POST of the same request is another job.
         del self._applications[arrival.digest]
-        span: Span = rule.task.generate_s or self.scenario.generate_s
+        span = self.scenario.rule(application.rule).task.generate_s or self.scenario.generate_s
         found = self.scenario.job_label.search(arrival.prompt) if self.scenario.job_label else None
         entry = LedgerEntry(
             digest=arrival.digest,
@@ -119,11 +120,11 @@ class World:
             at=self.now,
             asked={name: request[name] for name in _ASKED if name in request},
             number=arrival.number,
-            rule=None if rule is NO_FAULTS else self.scenario.rules.index(rule),
-            generate_s=span.at(draw(seed, arrival.digest, "generate_s")),
+            rule=application.rule,
+            generate_s=span.at(draw(self.scenario.seed, arrival.digest, "generate_s")),
         )
         self.ledger.record(entry)
-        return self._restore(entry)
+        return self._take_up(entry)
 
     def find(self, task_id: str) -> Task | None:
         """Return the task of an id as queries know it, or None."""
@@ -146,21 +147,14 @@ class World:
             return "AccessDenied: Request has expired"
         return None
 
-    def _arrival(self, number: int, digest: str, request: Mapping[str, Json], key: str) -> Arrival:
-        return Arrival(
-            number, digest, request["model"], request.get("prompt") or "", key, request.get("seed")
-        )
-
-    def _restore(self, entry: LedgerEntry) -> Task:
-        """Put a task of the ledger back in place."""
-        rules = self.scenario.rules
-        known = entry.rule is not None and entry.rule < len(rules)
+    def _take_up(self, entry: LedgerEntry) -> Task:
+        """Make the task of an entry, new or from the ledger's file."""
         task = Task(
             task_id=entry.task_id,
             model=entry.model,
             film=film_for({"model": entry.model, **entry.asked}, entry.digest),
             asked=entry.asked,
-            rule=rules[entry.rule] if known and entry.rule is not None else NO_FAULTS,
+            rule=self.scenario.rule(entry.rule),
             created_at=entry.at,
             generate_s=entry.generate_s,
         )
@@ -209,6 +203,10 @@ def why_invalid(request: Any) -> str | None:
         return None
     wrong = [finding for finding in schema.findings(listed) if finding.severity is Severity.ERROR]
     return "; ".join(finding.message for finding in wrong) or None
+
+
+def _arrival(number: int, digest: str, request: Mapping[str, Json], key: str) -> Arrival:
+    return Arrival(number, digest, request["model"], request.get("prompt") or "", key, request.get("seed"))
 
 
 def digest_of(request: Mapping[str, Json]) -> str:
