@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from runner.core.model import AssetKind, Json, JobRecord
+from runner.core.model import AssetKind, JobRecord, Json
 from runner.jsontext import dumps
 from runner.report.words import plain
 from runner.results.placeholder import shorten
@@ -19,12 +19,13 @@ class Card(NamedTuple):
     What the page knows of a job. The page's script reads the fields by their names.
 
     Attributes:
+        place: In the manifest, from 0.
         first_at: When its first attempt was made; the other times likewise in seconds since 1970.
         params: The request but for model and prompt, and ``metadata`` likewise: key and text.
         video: Path of the video, relative to the run directory, or None.
     """
 
-    index: int
+    place: int
     id: str
     state: str
     model: str
@@ -52,7 +53,7 @@ def card(record: JobRecord) -> Card:
     request = shorten(record.request)
     error = record.error
     return Card(
-        index=record.index,
+        place=record.index,
         id=plain(record.job_id, 200),
         state=record.state.value,
         model=plain(record.model, 200),

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from runner.core.advice import advice
 from runner.core.lifecycle import State, meaning
-from runner.core.model import FailureClass, Json, JobRecord
+from runner.core.model import FailureClass, JobRecord, Json
 from runner.core.summary import Summary, SummaryTally
 from runner.jsontext import dumps
 from runner.report.card import Card, card
@@ -45,7 +45,13 @@ class FailureGroup:
 
 
 def write_report(
-    records: Iterable[JobRecord], out: Path, *, run: str, gateway: str, now_at: float, most_jobs: int = MOST_JOBS
+    records: Iterable[JobRecord],
+    out: Path,
+    *,
+    run: str,
+    gateway: str,
+    now_at: float,
+    most_jobs: int = MOST_JOBS,
 ) -> Summary:
     """
     Draw the report of a run, reading its jobs once and keeping at most twice ``most_jobs`` of them.
@@ -93,8 +99,8 @@ def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) ->
 
 
 def _context(page: _PageTally, summary: Summary, run: str, gateway: str, now_at: float) -> dict[str, Json]:
-    cards = sorted(page.cards.chosen(), key=lambda shown: shown.index)
-    script = "\n".join(map(_source, _SCRIPTS))
+    cards = sorted(page.cards.chosen(), key=lambda shown: shown.place)
+    script = Markup("\n").join(map(_source, _SCRIPTS))
     style = _source("report.css")
     return {
         "run": plain(run, 200),
@@ -111,8 +117,8 @@ def _context(page: _PageTally, summary: Summary, run: str, gateway: str, now_at:
         "groups": list(failure_groups(summary, page.examples)),
         "shown": len(cards),
         "data": _safe_json(_data(page, cards, summary)),
-        "script": Markup(script),
-        "style": Markup(style),
+        "script": script,
+        "style": style,
         "script_hash": _csp_hash(script),
         "style_hash": _csp_hash(style),
     }
@@ -121,7 +127,9 @@ def _context(page: _PageTally, summary: Summary, run: str, gateway: str, now_at:
 def _data(page: _PageTally, cards: list[Card], summary: Summary) -> Json:
     bins = page.bins.bins()
     counts = page.summary.generate_counts()
-    times = histogram({model: counts[model] for model in list(summary.by_model)[:_MOST_MODELS] if counts[model]})
+    times = histogram(
+        {model: counts[model] for model in list(summary.by_model)[:_MOST_MODELS] if counts[model]}
+    )
     return {
         "fields": Card._fields,
         "jobs": [list(shown) for shown in cards],
@@ -137,11 +145,11 @@ def _elapsed_s(summary: Summary) -> float | None:
 
 
 def _safe_json(value: Json) -> Markup:
-    """
+    r"""
     Write JSON that no HTML parser takes for a tag, a comment or the end of its script element.
 
     >>> _safe_json({"prompt": "</script><!--"})
-    Markup('{"prompt":"\\\\u003c/script\\\\u003e\\\\u003c!--"}')
+    Markup('{"prompt":"\\u003c/script\\u003e\\u003c!--"}')
     """
     text = dumps(value).decode()
     # These characters occur in JSON only inside strings, where the escape means the same.
@@ -164,13 +172,15 @@ def code_spans(text: str) -> Markup:
     """
     parts = re.split("`([^`]*)`", text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
     )
 
 
 @cache
-def _source(name: str) -> str:
-    return resources.files("runner.report").joinpath("templates", name).read_text(encoding="utf-8")
+def _source(name: str) -> Markup:
+    text = resources.files("runner.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 - our own file
 
 
 @cache

@@ -23,7 +23,7 @@ function canvas(width, height, label) {
 }
 
 function seconds(value) {
-  if (value < 10) return `${value.toFixed(1)} s`;
+  if (value < 10) return `${Number(value.toFixed(1))} s`;
   const whole = Math.round(value);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
@@ -37,6 +37,12 @@ function clock(at, span) {
   const text = moment.toISOString();
   if (span > 2 * 86400) return `${text.slice(5, 10)} ${text.slice(11, 16)}`;
   return span > 600 ? text.slice(11, 16) : text.slice(11, 19);
+}
+
+// The room for a drawing inside its figure.
+function roomIn(figure) {
+  const style = getComputedStyle(figure);
+  return Math.max(220, figure.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
 }
 
 function legend(entries) {
@@ -63,18 +69,18 @@ function drawThroughput() {
   if (!figure || !bins) return;
   const { succeeded, other, throttled } = bins.counts;
   const sums = succeeded.map((count, place) => count + other[place]);
-  const most = Math.max(1, ...sums), mostThrottled = Math.max(1, ...throttled);
+  const highest = Math.max(1, ...sums), most = highest > 1 ? highest + (highest % 2) : 1, mostThrottled = Math.max(1, ...throttled);
   const isThrottled = throttled.some((count) => count > 0);
-  const width = Math.max(280, figure.clientWidth - 34), left = 44, plot = width - left, top = 8, tall = 170;
+  const width = roomIn(figure), left = 44, plot = width - left, top = 8, tall = 170;
   const base = top + tall, band = isThrottled ? 34 : 0, height = base + band + 26;
   const end = bins.start_at + bins.width_s * sums.length;
   const total = sums.reduce((sum, count) => sum + count, 0);
-  const svg = canvas(width, height, `Jobs that ended over time: ${total} jobs, at most ${most} in ${seconds(bins.width_s)}`);
+  const svg = canvas(width, height, `Jobs that ended over time: ${total} jobs, at most ${highest} in ${seconds(bins.width_s)}`);
   for (const share of [0, 0.5, 1]) {
     const y = base - tall * share;
     svg.append(drawing("line", { class: "axis", x1: left, x2: width, y1: y, y2: y }));
     if (share !== 0.5 || most > 1) {
-      svg.append(drawing("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, (most * share).toLocaleString("en", { maximumFractionDigits: 1 })));
+      svg.append(drawing("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, (most * share).toLocaleString("en")));
     }
   }
   const step = plot / sums.length, bar = Math.max(0.5, Math.min(step - (step > 4 ? 1 : 0), 48));
@@ -102,7 +108,7 @@ function drawTimes() {
   const times = DATA.times;
   if (!figure || !times) return;
   const models = Object.entries(times.counts);
-  const width = Math.max(280, figure.clientWidth - 34), row = 62;
+  const width = roomIn(figure), row = 62;
   const svg = canvas(width, row * models.length + 24, `Distribution of generation times of ${models.length} models`);
   const bars = times.edges_s.length - 1, step = width / bars;
   models.forEach(([model, counts], place) => {

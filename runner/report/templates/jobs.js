@@ -140,14 +140,14 @@ if (document.getElementById("jobs")) {
   offer("cls", FIELD.cls);
   document.getElementById("search").addEventListener("input", later(filterJobs, 120));
   document.querySelector(".filters").addEventListener("submit", (event) => event.preventDefault());
-  let width = window.innerWidth;
-  window.addEventListener("resize", later(() => {
-    // A phone resizes whenever its address bar hides; only another width needs another drawing.
-    if (window.innerWidth === width) return;
-    width = window.innerWidth;
-    drawCharts();
-    drawTimeline(view.jobs);
-  }, 150));
   drawCharts();
   filterJobs();
+  let drawn = document.body.clientWidth;
+  new ResizeObserver(later(() => {
+    // The page grows and shrinks with every filter; only another width needs another drawing.
+    if (document.body.clientWidth === drawn) return;
+    drawn = document.body.clientWidth;
+    drawCharts();
+    drawTimeline(view.jobs);
+  }, 100)).observe(document.body);
 }

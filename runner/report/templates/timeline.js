@@ -36,7 +36,7 @@ function drawTimeline(jobs) {
     return;
   }
   const start = moments.reduce((low, at) => Math.min(low, at)), end = Math.max(start + 1, moments.reduce((high, at) => Math.max(high, at)));
-  const width = Math.max(280, figure.clientWidth - 34);
+  const width = roomIn(figure);
   const tall = Math.max(2, Math.min(20, 420 / rows.length)), isNamed = tall >= 13 && width > 520;
   const left = isNamed ? 150 : 0, plot = width - left;
   const x = (at) => left + (plot * (at - start)) / (end - start);
@@ -56,6 +56,6 @@ function drawTimeline(jobs) {
   });
   timeAxis(svg, { left, width: plot, y: rows.length * tall + 4, start, end });
   const entries = [["submit", "waiting to be accepted"], ["generate", "generating"], ["download", "downloading"], ["failed", "ended without success"]];
-  const left_out = began.length > rows.length ? `${rows.length} of ${began.length.toLocaleString("en")} jobs, evenly chosen; filter to see fewer. ` : "";
-  figure.replaceChildren(legend(entries), svg, element("figcaption", {}, `${left_out}A row is a job, in the order of their first requests; times are UTC.`));
+  const note = began.length > rows.length ? `${rows.length} of ${began.length.toLocaleString("en")} jobs, evenly chosen; filter to see fewer. ` : "";
+  figure.replaceChildren(legend(entries), svg, element("figcaption", {}, `${note}A row is a job, in the order of their first requests; times are UTC.`));
 }
