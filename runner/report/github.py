@@ -94,9 +94,4 @@ def _text(text: str, most: int) -> str:
     'a&#124;b &#60;b&#62;&#42;x&#42;'
     """
     one_line = " ".join(plain(text, most).split())
-    # An address would become a link by itself.
-    return (
-        _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", one_line)
-        .replace("://", "&#58;//")
-        .replace("_", "&#95;")
-    )
+    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", one_line)
