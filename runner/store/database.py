@@ -53,9 +53,12 @@ def connect_writer(run_dir: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(run_dir: Path) -> sqlite3.Connection:
+def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connection:
     """
     Open ``run.db`` for reading, also while another process writes it.
+
+    Args:
+        may_choose: Whether it may keep a choice of jobs in a temporary table.
 
     Raises:
         StoreMissing: There is no ``run.db`` in the directory.
@@ -73,7 +76,9 @@ def connect_reader(run_dir: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         try:
             _check(connection, path)
-            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            if not may_choose:
+                connection.execute("PRAGMA query_only = ON")
         except BaseException:
             connection.close()
             raise

@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.core.job import Job
 from runner.core.lifecycle import State
-from runner.core.model import JobRecord
+from runner.core.model import Asset, JobRecord
 from runner.store import rows
 
 _BATCH = 500
@@ -24,11 +24,11 @@ class Scope:
 
     Attributes:
         glob: Only jobs whose id matches, as the shell matches file names.
-        limit: At most so many submissions in this process.
+        chosen: Only jobs in the temporary table ``chosen`` (see `settle.choose`).
     """
 
     glob: str | None = None
-    limit: int | None = None
+    chosen: bool = False
 
 
 def counts(connection: sqlite3.Connection) -> dict[State, int]:
@@ -124,14 +124,14 @@ def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
             after = seqs_in_order[-1]
 
 
-def attempts_of(connection: sqlite3.Connection, seq: int, number: int) -> tuple[Any, ...] | None:
-    """Read one attempt's row, its ``seq`` left out."""
-    row = connection.execute(
-        "SELECT number, submitted_at, outcome, task_id, http_status, error, key FROM attempts "
-        "WHERE seq = ? AND number = ?",
-        (seq, number),
-    ).fetchone()
-    return None if row is None else tuple(row)
+def assets_of(connection: sqlite3.Connection, seq: int) -> tuple[Asset, ...]:
+    """Read the assets of one job, the video first."""
+    found = connection.execute(
+        "SELECT kind, path, bytes, sha256, content_type, width, height, duration_s FROM assets "
+        "WHERE seq = ? ORDER BY kind DESC",
+        (seq,),
+    )
+    return tuple(rows.read_asset(row) for row in found)
 
 
 def parts_of(connection: sqlite3.Connection, seq: int) -> dict[str, Mapping[str, Any]]:
@@ -179,7 +179,8 @@ def _grouped(
 
 
 def _scoped(scope: Scope) -> tuple[str, tuple[str, ...]]:
-    return ("", ()) if scope.glob is None else ("AND job_id GLOB ?", (scope.glob,))
+    chosen = "AND seq IN (SELECT seq FROM chosen)" if scope.chosen else ""
+    return (chosen, ()) if scope.glob is None else (f"{chosen} AND job_id GLOB ?", (scope.glob,))
 
 
 def _qualified(table: str) -> str:

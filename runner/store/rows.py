@@ -30,7 +30,7 @@ WHERE seq = ?
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 SAVE_ASSET = "INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)"
-DROP_PARTS = "DELETE FROM parts WHERE seq = ?"
+DROP_PART = "DELETE FROM parts WHERE seq = ? AND kind = ?"
 SAVE_EVENT = "INSERT INTO events (at, kind, detail) VALUES (?, ?, ?)"
 
 RECORD_COLUMNS = (
@@ -193,3 +193,10 @@ def _mapping(text: str) -> Mapping[str, Json]:
 
 def _sentences(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text and text != "[]" else ()
+
+
+def has_files(request: Json) -> bool:
+    """Say whether a request names local files, which are read when it is sent."""
+    if isinstance(request, dict):
+        return "$file" in request or any(has_files(child) for child in request.values())
+    return isinstance(request, list) and any(has_files(child) for child in request)

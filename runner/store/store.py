@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +53,7 @@ class Store:
             ) from None
         try:
             self._connection = connect_writer(self.run_dir)
-            self.reader = connect_reader(self.run_dir)
+            self.reader = connect_reader(self.run_dir, may_choose=True)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -135,6 +135,18 @@ class Store:
     def remember_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Keep what a later run must know to go on with an unfinished download."""
         self._writing.add(part=(job.seq, kind.value, rows.canonical(facts)))
+
+    def request_text(self, job: Job) -> str:
+        """Read a job's request as it is stored."""
+        return query.request_text(self.reader, job.seq)
+
+    def known_parts(self, job: Job) -> Mapping[str, Json]:
+        """Read what is remembered of a job's unfinished downloads, by kind of asset."""
+        return query.parts_of(self.reader, job.seq)
+
+    def known_assets(self, job: Job) -> tuple[Asset, ...]:
+        """Read the assets that a job has."""
+        return query.assets_of(self.reader, job.seq)
 
     def note(self, at: float, kind: str, detail: Json) -> None:
         """Keep a notable event of the run."""

@@ -196,7 +196,7 @@ class _Applying:
                 spec.model,
                 spec.digest,
                 state.value,
-                _has_files(spec.request),
+                rows.has_files(spec.request),
                 spec.timeout_s,
                 int(adopted),
                 spec.task_id,
@@ -214,7 +214,7 @@ class _Applying:
             self._take_request(spec, row)
         else:
             self._report.same += 1
-            if _has_files(spec.request):
+            if rows.has_files(spec.request):
                 # The same content may have moved to another path.
                 self._write_request(spec, row)
         if (row.index, row.is_gone, row.timeout_s) != (spec.index, False, spec.timeout_s):
@@ -261,7 +261,7 @@ class _Applying:
     def _replace(self, spec: JobSpec, row: _Known, state: State) -> None:
         self._connection.execute(
             "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ? WHERE seq = ?",
-            (spec.digest, spec.model, state.value, _has_files(spec.request), row.seq),
+            (spec.digest, spec.model, state.value, rows.has_files(spec.request), row.seq),
         )
         self._write_request(spec, row)
 
@@ -353,9 +353,3 @@ def _side(spec: JobSpec) -> tuple[Any, ...]:
         source.line,
         source.column,
     )
-
-
-def _has_files(value: Json) -> bool:
-    if isinstance(value, dict):
-        return "$file" in value or any(_has_files(child) for child in value.values())
-    return isinstance(value, list) and any(_has_files(child) for child in value)
