@@ -12,7 +12,7 @@ A line of a JSONL file is an object, whose values keep their types.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from runner.core.model import Json
 from runner.core.problem import Finding
-from runner.manifest.nearest import did_you_mean
+from runner.schema.phrase import did_you_mean
 
 Path = tuple[str | int, ...]
 Values = Mapping[str, Json]
@@ -116,7 +116,7 @@ def compile_template(value: Json, scope: Scope) -> Template:
     >>> template.render({"seed": 7})
     {'seed': 7, 'tag': '2026-11-21/7', 'cost': '${seed}'}
     >>> compile_template("${sed}", scope).findings[0].hint
-    "did you mean 'seed'? Known names: date, seed"
+    "did you mean 'seed'? There are date, seed"
     """
     compiler = _Compiler(scope)
     constant, render = compiler.compile(value, ())
@@ -235,8 +235,8 @@ class _Compiler:
             return _Name(name)
         else:
             known = scope.names()
-            nearest = did_you_mean(name, known)
-            hint = f"{nearest}Known names: {', '.join(known)}"
+            guess = did_you_mean(name, known)
+            hint = f"{guess} There are {', '.join(known)}" if guess else f"there are {', '.join(known)}"
             self.findings.append(Finding(path, f"unknown placeholder '${{{name}}}'", hint))
         return ""
 
