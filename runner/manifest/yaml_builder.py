@@ -144,33 +144,37 @@ class Builder:
         start = len(self.trace) - 1
         next_event, note, plain_keys = self._next, self.trace.append, self._plain_keys
         while True:
-            event = next_event()
-            note(event)
-            if event.__class__ is MappingEndEvent:
+            key_event = next_event()
+            note(key_event)
+            if key_event.__class__ is MappingEndEvent:
                 break
             key: str | None
             if (
-                event.__class__ is ScalarEvent
-                and event.value in plain_keys
-                and event.anchor is None
-                and event.tag is None
+                key_event.__class__ is ScalarEvent
+                and key_event.value in plain_keys
+                and key_event.anchor is None
+                and key_event.tag is None
             ):
-                key = plain_keys[event.value]
-            elif _is_merge(event):
+                key = plain_keys[key_event.value]
+            elif _is_merge(key_event):
                 self._merge(merged, depth)
                 continue
             else:
-                key = self._odd_key(event, depth)
-            item_event = next_event()
-            note(item_event)
-            if item_event.__class__ is ScalarEvent and item_event.anchor is None:
-                item = self._scalar(item_event)
+                key = self._odd_key(key_event, depth)
+            event = next_event()
+            note(event)
+            if event.__class__ is not ScalarEvent or event.anchor is not None or event.tag is not None:
+                item = self._value(event, depth + 1)
             else:
-                item = self._value(item_event, depth + 1)
+                item = event.value
+                if not event.style and (not item or item[0] in MAYBE_NOT_TEXT):
+                    item = self._plain(event)
+                elif len(item) >= SHORTEST_KEY and looks_like_key(item):
+                    item = self._secret(event)
             if key is None:
                 continue
             if key in value:
-                self._duplicate(event, key, start)
+                self._duplicate(key_event, key, start)
                 continue
             value[key] = item
         if merged:
@@ -192,30 +196,31 @@ class Builder:
                 value.append(self._value(event, depth + 1))
 
     def _scalar(self, event: Any) -> Json:
-        text = event.value
+        if looks_like_key(event.value):
+            return self._secret(event)
+        # A style is empty for plain scalars, or one of ' " | >.
         if event.tag is not None:
             return self._tagged(event)
-        if len(text) >= SHORTEST_KEY and looks_like_key(text):
-            self._complain(event, KEY_MESSAGE, KEY_HINT)
-            return ""
-        # A style is empty for plain scalars, or one of ' " | >.
-        if event.style or (text and text[0] not in MAYBE_NOT_TEXT):
-            return text
+        return event.value if event.style else self._plain(event)
+
+    def _plain(self, event: Any) -> Json:
         try:
-            return resolve_plain(text)
+            return resolve_plain(event.value)
         except ValueError as error:
             self._complain(event, str(error), None)
-            return text
+            return event.value
 
     def _tagged(self, event: Any) -> Json:
-        if looks_like_key(event.value):
-            self._complain(event, KEY_MESSAGE, KEY_HINT)
-            return ""
         try:
             return resolve_tagged(event.tag, event.value)
         except ValueError as error:
             self._complain(event, str(error), None)
             return event.value
+
+    def _secret(self, event: Any) -> str:
+        hint = "keep the key in an environment variable, and its name under gateway.api_keys"
+        self._complain(event, "this looks like an API key, which a manifest must not hold", hint)
+        return ""
 
     def _check_collection(self, event: Any, depth: int, name: str) -> None:
         if depth > MAX_DEPTH:
@@ -275,10 +280,6 @@ class Builder:
     def _complain(self, event: Any, message: str, hint: str | None) -> None:
         self.is_broken = True
         self.complain(event, message, hint)
-
-
-KEY_MESSAGE = "this looks like an API key, which a manifest must not hold"
-KEY_HINT = "keep the key in an environment variable, and its name under gateway.api_keys"
 
 
 def _is_merge(event: Any) -> bool:
