@@ -80,10 +80,7 @@ class Draft:
 
     def report(self, finding: Finding, report: Report, *, under: Path = ()) -> None:
         """
-        Report what is wrong with the job, at its row or in the manifest.
-
-        Args:
-            under: Where the finding's path begins.
+        Report what is wrong with the job, at its row or in the manifest; the finding's path begins under another.
         """
         placed = replace(finding, path=(*under, *finding.path))
         if self.line and self._came_with_row(placed.path):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.manifest.scalars import KEY_HINT, KEY_MESSAGE, looks_like_key
+from runner.manifest.scalars import looks_like_key
 
+KEY_MESSAGE = "this looks like an API key, which does not belong among the jobs"
+KEY_HINT = "keep the key in an environment variable, and its name under gateway.api_keys"
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 
 Complain = Callable[[int, str, str | None], None]

@@ -18,8 +18,16 @@ from pathlib import Path
 from typing import TextIO
 
 from runner.core.model import Json
-from runner.manifest.lines import JSONL_SUFFIXES, Complain, FileUnusable, read_objects, unreadable
-from runner.manifest.scalars import KEY_HINT, KEY_MESSAGE, SHORTEST_KEY, looks_like_key
+from runner.manifest.lines import (
+    JSONL_SUFFIXES,
+    KEY_HINT,
+    KEY_MESSAGE,
+    Complain,
+    FileUnusable,
+    read_objects,
+    unreadable,
+)
+from runner.manifest.scalars import SHORTEST_KEY, looks_like_key
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _MAX_CELL_CHARS = 50_000_000
