@@ -24,7 +24,7 @@ from yaml.events import (
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ManifestError
-from runner.manifest.structure import entry_findings
+from runner.manifest.structure import job_findings
 from runner.manifest.trace import find
 from runner.manifest.yaml_builder import Builder, Unreadable
 from runner.manifest.yaml_events import open_events, position_of, unparsable
@@ -61,11 +61,16 @@ class Entry:
         """Give the place of the key that a value stands under, or of the value where it has none."""
         return position_of(find(self._trace, path)[0].start_mark, self._file)
 
-    def problem(self, finding: Finding, *, at_key: bool = False) -> Problem:
+    def place_of(self, finding: Finding) -> Position:
+        """Give the place to look at for a finding: a key that should not be there, or else a value."""
+        is_about_key = finding.message.startswith("unknown key")
+        return self.key_position(finding.path) if is_about_key else self.position(finding.path)
+
+    def problem(self, finding: Finding) -> Problem:
         """Give a finding its place."""
-        place = self.key_position(finding.path) if at_key else self.position(finding.path)
+        path = path_text(finding.path)
         return Problem(
-            finding.severity, place, finding.message, self.label, path_text(finding.path), finding.hint
+            finding.severity, self.place_of(finding), finding.message, self.label, path, finding.hint
         )
 
 
@@ -203,7 +208,7 @@ class _Reading:
             builder.begin()
             value = builder.build(event, 3)
             if not builder.is_broken:
-                findings = entry_findings(value)
+                findings = job_findings(value)
                 entry = Entry(value if isinstance(value, dict) else {}, index, file, builder.trace)
                 if not findings:
                     yield entry

@@ -123,9 +123,9 @@ def looks_like_key(text: str) -> bool:
     (True, False)
     """
     # Hardly a text gets past these searches for fixed letters; they cost a fraction of the expression's.
-    if "sk-" not in text and "earer" not in text:
-        if (":" not in text and "=" not in text) or text.startswith(("http://", "https://")):
-            return False
+    has_prefix = "sk-" in text or "earer" in text
+    if not has_prefix and ((":" not in text and "=" not in text) or text.startswith(("http://", "https://"))):
+        return False
     if len(text) < SHORTEST_KEY or text.startswith("data:"):
         return False
     return _KEY.search(text) is not None
