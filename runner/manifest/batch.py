@@ -115,7 +115,11 @@ def _findings(row: Mapping[str, Json], url: str) -> Iterator[Finding]:
 
 def _url_finding(found: Json, expected: str) -> Finding:
     if isinstance(found, str) and _is_address(found):
-        return Finding(("url",), f"url: {_shown(found)} differs from {expected!r} on the first line", "a file has one gateway")
+        return Finding(
+            ("url",),
+            f"url: {_shown(found)} differs from {expected!r} on the first line",
+            "a file has one gateway",
+        )
     return Finding(("url",), f"url: {_shown(found)} does not make videos", f"only {_ROUTE} is supported")
 
 

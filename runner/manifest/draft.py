@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
@@ -78,15 +78,12 @@ class Draft:
         origin = self.origin
         return Position(origin.rows_file, self.line) if self.line else origin.place(())
 
-    def report(self, finding: Finding, report: Report, *, under: Path = ()) -> None:
-        """
-        Report what is wrong with the job, at its row or in the manifest; the finding's path begins under another.
-        """
-        placed = replace(finding, path=(*under, *finding.path))
-        if self.line and self._came_with_row(placed.path):
-            self.origin.report_row(self.line, placed, report, self.job_id)
+    def report(self, finding: Finding, report: Report) -> None:
+        """Report what is wrong with the job, at its row or in the manifest, by its path from the entry's root."""
+        if self.line and self._came_with_row(finding.path):
+            self.origin.report_row(self.line, finding, report, self.job_id)
         else:
-            self.origin.report_once(placed, report, self.origin.label(self.line, self.job_id))
+            self.origin.report_once(finding, report, self.origin.label(self.line, self.job_id))
 
     def _came_with_row(self, path: Path) -> bool:
         if any(path[: len(leaf)] == leaf for leaf in self.varying):

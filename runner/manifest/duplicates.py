@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runner.core.problem import Finding, Severity
@@ -18,13 +17,13 @@ from runner.manifest.document import Report
 from runner.manifest.draft import Draft
 
 _BUCKETS = 256
-_MAX_LOOKED_INTO = 10_000
-"""Of equal numbers, each kind: enough to show, and the rest is the same mistake again."""
+_MOST_LOOKED_INTO = 10_000
+"""Of equal numbers, each kind: more than anybody reads, and the rest is the same mistake again."""
 
 
 class Hashes:
     """
-    Numbers for texts, eight bytes each, sorted into buckets so that few are looked at together.
+    Numbers for texts, eight bytes each, in buckets so that only few are compared at a time.
 
     >>> hashes = Hashes()
     >>> for text in ("a", "b", "a"):
@@ -37,106 +36,106 @@ class Hashes:
         self._buckets = [array("q") for _ in range(_BUCKETS)]
 
     def add(self, text: str) -> None:
-        """Note a text."""
+        """Take a text in."""
         number = hash(text)
         self._buckets[number % _BUCKETS].append(number)
 
     def repeated(self) -> frozenset[int]:
-        """List the numbers that were noted more than once, up to a bound."""
+        """List the numbers that came more than once, up to a bound."""
         found: set[int] = set()
         for bucket in self._buckets:
-            if len(set(bucket)) < len(bucket) and len(found) < _MAX_LOOKED_INTO:
+            if len(found) >= _MOST_LOOKED_INTO:
+                break
+            if len(set(bucket)) < len(bucket):
                 found.update(number for number, count in Counter(bucket).items() if count > 1)
         return frozenset(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """
-    What is compared of one job.
+class Census:
+    """Takes in the jobs of a manifest as they go by."""
 
-    Attributes:
-        digest: Of its request; None where the request is not valid, or only repeats the one before.
-        is_named: Whether the manifest gives its id.
-    """
+    def __init__(self) -> None:
+        self.ids = Hashes()
+        self.digests = Hashes()
+
+    def note(self, _draft: Draft, job_id: str, digest: str | None) -> None:
+        """Take a job in; without a digest its request is not compared."""
+        self.ids.add(job_id)
+        if digest is not None:
+            self.digests.add(digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The job that had an id or a request first."""
 
     draft: Draft
     job_id: str
-    digest: str | None
-    is_named: bool
 
 
-class Duplicates:
-    """Notes the jobs of one manifest as they go by, and says at the end which were there twice."""
+class Twins:
+    """
+    Takes in the jobs of a manifest a second time, and reports those that are there twice.
 
-    def __init__(self) -> None:
-        self._ids = Hashes()
-        self._digests = Hashes()
+    Attributes:
+        errors: Jobs with an id that is taken, and jobs without ids that ask for the same.
+    """
 
-    def note(self, job_id: str, digest: str | None) -> None:
-        """Note a job."""
-        self._ids.add(job_id)
-        if digest is not None:
-            self._digests.add(digest)
+    def __init__(self, ids: frozenset[int], digests: frozenset[int], report: Report) -> None:
+        self.errors = 0
+        self._ids = ids
+        self._digests = digests
+        self._report = report
+        self._by_id: dict[str, _First] = {}
+        self._by_digest: dict[str, _First] = {}
 
-    def report(self, marks: Iterator[Mark], report: Report) -> int:
-        """
-        Report each job that is there twice, with the place of the first, and say how many are errors.
+    def note(self, draft: Draft, job_id: str, digest: str | None) -> None:
+        """Compare a job with those before it."""
+        if hash(job_id) in self._ids and self._is_taken(draft, job_id):
+            return
+        if digest is None or hash(digest) not in self._digests:
+            return
+        first = self._by_digest.setdefault(digest, _First(draft, job_id))
+        if first.draft is not draft:
+            self._tell(draft, job_id, _same_request(first, draft))
 
-        Args:
-            marks: The same jobs again; they are read only where there is something to find.
-        """
-        ids, digests = self._ids.repeated(), self._digests.repeated()
-        return _compare(marks, ids, digests, report) if ids or digests else 0
+    def _is_taken(self, draft: Draft, job_id: str) -> bool:
+        first = self._by_id.setdefault(job_id, _First(draft, job_id))
+        if first.draft is draft:
+            return False
+        self.errors += 1
+        self._tell(draft, job_id, _same_id(first, draft))
+        return True
 
-
-def _compare(marks: Iterable[Mark], ids: frozenset[int], digests: frozenset[int], report: Report) -> int:
-    by_id: dict[str, Mark] = {}
-    by_digest: dict[str, Mark] = {}
-    errors = 0
-    for mark in marks:
-        is_known = False
-        if hash(mark.job_id) in ids:
-            first = by_id.setdefault(mark.job_id, mark)
-            if first is not mark:
-                is_known = True
-                errors += 1
-                _report(mark, _same_id(first, mark), report)
-        if mark.digest is not None and hash(mark.digest) in digests:
-            first = by_digest.setdefault(mark.digest, mark)
-            if first is not mark and not is_known:
-                _report(mark, _same_request(first, mark), report)
-    return errors
-
-
-def _report(mark: Mark, finding: Finding, report: Report) -> None:
-    draft = mark.draft
-    if draft.line:
-        draft.origin.report_row(draft.line, finding, report, mark.job_id)
-    else:
-        draft.origin.report_once(finding, report, draft.origin.label(job_id=mark.job_id))
+    def _tell(self, draft: Draft, job_id: str, finding: Finding) -> None:
+        origin = draft.origin
+        shown_id = job_id if draft.job_id is not None else None
+        if draft.line:
+            origin.report_row(draft.line, finding, self._report, shown_id)
+        else:
+            origin.report_once(finding, self._report, origin.label(job_id=shown_id))
 
 
-def _same_id(first: Mark, second: Mark) -> Finding:
-    names = _names_of_one_entry(first, second)
-    if not first.is_named and not second.is_named:
-        what = "several jobs of this entry ask" if names else f"the job at {first.draft.source()} asks"
-        return Finding((), f"{what} for the same, and none has an id", "repeat makes a job more than once")
-    if names:
-        return Finding(
-            ("id",), f"several jobs of this entry have the id {second.job_id!r}", f"tell them apart by {names}"
-        )
-    return Finding(("id",), f"the id {second.job_id!r} is taken by the job at {first.draft.source()}")
+def _same_id(first: _First, draft: Draft) -> Finding:
+    if draft.job_id is None and first.draft.job_id is None:
+        where = "several jobs of this entry ask" if _share_a_place(first.draft, draft) else _at(first, "asks")
+        return Finding((), f"{where} for the same, and none has an id", "repeat makes a job more than once")
+    if _share_a_place(first.draft, draft):
+        names = ", ".join(f"${{{name}}}" for name in draft.origin.names)
+        message = f"several jobs of this entry have the id {first.job_id!r}"
+        return Finding(("id",), message, f"tell them apart by {names}")
+    return Finding(("id",), _at(first, f"has the id {first.job_id!r} too"), "each job needs an id of its own")
 
 
-def _same_request(first: Mark, second: Mark) -> Finding:
-    where = "of this entry too" if _names_of_one_entry(first, second) else f"at {first.draft.source()}"
+def _same_request(first: _First, draft: Draft) -> Finding:
+    where = "of this entry too" if _share_a_place(first.draft, draft) else f"at {first.draft.source()}"
     message = f"the request is the same as that of {first.job_id!r} {where}, and both are paid for"
     return Finding((), message, "use repeat if that is meant", Severity.WARNING)
 
 
-def _names_of_one_entry(first: Mark, second: Mark) -> str:
-    """Name what tells two jobs of one entry apart; nothing where each has a place of its own."""
-    if first.draft.origin is not second.draft.origin or second.draft.line:
-        return ""
-    return ", ".join(f"${{{name}}}" for name in second.draft.origin.names)
+def _at(first: _First, does: str) -> str:
+    return f"the job at {first.draft.source()} {does}"
+
+
+def _share_a_place(first: Draft, second: Draft) -> bool:
+    return first.origin is second.origin and not second.line

@@ -34,15 +34,12 @@ class Expander:
         folder: That row files are found in.
     """
 
-    def __init__(
-        self, inheritance: Inheritance, variables: Variables, folder: FilePath, report: Report
-    ) -> None:
+    def __init__(self, inheritance: Inheritance, variables: Variables, folder: FilePath) -> None:
         self._inheritance = inheritance
         self._variables = variables
         self._folder = folder
-        self._report = report
 
-    def drafts(self, entry: Entry) -> Iterator[Draft]:
+    def drafts(self, entry: Entry, report: Report) -> Iterator[Draft]:
         """Stream the jobs of an entry. What is wrong with it is reported, and the jobs concerned left out."""
         value = entry.value
         origin = _origin(entry)
@@ -62,12 +59,14 @@ class Expander:
             axes = read_axes(value, self._folder)
             if axes.rows is not None:
                 origin.rows_file = str(axes.rows.path)
-            yield from self._fanned_out(value, axes, origin)
+            yield from self._fanned_out(value, axes, origin, report)
         except FileUnusable as error:
-            self._report_rows_file(origin, value["from"], error)
+            self._report_rows_file(origin, value["from"], error, report)
 
-    def _fanned_out(self, value: Mapping[str, Json], axes: Axes, origin: Origin) -> Iterator[Draft]:
-        fan = _Fan(value, axes, self._inheritance, self._variables, origin, self._report)
+    def _fanned_out(
+        self, value: Mapping[str, Json], axes: Axes, origin: Origin, report: Report
+    ) -> Iterator[Draft]:
+        fan = _Fan(value, axes, self._inheritance, self._variables, origin, report)
         if fan.is_broken:
             return
         is_empty = True
@@ -76,15 +75,15 @@ class Expander:
             yield draft
         if is_empty and not fan.has_complained:
             message = f"'{value['from']}' has no rows; the entry makes no job"
-            origin.report_once(Finding(("from",), message, severity=Severity.WARNING), self._report)
+            origin.report_once(Finding(("from",), message, severity=Severity.WARNING), report)
 
-    def _report_rows_file(self, origin: Origin, name: str, error: FileUnusable) -> None:
+    def _report_rows_file(self, origin: Origin, name: str, error: FileUnusable, report: Report) -> None:
         if error.line:
             origin.rows_file = str(self._folder / name)
-            origin.report_row(error.line, Finding(("from",), error.message, error.hint), self._report)
+            origin.report_row(error.line, Finding(("from",), error.message, error.hint), report)
         else:
             hint = error.hint or f"row files are found from the manifest's folder: {self._folder / name}"
-            origin.report_once(Finding(("from",), error.message, hint), self._report)
+            origin.report_once(Finding(("from",), error.message, hint), report)
 
 
 class _Fan:

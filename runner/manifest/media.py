@@ -64,7 +64,9 @@ def attach_files(request: dict[str, Json], schema: ModelSchema, folder: Path) ->
             if file is None:
                 continue
             picture, problems = _look_at(file, field, model)
-            findings += [Finding(path, f"{dotted(path)}: {_shown(text)} {problem}", hint) for problem, hint in problems]
+            findings += [
+                Finding(path, f"{dotted(path)}: {_shown(text)} {problem}", hint) for problem, hint in problems
+            ]
             stand_in = _replaced(stand_in, path, _STAND_IN_DATA if field.allows_data_uri else _STAND_IN_URL)
             if picture is not None and not problems:
                 attached = _replaced(attached, path, _reference(picture))
@@ -162,7 +164,9 @@ def _data_uri(reference: Mapping[str, Json]) -> str:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise FileChanged(f"the local file {path} can't be read any more: {error.strerror or error}") from error
+        raise FileChanged(
+            f"the local file {path} can't be read any more: {error.strerror or error}"
+        ) from error
     if hashlib.sha256(content).hexdigest() != reference["sha256"]:
         raise FileChanged(f"the local file {path} has changed since it was checked")
     return f"data:{reference['media_type']};base64,{base64.b64encode(content).decode('ascii')}"

@@ -63,7 +63,9 @@ def complaints(picture: Picture, field: MediaField, model: str) -> list[str]:
     if picture.format not in formats:
         found.append(f"is {picture.format.upper()}; {model} takes {', '.join(formats)}")
     if picture.bytes > field.max_bytes:
-        found.append(f"has {picture.bytes / 1e6:.1f} MB; {model} takes {field.max_bytes / 1e6:.1f} MB at most")
+        found.append(
+            f"has {picture.bytes / 1e6:.1f} MB; {model} takes {field.max_bytes / 1e6:.1f} MB at most"
+        )
     if not picture.width or not picture.height:
         return [*found, "is damaged: its size in pixels can't be read"]
     sides = f"{picture.width}x{picture.height} pixels"
@@ -71,7 +73,9 @@ def complaints(picture: Picture, field: MediaField, model: str) -> list[str]:
         found.append(f"has {sides}; {model} takes sides from {field.min_side_px} to {field.max_side_px}")
     if not field.allows_ratio(picture.width / picture.height):
         ratio = f"{picture.width / picture.height:.3g}"
-        found.append(f"has {sides}, a ratio of {ratio}; {model} takes {field.min_ratio:g} to {field.max_ratio:g}")
+        found.append(
+            f"has {sides}, a ratio of {ratio}; {model} takes {field.min_ratio:g} to {field.max_ratio:g}"
+        )
     return found
 
 
@@ -93,10 +97,10 @@ def _read(path: str, _mtime_ns: int, size: int) -> Picture:
 
 
 def picture_format(head: bytes) -> str | None:
-    """
+    r"""
     Tell a format by the first 16 bytes of a file.
 
-    >>> picture_format(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(8)), picture_format(b"%PDF-1.7")
+    >>> picture_format(b"\x89PNG\r\n\x1a\n" + bytes(8)), picture_format(b"%PDF-1.7")
     ('png', None)
     """
     for magic, name in _MAGIC:
