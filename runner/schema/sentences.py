@@ -3,7 +3,7 @@ One sentence for each way in which a value can break a schema.
 
 A schema may put it better: ``x-messages`` beside a keyword holds ``message``,
 ``hint`` or both for it (for ``required`` and ``additionalProperties`` by key), and
-may move the finding to another ``path``. ``{value}``, ``{length}`` and ``{model}``
+may move the finding to another ``path`` or keep it ``for`` one value. ``{value}``, ``{length}`` and ``{model}``
 are filled in.
 """
 
@@ -82,6 +82,8 @@ def _plain(error: Error, context: Context) -> Finding:
             hint,
         )
     own = _own_words(error).get(error.validator, {})
+    if own.get("for", error.instance) != error.instance:
+        own = {}
     path = (*path, *own.get("path", ()))
     if "message" in own:
         return Finding(
@@ -104,13 +106,12 @@ def _unknown_keys(error: Error, context: Context) -> Iterator[Finding]:
     for key in _extras(error):
         path = (*error.absolute_path, key)
         said = own.get(key, {})
-        hint = (
-            _filled(said.get("hint"), error, context)
-            or did_you_mean(key, missing)
-            or did_you_mean(key, known)
-        )
-        generic = f"unknown key {show(key)} in {_where(tuple(error.absolute_path), context)}"
-        yield Finding(path, _filled(said.get("message"), error, context) or generic, hint)
+        text = f"unknown key {show(key)} in {_where(tuple(error.absolute_path), context)}"
+        hint = did_you_mean(key, missing) or did_you_mean(key, known)
+        if said:
+            text = _filled(said.get("message"), error, context) or text
+            hint = _filled(said.get("hint"), error, context)
+        yield Finding(path, text, hint)
 
 
 def _extras(error: Error) -> Iterator[str]:
@@ -173,7 +174,9 @@ def _type(error: Error, _context: Context) -> Sentence:
 def _enum(error: Error, context: Context) -> Sentence:
     allowed = error.validator_value
     whom = f" for {context.subject}" if context.subject and context.subject != error.instance else ""
-    hint = did_you_mean(error.instance, allowed) if len(allowed) > 1 else None
+    # Between numbers, as in sizes and ratios, the nearest spelling is not what was meant.
+    is_word = not isinstance(error.instance, str) or sum(map(str.isalpha, error.instance)) > 2
+    hint = did_you_mean(error.instance, allowed) if is_word and len(allowed) > 1 else None
     return f"{show(error.instance)} is not allowed{whom} ({choices(allowed)})", hint
 
 
