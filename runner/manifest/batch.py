@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runner.core.model import Json
-from runner.core.problem import Finding, Position, Severity
+from runner.core.problem import Finding, Severity
 from runner.manifest.document import Report
 from runner.manifest.draft import Draft, Origin
 from runner.manifest.lines import JSONL_SUFFIXES, FileUnusable, read_objects
@@ -53,8 +53,7 @@ class BatchFile:
 
     def drafts(self, report: Report) -> Iterator[Draft]:
         """Stream the jobs. What is wrong with a line is reported, and the line left out."""
-        file = str(self.path)
-        origin = Origin(None, lambda _: Position(file), rows_file=file)
+        origin = Origin(None, rows_file=str(self.path))
 
         def complain(line: int, message: str, hint: str | None) -> None:
             origin.report_row(line, Finding((), message, hint), report)

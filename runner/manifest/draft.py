@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
-from runner.manifest.document import Report, job_label, path_text
+from runner.manifest.document import Entry, Report, job_label, path_text
 
 Path = tuple[str | int, ...]
 """Keys and indices from the root of an entry, such as ``("request", "media", 0, "url")``."""
@@ -19,16 +19,14 @@ class Origin:
     What the jobs of one entry have in common; a batch file is one entry with a job on each line.
 
     Attributes:
-        index: Of the entry in `jobs`, from 0; None where the line of a job says it.
-        place: The position of what stands at a path, or of the entry.
+        entry: None for a batch file.
         rows_file: That the lines of its jobs are in; empty where there is none.
         schema: The schema that the entry names, or None.
         timeout_s: As in `JobSpec`.
         names: That an id may use to tell the jobs of the entry apart.
     """
 
-    index: int | None
-    place: Callable[[Path], Position]
+    entry: Entry | None
     rows_file: str = ""
     schema: str | None = None
     timeout_s: float | None = None
@@ -37,13 +35,14 @@ class Origin:
 
     def label(self, line: int = 0, job_id: Json = None) -> str:
         """Name one of its jobs as a person finds it again, such as ``jobs[3] "grass-2"``."""
-        return job_label(line - 1 if self.index is None else self.index, job_id)
+        return job_label(line - 1 if self.entry is None else self.entry.index, job_id)
 
     def report_once(self, finding: Finding, report: Report, label: str | None = None) -> None:
         """Report what is the same for all of its jobs, at its place in the manifest, the first time only."""
         if (finding.path, finding.message) not in self._told:
             self._told.add((finding.path, finding.message))
-            report(_problem(finding, self.place(finding.path), label or self.label()))
+            place = Position(self.rows_file) if self.entry is None else self.entry.place_of(finding)
+            report(_problem(finding, place, label or self.label()))
 
     def report_row(self, line: int, finding: Finding, report: Report, job_id: Json = None) -> None:
         """Report what came with a row, at its line."""
@@ -76,7 +75,9 @@ class Draft:
     def source(self) -> Position:
         """Give the place of the job: its row, or else its entry."""
         origin = self.origin
-        return Position(origin.rows_file, self.line) if self.line else origin.place(())
+        if self.line or origin.entry is None:
+            return Position(origin.rows_file, self.line)
+        return origin.entry.position()
 
     def report(self, finding: Finding, report: Report) -> None:
         """Report what is wrong with the job, at its row or in the manifest, by its path from the entry's root."""

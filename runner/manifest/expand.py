@@ -194,8 +194,7 @@ class _Fan:
 def _origin(entry: Entry) -> Origin:
     timeout = entry.value.get("timeout")
     return Origin(
-        entry.index,
-        entry.position,
+        entry,
         schema=entry.value.get("schema"),
         timeout_s=None if timeout is None else parse_duration(timeout),
     )
