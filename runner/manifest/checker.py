@@ -27,6 +27,8 @@ _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # The ids that are polled (wire facts 6.1).
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
+_NOT_JSON = Finding(("request",), "the request holds a number that JSON does not have (NaN or an infinity)")
+
 Note = Callable[[Draft, str, str | None], None]
 """Takes a job, its id, and the digest of its request (None where it is invalid, or a deliberate repetition)."""
 
@@ -80,8 +82,20 @@ class Checker:
                 request = self._look_into(request, schema, findings)
         if draft.extra:
             request = _with_extra(request, draft.extra, findings)
-        digest = _digest(request, findings)
-        job_id = self._job_id(draft, digest, findings)
+        try:
+            digest = request_digest(request)
+        except ValueError:
+            digest = ""
+            findings.append(_NOT_JSON)
+        job_id = draft.job_id
+        # What is printable holds nothing that ids must not; asking is quick.
+        if (
+            type(job_id) is not str
+            or not 0 < len(job_id) <= MAX_ID_LENGTH
+            or not job_id.isprintable()
+            or job_id.isspace()
+        ):
+            job_id = _job_id(draft, digest, findings)
         task_id = draft.task_id
         if task_id is not None and not (isinstance(task_id, str) and _TASK_ID.fullmatch(task_id)):
             message = f"task_id: {str(task_id)[:80]!r} is not the id of a task"
@@ -102,7 +116,7 @@ class Checker:
         if findings and not self._settle(draft, spec, findings):
             self._note(draft, job_id, None)
             return None
-        self._note(draft, job_id, self._distinct(draft, digest))
+        self._note(draft, job_id, digest if draft.repetition is None else self._distinct(draft, digest))
         return spec
 
     def _look_into(
@@ -125,26 +139,6 @@ class Checker:
         findings += (_under("request", one) for one in found)
         return attached.request
 
-    def _job_id(self, draft: Draft, digest: str, findings: list[Finding]) -> str:
-        job_id = draft.job_id
-        if job_id is None:
-            return automatic_id(str(draft.request.get("model", "job")), digest, draft.repetition)
-        if type(job_id) is int:
-            job_id = str(job_id)
-        if type(job_id) is str:
-            # What is printable holds nothing that is refused below; asking is quick.
-            if 0 < len(job_id) <= MAX_ID_LENGTH and (job_id.isprintable() or not _NOT_IN_IDS.search(job_id)):
-                return job_id
-            problem = f"has {len(job_id)} characters" if job_id else "is empty"
-            if len(job_id) <= MAX_ID_LENGTH and job_id:
-                problem = f"{job_id!r} has a control character in it"
-        else:
-            problem = f"{str(job_id)[:80]} is not text"
-        findings.append(
-            Finding(("id",), f"id: {problem}", f"an id is text of 1 to {MAX_ID_LENGTH} characters")
-        )
-        return str(job_id)[:MAX_ID_LENGTH]
-
     def _settle(self, draft: Draft, spec: JobSpec, findings: list[Finding]) -> bool:
         """Report what was found, and say whether the job can be sent nevertheless."""
         for finding in findings:
@@ -159,8 +153,6 @@ class Checker:
 
     def _distinct(self, draft: Draft, digest: str) -> str | None:
         """Leave out the digest of a repetition that asks for the same as the first: it is meant."""
-        if draft.repetition is None:
-            return digest
         if draft.repetition == 1:
             self._first_digest = digest
             return digest
@@ -181,13 +173,25 @@ def _with_extra(
     return {**request, **extra}
 
 
-def _digest(request: dict[str, Json], findings: list[Finding]) -> str:
-    try:
-        return request_digest(request)
-    except ValueError:
-        message = "the request holds a number that JSON does not have (NaN or an infinity)"
-        findings.append(Finding(("request",), message))
-        return ""
+def _job_id(draft: Draft, digest: str, findings: list[Finding]) -> str:
+    """Give a job without an id an automatic one, and find out what is wrong with an odd one."""
+    job_id = draft.job_id
+    if job_id is None:
+        return automatic_id(str(draft.request.get("model", "job")), digest, draft.repetition)
+    if type(job_id) is int:
+        return str(job_id)
+    if type(job_id) is not str:
+        problem = f"{str(job_id)[:80]} is not text"
+    elif not job_id.strip():
+        problem = "it is empty"
+    elif len(job_id) > MAX_ID_LENGTH:
+        problem = f"it has {len(job_id)} characters"
+    elif _NOT_IN_IDS.search(job_id):
+        problem = f"{job_id!r} has a control character in it"
+    else:
+        return job_id
+    findings.append(Finding(("id",), f"id: {problem}", f"an id is text of 1 to {MAX_ID_LENGTH} characters"))
+    return str(job_id)[:MAX_ID_LENGTH]
 
 
 def _under(key: str, finding: Finding) -> Finding:

@@ -17,6 +17,7 @@ from runner.manifest.document import Report
 from runner.manifest.draft import Draft
 
 _BUCKETS = 256
+_BUCKET_MASK = _BUCKETS - 1
 _MOST_LOOKED_INTO = 10_000
 """Of equal numbers, each kind: more than anybody reads, and the rest is the same mistake again."""
 
@@ -38,7 +39,7 @@ class Hashes:
     def add(self, text: str) -> None:
         """Take a text in."""
         number = hash(text)
-        self._buckets[number % _BUCKETS].append(number)
+        self._buckets[number & _BUCKET_MASK].append(number)
 
     def repeated(self) -> frozenset[int]:
         """List the numbers that came more than once, up to a bound."""
