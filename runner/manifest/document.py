@@ -7,7 +7,7 @@ manifest of a million jobs takes no more memory than one of ten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -66,12 +66,20 @@ class Entry:
         is_about_key = finding.message.startswith("unknown key")
         return self.key_position(finding.path) if is_about_key else self.position(finding.path)
 
-    def problem(self, finding: Finding) -> Problem:
-        """Give a finding its place."""
-        path = path_text(finding.path)
-        return Problem(
-            finding.severity, self.place_of(finding), finding.message, self.label, path, finding.hint
-        )
+    def problems(self, findings: Iterable[Finding]) -> list[Problem]:
+        """Give each finding its place, and sort them by it."""
+        problems = [
+            Problem(
+                found.severity,
+                self.place_of(found),
+                found.message,
+                self.label,
+                path_text(found.path),
+                found.hint,
+            )
+            for found in findings
+        ]
+        return sorted(problems, key=lambda problem: (problem.position.line, problem.position.column))
 
 
 def job_label(index: int, job_id: Json = None) -> str:
@@ -167,7 +175,7 @@ class _Reading:
                     break
                 builder.trace = trace
             elif key is not None and (key in value or key == "jobs"):
-                self._complain(key_event, f"the key {key[:40]!r} stands here twice", None)
+                builder.complain_of_duplicate(key_event, key)
                 builder.build(event)
             else:
                 item = builder.build(event)
@@ -212,8 +220,9 @@ class _Reading:
                 entry = Entry(value if isinstance(value, dict) else {}, index, file, builder.trace)
                 if not findings:
                     yield entry
-                for finding in findings:
-                    self._report(entry.problem(finding))
+                else:
+                    for problem in entry.problems(findings):
+                        self._report(problem)
             index += 1
 
     def _root(self) -> Any:
