@@ -71,7 +71,7 @@ class Builder:
         self._next = next_event
         self._anchors: dict[str, tuple[Json, int]] = {}
         self._aliased = 0
-        # Plain keys that are text; asking here is cheaper than resolving each again. Bounded in `_odd_key`.
+        # Plain keys that were found to be text: the same string for all jobs. Bounded in `_odd_key`.
         self._plain_keys: dict[str, str] = {}
 
     def begin(self) -> None:

@@ -119,7 +119,9 @@ def test_entries_are_dropped_as_they_are_read(tmp_path: Path) -> None:
         ("a: 1\njobs:\n  - x\rname: b\n", False),
         ("a: 1\njobs:\n  - x\u0085name: b\n", False),
         ("a: 1\njobs:\n  - x\u2028name: b\n", False),
-        ("jobs:\n  - x\n", False),
+        ("jobs:\n  - x\n", True),
+        ("\ufeffjobs:\n  - x\n", False),
+        (f"jobs:\n  - '{'x' * 2**20}'\n  - y\nname: b\n", False),
         ("a: 1\n", False),
     ],
 )
