@@ -7,7 +7,7 @@ manifest of a million jobs takes no more memory than one of ten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -51,7 +51,11 @@ class Entry:
     @property
     def label(self) -> str | None:
         """The job as a person finds it again, such as ``jobs[3] "grass-2"``; None for the header."""
-        return None if self.index < 0 else job_label(self.index, self.value.get("id"))
+        if self.index < 0:
+            return None
+        # What is no mapping at all has a label too, when that is reported.
+        job_id = self.value.get("id") if isinstance(self.value, dict) else None
+        return job_label(self.index, job_id)
 
     def position(self, path: tuple[str | int, ...] = ()) -> Position:
         """Give the place of a value, or of its nearest ancestor that is written out."""
@@ -66,12 +70,20 @@ class Entry:
         is_about_key = finding.message.startswith("unknown key")
         return self.key_position(finding.path) if is_about_key else self.position(finding.path)
 
-    def problem(self, finding: Finding) -> Problem:
-        """Give a finding its place."""
-        path = path_text(finding.path)
-        return Problem(
-            finding.severity, self.place_of(finding), finding.message, self.label, path, finding.hint
-        )
+    def problems(self, findings: Iterable[Finding]) -> list[Problem]:
+        """Give each finding its place, and sort them by it."""
+        problems = [
+            Problem(
+                found.severity,
+                self.place_of(found),
+                found.message,
+                self.label,
+                path_text(found.path),
+                found.hint,
+            )
+            for found in findings
+        ]
+        return sorted(problems, key=lambda problem: (problem.position.line, problem.position.column))
 
 
 def job_label(index: int, job_id: Json = None) -> str:
@@ -145,6 +157,7 @@ class _Reading:
         self._file = file
         self._report = report
         self._job: int | None = None
+        self._told: set[Position] = set()
         self._next = open_events(stream)
         self._builder = Builder(self._next, self._complain)
 
@@ -167,7 +180,7 @@ class _Reading:
                     break
                 builder.trace = trace
             elif key is not None and (key in value or key == "jobs"):
-                self._complain(key_event, f"the key {key[:40]!r} stands here twice", None)
+                builder.complain_of_duplicate(key_event, key)
                 builder.build(event)
             else:
                 item = builder.build(event)
@@ -205,16 +218,21 @@ class _Reading:
             if event.__class__ is SequenceEndEvent:
                 return
             self._job = index
+            self._told.clear()
             builder.begin()
             value = builder.build(event, 3)
-            if not builder.is_broken:
-                findings = job_findings(value)
-                entry = Entry(value if isinstance(value, dict) else {}, index, file, builder.trace)
-                if not findings:
-                    yield entry
-                for finding in findings:
-                    self._report(entry.problem(finding))
+            findings = job_findings(value)
+            if not findings and not builder.is_broken:
+                yield Entry(value, index, file, builder.trace)
+            else:
+                self._report_job(Entry(value, index, file, builder.trace), findings)
             index += 1
+
+    def _report_job(self, entry: Entry, findings: list[Finding]) -> None:
+        """Report what is wrong with a job, but nothing more of what could not be read in the first place."""
+        for problem in entry.problems(findings):
+            if problem.position not in self._told:
+                self._report(problem)
 
     def _root(self) -> Any:
         """Read up to the first event inside the outermost mapping, and give the event that begins it."""
@@ -265,6 +283,7 @@ class _Reading:
     def _complain(self, event: Any, message: str, hint: str | None) -> None:
         job = None if self._job is None else job_label(self._job)
         place = position_of(event.start_mark, self._file)
+        self._told.add(place)
         self._report(Problem(Severity.ERROR, place, message, job, hint=hint))
 
 

@@ -68,8 +68,8 @@ def read_header(document: Document, report: Report, variables: Mapping[str, Json
     findings += found
     findings += _address_findings(settings.base_url)
     findings += _model_findings(value)
-    for finding in findings:
-        report(entry.problem(finding))
+    for problem in entry.problems(findings):
+        report(problem)
     defaults = value.get("defaults", {})
     return Header(
         version=VERSION,

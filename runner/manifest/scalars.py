@@ -81,7 +81,7 @@ def resolve_tagged(tag: str, text: str) -> Json:
         return text
     name = CORE_TAGS.get(tag)
     if name is None:
-        raise ValueError(f"the tag {shown_tag(tag)} is not supported; a manifest holds only what JSON can")
+        raise ValueError(unsupported_tag(tag))
     if name == "str":
         return text
     value = resolve_plain(text)
@@ -93,10 +93,10 @@ def resolve_tagged(tag: str, text: str) -> Json:
     return value
 
 
-def shown_tag(tag: str) -> str:
-    """Write a tag as people do: ``!!python/name`` rather than its full name."""
-    short = tag.replace("tag:yaml.org,2002:", "!!")
-    return short if len(short) <= 60 else f"{short[:59]}…"
+def unsupported_tag(tag: str) -> str:
+    """Say that a tag means nothing here; it is often no tag at all, but text that was to be quoted."""
+    shown = tag.replace("tag:yaml.org,2002:", "!!")[:60]
+    return f"the tag {shown} is not supported (a text that begins with '!' must be quoted)"
 
 
 SHORTEST_KEY = 20

@@ -27,7 +27,7 @@ from runner.manifest.scalars import (
     looks_like_key,
     resolve_plain,
     resolve_tagged,
-    shown_tag,
+    unsupported_tag,
 )
 from runner.manifest.trace import child
 from runner.manifest.yaml_events import NextEvent
@@ -71,7 +71,7 @@ class Builder:
         self._next = next_event
         self._anchors: dict[str, tuple[Json, int]] = {}
         self._aliased = 0
-        # Plain keys that are text; asking here is cheaper than resolving each again. Bounded in `_odd_key`.
+        # Plain keys that were found to be text: the same string for all jobs. Bounded in `_odd_key`.
         self._plain_keys: dict[str, str] = {}
 
     def begin(self) -> None:
@@ -116,6 +116,12 @@ class Builder:
             self._complain(event, "<< cannot bring in keys of the manifest itself", "write them out")
             return None
         return self._odd_key(event, depth=1)
+
+    def complain_of_duplicate(self, event: Any, key: str, start: int = 0) -> None:
+        """Say that a key stands twice in the mapping that begins at a place of the trace."""
+        first = child(self.trace, start, key)
+        hint = None if first is None else f"first on line {self.trace[first[0]].start_mark.line + 1}"
+        self._complain(event, f"the key {key[:40]!r} stands here twice", hint)
 
     def _value(self, event: Any, depth: int) -> Json:
         if event.__class__ is AliasEvent:
@@ -174,7 +180,7 @@ class Builder:
             if key is None:
                 continue
             if key in value:
-                self._duplicate(key_event, key, start)
+                self.complain_of_duplicate(key_event, key, start)
                 continue
             value[key] = item
         if merged:
@@ -220,17 +226,14 @@ class Builder:
     def _secret(self, event: Any) -> str:
         hint = "keep the key in an environment variable, and its name under gateway.api_keys"
         self._complain(event, "this looks like an API key, which a manifest must not hold", hint)
-        return ""
+        # The name of a variable is right wherever text is, so that nothing else is said of it.
+        return "REDACTED"
 
     def _check_collection(self, event: Any, depth: int, name: str) -> None:
         if depth > MAX_DEPTH:
             raise Unreadable(f"nested more than {MAX_DEPTH} levels deep", event)
         if event.tag is not None and event.tag != "!" and CORE_TAGS.get(event.tag) != name:
-            self._complain(
-                event,
-                f"the tag {shown_tag(event.tag)} is not supported; a manifest holds only what JSON can",
-                "take the tag out",
-            )
+            self._complain(event, unsupported_tag(event.tag), None)
 
     def _odd_key(self, event: Any, depth: int) -> str | None:
         """Read a key that was not met before, or that is no plain text."""
@@ -271,11 +274,6 @@ class Builder:
         if self._aliased > MAX_ALIASED:
             raise Unreadable(f"the aliases stand for more than {MAX_ALIASED:,} values", event)
         return value
-
-    def _duplicate(self, event: Any, key: str, start: int) -> None:
-        first = child(self.trace, start, key)
-        hint = None if first is None else f"first on line {self.trace[first[0]].start_mark.line + 1}"
-        self._complain(event, f"the key {key[:40]!r} stands here twice", hint)
 
     def _complain(self, event: Any, message: str, hint: str | None) -> None:
         self.is_broken = True

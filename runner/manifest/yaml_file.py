@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 import stat
 from pathlib import Path
@@ -39,6 +38,9 @@ _JOBS_KEYS = (b"jobs", b'"jobs"', b"'jobs'")
 # Carriage returns alone, U+0085, U+2028 and U+2029 end lines in YAML too.
 _RARE_LINE_END = re.compile(rb"\r(?!\n)|\xc2\x85|\xe2\x80[\xa8\xa9]")
 
+_RARE_BYTES = (b"\r", b"\xc2\x85", b"\xe2\x80")
+_BLOCK = 1 << 20
+
 
 def jobs_come_last(path: Path) -> bool:
     """
@@ -47,13 +49,15 @@ def jobs_come_last(path: Path) -> bool:
     Only the beginnings of lines are looked at, which takes a hundredth of the time
     of parsing. When in doubt the answer is False, which costs time alone.
     """
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        has_rare = text.find(b"\r") >= 0 or text.find(b"\xc2\x85") >= 0 or text.find(b"\xe2\x80") >= 0
-        if has_rare and _RARE_LINE_END.search(text):
-            return False
-        found = False
-        for match in _OUTER_LINE.finditer(text):
-            if found:
+    found = False
+    with path.open("rb") as stream:
+        # Whole lines, so that nothing that is looked for is cut in two.
+        while block := stream.read(_BLOCK) + stream.readline():
+            text = b"\n" + block
+            if any(byte in text for byte in _RARE_BYTES) and _RARE_LINE_END.search(text):
                 return False
-            found = match[1].rstrip() in _JOBS_KEYS
-        return found
+            for match in _OUTER_LINE.finditer(text):
+                if found:
+                    return False
+                found = match[1].rstrip() in _JOBS_KEYS
+    return found

@@ -70,6 +70,10 @@ def _leaves(error: ValidationError) -> Iterator[ValidationError]:
         yield _joined(error, [e for form in forms.values() for e in form if _is_about_itself(e, "type")])
     elif all(len(form) == 1 and _is_about_itself(form[0], "enum", "const") for form in fitting):
         yield _joined(error, [form[0] for form in fitting])
+    elif len(fitting) > 1 and all(
+        len(form) == 1 and _is_about_itself(form[0], "required") for form in fitting
+    ):
+        yield error
     else:
         for inner in min(fitting, key=_distance):
             yield from _leaves(inner)

@@ -65,7 +65,7 @@ class ModelSchema:
         try:
             return fits(request) or (self._has_to_count and self._is_clean_by_hand(request))
         except ValueError:
-            # Keys that are not text, or half a surrogate pair: nothing that JSON could carry.
+            # A key that is not text: nothing that JSON could carry.
             return False
 
     def findings(self, request: dict[str, Any]) -> list[Finding]:
@@ -74,8 +74,7 @@ class ModelSchema:
         from runner.schema.explain import explain
 
         model = request.get("model") if isinstance(request, dict) else None
-        found = explain(self.document, request, subject=model if isinstance(model, str) else None)
-        return found or self._unwritable(request)
+        return explain(self.document, request, subject=model if isinstance(model, str) else None)
 
     def body_finding(self, size_bytes: int) -> Finding | None:
         """Say what is wrong with a body of this size, for a caller that knows better than the request does."""
@@ -119,13 +118,6 @@ class ModelSchema:
             )
             and self._body_limit.finding(body_bytes(request)) is None
         )
-
-    def _unwritable(self, request: dict[str, Any]) -> list[Finding]:
-        try:
-            self._loose(request)
-        except ValueError:
-            return [Finding((), "the request has text that UTF-8 can't carry", "look for a broken character")]
-        return []
 
 
 def _compile(schema: dict[str, Any]) -> Check:

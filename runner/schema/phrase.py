@@ -98,6 +98,18 @@ def kinds(types: str | Sequence[str]) -> str:
     return either([_KINDS[name] for name in ([types] if isinstance(types, str) else types)])
 
 
+def mismatch(value: Any, types: str | Sequence[str]) -> str:
+    """
+    Say that a value is of another kind than the schema's ``type`` wants.
+
+    >>> mismatch(5, "string"), mismatch([], "object")
+    ('5 is a number, not text', 'a list is not a mapping')
+    """
+    if isinstance(value, dict | list | type(None)):
+        return f"{show(value)} is not {kinds(types)}"
+    return f"{show(value)} is {kind_of(value)}, not {kinds(types)}"
+
+
 def either(choices: Sequence[str]) -> str:
     """
     Join choices with commas and a last "or".

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from runner.core.problem import Finding, Severity
 from runner.schema.paths import Path, dotted
-from runner.schema.phrase import bounds, choices, did_you_mean, kind_of, kinds, show
+from runner.schema.phrase import bounds, choices, did_you_mean, either, mismatch, show
 
 
 class Error(Protocol):
@@ -76,11 +76,7 @@ def _plain(error: Error, context: Context) -> Finding:
     path: Path = tuple(error.absolute_path)
     text, hint = _SENTENCES.get(str(error.validator), _unexplained)(error, context)
     if "propertyNames" in error.absolute_schema_path:
-        return Finding(
-            (*path, str(error.instance)),
-            f"key {show(error.instance)} in {_where(path, context)} {text}",
-            hint,
-        )
+        return Finding((*path, str(error.instance)), f"{_where(path, context)}: the key {text}", hint)
     own = _own_words(error).get(error.validator, {})
     if own.get("for", error.instance) != error.instance:
         own = {}
@@ -164,11 +160,8 @@ def _where(path: Path, context: Context) -> str:
 
 def _type(error: Error, _context: Context) -> Sentence:
     wanted = error.validator_value
-    text = f"{show(error.instance)} is not {kinds(wanted)}"
-    if not isinstance(error.instance, dict | list | type(None)):
-        text = f"{show(error.instance)} is {kind_of(error.instance)}, not {kinds(wanted)}"
     is_bare = wanted == "string" and isinstance(error.instance, int | float)
-    return text, "put it in quotes" if is_bare else None
+    return mismatch(error.instance, wanted), "put it in quotes" if is_bare else None
 
 
 def _enum(error: Error, context: Context) -> Sentence:
@@ -234,6 +227,8 @@ def _unique(_error: Error, _context: Context) -> Sentence:
 def _forms(error: Error, _context: Context) -> Sentence:
     if error.validator == "oneOf" and not error.context:
         return "fits more than one of the forms that exclude each other", None
+    if all(form.validator == "required" for form in error.context):
+        return f"needs {either([show(key) for form in error.context for key in form.validator_value])}", None
     return f"{show(error.instance)} has none of the forms that are allowed here", None
 
 
