@@ -21,9 +21,7 @@ class ForbiddenAddress(OSError):
 
 
 class Neighbourhood:
-    """
-    Knows which network addresses are permissible: the public ones, and those of the gateway's own kind.
-    """
+    """Knows which network addresses are permissible: the public ones, and those of the gateway's own kind."""
 
     def __init__(self, gateway: Origin, resolver: AbstractResolver) -> None:
         self._gateway = gateway
