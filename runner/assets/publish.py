@@ -86,7 +86,14 @@ class Publisher:
             is_open = None not in moves
             batch = [move for move in moves if move is not None]
             if batch:
-                self._loop.call_soon_threadsafe(_resolve, batch, self._publish(batch))
+                self._loop.call_soon_threadsafe(_resolve, batch, self._outcomes(batch))
+
+    def _outcomes(self, batch: Sequence[_Move]) -> Sequence[Exception | None]:
+        try:
+            return self._publish(batch)
+        except Exception as bug:
+            # Whatever it is, callers must hear of it: one that waits for ever hangs the run.
+            return [bug] * len(batch)
 
     def _publish(self, batch: Sequence[_Move]) -> list[OSError | None]:
         """Publish some files; for each the error that kept it from being published, or None."""
@@ -108,12 +115,14 @@ class Publisher:
         """Make the names in a folder durable; for a new one, its own name and that of the folder above as well."""
         sync_folder(folder)
         if folder not in self._seen:
-            sync_folder(folder.parent)
-            sync_folder(folder.parent.parent)
+            for above in (folder.parent, folder.parent.parent):
+                # A folder above may well belong to somebody else, and then it was not made by this run.
+                with suppress(PermissionError):
+                    sync_folder(above)
             self._seen.add(folder)
 
 
-def _resolve(batch: Iterable[_Move], outcomes: Iterable[OSError | None]) -> None:
+def _resolve(batch: Iterable[_Move], outcomes: Iterable[Exception | None]) -> None:
     for move, error in zip(batch, outcomes, strict=True):
         if move.done.done():
             continue
@@ -207,7 +216,7 @@ def _load_sync_file_range() -> Callable[[int, int, int, int], int] | None:
     except (OSError, AttributeError):
         return None
     found.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 _sync_file_range = _load_sync_file_range()

@@ -74,9 +74,9 @@ def _top_level(file: Readable, size: int) -> Iterator[_Box]:
         if offset == size:
             return
         header = read_at(file, offset, 16)
-        box = _box(header, 0, offset, size)
-        if offset == 0 and box.kind != b"ftyp" and not box.kind.isalnum():
+        if not offset and not header[4:8].isalnum():
             raise Flawed("does not begin like an MP4 file")
+        box = _box(header, 0, offset, size)
         yield box
         offset = box.end
     raise Flawed(f"has more than {_MAX_BOXES} boxes")
