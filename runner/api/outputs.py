@@ -109,4 +109,4 @@ def _known_keys(schema: str) -> frozenset[str] | None:
     catalog = load_catalog()
     if schema not in catalog.names:
         return None
-    return frozenset(catalog.schema(schema).properties)
+    return frozenset(catalog.schema(schema).document["properties"])
