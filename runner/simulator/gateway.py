@@ -173,7 +173,8 @@ class Gateway:
 
 def _key(request: web.BaseRequest) -> str:
     """Return the key that a request carries; the guides also show it without the word Bearer (wire facts 1.1)."""
-    return request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    words = request.headers.get("Authorization", "").split()
+    return words[-1] if words and words != ["Bearer"] else ""
 
 
 def _models() -> dict[str, Json]:
