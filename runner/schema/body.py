@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from runner.core.problem import Finding, Severity
 
@@ -30,3 +32,14 @@ class BodyLimit:
                 (), f"{size}; over {self.warning / 1e6:.0f} MB may be refused", hint, Severity.WARNING
             )
         return None
+
+
+def body_bytes(request: Any) -> int:
+    """
+    Measure a request as it would be sent.
+
+    >>> body_bytes({"prompt": "小猫"})
+    19
+    """
+    text = json.dumps(request, ensure_ascii=False, separators=(",", ":"), default=str)
+    return len(text.encode("utf-8", "replace"))

@@ -26,10 +26,8 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._documents = {
-            path.name.removesuffix(_SUFFIX): json.loads(path.read_bytes())
-            for path in sorted(folder.glob(f"*{_SUFFIX}"))
-        }
+        files = {path.name.removesuffix(_SUFFIX): path for path in folder.glob(f"*{_SUFFIX}")}
+        self._documents = {name: json.loads(files[name].read_bytes()) for name in sorted(files)}
         self._schemas = {
             name: ModelSchema(name, document)
             for name, document in self._documents.items()
@@ -93,13 +91,13 @@ class Catalog:
         return Finding((), f"unknown schema {show(named)}", hint)
 
     def _unknown_model(self, request: Mapping[str, Any]) -> Finding:
-        from runner.schema.phrase import did_you_mean, kind_of, show
+        from runner.schema.phrase import did_you_mean, mismatch, show
 
         if "model" not in request:
             return Finding((), "missing key 'model' in request", f"there are {', '.join(self.models)}")
         model = request["model"]
         if not isinstance(model, str):
-            return Finding(("model",), f"model: {show(model)} is {kind_of(model)}, not text")
+            return Finding(("model",), f"model: {mismatch(model, 'string')}")
         other = "a job may name its schema in 'schema' to use a model that none is for"
         guess = did_you_mean(model, self.models)
         return Finding(

@@ -70,6 +70,10 @@ def _leaves(error: ValidationError) -> Iterator[ValidationError]:
         yield _joined(error, [e for form in forms.values() for e in form if _is_about_itself(e, "type")])
     elif all(len(form) == 1 and _is_about_itself(form[0], "enum", "const") for form in fitting):
         yield _joined(error, [form[0] for form in fitting])
+    elif len(fitting) > 1 and all(
+        len(form) == 1 and _is_about_itself(form[0], "required") for form in fitting
+    ):
+        yield error
     else:
         for inner in min(fitting, key=_distance):
             yield from _leaves(inner)
@@ -106,21 +110,29 @@ def _joined(union: ValidationError, errors: list[ValidationError]) -> Validation
 
 
 def _telling(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
-    """Keep one error a value: that of its type, else the narrowest; lists and mappings may have several."""
+    """
+    Keep one error a value: that of its type, else the narrowest.
+
+    Lists and mappings may have several; what is wrong anyway is not warned of too.
+    """
     kept: dict[Any, ValidationError] = {}
     for number, error in enumerate(errors):
-        is_alone = error.validator not in _OURS and not (
-            isinstance(error.instance, dict | list) and error.validator != "type"
-        )
-        place: Any = tuple(error.absolute_path) if is_alone else number
+        has_one = error.validator == "type" or not isinstance(error.instance, dict | list)
+        place: Any = tuple(error.absolute_path) if has_one else number
         if place not in kept or _weight(error) < _weight(kept[place]):
             kept[place] = error
     yield from kept.values()
 
 
 def _weight(error: ValidationError) -> tuple[int, int]:
-    """Order errors of one value: its type first, then a rule about other fields, then the shortest list of choices."""
+    """Order the errors of one value: its type, then the shortest list of choices, then the rest, then warnings."""
     value: Any = error.validator_value
+    schema: Any = error.schema
+    if error.validator in _OURS:
+        return 4, 0
+    if error.validator == "enum":
+        return 1, len(value)
     if error.validator == "type":
-        return 0, 0
-    return 1, len(value) if error.validator == "enum" else 0
+        # A list of choices says more than the type that they all have.
+        return (2 if "enum" in schema and "type" not in schema.get("x-messages", {}) else 0), 0
+    return 3, 0

@@ -11,7 +11,6 @@ The others are only read, never checked: ``x-messages`` (how an error is put),
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from runner.schema.body import BodyLimit
+from runner.schema.body import BodyLimit, body_bytes
 from runner.schema.words import WordLimit
 
 Errors = Iterator[ValidationError]
@@ -37,8 +36,7 @@ def _recommended_words(_validator: Any, limit: dict[str, int], instance: Any, _s
 
 
 def _body_bytes(_validator: Any, limit: dict[str, int], instance: Any, _schema: Any) -> Errors:
-    body = json.dumps(instance, ensure_ascii=False, separators=(",", ":"), default=str)
-    if finding := BodyLimit(**limit).finding(len(body.encode("utf-8", "replace"))):
+    if finding := BodyLimit(**limit).finding(body_bytes(instance)):
         yield ValidationError("", validator_value=finding)
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from runner.schema.paths import Pattern, strings
 
+STAND_IN = "data:image/png;base64,"
+"""Stands for a local file while its request is checked: what is sent in the end has this form."""
+
 
 @dataclass(frozen=True, slots=True)
 class MediaField:

@@ -11,12 +11,13 @@ from typing import Any
 LONGEST = 60
 """Characters of a value that a message may carry."""
 
-# A key or a token: a known prefix, or 32 characters and more without a pause that mix letters and digits.
+# A key or a token: a known prefix, or 32 letters and digits and more without a pause, outside an address.
 _SECRET = re.compile(
-    r"\b(?:sk|pk|ak|key|token)[-_][A-Za-z0-9_-]{8,}|bearer\s+\S{8,}"
-    r"|(?<![A-Za-z0-9/._-])(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{32,}(?![A-Za-z0-9/.])",
+    r"\b[sprak]k[-_][A-Za-z0-9_-]{12,}|\bbearer\s+\S{8,}"
+    r"|(?<![A-Za-z0-9/._-])(?=[a-z]*[0-9])(?=[0-9]*[a-z])[a-z0-9]{32,}(?![a-z0-9/.])",
     re.IGNORECASE,
 )
+_DATA_URI = re.compile(r"^(data:[^,]{0,40},).+", re.DOTALL)
 _ADDRESS_TAIL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#@]*@)?([^?#]*)[?#].*", re.DOTALL)
 _ADDRESS_USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#@]*@")
 _DIGITS = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -56,7 +57,8 @@ def show(value: Any) -> str:
 
 
 def _show_text(value: str) -> str:
-    text = _ADDRESS_TAIL.sub(r"\1\2?…", value[:4096])
+    text = _DATA_URI.sub(r"\1…", value[:4096])
+    text = _ADDRESS_TAIL.sub(r"\1\2?…", text)
     text = _ADDRESS_USER.sub(r"\1", text)
     if _SECRET.search(text):
         return "a text that looks like a key"
@@ -94,6 +96,18 @@ def kinds(types: str | Sequence[str]) -> str:
     'text or a list'
     """
     return either([_KINDS[name] for name in ([types] if isinstance(types, str) else types)])
+
+
+def mismatch(value: Any, types: str | Sequence[str]) -> str:
+    """
+    Say that a value is of another kind than the schema's ``type`` wants.
+
+    >>> mismatch(5, "string"), mismatch([], "object")
+    ('5 is a number, not text', 'a list is not a mapping')
+    """
+    if isinstance(value, dict | list | type(None)):
+        return f"{show(value)} is not {kinds(types)}"
+    return f"{show(value)} is {kind_of(value)}, not {kinds(types)}"
 
 
 def either(choices: Sequence[str]) -> str:

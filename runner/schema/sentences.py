@@ -3,7 +3,7 @@ One sentence for each way in which a value can break a schema.
 
 A schema may put it better: ``x-messages`` beside a keyword holds ``message``,
 ``hint`` or both for it (for ``required`` and ``additionalProperties`` by key), and
-may move the finding to another ``path``. ``{value}``, ``{length}`` and ``{model}``
+may move the finding to another ``path`` or keep it ``for`` one value. ``{value}``, ``{length}`` and ``{model}``
 are filled in.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from runner.core.problem import Finding, Severity
 from runner.schema.paths import Path, dotted
-from runner.schema.phrase import bounds, choices, did_you_mean, kind_of, kinds, show
+from runner.schema.phrase import bounds, choices, did_you_mean, either, mismatch, show
 
 
 class Error(Protocol):
@@ -76,12 +76,10 @@ def _plain(error: Error, context: Context) -> Finding:
     path: Path = tuple(error.absolute_path)
     text, hint = _SENTENCES.get(str(error.validator), _unexplained)(error, context)
     if "propertyNames" in error.absolute_schema_path:
-        return Finding(
-            (*path, str(error.instance)),
-            f"key {show(error.instance)} in {_where(path, context)} {text}",
-            hint,
-        )
+        return Finding((*path, str(error.instance)), f"{_where(path, context)}: the key {text}", hint)
     own = _own_words(error).get(error.validator, {})
+    if own.get("for", error.instance) != error.instance:
+        own = {}
     path = (*path, *own.get("path", ()))
     if "message" in own:
         return Finding(
@@ -104,13 +102,12 @@ def _unknown_keys(error: Error, context: Context) -> Iterator[Finding]:
     for key in _extras(error):
         path = (*error.absolute_path, key)
         said = own.get(key, {})
-        hint = (
-            _filled(said.get("hint"), error, context)
-            or did_you_mean(key, missing)
-            or did_you_mean(key, known)
-        )
-        generic = f"unknown key {show(key)} in {_where(tuple(error.absolute_path), context)}"
-        yield Finding(path, _filled(said.get("message"), error, context) or generic, hint)
+        text = f"unknown key {show(key)} in {_where(tuple(error.absolute_path), context)}"
+        hint = did_you_mean(key, missing) or did_you_mean(key, known)
+        if said:
+            text = _filled(said.get("message"), error, context) or text
+            hint = _filled(said.get("hint"), error, context)
+        yield Finding(path, text, hint)
 
 
 def _extras(error: Error) -> Iterator[str]:
@@ -163,17 +160,16 @@ def _where(path: Path, context: Context) -> str:
 
 def _type(error: Error, _context: Context) -> Sentence:
     wanted = error.validator_value
-    text = f"{show(error.instance)} is not {kinds(wanted)}"
-    if not isinstance(error.instance, dict | list | type(None)):
-        text = f"{show(error.instance)} is {kind_of(error.instance)}, not {kinds(wanted)}"
     is_bare = wanted == "string" and isinstance(error.instance, int | float)
-    return text, "put it in quotes" if is_bare else None
+    return mismatch(error.instance, wanted), "put it in quotes" if is_bare else None
 
 
 def _enum(error: Error, context: Context) -> Sentence:
     allowed = error.validator_value
     whom = f" for {context.subject}" if context.subject and context.subject != error.instance else ""
-    hint = did_you_mean(error.instance, allowed) if len(allowed) > 1 else None
+    # Between numbers, as in sizes and ratios, the nearest spelling is not what was meant.
+    is_word = not isinstance(error.instance, str) or sum(map(str.isalpha, error.instance)) > 2
+    hint = did_you_mean(error.instance, allowed) if is_word and len(allowed) > 1 else None
     return f"{show(error.instance)} is not allowed{whom} ({choices(allowed)})", hint
 
 
@@ -231,6 +227,8 @@ def _unique(_error: Error, _context: Context) -> Sentence:
 def _forms(error: Error, _context: Context) -> Sentence:
     if error.validator == "oneOf" and not error.context:
         return "fits more than one of the forms that exclude each other", None
+    if all(form.validator == "required" for form in error.context):
+        return f"needs {either([show(key) for form in error.context for key in form.validator_value])}", None
     return f"{show(error.instance)} has none of the forms that are allowed here", None
 
 

@@ -30,7 +30,7 @@ WHERE seq = ?
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 SAVE_ASSET = "INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)"
-DROP_PARTS = "DELETE FROM parts WHERE seq = ?"
+DROP_PART = "DELETE FROM parts WHERE seq = ? AND kind = ?"
 SAVE_EVENT = "INSERT INTO events (at, kind, detail) VALUES (?, ?, ?)"
 
 RECORD_COLUMNS = (

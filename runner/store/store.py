@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,8 @@ from runner.store.database import DB_NAME, connect_reader, connect_writer, journ
 from runner.store.lock import RunLock
 from runner.store.reserve import Reserve
 from runner.store.writer import Writer
+
+_FORGET_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 
 
 class Store:
@@ -77,12 +79,25 @@ class Store:
         connection = self._connection
         with translated(self.run_dir / DB_NAME):
             connection.execute("BEGIN IMMEDIATE")
+            before = connection.total_changes
             try:
                 yield connection
+                if connection.total_changes != before:
+                    connection.execute(_FORGET_FINISHED)
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    def mark_finished(self) -> None:
+        """Note that the derived files show the store as it stands; the next write forgets that."""
+        with translated(self.run_dir / DB_NAME):
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('finished', '1')")
+
+    @property
+    def is_finished(self) -> bool:
+        """The derived files show the store as it stands."""
+        return self.meta("finished") is not None
 
     def meta(self, key: str) -> str | None:
         """Read a fact about the whole run."""
@@ -92,6 +107,7 @@ class Store:
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
+        self._connection.execute(_FORGET_FINISHED)
         self._reserve = Reserve(self.run_dir)
         self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve)
         return self
@@ -135,6 +151,18 @@ class Store:
     def remember_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Keep what a later run must know to go on with an unfinished download."""
         self._writing.add(part=(job.seq, kind.value, rows.canonical(facts)))
+
+    def request_text(self, job: Job) -> str:
+        """Read a job's request as it is stored."""
+        return query.request_text(self.reader, job.seq)
+
+    def known_parts(self, job: Job) -> Mapping[str, Json]:
+        """Read what is remembered of a job's unfinished downloads, by kind of asset."""
+        return query.parts_of(self.reader, job.seq)
+
+    def known_assets(self, job: Job) -> tuple[Asset, ...]:
+        """Read the assets that a job has."""
+        return query.assets_of(self.reader, job.seq)
 
     def note(self, at: float, kind: str, detail: Json) -> None:
         """Keep a notable event of the run."""

@@ -32,7 +32,7 @@ class _Batch:
     attempts: dict[tuple[int, int], Row] = field(default_factory=dict)
     assets: list[Row] = field(default_factory=list)
     parts: dict[tuple[int, str], Row] = field(default_factory=dict)
-    dropped_parts: list[tuple[int]] = field(default_factory=list)
+    dropped_parts: list[tuple[int, str]] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
@@ -111,8 +111,7 @@ class Writer:
                 batch.attempts[attempt[0], attempt[1]] = attempt
             if assets is not None:
                 batch.assets.extend(assets)
-                seq = assets[0][0]
-                batch.dropped_parts.append((seq,))
+                batch.dropped_parts.extend((seq, kind) for seq, kind, *_ in assets)
             if part is not None:
                 batch.parts[part[0], part[1]] = part
             if event is not None:
@@ -170,7 +169,7 @@ class Writer:
                 run.executemany(rows.SAVE_JOB, batch.jobs.values())
                 run.executemany(rows.SAVE_ATTEMPT, batch.attempts.values())
                 run.executemany(rows.SAVE_PART, batch.parts.values())
-                run.executemany(rows.DROP_PARTS, batch.dropped_parts)
+                run.executemany(rows.DROP_PART, batch.dropped_parts)
                 run.executemany(rows.SAVE_ASSET, batch.assets)
                 run.executemany(rows.SAVE_EVENT, batch.events)
                 run.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
