@@ -39,6 +39,7 @@ def film(text: str = "a job", **request: Any) -> Any:
         ({"size": "720p", "ratio": "3:4"}, (720, 960, 5)),
         ({"size": "720p", "ratio": "21:9"}, (1680, 720, 5)),
         ({"size": "720p", "ratio": "adaptive"}, (1280, 720, 5)),
+        ({"size": "720p", "ratio": "99:0"}, (1280, 720, 5)),
         ({"model": "seedance-1-5-pro-251215"}, (1280, 720, 5)),
         ({"model": "seedance-1-0-pro-250528"}, (1920, 1080, 5)),
         ({"model": "wan2.2-kf2v-flash"}, (1280, 720, 5)),
