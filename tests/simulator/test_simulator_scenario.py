@@ -113,7 +113,7 @@ def test_the_mixed_scenario_leaves_nothing_out() -> None:
         ),
         (
             "version: 1\nrules:\n- asset: {fault: cut, at: 60}",
-            "s.yaml:3:28: a file can break off at a share of it from 0 to 1",
+            "s.yaml:3:27: a file can break off at a share of it from 0 to 1",
             None,
         ),
         ("version: 1\nrules:\n- submit: {times: 3}", "s.yaml:3:11: a fault needs its name", None),
