@@ -123,7 +123,6 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _DL: {
         Event.DELIVERED: _OK,
         Event.NOT_DELIVERED: _UD,
-        Event.REMOTE_FAILED: _F,
         Event.CRASHED: _UD,
     },
     _T: {Event.TAKEN_UP: _SD, Event.RERUN: _P},

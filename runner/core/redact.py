@@ -1,5 +1,5 @@
 """
-Make text from outside fit to show: one line of bounded length, without secrets or control characters.
+Make text from outside fit to show: no secrets, no control characters, no end in sight cut off.
 
 Everything that the API says goes through `clean` before it reaches a message, the
 store or a terminal.
@@ -8,6 +8,7 @@ store or a terminal.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 HIDDEN = "[redacted]"
@@ -24,9 +25,9 @@ _URL = re.compile(
 )
 _KEY = re.compile(r"\bsk-[A-Za-z0-9_*.-]{3,}")
 _BEARER = re.compile(r"\b(bearer\s+)[^\s\"',;]+", re.IGNORECASE)
-# Anchored at the start of a word: otherwise a long word would be tried from each of its letters.
+# Begins only where a word does: from each letter of a long word anew, it would take seconds.
 _PAIR = re.compile(
-    r"""(?<![\w-])([\w-]*(?:signature|credential|token|secret|api[_-]?key|accesskeyid)["']?\s*=\s*["']?)[^\s&"',;]+""",
+    r"""((?<![\w-])[\w-]*(?:signature|credential|token|secret|api[_-]?key|accesskeyid)["']?\s*=\s*["']?)[^\s&"',;]+""",
     re.IGNORECASE,
 )
 
@@ -66,6 +67,6 @@ def clean(text: str, *, most_chars: int, secrets: Iterable[str] = ()) -> str:
     """
     text = _SPACE.sub(" ", _ANSI.sub("", text[:_MOST_READ_CHARS]))
     if not text.isprintable():
-        text = "".join(filter(str.isprintable, text))
+        text = "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
     text = redact(text, secrets).strip()
     return text if len(text) <= most_chars else text[: most_chars - 1].rstrip() + "…"

@@ -1,0 +1,122 @@
+"""What the parts of the engine share: the rooms it works with, what it was asked, and the running count."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from runner.core.ending import Stop, StopReason
+from runner.core.job import Job
+from runner.core.keyring import Keyring
+from runner.core.lifecycle import Event, State
+from runner.core.model import Failure
+from runner.core.settings import Settings
+from runner.engine.events import Observer
+from runner.engine.feed import ResultsFeed
+from runner.errors import DiskFull, RunnerError
+from runner.store import Store, query
+from runner.store.query import Scope
+from runner.worker.deliver import Delivery
+from runner.worker.poll import rest
+from runner.worker.ports import Api, Clock, Keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """
+    What one process is asked to do of a run.
+
+    Attributes:
+        scope: Which jobs it takes up.
+        limit: Jobs that it submits at most.
+        max_failures: Jobs that may become failed in this process before it stops; None for any number.
+        run_s: How long it submits; None for as long as there is something to submit.
+        drain_s: How long it goes on after that with what was paid for.
+    """
+
+    scope: Scope = Scope()
+    limit: int | None = None
+    max_failures: int | None = None
+    run_s: float | None = None
+    drain_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """
+    What the engine works with.
+
+    Attributes:
+        render: Makes the body of a request that names local files.
+        probe: Asks the gateway something free, and says whether it answered.
+        draw: A random draw from [0, 1).
+    """
+
+    store: Store
+    api: Api
+    keys: Keys
+    keyring: Keyring
+    delivery: Delivery
+    clock: Clock
+    render: Callable[[str], bytes]
+    probe: Callable[[], Awaitable[bool]]
+    draw: Callable[[], float]
+    feed: ResultsFeed
+    observe: Observer
+
+
+class Tally:
+    """
+    The count of jobs by state, and what happens when one comes to rest.
+
+    Attributes:
+        counts: Jobs by state, kept up to date without asking the store.
+        failed: Jobs that became failed in this process.
+    """
+
+    def __init__(self, rooms: Rooms, options: Options, stop: Callable[[Stop], None]) -> None:
+        self._rooms = rooms
+        self._most = options.max_failures
+        self._stop = stop
+        self.counts = query.counts(rooms.store.reader)
+        self.failed = 0
+
+    def moved(self, before: State, job: Job) -> None:
+        """Note that a job is no longer where it was."""
+        self.counts[before] -= 1
+        self.counts[job.state] += 1
+
+    def rest(self, job: Job, event: Event, failure: Failure) -> None:
+        """Bring a job to rest without success, save it, and tell."""
+        before = job.state
+        rest(job, event, failure, store=self._rooms.store, clock=self._rooms.clock)
+        self.moved(before, job)
+        self.ended(job)
+
+    def ended(self, job: Job) -> None:
+        """Tell of a job that came to rest and was saved."""
+        self._rooms.feed.add(job)
+        if job.state is not State.FAILED:
+            return
+        self.failed += 1
+        if self._most is not None and self.failed > self._most:
+            self._stop(
+                Stop(StopReason.FAILURES, f"{self.failed} jobs failed, more than --max-failures {self._most}")
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All of that, handed to each part."""
+
+    rooms: Rooms
+    settings: Settings
+    options: Options
+    tally: Tally
+    stop: Callable[[Stop], None]
+
+
+def store_stop(error: RunnerError) -> Stop:
+    """Say why a run stops whose store can't be written."""
+    reason = StopReason.DISK if isinstance(error, DiskFull) else StopReason.STORE
+    return Stop(reason, error.message, error.hint)

@@ -1,0 +1,194 @@
+"""
+Drive all jobs: start every step that may be started now, and react to what comes of it.
+
+Nothing here waits for one job. A step is a coroutine only while its request is
+under way; a task that waits for its next query is an entry in a heap. Whenever a
+step ends or a time comes, `_pump` starts what has become possible, so the limits
+are looked at in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from runner.core.ending import Drain, Stop, StopReason
+from runner.core.job import Job
+from runner.core.lifecycle import Event, State, Step, next_step
+from runner.core.outcome import RemoteTask
+from runner.core.settings import Settings
+from runner.engine.admission import Admission
+from runner.engine.context import Context, Options, Rooms, Tally, store_stop
+from runner.engine.deliveries import Deliveries
+from runner.engine.events import Notice
+from runner.engine.queries import Queries
+from runner.engine.submissions import Submissions
+from runner.errors import RunnerError
+from runner.store import query
+
+
+class SystemClock:
+    """The real time."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+    sleep = staticmethod(asyncio.sleep)
+
+
+class Engine:
+    """
+    One process's work on a run. Call `run` once.
+
+    Args:
+        learned: Rates that an earlier run found to be allowed; see `Admission`.
+
+    Attributes:
+        stops: Why it submits no more, in the order in which that came up.
+    """
+
+    def __init__(
+        self, rooms: Rooms, settings: Settings, options: Options, *, learned: Mapping[str, float]
+    ) -> None:
+        self._rooms = rooms
+        self._options = options
+        self._context = Context(rooms, settings, options, Tally(rooms, options, self.stop), self.stop)
+        self.admission = Admission(settings.limits, rooms.keyring, learned=learned)
+        self.deliveries = Deliveries(self._context, ended=self._pump)
+        self.queries = Queries(self._context, self.admission, succeeded=self._succeeded, ended=self._pump)
+        self.submissions = Submissions(
+            self._context, self.admission, accepted=self._accepted, ended=self._pump
+        )
+        self._probing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._resting = asyncio.Event()
+        self.stops: list[Stop] = []
+
+    @property
+    def counts(self) -> Mapping[State, int]:
+        """Jobs by state."""
+        return self._context.tally.counts
+
+    @property
+    def unsaved(self) -> list[tuple[str, str]]:
+        """Tasks that were paid for and could not be written down: job id and task id."""
+        return self.submissions.steps.unsaved
+
+    async def run(self) -> None:
+        """Work until nothing is left that this process may do."""
+        self._take_up()
+        feeding = asyncio.create_task(self._rooms.feed.run(), name="results")
+        if self._options.run_s is not None:
+            asyncio.get_running_loop().call_later(self._options.run_s, self._time_is_up)
+        self._pump()
+        try:
+            await self._resting.wait()
+        finally:
+            await self._come_to_rest()
+            self._rooms.feed.close()
+            try:
+                await feeding
+            except RunnerError as error:
+                self.stop(store_stop(error))
+
+    def stop(self, stop: Stop) -> None:
+        """Submit no more; the first of each reason is told and kept."""
+        if any(known.reason is stop.reason for known in self.stops):
+            return
+        self.stops.append(stop)
+        self._rooms.observe(Notice("stopping", stop.message, stop.hint))
+        self._pump()
+
+    def abandon(self) -> None:
+        """Stop now: requests under way are given up, which loses nothing that is on disk."""
+        for part in (self.submissions, self.queries, self.deliveries):
+            part.steps.cancel()
+        self._resting.set()
+
+    def _take_up(self) -> None:
+        """Go on with what earlier processes left."""
+        states = [state for state in State if next_step(state) in (Step.POLL, Step.DOWNLOAD)]
+        now = self._rooms.clock.now()
+        for job in query.in_states(
+            self._rooms.store.reader, states, taken_up_at=now, scope=self._options.scope
+        ):
+            if job.state.is_resting:
+                before = job.state
+                job.meet(Event.TAKEN_UP)
+                self._context.tally.moved(before, job)
+            if job.state is State.SUBMITTED:
+                self.admission.occupied(job.model)
+                self.queries.add(job)
+            else:
+                self.deliveries.add(job, None)
+
+    def _accepted(self, job: Job) -> None:
+        self.queries.add(job)
+
+    def _succeeded(self, job: Job, task: RemoteTask) -> None:
+        self.deliveries.add(job, task)
+
+    def _pump(self) -> None:
+        """Start every step that may be started now, and arrange to look again."""
+        drain = self._drain
+        now = self._rooms.clock.now()
+        again: list[float | None] = []
+        if drain is not Drain.IN_HAND:
+            self.deliveries.pump()
+            again.append(self.queries.pump(now))
+        if drain is None:
+            again.append(self.submissions.pump(now, backlog=self.deliveries.backlog))
+            self._probe_if_due(now)
+        if self._is_done(drain):
+            self._resting.set()
+        self._look_again(min((at for at in again if at is not None), default=None), now)
+
+    @property
+    def _drain(self) -> Drain | None:
+        if any(stop.drain is Drain.IN_HAND for stop in self.stops):
+            return Drain.IN_HAND
+        return Drain.ALL if self.stops else None
+
+    def _is_done(self, drain: Drain | None) -> bool:
+        if self.submissions.steps or self.deliveries.steps:
+            return False
+        if drain is Drain.IN_HAND:
+            return True
+        if self.queries.steps or self.queries or self.deliveries:
+            return False
+        return drain is not None or self.submissions.left <= 0
+
+    def _look_again(self, at: float | None, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None and not self._resting.is_set():
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
+
+    async def _come_to_rest(self) -> None:
+        self._look_again(None, 0.0)
+        self.queries.steps.cancel()
+        if self._probing is not None:
+            self._probing.cancel()
+        for part in (self.submissions, self.queries, self.deliveries):
+            await part.steps.wait()
+
+    def _time_is_up(self) -> None:
+        self.stop(Stop(StopReason.DEADLINE, "the time for submitting is over"))
+        asyncio.get_running_loop().call_later(self._options.drain_s, self._drain_is_up)
+
+    def _drain_is_up(self) -> None:
+        self.stop(Stop(StopReason.DRAIN_ENDED, "the time for draining is over"))
+
+    def _probe_if_due(self, now: float) -> None:
+        at = self.admission.breaker.probe_at
+        if self._probing is None and at is not None and at <= now:
+            self._probing = asyncio.create_task(self._probe(), name="probe")
+
+    async def _probe(self) -> None:
+        try:
+            is_well = await self._rooms.probe()
+            self.admission.breaker.probed(self._rooms.clock.now(), is_well=is_well)
+        finally:
+            self._probing = None
+            self._pump()

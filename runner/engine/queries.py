@@ -1,0 +1,158 @@
+"""Tasks that wait for their next query: entries of a heap, and a bounded number of requests."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from runner.core import polling
+from runner.core.job import Job
+from runner.core.lifecycle import Event, State
+from runner.core.model import Failure, FailureClass
+from runner.core.outcome import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
+from runner.core.pacing import Pacer
+from runner.engine.admission import Admission, key_stop
+from runner.engine.context import Context
+from runner.engine.steps import Steps
+from runner.worker.poll import poll
+
+MOST_QUERIES = 64
+"""Queries under way at once."""
+
+
+class Queries:
+    """
+    The second part of a job's way: from its task's id to the sight of its end.
+
+    Args:
+        succeeded: Gets each job whose task succeeded, with the answer that shows it.
+        ended: Called after each step.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        admission: Admission,
+        *,
+        succeeded: Callable[[Job, RemoteTask], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._rooms = context.rooms
+        self._admission = admission
+        self._succeeded = succeeded
+        self._heap: list[tuple[float, int, Job]] = []
+        self._pacer = Pacer(context.settings.limits.poll_per_s)
+        self._durations: dict[str, polling.Durations] = {}
+        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.model))
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
+        """Wait for the next query of a job: its first, or the one after an outcome."""
+        now = self._rooms.clock.now()
+        at = now + self._wait_s(job, outcome, now - job.taken_up_at)
+        heapq.heappush(self._heap, (at, job.seq, job))
+
+    def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
+        policy, draw = self._context.settings.poll, self._rooms.draw()
+        if isinstance(outcome, Transient | Denied):
+            job.tries += 1
+            wished_s = outcome.retry_after_s if isinstance(outcome, Transient) else None
+            wait_s = polling.after_trouble_s(policy, in_row=job.tries, draw=draw, retry_after_s=wished_s)
+            # The last query comes when patience ends, so that no task is given up unseen.
+            return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
+        job.tries = 0
+        durations = self._durations.get(job.model)
+        return polling.next_poll_s(
+            policy,
+            polls=job.polls,
+            age_s=age_s,
+            in_flight=self._admission.in_flight,
+            draw=draw,
+            usual_s=None if durations is None else durations.usual_s,
+            poll_after_s=outcome.poll_after_s if isinstance(outcome, Polled) else None,
+            timeout_s=self._timeout_s(job),
+        )
+
+    def pump(self, now: float) -> float | None:
+        """Start the queries that are due, and say when to look again."""
+        while self._heap and len(self.steps) < MOST_QUERIES:
+            ready_at = max(self._heap[0][0], self._pacer.opens_at)
+            if ready_at > now:
+                return ready_at
+            job = heapq.heappop(self._heap)[-1]
+            self._pacer.take(now)
+            self.steps.start(self._poll(job), job)
+        return None
+
+    async def _poll(self, job: Job) -> None:
+        sent_at = self._rooms.clock.now()
+        before = job.state
+        outcome = await poll(
+            job,
+            api=self._rooms.api,
+            keys=self._rooms.keys,
+            store=self._rooms.store,
+            clock=self._rooms.clock,
+        )
+        now = self._rooms.clock.now()
+        if isinstance(outcome, Transient) and outcome.is_throttled:
+            self._pacer.throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
+        elif isinstance(outcome, Polled):
+            self._pacer.accepted(now, now - sent_at)
+        if job.state is before:
+            self._still_waiting(job, outcome, now)
+            return
+        self._context.tally.moved(before, job)
+        self._admission.released(job.model)
+        if job.state is State.DOWNLOADING:
+            assert isinstance(outcome, Polled)
+            if job.generate_s is not None:
+                self._durations.setdefault(job.model, polling.Durations()).add(job.generate_s)
+            self._succeeded(job, outcome.task)
+        else:
+            self._context.tally.ended(job)
+
+    def _still_waiting(self, job: Job, outcome: PollOutcome, now: float) -> None:
+        if isinstance(outcome, Denied) and outcome.failure.cls is FailureClass.AUTH:
+            # The id is kept, and polled on: another process may bring a key that is known.
+            self._context.stop(key_stop(outcome.failure))
+        age_s = now - job.taken_up_at
+        if isinstance(outcome, Unknown) and self._is_lost(job, age_s):
+            self._leave(job, Event.REMOTE_FAILED, _as_lost(outcome.failure))
+        elif polling.is_overdue(age_s, self._timeout_s(job)):
+            self._leave(job, Event.PATIENCE_ENDED, _patience_ended(outcome, self._timeout_s(job)))
+        else:
+            self.add(job, outcome)
+
+    def _is_lost(self, job: Job, age_s: float) -> bool:
+        tolerance_s = self._context.settings.timeouts.unknown_task_s
+        job.unknowns = polling.judge_unknown(job.unknowns, age_s=age_s, tolerance_s=tolerance_s)
+        return job.unknowns >= polling.UNKNOWNS_UNTIL_LOST
+
+    def _leave(self, job: Job, event: Event, failure: Failure) -> None:
+        self._admission.released(job.model)
+        self._context.tally.rest(job, event, failure)
+
+    def _timeout_s(self, job: Job) -> float:
+        return self._context.settings.poll.timeout_s if job.timeout_s is None else job.timeout_s
+
+
+def _as_lost(failure: Failure) -> Failure:
+    return Failure(
+        FailureClass.LOST,
+        f"the API no longer knows the task: {failure.message}",
+        failure.code,
+        failure.http_status,
+        failure.request_id,
+    )
+
+
+def _patience_ended(outcome: PollOutcome, timeout_s: float) -> Failure:
+    if isinstance(outcome, Polled):
+        seen = f"the task was still {outcome.task.word or outcome.task.status}"
+    else:
+        seen = f"the last answer was: {outcome.failure.message}"
+    return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {timeout_s:g} s; {seen}")

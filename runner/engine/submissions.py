@@ -1,0 +1,144 @@
+"""Jobs that are to be submitted: one after the other as the limits allow, each exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from runner.core.job import Job
+from runner.core.lifecycle import Event, State
+from runner.core.model import Failure, FailureClass
+from runner.core.outcome import Accepted, NoChannel, SubmitOutcome
+from runner.core.retry import Retry, decide
+from runner.engine.admission import Admission, Admitted, Held
+from runner.engine.context import Context
+from runner.engine.steps import Steps
+from runner.engine.window import Window
+from runner.errors import RunnerError
+from runner.worker.submit import submit
+
+
+class Submissions:
+    """
+    The first part of a job's way.
+
+    Args:
+        accepted: Gets each job whose task exists now.
+        ended: Called after each step.
+
+    Attributes:
+        binding: Which limit holds the next submission back, in words; empty where none does.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        admission: Admission,
+        *,
+        accepted: Callable[[Job], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._rooms = context.rooms
+        self._admission = admission
+        self._accepted = accepted
+        self._window = Window(context.rooms.store.reader, context.options.scope)
+        self._submitted = 0
+        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.model))
+        self.binding = ""
+
+    @property
+    def left(self) -> int:
+        """Jobs that this process may still submit."""
+        limit = self._context.options.limit
+        return len(self._window) if limit is None else min(len(self._window), limit - self._submitted)
+
+    def pump(self, now: float, *, backlog: int | None) -> float | None:
+        """
+        Start what may be submitted now, and say when to look again.
+
+        Args:
+            backlog: Finished tasks that wait for downloads, where they are too many; None where they are not.
+        """
+        while True:
+            verdict = self._verdict(now, backlog)
+            if isinstance(verdict, Held):
+                self.binding = verdict.why
+                return verdict.until
+            taken = self._window.take(verdict.model, now)
+            if taken is None:
+                continue
+            job, text = taken
+            self._submitted += 1
+            self._admission.sent(job.seq, job.model, now)
+            self.steps.start(self._submit(job, text, verdict), job)
+
+    def _verdict(self, now: float, backlog: int | None) -> Admitted | Held:
+        if self.left <= 0:
+            return Held(None, "")
+        if self._rooms.store.is_short_of_room:
+            return Held(None, "the disk is full")
+        if backlog is not None:
+            return Held(None, f"{backlog} finished tasks wait for their downloads")
+        return self._admission.admit(self._window, now)
+
+    async def _submit(self, job: Job, text: str, admitted: Admitted) -> None:
+        outcome: SubmitOutcome | None = None
+        before = job.state
+        try:
+            body = await self._body(job, text)
+            if body is None:
+                return
+            outcome = await submit(
+                job,
+                body,
+                admitted.key,
+                api=self._rooms.api,
+                keys=self._rooms.keys,
+                store=self._rooms.store,
+                clock=self._rooms.clock,
+            )
+            self._context.tally.moved(before, job)
+        finally:
+            if outcome is None:
+                self._admission.withdrawn(job.seq, job.model, self._rooms.clock.now())
+        self._react(job, text, admitted, outcome)
+
+    def _react(self, job: Job, text: str, admitted: Admitted, outcome: SubmitOutcome) -> None:
+        stop = self._admission.heard(job.seq, job.model, admitted.key, outcome, self._rooms.clock.now())
+        if stop is not None:
+            self._context.stop(stop)
+        if isinstance(outcome, Accepted):
+            self._accepted(job)
+            return
+        self._admission.released(job.model)
+        if job.state is State.PENDING:
+            self._again(job, text, outcome)
+        else:
+            self._context.tally.ended(job)
+
+    async def _body(self, job: Job, text: str) -> bytes | None:
+        if not job.has_files:
+            return text.encode()
+        try:
+            return await asyncio.to_thread(self._rooms.render, text)
+        except RunnerError as error:
+            failure = Failure(FailureClass.INVALID_REQUEST, error.message)
+            self._context.tally.rest(job, Event.GAVE_OUT, failure)
+            return None
+
+    def _again(self, job: Job, text: str, outcome: SubmitOutcome) -> None:
+        """Put a job back whose POST made no task, or fail it once its tries are used up."""
+        self._submitted -= 1
+        # Throttling and a dead line are no fault of the job's: only "no channel" counts its tries.
+        verdict = decide(
+            self._context.settings.retry,
+            attempt=job.tries if isinstance(outcome, NoChannel) else 1,
+            retry_after_s=getattr(outcome, "retry_after_s", None),
+            draw=self._rooms.draw(),
+        )
+        if isinstance(verdict, Retry):
+            self._window.put_back(job, text, due=self._rooms.clock.now() + verdict.after_s)
+            return
+        assert job.error is not None
+        self._context.tally.rest(job, Event.GAVE_OUT, job.error)

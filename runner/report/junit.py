@@ -1,0 +1,79 @@
+"""JUnit XML, which every CI service reads: a test case a job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from runner.core.advice import advice
+from runner.core.lifecycle import State
+from runner.core.model import JobRecord
+from runner.core.summary import Summary
+from runner.report.words import plain
+from runner.results.line import utc_text
+from runner.results.whole_file import whole_file
+
+# What is no character in XML 1.0, not even as a reference.
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_STARTED = frozenset({State.PENDING})
+
+
+def write_junit(out: Path, records: Iterable[JobRecord], summary: Summary, *, run: str) -> None:
+    """
+    Write the jobs of a run as one test suite, streamed.
+
+    A failed job is a failure; one that is uncertain, undelivered, timed out or still on its way is an
+    error (something is left to do for it); one that was never sent is skipped.
+    """
+    with whole_file(out) as file:
+        for line in _lines(records, summary, run):
+            file.write(line.encode())
+
+
+def _lines(records: Iterable[JobRecord], summary: Summary, run: str) -> Iterator[str]:
+    states = summary.by_state
+    skipped = sum(states[state] for state in _NOT_STARTED)
+    failures = states[State.FAILED]
+    counts: dict[str, str | int] = {
+        "name": run,
+        "tests": summary.jobs,
+        "failures": failures,
+        "errors": summary.jobs - states[State.SUCCEEDED] - failures - skipped,
+        "skipped": skipped,
+        "timestamp": (utc_text(summary.first_submitted_at) or "").removesuffix("Z"),
+    }
+    yield '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n'
+    yield f"<testsuite{_attributes({key: value for key, value in counts.items() if value != ''})}>\n"
+    for record in records:
+        yield _case(record)
+    yield "</testsuite>\n</testsuites>\n"
+
+
+def _case(record: JobRecord) -> str:
+    time_s = (record.generate_s or 0) + (record.download_s or 0)
+    head = _attributes({"classname": record.model, "name": record.job_id, "time": f"{time_s:.3f}"})
+    child = _outcome(record)
+    return f"<testcase{head}>{child}</testcase>\n" if child else f"<testcase{head}/>\n"
+
+
+def _outcome(record: JobRecord) -> str:
+    if record.state is State.SUCCEEDED:
+        return ""
+    if record.state in _NOT_STARTED:
+        return "<skipped/>"
+    tag = "failure" if record.state is State.FAILED else "error"
+    if record.error is None:
+        return f"<{tag}{_attributes({'type': record.state.value})}/>"
+    said = _attributes({"type": record.error.cls.value, "message": record.error.message})
+    task = f"\ntask: {record.task_id}" if record.task_id else ""
+    return f"<{tag}{said}>{escape(_legal(advice(record.error.cls) + task))}</{tag}>"
+
+
+def _attributes(values: dict[str, str | int]) -> str:
+    return "".join(f" {key}={quoteattr(_legal(str(value)))}" for key, value in values.items())
+
+
+def _legal(text: str) -> str:
+    return _ILLEGAL.sub("\ufffd", plain(text))

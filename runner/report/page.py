@@ -1,0 +1,198 @@
+"""`report.html`: one file that asks no other host for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from runner.core.advice import advice
+from runner.core.lifecycle import State, meaning
+from runner.core.model import FailureClass, JobRecord, Json
+from runner.core.summary import Summary, SummaryTally
+from runner.jsontext import dumps
+from runner.report.card import Card, card
+from runner.report.histogram import histogram
+from runner.report.sample import JobSample
+from runner.report.timebins import TimeBins
+from runner.report.words import duration_text, plain, size_text, verdict
+from runner.results.line import utc_text
+from runner.results.whole_file import whole_file
+
+MOST_JOBS = 10_000
+"""Jobs that a page shows one by one; counts and charts are of all, however many."""
+_MOST_MODELS = 12
+_SCRIPTS = ("charts.js", "timeline.js", "jobs.js")
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """The jobs that share a class of failure, with the first of them as an example."""
+
+    cls: FailureClass
+    jobs: int
+    job_id: str
+    message: str
+    advice: str
+
+
+def write_report(
+    records: Iterable[JobRecord],
+    out: Path,
+    *,
+    run: str,
+    gateway: str,
+    now_at: float,
+    most_jobs: int = MOST_JOBS,
+) -> Summary:
+    """
+    Draw the report of a run, reading its jobs once and keeping at most twice ``most_jobs`` of them.
+
+    It is to stand in the run directory: videos play from ``assets/`` beside it.
+    """
+    page = _PageTally(most_jobs)
+    for record in records:
+        page.add(record)
+    summary = page.summary.summary()
+    text = _environment().get_template("report.html").render(_context(page, summary, run, gateway, now_at))
+    with whole_file(out) as file:
+        file.write(text.encode("utf-8", "replace"))
+    return summary
+
+
+class _PageTally:
+    """Takes the jobs in one by one and keeps what the page needs of them."""
+
+    def __init__(self, most_jobs: int) -> None:
+        self.summary = SummaryTally()
+        self.cards: JobSample[Card] = JobSample(most_jobs)
+        self.bins = TimeBins("succeeded", "other", "throttled")
+        self.examples: dict[FailureClass, JobRecord] = {}
+
+    def add(self, record: JobRecord) -> None:
+        succeeded = record.state is State.SUCCEEDED
+        self.summary.add(record)
+        self.cards.offer(lambda: card(record), succeeded=succeeded)
+        if record.finished_at is not None:
+            self.bins.add("succeeded" if succeeded else "other", record.finished_at)
+        for attempt in record.attempts:
+            if attempt.outcome == "throttled":
+                self.bins.add("throttled", attempt.submitted_at)
+        if record.error is not None and not succeeded:
+            self.examples.setdefault(record.error.cls, record)
+
+
+def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) -> Iterator[FailureGroup]:
+    """Put the failures of a run together by class, most frequent first, each with what to do about it."""
+    for cls, jobs in summary.by_class.items():
+        example = examples[cls]
+        message = example.error.message if example.error else ""
+        yield FailureGroup(cls, jobs, plain(example.job_id, 200), plain(message, 500), advice(cls))
+
+
+def _context(page: _PageTally, summary: Summary, run: str, gateway: str, now_at: float) -> dict[str, Json]:
+    cards = sorted(page.cards.chosen(), key=lambda shown: shown.place)
+    script = Markup("\n").join(map(_source, _SCRIPTS))
+    style = _source("report.css")
+    return {
+        "run": plain(run, 200),
+        "gateway": plain(gateway, 200),
+        "made_at": utc_text(now_at),
+        "verdict": verdict(summary.by_state[State.SUCCEEDED], summary.jobs),
+        "summary": summary,
+        "elapsed_s": _elapsed_s(summary),
+        "first_at": utc_text(summary.first_submitted_at),
+        "last_at": utc_text(summary.last_finished_at),
+        "states": [(state, count, meaning(state)) for state, count in summary.by_state.items() if count],
+        "models": list(summary.by_model.items())[:_MOST_MODELS],
+        "more_models": max(0, len(summary.by_model) - _MOST_MODELS),
+        "groups": list(failure_groups(summary, page.examples)),
+        "shown": len(cards),
+        "data": _safe_json(_data(page, cards, summary)),
+        "script": script,
+        "style": style,
+        "script_hash": _csp_hash(script),
+        "style_hash": _csp_hash(style),
+    }
+
+
+def _data(page: _PageTally, cards: list[Card], summary: Summary) -> Json:
+    bins = page.bins.bins()
+    counts = page.summary.generate_counts()
+    times = histogram(
+        {model: counts[model] for model in list(summary.by_model)[:_MOST_MODELS] if counts[model]}
+    )
+    return {
+        "fields": Card._fields,
+        "jobs": [list(shown) for shown in cards],
+        "bins": None if bins is None else asdict(bins),
+        "times": None if times is None else asdict(times),
+    }
+
+
+def _elapsed_s(summary: Summary) -> float | None:
+    if summary.first_submitted_at is None or summary.last_finished_at is None:
+        return None
+    return max(0.0, summary.last_finished_at - summary.first_submitted_at)
+
+
+def _safe_json(value: Json) -> Markup:
+    r"""
+    Write JSON that no HTML parser takes for a tag, a comment or the end of its script element.
+
+    >>> _safe_json({"prompt": "</script><!--"})
+    Markup('{"prompt":"\\u003c/script\\u003e\\u003c!--"}')
+    """
+    text = dumps(value).decode()
+    # These characters occur in JSON only inside strings, where the escape means the same.
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - escaped above
+
+
+def _csp_hash(source: str) -> str:
+    digest = hashlib.sha256(source.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def code_spans(text: str) -> Markup:
+    """
+    Set what stands between backticks as code, and escape the rest.
+
+    >>> code_spans("use `<x>` & go")
+    Markup('use <code>&lt;x&gt;</code> &amp; go')
+    """
+    parts = re.split("`([^`]*)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
+
+
+@cache
+def _source(name: str) -> Markup:
+    text = resources.files("runner.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 - our own file
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("runner.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        size=size_text, duration=duration_text, code_spans=code_spans, plain=plain, number="{:,}".format
+    )
+    return environment

@@ -1,0 +1,61 @@
+const FIELD = Object.fromEntries(DATA.fields.map((name, place) => [name, place]));
+const MOST_ROWS = 180;
+
+// The phases of a job as [kind, from, to]; what did not get further than its task is drawn until it ended.
+function phases(job) {
+  const first = job[FIELD.first_at], submitted = job[FIELD.submitted_at];
+  const generate = job[FIELD.generate_s], download = job[FIELD.download_s], finished = job[FIELD.finished_at];
+  const found = [];
+  const start = submitted ?? finished;
+  if (first !== null && start !== null && start > first) found.push([submitted === null ? "failed" : "submit", first, start]);
+  if (submitted === null) return found;
+  if (generate === null) {
+    if (finished !== null) found.push(["failed", submitted, finished]);
+    return found;
+  }
+  const seen = submitted + generate;
+  found.push(["generate", submitted, seen]);
+  if (download !== null) found.push(["download", seen, seen + download]);
+  else if (finished !== null && finished > seen) found.push(["failed", seen, finished]);
+  return found;
+}
+
+function evenly(items, most) {
+  if (items.length <= most) return items;
+  return Array.from({ length: most }, (_, place) => items[Math.floor((place * items.length) / most)]);
+}
+
+function drawTimeline(jobs) {
+  const figure = document.getElementById("timeline");
+  const began = jobs.filter((job) => job[FIELD.first_at] !== null);
+  began.sort((one, other) => one[FIELD.first_at] - other[FIELD.first_at]);
+  const rows = evenly(began, MOST_ROWS).map((job) => [job, phases(job)]);
+  const moments = rows.flatMap(([, found]) => found.flatMap(([, from, to]) => [from, to]));
+  if (!moments.length) {
+    figure.replaceChildren(element("p", { class: "quiet" }, "None of these jobs was sent."));
+    return;
+  }
+  const start = moments.reduce((low, at) => Math.min(low, at)), end = Math.max(start + 1, moments.reduce((high, at) => Math.max(high, at)));
+  const width = roomIn(figure);
+  const tall = Math.max(2, Math.min(20, 420 / rows.length)), isNamed = tall >= 13 && width > 520;
+  const left = isNamed ? 150 : 0, plot = width - left;
+  const x = (at) => left + (plot * (at - start)) / (end - start);
+  const svg = canvas(width, rows.length * tall + 24, `Timeline of ${rows.length} jobs over ${seconds(end - start)}`);
+  rows.forEach(([job, found], place) => {
+    const group = drawing("g"), y = place * tall;
+    const words = found.map(([kind, from, to]) => `${kind === "failed" ? job[FIELD.state] : kind} ${seconds(to - from)}`);
+    group.append(drawing("title", {}, `${job[FIELD.id]}: ${words.join(", ")}`));
+    for (const [kind, from, to] of found) {
+      group.append(drawing("rect", { class: `k-${kind}`, x: x(from), y, width: Math.max(1, x(to) - x(from)), height: Math.max(1.5, tall - (tall > 5 ? 2 : 0.3)) }));
+    }
+    if (isNamed) {
+      const id = job[FIELD.id];
+      group.append(drawing("text", { x: left - 8, y: y + tall / 2 + 3, "text-anchor": "end" }, id.length > 20 ? `${id.slice(0, 19)}…` : id));
+    }
+    svg.append(group);
+  });
+  timeAxis(svg, { left, width: plot, y: rows.length * tall + 4, start, end });
+  const entries = [["submit", "waiting to be accepted"], ["generate", "generating"], ["download", "downloading"], ["failed", "ended without success"]];
+  const note = began.length > rows.length ? `${rows.length} of ${began.length.toLocaleString("en")} jobs, evenly chosen; filter to see fewer. ` : "";
+  figure.replaceChildren(legend(entries), svg, element("figcaption", {}, `${note}A row is a job, in the order of their first requests; times are UTC.`));
+}

@@ -1,0 +1,208 @@
+"""
+`failed.yaml`: what did not succeed, as a manifest that runs and pays for nothing twice.
+
+Each job goes where its state sends it:
+
+- failed and pending jobs as they were: they are submitted;
+- jobs with a task at the API (timed out, undelivered, still on their way) with its
+  ``task_id``: they are polled and downloaded, never submitted;
+- jobs that may have a paid task which nobody can name (uncertain, lost, written
+  off) only as comments: a person looks first.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from enum import Enum, auto
+from pathlib import Path
+
+from runner.core.lifecycle import State
+from runner.core.model import FailureClass, JobRecord, Json
+from runner.results.line import utc_text
+from runner.results.whole_file import whole_file
+from runner.results.yaml_text import flow, printable, text
+
+_UNNAMED_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
+_ON_ITS_WAY = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
+
+KnownKeys = Callable[[str], Collection[str] | None]
+"""Gives the keys that the schema of this name knows in a request; None where there is no such schema."""
+
+
+class _Place(Enum):
+    NOWHERE = auto()
+    COMMENT = auto()
+    SUBMIT = auto()
+    TAKE_UP = auto()
+
+
+def write_failed(
+    path: Path,
+    records: Iterable[JobRecord],
+    *,
+    run: str,
+    base_url: str | None,
+    key_names: Sequence[str],
+    known_keys: KnownKeys | None = None,
+) -> int:
+    """
+    Write the manifest of what did not succeed, streamed; where all succeeded there is no such file.
+
+    The keys' names are those of the environment variables that hold them. Where ``known_keys`` is
+    given, keys of a request that its schema does not know are written under ``extra``, where the
+    manifest allows them.
+
+    Returns:
+        How many jobs can be run from it.
+    """
+    count, noted = 0, False
+    with whole_file(path) as file:
+        for line in _header(path, run, base_url, key_names):
+            file.write(line.encode())
+        for record in records:
+            place = _place(record)
+            if place is _Place.NOWHERE:
+                continue
+            noted = True
+            if place is _Place.COMMENT:
+                lines = _comment(record, path.parent)
+            else:
+                if not count:
+                    file.write(b"jobs:\n")
+                count += 1
+                lines = _job(record, place, known_keys)
+            for line in lines:
+                file.write(line.encode())
+        if not count:
+            file.write(b"jobs: []\n")
+    if not noted:
+        path.unlink()
+    return count
+
+
+def rerun_name(run: str) -> str:
+    """
+    Name the run of a `failed.yaml`, so that it gets a directory of its own.
+
+    >>> rerun_name("kittens"), rerun_name("kittens-rerun"), rerun_name("kittens-rerun-2")
+    ('kittens-rerun', 'kittens-rerun-2', 'kittens-rerun-3')
+    """
+    stem, mark, number = run.rpartition("-rerun")
+    if mark and not number:
+        return f"{run}-2"
+    if mark and number[1:].isdecimal():
+        return f"{stem}-rerun-{int(number[1:]) + 1}"
+    return f"{run}-rerun"
+
+
+def _place(record: JobRecord) -> _Place:
+    state = record.state
+    if state is State.SUCCEEDED:
+        return _Place.NOWHERE
+    if state in _ON_ITS_WAY:
+        return _Place.TAKE_UP if record.task_id else _Place.COMMENT
+    if state in (State.UNCERTAIN, State.SUBMITTING):
+        return _Place.COMMENT
+    if state is State.FAILED and record.error is not None and record.error.cls in _UNNAMED_TASK:
+        return _Place.COMMENT
+    if state is State.PENDING and record.task_id:
+        return _Place.TAKE_UP
+    # Who took a job out of the manifest does not want to pay for it.
+    return _Place.NOWHERE if record.is_gone else _Place.SUBMIT
+
+
+def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]) -> Iterator[str]:
+    folder = _quoted(path.parent)
+    yield (
+        printable(
+            f"# What did not succeed in the run {text(run)}. It runs as it is: runner run {_quoted(path)}"
+        )
+        + "\n"
+    )
+    yield "# Jobs with a task_id are polled and downloaded, and cost nothing; the others are submitted, and cost what they cost.\n"
+    yield f"# Use this file or `runner rerun {folder}`, not both: neither knows what the other has paid for.\n"
+    yield "version: 1\n"
+    yield f"name: {_literal(rerun_name(run))}\n"
+    yield "gateway:\n"
+    if base_url is not None:
+        yield f"  base_url: {_literal(base_url)}\n"
+    yield f"  api_keys: {flow(list(key_names))}\n"
+
+
+def _quoted(path: Path) -> str:
+    return printable(shlex.quote(str(path)))
+
+
+def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
+    sent_at = utc_text(record.attempts[-1].submitted_at if record.attempts else record.submitted_at)
+    yield f"  # Left out: {_described(record)}\n"
+    yield f"  #   It may have been paid for: sent {sent_at or 'at an unknown time'}, model {text(record.model)}"
+    yield f", task {text(record.task_id)}.\n" if record.task_id else ".\n"
+    if record.state in (State.UNCERTAIN, State.SUBMITTING):
+        yield (
+            f"  #   Look in the account, then: runner resolve {_quoted(run_dir)} "
+            f"{printable(shlex.quote(record.job_id))} --task-id ID (or --not-submitted)\n"
+        )
+
+
+def _job(record: JobRecord, place: _Place, known_keys: KnownKeys | None) -> Iterator[str]:
+    request, extra = _split(record, known_keys)
+    yield f"  - id: {_literal(record.job_id)}  # {_described(record)}\n"
+    if place is _Place.TAKE_UP:
+        yield f"    task_id: {_literal(record.task_id or '')}\n"
+    if record.schema:
+        yield f"    schema: {_literal(record.schema)}\n"
+    yield "    request:\n"
+    for key, value in request.items():
+        yield f"      {text(key)}: {flow(_escaped(value))}\n"
+    if extra:
+        yield f"    extra: {flow(_escaped(extra))}\n"
+    if record.metadata:
+        yield f"    metadata: {flow(_escaped(record.metadata))}\n"
+    if record.timeout_s is not None:
+        yield f"    timeout: {_duration(record.timeout_s)}\n"
+
+
+def _described(record: JobRecord) -> str:
+    """Say in one line which job this is, where it is and why."""
+    parts = [record.state.value]
+    if record.error is not None:
+        code = f" ({record.error.code})" if record.error.code else ""
+        parts.append(f"{record.error.cls}{code}: {record.error.message[:300]}")
+    return printable(" ".join(f"{text(record.job_id)} {', '.join(parts)}".split()))
+
+
+def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[dict[str, Json], dict[str, Json]]:
+    known = None if known_keys is None else known_keys(record.schema)
+    if known is None:
+        return dict(record.request), {}
+    request = {key: value for key, value in record.request.items() if key in known}
+    return request, {key: value for key, value in record.request.items() if key not in known}
+
+
+def _escaped(value: Json) -> Json:
+    """Make a value one that the manifest reads back: no placeholders in it, local files by their path."""
+    if isinstance(value, str):
+        return value.replace("${", "$${")
+    if isinstance(value, Mapping):
+        if "$file" in value:
+            return _escaped(value["$file"])
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
+
+
+def _literal(value: str) -> str:
+    return text(value.replace("${", "$${"))
+
+
+def _duration(seconds: float) -> str:
+    """
+    Write a duration as the manifest does.
+
+    >>> _duration(3600.0), _duration(0.25), _duration(1e9)
+    ('3600s', '0.25s', '1000000000s')
+    """
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"

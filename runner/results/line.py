@@ -1,0 +1,108 @@
+"""One job as a line of `results.jsonl`; `schemas/result.schema.json` describes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
+from runner.jsontext import dumps
+from runner.results.placeholder import shorten
+
+SCHEMA_VERSION = 1
+
+
+def line_bytes(record: JobRecord, *, run: str, gateway: str) -> bytes:
+    """Write a job as one line of compact JSON, its line feed included."""
+    return dumps(result_line(record, run=run, gateway=gateway)) + b"\n"
+
+
+def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]:
+    """
+    Say what a run knows of a job in the shape that other programs read.
+
+    Every key is always there, so that a column has one type. The request is as
+    sent, but for pictures that went inside it: `placeholder` says how those stand.
+    ``schema`` and ``timeout_s`` are there so that the file alone can be rerun.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run,
+        "gateway": gateway,
+        "job_id": record.job_id,
+        "index": record.index,
+        "status": record.state.value,
+        "model": record.model,
+        "schema": record.schema,
+        "request": shorten(record.request),
+        "metadata": dict(record.metadata),
+        "timeout_s": record.timeout_s,
+        "task_id": record.task_id,
+        "remote_status": record.remote_status,
+        "submitted_at": utc_text(record.submitted_at),
+        "completed_at": utc_text(record.completed_at),
+        "finished_at": utc_text(record.finished_at),
+        "generate_s": _milliseconds(record.generate_s),
+        "download_s": _milliseconds(record.download_s),
+        "polls": record.polls,
+        "attempts": [_attempt(attempt) for attempt in record.attempts],
+        "assets": [_asset(asset) for asset in record.assets],
+        "warnings": record.warnings,
+        "error": _error(record.error),
+    }
+
+
+def utc_text(at: float | None) -> str | None:
+    """
+    Write a time as UTC with milliseconds; None where there is none, or none that a calendar has.
+
+    >>> utc_text(1795226401.25), utc_text(1e30)
+    ('2026-11-21T02:00:01.250Z', None)
+    """
+    if at is None:
+        return None
+    try:
+        # Rounded first: isoformat cuts the microseconds off, and 0.2499999 is how a float holds 0.25.
+        moment = datetime.fromtimestamp(round(at, 3), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _attempt(attempt: Attempt) -> dict[str, Json]:
+    return {
+        "number": attempt.number,
+        "submitted_at": utc_text(attempt.submitted_at),
+        "outcome": attempt.outcome,
+        "task_id": attempt.task_id,
+        "http_status": attempt.http_status,
+        "error": _error(attempt.error),
+    }
+
+
+def _asset(asset: Asset) -> dict[str, Json]:
+    return {
+        "kind": asset.kind.value,
+        "path": asset.path,
+        "bytes": asset.bytes,
+        "sha256": asset.sha256,
+        "content_type": asset.content_type,
+        "width": asset.width,
+        "height": asset.height,
+        "duration_s": asset.duration_s,
+    }
+
+
+def _error(failure: Failure | None) -> dict[str, Json] | None:
+    if failure is None:
+        return None
+    return {
+        "class": failure.cls.value,
+        "code": failure.code,
+        "message": failure.message,
+        "http_status": failure.http_status,
+        "request_id": failure.request_id,
+    }

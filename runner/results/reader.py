@@ -1,0 +1,240 @@
+"""
+Read a results file from anywhere: another machine, another version, an editor, an attacker.
+
+Several lines may speak of the same job, and only one of them counts:
+
+- In one run, the later line: a job's line is appended each time it comes to rest.
+  The attempts of the earlier lines are kept, united with its own.
+- Across runs (files that were put together), jobs of one id and one request are one
+  job, and the line that got furthest counts: a job that failed on Monday and
+  succeeded in Tuesday's rerun has succeeded, in whichever order the files stand.
+  With one id and different requests they are different jobs, and both are given.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from runner.core.lifecycle import State
+from runner.core.model import Attempt, FailureClass, JobRecord
+from runner.errors import ResultsError
+from runner.jsontext import loads
+from runner.results.parse import NewerVersion, Result, parse_line
+
+_FURTHER = (
+    State.PENDING,
+    State.FAILED,
+    State.SUBMITTING,
+    State.UNCERTAIN,
+    State.SUBMITTED,
+    State.TIMED_OUT,
+    State.DOWNLOADING,
+    State.UNDELIVERED,
+    State.SUCCEEDED,
+)
+_IN_DOUBT = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
+_LONGEST_LINE_BYTES = 100_000_000
+_BOM = b"\xef\xbb\xbf"
+_FOREIGN: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xfd7zXZ": "compressed with xz",
+    b"BZh": "compressed with bzip2",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3": "an SQLite database",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+
+
+@dataclass(slots=True)
+class ResultsFile:
+    """
+    A results file that has been read once and found good; iterating over it reads it again.
+
+    Attributes:
+        jobs: How many jobs it gives.
+        runs: The runs that its lines are from, with their number of lines.
+        warnings: What a person should know of the file, one sentence each.
+    """
+
+    path: Path
+    jobs: int
+    runs: Mapping[str, int]
+    warnings: tuple[str, ...]
+    _chosen: _Chosen
+
+    def __iter__(self) -> Iterator[Result]:
+        """
+        Give the line that counts of each job, in the order of the file.
+
+        Raises:
+            ResultsError: The file has changed since it was opened.
+        """
+        earlier: dict[int, tuple[Attempt, ...]] = {}
+        for result in _Lines(self.path):
+            key = _job_key(result)
+            last = self._chosen.last_lines.get(key)
+            if last is None or result.line > last:
+                raise ResultsError(f"{self.path} has changed while it was read", hint="run the command again")
+            attempts = _united(earlier.pop(key, ()), result.record.attempts)
+            if result.line < last:
+                earlier[key] = attempts
+            elif result.line not in self._chosen.outdone:
+                yield replace(result, record=replace(result.record, attempts=attempts))
+
+
+def open_results(path: Path) -> ResultsFile:
+    """
+    Read and check a results file, plain or gzip'd, keeping about 100 bytes a job.
+
+    A last line that its writer did not finish is left out, with a warning.
+
+    Raises:
+        ResultsError: It can't be read, is empty, was written by a newer version, or has a bad line.
+    """
+    lines = _Lines(path)
+    runs: Counter[str] = Counter()
+    last_lines: dict[int, int] = {}
+    for result in lines:
+        runs[result.run] += 1
+        last_lines[_job_key(result)] = result.line
+    if not last_lines:
+        raise ResultsError(
+            f"{path} is empty" if not lines.warnings else f"{path} has no whole line",
+            hint="name the results.jsonl of a run, or its run directory",
+        )
+    chosen = _Chosen(last_lines, _outdone(path, last_lines) if len(runs) > 1 else frozenset())
+    jobs = len(last_lines) - len(chosen.outdone)
+    return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_notes(runs, jobs)), chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Which lines count: the last one of each job of each run, but for those that another run's line outdoes."""
+
+    last_lines: Mapping[int, int]
+    outdone: frozenset[int]
+
+
+def _notes(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
+    if len(runs) > 1:
+        names = ", ".join(repr(name) for name in list(runs)[:5]) + (", …" if len(runs) > 5 else "")
+        yield f"holds lines of {len(runs)} runs ({names}), {jobs} jobs in all; the line that got furthest counts"
+    repeated = sum(runs.values()) - jobs
+    if repeated and len(runs) == 1:
+        yield f"{repeated} earlier lines of jobs that have a later one were left out, but for their attempts"
+
+
+def _outdone(path: Path, last_lines: Mapping[int, int]) -> frozenset[int]:
+    """Find the lines of jobs that got further in another run."""
+    best: dict[int, tuple[int, int]] = {}
+    outdone: set[int] = set()
+    for result in _Lines(path):
+        if last_lines.get(_job_key(result)) != result.line:
+            continue
+        request = json.dumps(result.record.request, sort_keys=True)
+        key = _fingerprint(result.record.job_id, request)
+        mine = (_progress(result.record), result.line)
+        other = best.setdefault(key, mine)
+        if mine > other:
+            best[key] = mine
+            outdone.add(other[1])
+        elif mine < other:
+            outdone.add(result.line)
+    return frozenset(outdone)
+
+
+def _progress(record: JobRecord) -> int:
+    """Rank how far a job got, by what would be lost if it were forgotten: videos first, then tasks, then doubts."""
+    if record.error is not None and record.error.cls in _IN_DOUBT and record.state is State.FAILED:
+        return _FURTHER.index(State.SUBMITTING)
+    return _FURTHER.index(record.state)
+
+
+def _job_key(result: Result) -> int:
+    return _fingerprint(result.run, result.record.job_id)
+
+
+def _fingerprint(*parts: str) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big")
+
+
+def _united(earlier: tuple[Attempt, ...], later: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    if not earlier or earlier == later:
+        return later
+    # The later line knows how an attempt ended that was still awaited in the earlier one.
+    attempts = {(attempt.number, attempt.submitted_at): attempt for attempt in (*earlier, *later)}
+    return tuple(attempts[key] for key in sorted(attempts))
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The lines of a results file, parsed; its warnings are complete once they were read to the end."""
+
+    path: Path
+    warnings: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Result]:
+        try:
+            with _opened(self.path) as file:
+                yield from self._results(file)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ResultsError(
+                f"{self.path} is gzip'd, and damaged or cut off",
+                hint="copy it again from where it was written",
+            ) from error
+        except OSError as error:
+            raise ResultsError(f"{self.path} can't be read: {error.strerror or error}") from error
+
+    def _results(self, file: BinaryIO) -> Iterator[Result]:
+        number = 0
+        while text := file.readline(_LONGEST_LINE_BYTES):
+            number += 1
+            if number == 1:
+                text = text.removeprefix(_BOM)
+            if not text.strip():
+                continue
+            result = self._result(text, number)
+            if result is not None:
+                yield result
+
+    def _result(self, text: bytes, number: int) -> Result | None:
+        place = f"{self.path}:{number}"
+        try:
+            value = loads(text)
+        except (ValueError, RecursionError):
+            if not text.endswith(b"\n") and len(text) < _LONGEST_LINE_BYTES:
+                self.warnings.append(f"{place} was not finished by its writer, and is left out")
+                return None
+            raise ResultsError(f"{place} is not JSON", hint="correct the line, or take it out") from None
+        try:
+            return parse_line(value, line=number)
+        except NewerVersion as error:
+            raise ResultsError(f"{place} {error}", hint="update the program that reads it") from None
+        except ValueError as error:
+            raise ResultsError(f"{place} {error}", hint="correct the line, or take it out") from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    file = path.open("rb")
+    start = file.read(16)
+    file.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        file.close()
+        return cast("BinaryIO", gzip.open(path))
+    for magic, kind in _FOREIGN.items():
+        if start.startswith(magic):
+            file.close()
+            raise ResultsError(
+                f"{path} is {kind}, not a results file", hint="name a results.jsonl, plain or gzip'd"
+            )
+    return file

@@ -1,0 +1,118 @@
+"""
+Writing `results.jsonl`: a line as each job ends, and the whole file anew when the process does.
+
+The store is the truth. A line that was appended may be lost with the power, and
+a torn one is cut off by the next process: the rewrite at the end brings them back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from runner.jsontext import loads
+from runner.results.whole_file import room_for, whole_file
+
+_BLOCK_BYTES = 1 << 16
+
+
+class ResultsWriter:
+    """
+    Appends whole lines to a results file.
+
+    To be closed before the file is rewritten: an open one goes on writing to the old file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        mend_tail(path)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def append(self, lines: bytes) -> None:
+        """
+        Append one or more lines, each with its line feed; readers see them at once.
+
+        Raises:
+            DiskFull: There is no room; nothing of the lines was left in the file.
+        """
+        start = os.fstat(self._descriptor).st_size
+        rest = memoryview(lines)
+        try:
+            with room_for(self._path):
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+        except BaseException:
+            os.ftruncate(self._descriptor, start)
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def rewrite_results(path: Path, lines: Iterable[bytes]) -> int:
+    """
+    Replace a results file by these lines, streamed, and give their number.
+
+    The old file stays until the new one is whole and durable.
+    """
+    count = 0
+    with whole_file(path) as file:
+        for line in lines:
+            file.write(line)
+            count += 1
+    return count
+
+
+def mend_tail(path: Path) -> int:
+    """
+    End a results file with a whole line: cut off what a dead process left of its last one.
+
+    A last line that is whole but for its line feed (an editor's work) gets one.
+
+    Returns:
+        How many bytes were cut off.
+    """
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        return 0
+    with file:
+        size = file.seek(0, os.SEEK_END)
+        start = _last_line_start(file.fileno(), size)
+        if start == size:
+            return 0
+        if _is_json(os.pread(file.fileno(), size - start, start)):
+            file.write(b"\n")
+            return 0
+        file.truncate(start)
+    return size - start
+
+
+def _last_line_start(descriptor: int, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        return isinstance(loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,57 @@
+"""
+Values as YAML 1.2 that any reader gives back as they were, whichever version of YAML it thinks it reads.
+
+Text is written plain only where no version takes it for anything else; otherwise
+double-quoted, in which JSON's escapes are YAML's too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+
+from runner.core.model import Json
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,99}")
+_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
+# What YAML does not call printable, and the line breaks of YAML 1.1, which it folds.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def flow(value: Json) -> str:
+    """
+    Write a value on one line.
+
+    >>> flow({"ratio": "16:9", "ok": "no", "count": 5, "tags": ["a", "小猫"], "none": None})
+    '{ratio: "16:9", ok: "no", count: 5, tags: [a, "小猫"], none: null}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{text(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    return json.dumps(value)
+
+
+def text(value: str) -> str:
+    r"""
+    Write text on one line, quoted unless it can't be anything else.
+
+    >>> print(text("wan2.7-i2v"), text("no"), text("a\nb"), text("2026-11-21"))
+    wan2.7-i2v "no" "a\nb" "2026-11-21"
+    """
+    if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    return printable(json.dumps(value, ensure_ascii=False))
+
+
+def printable(line: str) -> str:
+    """Escape what YAML allows nowhere, not even in a comment; a lone surrogate, which has no UTF-8, becomes ``?``."""
+    line = _LONE_SURROGATE.sub("?", line)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

@@ -1,0 +1,163 @@
+"""Connections to ``run.db``, and SQLite's errors in the program's own words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
+from runner.store.layout import APPLICATION_ID, FORMAT, SCHEMA
+
+DB_NAME = "run.db"
+RESULTS_NAME = "results.jsonl"
+
+_MAGIC = b"SQLite format 3\0"
+
+_CHECK_BELOW_BYTES = 64_000_000
+"""Files up to this size are read through once on opening; it takes a tenth of a second."""
+
+
+def connect_writer(run_dir: Path) -> sqlite3.Connection:
+    """
+    Open ``run.db`` for the one process that writes it, creating it where there is none.
+
+    The caller holds the run directory's lock.
+
+    Raises:
+        StoreMissing: There are results but no ``run.db``: jobs that were paid for would be paid again.
+        StoreDamaged: The file can't be read; it is left as it is.
+        StoreTooNew: A newer version of the program wrote it.
+        DiskFull: There is no room to create it.
+    """
+    path = run_dir / DB_NAME
+    is_new = not path.exists() or path.stat().st_size == 0
+    if is_new and (run_dir / RESULTS_NAME).exists():
+        raise StoreMissing(
+            f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}: what was already paid for can't be known",
+            hint=f"start a new directory from the results: runner rerun {run_dir / RESULTS_NAME} -o NEW",
+        )
+    with translated(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        try:
+            if not is_new:
+                _check(connection, path)
+            _prepare(connection)
+            if is_new or not _has_tables(connection):
+                _create(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connection:
+    """
+    Open ``run.db`` for reading, also while another process writes it.
+
+    Args:
+        may_choose: Whether it may keep a choice of jobs in a temporary table.
+
+    Raises:
+        StoreMissing: There is no ``run.db`` in the directory.
+        StoreDamaged, StoreTooNew: As for the writer.
+    """
+    path = run_dir / DB_NAME
+    if not path.exists():
+        raise StoreMissing(
+            f"{run_dir} is no run directory: it has no {DB_NAME}",
+            hint="name the directory that a run wrote, such as output/kittens",
+        )
+    with translated(path):
+        # Not "immutable": a run may be going on, and its log has to be read too.
+        uri = f"file:{quote(str(path.resolve()))}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+        try:
+            _check(connection, path)
+            connection.execute("PRAGMA temp_store = MEMORY")
+            if not may_choose:
+                connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into the program's own."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFull:
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR_WRITE"):
+        return DiskFull(
+            f"no room to write {path}",
+            hint=f"free some space, then: runner resume {path.parent}",
+        )
+    if name in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") or name.startswith("SQLITE_READONLY_"):
+        return RunDirError(f"{path} can't be written: {error}", hint="check the directory's owner and rights")
+    return StoreDamaged(
+        f"{path} can't be read as a run's database ({error}); it was left as it is",
+        hint=f"restore it from a backup, or start from the results: "
+        f"runner rerun {path.with_name(RESULTS_NAME)} -o NEW",
+    )
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    with path.open("rb") as file:
+        # SQLite takes a shorter file for a new database, and would write over it.
+        if file.read(len(_MAGIC)) not in (_MAGIC, b""):
+            raise sqlite3.DatabaseError("file is not a database")
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application == 0 and version == 0 and not _has_tables(connection):
+        return
+    if application != APPLICATION_ID:
+        raise StoreDamaged(
+            f"{path} is a database of another program; it was left as it is",
+            hint="choose another run directory with -o",
+        )
+    if version > FORMAT:
+        raise StoreTooNew(
+            f"{path} has format {version}; this version of runner knows formats up to {FORMAT}",
+            hint="upgrade runner, or use the version that made the run",
+        )
+    if path.stat().st_size <= _CHECK_BELOW_BYTES:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        # Some network file systems can't map the log's index into memory.
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA journal_size_limit = 16000000")
+
+
+def journal_mode(connection: sqlite3.Connection) -> str:
+    """Name the journal in use: ``wal``, or ``delete`` where the file system can't do that."""
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    # One transaction: a crash leaves an empty file or a whole one.
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
+    )

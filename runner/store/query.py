@@ -1,0 +1,206 @@
+"""Questions to ``run.db``; each works on a reader's connection while a run is going."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from runner.core.job import Job
+from runner.core.lifecycle import State
+from runner.core.model import Asset, JobRecord
+from runner.store import rows
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """
+    Which jobs a run takes up.
+
+    Attributes:
+        glob: Only jobs whose id matches, as the shell matches file names.
+        chosen: Only jobs in the temporary table ``chosen`` (see `settle.choose`).
+    """
+
+    glob: str | None = None
+    chosen: bool = False
+
+
+def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[State, int]:
+    """
+    Count the jobs of each state.
+
+    Args:
+        with_gone: Whether jobs count that left the manifest; without, those in doubt still do, since a paid
+            task may belong to them.
+    """
+    where = "" if with_gone else "WHERE NOT is_gone OR state = 'uncertain'"
+    found = dict(connection.execute(f"SELECT state, count(*) FROM jobs {where} GROUP BY state").fetchall())
+    return {state: found.get(state.value, 0) for state in State}
+
+
+def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Count the jobs that rest without success, by failure class."""
+    return dict(
+        connection.execute(
+            "SELECT error_class, count(*) FROM jobs WHERE state NOT IN ('pending', 'succeeded') "
+            "AND error_class IS NOT NULL GROUP BY error_class ORDER BY error_class"
+        ).fetchall()
+    )
+
+
+def pending_by_model(connection: sqlite3.Connection, scope: Scope) -> dict[str, int]:
+    """Count what is left to submit, by model, in the order of the models' first jobs."""
+    where, values = _scoped(scope)
+    return dict(
+        connection.execute(
+            f"SELECT model, count(*) FROM jobs WHERE state = 'pending' AND NOT is_gone {where} "
+            "GROUP BY model ORDER BY min(idx)",
+            values,
+        ).fetchall()
+    )
+
+
+def pending(
+    connection: sqlite3.Connection, model: str, *, after: int, count: int, scope: Scope, taken_up_at: float
+) -> list[tuple[Job, str]]:
+    """Read the next jobs of a model to submit, in manifest order, each with its request's text."""
+    where, values = _scoped(scope)
+    found = connection.execute(
+        f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
+        f"WHERE state = 'pending' AND model = ? AND idx > ? AND NOT is_gone {where} ORDER BY idx LIMIT ?",
+        (model, after, *values, count),
+    )
+    return [(rows.read_job(row[:-1], taken_up_at=taken_up_at), row[-1]) for row in found]
+
+
+def in_states(
+    connection: sqlite3.Connection, states: Iterable[State], *, taken_up_at: float, scope: Scope = Scope()
+) -> Iterator[Job]:
+    """Read the jobs in some states, in manifest order."""
+    names = [state.value for state in states]
+    marks = ", ".join("?" * len(names))
+    where, values = _scoped(scope)
+    found = connection.execute(
+        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) {where} ORDER BY idx",
+        (*names, *values),
+    )
+    for row in found:
+        yield rows.read_job(row, taken_up_at=taken_up_at)
+
+
+def job(connection: sqlite3.Connection, job_id: str, *, taken_up_at: float) -> Job | None:
+    """Read one job by its id, or None where there is none."""
+    row = connection.execute(
+        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE job_id = ?",
+        (job_id,),
+    ).fetchone()
+    return None if row is None else rows.read_job(row, taken_up_at=taken_up_at)
+
+
+def request_text(connection: sqlite3.Connection, seq: int) -> str:
+    """Read a job's request as it is stored: the canonical JSON that is sent."""
+    return str(connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()[0])
+
+
+def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -> Iterator[JobRecord]:
+    """
+    Read whole records: of some jobs in no certain order, or of all of them in manifest order.
+
+    A job that left the manifest comes after those that are in it.
+    """
+    if seqs is not None:
+        for start in range(0, len(seqs), _BATCH):
+            chunk = json.dumps(seqs[start : start + _BATCH])
+            yield from _records(connection, "j.seq IN (SELECT value FROM json_each(?))", (chunk,))
+        return
+    for gone in (0, 1):
+        after = (-1, -1)
+        while seqs_in_order := connection.execute(
+            "SELECT idx, seq FROM jobs WHERE (idx, seq) > (?, ?) AND is_gone = ? ORDER BY idx, seq LIMIT ?",
+            (*after, gone, _BATCH),
+        ).fetchall():
+            chunk = json.dumps([seq for _, seq in seqs_in_order])
+            yield from _records(
+                connection, "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.idx, j.seq", (chunk,)
+            )
+            after = seqs_in_order[-1]
+
+
+def records_in(connection: sqlite3.Connection, state: State) -> Iterator[JobRecord]:
+    """Read the whole records of the jobs in one state."""
+    found = connection.execute("SELECT seq FROM jobs WHERE state = ? ORDER BY idx", (state.value,))
+    while chunk := [seq for (seq,) in found.fetchmany(_BATCH)]:
+        yield from _records(
+            connection,
+            "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.idx, j.seq",
+            (json.dumps(chunk),),
+        )
+
+
+def assets_of(connection: sqlite3.Connection, seq: int) -> tuple[Asset, ...]:
+    """Read the assets of one job, the video first."""
+    found = connection.execute(
+        "SELECT kind, path, bytes, sha256, content_type, width, height, duration_s FROM assets "
+        "WHERE seq = ? ORDER BY kind DESC",
+        (seq,),
+    )
+    return tuple(rows.read_asset(row) for row in found)
+
+
+def parts_of(connection: sqlite3.Connection, seq: int) -> dict[str, Mapping[str, Any]]:
+    """Read what is known of a job's unfinished downloads, by kind of asset."""
+    found = connection.execute("SELECT kind, facts FROM parts WHERE seq = ?", (seq,))
+    return {kind: json.loads(facts) for kind, facts in found}
+
+
+def meta(connection: sqlite3.Connection, key: str) -> str | None:
+    """Read a fact about the whole run."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def events(connection: sqlite3.Connection, kind: str | None = None) -> list[tuple[float, str, str]]:
+    """Read the notable events of the run, oldest first: when, which kind, and the detail."""
+    where, values = ("", ()) if kind is None else ("WHERE kind = ?", (kind,))
+    return connection.execute(f"SELECT at, kind, detail FROM events {where} ORDER BY id", values).fetchall()
+
+
+def _records(connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> Iterator[JobRecord]:
+    found = connection.execute(
+        f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq) WHERE {where}",
+        values,
+    ).fetchall()
+    chunk = (json.dumps([row[0] for row in found]),)
+    attempts = _grouped(connection, "attempts", "number", chunk)
+    assets = _grouped(connection, "assets", "kind DESC", chunk)
+    for row in found:
+        yield rows.read_record(
+            row,
+            tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
+            tuple(rows.read_asset(a[1:]) for a in assets.get(row[0], ())),
+        )
+
+
+def _grouped(
+    connection: sqlite3.Connection, table: str, order: str, chunk: tuple[str]
+) -> dict[int, list[tuple[Any, ...]]]:
+    found = connection.execute(
+        f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, {order}",
+        chunk,
+    )
+    return {seq: list(group) for seq, group in groupby(found, key=lambda row: row[0])}
+
+
+def _scoped(scope: Scope) -> tuple[str, tuple[str, ...]]:
+    chosen = "AND seq IN (SELECT seq FROM chosen)" if scope.chosen else ""
+    return (chosen, ()) if scope.glob is None else (f"{chosen} AND job_id GLOB ?", (scope.glob,))
+
+
+def _qualified(table: str) -> str:
+    return ", ".join(f"{table}.{name.strip()}" for name in rows.JOB_COLUMNS.split(","))

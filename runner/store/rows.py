@@ -1,0 +1,202 @@
+"""Values to rows and back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner import jsontext
+from runner.core.job import Job
+from runner.core.lifecycle import State
+from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
+from runner.core.problem import Position
+
+Row = tuple[Any, ...]
+
+JOB_COLUMNS = (
+    "seq, job_id, idx, model, state, attempt, task_id, other_task_id, remote_status, key, submitted_at, "
+    "completed_at, finished_at, generate_s, download_s, polls, timeout_s, error, warnings, has_files"
+)
+
+SAVE_JOB = """
+UPDATE jobs SET state = ?, attempt = ?, task_id = ?, other_task_id = ?, remote_status = ?, key = ?,
+    submitted_at = ?, completed_at = ?, finished_at = ?, generate_s = ?, download_s = ?, polls = ?,
+    error_class = ?, error = ?, warnings = ?
+WHERE seq = ?
+"""
+
+SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+SAVE_ASSET = "INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)"
+DROP_PART = "DELETE FROM parts WHERE seq = ? AND kind = ?"
+SAVE_EVENT = "INSERT INTO events (at, kind, detail) VALUES (?, ?, ?)"
+
+RECORD_COLUMNS = (
+    "j.seq, j.job_id, j.idx, j.model, s.schema, s.request, j.digest, s.metadata, j.state, j.timeout_s, "
+    "j.task_id, j.remote_status, j.submitted_at, j.completed_at, j.finished_at, j.generate_s, j.download_s, "
+    "j.polls, s.warnings, j.warnings, j.error, s.file, s.line, s.col, j.is_gone"
+)
+
+
+def canonical(value: Json) -> str:
+    """Write JSON the same way whatever is installed, so that two texts can be compared."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def job_row(job: Job) -> Row:
+    """Take down all that `SAVE_JOB` writes, as it stands now."""
+    error = job.error
+    return (
+        job.state.value,
+        job.attempt,
+        job.task_id,
+        job.other_task_id,
+        job.remote_status,
+        job.key,
+        job.submitted_at,
+        job.completed_at,
+        job.finished_at,
+        job.generate_s,
+        job.download_s,
+        job.polls,
+        None if error is None else error.cls.value,
+        failure_text(error),
+        canonical(job.warnings) if job.warnings else None,
+        job.seq,
+    )
+
+
+def read_job(row: sqlite3.Row | Row, *, taken_up_at: float) -> Job:
+    """Make a job in hand of a row of `JOB_COLUMNS`."""
+    (seq, job_id, index, model, state, attempt, task_id, other, remote, key, submitted_at, completed_at,
+     finished_at, generate_s, download_s, polls, timeout_s, error, warnings, has_files) = row  # fmt: skip
+    return Job(
+        seq=seq,
+        job_id=job_id,
+        index=index,
+        model=model,
+        state=State(state),
+        attempt=attempt,
+        task_id=task_id,
+        other_task_id=other,
+        remote_status=remote,
+        key=key,
+        submitted_at=submitted_at,
+        completed_at=completed_at,
+        finished_at=finished_at,
+        generate_s=generate_s,
+        download_s=download_s,
+        polls=polls,
+        timeout_s=timeout_s,
+        error=read_failure(error),
+        warnings=tuple(json.loads(warnings)) if warnings else (),
+        has_files=bool(has_files),
+        taken_up_at=taken_up_at,
+    )
+
+
+def attempt_row(seq: int, attempt: Attempt) -> Row:
+    """Take down an attempt for `SAVE_ATTEMPT`."""
+    return (
+        seq,
+        attempt.number,
+        attempt.submitted_at,
+        attempt.outcome,
+        attempt.task_id,
+        attempt.http_status,
+        failure_text(attempt.error),
+        attempt.key,
+    )
+
+
+def asset_row(seq: int, asset: Asset) -> Row:
+    """Take down an asset for `SAVE_ASSET`."""
+    return (
+        seq,
+        asset.kind.value,
+        asset.path,
+        asset.bytes,
+        asset.sha256,
+        asset.content_type,
+        asset.width,
+        asset.height,
+        asset.duration_s,
+    )
+
+
+def read_attempt(row: Sequence[Any]) -> Attempt:
+    """Make an attempt of a row of ``attempts``, its ``seq`` left out."""
+    number, submitted_at, outcome, task_id, http_status, error, key = row
+    return Attempt(number, submitted_at, outcome, task_id, http_status, read_failure(error), key)
+
+
+def read_asset(row: Sequence[Any]) -> Asset:
+    """Make an asset of a row of ``assets``, its ``seq`` left out."""
+    kind, path, size, sha256, content_type, width, height, duration_s = row
+    return Asset(AssetKind(kind), path, size, sha256, content_type, width, height, duration_s)
+
+
+def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple[Asset, ...]) -> JobRecord:
+    """Make a whole record of a row of `RECORD_COLUMNS`."""
+    (_, job_id, index, model, schema, request, digest, metadata, state, timeout_s, task_id, remote,
+     submitted_at, completed_at, finished_at, generate_s, download_s, polls, asked_warnings, warnings,
+     error, file, line, column, is_gone) = row  # fmt: skip
+    return JobRecord(
+        job_id=job_id,
+        index=index,
+        model=model,
+        schema=schema,
+        request=jsontext.loads(request),
+        digest=digest,
+        metadata=_mapping(metadata),
+        state=State(state),
+        timeout_s=timeout_s,
+        task_id=task_id,
+        remote_status=remote,
+        submitted_at=submitted_at,
+        completed_at=completed_at,
+        finished_at=finished_at,
+        generate_s=generate_s,
+        download_s=download_s,
+        polls=polls,
+        attempts=attempts,
+        assets=assets,
+        warnings=(*_sentences(asked_warnings), *_sentences(warnings)),
+        error=read_failure(error),
+        source=Position(file, line, column),
+        is_gone=bool(is_gone),
+    )
+
+
+def failure_text(failure: Failure | None) -> str | None:
+    """Write a failure as one JSON list."""
+    if failure is None:
+        return None
+    return canonical(
+        [failure.cls.value, failure.message, failure.code, failure.http_status, failure.request_id]
+    )
+
+
+def read_failure(text: str | None) -> Failure | None:
+    """Read back what `failure_text` wrote."""
+    if text is None:
+        return None
+    cls, message, code, http_status, request_id = json.loads(text)
+    return Failure(FailureClass(cls), message, code, http_status, request_id)
+
+
+def _mapping(text: str) -> Mapping[str, Json]:
+    return {} if text == "{}" else jsontext.loads(text)
+
+
+def _sentences(text: str | None) -> tuple[str, ...]:
+    return tuple(json.loads(text)) if text and text != "[]" else ()
+
+
+def has_files(request: Json) -> bool:
+    """Say whether a request names local files, which are read when it is sent."""
+    if isinstance(request, dict):
+        return "$file" in request or any(has_files(child) for child in request.values())
+    return isinstance(request, list) and any(has_files(child) for child in request)

@@ -1,0 +1,355 @@
+"""
+The manifest's jobs into the store, whole or not at all.
+
+A job is its id and the digest of its request. What is in the store and unchanged
+is left as it is, so that the same manifest again writes next to nothing; moving,
+inserting or commenting jobs changes no job.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+from typing import Any
+
+from runner.core.lifecycle import Event, State, advance, sources
+from runner.core.model import Attempt, JobSpec, Json
+from runner.errors import JobsChanged
+from runner.store import rows
+
+_BATCH = 500
+_SHOWN = 10
+
+
+class OnChanged(StrEnum):
+    """What to do with a job whose request is not the one that already ran under its id."""
+
+    ERROR = "error"
+    KEEP = "keep"
+    RERUN = "rerun"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job whose request is another than the one in the store."""
+
+    job_id: str
+    state: State
+    fields: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} ({self.state}): {', '.join(self.fields)}"
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """
+    How a manifest compares with the store; counts of jobs.
+
+    Attributes:
+        changed: Jobs that were submitted once, with another request than now; the first few in full.
+        replaced: Jobs that were never submitted, and take the manifest's new request.
+        gone: Jobs that left the manifest; they are never submitted, but what was paid for is still fetched.
+    """
+
+    new: int = 0
+    same: int = 0
+    replaced: int = 0
+    changed: int = 0
+    gone: int = 0
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def jobs(self) -> int:
+        """Jobs in the manifest."""
+        return self.new + self.same + self.replaced + self.changed
+
+
+def sync(
+    connection: sqlite3.Connection, specs: Iterable[JobSpec], *, on_changed: OnChanged, at: float
+) -> SyncReport:
+    """
+    Bring the store up to the manifest, within the transaction that the caller has open.
+
+    Raises:
+        JobsChanged: Jobs changed that already ran, and ``on_changed`` does not say what to do; or they are
+            under way or in doubt, so that another request can't take their place.
+    """
+    report = SyncReport()
+    seen = bytearray(1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0))
+    apply = _Applying(connection, report, on_changed, at)
+    stream = iter(specs)
+    while batch := list(islice(stream, _BATCH)):
+        known = _known(connection, [spec.job_id for spec in batch])
+        for spec in batch:
+            row = known.get(spec.job_id)
+            if row is None:
+                apply.insert(spec)
+                continue
+            if row.seq < len(seen):
+                seen[row.seq] = 1
+            apply.update(spec, row)
+        apply.flush()
+    _refuse_changes(report, on_changed, apply.stuck)
+    report.gone = _mark_gone(connection, seen)
+    return report
+
+
+def compare(
+    connection: sqlite3.Connection, specs: Iterable[JobSpec], *, each: Callable[[JobSpec, str], None]
+) -> SyncReport:
+    """
+    Say how a manifest compares with the store, and write nothing.
+
+    Args:
+        each: Called for every job of the manifest with ``new``, ``changed``, ``replaced`` or its state.
+    """
+    report = SyncReport()
+    seen = bytearray(1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0))
+    stream = iter(specs)
+    while batch := list(islice(stream, _BATCH)):
+        known = _known(connection, [spec.job_id for spec in batch])
+        for spec in batch:
+            row = known.get(spec.job_id)
+            if row is None:
+                report.new += 1
+                each(spec, "new")
+                continue
+            seen[row.seq] = 1
+            if row.digest == spec.digest:
+                report.same += 1
+                each(spec, row.state.value)
+            elif row.was_never_sent:
+                report.replaced += 1
+                each(spec, "replaced")
+            else:
+                _note_change(report, spec, row)
+                each(spec, "changed")
+    report.gone = sum(1 for (seq,) in connection.execute("SELECT seq FROM jobs") if not seen[seq])
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the store has of a job that the manifest names."""
+
+    seq: int
+    index: int
+    digest: str
+    state: State
+    attempt: int
+    is_gone: bool
+    timeout_s: float | None
+    request: str
+    side: tuple[Any, ...]
+
+    @property
+    def was_never_sent(self) -> bool:
+        return self.state is State.PENDING and self.attempt == 0
+
+
+def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _Known]:
+    found = connection.execute(
+        "SELECT job_id, seq, idx, digest, state, attempt, is_gone, timeout_s, request, metadata, schema, "
+        "s.warnings, file, line, col FROM jobs JOIN specs s USING (seq) "
+        "WHERE job_id IN (SELECT value FROM json_each(?))",
+        (json.dumps(job_ids),),
+    )
+    return {
+        row[0]: _Known(
+            row[1], row[2], row[3], State(row[4]), row[5], bool(row[6]), row[7], row[8], tuple(row[9:])
+        )
+        for row in found
+    }
+
+
+class _Applying:
+    """The writes of one sync, gathered and made in batches."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, report: SyncReport, on_changed: OnChanged, at: float
+    ) -> None:
+        self._connection = connection
+        self._report = report
+        self._on_changed = on_changed
+        self._at = at
+        self._next = 1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0)
+        self._jobs: list[tuple[Any, ...]] = []
+        self._specs: list[tuple[Any, ...]] = []
+        self._attempts: list[tuple[Any, ...]] = []
+        self.stuck: list[Change] = []
+
+    def insert(self, spec: JobSpec) -> None:
+        """Take a job in that the store does not have."""
+        seq, self._next = self._next, self._next + 1
+        adopted = spec.task_id is not None
+        state = advance(State.PENDING, Event.ATTACHED) if adopted else State.PENDING
+        self._jobs.append(
+            (
+                seq,
+                spec.job_id,
+                spec.index,
+                spec.model,
+                spec.digest,
+                state.value,
+                rows.has_files(spec.request),
+                spec.timeout_s,
+                int(adopted),
+                spec.task_id,
+                self._at if adopted else None,
+            )
+        )
+        self._specs.append((seq, rows.canonical(spec.request), *_side(spec)))
+        if spec.task_id is not None:
+            self._attempts.append(rows.attempt_row(seq, Attempt(1, self._at, "attached", spec.task_id)))
+        self._report.new += 1
+
+    def update(self, spec: JobSpec, row: _Known) -> None:
+        """Bring a job that the store has up to the manifest."""
+        if row.digest != spec.digest:
+            self._take_request(spec, row)
+        else:
+            self._report.same += 1
+            if rows.has_files(spec.request):
+                # The same content may have moved to another path.
+                self._write_request(spec, row)
+        if (row.index, row.is_gone, row.timeout_s) != (spec.index, False, spec.timeout_s):
+            self._connection.execute(
+                "UPDATE jobs SET idx = ?, is_gone = 0, timeout_s = ? WHERE seq = ?",
+                (spec.index, spec.timeout_s, row.seq),
+            )
+        side = _side(spec)
+        if row.side != side:
+            self._connection.execute(
+                "UPDATE specs SET metadata = ?, schema = ?, warnings = ?, file = ?, line = ?, col = ? "
+                "WHERE seq = ?",
+                (*side, row.seq),
+            )
+        if spec.task_id is not None and row.state in sources(Event.ATTACHED):
+            self._attach(spec.task_id, row)
+
+    def flush(self) -> None:
+        """Write what was gathered. A second job of one id is the manifest's problem, and is reported there."""
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO jobs (seq, job_id, idx, model, digest, state, has_files, timeout_s, attempt, task_id, "
+            "submitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._jobs,
+        )
+        self._connection.executemany("INSERT INTO specs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._specs)
+        self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
+        self._jobs.clear()
+        self._specs.clear()
+        self._attempts.clear()
+
+    def _take_request(self, spec: JobSpec, row: _Known) -> None:
+        if row.was_never_sent:
+            self._report.replaced += 1
+            self._replace(spec, row, State.PENDING)
+            return
+        change = _note_change(self._report, spec, row)
+        if self._on_changed is not OnChanged.RERUN:
+            return
+        if row.state not in sources(Event.RERUN):
+            self.stuck.append(change)
+            return
+        self._replace(spec, row, advance(row.state, Event.RERUN))
+
+    def _replace(self, spec: JobSpec, row: _Known, state: State) -> None:
+        self._connection.execute(
+            "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ? WHERE seq = ?",
+            (spec.digest, spec.model, state.value, rows.has_files(spec.request), row.seq),
+        )
+        self._write_request(spec, row)
+
+    def _write_request(self, spec: JobSpec, row: _Known) -> None:
+        self._connection.execute(
+            "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), row.seq)
+        )
+
+    def _attach(self, task_id: str, row: _Known) -> None:
+        number = row.attempt + 1
+        self._connection.execute(
+            "UPDATE jobs SET state = ?, task_id = ?, attempt = ?, submitted_at = ? WHERE seq = ?",
+            (advance(row.state, Event.ATTACHED).value, task_id, number, self._at, row.seq),
+        )
+        self._connection.execute(
+            rows.SAVE_ATTEMPT, rows.attempt_row(row.seq, Attempt(number, self._at, "attached", task_id))
+        )
+
+
+def _note_change(report: SyncReport, spec: JobSpec, row: _Known) -> Change:
+    change = Change(spec.job_id, row.state, changed_fields(json.loads(row.request), spec.request))
+    report.changed += 1
+    if len(report.changes) < _SHOWN:
+        report.changes.append(change)
+    return change
+
+
+def changed_fields(old: Json, new: Json) -> tuple[str, ...]:
+    """
+    Name the fields of a request that differ, with short values in full.
+
+    >>> changed_fields({"seconds": "5", "seed": 1}, {"seconds": "8", "seed": 1})
+    ("seconds: '5' -> '8'",)
+    """
+    fields = []
+    for name in sorted({*old, *new}):
+        if old.get(name) == new.get(name):
+            continue
+        before, after = (_short(side, name) for side in (old, new))
+        fields.append(f"{name}: {before} -> {after}")
+    return tuple(fields)
+
+
+def _short(request: Json, name: str) -> str:
+    if name not in request:
+        return "(absent)"
+    text = repr(request[name])
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _refuse_changes(report: SyncReport, on_changed: OnChanged, stuck: list[Change]) -> None:
+    if stuck:
+        raise JobsChanged(
+            f"{_jobs(len(stuck))} changed while a task for it may exist: " + _listed(stuck, len(stuck)),
+            hint="let them end first (`runner resume`), or settle them (`runner resolve`)",
+        )
+    if report.changed and on_changed is OnChanged.ERROR:
+        raise JobsChanged(
+            f"{_jobs(report.changed)} changed since it was submitted: "
+            + _listed(report.changes, report.changed),
+            hint="give a changed job a new id; or --on-changed keep (leave them as they ran) or "
+            "--on-changed rerun (submit, and pay for, them again)",
+        )
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def _listed(changes: list[Change], count: int) -> str:
+    shown = "; ".join(str(change) for change in changes[:_SHOWN])
+    return shown if count <= _SHOWN else f"{shown}; and {count - _SHOWN} more"
+
+
+def _mark_gone(connection: sqlite3.Connection, seen: bytearray) -> int:
+    last = len(seen) - 1
+    missing = [(seq,) for seq, is_seen in enumerate(seen) if not is_seen and 0 < seq <= last]
+    connection.executemany("UPDATE jobs SET is_gone = 1 WHERE seq = ?", missing)
+    return len(missing)
+
+
+def _side(spec: JobSpec) -> tuple[Any, ...]:
+    source = spec.source
+    return (
+        rows.canonical(spec.metadata),
+        spec.schema,
+        rows.canonical(spec.warnings),
+        source.file,
+        source.line,
+        source.column,
+    )

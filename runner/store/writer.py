@@ -1,0 +1,193 @@
+"""
+Group commit: everything that waits to be written shares one commit, and one sync.
+
+A thread takes whatever has gathered, writes it in one transaction, and takes
+again as soon as that has returned. There is no waiting window: a busy run
+gathers by itself while the last sync is under way, and an idle one pays for a
+single sync. (A window of 20 ms was measured to cost 40 % of the jobs a second,
+one of 50 ms two thirds.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.errors import DiskFull, RunnerError
+from runner.store import rows
+from runner.store.database import translated
+from runner.store.reserve import Reserve
+from runner.store.rows import Row
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one commit will write, and who waits for it."""
+
+    number: int
+    jobs: dict[int, Row] = field(default_factory=dict)
+    attempts: dict[tuple[int, int], Row] = field(default_factory=dict)
+    assets: list[Row] = field(default_factory=list)
+    parts: dict[tuple[int, str], Row] = field(default_factory=dict)
+    dropped_parts: list[tuple[int, str]] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    meta: dict[str, str] = field(default_factory=dict)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.jobs
+            or self.attempts
+            or self.assets
+            or self.parts
+            or self.dropped_parts
+            or self.events
+            or self.meta
+        )
+
+
+class Writer:
+    """
+    The one that writes ``run.db`` while a run is going.
+
+    Everything but the thread's own work happens on the event loop's thread.
+    When the disk is full, a reserve that was set aside at the start is given up,
+    so that the ids of tasks that were just paid for still get written; the
+    engine sees `is_short_of_room` and stops. After an error that remains nothing
+    more is written: what is durable stays so, and every caller gets the error.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, reserve: Reserve) -> None:
+        self._connection = connection
+        self._path = path
+        self._reserve = reserve
+        self._loop = asyncio.get_running_loop()
+        self._ready = threading.Condition()
+        self._batch = _Batch(1)
+        self._outstanding: dict[int, _Batch] = {1: self._batch}
+        self._durable = 0
+        self._closing = False
+        self.error: RunnerError | None = None
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_short_of_room(self) -> bool:
+        """The disk was full, and the reserve is in use."""
+        return self._reserve.is_given_up
+
+    @property
+    def durable(self) -> int:
+        """The number of the last commit that is on disk."""
+        return self._durable
+
+    def add(
+        self,
+        *,
+        job: Row | None = None,
+        attempt: Row | None = None,
+        assets: list[Row] | None = None,
+        part: Row | None = None,
+        event: Row | None = None,
+        meta: tuple[str, str] | None = None,
+    ) -> int:
+        """
+        Put rows into the next commit and return its number.
+
+        Raises:
+            RunnerError: An earlier commit failed.
+        """
+        if self.error is not None:
+            raise self.error
+        with self._ready:
+            batch = self._batch
+            if job is not None:
+                batch.jobs[job[-1]] = job
+            if attempt is not None:
+                batch.attempts[attempt[0], attempt[1]] = attempt
+            if assets is not None:
+                batch.assets.extend(assets)
+                batch.dropped_parts.extend((seq, kind) for seq, kind, *_ in assets)
+            if part is not None:
+                batch.parts[part[0], part[1]] = part
+            if event is not None:
+                batch.events.append(event)
+            if meta is not None:
+                batch.meta[meta[0]] = meta[1]
+            self._ready.notify()
+            return batch.number
+
+    async def wait(self, number: int) -> None:
+        """
+        Wait until a commit is on disk.
+
+        Raises:
+            RunnerError: It could not be written.
+        """
+        if number <= self._durable:
+            return
+        if self.error is not None:
+            raise self.error
+        future: asyncio.Future[None] = self._loop.create_future()
+        # Read again by `_committed` alone, which runs on this thread too.
+        self._outstanding[number].waiting.append(future)
+        await future
+
+    async def close(self) -> None:
+        """Write what is left and end the thread."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                while self._batch.is_empty and not self._closing:
+                    self._ready.wait()
+                batch = self._batch
+                if batch.is_empty:
+                    return
+                self._batch = _Batch(batch.number + 1)
+                self._outstanding[batch.number + 1] = self._batch
+            error = self.error or self._commit(batch)
+            if isinstance(error, DiskFull) and self._reserve.give_up():
+                error = self._commit(batch)
+            if error is not None:
+                self.error = error
+            self._loop.call_soon_threadsafe(self._committed, batch, error)
+
+    def _commit(self, batch: _Batch) -> RunnerError | None:
+        run = self._connection
+        try:
+            with translated(self._path):
+                run.execute("BEGIN IMMEDIATE")
+                run.executemany(rows.SAVE_JOB, batch.jobs.values())
+                run.executemany(rows.SAVE_ATTEMPT, batch.attempts.values())
+                run.executemany(rows.SAVE_PART, batch.parts.values())
+                run.executemany(rows.DROP_PART, batch.dropped_parts)
+                run.executemany(rows.SAVE_ASSET, batch.assets)
+                run.executemany(rows.SAVE_EVENT, batch.events)
+                run.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
+                run.execute("COMMIT")
+        except RunnerError as error:
+            if run.in_transaction:
+                run.execute("ROLLBACK")
+            return error
+        return None
+
+    def _committed(self, batch: _Batch, error: RunnerError | None) -> None:
+        del self._outstanding[batch.number]
+        if error is None:
+            self._durable = batch.number
+        for future in batch.waiting:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)

@@ -1,0 +1,234 @@
+"""
+Bring the assets of one succeeded task to disk: whole, verified, durable, under their final names.
+
+Every way to an asset is tried (see `core.delivery`) before the job is left as
+`undelivered`; that state keeps the task id, so a later run tries them all again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from runner import jsontext
+from runner.assets.differences import differences
+from runner.assets.publish import already_whole
+from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts, as_asset
+from runner.core.delivery import Move, Search
+from runner.core.job import Job
+from runner.core.lifecycle import Event
+from runner.core.model import Asset, AssetKind, Failure, FailureClass, Json
+from runner.core.naming import asset_path
+from runner.core.outcome import Polled, RemoteStatus, RemoteTask, Transient
+from runner.core.retry import Retry, decide
+from runner.core.settings import RetryPolicy
+from runner.media import MediaFacts
+from runner.worker.poll import ask
+from runner.worker.ports import Api, Clock, Keys, Saving
+
+_SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "video/quicktime": ".mov"}
+
+
+class Fetching(Protocol):
+    """Downloads; see `assets.fetch`."""
+
+    async def fetch(self, wish: AssetWish, remember: Callable[[PartFacts], None]) -> Fetched | NotFetched:
+        """Bring an asset whole to its part file."""
+
+
+class Publishing(Protocol):
+    """Durable final names; see `assets.publish`."""
+
+    async def publish(self, part: Path, final: Path) -> None:
+        """Make a file durable under its final name."""
+
+
+class Knowing(Saving, Protocol):
+    """The store, with what a delivery reads from it."""
+
+    def request_text(self, job: Job) -> str:
+        """Read the job's request as it is stored."""
+
+    def known_parts(self, job: Job) -> Mapping[str, Json]:
+        """Read what an earlier process remembered of unfinished downloads, by kind."""
+
+    def known_assets(self, job: Job) -> tuple[Asset, ...]:
+        """Read the assets that the store has for the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """
+    All that deliveries share.
+
+    Attributes:
+        content_url: The gateway's own route for a task's video.
+        sharded: Whether assets are spread over 256 folders.
+    """
+
+    api: Api
+    keys: Keys
+    store: Knowing
+    clock: Clock
+    fetcher: Fetching
+    publisher: Publishing
+    run_dir: Path
+    retry: RetryPolicy
+    draw: Callable[[], float]
+    content_url: Callable[[str], str]
+    sharded: bool = False
+
+    async def deliver(self, job: Job, task: RemoteTask | None) -> None:
+        """
+        Fetch all assets of a job and save how that ended.
+
+        Args:
+            task: The answer that showed its success; None where a later run goes on, and asks again.
+
+        Raises:
+            DiskFull: There is no room; the job stays `downloading`.
+            RunnerError: The store can't be written.
+        """
+        began = self.clock.now()
+        request = jsontext.loads(self.store.request_text(job))
+        seen = _Seen(self, job, task)
+        found: list[Asset] = []
+        failure = await self._video(job, request, seen, found)
+        if failure is None and request.get("return_last_frame") is True:
+            failure = await self._last_frame(job, seen, found)
+        if failure is not None:
+            job.meet(Event.NOT_DELIVERED)
+        else:
+            job.meet(Event.DELIVERED)
+            job.download_s = self.clock.now() - began
+        job.error = failure
+        job.finished_at = self.clock.wall()
+        self.store.save(job, assets=found)
+
+    async def _video(
+        self, job: Job, request: Mapping[str, Json], seen: _Seen, found: list[Asset]
+    ) -> Failure | None:
+        route = None if job.task_id is None else self.content_url(job.task_id)
+        result = await self._asset(job, AssetKind.VIDEO, Search(route), seen)
+        if isinstance(result, Failure):
+            return result
+        facts = MediaFacts(result.content_type, result.width, result.height, result.duration_s)
+        for sentence in differences(request, facts):
+            job.warn(sentence)
+        found.append(result)
+        return None
+
+    async def _last_frame(self, job: Job, seen: _Seen, found: list[Asset]) -> Failure | None:
+        result = await self._asset(job, AssetKind.LAST_FRAME, Search(), seen)
+        if isinstance(result, Asset):
+            found.append(result)
+            return None
+        if await seen.urls(AssetKind.LAST_FRAME):
+            return result
+        # The stock gateway does not pass it on (wire facts 3.1), so its absence is no failure.
+        job.warn("the last frame was requested, and the API named none")
+        return None
+
+    async def _asset(self, job: Job, kind: AssetKind, search: Search, seen: _Seen) -> Asset | Failure:
+        kept = next((asset for asset in self.store.known_assets(job) if asset.kind is kind), None)
+        if kept is not None and await asyncio.to_thread(already_whole, self.run_dir / kept.path, kept):
+            return kept
+        search.offer(await seen.urls(kind))
+        failure = seen.failure or Failure(
+            FailureClass.DOWNLOAD_FAILED,
+            f"the task succeeded, and the API named no address for its {_label(kind)}",
+        )
+        while (move := search.next_move()) is not Move.GIVE_UP:
+            if isinstance(move, Move):
+                await seen.ask_again()
+                search.offer(await seen.urls(kind))
+                continue
+            result = await self._fetch(job, kind, move)
+            if isinstance(result, Asset):
+                return result
+            failure = result
+        return failure
+
+    async def _fetch(self, job: Job, kind: AssetKind, url: str) -> Asset | Failure:
+        default = ".mp4" if kind is AssetKind.VIDEO else ".png"
+        name = asset_path(job.job_id, kind, default, sharded=self.sharded)
+        known = self.store.known_parts(job).get(kind.value) if job.polls else None
+        wish = AssetWish(
+            url=url,
+            path=self.run_dir / name,
+            kind=kind,
+            key=self._key(job),
+            known=None if known is None else PartFacts(**known),
+        )
+        result = await self.fetcher.fetch(wish, lambda facts: self._remember(job, kind, facts))
+        if isinstance(result, NotFetched):
+            return result.failure
+        suffix = _SUFFIXES.get(result.facts.media_type, default)
+        name = str(PurePosixPath(name).with_name(PurePosixPath(name).name.removesuffix(default) + suffix))
+        await self.publisher.publish(result.part_path, self.run_dir / name)
+        return as_asset(result, kind, name)
+
+    def _key(self, job: Job) -> str | None:
+        fingerprints = self.keys.for_task(job.key)
+        return self.keys.secret(fingerprints[0]) if fingerprints else None
+
+    def _remember(self, job: Job, kind: AssetKind, facts: PartFacts) -> None:
+        self.store.remember_part(job, kind, {"total_bytes": facts.total_bytes, "validator": facts.validator})
+
+
+class _Seen:
+    """The newest answer that shows a job's task, asked for when it is needed."""
+
+    def __init__(self, delivery: Delivery, job: Job, task: RemoteTask | None) -> None:
+        self._delivery = delivery
+        self._job = job
+        self._task = task
+        self.failure: Failure | None = None
+
+    async def urls(self, kind: AssetKind) -> tuple[str, ...]:
+        """Name the addresses that the answer gives for an asset."""
+        if self._task is None:
+            await self.ask_again()
+        if self._task is None:
+            return ()
+        return self._task.video_urls if kind is AssetKind.VIDEO else self._task.last_frame_urls
+
+    async def ask_again(self) -> None:
+        """Ask for the task until it is shown, or the tries are used up."""
+        delivery = self._delivery
+        for attempt in range(1, delivery.retry.attempts + 1):
+            outcome = await ask(self._job, api=delivery.api, keys=delivery.keys)
+            self._job.polls += 1
+            if isinstance(outcome, Polled):
+                self._take(outcome.task)
+                return
+            self.failure = Failure(
+                FailureClass.DOWNLOAD_FAILED, f"no fresh address: {outcome.failure.message}"
+            )
+            if not isinstance(outcome, Transient):
+                return
+            verdict = decide(
+                delivery.retry,
+                attempt=attempt,
+                retry_after_s=outcome.retry_after_s,
+                draw=delivery.draw(),
+            )
+            if not isinstance(verdict, Retry):
+                return
+            await delivery.clock.sleep(verdict.after_s)
+
+    def _take(self, task: RemoteTask) -> None:
+        if task.status is RemoteStatus.SUCCEEDED:
+            self._task, self.failure = task, None
+        else:
+            self.failure = Failure(
+                FailureClass.DOWNLOAD_FAILED,
+                f"the API now calls the task {task.word!r}, and names no address",
+            )
+
+
+def _label(kind: AssetKind) -> str:
+    return "video" if kind is AssetKind.VIDEO else "last frame"

@@ -1,0 +1,95 @@
+"""
+Submit one job: the never-twice protocol, from intent to outcome.
+
+1. The intent is saved, and durable, before a byte leaves.
+2. The POST is sent once. Nothing below repeats it.
+3. Whatever comes of it is saved. An id is durable before it is polled.
+
+A POST that is abandoned (by cancellation, or by a bug of ours) leaves its job in
+doubt, at once and on disk, never back among those to submit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from runner.core.job import Job
+from runner.core.lifecycle import Event
+from runner.core.model import Attempt, Failure, FailureClass
+from runner.core.outcome import SubmitOutcome
+from runner.core.settle import settle_submission
+from runner.worker.ports import Api, Clock, Keys, Saving
+
+
+async def submit(
+    job: Job, body: bytes, key: str, *, api: Api, keys: Keys, store: Saving, clock: Clock
+) -> SubmitOutcome:
+    """
+    Submit a pending job and save what came of it.
+
+    Args:
+        body: The request as it is sent.
+        key: Fingerprint of the key to use.
+
+    Raises:
+        RunnerError: The store can't be written; if the POST was sent, its outcome is logged by the caller.
+    """
+    job.attempt += 1
+    job.key = key
+    at = clock.wall()
+    job.meet(Event.INTENT)
+    number = store.save(job, Attempt(job.attempt, at, "pending", key=key))
+    try:
+        await store.durable(number)
+    except BaseException:
+        # Nothing has left yet, so the job is as it was.
+        _undo(job)
+        store.save(job)
+        raise
+    try:
+        outcome = await api.submit(body, keys.secret(key))
+    except BaseException as error:
+        _doubt(job, at, error, store, clock)
+        raise
+    _apply(job, at, outcome, store, clock)
+    return outcome
+
+
+def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Clock) -> None:
+    settled = settle_submission(outcome)
+    number = job.attempt
+    job.meet(settled.event)
+    job.error = settled.failure
+    if settled.event is Event.ACCEPTED:
+        job.task_id, job.other_task_id = settled.task_id, settled.other_task_id
+        job.submitted_at = at
+        job.taken_up_at = clock.now()
+        job.polls = job.tries = job.unknowns = 0
+        job.remote_status = job.completed_at = job.finished_at = job.generate_s = job.download_s = None
+    elif settled.event is Event.NOT_SENT:
+        # The next try takes this one's number: no task came of it.
+        job.attempt -= 1
+        job.tries += 1
+    else:
+        job.finished_at = clock.wall()
+    store.save(
+        job,
+        Attempt(number, at, settled.word, settled.task_id, settled.http_status, settled.failure, job.key),
+    )
+
+
+def _undo(job: Job) -> None:
+    job.meet(Event.NOT_SENT)
+    job.attempt -= 1
+
+
+def _doubt(job: Job, at: float, error: BaseException, store: Saving, clock: Clock) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        why = "the run was stopped while the answer to the submission was awaited"
+    else:
+        why = f"a bug of runner while the job was submitted ({type(error).__name__}: {error})"
+    failure = Failure(FailureClass.UNCERTAIN_SUBMIT, why)
+    job.meet(Event.DOUBTED)
+    job.error = failure
+    job.finished_at = clock.wall()
+    store.save(job, Attempt(job.attempt, at, "uncertain", error=failure, key=job.key))

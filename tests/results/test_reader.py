@@ -1,0 +1,190 @@
+"""A results file from anywhere is read, or refused with a sentence that helps."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.core.lifecycle import State
+from runner.core.model import Attempt, FailureClass, JobRecord
+from runner.errors import ResultsError
+from runner.results.line import line_bytes, result_line
+from runner.results.reader import open_results
+from tests.results.records import AT, records, succeeded, unsuccessful
+
+FAILED = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED)
+
+
+def line(record: JobRecord, run: str = "kittens") -> bytes:
+    return line_bytes(record, run=run, gateway="https://api.powertokens.ai")
+
+
+def edited(**changes: Any) -> bytes:
+    value = {**result_line(succeeded(), run="kittens", gateway="g"), **changes}
+    return json.dumps({key: item for key, item in value.items() if item is not ...}).encode() + b"\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(*lines: bytes):
+        path = tmp_path / "results.jsonl"
+        path.write_bytes(b"".join(lines))
+        return path
+
+    return write
+
+
+def test_reads_what_was_written(written):
+    """Each job comes back as its run knew it, with the run and the gateway that it was sent to."""
+    results = open_results(written(line(succeeded("a")), line(succeeded("b"))))
+
+    assert results.jobs == 2
+    assert results.runs == {"kittens": 2}
+    assert results.warnings == ()
+    assert [(found.run, found.gateway, found.record) for found in results] == [
+        ("kittens", "https://api.powertokens.ai", succeeded("a")),
+        ("kittens", "https://api.powertokens.ai", succeeded("b")),
+    ]
+
+
+def test_torn_last_line_is_left_out_with_a_warning(written):
+    """What a dead process left of its last line costs that line only."""
+    results = open_results(written(line(succeeded("a")), line(succeeded("b"))[:-40]))
+
+    assert [found.record.job_id for found in results] == ["a"]
+    assert "results.jsonl:2 was not finished" in results.warnings[0]
+
+
+def test_last_line_without_a_line_feed_counts(written):
+    """An editor that drops the last line feed drops no job."""
+    assert open_results(written(line(succeeded("a")).rstrip())).jobs == 1
+
+
+def test_gzip_and_byte_order_mark_are_read(written):
+    """A packed file is read as it is, and so is one that an editor saved with a mark."""
+    packed = written(gzip.compress(b"\xef\xbb\xbf" + line(succeeded("a")) + b"\n\n"))
+
+    assert [found.record.job_id for found in open_results(packed)] == ["a"]
+
+
+def test_later_line_of_a_job_counts_and_attempts_are_united(written):
+    """A job that failed and then succeeded has succeeded, and its first attempt stays in its history."""
+    first = replace(FAILED, attempts=(Attempt(1, AT, "accepted", "task_1", 200),))
+    second = succeeded("sky", attempts=(Attempt(2, AT + 500, "accepted", "task_2", 200),))
+
+    other, found = open_results(written(line(first), line(succeeded("other")), line(second)))
+
+    assert other.record.job_id == "other"
+    assert found.record.state is State.SUCCEEDED
+    assert [attempt.number for attempt in found.record.attempts] == [1, 2]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_runs_the_line_that_got_further_counts(written, order):
+    """A job that failed in one run and succeeded in its rerun is not paid for again, in whichever order files stand."""
+    lines = [line(FAILED, "monday"), line(succeeded("sky"), "tuesday")]
+
+    results = open_results(written(*(lines[place] for place in order)))
+
+    assert [(found.run, found.record.state) for found in results] == [("tuesday", State.SUCCEEDED)]
+    assert "2 runs" in results.warnings[0]
+
+
+def test_of_two_runs_a_doubt_outweighs_a_failure(written):
+    """A job that may have been paid for in one run is not taken for a plain failure of another."""
+    doubtful = unsuccessful("sky", State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT)
+
+    results = open_results(written(line(doubtful, "monday"), line(FAILED, "tuesday")))
+
+    assert [found.record.state for found in results] == [State.UNCERTAIN]
+
+
+def test_same_id_with_another_request_is_another_job(written):
+    """Two runs that happen to use one id for different things keep both."""
+    other = replace(FAILED, request={"model": "other"})
+
+    results = open_results(written(line(FAILED, "monday"), line(other, "tuesday")))
+
+    assert results.jobs == 2
+    assert len(list(results)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (line(succeeded())[:50], "has no whole line"),
+        (edited(schema_version=2), "has schema_version 2; this program reads up to 1"),
+        (edited(schema_version=True), "has the schema_version True"),
+        (edited(schema_version=...), "has no 'schema_version'"),
+        (edited(job_id=...), "has no 'job_id'"),
+        (edited(request=...), "has no 'request'"),
+        (edited(status="suceeded"), "did you mean 'succeeded'?"),
+        (edited(submitted_at="yesterday"), "instead of a time such as"),
+        (edited(polls="7"), "has '7' as 'polls' instead of a whole number"),
+        (edited(attempts=[5]), "instead of a list of objects"),
+        (edited(error={"class": "odd"}), "unknown class 'odd'"),
+        (edited(generate_s=float("inf")), ""),
+        (b'{"custom_id": "a", "response": null, "error": null}\n', "OpenAI batch shape"),
+        (b"[" * 3000 + b"]" * 3000 + b"\n", ""),
+        (b"[1, 2]\n", "is not a JSON object"),
+        (b"job_id,status\nsky,failed\n", "is not JSON"),
+        (b"\xff\xfej\x00", "UTF-16"),
+        (b"PK\x03\x04...", "a zip archive"),
+        (gzip.compress(line(succeeded()))[:60], "damaged or cut off"),
+        (edited(assets=[{"path": "../../etc/passwd", "kind": "video"}]), "outside its run directory"),
+        (edited(assets=[{"path": "javascript:alert(1)", "kind": "video"}]), "outside its run directory"),
+        (edited(request={"a": json.loads("[" * 70 + "]" * 70)}), "nested deeper"),
+    ],
+)
+def test_bad_file_is_refused_in_a_sentence(written, content, said):
+    """Every kind of damage is one clear error that names the file, never a traceback of a library."""
+    path = written(content)
+
+    with pytest.raises(ResultsError) as caught:
+        open_results(path)
+
+    assert "results.jsonl" in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_bad_line_is_named(written):
+    """Who edited a file by hand learns which line to mend."""
+    with pytest.raises(ResultsError, match=r"results\.jsonl:2 has no 'model'"):
+        open_results(written(line(succeeded()), edited(model=...), line(succeeded())))
+
+
+def test_absent_file_and_folder(tmp_path):
+    """A path that is no file is said to be none."""
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(ResultsError, match="can't be read"):
+            open_results(path)
+
+
+def test_numbers_of_a_data_frame(written):
+    """Whole numbers that went through a data frame (7.0) are still whole numbers."""
+    (found,) = open_results(written(edited(polls=7.0, index=3.0)))
+
+    assert (found.record.polls, found.record.index) == (7, 3)
+
+
+@given(st.binary(max_size=300) | records.map(line))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
+    """No content at all makes the reader fail in another way than with its own error."""
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_bytes(content)
+
+    try:
+        found = list(open_results(path))
+    except ResultsError:
+        found = []
+
+    assert len(found) <= 1

@@ -1,0 +1,209 @@
+"""Opening, locking and refusing run directories; durable writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.core.lifecycle import Event, State
+from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobSpec
+from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
+from runner.store import Store, query
+from runner.store.database import DB_NAME
+from runner.store.lock import holder_of
+from runner.store.reserve import RESERVE_NAME
+from runner.store.sync import OnChanged, sync
+
+Make = Callable[..., JobSpec]
+
+
+def take_in(store: Store, *specs: JobSpec) -> None:
+    """Sync in a transaction of its own."""
+    with store.transaction() as connection:
+        sync(connection, specs, on_changed=OnChanged.ERROR, at=1000.0)
+
+
+def test_second_opening_is_refused_and_names_the_holder(store: Store) -> None:
+    """
+    A run directory in use is refused, naming the process that has it.
+    """
+    with pytest.raises(RunLocked, match=f"in use by pid {os.getpid()} on host "), Store(store.run_dir):
+        pass
+
+    assert "pid" in (holder_of(store.run_dir) or "")
+
+
+def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
+    """
+    A process that was killed leaves no lock behind.
+    """
+    script = (
+        "import sys, time; from pathlib import Path; from runner.store import Store\n"
+        "with Store(Path(sys.argv[1])): print('open', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(RunLocked), Store(tmp_path):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    with Store(tmp_path) as store:
+        assert store.meta("anything") is None
+
+
+def test_results_without_a_database_are_refused(tmp_path: Path) -> None:
+    """
+    Where results stand without run.db, nothing may start: what was paid for is unknown.
+    """
+    (tmp_path / "results.jsonl").write_text("{}\n")
+
+    with pytest.raises(StoreMissing, match="no run.db") as caught, Store(tmp_path):
+        pass
+
+    assert f"runner rerun {tmp_path}/results.jsonl -o NEW" in str(caught.value.hint)
+
+
+def test_damaged_database_is_refused_and_left_alone(tmp_path: Path, make_spec: Make) -> None:
+    """
+    A database with overwritten pages is refused, and not a byte of it changes.
+    """
+    with Store(tmp_path) as store:
+        take_in(store, *(make_spec(f"job-{n}", n) for n in range(100)))
+    path = tmp_path / DB_NAME
+    content = bytearray(path.read_bytes())
+    content[4096 : 3 * 4096] = os.urandom(2 * 4096)
+    path.write_bytes(content)
+
+    with pytest.raises(StoreDamaged), Store(tmp_path):
+        pass
+
+    assert bytes(content) == path.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to look like one" * 100, b"x"])
+def test_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    """
+    Anything else under the name run.db is refused and kept.
+    """
+    (tmp_path / DB_NAME).write_bytes(content)
+
+    with pytest.raises(StoreDamaged), Store(tmp_path):
+        pass
+
+    assert content == (tmp_path / DB_NAME).read_bytes()
+
+
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    """
+    A database of a later format is not touched by this version.
+    """
+    with Store(tmp_path):
+        pass
+    connection = sqlite3.connect(tmp_path / DB_NAME)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    with pytest.raises(StoreTooNew, match="format 99"), Store(tmp_path):
+        pass
+
+
+def test_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """
+    A path through a file is an error of the run directory, not a traceback.
+    """
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(RunDirError, match="can't be written"), Store(tmp_path / "file" / "run"):
+        pass
+
+
+async def test_saved_job_is_read_back_whole(store: Store, make_spec: Make) -> None:
+    """
+    What was saved of a job, its attempt and its assets is what a reader sees once it is durable.
+    """
+    take_in(store, make_spec("a"))
+    job = next(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+    asset = Asset(AssetKind.VIDEO, "assets/a.mp4", 10, "ab", "video/mp4", 1280, 720, 5.0)
+    doubt = Failure(FailureClass.INTERNAL, "小猫", "E1", 500, "req-1")
+
+    async with store:
+        job.meet(Event.INTENT)
+        job.attempt, job.error, job.warnings = 1, doubt, ("one", "two")
+        number = store.save(job, Attempt(1, 5.0, "pending", key="k"), [asset])
+        await store.durable(number)
+        record = next(query.records(store.reader))
+
+    assert (State.SUBMITTING, doubt, ("one", "two")) == (record.state, record.error, record.warnings)
+    assert (Attempt(1, 5.0, "pending", key="k"),) == record.attempts
+    assert (asset,) == record.assets
+
+
+async def test_closing_writes_what_is_left(store: Store, make_spec: Make) -> None:
+    """
+    What was saved and not waited for is on disk when the store closes.
+    """
+    take_in(store, *(make_spec(f"job-{n}", n) for n in range(20)))
+    jobs = list(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+
+    async with store:
+        for job in jobs:
+            job.meet(Event.INTENT)
+            store.save(job)
+
+    assert query.counts(store.reader)[State.SUBMITTING] == 20
+
+
+async def test_full_disk_gives_up_the_reserve_and_loses_nothing(store: Store, make_spec: Make) -> None:
+    """
+    When the disk is full, what is saved still reaches the disk, and the store says that room is short.
+    """
+    take_in(store, make_spec("a"))
+    job = next(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+
+    async with store:
+        # SQLite's own bound on pages acts as the full disk; giving up the reserve lifts it.
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        give_up = store._reserve.give_up
+
+        def lift() -> bool:
+            store._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
+            return give_up()
+
+        store._reserve.give_up = lift  # type: ignore[method-assign]
+        number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
+        await store.durable(number)
+
+        assert store.is_short_of_room
+        assert not (store.run_dir / RESERVE_NAME).exists()
+
+    assert [a.task_id for a in next(query.records(store.reader)).attempts] == ["t" * 50_000]
+
+
+async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, make_spec: Make) -> None:
+    """
+    Where even the reserve does not help, whoever waits is told, and what was durable stays.
+    """
+    take_in(store, make_spec("a"))
+    job = next(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+
+    async with store:
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
+
+        with pytest.raises(DiskFull, match="no room to write"):
+            await store.durable(number)
+        with pytest.raises(DiskFull):
+            store.save(job)
+
+    assert query.counts(store.reader)[State.PENDING] == 1
