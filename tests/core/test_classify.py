@@ -119,7 +119,7 @@ def test_an_id_is_proof(body):
     result = classify_submit(202, {}, body, 0.0)
 
     assert isinstance(result, Accepted)
-    assert ("task_1",) == result.task.ids
+    assert result.task.ids == ("task_1",)
 
 
 @pytest.mark.parametrize("status", [307, 400, 401, 429, 500, 503])
@@ -210,7 +210,7 @@ def test_a_failure_about_quota_is_the_tasks_own():
 
     assert isinstance(result, Polled)
     assert result.task.error is not None
-    assert ("remote_failed", 3.0) == (result.task.error.cls, result.poll_after_s)
+    assert (result.task.error.cls, result.poll_after_s) == ("remote_failed", 3.0)
 
 
 def test_a_throttled_query_says_so():
@@ -220,7 +220,7 @@ def test_a_throttled_query_says_so():
     result = classify_poll(429, {"retry-after-ms": "1500"}, b"", 0.0)
 
     assert isinstance(result, Transient)
-    assert (True, 1.5) == (result.is_throttled, result.retry_after_s)
+    assert (result.is_throttled, result.retry_after_s) == (True, 1.5)
 
 
 BODIES = st.binary(max_size=60) | st.sampled_from(

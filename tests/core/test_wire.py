@@ -295,7 +295,7 @@ def test_wrapped_failure():
     error = read_task(body, http_status=200).error
 
     assert error is not None
-    assert ("x", None, 200) == (error.message, error.code, error.http_status)
+    assert (error.message, error.code, error.http_status) == ("x", None, 200)
 
 
 @pytest.mark.parametrize(("word", "cls"), [("canceled", "remote_cancelled"), ("expired", "remote_expired")])
@@ -310,8 +310,28 @@ def test_cancelled_and_expired(word, cls):
 
 
 KEYS = st.sampled_from(
-    "id task_id status progress metadata url video_url content data code output results error message "
-    "fail_reason detail last_frame_url completed_at type request_id".split()
+    [
+        "id",
+        "task_id",
+        "status",
+        "progress",
+        "metadata",
+        "url",
+        "video_url",
+        "content",
+        "data",
+        "code",
+        "output",
+        "results",
+        "error",
+        "message",
+        "fail_reason",
+        "detail",
+        "last_frame_url",
+        "completed_at",
+        "type",
+        "request_id",
+    ]
 )
 LEAVES = (
     st.none()

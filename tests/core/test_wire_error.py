@@ -55,7 +55,7 @@ def test_an_upstreams_error_in_quotes():
     inner = json.dumps({"error": {"code": "InputTextSensitiveContentDetected", "message": "sensitive"}})
     reason = read_error(400, {}, json.dumps({"code": "fail_to_fetch_task", "message": inner}).encode())
 
-    assert ("sensitive", "InputTextSensitiveContentDetected") == (reason.message, reason.code)
+    assert (reason.message, reason.code) == ("sensitive", "InputTextSensitiveContentDetected")
     assert "fail_to_fetch_task" in reason.words
 
 
