@@ -128,6 +128,18 @@ def test_what_was_learned_starts_the_next_run():
     assert Pacer(2.0, learned_per_s=learned).per_s == 2.0
 
 
+def test_answers_at_one_instant():
+    """
+    Answers that arrive together say nothing of a rate yet.
+    """
+    pacer = Pacer(10.0)
+    for _ in range(40):
+        pacer.accepted(1.0, 0.1)
+    pacer.throttled(1.0, sent_at=0.9)
+
+    assert pacer.per_s == 5.0
+
+
 GATEWAYS = {
     "a second's bucket": lambda rate: TokenBucket(rate, max(1.0, rate)),
     "a strict bucket": lambda rate: TokenBucket(rate, max(1.0, rate / 10)),
