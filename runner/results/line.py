@@ -1,4 +1,13 @@
-"""One job as a line of `results.jsonl`; `schemas/result.schema.json` describes it."""
+"""
+One job as a line of `results.jsonl`; `schemas/result.schema.json` describes it.
+
+One line loads a file of any size. DuckDB and `datasets` guess the types from the
+beginning of a file, where perhaps no job has failed yet, so they are told to look further::
+
+    pandas.read_json("results.jsonl", lines=True)
+    duckdb.sql("SELECT * FROM read_json('results.jsonl', sample_size=-1)")
+    datasets.load_dataset("json", data_files="results.jsonl", chunksize=1 << 30)
+"""
 
 from __future__ import annotations
 
