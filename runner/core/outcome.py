@@ -173,3 +173,21 @@ class Transient:
 
 
 PollOutcome = Polled | Unknown | Denied | Transient
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """
+    What a free request showed of the gateway.
+
+    Attributes:
+        answers: Whether the gateway itself spoke, if only to refuse the key.
+        models: The ids of the models that the key may use; empty where it named none.
+        server_at: The server's clock, in seconds since 1970, or None where it did not say.
+        failure: Why it is not well, or None; of class ``auth``, ``quota`` or ``forbidden`` where the key is refused.
+    """
+
+    answers: bool
+    models: tuple[str, ...] = ()
+    server_at: float | None = None
+    failure: Failure | None = None

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.core.ending import Stop, StopReason
+from runner.core.fairness import Blocked, Bound, Lane, ModelLane, choose
 from runner.core.keyring import Keyring, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
-from runner.core.outage import Outage
+from runner.core.outage import FORBIDDEN_TO_STOP, Breaker, Flow
 from runner.core.outcome import (
     Accepted,
     Ambiguous,
@@ -31,8 +32,13 @@ from runner.core.pacing import Pace, Pacer
 from runner.core.settings import Limits
 from runner.engine.window import Window
 
-KEY_REST_S = 30.0
+KEY_REST_S = 5.0
 """How long a throttled key rests while others of the pool go on, where the server names no time."""
+
+LOOK_AGAIN_S = 1.0
+
+_WITHDRAWN = Throttled(Failure(FailureClass.INTERRUPTED, "withdrawn before it was sent"))
+"""What the breaker hears of a submission that never left: it says nothing about the gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,57 +80,55 @@ class Admission:
             for model, own in limits.models.items()
             if own.submit_per_s is not None
         }
-        self.outage = Outage()
+        self.breaker = Breaker()
         self.in_flight = 0
         self._in_flight_of: Counter[str] = Counter()
         self._under_way: dict[int, float] = {}
-        self._last_model = ""
+        self._last_model: str | None = None
 
     def admit(self, window: Window, now: float) -> Admitted | Held:
         """Choose the model whose turn it is and the key to use, or say what holds everything back."""
-        held = self._held_by_run(now)
-        if held is not None:
-            return held
-        model = self._next_model(window, now)
-        if isinstance(model, Held):
-            return model
-        choice = self._keyring.pick(now)
-        if isinstance(choice, UseKey):
-            self._last_model = model
-            return Admitted(model, choice.fingerprint)
-        return Held(choice.until if isinstance(choice, WaitForKey) else None, "every key rests")
-
-    def _held_by_run(self, now: float) -> Held | None:
         if self.in_flight >= self._limits.in_flight:
             return Held(None, f"in_flight {self._limits.in_flight}")
-        if not self.outage.may_submit(now, under_way=len(self._under_way), oldest_sent_at=self._oldest()):
-            return Held(self.outage.look_again_at(now, self._oldest()), self.outage.why)
-        if self.pacer.opens_at > now:
-            return Held(self.pacer.opens_at, _pace_in_words(self.pacer, now))
-        return None
+        if not self.breaker.may_submit(now):
+            # An answer, a probe or the end of a wait opens it; the last is looked for now and then.
+            return Held(now + LOOK_AGAIN_S, _flow_in_words(self.breaker))
+        run = Lane(self.in_flight, self._limits.in_flight, self.pacer.opens_at)
+        turn = choose(run, self._lanes(window, now), after=self._last_model, now=now)
+        if isinstance(turn, Blocked):
+            return self._blocked(turn, window, now)
+        choice = self._keyring.pick(now)
+        if isinstance(choice, UseKey):
+            self._last_model = turn.model
+            return Admitted(turn.model, choice.fingerprint)
+        return Held(choice.until if isinstance(choice, WaitForKey) else None, "every key rests")
 
-    def _next_model(self, window: Window, now: float) -> str | Held:
-        """Take the models in turn, so that one that is slow or full starves none."""
-        until: list[float] = []
-        why = ""
-        for model in _after(window.models, self._last_model):
-            if not window.has_ready(model, now):
-                continue
+    def _lanes(self, window: Window, now: float) -> list[ModelLane]:
+        lanes = []
+        for model in window.models:
             own = self._limits.models.get(model)
-            if own is not None and own.in_flight is not None and self._in_flight_of[model] >= own.in_flight:
-                why = why or f"in_flight {own.in_flight} of {model}"
-                continue
             pacer = self._pacers.get(model)
-            if pacer is not None and pacer.opens_at > now:
-                until.append(pacer.opens_at)
-                why = why or f"{_pace_in_words(pacer, now)} of {model}"
-                continue
-            return model
-        due = window.next_due()
-        if due is not None and due > now:
-            until.append(due)
-            why = why or "waiting before the next try"
-        return Held(min(until, default=None), why)
+            lanes.append(
+                ModelLane(
+                    self._in_flight_of[model],
+                    None if own is None else own.in_flight,
+                    None if pacer is None else pacer.opens_at,
+                    model,
+                    window.has_ready(model, now),
+                )
+            )
+        return lanes
+
+    def _blocked(self, blocked: Blocked, window: Window, now: float) -> Held:
+        match blocked.by:
+            case Bound.RATE:
+                return Held(blocked.until, _pace_in_words(self.pacer, now))
+            case Bound.MODEL_RATE:
+                return Held(blocked.until, "submit rate of each model")
+            case Bound.MODEL_IN_FLIGHT:
+                return Held(window.next_due(), "in_flight of each model")
+            case _:
+                return Held(window.next_due(), "waiting before the next try")
 
     def sent(self, seq: int, model: str, now: float) -> None:
         """Note that a job's submission begins."""
@@ -133,6 +137,7 @@ class Admission:
         if pacer is not None:
             pacer.take(now)
         self._under_way[seq] = now
+        self.breaker.sent(now)
         self.occupied(model)
 
     def occupied(self, model: str) -> None:
@@ -145,15 +150,16 @@ class Admission:
         self.in_flight -= 1
         self._in_flight_of[model] -= 1
 
-    def withdrawn(self, seq: int, model: str) -> None:
-        """Note that a submission ended without an answer of the gateway's."""
+    def withdrawn(self, seq: int, model: str, now: float) -> None:
+        """Note that a submission ended on our side, without an answer of the gateway's."""
         self._under_way.pop(seq, None)
+        self.breaker.answered(_WITHDRAWN, now)
         self.released(model)
 
     def heard(self, seq: int, model: str, key: str, outcome: SubmitOutcome, now: float) -> Stop | None:
         """Learn from an answer; return why the run must stop submitting, if it must."""
         sent_at = self._under_way.pop(seq, now)
-        self.outage.heard(outcome, now)
+        self.breaker.answered(outcome, now)
         match outcome:
             case Accepted() | Rejected():
                 for pacer in self._pacers_of(model):
@@ -163,7 +169,8 @@ class Admission:
             case NoChannel():
                 self.pacer.hold(now)
             case KeyRefused(failure):
-                return self._refused(key, failure)
+                self._keyring.refused(key, failure)
+                return key_stop(failure) if self._keyring.is_spent else None
             case WrongAddress(failure):
                 return Stop(
                     StopReason.WRONG_ADDRESS,
@@ -171,8 +178,14 @@ class Admission:
                     "correct gateway.base_url in the manifest, or give --base-url",
                 )
             case NotSent() | Ambiguous():
-                pass
-        return self.outage.stop
+                self.pacer.hold(now)
+        if self.breaker.is_forbidden:
+            return Stop(
+                StopReason.FORBIDDEN,
+                f"{FORBIDDEN_TO_STOP} jobs in a row were refused with 403",
+                "check that the key may use these models, then go on with the failed ones: --retry-failed",
+            )
+        return None
 
     def learned(self) -> dict[str, float]:
         """Name the rates that were found to be allowed, for the next run."""
@@ -182,25 +195,16 @@ class Admission:
     def _throttled(
         self, model: str, key: str, now: float, sent_at: float, retry_after_s: float | None
     ) -> None:
-        self._keyring.throttled(key, now + (retry_after_s or KEY_REST_S))
-        if isinstance(self._keyring.pick(now), UseKey):
-            # Limits are per account; another account's key may go on at its own pace.
+        if self._keyring.is_pool:
+            # Limits are per account: while this key rests, another account's may go on.
+            self._keyring.throttled(key, now + (retry_after_s or KEY_REST_S))
             retry_after_s = None
-        self.pacer.throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
-        if model in self._pacers:
-            self._pacers[model].throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
-
-    def _refused(self, key: str, failure: Failure) -> Stop | None:
-        self._keyring.refused(key, failure)
-        return key_stop(failure) if self._keyring.is_spent else None
+        for pacer in self._pacers_of(model):
+            pacer.throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
 
     def _pacers_of(self, model: str) -> tuple[Pacer, ...]:
         own = self._pacers.get(model)
         return (self.pacer,) if own is None else (self.pacer, own)
-
-    def _oldest(self) -> float | None:
-        # Insertion order is the order of sending.
-        return next(iter(self._under_way.values()), None)
 
 
 def key_stop(failure: Failure) -> Stop:
@@ -220,8 +224,11 @@ def _pace_in_words(pacer: Pacer, now: float) -> str:
             return f"submit rate ({pacer.per_s:.3g}/s)"
 
 
-def _after(models: tuple[str, ...], last: str) -> tuple[str, ...]:
-    if last not in models:
-        return models
-    cut = models.index(last) + 1
-    return models[cut:] + models[:cut]
+def _flow_in_words(breaker: Breaker) -> str:
+    match breaker.flow:
+        case Flow.OPEN:
+            return "the gateway is out: waiting until it answers again"
+        case Flow.HALF_OPEN:
+            return "after an outage: one job at a time"
+        case _:
+            return "waiting for the answers to the last submissions"

@@ -55,9 +55,7 @@ class Engine:
         self._context = Context(rooms, settings, options, Tally(rooms, options, self.stop), self.stop)
         self.admission = Admission(settings.limits, rooms.keyring, learned=learned)
         self.deliveries = Deliveries(self._context, ended=self._pump)
-        self.queries = Queries(
-            self._context, self.admission, succeeded=self._succeeded, ended=self._pump
-        )
+        self.queries = Queries(self._context, self.admission, succeeded=self._succeeded, ended=self._pump)
         self.submissions = Submissions(
             self._context, self.admission, accepted=self._accepted, ended=self._pump
         )
@@ -183,14 +181,14 @@ class Engine:
         self.stop(Stop(StopReason.DRAIN_ENDED, "the time for draining is over"))
 
     def _probe_if_due(self, now: float) -> None:
-        at = self.admission.outage.probe_at
+        at = self.admission.breaker.probe_at
         if self._probing is None and at is not None and at <= now:
             self._probing = asyncio.create_task(self._probe(), name="probe")
 
     async def _probe(self) -> None:
         try:
-            answers = await self._rooms.probe()
-            self.admission.outage.probed(answers, self._rooms.clock.now())
+            is_well = await self._rooms.probe()
+            self.admission.breaker.probed(self._rooms.clock.now(), is_well=is_well)
         finally:
             self._probing = None
             self._pump()

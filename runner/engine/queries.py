@@ -43,7 +43,7 @@ class Queries:
         self._succeeded = succeeded
         self._heap: list[tuple[float, int, Job]] = []
         self._pacer = Pacer(context.settings.limits.poll_per_s)
-        self._durations = polling.Durations()
+        self._durations: dict[str, polling.Durations] = {}
         self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.model))
 
     def __len__(self) -> int:
@@ -52,18 +52,29 @@ class Queries:
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Wait for the next query of a job: its first, or the one after an outcome."""
         now = self._rooms.clock.now()
-        wait_s = polling.next_query_s(
-            self._context.settings.poll,
-            outcome,
+        at = now + self._wait_s(job, outcome, now - job.taken_up_at)
+        heapq.heappush(self._heap, (at, job.seq, job))
+
+    def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
+        policy, draw = self._context.settings.poll, self._rooms.draw()
+        if isinstance(outcome, Transient | Denied):
+            job.tries += 1
+            wished_s = outcome.retry_after_s if isinstance(outcome, Transient) else None
+            wait_s = polling.after_trouble_s(policy, in_row=job.tries, draw=draw, retry_after_s=wished_s)
+            # The last query comes when patience ends, so that no task is given up unseen.
+            return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
+        job.tries = 0
+        durations = self._durations.get(job.model)
+        return polling.next_poll_s(
+            policy,
             polls=job.polls,
-            age_s=now - job.taken_up_at,
+            age_s=age_s,
             in_flight=self._admission.in_flight,
-            usual_s=self._durations.usual_s(job.model),
-            draw=self._rooms.draw(),
+            draw=draw,
+            usual_s=None if durations is None else durations.usual_s,
+            poll_after_s=outcome.poll_after_s if isinstance(outcome, Polled) else None,
+            timeout_s=self._timeout_s(job),
         )
-        # The last query comes when patience ends, so that nothing that is finished by then is missed.
-        ends_at = job.taken_up_at + self._timeout_s(job)
-        heapq.heappush(self._heap, (max(now, min(now + wait_s, ends_at)), job.seq, job))
 
     def pump(self, now: float) -> float | None:
         """Start the queries that are due, and say when to look again."""
@@ -99,7 +110,7 @@ class Queries:
         if job.state is State.DOWNLOADING:
             assert isinstance(outcome, Polled)
             if job.generate_s is not None:
-                self._durations.add(job.model, job.generate_s)
+                self._durations.setdefault(job.model, polling.Durations()).add(job.generate_s)
             self._succeeded(job, outcome.task)
         else:
             self._context.tally.ended(job)
@@ -109,14 +120,17 @@ class Queries:
             # The id is kept, and polled on: another process may bring a key that is known.
             self._context.stop(key_stop(outcome.failure))
         age_s = now - job.taken_up_at
-        if isinstance(outcome, Unknown) and polling.is_lost(
-            self._context.settings.timeouts, age_s=age_s, unknowns=job.unknowns
-        ):
+        if isinstance(outcome, Unknown) and self._is_lost(job, age_s):
             self._leave(job, Event.REMOTE_FAILED, _as_lost(outcome.failure))
-        elif age_s >= self._timeout_s(job):
+        elif polling.is_overdue(age_s, self._timeout_s(job)):
             self._leave(job, Event.PATIENCE_ENDED, _patience_ended(outcome, self._timeout_s(job)))
         else:
             self.add(job, outcome)
+
+    def _is_lost(self, job: Job, age_s: float) -> bool:
+        tolerance_s = self._context.settings.timeouts.unknown_task_s
+        job.unknowns = polling.judge_unknown(job.unknowns, age_s=age_s, tolerance_s=tolerance_s)
+        return job.unknowns >= polling.UNKNOWNS_UNTIL_LOST
 
     def _leave(self, job: Job, event: Event, failure: Failure) -> None:
         self._admission.released(job.model)

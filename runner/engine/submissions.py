@@ -101,7 +101,7 @@ class Submissions:
             self._context.tally.moved(before, job)
         finally:
             if outcome is None:
-                self._admission.withdrawn(job.seq, job.model)
+                self._admission.withdrawn(job.seq, job.model, self._rooms.clock.now())
         self._react(job, text, admitted, outcome)
 
     def _react(self, job: Job, text: str, admitted: Admitted, outcome: SubmitOutcome) -> None:

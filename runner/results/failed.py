@@ -26,8 +26,8 @@ from runner.results.yaml_text import flow, printable, text
 _UNNAMED_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
 _ON_ITS_WAY = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
 
-KnownKeys = Callable[[str], Collection[str]]
-"""Gives the keys that the schema of this name knows in a request."""
+KnownKeys = Callable[[str], Collection[str] | None]
+"""Gives the keys that the schema of this name knows in a request; None where there is no such schema."""
 
 
 class _Place(Enum):
@@ -174,9 +174,9 @@ def _described(record: JobRecord) -> str:
 
 
 def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[dict[str, Json], dict[str, Json]]:
-    if known_keys is None:
+    known = None if known_keys is None else known_keys(record.schema)
+    if known is None:
         return dict(record.request), {}
-    known = known_keys(record.schema)
     request = {key: value for key, value in record.request.items() if key in known}
     return request, {key: value for key, value in record.request.items() if key not in known}
 

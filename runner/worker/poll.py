@@ -41,7 +41,8 @@ async def poll(job: Job, *, api: Api, keys: Keys, store: Saving, clock: Clock) -
     await store.durable(job.commit)
     outcome = await ask(job, api=api, keys=keys)
     job.polls += 1
-    job.unknowns = job.unknowns + 1 if isinstance(outcome, Unknown) else 0
+    if not isinstance(outcome, Unknown):
+        job.unknowns = 0
     if isinstance(outcome, Polled):
         _see(job, outcome, store, clock)
     return outcome

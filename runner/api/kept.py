@@ -1,0 +1,89 @@
+"""What a run directory remembers of its manifest, so that a run goes on without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runner.core.settings import (
+    AssetRules,
+    Limits,
+    ModelLimits,
+    Notify,
+    PollPolicy,
+    RetryPolicy,
+    Settings,
+    Timeouts,
+)
+
+SETTINGS, LEARNED, ORIGIN = "settings", "learned", "origin"
+"""Keys of the store's facts about the whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """
+    Where a run comes from.
+
+    Attributes:
+        manifest: The manifest's path as it was given, or None for a run that began from results.
+        is_simulated: Whether its jobs went to the simulator; such a run never meets a real gateway.
+        sharded: Whether its assets are spread over 256 folders.
+    """
+
+    manifest: str | None
+    is_simulated: bool
+    sharded: bool
+
+    def text(self) -> str:
+        """Write it for the store."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> Origin:
+        """Read back what `text` wrote."""
+        return cls(**json.loads(text))
+
+
+def settings_text(settings: Settings) -> str:
+    """
+    Write settings for the store. They hold names of environment variables, never keys.
+
+    >>> read_settings(settings_text(Settings(name="kittens"))) == Settings(name="kittens")
+    True
+    """
+    return json.dumps(asdict(settings))
+
+
+def read_settings(text: str) -> Settings:
+    """Read back what `settings_text` wrote."""
+    value: Mapping[str, Any] = json.loads(text)
+    limits = value["limits"]
+    hosts = value["assets"]["hosts"]
+    return Settings(
+        name=value["name"],
+        base_url=value["base_url"],
+        key_names=tuple(value["key_names"]),
+        limits=Limits(
+            **{
+                **limits,
+                "models": {model: ModelLimits(**own) for model, own in limits["models"].items()},
+            }
+        ),
+        poll=PollPolicy(**value["poll"]),
+        timeouts=Timeouts(**value["timeouts"]),
+        retry=RetryPolicy(**value["retry"]),
+        assets=AssetRules(
+            max_bytes=value["assets"]["max_bytes"], hosts=None if hosts is None else tuple(hosts)
+        ),
+        notify=tuple(
+            Notify(
+                on=tuple(entry["on"]),
+                webhook=entry["webhook"],
+                command=None if entry["command"] is None else tuple(entry["command"]),
+            )
+            for entry in value["notify"]
+        ),
+    )

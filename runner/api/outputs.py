@@ -1,0 +1,112 @@
+"""The files of a run directory that are derived from ``run.db``: appended as jobs end, made anew at the end."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from runner.core.lifecycle import State
+from runner.core.model import JobRecord
+from runner.core.settings import Settings
+from runner.core.summary import Summary, SummaryTally
+from runner.report.page import write_report
+from runner.results.failed import write_failed
+from runner.results.line import line_bytes
+from runner.results.summary_file import write_summary
+from runner.results.writer import ResultsWriter, rewrite_results
+from runner.schema.catalog import load as load_catalog
+from runner.store import Store, query
+from runner.store.database import RESULTS_NAME, connect_reader
+
+FAILED_NAME, SUMMARY_NAME, REPORT_NAME = "failed.yaml", "summary.json", "report.html"
+
+
+class Outputs:
+    """
+    The derived files of one run. Called from one thread at a time.
+
+    Args:
+        gateway: The base URL, which every line names.
+    """
+
+    def __init__(self, store: Store, settings: Settings, gateway: str) -> None:
+        self._run_dir = store.run_dir
+        self._settings = settings
+        self._gateway = gateway
+        # A connection of its own, since lines are appended in another thread than the engine's.
+        self._reader = connect_reader(store.run_dir)
+        self._writer: ResultsWriter | None = None
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._writer is not None:
+            self._writer.close()
+        self._reader.close()
+
+    def append(self, seqs: Sequence[int]) -> None:
+        """Append the lines of jobs that ended; a job that ended twice has two, and the later one counts."""
+        if self._writer is None:
+            self._writer = ResultsWriter(self._run_dir / RESULTS_NAME)
+        self._writer.append(b"".join(self._lines(query.records(self._reader, seqs))))
+
+    def finish(self, *, now_at: float) -> Summary:
+        """
+        Make every file anew, and return what the run came to.
+
+        Raises:
+            DiskFull: There is no room; the old files stay.
+        """
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        tally = SummaryTally()
+        rewrite_results(
+            self._run_dir / RESULTS_NAME, self._lines(_tallied(query.records(self._reader), tally))
+        )
+        summary = tally.summary()
+        write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._settings.name, gateway=self._gateway)
+        self._write_failed(summary)
+        write_report(
+            query.records(self._reader),
+            self._run_dir / REPORT_NAME,
+            run=self._settings.name,
+            gateway=self._gateway,
+            now_at=now_at,
+        )
+        return summary
+
+    def _write_failed(self, summary: Summary) -> None:
+        path = self._run_dir / FAILED_NAME
+        if summary.jobs == summary.by_state.get(State.SUCCEEDED, 0):
+            path.unlink(missing_ok=True)
+            return
+        write_failed(
+            path,
+            _not_succeeded(self._reader),
+            run=self._settings.name,
+            base_url=self._gateway,
+            key_names=self._settings.key_names,
+            known_keys=_known_keys,
+        )
+
+    def _lines(self, records: Iterable[JobRecord]) -> Iterator[bytes]:
+        for record in records:
+            yield line_bytes(record, run=self._settings.name, gateway=self._gateway)
+
+
+def _tallied(records: Iterable[JobRecord], tally: SummaryTally) -> Iterator[JobRecord]:
+    for record in records:
+        tally.add(record)
+        yield record
+
+
+def _not_succeeded(reader: sqlite3.Connection) -> Iterator[JobRecord]:
+    return (record for record in query.records(reader) if record.state is not State.SUCCEEDED)
+
+
+def _known_keys(schema: str) -> frozenset[str] | None:
+    catalog = load_catalog()
+    if schema not in catalog.names:
+        return None
+    return frozenset(catalog.schema(schema).document["properties"])

@@ -1,0 +1,218 @@
+"""
+Space requests evenly, and find the rate that the gateway really allows.
+
+Nobody publishes the limits of this API, they are shared with strangers (wire facts
+4.1, 7), and a 429 says only "less". So a pacer starts at the configured rate, and learns:
+
+- A 429 after an accepted answer says "too fast". The rate is cut, once for each burst of
+  them, to what was accepted over the last minute: by a little at least, by half at most.
+- A 429 after a 429 says "closed for now". The rate stays, and the pauses become longer.
+- Growth is quick up to just below the rate that was refused, and slow from there on. There each
+  429 has first to be earned back by accepted answers: refusals stay rare, and little is left unused.
+- Slow answers and 503s stop the growth, since they come before the 429s.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+# The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a
+# second, configured at up to ten times that); tests hold what they achieve there.
+_LEAST_CUT = 0.05
+_DEEPEST_CUT = 0.5
+_ENOUGH_ANSWERS = 20
+"""Accepted answers in the last minute from which their rate says something about the gateway."""
+_NEAR = 0.9
+"""Share of the refused rate from which growth is slow."""
+_QUICK_GROWTH = 0.04
+_SLOW_GROWTH = 0.002
+"""Growth for each accepted answer, as a share of the rate: the same patience in answers at any rate."""
+_OWED_ANSWERS = 20
+"""Accepted answers without slow growth that each 429 costs: so one in some thirty is refused."""
+_MOST_OWED_S = 60.0
+"""What is owed at most, in seconds at the present rate: a flood of 429s must not end growth for good."""
+_LONG_REFUSAL = 3
+"""429s in a row after which the limit is one of a window, such as so many a minute."""
+_LONGEST_PAUSE_S = 15.0
+_HOLD_S = 30.0
+_SLOWEST_PER_S = 1 / 120
+
+# Timers ring up to some milliseconds late. Past 20 grants a second that would cost more than a few per
+# cent of the rate, so it is made up for there; below, spacing is exact.
+_COARSE_PER_S = 20.0
+_TIMER_S = 0.01
+
+
+class Pace(StrEnum):
+    """What holds the next grant back."""
+
+    CONFIGURED = "configured"
+    LEARNED = "learned"
+    PAUSED = "paused"
+
+
+class Pacer:
+    """
+    Grants for one kind of request. Every method takes ``now``, a reading of the monotonic clock.
+
+    Over any window of ``t`` seconds it grants at most ``rate * t + 1`` requests: there is
+    no burst, neither at the start nor after a rest. (Past 20 a second ``t`` is 10 ms more.)
+
+    Args:
+        per_s: The configured rate, never exceeded.
+        learned_per_s: The `learned_per_s` of an earlier run, to start with.
+
+    >>> pacer = Pacer(2.0)
+    >>> pacer.take(100.0)
+    >>> pacer.opens_at
+    100.5
+    """
+
+    def __init__(self, per_s: float, *, learned_per_s: float | None = None) -> None:
+        self.configured_per_s = per_s
+        self.per_s = per_s
+        self._refused_per_s: float | None = None
+        if learned_per_s is not None and 0 < learned_per_s < per_s:
+            self.per_s = self._refused_per_s = max(learned_per_s, self._slowest_per_s)
+        self._last = float("-inf")
+        self._paused_until = float("-inf")
+        self._held_until = float("-inf")
+        self._reacted_at = float("-inf")
+        self._owed_answers = 0.0
+        self._throttled_in_row = 0
+        self._accepted = _AcceptedRate()
+        self._latency = _Latency()
+
+    @property
+    def opens_at(self) -> float:
+        """When the next request may be sent; any time before now means at once."""
+        return max(self._last + 1 / self.per_s, self._paused_until)
+
+    @property
+    def learned_per_s(self) -> float | None:
+        """The rate found to be allowed, for the next run; None where the configured one was never refused."""
+        return self.per_s if self._refused_per_s is not None and self.per_s < self.configured_per_s else None
+
+    def binding(self, now: float) -> Pace:
+        """Say what the pace comes from."""
+        if now < self._paused_until:
+            return Pace.PAUSED
+        return Pace.LEARNED if self.per_s < self.configured_per_s else Pace.CONFIGURED
+
+    def take(self, now: float) -> None:
+        """Note that a request is sent now. The caller has seen that ``opens_at <= now``."""
+        is_barely_late = self.per_s > _COARSE_PER_S and now - self.opens_at < _TIMER_S
+        self._last = self.opens_at if is_barely_late else now
+
+    def accepted(self, now: float, latency_s: float) -> None:
+        """Note an answer that was no refusal, and how long it took: the rate may grow."""
+        if self._throttled_in_row >= _LONG_REFUSAL:
+            self._cut(now, at_least=0.0)
+        self._throttled_in_row = 0
+        self._accepted.add(now)
+        self._latency.add(latency_s)
+        if now >= self._held_until and not self._latency.is_rising:
+            self._grow()
+
+    def _grow(self) -> None:
+        growth = _SLOW_GROWTH
+        if self._refused_per_s is None or self.per_s < _NEAR * self._refused_per_s:
+            growth = _QUICK_GROWTH
+        elif self._owed_answers > 0:
+            self._owed_answers -= 1
+            return
+        self.per_s = min(self.per_s * (1 + growth), self.configured_per_s)
+
+    def throttled(self, now: float, *, sent_at: float, retry_after_s: float | None = None) -> None:
+        """
+        Note a 429: slow down, once for each burst of them, and pause where the server says so.
+
+        Args:
+            sent_at: When the refused request was sent. One from before the last cut says nothing new.
+        """
+        self.pause(now + (retry_after_s or 0.0))
+        most_owed = max(_OWED_ANSWERS, _MOST_OWED_S * self.per_s)
+        self._owed_answers = min(self._owed_answers + _OWED_ANSWERS, most_owed)
+        if sent_at <= self._reacted_at:
+            return
+        self._reacted_at = now
+        self._throttled_in_row += 1
+        if self._throttled_in_row == 1:
+            self._cut(now, at_least=_LEAST_CUT)
+        else:
+            doublings = min(self._throttled_in_row - 2, 10)
+            self.pause(now + min(2.0**doublings / self.per_s, _LONGEST_PAUSE_S))
+
+    def _cut(self, now: float, *, at_least: float) -> None:
+        """Go down to what was accepted over the last minute, within the bounds of a cut; half where little was."""
+        most, least = self.per_s * (1 - at_least), self.per_s * (1 - _DEEPEST_CUT)
+        self._refused_per_s = self.per_s
+        accepted_per_s = self._accepted.per_s(now, _ENOUGH_ANSWERS)
+        self.per_s = max(min(accepted_per_s, most), least, self._slowest_per_s)
+        if accepted_per_s > 0:
+            self._refused_per_s = self.per_s / (1 - _LEAST_CUT)
+
+    def pause(self, until: float) -> None:
+        """Grant nothing before then. An earlier end than one already set changes nothing."""
+        self._paused_until = max(self._paused_until, until)
+
+    def hold(self, now: float) -> None:
+        """Note a sign of trouble (a 503): no growth for a while."""
+        self._held_until = now + _HOLD_S
+
+    @property
+    def _slowest_per_s(self) -> float:
+        return min(_SLOWEST_PER_S, self.configured_per_s)
+
+
+class _AcceptedRate:
+    """Accepted answers a second over about the last minute, in constant memory."""
+
+    _WINDOW_S = 60.0
+
+    def __init__(self) -> None:
+        self._first_at: float | None = None
+        self._began_at = 0.0
+        self._count = 0
+        self._count_before = 0
+
+    def add(self, now: float) -> None:
+        if self._first_at is None:
+            self._first_at = self._began_at = now
+        self._roll(now)
+        self._count += 1
+
+    def per_s(self, now: float, enough: float) -> float:
+        if self._first_at is None:
+            return 0.0
+        self._roll(now)
+        share_before = 1 - (now - self._began_at) / self._WINDOW_S
+        count = self._count + self._count_before * share_before
+        return count / min(now - self._first_at, self._WINDOW_S) if count >= enough else 0.0
+
+    def _roll(self, now: float) -> None:
+        windows = int((now - self._began_at) // self._WINDOW_S)
+        if windows > 0:
+            self._count_before = self._count if windows == 1 else 0
+            self._count = 0
+            self._began_at += windows * self._WINDOW_S
+
+
+class _Latency:
+    """Whether answers have become slower than they used to be."""
+
+    def __init__(self) -> None:
+        self._usual_s: float | None = None
+        self._recent_s = 0.0
+
+    def add(self, latency_s: float) -> None:
+        if self._usual_s is None:
+            self._usual_s = self._recent_s = latency_s
+            return
+        self._recent_s += (latency_s - self._recent_s) / 5
+        # Slow to follow, so that a lasting change becomes usual within some hundred answers.
+        self._usual_s += (latency_s - self._usual_s) / 100
+
+    @property
+    def is_rising(self) -> bool:
+        return self._usual_s is not None and self._recent_s > 1.5 * self._usual_s + 0.1

@@ -1,0 +1,253 @@
+"""
+Read a task out of any answer that the API is known to give, and survive the others.
+
+One host has four documented shapes for one route, a wrapped form beside them, and
+several vocabularies of status (wire facts 1.2, 3.1, 6.4-6.6). Two promises hold for
+every JSON value: no exception, and no success unless the status word says so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from runner.core.model import Failure, FailureClass, Json
+from runner.core.moderation import is_moderation
+from runner.core.outcome import RemoteStatus, RemoteTask
+from runner.core.redact import clean
+from runner.core.wire_error import MESSAGE_CHARS, SUCCESS_CODES, Reason, find_reason
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_WORD_CHARS = 60
+_URL_CHARS = 8192
+
+_WORDS: Mapping[str, RemoteStatus] = {
+    **dict.fromkeys(
+        ("pending", "queued", "submitted", "not_start", "created", "unknown"), RemoteStatus.QUEUED
+    ),
+    **dict.fromkeys(("running", "in_progress", "processing", "in progress"), RemoteStatus.RUNNING),
+    **dict.fromkeys(("succeeded", "completed", "success", "succeed"), RemoteStatus.SUCCEEDED),
+    **dict.fromkeys(("failed", "failure", "error"), RemoteStatus.FAILED),
+    **dict.fromkeys(("cancelled", "canceled"), RemoteStatus.CANCELLED),
+    **dict.fromkeys(("expired", "timeout"), RemoteStatus.EXPIRED),
+}
+"""Every documented status word (wire facts 6.4)."""
+
+# Paths to addresses, in the order to try (wire facts 6.5).
+_VIDEO_PATHS = (
+    ("metadata", "url"),
+    ("video_url",),
+    ("content", "video_url"),
+    ("url",),
+    ("result_url",),
+    ("metadata", "video_url"),
+    ("output", "video_url"),
+)
+_LAST_FRAME_PATHS = (
+    ("last_frame_url",),
+    ("content", "last_frame_url"),
+    ("metadata", "last_frame_url"),
+    ("metadata", "content", "last_frame_url"),
+)
+
+_FAILURE_CLASSES = {
+    RemoteStatus.FAILED: FailureClass.REMOTE_FAILED,
+    RemoteStatus.CANCELLED: FailureClass.REMOTE_CANCELLED,
+    RemoteStatus.EXPIRED: FailureClass.REMOTE_EXPIRED,
+}
+
+
+def read_task(body: Json, *, http_status: int | None = None, secrets: Iterable[str] = ()) -> RemoteTask:
+    """
+    Read the task that an answer shows: unwrapped, and in one vocabulary.
+
+    Anything that is no task reads as one without ids that is queued. Whether an
+    answer without ids means something is for the caller to say.
+
+    Args:
+        http_status: Of the answer, for the failure of a failed task.
+
+    >>> task = read_task({"id": "task_1", "status": "completed", "metadata": {"url": "https://cdn.example/a.mp4"}})
+    >>> task.status.value, task.video_urls
+    ('succeeded', ('https://cdn.example/a.mp4',))
+    >>> read_task({"task_id": "cgt-1"})
+    RemoteTask(ids=('cgt-1',), status=<RemoteStatus.QUEUED: 'queued'>, word=None, is_known_word=True, progress=None, video_urls=(), last_frame_urls=(), error=None, completed_at=None)
+    """
+    if not isinstance(body, dict):
+        return RemoteTask(ids=(), status=RemoteStatus.QUEUED)
+    task = _unwrap(body)
+    status, word, is_known = _read_status(task.get("status"))
+    read = RemoteTask(
+        ids=_read_ids(task, body),
+        status=status,
+        word=word,
+        is_known_word=is_known,
+        progress=_read_progress(task.get("progress")),
+        completed_at=_read_time(task.get("completed_at")),
+    )
+    if status is RemoteStatus.SUCCEEDED:
+        return replace(
+            read,
+            video_urls=_addresses(_video_candidates(task)),
+            last_frame_urls=_addresses(
+                _at(node, path) for node in _layers(task) for path in _LAST_FRAME_PATHS
+            ),
+        )
+    if status in _FAILURE_CLASSES:
+        return replace(read, error=_read_failure(task, body, status, http_status, secrets))
+    return read
+
+
+def _unwrap(body: dict[str, Json]) -> dict[str, Json]:
+    """
+    Find the task inside ``{"code": "success", "data": {…}}``.
+
+    Without a code it is an envelope only where it has no id of its own: a flat task may
+    carry its upstream's body as ``data``, whose id means nothing to this gateway.
+    """
+    data = body.get("data")
+    if not isinstance(data, dict) or not (isinstance(data.get("status"), str) or _ids_in(data)):
+        return body
+    code = body.get("code")
+    if code is None or code == "":
+        return body if _ids_in(body) else data
+    return data if _is_success_code(code) else body
+
+
+def _is_success_code(code: Json) -> bool:
+    if isinstance(code, str):
+        return code.strip().lower() in SUCCESS_CODES
+    return isinstance(code, int) and not isinstance(code, bool) and code in (0, 200)
+
+
+def _read_ids(task: dict[str, Json], body: dict[str, Json]) -> tuple[str, ...]:
+    """Give the task's ids; those of the other layer only where it has none, since a lost id is a lost video."""
+    return _ids_in(task) or _ids_in(body) or _ids_in(body.get("data"))
+
+
+def _ids_in(node: Json) -> tuple[str, ...]:
+    """
+    Give ``id`` and ``task_id``, each once, in the order to poll them.
+
+    An integer counts as its digits: no document shows one, but a paid task whose id we
+    refuse to read is lost. An id that could leave its place in a path is refused.
+    """
+    if not isinstance(node, dict):
+        return ()
+    ids = []
+    for value in (node.get("id"), node.get("task_id")):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**18:
+            value = str(value)
+        if isinstance(value, str) and _ID.fullmatch(value := value.strip()) and value not in ids:
+            ids.append(value)
+    return tuple(ids)
+
+
+def _read_status(value: Json) -> tuple[RemoteStatus, str | None, bool]:
+    if not isinstance(value, str) or not value.strip():
+        return RemoteStatus.QUEUED, None, True
+    word = value.strip()
+    known = _WORDS.get(word.lower())
+    return known or RemoteStatus.RUNNING, clean(word, most_chars=_WORD_CHARS), known is not None
+
+
+def _read_progress(value: Json) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value.strip().removesuffix("%"))
+        except ValueError:
+            return None
+    if not _is_number(value):
+        return None
+    # Clamped before it becomes a float: an integer may be too large for one.
+    return float(min(max(value, 0), 100))
+
+
+def _read_time(value: Json) -> float | None:
+    # Beyond this it is milliseconds or nonsense, and a wrong date is worse than none.
+    return float(value) if _is_number(value) and 0 < value < 1e11 else None
+
+
+def _is_number(value: Json) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _layers(task: dict[str, Json]) -> Iterator[Json]:
+    """Give the task, then what it carries as ``data`` (its upstream's own body), twice deep."""
+    yield task
+    yield _at(task, ("data",))
+    yield _at(task, ("data", "data"))
+
+
+def _video_candidates(task: dict[str, Json]) -> Iterator[Json]:
+    for node in _layers(task):
+        for path in _VIDEO_PATHS:
+            yield _at(node, path)
+        results = _at(node, ("output", "results"))
+        for result in results if isinstance(results, list) else ():
+            yield _at(result, ("url",))
+
+
+def _at(node: Json, path: tuple[str, ...]) -> Json:
+    for key in path:
+        if not isinstance(node, dict):
+            return None
+        node = node.get(key)
+    return node
+
+
+def _addresses(candidates: Iterable[Json]) -> tuple[str, ...]:
+    """Keep what is an absolute http(s) address, each once."""
+    stripped = (value.strip() for value in candidates if isinstance(value, str))
+    return tuple(dict.fromkeys(address for address in stripped if is_web_address(address)))
+
+
+def is_web_address(text: str) -> bool:
+    """
+    Say whether text is an absolute http(s) address with a host, fit to be requested.
+
+    >>> is_web_address("https://cdn.example/a.mp4?X-Signature=1"), is_web_address("task failed: https://x")
+    (True, False)
+    """
+    if len(text) > _URL_CHARS or not text.isprintable() or " " in text or "\\" in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        # Reading the port checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _read_failure(
+    task: dict[str, Json],
+    body: dict[str, Json],
+    status: RemoteStatus,
+    http_status: int | None,
+    secrets: Iterable[str],
+) -> Failure:
+    secrets = tuple(secrets)
+    reason = (
+        find_reason(task, secrets=secrets)
+        or find_reason(body, secrets=secrets)
+        or _reason_in_address(task, secrets)
+        or Reason(f"the API says {status.value}, without a reason")
+    )
+    cls = _FAILURE_CLASSES[status]
+    if cls is FailureClass.REMOTE_FAILED and is_moderation(reason.words):
+        cls = FailureClass.MODERATION
+    return Failure(cls, reason.message, reason.code, http_status, reason.request_id)
+
+
+def _reason_in_address(task: dict[str, Json], secrets: tuple[str, ...]) -> Reason | None:
+    """Read ``metadata.url``, where the gateway writes the reason for want of an address (wire facts 3.1)."""
+    text = _at(task, ("metadata", "url"))
+    if not isinstance(text, str) or is_web_address(text.strip()):
+        return None
+    message = clean(text, most_chars=MESSAGE_CHARS, secrets=secrets)
+    return Reason(message, words=message.lower()) if message else None

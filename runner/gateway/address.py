@@ -1,0 +1,101 @@
+"""Where the gateway is, and which proxy leads there."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from yarl import URL
+
+from runner.errors import UsageError
+
+
+def gateway_root(base_url: str) -> str:
+    """
+    Bring a base URL into the one form that paths are appended to.
+
+    Raises:
+        UsageError: It is not the http(s) address of a gateway. Its text is not
+            echoed where it carries credentials or a query.
+
+    >>> gateway_root(" https://api.powertokens.ai/v1/ ")
+    'https://api.powertokens.ai'
+    >>> gateway_root("http://127.0.0.1:8080/proxy")
+    'http://127.0.0.1:8080/proxy'
+    """
+    text = base_url.strip()
+    try:
+        url = URL(text)
+        port = url.port
+    except ValueError:
+        url, port = URL(), None
+    if url.user is not None or url.password is not None or url.query_string or url.fragment:
+        raise UsageError(
+            "the base URL carries credentials, a query or a fragment",
+            hint="write only https://HOST; the key comes from the environment",
+        )
+    if url.scheme not in ("http", "https") or not url.raw_host or port is None:
+        raise UsageError(
+            f"{text!r} is not the address of a gateway", hint="write it like https://api.powertokens.ai"
+        )
+    return str(url).rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def task_url(root: str, task_id: str) -> URL:
+    """
+    Address one task; whatever the id holds, it stays one segment of the path.
+
+    >>> task_url("https://api.powertokens.ai", "a/../b?c")
+    URL('https://api.powertokens.ai/v1/videos/a%2F..%2Fb%3Fc')
+    """
+    return URL(f"{root}/v1/videos/{quote(task_id, safe='')}", encoded=True)
+
+
+def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:
+    """
+    Choose the proxy that the environment names for the gateway; None for the direct way.
+
+    ``https_proxy``, ``http_proxy`` and ``no_proxy`` count, in either case, the
+    lower case first. The machine itself is never behind a proxy. This replaces
+    aiohttp's ``trust_env``, which also adds logins from ``.netrc`` and visits a
+    thread twice for each request.
+
+    Raises:
+        UsageError: The proxy is of a kind that can't be used, such as SOCKS.
+
+    >>> proxy_for("https://api.powertokens.ai", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".local"})
+    'http://proxy:3128'
+    >>> proxy_for("https://gateway.local", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".local"})
+    """
+    url = URL(root)
+    name = f"{url.scheme}_proxy"
+    proxy = _either_case(environ, name)
+    host = url.host or ""
+    if not proxy or _is_this_machine(host) or _is_excluded(host, _either_case(environ, "no_proxy")):
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise UsageError(
+            f"{name} names a proxy of a kind that can't be used",
+            hint="set it to an http:// proxy, or unset it",
+        )
+    return proxy
+
+
+def _either_case(environ: Mapping[str, str], name: str) -> str:
+    return (environ.get(name) or environ.get(name.upper()) or "").strip()
+
+
+def _is_excluded(host: str, no_proxy: str) -> bool:
+    """Read ``no_proxy`` as curl does: names with or without a leading dot, their subdomains too, or a star."""
+    names = (entry.strip().lower().lstrip(".") for entry in no_proxy.split(","))
+    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names if name)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,198 @@
+"""
+From a draft to a job that can be sent: normalised, checked, named and hashed.
+
+Nearly every job takes the short way: its request is clean, and only its digest
+has to be worked out. All else is for jobs that somebody must hear about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+from runner.core.model import JobSpec, Json
+from runner.core.problem import Finding, Severity
+from runner.manifest.document import Report
+from runner.manifest.draft import Draft, Path
+from runner.manifest.identity import automatic_id, canonical_text, request_digest
+from runner.manifest.media import attach_files
+from runner.schema.catalog import Catalog
+from runner.schema.model import ModelSchema
+
+MAX_ID_LENGTH = 200
+# Line and paragraph separators end a line of the results for many readers; half a character has no UTF-8.
+_NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# The ids that are polled (wire facts 6.1).
+_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+_NOT_JSON = Finding(("request",), "the request holds a number that JSON does not have (NaN or an infinity)")
+
+Note = Callable[[Draft, str, str | None], None]
+"""Takes a job, its id, and the digest of its request (None where it is invalid, or a deliberate repetition)."""
+
+Refuse = Callable[[JobSpec, str], None]
+"""Takes what is known of a job that can't be sent, and why, in a sentence."""
+
+
+class Checker:
+    """
+    Checks the jobs of one manifest in their order.
+
+    Attributes:
+        jobs: How many were seen.
+        refused: How many of them can't be sent.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        folder: FilePath,
+        *,
+        report: Report,
+        note: Note,
+        refuse: Refuse | None = None,
+        is_strict: bool = False,
+    ) -> None:
+        self._select = catalog.select
+        self._folder = folder
+        self._report = report
+        self._note = note
+        self._refuse = refuse
+        self._is_strict = is_strict
+        self._first_digest: str | None = None
+        self.jobs = 0
+        self.refused = 0
+
+    def check(self, draft: Draft) -> JobSpec | None:
+        """Make a draft a job that can be sent; None where it can't be, which was reported."""
+        index = self.jobs
+        self.jobs += 1
+        findings: list[Finding] = []
+        request = draft.request
+        schema = self._select(request, draft.origin.schema)
+        if isinstance(schema, Finding):
+            findings.append(_under("request", schema))
+            schema_name = ""
+        else:
+            schema_name = schema.name
+            request = schema.normalise(request)
+            if not schema.is_clean(request):
+                request = self._look_into(request, schema, findings)
+        if draft.extra:
+            request = _with_extra(request, draft.extra, findings)
+        try:
+            digest = request_digest(request)
+        except ValueError:
+            digest = ""
+            findings.append(_NOT_JSON)
+        job_id = draft.job_id
+        # What is printable holds nothing that ids must not; asking is quick.
+        if (
+            type(job_id) is not str
+            or not 0 < len(job_id) <= MAX_ID_LENGTH
+            or not job_id.isprintable()
+            or job_id.isspace()
+        ):
+            job_id = _job_id(draft, digest, findings)
+        task_id = draft.task_id
+        if task_id is not None and not (isinstance(task_id, str) and _TASK_ID.fullmatch(task_id)):
+            message = f"task_id: {str(task_id)[:80]!r} is not the id of a task"
+            findings.append(Finding(("task_id",), message, "letters, digits, '_' and '-', at most 200"))
+        spec = JobSpec(
+            job_id,
+            index,
+            str(request.get("model", "")),
+            schema_name,
+            request,
+            digest,
+            draft.metadata,
+            draft.origin.timeout_s,
+            task_id,
+            tuple(found.message for found in findings) if findings else (),
+            draft.source(),
+        )
+        if findings and not self._settle(draft, spec, findings):
+            self._note(draft, job_id, None)
+            return None
+        self._note(draft, job_id, digest if draft.repetition is None else self._distinct(draft, digest))
+        return spec
+
+    def _look_into(
+        self, request: dict[str, Json], schema: ModelSchema, findings: list[Finding]
+    ) -> dict[str, Json]:
+        """Check a request that is not clean as it stands: it may hold local files, or be wrong."""
+        if None in request.values():
+            # Only the lines of batch files get here with nulls: elsewhere they were taken away before.
+            request = {key: value for key, value in request.items() if value is not None}
+        attached = attach_files(request, schema, self._folder)
+        if attached is None:
+            findings += (_under("request", found) for found in schema.findings(request))
+            return request
+        found = [*attached.findings]
+        if not schema.is_clean(attached.stand_in):
+            found += schema.findings(attached.stand_in)
+        if attached.extra_bytes:
+            size = schema.body_finding(len(canonical_text(attached.stand_in)) + attached.extra_bytes)
+            found += [size] if size else []
+        findings += (_under("request", one) for one in found)
+        return attached.request
+
+    def _settle(self, draft: Draft, spec: JobSpec, findings: list[Finding]) -> bool:
+        """Report what was found, and say whether the job can be sent nevertheless."""
+        for finding in findings:
+            draft.report(finding, self._report)
+        errors = [found for found in findings if self._is_strict or found.severity is Severity.ERROR]
+        if not errors:
+            return True
+        self.refused += 1
+        if self._refuse is not None:
+            self._refuse(replace(spec, warnings=()), errors[0].message)
+        return False
+
+    def _distinct(self, draft: Draft, digest: str) -> str | None:
+        """Leave out the digest of a repetition that asks for the same as the first: it is meant."""
+        if draft.repetition == 1:
+            self._first_digest = digest
+            return digest
+        return None if digest == self._first_digest else digest
+
+
+def _with_extra(
+    request: dict[str, Json], extra: Mapping[str, Json], findings: list[Finding]
+) -> dict[str, Json]:
+    for key in extra:
+        path: Path = ("extra", key)
+        if key in request:
+            message = f"extra: {key!r} is in the request too"
+            findings.append(Finding(path, message, "keep one of them"))
+        else:
+            message = f"extra: {key!r} goes into the body unchecked"
+            findings.append(Finding(path, message, severity=Severity.WARNING))
+    return {**request, **extra}
+
+
+def _job_id(draft: Draft, digest: str, findings: list[Finding]) -> str:
+    """Give a job without an id an automatic one, and find out what is wrong with an odd one."""
+    job_id = draft.job_id
+    if job_id is None:
+        return automatic_id(str(draft.request.get("model", "job")), digest, draft.repetition)
+    if type(job_id) is int:
+        return str(job_id)
+    if type(job_id) is not str:
+        problem = f"{str(job_id)[:80]} is not text"
+    elif not job_id.strip():
+        problem = "it is empty"
+    elif len(job_id) > MAX_ID_LENGTH:
+        problem = f"it has {len(job_id)} characters"
+    elif _NOT_IN_IDS.search(job_id):
+        problem = f"{job_id!r} has a control character in it"
+    else:
+        return job_id
+    findings.append(Finding(("id",), f"id: {problem}", f"an id is text of 1 to {MAX_ID_LENGTH} characters"))
+    return str(job_id)[:MAX_ID_LENGTH]
+
+
+def _under(key: str, finding: Finding) -> Finding:
+    return replace(finding, path=(key, *finding.path))

@@ -1,0 +1,299 @@
+"""
+A manifest as entries with positions: the header, and the jobs one at a time.
+
+The jobs are streamed: an entry is built, handed out and dropped, so that a
+manifest of a million jobs takes no more memory than one of ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from yaml.error import YAMLError
+from yaml.events import (
+    MappingEndEvent,
+    MappingStartEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+
+from runner.core.model import Json
+from runner.core.problem import Finding, Position, Problem, Severity
+from runner.errors import ManifestError
+from runner.manifest.structure import job_findings
+from runner.manifest.trace import find
+from runner.manifest.yaml_builder import Builder, Unreadable
+from runner.manifest.yaml_events import open_events, position_of, unparsable
+from runner.manifest.yaml_file import jobs_come_last, open_text
+
+Report = Callable[[Problem], None]
+
+
+@dataclass(slots=True)
+class Entry:
+    """
+    A mapping of the manifest: one element of `jobs`, or all the other keys together.
+
+    Attributes:
+        value: Plain JSON values. Parts may be shared with other entries: never change them.
+        index: Its place in `jobs`, from 0; -1 for the header.
+    """
+
+    value: dict[str, Json]
+    index: int
+    _file: str = field(repr=False)
+    _trace: list[Any] = field(repr=False)
+
+    @property
+    def label(self) -> str | None:
+        """The job as a person finds it again, such as ``jobs[3] "grass-2"``; None for the header."""
+        if self.index < 0:
+            return None
+        # What is no mapping at all has a label too, when that is reported.
+        job_id = self.value.get("id") if isinstance(self.value, dict) else None
+        return job_label(self.index, job_id)
+
+    def position(self, path: tuple[str | int, ...] = ()) -> Position:
+        """Give the place of a value, or of its nearest ancestor that is written out."""
+        return position_of(find(self._trace, path)[1].start_mark, self._file)
+
+    def key_position(self, path: tuple[str | int, ...]) -> Position:
+        """Give the place of the key that a value stands under, or of the value where it has none."""
+        return position_of(find(self._trace, path)[0].start_mark, self._file)
+
+    def place_of(self, finding: Finding) -> Position:
+        """Give the place to look at for a finding: a key that should not be there, or else a value."""
+        is_about_key = finding.message.startswith("unknown key")
+        return self.key_position(finding.path) if is_about_key else self.position(finding.path)
+
+    def problem(self, finding: Finding) -> Problem:
+        """Give a finding its place."""
+        path = path_text(finding.path)
+        return Problem(
+            finding.severity, self.place_of(finding), finding.message, self.label, path, finding.hint
+        )
+
+    def problems(self, findings: Iterable[Finding]) -> list[Problem]:
+        """Give each finding its place, and sort them by it."""
+        problems = map(self.problem, findings)
+        return sorted(problems, key=lambda problem: (problem.position.line, problem.position.column))
+
+
+def job_label(index: int, job_id: Json = None) -> str:
+    """
+    Name a job of the manifest for a person.
+
+    >>> job_label(3, "grass-2"), job_label(3)
+    ('jobs[3] "grass-2"', 'jobs[3]')
+    """
+    return f'jobs[{index}] "{job_id[:80]}"' if isinstance(job_id, str) and job_id else f"jobs[{index}]"
+
+
+def path_text(path: tuple[str | int, ...]) -> str:
+    """
+    Write a path as people read it.
+
+    >>> path_text(("media", 0, "url"))
+    'media[0].url'
+    """
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+class Document:
+    """
+    A manifest file that can be read.
+
+    Attributes:
+        header: All keys but `jobs`.
+    """
+
+    def __init__(self, path: Path, header: Entry) -> None:
+        self.path = path
+        self.header = header
+
+    def entries(self, report: Report) -> Iterator[Entry]:
+        """
+        Stream the elements of `jobs`, reading the file anew each time.
+
+        What is broken is reported and left out; a file that cannot be read
+        further is reported, and ends the stream.
+        """
+        file = str(self.path)
+        try:
+            with self.path.open("rb") as stream:
+                yield from _Reading(stream, file, report).entries()
+        except (YAMLError, Unreadable, OSError) as error:
+            report(_fatal(error, self.path))
+
+
+def open_document(path: Path, report: Report) -> Document:
+    """
+    Read a manifest's header, and report what is wrong with it.
+
+    The jobs are read only by `Document.entries`, except that they are skimmed
+    here when other keys follow them.
+
+    Raises:
+        ManifestError: Nothing can be read, with the problem that says why; what was reported is not repeated.
+    """
+    try:
+        with open_text(path) as stream:
+            return Document(path, _Reading(stream, str(path), report).header(path))
+    except (YAMLError, Unreadable, OSError) as error:
+        raise ManifestError(f"{path} cannot be read as a manifest", problems=[_fatal(error, path)]) from error
+
+
+class _Reading:
+    """One pass over a file."""
+
+    def __init__(self, stream: IO[bytes], file: str, report: Report) -> None:
+        self._file = file
+        self._report = report
+        self._job: int | None = None
+        self._told: set[Position] = set()
+        self._next = open_events(stream)
+        self._builder = Builder(self._next, self._complain)
+
+    def header(self, path: Path) -> Entry:
+        """Read all keys but `jobs`, whose value is only looked at, and stop as soon as no more can follow."""
+        builder = self._builder
+        root = self._root()
+        builder.begin()
+        trace = builder.trace
+        trace.append(root)
+        value: dict[str, Json] = {}
+        has_jobs = False
+        is_plain_block = root.start_mark.column == 0 and not root.flow_style
+        for key, key_event in self._keys():
+            event = self._next()
+            if key == "jobs" and not has_jobs:
+                has_jobs = True
+                trace.append(event)
+                if not self._pass_jobs(event, trace, lambda: is_plain_block and jobs_come_last(path)):
+                    break
+                builder.trace = trace
+            elif key is not None and (key in value or key == "jobs"):
+                builder.complain_of_duplicate(key_event, key)
+                builder.build(event)
+            else:
+                item = builder.build(event)
+                if key is not None:
+                    value[key] = item
+        else:
+            self._end()
+        if not has_jobs:
+            self._complain(root, "the key 'jobs' is missing", "list what is to be made under jobs:")
+        return Entry(value, -1, self._file, trace)
+
+    def entries(self) -> Iterator[Entry]:
+        """Stream the jobs; the problems of the other keys were reported with the header."""
+        report, self._report = self._report, _ignore
+        self._root()
+        has_jobs = False
+        for key, _ in self._keys():
+            event = self._next()
+            if key == "jobs" and isinstance(event, SequenceStartEvent) and not has_jobs:
+                has_jobs = True
+                self._report = report
+                yield from self._jobs()
+                self._report, self._job = _ignore, None
+            else:
+                self._builder.begin()
+                self._builder.build(event)
+        self._report = report
+        self._end()
+
+    def _jobs(self) -> Iterator[Entry]:
+        builder, next_event, file = self._builder, self._next, self._file
+        index = 0
+        while True:
+            event = next_event()
+            if event.__class__ is SequenceEndEvent:
+                return
+            self._job = index
+            self._told.clear()
+            builder.begin()
+            value = builder.build(event, 3)
+            findings = job_findings(value)
+            if not findings and not builder.is_broken:
+                yield Entry(value, index, file, builder.trace)
+            else:
+                self._report_job(Entry(value, index, file, builder.trace), findings)
+            index += 1
+
+    def _report_job(self, entry: Entry, findings: list[Finding]) -> None:
+        """Report what is wrong with a job, but nothing more of what could not be read in the first place."""
+        for problem in entry.problems(findings):
+            if problem.position not in self._told:
+                self._report(problem)
+
+    def _root(self) -> Any:
+        """Read up to the first event inside the outermost mapping, and give the event that begins it."""
+        self._next()
+        start = self._next()
+        if isinstance(start, StreamEndEvent):
+            raise Unreadable("the file is empty")
+        root = self._next()
+        if not isinstance(root, MappingStartEvent):
+            raise Unreadable("a manifest is a mapping with keys such as version, name and jobs", root)
+        return root
+
+    def _keys(self) -> Iterator[tuple[str | None, Any]]:
+        """Give the keys of the outermost mapping; the caller reads each value before it asks for the next."""
+        while True:
+            event = self._next()
+            if event.__class__ is MappingEndEvent:
+                self._builder.trace.append(event)
+                return
+            yield self._builder.read_key(event), event
+
+    def _end(self) -> None:
+        """Read what follows the outermost mapping, which must be nothing."""
+        self._next()
+        event = self._next()
+        if not isinstance(event, StreamEndEvent):
+            raise Unreadable("a second document begins here; a manifest is one document", event)
+
+    def _pass_jobs(self, start: Any, trace: list[Any], are_last: Callable[[], bool]) -> bool:
+        """Read past the jobs, and check that there are any; False where that was spared, as they come last."""
+        if not isinstance(start, SequenceStartEvent):
+            self._complain(start, "jobs must be a list, written out here", None)
+            event = self._builder.skip(start)
+            if event is not start:
+                trace.append(event)
+            return True
+        event = self._next()
+        if isinstance(event, SequenceEndEvent):
+            self._complain(start, "jobs is empty: there is nothing to make", None)
+        elif are_last():
+            return False
+        while not isinstance(event, SequenceEndEvent):
+            self._builder.skip(event)
+            event = self._next()
+        trace.append(event)
+        return True
+
+    def _complain(self, event: Any, message: str, hint: str | None) -> None:
+        job = None if self._job is None else job_label(self._job)
+        place = position_of(event.start_mark, self._file)
+        self._told.add(place)
+        self._report(Problem(Severity.ERROR, place, message, job, hint=hint))
+
+
+def _ignore(_problem: Problem) -> None:
+    """Leave out what was reported before."""
+
+
+def _fatal(error: YAMLError | Unreadable | OSError, path: Path) -> Problem:
+    """Say why reading ended."""
+    file = str(path)
+    if isinstance(error, YAMLError):
+        return unparsable(error, path, file)
+    if isinstance(error, Unreadable):
+        place = Position(file) if error.event is None else position_of(error.event.start_mark, file)
+        return Problem(Severity.ERROR, place, error.message)
+    return Problem(Severity.ERROR, Position(file), f"cannot be read: {error.strerror or error}")

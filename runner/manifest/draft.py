@@ -1,0 +1,100 @@
+"""A job before it is checked, and the entry that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runner.core.model import Json
+from runner.core.problem import Finding, Position, Problem
+from runner.manifest.document import Entry, Report, job_label, path_text
+
+Path = tuple[str | int, ...]
+"""Keys and indices from the root of an entry, such as ``("request", "media", 0, "url")``."""
+
+
+@dataclass(slots=True)
+class Origin:
+    """
+    What the jobs of one entry have in common; a batch file is one entry with a job on each line.
+
+    Attributes:
+        entry: None for a batch file.
+        rows_file: That the lines of its jobs are in; empty where there is none.
+        schema: The schema that the entry names, or None.
+        timeout_s: As in `JobSpec`.
+        names: That an id may use to tell the jobs of the entry apart.
+    """
+
+    entry: Entry | None
+    rows_file: str = ""
+    schema: str | None = None
+    timeout_s: float | None = None
+    names: tuple[str, ...] = ()
+    _told: set[tuple[Path, str]] = field(default_factory=set)
+
+    def label(self, line: int = 0, job_id: Json = None) -> str:
+        """Name one of its jobs as a person finds it again, such as ``jobs[3] "grass-2"``."""
+        return job_label(line - 1 if self.entry is None else self.entry.index, job_id)
+
+    def report_once(self, finding: Finding, report: Report, label: str | None = None) -> None:
+        """Report what is the same for all of its jobs, at its place in the manifest, the first time only."""
+        if (finding.path, finding.message) not in self._told:
+            self._told.add((finding.path, finding.message))
+            place = Position(self.rows_file) if self.entry is None else self.entry.place_of(finding)
+            report(_problem(finding, place, label or self.label()))
+
+    def report_row(self, line: int, finding: Finding, report: Report, job_id: Json = None) -> None:
+        """Report what came with a row, at its line."""
+        report(_problem(finding, Position(self.rows_file, line), self.label(line, job_id)))
+
+
+@dataclass(slots=True)
+class Draft:
+    """
+    A job with its own values put in, but neither normalised nor checked.
+
+    Attributes:
+        job_id: As the manifest gives it, of any type; None where it gives none.
+        extra: Fields that go into the body unchecked.
+        line: Of its row, from 1; 0 where it has none.
+        repetition: Its number within ``repeat``, from 1; None where nothing is repeated.
+        varying: Paths of what differs between the jobs of its entry.
+    """
+
+    origin: Origin
+    job_id: Json
+    request: dict[str, Json]
+    metadata: Mapping[str, Json]
+    extra: Mapping[str, Json]
+    task_id: Json = None
+    line: int = 0
+    repetition: int | None = None
+    varying: frozenset[Path] = frozenset()
+
+    def source(self) -> Position:
+        """Give the place of the job: its row, or else its entry."""
+        origin = self.origin
+        if self.line or origin.entry is None:
+            return Position(origin.rows_file, self.line)
+        return origin.entry.position()
+
+    def report(self, finding: Finding, report: Report) -> None:
+        """Report what is wrong with the job, at its row or in the manifest, by its path from the entry's root."""
+        if self.line and self._came_with_row(finding.path):
+            self.origin.report_row(self.line, finding, report, self.job_id)
+        else:
+            self.origin.report_once(finding, report, self.origin.label(self.line, self.job_id))
+
+    def _came_with_row(self, path: Path) -> bool:
+        if any(path[: len(leaf)] == leaf for leaf in self.varying):
+            return True
+        # A null in the row took a key away: what the request lacks is then the row's doing.
+        lost = (leaf for leaf in self.varying if len(leaf) == 2 and leaf[0] == "request")
+        return path == ("request",) and any(leaf[1] not in self.request for leaf in lost)
+
+
+def _problem(finding: Finding, position: Position, label: str) -> Problem:
+    # People read paths from the request's root, as the API's documents do.
+    path = finding.path[1:] if finding.path[:1] == ("request",) else finding.path
+    return Problem(finding.severity, position, finding.message, label, path_text(path), finding.hint)

@@ -1,0 +1,165 @@
+"""What a manifest says besides its jobs, checked and as values."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from runner.core.model import Json
+from runner.core.problem import Finding, Severity
+from runner.core.settings import TEST_HOST, Settings
+from runner.manifest.document import Document, Report
+from runner.manifest.run_name import run_name, safe_name
+from runner.manifest.settings import read_settings
+from runner.manifest.structure import header_findings
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """
+    What jobs get where they say nothing themselves, as it is written.
+
+    Attributes:
+        request: For every job.
+        models: By model, over `request`.
+        metadata: For every job.
+    """
+
+    request: Mapping[str, Json] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """
+    The keys of a manifest but `jobs`.
+
+    Attributes:
+        name: Names the run directory; a safe name of a directory.
+        vars: As they are written, placeholders and all.
+    """
+
+    version: int
+    name: str
+    settings: Settings
+    defaults: Defaults = Defaults()
+    vars: Mapping[str, Json] = field(default_factory=dict)
+
+
+def read_header(document: Document, report: Report, variables: Mapping[str, Json]) -> Header:
+    """
+    Read the header of a manifest, and report everything that is wrong with it.
+
+    What is wrong is left at its default, so that the jobs can be checked all the same.
+
+    Placeholders in the name may use the ``variables``: the date, and those of `vars` and of the command line.
+    """
+    entry = document.header
+    findings = header_findings(entry.value)
+    value = _without(entry.value, findings)
+    name, found = _name(value.get("name"), safe_name(document.path.stem), variables)
+    findings += found
+    settings, found = read_settings(value, name)
+    findings += found
+    findings += _address_findings(settings.base_url)
+    findings += _model_findings(value)
+    for problem in entry.problems(findings):
+        report(problem)
+    defaults = value.get("defaults", {})
+    return Header(
+        version=VERSION,
+        name=name,
+        settings=settings,
+        defaults=Defaults(**defaults),
+        vars=value.get("vars", {}),
+    )
+
+
+def _without(value: dict[str, Json], findings: list[Finding]) -> dict[str, Json]:
+    """Copy a value without what has findings, so that the rest can be read without a second look."""
+    for finding in findings:
+        if finding.path:
+            value = _removed(value, finding.path)
+    return value
+
+
+def _removed(value: Json, path: tuple[str | int, ...]) -> Json:
+    step, rest = path[0], path[1:]
+    if isinstance(value, dict) and step in value:
+        copy = dict(value)
+        if rest and isinstance(value[step], dict):
+            copy[step] = _removed(value[step], rest)
+        else:
+            # What is wrong inside a list takes the list along.
+            del copy[step]
+        return copy
+    return value
+
+
+def _name(written: Json, otherwise: str, variables: Mapping[str, Json]) -> tuple[str, list[Finding]]:
+    if written is None:
+        return otherwise, []
+    try:
+        return run_name(written, variables), []
+    except ValueError as error:
+        return otherwise, [Finding(("name",), f"name: {error}")]
+
+
+def _address_findings(base_url: str | None) -> Iterator[Finding]:
+    """Warn of addresses that are probably a mistake; nothing of the address is shown but its host."""
+    if base_url is None:
+        return
+    path = ("gateway", "base_url")
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host:
+        yield Finding(path, "gateway.base_url: this address has no host, or a port that is none")
+        return
+    if parts.username is not None or parts.password is not None:
+        hint = "put the key in an environment variable, and its name under gateway.api_keys"
+        yield Finding(path, "gateway.base_url: an address must not hold a name or a password", hint)
+    if parts.query or parts.fragment:
+        yield Finding(path, "gateway.base_url: the address must end before '?' and '#'")
+    if host == TEST_HOST:
+        message = f"gateway.base_url: {TEST_HOST} is the vendor's test environment"
+        hint = "one of the API's documents shows it by mistake; the API is at https://api.powertokens.ai"
+        yield Finding(path, message, hint, Severity.WARNING)
+    if parts.scheme.lower() == "http" and not _is_loopback(host):
+        message = f"gateway.base_url: the key would travel to {host} unencrypted"
+        yield Finding(path, message, "write https://", Severity.WARNING)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _model_findings(value: Mapping[str, Json]) -> Iterator[Finding]:
+    """Warn of bounds and defaults for models that are probably misspelt: they would apply to nothing."""
+    from runner.schema.catalog import load
+
+    models = load().models
+    for section in ("limits", "defaults"):
+        for model in value.get(section, {}).get("models", {}):
+            if model not in models and (hint := _did_you_mean(model, models)):
+                path = (section, "models", model)
+                message = f"{section}.models: no schema knows the model {model[:60]!r}"
+                yield Finding(path, message, hint, Severity.WARNING)
+
+
+def _did_you_mean(model: str, models: Mapping[str, Json]) -> str | None:
+    from runner.schema.phrase import did_you_mean
+
+    return did_you_mean(model, models)

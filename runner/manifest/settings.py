@@ -1,0 +1,138 @@
+"""The settings of a run, from the keys of a manifest that are of the right form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from runner.core.model import Json
+from runner.core.problem import Finding
+from runner.core.settings import (
+    DEFAULT_KEY_NAME,
+    AssetRules,
+    Limits,
+    ModelLimits,
+    Notify,
+    PollPolicy,
+    RetryPolicy,
+    Settings,
+    Timeouts,
+)
+from runner.core.units import format_duration, parse_duration, parse_rate, parse_size
+from runner.manifest.document import path_text
+
+Values = Mapping[str, Json]
+Path = tuple[str | int, ...]
+_Value = TypeVar("_Value")
+
+
+def read_settings(header: Values, name: str) -> tuple[Settings, list[Finding]]:
+    """
+    Read the settings of a manifest that fits its schema.
+
+    Returns:
+        The settings, and what the schema can't see: rates of zero, bounds that contradict each other.
+    """
+    reader = _Reader()
+    poll = PollPolicy(**reader.durations(header, "poll"))
+    if poll.interval_s > poll.max_interval_s:
+        interval, most = format_duration(poll.interval_s), format_duration(poll.max_interval_s)
+        path = ("poll", "max_interval" if "max_interval" in header.get("poll", {}) else "interval")
+        message = f"poll: the interval of {interval} is longer than max_interval, {most}"
+        reader.findings.append(Finding(path, message))
+    gateway = header.get("gateway", {})
+    settings = Settings(
+        name=name,
+        base_url=gateway.get("base_url"),
+        key_names=tuple(gateway.get("api_keys", (DEFAULT_KEY_NAME,))),
+        limits=_limits(reader, header.get("limits", {})),
+        poll=poll,
+        timeouts=Timeouts(**reader.durations(header, "timeouts")),
+        retry=_retry(reader, header),
+        assets=_assets(reader, header.get("assets", {})),
+        notify=_notify(header.get("notify", ())),
+    )
+    return settings, reader.findings
+
+
+class _Reader:
+    """Reads amounts, and gathers what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def read(self, parse: Callable[[str], _Value], text: str, path: Path) -> _Value | None:
+        """Give the amount that a text stands for, or None where it is wrong."""
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.findings.append(Finding(path, f"{path_text(path)}: {error}"))
+            return None
+
+    def durations(self, header: Values, section: str) -> dict[str, float]:
+        """Read all durations of a section, under the names that the settings give them."""
+        found: dict[str, float] = {}
+        for key, text in header.get(section, {}).items():
+            if (section, key) == ("retry", "attempts"):
+                continue
+            parse = parse_duration if key in ("first", "unknown_task", "base") else _positive_duration
+            seconds = self.read(parse, text, (section, key))
+            if seconds is not None:
+                found[f"{key}_s"] = seconds
+        return found
+
+
+def _positive_duration(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds == 0:
+        raise ValueError(f"{text!r} leaves no time at all")
+    return seconds
+
+
+def _limits(reader: _Reader, limits: Values) -> Limits:
+    values: dict[str, Json] = {key: limits[key] for key in ("in_flight", "downloads") if key in limits}
+    for key in ("submit", "poll"):
+        rate = reader.read(parse_rate, limits[key], ("limits", key)) if key in limits else None
+        if rate is not None:
+            values[f"{key}_per_s"] = rate
+    models = {
+        model: _model_limits(reader, own, ("limits", "models", model))
+        for model, own in limits.get("models", {}).items()
+    }
+    return Limits(**values, models=models)
+
+
+def _model_limits(reader: _Reader, limits: Values, path: Path) -> ModelLimits:
+    rate = reader.read(parse_rate, limits["submit"], (*path, "submit")) if "submit" in limits else None
+    return ModelLimits(in_flight=limits.get("in_flight"), submit_per_s=rate)
+
+
+def _retry(reader: _Reader, header: Values) -> RetryPolicy:
+    values: dict[str, Json] = dict(reader.durations(header, "retry"))
+    if "attempts" in header.get("retry", {}):
+        values["attempts"] = header["retry"]["attempts"]
+    return RetryPolicy(**values)
+
+
+def _assets(reader: _Reader, assets: Values) -> AssetRules:
+    values: dict[str, Json] = {}
+    size = (
+        reader.read(parse_size, assets["max_size"], ("assets", "max_size")) if "max_size" in assets else None
+    )
+    if size is not None:
+        values["max_bytes"] = size
+    if "hosts" in assets:
+        values["hosts"] = tuple(host.lower() for host in assets["hosts"])
+    return AssetRules(**values)
+
+
+def _notify(written: Json) -> tuple[Notify, ...]:
+    ways = [written] if isinstance(written, dict) else written
+    return tuple(
+        Notify(
+            on=tuple(way.get("on", ("finish",))),
+            webhook=way.get("webhook"),
+            command=tuple(way["command"]) if "command" in way else None,
+        )
+        for way in ways
+    )

@@ -1,0 +1,262 @@
+"""
+Placeholders: ``${name}`` in a string of a job takes a value of its row, its matrix or its vars.
+
+A template is compiled once for an entry and rendered once for a job, so that a
+million rows cost little: what does not vary is shared between the jobs, and
+only the mappings and lists on the way to a placeholder are made anew. What is
+rendered must therefore not be changed in place.
+
+- A string that is one placeholder and nothing else keeps the type of its value.
+- ``$${`` is a literal ``${``; a ``$`` without a brace is itself.
+- A value that was put in is never read again for placeholders.
+- A key whose value is null is not there, whether it was written so or comes from a row.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple
+
+from runner.core.model import Json
+from runner.core.problem import Finding
+from runner.schema.phrase import did_you_mean
+
+Path = tuple[str | int, ...]
+Values = Mapping[str, Json]
+Render = Callable[[Values], Json]
+
+_PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
+_LITERAL = "$${"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """
+    The names that placeholders may use.
+
+    Attributes:
+        constants: Names whose values are known now, and are put in while compiling.
+        varying: Names that take a value for each job. They hide constants of the same name.
+        is_open: Whether further names may turn up job by job, as the keys of JSONL rows do.
+    """
+
+    constants: Mapping[str, Json] = field(default_factory=dict)
+    varying: Collection[str] = ()
+    is_open: bool = False
+
+    def names(self) -> list[str]:
+        """List every name that is known before a job is at hand."""
+        return sorted({*self.constants, *self.varying})
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """
+    A value with placeholders, ready to be rendered.
+
+    Attributes:
+        render: Makes the value for one job. A name that the job's values lack is a ``KeyError``.
+        varying: Paths of the strings that differ from job to job; empty where the value is constant.
+        findings: Placeholders that can't be filled; with any of them the template is of no use.
+    """
+
+    render: Render
+    varying: frozenset[Path]
+    findings: tuple[Finding, ...]
+
+    def varies_at(self, path: Path) -> bool:
+        """Say whether what stands at a path, or around it, comes from the values of a job."""
+        return any(path[: len(leaf)] == leaf or leaf[: len(path)] == path for leaf in self.varying)
+
+
+class _Compiled(NamedTuple):
+    """A constant, or with ``render`` a value that is made for each job."""
+
+    constant: Json
+    render: Render | None = None
+
+
+def is_plain(value: Json) -> bool:
+    """
+    Say whether rendering would give back the value as it is: no dollar sign and no null in it.
+
+    >>> is_plain({"prompt": "A kitten", "media": [{"url": "https://example.com/a.png"}]})
+    True
+    >>> is_plain({"prompt": "${prompt}"})
+    False
+    """
+    kind = type(value)
+    if kind is str:
+        return "$" not in value
+    if kind is dict:
+        value = value.values()
+    elif kind is not list:
+        return value is not None
+    for item in value:
+        # The two commonest answers are given here, since a call costs more than all of the rest.
+        kind = type(item)
+        if kind is str:
+            if "$" in item:
+                return False
+        elif item is None or ((kind is dict or kind is list) and not is_plain(item)):
+            return False
+    return True
+
+
+def compile_template(value: Json, scope: Scope) -> Template:
+    """
+    Prepare a value for rendering with the names of a scope.
+
+    >>> scope = Scope(constants={"date": "2026-11-21"}, varying=["seed"])
+    >>> template = compile_template({"seed": "${seed}", "tag": "${date}/${seed}", "cost": "$${seed}"}, scope)
+    >>> template.render({"seed": 7})
+    {'seed': 7, 'tag': '2026-11-21/7', 'cost': '${seed}'}
+    >>> compile_template("${sed}", scope).findings[0].hint
+    "did you mean 'seed'? There are date, seed"
+    """
+    compiler = _Compiler(scope)
+    constant, render = compiler.compile(value, ())
+    return Template(
+        render=render or (lambda _: constant),
+        varying=frozenset(compiler.varying),
+        findings=tuple(compiler.findings),
+    )
+
+
+def as_text(value: Json) -> str:
+    """
+    Write a value for the middle of a string: JSON, but text without quotes and null as nothing.
+
+    >>> [as_text(value) for value in ("a b", True, 5, 0.5, None, [1, "x"])]
+    ['a b', 'true', '5', '0.5', '', '[1, "x"]']
+    """
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+class _Compiler:
+    """Walks one value, and gathers what varies and what is wrong on the way."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self.varying: list[Path] = []
+        self.findings: list[Finding] = []
+
+    def compile(self, value: Json, path: Path) -> _Compiled:
+        if isinstance(value, str):
+            return self._string(value, path) if "${" in value else _Compiled(value)
+        if isinstance(value, dict):
+            return self._mapping(value, path)
+        if isinstance(value, list):
+            return self._list(value, path)
+        return _Compiled(value)
+
+    def _mapping(self, value: Mapping[str, Json], path: Path) -> _Compiled:
+        constant: dict[str, Json] = {}
+        varying: list[tuple[str, Render]] = []
+        for key, item in value.items():
+            part = self.compile(item, (*path, key))
+            if part.render is not None:
+                varying.append((key, part.render))
+            elif part.constant is None:
+                continue
+            # A key that varies is entered too: it keeps the place that it has in the manifest.
+            constant[key] = part.constant
+        if not varying:
+            return _Compiled(constant)
+
+        def render(values: Values) -> Json:
+            rendered = constant.copy()
+            for key, render_item in varying:
+                item = render_item(values)
+                if item is None:
+                    del rendered[key]
+                else:
+                    rendered[key] = item
+            return rendered
+
+        return _Compiled(None, render)
+
+    def _list(self, value: list[Json], path: Path) -> _Compiled:
+        parts = [self.compile(item, (*path, place)) for place, item in enumerate(value)]
+        constant = [part.constant for part in parts]
+        varying = [(place, part.render) for place, part in enumerate(parts) if part.render is not None]
+        if not varying:
+            return _Compiled(constant)
+
+        def render(values: Values) -> Json:
+            rendered = constant.copy()
+            for place, render_item in varying:
+                rendered[place] = render_item(values)
+            return rendered
+
+        return _Compiled(None, render)
+
+    def _string(self, text: str, path: Path) -> _Compiled:
+        pieces = self._pieces(text, path)
+        if not any(isinstance(piece, _Name) for piece in pieces):
+            if len(pieces) == 1:
+                return _Compiled(pieces[0])
+            return _Compiled("".join(map(as_text, pieces)))
+        self.varying.append(path)
+        if len(pieces) == 1:
+            return _Compiled(None, itemgetter(pieces[0].text))
+        return _Compiled(None, _joiner(pieces))
+
+    def _pieces(self, text: str, path: Path) -> list[Json]:
+        """Cut a string into text, values of constants, and names that wait for a job."""
+        pieces: list[Json] = []
+        end = 0
+        for match in _PLACEHOLDER.finditer(text):
+            if match.start() > end:
+                pieces.append(text[end : match.start()])
+            end = match.end()
+            pieces.append("${" if match.group() == _LITERAL else self._lookup(match, path))
+        if end < len(text):
+            pieces.append(text[end:])
+        return pieces
+
+    def _lookup(self, match: re.Match[str], path: Path) -> Json:
+        name, closing = match[1].strip(), match[2]
+        scope = self._scope
+        if not closing:
+            hint = f"close it with '}}', or write '{_LITERAL}' for a literal '${{'"
+            self.findings.append(Finding(path, f"placeholder '{match.group()[:40]}' has no end", hint))
+        elif name in scope.varying:
+            return _Name(name)
+        elif name in scope.constants:
+            return scope.constants[name]
+        elif scope.is_open:
+            return _Name(name)
+        else:
+            known = scope.names()
+            guess = did_you_mean(name, known)
+            hint = f"{guess} There are {', '.join(known)}" if guess else f"there are {', '.join(known)}"
+            self.findings.append(Finding(path, f"unknown placeholder '${{{name}}}'", hint))
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A placeholder that takes its value from a job."""
+
+    text: str
+
+
+def _joiner(pieces: list[Json]) -> Render:
+    fixed = [None if isinstance(piece, _Name) else as_text(piece) for piece in pieces]
+    names = [(place, piece.text) for place, piece in enumerate(pieces) if isinstance(piece, _Name)]
+
+    def render(values: Values) -> Json:
+        parts = fixed.copy()
+        for place, name in names:
+            value = values[name]
+            parts[place] = value if type(value) is str else as_text(value)
+        return "".join(parts)  # type: ignore[arg-type]  # every None was a name, and now holds text
+
+    return render

@@ -1,0 +1,157 @@
+"""A document in words: what ``models NAME`` and the generated reference show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runner.schema.model import ModelSchema
+from runner.schema.phrase import bounds, choices, kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """
+    One key of a request.
+
+    Attributes:
+        rule: What it may be, in words; differences between models included.
+        default: What the server takes when the key is absent; None where the document names nothing.
+    """
+
+    name: str
+    rule: str
+    is_required: bool
+    default: Any
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """
+    What a document offers, to all of its models or to one.
+
+    Attributes:
+        schema: Short name of the schema.
+        source: The API's document, or its page where there is only that.
+        input: The key that carries the input style.
+        sizes: As the API spells them.
+        seconds: In words, such as ``2 to 12``.
+        example: The smallest request that the document's own example shows.
+    """
+
+    schema: str
+    title: str
+    text: str
+    source: str
+    models: tuple[str, ...]
+    input: str
+    sizes: tuple[str, ...]
+    seconds: str
+    parameters: tuple[Parameter, ...]
+    example: dict[str, Any]
+
+
+def describe(schema: ModelSchema, model: str | None = None) -> Description:
+    """Put a schema into words, for one of its models or for all."""
+    document = schema.document
+    models = (model,) if model else schema.models
+    properties: dict[str, dict[str, Any]] = document["properties"]
+    example = {key: document["x-example"][key] for key in document["required"]}
+    return Description(
+        schema=schema.name,
+        title=document["title"],
+        text=document["description"],
+        source=document["x-source"]["document"] or document["x-source"]["page"],
+        models=models,
+        input=document["x-input"],
+        sizes=_sizes(document, models),
+        seconds=_by_model(document, "seconds", models),
+        parameters=tuple(
+            Parameter(
+                name=name,
+                rule=_rule(document, name, models),
+                is_required=name in document["required"],
+                default=rules.get("default"),
+                description=rules["description"],
+            )
+            for name, rules in properties.items()
+        ),
+        example={**example, "model": model} if model else example,
+    )
+
+
+def _rule(document: dict[str, Any], name: str, models: Sequence[str]) -> str:
+    rules = document["properties"][name]
+    if "enum" in rules or rules["type"] == "boolean":
+        return _by_model(document, name, models)
+    return _plain_rule(rules)
+
+
+def _plain_rule(rules: dict[str, Any]) -> str:
+    if "x-media" in rules:
+        return "http or https URL, or a local file" if rules["x-media"]["local"] else "http or https URL"
+    if rules["type"] == "integer":
+        return f"{kinds('integer')}, {bounds(rules)}"
+    if rules["type"] == "array":
+        return f"{_count(rules)} {_item(rules['items'])}"
+    limits = [limit for entry in rules.get("x-warnings", ()) if (limit := entry["when"].get("minLength"))]
+    if limits:
+        return f"text, at most {limits[0] - 1} characters"
+    if words := rules.get("x-recommended-words"):
+        return f"text; at most {words['cjk']} Chinese characters or {words['words']} words are recommended"
+    return "text"
+
+
+def _count(rules: dict[str, Any]) -> str:
+    low, high = rules.get("minItems", 0), rules.get("maxItems")
+    if low == high:
+        return f"a list of exactly {low}, each"
+    return "a list, each"
+
+
+def _item(rules: dict[str, Any]) -> str:
+    if rules["type"] != "object":
+        return _plain_rule(rules)
+    keys = []
+    for name, child in rules["properties"].items():
+        optional = "" if name in rules["required"] else " (optional)"
+        what = choices(child["enum"]) if "enum" in child else _plain_rule(child)
+        keys.append(f"{name}{optional}: {what}")
+    return f"with {'; '.join(keys)}"
+
+
+def _sizes(document: dict[str, Any], models: Sequence[str]) -> tuple[str, ...]:
+    allowed = {size for model in models for size in _allowed(document, "size", model)}
+    return tuple(size for size in document["properties"]["size"]["enum"] if size in allowed)
+
+
+def _by_model(document: dict[str, Any], name: str, models: Sequence[str]) -> str:
+    """Say what is allowed; models that differ are named."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for model in models:
+        groups.setdefault(_allowed(document, name, model), []).append(model)
+    if len(groups) == 1:
+        return _choices(next(iter(groups)))
+    return "; ".join(f"{_choices(allowed)} for {', '.join(names)}" for allowed, names in groups.items())
+
+
+def _choices(allowed: tuple[Any, ...]) -> str:
+    return kinds("boolean") if allowed == (True, False) else choices(allowed)
+
+
+def _allowed(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
+    """List what one model takes for a key, by the rules that are about the model alone."""
+    allowed: tuple[Any, ...] = tuple(document["properties"][name].get("enum", (True, False)))
+    for rule in document.get("allOf", ()):
+        condition = rule["if"]["properties"]
+        if set(condition) != {"model"} or not _admits(condition["model"], model):
+            continue
+        then = rule["then"]["properties"].get(name, {})
+        allowed = tuple(value for value in allowed if _admits(then, value))
+    return allowed
+
+
+def _admits(rules: dict[str, Any], value: Any) -> bool:
+    return bool(value == rules.get("const", value) and value in rules.get("enum", (value,)))

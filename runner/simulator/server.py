@@ -1,0 +1,137 @@
+"""Run the simulator: the API and two asset origins, each on a port of its own on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from runner.simulator.cdn import Cdn
+from runner.simulator.gateway import Gateway
+from runner.simulator.ledger import Ledger
+from runner.simulator.scenario import Scenario
+from runner.simulator.scenario_reader import load_scenario
+from runner.simulator.world import World
+
+_MOST_BODY_BYTES = 128 * 1024**2
+"""The gateway's own bound (wire facts 3.3)."""
+_LAST_WORDS_S = 0.2
+
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Simulator:
+    """
+    A gateway that acts out the real one, on real sockets.
+
+    Used as ``async with Simulator(scenario) as simulator``, or with `start` and `stop`.
+
+    Attributes:
+        base_url: What clients are told; empty until it is started.
+        ledger: What was accepted, and what else was asked. Stays readable after `stop`.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | None = None,
+        *,
+        ledger_path: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Prepare a simulator; nothing happens before `start`.
+
+        Args:
+            scenario: None for the shipped one named ``demo``.
+            ledger_path: A file of JSON lines that accepted POSTs are appended to. Tasks that are in it exist
+                again: a simulator that is started anew with the same file still knows them.
+            port: 0 for any free one. The asset origins always take free ones.
+            clock: Seconds that never go back.
+        """
+        self.ledger = Ledger()
+        self.base_url = ""
+        self._scenario = scenario or load_scenario("demo")
+        self._ledger_path = ledger_path
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._runners: list[web.ServerRunner] = []
+
+    async def start(self) -> str:
+        """
+        Start to listen, and return the base URL, such as ``http://127.0.0.1:40123``.
+
+        Raises:
+            OSError: The port is taken, or the ledger's file can't be written.
+        """
+        if self._ledger_path:
+            self.ledger.open(self._ledger_path)
+        world = World(self._scenario, self.ledger, self._clock)
+        gateway, cdn, other = Gateway(world), Cdn(world), Cdn(world)
+        try:
+            gateway.other_origin = cdn.other_origin = await self._listen(other.handle, 0)
+            gateway.asset_origin = await self._listen(cdn.handle, 0)
+            gateway.origin = await self._listen(gateway.handle, self._port)
+        except BaseException:
+            await self.stop()
+            raise
+        self.base_url = gateway.origin
+        return self.base_url
+
+    async def stop(self) -> None:
+        """Stop at once; answers that are still on their way are cut."""
+        while self._runners:
+            await self._runners.pop().cleanup()
+        self.ledger.close()
+
+    async def _listen(self, handle: _Handler, port: int) -> str:
+        server = web.Server(
+            handle, request_factory=_large_request, handler_cancellation=True, access_log=None
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=_LAST_WORDS_S)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, self._host, port, backlog=1024).start()
+        bound: int = runner.addresses[0][1]
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{bound}"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+async def serve(
+    scenario: Scenario | None, *, port: int, ledger_path: Path | None, ready: Callable[[str], None]
+) -> None:
+    """
+    Run a simulator until this is cancelled.
+
+    Args:
+        ready: Is told the base URL once it can be used.
+    """
+    simulator = Simulator(scenario, port=port, ledger_path=ledger_path)
+    try:
+        ready(await simulator.start())
+        await asyncio.Event().wait()
+    finally:
+        await simulator.stop()
+
+
+def _large_request(
+    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MOST_BODY_BYTES)

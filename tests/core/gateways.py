@@ -1,0 +1,89 @@
+"""Gateways that allow R requests a second, on a clock moved by hand, and a client that always has more to send."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from runner.core.pacing import Pacer
+
+
+@dataclass
+class TokenBucket:
+    """Allows ``per_s`` on the long run, and ``burst`` at once after a rest."""
+
+    per_s: float
+    burst: float
+    _tokens: float = field(init=False)
+    _at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._tokens = self.burst
+
+    def allows(self, now: float) -> bool:
+        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.per_s)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass
+class FixedWindow:
+    """Allows ``per_s * window_s`` in each window, whenever in it they come."""
+
+    per_s: float
+    window_s: float
+    _window: int = -1
+    _count: int = 0
+
+    def allows(self, now: float) -> bool:
+        if (window := int(now // self.window_s)) != self._window:
+            self._window, self._count = window, 0
+        if self._count + 1 > self.per_s * self.window_s:
+            return False
+        self._count += 1
+        return True
+
+
+@dataclass
+class Played:
+    """What came of a simulated run, after its first half minute."""
+
+    accepted: int = 0
+    throttled: int = 0
+
+    @property
+    def throttled_share(self) -> float:
+        return self.throttled / max(self.accepted + self.throttled, 1)
+
+
+def play(
+    pacer: Pacer,
+    gateway: TokenBucket | FixedWindow,
+    *,
+    until: float,
+    rtt_s: float = 0.2,
+    skip_s: float = 30.0,
+) -> Played:
+    """Send as fast as the pacer grants; a request reaches the gateway half a round trip after it left."""
+    now, played = 0.0, Played()
+    answers: list[tuple[float, float, bool]] = []
+    while now < until:
+        opens_at = max(pacer.opens_at, now)
+        if answers and answers[0][0] <= opens_at:
+            now, sent_at, ok = heapq.heappop(answers)
+            if ok:
+                pacer.accepted(now, now - sent_at)
+            else:
+                pacer.throttled(now, sent_at=sent_at)
+            continue
+        now = opens_at
+        pacer.take(now)
+        ok = gateway.allows(now + rtt_s / 2)
+        heapq.heappush(answers, (now + rtt_s, now, ok))
+        if now >= skip_s:
+            played.accepted += ok
+            played.throttled += not ok
+    return played

@@ -1,0 +1,296 @@
+"""The stream of entries: positions, memory, and files that are not what they seem."""
+
+from __future__ import annotations
+
+import json
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.core.model import Json
+from runner.core.problem import Position
+from runner.errors import ManifestError
+from runner.manifest import yaml_events
+from runner.manifest.document import Document, open_document
+from runner.manifest.yaml_events import PythonParser
+from runner.manifest.yaml_file import jobs_come_last
+from tests.manifest.reading import everything, problems_of, refuse
+
+TEXT = """\
+version: 1
+vars:
+  base: &base {model: wan2.7-i2v, media: [{url: a}]}
+jobs:
+  - id: sky
+    request:
+      media:
+        - {type: first_frame, url: 小猫}
+      'seconds': 5
+  - request: {<<: *base, seed: 1}
+    metadata: *base
+"""
+
+
+def opened(path: Path, text: str | bytes) -> Document:
+    """Write a manifest that nothing is wrong with, and open it."""
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return open_document(path, refuse)
+
+
+@pytest.mark.parametrize(
+    ("index", "path", "value", "key"),
+    [
+        (0, (), (5, 5), (5, 5)),
+        (0, ("id",), (5, 9), (5, 5)),
+        (0, ("request", "media", 0, "url"), (8, 36), (8, 31)),
+        (0, ("request", "seconds"), (9, 18), (9, 7)),
+        (0, ("request", "media", 0), (8, 11), (8, 11)),
+        (0, ("request", "media", 7, "url"), (8, 9), (7, 7)),
+        (0, ("request", "prompt"), (7, 7), (6, 5)),
+        (1, ("request", "seed"), (10, 32), (10, 26)),
+        (1, ("request", "media", 0, "url"), (10, 19), (10, 15)),
+        (1, ("metadata", "model"), (11, 15), (11, 5)),
+    ],
+)
+def test_positions(
+    tmp_path: Path, index: int, path: tuple[str | int, ...], value: tuple[int, int], key: tuple[int, int]
+) -> None:
+    """Each value and key is found where it is written; what is not written, at what stands around it."""
+    file = tmp_path / "a.yaml"
+    entry = list(opened(file, TEXT).entries(refuse))[index]
+
+    assert entry.position(path) == Position(str(file), *value)
+    assert entry.key_position(path) == Position(str(file), *key)
+
+
+def test_positions_in_the_header(tmp_path: Path) -> None:
+    """The header has places too, with that of the jobs among them."""
+    file = tmp_path / "a.yaml"
+    header = opened(file, TEXT).header
+
+    assert header.position(("vars", "base")) == Position(str(file), 3, 9)
+    assert header.key_position(("jobs",)) == Position(str(file), 4, 1)
+
+
+def test_the_stream_can_be_read_again(tmp_path: Path) -> None:
+    """The manifest is read once to check it and once to run it."""
+    document = opened(tmp_path / "a.yaml", TEXT)
+
+    assert [entry.value for entry in document.entries(refuse)] == [
+        entry.value for entry in document.entries(refuse)
+    ]
+
+
+def test_entries_are_dropped_as_they_are_read(tmp_path: Path) -> None:
+    """A manifest of any length takes the memory of one entry."""
+    rows = "".join(f"  - {{id: job-{number}, request: {{seed: {number}}}}}\n" for number in range(5000))
+    document = opened(tmp_path / "a.yaml", f"version: 1\njobs:\n{rows}")
+
+    tracemalloc.start()
+    count = 0
+    for entry in document.entries(refuse):
+        assert entry.index == count
+        count += 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert count == 5000
+    assert peak < 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\njobs:\n  - x\n", True),
+        ("a: 1\njobs:\n- x\n# name: b\n\n- y", True),
+        ("a: 1\n'jobs':\n- x\n", True),
+        ("a: 1\r\njobs:\r\n  - x\r\n", True),
+        ("a: 1\njobs:\n  - x\nname: b\n", False),
+        ("a: 1\njobs:\n  - x\n-name: b\n", False),
+        ("a: 1\njobs:\n  - x\n...\n", False),
+        ("a: 1\njobs:\n  - 'x\njobs: y'\n", False),
+        ("a: 'x\njobs: y'\njobs:\n  - z\n", False),
+        ("a: 1\njobs:\n  - x\rname: b\n", False),
+        ("a: 1\njobs:\n  - x\u0085name: b\n", False),
+        ("a: 1\njobs:\n  - x\u2028name: b\n", False),
+        ("jobs:\n  - x\n", True),
+        ("\ufeffjobs:\n  - x\n", False),
+        (f"jobs:\n  - '{'x' * 2**20}'\n  - y\nname: b\n", False),
+        ("a: 1\n", False),
+    ],
+)
+def test_whether_the_jobs_come_last(tmp_path: Path, text: str, expected: bool) -> None:
+    """Keys after the jobs are never overlooked, whatever ends a line."""
+    path = tmp_path / "a.yaml"
+    path.write_bytes(text.encode())
+
+    assert jobs_come_last(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "a.yaml: the file is empty"),
+        (b"\xff\xfev\x00:\x00", "a.yaml: not UTF-8: it begins as UTF-16 does; save it as UTF-8"),
+        (b"v\x00e\x00", "a.yaml:1:2: the character U+0000 is not allowed in YAML; take it out"),
+        (b"version: 1\nname: caf\xe9\n", "a.yaml:2:10: not UTF-8: byte 0xE9 at offset 20; save it as UTF-8"),
+        ("name: 小\n".encode()[:-2], "a.yaml:1:7: not UTF-8: byte 0xE5 at offset 6; save it as UTF-8"),
+        (b'name: "\\ud83d\\ude00"\n', "a.yaml:1:"),
+        (b"%YAML 9.0\n--- {}\n", "a.yaml:1:1: not readable as YAML"),
+    ],
+)
+@pytest.mark.parametrize("parser", [yaml_events.FastestParser, PythonParser], ids=["fastest", "python"])
+def test_bytes_that_are_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parser: Callable[..., object], data: bytes, message: str
+) -> None:
+    """What can't be read at all has one message, with its place, whichever parser is installed."""
+    monkeypatch.setattr(yaml_events, "FastestParser", parser)
+    path = tmp_path / "a.yaml"
+    path.write_bytes(data)
+
+    with pytest.raises(ManifestError) as caught:
+        open_document(path, refuse)
+
+    assert len(caught.value.problems) == 1
+    assert str(caught.value.problems[0]).replace(f"{tmp_path}/", "").startswith(message)
+
+
+def test_bad_bytes_far_into_a_file(tmp_path: Path) -> None:
+    """The place of a bad byte is right past the blocks in which the file is read, amid a character too."""
+    line = "# " + "小" * 99 + "\n"
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"version: 1\njobs:\n  - id: a\n" + (line * 4000).encode() + b"  - id: \xff\n")
+
+    assert problems_of(path) == ["a.yaml:4004:9: not UTF-8: byte 0xFF at offset 1200035; save it as UTF-8"]
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """A directory, a missing file and a pipe each say what they are."""
+    os.mkfifo(tmp_path / "pipe")
+    expected = {
+        "": "this is a directory, not a manifest",
+        "missing.yaml": "cannot be read: No such file or directory",
+        "pipe": "a manifest is read more than once; save this to a regular file first",
+    }
+
+    for name, message in expected.items():
+        with pytest.raises(ManifestError) as caught:
+            open_document(tmp_path / name, refuse)
+        assert [problem.message for problem in caught.value.problems] == [message]
+
+
+def test_a_flood_of_brackets(tmp_path: Path) -> None:
+    """100,000 open brackets end at the bound, without a recursion error."""
+    path = tmp_path / "a.yaml"
+    path.write_text("version: 1\njobs:\n  - request: " + "[" * 100_000)
+
+    assert problems_of(path) == ["a.yaml:3:75: nested more than 64 levels deep"]
+
+
+def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
+    """A picture as a data URI may make a line of any length."""
+    picture = "data:image/png;base64," + "QUJD" * 2_500_000
+    document = opened(
+        tmp_path / "a.yaml", f"version: 1\njobs:\n  - request: {{image: '{picture}', seed: 1}}\n"
+    )
+
+    entries = list(document.entries(refuse))
+
+    assert entries[0].value["request"]["image"] == picture
+    assert (
+        entries[0].position(("request", "seed")).column
+        == len("  - request: {image: '', seed: ") + len(picture) + 1
+    )
+
+
+def test_a_file_that_breaks_off_later(tmp_path: Path) -> None:
+    """The jobs before a syntax error are checked, and the error is reported once."""
+    path = tmp_path / "a.yaml"
+    path.write_text("version: 1\njobs:\n  - id: a\n  - id: [\n")
+
+    read, problems = everything(path)
+
+    assert read is not None
+    assert [entry.value["id"] for entry in read[1]] == ["a"]
+    assert len(problems) == 1
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=19),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(value=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), JSON, max_size=4))
+@pytest.mark.parametrize("form", ["json", "yaml block", "yaml flow"])
+def test_what_is_written_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, form: str, value: dict[str, Json]
+) -> None:
+    """Whatever JSON can carry survives the way through a manifest."""
+    manifest = {"version": 1, "jobs": [{"metadata": value}]}
+    if form == "json":
+        text = json.dumps(manifest, ensure_ascii=False).replace("\x7f", "\\u007f")
+        text = "".join(char if char.isprintable() or char == " " else f"\\U{ord(char):08x}" for char in text)
+    else:
+        text = yaml.dump(
+            manifest, Dumper=QuotingDumper, default_flow_style=form == "yaml flow", allow_unicode=True
+        )
+    path = tmp_path_factory.getbasetemp() / "round.yaml"
+
+    assert [entry.value for entry in opened(path, text).entries(refuse)] == manifest["jobs"]
+
+
+class QuotingDumper(yaml.SafeDumper):
+    """Writes all text in double quotes: PyYAML's own plain text would be read by other rules."""
+
+
+QuotingDumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+QuotingDumper.add_representer(
+    float, lambda dumper, number: dumper.represent_scalar("tag:yaml.org,2002:float", json.dumps(number))
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.binary(max_size=60) | st.text(alphabet="ab:-[]{}&*!|>'\"#%@`\n\t ,?<~=\\$0.", max_size=60))
+@pytest.mark.parametrize("start", [b"", b"version: 1\njobs:\n  - id: a\n    request: "])
+def test_nothing_is_too_hostile(
+    tmp_path_factory: pytest.TempPathFactory, start: bytes, data: bytes | str
+) -> None:
+    """Any bytes are read or reported, and never a traceback."""
+    path = tmp_path_factory.getbasetemp() / "hostile.yaml"
+    path.write_bytes(start + (data.encode() if isinstance(data, str) else data))
+
+    everything(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.text(alphabet="ab:-[]{}&*!|>'\"#\n ,?<~=\\$0.1", max_size=60))
+def test_both_parsers_read_the_same(tmp_path_factory: pytest.TempPathFactory, data: str) -> None:
+    """Where libyaml is missing, what is accepted means the same."""
+    path = tmp_path_factory.getbasetemp() / "both.yaml"
+    path.write_text("version: 1\njobs:\n  - metadata:\n      a: " + data)
+
+    fastest = everything(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_events, "FastestParser", PythonParser)
+        python = everything(path)
+
+    if fastest[0] is not None and python[0] is not None and not fastest[1] and not python[1]:
+        assert [entry.value for entry in fastest[0][1]] == [entry.value for entry in python[0][1]]

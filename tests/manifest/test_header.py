@@ -1,0 +1,183 @@
+"""The header of a manifest as values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.core.settings import (
+    DEFAULT_BASE_URL,
+    Limits,
+    ModelLimits,
+    Notify,
+    PollPolicy,
+    RetryPolicy,
+    Settings,
+    Timeouts,
+)
+from runner.manifest.document import open_document
+from runner.manifest.header import Header, read_header
+from runner.schema.catalog import load
+from tests.manifest.reading import everything
+
+GOOD = Path(__file__).parent / "good"
+
+
+def read(path: Path, text: str) -> tuple[Header, list[str]]:
+    """Read the header of a manifest with this text, and what is wrong with it."""
+    path.write_text(text, encoding="utf-8")
+    problems: list[str] = []
+    document = open_document(path, lambda problem: problems.append(str(problem)))
+    return read_header(
+        document, lambda problem: problems.append(str(problem)), {"date": "2026-11-21"}
+    ), problems
+
+
+def test_everything_that_is_written_arrives() -> None:
+    """Each key of the header gets to the setting that it is about, in seconds, bytes and calls a second."""
+    read_all, _ = everything(GOOD / "everything.yaml")
+
+    assert read_all is not None
+    header = read_all[0]
+    assert header.name == "kittens-2026-11-21"
+    assert header.settings.base_url == "https://api.powertokens.ai"
+    assert header.settings.key_names == ("POWERTOKENS_API_KEY", "KEY_OF_TEAM_B")
+    assert header.settings.limits == Limits(
+        submit_per_s=1.0,
+        poll_per_s=10.0,
+        in_flight=8,
+        downloads=4,
+        models={"wan2.2-kf2v-flash": ModelLimits(in_flight=2, submit_per_s=2.0)},
+    )
+    assert header.settings.poll == PollPolicy(first_s=10, interval_s=15, max_interval_s=60, timeout_s=3600)
+    assert header.settings.timeouts == Timeouts(
+        connect_s=10, submit_s=120, poll_s=30, stall_s=60, unknown_task_s=120
+    )
+    assert header.settings.retry == RetryPolicy(attempts=6, base_s=2, cap_s=60)
+    assert header.settings.assets.max_bytes == 4_000_000_000
+    assert header.settings.assets.hosts == ("cdn.example.com",)
+    assert header.settings.notify == (
+        Notify(on=("failure", "uncertain"), webhook="https://hooks.example.com/x"),
+        Notify(on=("finish",), command=("notify-send", "kittens")),
+    )
+    assert header.defaults.request == {"watermark": False}
+    assert header.defaults.models == {"seedance-1-5-pro-251215": {"size": "720p", "generate_audio": False}}
+    assert header.defaults.metadata == {"project": "kittens"}
+    assert header.vars == {"style": "cinematic"}
+
+
+def test_what_is_not_written_has_its_default(tmp_path: Path) -> None:
+    """A manifest needs no settings; its run is named after the file."""
+    header, problems = read(tmp_path / "my: kittens.yaml", "version: 1\njobs: [{id: a}]\n")
+
+    assert header.settings == Settings(name="my- kittens")
+    assert problems == []
+
+
+def test_keys_after_the_jobs_count_too() -> None:
+    """Defaults that are written last apply as those that are written first."""
+    read_all, _ = everything(GOOD / "jobs_first.yaml")
+
+    assert read_all is not None
+    assert read_all[0].defaults.request == {"size": "720p"}
+    assert read_all[0].vars == {"shared": {"seed": 1}}
+
+
+def test_what_is_wrong_is_left_at_its_default(tmp_path: Path) -> None:
+    """One bad duration does not keep the other settings, or the jobs, from being read."""
+    text = "version: 1\npoll: {first: 5, interval: 20s}\njobs: [{id: a}]\n"
+    header, problems = read(tmp_path / "a.yaml", text)
+
+    assert header.settings.poll == PollPolicy(first_s=10, interval_s=20)
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
+def test_a_simulator_needs_no_encryption(tmp_path: Path, host: str) -> None:
+    """A key may travel unencrypted inside the machine."""
+    text = f"version: 1\ngateway: {{base_url: 'http://{host}'}}\njobs: [{{id: a}}]\n"
+
+    assert read(tmp_path / "a.yaml", text)[1] == []
+
+
+def test_the_schema_states_the_defaults_of_the_settings(tmp_path: Path) -> None:
+    """The README's reference comes from the schema: it must not promise other defaults than the code has."""
+    properties = load().document("manifest")["properties"]
+    stated = {
+        section: {
+            key: about["default"]
+            for key, about in properties[section]["properties"].items()
+            if "default" in about and key != "base_url"
+        }
+        for section in ("gateway", "limits", "poll", "timeouts", "retry", "assets")
+    }
+
+    header, problems = read(tmp_path / "a.yaml", json.dumps({"version": 1, **stated, "jobs": [{"id": "a"}]}))
+
+    assert header.settings == Settings(name="a")
+    assert problems == []
+    assert properties["gateway"]["properties"]["base_url"]["default"] == DEFAULT_BASE_URL
+
+
+def test_every_key_of_the_schema_is_described_with_an_example() -> None:
+    """Editors show the descriptions, and the README's reference is made from them."""
+
+    def bare(schema: Any, path: str) -> list[str]:
+        found: list[str] = []
+        for key, about in schema.get("properties", {}).items():
+            has_example = "examples" in about or "properties" in about or key == "jobs"
+            if "description" not in about or not has_example:
+                found.append(f"{path}.{key}")
+            found += bare(about, f"{path}.{key}")
+        return found
+
+    manifest = load().document("manifest")
+
+    assert bare(manifest, "manifest") == []
+    assert bare(manifest["$defs"]["job"], "job") == []
+    assert bare(manifest["$defs"]["notify"], "notify") == []
+    assert (
+        bare(manifest["properties"]["limits"]["properties"]["models"]["additionalProperties"], "models") == []
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = (
+    "first",
+    "interval",
+    "submit",
+    "poll",
+    "models",
+    "attempts",
+    "on",
+    "base_url",
+    "api_keys",
+    "hosts",
+    "request",
+)
+SECTIONS = ("name", "gateway", "limits", "poll", "timeouts", "retry", "defaults", "vars", "assets", "notify")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    header=st.dictionaries(
+        st.sampled_from(SECTIONS), JSON | st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3), max_size=4
+    )
+)
+def test_no_header_is_too_strange(
+    tmp_path_factory: pytest.TempPathFactory, header: dict[str, object]
+) -> None:
+    """Whatever stands in a header is read or reported, and never a traceback."""
+    path = tmp_path_factory.getbasetemp() / "strange.yaml"
+
+    read(path, yaml.safe_dump({**header, "jobs": [{"id": "a"}]}, default_style='"', allow_unicode=True))

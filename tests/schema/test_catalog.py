@@ -1,0 +1,112 @@
+"""The model and the input style choose the schema; what can't be chosen is said with the nearest name."""
+
+import subprocess
+import sys
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from runner.core.problem import Finding
+from runner.schema import catalog
+from runner.schema.catalog import Catalog
+
+CATALOG = catalog.load()
+SEEDANCE = "seedance-1-0-pro-250528"
+
+
+@pytest.mark.parametrize(
+    ("request_", "named", "expected"),
+    [
+        ({"model": "first-frame-video-model"}, None, "first-frame-video"),
+        ({"model": "wan2.7-i2v", "media": []}, None, "wan2.7-i2v"),
+        ({"model": "wan2.7-i2v"}, None, "wan2.7-i2v"),
+        ({"model": "wan2.7-i2v", "image": "x"}, None, "first-frame-video"),
+        ({"model": "wan2.7-i2v", "image": "x", "media": []}, None, "wan2.7-i2v"),
+        ({"model": "wan2.2-kf2v-flash"}, None, "wan-kf2v"),
+        ({"model": SEEDANCE, "prompt": "x"}, None, "seedance-1"),
+        ({"model": SEEDANCE, "media": []}, None, "seedance-1-media"),
+        ({"model": SEEDANCE, "media": [], "prompt": "x"}, None, "seedance-1-media"),
+        ({"model": "anything", "image": "x"}, "first-frame-video", "first-frame-video"),
+        ({"model": SEEDANCE, "media": []}, "seedance-1", "seedance-1"),
+    ],
+)
+def test_schema_is_chosen(request_, named, expected):
+    """The named schema wins, then the model, then what the request holds."""
+    assert expected == CATALOG.select(request_, named).name
+
+
+@pytest.mark.parametrize(
+    ("request_", "named", "path", "message", "hint"),
+    [
+        (
+            {"model": "wan2.7-i2"},
+            None,
+            ("model",),
+            "model: no schema knows 'wan2.7-i2'",
+            "did you mean 'wan2.7-i2v'?",
+        ),
+        ({"model": 5}, None, ("model",), "model: 5 is a number, not text", None),
+        ({"model": ["x"]}, None, ("model",), "model: a list is not text", None),
+        ({}, None, (), "missing key 'model' in request", "there are first-frame-video-model"),
+        ({"model": "x"}, "wan-kf2", (), "unknown schema 'wan-kf2'", "did you mean 'wan-kf2v'?"),
+    ],
+)
+def test_no_schema_is_said(request_, named, path, message, hint):
+    """What no schema fits is an error with the nearest name."""
+    finding = CATALOG.select(request_, named)
+
+    assert isinstance(finding, Finding)
+    assert (path, message) == (finding.path, finding.message)
+    assert (hint is None) == (finding.hint is None)
+    assert (finding.hint or "").startswith(hint or "")
+
+
+def test_unknown_model_names_the_way_out():
+    """A model that no schema knows can be used by naming a schema."""
+    assert "'schema'" in CATALOG.select({"model": "veo"}).hint
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.name.removesuffix(".schema.json") for path in CATALOG.folder.glob("*.json"))
+)
+def test_file_is_a_schema(name):
+    """Every file in schemas/ is a valid JSON Schema 2020-12."""
+    document = CATALOG.document(name)
+
+    Draft202012Validator.check_schema(document)
+
+    assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("name", CATALOG.names)
+def test_every_property_is_described(name):
+    """A reader can hold each property against the document's sentence."""
+    document = CATALOG.document(name)
+
+    assert document["title"]
+    assert document["x-source"]["page"]
+    assert [key for key, rules in document["properties"].items() if not rules.get("description")] == []
+
+
+def test_installed_schemas_win(tmp_path):
+    """A folder of schemas is all that a catalog needs, wherever it is."""
+    for path in CATALOG.folder.glob("wan-*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+
+    assert Catalog(tmp_path).names == ("wan-kf2v",)
+
+
+def test_nothing_heavy_is_imported_to_check():
+    """Choosing, normalising and passing a clean request never imports the slow validator or the client."""
+    script = """
+import sys
+from runner.schema import catalog
+c = catalog.load()
+for name in c.names:
+    schema = c.schema(name)
+    schema.is_clean(schema.normalise(schema.document["x-example"]))
+print([name for name in ("jsonschema", "aiohttp", "difflib") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,128 @@
+"""The quick check and the explanation are two readings of one file, and must agree."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.schema import catalog
+from runner.schema.strict import LONG_MEDIA
+
+CATALOG = catalog.load()
+URL = "https://example.com/a.png"
+MODELS = [*CATALOG.models, "other", ""]
+FIELDS = {
+    "model": st.sampled_from(MODELS),
+    "prompt": st.sampled_from(["A kitten", "", "猫" * 501, "x" * 801, "cat " * 1001, "c " * 600, 5]),
+    "negative_prompt": st.sampled_from(["blur", "", "x" * 501]),
+    "image": st.sampled_from(
+        [
+            URL,
+            "a.png",
+            "data:image/png;base64,AA",
+            "QUJD" * 40,
+            "asset://x",
+            "oss://b/x",
+            "",
+            None,
+            [URL],
+            "https://x/\n",
+            "https://x/ y",
+        ]
+    ),
+    "images": st.lists(st.sampled_from([URL, URL + "?b", "a.png", 5]), max_size=3),
+    "media": st.lists(
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["first_frame", "last_frame", "driving_audio", "text", "first_clip"])},
+            optional={
+                "url": st.sampled_from([URL, "x", "data:image/png;base64,A"]),
+                "text": st.sampled_from(["A cat", "", "猫" * 501]),
+            },
+        ),
+        max_size=4,
+    ),
+    "subject_reference": st.lists(
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["character", "dog", ""])},
+            optional={"image": st.lists(st.sampled_from([URL, "x"]), max_size=2)},
+        ),
+        max_size=2,
+    ),
+    "seconds": st.sampled_from(["-1", "1", "2", "5", "12", "13", "15", "16", 5, 5.5, None]),
+    "size": st.sampled_from(["480P", "720P", "1080P", "480p", "720p", "1080p", "4k", 720]),
+    "ratio": st.sampled_from(["16:9", "adaptive", "2:1", 969]),
+    "seed": st.sampled_from(
+        [-2, -1, 0, 2147483647, 2147483648, 4294967295, 4294967296, 1.0, 1.5, True, "1", 10**30]
+    ),
+    **{
+        key: st.sampled_from([True, False, "true", 1])
+        for key in (
+            "watermark",
+            "camera_fixed",
+            "generate_audio",
+            "draft",
+            "return_last_frame",
+            "prompt_extend",
+        )
+    },
+    "seeds": st.just(1),
+}
+
+
+@st.composite
+def cases(draw):
+    """Take a document's example and change a few of its fields, so that many requests are nearly right."""
+    schema = CATALOG.schema(draw(st.sampled_from(CATALOG.names)))
+    request = dict(schema.document["x-example"])
+    for key in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True)):
+        if key in schema.document["properties"] or draw(st.integers(0, 5)) == 0:
+            request[key] = draw(FIELDS[key])
+    for key in draw(st.lists(st.sampled_from(sorted(request)), max_size=1)):
+        del request[key]
+    return schema, request
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases())
+def test_clean_means_no_findings(case):
+    """A request is clean exactly when there is nothing to say about it, normalised or not."""
+    schema, request = case
+    normal = schema.normalise(request)
+
+    assert schema.is_clean(request) == (schema.findings(request) == [])
+    assert schema.is_clean(normal) == (schema.findings(normal) == [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({5: "x"}, "the key 5 is a number, not text"),
+        (
+            {"image": "data:image/png;base64," + "A" * 10_000_000},
+            "the request has 10.0 MB; over 10 MB may be refused",
+        ),
+        (
+            {"image": "data:image/png;base64," + "A" * 64_000_000},
+            "the request has 64.0 MB; the server takes 64 MB at most",
+        ),
+    ],
+    ids=["key", "big", "too-big"],
+)
+def test_oddities_are_told(change, message):
+    """A key that JSON can't carry, and what is too big to send, is neither clean nor a traceback."""
+    schema = CATALOG.schema("seedance-1")
+    request = {**schema.document["x-example"], **change}
+
+    assert not schema.is_clean(request)
+    assert [message] == [finding.message for finding in schema.findings(request)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image": "data:image/png;base64," + "A" * 2 * LONG_MEDIA}, {"prompt": "A kitten runs. " * 100}],
+    ids=["media", "prompt"],
+)
+def test_long_is_not_wrong(change):
+    """A big picture and a long prompt within the limits are clean, though they are counted by hand."""
+    schema = CATALOG.schema("seedance-1")
+
+    assert schema.is_clean({**schema.document["x-example"], **change})

@@ -1,0 +1,72 @@
+"""What ``models`` shows is read from the schemas, and runs."""
+
+import pytest
+
+from runner.schema import catalog
+from runner.schema.describe import describe
+
+CATALOG = catalog.load()
+PAIRS = [(name, model) for model, names in CATALOG.models.items() for name in names]
+
+
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_smallest_example_is_valid(name, model):
+    """The example that is shown for a model chooses the schema it is shown for, and is accepted by it."""
+    schema = CATALOG.schema(name)
+
+    example = describe(schema, model).example
+
+    assert schema is CATALOG.select(example)
+    assert [finding for finding in schema.findings(example) if finding.severity == "error"] == []
+
+
+def test_rules_of_a_model_are_told_apart():
+    """For all models the differences are named; for one only what it takes is told."""
+    schema = CATALOG.schema("seedance-1")
+
+    everyone = {parameter.name: parameter.rule for parameter in describe(schema).parameters}
+    pro = {
+        parameter.name: parameter.rule for parameter in describe(schema, "seedance-1-0-pro-250528").parameters
+    }
+
+    assert everyone["seconds"].startswith("-1 or 4 to 12 for seedance-1-5-pro-251215; 2 to 12 for ")
+    assert pro["seconds"] == "2 to 12"
+    assert pro["draft"] == "only false"
+    assert pro["watermark"] == "true or false"
+    assert pro["image"] == "http or https URL, or a local file"
+
+
+def test_document_is_summed_up():
+    """Title, source, sizes and defaults come from the document."""
+    description = describe(CATALOG.schema("wan-kf2v"), "wan2.1-kf2v-plus")
+    parameters = {parameter.name: parameter for parameter in description.parameters}
+
+    assert description.source == "003_c2f86ca11467dfb2.txt"
+    assert description.sizes == ("720P",)
+    assert description.seconds == "only '5'"
+    assert parameters["images"].rule == "a list of exactly 2, each http or https URL"
+    assert parameters["images"].is_required
+    assert parameters["prompt_extend"].default is True
+
+
+def test_media_fields_say_where_files_may_stand():
+    """Only Seedance takes local files; each place where a picture is named is known."""
+    places = {
+        media.path: media.allows_data_uri
+        for name in CATALOG.names
+        if name != "seedance-1"
+        for media in CATALOG.schema(name).media_fields
+    }
+    (image,) = CATALOG.schema("seedance-1").media_fields
+
+    assert {
+        ("image",),
+        ("images", "*"),
+        ("media", "*", "url"),
+        ("subject_reference", "*", "image", "*"),
+    } == set(places)
+    assert image.allows_data_uri
+    assert "heic" in image.formats_for("seedance-1-5-pro-251215")
+    assert "heic" not in image.formats_for("seedance-1-0-pro-250528")
+    assert image.allows_ratio(1.78)
+    assert not image.allows_ratio(0.4)

@@ -1,0 +1,48 @@
+"""The documents' own examples are requests that nothing is said against."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runner.core.problem import Severity
+from runner.schema import catalog
+from runner.schema.model import ModelSchema
+
+EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.json"))
+CATALOG = catalog.load()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_of_a_document_is_clean(path):
+    """The curl example of a document fits its schema; only the first one's placeholder is warned of."""
+    request = json.loads(path.read_text(encoding="utf-8"))
+
+    schema = CATALOG.select(request)
+
+    assert isinstance(schema, ModelSchema)
+    assert f"{path.stem}.txt" == schema.document["x-source"]["document"]
+    expected = [Severity.WARNING] if path.stem.startswith("000") else []
+    assert expected == [finding.severity for finding in schema.findings(request)]
+    assert schema.is_clean(request) == (not expected)
+    assert schema.normalise(request) is request
+
+
+def test_every_document_has_an_example():
+    """No document's example goes untested."""
+    documents = {CATALOG.document(name)["x-source"]["document"] for name in CATALOG.names} - {None}
+
+    assert documents == {f"{path.stem}.txt" for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("name", CATALOG.names)
+def test_example_inside_a_schema_is_its_documents(name):
+    """The example that a schema carries is the document's, so that neither can drift."""
+    document = CATALOG.document(name)
+    source = document["x-source"]["document"]
+
+    if source is None:
+        assert CATALOG.schema(name).findings(document["x-example"]) == []
+    else:
+        path = Path(__file__).parent / "examples" / source.replace(".txt", ".json")
+        assert json.loads(path.read_text(encoding="utf-8")) == document["x-example"]
