@@ -70,19 +70,16 @@ class Entry:
         is_about_key = finding.message.startswith("unknown key")
         return self.key_position(finding.path) if is_about_key else self.position(finding.path)
 
+    def problem(self, finding: Finding) -> Problem:
+        """Give a finding its place."""
+        path = path_text(finding.path)
+        return Problem(
+            finding.severity, self.place_of(finding), finding.message, self.label, path, finding.hint
+        )
+
     def problems(self, findings: Iterable[Finding]) -> list[Problem]:
         """Give each finding its place, and sort them by it."""
-        problems = [
-            Problem(
-                found.severity,
-                self.place_of(found),
-                found.message,
-                self.label,
-                path_text(found.path),
-                found.hint,
-            )
-            for found in findings
-        ]
+        problems = map(self.problem, findings)
         return sorted(problems, key=lambda problem: (problem.position.line, problem.position.column))
 
 
