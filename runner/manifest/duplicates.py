@@ -114,7 +114,7 @@ class Twins:
         if draft.line:
             origin.report_row(draft.line, finding, self._report, shown_id)
         else:
-            origin.report_once(finding, self._report, origin.label(job_id=shown_id))
+            origin.report_once(finding, self._report, origin.label(0, shown_id))
 
 
 def _same_id(first: _First, draft: Draft) -> Finding:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.core.model import Json
@@ -17,9 +17,10 @@ REQUESTS = st.dictionaries(
     st.text(),
     st.recursive(
         st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-        max_leaves=10,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=5,
     ),
+    max_size=4,
 )
 
 
@@ -31,6 +32,7 @@ def _shuffled(value: Json, order: random.Random) -> Json:
     return [_shuffled(item, order) for item in value] if isinstance(value, list) else value
 
 
+@settings(max_examples=50)
 @given(REQUESTS, st.randoms(use_true_random=False))
 def test_order_of_keys(request: dict[str, Json], order: random.Random) -> None:
     """A request whose keys are moved is the same request."""

@@ -50,7 +50,7 @@ def test_rows(tmp_path: Path, name: str, content: bytes, expected: list[tuple[in
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.csv", b"name,seed\na,1\nb\nc,2,3\nd,4\n", [(3, "the row has 1 cells where the file has 2 columns"), (4, "the row has 3 cells where the file has 2 columns")]),
+        ("a.csv", b"name,seed\na,1\nb\nc,2,3\nd,4\n", [(3, "the row has 1 cell, the file 2 columns"), (4, "the row has 3 cells, the file 2 columns")]),
         ("key.csv", f"name\n{KEY}\n".encode(), [(2, "this looks like an API key, which does not belong among the jobs")]),
         ("a.jsonl", b'{"a": 1}\n[1]\n{"a" 1}\n\xff\n', [(2, "the line is JSON, but not an object in braces"), (3, "the line is not JSON: Expecting ':' delimiter at column 6"), (4, "the line is not UTF-8")]),
         ("nan.jsonl", b'{"a": NaN}\n', [(1, "the line holds a number or a character that JSON does not have")]),
