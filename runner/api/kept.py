@@ -18,7 +18,7 @@ from runner.core.settings import (
     Timeouts,
 )
 
-SETTINGS, LEARNED, INPUTS, ORIGIN, FINISHED = "settings", "learned", "inputs", "origin", "finished"
+SETTINGS, LEARNED, ORIGIN = "settings", "learned", "origin"
 """Keys of the store's facts about the whole run."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
@@ -109,4 +108,4 @@ def _known_keys(schema: str) -> frozenset[str] | None:
     catalog = load_catalog()
     if schema not in catalog.names:
         return None
-    return frozenset(catalog.schema(schema).properties)
+    return frozenset(catalog.schema(schema).document["properties"])

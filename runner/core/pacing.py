@@ -144,12 +144,15 @@ class Pacer:
             self.pause(now + min(2.0**doublings / self.per_s, _LONGEST_PAUSE_S))
 
     def _cut(self, now: float, *, at_least: float) -> None:
-        """Go down to what was accepted over the last minute, within the bounds of a cut; half where little was."""
+        """Go down to what was accepted over the last minute, within the bounds of a cut."""
         most, least = self.per_s * (1 - at_least), self.per_s * (1 - _DEEPEST_CUT)
-        self._refused_per_s = self.per_s
-        accepted_per_s = self._accepted.per_s(now, _ENOUGH_ANSWERS)
-        self.per_s = max(min(accepted_per_s, most), least, self._slowest_per_s)
-        if accepted_per_s > 0:
+        accepted_per_s = self._accepted.per_s(now)
+        if accepted_per_s is None:
+            # Nothing is known but the refusal: halve, and grow back quickly to near where it came.
+            self._refused_per_s = self.per_s
+            self.per_s = max(least, self._slowest_per_s)
+        else:
+            self.per_s = max(min(accepted_per_s, most), least, self._slowest_per_s)
             self._refused_per_s = self.per_s / (1 - _LEAST_CUT)
 
     def pause(self, until: float) -> None:
@@ -182,13 +185,16 @@ class _AcceptedRate:
         self._roll(now)
         self._count += 1
 
-    def per_s(self, now: float, enough: float) -> float:
+    def per_s(self, now: float) -> float | None:
+        """Give the rate, or None while too little was accepted to know one."""
         if self._first_at is None:
-            return 0.0
+            return None
         self._roll(now)
         share_before = 1 - (now - self._began_at) / self._WINDOW_S
         count = self._count + self._count_before * share_before
-        return count / min(now - self._first_at, self._WINDOW_S) if count >= enough else 0.0
+        if count < _ENOUGH_ANSWERS or now <= self._first_at:
+            return None
+        return count / min(now - self._first_at, self._WINDOW_S)
 
     def _roll(self, now: float) -> None:
         windows = int((now - self._began_at) // self._WINDOW_S)

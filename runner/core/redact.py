@@ -1,5 +1,5 @@
 """
-Make text from outside fit to show: no secrets, no control characters, no end in sight cut off.
+Make text from outside fit to show: one line of bounded length, without secrets or control characters.
 
 Everything that the API says goes through `clean` before it reaches a message, the
 store or a terminal.
@@ -8,7 +8,6 @@ store or a terminal.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 
 HIDDEN = "[redacted]"
@@ -67,6 +66,6 @@ def clean(text: str, *, most_chars: int, secrets: Iterable[str] = ()) -> str:
     """
     text = _SPACE.sub(" ", _ANSI.sub("", text[:_MOST_READ_CHARS]))
     if not text.isprintable():
-        text = "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
+        text = "".join(filter(str.isprintable, text))
     text = redact(text, secrets).strip()
     return text if len(text) <= most_chars else text[: most_chars - 1].rstrip() + "…"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 DEFAULT_BASE_URL = "https://api.powertokens.ai"
 TEST_HOST = "baze-api.powerbuyin.top"
@@ -42,7 +41,7 @@ class Limits:
     poll_per_s: float = 10.0
     in_flight: int = 8
     downloads: int = 4
-    models: Mapping[str, ModelLimits] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[str, ModelLimits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,10 @@ from runner.core.redact import clean
 
 MESSAGE_CHARS = 500
 _PAGE_CHARS = 300
+_PAGE_READ_BYTES = 8192
 _CODE_CHARS = 100
 _MATCHED_CHARS = 4000
+_SUFFIX_CHARS = 300
 
 SUCCESS_CODES = frozenset({"success", "succeed", "ok", "0", "200"})
 """Values of an envelope's ``code`` that mean there is no error."""
@@ -28,9 +30,9 @@ SUCCESS_CODES = frozenset({"success", "succeed", "ok", "0", "200"})
 _REQUEST_ID_HEADERS = ("x-oneapi-request-id", "x-request-id")
 # A relay behind a relay appends its own; the last is that of the gateway we talk to.
 _REQUEST_ID_SUFFIX = re.compile(r"\s*[(（]request id:\s*([\w.:-]{1,200})\s*[)）]\s*$", re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>([^<]*)</title", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 _UNSEEN = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<[^<>]*>")
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--|h\d|center|title)\b", re.IGNORECASE)
 
 
@@ -86,7 +88,7 @@ def read_error(
     found = find_reason(read_json(body), secrets=secrets, request_id=request_id)
     if found is not None:
         return found
-    text = body[: _PAGE_CHARS * 100].decode("utf-8", "replace")
+    text = body[:_PAGE_READ_BYTES].decode("utf-8", "replace")
     is_page = _PAGE.match(text) is not None or "html" in _header(headers, "content-type").lower()
     message = clean(_text_of_page(text) if is_page else text, most_chars=_PAGE_CHARS, secrets=secrets)
     return Reason(message or _phrase(status), request_id=request_id, words=message.lower(), is_page=is_page)
@@ -166,7 +168,8 @@ def _unquoted(said: str) -> tuple[str, str, str | None]:
 
 def _without_request_id(text: str) -> tuple[str, str | None]:
     last = None
-    while found := _REQUEST_ID_SUFFIX.search(text):
+    # Only the end is looked at: a search over a long text of blanks would take for ever.
+    while found := _REQUEST_ID_SUFFIX.search(text, max(len(text) - _SUFFIX_CHARS, 0)):
         last = last or found[1]
         text = text[: found.start()]
     return text, last

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import TypeVar
 
 from runner.core.model import Json
@@ -100,7 +99,7 @@ def _limits(reader: _Reader, limits: Values) -> Limits:
         model: _model_limits(reader, own, ("limits", "models", model))
         for model, own in limits.get("models", {}).items()
     }
-    return Limits(**values, models=MappingProxyType(models))
+    return Limits(**values, models=models)
 
 
 def _model_limits(reader: _Reader, limits: Values, path: Path) -> ModelLimits:

@@ -11,9 +11,9 @@ from runner.core.model import JobRecord
 from runner.core.summary import Summary
 from runner.report.words import duration_text, plain, size_text, verdict
 
-MOST_BYTES = 1 << 20
-"""What GitHub takes from one step; beyond it, it shows nothing at all."""
-_MOST_LISTED = 200
+# GitHub shows nothing at all of a step that writes over 1 MiB. A hundred jobs of at most
+# 500 characters, each of up to 6 bytes as a reference, stay far below it.
+_MOST_LISTED = 100
 _SPECIAL = re.compile(r"[!-+./:<-@\[-`{-~]")
 
 
@@ -23,15 +23,7 @@ def step_summary(summary: Summary, not_succeeded: Iterable[JobRecord], *, run: s
 
     No more of the jobs are read than are listed.
     """
-    lines: list[str] = []
-    # Room is kept for the closing line.
-    left = MOST_BYTES - 1024
-    for line in _lines(summary, not_succeeded, run):
-        left -= len(line.encode()) + 1
-        if left < 0:
-            break
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+    return "\n".join(_lines(summary, not_succeeded, run)) + "\n"
 
 
 def _lines(summary: Summary, not_succeeded: Iterable[JobRecord], run: str) -> Iterator[str]:
@@ -76,8 +68,8 @@ def _jobs(summary: Summary, not_succeeded: Iterable[JobRecord]) -> Iterator[str]
             break
         reason = "" if record.error is None else f"{record.error.cls}: {record.error.message}"
         cells = (
-            _text(record.job_id, 200),
-            _text(record.model, 200),
+            _text(record.job_id, 100),
+            _text(record.model, 100),
             record.state.replace("_", " "),
             _text(reason, 300),
         )

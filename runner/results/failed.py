@@ -12,6 +12,7 @@ Each job goes where its state sends it:
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
@@ -26,8 +27,11 @@ from runner.results.yaml_text import flow, printable, text
 _UNNAMED_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
 _ON_ITS_WAY = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
 
-KnownKeys = Callable[[str], Collection[str]]
-"""Gives the keys that the schema of this name knows in a request."""
+_RERUN = re.compile(r"(.*)-rerun(?:-(\d{1,6}))?", re.ASCII | re.DOTALL)
+_LONGEST_NAME = 100
+
+KnownKeys = Callable[[str], Collection[str] | None]
+"""Gives the keys that the schema of this name knows in a request; None where there is no such schema."""
 
 
 class _Place(Enum):
@@ -88,12 +92,11 @@ def rerun_name(run: str) -> str:
     >>> rerun_name("kittens"), rerun_name("kittens-rerun"), rerun_name("kittens-rerun-2")
     ('kittens-rerun', 'kittens-rerun-2', 'kittens-rerun-3')
     """
-    stem, mark, number = run.rpartition("-rerun")
-    if mark and not number:
-        return f"{run}-2"
-    if mark and number[1:].isdecimal():
-        return f"{stem}-rerun-{int(number[1:]) + 1}"
-    return f"{run}-rerun"
+    stem, number = run, ""
+    match = _RERUN.fullmatch(run)
+    if match:
+        stem, number = match[1], f"-{int(match[2] or 1) + 1}"
+    return f"{stem[: _LONGEST_NAME - len('-rerun' + number)]}-rerun{number}"
 
 
 def _place(record: JobRecord) -> _Place:
@@ -174,9 +177,9 @@ def _described(record: JobRecord) -> str:
 
 
 def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[dict[str, Json], dict[str, Json]]:
-    if known_keys is None:
+    known = None if known_keys is None else known_keys(record.schema)
+    if known is None:
         return dict(record.request), {}
-    known = known_keys(record.schema)
     request = {key: value for key, value in record.request.items() if key in known}
     return request, {key: value for key, value in record.request.items() if key not in known}
 

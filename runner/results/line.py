@@ -1,14 +1,25 @@
-"""One job as a line of `results.jsonl`; `schemas/result.schema.json` describes it."""
+"""
+One job as a line of `results.jsonl`; `schemas/result.schema.json` describes it.
+
+One line loads a file of any size. DuckDB and `datasets` guess the types from the
+beginning of a file, where perhaps no job has failed yet, so they are told to look further::
+
+    pandas.read_json("results.jsonl", lines=True)
+    duckdb.sql("SELECT * FROM read_json('results.jsonl', sample_size=-1)")
+    datasets.load_dataset("json", data_files="results.jsonl", chunksize=1 << 30)
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import date
+from functools import lru_cache
 
 from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
 from runner.jsontext import dumps
 from runner.results.placeholder import shorten
 
 SCHEMA_VERSION = 1
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 def line_bytes(record: JobRecord, *, run: str, gateway: str) -> bytes:
@@ -61,11 +72,20 @@ def utc_text(at: float | None) -> str | None:
     if at is None:
         return None
     try:
-        # Rounded first: isoformat cuts the microseconds off, and 0.2499999 is how a float holds 0.25.
-        moment = datetime.fromtimestamp(round(at, 3), UTC)
-    except (ValueError, OverflowError, OSError):
+        day, rest_ms = divmod(round(at * 1000), 86_400_000)
+        date_text = _date_text(day)
+    except (ValueError, OverflowError):
         return None
-    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
+    # Half of what datetime takes; a line has four times, and they were most of its cost.
+    hours, rest_ms = divmod(rest_ms, 3_600_000)
+    minutes, rest_ms = divmod(rest_ms, 60_000)
+    whole_s, ms = divmod(rest_ms, 1000)
+    return f"{date_text}T{hours:02}:{minutes:02}:{whole_s:02}.{ms:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _date_text(day: int) -> str:
+    return date.fromordinal(_EPOCH + day).isoformat()
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -34,9 +34,21 @@ def flow(value: Json) -> str:
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str):
         return text(value)
-    if isinstance(value, float) and not math.isfinite(value):
+    return _number(value) if isinstance(value, float) else json.dumps(value)
+
+
+def _number(value: float) -> str:
+    """
+    Write a number that is not whole.
+
+    >>> _number(0.5), _number(1e-7), _number(float("-inf"))
+    ('0.5', '1.0e-07', '-.inf')
+    """
+    if not math.isfinite(value):
         return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
-    return json.dumps(value)
+    # YAML 1.1 takes 1e-07 for text: its numbers have a point.
+    mantissa, mark, exponent = repr(value).partition("e")
+    return f"{mantissa}.0e{exponent}" if mark and "." not in mantissa else repr(value)
 
 
 def text(value: str) -> str:

@@ -7,7 +7,6 @@ import re
 from aiohttp import web
 
 from runner.simulator import deed
-from runner.simulator.answer import Answer
 from runner.simulator.delivery import File, deliver
 from runner.simulator.fault import Fault, Place
 from runner.simulator.film import last_frame, video
@@ -67,7 +66,11 @@ class Cdn:
         if fault.name == "redirect_loop":
             return web.Response(status=302, headers={"Location": request.raw_path})
         return await deed.act(
-            request, fault, request_id="", good=Answer(200), other_origin=self.other_origin or ""
+            request,
+            fault,
+            request_id=self._world.new_request_id(),
+            good=None,
+            other_origin=self.other_origin or "",
         )
 
 

@@ -21,6 +21,9 @@ FRAMES_PER_S = 24
 _DEFAULT_TIERS = {"wan2.2-kf2v-flash": 720, "wan2.1-kf2v-plus": 720, "seedance-1-5-pro-251215": 720}
 """Models whose document has another default than 1080 lines."""
 
+_RATIOS = frozenset({"16:9", "4:3", "1:1", "3:4", "9:16", "21:9"})
+"""All that any document lists; whatever else a request says, as ``adaptive``, becomes 16:9."""
+
 _BACKGROUND, _FIGURE, _ACCENT, _BAR = range(4)
 _CELL_COLOURS = (_FIGURE, _ACCENT, _BACKGROUND, _BACKGROUND)
 
@@ -76,8 +79,8 @@ def _shape(lines: int, ratio: str) -> tuple[int, int]:
     >>> _shape(720, "16:9"), _shape(480, "9:16"), _shape(1080, "adaptive")
     ((1280, 720), (480, 854), (1920, 1080))
     """
-    across, _, down = ratio.partition(":")
-    shape = Fraction(int(across), int(down)) if across.isdigit() and down.isdigit() else Fraction(16, 9)
+    across, _, down = (ratio if ratio in _RATIOS else "16:9").partition(":")
+    shape = Fraction(int(across), int(down))
     longer = 2 * round(lines * max(shape, 1 / shape) / 2)
     return (longer, lines) if shape >= 1 else (lines, longer)
 

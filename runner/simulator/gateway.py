@@ -23,7 +23,7 @@ from runner.simulator.delivery import deliver
 from runner.simulator.fault import Fault, Place
 from runner.simulator.scenario import UrlPlace
 from runner.simulator.task import Phase, Task
-from runner.simulator.world import World, why_invalid
+from runner.simulator.world import Application, World, why_invalid
 
 _TASK_PATH = re.compile(r"/v1/videos/([\w.~-]{1,200})(/content)?")
 _ROUTES = frozenset({"/v1/videos", "/v1/models", "/simulator/ledger"})
@@ -88,12 +88,13 @@ class Gateway:
             model = str(body.get("model")) if isinstance(body, dict) else ""
             return deed.whole(answers.invalid(model, wrong, request_id))
         application, fault = world.application(body, _key(request))
-        good = None
-        if fault is None or fault.option("created"):
-            good = answers.json_answer(shape.submitted(world.accept(application, body)))
         if fault is None:
-            return deed.whole(good or Answer(200))
+            return deed.whole(self._accept(application, body))
+        good = self._accept(application, body) if fault.option("created") else None
         return await self._play(request, Place.SUBMIT, fault, request_id, good)
+
+    def _accept(self, application: Application, body: dict[str, Json]) -> Answer:
+        return answers.json_answer(shape.submitted(self._world.accept(application, body)))
 
     async def _poll(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
         world = self._world
@@ -173,7 +174,8 @@ class Gateway:
 
 def _key(request: web.BaseRequest) -> str:
     """Return the key that a request carries; the guides also show it without the word Bearer (wire facts 1.1)."""
-    return request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    words = request.headers.get("Authorization", "").split()
+    return words[-1] if words and words != ["Bearer"] else ""
 
 
 def _models() -> dict[str, Json]:

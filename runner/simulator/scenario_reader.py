@@ -187,7 +187,9 @@ class _Reader:
         times = self.times(fields.pop("times")) if "times" in fields else 1
         allowed = FAULTS[name].options_at(place)
         self.mapping(node, f"the fault {name}", {"fault", "times", *allowed})
-        return Fault(name, times, {key: self.option(value, allowed[key]) for key, value in fields.items()})
+        return Fault(
+            name, times, {key: self.option(key, value, allowed[key]) for key, value in fields.items()}
+        )
 
     def fault_name(self, node: Node, place: Place) -> str:
         name = self.text(node)
@@ -199,8 +201,13 @@ class _Reader:
     def times(self, node: Node) -> int | None:
         return None if node.value == "always" else self.whole(node, least=1)
 
-    def option(self, node: Node, default: Option) -> Option:
-        return self.truth(node) if isinstance(default, bool) else self.number(node)
+    def option(self, key: str, node: Node, default: Option) -> Option:
+        if isinstance(default, bool):
+            return self.truth(node)
+        value = self.number(node)
+        if key == "at" and value > 1:
+            self.fail(node, "a file can break off at a share of it from 0 to 1")
+        return value
 
     # Values.
 

@@ -66,8 +66,8 @@ class Sight:
 
     @property
     def progress(self) -> int:
-        """From 0 to 100."""
-        return self.task.progress_at(self.at)
+        """From 0 to 100, which only a finished video has."""
+        return 100 if self.phase is Phase.SUCCEEDED else min(99, self.task.progress_at(self.at))
 
 
 def shape_of(task: Task) -> Shape:
@@ -134,7 +134,7 @@ def _ali(sight: Sight) -> dict[str, Json]:
         body["metadata"] = {
             "video_duration": task.film.seconds,
             "SR": task.film.height,
-            "video_ratio": "16:9",
+            "video_ratio": _ratio(task),
         }
         if sight.video_url:
             body["video_url"] = sight.video_url
@@ -151,8 +151,10 @@ def _byteplus(sight: Sight) -> dict[str, Json]:
         "progress": sight.progress,
         "created_at": int(task.created_at),
         "updated_at": int(sight.at),
-        "metadata": {**_picture(task), "usage": _usage(task)},
+        "metadata": _picture(task),
     }
+    if sight.phase is Phase.SUCCEEDED:
+        body["metadata"]["usage"] = _usage(task)
     if sight.is_over:
         body["completed_at"] = _ended_at(task)
     if sight.video_url:
@@ -256,10 +258,14 @@ def _picture(task: Task) -> dict[str, Json]:
         "generate_audio": bool(task.asked.get("generate_audio", False)),
         "draft": bool(task.asked.get("draft", False)),
         "resolution": task.asked.get("size") or f"{min(film.width, film.height)}p",
-        "ratio": task.asked.get("ratio") or "16:9",
+        "ratio": _ratio(task),
         "duration": film.seconds,
         "framespersecond": 24,
     }
+
+
+def _ratio(task: Task) -> str:
+    return str(task.asked.get("ratio") or "16:9")
 
 
 def _usage(task: Task) -> dict[str, int]:

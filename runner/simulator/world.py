@@ -84,7 +84,7 @@ class World:
         return self._submit_limit.take(self._clock())
 
     def lets_poll(self) -> bool:
-        """The same for a query."""
+        """Say the same of a query, and count it."""
         return self._poll_limit.take(self._clock())
 
     def application(self, request: Mapping[str, Json], key: str) -> tuple[Application, Fault | None]:

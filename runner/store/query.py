@@ -31,9 +31,16 @@ class Scope:
     chosen: bool = False
 
 
-def counts(connection: sqlite3.Connection) -> dict[State, int]:
-    """Count the jobs of each state, those that left the manifest included."""
-    found = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[State, int]:
+    """
+    Count the jobs of each state.
+
+    Args:
+        with_gone: Whether jobs count that left the manifest; without, those in doubt still do, since a paid
+            task may belong to them.
+    """
+    where = "" if with_gone else "WHERE NOT is_gone OR state = 'uncertain'"
+    found = dict(connection.execute(f"SELECT state, count(*) FROM jobs {where} GROUP BY state").fetchall())
     return {state: found.get(state.value, 0) for state in State}
 
 
@@ -123,6 +130,17 @@ def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
                 connection, "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.idx, j.seq", (chunk,)
             )
             after = seqs_in_order[-1]
+
+
+def records_in(connection: sqlite3.Connection, state: State) -> Iterator[JobRecord]:
+    """Read the whole records of the jobs in one state."""
+    found = connection.execute("SELECT seq FROM jobs WHERE state = ? ORDER BY idx", (state.value,))
+    while chunk := [seq for (seq,) in found.fetchmany(_BATCH)]:
+        yield from _records(
+            connection,
+            "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.idx, j.seq",
+            (json.dumps(chunk),),
+        )
 
 
 def assets_of(connection: sqlite3.Connection, seq: int) -> tuple[Asset, ...]:

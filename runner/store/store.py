@@ -18,6 +18,8 @@ from runner.store.lock import RunLock
 from runner.store.reserve import Reserve
 from runner.store.writer import Writer
 
+_FORGET_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
+
 
 class Store:
     """
@@ -77,12 +79,25 @@ class Store:
         connection = self._connection
         with translated(self.run_dir / DB_NAME):
             connection.execute("BEGIN IMMEDIATE")
+            before = connection.total_changes
             try:
                 yield connection
+                if connection.total_changes != before:
+                    connection.execute(_FORGET_FINISHED)
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    def mark_finished(self) -> None:
+        """Note that the derived files show the store as it stands; the next write forgets that."""
+        with translated(self.run_dir / DB_NAME):
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('finished', '1')")
+
+    @property
+    def is_finished(self) -> bool:
+        """The derived files show the store as it stands."""
+        return self.meta("finished") is not None
 
     def meta(self, key: str) -> str | None:
         """Read a fact about the whole run."""
@@ -92,6 +107,7 @@ class Store:
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
+        self._connection.execute(_FORGET_FINISHED)
         self._reserve = Reserve(self.run_dir)
         self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve)
         return self

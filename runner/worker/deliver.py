@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from runner import jsontext
+from runner.assets.differences import differences
+from runner.assets.publish import already_whole
 from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts, as_asset
 from runner.core.delivery import Move, Search
 from runner.core.job import Job
@@ -23,6 +25,7 @@ from runner.core.naming import asset_path
 from runner.core.outcome import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import Retry, decide
 from runner.core.settings import RetryPolicy
+from runner.media import MediaFacts
 from runner.worker.poll import ask
 from runner.worker.ports import Api, Clock, Keys, Saving
 
@@ -63,8 +66,6 @@ class Delivery:
 
     Attributes:
         content_url: The gateway's own route for a task's video.
-        is_whole: Whether an asset of the store is on disk, with the right digest.
-        differences: Sentences on how a video differs from what its request asked for.
         sharded: Whether assets are spread over 256 folders.
     """
 
@@ -78,8 +79,6 @@ class Delivery:
     retry: RetryPolicy
     draw: Callable[[], float]
     content_url: Callable[[str], str]
-    is_whole: Callable[[Path, Asset], bool]
-    differences: Callable[[Mapping[str, Json], Asset], tuple[str, ...]]
     sharded: bool = False
 
     async def deliver(self, job: Job, task: RemoteTask | None) -> None:
@@ -116,7 +115,8 @@ class Delivery:
         result = await self._asset(job, AssetKind.VIDEO, Search(route), seen)
         if isinstance(result, Failure):
             return result
-        for sentence in self.differences(request, result):
+        facts = MediaFacts(result.content_type, result.width, result.height, result.duration_s)
+        for sentence in differences(request, facts):
             job.warn(sentence)
         found.append(result)
         return None
@@ -134,7 +134,7 @@ class Delivery:
 
     async def _asset(self, job: Job, kind: AssetKind, search: Search, seen: _Seen) -> Asset | Failure:
         kept = next((asset for asset in self.store.known_assets(job) if asset.kind is kind), None)
-        if kept is not None and await asyncio.to_thread(self.is_whole, self.run_dir / kept.path, kept):
+        if kept is not None and await asyncio.to_thread(already_whole, self.run_dir / kept.path, kept):
             return kept
         search.offer(await seen.urls(kind))
         failure = seen.failure or Failure(

@@ -194,7 +194,7 @@ def test_duckdb_loads_it(results_file):
     duckdb = pytest.importorskip("duckdb")
 
     rows = duckdb.sql(
-        f"SELECT job_id, status, request.image, error.class, assets[1].path FROM '{results_file}' ORDER BY index, job_id"
+        f"SELECT job_id, status, request.image, error.class, assets[1].path FROM read_json('{results_file}', sample_size=-1) ORDER BY index, job_id"
     ).fetchall()
 
     assert rows[0] == ("a", "succeeded", None, None, "assets/sky.mp4")
@@ -207,6 +207,8 @@ def test_datasets_loads_it(results_file, tmp_path):
     """One line of Hugging Face datasets loads a results file."""
     datasets = pytest.importorskip("datasets")
 
-    data = datasets.load_dataset("json", data_files=str(results_file), split="train", cache_dir=str(tmp_path))
+    data = datasets.load_dataset(
+        "json", data_files=str(results_file), chunksize=1 << 30, split="train", cache_dir=str(tmp_path)
+    )
 
     assert data["job_id"] == ["a", "b", "c", "d", "e"]

@@ -94,7 +94,7 @@ function drawGallery() {
   const gallery = document.getElementById("gallery");
   gallery.replaceChildren(...view.jobs.slice(start, start + PAGE_SIZE).map(jobCard));
   if (!view.jobs.length) gallery.append(element("p", { class: "quiet" }, "No job is like that."));
-  document.querySelectorAll(".pager").forEach((pager) => pager.replaceChildren(...(pages > 1 ? pageButtons(pages) : [])));
+  document.querySelectorAll("#jobs > .pager").forEach((pager) => pager.replaceChildren(...(pages > 1 ? pageButtons(pages) : [])));
 }
 
 function pageButtons(pages) {
@@ -104,7 +104,7 @@ function pageButtons(pages) {
     button.addEventListener("click", () => {
       view.page = page;
       drawGallery();
-      document.querySelector(".pager").scrollIntoView({ block: "start" });
+      document.querySelector("#jobs > .pager").scrollIntoView({ block: "start" });
     });
     return button;
   };

@@ -1,5 +1,5 @@
 const FIELD = Object.fromEntries(DATA.fields.map((name, place) => [name, place]));
-const MOST_ROWS = 180;
+const MOST_ROWS = 100;
 
 // The phases of a job as [kind, from, to]; what did not get further than its task is drawn until it ended.
 function phases(job) {
@@ -20,16 +20,12 @@ function phases(job) {
   return found;
 }
 
-function evenly(items, most) {
-  if (items.length <= most) return items;
-  return Array.from({ length: most }, (_, place) => items[Math.floor((place * items.length) / most)]);
-}
-
-function drawTimeline(jobs) {
+// Shows a stretch of jobs that follow each other: a sample of a long run would be a line of dots.
+function drawTimeline(jobs, stretch = 0) {
   const figure = document.getElementById("timeline");
   const began = jobs.filter((job) => job[FIELD.first_at] !== null);
   began.sort((one, other) => one[FIELD.first_at] - other[FIELD.first_at]);
-  const rows = evenly(began, MOST_ROWS).map((job) => [job, phases(job)]);
+  const rows = began.slice(stretch * MOST_ROWS, (stretch + 1) * MOST_ROWS).map((job) => [job, phases(job)]);
   const moments = rows.flatMap(([, found]) => found.flatMap(([, from, to]) => [from, to]));
   if (!moments.length) {
     figure.replaceChildren(element("p", { class: "quiet" }, "None of these jobs was sent."));
@@ -56,6 +52,17 @@ function drawTimeline(jobs) {
   });
   timeAxis(svg, { left, width: plot, y: rows.length * tall + 4, start, end });
   const entries = [["submit", "waiting to be accepted"], ["generate", "generating"], ["download", "downloading"], ["failed", "ended without success"]];
-  const note = began.length > rows.length ? `${rows.length} of ${began.length.toLocaleString("en")} jobs, evenly chosen; filter to see fewer. ` : "";
-  figure.replaceChildren(legend(entries), svg, element("figcaption", {}, `${note}A row is a job, in the order of their first requests; times are UTC.`));
+  figure.replaceChildren(legend(entries), svg, element("figcaption", {}, "A row is a job, in the order of their first requests; times are UTC."));
+  const stretches = Math.ceil(began.length / MOST_ROWS);
+  if (stretches > 1) figure.append(element("nav", { class: "pager", "aria-label": "Stretches of the timeline" }, ...stretchButtons(jobs, stretch, stretches)));
+}
+
+function stretchButtons(jobs, stretch, stretches) {
+  const go = (words, to) => {
+    const button = element("button", { type: "button" }, words);
+    button.disabled = to < 0 || to >= stretches;
+    button.addEventListener("click", () => drawTimeline(jobs, to));
+    return button;
+  };
+  return [go("Earlier", stretch - 1), element("span", {}, `${stretch + 1} of ${stretches.toLocaleString("en")}`), go("Later", stretch + 1)];
 }

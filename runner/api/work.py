@@ -1,0 +1,238 @@
+"""One process's work on an open run directory: wire the rooms together, run the engine, write the files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from runner import jsontext
+from runner.api import kept
+from runner.api.outputs import Outputs
+from runner.api.rehearsal import simulated_gateway
+from runner.assets.fetch import Fetcher
+from runner.assets.publish import Publisher
+from runner.core.ending import Stop, exit_code
+from runner.core.keyring import Keyring
+from runner.core.lifecycle import State, next_step
+from runner.core.model import JobRecord
+from runner.core.settings import Settings
+from runner.engine.context import Options, Rooms
+from runner.engine.engine import Engine, SystemClock
+from runner.engine.events import Notice, Observer
+from runner.engine.feed import ResultsFeed
+from runner.errors import RunnerError
+from runner.gateway.address import gateway_root, proxy_for, task_url
+from runner.gateway.client import Gateway, user_agent
+from runner.gateway.keys import KeySet
+from runner.manifest.media import render_request
+from runner.store import Store, query
+from runner.store.query import Scope
+from runner.worker.deliver import Delivery
+
+MOST_UNCERTAIN_SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """
+    What to do of a run, and with what.
+
+    Attributes:
+        scenario: The simulator's scenario, a shipped name or a path; None for its default.
+        most_failures: Of `--max-failures`: a number of jobs, or a share such as 0.1.
+        environ: For proxies.
+    """
+
+    settings: Settings
+    base_url: str
+    keys: KeySet
+    origin: kept.Origin
+    scope: Scope = Scope()
+    limit: int | None = None
+    most_failures: int | float | None = None
+    run_s: float | None = None
+    drain_s: float = 600.0
+    scenario: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    How a process's work on a run ended.
+
+    Attributes:
+        did_nothing: There was nothing to do, and nothing was touched.
+        uncertain: Jobs in doubt, the first thousand of them.
+        unsaved: Tasks that were paid for and could not be written down: job id and task id.
+    """
+
+    run_dir: Path
+    name: str
+    exit_code: int
+    counts: Mapping[State, int]
+    stops: tuple[Stop, ...] = ()
+    did_nothing: bool = False
+    uncertain: tuple[JobRecord, ...] = ()
+    unsaved: tuple[tuple[str, str], ...] = ()
+
+
+Started = Callable[[Engine], None]
+"""Gets the engine once it exists, to stop it or to look at it."""
+
+
+async def work(store: Store, assignment: Assignment, observe: Observer, started: Started) -> Outcome:
+    """
+    Do what is to be done of a run, and leave its files as they should be.
+
+    Raises:
+        RunnerError: It could not begin, or its files could not be written at the end.
+    """
+    idle = _is_idle(store, assignment.scope)
+    outputs = Outputs(store, assignment.settings, assignment.base_url)
+    try:
+        engine: Engine | None = None
+        if not idle:
+            async with _engine(store, assignment, outputs, observe) as engine:
+                started(engine)
+                await engine.run()
+        return _outcome(store, assignment, outputs, engine)
+    finally:
+        outputs.close()
+
+
+def _is_idle(store: Store, scope: Scope) -> bool:
+    if query.pending_by_model(store.reader, scope):
+        return False
+    states = [state for state in State if next_step(state) is not None and state is not State.PENDING]
+    return next(query.in_states(store.reader, states, taken_up_at=0.0, scope=scope), None) is None
+
+
+def _outcome(store: Store, assignment: Assignment, outputs: Outputs, engine: Engine | None) -> Outcome:
+    stops = () if engine is None else tuple(engine.stops)
+    counts = query.counts(store.reader, with_gone=False)
+    is_new = not store.is_finished
+    if is_new:
+        outputs.finish(now_at=time.time())
+        store.mark_finished()
+    return Outcome(
+        store.run_dir,
+        assignment.settings.name,
+        exit_code(stops, counts),
+        counts,
+        stops,
+        engine is None and not is_new,
+        tuple(islice(query.records_in(store.reader, State.UNCERTAIN), MOST_UNCERTAIN_SHOWN)),
+        () if engine is None else tuple(engine.unsaved),
+    )
+
+
+@asynccontextmanager
+async def _engine(
+    store: Store, assignment: Assignment, outputs: Outputs, observe: Observer
+) -> AsyncIterator[Engine]:
+    settings = assignment.settings
+    async with AsyncExitStack() as stack:
+        base_url = assignment.base_url
+        if assignment.origin.is_simulated:
+            base_url = await stack.enter_async_context(simulated_gateway(store.run_dir, assignment.scenario))
+        root = gateway_root(base_url)
+        api = await stack.enter_async_context(
+            Gateway(base_url, settings.timeouts, proxy=proxy_for(root, assignment.environ))
+        )
+        fetcher = await stack.enter_async_context(
+            Fetcher(
+                base_url,
+                rules=settings.assets,
+                retry=settings.retry,
+                timeouts=settings.timeouts,
+                user_agent=user_agent(),
+            )
+        )
+        publisher = await stack.enter_async_context(Publisher())
+        await stack.enter_async_context(store)
+        keys = _Keys(assignment.keys)
+        clock = SystemClock()
+        delivery = Delivery(
+            api=api,
+            keys=keys,
+            store=store,
+            clock=clock,
+            fetcher=fetcher,
+            publisher=publisher,
+            run_dir=store.run_dir,
+            retry=settings.retry,
+            draw=random.random,
+            content_url=lambda task_id: f"{task_url(root, task_id)}/content",
+            sharded=assignment.origin.sharded,
+        )
+        rooms = Rooms(
+            store=store,
+            api=api,
+            keys=keys,
+            keyring=keys.ring,
+            delivery=delivery,
+            clock=clock,
+            render=_render,
+            probe=lambda: _probe(api, keys),
+            draw=random.random,
+            feed=ResultsFeed(store, outputs.append, observe),
+            observe=observe,
+        )
+        options = Options(
+            scope=assignment.scope,
+            limit=assignment.limit,
+            max_failures=_most(assignment.most_failures, store),
+            run_s=assignment.run_s,
+            drain_s=assignment.drain_s,
+        )
+        learned = json.loads(store.meta(kept.LEARNED) or "{}")
+        engine = Engine(rooms, settings, options, learned=learned)
+        if store.journal_mode != "wal":
+            observe(
+                Notice(
+                    "journal",
+                    f"this file system can't keep SQLite's write-ahead log; {store.run_dir} is written more slowly",
+                )
+            )
+        try:
+            yield engine
+        finally:
+            with contextlib.suppress(RunnerError):
+                store.set_meta(kept.LEARNED, json.dumps(engine.admission.learned()))
+
+
+class _Keys:
+    """The keys by their fingerprints, and their health."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._secrets = {key.fingerprint: key.secret for key in keys.keys}
+        self.ring = Keyring(self._secrets)
+
+    def secret(self, fingerprint: str) -> str:
+        return self._secrets[fingerprint]
+
+    def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
+        return self.ring.for_task(fingerprint)
+
+
+async def _probe(api: Gateway, keys: _Keys) -> bool:
+    probed = await api.probe(keys.secret(keys.for_task(None)[0]))
+    return probed.answers
+
+
+def _render(text: str) -> bytes:
+    return jsontext.dumps(render_request(jsontext.loads(text)))
+
+
+def _most(wish: int | float | None, store: Store) -> int | None:
+    if isinstance(wish, float):
+        return int(wish * sum(query.counts(store.reader).values()))
+    return wish

@@ -1,0 +1,210 @@
+"""The file that an asset is written to until it is whole. Everything here blocks: large bodies call it from a thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import NoReturn
+
+from runner.errors import DiskFull, RunDirError
+
+_PIECE_BYTES = 1 << 20
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class OverlapMismatch(Exception):
+    """What the server sends now is not the file that the part on disk comes from."""
+
+
+class PartFile:
+    """
+    A part file with the running digest of its bytes.
+
+    It only ever grows at its end, so whatever an earlier process left is a
+    beginning of the file: a file system that loses power keeps a shorter file,
+    not one with holes, and the overlap that every resumed download compares
+    would show holes at the end.
+
+    Attributes:
+        size: How many bytes of the asset it has.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = size_of(path) or 0
+        self._digest = None if self.size else sha256()
+        self._expected = b""
+        self._file: int | None = None
+        # A cancelled download closes the file while a thread may still be writing to it.
+        self._lock = Lock()
+
+    def begin(self, offset: int) -> None:
+        """
+        Make ready for a body whose first byte belongs at an offset; what it repeats is compared, not written.
+
+        An offset of 0 throws away what is there.
+
+        Raises:
+            DiskFull: There is no room.
+            RunDirError: The file can't be written.
+        """
+        with self._lock:
+            try:
+                self._open()
+                if not offset and self.size:
+                    self._reset()
+                self._rehash(offset)
+            except OSError as error:
+                refuse(error, self.path)
+
+    def append(self, lot: Sequence[bytes]) -> None:
+        """
+        Write what came.
+
+        Raises:
+            OverlapMismatch: It repeats what is on disk, and is different. The file is untouched.
+            DiskFull: There is no room.
+            RunDirError: The file can't be written.
+        """
+        with self._lock:
+            for piece in lot:
+                rest = self._compare(piece) if self._expected else memoryview(piece)
+                try:
+                    self._write(rest)
+                except OSError as error:
+                    refuse(error, self.path)
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that the body repeats has come, and was the same."""
+        return not self._expected
+
+    def digest(self) -> str:
+        """Give the sha256 of all bytes, in hex, reading them where an earlier process wrote them."""
+        with self._lock:
+            try:
+                self._open()
+                self._rehash(self.size)
+            except OSError as error:
+                refuse(error, self.path)
+            assert self._digest is not None
+            return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the file, after a write that may be under way."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def discard(self) -> None:
+        """Delete the file."""
+        self.close()
+        with suppress(OSError):
+            self.path.unlink()
+
+    def set_aside(self) -> None:
+        """Rename a file that is not the asset, for a person to look at: the next download starts from nothing."""
+        self.close()
+        with suppress(OSError):
+            self.path.replace(self.path.with_suffix(".invalid"))
+
+    def _open(self) -> None:
+        if self._file is not None:
+            return
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        try:
+            self._file = os.open(self.path, flags, 0o666)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, flags, 0o666)
+
+    def _reset(self) -> None:
+        assert self._file is not None
+        os.ftruncate(self._file, 0)
+        os.lseek(self._file, 0, os.SEEK_SET)
+        self.size, self._digest, self._expected = 0, sha256(), b""
+
+    def _rehash(self, offset: int) -> None:
+        """Read what is there, for its digest where that is not known, and for what the body will repeat."""
+        assert self._file is not None
+        if self._digest is None:
+            digest = sha256()
+            os.lseek(self._file, 0, os.SEEK_SET)
+            while piece := os.read(self._file, _PIECE_BYTES):
+                digest.update(piece)
+            self._digest = digest
+        os.lseek(self._file, offset, os.SEEK_SET)
+        self._expected = os.read(self._file, self.size - offset) if offset < self.size else b""
+        os.lseek(self._file, self.size, os.SEEK_SET)
+
+    def _compare(self, piece: bytes) -> memoryview:
+        """Hold what the body repeats against what is on disk; gives back what is new."""
+        same = min(len(piece), len(self._expected))
+        if piece[:same] != self._expected[:same]:
+            raise OverlapMismatch
+        self._expected = self._expected[same:]
+        return memoryview(piece)[same:]
+
+    def _write(self, rest: memoryview) -> None:
+        if self._file is None or self._digest is None:
+            raise ValueError(f"{self.path} is not open")
+        while rest:
+            written = os.write(self._file, rest)
+            self._digest.update(rest[:written])
+            self.size += written
+            rest = rest[written:]
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """
+    Write a small body in one go.
+
+    Raises:
+        DiskFull: There is no room.
+        RunDirError: The file can't be written.
+    """
+    try:
+        try:
+            file = open(path, "wb", buffering=0)  # noqa: SIM115  (the folder is made only when it is missed)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "wb", buffering=0)  # noqa: SIM115
+        with file:
+            written = file.write(body)
+            while written < len(body):
+                written += file.write(body[written:])
+    except OSError as error:
+        refuse(error, path)
+
+
+def size_of(path: Path) -> int | None:
+    """Tell a file's size; None where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def refuse(error: OSError, path: Path) -> NoReturn:
+    """
+    Turn an error of the file system into one that says what to do.
+
+    Raises:
+        DiskFull: There was no room.
+        RunDirError: Anything else.
+    """
+    if error.errno in _NO_ROOM:
+        raise DiskFull(
+            f"there is no room left to write {path}",
+            hint="free some space, then run the same command again; nothing that was paid for is lost",
+        ) from error
+    raise RunDirError(
+        f"{path} can't be written: {error.strerror or error}",
+        hint="make the folder writable, then run the same command again",
+    ) from error

@@ -1,0 +1,223 @@
+"""
+Make assets durable, together, and only then give them their final names.
+
+One thread takes all files that have gathered, has the kernel start writing them
+all, waits for each, renames them, and syncs each folder once. While it does, the
+next ones gather; there is no waiting window. Once `publish` has returned, the
+file is there under its name, with its bytes, after a loss of power too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import file_digest
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from runner.assets.part import refuse
+from runner.core.model import Asset
+
+_MOST_AT_ONCE = 256
+"""Each has a file open while it is synced."""
+_START_WRITING = 2
+"""SYNC_FILE_RANGE_WRITE of Linux: begin to write what is dirty, and do not wait for it."""
+
+
+class _Move(NamedTuple):
+    part: Path
+    final: Path
+    done: asyncio.Future[None]
+
+
+class Publisher:
+    """Publishes files from a thread of its own. Use it as an async context manager; leaving it finishes what is in hand."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[_Move | None] = SimpleQueue()
+        self._seen: set[Path] = set()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="asset-sync")
+        self._thread = Thread(target=self._run, name="asset-publisher", daemon=True)
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._helper.shutdown()
+
+    async def publish(self, part: Path, final: Path) -> None:
+        """
+        Make a file durable under its final name, taking the place of what has that name.
+
+        A cancelled caller does not stop what has begun.
+
+        Raises:
+            DiskFull: There is no room. The part is gone, since nobody knows how much of it is on the disk.
+            RunDirError: The disk failed, or the folder can't be written to; the same is true of the part.
+        """
+        done = self._loop.create_future()
+        self._queue.put(_Move(part, final, done))
+        try:
+            await done
+        except OSError as error:
+            refuse(error, final)
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            moves = [self._queue.get()]
+            with suppress(Empty):
+                while len(moves) < _MOST_AT_ONCE:
+                    moves.append(self._queue.get_nowait())
+            is_open = None not in moves
+            batch = [move for move in moves if move is not None]
+            if batch:
+                self._loop.call_soon_threadsafe(_resolve, batch, self._outcomes(batch))
+
+    def _outcomes(self, batch: Sequence[_Move]) -> Sequence[Exception | None]:
+        try:
+            return self._publish(batch)
+        except Exception as bug:
+            # Whatever it is, callers must hear of it: one that waits for ever hangs the run.
+            return [bug] * len(batch)
+
+    def _publish(self, batch: Sequence[_Move]) -> list[OSError | None]:
+        """Publish some files; for each the error that kept it from being published, or None."""
+        outcomes = sync_files([move.part for move in batch], self._helper)
+        for index, move in enumerate(batch):
+            if outcomes[index] is None:
+                outcomes[index] = _attempt(os.replace, move.part, move.final)
+            else:
+                _attempt(os.unlink, move.part)
+        folders = {
+            move.final.parent for move, outcome in zip(batch, outcomes, strict=True) if outcome is None
+        }
+        failed = {folder: _attempt(self._sync_folder, folder) for folder in folders}
+        return [
+            outcome or failed.get(move.final.parent) for move, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+    def _sync_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable; for a new one, its own name and that of the folder above as well."""
+        sync_folder(folder)
+        if folder not in self._seen:
+            for above in (folder.parent, folder.parent.parent):
+                # A folder above may well belong to somebody else, and then it was not made by this run.
+                with suppress(PermissionError):
+                    sync_folder(above)
+            self._seen.add(folder)
+
+
+def _resolve(batch: Iterable[_Move], outcomes: Iterable[Exception | None]) -> None:
+    for move, error in zip(batch, outcomes, strict=True):
+        if move.done.done():
+            continue
+        if error is None:
+            move.done.set_result(None)
+        else:
+            move.done.set_exception(error)
+
+
+def sync_files(paths: Sequence[Path], helper: Executor) -> list[OSError | None]:
+    """
+    Bring the bytes of some files to the disk; for each the error that it met, or None.
+
+    The kernel is told of all of them before the first is waited for, so that one
+    flush of the disk serves many, and two threads wait. Measured on ext4 with 64
+    files of 10 KB: 101 us a file, against 237 one by one and 69 with syncfs, which
+    would also wait for whatever else is being written to that disk.
+    """
+    files: list[int | None] = []
+    outcomes: list[OSError | None] = []
+    for path in paths:
+        try:
+            files.append(_open_and_start(path))
+            outcomes.append(None)
+        except OSError as error:
+            files.append(None)
+            outcomes.append(error)
+
+    def wait_for(every_other: range) -> None:
+        for index in every_other:
+            file = files[index]
+            if file is not None:
+                outcomes[index] = _attempt(_sync, file)
+                os.close(file)
+
+    other_half = helper.submit(wait_for, range(1, len(files), 2)) if len(files) > 1 else None
+    wait_for(range(0, len(files), 2))
+    if other_half is not None:
+        other_half.result()
+    return outcomes
+
+
+def sync_folder(folder: Path) -> None:
+    """
+    Make the names in a folder durable. Windows does that by itself, and can't open folders.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    if os.name == "nt":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def already_whole(final: Path, asset: Asset) -> bool:
+    """Say whether a file is there with the recorded length and digest, so that it need not be fetched again. It blocks."""
+    try:
+        if os.stat(final).st_size != asset.bytes:
+            return False
+        with final.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest() == asset.sha256
+    except OSError:
+        return False
+
+
+def _attempt(verb: Callable[..., object], *args: object) -> OSError | None:
+    try:
+        verb(*args)
+    except OSError as error:
+        return error
+    return None
+
+
+def _open_and_start(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    if _sync_file_range is not None:
+        # Only a hint: an error shows up, and counts, when the file is synced.
+        _sync_file_range(file, 0, 0, _START_WRITING)
+    return file
+
+
+def _load_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return found
+
+
+_sync_file_range = _load_sync_file_range()
+_sync = getattr(os, "fdatasync", os.fsync)

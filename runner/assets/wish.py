@@ -1,0 +1,104 @@
+"""What is asked of a download, and what it can come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from runner.core.model import Asset, AssetKind, Failure
+from runner.media import MediaFacts
+
+
+@dataclass(frozen=True, slots=True)
+class PartFacts:
+    """
+    What the server said of a body, kept beside the part of it that is on disk.
+
+    Attributes:
+        total_bytes: Its whole length, or None where it was not declared.
+        validator: What `If-Range` may carry: a strong ETag or a trustworthy Last-Modified; None for neither.
+    """
+
+    total_bytes: int | None = None
+    validator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AssetWish:
+    """
+    One asset to fetch.
+
+    Attributes:
+        url: From an answer of the API, or the gateway's content route. Never written anywhere, it may be signed.
+        path: The final name; until the file is published it is written to that name and `.part`.
+        key: Sent to the gateway's origin alone; None for no key.
+        known: What an earlier process remembered of the body whose part may be on disk.
+    """
+
+    url: str
+    path: Path
+    kind: AssetKind
+    key: str | None = None
+    known: PartFacts | None = None
+
+
+class Reason(StrEnum):
+    """Why there is no asset, by what to do about it."""
+
+    EXPIRED = "expired"
+    """The address gives nothing, or no more (403, 404, 410 and the like): ask the task for a fresh one."""
+    REFUSED = "refused"
+    """The address may not be fetched from; another address of the task may be."""
+    INVALID = "invalid"
+    """What came is not the asset: too large, empty, a web page, or damaged."""
+    EXHAUSTED = "exhausted"
+    """The tries are used up. What came so far is in the part file, for a later run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """
+    A whole asset, not yet under its final name and not yet durable.
+
+    Attributes:
+        sha256: Of its bytes, in hex.
+    """
+
+    part_path: Path
+    bytes: int
+    sha256: str
+    facts: MediaFacts
+
+
+@dataclass(frozen=True, slots=True)
+class NotFetched:
+    """No asset, and why."""
+
+    reason: Reason
+    failure: Failure
+
+
+def part_of(path: Path) -> Path:
+    """
+    Name the file that holds an asset until it is whole and durable.
+
+    >>> part_of(Path("assets/sky.mp4")).name
+    'sky.mp4.part'
+    """
+    return path.with_name(path.name + ".part")
+
+
+def as_asset(fetched: Fetched, kind: AssetKind, path: str) -> Asset:
+    """Describe a fetched asset for the store and the results; `path` is relative to the run directory."""
+    facts = fetched.facts
+    return Asset(
+        kind,
+        path,
+        fetched.bytes,
+        fetched.sha256,
+        facts.media_type,
+        facts.width,
+        facts.height,
+        facts.duration_s,
+    )

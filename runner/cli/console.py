@@ -1,0 +1,56 @@
+"""Speaking to people: errors, warnings and colour on stderr. Data goes to stdout, and nothing here writes there."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from runner.core.problem import Problem
+from runner.errors import ManifestError, RunnerError
+
+
+def version() -> str:
+    """Name the installed version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("runner")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def wants_colour() -> bool:
+    """Follow NO_COLOR and FORCE_COLOR, and else the terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stderr.isatty()
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Write a line for people."""
+    click.echo(click.style(text, fg=style) if style else text, err=True, color=wants_colour())
+
+
+def show_error(error: RunnerError) -> None:
+    """
+    Show an error: what happened, where, and what to do next.
+
+    >>> from runner.errors import RunLocked
+    >>> str(RunLocked("output/kittens is in use by pid 8812", hint="wait for it"))
+    'output/kittens is in use by pid 8812'
+    """
+    head = click.style(f"error[{error.reference}]:", fg="red", bold=True)
+    click.echo(f"{head} {error.message}", err=True, color=wants_colour())
+    if isinstance(error, ManifestError):
+        for problem in error.problems:
+            show_problem(problem)
+    if error.hint:
+        click.echo(f"  hint: {error.hint}", err=True)
+
+
+def show_problem(problem: Problem) -> None:
+    """Show what is wrong with a manifest, and where."""
+    click.echo(f"  {problem}", err=True)

@@ -1,0 +1,185 @@
+"""The pace of requests: exact bounds, and what it makes of gateways that say only "less"."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.core.pacing import Pace, Pacer
+from tests.core.simulated_gateways import FixedWindow, TokenBucket, play
+
+EVENTS = st.lists(
+    st.tuples(st.floats(0, 3), st.sampled_from(["ask", "ask", "ask", "accepted", "throttled", "hold"])),
+    max_size=80,
+)
+
+
+@given(st.floats(0.01, 20), EVENTS)
+def test_any_window_holds_the_rate(rate, events):
+    """
+    Over any window never more than rate times time plus one, whatever the answers were.
+    """
+    pacer, now, grants = Pacer(rate), 0.0, []
+    for after_s, event in events:
+        now += after_s
+        match event:
+            case "ask":
+                if pacer.opens_at <= now:
+                    pacer.take(now)
+                    grants.append(now)
+            case "accepted":
+                pacer.accepted(now, 0.1)
+            case "throttled":
+                pacer.throttled(now, sent_at=now, retry_after_s=0.5)
+            case "hold":
+                pacer.hold(now)
+
+    assert 0 < pacer.per_s <= rate
+    for first in range(len(grants)):
+        for last in range(first, len(grants)):
+            assert last - first + 1 <= rate * (grants[last] - grants[first]) + 1 + 1e-6
+
+
+def test_late_timers_cost_no_rate():
+    """
+    At high rates a timer that rings 2 ms late every time costs next to nothing.
+    """
+    pacer, now = Pacer(500.0), 0.0
+    for _ in range(1000):
+        now = max(pacer.opens_at, now) + 0.002
+        pacer.take(now)
+
+    assert 1000 / now == pytest.approx(500, rel=0.01)
+
+
+def test_one_cut_for_a_burst():
+    """
+    Ten requests under way that are all refused say "too fast" once.
+    """
+    pacer = Pacer(10.0)
+    for n in range(30):
+        pacer.accepted(n / 10, 0.1)
+    pacer.throttled(3.0, sent_at=2.9)
+    after_one = pacer.per_s
+    for _ in range(9):
+        pacer.throttled(3.05, sent_at=2.95)
+
+    assert after_one == pytest.approx(9.5)
+    assert after_one == pacer.per_s
+
+
+def test_retry_after_is_a_floor():
+    """
+    Nothing is granted before the server's wish has passed.
+    """
+    pacer = Pacer(10.0)
+    pacer.throttled(5.0, sent_at=4.0, retry_after_s=7.0)
+
+    assert pacer.opens_at == 12.0
+    assert pacer.binding(6.0) is Pace.PAUSED
+    assert pacer.binding(12.0) is Pace.LEARNED
+
+
+def test_refusals_in_a_row_pause_instead_of_cutting():
+    """
+    While a window is closed the rate stays, and the pauses grow up to a bound.
+    """
+    pacer, now, pauses, rates = Pacer(1.0), 0.0, [], set()
+    for _ in range(12):
+        now = max(pacer.opens_at, now)
+        pacer.take(now)
+        pacer.throttled(now, sent_at=now)
+        pauses.append(pacer.opens_at - now)
+        rates.add(pacer.per_s)
+
+    assert rates == {0.5}
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 15.0
+
+
+def test_trouble_holds_growth():
+    """
+    A 503, or answers that become slower, keep the rate from growing.
+    """
+    held, slowed, free = (Pacer(10.0, learned_per_s=5.0) for _ in range(3))
+    held.hold(0.0)
+    for n in range(50):
+        held.accepted(n / 10, 0.1)
+        free.accepted(n / 10, 0.1)
+        slowed.accepted(n / 10, 0.1 if n < 10 else 1.0)
+
+    assert held.per_s == 5.0
+    assert 5.0 < slowed.per_s < free.per_s
+
+
+def test_what_was_learned_starts_the_next_run():
+    """
+    The rate found to be allowed is handed on; an unhindered pacer has learned nothing.
+    """
+    pacer = Pacer(10.0)
+    assert pacer.learned_per_s is None
+
+    pacer.throttled(1.0, sent_at=0.5)
+    learned = pacer.learned_per_s
+
+    assert learned == 5.0
+    assert Pacer(10.0, learned_per_s=learned).per_s == 5.0
+    assert Pacer(2.0, learned_per_s=learned).per_s == 2.0
+
+
+def test_answers_at_one_instant():
+    """
+    Answers that arrive together say nothing of a rate yet.
+    """
+    pacer = Pacer(10.0)
+    for _ in range(40):
+        pacer.accepted(1.0, 0.1)
+    pacer.throttled(1.0, sent_at=0.9)
+
+    assert pacer.per_s == 5.0
+
+
+GATEWAYS = {
+    "a second's bucket": lambda rate: TokenBucket(rate, max(1.0, rate)),
+    "a strict bucket": lambda rate: TokenBucket(rate, max(1.0, rate / 10)),
+    "ten seconds' bucket": lambda rate: TokenBucket(rate, 10 * rate),
+    "a window of 2 s": lambda rate: FixedWindow(rate, 2.0),
+    "a window of 10 s": lambda rate: FixedWindow(rate, 10.0),
+}
+
+
+@pytest.mark.parametrize("times", [1.2, 2.0, 10.0])
+@pytest.mark.parametrize("rate", [0.5, 2.0, 10.0, 50.0])
+@pytest.mark.parametrize("gateway", GATEWAYS)
+def test_most_of_what_is_allowed_is_used(gateway, rate, times):
+    """
+    After half a minute, however much is configured: nearly all that the gateway allows, and few refusals.
+    """
+    # The fewer requests a second, the longer it takes to learn something from them.
+    until = 30.0 + max(240.0, 300.0 / rate)
+    played = play(Pacer(rate * times), GATEWAYS[gateway](rate), until=until)
+
+    assert played.accepted / (until - 30.0) >= 0.88 * rate
+    assert played.throttled_share < 0.05
+
+
+def test_a_window_of_a_minute():
+    """
+    So many a minute, spent in seconds, is found out too, given some minutes.
+    """
+    played = play(Pacer(10.0), FixedWindow(1.0, 60.0), until=1830.0, skip_s=600.0)
+
+    assert played.accepted / 1230.0 >= 0.9
+    assert played.throttled_share < 0.05
+
+
+def test_a_limit_that_rises_is_followed():
+    """
+    A lower limit of the past does not bind for ever.
+    """
+    pacer = Pacer(10.0, learned_per_s=1.0)
+    played = play(pacer, TokenBucket(10.0, 10.0), until=600.0)
+
+    assert pacer.per_s == 10.0
+    assert played.throttled == 0

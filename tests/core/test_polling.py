@@ -1,0 +1,119 @@
+"""When to ask: never past the bounds of the manifest, and near the time at which there is news."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.core.polling import UNKNOWNS_UNTIL_LOST, Durations, after_trouble_s, judge_unknown, next_poll_s
+from runner.core.settings import PollPolicy
+
+POLICIES = st.builds(
+    PollPolicy,
+    first_s=st.floats(0, 100),
+    interval_s=st.floats(0, 100),
+    max_interval_s=st.floats(100, 500),
+    timeout_s=st.floats(0, 5000),
+)
+DRAWS = st.floats(0, 1, exclude_max=True)
+
+
+@given(
+    POLICIES,
+    st.integers(0, 3000),
+    st.floats(0, 6000),
+    st.integers(0, 10_000),
+    DRAWS,
+    st.none() | st.floats(0, 5000),
+    st.none() | st.floats(0, 3600),
+)
+def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, usual_s, poll_after_s):
+    """
+    Load and learning never stretch a wait past max_interval, nor anything past the end of patience.
+    """
+    wait_s = next_poll_s(
+        policy,
+        polls=polls,
+        age_s=age_s,
+        in_flight=in_flight,
+        draw=draw,
+        usual_s=usual_s,
+        poll_after_s=poll_after_s,
+    )
+    left_s = max(policy.timeout_s - age_s, 0.0)
+
+    assert 0 <= wait_s <= left_s
+    assert wait_s <= max(policy.max_interval_s, poll_after_s or 0.0) + 1e-9
+    assert wait_s >= min(poll_after_s or 0.0, left_s)
+    if polls == 0:
+        assert wait_s >= min(max(policy.first_s - age_s, 0.0), left_s)
+
+
+def test_no_pause_at_all():
+    """
+    An interval of 0 is honoured, whatever is in flight.
+    """
+    policy = PollPolicy(first_s=0.0, interval_s=0.0)
+
+    for polls in range(3):
+        assert next_poll_s(policy, polls=polls, age_s=0.0, in_flight=500, draw=0.9, usual_s=99.0) == 0.0
+
+
+def test_intervals_grow():
+    """
+    Each wait is longer than the one before until the bound.
+    """
+    waits = [next_poll_s(PollPolicy(), polls=n, age_s=60.0, in_flight=1, draw=0.0) for n in range(1, 12)]
+
+    assert waits[:3] == [15.0, 18.75, 23.4375]
+    assert waits == sorted(waits)
+    assert waits[-1] == 50.0
+
+
+def test_trouble_backs_off():
+    """
+    Trouble doubles the wait up to the bound, and the server's wish is a floor.
+    """
+    policy = PollPolicy(interval_s=10.0, max_interval_s=72.0)
+
+    assert [after_trouble_s(policy, in_row=n, draw=0.0) for n in (1, 2, 3, 4, 99)] == [10, 20, 40, 60, 60]
+    assert after_trouble_s(policy, in_row=1, draw=0.0, retry_after_s=300.0) == 300.0
+    assert after_trouble_s(PollPolicy(interval_s=0.0), in_row=1, draw=0.0) > 0
+
+
+def test_a_young_task_may_be_unknown():
+    """
+    A young task is never lost; an old one is after three such answers in a row.
+    """
+    late, counts = 0, []
+    for age_s in (1, 60, 119, 120, 135, 150):
+        late = judge_unknown(late, age_s=age_s, tolerance_s=120.0)
+        counts.append(late)
+
+    assert counts == [0, 0, 0, 1, 2, UNKNOWNS_UNTIL_LOST]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_usual_duration_is_learned(seed):
+    """
+    The estimate comes to lie where about two thirds have finished.
+    """
+    random, durations = Random(seed), Durations()
+    for _ in range(400):
+        durations.add(random.uniform(60, 120))
+
+    assert durations.usual_s == pytest.approx(100, abs=15)
+
+
+def test_little_is_not_enough_to_learn_from():
+    """
+    A few durations say nothing yet.
+    """
+    durations = Durations()
+    for _ in range(4):
+        durations.add(60.0)
+
+    assert durations.usual_s is None

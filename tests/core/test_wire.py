@@ -1,0 +1,384 @@
+"""Reading tasks: every documented shape, and whatever else JSON can hold."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.core.model import FailureClass
+from runner.core.outcome import RemoteStatus
+from runner.core.wire import read_task
+
+URL = "https://cdn.example/a.mp4?X-Signature=1"
+FRAME = "https://cdn.example/a.png?X-Signature=2"
+
+SHAPES = {
+    "A unified": {
+        "id": "task_1",
+        "task_id": "task_1",
+        "object": "video",
+        "status": "completed",
+        "progress": 100,
+        "metadata": {"url": URL},
+    },
+    "A MiniMax": {
+        "id": "task_1",
+        "object": "video",
+        "model": "MiniMax-Hailuo-02",
+        "status": "completed",
+        "progress": 100,
+        "created_at": 1712697600,
+        "completed_at": 1712697900,
+        "metadata": {"url": URL},
+    },
+    "B Ali": {
+        "id": "task_1",
+        "task_id": "task_1",
+        "status": "succeeded",
+        "progress": 100,
+        "video_url": URL,
+        "metadata": {"orig_prompt": "a", "actual_prompt": "b", "video_duration": 5, "SR": 720},
+    },
+    "C BytePlus": {
+        "id": "task_1",
+        "task_id": "task_1",
+        "status": "succeeded",
+        "progress": 100,
+        "video_url": URL,
+        "last_frame_url": FRAME,
+        "metadata": {"ratio": "16:9", "usage": {"total_tokens": 1}},
+    },
+    "D Ark": {
+        "id": "task_1",
+        "model": "m",
+        "status": "succeeded",
+        "error": None,
+        "content": {"video_url": URL, "last_frame_url": FRAME},
+        "usage": {"total_tokens": 1},
+    },
+    "wrapped": {
+        "code": "success",
+        "message": "",
+        "data": {
+            "task_id": "task_1",
+            "status": "SUCCESS",
+            "progress": "100%",
+            "fail_reason": "",
+            "data": {"id": "cgt-9", "status": "succeeded", "content": {"video_url": URL}},
+        },
+    },
+    "wrapped with result_url": {
+        "code": 0,
+        "data": {"task_id": "task_1", "status": "SUCCESS", "result_url": URL},
+    },
+    "Alibaba's own results": {
+        "id": "task_1",
+        "status": "succeeded",
+        "output": {"results": [{"url": URL}]},
+    },
+}
+
+
+@pytest.mark.parametrize("body", SHAPES.values(), ids=SHAPES)
+def test_every_documented_shape_of_success(body):
+    """
+    One host answers in four shapes and a wrapped one: each gives the id and the address.
+    """
+    task = read_task(body)
+
+    assert task.ids == ("task_1",)
+    assert task.status is RemoteStatus.SUCCEEDED
+    assert task.video_urls == (URL,)
+
+
+@pytest.mark.parametrize("name", ["C BytePlus", "D Ark"])
+def test_last_frame(name):
+    """
+    The last frame is read where a shape documents one.
+    """
+    assert read_task(SHAPES[name]).last_frame_urls == (FRAME,)
+
+
+@pytest.mark.parametrize(
+    ("ids", "body"),
+    [
+        (("a", "b"), {"id": "a", "task_id": "b"}),
+        (("a",), {"id": "a"}),
+        (("b",), {"task_id": "b"}),
+        (("a",), {"id": "a", "task_id": "a"}),
+        (("b",), {"id": "", "task_id": " b "}),
+        (("7",), {"id": 7}),
+        ((), {"id": True}),
+        ((), {"id": "../models"}),
+        ((), {"id": "https://evil.example/x"}),
+        ((), {"id": "a b"}),
+        ((), {"id": "a?x=1"}),
+        ((), {"id": "x" * 201}),
+        (("x" * 200,), {"id": "x" * 200}),
+        (("a",), {"code": "fail", "data": {"task_id": "a"}}),
+        (("mine",), {"task_id": "mine", "status": "running", "data": {"id": "cgt-1", "status": "succeeded"}}),
+        (("inner",), {"code": 0, "id": "request-1", "data": {"task_id": "inner", "status": "queued"}}),
+        ((), ["a"]),
+        ((), None),
+    ],
+)
+def test_ids(ids, body):
+    """
+    An id is found wherever it is and only where it can stand in a path: a lost id is a lost video.
+    """
+    assert ids == read_task(body).ids
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            RemoteStatus.QUEUED,
+            ["pending", "queued", "SUBMITTED", "NOT_START", "created", "unknown", "", "  "],
+        ),
+        (RemoteStatus.RUNNING, ["running", "in_progress", "IN_PROGRESS", "processing", " In Progress "]),
+        (RemoteStatus.SUCCEEDED, ["succeeded", "completed", "SUCCESS", "succeed"]),
+        (RemoteStatus.FAILED, ["failed", "FAILURE", "error"]),
+        (RemoteStatus.CANCELLED, ["cancelled", "CANCELED"]),
+        (RemoteStatus.EXPIRED, ["expired", "timeout"]),
+    ],
+)
+def test_words_of_every_vocabulary(status, words):
+    """
+    All vocabularies mean the same few things, in any case.
+    """
+    tasks = [read_task({"id": "a", "status": word}) for word in words]
+
+    assert all(task.status is status for task in tasks)
+    assert all(task.is_known_word for task in tasks)
+
+
+def test_unknown_word_runs_on():
+    """
+    A word nobody documented does not end a paid task; it is shown once as a warning.
+    """
+    task = read_task({"id": "a", "status": "archiving\x1b[31m"})
+
+    assert task.status is RemoteStatus.RUNNING
+    assert not task.is_known_word
+    assert task.word == "archiving"
+
+
+def test_missing_status_is_queued():
+    """
+    Current Seedance pages answer a submission with an id alone.
+    """
+    assert read_task({"id": "a"}).status is RemoteStatus.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        (50.0, 50),
+        (50.5, 50.5),
+        (50.0, "50"),
+        (50.0, " 50% "),
+        (100.0, 10**400),
+        (0.0, -3),
+        (None, "half"),
+        (None, float("nan")),
+        (None, "inf"),
+        (None, True),
+        (None, None),
+        (None, {}),
+    ],
+)
+def test_progress(expected, value):
+    """
+    Progress comes as integer, float, text or not at all, and is shown only when it makes sense.
+    """
+    assert expected == read_task({"id": "a", "progress": value}).progress
+
+
+def test_addresses_in_the_documented_order():
+    """
+    The place that the API's current pages name is tried first, each address once.
+    """
+    first, second, third = (f"https://cdn.example/{n}.mp4" for n in (1, 2, 3))
+    body = {
+        "id": "a",
+        "status": "completed",
+        "metadata": {"url": first},
+        "video_url": second,
+        "content": {"video_url": first},
+        "url": third,
+    }
+
+    assert (first, second, third) == read_task(body).video_urls
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "task failed: no such image",
+        "/v1/videos/a/content",
+        "//cdn.example/a.mp4",
+        "ftp://cdn.example/a.mp4",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "https://",
+        "https:///a.mp4",
+        "http://[::1",
+        "https://host:99999/a.mp4",
+        "https://host/a b.mp4",
+        "https://host/a\r\nX-Evil: 1",
+        "https://host\\@evil.example/",
+        "https://" + "a" * 9000,
+        5,
+        ["https://cdn.example/a.mp4"],
+    ],
+)
+def test_what_is_no_address(address):
+    """
+    Only absolute http(s) addresses with a host are ever fetched.
+    """
+    assert read_task({"id": "a", "status": "completed", "metadata": {"url": address}}).video_urls == ()
+
+
+def test_no_address_before_success():
+    """
+    An address counts only on success: a running task may show an old one.
+    """
+    assert read_task({"id": "a", "status": "running", "video_url": URL}).video_urls == ()
+
+
+@pytest.mark.parametrize(
+    ("cls", "message", "code", "fields"),
+    [
+        ("remote_failed", "boom", "E1", {"error": {"message": "boom", "code": "E1"}}),
+        ("remote_failed", "boom", None, {"error": "boom"}),
+        ("remote_failed", "boom", "9", {"metadata": {"error": {"code": 9, "message": "boom"}}}),
+        ("remote_failed", "boom", "E1", {"code": "E1", "message": "boom"}),
+        ("remote_failed", "boom", None, {"fail_reason": "boom"}),
+        ("remote_failed", "boom", "E1", {"output": {"code": "E1", "message": "boom"}}),
+        ("remote_failed", "boom", None, {"detail": "boom"}),
+        ("remote_failed", "no image", None, {"metadata": {"url": "no image"}}),
+        ("remote_failed", "the API says failed, without a reason", None, {}),
+        ("remote_failed", "quota is not enough", None, {"fail_reason": "quota is not enough"}),
+        (
+            "moderation",
+            "refused",
+            "OutputVideoSensitiveContentDetected.PolicyViolation",
+            {"error": {"code": "OutputVideoSensitiveContentDetected.PolicyViolation", "message": "refused"}},
+        ),
+        ("moderation", "输入内容包含敏感信息", None, {"fail_reason": "输入内容包含敏感信息"}),
+    ],
+)
+def test_why_a_task_failed(cls, message, code, fields):
+    """
+    The reason is found in every place that is known to hold one.
+    """
+    error = read_task({"id": "a", "status": "failed", **fields}).error
+
+    assert error is not None
+    assert (FailureClass(cls), message, code) == (error.cls, error.message, error.code)
+
+
+def test_wrapped_failure():
+    """
+    The envelope's own "success" is no reason for a failure inside it.
+    """
+    body = {
+        "code": "success",
+        "message": "",
+        "data": {"task_id": "a", "status": "FAILURE", "fail_reason": "x"},
+    }
+    error = read_task(body, http_status=200).error
+
+    assert error is not None
+    assert (error.message, error.code, error.http_status) == ("x", None, 200)
+
+
+@pytest.mark.parametrize(("word", "cls"), [("canceled", "remote_cancelled"), ("expired", "remote_expired")])
+def test_cancelled_and_expired(word, cls):
+    """
+    Cancelled and expired tasks have classes of their own.
+    """
+    error = read_task({"id": "a", "status": word}).error
+
+    assert error is not None
+    assert error.cls == cls
+
+
+KEYS = st.sampled_from(
+    [
+        "id",
+        "task_id",
+        "status",
+        "progress",
+        "metadata",
+        "url",
+        "video_url",
+        "content",
+        "data",
+        "code",
+        "output",
+        "results",
+        "error",
+        "message",
+        "fail_reason",
+        "detail",
+        "last_frame_url",
+        "completed_at",
+        "type",
+        "request_id",
+    ]
+)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=10**200, max_value=10**400)
+    | st.floats()
+    | st.text(alphabet=st.characters(exclude_categories=()))
+    | st.sampled_from(
+        [
+            URL,
+            "succeeded",
+            "failed",
+            "success",
+            "task_1",
+            "http://[",
+            "https://a:b/",
+            "50%",
+            "{",
+            '{"error": {}}',
+        ]
+    )
+)
+HOSTILE = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=8),
+    max_leaves=30,
+)
+
+
+@given(HOSTILE)
+def test_hostile_json_never_succeeds_by_accident(body):
+    """
+    Whatever JSON arrives: no exception, success only by a status word, addresses only http(s).
+    """
+    task = read_task(body)
+
+    if task.status is RemoteStatus.SUCCEEDED:
+        assert task.word is not None
+        assert task.word.lower() in {"succeeded", "completed", "success", "succeed"}
+    else:
+        assert task.video_urls == ()
+    for address in (*task.video_urls, *task.last_frame_urls):
+        parts = urlsplit(address)
+        assert parts.scheme in {"http", "https"}
+        assert parts.hostname
+    assert (task.error is not None) == (task.status in {"failed", "cancelled", "expired"})
+    if task.error is not None:
+        assert 0 < len(task.error.message) <= 500
+        assert task.error.message.isprintable()

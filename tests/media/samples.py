@@ -1,0 +1,86 @@
+"""Small whole media files, made by hand, so that every byte of them is known."""
+
+from __future__ import annotations
+
+from struct import pack
+from zlib import compress, crc32
+
+MATRIX = pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+TURNED = pack(">9I", 0, 0x10000, 0, 0xFFFF0000, 0, 0, 0, 0, 0x40000000)
+
+
+def box(kind: bytes, content: bytes = b"", *, wide: bool = False) -> bytes:
+    """Frame a box, with a 64-bit size where asked for."""
+    if wide:
+        return pack(">I4sQ", 1, kind, 16 + len(content)) + content
+    return pack(">I4s", 8 + len(content), kind) + content
+
+
+def open_box(kind: bytes, content: bytes) -> bytes:
+    """Frame a box without a size: it runs to the end of the file."""
+    return pack(">I4s", 0, kind) + content
+
+
+FTYP = box(b"ftyp", b"isom\0\0\2\0isomiso2avc1mp41")
+
+
+def mvhd(seconds: float, *, version: int = 0, scale: int = 1000) -> bytes:
+    ticks = round(seconds * scale)
+    times = pack(">QQIQ", 0, 0, scale, ticks) if version else pack(">IIII", 0, 0, scale, ticks)
+    return box(b"mvhd", pack(">I", version << 24) + times + bytes(80))
+
+
+def tkhd(width: int, height: int, *, version: int = 0, matrix: bytes = MATRIX) -> bytes:
+    times = bytes(32) if version else bytes(20)
+    return box(
+        b"tkhd",
+        pack(">I", version << 24) + times + bytes(16) + matrix + pack(">II", width << 16, height << 16),
+    )
+
+
+def stsd(width: int, height: int) -> bytes:
+    entry = box(b"avc1", bytes(24) + pack(">HH", width, height) + bytes(50))
+    return box(b"stsd", pack(">II", 0, 1) + entry)
+
+
+def track(header: bytes, *, handler: bytes = b"vide", tables: bytes = b"") -> bytes:
+    kind = box(b"hdlr", bytes(8) + handler + bytes(12))
+    return box(b"trak", header + box(b"mdia", kind + box(b"minf", box(b"stbl", tables))))
+
+
+def moov(width: int = 1280, height: int = 720, seconds: float = 5.0, *, tables: bytes = b"") -> bytes:
+    sound = track(tkhd(0, 0), handler=b"soun")
+    return box(b"moov", mvhd(seconds) + sound + track(tkhd(width, height), tables=tables))
+
+
+def mp4(payload: int = 1000, **film: float) -> bytes:
+    """Make a whole video whose `mdat` holds this many bytes, no two stretches of them alike."""
+    return FTYP + moov(**film) + box(b"mdat", noise(payload))  # type: ignore[arg-type]
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    """Make bytes that do not repeat, and are the same each time."""
+    from random import Random
+
+    return Random(seed).randbytes(size)
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    return pack(">I", len(content)) + kind + content + pack(">I", crc32(kind + content))
+
+
+def png(width: int = 64, height: int = 48, payload: int = 100) -> bytes:
+    header = chunk(b"IHDR", pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", compress(noise(payload))) + chunk(b"IEND")
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def jpeg(width: int = 64, height: int = 48) -> bytes:
+    """Make the frame of a JPEG picture, with a thumbnail's end inside and escaped bytes in its coded data."""
+    thumbnail = segment(0xE1, b"Exif\0\0\xff\xd8\xff\xd9")
+    frame = segment(0xC0, pack(">BHHB", 8, height, width, 3) + bytes(9))
+    coded = b"\x12\xff\x00\x34\xff\xd0\x56" * 20
+    return b"\xff\xd8" + thumbnail + frame + segment(0xDA, bytes(10)) + coded + b"\xff\xd9"

@@ -1,0 +1,94 @@
+"""Headless Chromium through its driver, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+)
+_READY_WITHIN_S = 20
+
+
+class Browser:
+    """A session of the driver, by the WebDriver protocol."""
+
+    def __init__(self, port: int, profile: Path) -> None:
+        self._port = port
+        self._session = ""
+        options = {"binary": CHROMIUM, "args": [*_FLAGS, f"--user-data-dir={profile}"]}
+        wanted = {
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"performance": "ALL", "browser": "ALL"},
+        }
+        self._session = self._ask("POST", "", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+
+    def open(self, page: Path) -> None:
+        """Load a page and wait until it is."""
+        self._ask("POST", "/url", {"url": page.as_uri()})
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """Give what the body of a function returns; a promise is awaited."""
+        return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def log(self, kind: str) -> list[str]:
+        """Give the browser's own messages, or those of its network."""
+        return [entry["message"] for entry in self._ask("POST", "/se/log", {"type": kind})]
+
+    def close(self) -> None:
+        """End the browser."""
+        self._ask("DELETE", "")
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        try:
+            connection.request(method, f"/session/{self._session}{path}".rstrip("/"), json.dumps(body or {}))
+            value = json.loads(connection.getresponse().read())["value"]
+        finally:
+            connection.close()
+        if isinstance(value, dict) and "error" in value:
+            raise AssertionError(value["message"])
+        return value
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """Start a browser for the length of a block."""
+    assert DRIVER is not None
+    with subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, text=True) as driver:
+        try:
+            session = Browser(_port(driver), profile)
+            try:
+                yield session
+            finally:
+                session.close()
+        finally:
+            driver.terminate()
+
+
+def _port(driver: subprocess.Popen[str]) -> int:
+    assert driver.stdout is not None
+    deadline = time.monotonic() + _READY_WITHIN_S
+    for line in driver.stdout:
+        if "started successfully on port" in line:
+            return int(line.rsplit(" ", 1)[1].rstrip(".\n"))
+        assert time.monotonic() < deadline, "the driver did not start"
+    raise AssertionError("the driver ended")

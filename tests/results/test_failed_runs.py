@@ -1,0 +1,73 @@
+"""failed.yaml is a manifest: what it asks for is what was asked for, by the manifest's own reading."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from runner.core.lifecycle import State
+from runner.core.model import FailureClass
+from runner.core.problem import Severity
+from runner.manifest.check import load
+from runner.results.failed import rerun_name, write_failed
+from runner.schema.catalog import load as load_catalog
+from tests.results.records import HOSTILE, unsuccessful
+
+SEEDANCE = "seedance-1-0-pro-250528"
+
+
+def failed(job_id, prompt, state=State.FAILED, **changes):
+    request = {"model": SEEDANCE, "prompt": prompt, "seconds": "5", "ratio": "16:9"}
+    settings = {"model": SEEDANCE, "schema": "seedance-1", "request": request, "task_id": None, **changes}
+    return unsuccessful(job_id, state, FailureClass.REMOTE_FAILED, **settings)
+
+
+def known_keys(schema):
+    return load_catalog().document(schema)["properties"]
+
+
+def read(tmp_path, *records):
+    path = tmp_path / "failed.yaml"
+    write_failed(
+        path, records, run="kittens", base_url="https://g.example", key_names=["K"], known_keys=known_keys
+    )
+    problems = []
+    manifest = load(path, problems.append, variables={}, today=date(2026, 11, 21))
+    specs = list(manifest.jobs(problems.append))
+    assert [str(problem) for problem in problems if problem.severity is Severity.ERROR] == []
+    return manifest, specs
+
+
+@pytest.mark.parametrize(
+    "prompt", [text[:900] for text in HOSTILE] + ["no", "$${x} $ ${y}", "16:9", "2026-11-21"]
+)
+def test_job_is_asked_for_as_it_was(tmp_path, prompt):
+    """A failed job comes back with its id, request, metadata and patience, whatever its prompt holds."""
+    record = failed("sky ${n}", prompt, metadata={"caption": prompt, "n": 1.5}, timeout_s=90.0)
+
+    manifest, (spec,) = read(tmp_path, record)
+
+    assert (spec.job_id, spec.request, spec.metadata) == (record.job_id, record.request, record.metadata)
+    assert (spec.timeout_s, spec.schema, spec.task_id) == (90.0, "seedance-1", None)
+    assert (manifest.name, manifest.settings.base_url) == ("kittens-rerun", "https://g.example")
+    assert manifest.settings.key_names == ("K",)
+
+
+def test_task_and_unchecked_fields_come_back(tmp_path):
+    """A job with a task is polled by it; a field that no schema knows is still sent."""
+    paid = failed("paid", "a kitten", State.TIMED_OUT, task_id="task_x")
+    extra = failed(
+        "extra", "a kitten", request={"model": SEEDANCE, "prompt": "a kitten", "brand_new": {"a": [1]}}
+    )
+
+    _, specs = read(tmp_path, paid, extra)
+
+    assert [spec.task_id for spec in specs] == ["task_x", None]
+    assert specs[1].request == extra.request
+
+
+def test_name_fits_however_often_it_is_rerun():
+    """The name stays one that a directory may have."""
+    assert len(rerun_name("x" * 100)) <= 100
+    assert rerun_name("x" * 90 + "-rerun-999") == "x" * 89 + "-rerun-1000"

@@ -1,0 +1,89 @@
+"""A simulator on real sockets, a client that does nothing by itself, and a clock moved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from runner.simulator.scenario_reader import parse_scenario
+from runner.simulator.server import Simulator
+
+KEY = {"Authorization": "Bearer sk-sim-key"}
+SEEDANCE = {"model": "seedance-1-5-pro-251215", "prompt": "A kitten", "size": "480p", "seconds": "4"}
+
+
+class Clock:
+    """Monotonic seconds, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Reply:
+    """What came back, its body read."""
+
+    status: int
+    headers: Any
+    body: bytes
+    json: Any
+
+
+@dataclass
+class Stage:
+    """A running simulator and a bare client of it."""
+
+    simulator: Simulator
+    session: aiohttp.ClientSession
+    clock: Clock
+
+    async def ask(self, method: str, url: str, **options: Any) -> Reply:
+        """Send one request, without following redirects."""
+        target = url if url.startswith("http") else self.simulator.base_url + url
+        options.setdefault("headers", KEY)
+        async with self.session.request(method, target, allow_redirects=False, **options) as response:
+            body = await response.read()
+            is_json = response.content_type == "application/json"
+            return Reply(response.status, response.headers, body, await response.json() if is_json else None)
+
+    async def submit(self, request: Any = SEEDANCE, **options: Any) -> Reply:
+        """POST a request."""
+        return await self.ask("POST", "/v1/videos", json=request, **options)
+
+    async def accepted(self, request: Any = SEEDANCE) -> str:
+        """POST a request that must be accepted, and return its task id from the ledger."""
+        assert (await self.submit(request)).status == 200
+        return self.simulator.ledger.accepted[-1].task_id
+
+    async def poll(self, task_id: str) -> Reply:
+        """Query a task."""
+        return await self.ask("GET", f"/v1/videos/{task_id}")
+
+    async def fetch(self, url: str, **headers: str) -> Reply:
+        """GET an asset, without the key."""
+        return await self.ask("GET", url, headers=headers)
+
+    async def video_url(self, request: Any = SEEDANCE) -> str:
+        """Have a video made, and return its address."""
+        task_id = await self.accepted(request)
+        self.clock.now += 100
+        return str((await self.poll(task_id)).json["video_url"])
+
+
+@asynccontextmanager
+async def play(text: str = "", **options: Any) -> AsyncIterator[Stage]:
+    """Start a simulator of a scenario, given as YAML without its version; videos take 10 s of the stage's clock."""
+    scenario = parse_scenario(f"version: 1\ngenerate_s: 10\n{text}", file="scenario.yaml")
+    clock = Clock()
+    simulator = Simulator(scenario, clock=clock, **options)
+    async with simulator, aiohttp.ClientSession(auto_decompress=False) as session:
+        # As aiohttp's own test client does: else it repeats a GET by itself when the connection breaks.
+        session._retry_connection = False
+        yield Stage(simulator, session, clock)

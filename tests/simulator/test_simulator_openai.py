@@ -1,0 +1,47 @@
+"""A client that nobody here wrote: the openai SDK."""
+
+from __future__ import annotations
+
+import openai
+import pytest
+from playhouse import play
+
+REQUEST = {
+    "model": "wan2.7-i2v",
+    "media": [
+        {"type": "first_frame", "url": "https://example.com/a.png"},
+        {"type": "last_frame", "url": "https://example.com/b.png"},
+    ],
+}
+
+# The SDK marks the whole resource as deprecated, since another vendor's models behind it are.
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning")
+
+
+async def test_the_sdk_retrieves_and_downloads() -> None:
+    """Its model reads our task, and its download is the video."""
+    async with play() as stage, client(stage.simulator.base_url) as api:
+        task_id = await stage.accepted(REQUEST)
+        stage.clock.now += 5
+        running = await api.videos.retrieve(task_id)
+        stage.clock.now += 10
+        done = await api.videos.retrieve(task_id)
+        content = await (await api.videos.download_content(task_id)).aread()
+
+    assert (running.status, running.progress) == ("in_progress", 50)
+    assert ("completed", 100, task_id) == (done.status, done.progress, done.id)
+    assert content[4:8] == b"ftyp"
+
+
+async def test_the_sdk_names_our_errors() -> None:
+    """A key that is not accepted and a task that does not exist are what it takes them for."""
+    async with play("keys: [sk-sim-other]") as stage, client(stage.simulator.base_url) as api:
+        with pytest.raises(openai.AuthenticationError, match="Invalid token"):
+            await api.videos.retrieve("task_x")
+    async with play() as stage, client(stage.simulator.base_url) as api:
+        with pytest.raises(openai.BadRequestError, match="task_not_exist"):
+            await api.videos.retrieve("task_x")
+
+
+def client(base_url: str) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key="sk-sim-key", max_retries=0)
