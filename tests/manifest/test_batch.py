@@ -82,3 +82,18 @@ def test_what_is_wrong(tmp_path: Path, text: str, expected: str) -> None:
     path.write_text(text)
 
     assert [expected] == [problem.replace(f"{tmp_path}/", "") for problem in read(path).problems]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "b.jsonl: 'b.jsonl' can't be read: No such file or directory"),
+        ("{\n", "b.jsonl:1: jobs[0]: the line is not JSON"),
+    ],
+)
+def test_a_file_without_a_readable_line(tmp_path: Path, content: str | None, expected: str) -> None:
+    """What can't be read is told once, and not called empty besides."""
+    if content is not None:
+        (tmp_path / "b.jsonl").write_text(content)
+
+    assert [expected] == [problem.split(": Expecting")[0] for problem in read(tmp_path / "b.jsonl").problems]
