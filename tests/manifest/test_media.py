@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.manifest.media import FileChanged, has_files, render_request
+from runner.errors import FileChanged
+from runner.manifest.media import has_files, render_request
 from runner.manifest.picture import picture_format
 from tests.manifest.jobs import SEEDANCE, Read, png, read_text
 
