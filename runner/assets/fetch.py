@@ -144,6 +144,9 @@ class Fetcher:
 
     async def _try_once(self, download: Download) -> Fetched | Reply:
         ask = download.next_ask()
+        if ask.offset and not download.part.is_hashed:
+            # Before the request, since a body that comes meanwhile would be lost if its connection breaks.
+            await asyncio.get_running_loop().run_in_executor(self._threads, download.part.digest)
         try:
             response, reply = await self._send(download, ask)
             async with response:

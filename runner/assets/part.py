@@ -47,7 +47,7 @@ class PartFile:
         """
         Make ready for a body whose first byte belongs at an offset; what it repeats is compared, not written.
 
-        An offset of 0 throws away what is there.
+        An offset of 0 throws away what is there. For any other the digest of what is there must be known.
 
         Raises:
             DiskFull: There is no room.
@@ -56,9 +56,11 @@ class PartFile:
         with self._lock:
             try:
                 self._open()
-                if not offset and self.size:
+                if not offset:
                     self._reset()
-                self._rehash(offset)
+                elif self._file is not None:
+                    os.lseek(self._file, offset, os.SEEK_SET)
+                    self._expected = os.read(self._file, self.size - offset)
             except OSError as error:
                 refuse(error, self.path)
 
@@ -80,6 +82,11 @@ class PartFile:
                     refuse(error, self.path)
 
     @property
+    def is_hashed(self) -> bool:
+        """Whether the digest of what is there is known, so that `digest` need not read the file."""
+        return self._digest is not None
+
+    @property
     def is_caught_up(self) -> bool:
         """Whether everything that the body repeats has come, and was the same."""
         return not self._expected
@@ -88,8 +95,9 @@ class PartFile:
         """Give the sha256 of all bytes, in hex, reading them where an earlier process wrote them."""
         with self._lock:
             try:
-                self._open()
-                self._rehash(self.size)
+                if self._digest is None:
+                    self._open()
+                    self._rehash()
             except OSError as error:
                 refuse(error, self.path)
             assert self._digest is not None
@@ -126,22 +134,18 @@ class PartFile:
 
     def _reset(self) -> None:
         assert self._file is not None
-        os.ftruncate(self._file, 0)
+        if self.size:
+            os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         self.size, self._digest, self._expected = 0, sha256(), b""
 
-    def _rehash(self, offset: int) -> None:
-        """Read what is there, for its digest where that is not known, and for what the body will repeat."""
+    def _rehash(self) -> None:
         assert self._file is not None
-        if self._digest is None:
-            digest = sha256()
-            os.lseek(self._file, 0, os.SEEK_SET)
-            while piece := os.read(self._file, _PIECE_BYTES):
-                digest.update(piece)
-            self._digest = digest
-        os.lseek(self._file, offset, os.SEEK_SET)
-        self._expected = os.read(self._file, self.size - offset) if offset < self.size else b""
-        os.lseek(self._file, self.size, os.SEEK_SET)
+        digest = sha256()
+        os.lseek(self._file, 0, os.SEEK_SET)
+        while piece := os.read(self._file, _PIECE_BYTES):
+            digest.update(piece)
+        self._digest = digest
 
     def _compare(self, piece: bytes) -> memoryview:
         """Hold what the body repeats against what is on disk; gives back what is new."""
