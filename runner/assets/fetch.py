@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from runner.assets.address import MAX_REDIRECTS, AddressRefused, Gatekeeper, Hop, origin, shown
-from runner.assets.body import SMALL_BYTES, TooLarge, keep_small, receive, verify
+from runner.assets.body import TooLarge, keep_small, receive, verify
 from runner.assets.connect import GuardedResolver
 from runner.assets.download import Download, Remember
 from runner.assets.failing import NETWORK_ERRORS, refused, translate
@@ -191,7 +191,7 @@ class Fetcher:
         self, download: Download, body: Body, response: aiohttp.ClientResponse
     ) -> Fetched | Reply:
         """Bring a body to the disk and verify the file."""
-        if not body.offset and body.length is not None and body.length <= SMALL_BYTES:
+        if body.is_small:
             content = await response.read()
             try:
                 return keep_small(download.part.path, download.wish.kind, content)
