@@ -15,7 +15,7 @@ from runner.assets.wish import Fetched
 from runner.core.model import AssetKind
 from runner.media import Flawed, MediaFacts, Readable, read_mp4, read_picture
 
-_LOT_BYTES = 512 << 10
+_LOT_BYTES = 256 << 10
 """How much gathers before a thread writes it. Two of these for each download at once is all the memory it takes."""
 
 

@@ -48,6 +48,7 @@ from runner.media import Flawed
 RESERVE_BYTES = 256 << 20
 """Room that a download leaves free, for the store and the results above all."""
 _WRITERS = 4
+_READ_BUFFER_BYTES = 16 << 10
 
 
 class Fetcher:
@@ -94,6 +95,7 @@ class Fetcher:
             headers={"User-Agent": self._user_agent},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            read_bufsize=_READ_BUFFER_BYTES,
         )
         return self
 

@@ -9,11 +9,16 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from runner.errors import DiskFull, RunDirError
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
 _PIECE_BYTES = 1 << 20
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Without it Windows writes a line feed as two characters."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -31,13 +36,13 @@ class PartFile:
     would show holes at the end.
 
     Attributes:
-        size: How many bytes of the asset it has.
+        size: How many bytes of the asset it has. A file that nobody remembers counts as none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
-        self.size = size_of(path) or 0
-        self._digest = None if self.size else sha256()
+        self.size = size
+        self._digest: Hash | None = None
         self._expected = b""
         self._file: int | None = None
         # A cancelled download closes the file while a thread may still be writing to it.
@@ -123,19 +128,12 @@ class PartFile:
             self.path.replace(self.path.with_suffix(".invalid"))
 
     def _open(self) -> None:
-        if self._file is not None:
-            return
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        try:
-            self._file = os.open(self.path, flags, 0o666)
-        except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, flags, 0o666)
+        if self._file is None:
+            self._file = _open(self.path, os.O_RDWR)
 
     def _reset(self) -> None:
         assert self._file is not None
-        if self.size:
-            os.ftruncate(self._file, 0)
+        os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         self.size, self._digest, self._expected = 0, sha256(), b""
 
@@ -174,25 +172,33 @@ def write_whole(path: Path, body: bytes) -> None:
         RunDirError: The file can't be written.
     """
     try:
+        file = _open(path, os.O_WRONLY | os.O_TRUNC)
         try:
-            file = open(path, "wb", buffering=0)  # noqa: SIM115  (the folder is made only when it is missed)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "wb", buffering=0)  # noqa: SIM115
-        with file:
-            written = file.write(body)
+            written = os.write(file, body)
             while written < len(body):
-                written += file.write(body[written:])
+                written += os.write(file, body[written:])
+        finally:
+            os.close(file)
     except OSError as error:
         refuse(error, path)
 
 
-def size_of(path: Path) -> int | None:
-    """Tell a file's size; None where there is none."""
+def _open(path: Path, flags: int) -> int:
+    flags |= os.O_CREAT | _BINARY
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        # The folder is made when it is missed, which is once for many files.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o666)
+
+
+def size_of(path: Path) -> int:
+    """Tell a file's size; 0 where there is none."""
     try:
         return os.stat(path).st_size
     except OSError:
-        return None
+        return 0
 
 
 def refuse(error: OSError, path: Path) -> NoReturn:

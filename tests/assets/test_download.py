@@ -159,7 +159,7 @@ async def test_a_cancelled_download_keeps_what_came(tmp_path: Path) -> None:
                 await task
         async with fetcher() as fetch:
             server.answers = [rest(LARGE)]
-            result = await fetch.fetch(wish(server.url(), tmp_path))
+            result = await fetch.fetch(wish(server.url(), tmp_path, known=PartFacts(len(LARGE))))
 
     assert isinstance(result, Fetched)
     assert part.read_bytes() == LARGE

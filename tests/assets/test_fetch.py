@@ -41,7 +41,7 @@ class Case:
     asked: str
     result: bytes | Reason
     says: str = ""
-    part: tuple[bytes, PartFacts] = (b"", PartFacts())
+    part: tuple[bytes, PartFacts | None] = (b"", None)
 
 
 def typed(media_type: str) -> Answer:
@@ -89,7 +89,8 @@ CASES = [
     Case("206 without a range", (Answer(206, LARGE), FRESH), "all all", LARGE),
     Case("a part of the rest", (CUT, rest(LARGE, last=550_000), REST), "all rest rest", LARGE),
     Case("resumed by another process", (REST,), "rest", LARGE, part=(LEFT, PartFacts(len(LARGE), '"v1"'))),
-    Case("resumed, nothing was remembered", (REST,), "rest", LARGE, part=(LEFT, PartFacts())),
+    Case("resumed, neither length nor validator known", (REST,), "rest", LARGE, part=(LEFT, PartFacts())),
+    Case("a part that nobody remembers", (FRESH,), "all", LARGE, part=(LARGE + LEFT, None)),
     Case("whole already", (), "", LARGE, part=(LARGE, PartFacts(len(LARGE)))),
     Case("long enough and damaged", (FRESH,), "all", LARGE, part=(b"x" * len(LARGE), PartFacts(len(LARGE)))),
     Case("longer than it should be", (FRESH,), "all", LARGE, part=(LARGE + b"x", PartFacts(len(LARGE)))),
