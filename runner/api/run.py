@@ -24,7 +24,7 @@ from runner.engine.events import Notice, Observer
 from runner.errors import ManifestError, RunLocked, StoreMissing, UsageError
 from runner.gateway.keys import KeySet
 from runner.manifest.check import Manifest, load
-from runner.manifest.problems import Problems
+from runner.manifest.problems import Problems, counted
 from runner.store import Store, query
 from runner.store.settle import RerunPlan, Selection, choose, import_records, recover, rerun_chosen
 from runner.store.sync import OnChanged, SyncReport, sync
@@ -320,20 +320,6 @@ def _invalid(manifest: Manifest, problems: Problems) -> ManifestError:
         problems=problems.kept,
         hint=f"correct {manifest.path}, and look again: runner validate {manifest.path}",
     )
-
-
-def counted(problems: Problems, jobs: int) -> str:
-    """
-    Count problems in words.
-
-    >>> counted(Problems(), 300)
-    'no errors, no warnings in 300 jobs'
-    """
-    return f"{_some(problems.errors, 'error')}, {_some(problems.warnings, 'warning')} in {_some(jobs, 'job')}"
-
-
-def _some(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
 
 
 def _remember(store: Store, settings: Settings, origin: kept.Origin) -> None:

@@ -103,6 +103,15 @@ def job(connection: sqlite3.Connection, job_id: str, *, taken_up_at: float) -> J
     return None if row is None else rows.read_job(row, taken_up_at=taken_up_at)
 
 
+def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
+    """Name jobs whose ids begin with a text, by the index and in its order."""
+    found = connection.execute(
+        "SELECT job_id FROM jobs WHERE job_id >= ? AND job_id < ? ORDER BY job_id LIMIT ?",
+        (start, f"{start}\U0010ffff", most),
+    )
+    return [job_id for (job_id,) in found]
+
+
 def request_text(connection: sqlite3.Connection, seq: int) -> str:
     """Read a job's request as it is stored: the canonical JSON that is sent."""
     return str(connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()[0])
