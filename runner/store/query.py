@@ -103,6 +103,15 @@ def job(connection: sqlite3.Connection, job_id: str, *, taken_up_at: float) -> J
     return None if row is None else rows.read_job(row, taken_up_at=taken_up_at)
 
 
+def usual_s(connection: sqlite3.Connection) -> dict[str, float]:
+    """Say how long the tasks of each model took on average, of those that succeeded."""
+    return dict(
+        connection.execute(
+            "SELECT model, avg(generate_s) FROM jobs WHERE generate_s IS NOT NULL GROUP BY model"
+        ).fetchall()
+    )
+
+
 def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
     """Name jobs whose ids begin with a text, by the index and in its order."""
     found = connection.execute(
