@@ -58,7 +58,7 @@ def command(
         report=lambda problem: None if as_json else show_problem(problem),
     )
     if as_json:
-        data(json.dumps(_counts(planned), ensure_ascii=False))
+        click.echo(json.dumps(_counts(planned)))
         return
     for line in _lines(planned, verbose=verbose):
         data(line)
@@ -105,13 +105,14 @@ def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
         yield ""
         yield f"{job.job_id}: {job.action}, {job.why} ({job.place})"
         yield json.dumps(job.request, indent=2, ensure_ascii=False)
-    yield ""
-    yield _time(planned)
+    yield from _time(planned)
 
 
 def _begun(planned: Plan) -> str:
     if planned.holder is not None:
         return f"a run is going on: {planned.holder}"
+    if all(group.action in ("leave alone", "done") for group in planned.groups):
+        return "nothing is left to do"
     is_new = planned.compared.new == planned.compared.jobs and not planned.compared.gone
     return "nothing was submitted yet" if is_new else "a run would go on"
 
@@ -126,16 +127,14 @@ def _groups(planned: Plan) -> Iterator[str]:
         yield f"  {group.jobs:>9,}  {group.why}{model}"
 
 
-def _time(planned: Plan) -> str:
+def _time(planned: Plan) -> Iterator[str]:
     from runner.core.units import format_duration
 
     if not planned.estimate.binding:
-        return "nothing to submit"
-    seen = (
-        ", ".join(f"{model} {format_duration(usual_s)}" for model, usual_s in planned.usual_s.items())
-        or "no job of this run has ended yet, so the rates alone are counted"
-    )
-    return (
-        f"at the limits: {format_duration(planned.estimate.seconds)} to submit and finish "
-        f"(bound by {planned.estimate.binding}; durations seen: {seen})"
-    )
+        return
+    yield ""
+    yield f"at the limits: {format_duration(planned.estimate.seconds)}, bound by {planned.estimate.binding}"
+    if not planned.usual_s:
+        yield "  no job of this run has ended yet, so only the rates are counted"
+    for model, usual_s in planned.usual_s.items():
+        yield f"  {model} took {format_duration(usual_s)} before"
