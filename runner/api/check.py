@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.core.model import Json
 from runner.core.problem import Problem
 from runner.errors import ManifestError
-from runner.manifest.check import load
+from runner.manifest.check import Manifest, load
 from runner.manifest.problems import Problems, counted
 
 
@@ -75,3 +75,13 @@ def check(
             pass
         jobs += 0 if manifest.counts is None else manifest.counts.jobs
     return Checked(jobs, problems)
+
+
+def refusal(manifest: Manifest, problems: Problems) -> ManifestError:
+    """Say that a manifest can't be run as it is, with all that is wrong with it."""
+    jobs = manifest.counts.jobs if manifest.counts else 0
+    return ManifestError(
+        f"{counted(problems, jobs)}; nothing was submitted",
+        problems=problems.kept,
+        hint=f"correct {manifest.path}, and look again: runner validate {manifest.path}",
+    )

@@ -38,7 +38,7 @@ def data(text: str) -> None:
     """Write a line of data to stdout. What it quotes from manifests and from the API can't paint the terminal."""
     from runner.report.words import plain
 
-    click.echo(plain(text, most=100_000))
+    click.echo(plain(text, most=len(text)))
 
 
 def show_error(error: RunnerError) -> None:
