@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from runner.api import kept
+from runner.api.check import refusal
 from runner.api.environment import Overrides, credentials, read_environment, settle
 from runner.api.rehearsal import hurried, simulated_keys
 from runner.api.work import Assignment, Outcome, Started, work
@@ -21,7 +22,7 @@ from runner.core.naming import MAX_FILES_FLAT
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.engine.events import Notice, Observer
-from runner.errors import ManifestError, RunLocked, StoreMissing, UsageError
+from runner.errors import RunLocked, StoreMissing
 from runner.gateway.keys import KeySet
 from runner.manifest.check import Manifest, load
 from runner.manifest.problems import Problems
@@ -76,17 +77,6 @@ def _ignore_engine(engine: object) -> None:
     """Let the engine run undisturbed."""
 
 
-def default_run_dir(name: str, *, simulate: bool) -> Path:
-    """
-    Name the directory of a run that was given none. A simulated run has one of its own, so that it is never
-    taken for a real one.
-
-    >>> default_run_dir("kittens", simulate=True).as_posix()
-    'output/kittens-simulated'
-    """
-    return Path("output") / (f"{name}-simulated" if simulate else name)
-
-
 async def run(
     manifest: Path,
     *,
@@ -124,7 +114,7 @@ async def run(
     )
     settings, base_url = _in_force(loaded.settings, options, environ)
     keys = simulated_keys() if options.simulate else credentials(settings, environ)
-    run_dir = output or default_run_dir(loaded.name, simulate=options.simulate)
+    run_dir = output or kept.default_run_dir(loaded.name, simulate=options.simulate)
     async with _opened(run_dir, options.if_locked, observe) as store:
         origin = _origin(store, str(manifest), simulate=options.simulate)
         taken = _take_in(store, loaded, options, note, problems)
@@ -261,13 +251,7 @@ def _origin(store: Store, manifest: str | None, *, simulate: bool) -> kept.Origi
     if text is None:
         return kept.Origin(manifest, simulate, sharded=False)
     origin = kept.Origin.read(text)
-    if origin.is_simulated != simulate:
-        was, asked = ("simulated", "real") if origin.is_simulated else ("real", "simulated")
-        raise UsageError(
-            f"{store.run_dir} holds a {was} run, and this would be a {asked} one",
-            hint="choose another run directory with -o"
-            + (", or add --simulate" if was == "simulated" else ""),
-        )
+    kept.require_kind(origin, store.run_dir, simulate=simulate)
     return origin
 
 
@@ -291,7 +275,7 @@ def _take_in(
         counts = manifest.counts
         has_twins = counts is not None and counts.duplicates > 0
         if problems.errors and (not options.skip_invalid or has_twins or not counts):
-            raise _invalid(manifest, problems)
+            raise refusal(manifest, problems)
         import_records(connection, refused, at=at)
     return taken
 
@@ -311,29 +295,6 @@ def _refused(spec: JobSpec, why: str, at: float) -> JobRecord:
         error=Failure(FailureClass.INVALID_REQUEST, why[:500]),
         source=spec.source,
     )
-
-
-def _invalid(manifest: Manifest, problems: Problems) -> ManifestError:
-    jobs = manifest.counts.jobs if manifest.counts else 0
-    return ManifestError(
-        f"{counted(problems, jobs)}; nothing was submitted",
-        problems=problems.kept,
-        hint=f"correct {manifest.path}, and look again: runner validate {manifest.path}",
-    )
-
-
-def counted(problems: Problems, jobs: int) -> str:
-    """
-    Count problems in words.
-
-    >>> counted(Problems(), 300)
-    'no errors, no warnings in 300 jobs'
-    """
-    return f"{_some(problems.errors, 'error')}, {_some(problems.warnings, 'warning')} in {_some(jobs, 'job')}"
-
-
-def _some(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
 
 
 def _remember(store: Store, settings: Settings, origin: kept.Origin) -> None:
