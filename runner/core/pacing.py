@@ -93,6 +93,10 @@ class Pacer:
         """The rate found to be allowed, for the next run; None where the configured one was never refused."""
         return self.per_s if self._refused_per_s is not None and self.per_s < self.configured_per_s else None
 
+    def accepted_per_s(self, now: float) -> float:
+        """Give the rate of answers that were no refusal, over about the last minute."""
+        return self._accepted.per_s(now, 1)
+
     def binding(self, now: float) -> Pace:
         """Say what the pace comes from."""
         if now < self._paused_until:

@@ -30,10 +30,16 @@ class Deliveries:
         self._most = context.settings.limits.downloads
         self._heap: list[tuple[float, int, Job, RemoteTask | None]] = []
         self._order = itertools.count()
+        self._in_hand: dict[int, str] = {}
         self.steps = Steps(context, ended=ended, released=lambda job: None)
 
     def __len__(self) -> int:
         return len(self._heap)
+
+    @property
+    def in_hand(self) -> tuple[str, ...]:
+        """Ids of the jobs whose assets are being fetched, in the order in which that began."""
+        return tuple(self._in_hand.values())
 
     @property
     def backlog(self) -> int | None:
@@ -60,11 +66,14 @@ class Deliveries:
 
     async def _deliver(self, job: Job, task: RemoteTask | None) -> None:
         before = job.state
+        self._in_hand[job.seq] = job.job_id
         try:
             await self._rooms.delivery.deliver(job, task)
         except DiskFull as error:
             # The job stays as it is, and its part file too: a later run goes on from there.
             self._context.stop(Stop(StopReason.DISK, error.message, error.hint))
             return
+        finally:
+            del self._in_hand[job.seq]
         self._context.tally.moved(before, job)
         self._context.tally.ended(job)

@@ -40,17 +40,23 @@ class Snapshot:
 
     Attributes:
         counts: Jobs by state.
-        under_way: Downloads in hand.
+        downloads: Ids of the jobs whose assets are being fetched, and ``downloads_waiting`` how many wait for that.
+        in_flight: Remote tasks that exist, of the ``most_in_flight`` that may.
         submit_per_s: The rate that is allowed now, and ``accepted_per_s`` what was reached over the last minute.
         binding: Which limit holds the next submission back, in words; empty where none does.
+        is_stopping: Whether nothing more is submitted.
         seconds_left: An estimate, or None where there is nothing to go by.
     """
 
     counts: Mapping[State, int]
-    under_way: int
+    downloads: tuple[str, ...]
+    downloads_waiting: int
+    in_flight: int
+    most_in_flight: int
     submit_per_s: float
     accepted_per_s: float
     binding: str
+    is_stopping: bool
     seconds_left: float | None
 
 
