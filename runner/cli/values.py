@@ -11,28 +11,27 @@ from typing import Any
 import click
 
 from runner.core.model import Json
-from runner.core.units import parse_duration, parse_rate
 
 SHARE_FORMS = "a number of jobs such as 20, or a share such as 5%"
 CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
 VARIABLE_FORMS = "NAME=VALUE, such as seed=7"
 
 
-class Written(click.ParamType):
-    """A value that a function reads from text; the function's ValueError is a usage error."""
+Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
-    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        self.name = name
-        self._read = read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the text; what is no text was read already."""
-        if not isinstance(value, str):
-            return value
+def read_by(read: Callable[[str], Any]) -> Callback:
+    """Make the callback of an option whose text a function reads; its ValueError is a usage error."""
+
+    def callback(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
         try:
-            return self._read(value)
+            if isinstance(value, tuple):
+                return tuple(read(text) for text in value)
+            return None if value is None else read(value)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
 def parse_share(text: str) -> int | float:
@@ -114,11 +113,3 @@ def _scalar(text: str) -> Json:
         return text
     is_kept = isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
     return value if is_kept else text
-
-
-DURATION = Written("duration", parse_duration)
-RATE = Written("rate", parse_rate)
-SHARE = Written("n|n%", parse_share)
-CLOCK = Written("hh:mm", parse_clock)
-VARIABLE = Written("name=value", parse_variable)
-

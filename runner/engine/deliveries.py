@@ -11,6 +11,7 @@ from runner.core.ending import Stop, StopReason
 from runner.core.job import Job
 from runner.core.outcome import RemoteTask
 from runner.engine.context import Context
+from runner.engine.events import Fetching
 from runner.engine.steps import Steps
 from runner.errors import DiskFull
 
@@ -30,16 +31,16 @@ class Deliveries:
         self._most = context.settings.limits.downloads
         self._heap: list[tuple[float, int, Job, RemoteTask | None]] = []
         self._order = itertools.count()
-        self._in_hand: dict[int, str] = {}
+        self._in_hand: dict[int, Job] = {}
         self.steps = Steps(context, ended=ended, released=lambda job: None)
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    @property
-    def in_hand(self) -> tuple[str, ...]:
-        """Ids of the jobs whose assets are being fetched, in the order in which that began."""
-        return tuple(self._in_hand.values())
+    def in_hand(self) -> tuple[Fetching, ...]:
+        """Say how far the downloads under way are, in the order in which they began."""
+        progress = self._rooms.delivery.progress
+        return tuple(Fetching(job.job_id, *progress(job)) for job in self._in_hand.values())
 
     @property
     def backlog(self) -> int | None:
@@ -66,7 +67,7 @@ class Deliveries:
 
     async def _deliver(self, job: Job, task: RemoteTask | None) -> None:
         before = job.state
-        self._in_hand[job.seq] = job.job_id
+        self._in_hand[job.seq] = job
         try:
             await self._rooms.delivery.deliver(job, task)
         except DiskFull as error:

@@ -86,7 +86,7 @@ class Engine:
         most = self._context.settings.limits.in_flight
         return Snapshot(
             counts=dict(counts),
-            downloads=self.deliveries.in_hand,
+            downloads=self.deliveries.in_hand(),
             downloads_waiting=len(self.deliveries),
             in_flight=self.admission.in_flight,
             most_in_flight=most,

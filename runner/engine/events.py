@@ -34,13 +34,27 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetching:
+    """
+    A download in hand: what is on disk of a job's video.
+
+    Attributes:
+        total_bytes: None while it is not known, or where the file is too small to be worth keeping in parts.
+    """
+
+    job_id: str
+    bytes: int
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """
     Where a run stands at one moment.
 
     Attributes:
         counts: Jobs by state.
-        downloads: Ids of the jobs whose assets are being fetched, and ``downloads_waiting`` how many wait for that.
+        downloads: Those in hand, and ``downloads_waiting`` how many jobs wait for theirs.
         in_flight: Remote tasks that exist, of the ``most_in_flight`` that may.
         submit_per_s: The rate that is allowed now, and ``accepted_per_s`` what was reached over the last minute.
         binding: Which limit holds the next submission back, in words; empty where none does.
@@ -49,7 +63,7 @@ class Snapshot:
     """
 
     counts: Mapping[State, int]
-    downloads: tuple[str, ...]
+    downloads: tuple[Fetching, ...]
     downloads_waiting: int
     in_flight: int
     most_in_flight: int
