@@ -49,6 +49,13 @@ class Queries:
     def __len__(self) -> int:
         return len(self._heap)
 
+    @property
+    def usual_s(self) -> float | None:
+        """How long tasks have taken in this process, over all models; None while none has finished."""
+        seen = [durations for durations in self._durations.values() if durations.count]
+        count = sum(durations.count for durations in seen)
+        return sum(d.estimate_s * d.count for d in seen) / count if count else None
+
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Wait for the next query of a job: its first, or the one after an outcome."""
         now = self._rooms.clock.now()
