@@ -4,6 +4,7 @@ Every exception that the program raises on purpose, and who must act on it.
 RunnerError                 message: what happened and where; hint: what to do next
 ├── UsageError              the command was called with arguments that do not fit together
 ├── ManifestError           fix the manifest; nothing was submitted (carries the problems)
+├── FileChanged             a local file is not what was checked; its job fails, and nothing was sent
 ├── CredentialsMissing      set the key; nothing was sent
 ├── RunDirError             the run directory can't be used as it is
 │   ├── RunLocked           another process works in it
@@ -63,6 +64,12 @@ class ManifestError(RunnerError):
     def __init__(self, message: str, *, problems: Sequence[Problem] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.problems = tuple(problems)
+
+
+class FileChanged(RunnerError):
+    """A local file is no longer what was checked: missing, unreadable or with another content."""
+
+    reference = "file-changed"
 
 
 class CredentialsMissing(RunnerError):

@@ -46,4 +46,12 @@ def loads(text: bytes | str) -> Json:
     """
     if fast_json is not None:
         return fast_json.loads(text)
-    return json.loads(text)
+    return _decode(text if isinstance(text, str) else text.decode())
+
+
+def _refuse(constant: str) -> Json:
+    raise ValueError(f"{constant} is no JSON")
+
+
+# The library reads NaN and infinities unless it is told otherwise; orjson and the API do not.
+_decode = json.JSONDecoder(parse_constant=_refuse).decode

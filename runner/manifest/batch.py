@@ -55,11 +55,14 @@ class BatchFile:
         """Stream the jobs. What is wrong with a line is reported, and the line left out."""
         origin = Origin(None, rows_file=str(self.path))
 
+        is_empty = True
+
         def complain(line: int, message: str, hint: str | None) -> None:
+            nonlocal is_empty
+            is_empty = False
             origin.report_row(line, Finding((), message, hint), report)
 
         url = self._url
-        is_empty = True
         try:
             for line, row in read_objects(self.path, complain):
                 is_empty = False
@@ -78,6 +81,7 @@ class BatchFile:
                     for finding in _findings(row, url):
                         origin.report_row(line, finding, report, row.get("custom_id"))
         except FileUnusable as error:
+            is_empty = False
             origin.report_once(Finding((), error.message, error.hint), report)
         if is_empty:
             origin.report_once(Finding((), "the batch file has no jobs", severity=Severity.WARNING), report)

@@ -33,7 +33,7 @@ class Origin:
     names: tuple[str, ...] = ()
     _told: set[tuple[Path, str]] = field(default_factory=set)
 
-    def label(self, line: int = 0, job_id: Json = None) -> str:
+    def label(self, line: int, job_id: Json) -> str:
         """Name one of its jobs as a person finds it again, such as ``jobs[3] "grass-2"``."""
         return job_label(line - 1 if self.entry is None else self.entry.index, job_id)
 
@@ -41,8 +41,11 @@ class Origin:
         """Report what is the same for all of its jobs, at its place in the manifest, the first time only."""
         if (finding.path, finding.message) not in self._told:
             self._told.add((finding.path, finding.message))
-            place = Position(self.rows_file) if self.entry is None else self.entry.place_of(finding)
-            report(_problem(finding, place, label or self.label()))
+            entry = self.entry
+            if entry is None:
+                report(_problem(finding, Position(self.rows_file), None))
+            else:
+                report(_problem(finding, entry.place_of(finding), label or entry.label))
 
     def report_row(self, line: int, finding: Finding, report: Report, job_id: Json = None) -> None:
         """Report what came with a row, at its line."""
@@ -94,7 +97,7 @@ class Draft:
         return path == ("request",) and any(leaf[1] not in self.request for leaf in lost)
 
 
-def _problem(finding: Finding, position: Position, label: str) -> Problem:
+def _problem(finding: Finding, position: Position, label: str | None) -> Problem:
     # People read paths from the request's root, as the API's documents do.
     path = finding.path[1:] if finding.path[:1] == ("request",) else finding.path
     return Problem(finding.severity, position, finding.message, label, path_text(path), finding.hint)

@@ -35,11 +35,12 @@ class Hashes:
 
     def __init__(self) -> None:
         self._buckets = [array("q") for _ in range(_BUCKETS)]
+        self._append = [bucket.append for bucket in self._buckets]
 
     def add(self, text: str) -> None:
         """Take a text in."""
         number = hash(text)
-        self._buckets[number & _BUCKET_MASK].append(number)
+        self._append[number & _BUCKET_MASK](number)
 
     def repeated(self) -> frozenset[int]:
         """List the numbers that came more than once, up to a bound."""
@@ -58,12 +59,14 @@ class Census:
     def __init__(self) -> None:
         self.ids = Hashes()
         self.digests = Hashes()
+        self._add_id = self.ids.add
+        self._add_digest = self.digests.add
 
     def note(self, _draft: Draft, job_id: str, digest: str | None) -> None:
         """Take a job in; without a digest its request is not compared."""
-        self.ids.add(job_id)
+        self._add_id(job_id)
         if digest is not None:
-            self.digests.add(digest)
+            self._add_digest(digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Twins:
         if draft.line:
             origin.report_row(draft.line, finding, self._report, shown_id)
         else:
-            origin.report_once(finding, self._report, origin.label(job_id=shown_id))
+            origin.report_once(finding, self._report, origin.label(0, shown_id))
 
 
 def _same_id(first: _First, draft: Draft) -> Finding:

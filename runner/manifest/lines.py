@@ -69,7 +69,7 @@ def unreadable(path: Path, error: OSError) -> FileUnusable:
 def _why_not_json(raw: bytes) -> str:
     """Ask the standard library what is wrong, so that the words are the same whatever else is installed."""
     try:
-        json.loads(raw.decode())
+        json.loads(raw.decode().rstrip())
     except UnicodeDecodeError:
         return "the line is not UTF-8"
     except json.JSONDecodeError as error:

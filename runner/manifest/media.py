@@ -16,6 +16,7 @@ from pathlib import Path
 
 from runner.core.model import Json
 from runner.core.problem import Finding
+from runner.errors import FileChanged
 from runner.manifest.identity import FILE_KEY, is_file_reference
 from runner.manifest.picture import Picture, complaints, read_picture
 from runner.schema.media import MediaField
@@ -29,10 +30,6 @@ _LONGEST_PATH = 1024
 
 _STAND_IN_DATA = "data:image/png;base64,AAAA"
 _STAND_IN_URL = "https://example.com/"
-
-
-class FileChanged(Exception):
-    """A local file is no longer what was checked; its message is a sentence for a person."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,9 @@ def _read_table(path: Path, names: tuple[str, ...], complain: Complain) -> Itera
             next(records, None)
             for line, cells in records:
                 if len(cells) != width:
-                    message = f"the row has {len(cells)} cells where the file has {width} columns"
+                    message = (
+                        f"the row has {_counted(len(cells), 'cell')}, the file {_counted(width, 'column')}"
+                    )
                     complain(line, message, "put cells that hold separators or line breaks in double quotes")
                 elif any(len(cell) >= SHORTEST_KEY and looks_like_key(cell) for cell in cells):
                     complain(line, KEY_MESSAGE, KEY_HINT)
@@ -108,6 +110,10 @@ def _read_table(path: Path, names: tuple[str, ...], complain: Complain) -> Itera
                     yield line, dict(zip(names, cells, strict=True))
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:

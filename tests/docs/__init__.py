@@ -1,0 +1,1 @@
+"""The documentation against the code: what can be generated is, and a test holds the README to it."""

@@ -1,0 +1,176 @@
+"""
+The sections of the README that follow from the code.
+
+``python -m tests.docs.sections`` writes them anew, between their markers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner import errors
+from runner.cli.main import COMMANDS
+from runner.core.advice import advice
+from runner.core.lifecycle import TRANSITIONS, State, after_death, meaning
+from runner.core.model import FailureClass
+from runner.errors import RunnerError
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+
+
+def states() -> Iterator[str]:
+    """Tell what each state means, and what the next run does with a job whose process died in it."""
+    yield "| a job that was | means | after a kill, a crash or a power cut the next run |"
+    yield "|---|---|---|"
+    for state in State:
+        yield f"| `{state}` | {meaning(state)} | {after_death(state)} |"
+
+
+def diagram() -> Iterator[str]:
+    """Draw the transition table."""
+    yield "```mermaid"
+    yield "stateDiagram-v2"
+    yield "    [*] --> pending"
+    for state, arrows in TRANSITIONS.items():
+        by_target: dict[State, list[str]] = {}
+        for event, target in arrows.items():
+            by_target.setdefault(target, []).append(event.replace("_", " "))
+        for target, events in by_target.items():
+            yield f"    {state} --> {target}: {', '.join(events)}"
+    yield "```"
+
+
+def failure_classes() -> Iterator[str]:
+    """Say for each failure class what to do."""
+    yield "| class | what to do |"
+    yield "|---|---|"
+    for cls in FailureClass:
+        yield f"| `{cls}` | {advice(cls)} |"
+
+
+def error_references() -> Iterator[str]:
+    """List every error that a command may end with."""
+    yield "| reference | exit | when |"
+    yield "|---|---|---|"
+    for error in _tree(RunnerError):
+        if error.reference != RunnerError.reference:
+            yield f"| `error[{error.reference}]` | {error.exit_code} | {_first_sentence(error.__doc__)} |"
+
+
+def commands() -> Iterator[str]:
+    """Describe every command with its options."""
+    for name, summary in COMMANDS.items():
+        command = importlib.import_module(f"runner.cli.{name}_command").command
+        context = click.Context(command, info_name=f"runner {name}")
+        yield f"### `{' '.join([f'runner {name}', *_arguments(command)])}`"
+        yield ""
+        yield summary
+        yield ""
+        options = [
+            option for option in command.params if isinstance(option, click.Option) and not option.hidden
+        ]
+        if options:
+            yield "| option | does |"
+            yield "|---|---|"
+            for option in options:
+                record = option.get_help_record(context)
+                assert record is not None
+                yield f"| `{_cell(record[0])}` | {_cell(record[1])} |"
+            yield ""
+
+
+def manifest_keys() -> Iterator[str]:
+    """List every key of a manifest, as its schema describes it."""
+    document = json.loads((ROOT / "schemas" / "manifest.schema.json").read_text(encoding="utf-8"))
+    yield "| key | meaning | default | for example |"
+    yield "|---|---|---|---|"
+    yield from _keys(document, document["properties"], "")
+
+
+def _keys(document: Mapping[str, Any], properties: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, written in properties.items():
+        rules = _resolved(document, written)
+        default = "" if "default" not in rules else f"`{_plain(rules['default'])}`"
+        examples = rules.get("examples", [])
+        example = f"`{_plain(examples[0])}`" if examples else ""
+        yield f"| `{prefix}{name}` | {_cell(rules.get('description', ''))} | {default} | {_cell(example)} |"
+        yield from _below(document, rules, f"{prefix}{name}")
+
+
+def _below(document: Mapping[str, Any], rules: Mapping[str, Any], path: str) -> Iterator[str]:
+    if "properties" in rules:
+        yield from _keys(document, rules["properties"], f"{path}.")
+    rest = rules.get("additionalProperties")
+    if isinstance(rest, dict) and "properties" in _resolved(document, rest):
+        yield from _keys(document, _resolved(document, rest)["properties"], f"{path}.NAME.")
+    if "items" in rules and "properties" in _resolved(document, rules["items"]):
+        yield from _keys(document, _resolved(document, rules["items"])["properties"], f"{path}[].")
+
+
+def _resolved(document: Mapping[str, Any], rules: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "$ref" not in rules:
+        return rules
+    target: Any = document
+    for step in rules["$ref"].removeprefix("#/").split("/"):
+        target = target[step]
+    return {**target, **rules}
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _tree(error: type[RunnerError]) -> Iterator[type[RunnerError]]:
+    yield error
+    for child in error.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _tree(child)
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").strip().split("\n\n")[0].split())
+
+
+def _arguments(command: click.Command) -> list[str]:
+    return [
+        parameter.make_metavar(click.Context(command))
+        for parameter in command.params
+        if isinstance(parameter, click.Argument)
+    ]
+
+
+SECTIONS: Mapping[str, Callable[[], Iterator[str]]] = {
+    "states": states,
+    "diagram": diagram,
+    "failure classes": failure_classes,
+    "errors": error_references,
+    "commands": commands,
+    "manifest keys": manifest_keys,
+}
+
+
+def with_sections(text: str) -> str:
+    """Put every generated section between its markers."""
+    for name, section in SECTIONS.items():
+        content = "\n".join(section()).rstrip()
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"the README has no place for the section {name!r}")
+        text = pattern.sub(lambda found, content=content: f"{found[1]}\n{content}\n\n{found[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(with_sections(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,127 @@
+"""Placeholders: what they take, what they leave alone, and what is said of those that can't be filled."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.core.model import Json
+from runner.manifest.template import Scope, compile_template, is_plain
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
+)
+
+
+def _without_nulls(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("${seed}", 7),
+        ("seed ${seed}", "seed 7"),
+        ("${ seed }", 7),
+        ("${flag}", True),
+        ("is ${flag}", "is true"),
+        ("${nothing}!", "!"),
+        ("${list}", [1, {"a": "b"}]),
+        ("in ${list}", 'in [1, {"a": "b"}]'),
+        ("$5 and $$", "$5 and $$"),
+        ("$${seed}", "${seed}"),
+        ("$$${seed}", "$${seed}"),
+        ("${seed}${seed}", "77"),
+        ("${date}", "2026-11-21"),
+        ("${prompt}", "a ${seed} that was a value"),
+        ("${小猫}", "Chinese"),
+        ("${shot size}", "close"),
+    ],
+)
+@pytest.mark.parametrize("is_constant", [True, False])
+def test_filling(text: str, expected: Json, is_constant: bool) -> None:
+    """A value is put in once, with its type where it stands alone, whether it is known early or late."""
+    values = {
+        "seed": 7,
+        "flag": True,
+        "nothing": None,
+        "list": [1, {"a": "b"}],
+        "date": "2026-11-21",
+        "prompt": "a ${seed} that was a value",
+        "小猫": "Chinese",
+        "shot size": "close",
+    }
+    scope = Scope(constants=values) if is_constant else Scope(varying=frozenset(values))
+
+    template = compile_template([text], scope)
+
+    assert template.findings == ()
+    assert [expected] == template.render(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("${sed}", "unknown placeholder '${sed}'", "did you mean 'seed'? There are date, seed"),
+        ("${}", "unknown placeholder '${}'", "there are date, seed"),
+        (
+            "a ${seed",
+            "placeholder '${seed' has no end",
+            "close it with '}', or write '$${' for a literal '${'",
+        ),
+    ],
+)
+def test_what_cannot_be_filled(text: str, message: str, hint: str) -> None:
+    """A placeholder that nothing fills is told with the names that there are, and never sent as it stands."""
+    found = compile_template({"a": [text]}, Scope({"date": "x"}, frozenset({"seed"}))).findings
+
+    assert [(("a", 0), message, hint)] == [(one.path, one.message, one.hint) for one in found]
+
+
+@given(VALUES)
+def test_round_trip(value: Json) -> None:
+    """What has its dollar signs before braces doubled comes out as it was, but for nulls in mappings."""
+
+    def escaped(value: Json) -> Json:
+        if isinstance(value, str):
+            return value.replace("${", "$${")
+        if isinstance(value, dict):
+            return {key: escaped(item) for key, item in value.items()}
+        return [escaped(item) for item in value] if isinstance(value, list) else value
+
+    template = compile_template([escaped(value)], Scope())
+
+    assert template.findings == ()
+    assert [_without_nulls(value)] == template.render({})
+
+
+@given(VALUES)
+def test_plain_is_what_rendering_leaves_alone(value: Json) -> None:
+    """The short way for values without placeholders gives what the long one would."""
+    if is_plain([value]):
+        assert [value] == compile_template([value], Scope()).render({})
+
+
+@given(st.lists(VALUES, min_size=2, max_size=2))
+def test_jobs_do_not_share_what_varies(values: list[Json]) -> None:
+    """A job keeps its values when the next one is rendered."""
+    template = compile_template({"a": {"b": "${x}"}, "c": ["${x}"], "d": {"e": 1}}, Scope(varying={"x"}))
+
+    jobs = [template.render({"x": value}) for value in values]
+
+    def expected(value: Json) -> Json:
+        return {"a": {} if value is None else {"b": value}, "c": [value], "d": {"e": 1}}
+
+    assert [expected(value) for value in values] == jobs
+
+
+def test_null_takes_a_key_away() -> None:
+    """A key that a row leaves null is absent, rather than sent as null; the order of the others stays."""
+    template = compile_template({"a": "${x}", "b": 1, "c": "${y}"}, Scope(varying={"x", "y"}))
+
+    assert {"b": 1, "c": 2} == template.render({"x": None, "y": 2})
+    assert ["a", "b", "c"] == list(template.render({"x": 0, "y": 2}))
