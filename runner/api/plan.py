@@ -102,7 +102,7 @@ class Plan:
 def plan(
     manifest: Path | str,
     *,
-    output: Path | None = None,
+    output: Path | str | None = None,
     show: int = 0,
     simulate: bool = False,
     variables: Mapping[str, Json] | None = None,
@@ -137,7 +137,7 @@ def plan(
         from runner.api.rehearsal import hurried
 
         effective = replace(effective, settings=hurried(effective.settings, overrides))
-    run_dir = output or kept.default_run_dir(loaded.name, simulate=simulate)
+    run_dir = Path(output) if output else kept.default_run_dir(loaded.name, simulate=simulate)
     with closing(_reader(run_dir, simulate=simulate)) as connection:
         sorting = _Sorting(show)
         compared = _compared(connection, loaded, problems, note, sorting)
