@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 from runner.core.settings import (
@@ -17,6 +19,7 @@ from runner.core.settings import (
     Settings,
     Timeouts,
 )
+from runner.errors import UsageError
 
 SETTINGS, LEARNED, ORIGIN = "settings", "learned", "origin"
 """Keys of the store's facts about the whole run."""
@@ -45,6 +48,43 @@ class Origin:
     def read(cls, text: str) -> Origin:
         """Read back what `text` wrote."""
         return cls(**json.loads(text))
+
+
+def default_run_dir(name: str, *, simulate: bool) -> Path:
+    """
+    Name the directory of a run that was given none. A simulated run has one of its own, so that it is never
+    taken for a real one.
+
+    >>> default_run_dir("kittens", simulate=True).as_posix()
+    'output/kittens-simulated'
+    """
+    return Path("output") / (f"{name}-simulated" if simulate else name)
+
+
+def dated(output: Path, today: date) -> Path:
+    """
+    Put the date into a run directory's path.
+
+    >>> dated(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
+    'output/nightly-2026-11-21'
+    """
+    return Path(str(output).replace("${date}", today.isoformat()))
+
+
+def require_kind(origin: Origin, run_dir: Path, *, simulate: bool) -> None:
+    """
+    Keep real and simulated runs apart.
+
+    Raises:
+        UsageError: The directory holds a run of the other kind.
+    """
+    if origin.is_simulated == simulate:
+        return
+    was, asked = ("simulated", "real") if origin.is_simulated else ("real", "simulated")
+    raise UsageError(
+        f"{run_dir} holds a {was} run, and this would be a {asked} one",
+        hint="choose another run directory with -o" + (", or add --simulate" if was == "simulated" else ""),
+    )
 
 
 def settings_text(settings: Settings) -> str:

@@ -74,13 +74,7 @@ def origin_of(store: Store, manifest: str | None, *, simulate: bool) -> kept.Ori
     if text is None:
         return kept.Origin(manifest, simulate, sharded=False)
     origin = kept.Origin.read(text)
-    if origin.is_simulated != simulate:
-        was, asked = ("simulated", "real") if origin.is_simulated else ("real", "simulated")
-        raise UsageError(
-            f"{store.run_dir} holds a {was} run, and this would be a {asked} one",
-            hint="choose another run directory with -o"
-            + (", or add --simulate" if was == "simulated" else ""),
-        )
+    kept.require_kind(origin, store.run_dir, simulate=simulate)
     return origin
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.api import kept
+from runner.api.check import refusal
 from runner.api.environment import Effective, credentials, read_environment, settle
 from runner.api.opening import (
     assignment,
@@ -29,7 +30,7 @@ from runner.core.naming import MAX_FILES_FLAT
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.engine.events import Observer
-from runner.errors import ManifestError, UsageError
+from runner.errors import UsageError
 from runner.gateway.address import gateway_root
 from runner.manifest.check import Manifest, load
 from runner.manifest.problems import Problems
@@ -37,28 +38,7 @@ from runner.store import Store, query
 from runner.store.settle import import_records
 from runner.store.sync import SyncReport, sync
 
-__all__ = ["IfLocked", "RunOptions", "default_run_dir", "resume", "run"]
-
-
-def default_run_dir(name: str, *, simulate: bool) -> Path:
-    """
-    Name the directory of a run that was given none. A simulated run has one of its own, so that it is never
-    taken for a real one.
-
-    >>> default_run_dir("kittens", simulate=True).as_posix()
-    'output/kittens-simulated'
-    """
-    return Path("output") / (f"{name}-simulated" if simulate else name)
-
-
-def dated(output: Path, today: date) -> Path:
-    """
-    Put the date into a run directory's path.
-
-    >>> dated(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
-    'output/nightly-2026-11-21'
-    """
-    return Path(str(output).replace("${date}", today.isoformat()))
+__all__ = ["IfLocked", "RunOptions", "resume", "run"]
 
 
 async def run(
@@ -100,7 +80,7 @@ async def run(
     effective = _in_force(loaded.settings, options, environ)
     settings = effective.settings
     keys = simulated_keys() if options.simulate else credentials(settings, environ)
-    run_dir = dated(output or default_run_dir(loaded.name, simulate=options.simulate), today)
+    run_dir = kept.dated(output or kept.default_run_dir(loaded.name, simulate=options.simulate), today)
     async with opened(run_dir, options.if_locked, observe) as store:
         origin = origin_of(store, str(manifest), simulate=options.simulate)
         if not options.simulate:
@@ -186,7 +166,7 @@ def _take_in(
         counts = manifest.counts
         has_twins = counts is not None and counts.duplicates > 0
         if problems.errors and (not options.skip_invalid or has_twins or not counts):
-            raise _invalid(manifest, problems)
+            raise refusal(manifest, problems)
         import_records(connection, refused, at=at)
     return taken
 
@@ -206,26 +186,3 @@ def _refused(spec: JobSpec, why: str, at: float) -> JobRecord:
         error=Failure(FailureClass.INVALID_REQUEST, why[:500]),
         source=spec.source,
     )
-
-
-def _invalid(manifest: Manifest, problems: Problems) -> ManifestError:
-    jobs = manifest.counts.jobs if manifest.counts else 0
-    return ManifestError(
-        f"{counted(problems, jobs)}; nothing was submitted",
-        problems=problems.kept,
-        hint=f"correct {manifest.path}, and look again: runner validate {manifest.path}",
-    )
-
-
-def counted(problems: Problems, jobs: int) -> str:
-    """
-    Count problems in words.
-
-    >>> counted(Problems(), 300)
-    'no errors, no warnings in 300 jobs'
-    """
-    return f"{_some(problems.errors, 'error')}, {_some(problems.warnings, 'warning')} in {_some(jobs, 'job')}"
-
-
-def _some(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"

@@ -27,11 +27,12 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from yarl import URL
 
 MAX_REDIRECTS = 5
+_MAX_CHARACTERS = 16_384
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 """Holds an IPv4 address in its last 32 bits, which a translator on the way connects to (RFC 6052)."""
 _ILLEGAL = re.compile(r"[\x00-\x20\x7f\\]")
-_PLAIN = re.compile(r"[\x21-\x7e]+")
+_PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -126,10 +127,13 @@ def parse(url: str, *, base: URL | None = None) -> URL:
     Raises:
         AddressRefused: It is no absolute http or https address, or one that hides where it leads.
     """
-    if _ILLEGAL.search(url) or len(url) > 16_384:
+    is_plain = _PLAIN.fullmatch(url) is not None
+    if not is_plain and _ILLEGAL.search(url):
         raise AddressRefused("the address of the asset has characters that no address can have")
+    if len(url) > _MAX_CHARACTERS:
+        raise AddressRefused(f"the address of the asset has {len(url)} characters")
     try:
-        address = URL(url, encoded=bool(_PLAIN.fullmatch(url)))
+        address = URL(url, encoded=is_plain)
         if base is not None:
             address = base.join(address)
         host, port = address.raw_host, address.port
@@ -141,7 +145,7 @@ def parse(url: str, *, base: URL | None = None) -> URL:
         )
     if not host or not port:
         raise AddressRefused("the address of the asset names no host")
-    if address.raw_user is not None or address.raw_password is not None:
+    if "@" in address.raw_authority:
         raise AddressRefused(f"{shown(address)} carries a user name, which can hide where an address leads")
     return address
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runner.assets.part import PartFile
+from runner.assets.part import PartFile, size_of
 from runner.assets.reply import OVERLAP_BYTES, Ask, Setback, StartOver
 from runner.assets.wish import AssetWish, PartFacts, part_of
 from runner.core.model import Failure, FailureClass
@@ -26,7 +26,8 @@ class Download:
     def __init__(self, wish: AssetWish, remember: Remember) -> None:
         self.wish = wish
         self.remember = remember
-        self.part = PartFile(part_of(wish.path))
+        path = part_of(wish.path)
+        self.part = PartFile(path, size_of(path)) if wish.known is not None else PartFile(path)
         self.known = wish.known or PartFacts()
         self.must_start_over = False
         self.where = "the part file"

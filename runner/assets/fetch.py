@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from runner.assets.address import MAX_REDIRECTS, AddressRefused, Gatekeeper, Hop, origin, shown
-from runner.assets.body import SMALL_BYTES, TooLarge, keep_small, receive, verify
+from runner.assets.body import TooLarge, keep_small, receive, verify
 from runner.assets.connect import GuardedResolver
 from runner.assets.download import Download, Remember
 from runner.assets.failing import NETWORK_ERRORS, refused, translate
@@ -48,6 +48,7 @@ from runner.media import Flawed
 RESERVE_BYTES = 256 << 20
 """Room that a download leaves free, for the store and the results above all."""
 _WRITERS = 4
+_READ_BUFFER_BYTES = 16 << 10
 
 
 class Fetcher:
@@ -94,6 +95,7 @@ class Fetcher:
             headers={"User-Agent": self._user_agent},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            read_bufsize=_READ_BUFFER_BYTES,
         )
         return self
 
@@ -144,6 +146,9 @@ class Fetcher:
 
     async def _try_once(self, download: Download) -> Fetched | Reply:
         ask = download.next_ask()
+        if ask.offset and not download.part.is_hashed:
+            # Before the request, since a body that comes meanwhile would be lost if its connection breaks.
+            await asyncio.get_running_loop().run_in_executor(self._threads, download.part.digest)
         try:
             response, reply = await self._send(download, ask)
             async with response:
@@ -188,7 +193,7 @@ class Fetcher:
         self, download: Download, body: Body, response: aiohttp.ClientResponse
     ) -> Fetched | Reply:
         """Bring a body to the disk and verify the file."""
-        if not body.offset and body.length is not None and body.length <= SMALL_BYTES:
+        if body.is_small:
             content = await response.read()
             try:
                 return keep_small(download.part.path, download.wish.kind, content)

@@ -9,11 +9,16 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from runner.errors import DiskFull, RunDirError
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
 _PIECE_BYTES = 1 << 20
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Without it Windows writes a line feed as two characters."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -31,13 +36,13 @@ class PartFile:
     would show holes at the end.
 
     Attributes:
-        size: How many bytes of the asset it has.
+        size: How many bytes of the asset it has. A file that nobody remembers counts as none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
-        self.size = size_of(path) or 0
-        self._digest = None if self.size else sha256()
+        self.size = size
+        self._digest: Hash | None = None
         self._expected = b""
         self._file: int | None = None
         # A cancelled download closes the file while a thread may still be writing to it.
@@ -47,7 +52,7 @@ class PartFile:
         """
         Make ready for a body whose first byte belongs at an offset; what it repeats is compared, not written.
 
-        An offset of 0 throws away what is there.
+        An offset of 0 throws away what is there. For any other the digest of what is there must be known.
 
         Raises:
             DiskFull: There is no room.
@@ -56,9 +61,11 @@ class PartFile:
         with self._lock:
             try:
                 self._open()
-                if not offset and self.size:
+                if not offset:
                     self._reset()
-                self._rehash(offset)
+                elif self._file is not None:
+                    os.lseek(self._file, offset, os.SEEK_SET)
+                    self._expected = os.read(self._file, self.size - offset)
             except OSError as error:
                 refuse(error, self.path)
 
@@ -80,6 +87,11 @@ class PartFile:
                     refuse(error, self.path)
 
     @property
+    def is_hashed(self) -> bool:
+        """Whether the digest of what is there is known, so that `digest` need not read the file."""
+        return self._digest is not None
+
+    @property
     def is_caught_up(self) -> bool:
         """Whether everything that the body repeats has come, and was the same."""
         return not self._expected
@@ -88,8 +100,9 @@ class PartFile:
         """Give the sha256 of all bytes, in hex, reading them where an earlier process wrote them."""
         with self._lock:
             try:
-                self._open()
-                self._rehash(self.size)
+                if self._digest is None:
+                    self._open()
+                    self._rehash()
             except OSError as error:
                 refuse(error, self.path)
             assert self._digest is not None
@@ -115,14 +128,8 @@ class PartFile:
             self.path.replace(self.path.with_suffix(".invalid"))
 
     def _open(self) -> None:
-        if self._file is not None:
-            return
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        try:
-            self._file = os.open(self.path, flags, 0o666)
-        except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, flags, 0o666)
+        if self._file is None:
+            self._file = _open(self.path, os.O_RDWR)
 
     def _reset(self) -> None:
         assert self._file is not None
@@ -130,18 +137,13 @@ class PartFile:
         os.lseek(self._file, 0, os.SEEK_SET)
         self.size, self._digest, self._expected = 0, sha256(), b""
 
-    def _rehash(self, offset: int) -> None:
-        """Read what is there, for its digest where that is not known, and for what the body will repeat."""
+    def _rehash(self) -> None:
         assert self._file is not None
-        if self._digest is None:
-            digest = sha256()
-            os.lseek(self._file, 0, os.SEEK_SET)
-            while piece := os.read(self._file, _PIECE_BYTES):
-                digest.update(piece)
-            self._digest = digest
-        os.lseek(self._file, offset, os.SEEK_SET)
-        self._expected = os.read(self._file, self.size - offset) if offset < self.size else b""
-        os.lseek(self._file, self.size, os.SEEK_SET)
+        digest = sha256()
+        os.lseek(self._file, 0, os.SEEK_SET)
+        while piece := os.read(self._file, _PIECE_BYTES):
+            digest.update(piece)
+        self._digest = digest
 
     def _compare(self, piece: bytes) -> memoryview:
         """Hold what the body repeats against what is on disk; gives back what is new."""
@@ -170,25 +172,33 @@ def write_whole(path: Path, body: bytes) -> None:
         RunDirError: The file can't be written.
     """
     try:
+        file = _open(path, os.O_WRONLY | os.O_TRUNC)
         try:
-            file = open(path, "wb", buffering=0)  # noqa: SIM115  (the folder is made only when it is missed)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "wb", buffering=0)  # noqa: SIM115
-        with file:
-            written = file.write(body)
+            written = os.write(file, body)
             while written < len(body):
-                written += file.write(body[written:])
+                written += os.write(file, body[written:])
+        finally:
+            os.close(file)
     except OSError as error:
         refuse(error, path)
 
 
-def size_of(path: Path) -> int | None:
-    """Tell a file's size; None where there is none."""
+def _open(path: Path, flags: int) -> int:
+    flags |= os.O_CREAT | _BINARY
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        # The folder is made when it is missed, which is once for many files.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o666)
+
+
+def size_of(path: Path) -> int:
+    """Tell a file's size; 0 where there is none."""
     try:
         return os.stat(path).st_size
     except OSError:
-        return None
+        return 0
 
 
 def refuse(error: OSError, path: Path) -> NoReturn:

@@ -17,6 +17,8 @@ from runner.assets.wish import PartFacts, Reason
 from runner.core.model import Failure, FailureClass
 
 OVERLAP_BYTES = 64 << 10
+SMALL_BYTES = 128 << 10
+"""A body of at most this size is held in memory and written in one go: a thread would cost more than it saves."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
@@ -66,6 +68,11 @@ class Body:
     length: int | None
     facts: PartFacts
     has_sure_end: bool = True
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is the whole file, and small enough to be held in memory."""
+        return not self.offset and self.length is not None and self.length <= SMALL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,9 @@ def judge(
 
 def _whole(headers: Mapping[str, str]) -> Body:
     length = _length(headers)
+    if length is not None and length <= SMALL_BYTES:
+        # It is never resumed, so the rest need not be read.
+        return Body(0, length, PartFacts(length))
     has_sure_end = length is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
     return Body(0, length, PartFacts(length, _validator(headers)), has_sure_end)
 

@@ -33,7 +33,8 @@ class AssetWish:
         url: From an answer of the API, or the gateway's content route. Never written anywhere, it may be signed.
         path: The final name; until the file is published it is written to that name and `.part`.
         key: Sent to the gateway's origin alone; None for no key.
-        known: What an earlier process remembered of the body whose part may be on disk.
+        known: What an earlier process remembered of the body whose part may be on disk. Without it
+            that part is not trusted, and the download begins anew.
     """
 
     url: str
@@ -86,7 +87,7 @@ def part_of(path: Path) -> Path:
     >>> part_of(Path("assets/sky.mp4")).name
     'sky.mp4.part'
     """
-    return path.with_name(path.name + ".part")
+    return Path(f"{path}.part")
 
 
 def as_asset(fetched: Fetched, kind: AssetKind, path: str) -> Asset:

@@ -34,6 +34,13 @@ def say(text: str, *, style: str | None = None) -> None:
     click.echo(click.style(text, fg=style) if style else text, err=True, color=wants_colour())
 
 
+def data(text: str) -> None:
+    """Write a line of data to stdout. What it quotes from manifests and from the API can't paint the terminal."""
+    from runner.report.words import plain
+
+    click.echo(plain(text, most=len(text)))
+
+
 def show_error(error: RunnerError) -> None:
     """
     Show an error: what happened, where, and what to do next.

@@ -1,32 +1,94 @@
-"""How long a run has still to go: a guess from the limits and from what was seen so far."""
+"""How long jobs will take at the limits, and which limit it is that binds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-def seconds_left(
-    *, pending: int, under_way: int, in_flight: int, submit_per_s: float, usual_s: float | None
-) -> float | None:
+from runner.core.settings import Limits
+from runner.core.units import format_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
     """
-    Estimate how long the jobs take that are not at rest; None where there is nothing to go by.
+    A time to go.
 
-    Jobs leave either as fast as they may be submitted, or as fast as the tasks that may exist at once are
-    finished, whichever is slower; the last of them then takes its usual time.
+    Attributes:
+        seconds: Until the last job has ended, if nothing goes wrong.
+        binding: The limit that makes it that long, in the manifest's words; empty where there is nothing to do.
+    """
+
+    seconds: float
+    binding: str
+
+
+def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, float]) -> Estimate:
+    """
+    Say how long it takes to submit and finish so many jobs of each model.
+
+    Rates alone decide where no duration is known. Where some are, the tasks that may
+    exist at once count too, and the last job has to finish; a model that
+    was never seen is taken to be like those that were.
 
     Args:
-        pending: Jobs still to be submitted.
-        under_way: Jobs that were submitted, and are not at rest.
-        in_flight: Remote tasks that may exist at once.
-        usual_s: How long a job usually takes from its submission; None where none has finished yet.
+        left: Jobs to submit, by model.
+        usual_s: How long a task takes, by model, as far as that was seen.
 
-    >>> seconds_left(pending=60, under_way=0, in_flight=8, submit_per_s=1.0, usual_s=None)
-    60.0
-    >>> seconds_left(pending=80, under_way=8, in_flight=8, submit_per_s=1.0, usual_s=90.0)
-    990.0
-    >>> seconds_left(pending=0, under_way=3, in_flight=8, submit_per_s=1.0, usual_s=None)
+    >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
+    Estimate(seconds=120.0, binding='limits.submit 1/s')
+    >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0, in_flight=8), {"wan2.7-i2v": 90.0})
+    Estimate(seconds=1440.0, binding='limits.in_flight 8')
     """
-    if not pending and not under_way:
+    jobs = {model: count for model, count in left.items() if count}
+    if not jobs:
+        return Estimate(0.0, "")
+    known = [usual_s[model] for model in jobs if model in usual_s] or list(usual_s.values())
+    otherwise_s = sum(known) / len(known) if known else 0.0
+    task_s = {model: usual_s.get(model, otherwise_s) for model in jobs}
+    seconds, binding = max(_bounds(jobs, limits, task_s))
+    return Estimate(seconds, binding)
+
+
+def seconds_left(
+    pending: Mapping[str, int], under_way: int, limits: Limits, usual_s: Mapping[str, float]
+) -> float | None:
+    """
+    Say how long a run has still to go; None where there is nothing to go by.
+
+    Args:
+        pending: Jobs to submit, by model.
+        under_way: Jobs that were submitted and are not at rest.
+        usual_s: How long a task takes, by model, as far as that was seen.
+
+    >>> seconds_left({}, 3, Limits(), {"wan2.7-i2v": 90.0})
+    90.0
+    >>> seconds_left({}, 3, Limits(), {})
+    """
+    if any(pending.values()):
+        return at_limits(pending, limits, usual_s).seconds
+    if not under_way:
         return 0.0
-    if usual_s is None:
-        return pending / submit_per_s if pending else None
-    per_s = min(submit_per_s, in_flight / usual_s) if usual_s > 0 else submit_per_s
-    return pending / per_s + usual_s
+    return max(usual_s.values(), default=None)
+
+
+def _bounds(
+    jobs: Mapping[str, int], limits: Limits, task_s: Mapping[str, float]
+) -> Iterator[tuple[float, str]]:
+    """Give the time that each limit alone would allow, with the limit's name."""
+    last_s = max(task_s.values())
+    total = sum(jobs.values())
+    yield total / limits.submit_per_s + last_s, f"limits.submit {format_rate(limits.submit_per_s)}"
+    busy_s = sum(count * task_s[model] for model, count in jobs.items())
+    # With fewer jobs than slots the longest alone decides.
+    yield max(busy_s / limits.in_flight, last_s), f"limits.in_flight {limits.in_flight}"
+    for model, count in jobs.items():
+        own = limits.models.get(model)
+        if own is not None and own.submit_per_s is not None:
+            rate = format_rate(own.submit_per_s)
+            yield count / own.submit_per_s + task_s[model], f"limits.models.{model}.submit {rate}"
+        if own is not None and own.in_flight is not None:
+            yield (
+                max(count * task_s[model] / own.in_flight, task_s[model]),
+                f"limits.models.{model}.in_flight {own.in_flight}",
+            )

@@ -37,3 +37,18 @@ class Problems:
     def warnings(self) -> int:
         """How many warnings were reported, kept or not."""
         return self._counts[Severity.WARNING]
+
+
+def counted(problems: Problems, jobs: int) -> str:
+    """
+    Count problems in words.
+
+    >>> counted(Problems(), 300)
+    'no errors, no warnings in 300 jobs'
+    """
+    found = f"{_some(problems.errors, 'error')}, {_some(problems.warnings, 'warning')}"
+    return f"{found} in {_some(jobs, 'job')}" if jobs else found
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"

@@ -12,9 +12,7 @@ is there, the walk is bounded, and nothing but a `moov` of sane size is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
 
 from runner.media.facts import Flawed, MediaFacts, Readable, read_at
 
@@ -31,13 +29,8 @@ _HEADER = Struct(">I4s")
 _NEEDED = (b"ftyp", b"moov", b"mdat")
 
 
-class _Box(NamedTuple):
-    kind: bytes
-    start: int
-    """Where its content begins."""
-    end: int
-    is_open: bool = False
-    """Whether it gave no size, and so would look whole however much of it is missing."""
+_Box = tuple[bytes, int, int]
+"""The type of a box, and where its content begins and ends."""
 
 
 def read_mp4(file: Readable, size: int) -> MediaFacts:
@@ -50,125 +43,127 @@ def read_mp4(file: Readable, size: int) -> MediaFacts:
     Raises:
         Flawed: Something is missing, or the sizes do not add up.
     """
-    boxes = list(_top_level(file, size))
-    kinds = {box.kind for box in boxes}
+    boxes, is_open = _top_level(file, size)
+    kinds = {kind for kind, _, _ in boxes}
     for kind in _NEEDED:
         if kind not in kinds:
             raise Flawed(f"has no {kind.decode()} box")
-    moov = next(box for box in boxes if box.kind == b"moov")
-    if moov.end - moov.start > _MAX_MOOV_BYTES:
+    _, start, end = next(box for box in boxes if box[0] == b"moov")
+    if end - start > _MAX_MOOV_BYTES:
         return MediaFacts(MEDIA_TYPE)
-    film = read_at(file, moov.start, moov.end - moov.start)
-    if boxes[-1].kind == b"mdat" and boxes[-1].is_open:
-        held = sum(box.end - box.start for box in boxes if box.kind == b"mdat")
-        if (needed := _sample_bytes(film)) > held:
+    film = read_at(file, start, end - start)
+    parts = _children(film, 0, len(film))
+    tracks = [_children(film, start, end) for kind, start, end in parts if kind == b"trak"]
+    if is_open and boxes[-1][0] == b"mdat":
+        held = sum(end - start for kind, start, end in boxes if kind == b"mdat")
+        if (needed := sum(_sample_bytes(film, track) for track in tracks)) > held:
             raise Flawed(f"lists {needed} bytes of samples and holds {held}")
-    width, height = _dimensions(film)
-    return MediaFacts(MEDIA_TYPE, width, height, _duration(film))
+    width, height = _dimensions(film, tracks)
+    return MediaFacts(MEDIA_TYPE, width, height, _duration(film, parts))
 
 
-def _top_level(file: Readable, size: int) -> Iterator[_Box]:
-    """Walk the boxes of a file, which must fill it exactly."""
-    offset = 0
-    for _ in range(_MAX_BOXES):
-        if offset == size:
-            return
+def _top_level(file: Readable, size: int) -> tuple[list[_Box], bool]:
+    """Walk the boxes of a file, which must fill it exactly; says also whether the last one gave no size."""
+    boxes: list[_Box] = []
+    offset, is_open = 0, False
+    while offset < size:
+        if len(boxes) == _MAX_BOXES:
+            raise Flawed(f"has more than {_MAX_BOXES} boxes")
         header = read_at(file, offset, 16)
         if not offset and not header[4:8].isalnum():
             raise Flawed("does not begin like an MP4 file")
-        box = _box(header, 0, offset, size)
-        yield box
-        offset = box.end
-    raise Flawed(f"has more than {_MAX_BOXES} boxes")
+        box, is_open = _box(header, 0, offset, size)
+        boxes.append(box)
+        offset = box[2]
+    return boxes, is_open
 
 
-def _children(film: bytes, parent: _Box) -> Iterator[_Box]:
-    """Walk the boxes inside a box that is in memory."""
-    offset = parent.start
+def _children(film: bytes, start: int, end: int) -> list[_Box]:
+    """List the boxes inside a box that is in memory."""
+    boxes: list[_Box] = []
     # Eight bytes are the least that a box has; what is shorter is padding that some writers leave.
-    while parent.end - offset >= 8:
-        box = _box(film, offset, offset, parent.end)
-        yield box
-        offset = box.end
+    while end - start >= 8:
+        size, kind = _HEADER.unpack_from(film, start)
+        if 8 <= size <= end - start and kind.isalnum():
+            # Nearly all of them, and every small file has a dozen.
+            boxes.append((kind, start + 8, start + size))
+        else:
+            boxes.append(_box(film, start, start, end)[0])
+        start = boxes[-1][2]
+    return boxes
 
 
-def _box(data: bytes, at: int, offset: int, limit: int) -> _Box:
-    """Read the header that stands at `at` in `data` and at `offset` in the file; it must end at `limit` or before."""
+def _box(data: bytes, at: int, offset: int, limit: int) -> tuple[_Box, bool]:
+    """
+    Read the header that stands at `at` in `data` and at `offset` in the file; the box must end by `limit`.
+
+    Says also whether the box gave no size, and so looks whole however much of it is missing.
+    """
     if len(data) - at < 8:
         raise Flawed(f"ends inside the header of a box, at byte {limit}")
     size, kind = _HEADER.unpack_from(data, at)
-    start, is_open = offset + 8, size == 0
-    if min(kind) < 0x20:
-        raise Flawed(f"has something that is no box at byte {offset}")
+    start = offset + 8
     if size == 1:
         if len(data) - at < 16:
             raise Flawed(f"ends inside the header of a box, at byte {limit}")
         size, start = _U64.unpack_from(data, at + 8)[0], offset + 16
-    end = limit if is_open else offset + size
+    end = offset + size if size else limit
+    if min(kind) < 0x20:
+        raise Flawed(f"has something that is no box at byte {offset}")
     if end < start:
         raise Flawed(f"has a {_name(kind)} box at byte {offset} that is smaller than its own header")
     if end > limit:
         raise Flawed(f"is cut short: its {_name(kind)} box ends at byte {end}, and there are {limit}")
-    return _Box(kind, start, end, is_open)
+    return (kind, start, end), not size
 
 
 def _name(kind: bytes) -> str:
     return kind.decode("ascii", "backslashreplace")
 
 
-def _find(film: bytes, parent: _Box, *path: bytes) -> _Box | None:
-    """Go down a path of box types and return the first that is there."""
+def _find(film: bytes, boxes: list[_Box], *path: bytes) -> _Box | None:
+    """Go down a path of box types, from a list of boxes, and give the first that is there."""
+    found: _Box | None = None
     for kind in path:
-        for box in _children(film, parent):
-            if box.kind == kind:
-                parent = box
-                break
-        else:
+        if found is not None:
+            boxes = _children(film, found[1], found[2])
+        found = next((box for box in boxes if box[0] == kind), None)
+        if found is None:
             return None
-    return parent
+    return found
 
 
-def _tracks(film: bytes) -> Iterator[_Box]:
-    return (box for box in _children(film, _whole(film)) if box.kind == b"trak")
-
-
-def _whole(film: bytes) -> _Box:
-    return _Box(b"moov", 0, len(film))
-
-
-def _duration(film: bytes) -> float | None:
+def _duration(film: bytes, parts: list[_Box]) -> float | None:
     """Read the duration in seconds; a fragmented file may state it in `mehd` alone."""
-    header = _find(film, _whole(film), b"mvhd")
+    header = _find(film, parts, b"mvhd")
     if header is None:
         return None
-    long = _is_version_1(film, header)
-    units = _number(film, header, 20 if long else 12, _U32)
+    is_long = _is_version_1(film, header)
+    units = _number(film, header, 20 if is_long else 12, _U32)
     if not units:
         return None
-    ticks = _number(film, header, 24 if long else 16, _U64 if long else _U32)
-    if not ticks or ticks == (2**64 if long else 2**32) - 1:
-        fragments = _find(film, _whole(film), b"mvex", b"mehd")
+    ticks = _number(film, header, 24 if is_long else 16, _U64 if is_long else _U32)
+    if not ticks or ticks == (2**64 if is_long else 2**32) - 1:
+        fragments = _find(film, parts, b"mvex", b"mehd")
         if fragments is None:
             return None
         ticks = _number(film, fragments, 4, _U64 if _is_version_1(film, fragments) else _U32)
     return round(ticks / units, 3) if ticks else None
 
 
-def _dimensions(film: bytes) -> tuple[int | None, int | None]:
+def _dimensions(film: bytes, tracks: list[list[_Box]]) -> tuple[int | None, int | None]:
     """Read width and height of the first video track: as shown, or else as coded."""
-    for track in _tracks(film):
+    for track in tracks:
         handler = _find(film, track, b"mdia", b"hdlr")
-        if handler is None or film[handler.start + 8 : handler.start + 12] != b"vide":
+        if handler is None or film[handler[1] + 8 : handler[1] + 12] != b"vide":
             continue
-        shown = _shown_size(film, track)
-        if shown is None:
-            shown = _coded_size(film, track)
-        if shown is not None:
-            return shown
+        sizes = _shown_size(film, track) or _coded_size(film, track)
+        if sizes is not None:
+            return sizes
     return None, None
 
 
-def _shown_size(film: bytes, track: _Box) -> tuple[int, int] | None:
+def _shown_size(film: bytes, track: list[_Box]) -> tuple[int, int] | None:
     header = _find(film, track, b"tkhd")
     if header is None:
         return None
@@ -183,7 +178,7 @@ def _shown_size(film: bytes, track: _Box) -> tuple[int, int] | None:
     return (height, width) if is_turned else (width, height)
 
 
-def _coded_size(film: bytes, track: _Box) -> tuple[int, int] | None:
+def _coded_size(film: bytes, track: list[_Box]) -> tuple[int, int] | None:
     entries = _find(film, track, b"mdia", b"minf", b"stbl", b"stsd")
     if entries is None:
         return None
@@ -192,28 +187,27 @@ def _coded_size(film: bytes, track: _Box) -> tuple[int, int] | None:
     return (both >> 16, both & 0xFFFF) if both >> 16 and both & 0xFFFF else None
 
 
-def _sample_bytes(film: bytes) -> int:
-    """Add up what the sample tables say that there is in `mdat`; 0 where they say nothing."""
-    total = 0
-    for track in _tracks(film):
-        table = _find(film, track, b"mdia", b"minf", b"stbl", b"stsz")
-        if table is None:
-            continue
-        common = _number(film, table, 4, _U32) or 0
-        count = _number(film, table, 8, _U32) or 0
-        listed = film[table.start + 12 : min(table.end, table.start + 12 + 4 * count)]
-        whole = len(listed) // 4
-        total += common * count if common else sum(Struct(f">{whole}I").unpack_from(listed))
-    return total
+def _sample_bytes(film: bytes, track: list[_Box]) -> int:
+    """Add up what a track's sample table says that there is in `mdat`; 0 where it says nothing."""
+    table = _find(film, track, b"mdia", b"minf", b"stbl", b"stsz")
+    if table is None:
+        return 0
+    _, start, end = table
+    common = _number(film, table, 4, _U32) or 0
+    count = _number(film, table, 8, _U32) or 0
+    if common:
+        return common * count
+    listed = film[start + 12 : min(end, start + 12 + 4 * count)]
+    return sum(Struct(f">{len(listed) // 4}I").unpack_from(listed))
 
 
 def _is_version_1(film: bytes, box: _Box) -> bool:
-    return box.end > box.start and film[box.start] == 1
+    return box[2] > box[1] and film[box[1]] == 1
 
 
 def _number(film: bytes, box: _Box, offset: int, form: Struct) -> int | None:
     """Read a number at an offset in a box; None where the box is too short to have it."""
-    if box.start + offset + form.size > box.end:
+    if box[1] + offset + form.size > box[2]:
         return None
-    number: int = form.unpack_from(film, box.start + offset)[0]
+    number: int = form.unpack_from(film, box[1] + offset)[0]
     return number

@@ -34,11 +34,11 @@ class Description:
 
     Attributes:
         schema: Short name of the schema.
-        source: The API's document, or its page where there is only that.
+        source: The page of the API's documentation.
         input: The key that carries the input style.
         sizes: As the API spells them.
         seconds: In words, such as ``2 to 12``.
-        example: The smallest request that the document's own example shows.
+        example: What has to be there, and the prompt, from the document's own example.
     """
 
     schema: str
@@ -58,12 +58,14 @@ def describe(schema: ModelSchema, model: str | None = None) -> Description:
     document = schema.document
     models = (model,) if model else schema.models
     properties: dict[str, dict[str, Any]] = document["properties"]
-    example = {key: document["x-example"][key] for key in document["required"]}
+    # A prompt is optional in most documents, and no example to learn from goes without one.
+    shown = (*document["required"], "prompt")
+    example = {key: value for key, value in document["x-example"].items() if key in shown}
     return Description(
         schema=schema.name,
         title=document["title"],
         text=document["description"],
-        source=document["x-source"]["document"] or document["x-source"]["page"],
+        source=document["x-source"]["page"],
         models=models,
         input=document["x-input"],
         sizes=_sizes(document, models),

@@ -85,6 +85,13 @@ def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connec
     return connection
 
 
+def connect_empty() -> sqlite3.Connection:
+    """Open a store without jobs, in memory, for questions about a run that has not begun."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    _create(connection)
+    return connection
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into the program's own."""

@@ -112,6 +112,61 @@ def job(connection: sqlite3.Connection, job_id: str, *, taken_up_at: float) -> J
     return None if row is None else rows.read_job(row, taken_up_at=taken_up_at)
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """
+    How fast a run goes.
+
+    Attributes:
+        submitted: Jobs whose newest submission was accepted since a time.
+        finished: Jobs that came to rest since then.
+    """
+
+    submitted: int
+    finished: int
+    first_submitted_at: float | None
+    last_finished_at: float | None
+
+
+def pace(connection: sqlite3.Connection, *, since_at: float) -> Pace:
+    """Count what was submitted and what ended since a time."""
+    row = connection.execute(
+        "SELECT total(submitted_at > ?), total(finished_at > ?), min(submitted_at), max(finished_at) FROM jobs",
+        (since_at, since_at),
+    ).fetchone()
+    return Pace(int(row[0]), int(row[1]), row[2], row[3])
+
+
+def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> float | None:
+    """Give the median time that tasks of a model took; None where fewer than so many succeeded."""
+    times = "FROM jobs WHERE model = ? AND generate_s IS NOT NULL"
+    count = connection.execute(f"SELECT count(*) {times}", (model,)).fetchone()[0]
+    if count < at_least:
+        return None
+    row = connection.execute(
+        f"SELECT generate_s {times} ORDER BY generate_s LIMIT 1 OFFSET ?", (model, (count - 1) // 2)
+    ).fetchone()
+    return float(row[0])
+
+
+def usual_s(connection: sqlite3.Connection) -> dict[str, float]:
+    """Say how long the tasks of each model took on average, of those that succeeded."""
+    return dict(
+        connection.execute(
+            "SELECT model, avg(generate_s) FROM jobs WHERE generate_s IS NOT NULL GROUP BY model"
+        ).fetchall()
+    )
+
+
+def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
+    """Name jobs whose ids begin with a text, by the index and in its order."""
+    found = connection.execute(
+        "SELECT job_id FROM jobs WHERE job_id >= ? AND job_id < ? ORDER BY job_id LIMIT ?",
+        (start, f"{start}\U0010ffff", most),
+    )
+    return [job_id for (job_id,) in found]
+
+
 def request_text(connection: sqlite3.Connection, seq: int) -> str:
     """Read a job's request as it is stored: the canonical JSON that is sent."""
     return str(connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()[0])

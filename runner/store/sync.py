@@ -100,13 +100,21 @@ def sync(
 
 
 def compare(
-    connection: sqlite3.Connection, specs: Iterable[JobSpec], *, each: Callable[[JobSpec, str], None]
+    connection: sqlite3.Connection,
+    specs: Iterable[JobSpec],
+    *,
+    each: Callable[[JobSpec, str], None],
+    gone: Callable[[State], None],
 ) -> SyncReport:
     """
     Say how a manifest compares with the store, and write nothing.
 
+    A run may go on at the same time. No transaction spans the comparison, since on some
+    file systems that would keep the run from writing.
+
     Args:
         each: Called for every job of the manifest with ``new``, ``changed``, ``replaced`` or its state.
+        gone: Called with the state of every job that is not in the manifest.
     """
     report = SyncReport()
     seen = bytearray(1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0))
@@ -119,7 +127,9 @@ def compare(
                 report.new += 1
                 each(spec, "new")
                 continue
-            seen[row.seq] = 1
+            # A job that a run took in meanwhile is not among those that could be gone.
+            if row.seq < len(seen):
+                seen[row.seq] = 1
             if row.digest == spec.digest:
                 report.same += 1
                 each(spec, row.state.value)
@@ -129,7 +139,10 @@ def compare(
             else:
                 _note_change(report, spec, row)
                 each(spec, "changed")
-    report.gone = sum(1 for (seq,) in connection.execute("SELECT seq FROM jobs") if not seen[seq])
+    for seq, state in connection.execute("SELECT seq, state FROM jobs WHERE seq < ?", (len(seen),)):
+        if not seen[seq]:
+            report.gone += 1
+            gone(State(state))
     return report
 
 

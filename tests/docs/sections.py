@@ -74,7 +74,9 @@ def commands() -> Iterator[str]:
         yield ""
         yield summary
         yield ""
-        options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+        options = [
+            option for option in command.params if isinstance(option, click.Option) and not option.hidden
+        ]
         if options:
             yield "| option | does |"
             yield "|---|---|"

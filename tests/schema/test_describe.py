@@ -41,7 +41,7 @@ def test_document_is_summed_up():
     description = describe(CATALOG.schema("wan-kf2v"), "wan2.1-kf2v-plus")
     parameters = {parameter.name: parameter for parameter in description.parameters}
 
-    assert description.source == "003_c2f86ca11467dfb2.txt"
+    assert description.source == "api-reference/en/ali/video-first-last-frame.json"
     assert description.sizes == ("720P",)
     assert description.seconds == "only '5'"
     assert parameters["images"].rule == "a list of exactly 2, each http or https URL"

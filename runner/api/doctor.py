@@ -1,0 +1,317 @@
+"""Whether this machine, the key and the gateway are fit for a run; nothing here costs anything."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runner.api.environment import Effective, Overrides, credentials, read_environment, settle
+from runner.core.model import FailureClass
+from runner.core.outcome import Probed
+from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
+from runner.core.units import format_duration, format_size
+from runner.errors import ManifestError, RunnerError
+from runner.gateway.keys import ApiKey
+
+LEAST_PYTHON = (3, 11)
+FAST = ("orjson", "uvloop")
+MOST_SKEW_S = 60.0
+LEAST_FREE_BYTES = 5_000_000_000
+SLOW_FSYNC_S = 0.05
+SPARE_FILES = 100
+"""Open files that the program needs besides one connection for each request under way."""
+PROBE_TIMEOUTS = Timeouts(connect_s=10.0, poll_s=15.0)
+_FSYNCS = 5
+
+
+class Verdict(StrEnum):
+    """How a check came out; only a problem keeps a run from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    One thing that was looked at.
+
+    Attributes:
+        name: A stable word.
+        message: What was found, in a sentence.
+        hint: What to do about it; None where all is well.
+    """
+
+    name: str
+    verdict: Verdict
+    message: str
+    hint: str | None = None
+
+
+def doctor(
+    manifest: Path | None = None,
+    *,
+    output: Path = Path("output"),
+    overrides: Overrides = Overrides(),
+    wall_clock: Callable[[], float] = time.time,
+) -> Iterator[Check]:
+    """
+    Look at everything that a run needs, one after the other.
+
+    The only request is GET /v1/models, which is free (wire facts 4).
+
+    Args:
+        manifest: Its settings and models are looked at too.
+        output: The folder that run directories are made in.
+    """
+    yield _python()
+    yield _packages()
+    settings, models = Settings(name="doctor"), frozenset[str]()
+    beside = Path() if manifest is None else manifest.parent
+    try:
+        environ = read_environment(overrides, beside)
+    except RunnerError as error:
+        yield _failed("env-file", error)
+        return
+    if manifest is not None:
+        try:
+            settings, models = _read(manifest)
+            yield Check("manifest", Verdict.OK, f"{manifest} has no errors")
+        except RunnerError as error:
+            yield _failed("manifest", error)
+    effective = settle(settings, overrides, environ)
+    yield _address(effective)
+    try:
+        keys = credentials(effective.settings, environ)
+    except RunnerError as error:
+        yield _failed("key", error)
+    else:
+        yield from _gateway(effective.base_url, keys.keys, environ, models, wall_clock)
+    yield from _disk(output)
+    yield _open_files(effective.settings)
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < LEAST_PYTHON:
+        return Check("python", Verdict.PROBLEM, f"this is Python {version}", "install Python 3.11 or newer")
+    return Check("python", Verdict.OK, f"Python {version}, SQLite {sqlite3.sqlite_version}")
+
+
+def _packages() -> Check:
+    missing = [name for name in FAST if importlib.util.find_spec(name) is None]
+    if not missing:
+        return Check("packages", Verdict.OK, f"{' and '.join(FAST)} are installed")
+    return Check(
+        "packages",
+        Verdict.WARNING,
+        f"{' and '.join(missing)} would make it faster, and nothing more",
+        "pip install 'runner[fast]'",
+    )
+
+
+def _read(manifest: Path) -> tuple[Settings, frozenset[str]]:
+    from runner.api.check import refusal
+    from runner.manifest.check import load
+    from runner.manifest.problems import Problems
+
+    problems = Problems()
+    loaded = load(manifest, problems, variables={}, today=datetime.now(UTC).date())
+    models = frozenset(spec.model for spec in loaded.jobs(problems))
+    if problems.errors:
+        raise refusal(loaded, problems)
+    return loaded.settings, models
+
+
+def _failed(name: str, error: RunnerError) -> Check:
+    first = f": {error.problems[0]}" if isinstance(error, ManifestError) and error.problems else ""
+    return Check(name, Verdict.PROBLEM, f"{error.message}{first}", error.hint)
+
+
+def _address(effective: Effective) -> Check:
+    source = effective.sources["gateway.base_url"]
+    host = urlsplit(effective.base_url).hostname
+    if host == TEST_HOST:
+        return Check(
+            "address",
+            Verdict.WARNING,
+            f"{host} is the vendor's test environment ({source})",
+            f"use {DEFAULT_BASE_URL}; one of the API's documents shows the other by mistake",
+        )
+    return Check("address", Verdict.OK, f"the gateway is {effective.base_url} ({source})")
+
+
+def _gateway(
+    base_url: str,
+    keys: tuple[ApiKey, ...],
+    environ: Mapping[str, str],
+    models: frozenset[str],
+    wall_clock: Callable[[], float],
+) -> Iterator[Check]:
+    try:
+        probes = asyncio.run(_probe(base_url, keys, environ))
+    except RunnerError as error:
+        yield _failed("gateway", error)
+        return
+    first = probes[0]
+    if not first.answers:
+        said = first.failure.message if first.failure else "it did not say why"
+        yield Check(
+            "gateway",
+            Verdict.PROBLEM,
+            f"the gateway does not answer: {said}",
+            "check the address and the network",
+        )
+        return
+    yield Check("gateway", Verdict.OK, "the gateway answers")
+    for key, probed in zip(keys, probes, strict=True):
+        yield _key(key, probed)
+    yield _clock(first.server_at, wall_clock())
+    if models and all(probed.failure is None for probed in probes):
+        yield _models(models, frozenset().union(*(probed.models for probed in probes)))
+
+
+async def _probe(base_url: str, keys: tuple[ApiKey, ...], environ: Mapping[str, str]) -> list[Probed]:
+    # The HTTP library is only imported when there is a key to ask with.
+    from runner.gateway.address import gateway_root, proxy_for
+    from runner.gateway.client import Gateway
+
+    proxy = proxy_for(gateway_root(base_url), environ)
+    async with Gateway(base_url, PROBE_TIMEOUTS, proxy=proxy) as gateway:
+        return [await gateway.probe(key.secret) for key in keys]
+
+
+def _key(key: ApiKey, probed: Probed) -> Check:
+    name = f"the key with the fingerprint {key.fingerprint}"
+    failure = probed.failure
+    if failure is None:
+        return Check("key", Verdict.OK, f"{name} is accepted")
+    if failure.cls is FailureClass.QUOTA:
+        return Check("key", Verdict.PROBLEM, f"{name} can't pay: {failure.message}", "top up the account")
+    if failure.cls in (FailureClass.AUTH, FailureClass.FORBIDDEN):
+        return Check(
+            "key",
+            Verdict.PROBLEM,
+            f"{name} is refused: {failure.message}",
+            "set a key of this gateway's console",
+        )
+    return Check(
+        "key", Verdict.WARNING, f"{name} could not be tried: {failure.message}", "try again in a minute"
+    )
+
+
+def _clock(server_at: float | None, now_at: float) -> Check:
+    if server_at is None:
+        return Check("clock", Verdict.WARNING, "the gateway did not say what time it is", None)
+    skew_s = abs(now_at - server_at)
+    if skew_s <= MOST_SKEW_S:
+        return Check("clock", Verdict.OK, "this clock agrees with the gateway's")
+    way = "ahead of" if now_at > server_at else "behind"
+    return Check(
+        "clock",
+        Verdict.WARNING,
+        f"this clock is {format_duration(skew_s)} {way} the gateway's",
+        "set it (timedatectl set-ntp true): times in the results, and waits until a date, follow it",
+    )
+
+
+def _models(wanted: frozenset[str], offered: frozenset[str]) -> Check:
+    if not offered:
+        return Check("models", Verdict.WARNING, "the gateway did not say which models the key may use", None)
+    missing = sorted(wanted - offered)
+    if not missing:
+        return Check("models", Verdict.OK, "every model of the manifest is offered")
+    return Check(
+        "models",
+        Verdict.WARNING,
+        f"the gateway's list does not have {', '.join(missing)}",
+        "ask for access, or look whether the list is complete: such jobs may be refused",
+    )
+
+
+def _disk(output: Path) -> Iterator[Check]:
+    """Try the file system in the folder that will hold run directories, or the nearest that exists."""
+    folder = next(place for place in (output, *output.resolve().parents) if place.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        yield Check(
+            "disk",
+            Verdict.WARNING,
+            f"{format_size(free)} are free in {folder.resolve()}",
+            "free some space: a video takes 2 to 20 MB, and a run stops cleanly when the disk is full",
+        )
+    else:
+        yield Check("disk", Verdict.OK, f"{format_size(free)} are free in {folder.resolve()}")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".runner-doctor-", dir=folder) as place:
+            yield _durability(Path(place))
+            yield _journal(Path(place))
+    except OSError as error:
+        yield Check(
+            "disk",
+            Verdict.PROBLEM,
+            f"nothing can be written in {folder.resolve()}: {error.strerror or error}",
+            "choose another folder with -o",
+        )
+
+
+def _durability(folder: Path) -> Check:
+    began = time.perf_counter()
+    with (folder / "fsync").open("wb") as file:
+        for _ in range(_FSYNCS):
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    each_s = (time.perf_counter() - began) / _FSYNCS
+    message = f"a durable write takes {each_s * 1000:.1f} ms"
+    if each_s <= SLOW_FSYNC_S:
+        return Check("fsync", Verdict.OK, message)
+    return Check("fsync", Verdict.WARNING, message, "a local disk would be faster than this one")
+
+
+def _journal(folder: Path) -> Check:
+    with closing(sqlite3.connect(folder / "wal.db")) as connection:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            connection.execute("CREATE TABLE t (x)")
+        except sqlite3.OperationalError:
+            mode = "none"
+    if mode == "wal":
+        return Check("sqlite", Verdict.OK, "SQLite's write-ahead log works here")
+    return Check(
+        "sqlite",
+        Verdict.WARNING,
+        "this file system can't keep SQLite's write-ahead log, so run.db is written more slowly",
+        "put run directories on a local disk",
+    )
+
+
+def _open_files(settings: Settings) -> Check:
+    try:
+        import resource
+    except ImportError:
+        return Check("open-files", Verdict.OK, "this system sets no limit on open files")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.limits.in_flight + 2 * settings.limits.downloads + SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return Check("open-files", Verdict.OK, f"{soft} files may be open, {needed} are needed")
+    return Check(
+        "open-files",
+        Verdict.PROBLEM,
+        f"only {soft} files may be open, and {needed} are needed",
+        f"ulimit -n {needed}",
+    )

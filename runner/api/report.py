@@ -1,0 +1,120 @@
+"""The report of a run, drawn anew from ``run.db``; also while a run is going on, since it only reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.api import kept
+from runner.core.lifecycle import State
+from runner.core.model import JobRecord
+from runner.core.settings import DEFAULT_BASE_URL
+from runner.core.summary import summarise
+from runner.errors import ReportError
+from runner.jsontext import dumps
+from runner.report.github import step_summary
+from runner.report.junit import write_junit as write_junit_file
+from runner.report.page import write_report
+from runner.results.openai_batch import batch_line
+from runner.results.whole_file import whole_file
+from runner.store import query
+from runner.store.database import DB_NAME, connect_reader, translated
+
+REPORT_NAME = "report.html"
+
+MOST_STEP_BYTES = 1 << 20
+"""What GitHub takes from one step; beyond it, it shows nothing at all."""
+
+
+def write_html(run_dir: Path, *, now_at: float) -> Path:
+    """
+    Draw ``report.html`` anew, beside the assets that it plays, and return where it is.
+
+    Raises:
+        RunDirError: The directory is no run directory, or its ``run.db`` can't be read.
+        ReportError: There is nothing to draw, or the file can't be written.
+    """
+    out = run_dir / REPORT_NAME
+    with _opened(run_dir) as run, _writing(out):
+        write_report(query.records(run.reader), out, run=run.name, gateway=run.gateway, now_at=now_at)
+    return out
+
+
+def write_junit(run_dir: Path, out: Path) -> None:
+    """Write the jobs as JUnit XML; the errors are those of `write_html`."""
+    with _opened(run_dir) as run, _writing(out):
+        summary = summarise(query.records(run.reader))
+        write_junit_file(out, query.records(run.reader), summary, run=run.name)
+
+
+def write_openai(run_dir: Path, out: Path) -> None:
+    """Write the jobs in the shape of the OpenAI batch API's output; the errors are those of `write_html`."""
+    with _opened(run_dir) as run, _writing(out), whole_file(out) as file:
+        for record in query.records(run.reader):
+            file.write(dumps(batch_line(record, run=run.name)) + b"\n")
+
+
+def markdown(run_dir: Path) -> str:
+    """Say in Markdown, in less than 1 MiB, how a run went; the errors are those of `write_html`."""
+    with _opened(run_dir) as run:
+        summary = summarise(query.records(run.reader))
+        others = (record for record in query.records(run.reader) if record.state is not State.SUCCEEDED)
+        return step_summary(summary, others, run=run.name)
+
+
+def append_step_summary(run_dir: Path, out: Path) -> None:
+    """
+    Append the Markdown to a step's summary file, as GitHub Actions names it in ``GITHUB_STEP_SUMMARY``.
+
+    Raises:
+        ReportError: It can't be written, or GitHub would show nothing because the file would get too large.
+    """
+    text = markdown(run_dir).encode()
+    with _writing(out), out.open("ab") as file:
+        if file.tell() + len(text) > MOST_STEP_BYTES:
+            raise ReportError(
+                f"{out} would get larger than the 1 MiB that GitHub shows of a step",
+                hint="write this summary in a step of its own",
+            )
+        file.write(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    reader: sqlite3.Connection
+    name: str
+    gateway: str
+
+
+@contextmanager
+def _opened(run_dir: Path) -> Iterator[_Run]:
+    with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
+        text = query.meta(reader, kept.SETTINGS) if _has_tables(reader) else None
+        if text is None or not _first(reader):
+            raise ReportError(
+                f"{run_dir} holds no jobs yet: there is nothing to report", hint="runner run MANIFEST"
+            )
+        settings = kept.read_settings(text)
+        yield _Run(reader, settings.name, settings.base_url or DEFAULT_BASE_URL)
+
+
+def _has_tables(reader: sqlite3.Connection) -> bool:
+    """A process that was killed at its very beginning leaves an empty file."""
+    return bool(reader.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").fetchone()[0])
+
+
+def _first(reader: sqlite3.Connection) -> JobRecord | None:
+    return next(query.records(reader), None)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ReportError(
+            f"{out} can't be written: {error.strerror or error}", hint="name another file"
+        ) from error

@@ -1,0 +1,27 @@
+"""`runner init`: a manifest to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runner.cli.console import say
+
+
+@click.command("init")
+@click.argument("path", default="manifest.yaml", type=click.Path(path_type=Path, allow_dash=True))
+def command(path: Path) -> None:
+    """
+    Write a commented starter manifest to PATH (manifest.yaml), or to stdout for -.
+
+    It runs as it stands with --simulate. A file that is there is never overwritten.
+    """
+    from runner.api.starter import starter_text, write_starter
+
+    if str(path) == "-":
+        click.echo(starter_text(), nl=False)
+        return
+    written = write_starter(path)
+    say(f"wrote {written}; try it without a key, and without paying:")
+    say(f"  runner run {written} --simulate")

@@ -1,0 +1,140 @@
+"""`runner plan`: what a run would do now, to stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.cli.completion import MANIFEST, RUN_DIR
+from runner.cli.console import data, say, show_problem
+from runner.cli.variables import variable_option
+
+if TYPE_CHECKING:
+    from runner.api.plan import Plan
+
+
+@click.command("plan")
+@click.argument("manifest", type=MANIFEST)
+@click.option("-o", "--output", type=RUN_DIR, help="The run directory.")
+@click.option(
+    "--show", type=click.IntRange(min=0), default=0, help="Show so many requests as they would be sent."
+)
+@click.option("--simulate", is_flag=True, help="Plan a run against the simulator.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every setting, and where it comes from.")
+@click.option("--base-url", help="The gateway's address, over the manifest's.")
+@click.option("--env-file", type=click.Path(path_type=Path), help="A file of variables, in place of .env.")
+@variable_option
+def command(
+    manifest: Path,
+    output: Path | None,
+    show: int,
+    simulate: bool,
+    as_json: bool,
+    verbose: bool,
+    base_url: str | None,
+    env_file: Path | None,
+    variables: dict[str, str],
+) -> None:
+    """
+    Say what a run of MANIFEST would do now, and why.
+
+    Nothing is sent and nothing is written; a run may be going on meanwhile.
+    """
+    from runner.api.environment import Overrides
+    from runner.api.plan import plan
+
+    planned = plan(
+        manifest,
+        output=output,
+        show=show,
+        simulate=simulate,
+        variables=variables,
+        overrides=Overrides(base_url=base_url, env_file=env_file),
+        report=lambda problem: None if as_json else show_problem(problem),
+    )
+    if as_json:
+        click.echo(json.dumps(_counts(planned)))
+        return
+    for line in _lines(planned, verbose=verbose):
+        data(line)
+    if planned.compared.changed:
+        say("A run stops at the changed jobs, before it sends anything, unless --on-changed says what to do.")
+
+
+def _counts(planned: Plan) -> dict[str, object]:
+    from runner.api.plan import Action
+
+    counts: dict[str, object] = {
+        "new": planned.compared.new,
+        "done": planned.done,
+        "changed": planned.compared.changed,
+        "gone": planned.compared.gone,
+        "uncertain": planned.uncertain,
+        "to_submit": planned.count(Action.SUBMIT),
+        "to_poll": planned.count(Action.POLL),
+        "to_download": planned.count(Action.DOWNLOAD),
+        "left_alone": planned.count(Action.LEAVE),
+        "seconds_at_limits": round(planned.estimate.seconds, 1),
+    }
+    if planned.first:
+        counts["requests"] = [
+            {"job_id": job.job_id, "action": job.action, "why": job.why, "request": job.request}
+            for job in planned.first
+        ]
+    return counts
+
+
+def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
+    jobs = planned.compared.jobs
+    yield f"{planned.run_dir}: {jobs:,} {'job' if jobs == 1 else 'jobs'}, {_begun(planned)}"
+    if verbose:
+        yield ""
+        from runner.api.settings_view import settings_lines
+
+        yield from settings_lines(planned.effective)
+    yield ""
+    yield from _groups(planned)
+    for change in planned.compared.changes:
+        yield f"  changed: {change}"
+    for job in planned.first:
+        yield ""
+        yield f"{job.job_id}: {job.action}, {job.why} ({job.place})"
+        yield json.dumps(job.request, indent=2, ensure_ascii=False)
+    yield from _time(planned)
+
+
+def _begun(planned: Plan) -> str:
+    if planned.holder is not None:
+        return f"a run is going on: {planned.holder}"
+    if all(group.action in ("leave alone", "done") for group in planned.groups):
+        return "nothing is left to do"
+    is_new = planned.compared.new == planned.compared.jobs and not planned.compared.gone
+    return "nothing was submitted yet" if is_new else "a run would go on"
+
+
+def _groups(planned: Plan) -> Iterator[str]:
+    last = None
+    for group in planned.groups:
+        if group.action is not last:
+            last = group.action
+            yield f"{group.action}: {planned.count(group.action):,}"
+        model = f"  {group.model}" if group.model else ""
+        yield f"  {group.jobs:>9,}  {group.why}{model}"
+
+
+def _time(planned: Plan) -> Iterator[str]:
+    from runner.core.units import format_duration
+
+    if not planned.estimate.binding:
+        return
+    yield ""
+    yield f"at the limits: {format_duration(planned.estimate.seconds)}, bound by {planned.estimate.binding}"
+    if not planned.usual_s:
+        yield "  no job of this run has ended yet, so only the rates are counted"
+    for model, usual_s in planned.usual_s.items():
+        yield f"  {model} took {format_duration(usual_s)} before"

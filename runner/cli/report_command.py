@@ -1,0 +1,42 @@
+"""`runner report`: the report of a run, drawn anew or in another format."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from runner.cli.completion import RUN_DIR
+from runner.cli.console import say
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("report")
+@click.argument("run_dir", type=RUN_DIR)
+@click.option("--html", is_flag=True, help="Draw report.html anew; so does the command without an option.")
+@click.option("--junit", metavar="FILE", type=_FILE, help="Write JUnit XML.")
+@click.option(
+    "--github", is_flag=True, help="Append Markdown to $GITHUB_STEP_SUMMARY; to stdout where that is not set."
+)
+@click.option("--openai", metavar="FILE", type=_FILE, help="Write JSON lines as the OpenAI batch API does.")
+def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai: Path | None) -> None:
+    """Draw the report of the run in RUN_DIR; also while the run is going."""
+    from runner.api import report
+
+    if html or not (junit or github or openai):
+        say(f"wrote {report.write_html(run_dir, now_at=time.time())}")
+    if junit is not None:
+        report.write_junit(run_dir, junit)
+        say(f"wrote {junit}")
+    if openai is not None:
+        report.write_openai(run_dir, openai)
+        say(f"wrote {openai}")
+    summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if github and summary_file:
+        report.append_step_summary(run_dir, Path(summary_file))
+        say(f"appended to {summary_file}")
+    elif github:
+        click.echo(report.markdown(run_dir), nl=False)

@@ -1,0 +1,18 @@
+"""`runner schema`: a JSON Schema to stdout."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from runner.cli.completion import SCHEMA
+
+
+@click.command("schema")
+@click.argument("name", metavar="[manifest|result|MODEL|SCHEMA]", default="manifest", type=SCHEMA)
+def command(name: str) -> None:
+    """Print the JSON Schema of the manifest, of a line of the results, or of a model."""
+    from runner.api.models import schema
+
+    click.echo(json.dumps(schema(name), indent=2, ensure_ascii=False))

@@ -1,0 +1,92 @@
+"""A simulator in a process of its own, and the command line as a user starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+KEY = "sk-proof-0123456789abcdefghij"
+
+
+@dataclass(frozen=True, slots=True)
+class Theatre:
+    """
+    A simulator that is being served.
+
+    Attributes:
+        ledger_path: Its accepted POSTs, a line each; whole after any death of the client.
+    """
+
+    base_url: str
+    ledger_path: Path
+
+    @property
+    def ledger(self) -> list[dict[str, Any]]:
+        """Read the accepted POSTs."""
+        if not self.ledger_path.exists():
+            return []
+        return [json.loads(line) for line in self.ledger_path.read_text(encoding="utf-8").splitlines()]
+
+
+@contextmanager
+def playing(folder: Path, scenario: str) -> Iterator[Theatre]:
+    """Serve a scenario, written as YAML, for the length of a block."""
+    (folder / "scenario.yaml").write_text(scenario, encoding="utf-8")
+    ledger = folder / "ledger.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.acceptance.theatre", str(folder / "scenario.yaml"), str(ledger)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield Theatre(process.stdout.readline().strip(), ledger)
+        finally:
+            process.kill()
+
+
+def command(*arguments: str | Path, **variables: str) -> tuple[list[str], dict[str, str]]:
+    """Name a command line and its environment, with the key in it."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "POWERTOKENS_API_KEY": KEY,
+        "PYTHONWARNINGS": "error",
+        **variables,
+    }
+    return [sys.executable, "-m", "runner", *map(str, arguments)], environ
+
+
+def runner(
+    *arguments: str | Path, timeout_s: float = 60, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    words, environ = command(*arguments, **variables)
+    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def lines(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Read a run's results by job id."""
+    text = (run_dir / "results.jsonl").read_text(encoding="utf-8")
+    return {value["job_id"]: value for value in map(json.loads, text.splitlines())}
+
+
+async def _serve(scenario: Path, ledger: Path) -> None:
+    from runner.simulator.scenario_reader import load_scenario
+    from runner.simulator.server import serve
+
+    await serve(load_scenario(scenario), port=0, ledger_path=ledger, ready=lambda url: print(url, flush=True))
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,29 @@
+"""Fetch one asset in a process of its own, which a test may kill. Arguments: the address, the folder, facts as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from runner.assets.wish import Fetched, PartFacts
+from tests.assets.helpers import fetcher, wish
+
+
+def recall(store: Path) -> PartFacts | None:
+    return PartFacts(**json.loads(store.read_text())) if store.exists() else None
+
+
+async def main(url: str, folder: Path, store: Path) -> None:
+    def remember(facts: PartFacts) -> None:
+        store.write_text(json.dumps(asdict(facts)))
+
+    async with fetcher() as fetch:
+        result = await fetch.fetch(wish(url, folder, known=recall(store)), remember)
+    print(result.sha256 if isinstance(result, Fetched) else result)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

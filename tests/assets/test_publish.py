@@ -1,0 +1,97 @@
+"""Files get their names together, durable, and each caller hears of its own file."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from runner.assets.publish import Publisher, already_whole, sync_files
+from runner.core.model import Asset, AssetKind
+from runner.errors import RunDirError
+
+
+def make_parts(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(parents=True)
+    parts = [folder / f"{n}.mp4.part" for n in range(count)]
+    for n, part in enumerate(parts):
+        part.write_text(f"file {n}")
+    return parts
+
+
+async def test_files_that_come_together_are_published_together(tmp_path: Path) -> None:
+    """Every file ends under its own name, with its own bytes, and no part is left."""
+    parts = make_parts(tmp_path / "assets", 300)
+    async with Publisher() as publisher:
+        await asyncio.gather(*(publisher.publish(part, part.with_suffix("")) for part in parts))
+
+    assert [f"file {n}" for n in range(300)] == [part.with_suffix("").read_text() for part in parts]
+    assert not any(part.exists() for part in parts)
+
+
+async def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    """A rerun replaces the old result, in one step, when the new one is whole."""
+    (part,) = make_parts(tmp_path / "assets", 1)
+    final = part.with_suffix("")
+    final.write_text("old")
+    async with Publisher() as publisher:
+        await publisher.publish(part, final)
+
+    assert final.read_text() == "file 0"
+
+
+async def test_one_file_that_fails_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """Each caller hears of its own file, in words that say what to do."""
+    parts = make_parts(tmp_path / "assets", 2)
+    missing, homeless = tmp_path / "assets/none.mp4.part", parts.pop()
+    async with Publisher() as publisher:
+        results = await asyncio.gather(
+            publisher.publish(parts[0], parts[0].with_suffix("")),
+            publisher.publish(missing, missing.with_suffix("")),
+            publisher.publish(homeless, tmp_path / "no such folder/a.mp4"),
+            return_exceptions=True,
+        )
+
+    assert [type(None), RunDirError, RunDirError] == [type(result) for result in results]
+    assert parts[0].with_suffix("").exists()
+
+
+async def test_leaving_finishes_what_is_in_hand(tmp_path: Path) -> None:
+    """A drain loses no file that was handed over, even if nobody waits for it any more."""
+    parts = make_parts(tmp_path / "assets", 20)
+    async with Publisher() as publisher:
+        callers = [asyncio.create_task(publisher.publish(part, part.with_suffix(""))) for part in parts]
+        await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+    assert all(part.with_suffix("").exists() for part in parts)
+
+
+def test_syncing_tells_of_each_file(tmp_path: Path) -> None:
+    """An error of one file is that file's alone, whichever thread met it."""
+    parts = make_parts(tmp_path / "a", 5)
+    parts[2].unlink()
+    with ThreadPoolExecutor(1) as helper:
+        outcomes = sync_files(parts, helper)
+
+    assert [outcome is None for outcome in outcomes] == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"video", True), (b"vidoe", False), (b"vide", False), (None, False)]
+)
+def test_a_file_that_is_whole_already_is_known_by_its_digest(
+    content: bytes | None, expected: bool, tmp_path: Path
+) -> None:
+    """What is on disk with the right digest is not fetched again, and nothing else passes for it."""
+    final = tmp_path / "a.mp4"
+    if content is not None:
+        final.write_bytes(content)
+    asset = Asset(AssetKind.VIDEO, "a.mp4", 5, sha256(b"video").hexdigest(), "video/mp4")
+
+    assert expected == already_whole(final, asset)
