@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
-from runner.api.run import RunOptions
+from runner.api.options import RunOptions
 from runner.api.work import Outcome
 from runner.core.ending import Stop, StopReason
 from runner.engine.engine import Engine
