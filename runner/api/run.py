@@ -171,7 +171,7 @@ async def rerun(
         confirm(plan)
         with store.transaction() as connection:
             choose(connection, selection)
-            rerun_chosen(connection)
+            rerun_chosen(connection, at=time.time())
         # The engine's own connection sees what was committed, and keeps the choice while it works.
         assignment = _remembered(store, options, query.Scope(chosen=True))
         return await work(store, assignment, observe, started)
@@ -355,4 +355,4 @@ def _retry_failed(store: Store, options: RunOptions) -> None:
     selection = Selection(states=frozenset({State.FAILED}), glob=options.job)
     with store.transaction() as connection:
         choose(connection, selection)
-        rerun_chosen(connection)
+        rerun_chosen(connection, at=time.time())
