@@ -16,6 +16,8 @@ RESULTS_NAME = "results.jsonl"
 
 _MAGIC = b"SQLite format 3\0"
 
+_NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
+
 _CHECK_BELOW_BYTES = 64_000_000
 """Files up to this size are read through once on opening; it takes a tenth of a second."""
 
@@ -103,10 +105,16 @@ def translated(path: Path) -> Iterator[None]:
 
 def _translate(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFull:
     name = getattr(error, "sqlite_errorname", "")
-    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR_WRITE"):
+    if name in _NO_ROOM:
         return DiskFull(
             f"no room to write {path}",
             hint=f"free some space, then: runner resume {path.parent}",
+        )
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return RunDirError(f"{path} is in use by another program: {error}", hint="end it, and try again")
+    if name.startswith("SQLITE_IOERR"):
+        return RunDirError(
+            f"the disk failed under {path}: {error} ({name})", hint="look at the disk, then go on"
         )
     if name in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") or name.startswith("SQLITE_READONLY_"):
         return RunDirError(f"{path} can't be written: {error}", hint="check the directory's owner and rights")

@@ -28,8 +28,9 @@ WHERE seq = ?
 """
 
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-SAVE_ASSET = "INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)"
+SAVE_ASSET = "INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
+SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 DROP_PART = "DELETE FROM parts WHERE seq = ? AND kind = ?"
 SAVE_EVENT = "INSERT INTO events (at, kind, detail) VALUES (?, ?, ?)"
 
@@ -111,10 +112,10 @@ def attempt_row(seq: int, attempt: Attempt) -> Row:
     )
 
 
-def asset_row(seq: int, asset: Asset) -> Row:
+def asset_row(job: Job, asset: Asset) -> Row:
     """Take down an asset for `SAVE_ASSET`."""
     return (
-        seq,
+        job.seq,
         asset.kind.value,
         asset.path,
         asset.bytes,
@@ -123,6 +124,7 @@ def asset_row(seq: int, asset: Asset) -> Row:
         asset.width,
         asset.height,
         asset.duration_s,
+        job.attempt,
     )
 
 
@@ -134,7 +136,7 @@ def read_attempt(row: Sequence[Any]) -> Attempt:
 
 def read_asset(row: Sequence[Any]) -> Asset:
     """Make an asset of a row of ``assets``, its ``seq`` left out."""
-    kind, path, size, sha256, content_type, width, height, duration_s = row
+    kind, path, size, sha256, content_type, width, height, duration_s, _ = row
     return Asset(AssetKind(kind), path, size, sha256, content_type, width, height, duration_s)
 
 

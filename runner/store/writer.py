@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.errors import DiskFull, RunnerError
+from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
 from runner.store.database import translated
 from runner.store.reserve import Reserve
@@ -33,6 +34,7 @@ class _Batch:
     assets: list[Row] = field(default_factory=list)
     parts: dict[tuple[int, str], Row] = field(default_factory=dict)
     dropped_parts: list[tuple[int, str]] = field(default_factory=list)
+    old_assets: list[tuple[int, int]] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
@@ -112,6 +114,7 @@ class Writer:
             if assets is not None:
                 batch.assets.extend(assets)
                 batch.dropped_parts.extend((seq, kind) for seq, kind, *_ in assets)
+                batch.old_assets.extend((seq, attempt) for seq, *_, attempt in assets)
             if part is not None:
                 batch.parts[part[0], part[1]] = part
             if event is not None:
@@ -170,14 +173,15 @@ class Writer:
                 run.executemany(rows.SAVE_ATTEMPT, batch.attempts.values())
                 run.executemany(rows.SAVE_PART, batch.parts.values())
                 run.executemany(rows.DROP_PART, batch.dropped_parts)
+                run.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
                 run.executemany(rows.SAVE_ASSET, batch.assets)
                 run.executemany(rows.SAVE_EVENT, batch.events)
                 run.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
                 run.execute("COMMIT")
-        except RunnerError as error:
-            if run.in_transaction:
-                run.execute("ROLLBACK")
-            return error
+        except Exception as error:
+            with suppress(sqlite3.Error):
+                run.rollback()
+            return _as_ours(error, self._path)
         return None
 
     def _committed(self, batch: _Batch, error: RunnerError | None) -> None:
@@ -191,3 +195,10 @@ class Writer:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+
+
+def _as_ours(error: Exception, path: Path) -> RunnerError:
+    """Make an error one that callers expect: whoever waits for the commit must hear of it, whatever it is."""
+    if isinstance(error, RunnerError):
+        return error
+    return RunDirError(f"a bug in runner: {path} does not take what was to be written ({error!r})"[:500])
