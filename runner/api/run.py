@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.api import kept
@@ -39,16 +39,6 @@ from runner.store.settle import import_records
 from runner.store.sync import SyncReport, sync
 
 __all__ = ["IfLocked", "RunOptions", "resume", "run"]
-
-
-def dated(output: Path, today: date) -> Path:
-    """
-    Put the date into a run directory's path.
-
-    >>> dated(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
-    'output/nightly-2026-11-21'
-    """
-    return Path(str(output).replace("${date}", today.isoformat()))
 
 
 async def run(
@@ -90,7 +80,7 @@ async def run(
     effective = _in_force(loaded.settings, options, environ)
     settings = effective.settings
     keys = simulated_keys() if options.simulate else credentials(settings, environ)
-    run_dir = dated(output or kept.default_run_dir(loaded.name, simulate=options.simulate), today)
+    run_dir = kept.dated(output or kept.default_run_dir(loaded.name, simulate=options.simulate), today)
     async with opened(run_dir, options.if_locked, observe) as store:
         origin = origin_of(store, str(manifest), simulate=options.simulate)
         if not options.simulate:

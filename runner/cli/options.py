@@ -13,10 +13,8 @@ import click
 from runner.cli.values import (
     CLOCK_FORMS,
     SHARE_FORMS,
-    VARIABLE_FORMS,
     parse_clock,
     parse_share,
-    parse_variable,
     read_by,
     seconds_until,
 )
@@ -113,15 +111,6 @@ RETRY_FAILED = click.option(
     "--retry-failed",
     is_flag=True,
     help="Submit failed jobs again, by the same choice as rerun: a new, paid attempt.",
-)
-VARIABLES = click.option(
-    "--var",
-    "variables",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=read_by(parse_variable),
-    help=f"Set a variable of the manifest: {VARIABLE_FORMS}. Text, but where it is a JSON number, true or false; "
-    "in double quotes it is always text. Repeatable.",
 )
 """One option each."""
 

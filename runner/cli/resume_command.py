@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from runner.cli.completion import RUN_DIR
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -21,7 +22,7 @@ from runner.cli.options import (
 
 
 @click.command("resume")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=RUN_DIR)
 @with_options(JOB, RETRY_FAILED, BOUNDS, PACING, SCENARIO, WATCHING)
 def command(run_dir: Path, **values: Any) -> int:
     """

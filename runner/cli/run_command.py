@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from runner.cli.completion import MANIFEST, RUN_DIR
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -14,21 +15,21 @@ from runner.cli.options import (
     RETRY_FAILED,
     SCENARIO,
     SIMULATE,
-    VARIABLES,
     WATCHING,
     take_run_options,
     take_wishes,
     with_options,
 )
+from runner.cli.variables import variable_option
 
 
 @click.command("run")
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=MANIFEST)
 @click.option(
     "-o",
     "--output",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=RUN_DIR,
     help="The run directory, by default output/ and the manifest's name; ${date} in it is today in UTC.",
 )
 @with_options(SIMULATE, SCENARIO, JOB, RETRY_FAILED)
@@ -41,7 +42,8 @@ from runner.cli.options import (
     show_default=True,
     help="Jobs whose request is not the one that ran under their id: refuse, leave them, or submit (and pay for) them.",
 )
-@with_options(VARIABLES, BOUNDS, PACING, WATCHING)
+@variable_option
+@with_options(BOUNDS, PACING, WATCHING)
 def command(manifest: Path, output: Path | None, **values: Any) -> int:
     """
     Run a MANIFEST, or a batch file of JSON lines: every video on disk, and one line per job.
@@ -54,7 +56,7 @@ def command(manifest: Path, output: Path | None, **values: Any) -> int:
     from runner.store.sync import OnChanged
 
     wishes = take_wishes(values)
-    variables, on_changed = dict(values.pop("variables")), OnChanged(values.pop("on_changed"))
+    variables, on_changed = values.pop("variables"), OnChanged(values.pop("on_changed"))
     options = take_run_options(values, variables=variables, on_changed=on_changed)
     return carry_out(
         lambda watch: run(

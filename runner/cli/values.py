@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
 from typing import Any
 
 import click
 
-from runner.core.model import Json
-
 SHARE_FORMS = "a number of jobs such as 20, or a share such as 5%"
 CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
-VARIABLE_FORMS = "NAME=VALUE, such as seed=7"
 
 
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -88,28 +83,3 @@ def seconds_until(clock: time, now: datetime) -> float:
         if then > now:
             return (then - now).total_seconds()
     raise AssertionError("tomorrow comes after today")
-
-
-def parse_variable(text: str) -> tuple[str, Json]:
-    """
-    Read NAME=VALUE. A value is text, but where it is written as JSON writes a number, true, false or a string.
-
-    >>> [parse_variable(text)[1] for text in ("n=3", "n=16:9", "n=007", "n=true", 'n="3"', "n=", "n=null")]
-    [3, '16:9', '007', True, '3', '', 'null']
-
-    Raises:
-        ValueError: There is no name.
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise ValueError(f"{text.partition('=')[0]!r} does not set a variable; write {VARIABLE_FORMS}")
-    return name, _scalar(value)
-
-
-def _scalar(text: str) -> Json:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    is_kept = isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
-    return value if is_kept else text

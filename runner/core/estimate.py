@@ -38,7 +38,7 @@ def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, flo
     >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
     Estimate(seconds=120.0, binding='limits.submit 1/s')
     >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0, in_flight=8), {"wan2.7-i2v": 90.0})
-    Estimate(seconds=1440.0, binding='limits.in_flight 8')
+    Estimate(seconds=1350.0, binding='limits.in_flight 8')
     """
     jobs = {model: count for model, count in left.items() if count}
     if not jobs:
@@ -48,6 +48,28 @@ def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, flo
     task_s = {model: usual_s.get(model, otherwise_s) for model in jobs}
     seconds, binding = max(_bounds(jobs, limits, task_s))
     return Estimate(seconds, binding)
+
+
+def seconds_left(
+    pending: Mapping[str, int], under_way: int, limits: Limits, usual_s: Mapping[str, float]
+) -> float | None:
+    """
+    Say how long a run has still to go; None where there is nothing to go by.
+
+    Args:
+        pending: Jobs to submit, by model.
+        under_way: Jobs that were submitted and are not at rest.
+        usual_s: How long a task takes, by model, as far as that was seen.
+
+    >>> seconds_left({}, 3, Limits(), {"wan2.7-i2v": 90.0})
+    90.0
+    >>> seconds_left({}, 3, Limits(), {})
+    """
+    if any(pending.values()):
+        return at_limits(pending, limits, usual_s).seconds
+    if not under_way:
+        return 0.0
+    return max(usual_s.values(), default=None)
 
 
 def _bounds(
@@ -70,32 +92,3 @@ def _bounds(
                 max(count * task_s[model] / own.in_flight, task_s[model]),
                 f"limits.models.{model}.in_flight {own.in_flight}",
             )
-
-
-def seconds_left(
-    *, pending: int, under_way: int, in_flight: int, submit_per_s: float, usual_s: float | None
-) -> float | None:
-    """
-    Estimate how long the jobs take that are not at rest; None where there is nothing to go by.
-
-    Jobs leave either as fast as they may be submitted, or as fast as the tasks that may exist at once are
-    finished, whichever is slower; the last of them then takes its usual time.
-
-    Args:
-        pending: Jobs still to be submitted.
-        under_way: Jobs that were submitted, and are not at rest.
-        in_flight: Remote tasks that may exist at once.
-        usual_s: How long a job usually takes from its submission; None where none has finished yet.
-
-    >>> seconds_left(pending=60, under_way=0, in_flight=8, submit_per_s=1.0, usual_s=None)
-    60.0
-    >>> seconds_left(pending=80, under_way=8, in_flight=8, submit_per_s=1.0, usual_s=90.0)
-    990.0
-    >>> seconds_left(pending=0, under_way=3, in_flight=8, submit_per_s=1.0, usual_s=None)
-    """
-    if not pending and not under_way:
-        return 0.0
-    if usual_s is None:
-        return pending / submit_per_s if pending else None
-    per_s = min(submit_per_s, in_flight / usual_s) if usual_s > 0 else submit_per_s
-    return pending / per_s + usual_s

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runner.core.ending import Drain, Stop, StopReason
 from runner.core.estimate import seconds_left
@@ -81,26 +82,19 @@ class Engine:
         now = self._rooms.clock.now()
         counts = self.counts
         under_way = counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.DOWNLOADING]
-        pending = 0 if self.stops else self.submissions.left
-        per_s = self.admission.pacer.per_s
-        most = self._context.settings.limits.in_flight
+        limits = replace(self._context.settings.limits, submit_per_s=self.admission.pacer.per_s)
+        pending = {} if self.stops else self.submissions.left_by_model()
         return Snapshot(
             counts=dict(counts),
             downloads=self.deliveries.in_hand(),
             downloads_waiting=len(self.deliveries),
             in_flight=self.admission.in_flight,
-            most_in_flight=most,
-            submit_per_s=per_s,
+            most_in_flight=limits.in_flight,
+            submit_per_s=limits.submit_per_s,
             accepted_per_s=self.admission.pacer.accepted_per_s(now),
             binding="" if self.stops else self.submissions.binding,
             is_stopping=bool(self.stops),
-            seconds_left=seconds_left(
-                pending=pending,
-                under_way=under_way,
-                in_flight=most,
-                submit_per_s=per_s,
-                usual_s=self.queries.usual_s,
-            ),
+            seconds_left=seconds_left(pending, under_way, limits, self.queries.seen_s()),
         )
 
     async def run(self) -> None:

@@ -49,12 +49,9 @@ class Queries:
     def __len__(self) -> int:
         return len(self._heap)
 
-    @property
-    def usual_s(self) -> float | None:
-        """How long tasks have taken in this process, over all models; None while none has finished."""
-        seen = [durations for durations in self._durations.values() if durations.count]
-        count = sum(durations.count for durations in seen)
-        return sum(d.estimate_s * d.count for d in seen) / count if count else None
+    def seen_s(self) -> dict[str, float]:
+        """Say how long tasks have taken in this process, by model."""
+        return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
 
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Wait for the next query of a job: its first, or the one after an outcome."""
