@@ -23,10 +23,12 @@ _MAX_STEM_BYTES = 180
 """Of 255 that a name may have: the rest is for the longest ending, `.last_frame.png.invalid`, with room to spare."""
 _DIGEST_DIGITS = 16
 """64 bits: a million altered ids meet with a chance of one in forty million."""
-_SURELY_PLAIN = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,158}[a-z0-9_-])?")
-"""What nearly every id looks like, seen at one glance."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(\.|$)")
 """Windows' devices, which no ending makes into files: NUL.txt is NUL."""
+_PLAINLY_PLAIN = re.compile(
+    rf"(?!{_RESERVED.pattern})[a-z0-9_](?:[a-z0-9._-]{{0,{_MAX_STEM_BYTES - 2}}}[a-z0-9_-])?"
+)
+"""What nearly all ids are, and what needs no look at each character."""
 
 
 def asset_path(job_id: str, kind: AssetKind, suffix: str, *, sharded: bool) -> str:
@@ -62,9 +64,7 @@ def file_stem(job_id: str) -> str:
 
 def _is_plain(job_id: str) -> bool:
     """Whether an id can be a name as it is: nothing to escape, and no other id that folds to the same."""
-    if _SURELY_PLAIN.fullmatch(job_id) and not _RESERVED.match(job_id):
-        return True
-    return (
+    return _PLAINLY_PLAIN.fullmatch(job_id) is not None or (
         all(map(_is_safe, job_id))
         and _folded(job_id) == job_id
         and job_id[:1] not in ("", ".", "-")
