@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runner.api.doctor import Check, Verdict, doctor
 from runner.api.environment import Overrides
-from runner.simulator.scenario_reader import load_scenario
 from runner.simulator.server import Simulator
 from tests.api.rundir import write_manifest
 from tests.cli.command import runner
-
-SCENARIO = "version: 1\nkeys: [sk-good-key]\n"
 
 
 @pytest.fixture(autouse=True)
@@ -25,22 +19,6 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("POWERTOKENS_API_KEY", "POWERTOKENS_API_KEYS", "POWERTOKENS_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Simulator]:
-    """Serve a gateway that takes one key, from another thread, since the command has a loop of its own."""
-    (tmp_path / "scenario.yaml").write_text(SCENARIO)
-    simulator = Simulator(load_scenario(str(tmp_path / "scenario.yaml")))
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(simulator.start(), loop).result(10)
-    yield simulator
-    asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 def _checks(manifest: Path | None = None, **arguments: object) -> dict[str, Check]:
