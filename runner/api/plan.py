@@ -102,7 +102,7 @@ class Plan:
 def plan(
     manifest: Path | str,
     *,
-    output: Path | str | None = None,
+    output: Path | None = None,
     show: int = 0,
     simulate: bool = False,
     variables: Mapping[str, Json] | None = None,
@@ -130,14 +130,16 @@ def plan(
 
     path = Path(manifest)
     environ = read_environment(overrides, path.parent)
-    loaded = load(path, note, variables=variables or {}, today=datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    loaded = load(path, note, variables=variables or {}, today=today)
     effective = settle(loaded.settings, overrides, environ)
     if simulate:
         # The simulator is only imported for its haste.
         from runner.api.rehearsal import hurried
 
         effective = replace(effective, settings=hurried(effective.settings, overrides))
-    run_dir = Path(output) if output else kept.default_run_dir(loaded.name, simulate=simulate)
+    wished = Path(output) if output else kept.default_run_dir(loaded.name, simulate=simulate)
+    run_dir = kept.dated(wished, today)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         sorting = _Sorting(show)
         compared = _compared(connection, loaded, problems, note, sorting)

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from runner.api import rerun as rerun_api
 from runner.api import run as run_api
-from runner.api.run import RunOptions
+from runner.api.options import RunOptions
 from runner.api.work import Outcome
 from runner.core.ending import Stop, StopReason
 from runner.engine.engine import Engine
 from runner.engine.events import Event, Observer
 from runner.store.settle import Selection
 
-run_async, resume_async, rerun_async = run_api.run, run_api.resume, run_api.rerun
+run_async, resume_async, rerun_async = run_api.run, run_api.resume, rerun_api.rerun
 
 
 def _ignore(event: object) -> None:
@@ -70,7 +71,7 @@ def rerun(
     Jobs in doubt, lost ones, and those that were refused for what they ask are left alone unless
     the selection names their class.
     """
-    return asyncio.run(run_api.rerun(Path(run_dir), selection, options=options, observe=observe))
+    return asyncio.run(rerun_api.rerun(Path(run_dir), selection, options=options, observe=observe))
 
 
 class Following:

@@ -50,6 +50,28 @@ def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, flo
     return Estimate(seconds, binding)
 
 
+def seconds_left(
+    pending: Mapping[str, int], under_way: int, limits: Limits, usual_s: Mapping[str, float]
+) -> float | None:
+    """
+    Say how long a run has still to go; None where there is nothing to go by.
+
+    Args:
+        pending: Jobs to submit, by model.
+        under_way: Jobs that were submitted and are not at rest.
+        usual_s: How long a task takes, by model, as far as that was seen.
+
+    >>> seconds_left({}, 3, Limits(), {"wan2.7-i2v": 90.0})
+    90.0
+    >>> seconds_left({}, 3, Limits(), {})
+    """
+    if any(pending.values()):
+        return at_limits(pending, limits, usual_s).seconds
+    if not under_way:
+        return 0.0
+    return max(usual_s.values(), default=None)
+
+
 def _bounds(
     jobs: Mapping[str, int], limits: Limits, task_s: Mapping[str, float]
 ) -> Iterator[tuple[float, str]]:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runner.core.ending import Drain, Stop, StopReason
+from runner.core.estimate import seconds_left
 from runner.core.job import Job
 from runner.core.lifecycle import Event, State, Step, next_step
 from runner.core.outcome import RemoteTask
@@ -21,7 +23,7 @@ from runner.core.settings import Settings
 from runner.engine.admission import Admission
 from runner.engine.context import Context, Options, Rooms, Tally, store_stop
 from runner.engine.deliveries import Deliveries
-from runner.engine.events import Notice
+from runner.engine.events import Notice, Snapshot
 from runner.engine.queries import Queries
 from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
@@ -61,6 +63,7 @@ class Engine:
         )
         self._probing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._resting = asyncio.Event()
         self.stops: list[Stop] = []
 
@@ -74,12 +77,32 @@ class Engine:
         """Tasks that were paid for and could not be written down: job id and task id."""
         return self.submissions.steps.unsaved
 
+    def snapshot(self) -> Snapshot:
+        """Say where the run stands now."""
+        now = self._rooms.clock.now()
+        counts = self.counts
+        under_way = counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.DOWNLOADING]
+        limits = replace(self._context.settings.limits, submit_per_s=self.admission.pacer.per_s)
+        pending = {} if self.stops else self.submissions.left_by_model()
+        return Snapshot(
+            counts=dict(counts),
+            downloads=self.deliveries.in_hand(),
+            downloads_waiting=len(self.deliveries),
+            in_flight=self.admission.in_flight,
+            most_in_flight=limits.in_flight,
+            submit_per_s=limits.submit_per_s,
+            accepted_per_s=self.admission.pacer.accepted_per_s(now),
+            binding="" if self.stops else self.submissions.binding,
+            is_stopping=bool(self.stops),
+            seconds_left=seconds_left(pending, under_way, limits, self.queries.seen_s()),
+        )
+
     async def run(self) -> None:
         """Work until nothing is left that this process may do."""
         self._take_up()
         feeding = asyncio.create_task(self._rooms.feed.run(), name="results")
         if self._options.run_s is not None:
-            asyncio.get_running_loop().call_later(self._options.run_s, self._time_is_up)
+            self._alarm = asyncio.get_running_loop().call_later(self._options.run_s, self._time_is_up)
         self._pump()
         try:
             await self._resting.wait()
@@ -167,6 +190,8 @@ class Engine:
 
     async def _come_to_rest(self) -> None:
         self._look_again(None, 0.0)
+        if self._alarm is not None:
+            self._alarm.cancel()
         self.queries.steps.cancel()
         if self._probing is not None:
             self._probing.cancel()
@@ -175,7 +200,7 @@ class Engine:
 
     def _time_is_up(self) -> None:
         self.stop(Stop(StopReason.DEADLINE, "the time for submitting is over"))
-        asyncio.get_running_loop().call_later(self._options.drain_s, self._drain_is_up)
+        self._alarm = asyncio.get_running_loop().call_later(self._options.drain_s, self._drain_is_up)
 
     def _drain_is_up(self) -> None:
         self.stop(Stop(StopReason.DRAIN_ENDED, "the time for draining is over"))

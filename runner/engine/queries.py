@@ -49,6 +49,10 @@ class Queries:
     def __len__(self) -> int:
         return len(self._heap)
 
+    def seen_s(self) -> dict[str, float]:
+        """Say how long tasks have taken in this process, by model."""
+        return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
+
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Wait for the next query of a job: its first, or the one after an outcome."""
         now = self._rooms.clock.now()

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from runner.api.check import check
-from runner.api.run import RunOptions, run
+from runner.api.options import RunOptions
+from runner.api.run import run
 from runner.core.lifecycle import State
 from runner.manifest.check import load
 from runner.results.reader import open_results
