@@ -5,18 +5,21 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
 from runner.api.check import check
 from runner.api.options import RunOptions
 from runner.api.run import run
+from runner.cli.main import cli
 from runner.core.lifecycle import State
 from runner.manifest.check import load
 from runner.results.reader import open_results
@@ -27,6 +30,10 @@ NIGHTLY = MANIFESTS / "nightly"
 RUNNABLE = [*sorted(MANIFESTS.glob("*.yaml")), NIGHTLY / "nightly.yaml"]
 EXAMPLES = ROOT / "tests" / "schema" / "examples"
 _DAY, _NEXT_DAY = date(2026, 11, 21), date(2026, 11, 22)
+
+
+def _yaml(name: str) -> Any:
+    return yaml.safe_load((NIGHTLY / name).read_text())
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
@@ -158,8 +165,33 @@ def test_the_kubernetes_cron_job() -> None:
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
-def _yaml(name: str) -> Any:
-    return yaml.safe_load((NIGHTLY / name).read_text())
+def _command_lines() -> list[list[str]]:
+    """Collect the words of every command of ours in the examples."""
+    pod = _yaml("kubernetes-cronjob.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    steps = [step for job in _yaml("github-actions.yaml")["jobs"].values() for step in job["steps"]]
+    shell = [
+        (NIGHTLY / "crontab").read_text(),
+        (NIGHTLY / "runner-nightly.service").read_text(),
+        *(step.get("run", "") for step in steps),
+    ]
+    found = re.findall(
+        r"^[^#\n]*?(?:/|\b)runner ((?:run|report|validate) .*)", "\n".join(shell), re.MULTILINE
+    )
+    return [*(shlex.split(words) for words in found), *(container["args"] for container in pod["containers"])]
+
+
+@pytest.mark.parametrize("words", _command_lines(), ids=" ".join)
+def test_the_command_lines_are_understood(words: list[str]) -> None:
+    """An option that was renamed would fail in the night, when nobody looks."""
+    command = cli.get_command(click.Context(cli), words[0])
+
+    assert command is not None
+    assert command.make_context(words[0], [str(word) for word in words[1:]])
+
+
+def test_each_scheduler_starts_a_run() -> None:
+    """None of the examples was lost on the way to the test above."""
+    assert 4 == sum(words[0] == "run" for words in _command_lines())
 
 
 def _refuse(problem: object) -> None:
