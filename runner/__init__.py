@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from runner.api.environment import Overrides as Overrides
     from runner.api.models import model as model
     from runner.api.models import models as models
+    from runner.api.options import RunOptions as RunOptions
     from runner.api.plan import Plan as Plan
     from runner.api.plan import plan as plan
     from runner.api.program import follow as follow
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from runner.api.program import run as run
     from runner.api.program import run_async as run_async
     from runner.api.results import read_results as read_results
-    from runner.api.run import RunOptions as RunOptions
     from runner.api.status import Status as Status
     from runner.api.status import status as status
     from runner.api.work import Outcome as Outcome
@@ -81,7 +81,7 @@ _NAMES = {
     "runner.api.plan": ("Plan", "plan"),
     "runner.api.program": ("follow", "rerun", "rerun_async", "resume", "resume_async", "run", "run_async"),
     "runner.api.results": ("read_results",),
-    "runner.api.run": ("RunOptions",),
+    "runner.api.options": ("RunOptions",),
     "runner.api.status": ("Status", "status"),
     "runner.api.work": ("Outcome",),
     "runner.core.lifecycle": ("State",),
