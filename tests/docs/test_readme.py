@@ -102,7 +102,8 @@ def test_killed_run_of_the_readme_goes_on(tmp_path: Path) -> None:
     killed, done = start(first), start(second)
 
     accepted = (tmp_path / "output/demo-simulated/simulator.jsonl").read_text().splitlines()
-    assert (-9, 12) == (killed.returncode, len(accepted))
+    assert killed.returncode in (-9, 137)
+    assert 12 == len(accepted)
     # A kill between intent and id leaves a job in doubt, which is rare and right.
     assert done.returncode in (0, 4)
     assert "of 12 jobs" in done.stderr
