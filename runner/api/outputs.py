@@ -88,6 +88,8 @@ class Outputs:
             base_url=None if self.gateway == SIMULATED else self.gateway,
             key_names=self._settings.key_names,
             known_keys=_known_keys,
+            # A rehearsal hurries, and a real run of the same jobs must not.
+            settings=None if self.gateway == SIMULATED else self._settings,
         )
 
     def _lines(self, records: Iterable[JobRecord]) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord, Json
+from runner.core.settings import Settings
 from runner.results.line import utc_text
 from runner.results.whole_file import whole_file
 from runner.results.yaml_text import flow, printable, text
@@ -49,11 +50,12 @@ def write_failed(
     base_url: str | None,
     key_names: Sequence[str],
     known_keys: KnownKeys | None = None,
+    settings: Settings | None = None,
 ) -> int:
     """
     Write the manifest of what did not succeed, streamed; where all succeeded there is no such file.
 
-    The keys' names are those of the environment variables that hold them. Where ``known_keys`` is
+    Where ``settings`` are given, it keeps the run's pace. The keys' names are those of the environment variables that hold them. Where ``known_keys`` is
     given, keys of a request that its schema does not know are written under ``extra``, where the
     manifest allows them.
 
@@ -64,6 +66,9 @@ def write_failed(
     with whole_file(path) as file:
         for line in _header(path, run, base_url, key_names):
             file.write(line.encode())
+        if settings is not None:
+            for line in _pace(settings):
+                file.write(line.encode())
         for record in records:
             place = _place(record)
             if place is _Place.NOWHERE:
@@ -134,6 +139,31 @@ def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]
     if base_url is not None:
         yield f"  base_url: {_literal(base_url)}\n"
     yield f"  api_keys: {flow(list(key_names))}\n"
+
+
+def _pace(settings: Settings) -> Iterator[str]:
+    limits, poll = settings.limits, settings.poll
+    models = {
+        model: {
+            **({} if own.in_flight is None else {"in_flight": own.in_flight}),
+            **({} if own.submit_per_s is None else {"submit": f"{own.submit_per_s!r}/s"}),
+        }
+        for model, own in limits.models.items()
+    }
+    bounds: dict[str, Json] = {
+        "submit": f"{limits.submit_per_s!r}/s",
+        "poll": f"{limits.poll_per_s!r}/s",
+        "in_flight": limits.in_flight,
+        "downloads": limits.downloads,
+    }
+    yield f"limits: {flow({**bounds, 'models': models} if models else bounds)}\n"
+    waits = {
+        "first": f"{poll.first_s!r}s",
+        "interval": f"{poll.interval_s!r}s",
+        "max_interval": f"{poll.max_interval_s!r}s",
+        "timeout": f"{poll.timeout_s!r}s",
+    }
+    yield f"poll: {flow(waits)}\n"
 
 
 def _quoted(path: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.problem import Severity
+from runner.core.settings import Limits, ModelLimits, PollPolicy, Settings
 from runner.manifest.check import load
 from runner.results.failed import rerun_name, write_failed
 from runner.schema.catalog import load as load_catalog
@@ -27,10 +28,16 @@ def known_keys(schema):
     return load_catalog().document(schema)["properties"]
 
 
-def read(tmp_path, *records):
+def read(tmp_path, *records, **options):
     path = tmp_path / "failed.yaml"
     write_failed(
-        path, records, run="kittens", base_url="https://g.example", key_names=["K"], known_keys=known_keys
+        path,
+        records,
+        run="kittens",
+        base_url="https://g.example",
+        key_names=["K"],
+        known_keys=known_keys,
+        **options,
     )
     problems = []
     manifest = load(path, problems.append, variables={}, today=date(2026, 11, 21))
@@ -52,6 +59,16 @@ def test_job_is_asked_for_as_it_was(tmp_path, prompt):
     assert (spec.timeout_s, spec.schema, spec.task_id) == (90.0, "seedance-1", None)
     assert (manifest.name, manifest.settings.base_url) == ("kittens-rerun", "https://g.example")
     assert manifest.settings.key_names == ("K",)
+
+
+def test_pace_of_the_run_comes_back(tmp_path):
+    """What failed is run again as gently as it was the first time."""
+    limits = Limits(submit_per_s=1 / 3, in_flight=2, models={SEEDANCE: ModelLimits(in_flight=1)})
+    settings = Settings(name="kittens", limits=limits, poll=PollPolicy(first_s=0.5, timeout_s=7200.0))
+
+    manifest, _ = read(tmp_path, failed("sky", "a kitten"), settings=settings)
+
+    assert (limits, settings.poll) == (manifest.settings.limits, manifest.settings.poll)
 
 
 def test_task_and_unchecked_fields_come_back(tmp_path):
