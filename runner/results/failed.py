@@ -146,13 +146,13 @@ def _pace(settings: Settings) -> Iterator[str]:
     models = {
         model: {
             **({} if own.in_flight is None else {"in_flight": own.in_flight}),
-            **({} if own.submit_per_s is None else {"submit": f"{own.submit_per_s!r}/s"}),
+            **({} if own.submit_per_s is None else {"submit": _rate(own.submit_per_s)}),
         }
         for model, own in limits.models.items()
     }
     bounds: dict[str, Json] = {
-        "submit": f"{limits.submit_per_s!r}/s",
-        "poll": f"{limits.poll_per_s!r}/s",
+        "submit": _rate(limits.submit_per_s),
+        "poll": _rate(limits.poll_per_s),
         "in_flight": limits.in_flight,
         "downloads": limits.downloads,
     }
@@ -164,6 +164,20 @@ def _pace(settings: Settings) -> Iterator[str]:
         "timeout": f"{poll.timeout_s!r}s",
     }
     yield f"poll: {flow(waits)}\n"
+
+
+def _rate(per_s: float) -> str:
+    """
+    Write a rate in the unit in which it has few digits.
+
+    >>> _rate(0.5), _rate(1 / 3)
+    ('0.5/s', '20/min')
+    """
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        text = f"{per_s * seconds:.6g}"
+        if "e" not in text and float(text) / seconds == per_s:
+            return f"{text}/{unit}"
+    return f"{per_s * 3600:.6f}/h"
 
 
 def _quoted(path: Path) -> str:
