@@ -89,7 +89,8 @@ def choose(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     connection.execute("CREATE TEMP TABLE chosen (seq INTEGER PRIMARY KEY, state TEXT NOT NULL)")
     where, values = _conditions(selection)
     connection.execute(
-        f"INSERT INTO chosen SELECT seq, state FROM jobs WHERE state IN ({_takeable()}) {where}", values
+        f"INSERT INTO chosen SELECT seq, state FROM jobs WHERE state IN ({_listed(takeable())}) {where}",
+        values,
     )
     left_alone = _leave_alone(connection, selection)
     counts = dict(connection.execute("SELECT state, count(*) FROM chosen GROUP BY state").fetchall())
@@ -218,9 +219,13 @@ def uncertain_ids(connection: sqlite3.Connection, patterns: Sequence[str]) -> li
     return [job_id for (job_id,) in found]
 
 
-def _takeable() -> str:
-    names = [state.value for state in State if next_step(state) is not None or state is State.FAILED]
-    return ", ".join(f"'{name}'" for name in names)
+def takeable() -> frozenset[State]:
+    """Name the states that a rerun takes jobs up from."""
+    return frozenset(state for state in State if next_step(state) is not None or state is State.FAILED)
+
+
+def _listed(states: Iterable[State]) -> str:
+    return ", ".join(f"'{state.value}'" for state in sorted(states))
 
 
 def _conditions(selection: Selection) -> tuple[str, list[str]]:
