@@ -106,6 +106,8 @@ def remembered(store: Store, options: RunOptions, scope: Scope) -> Assignment:
             hint="start it with: runner run MANIFEST",
         )
     origin = kept.Origin.read(origin_text)
+    if options.simulate:
+        kept.require_kind(origin, store.run_dir, simulate=True)
     if options.scenario is not None and not origin.is_simulated:
         raise UsageError(
             f"{store.run_dir} holds a real run, which no scenario is for", hint="leave --scenario out"

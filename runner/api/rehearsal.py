@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from runner.api.environment import Overrides
 from runner.core.settings import PollPolicy, Settings
 from runner.gateway.keys import ApiKey, KeySet, fingerprint
 from runner.simulator.scenario_reader import load_scenario
-from runner.simulator.server import Simulator
+from runner.simulator.server import Simulator, serve
 
 LEDGER_NAME = "simulator.jsonl"
 """Where the simulator keeps its tasks, in the run directory, so that a run that was killed finds them again."""
@@ -51,3 +51,21 @@ async def simulated_gateway(run_dir: Path, scenario: str | None) -> AsyncIterato
     chosen = None if scenario is None else load_scenario(scenario)
     async with Simulator(chosen, ledger_path=run_dir / LEDGER_NAME) as simulator:
         yield simulator.base_url
+
+
+async def serve_simulator(
+    scenario: str | None, *, port: int, ledger: Path | None, ready: Callable[[str, str], None]
+) -> None:
+    """
+    Serve the simulator until this is cancelled.
+
+    Args:
+        ready: Gets its base URL, and a key that it takes, once it can be used.
+
+    Raises:
+        ScenarioError: The scenario can't be acted out.
+        OSError: The port is taken.
+    """
+    chosen = load_scenario(scenario or "demo")
+    key = chosen.keys[0] if chosen.keys else _SECRET
+    await serve(chosen, port=port, ledger_path=ledger, ready=lambda base_url: ready(base_url, key))

@@ -115,6 +115,16 @@ def _is_success_code(code: Json) -> bool:
     return isinstance(code, int) and not isinstance(code, bool) and code in (0, 200)
 
 
+def is_task_id(text: str) -> bool:
+    """
+    Say whether a text may be the id of a task: one segment of a path, as the API writes them.
+
+    >>> is_task_id("task_01J8"), is_task_id("a/../b"), is_task_id("")
+    (True, False, False)
+    """
+    return _ID.fullmatch(text) is not None
+
+
 def _read_ids(task: dict[str, Json], body: dict[str, Json]) -> tuple[str, ...]:
     """Give the task's ids; those of the other layer only where it has none, since a lost id is a lost video."""
     return _ids_in(task) or _ids_in(body) or _ids_in(body.get("data"))
@@ -133,7 +143,7 @@ def _ids_in(node: Json) -> tuple[str, ...]:
     for value in (node.get("id"), node.get("task_id")):
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**18:
             value = str(value)
-        if isinstance(value, str) and _ID.fullmatch(value := value.strip()) and value not in ids:
+        if isinstance(value, str) and is_task_id(value := value.strip()) and value not in ids:
             ids.append(value)
     return tuple(ids)
 

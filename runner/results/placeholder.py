@@ -65,7 +65,7 @@ def _shorten_text(text: str) -> str:
 
 def _placeholder(media_type: str, size_bytes: int, sha256: str, source: str | None) -> str:
     text = f"data:{media_type};bytes={size_bytes};sha256={sha256}"
-    return text if source is None else f"{text};source={quote(source, safe='/:', errors='surrogateescape')}"
+    return text if not source else f"{text};source={quote(source, safe='/:', errors='surrogateescape')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Recovered:
     A request from the results, made whole as far as this machine can.
 
     Attributes:
-        request: With ``{"$file": …}`` references where the local files are still what they were.
+        request: With ``{"$file": …}`` references, whether or not the local files are still what they were.
         missing: Why it can't be submitted, one sentence for each file; empty where it can.
     """
 
@@ -97,7 +97,7 @@ def recover(request: Mapping[str, Json]) -> Recovered:
 def _recover(value: Json, path: str, missing: list[str]) -> Json:
     if isinstance(value, str):
         match = _PLACEHOLDER.fullmatch(value) if value.startswith("data:") else None
-        return value if match is None else _find(match, path, missing) or value
+        return value if match is None else _find(match, path, missing)
     if isinstance(value, Mapping):
         return {key: _recover(item, f"{path}.{key}", missing) for key, item in value.items()}
     if isinstance(value, list):
@@ -106,16 +106,14 @@ def _recover(value: Json, path: str, missing: list[str]) -> Json:
 
 
 def _find(match: re.Match[str], path: str, missing: list[str]) -> Json:
-    if match["source"] is None:
+    """Refer to the file even where it is missing: a placeholder that was sent as it stands could be paid for."""
+    source, size_bytes = unquote(match["source"] or "", errors="surrogateescape"), int(match["bytes"])
+    if not source:
         missing.append(
             f"{path}: its picture was written into the manifest, and the results keep only its digest"
         )
-        return None
-    source, size_bytes = unquote(match["source"], errors="surrogateescape"), int(match["bytes"])
-    reason = _difference(source, size_bytes, match["sha256"])
-    if reason:
+    elif reason := _difference(source, size_bytes, match["sha256"]):
         missing.append(f"{path}: {source!r} {reason}")
-        return None
     return {
         "$file": source,
         "sha256": match["sha256"],

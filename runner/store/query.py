@@ -181,6 +181,18 @@ def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[s
     return [job_id for (job_id,) in found]
 
 
+def owners_of_tasks(connection: sqlite3.Connection, task_ids: Iterable[str]) -> dict[str, str]:
+    """Name the jobs that have, or had, some tasks: job ids by task id."""
+    wanted = json.dumps(list(task_ids))
+    found = connection.execute(
+        "SELECT a.task_id, j.job_id FROM attempts a JOIN jobs j USING (seq) "
+        "WHERE a.task_id IN (SELECT value FROM json_each(?1)) UNION "
+        "SELECT task_id, job_id FROM jobs WHERE task_id IN (SELECT value FROM json_each(?1))",
+        (wanted,),
+    )
+    return dict(found.fetchall())
+
+
 def request_text(connection: sqlite3.Connection, seq: int) -> str:
     """Read a job's request as it is stored: the canonical JSON that is sent."""
     return str(connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()[0])

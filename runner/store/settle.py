@@ -90,7 +90,7 @@ def choose(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     where, values = _conditions(selection)
     connection.execute(
         f"INSERT INTO chosen SELECT seq, iif(state = 'failed' AND {_ADOPTED}, 'submitted', state) FROM jobs "
-        f"WHERE state IN ({_takeable()}) {where}",
+        f"WHERE state IN ({_listed(takeable())}) {where}",
         values,
     )
     left_alone = _leave_alone(connection, selection)
@@ -238,9 +238,13 @@ def _asked_task(record: JobRecord) -> str | None:
 _ADOPTED = "EXISTS (SELECT 1 FROM specs WHERE specs.seq = jobs.seq AND specs.task_id IS NOT NULL)"
 
 
-def _takeable() -> str:
-    names = [state.value for state in State if next_step(state) is not None or state is State.FAILED]
-    return ", ".join(f"'{name}'" for name in names)
+def takeable() -> frozenset[State]:
+    """Name the states that a rerun takes jobs up from."""
+    return frozenset(state for state in State if next_step(state) is not None or state is State.FAILED)
+
+
+def _listed(states: Iterable[State]) -> str:
+    return ", ".join(f"'{state.value}'" for state in sorted(states))
 
 
 def _conditions(selection: Selection) -> tuple[str, list[str]]:

@@ -143,7 +143,7 @@ def test_recover_finds_an_unchanged_file(tmp_path):
     ids=["absent", "longer", "changed"],
 )
 def test_recover_refuses_another_file(tmp_path, change, said):
-    """A job whose local file is gone or was changed is not submitted, and the reason is said."""
+    """A job whose local file is gone or was changed is not submitted, and the reason is said; it still asks for the file."""
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
     sha256 = hashlib.sha256(PICTURE).hexdigest()
@@ -153,7 +153,7 @@ def test_recover_refuses_another_file(tmp_path, change, said):
 
     found = recover(short)
 
-    assert found.request == short
+    assert {"image": reference} == found.request
     assert said in found.missing[0]
 
 
@@ -161,7 +161,10 @@ def test_recover_says_that_inline_content_is_gone():
     """What was written into the manifest itself can't be had back from its digest."""
     short = shorten({"image": "data:image/png;base64,iVBORw0KGgo="})
 
-    assert "keep only its digest" in recover(short).missing[0]
+    found = recover(short)
+
+    assert "keep only its digest" in found.missing[0]
+    assert short == shorten(found.request)
 
 
 @pytest.fixture

@@ -1,0 +1,217 @@
+"""`runner rerun`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.cli.completion import CLASS, RUN_DIR, STATE
+from runner.cli.options import (
+    BOUNDS,
+    JOB,
+    PACING,
+    SCENARIO,
+    SIMULATE,
+    WATCHING,
+    take_run_options,
+    take_wishes,
+    with_options,
+)
+from runner.core.lifecycle import State
+from runner.core.model import FailureClass
+from runner.engine.events import Notice, Observer
+
+if TYPE_CHECKING:
+    from runner.api.options import RunOptions
+    from runner.api.rerun_results import Beginning
+    from runner.api.work import Outcome
+    from runner.cli.conduct import Watch
+    from runner.cli.options import Wishes
+    from runner.store.settle import RerunPlan, Selection
+
+
+@click.command("rerun")
+@click.argument("what", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
+@click.option("--status", "states", type=STATE, multiple=True, help="Only jobs in this state. Repeatable.")
+@click.option(
+    "--class",
+    "classes",
+    type=CLASS,
+    multiple=True,
+    help="Only jobs that failed like this; also such as are else left alone. Repeatable.",
+)
+@with_options(JOB)
+@click.option(
+    "-o", "--output", metavar="DIR", type=RUN_DIR, help="The directory of a run that begins from results."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@with_options(SIMULATE, SCENARIO, BOUNDS, PACING, WATCHING)
+def command(
+    what: Path,
+    states: tuple[str, ...],
+    classes: tuple[str, ...],
+    output: Path | None,
+    dry_run: bool,
+    **values: Any,
+) -> int:
+    """
+    Run again what did not succeed in RUN_DIR_OR_RESULTS.
+
+    What is undelivered is downloaded again and what timed out is polled again, free of charge; what failed or is
+    pending is submitted, as a new, paid attempt. Left alone, unless --class names them: lost jobs, and those that
+    moderation or the API's checks refused. Jobs in doubt wait for `runner resolve`.
+
+    From a results file alone, a new run directory is begun that remembers the tasks of the old one.
+    """
+    from runner.api.rerun_results import begin, run_dir_of
+    from runner.errors import UsageError
+
+    wishes, job = take_wishes(values), values.pop("job")
+    simulate = values.pop("simulate")
+    options = take_run_options(values, simulate=simulate)
+    selection = _selection(states, classes, job)
+    run_dir = None if output is not None and what.is_file() else run_dir_of(what)
+    if run_dir is not None:
+        if output is not None:
+            raise UsageError(
+                f"{what} is rerun where it is, and -o names another directory",
+                hint=f"leave -o out, or begin a new run from its results: {what}/results.jsonl -o {output}",
+            )
+        return _in_place(run_dir, selection, options, wishes, dry_run=dry_run)
+    return _from_results(begin(what, output, options), selection, options, wishes, dry_run=dry_run)
+
+
+def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | None) -> Selection:
+    from runner.errors import UsageError
+    from runner.store.settle import Selection, takeable
+
+    chosen = frozenset(State(state) for state in states)
+    if other := chosen - takeable():
+        hint = "runner resolve settles jobs in doubt" if State.UNCERTAIN in other else None
+        raise UsageError(
+            f"no rerun takes up jobs that are {sorted(other)[0]}; --status takes {', '.join(sorted(takeable()))}",
+            hint=hint,
+        )
+    return Selection(chosen, frozenset(FailureClass(cls) for cls in classes), job)
+
+
+def _in_place(
+    run_dir: Path, selection: Selection, options: RunOptions, wishes: Wishes, *, dry_run: bool
+) -> int:
+    from runner.api.rerun import plan_rerun, rerun
+
+    if dry_run:
+        return _show(plan_rerun(run_dir, selection), run_dir, wishes)
+
+    def work(watch: Watch) -> Coroutine[Any, Any, Outcome]:
+        return rerun(
+            run_dir,
+            selection,
+            options=options,
+            confirm=_teller(run_dir, watch.event),
+            observe=watch.event,
+            started=watch.started,
+        )
+
+    return _carry_out(work, wishes, run_dir, options)
+
+
+def _from_results(
+    beginning: Beginning, selection: Selection, options: RunOptions, wishes: Wishes, *, dry_run: bool
+) -> int:
+    import asyncio
+
+    from runner.api.rerun_results import plan_results, rerun_results
+    from runner.cli.console import say
+    from runner.cli.wording import event_line
+
+    run_dir = beginning.run_dir
+    if dry_run:
+        plan = asyncio.run(plan_results(beginning, selection, lambda event: say(event_line(event))))
+        return _show(plan, run_dir, wishes)
+
+    def work(watch: Watch) -> Coroutine[Any, Any, Outcome]:
+        return rerun_results(
+            beginning,
+            selection,
+            options=options,
+            confirm=_teller(run_dir, watch.event),
+            observe=watch.event,
+            started=watch.started,
+        )
+
+    return _carry_out(work, wishes, run_dir, options)
+
+
+def _carry_out(
+    work: Callable[[Watch], Coroutine[Any, Any, Outcome]], wishes: Wishes, run_dir: Path, options: RunOptions
+) -> int:
+    from runner.cli.closing import carry_out
+
+    return carry_out(work, wishes, title=run_dir.name, scenario=options.scenario)
+
+
+def _teller(run_dir: Path, observe: Observer) -> Callable[[RerunPlan], None]:
+    def tell(plan: RerunPlan) -> None:
+        for line in plan_lines(plan, run_dir):
+            observe(Notice("plan", line))
+
+    return tell
+
+
+def _show(plan: RerunPlan, run_dir: Path, wishes: Wishes) -> int:
+    from runner import jsontext
+    from runner.cli.console import data
+
+    if wishes.as_json:
+        values = {
+            "to_submit": plan.to_submit,
+            "to_poll": plan.to_poll,
+            "to_download": plan.to_download,
+            "left_alone": plan.left_alone or {},
+        }
+        data(jsontext.dumps(values).decode())
+        return 0
+    for line in plan_lines(plan, run_dir):
+        data(line)
+    return 0
+
+
+def plan_lines(plan: RerunPlan, run_dir: Path) -> Iterator[str]:
+    """
+    Say what a rerun does, and what it leaves alone and why.
+
+    >>> from runner.store.settle import RerunPlan
+    >>> for line in plan_lines(RerunPlan(12, 1, 0, {"moderation": 2}), Path("output/kittens")):
+    ...     print(line)
+    rerun of output/kittens: 13 jobs
+    submit 12 again: new attempts, which are paid for
+    poll 1 again: free
+    leave 2 alone: moderation, would be refused again (--class moderation submits them anyway)
+    """
+    total = plan.to_submit + plan.to_poll + plan.to_download
+    yield (
+        f"rerun of {run_dir}: {total:,} {'job' if total == 1 else 'jobs'}"
+        if total
+        else f"{run_dir}: nothing to rerun"
+    )
+    if plan.to_submit:
+        yield f"submit {plan.to_submit:,} again: new attempts, which are paid for"
+    if plan.to_poll:
+        yield f"poll {plan.to_poll:,} again: free"
+    if plan.to_download:
+        yield f"download {plan.to_download:,} again: free"
+    for cls, count in (plan.left_alone or {}).items():
+        yield f"leave {count:,} alone: {cls}{_WHY.get(cls, ', not selected')}"
+
+
+_REFUSED = ", would be refused again (--class {} submits them anyway)"
+_WHY: Mapping[str, str] = {
+    FailureClass.UNCERTAIN_SUBMIT: ", may be paid for already: runner resolve settles them",
+    FailureClass.LOST: ", may be paid for already (--class lost submits them anyway)",
+    FailureClass.MODERATION: _REFUSED.format(FailureClass.MODERATION),
+    FailureClass.INVALID_REQUEST: _REFUSED.format(FailureClass.INVALID_REQUEST),
+}
