@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def default_run_dir(name: str, *, simulate: bool) -> Path:
     'output/kittens-simulated'
     """
     return Path("output") / (f"{name}-simulated" if simulate else name)
+
+
+def dated(output: Path, today: date) -> Path:
+    """
+    Put the date into a run directory's path.
+
+    >>> dated(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
+    'output/nightly-2026-11-21'
+    """
+    return Path(str(output).replace("${date}", today.isoformat()))
 
 
 def require_kind(origin: Origin, run_dir: Path, *, simulate: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
+from runner.api.rehearsal import SIMULATED
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
@@ -26,13 +27,13 @@ class Outputs:
     The derived files of one run. Called from one thread at a time.
 
     Args:
-        gateway: The base URL, which every line names.
+        gateway: The base URL, or `rehearsal.SIMULATED`: every line names it.
     """
 
     def __init__(self, store: Store, settings: Settings, gateway: str) -> None:
         self._run_dir = store.run_dir
         self._settings = settings
-        self._gateway = gateway
+        self.gateway = gateway
         # A connection of its own, since lines are appended in another thread than the engine's.
         self._reader = connect_reader(store.run_dir)
         self._writer: ResultsWriter | None = None
@@ -64,13 +65,13 @@ class Outputs:
             self._run_dir / RESULTS_NAME, self._lines(_tallied(query.records(self._reader), tally))
         )
         summary = tally.summary()
-        write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._settings.name, gateway=self._gateway)
+        write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._settings.name, gateway=self.gateway)
         self._write_failed(summary)
         write_report(
             query.records(self._reader),
             self._run_dir / REPORT_NAME,
             run=self._settings.name,
-            gateway=self._gateway,
+            gateway=self.gateway,
             now_at=now_at,
         )
         return summary
@@ -84,14 +85,14 @@ class Outputs:
             path,
             _not_succeeded(self._reader),
             run=self._settings.name,
-            base_url=self._gateway,
+            base_url=None if self.gateway == SIMULATED else self.gateway,
             key_names=self._settings.key_names,
             known_keys=_known_keys,
         )
 
     def _lines(self, records: Iterable[JobRecord]) -> Iterator[bytes]:
         for record in records:
-            yield line_bytes(record, run=self._settings.name, gateway=self._gateway)
+            yield line_bytes(record, run=self._settings.name, gateway=self.gateway)
 
 
 def _tallied(records: Iterable[JobRecord], tally: SummaryTally) -> Iterator[JobRecord]:

@@ -16,6 +16,9 @@ from runner.simulator.server import Simulator
 LEDGER_NAME = "simulator.jsonl"
 """Where the simulator keeps its tasks, in the run directory, so that a run that was killed finds them again."""
 
+SIMULATED = "simulator"
+"""What the results of a simulated run name as their gateway, so that they are never taken for a real one's."""
+
 _SECRET = "simulated-key"  # noqa: S105  (opens nothing but the simulator)
 _SUBMIT_PER_S = 20.0
 _POLL_PER_S = 100.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from runner import jsontext
 from runner.api import kept
 from runner.api.outputs import Outputs
-from runner.api.rehearsal import simulated_gateway
+from runner.api.rehearsal import SIMULATED, simulated_gateway
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
 from runner.core.ending import Stop, StopReason, exit_code
@@ -24,6 +24,7 @@ from runner.core.keyring import Keyring
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
+from runner.core.summary import Summary, summarise
 from runner.engine.context import Options, Rooms, store_stop
 from runner.engine.engine import Engine, SystemClock
 from runner.engine.events import Event, Notice, Observer
@@ -34,6 +35,7 @@ from runner.gateway.client import Gateway, user_agent
 from runner.gateway.keys import KeySet
 from runner.manifest.media import render_request
 from runner.store import Store, query
+from runner.store.database import connect_reader
 from runner.store.query import Scope
 from runner.worker.deliver import Delivery
 
@@ -72,23 +74,41 @@ class Outcome:
     How a process's work on a run ended.
 
     Attributes:
+        gateway: As the results name it.
         did_nothing: There was nothing to do, and nothing was touched.
+        is_simulated: Nothing was sent anywhere.
         uncertain: Jobs in doubt, the first thousand of them.
+        by_class: Jobs that rest without success, by failure class.
+        examples: Of each class of failure one job that rests without success.
+        summary: What the run came to; None where nothing was done, see `summary_of`.
         unsaved: Tasks that were paid for and could not be written down: job id and task id.
     """
 
     run_dir: Path
     name: str
+    gateway: str
     exit_code: int
     counts: Mapping[State, int]
     stops: tuple[Stop, ...] = ()
+    is_simulated: bool = False
     did_nothing: bool = False
     uncertain: tuple[JobRecord, ...] = ()
+    by_class: Mapping[str, int] = field(default_factory=dict)
+    examples: tuple[JobRecord, ...] = ()
+    summary: Summary | None = None
     unsaved: tuple[tuple[str, str], ...] = ()
 
 
 Started = Callable[[Engine], None]
 """Gets the engine once it exists, to stop it or to look at it."""
+
+
+def ignore_event(event: object) -> None:
+    """Watch nothing."""
+
+
+def ignore_engine(engine: object) -> None:
+    """Let the engine run undisturbed."""
 
 
 async def work(store: Store, assignment: Assignment, observe: Observer, started: Started) -> Outcome:
@@ -100,13 +120,15 @@ async def work(store: Store, assignment: Assignment, observe: Observer, started:
     """
     observe = _unfailing(observe)
     idle = _is_idle(store, assignment.scope)
-    outputs = Outputs(store, assignment.settings, assignment.base_url)
+    simulated = assignment.origin.is_simulated
+    outputs = Outputs(store, assignment.settings, SIMULATED if simulated else assignment.base_url)
     try:
         engine: Engine | None = None
         if not idle:
             async with _engine(store, assignment, outputs, observe) as engine:
                 started(engine)
                 await engine.run()
+            observe(Notice("writing", "writing the results and the report"))
         return _outcome(store, assignment, outputs, engine, observe)
     finally:
         outputs.close()
@@ -136,32 +158,50 @@ def _outcome(
 ) -> Outcome:
     stops = () if engine is None else tuple(engine.stops)
     counts = query.counts(store.reader, with_gone=False)
-    is_new = not store.is_finished
-    if is_new and (stop := _finish(store, outputs)) is not None:
-        observe(Notice("stopping", stop.message, stop.hint))
-        stops = (*stops, stop)
+    summary = None
+    if not store.is_finished:
+        summary, stop = _finish(store, outputs)
+        if stop is not None:
+            observe(Notice("stopping", stop.message, stop.hint))
+            stops = (*stops, stop)
     return Outcome(
         store.run_dir,
         assignment.settings.name,
+        outputs.gateway,
         exit_code(stops, counts),
         counts,
         stops,
-        engine is None and not is_new,
-        tuple(islice(query.records_in(store.reader, State.UNCERTAIN), MOST_UNCERTAIN_SHOWN)),
-        () if engine is None else tuple(engine.unsaved),
+        assignment.origin.is_simulated,
+        did_nothing=summary is None,
+        uncertain=tuple(islice(query.records_in(store.reader, State.UNCERTAIN), MOST_UNCERTAIN_SHOWN)),
+        by_class=query.class_counts(store.reader),
+        examples=tuple(query.one_of_each_class(store.reader)),
+        unsaved=() if engine is None else tuple(engine.unsaved),
+        summary=summary,
     )
 
 
-def _finish(store: Store, outputs: Outputs) -> Stop | None:
+def summary_of(run_dir: Path) -> Summary:
+    """
+    Fold a run into its summary, from its ``run.db``.
+
+    Raises:
+        RunDirError: There is none, or it can't be read.
+    """
+    with contextlib.closing(connect_reader(run_dir)) as reader:
+        return summarise(query.records(reader))
+
+
+def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None]:
     """Make the derived files anew; what goes wrong must not hide how the run itself ended, so it is returned."""
     try:
-        outputs.finish(now_at=time.time())
+        summary = outputs.finish(now_at=time.time())
         store.mark_finished()
     except RunnerError as error:
-        return store_stop(error)
+        return None, store_stop(error)
     except OSError as error:
-        return Stop(StopReason.STORE, f"the results in {store.run_dir} can't be written: {error}")
-    return None
+        return None, Stop(StopReason.STORE, f"the results in {store.run_dir} can't be written: {error}")
+    return summary, None
 
 
 @asynccontextmanager

@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
+
+from runner.cli.completion import MANIFEST, RUN_DIR
+from runner.cli.options import (
+    BOUNDS,
+    JOB,
+    PACING,
+    RETRY_FAILED,
+    SCENARIO,
+    SIMULATE,
+    WATCHING,
+    take_run_options,
+    take_wishes,
+    with_options,
+)
+from runner.cli.variables import variable_option
 
 
 @click.command("run")
-@click.argument("manifest")
-@click.option("-o", "--output", help="The run directory.")
-@click.option("--simulate", is_flag=True, help="Run against the simulator.")
-def command(manifest: str, output: str | None, simulate: bool) -> int:
-    """Run a manifest."""
-    import asyncio
-    from pathlib import Path
+@click.argument("manifest", type=MANIFEST)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=RUN_DIR,
+    help="The run directory, by default output/ and the manifest's name; ${date} in it is today in UTC.",
+)
+@with_options(SIMULATE, SCENARIO, JOB, RETRY_FAILED)
+@click.option("--skip-invalid", is_flag=True, help="Record invalid jobs as failed, and run the others.")
+@click.option("--strict", is_flag=True, help="Take warnings of the manifest for errors.")
+@click.option(
+    "--on-changed",
+    type=click.Choice(["error", "keep", "rerun"]),
+    default="error",
+    show_default=True,
+    help="Jobs whose request is not the one that ran under their id: refuse, leave them, or submit (and pay for) them.",
+)
+@variable_option
+@with_options(BOUNDS, PACING, WATCHING)
+def command(manifest: Path, output: Path | None, **values: Any) -> int:
+    """
+    Run a MANIFEST, or a batch file of JSON lines: every video on disk, and one line per job.
 
-    from runner.api.run import RunOptions, run
+    The same command again goes on where it stopped, and does nothing when all is done. Ctrl-C once finishes what
+    is in hand, twice stops at once; neither loses anything.
+    """
+    from runner.api.run import run
+    from runner.cli.closing import carry_out
+    from runner.store.sync import OnChanged
 
-    outcome = asyncio.run(
-        run(
-            Path(manifest),
-            output=None if output is None else Path(output),
-            options=RunOptions(simulate=simulate),
-            observe=lambda event: click.echo(str(event), err=True),
-        )
+    wishes = take_wishes(values)
+    variables, on_changed = values.pop("variables"), OnChanged(values.pop("on_changed"))
+    options = take_run_options(values, variables=variables, on_changed=on_changed)
+    return carry_out(
+        lambda watch: run(
+            manifest,
+            output=output,
+            options=options,
+            observe=watch.event,
+            report=watch.problem,
+            started=watch.started,
+        ),
+        wishes,
+        title=manifest.stem,
+        scenario=options.scenario,
     )
-    return outcome.exit_code

@@ -41,11 +41,13 @@ class StopReason(StrEnum):
     DRAIN_ENDED = "drain_ended"
 
 
+_TIME_UP = 6
+_LEFT = frozenset(state for state in State if not state.is_resting)
 _CODES: Mapping[StopReason, int] = {
     StopReason.INTERRUPTED: 130,
     StopReason.TERMINATED: 143,
-    StopReason.DEADLINE: 6,
-    StopReason.DRAIN_ENDED: 6,
+    StopReason.DEADLINE: _TIME_UP,
+    StopReason.DRAIN_ENDED: _TIME_UP,
 }
 _STOPPED_EARLY = 3
 _IN_HAND = frozenset(
@@ -98,6 +100,9 @@ def exit_code(stops: Iterable[Stop], counts: Mapping[State, int]) -> int:
     4
     """
     codes = {stop.exit_code for stop in stops}
+    if not any(counts.get(state, 0) for state in _LEFT):
+        # The time was up, and everything had been done by then or while draining.
+        codes.discard(_TIME_UP)
     if counts.get(State.UNCERTAIN, 0):
         codes.add(4)
     if any(counts.get(state, 0) for state in (State.FAILED, State.TIMED_OUT, State.UNDELIVERED)):

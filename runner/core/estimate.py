@@ -38,7 +38,7 @@ def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, flo
     >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
     Estimate(seconds=120.0, binding='limits.submit 1/s')
     >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0, in_flight=8), {"wan2.7-i2v": 90.0})
-    Estimate(seconds=1440.0, binding='limits.in_flight 8')
+    Estimate(seconds=1350.0, binding='limits.in_flight 8')
     """
     jobs = {model: count for model, count in left.items() if count}
     if not jobs:
@@ -48,6 +48,28 @@ def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, flo
     task_s = {model: usual_s.get(model, otherwise_s) for model in jobs}
     seconds, binding = max(_bounds(jobs, limits, task_s))
     return Estimate(seconds, binding)
+
+
+def seconds_left(
+    pending: Mapping[str, int], under_way: int, limits: Limits, usual_s: Mapping[str, float]
+) -> float | None:
+    """
+    Say how long a run has still to go; None where there is nothing to go by.
+
+    Args:
+        pending: Jobs to submit, by model.
+        under_way: Jobs that were submitted and are not at rest.
+        usual_s: How long a task takes, by model, as far as that was seen.
+
+    >>> seconds_left({}, 3, Limits(), {"wan2.7-i2v": 90.0})
+    90.0
+    >>> seconds_left({}, 3, Limits(), {})
+    """
+    if any(pending.values()):
+        return at_limits(pending, limits, usual_s).seconds
+    if not under_way:
+        return 0.0
+    return max(usual_s.values(), default=None)
 
 
 def _bounds(

@@ -93,6 +93,12 @@ class Pacer:
         """The rate found to be allowed, for the next run; None where the configured one was never refused."""
         return self.per_s if self._refused_per_s is not None and self.per_s < self.configured_per_s else None
 
+    def accepted_per_s(self, now: float) -> float:
+        """Give the rate of answers that were no refusal, over about the last minute."""
+        count, elapsed_s = self._accepted.lately(now)
+        # The first seconds count in full: two answers at once are no rate.
+        return count / max(elapsed_s, 5.0)
+
     def binding(self, now: float) -> Pace:
         """Say what the pace comes from."""
         if now < self._paused_until:
@@ -187,14 +193,16 @@ class _AcceptedRate:
 
     def per_s(self, now: float) -> float | None:
         """Give the rate, or None while too little was accepted to know one."""
+        count, elapsed_s = self.lately(now)
+        return count / elapsed_s if count >= _ENOUGH_ANSWERS and elapsed_s > 0 else None
+
+    def lately(self, now: float) -> tuple[float, float]:
+        """Give the answers of about the last minute, and over how many seconds they came."""
         if self._first_at is None:
-            return None
+            return 0.0, 0.0
         self._roll(now)
         share_before = 1 - (now - self._began_at) / self._WINDOW_S
-        count = self._count + self._count_before * share_before
-        if count < _ENOUGH_ANSWERS or now <= self._first_at:
-            return None
-        return count / min(now - self._first_at, self._WINDOW_S)
+        return self._count + self._count_before * share_before, min(now - self._first_at, self._WINDOW_S)
 
     def _roll(self, now: float) -> None:
         windows = int((now - self._began_at) // self._WINDOW_S)

@@ -12,6 +12,7 @@ from runner.core.ending import Stop, StopReason
 from runner.core.job import Job
 from runner.core.outcome import RemoteTask
 from runner.engine.context import Context
+from runner.engine.events import Fetching
 from runner.engine.steps import Steps
 from runner.errors import DiskFull
 
@@ -31,10 +32,16 @@ class Deliveries:
         self._most = context.settings.limits.downloads
         self._heap: list[tuple[float, int, Job, RemoteTask | None]] = []
         self._order = itertools.count()
+        self._in_hand: dict[int, Job] = {}
         self.steps = Steps(context, ended=ended, released=lambda job: None)
 
     def __len__(self) -> int:
         return len(self._heap)
+
+    def in_hand(self) -> tuple[Fetching, ...]:
+        """Say how far the downloads under way are, in the order in which they began."""
+        progress = self._rooms.delivery.progress
+        return tuple(Fetching(job.job_id, *progress(job)) for job in self._in_hand.values())
 
     @property
     def backlog(self) -> int | None:
@@ -61,6 +68,7 @@ class Deliveries:
 
     async def _deliver(self, job: Job, task: RemoteTask | None) -> None:
         before = job.state
+        self._in_hand[job.seq] = job
         try:
             await self._rooms.delivery.deliver(job, task)
         except DiskFull as error:
@@ -68,5 +76,6 @@ class Deliveries:
             self._context.stop(Stop(StopReason.DISK, error.message, error.hint))
             return
         finally:
+            del self._in_hand[job.seq]
             self._context.tally.moved(before, job)
         self._context.tally.ended(job)

@@ -13,8 +13,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runner.core.ending import Drain, Stop, StopReason
+from runner.core.estimate import seconds_left
 from runner.core.job import Job
 from runner.core.lifecycle import Event, State, Step, next_step
 from runner.core.outage import Flow
@@ -24,7 +26,7 @@ from runner.core.units import format_duration
 from runner.engine.admission import Admission
 from runner.engine.context import Context, Options, Rooms, Tally, store_stop, trouble_stop
 from runner.engine.deliveries import Deliveries
-from runner.engine.events import Notice
+from runner.engine.events import Notice, Snapshot
 from runner.engine.queries import Queries
 from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
@@ -79,6 +81,26 @@ class Engine:
     def counts(self) -> Mapping[State, int]:
         """Jobs by state."""
         return self._context.tally.counts
+
+    def snapshot(self) -> Snapshot:
+        """Say where the run stands now."""
+        now = self._rooms.clock.now()
+        counts = self.counts
+        under_way = counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.DOWNLOADING]
+        limits = replace(self._context.settings.limits, submit_per_s=self.admission.pacer.per_s)
+        pending = {} if self.stops else self.submissions.left_by_model()
+        return Snapshot(
+            counts=dict(counts),
+            downloads=self.deliveries.in_hand(),
+            downloads_waiting=len(self.deliveries),
+            in_flight=self.admission.in_flight,
+            most_in_flight=limits.in_flight,
+            submit_per_s=limits.submit_per_s,
+            accepted_per_s=self.admission.pacer.accepted_per_s(now),
+            binding="" if self.stops else self.submissions.binding,
+            is_stopping=bool(self.stops),
+            seconds_left=seconds_left(pending, under_way, limits, self.queries.seen_s()),
+        )
 
     async def run(self) -> None:
         """Work until nothing is left that this process may do."""

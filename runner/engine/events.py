@@ -34,23 +34,43 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetching:
+    """
+    A download in hand: what is on disk of a job's video.
+
+    Attributes:
+        total_bytes: None while it is not known, or where the file is too small to be worth keeping in parts.
+    """
+
+    job_id: str
+    bytes: int
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """
     Where a run stands at one moment.
 
     Attributes:
         counts: Jobs by state.
-        under_way: Downloads in hand.
+        downloads: Those in hand, and ``downloads_waiting`` how many jobs wait for theirs.
+        in_flight: Remote tasks that exist, of the ``most_in_flight`` that may.
         submit_per_s: The rate that is allowed now, and ``accepted_per_s`` what was reached over the last minute.
         binding: Which limit holds the next submission back, in words; empty where none does.
+        is_stopping: Whether nothing more is submitted.
         seconds_left: An estimate, or None where there is nothing to go by.
     """
 
     counts: Mapping[State, int]
-    under_way: int
+    downloads: tuple[Fetching, ...]
+    downloads_waiting: int
+    in_flight: int
+    most_in_flight: int
     submit_per_s: float
     accepted_per_s: float
     binding: str
+    is_stopping: bool
     seconds_left: float | None
 
 

@@ -51,6 +51,10 @@ class Queries:
     def __len__(self) -> int:
         return len(self._heap)
 
+    def seen_s(self) -> dict[str, float]:
+        """Say how long tasks have taken in this process, by model."""
+        return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
+
     @property
     def in_hand(self) -> tuple[Job, ...]:
         """All jobs whose tasks exist and have not been seen to end."""

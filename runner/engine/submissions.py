@@ -57,6 +57,14 @@ class Submissions:
         limit = self._context.options.limit
         return len(self._window) if limit is None else min(len(self._window), limit - self._submitted)
 
+    def left_by_model(self) -> dict[str, int]:
+        """Say how many of them there are of each model, the first models first where a limit cuts them short."""
+        most, left = self.left, {}
+        for model, count in self._window.by_model().items():
+            left[model] = min(count, most)
+            most -= left[model]
+        return left
+
     def pump(self, now: float, *, backlog: int | None) -> float | None:
         """
         Start what may be submitted now, and say when to look again.

@@ -48,6 +48,10 @@ class Window:
         """The models that have jobs left, in the order of their first jobs."""
         return tuple(model for model, lane in self._lanes.items() if _count(lane))
 
+    def by_model(self) -> dict[str, int]:
+        """Count the jobs that are left, by model."""
+        return {model: _count(lane) for model, lane in self._lanes.items()}
+
     def has_ready(self, model: str, now: float) -> bool:
         """Say whether a job of the model may be submitted now."""
         lane = self._lanes[model]

@@ -63,7 +63,7 @@ def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connec
         may_choose: Whether it may keep a choice of jobs in a temporary table.
 
     Raises:
-        StoreMissing: There is no ``run.db`` in the directory.
+        StoreMissing: There is no ``run.db`` in the directory, or no process has got so far as to fill it.
         StoreDamaged, StoreTooNew: As for the writer.
     """
     path = run_dir / DB_NAME
@@ -78,6 +78,7 @@ def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connec
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         try:
             _check(connection, path)
+            _require_tables(connection, run_dir)
             connection.execute("PRAGMA temp_store = MEMORY")
             if not may_choose:
                 connection.execute("PRAGMA query_only = ON")
@@ -148,6 +149,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+
+
+def _require_tables(connection: sqlite3.Connection, run_dir: Path) -> None:
+    if not _has_tables(connection):
+        raise StoreMissing(f"{run_dir} holds no run yet: its {DB_NAME} is empty", hint="runner run MANIFEST")
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

@@ -59,7 +59,6 @@ CREATE TABLE jobs (
     warnings TEXT
 );
 CREATE INDEX jobs_pending ON jobs (model, idx) WHERE state = 'pending';
-CREATE INDEX jobs_open ON jobs (state, idx) WHERE state NOT IN ('pending', 'succeeded');
 CREATE INDEX jobs_idx ON jobs (is_gone, idx);
 
 CREATE TABLE specs (

@@ -54,6 +54,15 @@ def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
     )
 
 
+def one_of_each_class(connection: sqlite3.Connection) -> Iterator[JobRecord]:
+    """Read the first job of each failure class among those that rest without success."""
+    found = connection.execute(
+        "SELECT seq, min(idx) FROM jobs WHERE state NOT IN ('pending', 'succeeded') "
+        "AND error_class IS NOT NULL GROUP BY error_class"
+    ).fetchall()
+    yield from records(connection, [seq for seq, _ in found])
+
+
 def pending_by_model(connection: sqlite3.Connection, scope: Scope) -> dict[str, int]:
     """Count what is left to submit, by model, in the order of the models' first jobs."""
     where, values = _scoped(scope)

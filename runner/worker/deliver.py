@@ -16,7 +16,7 @@ from typing import Protocol
 from runner import jsontext
 from runner.assets.differences import differences
 from runner.assets.publish import already_whole
-from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts, as_asset
+from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts, as_asset, part_of
 from runner.core.delivery import Move, Search
 from runner.core.job import Job
 from runner.core.lifecycle import Event
@@ -107,6 +107,15 @@ class Delivery:
         job.error = failure
         job.finished_at = self.clock.wall()
         self.store.save(job, assets=found)
+
+    def progress(self, job: Job) -> tuple[int, int | None]:
+        """Say how many bytes of a job's video are on disk, and of how many; None where that is not known yet."""
+        part = part_of(self.run_dir / asset_path(job.job_id, AssetKind.VIDEO, ".mp4", sharded=self.sharded))
+        try:
+            size = part.stat().st_size
+        except OSError:
+            return 0, None
+        return size, self.store.known_parts(job).get(AssetKind.VIDEO.value, {}).get("total_bytes")
 
     async def _video(
         self, job: Job, request: Mapping[str, Json], seen: _Seen, found: list[Asset]

@@ -243,7 +243,7 @@ class StageStore(Store):
 
     def is_busy(self) -> bool:
         writer = self._writer
-        return writer is not None and (len(writer._outstanding) > 1 or not writer._batch.is_empty)
+        return writer is not None and (len(writer._outstanding) > 1 or writer._is_wanted)
 
 
 def spec(job_id: str, index: int, *, model: str = "model-a", task_id: str | None = None) -> JobSpec:

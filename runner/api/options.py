@@ -1,0 +1,47 @@
+"""How to run: what the command line's options say, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from runner.api.environment import Overrides
+from runner.core.model import Json
+from runner.store.sync import OnChanged
+
+
+class IfLocked(StrEnum):
+    """What to do where another process works in the run directory."""
+
+    FAIL = "fail"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """
+    How to run. Every field has the meaning of the command line's option of its name.
+
+    Attributes:
+        variables: Of `--var`.
+        job: Only jobs whose id matches, as the shell matches file names.
+        max_failures: A number of jobs, or a share of all such as 0.1.
+        run_s: How long jobs are submitted, counted from the call; None for as long as there are any.
+        scenario: The simulator's, by name or path; only for simulated runs.
+    """
+
+    simulate: bool = False
+    scenario: str | None = None
+    limit: int | None = None
+    job: str | None = None
+    retry_failed: bool = False
+    skip_invalid: bool = False
+    strict: bool = False
+    on_changed: OnChanged = OnChanged.ERROR
+    max_failures: int | float | None = None
+    run_s: float | None = None
+    drain_s: float = 600.0
+    if_locked: IfLocked = IfLocked.FAIL
+    variables: Mapping[str, Json] = field(default_factory=dict)
+    overrides: Overrides = Overrides()

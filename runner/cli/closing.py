@@ -1,0 +1,66 @@
+"""What is left to do once a run has ended: show it, write it where it is asked for, and tell whom it concerns."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.cli.conduct import Begin, conduct
+from runner.cli.console import say
+from runner.cli.ending import show_ending
+from runner.cli.signals import Interrupted
+from runner.errors import RunLocked
+
+if TYPE_CHECKING:
+    from runner.api.work import Outcome
+    from runner.cli.options import Wishes
+
+
+def carry_out(begin: Begin, wishes: Wishes, *, title: str, scenario: str | None) -> int:
+    """Conduct a run, do what is left to do after it, and return the exit code."""
+    try:
+        outcome = conduct(begin, wishes, title)
+    except RunLocked as error:
+        if not wishes.skip_locked:
+            raise
+        say(f"{error.message}; left alone")
+        return 0
+    except Interrupted as interrupted:
+        say("interrupted before any job was taken up; nothing was sent")
+        return interrupted.exit_code
+    return close(outcome, wishes, scenario=scenario)
+
+
+def close(outcome: Outcome, wishes: Wishes, *, scenario: str | None = None) -> int:
+    """Show how a run ended, write what was asked for, and return the exit code."""
+    show_ending(outcome, scenario=scenario, quiet=wishes.quiet)
+    if wishes.metrics_file is not None:
+        _write_metrics(outcome, wishes.metrics_file)
+    if wishes.as_json:
+        _print_summary(outcome)
+    return outcome.exit_code
+
+
+def _write_metrics(outcome: Outcome, path: Path) -> None:
+    from runner.api.work import summary_of
+    from runner.report.prometheus import write_metrics
+
+    summary = outcome.summary or summary_of(outcome.run_dir)
+    try:
+        write_metrics(path, summary, run=outcome.name, exit_code=outcome.exit_code, now_at=time.time())
+    except OSError as error:
+        # The run itself is what it is, whether or not somebody can count it.
+        say(f"the metrics could not be written to {path}: {error.strerror or error}", style="yellow")
+
+
+def _print_summary(outcome: Outcome) -> None:
+    from runner import jsontext
+    from runner.api.work import summary_of
+    from runner.results.summary_file import summary_json
+
+    summary = outcome.summary or summary_of(outcome.run_dir)
+    line = summary_json(summary, run=outcome.name, gateway=outcome.gateway)
+    click.echo(jsontext.dumps({**line, "exit_code": outcome.exit_code, "run_dir": str(outcome.run_dir)}))

@@ -1,0 +1,133 @@
+"""Conduct a run for a person: watch it, let signals through to it, and show how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runner.cli.log import EventLog
+from runner.cli.signals import Signals
+from runner.core.problem import Problem, Severity
+from runner.engine.events import Event, Notice
+
+if TYPE_CHECKING:
+    from runner.api.work import Outcome
+    from runner.cli.options import Wishes
+    from runner.engine.engine import Engine
+
+
+class Display(Protocol):
+    """What shows a run while it is going."""
+
+    def started(self, engine: Engine) -> None:
+        """Take the engine to look at."""
+
+    def event(self, event: Event) -> None:
+        """Show what happened."""
+
+    def close(self) -> None:
+        """Clear away."""
+
+
+class _Silence:
+    """Shows nothing but what a person must know to go on."""
+
+    def started(self, engine: Engine) -> None:
+        """Look at nothing."""
+
+    def event(self, event: Event) -> None:
+        """Show why the run stops, and nothing else."""
+        from runner.cli.console import say
+        from runner.cli.wording import event_line
+
+        if isinstance(event, Notice) and event.kind == "stopping":
+            say(event_line(event))
+
+    def close(self) -> None:
+        """Have nothing to clear away."""
+
+
+class Watch:
+    """
+    What a run is given to tell of itself.
+
+    Showing things can fail in ways that are no matter of the run's, such as a terminal that was closed: from then
+    on nothing is shown, and the run goes on.
+    """
+
+    def __init__(self, display: Display, log: EventLog, signals: Signals) -> None:
+        self._display: Display | None = display
+        self._log = log
+        self._signals = signals
+
+    def event(self, event: Event) -> None:
+        """Take an event of the run."""
+        self._log.event(event)
+        self._show(lambda display: display.event(event))
+
+    def problem(self, problem: Problem) -> None:
+        """Take a problem of the manifest: warnings are told as they come, errors with the refusal."""
+        self._log.problem(problem)
+        if problem.severity is Severity.WARNING:
+            self._show(lambda display: display.event(Notice("warning", str(problem))))
+
+    def started(self, engine: Engine) -> None:
+        """Take the engine once there is one."""
+        self._signals.started(engine)
+        self._show(lambda display: display.started(engine))
+
+    def _show(self, act: Callable[[Display], None]) -> None:
+        if self._display is None:
+            return
+        try:
+            act(self._display)
+        except OSError:
+            self._display = None
+
+
+Begin = Callable[[Watch], Coroutine[Any, Any, "Outcome"]]
+
+
+def conduct(begin: Begin, wishes: Wishes, title: str) -> Outcome:
+    """
+    Run to the end and return how it ended.
+
+    Raises:
+        RunnerError: As the run itself does.
+        Interrupted: A signal came before any job was under way.
+    """
+    with EventLog(wishes.log_file) as log, Signals() as signals:
+        display = _display(wishes, title)
+        watch = Watch(display, log, signals)
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                return runner.run(begin(watch))
+        finally:
+            signals.ended()
+            with contextlib.suppress(OSError):
+                display.close()
+
+
+def _display(wishes: Wishes, title: str) -> Display:
+    if wishes.quiet:
+        return _Silence()
+    if sys.stderr.isatty():
+        from runner.cli.live import LiveDisplay
+
+        return LiveDisplay(title, verbose=wishes.verbose)
+    from runner.cli.plain import PlainDisplay
+
+    return PlainDisplay(title, verbose=wishes.verbose)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Take the faster event loop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,44 @@
+"""`runner resume`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.cli.completion import RUN_DIR
+from runner.cli.options import (
+    BOUNDS,
+    JOB,
+    PACING,
+    RETRY_FAILED,
+    SCENARIO,
+    WATCHING,
+    take_run_options,
+    take_wishes,
+    with_options,
+)
+
+
+@click.command("resume")
+@click.argument("run_dir", type=RUN_DIR)
+@with_options(JOB, RETRY_FAILED, BOUNDS, PACING, SCENARIO, WATCHING)
+def command(run_dir: Path, **values: Any) -> int:
+    """
+    Go on with the run in RUN_DIR without its manifest.
+
+    What is pending is submitted, what was submitted is polled and downloaded; nothing is submitted twice. A
+    simulated run goes on simulated. The settings are those of the last run, with the options here over them.
+    """
+    from runner.api.run import resume
+    from runner.cli.closing import carry_out
+
+    wishes = take_wishes(values)
+    options = take_run_options(values)
+    return carry_out(
+        lambda watch: resume(run_dir, options=options, observe=watch.event, started=watch.started),
+        wishes,
+        title=run_dir.name,
+        scenario=options.scenario,
+    )
