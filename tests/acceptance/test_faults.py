@@ -164,7 +164,9 @@ def test_mixed_scenario_ends_with_every_job_in_the_right_state_and_class(tmp_pat
         job_id: (line["status"], (line["error"] or {}).get("class"))
         for job_id, line in lines(tmp_path / "out").items()
     }
-    expected = {f"job-{n + 1}": MIXED.get(rules.get(n % 80 + 1, ""), ("succeeded", None)) for n in range(JOBS)}
+    expected = {
+        f"job-{n + 1}": MIXED.get(rules.get(n % 80 + 1, ""), ("succeeded", None)) for n in range(JOBS)
+    }
     assert 4 == done.returncode, done.stderr
     assert expected == found
     assert max(accepted.values()) == 1
