@@ -64,6 +64,8 @@ SUBMITS = {
     "{fault: throttled_ms}": ("succeeded", None, 0, 1),
 }
 
+JOBS = 80
+
 MIXED = {
     # By the name of the scenario's rule; a job of any other rule succeeds.
     **dict.fromkeys(
@@ -147,13 +149,13 @@ def test_fault_of_a_post_ends_as_it_should(fault: str, stage: tuple[Theatre, Mor
 
 def test_mixed_scenario_ends_with_every_job_in_the_right_state_and_class(tmp_path: Path) -> None:
     """
-    All that is known to go wrong, over a few hundred jobs in one run: each ends as its rule says.
+    All that is known to go wrong, in one run: each job ends as its rule says (once round takes half a minute).
     """
     scenario = (files("runner.simulator") / "scenarios" / "mixed.yaml").read_text(encoding="utf-8")
     rules = {rule["match"]["nth"]: rule["name"] for rule in yaml.safe_load(scenario)["rules"]}
     with playing(tmp_path, scenario) as theatre:
         manifest = tmp_path / "mixed.yaml"
-        text = MANIFEST.format(base_url=theatre.base_url, patience="8s", count=240, name="mixed")
+        text = MANIFEST.format(base_url=theatre.base_url, patience="8s", count=JOBS, name="mixed")
         manifest.write_text(text, encoding="utf-8")
         done = runner("run", manifest, "-o", tmp_path / "out", timeout_s=110)
         accepted = Counter(entry["prompt"] for entry in theatre.ledger)
@@ -162,7 +164,9 @@ def test_mixed_scenario_ends_with_every_job_in_the_right_state_and_class(tmp_pat
         job_id: (line["status"], (line["error"] or {}).get("class"))
         for job_id, line in lines(tmp_path / "out").items()
     }
-    expected = {f"job-{n + 1}": MIXED.get(rules.get(n % 80 + 1, ""), ("succeeded", None)) for n in range(240)}
+    expected = {
+        f"job-{n + 1}": MIXED.get(rules.get(n % 80 + 1, ""), ("succeeded", None)) for n in range(JOBS)
+    }
     assert 4 == done.returncode, done.stderr
     assert expected == found
     assert max(accepted.values()) == 1

@@ -1,0 +1,43 @@
+"""An outage on real sockets, shortened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from tests.acceptance.theatre import lines, playing, runner
+
+MANIFEST = """
+version: 1
+name: outage
+gateway: {{base_url: '{base_url}'}}
+limits: {{submit: 20/s, poll: 100/s, in_flight: 40}}
+poll: {{first: 100ms, interval: 200ms, max_interval: 400ms, timeout: 60s}}
+timeouts: {{submit: 2s, poll: 2s}}
+jobs:
+  - {{id: 'job-${{n}}', repeat: 100, request: {{model: seedance-1-5-pro-251215, prompt: 'kitten ${{n}}', seconds: 4, size: 480p}}}}
+"""
+
+SCENARIO = """
+version: 1
+generate_s: [0.1, 0.5]
+outages: [{from_s: 2.5, to_s: 7, answer: bad_gateway}]
+"""
+
+
+def test_outage_leaves_a_handful_in_doubt_and_the_run_goes_on_by_itself(tmp_path: Path) -> None:
+    """
+    Seconds of 502 in the middle of a run: few jobs are uncertain, all others succeed, none is paid twice.
+    """
+    with playing(tmp_path, SCENARIO) as theatre:
+        manifest = tmp_path / "outage.yaml"
+        manifest.write_text(MANIFEST.format(base_url=theatre.base_url), encoding="utf-8")
+        done = runner("run", manifest, "-o", tmp_path / "out")
+        paid = Counter(entry["prompt"] for entry in theatre.ledger)
+
+    counts = Counter(line["status"] for line in lines(tmp_path / "out").values())
+    assert 4 == done.returncode, done.stderr
+    assert 1 <= counts["uncertain"] < 10
+    assert 100 == counts["uncertain"] + counts["succeeded"]
+    assert counts["succeeded"] == len(paid)
+    assert 1 == max(paid.values())
