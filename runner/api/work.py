@@ -173,7 +173,7 @@ def _outcome(
         stops,
         assignment.origin.is_simulated,
         did_nothing=summary is None,
-        uncertain=tuple(islice(query.records_in(store.reader, State.UNCERTAIN), MOST_UNCERTAIN_SHOWN)),
+        uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MOST_UNCERTAIN_SHOWN)),
         by_class=query.class_counts(store.reader),
         examples=tuple(query.one_of_each_class(store.reader)),
         unsaved=() if engine is None else tuple(engine.unsaved),
