@@ -1,1 +1,110 @@
-"""A batch runner for paid, asynchronous video generation APIs that never pays twice."""
+"""
+A batch runner for paid, asynchronous video generation APIs that never pays twice.
+
+The same that the command line does, for programs. Here a manifest is checked, run against
+the simulator (leave `simulate` away for the real gateway), and its results are read:
+
+>>> import asyncio, tempfile, runner
+>>> checked = runner.check(["manifests/seedance-1.yaml"])
+>>> print(checked)
+no errors, no warnings in 1 job
+>>> options, folder = runner.RunOptions(simulate=True), tempfile.mkdtemp()
+>>> outcome = runner.run("manifests/seedance-1.yaml", output=folder, options=options)
+>>> outcome.exit_code, outcome.counts[runner.State.SUCCEEDED]
+(0, 1)
+>>> for result in runner.read_results(folder):
+...     print(result.record.job_id, [asset.path for asset in result.record.assets])
+running ['assets/running.mp4']
+
+A second run finds nothing to do, and pays for nothing:
+
+>>> runner.run("manifests/seedance-1.yaml", output=folder, options=options).did_nothing
+True
+>>> runner.plan("manifests/seedance-1.yaml", output=folder, simulate=True).done
+1
+
+Asynchronous code awaits `run_async`, or follows the events as they happen:
+
+>>> async def watch(folder):
+...     async with runner.follow("manifests/wan-kf2v.yaml", output=folder, options=options) as events:
+...         async for event in events:
+...             if isinstance(event, runner.JobEnded):
+...                 print(event.job_id, event.state)
+...     return events.outcome.exit_code
+>>> asyncio.run(watch(tempfile.mkdtemp()))
+looking-up succeeded
+0
+
+What goes wrong with a job is in its result. What keeps a run from beginning is a `RunnerError`
+with a ``message`` and a ``hint``.
+
+Importing this module costs nothing: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.api.check import Checked as Checked
+    from runner.api.check import check as check
+    from runner.api.doctor import doctor as doctor
+    from runner.api.environment import Overrides as Overrides
+    from runner.api.models import model as model
+    from runner.api.models import models as models
+    from runner.api.options import RunOptions as RunOptions
+    from runner.api.plan import Plan as Plan
+    from runner.api.plan import plan as plan
+    from runner.api.program import follow as follow
+    from runner.api.program import rerun as rerun
+    from runner.api.program import rerun_async as rerun_async
+    from runner.api.program import resume as resume
+    from runner.api.program import resume_async as resume_async
+    from runner.api.program import run as run
+    from runner.api.program import run_async as run_async
+    from runner.api.results import read_results as read_results
+    from runner.api.status import Status as Status
+    from runner.api.status import status as status
+    from runner.api.work import Outcome as Outcome
+    from runner.core.lifecycle import State as State
+    from runner.core.model import FailureClass as FailureClass
+    from runner.engine.events import JobEnded as JobEnded
+    from runner.engine.events import Notice as Notice
+    from runner.errors import RunnerError as RunnerError
+    from runner.store.settle import Selection as Selection
+
+_NAMES = {
+    "runner.api.check": ("Checked", "check"),
+    "runner.api.doctor": ("doctor",),
+    "runner.api.environment": ("Overrides",),
+    "runner.api.models": ("model", "models"),
+    "runner.api.plan": ("Plan", "plan"),
+    "runner.api.program": ("follow", "rerun", "rerun_async", "resume", "resume_async", "run", "run_async"),
+    "runner.api.results": ("read_results",),
+    "runner.api.options": ("RunOptions",),
+    "runner.api.status": ("Status", "status"),
+    "runner.api.work": ("Outcome",),
+    "runner.core.lifecycle": ("State",),
+    "runner.core.model": ("FailureClass",),
+    "runner.engine.events": ("JobEnded", "Notice"),
+    "runner.errors": ("RunnerError",),
+    "runner.store.settle": ("Selection",),
+}
+"""The public names by the modules that they are loaded from."""
+
+_PLACES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'runner' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

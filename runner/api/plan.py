@@ -25,7 +25,7 @@ from runner.manifest.check import Manifest, load
 from runner.manifest.problems import Problems
 from runner.results.placeholder import shorten
 from runner.store import query
-from runner.store.database import DB_NAME, RESULTS_NAME, connect_empty, connect_reader
+from runner.store.database import DB_NAME, RESULTS_NAME, connect_empty, connect_reader, translated
 from runner.store.lock import holder_of
 from runner.store.sync import SyncReport, compare
 
@@ -138,8 +138,9 @@ def plan(
         from runner.api.rehearsal import hurried
 
         effective = replace(effective, settings=hurried(effective.settings, overrides))
-    run_dir = kept.dated(output or kept.default_run_dir(loaded.name, simulate=simulate), today)
-    with closing(_reader(run_dir, simulate=simulate)) as connection:
+    wished = Path(output) if output else kept.default_run_dir(loaded.name, simulate=simulate)
+    run_dir = kept.dated(wished, today)
+    with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         sorting = _Sorting(show)
         compared = _compared(connection, loaded, problems, note, sorting)
         usual_s = query.usual_s(connection)
@@ -264,7 +265,8 @@ def _compared(
 
 def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
     """Open what is there; where no run began yet, every job is new."""
-    if not (run_dir / DB_NAME).exists():
+    path = run_dir / DB_NAME
+    if not path.exists() or not path.stat().st_size:
         if (run_dir / RESULTS_NAME).exists():
             raise StoreMissing(
                 f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}: what was already paid for can't be known",

@@ -92,18 +92,13 @@ class _Run:
 @contextmanager
 def _opened(run_dir: Path) -> Iterator[_Run]:
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
-        text = query.meta(reader, kept.SETTINGS) if _has_tables(reader) else None
+        text = query.meta(reader, kept.SETTINGS)
         if text is None or not _first(reader):
             raise ReportError(
                 f"{run_dir} holds no jobs yet: there is nothing to report", hint="runner run MANIFEST"
             )
         settings = kept.read_settings(text)
         yield _Run(reader, settings.name, settings.base_url or DEFAULT_BASE_URL)
-
-
-def _has_tables(reader: sqlite3.Connection) -> bool:
-    """A process that was killed at its very beginning leaves an empty file."""
-    return bool(reader.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").fetchone()[0])
 
 
 def _first(reader: sqlite3.Connection) -> JobRecord | None:

@@ -41,7 +41,7 @@ async def rerun(
         todo = remembered(store, with_time_left(options, began), query.Scope(chosen=True))
         with store.transaction() as connection:
             choose(connection, selection)
-            rerun_chosen(connection)
+            rerun_chosen(connection, at=time.time())
         return await work(store, todo, observe, started)
 
 
@@ -56,4 +56,4 @@ def retry_failed(store: Store, job: str | None) -> None:
     """Make failed jobs pending again, by the same choice as a rerun."""
     with store.transaction() as connection:
         choose(connection, Selection(states=frozenset({State.FAILED}), glob=job))
-        rerun_chosen(connection)
+        rerun_chosen(connection, at=time.time())

@@ -13,7 +13,7 @@ from runner.core.estimate import at_limits
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import DB_NAME, connect_reader, translated
 from runner.store.lock import holder_of
 
 RECENT_S = 600.0
@@ -82,7 +82,7 @@ def status(run_dir: Path | str, *, now_at: float) -> Status:
         RunDirError: Its ``run.db`` can't be read.
     """
     folder = Path(run_dir)
-    with closing(connect_reader(folder)) as connection:
+    with closing(connect_reader(folder)) as connection, translated(folder / DB_NAME):
         holder = holder_of(folder)
         text = query.meta(connection, kept.SETTINGS)
         settings = None if text is None else kept.read_settings(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,15 +19,15 @@ from runner.api.outputs import Outputs
 from runner.api.rehearsal import SIMULATED, simulated_gateway
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
-from runner.core.ending import Stop, exit_code
+from runner.core.ending import Stop, StopReason, exit_code
 from runner.core.keyring import Keyring
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
 from runner.core.summary import Summary, summarise
-from runner.engine.context import Options, Rooms
+from runner.engine.context import Options, Rooms, store_stop
 from runner.engine.engine import Engine, SystemClock
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Event, Notice, Observer
 from runner.engine.feed import ResultsFeed
 from runner.errors import RunnerError
 from runner.gateway.address import gateway_root, proxy_for, task_url
@@ -37,6 +38,8 @@ from runner.store import Store, query
 from runner.store.database import connect_reader
 from runner.store.query import Scope
 from runner.worker.deliver import Delivery
+
+log = logging.getLogger(__name__)
 
 MOST_UNCERTAIN_SHOWN = 1000
 
@@ -113,8 +116,9 @@ async def work(store: Store, assignment: Assignment, observe: Observer, started:
     Do what is to be done of a run, and leave its files as they should be.
 
     Raises:
-        RunnerError: It could not begin, or its files could not be written at the end.
+        RunnerError: It could not begin.
     """
+    observe = _unfailing(observe)
     idle = _is_idle(store, assignment.scope)
     simulated = assignment.origin.is_simulated
     outputs = Outputs(store, assignment.settings, SIMULATED if simulated else assignment.base_url)
@@ -125,9 +129,21 @@ async def work(store: Store, assignment: Assignment, observe: Observer, started:
                 started(engine)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
-        return _outcome(store, assignment, outputs, engine)
+        return _outcome(store, assignment, outputs, engine, observe)
     finally:
         outputs.close()
+
+
+def _unfailing(observe: Observer) -> Observer:
+    """Keep the trouble of whoever watches, such as a closed terminal, from the run."""
+
+    def tell(event: Event) -> None:
+        try:
+            observe(event)
+        except Exception:
+            log.debug("the observer failed", exc_info=True)
+
+    return tell
 
 
 def _is_idle(store: Store, scope: Scope) -> bool:
@@ -137,13 +153,17 @@ def _is_idle(store: Store, scope: Scope) -> bool:
     return next(query.in_states(store.reader, states, taken_up_at=0.0, scope=scope), None) is None
 
 
-def _outcome(store: Store, assignment: Assignment, outputs: Outputs, engine: Engine | None) -> Outcome:
+def _outcome(
+    store: Store, assignment: Assignment, outputs: Outputs, engine: Engine | None, observe: Observer
+) -> Outcome:
     stops = () if engine is None else tuple(engine.stops)
     counts = query.counts(store.reader, with_gone=False)
     summary = None
     if not store.is_finished:
-        summary = outputs.finish(now_at=time.time())
-        store.mark_finished()
+        summary, stop = _finish(store, outputs)
+        if stop is not None:
+            observe(Notice("stopping", stop.message, stop.hint))
+            stops = (*stops, stop)
     return Outcome(
         store.run_dir,
         assignment.settings.name,
@@ -170,6 +190,18 @@ def summary_of(run_dir: Path) -> Summary:
     """
     with contextlib.closing(connect_reader(run_dir)) as reader:
         return summarise(query.records(reader))
+
+
+def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None]:
+    """Make the derived files anew; what goes wrong must not hide how the run itself ended, so it is returned."""
+    try:
+        summary = outputs.finish(now_at=time.time())
+        store.mark_finished()
+    except RunnerError as error:
+        return None, store_stop(error)
+    except OSError as error:
+        return None, Stop(StopReason.STORE, f"the results in {store.run_dir} can't be written: {error}")
+    return summary, None
 
 
 @asynccontextmanager

@@ -42,7 +42,8 @@ class Publisher:
     """Publishes files from a thread of its own. Use it as an async context manager; leaving it finishes what is in hand."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[_Move | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Move] | None] = SimpleQueue()
+        self._gathered: list[_Move] = []
         self._seen: set[Path] = set()
 
     async def __aenter__(self) -> Self:
@@ -55,6 +56,7 @@ class Publisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._helper.shutdown()
@@ -70,21 +72,28 @@ class Publisher:
             RunDirError: The disk failed, or the folder can't be written to; the same is true of the part.
         """
         done = self._loop.create_future()
-        self._queue.put(_Move(part, final, done))
+        if not self._gathered:
+            # What becomes ready in the same turn of the event loop wakes the thread once.
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Move(part, final, done))
         try:
             await done
         except OSError as error:
             refuse(error, final)
 
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._queue.put(gathered)
+
     def _run(self) -> None:
         is_open = True
         while is_open:
-            moves = [self._queue.get()]
+            lots = [self._queue.get()]
             with suppress(Empty):
-                while len(moves) < _MOST_AT_ONCE:
-                    moves.append(self._queue.get_nowait())
-            is_open = None not in moves
-            batch = [move for move in moves if move is not None]
+                while sum(map(len, filter(None, lots))) < _MOST_AT_ONCE:
+                    lots.append(self._queue.get_nowait())
+            is_open = None not in lots
+            batch = [move for lot in lots if lot is not None for move in lot]
             if batch:
                 self._loop.call_soon_threadsafe(_resolve, batch, self._outcomes(batch))
 

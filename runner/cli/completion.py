@@ -74,7 +74,8 @@ class JobName(_TextType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Offer the ids that begin like this, from the run directory on the command line."""
-        named = ctx.params.get("run_dir") or ctx.params.get("output")
+        # Where an option still waits for its value, click leaves the other words unparsed.
+        named = ctx.params.get("run_dir") or ctx.params.get("output") or next(iter(ctx.args), None)
         return _items(_job_ids(Path(named), incomplete) if named else ())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 import click
 
@@ -22,11 +23,11 @@ def version() -> str:
         return "(not installed)"
 
 
-def wants_colour() -> bool:
-    """Follow NO_COLOR and FORCE_COLOR, and else the terminal."""
+def wants_colour(stream: TextIO | None = None) -> bool:
+    """Follow NO_COLOR and FORCE_COLOR, and else whether the stream (stderr) is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or sys.stderr.isatty()
+    return bool(os.environ.get("FORCE_COLOR")) or (stream or sys.stderr).isatty()
 
 
 def say(text: str, *, style: str | None = None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from runner.cli.completion import MANIFEST
-from runner.cli.console import data
+from runner.cli.console import data, wants_colour
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -42,7 +43,7 @@ def command(
         checks.append(check)
         if not as_json:
             word = click.style(f"{check.verdict:<8}", fg=_COLOURS[check.verdict])
-            click.echo(f"{word} ", nl=False)
+            click.echo(f"{word} ", nl=False, color=wants_colour(sys.stdout))
             data(check.message)
             if check.hint:
                 data(f"         {check.hint}")

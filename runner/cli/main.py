@@ -63,6 +63,15 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
 
 
+_EPILOG = """\
+\b
+Completion of commands, run directories, job ids and models, by a line in the shell's start-up file:
+  bash  eval "$(_RUNNER_COMPLETE=bash_source runner)"
+  zsh   eval "$(_RUNNER_COMPLETE=zsh_source runner)"
+  fish  _RUNNER_COMPLETE=fish_source runner | source
+"""
+
+
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         from runner.cli.console import version
@@ -71,7 +80,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.option(
     "--version",
     is_flag=True,

@@ -36,6 +36,7 @@ class StopReason(StrEnum):
     FAILURES = "failures"
     DISK = "disk"
     STORE = "store"
+    INTERNAL = "internal"
     DEADLINE = "deadline"
     DRAIN_ENDED = "drain_ended"
 
@@ -55,6 +56,7 @@ _IN_HAND = frozenset(
         StopReason.TERMINATED,
         StopReason.DISK,
         StopReason.STORE,
+        StopReason.INTERNAL,
         StopReason.DRAIN_ENDED,
     }
 )

@@ -38,7 +38,7 @@ def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, flo
     >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
     Estimate(seconds=120.0, binding='limits.submit 1/s')
     >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0, in_flight=8), {"wan2.7-i2v": 90.0})
-    Estimate(seconds=1440.0, binding='limits.in_flight 8')
+    Estimate(seconds=1350.0, binding='limits.in_flight 8')
     """
     jobs = {model: count for model, count in left.items() if count}
     if not jobs:

@@ -19,7 +19,7 @@ class Job:
         key: Fingerprint of the key that its newest attempt was made with.
         taken_up_at: When this task's waiting began in our eyes: its submission, or when a later run
             took it up again. Patience is counted from here.
-        tries: Answers in a row, in this process, that moved nothing: first to its POST, then to its queries.
+        tries: In this process, first the POSTs that no channel took, then the queries in a row that taught nothing.
         unknowns: Queries in a row that did not find the task, once it was no longer young.
         has_files: Whether its request names local files, which become data URIs when it is sent.
     """

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 from runner.core.model import Failure, FailureClass, Json
@@ -80,25 +79,18 @@ def read_task(body: Json, *, http_status: int | None = None, secrets: Iterable[s
         return RemoteTask(ids=(), status=RemoteStatus.QUEUED)
     task = _unwrap(body)
     status, word, is_known = _read_status(task.get("status"))
-    read = RemoteTask(
+    has_films = status is RemoteStatus.SUCCEEDED
+    return RemoteTask(
         ids=_read_ids(task, body),
         status=status,
         word=word,
         is_known_word=is_known,
         progress=_read_progress(task.get("progress")),
+        video_urls=_addresses(_video_candidates(task)) if has_films else (),
+        last_frame_urls=_addresses(_last_frame_candidates(task)) if has_films else (),
+        error=_read_failure(task, body, status, http_status, secrets) if status in _FAILURE_CLASSES else None,
         completed_at=_read_time(task.get("completed_at")),
     )
-    if status is RemoteStatus.SUCCEEDED:
-        return replace(
-            read,
-            video_urls=_addresses(_video_candidates(task)),
-            last_frame_urls=_addresses(
-                _at(node, path) for node in _layers(task) for path in _LAST_FRAME_PATHS
-            ),
-        )
-    if status in _FAILURE_CLASSES:
-        return replace(read, error=_read_failure(task, body, status, http_status, secrets))
-    return read
 
 
 def _unwrap(body: dict[str, Json]) -> dict[str, Json]:
@@ -161,7 +153,10 @@ def _read_status(value: Json) -> tuple[RemoteStatus, str | None, bool]:
         return RemoteStatus.QUEUED, None, True
     word = value.strip()
     known = _WORDS.get(word.lower())
-    return known or RemoteStatus.RUNNING, clean(word, most_chars=_WORD_CHARS), known is not None
+    if known is not None:
+        # Nothing in such a word needs cleaning, and nearly every answer has one.
+        return known, word, True
+    return RemoteStatus.RUNNING, clean(word, most_chars=_WORD_CHARS), False
 
 
 def _read_progress(value: Json) -> float | None:
@@ -189,9 +184,12 @@ def _is_number(value: Json) -> bool:
 
 def _layers(task: dict[str, Json]) -> Iterator[Json]:
     """Give the task, then what it carries as ``data`` (its upstream's own body), twice deep."""
-    yield task
-    yield _at(task, ("data",))
-    yield _at(task, ("data", "data"))
+    node: Json = task
+    for _ in range(3):
+        if not isinstance(node, dict):
+            return
+        yield node
+        node = node.get("data")
 
 
 def _video_candidates(task: dict[str, Json]) -> Iterator[Json]:
@@ -201,6 +199,12 @@ def _video_candidates(task: dict[str, Json]) -> Iterator[Json]:
         results = _at(node, ("output", "results"))
         for result in results if isinstance(results, list) else ():
             yield _at(result, ("url",))
+
+
+def _last_frame_candidates(task: dict[str, Json]) -> Iterator[Json]:
+    for node in _layers(task):
+        for path in _LAST_FRAME_PATHS:
+            yield _at(node, path)
 
 
 def _at(node: Json, path: tuple[str, ...]) -> Json:
@@ -213,8 +217,8 @@ def _at(node: Json, path: tuple[str, ...]) -> Json:
 
 def _addresses(candidates: Iterable[Json]) -> tuple[str, ...]:
     """Keep what is an absolute http(s) address, each once."""
-    stripped = (value.strip() for value in candidates if isinstance(value, str))
-    return tuple(dict.fromkeys(address for address in stripped if is_web_address(address)))
+    stripped = dict.fromkeys(value.strip() for value in candidates if isinstance(value, str))
+    return tuple(address for address in stripped if is_web_address(address))
 
 
 def is_web_address(text: str) -> bool:

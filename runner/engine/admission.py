@@ -30,6 +30,7 @@ from runner.core.outcome import (
 )
 from runner.core.pacing import Pace, Pacer
 from runner.core.settings import Limits
+from runner.core.standstill import Standstill
 from runner.engine.window import Window
 
 KEY_REST_S = 5.0
@@ -69,9 +70,12 @@ class Admission:
 
     Args:
         learned: Rates that an earlier run found to be allowed, by model; under "" for the whole run.
+        patience_s: How long the gateway may take nothing before the run stops.
     """
 
-    def __init__(self, limits: Limits, keyring: Keyring, *, learned: Mapping[str, float]) -> None:
+    def __init__(
+        self, limits: Limits, keyring: Keyring, *, learned: Mapping[str, float], patience_s: float
+    ) -> None:
         self._limits = limits
         self._keyring = keyring
         self.pacer = Pacer(limits.submit_per_s, learned_per_s=learned.get(""))
@@ -81,10 +85,16 @@ class Admission:
             if own.submit_per_s is not None
         }
         self.breaker = Breaker()
-        self.in_flight = 0
+        self.standstill = Standstill(patience_s)
+        self._holders: dict[int, str] = {}
         self._in_flight_of: Counter[str] = Counter()
         self._under_way: dict[int, float] = {}
         self._last_model: str | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Remote tasks that exist, or may come to exist."""
+        return len(self._holders)
 
     def admit(self, window: Window, now: float) -> Admitted | Held:
         """Choose the model whose turn it is and the key to use, or say what holds everything back."""
@@ -126,9 +136,9 @@ class Admission:
             case Bound.MODEL_RATE:
                 return Held(blocked.until, "submit rate of each model")
             case Bound.MODEL_IN_FLIGHT:
-                return Held(window.next_due(), "in_flight of each model")
+                return Held(window.next_due(now), "in_flight of each model")
             case _:
-                return Held(window.next_due(), "waiting before the next try")
+                return Held(window.next_due(now), "waiting before the next try")
 
     def sent(self, seq: int, model: str, now: float) -> None:
         """Note that a job's submission begins."""
@@ -138,30 +148,39 @@ class Admission:
             pacer.take(now)
         self._under_way[seq] = now
         self.breaker.sent(now)
-        self.occupied(model)
+        self.occupied(seq, model)
 
-    def occupied(self, model: str) -> None:
+    def occupied(self, seq: int, model: str) -> None:
         """Note a remote task, or one that may come to exist."""
-        self.in_flight += 1
+        self._holders[seq] = model
         self._in_flight_of[model] += 1
 
-    def released(self, model: str) -> None:
-        """Note that a remote task has ended, or never came to exist."""
-        self.in_flight -= 1
-        self._in_flight_of[model] -= 1
+    def released(self, seq: int) -> None:
+        """Note that a job's remote task has ended, or never came to exist; a second time changes nothing."""
+        model = self._holders.pop(seq, None)
+        if model is not None:
+            self._in_flight_of[model] -= 1
 
-    def withdrawn(self, seq: int, model: str, now: float) -> None:
-        """Note that a submission ended on our side, without an answer of the gateway's."""
-        self._under_way.pop(seq, None)
-        self.breaker.answered(_WITHDRAWN, now)
-        self.released(model)
+    def withdrawn(self, seq: int, doubt: Failure | None, now: float) -> None:
+        """
+        Note that a submission ended on our side, without an answer of the gateway's.
+
+        Args:
+            doubt: Why the job is in doubt now; None where nothing has left.
+        """
+        if self._under_way.pop(seq, None) is not None:
+            self.breaker.answered(_WITHDRAWN if doubt is None else Ambiguous(doubt), now)
+        self.released(seq)
 
     def heard(self, seq: int, model: str, key: str, outcome: SubmitOutcome, now: float) -> Stop | None:
         """Learn from an answer; return why the run must stop submitting, if it must."""
         sent_at = self._under_way.pop(seq, now)
         self.breaker.answered(outcome, now)
+        if not isinstance(outcome, Accepted | Rejected):
+            self.standstill.refused(outcome.failure.message, now)
         match outcome:
             case Accepted() | Rejected():
+                self.standstill.moved()
                 for pacer in self._pacers_of(model):
                     pacer.accepted(now, now - sent_at)
             case Throttled(_, retry_after_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -13,12 +14,14 @@ from runner.core.model import Failure
 from runner.core.settings import Settings
 from runner.engine.events import Observer
 from runner.engine.feed import ResultsFeed
-from runner.errors import DiskFull, RunnerError
+from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import Store, query
 from runner.store.query import Scope
 from runner.worker.deliver import Delivery
 from runner.worker.poll import rest
 from runner.worker.ports import Api, Clock, Keys
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +123,14 @@ def store_stop(error: RunnerError) -> Stop:
     """Say why a run stops whose store can't be written."""
     reason = StopReason.DISK if isinstance(error, DiskFull) else StopReason.STORE
     return Stop(reason, error.message, error.hint)
+
+
+def trouble_stop(error: Exception) -> Stop:
+    """Say why a run stops that met an error which is no single job's."""
+    if isinstance(error, DiskFull | RunDirError):
+        return store_stop(error)
+    log.error("a bug in runner stopped the run", exc_info=error)
+    what = f"{type(error).__name__}: {error}"[:500]
+    return Stop(
+        StopReason.INTERNAL, f"a bug in runner stopped the run: {what}", "nothing is lost; go on with it"
+    )

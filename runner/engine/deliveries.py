@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 from runner.core.delivery import expires_at
 from runner.core.ending import Stop, StopReason
@@ -63,7 +64,7 @@ class Deliveries:
         """Start as many as may be under way at once."""
         while self._heap and len(self.steps) < self._most:
             _, _, job, task = heapq.heappop(self._heap)
-            self.steps.start(self._deliver(job, task), job)
+            self.steps.start(partial(self._deliver, job, task), job)
 
     async def _deliver(self, job: Job, task: RemoteTask | None) -> None:
         before = job.state
@@ -76,5 +77,5 @@ class Deliveries:
             return
         finally:
             del self._in_hand[job.seq]
-        self._context.tally.moved(before, job)
+            self._context.tally.moved(before, job)
         self._context.tally.ended(job)

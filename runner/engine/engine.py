@@ -10,6 +10,7 @@ are looked at in one place.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,16 +19,20 @@ from runner.core.ending import Drain, Stop, StopReason
 from runner.core.estimate import seconds_left
 from runner.core.job import Job
 from runner.core.lifecycle import Event, State, Step, next_step
+from runner.core.outage import Flow
 from runner.core.outcome import RemoteTask
 from runner.core.settings import Settings
+from runner.core.units import format_duration
 from runner.engine.admission import Admission
-from runner.engine.context import Context, Options, Rooms, Tally, store_stop
+from runner.engine.context import Context, Options, Rooms, Tally, store_stop, trouble_stop
 from runner.engine.deliveries import Deliveries
 from runner.engine.events import Notice, Snapshot
 from runner.engine.queries import Queries
 from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
 from runner.store import query
+
+log = logging.getLogger(__name__)
 
 
 class SystemClock:
@@ -47,6 +52,7 @@ class Engine:
 
     Attributes:
         stops: Why it submits no more, in the order in which that came up.
+        unsaved: Once it has ended, tasks that were paid for and could not be written down: job id and task id.
     """
 
     def __init__(
@@ -55,7 +61,9 @@ class Engine:
         self._rooms = rooms
         self._options = options
         self._context = Context(rooms, settings, options, Tally(rooms, options, self.stop), self.stop)
-        self.admission = Admission(settings.limits, rooms.keyring, learned=learned)
+        self.admission = Admission(
+            settings.limits, rooms.keyring, learned=learned, patience_s=settings.poll.timeout_s
+        )
         self.deliveries = Deliveries(self._context, ended=self._pump)
         self.queries = Queries(self._context, self.admission, succeeded=self._succeeded, ended=self._pump)
         self.submissions = Submissions(
@@ -63,19 +71,16 @@ class Engine:
         )
         self._probing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._resting = asyncio.Event()
+        self._is_outage_told = False
         self.stops: list[Stop] = []
+        self.unsaved: list[tuple[str, str]] = []
 
     @property
     def counts(self) -> Mapping[State, int]:
         """Jobs by state."""
         return self._context.tally.counts
-
-    @property
-    def unsaved(self) -> list[tuple[str, str]]:
-        """Tasks that were paid for and could not be written down: job id and task id."""
-        return self.submissions.steps.unsaved
 
     def snapshot(self) -> Snapshot:
         """Say where the run stands now."""
@@ -100,19 +105,16 @@ class Engine:
     async def run(self) -> None:
         """Work until nothing is left that this process may do."""
         self._take_up()
-        feeding = asyncio.create_task(self._rooms.feed.run(), name="results")
+        feeding = asyncio.create_task(self._feed(), name="results")
         if self._options.run_s is not None:
-            self._alarm = asyncio.get_running_loop().call_later(self._options.run_s, self._time_is_up)
+            self._deadline = asyncio.get_running_loop().call_later(self._options.run_s, self._time_is_up)
         self._pump()
         try:
             await self._resting.wait()
         finally:
             await self._come_to_rest()
             self._rooms.feed.close()
-            try:
-                await feeding
-            except RunnerError as error:
-                self.stop(store_stop(error))
+            await feeding
 
     def stop(self, stop: Stop) -> None:
         """Submit no more; the first of each reason is told and kept."""
@@ -140,8 +142,8 @@ class Engine:
                 job.meet(Event.TAKEN_UP)
                 self._context.tally.moved(before, job)
             if job.state is State.SUBMITTED:
-                self.admission.occupied(job.model)
-                self.queries.add(job)
+                self.admission.occupied(job.seq, job.model)
+                self.queries.take_up(job)
             else:
                 self.deliveries.add(job, None)
 
@@ -151,10 +153,29 @@ class Engine:
     def _succeeded(self, job: Job, task: RemoteTask) -> None:
         self.deliveries.add(job, task)
 
+    async def _feed(self) -> None:
+        try:
+            await self._rooms.feed.run()
+        except Exception as error:
+            self.stop(trouble_stop(error))
+
     def _pump(self) -> None:
+        """Do what may be done now. A bug on the way stops the run, since nobody else would ever look again."""
+        if self._resting.is_set():
+            return
+        try:
+            self._start_what_may()
+        except Exception as error:
+            if any(stop.reason is StopReason.INTERNAL for stop in self.stops):
+                self._resting.set()
+            self.stop(trouble_stop(error))
+
+    def _start_what_may(self) -> None:
         """Start every step that may be started now, and arrange to look again."""
-        drain = self._drain
         now = self._rooms.clock.now()
+        self._stop_if_hopeless(now)
+        self._tell_of_outage()
+        drain = self._drain
         again: list[float | None] = []
         if drain is not Drain.IN_HAND:
             self.deliveries.pump()
@@ -165,6 +186,39 @@ class Engine:
         if self._is_done(drain):
             self._resting.set()
         self._look_again(min((at for at in again if at is not None), default=None), now)
+
+    def _stop_if_hopeless(self, now: float) -> None:
+        """Stop where the store takes nothing more, or the gateway has taken nothing for too long."""
+        store, standstill = self._rooms.store, self.admission.standstill
+        if store.trouble is not None:
+            self.stop(store_stop(store.trouble))
+        elif store.is_short_of_room:
+            self.stop(
+                Stop(StopReason.DISK, f"no room is left for {store.run_dir}", "free some space, then go on")
+            )
+        elif not self.stops and self.submissions.left > 0 and standstill.has_lasted(now):
+            self.stop(
+                Stop(
+                    StopReason.UNAVAILABLE,
+                    f"the gateway has taken nothing for {format_duration(standstill.patience_s)}; "
+                    f"its last answer: {standstill.last_words}",
+                    "see whether it is well (runner doctor), then go on",
+                )
+            )
+
+    def _tell_of_outage(self) -> None:
+        """Tell once that the gateway is out, and once that it is back."""
+        is_out = self.admission.breaker.flow is not Flow.CLOSED
+        if is_out == self._is_outage_told:
+            return
+        self._is_outage_told = is_out
+        if is_out:
+            words = self.admission.standstill.last_words
+            self._rooms.observe(
+                Notice("outage", f"the gateway is out, nothing is submitted until it is back: {words}")
+            )
+        else:
+            self._rooms.observe(Notice("recovered", "the gateway takes jobs again"))
 
     @property
     def _drain(self) -> Drain | None:
@@ -189,18 +243,31 @@ class Engine:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
 
     async def _come_to_rest(self) -> None:
-        self._look_again(None, 0.0)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        # From here on nothing is started, also where this coroutine was cancelled.
+        self._resting.set()
+        for timer in (self._timer, self._deadline):
+            if timer is not None:
+                timer.cancel()
         self.queries.steps.cancel()
         if self._probing is not None:
             self._probing.cancel()
         for part in (self.submissions, self.queries, self.deliveries):
             await part.steps.wait()
+        await self._look_for_unsaved()
+
+    async def _look_for_unsaved(self) -> None:
+        """Find the tasks whose ids the store did not take."""
+        self.unsaved = list(self.submissions.unsaved)
+        for job in self.queries.in_hand:
+            try:
+                await self._rooms.store.durable(job.commit)
+            except RunnerError:
+                self.unsaved.append((job.job_id, job.task_id or ""))
 
     def _time_is_up(self) -> None:
         self.stop(Stop(StopReason.DEADLINE, "the time for submitting is over"))
-        self._alarm = asyncio.get_running_loop().call_later(self._options.drain_s, self._drain_is_up)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._options.drain_s, self._drain_is_up)
 
     def _drain_is_up(self) -> None:
         self.stop(Stop(StopReason.DRAIN_ENDED, "the time for draining is over"))
@@ -211,9 +278,11 @@ class Engine:
             self._probing = asyncio.create_task(self._probe(), name="probe")
 
     async def _probe(self) -> None:
+        is_well = False
         try:
             is_well = await self._rooms.probe()
-            self.admission.breaker.probed(self._rooms.clock.now(), is_well=is_well)
-        finally:
-            self._probing = None
-            self._pump()
+        except Exception:
+            log.exception("a bug in runner spoilt a probe")
+        self.admission.breaker.probed(self._rooms.clock.now(), is_well=is_well)
+        self._probing = None
+        self._pump()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 
 from runner.core import polling
 from runner.core.job import Job
@@ -42,9 +43,10 @@ class Queries:
         self._admission = admission
         self._succeeded = succeeded
         self._heap: list[tuple[float, int, Job]] = []
+        self._in_hand: dict[int, Job] = {}
         self._pacer = Pacer(context.settings.limits.poll_per_s)
         self._durations: dict[str, polling.Durations] = {}
-        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.model))
+        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.seq))
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -53,8 +55,19 @@ class Queries:
         """Say how long tasks have taken in this process, by model."""
         return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
 
+    @property
+    def in_hand(self) -> tuple[Job, ...]:
+        """All jobs whose tasks exist and have not been seen to end."""
+        return tuple(self._in_hand.values())
+
+    def take_up(self, job: Job) -> None:
+        """Take a job that an earlier process left: its task has waited, so it is asked for as soon as may be."""
+        self._in_hand[job.seq] = job
+        heapq.heappush(self._heap, (self._rooms.clock.now(), job.seq, job))
+
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Wait for the next query of a job: its first, or the one after an outcome."""
+        self._in_hand[job.seq] = job
         now = self._rooms.clock.now()
         at = now + self._wait_s(job, outcome, now - job.taken_up_at)
         heapq.heappush(self._heap, (at, job.seq, job))
@@ -83,35 +96,44 @@ class Queries:
     def pump(self, now: float) -> float | None:
         """Start the queries that are due, and say when to look again."""
         while self._heap and len(self.steps) < MOST_QUERIES:
-            ready_at = max(self._heap[0][0], self._pacer.opens_at)
+            due, _, job = self._heap[0]
+            ready_at = max(due, self._pacer.opens_at)
+            last_at = job.taken_up_at + self._timeout_s(job) + self._context.settings.poll.max_interval_s
+            if ready_at > now and last_at > now:
+                return min(ready_at, last_at)
+            heapq.heappop(self._heap)
             if ready_at > now:
-                return ready_at
-            job = heapq.heappop(self._heap)[-1]
+                # 429s hold the queries back: patience ends without a last look, but it ends.
+                self._leave(job, Event.PATIENCE_ENDED, _patience_ended(None, self._timeout_s(job)))
+                continue
             self._pacer.take(now)
-            self.steps.start(self._poll(job), job)
+            self.steps.start(partial(self._poll, job), job)
         return None
 
     async def _poll(self, job: Job) -> None:
         sent_at = self._rooms.clock.now()
         before = job.state
-        outcome = await poll(
-            job,
-            api=self._rooms.api,
-            keys=self._rooms.keys,
-            store=self._rooms.store,
-            clock=self._rooms.clock,
-        )
+        try:
+            outcome = await poll(
+                job,
+                api=self._rooms.api,
+                keys=self._rooms.keys,
+                store=self._rooms.store,
+                clock=self._rooms.clock,
+            )
+        finally:
+            if job.state is not before:
+                self._let_go(job)
+                self._context.tally.moved(before, job)
         now = self._rooms.clock.now()
         if isinstance(outcome, Transient) and outcome.is_throttled:
             self._pacer.throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
         elif isinstance(outcome, Polled):
             self._pacer.accepted(now, now - sent_at)
+            self._admission.standstill.moved()
         if job.state is before:
             self._still_waiting(job, outcome, now)
-            return
-        self._context.tally.moved(before, job)
-        self._admission.released(job.model)
-        if job.state is State.DOWNLOADING:
+        elif job.state is State.DOWNLOADING:
             assert isinstance(outcome, Polled)
             if job.generate_s is not None:
                 self._durations.setdefault(job.model, polling.Durations()).add(job.generate_s)
@@ -121,7 +143,7 @@ class Queries:
 
     def _still_waiting(self, job: Job, outcome: PollOutcome, now: float) -> None:
         if isinstance(outcome, Denied) and outcome.failure.cls is FailureClass.AUTH:
-            # The id is kept, and polled on: another process may bring a key that is known.
+            # Every key is unknown. The id is kept, and polled on: another process may bring a key that is known.
             self._context.stop(key_stop(outcome.failure))
         age_s = now - job.taken_up_at
         if isinstance(outcome, Unknown) and self._is_lost(job, age_s):
@@ -137,8 +159,12 @@ class Queries:
         return job.unknowns >= polling.UNKNOWNS_UNTIL_LOST
 
     def _leave(self, job: Job, event: Event, failure: Failure) -> None:
-        self._admission.released(job.model)
+        self._let_go(job)
         self._context.tally.rest(job, event, failure)
+
+    def _let_go(self, job: Job) -> None:
+        self._in_hand.pop(job.seq, None)
+        self._admission.released(job.seq)
 
     def _timeout_s(self, job: Job) -> float:
         return self._context.settings.poll.timeout_s if job.timeout_s is None else job.timeout_s
@@ -154,8 +180,10 @@ def _as_lost(failure: Failure) -> Failure:
     )
 
 
-def _patience_ended(outcome: PollOutcome, timeout_s: float) -> Failure:
-    if isinstance(outcome, Polled):
+def _patience_ended(outcome: PollOutcome | None, timeout_s: float) -> Failure:
+    if outcome is None:
+        seen = "429s held the queries back"
+    elif isinstance(outcome, Polled):
         seen = f"the task was still {outcome.task.word or outcome.task.status}"
     else:
         seen = f"the last answer was: {outcome.failure.message}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from runner.core.job import Job
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass
 from runner.engine.context import Context, store_stop
-from runner.errors import RunnerError
+from runner.errors import DiskFull, RunDirError, RunnerError
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +21,7 @@ class Steps:
 
     Args:
         ended: Called after each step, whatever came of it.
-        released: Called with a job whose remote slot a bug of ours frees.
-
-    Attributes:
-        unsaved: Tasks that were paid for and could not be written down, as pairs of job id and task id.
+        released: Called with a job whose remote slot, if it has one, a bug of ours frees.
     """
 
     def __init__(
@@ -35,14 +31,16 @@ class Steps:
         self._ended = ended
         self._released = released
         self._tasks: set[asyncio.Task[None]] = set()
-        self.unsaved: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, step: Coroutine[Any, Any, None], job: Job) -> None:
+    def start(self, step: Callable[[], Awaitable[None]], job: Job) -> None:
         """Begin a step of a job."""
-        self._tasks.add(asyncio.create_task(self._guarded(step, job)))
+        task = asyncio.create_task(self._guarded(step, job), name=job.job_id)
+        self._tasks.add(task)
+        # Not at the end of the coroutine: one that is cancelled before its first line has no end.
+        task.add_done_callback(self._done)
 
     def cancel(self) -> None:
         """Give up the requests under way."""
@@ -54,28 +52,33 @@ class Steps:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _guarded(self, step: Coroutine[Any, Any, None], job: Job) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._ended()
+
+    async def _guarded(self, step: Callable[[], Awaitable[None]], job: Job) -> None:
         try:
-            await step
-        except RunnerError as error:
-            if job.task_id is not None and job.state is State.SUBMITTED:
-                self.unsaved.append((job.job_id, job.task_id))
+            await step()
+        except (DiskFull, RunDirError) as error:
             self._context.stop(store_stop(error))
+        except asyncio.CancelledError:
+            # A POST that was given up left its job in doubt; anything else stays as it is.
+            if job.state is State.UNCERTAIN:
+                self._context.tally.ended(job)
+            raise
         except Exception as error:
             log.exception("a bug in runner ended job %s", job.job_id)
             self._crashed(job, error)
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.discard(task)
-            self._ended()
 
     def _crashed(self, job: Job, error: Exception) -> None:
+        """Bring a job to rest, as its state allows, and nothing else of the run."""
+        self._released(job)
         tally = self._context.tally
         if job.state.is_resting:
             tally.ended(job)
             return
-        if job.state is State.SUBMITTED:
-            self._released(job)
         failure = Failure(FailureClass.INTERNAL, f"a bug in runner: {type(error).__name__}: {error}"[:500])
-        tally.rest(job, Event.CRASHED, failure)
+        try:
+            tally.rest(job, Event.CRASHED, failure)
+        except RunnerError as trouble:
+            self._context.stop(store_stop(trouble))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from runner.core.job import Job
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass
-from runner.core.outcome import Accepted, NoChannel, SubmitOutcome
+from runner.core.outcome import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import Retry, decide
 from runner.engine.admission import Admission, Admitted, Held
 from runner.engine.context import Context
+from runner.engine.events import Notice
 from runner.engine.steps import Steps
 from runner.engine.window import Window
 from runner.errors import RunnerError
@@ -28,6 +30,7 @@ class Submissions:
 
     Attributes:
         binding: Which limit holds the next submission back, in words; empty where none does.
+        unsaved: Tasks that were paid for and could not be written down, as pairs of job id and task id.
     """
 
     def __init__(
@@ -44,8 +47,9 @@ class Submissions:
         self._accepted = accepted
         self._window = Window(context.rooms.store.reader, context.options.scope)
         self._submitted = 0
-        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.model))
+        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.seq))
         self.binding = ""
+        self.unsaved: list[tuple[str, str]] = []
 
     @property
     def left(self) -> int:
@@ -79,47 +83,53 @@ class Submissions:
             job, text = taken
             self._submitted += 1
             self._admission.sent(job.seq, job.model, now)
-            self.steps.start(self._submit(job, text, verdict), job)
+            self.steps.start(partial(self._submit, job, text, verdict), job)
 
     def _verdict(self, now: float, backlog: int | None) -> Admitted | Held:
         if self.left <= 0:
             return Held(None, "")
-        if self._rooms.store.is_short_of_room:
-            return Held(None, "the disk is full")
         if backlog is not None:
             return Held(None, f"{backlog} finished tasks wait for their downloads")
         return self._admission.admit(self._window, now)
 
     async def _submit(self, job: Job, text: str, admitted: Admitted) -> None:
         outcome: SubmitOutcome | None = None
-        before = job.state
         try:
             body = await self._body(job, text)
             if body is None:
                 return
-            outcome = await submit(
-                job,
-                body,
-                admitted.key,
-                api=self._rooms.api,
-                keys=self._rooms.keys,
-                store=self._rooms.store,
-                clock=self._rooms.clock,
-            )
-            self._context.tally.moved(before, job)
+            outcome = await self._post(job, body, admitted.key)
         finally:
             if outcome is None:
-                self._admission.withdrawn(job.seq, job.model, self._rooms.clock.now())
+                doubt = job.error if job.state is State.UNCERTAIN else None
+                self._admission.withdrawn(job.seq, doubt, self._rooms.clock.now())
         self._react(job, text, admitted, outcome)
+
+    async def _post(self, job: Job, body: bytes, key: str) -> SubmitOutcome:
+        before = job.state
+        rooms = self._rooms
+        try:
+            return await submit(
+                job, body, key, api=rooms.api, keys=rooms.keys, store=rooms.store, clock=rooms.clock
+            )
+        except RunnerError:
+            if job.state is State.SUBMITTED and job.task_id is not None:
+                self.unsaved.append((job.job_id, job.task_id))
+            raise
+        finally:
+            self._context.tally.moved(before, job)
 
     def _react(self, job: Job, text: str, admitted: Admitted, outcome: SubmitOutcome) -> None:
         stop = self._admission.heard(job.seq, job.model, admitted.key, outcome, self._rooms.clock.now())
         if stop is not None:
             self._context.stop(stop)
+        elif isinstance(outcome, KeyRefused):
+            message = f"key {admitted.key} is used no more: {outcome.failure.message}"
+            self._rooms.observe(Notice("key_retired", message))
         if isinstance(outcome, Accepted):
             self._accepted(job)
             return
-        self._admission.released(job.model)
+        self._admission.released(job.seq)
         if job.state is State.PENDING:
             self._again(job, text, outcome)
         else:
@@ -131,6 +141,7 @@ class Submissions:
         try:
             return await asyncio.to_thread(self._rooms.render, text)
         except RunnerError as error:
+            self._submitted -= 1
             failure = Failure(FailureClass.INVALID_REQUEST, error.message)
             self._context.tally.rest(job, Event.GAVE_OUT, failure)
             return None

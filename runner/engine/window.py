@@ -20,7 +20,7 @@ class _Lane:
 
     ready: deque[tuple[Job, str]] = field(default_factory=deque)
     deferred: list[tuple[float, int, Job, str]] = field(default_factory=list)
-    after: int = -1
+    after: tuple[int, int] = (-1, -1)
     unread: int = 0
 
 
@@ -57,9 +57,14 @@ class Window:
         lane = self._lanes[model]
         return bool(lane.ready or lane.unread or (lane.deferred and lane.deferred[0][0] <= now))
 
-    def next_due(self) -> float | None:
-        """Say when the first deferred job's time comes; None where there is none."""
-        return min((lane.deferred[0][0] for lane in self._lanes.values() if lane.deferred), default=None)
+    def next_due(self, now: float) -> float | None:
+        """
+        Say when time alone makes a job of another model ready; None where it makes none.
+
+        A model whose first deferred job is due already waits for something else.
+        """
+        firsts = (lane.deferred[0][0] for lane in self._lanes.values() if lane.deferred)
+        return min((due for due in firsts if due > now), default=None)
 
     def take(self, model: str, now: float) -> tuple[Job, str] | None:
         """Take the next job of a model with its request's text; None where nothing is ready after all."""
@@ -92,7 +97,8 @@ class Window:
             lane.unread = 0
         else:
             lane.unread -= len(found)
-            lane.after = found[-1][0].index
+            last = found[-1][0]
+            lane.after = (last.index, last.seq)
 
 
 def _count(lane: _Lane) -> int:

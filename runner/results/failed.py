@@ -4,8 +4,8 @@
 Each job goes where its state sends it:
 
 - failed and pending jobs as they were: they are submitted;
-- jobs with a task at the API (timed out, undelivered, still on their way) with its
-  ``task_id``: they are polled and downloaded, never submitted;
+- jobs with a task at the API (timed out, undelivered, still on their way, or named by
+  somebody) with its ``task_id``: they are polled and downloaded, never submitted;
 - jobs that may have a paid task which nobody can name (uncertain, lost, written
   off) only as comments: a person looks first.
 """
@@ -110,6 +110,9 @@ def _place(record: JobRecord) -> _Place:
     if state is State.FAILED and record.error is not None and record.error.cls in _UNNAMED_TASK:
         return _Place.COMMENT
     if state is State.PENDING and record.task_id:
+        return _Place.TAKE_UP
+    # A task that somebody named was never submitted by this run, and must not be by the next one.
+    if record.task_id and record.attempts and record.attempts[-1].outcome == "attached":
         return _Place.TAKE_UP
     # Who took a job out of the manifest does not want to pay for it.
     return _Place.NOWHERE if record.is_gone else _Place.SUBMIT

@@ -16,6 +16,8 @@ RESULTS_NAME = "results.jsonl"
 
 _MAGIC = b"SQLite format 3\0"
 
+_NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
+
 _CHECK_BELOW_BYTES = 64_000_000
 """Files up to this size are read through once on opening; it takes a tenth of a second."""
 
@@ -61,7 +63,7 @@ def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connec
         may_choose: Whether it may keep a choice of jobs in a temporary table.
 
     Raises:
-        StoreMissing: There is no ``run.db`` in the directory.
+        StoreMissing: There is no ``run.db`` in the directory, or no process has got so far as to fill it.
         StoreDamaged, StoreTooNew: As for the writer.
     """
     path = run_dir / DB_NAME
@@ -76,6 +78,7 @@ def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connec
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         try:
             _check(connection, path)
+            _require_tables(connection, run_dir)
             connection.execute("PRAGMA temp_store = MEMORY")
             if not may_choose:
                 connection.execute("PRAGMA query_only = ON")
@@ -103,10 +106,16 @@ def translated(path: Path) -> Iterator[None]:
 
 def _translate(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFull:
     name = getattr(error, "sqlite_errorname", "")
-    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR_WRITE"):
+    if name in _NO_ROOM:
         return DiskFull(
             f"no room to write {path}",
             hint=f"free some space, then: runner resume {path.parent}",
+        )
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return RunDirError(f"{path} is in use by another program: {error}", hint="end it, and try again")
+    if name.startswith("SQLITE_IOERR"):
+        return RunDirError(
+            f"the disk failed under {path}: {error} ({name})", hint="look at the disk, then go on"
         )
     if name in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") or name.startswith("SQLITE_READONLY_"):
         return RunDirError(f"{path} can't be written: {error}", hint="check the directory's owner and rights")
@@ -140,6 +149,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+
+
+def _require_tables(connection: sqlite3.Connection, run_dir: Path) -> None:
+    if not _has_tables(connection):
+        raise StoreMissing(f"{run_dir} holds no run yet: its {DB_NAME} is empty", hint="runner run MANIFEST")
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

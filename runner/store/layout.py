@@ -16,6 +16,10 @@ from it and can be made again. It is SQLite with a write-ahead log and
 ``jobs`` holds what changes, and is small; ``specs`` holds what was asked, and is
 written once. A job's row is always written whole, so several changes of one job
 within a commit are one write.
+
+``specs.task_id`` is the task that was asked for by its id: its job is polled and
+fetched, and never submitted. ``assets`` and ``parts`` name the attempt that they
+are of, so that a new attempt never takes an old one's file for its own.
 """
 
 from __future__ import annotations
@@ -55,7 +59,6 @@ CREATE TABLE jobs (
     warnings TEXT
 );
 CREATE INDEX jobs_pending ON jobs (model, idx) WHERE state = 'pending';
-CREATE INDEX jobs_open ON jobs (state, idx) WHERE state NOT IN ('pending', 'succeeded');
 CREATE INDEX jobs_idx ON jobs (is_gone, idx);
 
 CREATE TABLE specs (
@@ -66,7 +69,8 @@ CREATE TABLE specs (
     warnings TEXT NOT NULL,
     file TEXT NOT NULL,
     line INTEGER NOT NULL,
-    col INTEGER NOT NULL
+    col INTEGER NOT NULL,
+    task_id TEXT
 );
 
 CREATE TABLE attempts (
@@ -91,6 +95,7 @@ CREATE TABLE assets (
     width INTEGER,
     height INTEGER,
     duration_s REAL,
+    attempt INTEGER NOT NULL,
     PRIMARY KEY (seq, kind)
 ) WITHOUT ROWID;
 
@@ -98,6 +103,7 @@ CREATE TABLE parts (
     seq INTEGER NOT NULL,
     kind TEXT NOT NULL,
     facts TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
     PRIMARY KEY (seq, kind)
 ) WITHOUT ROWID;
 

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -45,8 +46,10 @@ class RunLock:
                 f"{self._run_dir} is in use by {holder}",
                 hint=f"wait for it, or watch it: runner status {self._run_dir}",
             )
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, _signature(), 0)
+        # On a full disk the holder has no name, and holds the lock all the same.
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, _signature(), 0)
         self._fd = fd
         return self
 

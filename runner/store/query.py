@@ -76,14 +76,28 @@ def pending_by_model(connection: sqlite3.Connection, scope: Scope) -> dict[str, 
 
 
 def pending(
-    connection: sqlite3.Connection, model: str, *, after: int, count: int, scope: Scope, taken_up_at: float
+    connection: sqlite3.Connection,
+    model: str,
+    *,
+    after: tuple[int, int],
+    count: int,
+    scope: Scope,
+    taken_up_at: float,
 ) -> list[tuple[Job, str]]:
-    """Read the next jobs of a model to submit, in manifest order, each with its request's text."""
+    """
+    Read the next jobs of a model to submit, in manifest order, each with its request's text.
+
+    A job that was given a task by its id is none of them, whatever state it is in.
+
+    Args:
+        after: Place in the manifest and handle of the last job that was read.
+    """
     where, values = _scoped(scope)
     found = connection.execute(
         f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
-        f"WHERE state = 'pending' AND model = ? AND idx > ? AND NOT is_gone {where} ORDER BY idx LIMIT ?",
-        (model, after, *values, count),
+        f"WHERE state = 'pending' AND model = ? AND (idx, seq) > (?, ?) AND NOT is_gone "
+        f"AND specs.task_id IS NULL {where} ORDER BY idx, seq LIMIT ?",
+        (model, *after, *values, count),
     )
     return [(rows.read_job(row[:-1], taken_up_at=taken_up_at), row[-1]) for row in found]
 
@@ -219,19 +233,19 @@ def records_in(connection: sqlite3.Connection, state: State) -> Iterator[JobReco
         )
 
 
-def assets_of(connection: sqlite3.Connection, seq: int) -> tuple[Asset, ...]:
-    """Read the assets of one job, the video first."""
+def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
+    """Read the assets that a job's present attempt has brought so far, the video first."""
     found = connection.execute(
-        "SELECT kind, path, bytes, sha256, content_type, width, height, duration_s FROM assets "
-        "WHERE seq = ? ORDER BY kind DESC",
-        (seq,),
+        "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (job.seq, job.attempt)
     )
-    return tuple(rows.read_asset(row) for row in found)
+    return tuple(rows.read_asset(row[1:]) for row in found)
 
 
-def parts_of(connection: sqlite3.Connection, seq: int) -> dict[str, Mapping[str, Any]]:
-    """Read what is known of a job's unfinished downloads, by kind of asset."""
-    found = connection.execute("SELECT kind, facts FROM parts WHERE seq = ?", (seq,))
+def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str, Any]]:
+    """Read what is known of the unfinished downloads of a job's present attempt, by kind of asset."""
+    found = connection.execute(
+        "SELECT kind, facts FROM parts WHERE seq = ? AND attempt = ?", (job.seq, job.attempt)
+    )
     return {kind: json.loads(facts) for kind, facts in found}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runner import jsontext
@@ -20,17 +21,56 @@ JOB_COLUMNS = (
     "completed_at, finished_at, generate_s, download_s, polls, timeout_s, error, warnings, has_files"
 )
 
-SAVE_JOB = """
-UPDATE jobs SET state = ?, attempt = ?, task_id = ?, other_task_id = ?, remote_status = ?, key = ?,
-    submitted_at = ?, completed_at = ?, finished_at = ?, generate_s = ?, download_s = ?, polls = ?,
-    error_class = ?, error = ?, warnings = ?
-WHERE seq = ?
-"""
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A statement that writes any number of rows: what comes before their values, of how many columns, and after."""
+
+    before: str
+    columns: int
+    after: str = ""
+
+    def statement(self, count: int) -> str:
+        """
+        Write it for a number of rows.
+
+        >>> Many("INSERT INTO parts VALUES ", 3).statement(2)
+        'INSERT INTO parts VALUES (?,?,?),(?,?,?)'
+        """
+        one = f"({','.join('?' * self.columns)})"
+        return self.before + ",".join([one] * count) + self.after
+
+
+_CHANGING = [
+    "state",
+    "attempt",
+    "task_id",
+    "other_task_id",
+    "remote_status",
+    "key",
+    "submitted_at",
+    "completed_at",
+    "finished_at",
+    "generate_s",
+    "download_s",
+    "polls",
+    "error_class",
+    "error",
+    "warnings",
+]
+
+SAVE_JOBS = Many(
+    f"UPDATE jobs SET {', '.join(f'{name} = new.column{n}' for n, name in enumerate(_CHANGING, 1))} FROM (VALUES ",
+    len(_CHANGING) + 1,
+    f") AS new WHERE jobs.seq = new.column{len(_CHANGING) + 1}",
+)
+SAVE_ATTEMPTS = Many("INSERT OR REPLACE INTO attempts VALUES ", 8)
+SAVE_ASSETS = Many("INSERT OR REPLACE INTO assets VALUES ", 10)
+DROP_PARTS = Many("DELETE FROM parts WHERE (seq, kind) IN (VALUES ", 2, ")")
 
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-SAVE_ASSET = "INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)"
-DROP_PART = "DELETE FROM parts WHERE seq = ? AND kind = ?"
+DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
+SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 SAVE_EVENT = "INSERT INTO events (at, kind, detail) VALUES (?, ?, ?)"
 
 RECORD_COLUMNS = (
@@ -46,7 +86,7 @@ def canonical(value: Json) -> str:
 
 
 def job_row(job: Job) -> Row:
-    """Take down all that `SAVE_JOB` writes, as it stands now."""
+    """Take down all that `SAVE_JOBS` writes, as it stands now."""
     error = job.error
     return (
         job.state.value,
@@ -111,10 +151,10 @@ def attempt_row(seq: int, attempt: Attempt) -> Row:
     )
 
 
-def asset_row(seq: int, asset: Asset) -> Row:
-    """Take down an asset for `SAVE_ASSET`."""
+def asset_row(job: Job, asset: Asset) -> Row:
+    """Take down an asset for `SAVE_ASSETS`."""
     return (
-        seq,
+        job.seq,
         asset.kind.value,
         asset.path,
         asset.bytes,
@@ -123,6 +163,7 @@ def asset_row(seq: int, asset: Asset) -> Row:
         asset.width,
         asset.height,
         asset.duration_s,
+        job.attempt,
     )
 
 
@@ -134,7 +175,7 @@ def read_attempt(row: Sequence[Any]) -> Attempt:
 
 def read_asset(row: Sequence[Any]) -> Asset:
     """Make an asset of a row of ``assets``, its ``seq`` left out."""
-    kind, path, size, sha256, content_type, width, height, duration_s = row
+    kind, path, size, sha256, content_type, width, height, duration_s, _ = row
     return Asset(AssetKind(kind), path, size, sha256, content_type, width, height, duration_s)
 
 

@@ -89,7 +89,8 @@ def choose(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     connection.execute("CREATE TEMP TABLE chosen (seq INTEGER PRIMARY KEY, state TEXT NOT NULL)")
     where, values = _conditions(selection)
     connection.execute(
-        f"INSERT INTO chosen SELECT seq, state FROM jobs WHERE state IN ({_listed(takeable())}) {where}",
+        f"INSERT INTO chosen SELECT seq, iif(state = 'failed' AND {_ADOPTED}, 'submitted', state) FROM jobs "
+        f"WHERE state IN ({_listed(takeable())}) {where}",
         values,
     )
     left_alone = _leave_alone(connection, selection)
@@ -106,12 +107,20 @@ def choose(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     return plan
 
 
-def rerun_chosen(connection: sqlite3.Connection) -> int:
-    """Make the chosen failed jobs pending again, and return how many."""
-    return connection.execute(
-        "UPDATE jobs SET state = ? WHERE state = ? AND seq IN (SELECT seq FROM chosen)",
-        (advance(State.FAILED, Event.RERUN).value, State.FAILED.value),
-    ).rowcount
+def rerun_chosen(connection: sqlite3.Connection, *, at: float) -> int:
+    """Make the chosen failed jobs pending again, those with a task of their own submitted; return how many."""
+    chosen = "state = 'failed' AND seq IN (SELECT seq FROM chosen)"
+    adopted = connection.execute(
+        f"SELECT job_id, specs.task_id FROM jobs JOIN specs USING (seq) WHERE {chosen} AND {_ADOPTED}"
+    ).fetchall()
+    for job_id, task_id in adopted:
+        attach(connection, job_id, task_id, at=at)
+    # The old task's id stays with its attempt; a pending job has none.
+    moved = connection.execute(
+        f"UPDATE jobs SET state = ?, task_id = NULL, other_task_id = NULL WHERE {chosen}",
+        (advance(State.FAILED, Event.RERUN).value,),
+    )
+    return len(adopted) + moved.rowcount
 
 
 def attach(connection: sqlite3.Connection, job_id: str, task_id: str, *, at: float) -> bool:
@@ -192,7 +201,7 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
         count += 1
         source = record.source
         connection.execute(
-            "INSERT INTO specs VALUES (?, ?, ?, ?, '[]', ?, ?, ?)",
+            "INSERT INTO specs VALUES (?, ?, ?, ?, '[]', ?, ?, ?, ?)",
             (
                 row[0],
                 rows.canonical(record.request),
@@ -201,6 +210,7 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
                 source.file,
                 source.line,
                 source.column,
+                _asked_task(record),
             ),
         )
         connection.executemany(
@@ -217,6 +227,15 @@ def uncertain_ids(connection: sqlite3.Connection, patterns: Sequence[str]) -> li
         (State.UNCERTAIN.value, *patterns),
     )
     return [job_id for (job_id,) in found]
+
+
+def _asked_task(record: JobRecord) -> str | None:
+    """Name the task that a job was given by its id: such a job is polled again, and never submitted."""
+    is_attached = bool(record.attempts) and record.attempts[-1].outcome == "attached"
+    return record.task_id if is_attached else None
+
+
+_ADOPTED = "EXISTS (SELECT 1 FROM specs WHERE specs.seq = jobs.seq AND specs.task_id IS NOT NULL)"
 
 
 def takeable() -> frozenset[State]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Self
 
 from runner.core.job import Job
 from runner.core.model import Asset, AssetKind, Attempt, Json
-from runner.errors import RunDirError
+from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
 from runner.store.database import DB_NAME, connect_reader, connect_writer, journal_mode, translated
 from runner.store.lock import RunLock
@@ -107,7 +108,8 @@ class Store:
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
-        self._connection.execute(_FORGET_FINISHED)
+        with translated(self.run_dir / DB_NAME):
+            self._connection.execute(_FORGET_FINISHED)
         self._reserve = Reserve(self.run_dir)
         self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve)
         return self
@@ -122,7 +124,12 @@ class Store:
     @property
     def is_short_of_room(self) -> bool:
         """The disk is full: nothing more may be submitted."""
-        return self._writing.is_short_of_room or self._writing.error is not None
+        return self._writing.is_short_of_room
+
+    @property
+    def trouble(self) -> RunnerError | None:
+        """What keeps the store from being written for the rest of this process, or None."""
+        return self._writing.error
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
         """
@@ -135,7 +142,7 @@ class Store:
         job.commit = self._writing.add(
             job=rows.job_row(job),
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
-            assets=[rows.asset_row(job.seq, asset) for asset in assets] if assets else None,
+            assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
         )
         return job.commit
 
@@ -150,19 +157,20 @@ class Store:
 
     def remember_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Keep what a later run must know to go on with an unfinished download."""
-        self._writing.add(part=(job.seq, kind.value, rows.canonical(facts)))
+        # In ASCII: a validator is a server's header, and may hold what SQLite does not take.
+        self._writing.add(part=(job.seq, kind.value, json.dumps(facts), job.attempt))
 
     def request_text(self, job: Job) -> str:
         """Read a job's request as it is stored."""
         return query.request_text(self.reader, job.seq)
 
     def known_parts(self, job: Job) -> Mapping[str, Json]:
-        """Read what is remembered of a job's unfinished downloads, by kind of asset."""
-        return query.parts_of(self.reader, job.seq)
+        """Read what is remembered of the unfinished downloads of a job's present attempt, by kind of asset."""
+        return query.parts_of(self.reader, job)
 
     def known_assets(self, job: Job) -> tuple[Asset, ...]:
-        """Read the assets that a job has."""
-        return query.assets_of(self.reader, job.seq)
+        """Read the assets that a job's present attempt has."""
+        return query.assets_of(self.reader, job)
 
     def note(self, at: float, kind: str, detail: Json) -> None:
         """Keep a notable event of the run."""

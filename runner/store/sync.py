@@ -20,6 +20,7 @@ from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json
 from runner.errors import JobsChanged
 from runner.store import rows
+from runner.store.settle import attach
 
 _BATCH = 500
 _SHOWN = 10
@@ -157,6 +158,7 @@ class _Known:
     attempt: int
     is_gone: bool
     timeout_s: float | None
+    task_id: str | None
     request: str
     side: tuple[Any, ...]
 
@@ -167,14 +169,23 @@ class _Known:
 
 def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _Known]:
     found = connection.execute(
-        "SELECT job_id, seq, idx, digest, state, attempt, is_gone, timeout_s, request, metadata, schema, "
-        "s.warnings, file, line, col FROM jobs JOIN specs s USING (seq) "
+        "SELECT job_id, seq, idx, digest, state, attempt, is_gone, timeout_s, jobs.task_id, request, metadata, "
+        "schema, s.warnings, file, line, col, s.task_id FROM jobs JOIN specs s USING (seq) "
         "WHERE job_id IN (SELECT value FROM json_each(?))",
         (json.dumps(job_ids),),
     )
     return {
         row[0]: _Known(
-            row[1], row[2], row[3], State(row[4]), row[5], bool(row[6]), row[7], row[8], tuple(row[9:])
+            row[1],
+            row[2],
+            row[3],
+            State(row[4]),
+            row[5],
+            bool(row[6]),
+            row[7],
+            row[8],
+            row[9],
+            tuple(row[10:]),
         )
         for row in found
     }
@@ -223,9 +234,8 @@ class _Applying:
 
     def update(self, spec: JobSpec, row: _Known) -> None:
         """Bring a job that the store has up to the manifest."""
-        if row.digest != spec.digest:
-            self._take_request(spec, row)
-        else:
+        is_replaced = row.digest != spec.digest and self._take_request(spec, row)
+        if row.digest == spec.digest:
             self._report.same += 1
             if rows.has_files(spec.request):
                 # The same content may have moved to another path.
@@ -238,12 +248,14 @@ class _Applying:
         side = _side(spec)
         if row.side != side:
             self._connection.execute(
-                "UPDATE specs SET metadata = ?, schema = ?, warnings = ?, file = ?, line = ?, col = ? "
-                "WHERE seq = ?",
+                "UPDATE specs SET metadata = ?, schema = ?, warnings = ?, file = ?, line = ?, col = ?, "
+                "task_id = ? WHERE seq = ?",
                 (*side, row.seq),
             )
-        if spec.task_id is not None and row.state in sources(Event.ATTACHED):
-            self._attach(spec.task_id, row)
+        # A failed job keeps its end until it is given another task, or is wanted again.
+        has_met_its_end = row.state is State.FAILED and row.task_id == spec.task_id and not is_replaced
+        if spec.task_id is not None and not has_met_its_end:
+            attach(self._connection, spec.job_id, spec.task_id, at=self._at)
 
     def flush(self) -> None:
         """Write what was gathered. A second job of one id is the manifest's problem, and is reported there."""
@@ -252,28 +264,31 @@ class _Applying:
             "submitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._jobs,
         )
-        self._connection.executemany("INSERT INTO specs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._specs)
+        self._connection.executemany("INSERT INTO specs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._specs)
         self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
         self._jobs.clear()
         self._specs.clear()
         self._attempts.clear()
 
-    def _take_request(self, spec: JobSpec, row: _Known) -> None:
+    def _take_request(self, spec: JobSpec, row: _Known) -> bool:
+        """Give a job another request where that is allowed, and say whether it was."""
         if row.was_never_sent:
             self._report.replaced += 1
             self._replace(spec, row, State.PENDING)
-            return
+            return True
         change = _note_change(self._report, spec, row)
         if self._on_changed is not OnChanged.RERUN:
-            return
+            return False
         if row.state not in sources(Event.RERUN):
             self.stuck.append(change)
-            return
+            return False
         self._replace(spec, row, advance(row.state, Event.RERUN))
+        return True
 
     def _replace(self, spec: JobSpec, row: _Known, state: State) -> None:
         self._connection.execute(
-            "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ? WHERE seq = ?",
+            "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ?, task_id = NULL, "
+            "other_task_id = NULL WHERE seq = ?",
             (spec.digest, spec.model, state.value, rows.has_files(spec.request), row.seq),
         )
         self._write_request(spec, row)
@@ -281,16 +296,6 @@ class _Applying:
     def _write_request(self, spec: JobSpec, row: _Known) -> None:
         self._connection.execute(
             "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), row.seq)
-        )
-
-    def _attach(self, task_id: str, row: _Known) -> None:
-        number = row.attempt + 1
-        self._connection.execute(
-            "UPDATE jobs SET state = ?, task_id = ?, attempt = ?, submitted_at = ? WHERE seq = ?",
-            (advance(row.state, Event.ATTACHED).value, task_id, number, self._at, row.seq),
-        )
-        self._connection.execute(
-            rows.SAVE_ATTEMPT, rows.attempt_row(row.seq, Attempt(number, self._at, "attached", task_id))
         )
 
 
@@ -365,4 +370,5 @@ def _side(spec: JobSpec) -> tuple[Any, ...]:
         source.file,
         source.line,
         source.column,
+        spec.task_id,
     )

@@ -5,28 +5,52 @@ from __future__ import annotations
 from runner.core.job import Job
 from runner.core.lifecycle import Event
 from runner.core.model import Failure, FailureClass
-from runner.core.outcome import Denied, Polled, PollOutcome, Unknown
+from runner.core.outcome import Denied, Polled, PollOutcome, Transient, Unknown
 from runner.core.settle import settle_task
 from runner.worker.ports import Api, Clock, Keys, Saving
+
+_NO_KEY = Denied(Failure(FailureClass.AUTH, "no usable key is left to ask with"))
 
 
 async def ask(job: Job, *, api: Api, keys: Keys) -> PollOutcome:
     """
     Ask for a job's task.
 
-    Lookups are per account (wire facts 3.3), so any key of the same user finds the task. Where the answer to
-    the submission named two ids that differ, the other one is tried once the first is not known (wire
-    facts 5, row 37).
+    Lookups are per account (wire facts 3.3), so any key of the same user finds the task, and a key of another
+    account knows nothing of it: that the task does not exist is believed of the key that made it, or of all.
+
+    Where the answer to the submission named two ids that differ, they are tried in turn until one is known
+    (wire facts 5, row 37).
     """
     assert job.task_id is not None
-    outcome: PollOutcome = Denied(Failure(FailureClass.AUTH, "no usable key is left to ask with"))
+    denied: list[Denied] = []
+    unknown: Unknown | None = None
     for fingerprint in keys.for_task(job.key):
         outcome = await api.poll(job.task_id, keys.secret(fingerprint))
-        if not isinstance(outcome, Denied):
-            job.key = fingerprint
-            break
+        if isinstance(outcome, Polled):
+            job.key, job.other_task_id = fingerprint, None
+            return outcome
+        if isinstance(outcome, Denied):
+            denied.append(outcome)
+        elif isinstance(outcome, Unknown) and fingerprint != job.key:
+            unknown = outcome
+        else:
+            return _turned(job, outcome)
+    return _turned(job, _together(denied, unknown))
+
+
+def _together(denied: list[Denied], unknown: Unknown | None) -> PollOutcome:
+    """Say what refusals and ignorance come to, from keys none of which showed the task."""
+    if unknown is not None:
+        return Transient(denied[0].failure) if denied else unknown
+    # Only where every key is refused as unknown is that the word on the whole pool.
+    others = [answer for answer in denied if answer.failure.cls is not FailureClass.AUTH]
+    return next(iter(others or denied), _NO_KEY)
+
+
+def _turned(job: Job, outcome: PollOutcome) -> PollOutcome:
     if isinstance(outcome, Unknown) and job.other_task_id is not None:
-        job.task_id, job.other_task_id = job.other_task_id, None
+        job.task_id, job.other_task_id = job.other_task_id, job.task_id
     return outcome
 
 

@@ -16,7 +16,7 @@ import asyncio
 from runner.core.job import Job
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt, Failure, FailureClass
-from runner.core.outcome import SubmitOutcome
+from runner.core.outcome import NoChannel, SubmitOutcome
 from runner.core.settle import settle_submission
 from runner.worker.ports import Api, Clock, Keys, Saving
 
@@ -32,22 +32,20 @@ async def submit(
         key: Fingerprint of the key to use.
 
     Raises:
-        RunnerError: The store can't be written; if the POST was sent, its outcome is logged by the caller.
+        RunnerError: The store can't be written; if the POST was accepted, the job has its task's id all the same.
     """
+    secret = keys.secret(key)
     job.attempt += 1
     job.key = key
     at = clock.wall()
     job.meet(Event.INTENT)
-    number = store.save(job, Attempt(job.attempt, at, "pending", key=key))
     try:
-        await store.durable(number)
+        await store.durable(store.save(job, Attempt(job.attempt, at, "pending", key=key)))
     except BaseException:
-        # Nothing has left yet, so the job is as it was.
-        _undo(job)
-        store.save(job)
+        _undo(job, at, store)
         raise
     try:
-        outcome = await api.submit(body, keys.secret(key))
+        outcome = await api.submit(body, secret)
     except BaseException as error:
         _doubt(job, at, error, store, clock)
         raise
@@ -69,7 +67,8 @@ def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Cl
     elif settled.event is Event.NOT_SENT:
         # The next try takes this one's number: no task came of it.
         job.attempt -= 1
-        job.tries += 1
+        # Being throttled, or unreachable, is no fault of the job's: it may happen any number of times.
+        job.tries += isinstance(outcome, NoChannel)
     else:
         job.finished_at = clock.wall()
     store.save(
@@ -78,9 +77,12 @@ def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Cl
     )
 
 
-def _undo(job: Job) -> None:
+def _undo(job: Job, at: float, store: Saving) -> None:
+    """Put a job back as it was before its intent: nothing has left yet."""
+    number = job.attempt
     job.meet(Event.NOT_SENT)
     job.attempt -= 1
+    store.save(job, Attempt(number, at, "not_sent", key=job.key))
 
 
 def _doubt(job: Job, at: float, error: BaseException, store: Saving, clock: Clock) -> None:

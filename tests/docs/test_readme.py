@@ -87,6 +87,28 @@ def test_run_of_the_readme_works_and_looks_as_shown(tmp_path: Path) -> None:
     assert _shape(shown) == _shape(done.stderr)
 
 
+def test_killed_run_of_the_readme_goes_on(tmp_path: Path) -> None:
+    """The killed demo is brought to its end by the same command, and no job was accepted twice."""
+    first, second = re.findall(r"^\$ (.*)", between("run: kill", "end of run"), re.MULTILINE)
+    (tmp_path / "manifests").symlink_to(ROOT / "manifests")
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+    def start(command: str) -> subprocess.CompletedProcess[str]:
+        words = shlex.split(command.replace("runner run", f"{shlex.quote(sys.executable)} -m runner run"))
+        return subprocess.run(
+            words, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100, check=False
+        )
+
+    killed, done = start(first), start(second)
+
+    accepted = (tmp_path / "output/demo-simulated/simulator.jsonl").read_text().splitlines()
+    assert killed.returncode in (-9, 137)
+    assert 12 == len(accepted)
+    # A kill between intent and id leaves a job in doubt, which is rare and right.
+    assert done.returncode in (0, 4)
+    assert "of 12 jobs" in done.stderr
+
+
 def _shape(text: str) -> list[str]:
     """Leave out what differs from run to run: times, rates, sizes and addresses."""
     return [re.sub(r"\d+(\.\d+)?", "N", line).rstrip() for line in text.strip().splitlines()]

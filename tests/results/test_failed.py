@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass
+from runner.core.model import Attempt, FailureClass
 from runner.results.failed import write_failed
 from runner.results.yaml_text import flow
 from tests.results.records import HOSTILE, json_objects, succeeded, unsuccessful
@@ -54,6 +54,18 @@ def test_failed_job_is_as_it_was(write):
             "timeout": "5400s",
         }
     ]
+
+
+def test_failed_task_that_somebody_named_is_named_again(write):
+    """A job that was given its task was never submitted, and running the file does not submit it either."""
+    attached = Attempt(1, 900.0, "attached", "task_x")
+    record = unsuccessful(
+        "sky", State.FAILED, FailureClass.REMOTE_FAILED, task_id="task_x", attempts=(attached,)
+    )
+
+    _, text = write(record)
+
+    assert yaml.safe_load(text)["jobs"][0]["task_id"] == "task_x"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""Run directories in any state, made with the real store and without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+from runner.api import kept
+from runner.core.lifecycle import State
+from runner.manifest.check import load
+from runner.store import Store
+from runner.store.sync import OnChanged, sync
+
+MANIFEST = """\
+version: 1
+name: kittens
+limits: {{submit: 2/s, in_flight: 4}}
+jobs:
+  - id: ${{n}}
+    matrix: {{n: [{ids}]}}
+    request: {{model: seedance-1-0-pro-250528, prompt: 'kitten ${{n}}'}}
+"""
+
+
+def write_manifest(path: Path, *ids: str) -> Path:
+    """Write a manifest with a job for each id."""
+    path.write_text(MANIFEST.format(ids=", ".join(ids)))
+    return path
+
+
+def make_run(run_dir: Path, manifest: Path, states: Mapping[str, State], **changes: object) -> Path:
+    """
+    Take a manifest into a run directory, and put each job into a state.
+
+    Further arguments are columns of all jobs, such as ``generate_s``.
+    """
+    loaded = load(manifest, _refuse, variables={}, today=date(2026, 11, 21))
+    with Store(run_dir) as store, store.transaction() as connection:
+        sync(connection, loaded.jobs(_refuse), on_changed=OnChanged.ERROR, at=0.0)
+        for job_id, state in states.items():
+            columns = {"state": state.value, "attempt": int(state is not State.PENDING), **changes}
+            sets = ", ".join(f"{name} = ?" for name in columns)
+            connection.execute(f"UPDATE jobs SET {sets} WHERE job_id = ?", (*columns.values(), job_id))
+        facts = {
+            kept.SETTINGS: kept.settings_text(loaded.settings),
+            kept.ORIGIN: kept.Origin(str(manifest), is_simulated=False, sharded=False).text(),
+        }
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+    return run_dir
+
+
+def _refuse(problem: object) -> None:
+    raise AssertionError(problem)

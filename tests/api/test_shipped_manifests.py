@@ -1,0 +1,198 @@
+"""The manifests that come with the program: each runs as it is, and says what the API's document says."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from runner.api.check import check
+from runner.api.options import RunOptions
+from runner.api.run import run
+from runner.cli.main import cli
+from runner.core.lifecycle import State
+from runner.manifest.check import load
+from runner.results.reader import open_results
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+NIGHTLY = MANIFESTS / "nightly"
+RUNNABLE = [*sorted(MANIFESTS.glob("*.yaml")), NIGHTLY / "nightly.yaml"]
+EXAMPLES = ROOT / "tests" / "schema" / "examples"
+_DAY, _NEXT_DAY = date(2026, 11, 21), date(2026, 11, 22)
+
+
+def _yaml(name: str) -> Any:
+    return yaml.safe_load((NIGHTLY / name).read_text())
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+async def test_it_runs_against_the_simulator(path: Path, tmp_path: Path) -> None:
+    """Every job ends with a video, and the exit code says so."""
+    outcome = await run(path, output=tmp_path / "out", options=RunOptions(simulate=True))
+
+    assert 0 == outcome.exit_code
+    results = list(open_results(tmp_path / "out" / "results.jsonl"))
+    assert {State.SUCCEEDED} == {result.record.state for result in results}
+    for result in results:
+        assert all((tmp_path / "out" / asset.path).is_file() for asset in result.record.assets)
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+def test_editors_find_its_schema(path: Path) -> None:
+    """The first line leads to the schema, from where the manifest stands."""
+    first = path.read_text().splitlines()[0]
+    prefix = "# yaml-language-server: $schema="
+
+    assert first.startswith(prefix)
+    assert (ROOT / "schemas" / "manifest.schema.json").samefile(path.parent / first.removeprefix(prefix))
+
+
+def test_the_demo_shows_everything() -> None:
+    """All families of models, a matrix, rows and a last frame, in about a dozen jobs."""
+    demo = load(MANIFESTS / "demo.yaml", _refuse, variables={}, today=_DAY)
+    specs = list(demo.jobs(_refuse))
+
+    assert 10 <= len(specs) <= 15
+    assert {"first-frame-video", "seedance-1", "wan-kf2v", "wan2.7-i2v", "wan2.7-r2v"} == {
+        spec.schema for spec in specs
+    }
+    assert any(spec.request.get("return_last_frame") for spec in specs)
+    assert any(spec.source.file.endswith("prompts.csv") for spec in specs)
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
+def test_each_document_has_a_manifest_with_its_own_example(example: Path) -> None:
+    """What is sent for it is the document's request, key for key."""
+    request = json.loads(example.read_text())
+    requests = []
+    for path in MANIFESTS.glob("*.yaml"):
+        loaded = load(path, lambda _problem: None, variables={}, today=_DAY)
+        requests += [spec.request for spec in loaded.jobs(lambda _problem: None)]
+
+    assert request in requests
+
+
+def test_a_night_is_named_by_its_date() -> None:
+    """Another night has another directory and other jobs, so nothing of it is taken for done."""
+    nights = [load(NIGHTLY / "nightly.yaml", _refuse, variables={}, today=day) for day in (_DAY, _NEXT_DAY)]
+    first, second = ({spec.job_id for spec in night.jobs(_refuse)} for night in nights)
+
+    assert ["nightly-2026-11-21", "nightly-2026-11-22"] == [night.name for night in nights]
+    assert not first & second
+
+
+def test_the_length_of_the_night_can_be_overridden() -> None:
+    """What its comment promises holds."""
+    assert not check([NIGHTLY / "nightly.yaml"], variables={"length": "13"}).is_valid
+
+
+_FIELD = r"(\*|[0-9]+(-[0-9]+)?)(/[0-9]+)?(,[0-9]+(-[0-9]+)?)*"
+_CRON_LINE = re.compile(rf"(?:{_FIELD}\s+){{5}}\S.*")
+
+
+def test_the_crontab() -> None:
+    """Each line is a comment, a variable, or five fields and a command."""
+    lines = (NIGHTLY / "crontab").read_text().splitlines()
+    jobs = [line for line in lines if line and not re.match(r"#|[A-Z_]+=", line)]
+
+    assert 1 == len(jobs)
+    assert _CRON_LINE.fullmatch(jobs[0])
+    # A bare % ends the command in a crontab.
+    assert "%" not in jobs[0]
+
+
+@pytest.mark.parametrize("name", ["runner-nightly.service", "runner-nightly.timer"])
+def test_the_systemd_units_are_units(name: str) -> None:
+    """Sections, keys and values, and the timer is for the service that is there."""
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(NIGHTLY / name)
+
+    assert "Description" in unit["Unit"]
+    assert ("ExecStart" in unit["Service"]) if name.endswith("service") else ("OnCalendar" in unit["Timer"])
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """Systemd's own check has nothing to say; the program stands in a place that exists here."""
+    for name in ("runner-nightly.service", "runner-nightly.timer"):
+        text = (NIGHTLY / name).read_text().replace("/usr/local/bin/runner", "/bin/true")
+        (tmp_path / name).write_text(text)
+
+    ran = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (0, "") == (
+        ran.returncode,
+        "\n".join(line for line in ran.stderr.splitlines() if "nightly" in line),
+    )
+
+
+def test_the_github_workflow() -> None:
+    """Its jobs have steps that use an action or run something, and the key comes from a secret."""
+    workflow = _yaml("github-actions.yaml")
+
+    # PyYAML takes the key `on` for true, as GitHub does not.
+    assert _CRON_LINE.fullmatch(workflow[True]["schedule"][0]["cron"] + " x")
+    for job in workflow["jobs"].values():
+        assert all("uses" in step or "run" in step for step in job["steps"])
+    assert "${{ secrets.POWERTOKENS_API_KEY }}" in (NIGHTLY / "github-actions.yaml").read_text()
+
+
+def test_the_kubernetes_cron_job() -> None:
+    """Volumes that are mounted exist, and one night does not start while the other still runs."""
+    job = _yaml("kubernetes-cronjob.yaml")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+    assert ("batch/v1", "CronJob") == (job["apiVersion"], job["kind"])
+    assert "Forbid" == job["spec"]["concurrencyPolicy"]
+    mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def _command_lines() -> list[list[str]]:
+    """Collect the words of every command of ours in the examples."""
+    pod = _yaml("kubernetes-cronjob.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    steps = [step for job in _yaml("github-actions.yaml")["jobs"].values() for step in job["steps"]]
+    shell = [
+        (NIGHTLY / "crontab").read_text(),
+        (NIGHTLY / "runner-nightly.service").read_text(),
+        *(step.get("run", "") for step in steps),
+    ]
+    found = re.findall(
+        r"^[^#\n]*?(?:/|\b)runner ((?:run|report|validate) .*)", "\n".join(shell), re.MULTILINE
+    )
+    return [*(shlex.split(words) for words in found), *(container["args"] for container in pod["containers"])]
+
+
+@pytest.mark.parametrize("words", _command_lines(), ids=" ".join)
+def test_the_command_lines_are_understood(words: list[str]) -> None:
+    """An option that was renamed would fail in the night, when nobody looks."""
+    command = cli.get_command(click.Context(cli), words[0])
+
+    assert command is not None
+    assert command.make_context(words[0], [str(word) for word in words[1:]])
+
+
+def test_each_scheduler_starts_a_run() -> None:
+    """None of the examples was lost on the way to the test above."""
+    assert 4 == sum(words[0] == "run" for words in _command_lines())
+
+
+def _refuse(problem: object) -> None:
+    raise AssertionError(str(problem))

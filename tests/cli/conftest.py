@@ -1,0 +1,31 @@
+"""A gateway for commands that bring their own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from runner.simulator.scenario_reader import load_scenario
+from runner.simulator.server import Simulator
+
+SCENARIO = "version: 1\nkeys: [sk-good-key]\n"
+
+
+@pytest.fixture
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    """Serve a gateway that takes one key, from another thread, since the command has a loop of its own."""
+    scenario = tmp_path_factory.mktemp("gateway") / "scenario.yaml"
+    scenario.write_text(SCENARIO)
+    simulator = Simulator(load_scenario(str(scenario)))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(simulator.start(), loop).result(10)
+    yield simulator
+    asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

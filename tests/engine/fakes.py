@@ -1,0 +1,370 @@
+"""Small fakes behind the engine's ports, and a stage to play a run on: a real store, virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts
+from runner.core.job import Job
+from runner.core.keyring import Keyring
+from runner.core.lifecycle import State
+from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
+from runner.core.outcome import (
+    Accepted,
+    Ambiguous,
+    Denied,
+    KeyRefused,
+    NoChannel,
+    NotSent,
+    Polled,
+    PollOutcome,
+    Rejected,
+    RemoteStatus,
+    RemoteTask,
+    SubmitOutcome,
+    Throttled,
+    Transient,
+    Unknown,
+    WrongAddress,
+)
+from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
+from runner.engine.context import Options, Rooms
+from runner.engine.engine import Engine
+from runner.engine.events import Event, JobEnded, Notice
+from runner.engine.feed import ResultsFeed
+from runner.media import MediaFacts
+from runner.store import Store, query
+from runner.store.settle import recover
+from runner.store.sync import OnChanged, sync
+from runner.worker.deliver import Delivery
+from tests.engine.virtual_time import VirtualLoop, run_virtually
+
+WALL_AT_0 = 1_800_000_000.0
+FIRST_KEY = "key-1"
+EVERYTHING = Options()
+
+BRISK = Settings(
+    name="stage",
+    limits=Limits(submit_per_s=5.0, poll_per_s=50.0, in_flight=8, downloads=4),
+    poll=PollPolicy(first_s=1.0, interval_s=1.0, max_interval_s=5.0, timeout_s=120.0),
+    retry=RetryPolicy(attempts=3, base_s=1.0, cap_s=5.0),
+)
+
+
+class Bug(Exception):
+    """What a mistake in our own code would raise."""
+
+
+def failure(cls: FailureClass, message: str = "as the test wants it") -> Failure:
+    """Make a failure."""
+    return Failure(cls, message)
+
+
+ACCEPTED = "accepted"
+THROTTLED = Throttled(failure(FailureClass.RATE_LIMITED))
+NOT_SENT = NotSent(failure(FailureClass.UNAVAILABLE))
+NO_CHANNEL = NoChannel(failure(FailureClass.UNAVAILABLE))
+REJECTED = Rejected(failure(FailureClass.INVALID_REQUEST))
+FORBIDDEN = Rejected(failure(FailureClass.FORBIDDEN))
+AMBIGUOUS = Ambiguous(failure(FailureClass.UNCERTAIN_SUBMIT))
+NO_MONEY = KeyRefused(failure(FailureClass.QUOTA))
+BAD_KEY = KeyRefused(failure(FailureClass.AUTH))
+WRONG_ADDRESS = WrongAddress(failure(FailureClass.UNAVAILABLE))
+
+RUNNING = Polled(RemoteTask((), RemoteStatus.RUNNING, "in_progress"))
+SUCCEEDED = Polled(
+    RemoteTask((), RemoteStatus.SUCCEEDED, "completed", video_urls=("https://cdn.example/a.mp4",))
+)
+REMOTE_FAILED = Polled(RemoteTask((), RemoteStatus.FAILED, "failed"))
+UNKNOWN = Unknown(failure(FailureClass.LOST))
+POLL_403 = Denied(failure(FailureClass.FORBIDDEN))
+POLL_401 = Denied(failure(FailureClass.AUTH))
+POLL_502 = Transient(failure(FailureClass.UNAVAILABLE))
+POLL_429 = Transient(failure(FailureClass.RATE_LIMITED), is_throttled=True)
+
+Answer = Any
+"""An outcome; `ACCEPTED` for a new task's id; or an exception to raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A POST as the fake API heard it, with what it answered (or was going to)."""
+
+    at: float
+    job: str
+    key: str
+    answer: Answer
+    task_id: str | None
+
+    @property
+    def may_be_paid(self) -> bool:
+        """Whether a task exists for it, or nobody can know."""
+        return self.task_id is not None or isinstance(self.answer, Ambiguous | Exception)
+
+
+class FakeApi:
+    """
+    The remote side. It outlives the engines that talk to it, as the real one does.
+
+    Args:
+        on_submit: Answers the nth POST (from 0) of a job.
+        on_poll: Answers the nth query of a task.
+        answer_s: How long an answer takes.
+    """
+
+    def __init__(
+        self,
+        on_submit: Callable[[str, int], Answer] = lambda job, nth: ACCEPTED,
+        on_poll: Callable[[str, int], Answer] = lambda task_id, nth: SUCCEEDED if nth else RUNNING,
+        *,
+        answer_s: float = 0.1,
+    ) -> None:
+        self.on_submit = on_submit
+        self.on_poll = on_poll
+        self.answer_s = answer_s
+        self.posts: list[Post] = []
+        self.polls: list[tuple[float, str, str]] = []
+        self._turns: Counter[str] = Counter()
+        self._looks: Counter[str] = Counter()
+
+    async def submit(self, body: bytes, key: str) -> SubmitOutcome:
+        job = json.loads(body)["prompt"]
+        answer = self.on_submit(job, self._turns[job])
+        self._turns[job] += 1
+        task_id = f"task-{job}-{len(self.posts)}" if answer == ACCEPTED else None
+        self.posts.append(Post(_now(), job, key, answer, task_id))
+        await asyncio.sleep(self.answer_s)
+        if task_id is not None:
+            return Accepted(RemoteTask((task_id,), RemoteStatus.QUEUED))
+        return _given(answer)
+
+    async def poll(self, task_id: str, key: str) -> PollOutcome:
+        answer = self.on_poll(task_id, self._looks[task_id])
+        self._looks[task_id] += 1
+        self.polls.append((_now(), task_id, key))
+        await asyncio.sleep(self.answer_s)
+        return _given(answer)
+
+    def posts_of(self, job: str) -> list[Post]:
+        """Give the POSTs of one job."""
+        return [post for post in self.posts if post.job == job]
+
+    def paid(self) -> Counter[str]:
+        """Count, by job, the POSTs that made a task or may have."""
+        return Counter(post.job for post in self.posts if post.may_be_paid)
+
+
+def _given(answer: Answer) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class LoopClock:
+    """The loop's own time."""
+
+    def now(self) -> float:
+        return _now()
+
+    def wall(self) -> float:
+        return WALL_AT_0 + _now()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class FakeKeys:
+    """Keys whose secrets are their fingerprints."""
+
+    def __init__(self, ring: Keyring) -> None:
+        self._ring = ring
+
+    def secret(self, fingerprint: str) -> str:
+        return fingerprint
+
+    def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
+        return self._ring.for_task(fingerprint)
+
+
+class FakeFetcher:
+    """Downloads that end as `on_fetch` says: with a `NotFetched`, an exception, or else with a file."""
+
+    def __init__(
+        self, on_fetch: Callable[[str, int], Answer] = lambda name, nth: None, *, takes_s: float = 0.5
+    ) -> None:
+        self.on_fetch = on_fetch
+        self.takes_s = takes_s
+        self.wishes: list[AssetWish] = []
+        self.under_way = 0
+        self.most_at_once = 0
+        self._turns: Counter[str] = Counter()
+
+    async def fetch(self, wish: AssetWish, remember: Callable[[PartFacts], None]) -> Fetched | NotFetched:
+        answer = self.on_fetch(wish.path.stem, self._turns[wish.path.stem])
+        self._turns[wish.path.stem] += 1
+        self.wishes.append(wish)
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            await asyncio.sleep(self.takes_s)
+        finally:
+            self.under_way -= 1
+        if answer is not None:
+            return _given(answer)
+        return Fetched(wish.path, 10, "0" * 64, MediaFacts("video/mp4", 640, 360, 5.0))
+
+
+class FakePublisher:
+    """Files that need no publishing."""
+
+    async def publish(self, part: Path, final: Path) -> None:
+        await asyncio.sleep(0)
+
+
+class StageStore(Store):
+    """A store that says whether its thread is at work, so that virtual time waits for it."""
+
+    def __enter__(self) -> StageStore:
+        super().__enter__()
+        # A test ends processes, and no power: nothing has to reach the disk.
+        self._connection.execute("PRAGMA synchronous = OFF")
+        return self
+
+    def is_busy(self) -> bool:
+        writer = self._writer
+        return writer is not None and (len(writer._outstanding) > 1 or writer._is_wanted)
+
+
+def spec(job_id: str, index: int, *, model: str = "model-a", task_id: str | None = None) -> JobSpec:
+    """Make a job whose prompt is its id."""
+    request = {"model": model, "prompt": job_id}
+    digest = hashlib.sha256(json.dumps(request).encode()).hexdigest()
+    return JobSpec(job_id, index, model, "none", request, digest, task_id=task_id)
+
+
+def specs(count: int, *, model: str = "model-a", start: int = 0) -> list[JobSpec]:
+    """Make some jobs."""
+    return [spec(f"{model}-{n:03}", n, model=model) for n in range(start, start + count)]
+
+
+@dataclass(slots=True)
+class Played:
+    """What came of a run on the stage, by job id."""
+
+    engine: Engine
+    events: list[Event]
+    records: dict[str, JobRecord]
+    counts: dict[State, int]
+    took_s: float
+
+    @property
+    def states(self) -> dict[str, State]:
+        return {job_id: record.state for job_id, record in self.records.items()}
+
+    @property
+    def reasons(self) -> list[str]:
+        return [stop.reason.value for stop in self.engine.stops]
+
+    def notices(self, kind: str) -> list[Notice]:
+        return [event for event in self.events if isinstance(event, Notice) and event.kind == kind]
+
+
+async def _no_probe() -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class Stage:
+    """Everything for a run on virtual time; `play` is one process of it, and may be called again."""
+
+    run_dir: Path
+    api: FakeApi = field(default_factory=FakeApi)
+    settings: Settings = BRISK
+    keys: Sequence[str] = (FIRST_KEY,)
+    fetcher: FakeFetcher = field(default_factory=FakeFetcher)
+    probe: Callable[[], Awaitable[bool]] = _no_probe
+    render: Callable[[str], bytes] = str.encode
+    draw: Callable[[], float] = lambda: 0.5
+    append: Callable[[Sequence[int]], None] = lambda seqs: None
+
+    def take_in(self, jobs: Iterable[JobSpec]) -> None:
+        """Sync jobs into the store."""
+        with StageStore(self.run_dir) as store, store.transaction() as connection:
+            sync(connection, jobs, on_changed=OnChanged.ERROR, at=WALL_AT_0)
+
+    def play(
+        self,
+        options: Options = EVERYTHING,
+        *,
+        meanwhile: Callable[[Engine, StageStore], Awaitable[None]] | None = None,
+    ) -> Played:
+        """Run one process to its end; ``meanwhile`` runs beside the engine."""
+
+        async def main(loop: VirtualLoop) -> Played:
+            events: list[Event] = []
+            with StageStore(self.run_dir) as store:
+                loop.is_busy = store.is_busy
+                with store.transaction() as connection:
+                    recover(connection, at=WALL_AT_0)
+                async with store:
+                    engine = Engine(self._rooms(store, events.append), self.settings, options, learned={})
+                    beside = asyncio.ensure_future(meanwhile(engine, store)) if meanwhile else None
+                    await engine.run()
+                    if beside is not None:
+                        beside.cancel()
+                        await asyncio.gather(beside, return_exceptions=True)
+                found = {record.job_id: record for record in query.records(store.reader)}
+                return Played(engine, events, found, query.counts(store.reader), loop.time())
+
+        return run_virtually(main)
+
+    def _rooms(self, store: StageStore, observe: Callable[[Event], None]) -> Rooms:
+        ring = Keyring(self.keys)
+        clock = LoopClock()
+        keys = FakeKeys(ring)
+        delivery = Delivery(
+            api=self.api,
+            keys=keys,
+            store=store,
+            clock=clock,
+            fetcher=self.fetcher,
+            publisher=FakePublisher(),
+            run_dir=self.run_dir,
+            retry=self.settings.retry,
+            draw=self.draw,
+            content_url=lambda task_id: f"https://api.example/v1/videos/{task_id}/content",
+        )
+        return Rooms(
+            store=store,
+            api=self.api,
+            keys=keys,
+            keyring=ring,
+            delivery=delivery,
+            clock=clock,
+            render=self.render,
+            probe=self.probe,
+            draw=self.draw,
+            feed=ResultsFeed(store, self.append, observe),
+            observe=observe,
+        )
+
+
+def ended(events: Sequence[Event]) -> list[str]:
+    """Name the jobs that were told to have ended."""
+    return [event.job_id for event in events if isinstance(event, JobEnded)]
+
+
+def job_in_hand(job_id: str, state: State, **changes: Any) -> Job:
+    """Make a job as the engine keeps it."""
+    return Job(seq=1, job_id=job_id, index=0, model="model-a", state=state, **changes)

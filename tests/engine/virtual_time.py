@@ -1,0 +1,81 @@
+"""An event loop whose clock jumps: an hour passes at once where nothing happens in it."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LONGEST_S = 30 * 24 * 3600.0
+"""Virtual time after which whatever is still going on is called a hang."""
+
+_LONGEST_REAL_WAIT_S = 20.0
+
+
+class Hang(BaseException):
+    """Nothing will ever happen again. No `Exception`, so that no guard takes it for a job's own trouble."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """
+    A loop on virtual time. Threads of executors run at once; for others `is_busy` says to wait in real time.
+    """
+
+    def __init__(self) -> None:
+        self.virtual_now = 0.0
+        self.is_busy: Callable[[], bool] = lambda: False
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        return self.virtual_now
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._waiting_since: float | None = None
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            self._waiting_since = None
+            return ready
+        if self._loop.is_busy() or timeout is None:
+            return self._wait()
+        self._loop.virtual_now += timeout
+        if self._loop.virtual_now > LONGEST_S:
+            raise Hang(f"still going on after {LONGEST_S:g} s")
+        return []
+
+    def _wait(self) -> list[Any]:
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        if now - self._waiting_since > _LONGEST_REAL_WAIT_S:
+            raise Hang("nothing is scheduled, and nobody will wake the loop")
+        return super().select(0.02)
+
+
+def run_virtually(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end on a loop of virtual time."""
+    loops: list[VirtualLoop] = []
+
+    def make() -> VirtualLoop:
+        loops.append(VirtualLoop())
+        return loops[0]
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.get_loop()
+        return runner.run(main(loops[0]))

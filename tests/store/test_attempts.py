@@ -1,0 +1,109 @@
+"""What belongs to one attempt is not taken for another's; and what the store can't take ends in an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from runner.core.job import Job
+from runner.core.lifecycle import State
+from runner.core.model import Asset, AssetKind, JobSpec
+from runner.errors import RunDirError
+from runner.store import Store, query
+from runner.store.sync import OnChanged, sync
+
+Make = Callable[..., JobSpec]
+VIDEO = Asset(AssetKind.VIDEO, "assets/a.mp4", 10, "0" * 64, "video/mp4")
+FRAME = Asset(AssetKind.LAST_FRAME, "assets/a.last_frame.png", 10, "0" * 64, "image/png")
+
+
+def one_job(store: Store, make_spec: Make) -> Job:
+    """Take one job in and give it as the engine has it."""
+    with store.transaction() as connection:
+        sync(connection, [make_spec("a")], on_changed=OnChanged.ERROR, at=1000.0)
+    job = query.job(store.reader, "a", taken_up_at=0.0)
+    assert job is not None
+    return job
+
+
+async def test_new_attempt_knows_nothing_of_an_old_ones_files(store: Store, make_spec: Make) -> None:
+    """
+    A job that was run again does not take the old video for the new one, nor go on with its part.
+    """
+    job = one_job(store, make_spec)
+    async with store:
+        job.attempt = 1
+        store.remember_part(job, AssetKind.LAST_FRAME, {"total_bytes": 7, "validator": None})
+        await store.durable(store.save(job, assets=[VIDEO]))
+        assert ((VIDEO,), 1) == (store.known_assets(job), len(store.known_parts(job)))
+
+        job.attempt = 2
+
+        assert ((), {}) == (store.known_assets(job), store.known_parts(job))
+
+
+async def test_old_result_stays_until_the_new_one_is_there(store: Store, make_spec: Make) -> None:
+    """
+    The record shows the old attempt's assets until the new attempt brings its own, and then only those.
+    """
+    job = one_job(store, make_spec)
+    async with store:
+        job.attempt, job.state = 1, State.SUCCEEDED
+        await store.durable(store.save(job, assets=[VIDEO, FRAME]))
+        job.attempt, job.state = 2, State.SUBMITTED
+        await store.durable(store.save(job))
+        (record,) = query.records(store.reader)
+        assert (VIDEO, FRAME) == record.assets
+
+        await store.durable(store.save(job, assets=[VIDEO]))
+
+        (record,) = query.records(store.reader)
+        assert (VIDEO,) == record.assets
+
+
+async def test_value_that_sqlite_does_not_take_is_an_error_and_no_hang(store: Store, make_spec: Make) -> None:
+    """
+    Whoever waits for a commit hears of it, whatever went wrong in the thread that writes.
+    """
+    job = one_job(store, make_spec)
+    async with store:
+        job.task_id = "\ud800"
+        number = store.save(job)
+
+        with pytest.raises(RunDirError, match="a bug in runner"):
+            await asyncio.wait_for(store.durable(number), 10)
+
+        assert store.trouble is not None
+
+
+async def test_validator_of_a_hostile_server_is_kept_as_it_is(store: Store, make_spec: Make) -> None:
+    """
+    A header that is no proper text does not stop the run.
+    """
+    job = one_job(store, make_spec)
+    async with store:
+        facts = {"total_bytes": 7, "validator": '"\udcff"'}
+        store.remember_part(job, AssetKind.VIDEO, facts)
+        await asyncio.wait_for(store.durable(store.save(job)), 10)
+
+        assert {"video": facts} == store.known_parts(job)
+
+
+def test_jobs_of_one_place_are_all_handed_out(store: Store, make_spec: Make) -> None:
+    """
+    Jobs that share a place in the order, as imported ones may, are all read, a page at a time.
+    """
+    with store.transaction() as connection:
+        jobs = [make_spec(f"job-{n}", 0) for n in range(5)]
+        sync(connection, jobs, on_changed=OnChanged.ERROR, at=1000.0)
+    names = []
+    after = (-1, -1)
+    while page := query.pending(
+        store.reader, "wan2.7-i2v", after=after, count=2, scope=query.Scope(), taken_up_at=0.0
+    ):
+        names += [job.job_id for job, _ in page]
+        after = (page[-1][0].index, page[-1][0].seq)
+
+    assert [f"job-{n}" for n in range(5)] == names
