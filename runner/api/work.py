@@ -172,7 +172,7 @@ def _outcome(
         counts,
         stops,
         assignment.origin.is_simulated,
-        did_nothing=summary is None,
+        did_nothing=summary is None and not stops,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MOST_UNCERTAIN_SHOWN)),
         by_class=query.class_counts(store.reader),
         examples=tuple(query.one_of_each_class(store.reader)),

@@ -107,7 +107,7 @@ def _copy(store: StageStore, folder: Path) -> None:
         store.reader.backup(copy)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 8),
