@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +37,10 @@ def carry_out(begin: Begin, wishes: Wishes, *, title: str, scenario: str | None)
 
 def close(outcome: Outcome, wishes: Wishes, *, scenario: str | None = None) -> int:
     """Show how a run ended, write what was asked for, and return the exit code."""
-    show_ending(outcome, scenario=scenario, quiet=wishes.quiet)
-    _tell_of_others(outcome, quiet=wishes.quiet)
+    # A terminal that is gone must not change how the run ended.
+    with contextlib.suppress(OSError):
+        show_ending(outcome, scenario=scenario, quiet=wishes.quiet)
+        _tell_of_others(outcome, quiet=wishes.quiet)
     if wishes.metrics_file is not None:
         _write_metrics(outcome, wishes.metrics_file)
     if wishes.as_json:
