@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from types import ModuleType
 
-from runner.core.model import Json
+from runner.core.spec import Json
 
 fast_json: ModuleType | None
 try:

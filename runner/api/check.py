@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from runner.core.model import Json
 from runner.core.problem import Problem
+from runner.core.spec import Json
 from runner.errors import ManifestError
 from runner.manifest.check import Manifest, load
 from runner.manifest.problems import Problems, counted

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from runner.api.rehearsal import SIMULATED
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
-from runner.core.summary import Summary, SummaryTally
-from runner.report.page import write_report
+from runner.core.summary import Summary
 from runner.results.failed import write_failed
 from runner.results.line import line_bytes
 from runner.results.summary_file import write_summary
@@ -60,15 +58,18 @@ class Outputs:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        tally = SummaryTally()
+        # Needed only here, at the end of a run, and slow to import.
+        from runner.report.page import PageTally, write_page
+
+        page = PageTally()
         rewrite_results(
-            self._run_dir / RESULTS_NAME, self._lines(_tallied(query.records(self._reader), tally))
+            self._run_dir / RESULTS_NAME, self._lines(_shown_to(page.add, query.records(self._reader)))
         )
-        summary = tally.summary()
+        summary = page.summary.summary()
         write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._settings.name, gateway=self.gateway)
         self._write_failed(summary)
-        write_report(
-            query.records(self._reader),
+        write_page(
+            page,
             self._run_dir / REPORT_NAME,
             run=self._settings.name,
             gateway=self.gateway,
@@ -83,7 +84,7 @@ class Outputs:
             return
         write_failed(
             path,
-            _not_succeeded(self._reader),
+            query.records_in(self._reader, set(State) - {State.SUCCEEDED}),
             run=self._settings.name,
             base_url=None if self.gateway == SIMULATED else self.gateway,
             key_names=self._settings.key_names,
@@ -97,14 +98,10 @@ class Outputs:
             yield line_bytes(record, run=self._settings.name, gateway=self.gateway)
 
 
-def _tallied(records: Iterable[JobRecord], tally: SummaryTally) -> Iterator[JobRecord]:
+def _shown_to(watch: Callable[[JobRecord], None], records: Iterable[JobRecord]) -> Iterator[JobRecord]:
     for record in records:
-        tally.add(record)
+        watch(record)
         yield record
-
-
-def _not_succeeded(reader: sqlite3.Connection) -> Iterator[JobRecord]:
-    return (record for record in query.records(reader) if record.state is not State.SUCCEEDED)
 
 
 def _known_keys(schema: str) -> frozenset[str] | None:

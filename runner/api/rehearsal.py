@@ -10,8 +10,6 @@ from pathlib import Path
 from runner.api.environment import Overrides
 from runner.core.settings import PollPolicy, Settings
 from runner.gateway.keys import ApiKey, KeySet, fingerprint
-from runner.simulator.scenario_reader import load_scenario
-from runner.simulator.server import Simulator, serve
 
 LEDGER_NAME = "simulator.jsonl"
 """Where the simulator keeps its tasks, in the run directory, so that a run that was killed finds them again."""
@@ -48,6 +46,10 @@ async def simulated_gateway(run_dir: Path, scenario: str | None) -> AsyncIterato
     Raises:
         ScenarioError: The scenario can't be acted out.
     """
+    # A real run needs nothing of it.
+    from runner.simulator.scenario_reader import load_scenario
+    from runner.simulator.server import Simulator
+
     chosen = None if scenario is None else load_scenario(scenario)
     async with Simulator(chosen, ledger_path=run_dir / LEDGER_NAME) as simulator:
         yield simulator.base_url
@@ -66,6 +68,9 @@ async def serve_simulator(
         ScenarioError: The scenario can't be acted out.
         OSError: The port is taken.
     """
+    from runner.simulator.scenario_reader import load_scenario
+    from runner.simulator.server import serve
+
     chosen = load_scenario(scenario or "demo")
     key = chosen.keys[0] if chosen.keys else _SECRET
     await serve(chosen, port=port, ledger_path=ledger, ready=lambda base_url: ready(base_url, key))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runner.cli.console import say
 from runner.cli.wording import at_rest, counts_text, event_line, left_text, rate_text
 from runner.core.lifecycle import State
-from runner.engine.events import Event, JobEnded, Snapshot
+from runner.engine.events import Event, JobEnded, Notice, Snapshot
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -41,9 +41,10 @@ class PlainDisplay:
 
     def event(self, event: Event) -> None:
         """Show what is notable."""
-        if not isinstance(event, JobEnded) or self._verbose:
+        is_known_soon = isinstance(event, Notice) and event.kind == "writing"
+        if self._verbose or not (isinstance(event, JobEnded) or is_known_soon):
             say(event_line(event))
-        elif event.state is not State.SUCCEEDED:
+        elif isinstance(event, JobEnded) and event.state is not State.SUCCEEDED:
             self._failure(event)
 
     def _failure(self, event: JobEnded) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.core.lifecycle import Event, State, advance
-from runner.core.model import Failure
+from runner.core.model import Failure, Json
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +23,7 @@ class Job:
         tries: In this process, first the POSTs that no channel took, then the queries in a row that taught nothing.
         unknowns: Queries in a row that did not find the task, once it was no longer young.
         has_files: Whether its request names local files, which become data URIs when it is sent.
+        asked: What its request says of the video, where this process submitted it; shared among jobs.
     """
 
     seq: int
@@ -44,6 +46,7 @@ class Job:
     error: Failure | None = None
     warnings: tuple[str, ...] = ()
     has_files: bool = False
+    asked: Mapping[str, Json] | None = None
     taken_up_at: float = 0.0
     tries: int = 0
     unknowns: int = 0

@@ -8,15 +8,13 @@ Durations end in ``_s`` (seconds), sizes in ``_bytes``; wall-clock times end in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from runner.core.lifecycle import State
 from runner.core.problem import Position
-
-Json = Any
-"""A value that JSON can carry."""
+from runner.core.spec import JobSpec as JobSpec
+from runner.core.spec import Json as Json
 
 
 class FailureClass(StrEnum):
@@ -64,38 +62,6 @@ class Failure:
     code: str | None = None
     http_status: int | None = None
     request_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """
-    A job as the manifest asks for it: expanded, normalised, and valid.
-
-    Attributes:
-        job_id: The user's name for it, unique in a run.
-        index: Its place in the manifest, from 0.
-        schema: The schema that it was checked with.
-        request: The body to send. A local file stands in it as ``{"$file": path, "sha256": hex,
-            "media_type": "image/png", "bytes": n}`` (path absolute) and becomes a data URI only when it is sent.
-        digest: Of the request, as sent; with the job id it is the job's identity.
-        metadata: The user's own, copied to the results.
-        timeout_s: How long the remote task may run before our patience ends; None for the manifest's.
-        task_id: A task that exists already: it is polled and downloaded, never submitted.
-        warnings: What a person should know of this job, one sentence each.
-        source: Where it stands in the manifest or its row file.
-    """
-
-    job_id: str
-    index: int
-    model: str
-    schema: str
-    request: Mapping[str, Json]
-    digest: str
-    metadata: Mapping[str, Json] = field(default_factory=dict)
-    timeout_s: float | None = None
-    task_id: str | None = None
-    warnings: tuple[str, ...] = ()
-    source: Position = Position("")
 
 
 class AssetKind(StrEnum):

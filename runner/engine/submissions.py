@@ -17,6 +17,7 @@ from runner.engine.events import Notice
 from runner.engine.steps import Steps
 from runner.engine.window import Window
 from runner.errors import RunnerError
+from runner.worker.deliver import asked_of
 from runner.worker.submit import submit
 
 
@@ -127,6 +128,7 @@ class Submissions:
             message = f"key {admitted.key} is used no more: {outcome.failure.message}"
             self._rooms.observe(Notice("key_retired", message))
         if isinstance(outcome, Accepted):
+            job.asked = asked_of(text)
             self._accepted(job)
             return
         self._admission.released(job.seq)

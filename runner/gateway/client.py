@@ -126,7 +126,7 @@ class Gateway:
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         """Ask for a task."""
         try:
-            answer = await self._get(task_url(self._root, task_id), key)
+            answer = await self._get(task_url(self._videos, task_id), key)
         except (aiohttp.ClientError, OSError) as error:
             return Transient(self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
         return classify_poll(answer.status, answer.headers, answer.body, self._wall_clock(), secrets=(key,))

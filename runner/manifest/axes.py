@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from runner.core.model import Json
 from runner.core.problem import Finding
+from runner.core.spec import Json
 from runner.manifest.lines import Complain
 from runner.manifest.rows import Row, RowFile, open_rows
 

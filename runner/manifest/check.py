@@ -8,14 +8,14 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem, Severity
 from runner.core.settings import Settings
+from runner.core.spec import JobSpec, Json
 from runner.manifest.batch import BatchFile, is_batch_file
+from runner.manifest.census import Census
 from runner.manifest.checker import Checker, Note, Refuse
 from runner.manifest.document import Document, Report, open_document
 from runner.manifest.draft import Draft
-from runner.manifest.duplicates import Census, Twins
 from runner.manifest.expand import Expander
 from runner.manifest.header import VERSION, Header, read_header
 from runner.manifest.inheritance import Inheritance
@@ -99,6 +99,8 @@ class Manifest:
         ids, digests = census.ids.repeated(), census.digests.repeated()
         if not ids and not digests:
             return 0
+        from runner.manifest.duplicates import Twins
+
         twins = Twins(ids, digests, report)
         checker = self._checker(_ignore, twins.note, None)
         for draft in self._source.drafts(_ignore):

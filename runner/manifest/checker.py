@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 
-from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Severity
+from runner.core.spec import JobSpec, Json
 from runner.manifest.document import Report
 from runner.manifest.draft import Draft, Path
 from runner.manifest.identity import automatic_id, canonical_text, request_digest
-from runner.manifest.media import attach_files
 from runner.schema.catalog import Catalog
 from runner.schema.model import ModelSchema
 
@@ -133,6 +132,9 @@ class Checker:
         if self.refused >= MOST_EXPLAINED and self._refuse is None:
             findings.append(_NOT_EXPLAINED)
             return request
+        # Most manifests name no file, and hold no request that is worth a second look.
+        from runner.manifest.media import attach_files
+
         attached = attach_files(request, schema, self._folder)
         if attached is None:
             findings += (_under("request", found) for found in schema.findings(request))

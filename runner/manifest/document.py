@@ -21,8 +21,8 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
+from runner.core.spec import Json
 from runner.errors import ManifestError
 from runner.manifest.structure import job_findings
 from runner.manifest.trace import find

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
+from runner.core.spec import Json
 from runner.manifest.document import Entry, Report, job_label, path_text
 
 Path = tuple[str | int, ...]

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 
-from runner.core.model import Json
 from runner.core.problem import Finding, Severity
+from runner.core.spec import Json
 from runner.core.units import parse_duration
 from runner.manifest.axes import FANNING_KEYS, Axes, read_axes
 from runner.manifest.document import Entry, Report

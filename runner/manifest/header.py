@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.core.settings import TEST_HOST, Settings
+from runner.core.spec import Json
 from runner.manifest.document import Document, Report
 from runner.manifest.run_name import run_name, safe_name
 from runner.manifest.settings import read_settings

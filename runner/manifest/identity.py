@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 
-from runner.core.model import Json
+from runner.core.spec import Json
 
 FILE_KEY = "$file"
 """The key by which a mapping in a request is known as a reference to a local file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runner.core.model import Json
+from runner.core.spec import Json
 from runner.manifest.header import Defaults
 from runner.manifest.template import is_plain
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runner import jsontext
-from runner.core.model import Json
+from runner.core.spec import Json
 from runner.manifest.scalars import looks_like_key
 
 KEY_MESSAGE = "this looks like an API key, which does not belong among the jobs"

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.core.model import Json
 from runner.core.problem import Finding
+from runner.core.spec import Json
 from runner.errors import FileChanged
 from runner.manifest.identity import FILE_KEY, is_file_reference
 from runner.manifest.picture import Picture, complaints, read_picture

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from runner.core.model import Json
+from runner.core.spec import Json
 from runner.manifest.lines import (
     JSONL_SUFFIXES,
     KEY_HINT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from runner.core.model import Json
+from runner.core.spec import Json
 
 MAX_LENGTH = 100
 

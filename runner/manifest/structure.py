@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from runner.core.model import Json
 from runner.core.problem import Finding
+from runner.core.spec import Json
 from runner.schema.catalog import load
 
 

@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple
 
-from runner.core.model import Json
 from runner.core.problem import Finding
-from runner.schema.phrase import did_you_mean
+from runner.core.spec import Json
 
 Path = tuple[str | int, ...]
 Values = Mapping[str, Json]
@@ -235,6 +234,8 @@ class _Compiler:
             return _Name(name)
         else:
             known = scope.names()
+            from runner.schema.phrase import did_you_mean
+
             guess = did_you_mean(name, known)
             hint = f"{guess} There are {', '.join(known)}" if guess else f"there are {', '.join(known)}"
             self.findings.append(Finding(path, f"unknown placeholder '${{{name}}}'", hint))

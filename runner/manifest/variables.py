@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.core.model import Json
 from runner.core.problem import Finding
+from runner.core.spec import Json
 from runner.manifest.template import Render, Scope, compile_template
 
 

@@ -19,7 +19,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from runner.core.model import Json
+from runner.core.spec import Json
 from runner.manifest.scalars import (
     CORE_TAGS,
     MAYBE_NOT_TEXT,

@@ -100,9 +100,7 @@ _HINTS = (
 """What the parsers say, and what usually mends it."""
 
 # What YAML allows in a text (YAML 1.2.2, 5.1); the rest must be written as an escape in double quotes.
-_NOT_PRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
+_NOT_PRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 _BLOCK = 1 << 20
 
 
@@ -120,7 +118,7 @@ def _unreadable_text(path: Path, file: str) -> Problem:
                 text, bad_byte = error.object[: error.start].decode("utf-8"), error
             if not offset:
                 text = text.removeprefix("\ufeff")
-            bad = _NOT_PRINTABLE.search(text)
+            bad = re.search(_NOT_PRINTABLE, text)
             if bad:
                 line, column = _advance(line, column, text[: bad.start()])
                 message = f"the character U+{ord(bad.group()):04X} is not allowed in YAML"

@@ -58,9 +58,14 @@ def write_report(
 
     It is to stand in the run directory: videos play from ``assets/`` beside it.
     """
-    page = _PageTally(most_jobs)
+    page = PageTally(most_jobs)
     for record in records:
         page.add(record)
+    return write_page(page, out, run=run, gateway=gateway, now_at=now_at)
+
+
+def write_page(page: PageTally, out: Path, *, run: str, gateway: str, now_at: float) -> Summary:
+    """Draw the report of the jobs that were taken in."""
     summary = page.summary.summary()
     text = _environment().get_template("report.html").render(_context(page, summary, run, gateway, now_at))
     with whole_file(out) as file:
@@ -68,10 +73,15 @@ def write_report(
     return summary
 
 
-class _PageTally:
-    """Takes the jobs in one by one and keeps what the page needs of them."""
+class PageTally:
+    """
+    Takes the jobs in one by one and keeps what the page needs of them, for a reader that has other use of them too.
 
-    def __init__(self, most_jobs: int) -> None:
+    Attributes:
+        summary: What they come to.
+    """
+
+    def __init__(self, most_jobs: int = MOST_JOBS) -> None:
         self.summary = SummaryTally()
         self.cards: JobSample[Card] = JobSample(most_jobs)
         self.bins = TimeBins("succeeded", "other", "throttled")
@@ -98,7 +108,7 @@ def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) ->
         yield FailureGroup(cls, jobs, plain(example.job_id, 200), plain(message, 500), advice(cls))
 
 
-def _context(page: _PageTally, summary: Summary, run: str, gateway: str, now_at: float) -> dict[str, Json]:
+def _context(page: PageTally, summary: Summary, run: str, gateway: str, now_at: float) -> dict[str, Json]:
     cards = sorted(page.cards.chosen(), key=lambda shown: shown.place)
     script = Markup("\n").join(map(_source, _SCRIPTS))
     style = _source("report.css")
@@ -124,7 +134,7 @@ def _context(page: _PageTally, summary: Summary, run: str, gateway: str, now_at:
     }
 
 
-def _data(page: _PageTally, cards: list[Card], summary: Summary) -> Json:
+def _data(page: PageTally, cards: list[Card], summary: Summary) -> Json:
     bins = page.bins.bins()
     counts = page.summary.generate_counts()
     times = histogram(

@@ -17,6 +17,8 @@ def plain(text: str, most: int = 2000) -> str:
     >>> plain("red \x1b[31m"), plain("a" * 30, most=5)
     ('red ␛[31m', 'aaaaa… (30 characters)')
     """
+    if len(text) <= most and text.isascii() and text.isprintable():
+        return text
     shown = _HOSTILE.sub("\ufffd", text[:most]).translate(_CONTROL)
     return shown if len(text) <= most else f"{shown}… ({len(text):,} characters)"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.core.problem import Finding
-from runner.schema.body import BodyLimit, body_bytes
-from runner.schema.media import MediaField, media_fields
 from runner.schema.normalise import Plan, apply, plan
 from runner.schema.paths import Pattern, find, strings
 from runner.schema.strict import strict
-from runner.schema.words import WordLimit
+
+if TYPE_CHECKING:
+    from runner.schema.body import BodyLimit
+    from runner.schema.media import MediaField
+    from runner.schema.words import WordLimit
 
 Check = Callable[[Any], bool]
 
@@ -23,6 +25,8 @@ _ANY_OTHER = ""
 class ModelSchema:
     """
     The schema of one document, compiled when it is first asked.
+
+    What clean requests do not need is imported where it is needed: a `validate` of a few jobs is over sooner.
 
     Attributes:
         name: As in the name of its file, such as ``wan-kf2v``.
@@ -46,6 +50,8 @@ class ModelSchema:
     @cached_property
     def media_fields(self) -> tuple[MediaField, ...]:
         """The places where a picture is named, and what it may be."""
+        from runner.schema.media import media_fields
+
         return media_fields(self.document)
 
     def normalise(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -86,10 +92,14 @@ class ModelSchema:
 
     @cached_property
     def _body_limit(self) -> BodyLimit:
+        from runner.schema.body import BodyLimit
+
         return BodyLimit(**self.document["x-body-bytes"])
 
     @cached_property
     def _word_limits(self) -> tuple[tuple[Pattern, WordLimit], ...]:
+        from runner.schema.words import WordLimit
+
         keyword = "x-recommended-words"
         described = strings(self.document)
         return tuple((path, WordLimit(**text[keyword])) for path, text in described if keyword in text)
@@ -111,6 +121,8 @@ class ModelSchema:
 
     def _is_clean_by_hand(self, request: dict[str, Any]) -> bool:
         """Judge a request that did not fit, perhaps only because a text in it is long."""
+        from runner.schema.body import body_bytes
+
         return (
             self._loose(request)
             and not any(

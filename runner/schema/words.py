@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 # Kana, Hangul, and every plane of Han.
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+_CJK = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+
+
+@cache
+def _cjk() -> re.Pattern[str]:
+    """Compile the pattern for the first long text: so large a class takes milliseconds."""
+    return re.compile(_CJK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +39,10 @@ class WordLimit:
         # A word takes a character at least: most prompts need no counting.
         if len(text) <= min(self.cjk, self.words):
             return None
-        cjk = 0 if text.isascii() else len(_CJK.findall(text))
+        cjk = 0 if text.isascii() else len(_cjk().findall(text))
         if cjk > self.cjk:
             return f"{cjk} Chinese characters, where at most {self.cjk} are recommended"
-        words = len((_CJK.sub(" ", text) if cjk else text).split())
+        words = len((_cjk().sub(" ", text) if cjk else text).split())
         if words > self.words:
             return f"{words} words, where at most {self.words} are recommended"
         return None

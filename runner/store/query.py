@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -222,13 +222,16 @@ def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
             after = seqs_in_order[-1]
 
 
-def records_in(connection: sqlite3.Connection, state: State) -> Iterator[JobRecord]:
-    """Read the whole records of the jobs in one state."""
-    found = connection.execute("SELECT seq FROM jobs WHERE state = ? ORDER BY idx", (state.value,))
+def records_in(connection: sqlite3.Connection, states: Set[State]) -> Iterator[JobRecord]:
+    """Read the whole records of the jobs in some states, in the order of `records`."""
+    found = connection.execute(
+        "SELECT seq FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY is_gone, idx, seq",
+        (json.dumps([state.value for state in states]),),
+    )
     while chunk := [seq for (seq,) in found.fetchmany(_BATCH)]:
         yield from _records(
             connection,
-            "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.idx, j.seq",
+            "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.is_gone, j.idx, j.seq",
             (json.dumps(chunk),),
         )
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 from runner import jsontext
@@ -29,6 +30,7 @@ from runner.media import MediaFacts
 from runner.worker.poll import ask
 from runner.worker.ports import Api, Clock, Keys, Saving
 
+_ASKED = ("seconds", "size", "ratio", "return_last_frame")
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "video/quicktime": ".mov"}
 
 
@@ -93,7 +95,7 @@ class Delivery:
             RunnerError: The store can't be written.
         """
         began = self.clock.now()
-        request = jsontext.loads(self.store.request_text(job))
+        request = job.asked if job.asked is not None else asked_of(self.store.request_text(job))
         seen = _Seen(self, job, task)
         found: list[Asset] = []
         failure = await self._video(job, request, seen, found)
@@ -142,9 +144,10 @@ class Delivery:
         return None
 
     async def _asset(self, job: Job, kind: AssetKind, search: Search, seen: _Seen) -> Asset | Failure:
-        kept = next((asset for asset in self.store.known_assets(job) if asset.kind is kind), None)
-        if kept is not None and await asyncio.to_thread(already_whole, self.run_dir / kept.path, kept):
-            return kept
+        if seen.is_taken_up:
+            kept = next((asset for asset in self.store.known_assets(job) if asset.kind is kind), None)
+            if kept is not None and await asyncio.to_thread(already_whole, self.run_dir / kept.path, kept):
+                return kept
         search.offer(await seen.urls(kind))
         failure = seen.failure or Failure(
             FailureClass.DOWNLOAD_FAILED,
@@ -155,19 +158,22 @@ class Delivery:
                 await seen.ask_again()
                 search.offer(await seen.urls(kind))
                 continue
-            result = await self._fetch(job, kind, move)
+            result = await self._fetch(job, kind, move, seen)
             if isinstance(result, Asset):
                 return result
+            # What came of it is on disk, and the next address may well give the same file.
+            seen.may_have_parts = True
             failure = result
         return failure
 
-    async def _fetch(self, job: Job, kind: AssetKind, url: str) -> Asset | Failure:
+    async def _fetch(self, job: Job, kind: AssetKind, url: str, seen: _Seen) -> Asset | Failure:
         default = ".mp4" if kind is AssetKind.VIDEO else ".png"
         name = asset_path(job.job_id, kind, default, sharded=self.sharded)
-        known = self.store.known_parts(job).get(kind.value) if job.polls else None
+        known = self.store.known_parts(job).get(kind.value) if seen.may_have_parts else None
+        final = self.run_dir / name
         wish = AssetWish(
             url=url,
-            path=self.run_dir / name,
+            path=final,
             kind=kind,
             key=self._key(job),
             known=None if known is None else PartFacts(**known),
@@ -176,8 +182,10 @@ class Delivery:
         if isinstance(result, NotFetched):
             return result.failure
         suffix = _SUFFIXES.get(result.facts.media_type, default)
-        name = str(PurePosixPath(name).with_name(PurePosixPath(name).name.removesuffix(default) + suffix))
-        await self.publisher.publish(result.part_path, self.run_dir / name)
+        if suffix != default:
+            name = name.removesuffix(default) + suffix
+            final = self.run_dir / name
+        await self.publisher.publish(result.part_path, final)
         return as_asset(result, kind, name)
 
     def _key(self, job: Job) -> str | None:
@@ -188,13 +196,32 @@ class Delivery:
         self.store.remember_part(job, kind, {"total_bytes": facts.total_bytes, "validator": facts.validator})
 
 
+def asked_of(request_text: str) -> Mapping[str, Json]:
+    """Pick from a request what its delivery must know; requests that ask for the same share one mapping."""
+    request = jsontext.loads(request_text)
+    return _shared(jsontext.dumps({name: request[name] for name in _ASKED if name in request}))
+
+
+@lru_cache(maxsize=1024)
+def _shared(text: bytes) -> Mapping[str, Json]:
+    asked: Mapping[str, Json] = jsontext.loads(text)
+    return asked
+
+
 class _Seen:
-    """The newest answer that shows a job's task, asked for when it is needed."""
+    """
+    The newest answer that shows a job's task, asked for when it is needed.
+
+    Attributes:
+        is_taken_up: Whether an earlier process may have fetched something of the job already.
+        may_have_parts: Whether that or an earlier address may have left an unfinished download.
+    """
 
     def __init__(self, delivery: Delivery, job: Job, task: RemoteTask | None) -> None:
         self._delivery = delivery
         self._job = job
         self._task = task
+        self.is_taken_up = self.may_have_parts = task is None
         self.failure: Failure | None = None
 
     async def urls(self, kind: AssetKind) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.problem import Position, Problem, Severity
+from runner.manifest.census import Hashes
 from runner.manifest.check import load
-from runner.manifest.duplicates import Hashes
 from runner.manifest.problems import Problems
 from tests.manifest.jobs import SEEDANCE, read, read_text
 from tests.manifest.reading import refuse

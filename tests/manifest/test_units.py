@@ -79,7 +79,7 @@ def test_a_duration_keeps_its_two_largest_units(seconds: float) -> None:
     shown = format_duration(seconds)
 
     parts = [parse_duration(part) for part in shown.split()]
-    assert sum(parts) == pytest.approx(seconds, rel=0.02, abs=0.001)
+    assert sum(parts) == pytest.approx(seconds, rel=0.05, abs=0.001)
     assert all(part not in shown.split() for part in ("60s", "60m", "24h", "1000ms"))
 
 
