@@ -80,9 +80,9 @@ class Gateway:
         proxy: str | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._root = gateway_root(base_url)
-        self._videos = URL(f"{self._root}/v1/videos", encoded=True)
-        self._models = URL(f"{self._root}/v1/models", encoded=True)
+        root = gateway_root(base_url)
+        self._videos = URL(f"{root}/v1/videos", encoded=True)
+        self._models = URL(f"{root}/v1/models", encoded=True)
         self._host = self._videos.host or ""
         self._timeouts = timeouts
         self._proxy = proxy
