@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from runner.engine.engine import Engine, SystemClock
 from runner.engine.events import Event, Notice, Observer
 from runner.engine.feed import ResultsFeed
 from runner.errors import RunnerError
-from runner.gateway.address import gateway_root, proxy_for, task_url
+from runner.gateway.address import content_url, gateway_root, proxy_for
 from runner.gateway.client import Gateway, user_agent
 from runner.gateway.keys import KeySet
 from runner.manifest.media import render_request
@@ -240,7 +241,7 @@ async def _engine(
             run_dir=store.run_dir,
             retry=settings.retry,
             draw=random.random,
-            content_url=lambda task_id: f"{task_url(root, task_id)}/content",
+            content_url=partial(content_url, root),
             sharded=assignment.origin.sharded,
         )
         rooms = Rooms(

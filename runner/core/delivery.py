@@ -95,6 +95,8 @@ def expires_at(url: str, *, seen_at: float) -> float:
     >>> expires_at("https://cdn.example/a.mp4", seen_at=10.0)
     86410.0
     """
+    if "?" not in url:
+        return seen_at + LIFETIME_S
     try:
         query = dict(parse_qsl(urlsplit(url).query))
         if "Expires" in query:

@@ -20,6 +20,8 @@ from runner.core.redact import clean
 from runner.core.wire_error import MESSAGE_CHARS, SUCCESS_CODES, Reason, find_reason
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+# What nearly all addresses are, and what needs no taking apart.
+_PLAIN_ADDRESS = re.compile(r"https?://[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[1-9][0-9]{0,3})?/[!-\[\]-~]*")
 _WORD_CHARS = 60
 _URL_CHARS = 8192
 
@@ -209,9 +211,11 @@ def _last_frame_candidates(task: dict[str, Json]) -> Iterator[Json]:
 
 def _at(node: Json, path: tuple[str, ...]) -> Json:
     for key in path:
-        if not isinstance(node, dict):
+        if type(node) is not dict:
             return None
         node = node.get(key)
+        if node is None:
+            return None
     return node
 
 
@@ -228,6 +232,8 @@ def is_web_address(text: str) -> bool:
     >>> is_web_address("https://cdn.example/a.mp4?X-Signature=1"), is_web_address("task failed: https://x")
     (True, False)
     """
+    if len(text) <= _URL_CHARS and _PLAIN_ADDRESS.fullmatch(text):
+        return True
     if len(text) > _URL_CHARS or not text.isprintable() or " " in text or "\\" in text:
         return False
     try:

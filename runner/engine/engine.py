@@ -64,13 +64,17 @@ class Engine:
         self.admission = Admission(
             settings.limits, rooms.keyring, learned=learned, patience_s=settings.poll.timeout_s
         )
-        self.deliveries = Deliveries(self._context, ended=self._pump)
-        self.queries = Queries(self._context, self.admission, succeeded=self._succeeded, ended=self._pump)
+        self.deliveries = Deliveries(self._context, ended=self._pump_soon)
+        self.queries = Queries(
+            self._context, self.admission, succeeded=self._succeeded, ended=self._pump_soon
+        )
         self.submissions = Submissions(
-            self._context, self.admission, accepted=self._accepted, ended=self._pump
+            self._context, self.admission, accepted=self._accepted, ended=self._pump_soon
         )
         self._probing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
+        self._is_pump_due = False
         self._deadline: asyncio.TimerHandle | None = None
         self._resting = asyncio.Event()
         self._is_outage_told = False
@@ -159,8 +163,15 @@ class Engine:
         except Exception as error:
             self.stop(trouble_stop(error))
 
+    def _pump_soon(self) -> None:
+        """Look once for all the steps that end in one turn of the loop."""
+        if not self._is_pump_due:
+            self._is_pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
     def _pump(self) -> None:
         """Do what may be done now. A bug on the way stops the run, since nobody else would ever look again."""
+        self._is_pump_due = False
         if self._resting.is_set():
             return
         try:
@@ -236,11 +247,19 @@ class Engine:
         return drain is not None or self.submissions.left <= 0
 
     def _look_again(self, at: float | None, now: float) -> None:
+        if at is None or self._resting.is_set():
+            return
         if self._timer is not None:
+            if self._rings_at <= at:
+                # To look too early does no harm, and a new timer at every turn costs something.
+                return
             self._timer.cancel()
-            self._timer = None
-        if at is not None and not self._resting.is_set():
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
+        self._rings_at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._pump()
 
     async def _come_to_rest(self) -> None:
         # From here on nothing is started, also where this coroutine was cancelled.

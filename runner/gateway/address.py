@@ -42,14 +42,25 @@ def gateway_root(base_url: str) -> str:
     return str(url).rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def task_url(root: str, task_id: str) -> URL:
+def task_url(videos: URL, task_id: str) -> URL:
     """
-    Address one task; whatever the id holds, it stays one segment of the path.
+    Address one task, from where all of them are; whatever the id holds, it stays one segment of the path.
 
-    >>> task_url("https://api.powertokens.ai", "a/../b?c")
+    >>> task_url(URL("https://api.powertokens.ai/v1/videos"), "a/../b?c")
     URL('https://api.powertokens.ai/v1/videos/a%2F..%2Fb%3Fc')
     """
-    return URL(f"{root}/v1/videos/{quote(task_id, safe='')}", encoded=True)
+    # Half of what reading the whole address again would take.
+    return videos.with_path(f"{videos.raw_path}/{quote(task_id, safe='')}", encoded=True)
+
+
+def content_url(root: str, task_id: str) -> str:
+    """
+    Address the gateway's own copy of a task's video.
+
+    >>> content_url("https://api.powertokens.ai", "task_1")
+    'https://api.powertokens.ai/v1/videos/task_1/content'
+    """
+    return f"{root}/v1/videos/{quote(task_id, safe='')}/content"
 
 
 def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:

@@ -80,9 +80,9 @@ class Gateway:
         proxy: str | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._root = gateway_root(base_url)
-        self._videos = URL(f"{self._root}/v1/videos", encoded=True)
-        self._models = URL(f"{self._root}/v1/models", encoded=True)
+        root = gateway_root(base_url)
+        self._videos = URL(f"{root}/v1/videos", encoded=True)
+        self._models = URL(f"{root}/v1/models", encoded=True)
         self._host = self._videos.host or ""
         self._timeouts = timeouts
         self._proxy = proxy
@@ -126,7 +126,7 @@ class Gateway:
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         """Ask for a task."""
         try:
-            answer = await self._get(task_url(self._root, task_id), key)
+            answer = await self._get(task_url(self._videos, task_id), key)
         except (aiohttp.ClientError, OSError) as error:
             return Transient(self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
         return classify_poll(answer.status, answer.headers, answer.body, self._wall_clock(), secrets=(key,))

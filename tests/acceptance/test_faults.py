@@ -17,7 +17,7 @@ MANIFEST = """
 version: 1
 name: faults
 gateway: {{base_url: '{base_url}'}}
-limits: {{submit: 40/s, poll: 200/s, in_flight: 100, downloads: 16}}
+limits: {{submit: 200/s, poll: 200/s, in_flight: 100, downloads: 16}}
 poll: {{first: 50ms, interval: 100ms, max_interval: 300ms, timeout: {patience}}}
 timeouts: {{submit: 1s, poll: 1s, stall: 1s, unknown_task: 1s}}
 retry: {{attempts: 3, base: 50ms, cap: 100ms}}
