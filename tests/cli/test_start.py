@@ -26,6 +26,7 @@ HEAVY = {"aiohttp", "asyncio", "rich", "jinja2", "jsonschema", "sqlite3", "uvloo
 """Libraries that take 10 ms and more each."""
 
 OF_RUNS = {
+    "runner.core.settings",
     "runner.core.model",
     "runner.core.lifecycle",
     "runner.core.outcome",
