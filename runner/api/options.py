@@ -28,6 +28,8 @@ class RunOptions:
         job: Only jobs whose id matches, as the shell matches file names.
         max_failures: A number of jobs, or a share of all such as 0.1.
         run_s: How long jobs are submitted, counted from the call; None for as long as there are any.
+        keep_runs: So many runs of a series stay, this one included; older ones are deleted, see `keep`.
+        keep_days: Those of the last so many days stay.
         scenario: The simulator's, by name or path; only for simulated runs.
     """
 
@@ -43,5 +45,7 @@ class RunOptions:
     run_s: float | None = None
     drain_s: float = 600.0
     if_locked: IfLocked = IfLocked.FAIL
+    keep_runs: int | None = None
+    keep_days: int | None = None
     variables: Mapping[str, Json] = field(default_factory=dict)
     overrides: Overrides = Overrides()

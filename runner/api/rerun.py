@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.api.notify import told
 from runner.api.opening import opened, remembered, require_run, with_time_left
 from runner.api.options import RunOptions
 from runner.api.work import Outcome, Started, ignore_engine, ignore_event, work
@@ -42,7 +43,8 @@ async def rerun(
         with store.transaction() as connection:
             choose(connection, selection)
             rerun_chosen(connection, at=time.time())
-        return await work(store, todo, observe, started)
+        outcome = await work(store, todo, observe, started)
+    return await told(outcome, todo.settings)
 
 
 def plan_rerun(run_dir: Path, selection: Selection = Selection()) -> RerunPlan:

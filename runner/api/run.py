@@ -11,6 +11,8 @@ from pathlib import Path
 from runner.api import kept
 from runner.api.check import refusal
 from runner.api.environment import Effective, credentials, read_environment, settle
+from runner.api.keep import delete_older, require_series
+from runner.api.notify import told
 from runner.api.opening import (
     assignment,
     opened,
@@ -37,6 +39,9 @@ from runner.manifest.problems import Problems
 from runner.store import Store, query
 from runner.store.settle import import_records
 from runner.store.sync import SyncReport, sync
+
+_CUT_SHORT = (130, 143, 3)
+"""Exit codes after which no older run is deleted: something is wrong, and it may be wanted."""
 
 __all__ = ["IfLocked", "RunOptions", "resume", "run"]
 
@@ -81,6 +86,9 @@ async def run(
     settings = effective.settings
     keys = simulated_keys() if options.simulate else credentials(settings, environ)
     run_dir = kept.dated(output or kept.default_run_dir(loaded.name, simulate=options.simulate), today)
+    is_series = options.keep_runs is not None or options.keep_days is not None
+    if is_series:
+        require_series(run_dir)
     async with opened(run_dir, options.if_locked, observe) as store:
         origin = origin_of(store, str(manifest), simulate=options.simulate)
         if not options.simulate:
@@ -93,7 +101,11 @@ async def run(
         options = with_time_left(options, began)
         scope = query.Scope(glob=options.job)
         todo = assignment(settings, effective.base_url, keys, origin, scope, options, environ)
-        return await work(store, todo, observe, started)
+        outcome = await work(store, todo, observe, started)
+    if is_series and outcome.exit_code not in _CUT_SHORT:
+        tidied = delete_older(run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=today)
+        outcome = replace(outcome, tidied=tidied)
+    return await told(outcome, settings)
 
 
 async def resume(
@@ -116,7 +128,8 @@ async def resume(
         if options.retry_failed:
             retry_failed(store, options.job)
         todo = remembered(store, with_time_left(options, began), query.Scope(glob=options.job))
-        return await work(store, todo, observe, started)
+        outcome = await work(store, todo, observe, started)
+    return await told(outcome, todo.settings)
 
 
 def _in_force(settings: Settings, options: RunOptions, environ: Mapping[str, str]) -> Effective:

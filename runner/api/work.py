@@ -16,6 +16,7 @@ from pathlib import Path
 
 from runner import jsontext
 from runner.api import kept
+from runner.api.keep import Tidied
 from runner.api.outputs import Outputs
 from runner.api.rehearsal import SIMULATED, simulated_gateway
 from runner.assets.fetch import Fetcher
@@ -23,7 +24,7 @@ from runner.assets.publish import Publisher
 from runner.core.ending import Stop, StopReason, exit_code
 from runner.core.keyring import Keyring
 from runner.core.lifecycle import State, next_step
-from runner.core.model import JobRecord
+from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
 from runner.core.summary import Summary, summarise
 from runner.engine.context import Options, Rooms, store_stop
@@ -35,6 +36,7 @@ from runner.gateway.address import content_url, gateway_root, proxy_for
 from runner.gateway.client import Gateway, user_agent
 from runner.gateway.keys import KeySet
 from runner.manifest.media import render_request
+from runner.results.summary_file import summary_json
 from runner.store import Store, query
 from runner.store.database import connect_reader
 from runner.store.query import Scope
@@ -83,6 +85,8 @@ class Outcome:
         examples: Of each class of failure one job that rests without success.
         summary: What the run came to; None where nothing was done, see `summary_of`.
         unsaved: Tasks that were paid for and could not be written down: job id and task id.
+        troubles: What went wrong when somebody was to be told of the end, a sentence each.
+        tidied: What became of older runs of the series, where they were to be deleted.
     """
 
     run_dir: Path
@@ -98,6 +102,8 @@ class Outcome:
     examples: tuple[JobRecord, ...] = ()
     summary: Summary | None = None
     unsaved: tuple[tuple[str, str], ...] = ()
+    troubles: tuple[str, ...] = ()
+    tidied: Tidied | None = None
 
 
 Started = Callable[[Engine], None]
@@ -191,6 +197,18 @@ def summary_of(run_dir: Path) -> Summary:
     """
     with contextlib.closing(connect_reader(run_dir)) as reader:
         return summarise(query.records(reader))
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Json]:
+    """
+    Say how a run ended in the shape of `summary.json`, with the exit code and the run directory.
+
+    Raises:
+        RunDirError: Nothing was done, and ``run.db`` can't be read for the summary.
+    """
+    summary = outcome.summary or summary_of(outcome.run_dir)
+    value = summary_json(summary, run=outcome.name, gateway=outcome.gateway)
+    return {**value, "exit_code": outcome.exit_code, "run_dir": str(outcome.run_dir)}
 
 
 def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None]:

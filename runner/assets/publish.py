@@ -10,12 +10,12 @@ file is there under its name, with its bytes, after a loss of power too.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -212,15 +212,19 @@ def _attempt(verb: Callable[..., object], *args: object) -> OSError | None:
 
 def _open_and_start(path: Path) -> int:
     file = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    if _sync_file_range is not None:
+    if (start := _sync_file_range()) is not None:
         # Only a hint: an error shows up, and counts, when the file is synced.
-        _sync_file_range(file, 0, 0, _START_WRITING)
+        start(file, 0, 0, _START_WRITING)
     return file
 
 
-def _load_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Find the call once there is something to write: a run is at its first POST sooner."""
     if not sys.platform.startswith("linux"):
         return None
+    import ctypes
+
     try:
         found = ctypes.CDLL(None).sync_file_range
     except (OSError, AttributeError):
@@ -229,5 +233,4 @@ def _load_sync_file_range() -> Callable[[int, int, int, int], int] | None:
     return found
 
 
-_sync_file_range = _load_sync_file_range()
 _sync = getattr(os, "fdatasync", os.fsync)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from runner.cli.conduct import Begin, conduct
 from runner.cli.console import say
 from runner.cli.ending import show_ending
 from runner.cli.signals import Interrupted
-from runner.errors import RunLocked
+from runner.errors import RunLocked, RunnerError
 
 if TYPE_CHECKING:
     from runner.api.work import Outcome
@@ -36,7 +37,10 @@ def carry_out(begin: Begin, wishes: Wishes, *, title: str, scenario: str | None)
 
 def close(outcome: Outcome, wishes: Wishes, *, scenario: str | None = None) -> int:
     """Show how a run ended, write what was asked for, and return the exit code."""
-    show_ending(outcome, scenario=scenario, quiet=wishes.quiet)
+    # A terminal that is gone must not change how the run ended.
+    with contextlib.suppress(OSError):
+        show_ending(outcome, scenario=scenario, quiet=wishes.quiet)
+        _tell_of_others(outcome, quiet=wishes.quiet)
     if wishes.metrics_file is not None:
         _write_metrics(outcome, wishes.metrics_file)
     if wishes.as_json:
@@ -51,16 +55,26 @@ def _write_metrics(outcome: Outcome, path: Path) -> None:
     summary = outcome.summary or summary_of(outcome.run_dir)
     try:
         write_metrics(path, summary, run=outcome.name, exit_code=outcome.exit_code, now_at=time.time())
-    except OSError as error:
+    except (OSError, RunnerError) as error:
         # The run itself is what it is, whether or not somebody can count it.
-        say(f"the metrics could not be written to {path}: {error.strerror or error}", style="yellow")
+        say(f"the metrics could not be written to {path}: {error}", style="yellow")
 
 
 def _print_summary(outcome: Outcome) -> None:
     from runner import jsontext
-    from runner.api.work import summary_of
-    from runner.results.summary_file import summary_json
+    from runner.api.work import outcome_json
 
-    summary = outcome.summary or summary_of(outcome.run_dir)
-    line = summary_json(summary, run=outcome.name, gateway=outcome.gateway)
-    click.echo(jsontext.dumps({**line, "exit_code": outcome.exit_code, "run_dir": str(outcome.run_dir)}))
+    click.echo(jsontext.dumps(outcome_json(outcome)))
+
+
+def _tell_of_others(outcome: Outcome, *, quiet: bool) -> None:
+    """Say what became of older runs, and what went wrong with telling of this one."""
+    for trouble in outcome.troubles:
+        say(f"not told of the end: {trouble}", style="yellow")
+    if outcome.tidied is None:
+        return
+    for kept in outcome.tidied.kept:
+        say(f"kept {kept.run_dir}: {kept.why}", style="yellow")
+    if not quiet:
+        for run_dir in outcome.tidied.deleted:
+            say(f"deleted {run_dir}")

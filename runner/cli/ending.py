@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +22,7 @@ from runner.core.units import format_duration, format_size
 if TYPE_CHECKING:
     from runner.api.work import Outcome
 
-WIDTH = 78
+WIDEST = 100
 MOST_UNCERTAIN = 5
 _BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
 _TO_GO_ON = frozenset({State.PENDING, State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
@@ -96,7 +97,8 @@ def _body(outcome: Outcome, go_on: str, rerun: str) -> Iterator[tuple[str, str |
     yield from _unsaved(outcome)
     yield "", None
     yield from _files(outcome)
-    if any(outcome.counts[state] for state in _TO_GO_ON):
+    is_said = any(stop.reason in _BY_SIGNAL for stop in outcome.stops)
+    if not is_said and any(outcome.counts[state] for state in _TO_GO_ON):
         yield f"go on    {go_on}", None
     if outcome.counts[State.FAILED]:
         yield f"rerun    {rerun}", None
@@ -128,7 +130,7 @@ def _in_doubt(outcome: Outcome) -> Iterator[tuple[str, str | None]]:
     yield "", None
     yield f"{count:,} in doubt: a task may have been made and paid for, and no answer says so", "yellow"
     for record in outcome.uncertain[:MOST_UNCERTAIN]:
-        yield from _wrapped(_known(record), "  ", None)
+        yield f"  {clean(_known(record), most_chars=_width() - 2)}", None
     if count > MOST_UNCERTAIN:
         yield f"  and {count - MOST_UNCERTAIN:,} more: {shell('runner', 'status', outcome.run_dir)}", None
     job = outcome.uncertain[0].job_id if count == 1 else "JOB"
@@ -147,8 +149,7 @@ def _known(record: JobRecord) -> str:
     when = "" if at is None else f" sent {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     by = "" if key is None else f" with key {key}"
     prompt = clean(str(record.request.get("prompt") or ""), most_chars=60)
-    why = "" if record.error is None else f": {clean(record.error.message, most_chars=160)}"
-    return f"{clean(record.job_id, most_chars=100)}{when}{by}{f', {prompt!r}' if prompt else ''}{why}"
+    return f"{record.job_id}{when}{by}{f', {prompt!r}' if prompt else ''}"
 
 
 def _unsaved(outcome: Outcome) -> Iterator[tuple[str, str | None]]:
@@ -169,6 +170,10 @@ def _files(outcome: Outcome) -> Iterator[tuple[str, str | None]]:
 
 def _wrapped(text: str, indent: str, colour: str | None) -> Iterator[tuple[str, str | None]]:
     for line in textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent or "  ", break_on_hyphens=False
+        text, _width(), initial_indent=indent, subsequent_indent=indent or "  ", break_on_hyphens=False
     ):
         yield line, colour
+
+
+def _width() -> int:
+    return max(20, min(WIDEST, get_terminal_size().columns - 1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runner.errors import RunnerError
+from runner.errors import RunnerError, UsageError
 
 COMMANDS = {
     "init": "Write a commented starter manifest.",
@@ -99,7 +99,9 @@ def run_command_line(arguments: Sequence[str]) -> int:
         code: Any = cli.main(args=list(arguments), prog_name="runner", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
+        from runner.cli.console import show_error
+
+        show_error(_in_our_words(error))
         return 2
     except click.exceptions.Abort:
         return 130
@@ -110,6 +112,17 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         return _pipe_closed()
+    except Exception as error:
+        from runner.cli.bug import show_bug
+
+        return show_bug(error, arguments)
+
+
+def _in_our_words(error: click.ClickException) -> UsageError:
+    """Give click's complaints the shape of all others."""
+    ctx = getattr(error, "ctx", None)
+    hint = None if ctx is None else f"see {ctx.command_path} --help"
+    return UsageError(error.format_message(), hint=hint)
 
 
 def _pipe_closed() -> int:

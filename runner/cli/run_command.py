@@ -43,6 +43,16 @@ from runner.cli.variables import variable_option
     help="Jobs whose request is not the one that ran under their id: refuse, leave them, or submit (and pay for) them.",
 )
 @variable_option
+@click.option(
+    "--keep-runs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="For a name or -o with ${date}: delete older runs at the end, all but the newest N. Never one with "
+    "unfinished jobs or jobs in doubt.",
+)
+@click.option(
+    "--keep-days", metavar="N", type=click.IntRange(min=0), help="Likewise, all but those of the last N days."
+)
 @with_options(BOUNDS, PACING, WATCHING)
 def command(manifest: Path, output: Path | None, **values: Any) -> int:
     """

@@ -161,13 +161,15 @@ class Delivery:
             result = await self._fetch(job, kind, move, seen)
             if isinstance(result, Asset):
                 return result
+            # What came of it is on disk, and the next address may well give the same file.
+            seen.may_have_parts = True
             failure = result
         return failure
 
     async def _fetch(self, job: Job, kind: AssetKind, url: str, seen: _Seen) -> Asset | Failure:
         default = ".mp4" if kind is AssetKind.VIDEO else ".png"
         name = asset_path(job.job_id, kind, default, sharded=self.sharded)
-        known = self.store.known_parts(job).get(kind.value) if seen.is_taken_up else None
+        known = self.store.known_parts(job).get(kind.value) if seen.may_have_parts else None
         final = self.run_dir / name
         wish = AssetWish(
             url=url,
@@ -212,13 +214,14 @@ class _Seen:
 
     Attributes:
         is_taken_up: Whether an earlier process may have fetched something of the job already.
+        may_have_parts: Whether that or an earlier address may have left an unfinished download.
     """
 
     def __init__(self, delivery: Delivery, job: Job, task: RemoteTask | None) -> None:
         self._delivery = delivery
         self._job = job
         self._task = task
-        self.is_taken_up = task is None
+        self.is_taken_up = self.may_have_parts = task is None
         self.failure: Failure | None = None
 
     async def urls(self, kind: AssetKind) -> tuple[str, ...]:

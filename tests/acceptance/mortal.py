@@ -142,24 +142,25 @@ def _install(cut: Cut) -> None:
     reached = 0
     inner = getattr(owner, name)
 
-    def die(when: str) -> None:
-        if reached == cut.nth and when == cut.when:
+    def die(when: str, number: int) -> None:
+        if (when, number) == (cut.when, cut.nth):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal reached
-        reached += 1
-        die("before")
+        number = reached = reached + 1
+        die("before", number)
         result = inner(*args, **kwargs)
-        die("after")
+        die("after", number)
         return result
 
     async def wrapped_async(*args: Any, **kwargs: Any) -> Any:
         nonlocal reached
-        reached += 1
-        die("before")
+        # Others are reached while this one's answer is awaited.
+        number = reached = reached + 1
+        die("before", number)
         result = await inner(*args, **kwargs)
-        die("after")
+        die("after", number)
         return result
 
     setattr(owner, name, wrapped_async if cut.point == "post" else wrapped)

@@ -75,7 +75,7 @@ def test_a_plain_number_is_told_what_it_lacks() -> None:
 
 @given(st.floats(min_value=0, max_value=1e9))
 def test_a_duration_keeps_its_two_largest_units(seconds: float) -> None:
-    """What people are shown is right to the second unit, and never such as 60m."""
+    """What people are shown is right to a twentieth, and never such as 60m."""
     shown = format_duration(seconds)
 
     parts = [parse_duration(part) for part in shown.split()]

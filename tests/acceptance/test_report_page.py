@@ -1,0 +1,107 @@
+"""The report of a real run with every kind of failure that the API can cause, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.theatre import lines, playing, runner
+from tests.report.browser import CHROMIUM, DRIVER, browser
+
+HOSTILE = "</script><img src=x onerror=alert(1)> \\u202e小猫"
+
+MANIFEST = """
+version: 1
+name: gallery
+gateway: {{base_url: '{base_url}'}}
+limits: {{submit: 100/s, poll: 200/s, in_flight: 40, downloads: 16}}
+poll: {{first: 50ms, interval: 50ms, max_interval: 100ms, timeout: 3s}}
+timeouts: {{submit: 1s, poll: 1s, stall: 1s, unknown_task: 500ms}}
+retry: {{attempts: 2, base: 50ms, cap: 100ms}}
+jobs:
+  - id: job-${{n}}
+    repeat: 40
+    request: {{model: seedance-1-0-pro-250528, prompt: "{hostile} ${{n}}", seconds: 4, size: 480p}}
+    metadata: {{caption: "{hostile}"}}
+"""
+
+SCENARIO = """
+version: 1
+seed: 1
+generate_s: [0.1, 0.4]
+rules:
+  - {name: invalid, match: {nth: 2, every: 40}, submit: {fault: bad_request, times: always}}
+  - {name: forbidden, match: {nth: 5, every: 40}, submit: {fault: forbidden, times: always}}
+  - {name: no channel, match: {nth: 8, every: 40}, submit: {fault: no_channel, times: always}}
+  - {name: throttled, match: {nth: 9, every: 40}, submit: throttled}
+  - {name: in doubt, match: {nth: 11, every: 40}, submit: {fault: no_id}}
+  - {name: moderated, match: {nth: 14, every: 40}, task: {end: moderation, message: '<b>refused</b>'}}
+  - {name: failed, match: {nth: 17, every: 40}, task: {end: failed}}
+  - {name: cancelled, match: {nth: 20, every: 40}, task: {end: cancelled}}
+  - {name: expired, match: {nth: 23, every: 40}, task: {end: expired}}
+  - {name: lost, match: {nth: 26, every: 40}, task: {end: lost}}
+  - {name: never, match: {nth: 29, every: 40}, task: {end: never}}
+  - {name: undelivered, match: {nth: 32, every: 40}, asset: {fault: server_error, times: always},
+     content: {fault: bad_gateway, times: always}}
+  - {name: invalid asset, match: {nth: 35, every: 40}, asset: {fault: no_moov, times: always},
+     content: {fault: no_moov, times: always}}
+"""
+
+CLASSES = {
+    "invalid_request",
+    "forbidden",
+    "unavailable",
+    "uncertain_submit",
+    "moderation",
+    "remote_failed",
+    "remote_cancelled",
+    "remote_expired",
+    "lost",
+    "poll_timeout",
+    "download_failed",
+    "asset_invalid",
+}
+
+FILTER = """
+    document.getElementById('state').value = arguments[0];
+    document.getElementById('cls').value = arguments[1];
+    filterJobs();
+    return document.getElementById('found').textContent;
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver")
+def test_report_of_a_troubled_run_opens_in_a_browser(tmp_path: Path) -> None:
+    """
+    Every failure class is told, the filters filter, a video plays, hostile text stays text, nothing is asked.
+    """
+    with playing(tmp_path, SCENARIO) as theatre:
+        manifest = tmp_path / "gallery.yaml"
+        text = MANIFEST.format(base_url=theatre.base_url, hostile=HOSTILE)
+        manifest.write_text(text, encoding="utf-8")
+        done = runner("run", manifest, "-o", tmp_path / "out")
+    results = lines(tmp_path / "out").values()
+    assert {line["error"]["class"] for line in results if line["error"]} == CLASSES, done.stderr
+
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / "out" / "report.html")
+        found = {cls: page.run(FILTER, "", cls) for cls in CLASSES}
+        succeeded = page.run(FILTER, "succeeded", "")
+        size = page.run(
+            "const video = document.querySelector('.card video'); video.muted = true;"
+            "return video.play().then(() => [video.videoWidth, video.videoHeight])"
+        )
+        strays = page.run("return document.querySelectorAll('#gallery img, #gallery b').length")
+        asked = [json.loads(entry)["message"] for entry in page.log("performance")]
+
+    assert dict.fromkeys(CLASSES, "1 of 40 jobs") == found
+    assert ("28 of 40 jobs", [854, 480], 0) == (succeeded, size, strays)
+    urls = [
+        entry["params"]["request"]["url"]
+        for entry in asked
+        if entry["method"] == "Network.requestWillBeSent"
+        and entry["params"]["documentURL"].startswith("file://")
+    ]
+    assert [] == [url for url in urls if not url.startswith(("file://", "data:"))]
