@@ -17,7 +17,7 @@ from runner.store.sync import OnChanged, sync
 def main() -> None:
     """Take the jobs in, and write down for each that it succeeded."""
     manifest, run_dir = Path(sys.argv[1]), Path(sys.argv[2])
-    loaded = load(manifest, print, today=date(2026, 11, 21))
+    loaded = load(manifest, print, variables={}, today=date(2026, 11, 21))
     with Store(run_dir) as store, store.transaction() as connection:
         at = time.time()
         sync(connection, loaded.jobs(print), on_changed=OnChanged.ERROR, at=at)

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from runner.manifest.check import load
 found = []
-manifest = load(Path(sys.argv[1]), found.append, today=date(2026, 11, 21))
+manifest = load(Path(sys.argv[1]), found.append, variables={}, today=date(2026, 11, 21))
 jobs = sum(1 for _ in manifest.jobs(found.append))
 print(json.dumps([jobs, len(found)]))
 """
@@ -153,7 +153,7 @@ def _yaml(memory: Path, jobs: int) -> Path:
             )
             file.write(
                 f'  - id: job-{number}\n    request:\n      model: {_SCHEMA}\n      prompt: "{prompt}"\n'
-                f"      seconds: '5'\n      size: 720P\n      seed: {number}\n      watermark: false\n"
+                f"      seconds: '5'\n      size: 720p\n      seed: {number}\n      watermark: false\n"
                 f"    metadata: {{shot: {number}, tag: 'take {number % 7}'}}\n"
             )
     return path
@@ -163,5 +163,5 @@ def _schema(memory: Path) -> Path:
     from runner.schema.catalog import load
 
     path = memory / "schema.json"
-    path.write_text(json.dumps(load().schema(_SCHEMA).document))
+    path.write_text(json.dumps(load().schema("seedance-1").document))
     return path
