@@ -14,7 +14,8 @@ from runner.store.layout import APPLICATION_ID, FORMAT, SCHEMA
 DB_NAME = "run.db"
 RESULTS_NAME = "results.jsonl"
 
-_MAGIC = b"SQLite format 3\0"
+_SMALLEST_BYTES = 512
+"""Of a page, and so of a database that has anything in it."""
 
 _NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
 
@@ -127,10 +128,11 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFu
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    with path.open("rb") as file:
-        # SQLite takes a shorter file for a new database, and would write over it.
-        if file.read(len(_MAGIC)) not in (_MAGIC, b""):
-            raise sqlite3.DatabaseError("file is not a database")
+    # SQLite takes a shorter file for a new database, and would write over it. Only its size is looked at:
+    # to open the file and close it again would drop the locks that this process's other connections hold on
+    # it (POSIX has it so), and the next program to read it would take the log for abandoned and delete it.
+    if 0 < path.stat().st_size < _SMALLEST_BYTES:
+        raise sqlite3.DatabaseError("file is not a database")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application == 0 and version == 0 and not _has_tables(connection):

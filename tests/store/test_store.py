@@ -207,3 +207,28 @@ async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, m
             store.save(job)
 
     assert query.counts(store.reader)[State.PENDING] == 1
+
+
+def test_looking_at_an_open_run_does_not_take_its_log_away(store: Store, make_spec: Make) -> None:
+    """
+    Another process that reads run.db and ends leaves the log of the process that writes it where it is: a commit
+    to a log that was deleted would be lost at the next start, and with it the id of a task that was paid for.
+    """
+    look = (
+        "import sys; from pathlib import Path; from runner.store import query\n"
+        "from runner.store.database import connect_reader\n"
+        "reader = connect_reader(Path(sys.argv[1]))\n"
+        "print(sum(query.counts(reader).values()), end='')\nreader.close()"
+    )
+
+    def jobs_seen_by_another() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", look, str(store.run_dir)], capture_output=True, text=True, check=True
+        ).stdout
+
+    take_in(store, make_spec("a"))
+    before = jobs_seen_by_another()
+    take_in(store, make_spec("a"), make_spec("b", 1))
+
+    assert ("1", "2") == (before, jobs_seen_by_another())
+    assert (store.run_dir / f"{DB_NAME}-wal").exists()
