@@ -69,7 +69,9 @@ def write_page(page: PageTally, out: Path, *, run: str, gateway: str, now_at: fl
     """Draw the report of the jobs that were taken in."""
     summary = page.summary.summary()
     # Piece by piece: of ten thousand jobs the whole page has many megabytes, and would be there more than once.
-    pieces = _environment().get_template("report.html").generate(_context(page, summary, run, gateway, now_at))
+    pieces = (
+        _environment().get_template("report.html").generate(_context(page, summary, run, gateway, now_at))
+    )
     with whole_file(out) as file:
         for piece in pieces:
             file.write(piece.encode("utf-8", "replace"))
