@@ -108,7 +108,10 @@ def _bar_row(done: int, jobs: int) -> RenderableType:
     row.add_column()
     row.add_column(no_wrap=True)
     share = f" ({100 * done // jobs} %)" if jobs else ""
-    row.add_row(ProgressBar(total=max(1, jobs), completed=done, width=40, complete_style="green"), f"{done:,} of {jobs:,}{share}")
+    row.add_row(
+        ProgressBar(total=max(1, jobs), completed=done, width=40, complete_style="green"),
+        f"{done:,} of {jobs:,}{share}",
+    )
     return row
 
 
@@ -130,7 +133,9 @@ def _download_row(fetching: Fetching) -> RenderableType:
     row.add_column()
     row.add_column(no_wrap=True)
     if fetching.total_bytes:
-        bar = ProgressBar(total=fetching.total_bytes, completed=fetching.bytes, width=20, complete_style="cyan")
+        bar = ProgressBar(
+            total=fetching.total_bytes, completed=fetching.bytes, width=20, complete_style="cyan"
+        )
         sizes = f"{format_size(fetching.bytes)} of {format_size(fetching.total_bytes)}"
         row.add_row(Text(fetching.job_id), bar, sizes)
     else:
