@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     from runner.api.program import resume_async as resume_async
     from runner.api.program import run as run
     from runner.api.program import run_async as run_async
+    from runner.api.resolve import Verdict as Verdict
+    from runner.api.resolve import resolve_as as resolve_as
+    from runner.api.resolve import resolve_tasks as resolve_tasks
     from runner.api.results import read_results as read_results
     from runner.api.status import Status as Status
     from runner.api.status import status as status
@@ -80,6 +83,7 @@ _NAMES = {
     "runner.api.models": ("model", "models"),
     "runner.api.plan": ("Plan", "plan"),
     "runner.api.program": ("follow", "rerun", "rerun_async", "resume", "resume_async", "run", "run_async"),
+    "runner.api.resolve": ("Verdict", "resolve_as", "resolve_tasks"),
     "runner.api.results": ("read_results",),
     "runner.api.options": ("RunOptions",),
     "runner.api.status": ("Status", "status"),

@@ -231,75 +231,84 @@ def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None
 async def _engine(
     store: Store, assignment: Assignment, outputs: Outputs, observe: Observer
 ) -> AsyncIterator[Engine]:
-    settings = assignment.settings
+    """Open everything that a run needs, in the order in which it is closed again."""
     async with AsyncExitStack() as stack:
         base_url = assignment.base_url
         if assignment.origin.is_simulated:
             base_url = await stack.enter_async_context(simulated_gateway(store.run_dir, assignment.scenario))
-        root = gateway_root(base_url)
-        api = await stack.enter_async_context(
-            Gateway(base_url, settings.timeouts, proxy=proxy_for(root, assignment.environ))
-        )
-        fetcher = await stack.enter_async_context(
-            Fetcher(
-                base_url,
-                rules=settings.assets,
-                retry=settings.retry,
-                timeouts=settings.timeouts,
-                user_agent=user_agent(),
-            )
-        )
-        publisher = await stack.enter_async_context(Publisher())
-        await stack.enter_async_context(store)
-        keys = _Keys(assignment.keys)
-        clock = SystemClock()
-        delivery = Delivery(
-            api=api,
-            keys=keys,
-            store=store,
-            clock=clock,
-            fetcher=fetcher,
-            publisher=publisher,
-            run_dir=store.run_dir,
-            retry=settings.retry,
-            draw=random.random,
-            content_url=partial(content_url, root),
-            sharded=assignment.origin.sharded,
-        )
-        rooms = Rooms(
-            store=store,
-            api=api,
-            keys=keys,
-            keyring=keys.ring,
-            delivery=delivery,
-            clock=clock,
-            render=_render,
-            probe=lambda: _probe(api, keys),
-            draw=random.random,
-            feed=ResultsFeed(store, outputs.append, observe),
-            observe=observe,
-        )
-        options = Options(
-            scope=assignment.scope,
-            limit=assignment.limit,
-            max_failures=_most(assignment.most_failures, store),
-            run_s=assignment.run_s,
-            drain_s=assignment.drain_s,
-        )
-        learned = json.loads(store.meta(kept.LEARNED) or "{}")
-        engine = Engine(rooms, settings, options, learned=learned)
+        rooms = await _rooms(stack, store, assignment, base_url, outputs, observe)
         if store.journal_mode != "wal":
-            observe(
-                Notice(
-                    "journal",
-                    f"this file system can't keep SQLite's write-ahead log; {store.run_dir} is written more slowly",
-                )
-            )
+            what = "this file system can't keep SQLite's write-ahead log"
+            observe(Notice("journal", f"{what}; {store.run_dir} is written more slowly"))
+        learned = json.loads(store.meta(kept.LEARNED) or "{}")
+        engine = Engine(rooms, assignment.settings, _options(assignment, store), learned=learned)
         try:
             yield engine
         finally:
             with contextlib.suppress(RunnerError):
                 store.set_meta(kept.LEARNED, json.dumps(engine.admission.learned()))
+
+
+async def _rooms(
+    stack: AsyncExitStack,
+    store: Store,
+    assignment: Assignment,
+    base_url: str,
+    outputs: Outputs,
+    observe: Observer,
+) -> Rooms:
+    settings, root = assignment.settings, gateway_root(base_url)
+    api = await stack.enter_async_context(
+        Gateway(base_url, settings.timeouts, proxy=proxy_for(root, assignment.environ))
+    )
+    fetcher = await stack.enter_async_context(
+        Fetcher(
+            base_url,
+            rules=settings.assets,
+            retry=settings.retry,
+            timeouts=settings.timeouts,
+            user_agent=user_agent(),
+        )
+    )
+    publisher = await stack.enter_async_context(Publisher())
+    await stack.enter_async_context(store)
+    keys, clock = _Keys(assignment.keys), SystemClock()
+    delivery = Delivery(
+        api=api,
+        keys=keys,
+        store=store,
+        clock=clock,
+        fetcher=fetcher,
+        publisher=publisher,
+        run_dir=store.run_dir,
+        retry=settings.retry,
+        draw=random.random,
+        content_url=partial(content_url, root),
+        sharded=assignment.origin.sharded,
+    )
+    return Rooms(
+        store=store,
+        api=api,
+        keys=keys,
+        keyring=keys.ring,
+        delivery=delivery,
+        clock=clock,
+        render=_render,
+        probe=lambda: _probe(api, keys),
+        draw=random.random,
+        feed=ResultsFeed(store, outputs.append, observe),
+        observe=observe,
+    )
+
+
+def _options(assignment: Assignment, store: Store) -> Options:
+    return Options(
+        scope=assignment.scope,
+        limit=assignment.limit,
+        max_failures=_most(assignment.most_failures, store),
+        run_s=assignment.run_s,
+        drain_s=assignment.drain_s,
+    )
 
 
 class _Keys:

@@ -86,16 +86,11 @@ class CautiousConnector(aiohttp.TCPConnector):
             NothingSent: There is none to be had.
         """
         try:
-            return await self._connect_unspoiled(req, traces, timeout)
+            for _ in range(MOST_SPOILED):
+                connection = await super().connect(req, traces, timeout)
+                if connection.protocol is not None and not connection.protocol.should_close:
+                    return connection
+                connection.close()
         except Exception as error:
             raise NothingSent(error) from error
-
-    async def _connect_unspoiled(
-        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        for _ in range(MOST_SPOILED):
-            connection = await super().connect(req, traces, timeout)
-            if connection.protocol is not None and not connection.protocol.should_close:
-                return connection
-            connection.close()
-        raise SpokeOutOfTurn
+        raise NothingSent(SpokeOutOfTurn())

@@ -17,9 +17,6 @@ from runner.core.spec import Json
 from runner.manifest.lines import Complain
 from runner.manifest.rows import Row, RowFile, open_rows
 
-FANNING_KEYS = frozenset({"matrix", "repeat", "from", "vars"})
-"""The keys of an entry that give its jobs values of their own."""
-
 REPETITION = "n"
 """The name that counts repetitions, from 1."""
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from runner.core.problem import Problem, Severity
-from runner.core.settings import Settings
 from runner.core.spec import JobSpec, Json
 from runner.manifest.batch import BatchFile, is_batch_file
 from runner.manifest.census import Census
@@ -23,6 +22,9 @@ from runner.manifest.run_name import safe_name
 from runner.manifest.variables import Variables, read_variables
 from runner.schema.catalog import Catalog
 from runner.schema.catalog import load as load_catalog
+
+if TYPE_CHECKING:
+    from runner.core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,8 @@ def load(
     if is_batch_file(path):
         batch = BatchFile(path)
         name = safe_name(path.stem)
-        settings = Settings(name=name, base_url=batch.base_url)
-        header = Header(version=VERSION, name=name, settings=settings)
+        gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
+        header = Header(version=VERSION, name=name, written={"gateway": gateway})
         return Manifest(path, header, batch, catalog, is_strict=is_strict)
     if is_strict:
         report = _as_errors(report)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from runner.core.problem import Finding, Severity
-from runner.core.settings import TEST_HOST, Settings
 from runner.core.spec import Json
 from runner.manifest.document import Document, Report
 from runner.manifest.run_name import run_name, safe_name
-from runner.manifest.settings import read_settings
 from runner.manifest.structure import header_findings
 
+if TYPE_CHECKING:
+    from runner.core.settings import Settings
+
 VERSION = 1
+
+_NO_SETTINGS = frozenset({"version", "name", "jobs", "defaults", "vars"})
+"""Where a manifest has no other keys, nothing can be wrong with its settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +47,21 @@ class Header:
     Attributes:
         name: Names the run directory; a safe name of a directory.
         vars: As they are written, placeholders and all.
+        written: All keys that are of the right form.
     """
 
     version: int
     name: str
-    settings: Settings
+    written: Mapping[str, Json] = field(default_factory=dict)
     defaults: Defaults = Defaults()
     vars: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """What the run needs to know; put together only here, since checking the jobs needs none of it."""
+        from runner.manifest.settings import read_settings
+
+        return read_settings(self.written, self.name)[0]
 
 
 def read_header(document: Document, report: Report, variables: Mapping[str, Json]) -> Header:
@@ -64,9 +77,8 @@ def read_header(document: Document, report: Report, variables: Mapping[str, Json
     value = _without(entry.value, findings)
     name, found = _name(value.get("name"), safe_name(document.path.stem), variables)
     findings += found
-    settings, found = read_settings(value, name)
-    findings += found
-    findings += _address_findings(settings.base_url)
+    if not value.keys() <= _NO_SETTINGS:
+        findings += _settings_findings(value, name)
     findings += _model_findings(value)
     for problem in entry.problems(findings):
         report(problem)
@@ -74,7 +86,7 @@ def read_header(document: Document, report: Report, variables: Mapping[str, Json
     return Header(
         version=VERSION,
         name=name,
-        settings=settings,
+        written=value,
         defaults=Defaults(**defaults),
         vars=value.get("vars", {}),
     )
@@ -110,10 +122,19 @@ def _name(written: Json, otherwise: str, variables: Mapping[str, Json]) -> tuple
         return otherwise, [Finding(("name",), f"name: {error}")]
 
 
-def _address_findings(base_url: str | None) -> Iterator[Finding]:
+def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
+    from runner.manifest.settings import read_settings
+
+    settings, findings = read_settings(value, name)
+    if settings.base_url is not None:
+        findings += _address_findings(settings.base_url)
+    return findings
+
+
+def _address_findings(base_url: str) -> Iterator[Finding]:
     """Warn of addresses that are probably a mistake; nothing of the address is shown but its host."""
-    if base_url is None:
-        return
+    from runner.core.settings import TEST_HOST
+
     path = ("gateway", "base_url")
     try:
         parts = urlsplit(base_url)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from runner.core.spec import Json
 from runner.manifest.header import Defaults
-from runner.manifest.template import is_plain
+from runner.manifest.plain import is_plain
 
 _NOTHING: Mapping[str, Json] = {}
 

@@ -1,8 +1,7 @@
 """
 ``vars``: names for values that a manifest, or one of its jobs, uses more than once.
 
-A variable may use the date and those that stand above it; one of a job may use
-the job's matrix, row and repetition too. The command line overrides them all.
+Most manifests have none: only `own_variables` knows how one is worked out.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 
 from runner.core.problem import Finding
 from runner.core.spec import Json
-from runner.manifest.template import Render, Scope, compile_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +36,12 @@ def read_variables(
     >>> read_variables({"run": "${date}-a", "size": "720p"}, {"size": "480p"}, "2026-11-21")[0].values
     {'date': '2026-11-21', 'size': '480p', 'run': '2026-11-21-a'}
     """
-    start = Scope(constants={"date": date, **overrides})
+    given = {"date": date, **overrides}
+    if not written:
+        return Variables(given, overrides), []
+    from runner.manifest.own_variables import own_variables
+    from runner.manifest.template import Scope
+
+    start = Scope(constants=given)
     own = own_variables(written, start, overrides)
     return Variables(own.scope.constants, overrides), own.findings
-
-
-@dataclass(frozen=True, slots=True)
-class OwnVariables:
-    """
-    What the variables of one job add to its names.
-
-    Attributes:
-        scope: The names, with those of the variables among them.
-        computed: Variables that differ from job to job, in the order to work them out.
-        findings: What is wrong with them, by paths from the variables' root.
-    """
-
-    scope: Scope
-    computed: tuple[tuple[str, Render], ...]
-    findings: list[Finding]
-
-
-def own_variables(written: Mapping[str, Json], scope: Scope, overrides: Mapping[str, Json]) -> OwnVariables:
-    """Add variables to a scope, each over the names before it, and the command line's over all."""
-    constants = dict(scope.constants)
-    varying = set(scope.varying)
-    computed: list[tuple[str, Render]] = []
-    findings: list[Finding] = []
-    for name, value in written.items():
-        if name in overrides:
-            constants[name] = overrides[name]
-            varying.discard(name)
-            continue
-        template = compile_template(value, Scope(constants, frozenset(varying), scope.is_open))
-        findings += [Finding((name, *found.path), found.message, found.hint) for found in template.findings]
-        if template.varying:
-            computed.append((name, template.render))
-            varying.add(name)
-        else:
-            constants[name] = template.render({})
-            varying.discard(name)
-    return OwnVariables(Scope(constants, frozenset(varying), scope.is_open), tuple(computed), findings)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -67,9 +68,13 @@ def write_report(
 def write_page(page: PageTally, out: Path, *, run: str, gateway: str, now_at: float) -> Summary:
     """Draw the report of the jobs that were taken in."""
     summary = page.summary.summary()
-    text = _environment().get_template("report.html").render(_context(page, summary, run, gateway, now_at))
+    # Piece by piece: of ten thousand jobs the whole page has many megabytes, and would be there more than once.
+    pieces = (
+        _environment().get_template("report.html").generate(_context(page, summary, run, gateway, now_at))
+    )
     with whole_file(out) as file:
-        file.write(text.encode("utf-8", "replace"))
+        for piece in pieces:
+            file.write(piece.encode("utf-8", "replace"))
     return summary
 
 
@@ -83,14 +88,14 @@ class PageTally:
 
     def __init__(self, most_jobs: int = MOST_JOBS) -> None:
         self.summary = SummaryTally()
-        self.cards: JobSample[Card] = JobSample(most_jobs)
+        self.cards: JobSample[_Shown] = JobSample(most_jobs)
         self.bins = TimeBins("succeeded", "other", "throttled")
         self.examples: dict[FailureClass, JobRecord] = {}
 
     def add(self, record: JobRecord) -> None:
         succeeded = record.state is State.SUCCEEDED
         self.summary.add(record)
-        self.cards.offer(lambda: card(record), succeeded=succeeded)
+        self.cards.offer(lambda: _shown(record), succeeded=succeeded)
         if record.finished_at is not None:
             self.bins.add("succeeded" if succeeded else "other", record.finished_at)
         for attempt in record.attempts:
@@ -98,6 +103,17 @@ class PageTally:
                 self.bins.add("throttled", attempt.submitted_at)
         if record.error is not None and not succeeded:
             self.examples.setdefault(record.error.cls, record)
+
+
+class _Shown(NamedTuple):
+    """A job's card as the page's script reads it, ready to be written: a fifth of what the card itself takes."""
+
+    place: int
+    text: Markup
+
+
+def _shown(record: JobRecord) -> _Shown:
+    return _Shown(record.index, _safe_json(list(card(record))))
 
 
 def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) -> Iterator[FailureGroup]:
@@ -126,7 +142,9 @@ def _context(page: PageTally, summary: Summary, run: str, gateway: str, now_at: 
         "more_models": max(0, len(summary.by_model) - _MOST_MODELS),
         "groups": list(failure_groups(summary, page.examples)),
         "shown": len(cards),
-        "data": _safe_json(_data(page, cards, summary)),
+        "fields": _safe_json(Card._fields),
+        "jobs": (shown.text for shown in cards),
+        **_charts(page, summary),
         "script": script,
         "style": style,
         "script_hash": _csp_hash(script),
@@ -134,17 +152,15 @@ def _context(page: PageTally, summary: Summary, run: str, gateway: str, now_at: 
     }
 
 
-def _data(page: PageTally, cards: list[Card], summary: Summary) -> Json:
+def _charts(page: PageTally, summary: Summary) -> dict[str, Markup]:
     bins = page.bins.bins()
     counts = page.summary.generate_counts()
     times = histogram(
         {model: counts[model] for model in list(summary.by_model)[:_MOST_MODELS] if counts[model]}
     )
     return {
-        "fields": Card._fields,
-        "jobs": [list(shown) for shown in cards],
-        "bins": None if bins is None else asdict(bins),
-        "times": None if times is None else asdict(times),
+        "bins": _safe_json(None if bins is None else asdict(bins)),
+        "times": _safe_json(None if times is None else asdict(times)),
     }
 
 

@@ -80,9 +80,13 @@ RECORD_COLUMNS = (
 )
 
 
+# Made once: `json.dumps` makes one for each call that wishes for anything.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def canonical(value: Json) -> str:
     """Write JSON the same way whatever is installed, so that two texts can be compared."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def job_row(job: Job) -> Row:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -48,12 +47,10 @@ def main() -> None:
     try:
         import uvloop
 
-        runner = uvloop.run
+        start = uvloop.run
     except ImportError:
-        runner = asyncio.run
-    runner(run(base_url, int(jobs), int(at_once), Path(folder)))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"cpu_s": usage.ru_utime + usage.ru_stime, "peak_kib": usage.ru_maxrss}))
+        start = asyncio.run
+    start(run(base_url, int(jobs), int(at_once), Path(folder)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """
 A gateway that answers as fast as it can, in a process of its own: the partner of every end-to-end figure.
 
-It knows four requests, keeps one number a task, and counts what was accepted.
-``GET /stats`` gives the counts and the times of the first POST and of the last
-answer; it is asked by nobody while a figure is measured.
+It knows five requests, keeps one number a task, and counts what was accepted.
+``GET /stats`` gives the counts and the times of the POSTs, and begins anew; it is
+asked by nobody while a figure is measured. With a rate it answers 429 to every
+POST beyond it, as a token bucket of one second's worth.
 """
 
 from __future__ import annotations
@@ -15,42 +16,100 @@ import sys
 import time
 from typing import cast
 
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+_HEAD = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+_WARM_UP_S = 30.0
 
 
-def _answer(body: bytes, content_type: bytes = b"application/json") -> bytes:
-    return _HEAD % (content_type, len(body)) + body
+def _answer(body: bytes, content_type: bytes = b"application/json", status: bytes = b"200 OK") -> bytes:
+    return _HEAD % (status, content_type, len(body)) + body
+
+
+_TOO_MANY = _answer(
+    b'{"error":{"message":"too many requests","code":"rate_limit"}}', status=b"429 Too Many Requests"
+)
 
 
 class World:
     """The tasks, as the number of queries each has seen, and the counts."""
 
-    def __init__(self, asset: bytes) -> None:
+    def __init__(self, asset: bytes, queries_before_success: int, per_s: float) -> None:
         self.asset = _answer(asset, b"video/mp4")
-        self.origin = ""
+        self.queries_before_success = queries_before_success
+        self.per_s = per_s
+        self.origin = b""
+        self.task_count = 0
         self.queries: dict[bytes, int] = {}
         self.bodies: set[bytes] = set()
-        self.posts = 0
-        self.polls = 0
-        self.assets = 0
-        self.first_post_at = 0.0
-        self.last_at = 0.0
-        self.queries_before_success = 1
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.bodies.clear()
+        self.posts = self.polls = self.assets = self.throttled = self.throttled_late = self.posts_late = 0
+        self.first_post_at = self.last_post_at = 0.0
+        self._tokens, self._filled_at = self.per_s, time.monotonic()
 
     def stats(self) -> bytes:
-        """Say what happened so far, and begin anew."""
+        """Say what happened since the last time."""
         value = {
             "posts": self.posts,
             "distinct": len(self.bodies),
             "polls": self.polls,
             "assets": self.assets,
+            "throttled": self.throttled,
+            "posts_late": self.posts_late,
+            "throttled_late": self.throttled_late,
             "first_post_at": self.first_post_at,
-            "last_at": self.last_at,
+            "last_post_at": self.last_post_at,
         }
-        self.queries.clear()
-        self.bodies.clear()
-        self.posts = self.polls = self.assets = 0
+        self.forget()
         return json.dumps(value).encode()
+
+    def submit(self, body: bytes) -> bytes:
+        """Take a job, or refuse it for now."""
+        now = time.monotonic()
+        self.first_post_at = self.first_post_at or now
+        is_late = now - self.first_post_at > _WARM_UP_S
+        if self.per_s and not self._has_token(now):
+            self.throttled += 1
+            self.throttled_late += is_late
+            return _TOO_MANY
+        self.last_post_at = now
+        self.posts += 1
+        self.posts_late += is_late
+        self.task_count += 1
+        self.bodies.add(hashlib.blake2b(body, digest_size=8).digest())
+        task = b"task_%d" % self.task_count
+        self.queries[task] = 0
+        return _answer(b'{"id":"%b","object":"video","status":"queued"}' % task)
+
+    def _has_token(self, now: float) -> bool:
+        self._tokens = min(self.per_s, self._tokens + (now - self._filled_at) * self.per_s)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def get(self, path: bytes) -> bytes:
+        """Answer a query, or give the asset."""
+        if path.startswith(b"/v1/videos/") and not path.endswith(b"/content"):
+            return self._show(path[11:])
+        if path.startswith((b"/a/", b"/v1/videos/")):
+            self.assets += 1
+            return self.asset
+        return _answer(self.stats() if path == b"/stats" else b'{"data":[]}')
+
+    def _show(self, task: bytes) -> bytes:
+        seen = self.queries.get(task, 0)
+        self.queries[task] = seen + 1
+        self.polls += 1
+        if seen < self.queries_before_success:
+            return _answer(b'{"id":"%b","object":"video","status":"queued","progress":0}' % task)
+        return _answer(
+            b'{"id":"%b","object":"video","status":"succeeded","progress":100,"video_url":"%b/a/%b"}'
+            % (task, self.origin, task)
+        )
 
 
 class Connection(asyncio.Protocol):
@@ -68,80 +127,43 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer every whole request that is there."""
         data = self._held + data
-        while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                break
+        while (end := data.find(b"\r\n\r\n")) >= 0:
             size = 0
             if data[:4] == b"POST":
                 at = data.lower().find(b"content-length:", 0, end)
                 size = int(data[at + 15 : data.find(b"\r\n", at)])
             if len(data) < end + 4 + size:
                 break
-            self._handle(data[:end], data[end + 4 : end + 4 + size])
+            if data[:4] == b"POST":
+                self._transport.write(self._world.submit(data[end + 4 : end + 4 + size]))
+            else:
+                self._transport.write(self._world.get(data[4 : data.find(b" ", 4)]))
             data = data[end + 4 + size :]
         self._held = data
 
-    def _handle(self, head: bytes, body: bytes) -> None:
-        world = self._world
-        now = time.monotonic()
-        world.last_at = now
-        if body or head[:4] == b"POST":
-            if not world.posts:
-                world.first_post_at = now
-            world.posts += 1
-            world.bodies.add(hashlib.blake2b(body, digest_size=8).digest())
-            task = b"task_%d" % world.posts
-            world.queries[task] = 0
-            self._transport.write(_answer(b'{"id":"%b","object":"video","status":"queued"}' % task))
-            return
-        path = head[4 : head.find(b" ", 4)]
-        if path.startswith(b"/v1/videos/"):
-            task = path[11:]
-            seen = world.queries.get(task, 0)
-            world.queries[task] = seen + 1
-            world.polls += 1
-            if seen < world.queries_before_success:
-                self._transport.write(_answer(b'{"id":"%b","status":"queued","progress":0}' % task))
-            else:
-                self._transport.write(
-                    _answer(
-                        b'{"id":"%b","status":"succeeded","progress":100,"video_url":"%b/a/%b"}'
-                        % (task, world.origin.encode(), task)
-                    )
-                )
-        elif path.startswith(b"/a/"):
-            world.assets += 1
-            self._transport.write(world.asset)
-        elif path == b"/stats":
-            self._transport.write(_answer(world.stats()))
-        else:
-            self._transport.write(_answer(b'{"data":[]}'))
 
-
-async def serve(asset: bytes, queries_before_success: int) -> None:
+async def serve(world: World) -> None:
     """Serve until killed; the base URL is the first line on stdout."""
-    world = World(asset)
-    world.queries_before_success = queries_before_success
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(world), "127.0.0.1", 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
-    world.origin = f"http://127.0.0.1:{port}"
-    print(world.origin, flush=True)
+    world.origin = b"http://127.0.0.1:%d" % port
+    print(world.origin.decode(), flush=True)
     await server.serve_forever()
 
 
 def main() -> None:
-    """Run with the path of the asset to serve, and how often a task is still queued."""
-    with open(sys.argv[1], "rb") as file:
-        asset = file.read()
+    """Run with the path of the asset to serve, how often a task is still queued, and a rate (0 for none)."""
+    asset, queries_before_success, per_s = sys.argv[1:]
+    with open(asset, "rb") as file:
+        world = World(file.read(), int(queries_before_success), float(per_s))
     try:
         import uvloop
 
         run = uvloop.run
     except ImportError:
         run = asyncio.run
-    run(serve(asset, int(sys.argv[2])))
+    run(serve(world))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -118,27 +116,3 @@ def test_hostile_text_does_not_reach_the_terminal() -> None:
     path = _write('version: 1\njobs:\n  - {id: "a\\e[31m", request: {model: x}}\n')
 
     assert "\x1b" not in runner("validate", path).out
-
-
-def test_it_imports_no_client_and_no_slow_checker() -> None:
-    """A valid manifest is checked before the heavy libraries would even be imported."""
-    path = _write(VALID)
-    script = (
-        "import sys\n"
-        "from runner.cli.main import run_command_line\n"
-        f"code = run_command_line(['validate', {str(path)!r}, '--var', 'length=5'])\n"
-        "heavy = {'aiohttp', 'jsonschema', 'rich', 'jinja2', 'asyncio', 'sqlite3'} & set(sys.modules)\n"
-        "sys.exit(repr(sorted(heavy)) if heavy or code else 0)\n"
-    )
-
-    root = Path(__file__).parents[2]
-    ran = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=path.parent,
-        env={"PYTHONPATH": str(root)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-
-    assert (0, "no errors, no warnings in 1 job\n") == (ran.returncode, ran.stderr)

@@ -8,9 +8,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import runner
 from runner.cli.main import COMMANDS
 from runner.core.ending import Stop, StopReason, exit_code
 from runner.core.lifecycle import State
@@ -130,6 +132,30 @@ def test_examples_of_the_readme_validate(tmp_path: Path) -> None:
     )
 
     assert (0, "") == (done.returncode, done.stdout)
+
+
+LOADS = re.findall(r"```python\n(.*?)```", between("loads", "end of loads"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run a shipped manifest against the simulator, by the package's own surface."""
+    folder = tmp_path_factory.mktemp("run")
+    options = runner.RunOptions(simulate=True)
+    assert runner.run(ROOT / "manifests" / "seedance-1.yaml", output=folder, options=options).exit_code == 0
+    return folder
+
+
+@pytest.mark.parametrize("code", LOADS, ids=["pandas", "duckdb", "datasets"])
+def test_results_load_in_one_line(code: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each loader of the README reads the results, with one row a job."""
+    pytest.importorskip(code.split()[1])
+    monkeypatch.chdir(run_dir)
+    names: dict[str, Any] = {}
+
+    exec(code, names)
+
+    assert len(names["loaded"]) == 1
 
 
 def test_every_file_that_the_readme_links_is_there() -> None:

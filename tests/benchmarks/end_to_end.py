@@ -1,0 +1,263 @@
+"""Whole runs beside the floor and the peers: jobs a second, CPU, memory, megabytes a second."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from tests.benchmarks import rig
+from tests.benchmarks.rig import Gateway, Row, Taken, ratio
+
+HERE = Path(__file__).parent
+SMALL_BYTES, LARGE_BYTES = 10_240, 2_000_000
+_numbers = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run came to; its rate counts from the first POST to the end of the process."""
+
+    per_s: float
+    cpu_ms: float
+    peak_mib: float
+
+
+def figures(taken: Taken, server: Gateway, jobs: int, folder: Path) -> Figures:
+    """Check a run at the gateway and in its folder, and say what it came to."""
+    stats = server.check(jobs, folder)
+    return Figures(
+        jobs / (taken.ended_at - stats["first_post_at"]), taken.cpu_s / jobs * 1000, taken.peak_mib
+    )
+
+
+def floor(server: Gateway, jobs: int, at_once: int, folder: Path, script: str = "floor.py") -> Figures:
+    """Run the bare loop, or a peer that takes the same arguments, into a fresh folder."""
+    out = folder / f"{script}-{next(_numbers)}"
+    return figures(rig.run([HERE / script, server.url, str(jobs), str(at_once), out]), server, jobs, out)
+
+
+def runner(
+    server: Gateway, jobs: int, at_once: int, disk: Path, assets: Path | None = None, dearer_ms: float = 0
+) -> Figures:
+    """Run the program into a fresh run directory on the disk; its assets may lie elsewhere."""
+    out = disk / f"run-{next(_numbers)}"
+    if assets is not None:
+        elsewhere = assets / out.name
+        elsewhere.mkdir(parents=True)
+        out.mkdir(parents=True)
+        (out / "assets").symlink_to(elsewhere, target_is_directory=True)
+    manifest = rig.manifest(rig_folder(disk), server.url, jobs, at_once=at_once)
+    entrance = ["-m", "tests.benchmarks.slow_sync", str(dearer_ms)] if dearer_ms else ["-m", "runner"]
+    taken = rig.run([*entrance, "run", manifest, "-o", out])
+    return figures(taken, server, jobs, assets / out.name if assets is not None else out)
+
+
+def rig_folder(disk: Path) -> Path:
+    """Give the folder of the manifests."""
+    folder = disk / "manifests"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def small(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
+    """10 KB assets: the rows that gate the speed of the program's own work."""
+    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    with rig.gateway(asset) as server:
+        for at_once, must, aim in ((64, "0.60", "0.75"), (256, "0.65", "0.80")):
+            pairs = [
+                (floor(server, jobs, at_once, memory), runner(server, jobs, at_once, disk, memory))
+                for _ in range(rounds)
+            ]
+            note = f"{pairs[0][1].per_s:.0f} of {pairs[0][0].per_s:.0f} jobs/s"
+            yield Row(
+                f"jobs/s, {jobs:,} jobs of 10 KB, {at_once} at once",
+                "bare aiohttp loop",
+                must,
+                aim,
+                ratio([own.per_s / bare.per_s for bare, own in pairs]),
+                note,
+            )
+            if at_once == 64:
+                yield from _cpu_and_memory(pairs)
+
+
+def _cpu_and_memory(pairs: list[tuple[Figures, Figures]]) -> Iterator[Row]:
+    bare, own = pairs[-1]
+    yield Row(
+        "CPU per job",
+        "bare aiohttp loop",
+        "1.7x",
+        "1.4x",
+        ratio([own.cpu_ms / bare.cpu_ms for bare, own in pairs]),
+        f"{own.cpu_ms:.2f} beside {bare.cpu_ms:.2f} ms, whole processes",
+    )
+    yield Row(
+        "peak memory of that run",
+        "bare aiohttp loop",
+        "2.0x",
+        "1.6x",
+        ratio([own.peak_mib / bare.peak_mib for bare, own in pairs]),
+        f"{own.peak_mib:.0f} beside {bare.peak_mib:.0f} MiB",
+    )
+
+
+def dear_sync(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
+    """The same on a machine whose every commit takes 5 ms longer; the loop commits nothing."""
+    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    with rig.gateway(asset) as server:
+        pairs = [
+            (floor(server, jobs, 64, memory), runner(server, jobs, 64, disk, memory, dearer_ms=5))
+            for _ in range(rounds)
+        ]
+    yield Row(
+        "jobs/s with every commit 5 ms dearer, 64 at once",
+        "bare loop without that",
+        "0.45",
+        "0.60",
+        ratio([own.per_s / bare.per_s for bare, own in pairs]),
+        "a wrapper around the writer's commit sleeps 5 ms",
+    )
+
+
+def synced_assets(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
+    """Assets on the disk, made durable before their jobs are called succeeded."""
+    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    with rig.gateway(asset) as server:
+        pairs = [(floor(server, jobs, 64, disk), runner(server, jobs, 64, disk)) for _ in range(rounds)]
+    yield Row(
+        "jobs/s with each asset synced before its job succeeds",
+        "bare loop, same disk, no sync",
+        "0.45",
+        "0.70",
+        ratio([own.per_s / bare.per_s for bare, own in pairs]),
+        f"{pairs[0][1].per_s:.0f} of {pairs[0][0].per_s:.0f} jobs/s",
+    )
+
+
+def sdk(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
+    """The openai SDK, as its documentation shows it."""
+    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    try:
+        import openai
+    except ImportError:
+        yield Row(
+            "jobs/s", "openai SDK: create, poll, download", "5x", "8x", "not reached: openai is not installed"
+        )
+        return
+    few = max(jobs // 10, 200)
+    with rig.gateway(asset) as server:
+        pairs = [
+            (floor(server, few, 64, memory, "sdk.py"), runner(server, jobs, 64, disk, memory))
+            for _ in range(rounds)
+        ]
+    yield Row(
+        "jobs/s",
+        "openai SDK: create, poll, download",
+        "5x",
+        "8x",
+        ratio([own.per_s / peer.per_s for peer, own in pairs], digits=1),
+        f"{pairs[0][1].per_s:.0f} beside {pairs[0][0].per_s:.0f} jobs/s, openai {openai.__version__}",
+    )
+
+
+def large(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
+    """2 MB assets in memory: megabytes a second, and how memory grows with the size of assets."""
+    few = max(jobs // 20, 100)
+    asset = rig.film(memory / "large.mp4", LARGE_BYTES)
+    rates: list[tuple[float, float, float]] = []
+    peak_mib = 0.0
+    with rig.gateway(asset) as server:
+        for _ in range(rounds):
+            bare = floor(server, few, 64, memory)
+            own = runner(server, few, 64, disk, memory)
+            rates.append((bare.per_s, own.per_s, aria2c(server, few, memory, LARGE_BYTES)))
+            peak_mib = max(peak_mib, own.peak_mib)
+            _empty(memory)
+    mib = LARGE_BYTES / 2**20
+    yield Row(
+        f"MB/s end to end, {few} assets of 2 MB",
+        "bare aiohttp loop",
+        "0.85",
+        "0.95",
+        ratio([own / bare for bare, own, _ in rates]),
+        f"{rates[0][1] * mib:.0f} of {rates[0][0] * mib:.0f} MiB/s",
+    )
+    if rates[0][2]:
+        yield Row(
+            "the same, its POSTs and polls included",
+            "aria2c -j64, downloads alone",
+            "1.0",
+            "1.1",
+            ratio([own / peer for _, own, peer in rates]),
+            f"{rates[0][2] * mib:.0f} MiB/s",
+        )
+    with rig.gateway(rig.film(memory / "small.mp4", SMALL_BYTES)) as server:
+        base_mib = runner(server, few, 64, disk, memory).peak_mib
+    yield Row(
+        "peak memory with 2 MB assets",
+        "itself with 10 KB assets",
+        "1.8x",
+        "1.5x",
+        f"{peak_mib / base_mib:.2f}",
+        f"{peak_mib:.0f} beside {base_mib:.0f} MiB, {few} jobs",
+    )
+
+
+def huge(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
+    """200 MB assets, four at once."""
+    size, few = 200_000_000, 8 if jobs > 5000 else 4
+    asset = rig.film(memory / "huge.mp4", size)
+    rates = []
+    with rig.gateway(asset) as server:
+        for _ in range(min(rounds, 3)):
+            bare, own = floor(server, few, 4, memory), runner(server, few, 4, disk, memory)
+            _empty(memory)
+            rates.append((bare.per_s, own.per_s, aria2c(server, few, memory, size)))
+            _empty(memory)
+            peak = own.peak_mib
+    mib = size / 2**20
+    yield Row(
+        f"MB/s end to end, {few} assets of 200 MB, 4 at once",
+        "bare aiohttp loop",
+        "0.85",
+        "0.95",
+        ratio([own / bare for bare, own, _ in rates]),
+        f"{rates[0][1] * mib:.0f} of {rates[0][0] * mib:.0f} MiB/s; peak {peak:.0f} MiB",
+    )
+    if rates[0][2]:
+        yield Row(
+            "the same",
+            "aria2c, downloads alone",
+            "1.0",
+            "1.1",
+            ratio([own / peer for _, own, peer in rates]),
+            f"{rates[0][2] * mib:.0f} MiB/s",
+        )
+
+
+def aria2c(server: Gateway, files: int, memory: Path, size: int) -> float:
+    """Download as many files with aria2c; files a second, or 0 where it is not installed."""
+    if shutil.which("aria2c") is None:
+        return 0.0
+    out = memory / f"aria2c-{next(_numbers)}"
+    out.mkdir()
+    wishes = out / "wishes.txt"
+    wishes.write_text("".join(f"{server.url}/a/task_{n}\n  out={n}.mp4\n" for n in range(files)))
+    at_once = 64 if size < 10_000_000 else 4
+    words = ["aria2c", "-q", "-i", wishes, f"-j{at_once}", "-d", out, "--file-allocation=none"]
+    taken = rig.other([*words, "--console-log-level=error"])
+    whole = sum(path.stat().st_size == size for path in out.glob("*.mp4"))
+    server.stats()
+    if whole != files:
+        raise rig.Wrong(f"aria2c brought {whole} of {files} files")
+    return files / taken.wall_s
+
+
+def _empty(memory: Path) -> None:
+    """Give the memory of the files back; this is no disk, so nothing is slower for it."""
+    for path in memory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)

@@ -1,0 +1,65 @@
+"""Hold so many tasks in flight as the engine does (``heap``) or as sleeping coroutines (``tasks``); print KiB for each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from runner.core.job import Job
+from runner.core.keyring import Keyring
+from runner.core.lifecycle import State
+from runner.core.settings import Settings
+from runner.engine.admission import Admission
+from runner.engine.queries import Queries
+
+
+def resident_kib() -> float:
+    """Read this process's resident size."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4.0
+
+
+def make(count: int) -> list[Job]:
+    """Make the records, which both ways hold."""
+    return [
+        Job(n, f"job-{n}", n, "seedance-1-0-pro-250528", State.SUBMITTED, 1, f"task_{n}", key="ab12")
+        for n in range(count)
+    ]
+
+
+async def hold(kind: str, count: int) -> float:
+    """Hold them, and give the KiB that each takes beside its record."""
+    jobs = make(count)
+    before = resident_kib()
+    if kind == "tasks":
+        tasks = [asyncio.create_task(_sleep(job)) for job in jobs]
+        await asyncio.sleep(0)
+        after = resident_kib()
+        for task in tasks:
+            task.cancel()
+        return (after - before) / count
+    settings = Settings(name="benchmark")
+    rooms = SimpleNamespace(clock=SimpleNamespace(now=time.monotonic), draw=random.random)
+    context: Any = SimpleNamespace(rooms=rooms, settings=settings)
+    admission = Admission(settings.limits, Keyring(["ab12"]), learned={}, patience_s=3600)
+    queries = Queries(context, admission, succeeded=lambda job, task: None, ended=lambda: None)
+    for job in jobs:
+        admission.occupied(job.seq, job.model)
+        queries.add(job)
+    return (resident_kib() - before) / count
+
+
+async def _sleep(job: Job) -> None:
+    await asyncio.sleep(3600)
+    job.polls += 1
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(hold(sys.argv[1], int(sys.argv[2])))))
