@@ -7,15 +7,20 @@ The digest of a request never goes through here: it must not depend on what is i
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from types import ModuleType
 
 from runner.core.spec import Json
 
-fast_json: ModuleType | None
-try:
-    import orjson as fast_json
-except ImportError:
-    fast_json = None
+
+def _load(name: str) -> ModuleType | None:
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+fast_json = _load("orjson")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -84,6 +84,7 @@ class Outcome:
         by_class: Jobs that rest without success, by failure class.
         examples: Of each class of failure one job that rests without success.
         summary: What the run came to; None where nothing was done, see `summary_of`.
+        worked_s: How long this process took over it.
         unsaved: Tasks that were paid for and could not be written down: job id and task id.
         troubles: What went wrong when somebody was to be told of the end, a sentence each.
         tidied: What became of older runs of the series, where they were to be deleted.
@@ -101,6 +102,7 @@ class Outcome:
     by_class: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[JobRecord, ...] = ()
     summary: Summary | None = None
+    worked_s: float = 0.0
     unsaved: tuple[tuple[str, str], ...] = ()
     troubles: tuple[str, ...] = ()
     tidied: Tidied | None = None
@@ -125,6 +127,7 @@ async def work(store: Store, assignment: Assignment, observe: Observer, started:
     Raises:
         RunnerError: It could not begin.
     """
+    began = time.monotonic()
     observe = _unfailing(observe)
     idle = _is_idle(store, assignment.scope)
     simulated = assignment.origin.is_simulated
@@ -136,7 +139,8 @@ async def work(store: Store, assignment: Assignment, observe: Observer, started:
                 started(engine)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
-        return _outcome(store, assignment, outputs, engine, observe)
+        outcome = _outcome(store, assignment, outputs, engine, observe)
+        return replace(outcome, worked_s=time.monotonic() - began)
     finally:
         outputs.close()
 

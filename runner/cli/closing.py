@@ -7,10 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from runner.cli.conduct import Begin, conduct
-from runner.cli.console import say
+from runner.cli.console import data, say
 from runner.cli.ending import show_ending
 from runner.cli.signals import Interrupted
 from runner.errors import RunLocked, RunnerError
@@ -64,7 +62,7 @@ def _print_summary(outcome: Outcome) -> None:
     from runner import jsontext
     from runner.api.work import outcome_json
 
-    click.echo(jsontext.dumps(outcome_json(outcome)))
+    data(jsontext.dumps(outcome_json(outcome)).decode())
 
 
 def _tell_of_others(outcome: Outcome, *, quiet: bool) -> None:

@@ -79,11 +79,8 @@ def _headline(outcome: Outcome, go_on: str) -> None:
 
 
 def _in_time(outcome: Outcome) -> str:
-    summary = outcome.summary
-    if summary is None or summary.first_submitted_at is None or summary.last_finished_at is None:
-        return ""
-    spent_s = max(0.0, summary.last_finished_at - summary.first_submitted_at)
-    return f", {format_size(summary.asset_bytes)} in {format_duration(spent_s)}"
+    size = "" if outcome.summary is None else f", {format_size(outcome.summary.asset_bytes)}"
+    return "" if outcome.did_nothing else f"{size} in {format_duration(round(outcome.worked_s))}"
 
 
 def _body(outcome: Outcome, go_on: str, rerun: str) -> Iterator[tuple[str, str | None]]:

@@ -167,9 +167,16 @@ class _Known:
         return self.state is State.PENDING and self.attempt == 0
 
 
+_COUNTED = (
+    "(SELECT count(*) FROM attempts a WHERE a.seq = jobs.seq "
+    "AND a.outcome IN ('accepted', 'attached', 'rejected', 'uncertain'))"
+)
+"""Attempts that came to something; a job that was only throttled may still be edited freely."""
+
+
 def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _Known]:
     found = connection.execute(
-        "SELECT job_id, seq, idx, digest, state, attempt, is_gone, timeout_s, jobs.task_id, request, metadata, "
+        f"SELECT job_id, seq, idx, digest, state, {_COUNTED}, is_gone, timeout_s, jobs.task_id, request, metadata, "
         "schema, s.warnings, file, line, col, s.task_id FROM jobs JOIN specs s USING (seq) "
         "WHERE job_id IN (SELECT value FROM json_each(?))",
         (json.dumps(job_ids),),

@@ -16,7 +16,7 @@ import asyncio
 from runner.core.job import Job
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt, Failure, FailureClass
-from runner.core.outcome import NoChannel, SubmitOutcome
+from runner.core.outcome import NoChannel, SubmitOutcome, Throttled
 from runner.core.settle import settle_submission
 from runner.worker.ports import Api, Clock, Keys, Saving
 
@@ -65,8 +65,10 @@ def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Cl
         job.polls = job.tries = job.unknowns = 0
         job.remote_status = job.completed_at = job.finished_at = job.generate_s = job.download_s = None
     elif settled.event is Event.NOT_SENT:
-        # The next try takes this one's number: no task came of it.
-        job.attempt -= 1
+        # The next try takes this one's number, since no task came of it; but that the gateway throttled
+        # is kept, since it tells why a run was slow.
+        if not isinstance(outcome, Throttled):
+            job.attempt -= 1
         # Being throttled, or unreachable, is no fault of the job's: it may happen any number of times.
         job.tries += isinstance(outcome, NoChannel)
     else:

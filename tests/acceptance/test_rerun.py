@@ -153,3 +153,25 @@ def test_same_command_after_everything_is_done_does_nothing(first: Path, theatre
     assert dict.fromkeys(STATES, 1) == paid(theatre)
     assert {**STATES, "job-2": "succeeded"} == states(first)
     assert before != (first / "results.jsonl").read_bytes()
+
+
+def test_throttled_tries_stay_in_the_history(tmp_path: Path) -> None:
+    """
+    A job that was throttled twice tells so in its attempts, and in the summary; it was paid for once.
+    """
+    scenario = (
+        "version: 1\ngenerate_s: 0.1\nrules:\n  - {match: {nth: 1}, submit: {fault: throttled, times: 2}}\n"
+    )
+    with playing(tmp_path, scenario) as theatre:
+        manifest = tmp_path / "throttled.yaml"
+        manifest.write_text(
+            MANIFEST.format(base_url=theatre.base_url).replace("repeat: 8", "repeat: 1"), encoding="utf-8"
+        )
+        done = runner("run", manifest, "-o", tmp_path / "out", "--json")
+
+        line = lines(tmp_path / "out")["job-1"]
+        assert ["throttled", "throttled", "accepted"] == [one["outcome"] for one in line["attempts"]], (
+            done.stderr
+        )
+        assert '"throttled":2' in done.stdout
+        assert {"job-1": 1} == paid(theatre)

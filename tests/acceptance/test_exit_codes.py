@@ -1,0 +1,113 @@
+"""Every exit code of a run, by a real process against a gateway in another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.theatre import playing, runner
+
+MANIFEST = """
+version: 1
+name: codes
+gateway: {{base_url: '{base_url}'}}
+limits: {{submit: 100/s, poll: 200/s, in_flight: 20}}
+poll: {{first: 50ms, interval: 50ms, max_interval: 100ms, timeout: 2s}}
+timeouts: {{submit: 1s}}
+retry: {{attempts: 2, base: 50ms, cap: 100ms}}
+jobs:
+  - id: job-${{n}}
+    repeat: 3
+    request: {{model: seedance-1-0-pro-250528, prompt: 'kitten ${{n}}', seconds: 4, size: 480p}}
+"""
+
+RULE = "  - {{name: it, match: {{prompt: 'kitten 2'}}, {what}}}\n"
+
+
+def run_with(folder: Path, rule: str | None, *options: str | Path) -> tuple[int, int]:
+    """Run the manifest with one rule for its second job; give the exit code, and that of the same command again."""
+    scenario = "version: 1\ngenerate_s: [0.1, 0.2]\n"
+    if rule is not None:
+        scenario += "rules:\n" + RULE.format(what=rule)
+    with playing(folder, scenario) as theatre:
+        manifest = folder / "codes.yaml"
+        manifest.write_text(MANIFEST.format(base_url=theatre.base_url), encoding="utf-8")
+        words = ("run", manifest, "-o", folder / "out", *options)
+        first, second = runner(*words), runner(*words)
+    assert "Traceback" not in first.stderr + second.stderr
+    return first.returncode, second.returncode
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "codes"),
+    [
+        (None, (), (0, 0)),
+        ("task: {end: failed}", (), (1, 1)),
+        ("task: {end: never}", (), (1, 1)),
+        ("submit: {fault: payment_required, times: always}", (), (3, 3)),
+        ("submit: {fault: unauthorized, times: always}", (), (3, 3)),
+        ("task: {end: failed}", ("--max-failures", "0"), (3, 1)),
+        ("submit: {fault: reset, created: true}", (), (4, 4)),
+        (None, ("--max-runtime", "0s"), (6, 6)),
+    ],
+    ids=["all", "failed", "timed out", "quota", "key", "too many failures", "in doubt", "time is up"],
+)
+def test_exit_code_tells_the_state_of_the_run(
+    rule: str | None, options: tuple[str, ...], codes: tuple[int, int], tmp_path: Path
+) -> None:
+    """
+    The code says how the run stands, and the same command again says the same as long as that has not changed.
+    """
+    assert codes == run_with(tmp_path, rule, *options)
+
+
+def test_codes_of_what_keeps_a_run_from_beginning(tmp_path: Path) -> None:
+    """
+    2 for a command, a manifest or a directory that can't be used, and where no key is set; nothing is sent.
+    """
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(MANIFEST.format(base_url="http://127.0.0.1:9"), encoding="utf-8")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "results.jsonl").write_text("{}\n")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("version: 1\njobs:\n  - {id: a, request: {model: nothing-like-it}}\n")
+
+    for words in (
+        ("run",),
+        ("run", manifest, "--limit", "many"),
+        ("run", tmp_path / "absent.yaml"),
+        ("run", wrong),
+        ("run", manifest, "-o", tmp_path / "results"),
+        ("resume", tmp_path / "absent"),
+        ("rerun", tmp_path / "absent.jsonl"),
+    ):
+        done = runner(*words)
+        assert (2, "") == (done.returncode, done.stdout), words
+        assert done.stderr.startswith("error["), words
+    assert 2 == runner("run", manifest, POWERTOKENS_API_KEY="").returncode
+
+
+@pytest.mark.parametrize(("choice", "code"), [("fail", 5), ("skip", 0)])
+def test_code_of_a_directory_in_use(choice: str, code: int, tmp_path: Path) -> None:
+    """
+    5 where another process works in the directory, or 0 where that is to be left alone.
+    """
+    script = (
+        "import sys; from pathlib import Path; from runner.store import Store\n"
+        "with Store(Path(sys.argv[1])): print('open', flush=True); sys.stdin.read()"
+    )
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(MANIFEST.format(base_url="http://127.0.0.1:9"), encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert b"open\n" == holder.stdout.readline()
+        done = runner("run", manifest, "-o", tmp_path / "out", "--if-locked", choice)
+        holder.communicate()
+
+    assert code == done.returncode
+    assert f"in use by pid {holder.pid}" in done.stderr

@@ -1,0 +1,167 @@
+"""Telling of a run's end: whom, of what, and that trouble with it stays small."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from runner.api.notify import told
+from runner.api.work import Outcome
+from runner.core.ending import Stop, StopReason
+from runner.core.lifecycle import State
+from runner.core.settings import Notify, Settings
+from runner.core.summary import summarise
+
+NOBODY = dict.fromkeys(State, 0)
+
+
+def ended(*stops: Stop, did_nothing: bool = False, is_simulated: bool = False, **counts: int) -> Outcome:
+    """Make the outcome of a run."""
+    by_state = {**NOBODY, **{State(name): count for name, count in counts.items()}}
+    return Outcome(
+        Path("output/kittens"),
+        "kittens",
+        "https://api.example.com",
+        0,
+        by_state,
+        stops,
+        is_simulated,
+        did_nothing=did_nothing,
+        summary=summarise([]),
+    )
+
+
+class Hook:
+    """A webhook that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.told: list[dict[str, object]] = []
+        self.status = 200
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        self.told.append(json.loads(await request.read()))
+        return web.Response(status=self.status, headers={"Location": self.url} if self.status == 307 else {})
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Hook]:
+    """Serve a webhook."""
+    hook = Hook()
+    server = web.ServerRunner(web.Server(hook.handle))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    hook.url = f"http://127.0.0.1:{server.addresses[0][1]}/secret-path"
+    yield hook
+    await server.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "on", "is_told"),
+    [
+        (ended(succeeded=2), "finish", True),
+        (ended(succeeded=2), "failure", False),
+        (ended(failed=1), "failure", True),
+        (ended(undelivered=1), "failure", True),
+        (ended(Stop(StopReason.QUOTA, "no credit"), pending=1), "failure", True),
+        (ended(Stop(StopReason.INTERRUPTED, "Ctrl-C"), pending=1), "failure", False),
+        (ended(uncertain=1), "uncertain", True),
+        (ended(uncertain=1), "failure", False),
+        (ended(did_nothing=True, failed=1), "failure", False),
+        (ended(is_simulated=True, failed=1), "failure", False),
+    ],
+)
+async def test_who_is_told_of_what(outcome: Outcome, on: str, is_told: bool, hook: Hook) -> None:
+    """
+    Each is told of what they asked for; nobody of a run that did nothing, or of a rehearsal.
+    """
+    settings = Settings(name="kittens", notify=(Notify(on=(on,), webhook=hook.url),))
+
+    after = await told(outcome, settings)
+
+    assert is_told == bool(hook.told)
+    assert () == after.troubles
+    if is_told:
+        assert ("kittens", True) == (hook.told[0]["run"], on in hook.told[0]["occasions"])  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(500, "answered 500"), (307, "answered 307"), (404, "answered 404")]
+)
+async def test_webhook_that_fails_is_reported_once(status: int, said: str, hook: Hook) -> None:
+    """
+    A webhook's trouble is a sentence without its path, which is often a secret; a redirect is not followed.
+    """
+    hook.status = status
+
+    after = await told(ended(), Settings(name="kittens", notify=(Notify(webhook=hook.url),)))
+
+    assert 1 == len(hook.told)
+    assert (1, True) == (len(after.troubles), said in after.troubles[0])
+    assert "secret-path" not in after.troubles[0]
+
+
+async def test_webhook_that_is_not_there() -> None:
+    """
+    A closed port is a sentence too.
+    """
+    after = await told(ended(), Settings(name="kittens", notify=(Notify(webhook="http://127.0.0.1:9/x"),)))
+
+    assert "can't be reached" in after.troubles[0]
+
+
+async def test_command_gets_the_summary_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A command has the summary on its standard input; the variables that hold keys are not in its environment.
+    """
+    for name in ("OUR_KEY", "OUR_KEY_FILE", "POWERTOKENS_API_KEY", "POWERTOKENS_API_KEYS"):
+        monkeypatch.setenv(name, "sk-secret-0123456789")
+    script = (
+        "import json, os, sys\n"
+        "json.dump({'body': json.load(sys.stdin), 'environ': dict(os.environ)}, open(sys.argv[1], 'w'))"
+    )
+    way = Notify(command=(sys.executable, "-c", script, str(tmp_path / "told.json")))
+
+    after = await told(ended(), Settings(name="kittens", key_names=("OUR_KEY",), notify=(way,)))
+
+    text = (tmp_path / "told.json").read_text()
+    assert () == after.troubles
+    assert "kittens" == json.loads(text)["body"]["run"]
+    assert "sk-secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ((sys.executable, "-c", "raise SystemExit(3)"), "ended with 3"),
+        (("/absent/command",), "can't be started"),
+        ((sys.executable, "-c", "import os; os.close(0)"), None),
+    ],
+)
+async def test_command_that_fails(command: tuple[str, ...], said: str | None) -> None:
+    """
+    A command that can't be started or fails is a sentence; one that does not read its input is none.
+    """
+    after = await told(ended(), Settings(name="kittens", notify=(Notify(command=command),)))
+
+    assert (said is None) == (after.troubles == ())
+    assert said is None or said in after.troubles[0]
+
+
+async def test_all_are_told_at_once(hook: Hook) -> None:
+    """
+    One that is slow does not keep the others from being told.
+    """
+    slow = Notify(command=(sys.executable, "-c", "import sys; sys.stdin.read()"))
+    settings = Settings(name="kittens", notify=(slow, Notify(webhook=hook.url), Notify(webhook=hook.url)))
+
+    async with asyncio.timeout(20):
+        await told(ended(), settings)
+
+    assert 2 == len(hook.told)
