@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 from aiohttp import ClientResponse
 
+from runner.assets.inflow import LOT_BYTES, Buffers, Inflow, Lot
 from runner.assets.part import PartFile, refuse, write_whole
 from runner.assets.wish import Fetched
 from runner.core.model import AssetKind
 from runner.media import Flawed, MediaFacts, Readable, read_mp4, read_picture
-
-_LOT_BYTES = 256 << 10
-"""How much gathers before a thread writes it. Two of these for each download at once is all the memory it takes."""
 
 
 class TooLarge(Exception):
@@ -24,7 +22,14 @@ class TooLarge(Exception):
 
 
 async def receive(
-    response: ClientResponse, part: PartFile, threads: Executor, *, offset: int, max_bytes: int
+    response: ClientResponse,
+    part: PartFile,
+    threads: Executor,
+    buffers: Buffers,
+    *,
+    offset: int,
+    max_bytes: int,
+    stall_s: float,
 ) -> None:
     """
     Write a body to its part file while it comes.
@@ -40,54 +45,69 @@ async def receive(
         aiohttp.ClientError, TimeoutError, OSError: The network failed.
     """
     part.begin(offset)
-    scribe = _Scribe(part, threads)
-    lot: list[bytes] = []
-    waiting, reached = 0, offset
+    length = _plain_length(response)
+    if length is not None and offset + length > max_bytes:
+        raise TooLarge
+    source = (
+        _Pieces(response, max_bytes - offset)
+        if length is None
+        else Inflow(response, length, buffers, stall_s=stall_s)
+    )
+    is_torn = False
     try:
-        async for piece in response.content.iter_any():
-            reached += len(piece)
-            if reached > max_bytes:
-                raise TooLarge
-            lot.append(piece)
-            waiting += len(piece)
-            if waiting >= _LOT_BYTES:
-                await scribe.hand_over(lot)
-                lot, waiting = [], 0
+        while (lot := await source.next_lot()) is not None:
+            # Until a lot is known to be written, none may follow it. Another gathers meanwhile.
+            is_torn = True
+            await _write(part, lot, threads)
+            is_torn = False
+            source.written(lot)
     finally:
-        if not scribe.is_torn:
-            await scribe.hand_over(lot)
-            await scribe.settle()
+        rest = source.stop()
+        if rest and not is_torn:
+            await _write(part, rest, threads)
 
 
-class _Scribe:
-    """
-    Has a thread write one lot while the next one gathers, and never two at once.
+def _plain_length(response: ClientResponse) -> int | None:
+    """Say how many bytes follow the head, and are the body as it is; None where that is for a parser to find out."""
+    return None if "Transfer-Encoding" in response.headers else response.content_length
 
-    Attributes:
-        is_torn: Whether a lot was not written, or it is not known to be: none may follow it.
-    """
 
-    def __init__(self, part: PartFile, threads: Executor) -> None:
-        self._part = part
-        self._threads = threads
-        self._pending: Future[None] | None = None
-        self.is_torn = False
+async def _write(part: PartFile, lot: Lot, threads: Executor) -> None:
+    """Have a thread write a lot. A cancellation does not end a write that has begun."""
+    await asyncio.shield(asyncio.wrap_future(threads.submit(part.append, lot)))
 
-    async def hand_over(self, lot: list[bytes]) -> None:
-        """Give a lot to a thread, as soon as the one before is written."""
-        await self.settle()
-        self._pending = self._threads.submit(self._part.append, lot)
 
-    async def settle(self) -> None:
-        """Wait until nothing is left to write. A cancellation does not end a write that has begun."""
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        self.is_torn = True
-        if not pending.done():
-            await asyncio.shield(asyncio.wrap_future(pending))
-        pending.result()
-        self.is_torn = False
+class _Pieces:
+    """Gathers the lots of a body whose length only its end tells."""
+
+    def __init__(self, response: ClientResponse, max_bytes: int) -> None:
+        self._content = response.content
+        self._left = max_bytes
+        self._gathered: list[bytes] = []
+
+    async def next_lot(self) -> Lot | None:
+        """
+        Wait for the next lot; None at the end of the body.
+
+        Raises:
+            TooLarge: There is more than `max_bytes` of it.
+        """
+        size = 0
+        while size < LOT_BYTES and (piece := await self._content.readany()):
+            size += len(piece)
+            self._left -= len(piece)
+            if self._left < 0:
+                raise TooLarge
+            self._gathered.append(piece)
+        return self.stop() or None
+
+    def written(self, lot: Lot) -> None:
+        """Let go of a lot."""
+
+    def stop(self) -> Lot:
+        """Give what has come and was not handed out."""
+        gathered, self._gathered = self._gathered, []
+        return gathered
 
 
 def keep_small(path: Path, kind: AssetKind, body: bytes) -> Fetched:

@@ -26,6 +26,7 @@ from runner.assets.body import TooLarge, keep_small, receive, verify
 from runner.assets.connect import GuardedResolver
 from runner.assets.download import Download, Remember
 from runner.assets.failing import NETWORK_ERRORS, refused, translate
+from runner.assets.inflow import Buffers
 from runner.assets.part import OverlapMismatch, refuse
 from runner.assets.patience import Tries, after_setback, wait_before_next
 from runner.assets.reply import (
@@ -83,6 +84,7 @@ class Fetcher:
         self._free_bytes = free_bytes
         self._given_resolver = resolver
         self._promised_bytes = 0
+        self._buffers = Buffers()
 
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="asset-writer")
@@ -203,7 +205,13 @@ class Fetcher:
         promised = self._promise(download, body)
         try:
             await receive(
-                response, download.part, self._threads, offset=body.offset, max_bytes=self._max_bytes
+                response,
+                download.part,
+                self._threads,
+                self._buffers,
+                offset=body.offset,
+                max_bytes=self._max_bytes,
+                stall_s=self._timeouts.stall_s,
             )
         except TooLarge:
             download.part.discard()

@@ -69,7 +69,7 @@ class PartFile:
             except OSError as error:
                 refuse(error, self.path)
 
-    def append(self, lot: Sequence[bytes]) -> None:
+    def append(self, lot: Sequence[bytes | memoryview]) -> None:
         """
         Write what came.
 
@@ -145,7 +145,7 @@ class PartFile:
             digest.update(piece)
         self._digest = digest
 
-    def _compare(self, piece: bytes) -> memoryview:
+    def _compare(self, piece: bytes | memoryview) -> memoryview:
         """Hold what the body repeats against what is on disk; gives back what is new."""
         same = min(len(piece), len(self._expected))
         if piece[:same] != self._expected[:same]:
