@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import unescape
 from http import HTTPStatus
 
 from runner import jsontext
 from runner.core.model import Json
 from runner.core.redact import clean
+from runner.core.value import frozen
 
 MESSAGE_CHARS = 500
 _PAGE_CHARS = 300
@@ -37,7 +38,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--|h\d|center|title)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reason:
     """
     What an answer says went wrong.
