@@ -211,8 +211,9 @@ class FakeFetcher:
         self._turns: Counter[str] = Counter()
 
     async def fetch(self, wish: AssetWish, remember: Callable[[PartFacts], None]) -> Fetched | NotFetched:
-        answer = self.on_fetch(wish.path.stem, self._turns[wish.path.stem])
-        self._turns[wish.path.stem] += 1
+        name = Path(wish.path).stem
+        answer = self.on_fetch(name, self._turns[name])
+        self._turns[name] += 1
         self.wishes.append(wish)
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
@@ -228,7 +229,7 @@ class FakeFetcher:
 class FakePublisher:
     """Files that need no publishing."""
 
-    async def publish(self, part: Path, final: Path) -> None:
+    async def publish(self, part: str, final: str) -> None:
         await asyncio.sleep(0)
 
 
