@@ -15,24 +15,14 @@ from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts
 from runner.core.job import Job
 from runner.core.keyring import Keyring
 from runner.core.lifecycle import State
-from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
+from runner.core.model import JobRecord, JobSpec
 from runner.core.outcome import (
     Accepted,
     Ambiguous,
-    Denied,
-    KeyRefused,
-    NoChannel,
-    NotSent,
-    Polled,
     PollOutcome,
-    Rejected,
     RemoteStatus,
     RemoteTask,
     SubmitOutcome,
-    Throttled,
-    Transient,
-    Unknown,
-    WrongAddress,
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
 from runner.engine.context import Options, Rooms
@@ -44,6 +34,7 @@ from runner.store import Store, query
 from runner.store.settle import recover
 from runner.store.sync import OnChanged, sync
 from runner.worker.deliver import Delivery
+from tests.engine.answers import ACCEPTED, RUNNING, SUCCEEDED, Answer
 from tests.engine.virtual_time import VirtualLoop, run_virtually
 
 WALL_AT_0 = 1_800_000_000.0
@@ -56,41 +47,6 @@ BRISK = Settings(
     poll=PollPolicy(first_s=1.0, interval_s=1.0, max_interval_s=5.0, timeout_s=120.0),
     retry=RetryPolicy(attempts=3, base_s=1.0, cap_s=5.0),
 )
-
-
-class Bug(Exception):
-    """What a mistake in our own code would raise."""
-
-
-def failure(cls: FailureClass, message: str = "as the test wants it") -> Failure:
-    """Make a failure."""
-    return Failure(cls, message)
-
-
-ACCEPTED = "accepted"
-THROTTLED = Throttled(failure(FailureClass.RATE_LIMITED))
-NOT_SENT = NotSent(failure(FailureClass.UNAVAILABLE))
-NO_CHANNEL = NoChannel(failure(FailureClass.UNAVAILABLE))
-REJECTED = Rejected(failure(FailureClass.INVALID_REQUEST))
-FORBIDDEN = Rejected(failure(FailureClass.FORBIDDEN))
-AMBIGUOUS = Ambiguous(failure(FailureClass.UNCERTAIN_SUBMIT))
-NO_MONEY = KeyRefused(failure(FailureClass.QUOTA))
-BAD_KEY = KeyRefused(failure(FailureClass.AUTH))
-WRONG_ADDRESS = WrongAddress(failure(FailureClass.UNAVAILABLE))
-
-RUNNING = Polled(RemoteTask((), RemoteStatus.RUNNING, "in_progress"))
-SUCCEEDED = Polled(
-    RemoteTask((), RemoteStatus.SUCCEEDED, "completed", video_urls=("https://cdn.example/a.mp4",))
-)
-REMOTE_FAILED = Polled(RemoteTask((), RemoteStatus.FAILED, "failed"))
-UNKNOWN = Unknown(failure(FailureClass.LOST))
-POLL_403 = Denied(failure(FailureClass.FORBIDDEN))
-POLL_401 = Denied(failure(FailureClass.AUTH))
-POLL_502 = Transient(failure(FailureClass.UNAVAILABLE))
-POLL_429 = Transient(failure(FailureClass.RATE_LIMITED), is_throttled=True)
-
-Answer = Any
-"""An outcome; `ACCEPTED` for a new task's id; or an exception to raise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,9 @@ from runner.core.model import FailureClass
 from runner.core.settings import RetryPolicy, Timeouts
 from runner.errors import RunnerError
 from runner.store import Store
-from tests.engine.fakes import (
+from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
-    BRISK,
     NO_CHANNEL,
     NOT_SENT,
     POLL_403,
@@ -30,15 +29,9 @@ from tests.engine.fakes import (
     THROTTLED,
     UNKNOWN,
     Bug,
-    FakeApi,
-    FakeFetcher,
-    Played,
-    Stage,
-    ended,
     failure,
-    spec,
-    specs,
 )
+from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Played, Stage, ended, spec, specs
 
 ODD = "model-a-001"
 """The job among three that meets something; the others meet nothing."""

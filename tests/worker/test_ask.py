@@ -10,15 +10,8 @@ from runner.core.keyring import Keyring
 from runner.core.lifecycle import State
 from runner.core.outcome import Denied, Polled, PollOutcome, Transient, Unknown
 from runner.worker.poll import ask
-from tests.engine.fakes import (
-    POLL_401,
-    POLL_403,
-    POLL_502,
-    RUNNING,
-    UNKNOWN,
-    FakeKeys,
-    job_in_hand,
-)
+from tests.engine.answers import POLL_401, POLL_403, POLL_502, RUNNING, UNKNOWN
+from tests.engine.fakes import FakeKeys, job_in_hand
 
 
 class ByKey:

@@ -16,7 +16,8 @@ from runner.core.model import Asset, AssetKind, Attempt, FailureClass
 from runner.core.outcome import Accepted, RemoteStatus, RemoteTask
 from runner.errors import DiskFull
 from runner.worker.submit import submit
-from tests.engine.fakes import Bug, FakeKeys, LoopClock, job_in_hand
+from tests.engine.answers import Bug
+from tests.engine.fakes import FakeKeys, LoopClock, job_in_hand
 
 
 @dataclass
