@@ -319,9 +319,11 @@ class _Keys:
         self.ring = Keyring(self._secrets)
 
     def secret(self, fingerprint: str) -> str:
+        """Look a key up."""
         return self._secrets[fingerprint]
 
     def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
+        """Name the keys to ask for a task with, its own first."""
         return self.ring.for_task(fingerprint)
 
 

@@ -203,6 +203,7 @@ class _AcceptedRate:
         self._count_before = 0
 
     def add(self, now: float) -> None:
+        """Count an answer."""
         if self._first_at is None:
             self._first_at = self._began_at = now
         self._roll(now)
@@ -237,6 +238,7 @@ class _Latency:
         self._recent_s = 0.0
 
     def add(self, latency_s: float) -> None:
+        """Follow how long an answer took."""
         if self._usual_s is None:
             self._usual_s = self._recent_s = latency_s
             return
@@ -246,4 +248,5 @@ class _Latency:
 
     @property
     def is_rising(self) -> bool:
+        """Whether the last handful took half as long again as usual, and a tenth of a second more."""
         return self._usual_s is not None and self._recent_s > 1.5 * self._usual_s + 0.1

@@ -165,6 +165,7 @@ class _Known:
 
     @property
     def was_never_sent(self) -> bool:
+        """Whether nothing can have been paid for it, so that its request may change freely."""
         return self.state is State.PENDING and self.attempt == 0
 
 
