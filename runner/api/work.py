@@ -272,7 +272,7 @@ async def _rooms(
     )
     publisher = await stack.enter_async_context(Publisher())
     await stack.enter_async_context(store)
-    keys, clock = _Keys(assignment.keys), SystemClock()
+    keys, clock = PooledKeys(assignment.keys), SystemClock()
     delivery = Delivery(
         api=api,
         keys=keys,
@@ -311,7 +311,7 @@ def _options(assignment: Assignment, store: Store) -> Options:
     )
 
 
-class _Keys:
+class PooledKeys:
     """The keys by their fingerprints, and their health."""
 
     def __init__(self, keys: KeySet) -> None:
@@ -327,7 +327,7 @@ class _Keys:
         return self.ring.for_task(fingerprint)
 
 
-async def _probe(api: Gateway, keys: _Keys) -> bool:
+async def _probe(api: Gateway, keys: PooledKeys) -> bool:
     probed = await api.probe(keys.secret(keys.for_task(None)[0]))
     return probed.answers
 

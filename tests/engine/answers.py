@@ -46,7 +46,9 @@ RUNNING = Polled(RemoteTask((), RemoteStatus.RUNNING, "in_progress"))
 SUCCEEDED = Polled(
     RemoteTask((), RemoteStatus.SUCCEEDED, "completed", video_urls=("https://cdn.example/a.mp4",))
 )
-REMOTE_FAILED = Polled(RemoteTask((), RemoteStatus.FAILED, "failed"))
+REMOTE_FAILED = Polled(
+    RemoteTask((), RemoteStatus.FAILED, "failed", error=failure(FailureClass.REMOTE_FAILED))
+)
 UNKNOWN = Unknown(failure(FailureClass.LOST))
 POLL_403 = Denied(failure(FailureClass.FORBIDDEN))
 POLL_401 = Denied(failure(FailureClass.AUTH))
