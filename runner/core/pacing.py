@@ -28,7 +28,7 @@ _ENOUGH_ANSWERS = 8
 """Accepted answers in the last minute from which their rate says something about the gateway."""
 _PATIENCE = 60
 """Accepted answers for each 429 until the refused rate is reached again: so about one in sixty is refused."""
-_LONGEST_PATIENCE_S = 60.0
+_LONGEST_PATIENCE_S = 45.0
 """The same in seconds at the refused rate, for a flood of 429s: it must not end growth for good."""
 _LONG_REFUSAL = 3
 """429s in a row after which the limit is one of a window, such as so many a minute."""

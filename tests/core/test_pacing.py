@@ -15,12 +15,12 @@ EVENTS = st.lists(
 )
 
 
-@given(st.floats(0.01, 20), EVENTS)
-def test_any_window_holds_the_rate(rate, events):
+@given(st.floats(0.01, 20), st.none() | st.floats(0.001, 40), EVENTS)
+def test_any_window_holds_the_rate(rate, learned, events):
     """
-    Over any window never more than rate times time plus one, whatever the answers were.
+    Over any window never more than rate times time plus one, whatever the answers were; a 429 never speeds up.
     """
-    pacer, now, grants = Pacer(rate), 0.0, []
+    pacer, now, grants = Pacer(rate, learned_per_s=learned), 0.0, []
     for after_s, event in events:
         now += after_s
         match event:
@@ -31,7 +31,10 @@ def test_any_window_holds_the_rate(rate, events):
             case "accepted":
                 pacer.accepted(now, 0.1)
             case "throttled":
+                before = pacer.per_s
                 pacer.throttled(now, sent_at=now, retry_after_s=0.5)
+                assert pacer.per_s <= before
+                assert pacer.opens_at >= now + 0.5
             case "hold":
                 pacer.hold(now)
 
