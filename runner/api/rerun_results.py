@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +26,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.naming import MAX_FILES_FLAT
 from runner.core.settings import Settings
+from runner.core.value import frozen
 from runner.engine.events import Notice, Observer
 from runner.errors import ResultsError, UsageError
 from runner.gateway.address import gateway_root
@@ -42,7 +43,7 @@ _WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDEL
 _NEVER_SENT_AGAIN = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Beginning:
     """
     A run that begins from a results file.

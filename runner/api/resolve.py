@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from runner.api.rehearsal import SIMULATED
 from runner.core.lifecycle import Event, State, sources
 from runner.core.model import FailureClass
 from runner.core.settings import DEFAULT_BASE_URL
+from runner.core.value import frozen
 from runner.core.wire import is_task_id
 from runner.errors import UsageError
 from runner.store import Store, query
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
     """Whatever became of it, the job is written off."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """A job, or a pattern, that can't be settled, and why."""
 
@@ -45,7 +45,7 @@ class Refusal:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolved:
     """
     What came of settling jobs. Either all are settled, or some are refused and none is.

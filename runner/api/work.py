@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
 from runner.core.summary import Summary, summarise
+from runner.core.value import frozen
 from runner.engine.context import Options, Rooms, store_stop
 from runner.engine.engine import Engine, SystemClock
 from runner.engine.events import Event, Notice, Observer
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 MOST_UNCERTAIN_SHOWN = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Assignment:
     """
     What to do of a run, and with what.
@@ -71,7 +72,7 @@ class Assignment:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """
     How a process's work on a run ended.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from runner.core.model import Asset, AssetKind, Failure
+from runner.core.value import frozen
 from runner.media import MediaFacts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartFacts:
     """
     What the server said of a body, kept beside the part of it that is on disk.
@@ -24,7 +24,7 @@ class PartFacts:
     validator: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AssetWish:
     """
     One asset to fetch.
@@ -57,7 +57,7 @@ class Reason(StrEnum):
     """The tries are used up. What came so far is in the part file, for a later run."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fetched:
     """
     A whole asset, not yet under its final name and not yet durable.
@@ -72,7 +72,7 @@ class Fetched:
     facts: MediaFacts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotFetched:
     """No asset, and why."""
 

@@ -7,16 +7,17 @@ It stands apart since a frozen class takes most of a millisecond to make, and `v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from runner.core.problem import Position
+from runner.core.value import frozen
 
 Json = Any
 """A value that JSON can carry."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobSpec:
     """
     A job as the manifest asks for it: expanded, normalised, and valid.

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from runner.core.durations import Durations, DurationTally
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelSummary:
     """
     The jobs of one model.
@@ -31,7 +31,7 @@ class ModelSummary:
     generate: Durations | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Summary:
     """
     All jobs of a run.

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import unescape
 from http import HTTPStatus
 
+from runner import jsontext
 from runner.core.model import Json
 from runner.core.redact import clean
+from runner.core.value import frozen
 
 MESSAGE_CHARS = 500
 _PAGE_CHARS = 300
@@ -36,7 +38,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--|h\d|center|title)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reason:
     """
     What an answer says went wrong.
@@ -64,6 +66,14 @@ def read_json(body: bytes) -> Json:
 
     Nesting past the interpreter's patience counts as no JSON.
     """
+    try:
+        return jsontext.loads(body)
+    except (ValueError, RecursionError):
+        return _read_leniently(body)
+
+
+def _read_leniently(body: bytes) -> Json:
+    """Read what is nearly JSON: an id beside a NaN, half of a surrogate pair or a byte order mark is still an id."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from runner.core.problem import Problem, Severity
 from runner.core.spec import JobSpec, Json
+from runner.core.value import frozen
 from runner.manifest.batch import BatchFile, is_batch_file
 from runner.manifest.census import Census
 from runner.manifest.checker import Checker, Note, Refuse
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from runner.core.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Counts:
     """
     What reading the jobs came to.
@@ -154,7 +155,7 @@ def load(
     return Manifest(path, header, source, catalog, is_strict=is_strict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Entries:
     """The jobs of a YAML manifest."""
 

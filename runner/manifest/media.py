@@ -11,12 +11,12 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.problem import Finding
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.errors import FileChanged
 from runner.manifest.picture import Picture, complaints, read_picture
 from runner.schema.media import MediaField
@@ -32,7 +32,7 @@ _STAND_IN_DATA = "data:image/png;base64,AAAA"
 _STAND_IN_URL = "https://example.com/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attached:
     """
     A request whose local files were looked at.

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.manifest.lines import (
     JSONL_SUFFIXES,
     KEY_HINT,
@@ -37,7 +37,7 @@ Row = tuple[int, dict[str, Json]]
 """The line that a row begins on, from 1, and its values by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowFile:
     """
     A row file whose head was read.

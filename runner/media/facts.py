@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from runner.core.value import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class MediaFacts:
     """
     What was read from a whole file. A fact that the file does not state is None.

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from runner.core.advice import advice
 from runner.core.lifecycle import State, meaning
 from runner.core.model import FailureClass, JobRecord, Json
 from runner.core.summary import Summary, SummaryTally
+from runner.core.value import frozen
 from runner.jsontext import dumps
 from runner.report.card import Card, card
 from runner.report.histogram import histogram
@@ -34,7 +35,7 @@ _MOST_MODELS = 12
 _SCRIPTS = ("charts.js", "timeline.js", "jobs.js")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailureGroup:
     """The jobs that share a class of failure, with the first of them as an example."""
 

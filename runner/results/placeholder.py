@@ -18,13 +18,13 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote, unquote
 
 from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.model import Json
+from runner.core.value import frozen
 
 _INLINE = re.compile(r"data:([\w.+/-]*)(?:;[\w.+/=\"-]*)*?;base64,", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
@@ -69,7 +69,7 @@ def _placeholder(media_type: str, size_bytes: int, sha256: str, source: str | No
     return text if not source else f"{text};source={quote(source, safe='/:', errors='surrogateescape')}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recovered:
     """
     A request from the results, made whole as far as this machine can.

@@ -10,11 +10,11 @@ are filled in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from re import search
 from typing import Any, Protocol
 
 from runner.core.problem import Finding, Severity
+from runner.core.value import frozen
 from runner.schema.paths import Path, dotted
 from runner.schema.phrase import bounds, choices, did_you_mean, either, mismatch, show
 
@@ -45,7 +45,7 @@ Sentence = tuple[str, str | None]
 """What is wrong with a value, and a hint."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """
     What the sentences are about.

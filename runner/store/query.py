@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from runner.core.job import Job
 from runner.core.lifecycle import State
 from runner.core.model import Asset, JobRecord
+from runner.core.value import frozen
 from runner.store import rows
 
 _BATCH = 500
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """
     Which jobs a run takes up.
@@ -126,7 +126,7 @@ def job(connection: sqlite3.Connection, job_id: str, *, taken_up_at: float) -> J
     return None if row is None else rows.read_job(row, taken_up_at=taken_up_at)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pace:
     """
     How fast a run goes.

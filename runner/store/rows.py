@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from runner import jsontext
@@ -13,6 +12,7 @@ from runner.core.job import Job
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
 from runner.core.problem import Position
+from runner.core.value import frozen
 
 Row = tuple[Any, ...]
 
@@ -22,7 +22,7 @@ JOB_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Many:
     """A statement that writes any number of rows: what comes before their values, of how many columns, and after."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from runner.core.file_reference import has_files
 from runner.core.lifecycle import Event, State, advance, next_step, recovery, sources
 from runner.core.model import Attempt, Failure, FailureClass, JobRecord
+from runner.core.value import frozen
 from runner.store import rows
 
 LEFT_ALONE = frozenset(
@@ -31,7 +32,7 @@ the other two would only be refused again.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """
     Which jobs a rerun takes up: those that meet every condition that is given.

@@ -19,6 +19,7 @@ from typing import Any
 from runner.core.file_reference import has_files
 from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json
+from runner.core.value import frozen
 from runner.errors import JobsChanged
 from runner.store import rows
 from runner.store.settle import attach
@@ -35,7 +36,7 @@ class OnChanged(StrEnum):
     RERUN = "rerun"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """A job whose request is another than the one in the store."""
 
@@ -148,7 +149,7 @@ def compare(
     return report
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Known:
     """What the store has of a job that the manifest names."""
 

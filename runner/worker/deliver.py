@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +25,7 @@ from runner.core.naming import asset_path
 from runner.core.outcome import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import Retry, decide
 from runner.core.settings import RetryPolicy
+from runner.core.value import frozen
 from runner.media import MediaFacts
 from runner.worker.poll import ask
 from runner.worker.ports import Api, Clock, Keys, Saving
@@ -61,7 +61,7 @@ class Knowing(Saving, Protocol):
         """Read the assets that the store has for the job."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delivery:
     """
     All that deliveries share.
