@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from runner.core.spec import Json
+if TYPE_CHECKING:
+    from runner.core.spec import Json
 
 
 def _load(name: str) -> ModuleType | None:

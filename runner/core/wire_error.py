@@ -14,6 +14,7 @@ from dataclasses import field
 from html import unescape
 from http import HTTPStatus
 
+from runner import jsontext
 from runner.core.model import Json
 from runner.core.redact import clean
 from runner.core.value import frozen
@@ -65,6 +66,14 @@ def read_json(body: bytes) -> Json:
 
     Nesting past the interpreter's patience counts as no JSON.
     """
+    try:
+        return jsontext.loads(body)
+    except (ValueError, RecursionError):
+        return _read_leniently(body)
+
+
+def _read_leniently(body: bytes) -> Json:
+    """Read what is nearly JSON: an id beside a NaN, half of a surrogate pair or a byte order mark is still an id."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
