@@ -22,7 +22,7 @@ jobs:
 """
 WITH_VARIABLE = PLAIN.replace("'5'", "'${length}'") + "vars: {length: '5'}\n"
 
-HEAVY = {"aiohttp", "asyncio", "rich", "jinja2", "jsonschema", "sqlite3", "uvloop"}
+HEAVY = {"aiohttp", "asyncio", "rich", "jinja2", "jsonschema", "sqlite3", "uvloop", "importlib.metadata"}
 """Libraries that take 10 ms and more each."""
 
 OF_RUNS = {
@@ -76,7 +76,7 @@ def test_validate_imports_what_the_manifest_needs(text: str, spared: set[str], t
 
 
 def test_a_real_run_imports_nothing_of_rehearsals_and_reports(tmp_path: Path) -> None:
-    """The simulator and its server, the report, and the way to files are in no POST's way."""
+    """The simulator and its server, the report, what few runs need and the way to files are in no POST's way."""
     spared = {
         "runner.simulator",
         "aiohttp.web",
@@ -85,6 +85,12 @@ def test_a_real_run_imports_nothing_of_rehearsals_and_reports(tmp_path: Path) ->
         "jsonschema",
         "ctypes",
         "runner.report.page",
+        "runner.results.failed",
+        "runner.api.keep",
+        "runner.manifest.media",
+        "importlib.metadata",
+        "html.entities",
+        "click.shell_completion",
     }
 
     used = _imported("import runner.api.run, runner.cli.closing, runner.cli.run_command", tmp_path, spared)
