@@ -22,7 +22,17 @@ jobs:
 """
 WITH_VARIABLE = PLAIN.replace("'5'", "'${length}'") + "vars: {length: '5'}\n"
 
-HEAVY = {"aiohttp", "asyncio", "rich", "jinja2", "jsonschema", "sqlite3", "uvloop", "importlib.metadata"}
+HEAVY = {
+    "aiohttp",
+    "asyncio",
+    "rich",
+    "jinja2",
+    "jsonschema",
+    "sqlite3",
+    "uvloop",
+    "importlib.metadata",
+    "_hashlib",
+}
 """Libraries that take 10 ms and more each."""
 
 OF_RUNS = {
