@@ -9,7 +9,6 @@ from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
 from runner.core.summary import Summary
-from runner.results.failed import write_failed
 from runner.results.line import line_bytes
 from runner.results.summary_file import write_summary
 from runner.results.writer import ResultsWriter, rewrite_results
@@ -82,6 +81,9 @@ class Outputs:
         if summary.jobs == summary.by_state.get(State.SUCCEEDED, 0):
             path.unlink(missing_ok=True)
             return
+        # Most runs have nothing to say there.
+        from runner.results.failed import write_failed
+
         write_failed(
             path,
             query.records_in(self._reader, set(State) - {State.SUCCEEDED}),

@@ -13,10 +13,10 @@ from dataclasses import field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner import jsontext
 from runner.api import kept
-from runner.api.keep import Tidied
 from runner.api.outputs import Outputs
 from runner.api.rehearsal import SIMULATED, simulated_gateway
 from runner.assets.fetch import Fetcher
@@ -36,12 +36,14 @@ from runner.errors import RunnerError
 from runner.gateway.address import content_url, gateway_root, proxy_for
 from runner.gateway.client import Gateway, user_agent
 from runner.gateway.keys import KeySet
-from runner.manifest.media import render_request
 from runner.results.summary_file import summary_json
 from runner.store import Store, query
 from runner.store.database import connect_reader
 from runner.store.query import Scope
 from runner.worker.deliver import Delivery
+
+if TYPE_CHECKING:
+    from runner.api.keep import Tidied
 
 log = logging.getLogger(__name__)
 
@@ -334,6 +336,9 @@ async def _probe(api: Gateway, keys: PooledKeys) -> bool:
 
 
 def _render(text: str) -> bytes:
+    # Called for requests that name local files, which most runs have none of.
+    from runner.manifest.media import render_request
+
     return jsontext.dumps(render_request(jsontext.loads(text)))
 
 

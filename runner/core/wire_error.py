@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from html import unescape
 from http import HTTPStatus
 
 from runner import jsontext
@@ -207,6 +206,9 @@ def _text(value: Json) -> str:
 
 
 def _text_of_page(page: str) -> str:
+    # It brings a table of 2,000 names, and most runs never see a page.
+    from html import unescape
+
     title = _TITLE.search(page)
     if title and title[1].strip():
         return unescape(title[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from importlib import metadata
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +12,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from runner import __version__
 from runner.core.classify import classify_poll, classify_submit
 from runner.core.model import Failure, FailureClass
 from runner.core.outcome import (
@@ -221,7 +221,4 @@ def _redirect(url: URL, answer: Answer) -> URL | None:
 
 def user_agent() -> str:
     """Name the program and its version, as every request does."""
-    try:
-        return f"runner/{metadata.version('runner')}"
-    except metadata.PackageNotFoundError:
-        return "runner/source"
+    return f"runner/{__version__}"

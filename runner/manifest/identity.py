@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 
 from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.spec import Json
+
+try:
+    # The same function as `hashlib.blake2b`, without the 3 ms in which that module loads OpenSSL.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 _MAX_MODEL_LENGTH = 100
 _ID_DIGITS = 16

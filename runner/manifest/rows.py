@@ -11,7 +11,6 @@ A line of a JSONL file is an object, whose values keep their types.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -118,6 +117,9 @@ def _counted(number: int, thing: str) -> str:
 
 def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Read the records of a table, each with the line it begins on; blank lines are none."""
+    # Rows in JSONL have no use for it.
+    import csv
+
     csv.field_size_limit(_MAX_CELL_CHARS)
     reader = csv.reader(_checked_lines(stream), delimiter=_SEPARATORS[path.suffix.lower()], strict=True)
     line = 1

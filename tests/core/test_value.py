@@ -8,6 +8,7 @@ import inspect
 import pickle
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +146,11 @@ def test_copies_are_equal(again: object) -> None:
     """A program may copy values, or send them to another process."""
     assert callable(again)
     assert Film("a", words={"b": "c"}) == again(Film("a", words={"b": "c"}))
+
+
+def test_every_value_of_the_program_is_one() -> None:
+    """A frozen dataclass costs every start five times as much."""
+    sources = (Path(__file__).parents[2] / "runner").rglob("*.py")
+    dear = [path.name for path in sources if "\n@dataclass(frozen" in path.read_text(encoding="utf-8")]
+
+    assert [] == dear
