@@ -90,14 +90,14 @@ class Manifest:
         """
         if self._is_strict:
             report = _as_errors(report)
-        census = Census()
-        checker = self._checker(report, census.note, refuse)
-        check = checker.check
-        for draft in self._source.drafts(report):
-            spec = check(draft)
-            if spec is not None:
-                yield spec
-        self.counts = Counts(checker.jobs, checker.refused, self._duplicates(census, report))
+        with Census() as census:
+            checker = self._checker(report, census.note, refuse)
+            check = checker.check
+            for draft in self._source.drafts(report):
+                spec = check(draft)
+                if spec is not None:
+                    yield spec
+            self.counts = Counts(checker.jobs, checker.refused, self._duplicates(census, report))
 
     def _duplicates(self, census: Census, report: Report) -> int:
         ids, digests = census.ids.repeated(), census.digests.repeated()

@@ -56,7 +56,7 @@ def write_report(
     most_jobs: int = MOST_JOBS,
 ) -> Summary:
     """
-    Draw the report of a run, reading its jobs once and keeping at most twice ``most_jobs`` of them.
+    Draw the report of a run, reading its jobs once and keeping at most ``most_jobs`` of them.
 
     It is to stand in the run directory: videos play from ``assets/`` beside it.
     """

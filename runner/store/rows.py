@@ -80,6 +80,9 @@ RECORD_COLUMNS = (
 )
 
 
+# A question to a dictionary takes a tenth of the time of one to the enumeration.
+_STATES = {state.value: state for state in State}
+
 # Made once: `json.dumps` makes one for each call that wishes for anything.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -196,7 +199,7 @@ def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple
         request=jsontext.loads(request),
         digest=digest,
         metadata=_mapping(metadata),
-        state=State(state),
+        state=_STATES[state],
         timeout_s=timeout_s,
         task_id=task_id,
         remote_status=remote,
