@@ -189,6 +189,7 @@ class _Missing:
         self._count = 0
 
     def note(self, record: JobRecord) -> None:
+        """Count a job, and tell of it while it is one of the first."""
         self._count += 1
         if self._count <= MOST_NAMED and record.error is not None:
             self._observe(
@@ -196,6 +197,7 @@ class _Missing:
             )
 
     def tell_rest(self) -> None:
+        """Tell how many they were, where not all were told of by name."""
         if self._count > MOST_NAMED:
             self._observe(
                 Notice("refused", f"{self._count} jobs can't be submitted here, since files are absent")

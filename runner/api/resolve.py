@@ -174,6 +174,7 @@ class _Settling:
         self._store.__exit__(None, None, None)
 
     def attach_all(self, tasks: Mapping[str, str]) -> Resolved:
+        """Give each job its task, in one transaction; none gets one where any is refused."""
         reader = self._store.reader
         refused = [Refusal(job, why) for job in tasks if (why := _not_attachable(reader, job))]
         refused += _claimed(reader, tasks)
@@ -184,6 +185,7 @@ class _Settling:
         return self._resolved(tasks, refused)
 
     def settle_all(self, patterns: Sequence[str], verdict: Verdict) -> Resolved:
+        """Apply a verdict to every job in doubt that is named; to none where a name fits nothing."""
         settled: dict[str, None] = {}
         refused: list[Refusal] = []
         for pattern in patterns:

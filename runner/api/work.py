@@ -275,7 +275,7 @@ async def _rooms(
     )
     publisher = await stack.enter_async_context(Publisher())
     await stack.enter_async_context(store)
-    keys, clock = _Keys(assignment.keys), SystemClock()
+    keys, clock = PooledKeys(assignment.keys), SystemClock()
     delivery = Delivery(
         api=api,
         keys=keys,
@@ -314,7 +314,7 @@ def _options(assignment: Assignment, store: Store) -> Options:
     )
 
 
-class _Keys:
+class PooledKeys:
     """The keys by their fingerprints, and their health."""
 
     def __init__(self, keys: KeySet) -> None:
@@ -322,13 +322,15 @@ class _Keys:
         self.ring = Keyring(self._secrets)
 
     def secret(self, fingerprint: str) -> str:
+        """Look a key up."""
         return self._secrets[fingerprint]
 
     def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
+        """Name the keys to ask for a task with, its own first."""
         return self.ring.for_task(fingerprint)
 
 
-async def _probe(api: Gateway, keys: _Keys) -> bool:
+async def _probe(api: Gateway, keys: PooledKeys) -> bool:
     probed = await api.probe(keys.secret(keys.for_task(None)[0]))
     return probed.answers
 

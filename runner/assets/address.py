@@ -209,6 +209,7 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def reach(address: IPv4Address | IPv6Address) -> Reach:
     """
     Say from where an address can be reached, looking through the forms that wrap an IPv4 address.

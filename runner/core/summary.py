@@ -160,6 +160,7 @@ class _ModelTally:
         self.generate = DurationTally()
 
     def summary(self) -> ModelSummary:
+        """Give what was counted so far."""
         return ModelSummary(
             jobs=self.by_state.total(),
             by_state=_every_state(self.by_state),

@@ -21,7 +21,9 @@ from runner.core.wire_error import MESSAGE_CHARS, SUCCESS_CODES, Reason, find_re
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 # What nearly all addresses are, and what needs no taking apart.
-_PLAIN_ADDRESS = re.compile(r"https?://[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[1-9][0-9]{0,3}|:[1-5][0-9]{4})?/[!-\[\]-~]*")
+_PLAIN_ADDRESS = re.compile(
+    r"https?://[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[1-9][0-9]{0,3}|:[1-5][0-9]{4})?/[!-\[\]-~]*"
+)
 _WORD_CHARS = 60
 _URL_CHARS = 8192
 

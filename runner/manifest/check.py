@@ -47,7 +47,8 @@ class Counts:
 class _Source(Protocol):
     """Where drafts come from, as often as they are asked for."""
 
-    def drafts(self, report: Report) -> Iterator[Draft]: ...
+    def drafts(self, report: Report) -> Iterator[Draft]:
+        """Give every job that could be read, and report what is wrong with the others."""
 
 
 class Manifest:
@@ -162,6 +163,7 @@ class _Entries:
     expander: Expander
 
     def drafts(self, report: Report) -> Iterator[Draft]:
+        """Read and expand the entries one by one."""
         expand = self.expander.drafts
         for entry in self.document.entries(report):
             yield from expand(entry, report)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 
+from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.spec import Json
 
 try:
@@ -19,9 +20,6 @@ try:
     from _blake2 import blake2b
 except ImportError:
     from hashlib import blake2b
-
-FILE_KEY = "$file"
-"""The key by which a mapping in a request is known as a reference to a local file."""
 
 _MAX_MODEL_LENGTH = 100
 _ID_DIGITS = 16
@@ -84,11 +82,6 @@ def request_digest(request: Mapping[str, Json]) -> str:
     if FILE_KEY in text:
         text = _encode(_without_paths(request))
     return blake2b(text.encode("ascii"), digest_size=16).hexdigest()
-
-
-def is_file_reference(value: Json) -> bool:
-    """Say whether a value of a request stands for a local file."""
-    return type(value) is dict and FILE_KEY in value and "sha256" in value
 
 
 def automatic_id(model: str, digest: str, repetition: int | None = None) -> str:

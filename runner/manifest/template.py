@@ -121,6 +121,7 @@ class _Compiler:
         self.findings: list[Finding] = []
 
     def compile(self, value: Json, path: Path) -> _Compiled:
+        """Turn a value, however deep, into one that is filled in for each job."""
         if isinstance(value, str):
             return self._string(value, path) if "${" in value else _Compiled(value)
         if isinstance(value, dict):

@@ -94,6 +94,7 @@ class PageTally:
         self.examples: dict[FailureClass, JobRecord] = {}
 
     def add(self, record: JobRecord) -> None:
+        """Take in a job."""
         succeeded = record.state is State.SUCCEEDED
         self.summary.add(record)
         self.cards.offer(lambda: _shown(record), succeeded=succeeded)

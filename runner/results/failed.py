@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from enum import Enum, auto
 from pathlib import Path
 
+from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord, Json
 from runner.core.settings import Settings
@@ -236,8 +237,8 @@ def _escaped(value: Json) -> Json:
     if isinstance(value, str):
         return value.replace("${", "$${")
     if isinstance(value, Mapping):
-        if "$file" in value:
-            return _escaped(value["$file"])
+        if is_file_reference(value):
+            return _escaped(value[FILE_KEY])
         return {key: _escaped(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_escaped(item) for item in value]

@@ -29,11 +29,16 @@ class Error(Protocol):
     schema: Any
 
     @property
-    def context(self) -> Any: ...
+    def context(self) -> Any:
+        """What failed within the branches of an `anyOf` or `oneOf`."""
+
     @property
-    def absolute_path(self) -> Iterable[str | int]: ...
+    def absolute_path(self) -> Iterable[str | int]:
+        """Where in the request."""
+
     @property
-    def absolute_schema_path(self) -> Iterable[str | int]: ...
+    def absolute_schema_path(self) -> Iterable[str | int]:
+        """Where in the schema."""
 
 
 Sentence = tuple[str, str | None]

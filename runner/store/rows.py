@@ -238,10 +238,3 @@ def _mapping(text: str) -> Mapping[str, Json]:
 
 def _sentences(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text and text != "[]" else ()
-
-
-def has_files(request: Json) -> bool:
-    """Say whether a request names local files, which are read when it is sent."""
-    if isinstance(request, dict):
-        return "$file" in request or any(has_files(child) for child in request.values())
-    return isinstance(request, list) and any(has_files(child) for child in request)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
+from runner.core.file_reference import has_files
 from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json
 from runner.core.value import frozen
@@ -165,6 +166,7 @@ class _Known:
 
     @property
     def was_never_sent(self) -> bool:
+        """Whether nothing can have been paid for it, so that its request may change freely."""
         return self.state is State.PENDING and self.attempt == 0
 
 
@@ -228,7 +230,7 @@ class _Applying:
                 spec.model,
                 spec.digest,
                 state.value,
-                rows.has_files(spec.request),
+                has_files(spec.request),
                 spec.timeout_s,
                 int(adopted),
                 spec.task_id,
@@ -245,7 +247,7 @@ class _Applying:
         is_replaced = row.digest != spec.digest and self._take_request(spec, row)
         if row.digest == spec.digest:
             self._report.same += 1
-            if rows.has_files(spec.request):
+            if has_files(spec.request):
                 # The same content may have moved to another path.
                 self._write_request(spec, row)
         if (row.index, row.is_gone, row.timeout_s) != (spec.index, False, spec.timeout_s):
@@ -297,7 +299,7 @@ class _Applying:
         self._connection.execute(
             "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ?, task_id = NULL, "
             "other_task_id = NULL WHERE seq = ?",
-            (spec.digest, spec.model, state.value, rows.has_files(spec.request), row.seq),
+            (spec.digest, spec.model, state.value, has_files(spec.request), row.seq),
         )
         self._write_request(spec, row)
 
