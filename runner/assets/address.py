@@ -189,6 +189,17 @@ def is_pinned(host: str, hosts: Sequence[str]) -> bool:
 
 
 @lru_cache(maxsize=1024)
+def literal_reach(host: str) -> Reach | None:
+    """
+    Say from where a host can be reached that is written as a network address; None where it is a name.
+
+    Raises:
+        AddressRefused: As for `literal`.
+    """
+    address = literal(host)
+    return None if address is None else reach(address)
+
+
 def literal(host: str) -> IPv4Address | IPv6Address | None:
     """
     Read a host that is written as a network address; None where it is a name.
@@ -209,7 +220,6 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-@lru_cache(maxsize=1024)
 def reach(address: IPv4Address | IPv6Address) -> Reach:
     """
     Say from where an address can be reached, looking through the forms that wrap an IPv4 address.

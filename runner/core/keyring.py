@@ -91,6 +91,8 @@ class Keyring:
         >>> ring.for_task("c3"), ring.for_task("b2")
         (('c3', 'a1', 'b2'), ('a1', 'c3', 'b2'))
         """
+        if len(self._members) == 1:
+            return self._members
         return tuple(
             sorted(self._members, key=lambda member: (self._is_unknown(member), member != fingerprint))
         )
