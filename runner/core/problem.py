@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Severity(StrEnum):
@@ -13,9 +14,12 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a file. Line and column count from 1; 0 where there is none to name."""
+class Position(NamedTuple):
+    """
+    A place in a file. Line and column count from 1; 0 where there is none to name.
+
+    A tuple for the same reason as `JobSpec`: every job has one.
+    """
 
     file: str
     line: int = 0

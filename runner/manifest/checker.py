@@ -157,7 +157,7 @@ class Checker:
             return True
         self.refused += 1
         if self._refuse is not None:
-            self._refuse(replace(spec, warnings=()), errors[0].message)
+            self._refuse(spec._replace(warnings=()), errors[0].message)
         return False
 
     def _distinct(self, draft: Draft, digest: str) -> str | None:

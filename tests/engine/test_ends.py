@@ -154,7 +154,7 @@ def test_file_that_changed_fails_its_job_before_anything_is_sent(tmp_path: Path)
 
     api = FakeApi()
     stage = Stage(tmp_path, api, render=render)
-    jobs = [replace(job, request={**job.request, "image": {"$file": "cat.png"}}) for job in specs(3)]
+    jobs = [job._replace(request={**job.request, "image": {"$file": "cat.png"}}) for job in specs(3)]
     stage.take_in(jobs)
 
     played = stage.play()
