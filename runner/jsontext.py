@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from runner.core.spec import Json
+if TYPE_CHECKING:
+    from runner.core.spec import Json
 
 
 def _load(name: str) -> ModuleType | None:

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from yarl import URL
+
+from runner.core.value import frozen
 
 MAX_REDIRECTS = 5
 _MAX_CHARACTERS = 16_384
@@ -58,7 +59,7 @@ Origin = tuple[str, str, int]
 """Scheme, host and port, as browsers compare them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hop:
     """
     One request on the way to an asset.
@@ -73,7 +74,7 @@ class Hop:
     is_astray: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gatekeeper:
     """
     Decides about addresses.
@@ -208,6 +209,7 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def reach(address: IPv4Address | IPv6Address) -> Reach:
     """
     Say from where an address can be reached, looking through the forms that wrap an IPv4 address.

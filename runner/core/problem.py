@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+from runner.core.value import frozen
 
 
 class Severity(StrEnum):
@@ -31,7 +32,7 @@ class Position(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """
     Something wrong inside one request, before anybody knows where the request stands.
@@ -47,7 +48,7 @@ class Finding:
     severity: Severity = Severity.ERROR
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """
     A finding with its place.
