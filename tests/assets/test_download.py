@@ -178,5 +178,4 @@ async def test_many_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
 
     for n, result in enumerate(results):
         assert isinstance(result, Fetched)
-        with open(result.part_path, "rb") as part:  # noqa: ASYNC230 - nothing else is under way
-            assert contents[n] == part.read()
+        assert contents[n] == Path(result.part_path).read_bytes()

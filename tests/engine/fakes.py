@@ -213,11 +213,11 @@ class FakeFetcher:
             self.under_way -= 1
         if answer is not None:
             return _given(answer)
-        part = part_of(wish.path)
+        part = Path(part_of(wish.path))
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(FILM)
         return Fetched(
-            part, len(FILM), hashlib.sha256(FILM).hexdigest(), MediaFacts("video/mp4", 640, 360, 5.0)
+            str(part), len(FILM), hashlib.sha256(FILM).hexdigest(), MediaFacts("video/mp4", 640, 360, 5.0)
         )
 
 
