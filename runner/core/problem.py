@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from runner.core.value import frozen
 
@@ -14,9 +15,12 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@frozen
-class Position:
-    """A place in a file. Line and column count from 1; 0 where there is none to name."""
+class Position(NamedTuple):
+    """
+    A place in a file. Line and column count from 1; 0 where there is none to name.
+
+    A tuple for the same reason as `JobSpec`: every job has one.
+    """
 
     file: str
     line: int = 0

@@ -45,7 +45,8 @@ class Hashes:
 
     def __init__(self, make_file: Callable[[], BinaryIO] = _temporary_file) -> None:
         self._buckets = [array("q") for _ in range(_BUCKETS)]
-        self._append = [bucket.append for bucket in self._buckets]
+        self.append = tuple(bucket.append for bucket in self._buckets)
+        """For each bucket what takes a number in; for callers that have no time for `add`."""
         self._make_file = make_file
         self._file: BinaryIO | None = None
         # Where in the file each bucket of each `spill` ends; it begins where the one before it ends.
@@ -54,7 +55,7 @@ class Hashes:
     def add(self, text: str) -> None:
         """Take a text in."""
         number = hash(text)
-        self._append[number & _BUCKET_MASK](number)
+        self.append[number & _BUCKET_MASK](number)
 
     def spill(self) -> None:
         """Move what is in memory to the file; where there is no room for that, it stays."""
@@ -104,15 +105,17 @@ class Census:
     def __init__(self) -> None:
         self.ids = Hashes()
         self.digests = Hashes()
-        self._add_id = self.ids.add
-        self._add_digest = self.digests.add
+        self._append_id = self.ids.append
+        self._append_digest = self.digests.append
         self._room = _MOST_IN_MEMORY
 
     def note(self, _draft: Draft, job_id: str, digest: str | None) -> None:
         """Take a job in; without a digest its request is not compared."""
-        self._add_id(job_id)
+        number = hash(job_id)
+        self._append_id[number & _BUCKET_MASK](number)
         if digest is not None:
-            self._add_digest(digest)
+            number = hash(digest)
+            self._append_digest[number & _BUCKET_MASK](number)
         self._room -= 1
         if not self._room:
             self._spill()

@@ -148,7 +148,7 @@ def test_file_that_changed_fails_its_job_before_anything_is_sent(tmp_path: Path)
     api = FakeApi()
     stage = Stage(tmp_path, api, render=render)
     picture = {"$file": "cat.png", "sha256": "1f", "media_type": "image/png", "bytes": 9}
-    jobs = [replace(job, request={**job.request, "image": picture}) for job in specs(3)]
+    jobs = [job._replace(request={**job.request, "image": picture}) for job in specs(3)]
     stage.take_in(jobs)
 
     played = stage.play()
