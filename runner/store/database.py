@@ -80,6 +80,7 @@ def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connec
         try:
             _check(connection, path)
             _require_tables(connection, run_dir)
+            connection.execute("PRAGMA temp_store = MEMORY")
             if not may_choose:
                 connection.execute("PRAGMA query_only = ON")
         except BaseException:

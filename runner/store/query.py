@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from enum import StrEnum
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.core.job import Job
 from runner.core.lifecycle import State
-from runner.core.model import Asset, JobRecord
+from runner.core.model import Asset, FailureClass, JobRecord
 from runner.core.value import frozen
 from runner.store import rows
 
 _BATCH = 500
+
+_Word = TypeVar("_Word", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
 
 
@@ -40,30 +44,23 @@ def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[St
         with_gone: Whether jobs count that left the manifest; without, those in doubt still do, since a paid
             task may belong to them.
     """
-    where = "" if with_gone else "WHERE NOT is_gone OR state = 'uncertain'"
-    # Not grouped: SQLite would sort a row for each job to find the groups, in 40 bytes each.
-    columns = ", ".join(f"count(*) FILTER (WHERE state = '{state.value}')" for state in State)
-    found = connection.execute(f"SELECT {columns} FROM jobs {where}").fetchone()
-    return dict(zip(State, found, strict=True))
+    return _counted(connection, "state", State, "TRUE" if with_gone else "NOT is_gone OR state = 'uncertain'")
+
+
+_AT_REST_WITHOUT_SUCCESS = "state NOT IN ('pending', 'succeeded') AND error_class IS NOT NULL"
 
 
 def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Count the jobs that rest without success, by failure class."""
-    return dict(
-        connection.execute(
-            "SELECT error_class, count(*) FROM jobs WHERE state NOT IN ('pending', 'succeeded') "
-            "AND error_class IS NOT NULL GROUP BY error_class ORDER BY error_class"
-        ).fetchall()
-    )
+    counts = _counted(connection, "error_class", FailureClass, _AT_REST_WITHOUT_SUCCESS)
+    return {cls.value: count for cls, count in sorted(counts.items()) if count}
 
 
 def one_of_each_class(connection: sqlite3.Connection) -> Iterator[JobRecord]:
     """Read the first job of each failure class among those that rest without success."""
-    found = connection.execute(
-        "SELECT seq, min(idx) FROM jobs WHERE state NOT IN ('pending', 'succeeded') "
-        "AND error_class IS NOT NULL GROUP BY error_class"
-    ).fetchall()
-    yield from records(connection, [seq for seq, _ in found])
+    first = f"SELECT seq FROM jobs WHERE {_AT_REST_WITHOUT_SUCCESS} AND error_class = ? ORDER BY idx LIMIT 1"
+    for cls in class_counts(connection):
+        yield from records(connection, [seq for (seq,) in connection.execute(first, (cls,))])
 
 
 def pending_by_model(connection: sqlite3.Connection, scope: Scope) -> dict[str, int]:
@@ -168,11 +165,15 @@ def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> fl
 
 def usual_s(connection: sqlite3.Connection) -> dict[str, float]:
     """Say how long the tasks of each model took on average, of those that succeeded."""
-    return dict(
-        connection.execute(
-            "SELECT model, avg(generate_s) FROM jobs WHERE generate_s IS NOT NULL GROUP BY model"
-        ).fetchall()
-    )
+    count: Counter[str] = Counter()
+    total_s: defaultdict[str, float] = defaultdict(float)
+    # Summed here, since SQLite would sort them all by model first.
+    for model, took_s in connection.execute(
+        "SELECT model, generate_s FROM jobs WHERE generate_s IS NOT NULL"
+    ):
+        count[model] += 1
+        total_s[model] += took_s
+    return {model: total_s[model] / count[model] for model in count}
 
 
 def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
@@ -259,6 +260,17 @@ def events(connection: sqlite3.Connection, kind: str | None = None) -> list[tupl
     """Read the notable events of the run, oldest first: when, which kind, and the detail."""
     where, values = ("", ()) if kind is None else ("WHERE kind = ?", (kind,))
     return connection.execute(f"SELECT at, kind, detail FROM events {where} ORDER BY id", values).fetchall()
+
+
+def _counted(
+    connection: sqlite3.Connection, column: str, values: Iterable[_Word], where: str
+) -> dict[_Word, int]:
+    """Count the jobs by a column of few values. Not grouped: for that SQLite sorts a row of every job, in memory."""
+    words = list(values)
+    counts = ", ".join(f"count(*) FILTER (WHERE {column} = '{word.value}')" for word in words)
+    return dict(
+        zip(words, connection.execute(f"SELECT {counts} FROM jobs WHERE {where}").fetchone(), strict=True)
+    )
 
 
 def _records_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> Iterator[JobRecord]:
