@@ -76,6 +76,9 @@ if TYPE_CHECKING:
     from runner.errors import RunnerError as RunnerError
     from runner.store.settle import Selection as Selection
 
+__version__ = "0.1.0"
+"""As in `pyproject.toml`. Looking it up in the installed package's metadata would cost every start 5 ms."""
+
 _NAMES = {
     "runner.api.check": ("Checked", "check"),
     "runner.api.doctor": ("doctor",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-_GARBAGE_THRESHOLDS = (20_000, 20, 20)
+_GARBAGE_THRESHOLDS = (100_000, 20, 20)
 """New objects before the collector looks for cycles: imports and jobs make many that stay, and hardly any garbage."""
 
 

@@ -25,6 +25,11 @@ except ValueError:
         ('{"a": NaN}', "refused"),
         ("[-Infinity]", "refused"),
         ("{", "refused"),
+        ("", "refused"),
+        (' {"a": 1}\r\n', "{'a': 1}"),
+        ('{"a": 1}\n', "{'a': 1}"),
+        ('{"a": 1} {', "refused"),
+        ('{"a": 1}\u00a0', "refused"),
     ],
 )
 def test_the_standard_library_reads_the_same(text: str, expected: str) -> None:

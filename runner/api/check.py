@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from runner.core.problem import Problem
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.errors import ManifestError
 from runner.manifest.check import Manifest, load
 from runner.manifest.problems import Problems, counted
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checked:
     """
     What checking some manifests came to.

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +22,7 @@ from runner.core.model import FailureClass
 from runner.core.outcome import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
 from runner.core.units import format_duration, format_size
+from runner.core.value import frozen
 from runner.errors import ManifestError, RunnerError
 from runner.gateway.keys import ApiKey
 
@@ -45,7 +45,7 @@ class Verdict(StrEnum):
     PROBLEM = "problem"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """
     One thing that was looked at.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from runner.core.settings import DEFAULT_BASE_URL, Settings
+from runner.core.value import frozen
 from runner.gateway.envfile import with_env_file
 from runner.gateway.keys import KeySet, read_keys
 
 BASE_URL_NAME = "POWERTOKENS_BASE_URL"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Overrides:
     """
     What a command line says over the manifest; None where it is silent.
@@ -31,7 +32,7 @@ class Overrides:
     env_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Effective:
     """
     The settings in force, and where each that can come from several places came from.

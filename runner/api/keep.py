@@ -11,7 +11,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from runner.api import kept
 from runner.api.outputs import FAILED_NAME, REPORT_NAME, SUMMARY_NAME
 from runner.api.rehearsal import LEDGER_NAME
 from runner.core.lifecycle import State
+from runner.core.value import frozen
 from runner.errors import RunnerError, UsageError
 from runner.store import query
 from runner.store.database import DB_NAME, RESULTS_NAME, connect_reader
@@ -31,7 +31,7 @@ _LAST = (f"{DB_NAME}-wal", f"{DB_NAME}-shm", f"{DB_NAME}-journal", DB_NAME, LOCK
 _SETTLED = frozenset({State.SUCCEEDED, State.FAILED})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kept:
     """An older run that would have gone, and why it stays."""
 
@@ -39,7 +39,7 @@ class Kept:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tidied:
     """What deleting older runs came to."""
 

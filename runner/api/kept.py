@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from runner.core.settings import (
     Settings,
     Timeouts,
 )
+from runner.core.value import frozen
 from runner.errors import UsageError
 
 SETTINGS, LEARNED, ORIGIN = "settings", "learned", "origin"
 """Keys of the store's facts about the whole run."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """
     Where a run comes from.

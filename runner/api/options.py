@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from runner.api.environment import Overrides
 from runner.core.model import Json
+from runner.core.value import frozen
 from runner.store.sync import OnChanged
 
 
@@ -18,7 +19,7 @@ class IfLocked(StrEnum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunOptions:
     """
     How to run. Every field has the meaning of the command line's option of its name.

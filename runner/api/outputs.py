@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 
 from runner.api.rehearsal import SIMULATED
-from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
 from runner.core.summary import Summary
-from runner.results.failed import write_failed
 from runner.results.line import line_bytes
 from runner.results.summary_file import write_summary
-from runner.results.writer import ResultsWriter, rewrite_results
+from runner.results.whole_file import whole_file
+from runner.results.writer import ResultsWriter
 from runner.schema.catalog import load as load_catalog
 from runner.store import Store, query
 from runner.store.database import RESULTS_NAME, connect_reader
@@ -46,7 +46,7 @@ class Outputs:
         """Append the lines of jobs that ended; a job that ended twice has two, and the later one counts."""
         if self._writer is None:
             self._writer = ResultsWriter(self._run_dir / RESULTS_NAME)
-        self._writer.append(b"".join(self._lines(query.records(self._reader, seqs))))
+        self._writer.append(b"".join(map(self._line, query.records(self._reader, seqs))))
 
     def finish(self, *, now_at: float) -> Summary:
         """
@@ -62,12 +62,16 @@ class Outputs:
         from runner.report.page import PageTally, write_page
 
         page = PageTally()
-        rewrite_results(
-            self._run_dir / RESULTS_NAME, self._lines(_shown_to(page.add, query.records(self._reader)))
-        )
+        with whole_file(self._run_dir / RESULTS_NAME) as results:
+
+            def take_in(record: JobRecord) -> None:
+                results.write(self._line(record))
+                page.add(record)
+
+            # To read a job takes as long as to write it, so all files are written of one reading.
+            self._write_failed(_shown_to(take_in, query.records(self._reader)))
         summary = page.summary.summary()
         write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._settings.name, gateway=self.gateway)
-        self._write_failed(summary)
         write_page(
             page,
             self._run_dir / REPORT_NAME,
@@ -77,14 +81,13 @@ class Outputs:
         )
         return summary
 
-    def _write_failed(self, summary: Summary) -> None:
-        path = self._run_dir / FAILED_NAME
-        if summary.jobs == summary.by_state.get(State.SUCCEEDED, 0):
-            path.unlink(missing_ok=True)
-            return
+    def _write_failed(self, records: Iterable[JobRecord]) -> None:
+        # Needed only here, at the end of a run.
+        from runner.results.failed import write_failed
+
         write_failed(
-            path,
-            query.records_in(self._reader, set(State) - {State.SUCCEEDED}),
+            self._run_dir / FAILED_NAME,
+            records,
             run=self._settings.name,
             base_url=None if self.gateway == SIMULATED else self.gateway,
             key_names=self._settings.key_names,
@@ -93,9 +96,8 @@ class Outputs:
             settings=None if self.gateway == SIMULATED else self._settings,
         )
 
-    def _lines(self, records: Iterable[JobRecord]) -> Iterator[bytes]:
-        for record in records:
-            yield line_bytes(record, run=self._settings.name, gateway=self.gateway)
+    def _line(self, record: JobRecord) -> bytes:
+        return line_bytes(record, run=self._settings.name, gateway=self.gateway)
 
 
 def _shown_to(watch: Callable[[JobRecord], None], records: Iterable[JobRecord]) -> Iterator[JobRecord]:
@@ -104,6 +106,7 @@ def _shown_to(watch: Callable[[JobRecord], None], records: Iterable[JobRecord]) 
         yield record
 
 
+@cache
 def _known_keys(schema: str) -> frozenset[str] | None:
     catalog = load_catalog()
     if schema not in catalog.names:

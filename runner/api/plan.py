@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,7 @@ from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
 from runner.core.settings import Limits
+from runner.core.value import frozen
 from runner.errors import StoreMissing
 from runner.manifest.check import Manifest, load
 from runner.manifest.problems import Problems
@@ -40,7 +41,7 @@ class Action(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """Jobs of one model that meet the same for the same reason."""
 
@@ -50,7 +51,7 @@ class Group:
     jobs: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlannedJob:
     """
     A job that a run would do something for.
@@ -67,7 +68,7 @@ class PlannedJob:
     place: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Plan:
     """
     What a run of a manifest would do if it began now.

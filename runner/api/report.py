@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from runner.api import kept
@@ -13,6 +12,7 @@ from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import DEFAULT_BASE_URL
 from runner.core.summary import summarise
+from runner.core.value import frozen
 from runner.errors import ReportError
 from runner.jsontext import dumps
 from runner.report.github import step_summary
@@ -82,7 +82,7 @@ def append_step_summary(run_dir: Path, out: Path) -> None:
         file.write(text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Run:
     reader: sqlite3.Connection
     name: str

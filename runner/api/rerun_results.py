@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +26,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.naming import MAX_FILES_FLAT
 from runner.core.settings import Settings
+from runner.core.value import frozen
 from runner.engine.events import Notice, Observer
 from runner.errors import ResultsError, UsageError
 from runner.gateway.address import gateway_root
@@ -42,7 +43,7 @@ _WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDEL
 _NEVER_SENT_AGAIN = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Beginning:
     """
     A run that begins from a results file.
@@ -188,6 +189,7 @@ class _Missing:
         self._count = 0
 
     def note(self, record: JobRecord) -> None:
+        """Count a job, and tell of it while it is one of the first."""
         self._count += 1
         if self._count <= MOST_NAMED and record.error is not None:
             self._observe(
@@ -195,6 +197,7 @@ class _Missing:
             )
 
     def tell_rest(self) -> None:
+        """Tell how many they were, where not all were told of by name."""
         if self._count > MOST_NAMED:
             self._observe(
                 Notice("refused", f"{self._count} jobs can't be submitted here, since files are absent")

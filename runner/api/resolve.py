@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from runner.api.rehearsal import SIMULATED
 from runner.core.lifecycle import Event, State, sources
 from runner.core.model import FailureClass
 from runner.core.settings import DEFAULT_BASE_URL
+from runner.core.value import frozen
 from runner.core.wire import is_task_id
 from runner.errors import UsageError
 from runner.store import Store, query
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
     """Whatever became of it, the job is written off."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """A job, or a pattern, that can't be settled, and why."""
 
@@ -45,7 +45,7 @@ class Refusal:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolved:
     """
     What came of settling jobs. Either all are settled, or some are refused and none is.
@@ -174,6 +174,7 @@ class _Settling:
         self._store.__exit__(None, None, None)
 
     def attach_all(self, tasks: Mapping[str, str]) -> Resolved:
+        """Give each job its task, in one transaction; none gets one where any is refused."""
         reader = self._store.reader
         refused = [Refusal(job, why) for job in tasks if (why := _not_attachable(reader, job))]
         refused += _claimed(reader, tasks)
@@ -184,6 +185,7 @@ class _Settling:
         return self._resolved(tasks, refused)
 
     def settle_all(self, patterns: Sequence[str], verdict: Verdict) -> Resolved:
+        """Apply a verdict to every job in doubt that is named; to none where a name fits nothing."""
         settled: dict[str, None] = {}
         refused: list[Refusal] = []
         for pattern in patterns:

@@ -11,7 +11,6 @@ from pathlib import Path
 from runner.api import kept
 from runner.api.check import refusal
 from runner.api.environment import Effective, credentials, read_environment, settle
-from runner.api.keep import delete_older, require_series
 from runner.api.notify import told
 from runner.api.opening import (
     assignment,
@@ -88,6 +87,8 @@ async def run(
     run_dir = kept.dated(output or kept.default_run_dir(loaded.name, simulate=options.simulate), today)
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
+        from runner.api.keep import delete_older, require_series
+
         require_series(run_dir)
     async with opened(run_dir, options.if_locked, observe) as store:
         origin = origin_of(store, str(manifest), simulate=options.simulate)

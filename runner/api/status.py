@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from runner.api import kept
 from runner.core.estimate import at_limits
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
+from runner.core.value import frozen
 from runner.store import query
 from runner.store.database import DB_NAME, connect_reader, translated
 from runner.store.lock import holder_of
@@ -25,7 +25,7 @@ ENOUGH_FINISHED = 5
 MOST_STUCK = 100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StuckJob:
     """A task that takes far longer than those of its model did."""
 
@@ -36,7 +36,7 @@ class StuckJob:
     median_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Status:
     """
     How a run stands.

@@ -9,14 +9,14 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner import jsontext
 from runner.api import kept
-from runner.api.keep import Tidied
 from runner.api.outputs import Outputs
 from runner.api.rehearsal import SIMULATED, simulated_gateway
 from runner.assets.fetch import Fetcher
@@ -27,6 +27,7 @@ from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
 from runner.core.summary import Summary, summarise
+from runner.core.value import frozen
 from runner.engine.context import Options, Rooms, store_stop
 from runner.engine.engine import Engine, SystemClock
 from runner.engine.events import Event, Notice, Observer
@@ -35,19 +36,21 @@ from runner.errors import RunnerError
 from runner.gateway.address import content_url, gateway_root, proxy_for
 from runner.gateway.client import Gateway, user_agent
 from runner.gateway.keys import KeySet
-from runner.manifest.media import render_request
 from runner.results.summary_file import summary_json
 from runner.store import Store, query
 from runner.store.database import connect_reader
 from runner.store.query import Scope
 from runner.worker.deliver import Delivery
 
+if TYPE_CHECKING:
+    from runner.api.keep import Tidied
+
 log = logging.getLogger(__name__)
 
 MOST_UNCERTAIN_SHOWN = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Assignment:
     """
     What to do of a run, and with what.
@@ -71,7 +74,7 @@ class Assignment:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """
     How a process's work on a run ended.
@@ -272,7 +275,7 @@ async def _rooms(
     )
     publisher = await stack.enter_async_context(Publisher())
     await stack.enter_async_context(store)
-    keys, clock = _Keys(assignment.keys), SystemClock()
+    keys, clock = PooledKeys(assignment.keys), SystemClock()
     delivery = Delivery(
         api=api,
         keys=keys,
@@ -311,7 +314,7 @@ def _options(assignment: Assignment, store: Store) -> Options:
     )
 
 
-class _Keys:
+class PooledKeys:
     """The keys by their fingerprints, and their health."""
 
     def __init__(self, keys: KeySet) -> None:
@@ -319,18 +322,23 @@ class _Keys:
         self.ring = Keyring(self._secrets)
 
     def secret(self, fingerprint: str) -> str:
+        """Look a key up."""
         return self._secrets[fingerprint]
 
     def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
+        """Name the keys to ask for a task with, its own first."""
         return self.ring.for_task(fingerprint)
 
 
-async def _probe(api: Gateway, keys: _Keys) -> bool:
+async def _probe(api: Gateway, keys: PooledKeys) -> bool:
     probed = await api.probe(keys.secret(keys.for_task(None)[0]))
     return probed.answers
 
 
 def _render(text: str) -> bytes:
+    # Called for requests that name local files, which most runs have none of.
+    from runner.manifest.media import render_request
+
     return jsontext.dumps(render_request(jsontext.loads(text)))
 
 

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from yarl import URL
+
+from runner.core.value import frozen
 
 MAX_REDIRECTS = 5
 _MAX_CHARACTERS = 16_384
@@ -58,7 +59,7 @@ Origin = tuple[str, str, int]
 """Scheme, host and port, as browsers compare them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hop:
     """
     One request on the way to an asset.
@@ -73,7 +74,7 @@ class Hop:
     is_astray: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gatekeeper:
     """
     Decides about addresses.
@@ -188,6 +189,17 @@ def is_pinned(host: str, hosts: Sequence[str]) -> bool:
 
 
 @lru_cache(maxsize=1024)
+def literal_reach(host: str) -> Reach | None:
+    """
+    Say from where a host can be reached that is written as a network address; None where it is a name.
+
+    Raises:
+        AddressRefused: As for `literal`.
+    """
+    address = literal(host)
+    return None if address is None else reach(address)
+
+
 def literal(host: str) -> IPv4Address | IPv6Address | None:
     """
     Read a host that is written as a network address; None where it is a name.

@@ -6,7 +6,6 @@ import asyncio
 from concurrent.futures import Executor
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
 
 from aiohttp import ClientResponse
 
@@ -110,7 +109,7 @@ class _Pieces:
         return gathered
 
 
-def keep_small(path: Path, kind: AssetKind, body: bytes) -> Fetched:
+def keep_small(path: str, kind: AssetKind, body: bytes) -> Fetched:
     """
     Verify and write a body that is in memory.
 
@@ -134,7 +133,7 @@ def verify(part: PartFile, kind: AssetKind) -> Fetched:
     digest = part.digest()
     part.close()
     try:
-        with part.path.open("rb") as file:
+        with open(part.path, "rb") as file:
             return Fetched(part.path, part.size, digest, _read_facts(kind, file, part.size))
     except OSError as error:
         refuse(error, part.path)

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from runner.assets.address import AddressRefused, Origin, Reach, literal, reach
+from runner.assets.address import AddressRefused, Origin, Reach, literal_reach, reach
 
 
 class ForbiddenAddress(OSError):
@@ -48,8 +48,8 @@ class Neighbourhood:
             AddressRefused: It is not permissible.
             OSError: The gateway's name can't be resolved now, and it would decide.
         """
-        address = literal(host)
-        if address is None or (found := reach(address)) is Reach.PUBLIC:
+        found = literal_reach(host)
+        if found is None or found is Reach.PUBLIC:
             return
         if found not in await self.permitted():
             raise AddressRefused(f"the host {host} is a {found} address, and assets come from public ones")
@@ -57,11 +57,11 @@ class Neighbourhood:
     async def _gateway_reaches(self) -> frozenset[Reach]:
         _, host, port = self._gateway
         try:
-            address = literal(host)
+            own = literal_reach(host)
         except AddressRefused:
             return frozenset()
-        if address is not None:
-            return frozenset({reach(address)})
+        if own is not None:
+            return frozenset({own})
         found = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
         return frozenset(_reach(result) for result in found)
 

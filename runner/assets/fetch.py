@@ -8,10 +8,10 @@ and `connect`, how long to go on in `patience`; here they are carried out.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from random import random
 from shutil import disk_usage
 from types import TracebackType
@@ -70,7 +70,7 @@ class Fetcher:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random,
         clock: Callable[[], float] = time.time,
-        free_bytes: Callable[[Path], int] = lambda folder: disk_usage(folder).free,
+        free_bytes: Callable[[str], int] = lambda folder: disk_usage(folder).free,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._gate = Gatekeeper(origin(URL(base_url)), rules.hosts)
@@ -247,9 +247,9 @@ class Fetcher:
     def _promise(self, download: Download, body: Body) -> int:
         """Make sure that there is room for a file and for all that are on their way beside it."""
         needed = max(0, (body.facts.total_bytes or 0) - download.part.size)
-        folder = download.part.path.parent
+        folder = os.path.dirname(download.part.path)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            os.makedirs(folder, exist_ok=True)
             free = self._free_bytes(folder)
         except OSError as error:
             refuse(error, folder)

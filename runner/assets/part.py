@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
@@ -39,7 +38,7 @@ class PartFile:
         size: How many bytes of the asset it has. A file that nobody remembers counts as none.
     """
 
-    def __init__(self, path: Path, size: int = 0) -> None:
+    def __init__(self, path: str, size: int = 0) -> None:
         self.path = path
         self.size = size
         self._digest: Hash | None = None
@@ -119,13 +118,13 @@ class PartFile:
         """Delete the file."""
         self.close()
         with suppress(OSError):
-            self.path.unlink()
+            os.unlink(self.path)
 
     def set_aside(self) -> None:
         """Rename a file that is not the asset, for a person to look at: the next download starts from nothing."""
         self.close()
         with suppress(OSError):
-            self.path.replace(self.path.with_suffix(".invalid"))
+            os.replace(self.path, self.path.removesuffix(".part") + ".invalid")
 
     def _open(self) -> None:
         if self._file is None:
@@ -163,7 +162,7 @@ class PartFile:
             rest = rest[written:]
 
 
-def write_whole(path: Path, body: bytes) -> None:
+def write_whole(path: str, body: bytes) -> None:
     """
     Write a small body in one go.
 
@@ -183,17 +182,17 @@ def write_whole(path: Path, body: bytes) -> None:
         refuse(error, path)
 
 
-def _open(path: Path, flags: int) -> int:
+def _open(path: str, flags: int) -> int:
     flags |= os.O_CREAT | _BINARY
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:
         # The folder is made when it is missed, which is once for many files.
-        path.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         return os.open(path, flags, 0o666)
 
 
-def size_of(path: Path) -> int:
+def size_of(path: str) -> int:
     """Tell a file's size; 0 where there is none."""
     try:
         return os.stat(path).st_size
@@ -201,7 +200,7 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def refuse(error: OSError, path: Path) -> NoReturn:
+def refuse(error: OSError, path: str) -> NoReturn:
     """
     Turn an error of the file system into one that says what to do.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runner.core.settings import RetryPolicy
+from runner.core.value import frozen
 
 LONGEST_WAIT_S = 900.0
 """A server that wants to be left alone for longer has its way: the download is left to a later run."""
 _HEADWAY_BYTES = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tries:
     """
     The tries of one download since it last got on.

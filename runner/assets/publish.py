@@ -17,7 +17,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from hashlib import file_digest
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -33,8 +32,8 @@ _START_WRITING = 2
 
 
 class _Move(NamedTuple):
-    part: Path
-    final: Path
+    part: str
+    final: str
     done: asyncio.Future[None]
 
 
@@ -44,7 +43,7 @@ class Publisher:
     def __init__(self) -> None:
         self._queue: SimpleQueue[list[_Move] | None] = SimpleQueue()
         self._gathered: list[_Move] = []
-        self._seen: set[Path] = set()
+        self._seen: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -61,7 +60,7 @@ class Publisher:
         await asyncio.to_thread(self._thread.join)
         self._helper.shutdown()
 
-    async def publish(self, part: Path, final: Path) -> None:
+    async def publish(self, part: str, final: str) -> None:
         """
         Make a file durable under its final name, taking the place of what has that name.
 
@@ -113,21 +112,25 @@ class Publisher:
             else:
                 _attempt(os.unlink, move.part)
         folders = {
-            move.final.parent for move, outcome in zip(batch, outcomes, strict=True) if outcome is None
+            os.path.dirname(move.final)
+            for move, outcome in zip(batch, outcomes, strict=True)
+            if outcome is None
         }
         failed = {folder: _attempt(self._sync_folder, folder) for folder in folders}
         return [
-            outcome or failed.get(move.final.parent) for move, outcome in zip(batch, outcomes, strict=True)
+            outcome or failed.get(os.path.dirname(move.final))
+            for move, outcome in zip(batch, outcomes, strict=True)
         ]
 
-    def _sync_folder(self, folder: Path) -> None:
+    def _sync_folder(self, folder: str) -> None:
         """Make the names in a folder durable; for a new one, its own name and that of the folder above as well."""
         sync_folder(folder)
         if folder not in self._seen:
-            for above in (folder.parent, folder.parent.parent):
+            above = os.path.dirname(folder)
+            for one in (above, os.path.dirname(above)):
                 # A folder above may well belong to somebody else, and then it was not made by this run.
                 with suppress(PermissionError):
-                    sync_folder(above)
+                    sync_folder(one or ".")
             self._seen.add(folder)
 
 
@@ -141,7 +144,7 @@ def _resolve(batch: Iterable[_Move], outcomes: Iterable[Exception | None]) -> No
             move.done.set_exception(error)
 
 
-def sync_files(paths: Sequence[Path], helper: Executor) -> list[OSError | None]:
+def sync_files(paths: Sequence[str], helper: Executor) -> list[OSError | None]:
     """
     Bring the bytes of some files to the disk; for each the error that it met, or None.
 
@@ -175,7 +178,7 @@ def sync_files(paths: Sequence[Path], helper: Executor) -> list[OSError | None]:
     return outcomes
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str) -> None:
     """
     Make the names in a folder durable. Windows does that by itself, and can't open folders.
 
@@ -191,12 +194,12 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def already_whole(final: Path, asset: Asset) -> bool:
+def already_whole(final: str, asset: Asset) -> bool:
     """Say whether a file is there with the recorded length and digest, so that it need not be fetched again. It blocks."""
     try:
         if os.stat(final).st_size != asset.bytes:
             return False
-        with final.open("rb") as file:
+        with open(final, "rb") as file:
             return file_digest(file, "sha256").hexdigest() == asset.sha256
     except OSError:
         return False
@@ -210,7 +213,7 @@ def _attempt(verb: Callable[..., object], *args: object) -> OSError | None:
     return None
 
 
-def _open_and_start(path: Path) -> int:
+def _open_and_start(path: str) -> int:
     file = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     if (start := _sync_file_range()) is not None:
         # Only a hint: an error shows up, and counts, when the file is synced.

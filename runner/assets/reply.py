@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from runner.assets.wish import PartFacts, Reason
 from runner.core.model import Failure, FailureClass
+from runner.core.value import frozen
 
 OVERLAP_BYTES = 64 << 10
 SMALL_BYTES = 128 << 10
@@ -29,7 +29,7 @@ _SETTLED_S = 60
 """How much older than the answer a Last-Modified must be, to be sure that no change shares its second (RFC 9110 8.8.2.2)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ask:
     """
     What a request asks for.
@@ -52,7 +52,7 @@ class Ask:
         return headers
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     """
     The body follows.
@@ -75,19 +75,19 @@ class Body:
         return not self.offset and self.length is not None and self.length <= SMALL_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Redirected:
     """The body is elsewhere."""
 
     location: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartOver:
     """The part on disk does not belong to what the server has now: forget it, and ask for all."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setback:
     """Nothing came, or not enough: try again after a pause."""
 
@@ -95,7 +95,7 @@ class Setback:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """This address gives no asset."""
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     _PathType: TypeAlias = click.ParamType[Path]
     _TextType: TypeAlias = click.ParamType[str]
 else:
@@ -143,6 +144,9 @@ MODEL, SCHEMA, CLASS, STATE = Word("model"), Word("schema"), Word("class"), Word
 
 
 def _items(words: Iterable[str]) -> list[CompletionItem]:
+    # Only a shell that completes a line asks for items, never a command that runs.
+    from click.shell_completion import CompletionItem
+
     with contextlib.suppress(OSError):
         return [CompletionItem(word) for word in islice(words, MOST_OFFERED)]
     return []

@@ -12,17 +12,6 @@ from runner.core.problem import Problem
 from runner.errors import ManifestError, RunnerError
 
 
-def version() -> str:
-    """Name the installed version."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("runner")
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
 def wants_colour(stream: TextIO | None = None) -> bool:
     """Follow NO_COLOR and FORCE_COLOR, and else whether the stream (stderr) is a terminal."""
     if os.environ.get("NO_COLOR"):

@@ -74,9 +74,9 @@ Completion of commands, run directories, job ids and models, by a line in the sh
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from runner.cli.console import version
+        from runner import __version__
 
-        click.echo(f"runner {version()}")
+        click.echo(f"runner {__version__}")
         ctx.exit()
 
 

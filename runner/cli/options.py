@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +18,7 @@ from runner.cli.values import (
     seconds_until,
 )
 from runner.core.units import DURATION_FORMS, RATE_FORMS, parse_duration, parse_rate
+from runner.core.value import frozen
 
 if TYPE_CHECKING:
     from runner.api.environment import Overrides
@@ -127,7 +127,7 @@ def with_options(*groups: Any) -> Callable[[Command], Command]:
     return decorate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Wishes:
     """How a person wants to watch a run, see `WATCHING`; and whether a directory in use is to be left alone."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,18 +106,7 @@ def _in_place(
 
     if dry_run:
         return _show(plan_rerun(run_dir, selection), run_dir, wishes)
-
-    def work(watch: Watch) -> Coroutine[Any, Any, Outcome]:
-        return rerun(
-            run_dir,
-            selection,
-            options=options,
-            confirm=_teller(run_dir, watch.event),
-            observe=watch.event,
-            started=watch.started,
-        )
-
-    return _carry_out(work, wishes, run_dir, options)
+    return _carry_out(partial(rerun, run_dir, selection), run_dir, options, wishes)
 
 
 def _from_results(
@@ -132,24 +122,21 @@ def _from_results(
     if dry_run:
         plan = asyncio.run(plan_results(beginning, selection, lambda event: say(event_line(event))))
         return _show(plan, run_dir, wishes)
+    return _carry_out(partial(rerun_results, beginning, selection), run_dir, options, wishes)
+
+
+def _carry_out(
+    rerun: Callable[..., Coroutine[Any, Any, Outcome]], run_dir: Path, options: RunOptions, wishes: Wishes
+) -> int:
+    from runner.cli.closing import carry_out
 
     def work(watch: Watch) -> Coroutine[Any, Any, Outcome]:
-        return rerun_results(
-            beginning,
-            selection,
+        return rerun(
             options=options,
             confirm=_teller(run_dir, watch.event),
             observe=watch.event,
             started=watch.started,
         )
-
-    return _carry_out(work, wishes, run_dir, options)
-
-
-def _carry_out(
-    work: Callable[[Watch], Coroutine[Any, Any, Outcome]], wishes: Wishes, run_dir: Path, options: RunOptions
-) -> int:
-    from runner.cli.closing import carry_out
 
     return carry_out(work, wishes, title=run_dir.name, scenario=options.scenario)
 

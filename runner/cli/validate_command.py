@@ -72,6 +72,7 @@ class _JsonList:
         self._between = ","
 
     def end(self, *, valid: bool, jobs: int) -> None:
+        """Close the object with what the problems come to; without it the output is no JSON."""
         opened = self._between if self._between != "," else "\n"
         click.echo(f'{opened}], "valid": {str(valid).lower()}, "jobs": {jobs}}}')
 

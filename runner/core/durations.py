@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from runner.core.value import frozen
 
 EXACT_UP_TO = 4096
 _GROWTH = 1.02
@@ -19,7 +20,7 @@ _LOG_GROWTH = math.log(_GROWTH)
 _SMALLEST_S = 0.001
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Durations:
     """What a set of durations comes to, in seconds; p50 and p90 by nearest rank."""
 

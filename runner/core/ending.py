@@ -8,10 +8,10 @@ command again on a finished run with failures gives the same code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.core.lifecycle import State
+from runner.core.value import frozen
 
 
 class Drain(StrEnum):
@@ -62,7 +62,7 @@ _IN_HAND = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stop:
     """
     A reason to submit no more.

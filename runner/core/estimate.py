@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from runner.core.settings import Limits
 from runner.core.units import format_rate
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Estimate:
     """
     A time to go.

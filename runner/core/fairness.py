@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from runner.core.value import frozen
 
 
 class Bound(StrEnum):
@@ -17,7 +18,7 @@ class Bound(StrEnum):
     NO_JOBS = "no_jobs"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lane:
     """
     One model, or the run as a whole, as it stands now.
@@ -42,7 +43,7 @@ class Lane:
         return self.opens_at is None or self.opens_at <= now
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelLane(Lane):
     """
     One model with its jobs.
@@ -55,14 +56,14 @@ class ModelLane(Lane):
     has_jobs: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Turn:
     """The model to submit a job of now."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blocked:
     """
     Nothing can be submitted now.

@@ -8,26 +8,26 @@ the key, so any of the user's keys may ask for any of the user's tasks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from runner.core.model import Failure, FailureClass
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UseKey:
     """Submit with this key."""
 
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WaitForKey:
     """Every key that is left cools down; the first is ready at ``until`` (a reading of the caller's clock)."""
 
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NoKeyLeft:
     """Every key was refused: nothing more can be submitted in this run."""
 
@@ -91,6 +91,8 @@ class Keyring:
         >>> ring.for_task("c3"), ring.for_task("b2")
         (('c3', 'a1', 'b2'), ('a1', 'c3', 'b2'))
         """
+        if len(self._members) == 1:
+            return self._members
         return tuple(
             sorted(self._members, key=lambda member: (self._is_unknown(member), member != fingerprint))
         )

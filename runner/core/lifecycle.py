@@ -18,9 +18,9 @@ The rules behind the table:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.core.value import frozen
 from runner.errors import IllegalTransition
 
 
@@ -134,7 +134,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 """From each state, the events that it allows and where they lead."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Work:
     """What is left to do in a state, and what is at stake."""
 

@@ -8,13 +8,13 @@ Durations end in ``_s`` (seconds), sizes in ``_bytes``; wall-clock times end in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.core.lifecycle import State
 from runner.core.problem import Position
 from runner.core.spec import JobSpec as JobSpec
 from runner.core.spec import Json as Json
+from runner.core.value import frozen
 
 
 class FailureClass(StrEnum):
@@ -45,7 +45,7 @@ class FailureClass(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """
     A reason, as the results carry it.
@@ -71,7 +71,7 @@ class AssetKind(StrEnum):
     LAST_FRAME = "last_frame"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asset:
     """
     A whole, verified file of a job.
@@ -92,7 +92,7 @@ class Asset:
     duration_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """
     One try at a job: one POST, or the adoption of a task that existed already.
@@ -113,7 +113,7 @@ class Attempt:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobRecord:
     """
     All that a run knows of one job: the union of its attempts.

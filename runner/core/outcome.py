@@ -7,10 +7,10 @@ them ever sees a status code, a header or an exception of the HTTP library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.core.model import Failure
+from runner.core.value import frozen
 
 
 class RemoteStatus(StrEnum):
@@ -29,7 +29,7 @@ class RemoteStatus(StrEnum):
         return self not in (RemoteStatus.QUEUED, RemoteStatus.RUNNING)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemoteTask:
     """
     A task as an answer of the API shows it.
@@ -60,7 +60,7 @@ class RemoteTask:
 # sent again by itself; KeyRefused and WrongAddress once their cause is mended; no other.
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Accepted:
     """An id came back: the task exists, and is paid for."""
 
@@ -68,21 +68,21 @@ class Accepted:
     http_status: int = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rejected:
     """The API said no to this job for good; nothing was charged."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotSent:
     """No byte of the request left this machine; try again."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Throttled:
     """
     A 429 that is not about quota: slow everyone down, then try again.
@@ -95,7 +95,7 @@ class Throttled:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NoChannel:
     """A 503 from before the charge: no channel took the job. Try again a bounded number of times."""
 
@@ -103,21 +103,21 @@ class NoChannel:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyRefused:
     """The key can't pay or is not known (class ``auth`` or ``quota``): no job can succeed with it. Nothing was charged."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WrongAddress:
     """A redirect: the base URL is wrong, and no job can be submitted there. Nothing was charged."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ambiguous:
     """Everything else. The POST may have made a paid task; it is never sent again."""
 
@@ -130,7 +130,7 @@ SubmitOutcome = Accepted | Rejected | NotSent | Throttled | NoChannel | KeyRefus
 # The outcomes of a query.
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Polled:
     """
     The API showed the task.
@@ -143,21 +143,21 @@ class Polled:
     poll_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unknown:
     """The API does not know the task (400 task_not_exist or 404): true of young tasks, and of lost ones."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Denied:
     """The key was refused (401, 403, or quota wording). With 403 it may be transient (wire facts 1.5)."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transient:
     """
     Nothing was learned: ask again later.
@@ -175,7 +175,7 @@ class Transient:
 PollOutcome = Polled | Unknown | Denied | Transient
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Probed:
     """
     What a free request showed of the gateway.

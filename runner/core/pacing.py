@@ -4,33 +4,32 @@ Space requests evenly, and find the rate that the gateway really allows.
 Nobody publishes the limits of this API, they are shared with strangers (wire facts
 4.1, 7), and a 429 says only "less". So a pacer starts at the configured rate, and learns:
 
-- A 429 after an accepted answer says "too fast". The rate is cut, once for each burst of
-  them, to what was accepted over the last minute: by a little at least, by half at most.
-- A 429 after a 429 says "closed for now". The rate stays, and the pauses become longer.
-- Growth is quick up to just below the rate that was refused, and slow from there on. There each
-  429 has first to be earned back by accepted answers: refusals stay rare, and little is left unused.
+- A 429 is weighed by the answers accepted since the one before: after ``n`` of them the rate is cut
+  by ``1/(n+1)``, by a twentieth at least and by half at most, once for each burst. So one that strays
+  among many acceptances costs little, and where half of all requests are refused the rate halves.
+- A 429 after a 429 says "closed for now". The rate stays, and the pauses become longer. What opens
+  again was a window, such as so many a minute: the rate goes down to what was accepted over the last minute.
+- Growth is that of TCP Cubic (RFC 9438), counted in accepted answers: quick up to where the 429
+  came, slow around it, then quicker and quicker. Each 429 of a burst stretches the curve, so that refusals
+  stay rare, and little is left unused.
 - Slow answers and 503s stop the growth, since they come before the 429s.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 # The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a
 # second, configured at up to ten times that); tests hold what they achieve there.
 _LEAST_CUT = 0.05
 _DEEPEST_CUT = 0.5
-_ENOUGH_ANSWERS = 20
+_ENOUGH_ANSWERS = 8
 """Accepted answers in the last minute from which their rate says something about the gateway."""
-_NEAR = 0.9
-"""Share of the refused rate from which growth is slow."""
-_QUICK_GROWTH = 0.04
-_SLOW_GROWTH = 0.002
-"""Growth for each accepted answer, as a share of the rate: the same patience in answers at any rate."""
-_OWED_ANSWERS = 20
-"""Accepted answers without slow growth that each 429 costs: so one in some thirty is refused."""
-_MOST_OWED_S = 60.0
-"""What is owed at most, in seconds at the present rate: a flood of 429s must not end growth for good."""
+_PATIENCE = 60
+"""Accepted answers for each 429 until the refused rate is reached again: so about one in sixty is refused."""
+_LONGEST_PATIENCE_S = 45.0
+"""The same in seconds at the refused rate, for a flood of 429s: it must not end growth for good."""
 _LONG_REFUSAL = 3
 """429s in a row after which the limit is one of a window, such as so many a minute."""
 _LONGEST_PAUSE_S = 15.0
@@ -71,14 +70,15 @@ class Pacer:
     def __init__(self, per_s: float, *, learned_per_s: float | None = None) -> None:
         self.configured_per_s = per_s
         self.per_s = per_s
-        self._refused_per_s: float | None = None
+        self._climb: _Climb | None = None
         if learned_per_s is not None and 0 < learned_per_s < per_s:
-            self.per_s = self._refused_per_s = max(learned_per_s, self._slowest_per_s)
+            self.per_s = max(learned_per_s, self._slowest_per_s)
+            self._climb = _Climb(self.per_s * (1 - _LEAST_CUT), self.per_s, answers=_PATIENCE)
         self._last = float("-inf")
         self._paused_until = float("-inf")
         self._held_until = float("-inf")
         self._reacted_at = float("-inf")
-        self._owed_answers = 0.0
+        self._accepted_since_cut = 0
         self._throttled_in_row = 0
         self._accepted = _AcceptedRate()
         self._latency = _Latency()
@@ -91,7 +91,7 @@ class Pacer:
     @property
     def learned_per_s(self) -> float | None:
         """The rate found to be allowed, for the next run; None where the configured one was never refused."""
-        return self.per_s if self._refused_per_s is not None and self.per_s < self.configured_per_s else None
+        return self.per_s if self._climb is not None and self.per_s < self.configured_per_s else None
 
     def accepted_per_s(self, now: float) -> float:
         """Give the rate of answers that were no refusal, over about the last minute."""
@@ -113,21 +113,14 @@ class Pacer:
     def accepted(self, now: float, latency_s: float) -> None:
         """Note an answer that was no refusal, and how long it took: the rate may grow."""
         if self._throttled_in_row >= _LONG_REFUSAL:
-            self._cut(now, at_least=0.0)
+            self._fit_window(now)
         self._throttled_in_row = 0
+        self._accepted_since_cut += 1
         self._accepted.add(now)
         self._latency.add(latency_s)
-        if now >= self._held_until and not self._latency.is_rising:
-            self._grow()
-
-    def _grow(self) -> None:
-        growth = _SLOW_GROWTH
-        if self._refused_per_s is None or self.per_s < _NEAR * self._refused_per_s:
-            growth = _QUICK_GROWTH
-        elif self._owed_answers > 0:
-            self._owed_answers -= 1
-            return
-        self.per_s = min(self.per_s * (1 + growth), self.configured_per_s)
+        if self._climb is not None and now >= self._held_until and not self._latency.is_rising:
+            self._climb.answers += 1
+            self.per_s = min(self._climb.per_s, self.configured_per_s)
 
     def throttled(self, now: float, *, sent_at: float, retry_after_s: float | None = None) -> None:
         """
@@ -137,29 +130,36 @@ class Pacer:
             sent_at: When the refused request was sent. One from before the last cut says nothing new.
         """
         self.pause(now + (retry_after_s or 0.0))
-        most_owed = max(_OWED_ANSWERS, _MOST_OWED_S * self.per_s)
-        self._owed_answers = min(self._owed_answers + _OWED_ANSWERS, most_owed)
-        if sent_at <= self._reacted_at:
+        is_news = sent_at > self._reacted_at
+        if is_news:
+            self._reacted_at = now
+            self._throttled_in_row += 1
+        if self._climb is None or (is_news and self._throttled_in_row == 1):
+            self._cut()
             return
-        self._reacted_at = now
-        self._throttled_in_row += 1
-        if self._throttled_in_row == 1:
-            self._cut(now, at_least=_LEAST_CUT)
-        else:
+        self._climb.refusals += 1
+        if is_news:
             doublings = min(self._throttled_in_row - 2, 10)
             self.pause(now + min(2.0**doublings / self.per_s, _LONGEST_PAUSE_S))
 
-    def _cut(self, now: float, *, at_least: float) -> None:
-        """Go down to what was accepted over the last minute, within the bounds of a cut."""
-        most, least = self.per_s * (1 - at_least), self.per_s * (1 - _DEEPEST_CUT)
+    def _cut(self) -> None:
+        """Slow down by the share of requests refused since the last cut, counting the one refused now."""
+        refused_share = 1 / (self._accepted_since_cut + 1)
+        cut = min(max(refused_share, _LEAST_CUT), _DEEPEST_CUT)
+        refused_per_s, self.per_s = self.per_s, max(self.per_s * (1 - cut), self._slowest_per_s)
+        self._climb = _Climb(self.per_s, refused_per_s)
+        self._accepted_since_cut = 0
+
+    def _fit_window(self, now: float) -> None:
+        """Go down to what was accepted over the last minute, closed times included, by half at most."""
         accepted_per_s = self._accepted.per_s(now)
-        if accepted_per_s is None:
-            # Nothing is known but the refusal: halve, and grow back quickly to near where it came.
-            self._refused_per_s = self.per_s
-            self.per_s = max(least, self._slowest_per_s)
-        else:
-            self.per_s = max(min(accepted_per_s, most), least, self._slowest_per_s)
-            self._refused_per_s = self.per_s / (1 - _LEAST_CUT)
+        if accepted_per_s is None or self._climb is None:
+            return
+        self.per_s = max(
+            min(accepted_per_s, self.per_s), self.per_s * (1 - _DEEPEST_CUT), self._slowest_per_s
+        )
+        self._climb = _Climb(self.per_s, self.per_s / (1 - _LEAST_CUT), refusals=self._climb.refusals)
+        self._accepted_since_cut = 0
 
     def pause(self, until: float) -> None:
         """Grant nothing before then. An earlier end than one already set changes nothing."""
@@ -174,6 +174,23 @@ class Pacer:
         return min(_SLOWEST_PER_S, self.configured_per_s)
 
 
+@dataclass(slots=True)
+class _Climb:
+    """The way from the rate after a cut back to the refused one, and past it."""
+
+    cut_per_s: float
+    refused_per_s: float
+    refusals: int = 1
+    answers: int = 0
+
+    @property
+    def per_s(self) -> float:
+        """The rate after that many answers: a cubic curve, flat around the refused rate."""
+        patience = min(_PATIENCE * self.refusals, max(_PATIENCE, _LONGEST_PATIENCE_S * self.refused_per_s))
+        ahead = 1 - self.answers / patience
+        return self.refused_per_s - (self.refused_per_s - self.cut_per_s) * ahead**3
+
+
 class _AcceptedRate:
     """Accepted answers a second over about the last minute, in constant memory."""
 
@@ -186,6 +203,7 @@ class _AcceptedRate:
         self._count_before = 0
 
     def add(self, now: float) -> None:
+        """Count an answer."""
         if self._first_at is None:
             self._first_at = self._began_at = now
         self._roll(now)
@@ -220,6 +238,7 @@ class _Latency:
         self._recent_s = 0.0
 
     def add(self, latency_s: float) -> None:
+        """Follow how long an answer took."""
         if self._usual_s is None:
             self._usual_s = self._recent_s = latency_s
             return
@@ -229,4 +248,5 @@ class _Latency:
 
     @property
     def is_rising(self) -> bool:
+        """Whether the last handful took half as long again as usual, and a tenth of a second more."""
         return self._usual_s is not None and self._recent_s > 1.5 * self._usual_s + 0.1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
+
+from runner.core.value import frozen
 
 
 class Severity(StrEnum):
@@ -13,9 +15,12 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a file. Line and column count from 1; 0 where there is none to name."""
+class Position(NamedTuple):
+    """
+    A place in a file. Line and column count from 1; 0 where there is none to name.
+
+    A tuple for the same reason as `JobSpec`: every job has one.
+    """
 
     file: str
     line: int = 0
@@ -27,7 +32,7 @@ class Position:
         return f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """
     Something wrong inside one request, before anybody knows where the request stands.
@@ -43,7 +48,7 @@ class Finding:
     severity: Severity = Severity.ERROR
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """
     A finding with its place.

@@ -7,19 +7,18 @@ task (not sent, throttled, refused for want of a channel).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runner.core.settings import RetryPolicy
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retry:
     """Try again after a wait of ``after_s`` seconds."""
 
     after_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GiveUp:
     """The tries are used up."""
 

@@ -9,7 +9,9 @@ query after 10 s, then every 15 s, since the gateway itself looks no more often;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from runner.core.value import frozen
 
 DEFAULT_BASE_URL = "https://api.powertokens.ai"
 TEST_HOST = "baze-api.powerbuyin.top"
@@ -17,7 +19,7 @@ TEST_HOST = "baze-api.powerbuyin.top"
 DEFAULT_KEY_NAME = "POWERTOKENS_API_KEY"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelLimits:
     """Bounds for one model, within those of the whole run; None where there is none of its own."""
 
@@ -25,7 +27,7 @@ class ModelLimits:
     submit_per_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """
     Bounds of the whole run.
@@ -44,7 +46,7 @@ class Limits:
     models: Mapping[str, ModelLimits] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PollPolicy:
     """
     When to ask for a task.
@@ -61,7 +63,7 @@ class PollPolicy:
     timeout_s: float = 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Timeouts:
     """
     How long to wait for what.
@@ -81,7 +83,7 @@ class Timeouts:
     unknown_task_s: float = 120.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RetryPolicy:
     """
     How often to try again what may be tried again: never a POST whose outcome is in doubt.
@@ -97,7 +99,7 @@ class RetryPolicy:
     cap_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AssetRules:
     """
     What may be downloaded.
@@ -110,7 +112,7 @@ class AssetRules:
     hosts: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Notify:
     """
     Whom to tell when a run ends.
@@ -126,7 +128,7 @@ class Notify:
     command: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Settings:
     """Everything that a run needs to know besides its jobs."""
 

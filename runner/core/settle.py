@@ -7,7 +7,6 @@ down, hold it?); here is only what concerns the one job.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from runner.core.lifecycle import Event
@@ -25,9 +24,10 @@ from runner.core.outcome import (
     Throttled,
     WrongAddress,
 )
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settled:
     """
     What a POST came to, for its job.

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from runner.core.durations import Durations, DurationTally
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelSummary:
     """
     The jobs of one model.
@@ -31,7 +31,7 @@ class ModelSummary:
     generate: Durations | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Summary:
     """
     All jobs of a run.
@@ -160,6 +160,7 @@ class _ModelTally:
         self.generate = DurationTally()
 
     def summary(self) -> ModelSummary:
+        """Give what was counted so far."""
         return ModelSummary(
             jobs=self.by_state.total(),
             by_state=_every_state(self.by_state),

@@ -21,7 +21,9 @@ from runner.core.wire_error import MESSAGE_CHARS, SUCCESS_CODES, Reason, find_re
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 # What nearly all addresses are, and what needs no taking apart.
-_PLAIN_ADDRESS = re.compile(r"https?://[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[1-9][0-9]{0,3})?/[!-\[\]-~]*")
+_PLAIN_ADDRESS = re.compile(
+    r"https?://[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[1-9][0-9]{0,3}|:[1-5][0-9]{4})?/[!-\[\]-~]*"
+)
 _WORD_CHARS = 60
 _URL_CHARS = 8192
 
@@ -141,9 +143,11 @@ def _ids_in(node: Json) -> tuple[str, ...]:
     """
     if not isinstance(node, dict):
         return ()
-    ids = []
+    ids: list[str] = []
     for value in (node.get("id"), node.get("task_id")):
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**18:
+        if value is None:
+            continue
+        if type(value) is int and 0 < value < 10**18:
             value = str(value)
         if isinstance(value, str) and is_task_id(value := value.strip()) and value not in ids:
             ids.append(value)
@@ -162,6 +166,8 @@ def _read_status(value: Json) -> tuple[RemoteStatus, str | None, bool]:
 
 
 def _read_progress(value: Json) -> float | None:
+    if value is None:
+        return None
     if isinstance(value, str):
         try:
             value = float(value.strip().removesuffix("%"))
@@ -175,7 +181,7 @@ def _read_progress(value: Json) -> float | None:
 
 def _read_time(value: Json) -> float | None:
     # Beyond this it is milliseconds or nonsense, and a wrong date is worse than none.
-    return float(value) if _is_number(value) and 0 < value < 1e11 else None
+    return float(value) if value is not None and _is_number(value) and 0 < value < 1e11 else None
 
 
 def _is_number(value: Json) -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from html import unescape
+from dataclasses import field
 from http import HTTPStatus
 
+from runner import jsontext
 from runner.core.model import Json
 from runner.core.redact import clean
+from runner.core.value import frozen
 
 MESSAGE_CHARS = 500
 _PAGE_CHARS = 300
@@ -36,7 +37,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--|h\d|center|title)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reason:
     """
     What an answer says went wrong.
@@ -64,6 +65,14 @@ def read_json(body: bytes) -> Json:
 
     Nesting past the interpreter's patience counts as no JSON.
     """
+    try:
+        return jsontext.loads(body)
+    except (ValueError, RecursionError):
+        return _read_leniently(body)
+
+
+def _read_leniently(body: bytes) -> Json:
+    """Read what is nearly JSON: an id beside a NaN, half of a surrogate pair or a byte order mark is still an id."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -197,6 +206,9 @@ def _text(value: Json) -> str:
 
 
 def _text_of_page(page: str) -> str:
+    # It brings a table of 2,000 names, and most runs never see a page.
+    from html import unescape
+
     title = _TITLE.search(page)
     if title and title[1].strip():
         return unescape(title[1])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from runner.core.ending import Stop, StopReason
 from runner.core.fairness import Blocked, Bound, Lane, ModelLane, choose
@@ -31,6 +30,7 @@ from runner.core.outcome import (
 from runner.core.pacing import Pace, Pacer
 from runner.core.settings import Limits
 from runner.core.standstill import Standstill
+from runner.core.value import frozen
 from runner.engine.window import Window
 
 KEY_REST_S = 5.0
@@ -42,7 +42,7 @@ _WITHDRAWN = Throttled(Failure(FailureClass.INTERRUPTED, "withdrawn before it wa
 """What the breaker hears of a submission that never left: it says nothing about the gateway."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admitted:
     """Submit a job of this model with this key now."""
 
@@ -50,7 +50,7 @@ class Admitted:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Held:
     """
     Nothing may be submitted now.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from runner.core.ending import Stop, StopReason
 from runner.core.job import Job
@@ -12,6 +11,7 @@ from runner.core.keyring import Keyring
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure
 from runner.core.settings import Settings
+from runner.core.value import frozen
 from runner.engine.events import Observer
 from runner.engine.feed import ResultsFeed
 from runner.errors import DiskFull, RunDirError, RunnerError
@@ -24,7 +24,7 @@ from runner.worker.ports import Api, Clock, Keys
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Options:
     """
     What one process is asked to do of a run.
@@ -44,7 +44,7 @@ class Options:
     drain_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rooms:
     """
     What the engine works with.
@@ -108,7 +108,7 @@ class Tally:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """All of that, handed to each part."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from runner.core.lifecycle import State
 from runner.core.model import Failure
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobEnded:
     """A job came to rest, and that is on disk."""
 
@@ -19,7 +19,7 @@ class JobEnded:
     error: Failure | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Notice:
     """
     Something that a person watching should know.
@@ -33,7 +33,7 @@ class Notice:
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fetching:
     """
     A download in hand: what is on disk of a job's video.
@@ -47,7 +47,7 @@ class Fetching:
     total_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """
     Where a run stands at one moment.

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from runner.core.wire import is_task_id
 from runner.errors import UsageError
 
 
@@ -50,7 +51,7 @@ def task_url(videos: URL, task_id: str) -> URL:
     URL('https://api.powertokens.ai/v1/videos/a%2F..%2Fb%3Fc')
     """
     # Half of what reading the whole address again would take.
-    return videos.with_path(f"{videos.raw_path}/{quote(task_id, safe='')}", encoded=True)
+    return videos.with_path(f"{videos.raw_path}/{_segment(task_id)}", encoded=True)
 
 
 def content_url(root: str, task_id: str) -> str:
@@ -60,7 +61,11 @@ def content_url(root: str, task_id: str) -> str:
     >>> content_url("https://api.powertokens.ai", "task_1")
     'https://api.powertokens.ai/v1/videos/task_1/content'
     """
-    return f"{root}/v1/videos/{quote(task_id, safe='')}/content"
+    return f"{root}/v1/videos/{_segment(task_id)}/content"
+
+
+def _segment(task_id: str) -> str:
+    return task_id if is_task_id(task_id) else quote(task_id, safe="")
 
 
 def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:

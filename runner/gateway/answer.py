@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import aiohttp
+
+from runner.core.value import frozen
 
 MOST_BYTES = 4 * 1024 * 1024
 """Of a body that is read, and of what is unpacked from it; the API's own answers have about one kilobyte."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """
     What came back.

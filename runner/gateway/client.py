@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from importlib import metadata
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +12,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from runner import __version__
 from runner.core.classify import classify_poll, classify_submit
 from runner.core.model import Failure, FailureClass
 from runner.core.outcome import (
@@ -175,19 +175,10 @@ class Gateway:
         return answer
 
     def _headers_for(self, key: str) -> CIMultiDict[str]:
-        """Build the headers once a key."""
+        """Build the one header that depends on the key, once a key; the session adds those of every request."""
         headers = self._headers.get(key)
         if headers is None:
-            headers = self._headers[key] = CIMultiDict(
-                {
-                    "Authorization": f"Bearer {key}",
-                    "Content-Type": "application/json",
-                    "Accept": "application/json",
-                    # Answers are small, and one that can't be compressed can't be a bomb.
-                    "Accept-Encoding": "identity",
-                    "User-Agent": user_agent(),
-                }
-            )
+            headers = self._headers[key] = CIMultiDict({"Authorization": f"Bearer {key}"})
         return headers
 
     def _trouble(self, cls: FailureClass, error: Exception, answer_s: float) -> Failure:
@@ -201,6 +192,13 @@ def _session(
     return aiohttp.ClientSession(
         connector=CautiousConnector(keepalive_s=keepalive_s, resolver=resolver),
         cookie_jar=aiohttp.DummyCookieJar(),
+        headers={
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            # Answers are small, and one that can't be compressed can't be a bomb.
+            "Accept-Encoding": "identity",
+            "User-Agent": user_agent(),
+        },
         timeout=aiohttp.ClientTimeout(total=total_s, connect=connect_s),
         # Unpacked within bounds by `answer.unpack`.
         auto_decompress=False,
@@ -223,7 +221,4 @@ def _redirect(url: URL, answer: Answer) -> URL | None:
 
 def user_agent() -> str:
     """Name the program and its version, as every request does."""
-    try:
-        return f"runner/{metadata.version('runner')}"
-    except metadata.PackageNotFoundError:
-        return "runner/source"
+    return f"runner/{__version__}"

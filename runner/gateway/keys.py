@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from runner.core.settings import DEFAULT_KEY_NAME
+from runner.core.value import frozen
 from runner.errors import CredentialsMissing
 
 POOL_NAME = "POWERTOKENS_API_KEYS"
@@ -26,7 +27,7 @@ _SEPARATORS = re.compile(r"[,\r\n]")
 _KEY = re.compile(r"[!#-&(-~]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApiKey:
     """
     A key and its public name.
@@ -40,7 +41,7 @@ class ApiKey:
     secret: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeySet:
     """
     The keys to run with.

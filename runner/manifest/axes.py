@@ -8,12 +8,12 @@ stand for millions of jobs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from runner.core.problem import Finding
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.manifest.lines import Complain
 from runner.manifest.rows import Row, RowFile, open_rows
 
@@ -24,7 +24,7 @@ Scene = tuple[int, int | None, dict[str, Json]]
 """A row's line (0 where there is none), the number of the repetition (or None), and a job's values by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Axes:
     """
     The dimensions of an entry.

@@ -19,7 +19,6 @@ from runner.manifest.lines import JSONL_SUFFIXES, FileUnusable, read_objects
 
 _ROUTE = "/v1/videos"
 _KEYS = ("custom_id", "method", "url", "body")
-_EVERYTHING = frozenset({()})
 _NOTHING: Mapping[str, Json] = {}
 _HEAD_BYTES = 65_536
 
@@ -73,9 +72,7 @@ class BatchFile:
                     and "custom_id" in row
                 ):
                     body = row["body"]
-                    yield Draft(
-                        origin, row["custom_id"], body, _NOTHING, _NOTHING, None, line, None, _EVERYTHING
-                    )
+                    yield Draft(origin, row["custom_id"], body, _NOTHING, _NOTHING, None, line)
                 else:
                     for finding in _findings(row, url):
                         origin.report_row(line, finding, report, row.get("custom_id"))

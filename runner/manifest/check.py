@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from runner.core.problem import Problem, Severity
 from runner.core.spec import JobSpec, Json
+from runner.core.value import frozen
 from runner.manifest.batch import BatchFile, is_batch_file
 from runner.manifest.census import Census
 from runner.manifest.checker import Checker, Note, Refuse
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from runner.core.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Counts:
     """
     What reading the jobs came to.
@@ -46,7 +47,8 @@ class Counts:
 class _Source(Protocol):
     """Where drafts come from, as often as they are asked for."""
 
-    def drafts(self, report: Report) -> Iterator[Draft]: ...
+    def drafts(self, report: Report) -> Iterator[Draft]:
+        """Give every job that could be read, and report what is wrong with the others."""
 
 
 class Manifest:
@@ -88,14 +90,14 @@ class Manifest:
         """
         if self._is_strict:
             report = _as_errors(report)
-        census = Census()
-        checker = self._checker(report, census.note, refuse)
-        check = checker.check
-        for draft in self._source.drafts(report):
-            spec = check(draft)
-            if spec is not None:
-                yield spec
-        self.counts = Counts(checker.jobs, checker.refused, self._duplicates(census, report))
+        with Census() as census:
+            checker = self._checker(report, census.note, refuse)
+            check = checker.check
+            for draft in self._source.drafts(report):
+                spec = check(draft)
+                if spec is not None:
+                    yield spec
+            self.counts = Counts(checker.jobs, checker.refused, self._duplicates(census, report))
 
     def _duplicates(self, census: Census, report: Report) -> int:
         ids, digests = census.ids.repeated(), census.digests.repeated()
@@ -153,7 +155,7 @@ def load(
     return Manifest(path, header, source, catalog, is_strict=is_strict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Entries:
     """The jobs of a YAML manifest."""
 
@@ -161,6 +163,7 @@ class _Entries:
     expander: Expander
 
     def drafts(self, report: Report) -> Iterator[Draft]:
+        """Read and expand the entries one by one."""
         expand = self.expander.drafts
         for entry in self.document.entries(report):
             yield from expand(entry, report)

@@ -71,22 +71,19 @@ class Checker:
     def check(self, draft: Draft) -> JobSpec | None:
         """Make a draft a job that can be sent; None where it can't be, which was reported."""
         index = self.jobs
-        self.jobs += 1
+        self.jobs = index + 1
         findings: list[Finding] = []
-        request = draft.request
-        schema = self._select(request, draft.origin.schema)
-        if isinstance(schema, Finding):
-            findings.append(_under("request", schema))
-            schema_name = ""
+        request, mould = draft.request, draft.mould
+        if mould is not None and mould.is_clean(request):
+            schema_name = mould.schema_name
         else:
-            schema_name = schema.name
-            request = schema.normalise(request)
-            if not schema.is_clean(request):
-                request = self._look_into(request, schema, findings)
+            request, schema_name, is_clean = self._look_at(draft, findings)
+            mould = mould if is_clean else None
         if draft.extra:
             request = _with_extra(request, draft.extra, findings)
+            mould = None
         try:
-            digest = request_digest(request)
+            digest = request_digest(request) if mould is None else mould.digest(request, schema_name)
         except ValueError:
             digest = ""
             findings.append(_NOT_JSON)
@@ -121,6 +118,21 @@ class Checker:
             return None
         self._note(draft, job_id, digest if draft.repetition is None else self._distinct(draft, digest))
         return spec
+
+    def _look_at(self, draft: Draft, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
+        """Normalise and check a request; give it with the name of its schema, and whether it is clean."""
+        request = draft.request
+        schema = self._select(request, draft.origin.schema)
+        if isinstance(schema, Finding):
+            findings.append(_under("request", schema))
+            return request, "", False
+        request = schema.normalise(request)
+        if not schema.is_clean(request):
+            return self._look_into(request, schema, findings), schema.name, False
+        mould = draft.mould
+        if mould is not None and not mould.schema_name and request is draft.request:
+            mould.learn(request, schema)
+        return request, schema.name, True
 
     def _look_into(
         self, request: dict[str, Json], schema: ModelSchema, findings: list[Finding]
@@ -157,7 +169,7 @@ class Checker:
             return True
         self.refused += 1
         if self._refuse is not None:
-            self._refuse(replace(spec, warnings=()), errors[0].message)
+            self._refuse(spec._replace(warnings=()), errors[0].message)
         return False
 
     def _distinct(self, draft: Draft, digest: str) -> str | None:

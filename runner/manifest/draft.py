@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runner.core.problem import Finding, Position, Problem
 from runner.core.spec import Json
 from runner.manifest.document import Entry, Report, job_label, path_text
+
+if TYPE_CHECKING:
+    from runner.manifest.mould import Mould
 
 Path = tuple[str | int, ...]
 """Keys and indices from the root of an entry, such as ``("request", "media", 0, "url")``."""
@@ -62,7 +66,7 @@ class Draft:
         extra: Fields that go into the body unchecked.
         line: Of its row, from 1; 0 where it has none.
         repetition: Its number within ``repeat``, from 1; None where nothing is repeated.
-        varying: Paths of what differs between the jobs of its entry.
+        mould: That its request was made with; None where it was written out.
     """
 
     origin: Origin
@@ -73,13 +77,13 @@ class Draft:
     task_id: Json = None
     line: int = 0
     repetition: int | None = None
-    varying: frozenset[Path] = frozenset()
+    mould: Mould | None = None
 
     def source(self) -> Position:
         """Give the place of the job: its row, or else its entry."""
-        origin = self.origin
-        if self.line or origin.entry is None:
-            return Position(origin.rows_file, self.line)
+        origin, line = self.origin, self.line
+        if line or origin.entry is None:
+            return Position(origin.rows_file, line)
         return origin.entry.position()
 
     def report(self, finding: Finding, report: Report) -> None:
@@ -90,11 +94,15 @@ class Draft:
             self.origin.report_once(finding, report, self.origin.label(self.line, self.job_id))
 
     def _came_with_row(self, path: Path) -> bool:
-        if any(path[: len(leaf)] == leaf for leaf in self.varying):
+        if self.mould is None:
+            return True
+        if path[:1] != ("request",):
+            return False
+        within, varying = path[1:], self.mould.varying
+        if any(within[: len(leaf)] == leaf for leaf in varying):
             return True
         # A null in the row took a key away: what the request lacks is then the row's doing.
-        lost = (leaf for leaf in self.varying if len(leaf) == 2 and leaf[0] == "request")
-        return path == ("request",) and any(leaf[1] not in self.request for leaf in lost)
+        return not within and any(leaf[0] not in self.request for leaf in varying if len(leaf) == 1)
 
 
 def _problem(finding: Finding, position: Position, label: str | None) -> Problem:

@@ -7,14 +7,13 @@ too and where they stand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runner.core.problem import Finding, Severity
+from runner.core.value import frozen
 from runner.manifest.document import Report
 from runner.manifest.draft import Draft
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _First:
     """The job that had an id or a request first."""
 

@@ -77,11 +77,8 @@ class Expander:
         fan = Fan(value, axes, self._inheritance, self._variables, origin, report)
         if fan.is_broken:
             return
-        is_empty = True
-        for draft in fan.drafts():
-            is_empty = False
-            yield draft
-        if is_empty and not fan.has_complained:
+        yield from fan.drafts()
+        if fan.is_empty and not fan.has_complained:
             message = f"'{value['from']}' has no rows; the entry makes no job"
             origin.report_once(Finding(("from",), message, severity=Severity.WARNING), report)
 

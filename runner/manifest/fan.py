@@ -15,6 +15,7 @@ from runner.manifest.axes import Axes
 from runner.manifest.document import Report
 from runner.manifest.draft import Draft, Origin
 from runner.manifest.inheritance import Inheritance
+from runner.manifest.mould import Mould
 from runner.manifest.own_variables import own_variables
 from runner.manifest.template import Scope, Template, Values, compile_template
 from runner.manifest.variables import Variables
@@ -28,6 +29,7 @@ class Fan:
 
     Attributes:
         is_broken: Whether something is wrong with the entry itself, so that it makes no job.
+        is_empty: Whether it had nothing to make a job of, once its jobs were streamed.
         has_complained: Whether a row was left out.
     """
 
@@ -41,6 +43,7 @@ class Fan:
         report: Report,
     ) -> None:
         self.is_broken = False
+        self.is_empty = False
         self.has_complained = False
         self._origin = origin
         self._report = report
@@ -60,7 +63,7 @@ class Fan:
         self._extra = self._compile(value.get("extra", {}), "extra")
         self._task_id = self._compile(value.get("task_id"), "task_id")
         self._own_request = value.get("request", _NOTHING)
-        self._requests = self._request_templates()
+        self._requests = self._moulds()
 
     def drafts(self) -> Iterator[Draft]:
         """Stream the jobs; what is wrong with a row is reported, and the row left out."""
@@ -68,55 +71,57 @@ class Fan:
         job_id, metadata, extra, task_id = (
             template.render for template in (self._id, self._metadata, self._extra, self._task_id)
         )
+        line = None
         for line, repetition, values in self._axes.scenes(self._complain):
             try:
                 for name, render in computed:
                     values[name] = render(values)
-                template = self._requests(values)
+                mould = self._requests(values)
                 yield Draft(
                     origin,
                     job_id(values),
-                    template.render(values),
+                    mould.render(values),
                     metadata(values),
                     extra(values),
                     task_id(values),
                     line,
                     repetition,
-                    template.varying,
+                    mould,
                 )
             except KeyError as error:
                 known = ", ".join(sorted(values)) or "nothing"
                 self._complain(
                     line, f"the row has no '{error.args[0]}', which the job uses", f"it has {known}"
                 )
+        self.is_empty = line is None
 
-    def _request_templates(self) -> Callable[[Values], Template]:
+    def _moulds(self) -> Callable[[Values], Mould]:
         """Compile the request: once, or where rows name the model, once for each model with defaults of its own."""
         inheritance, own = self._inheritance, self._own_request
         model = compile_template(inheritance.model_of(own), self._scope)
         if not model.varying:
-            only = self._compile_request(model.render({}))
+            only = self._mould(model.render({}))
             return lambda _: only
-        by_model: dict[str | None, Template] = {None: self._compile_request(None)}
+        by_model: dict[str | None, Mould] = {None: self._mould(None)}
 
-        def of_values(values: Values) -> Template:
+        def of_values(values: Values) -> Mould:
             name = model.render(values)
             key = name if inheritance.has_own(name) else None
             if key not in by_model:
-                by_model[key] = self._compile_request(name)
+                by_model[key] = self._mould(name)
             return by_model[key]
 
         return of_values
 
-    def _compile_request(self, model: Json) -> Template:
-        return self._compile(self._inheritance.request(self._own_request, model), "request")
+    def _mould(self, model: Json) -> Mould:
+        return Mould(self._compile(self._inheritance.request(self._own_request, model), "request"))
 
     def _compile(self, value: Json, key: str) -> Template:
-        """Compile a value of the entry, with paths from the entry's root."""
+        """Compile a value that stands under a key of the entry."""
         template = compile_template(value, self._scope)
         for finding in template.findings:
             self._refuse(finding, key)
-        return replace(template, varying=frozenset((key, *path) for path in template.varying))
+        return template
 
     def _refuse(self, finding: Finding, *under: str) -> None:
         self.is_broken = True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from runner.core.problem import Finding, Severity
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.manifest.document import Document, Report
 from runner.manifest.run_name import run_name, safe_name
 from runner.manifest.structure import header_findings
@@ -23,7 +24,7 @@ _NO_SETTINGS = frozenset({"version", "name", "jobs", "defaults", "vars"})
 """Where a manifest has no other keys, nothing can be wrong with its settings."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Defaults:
     """
     What jobs get where they say nothing themselves, as it is written.
@@ -39,7 +40,7 @@ class Defaults:
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Header:
     """
     The keys of a manifest but `jobs`.

@@ -11,13 +11,13 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.problem import Finding
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.errors import FileChanged
-from runner.manifest.identity import FILE_KEY, is_file_reference
 from runner.manifest.picture import Picture, complaints, read_picture
 from runner.schema.media import MediaField
 from runner.schema.model import ModelSchema
@@ -32,7 +32,7 @@ _STAND_IN_DATA = "data:image/png;base64,AAAA"
 _STAND_IN_URL = "https://example.com/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attached:
     """
     A request whose local files were looked at.
@@ -101,13 +101,6 @@ def render_request(request: Mapping[str, Json]) -> dict[str, Json]:
     """
     rendered: dict[str, Json] = _rendered(request)
     return rendered
-
-
-def has_files(request: Json) -> bool:
-    """Say whether `render_request` would have to read files."""
-    if isinstance(request, dict):
-        return is_file_reference(request) or any(map(has_files, request.values()))
-    return isinstance(request, list) and any(map(has_files, request))
 
 
 def _look_at(

@@ -8,14 +8,14 @@ the job's matrix, row and repetition too. The command line overrides them all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from runner.core.problem import Finding
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.manifest.template import Render, Scope, compile_template
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnVariables:
     """
     What the variables of one job add to its names.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from runner.core.value import frozen
 from runner.schema.media import MediaField
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
@@ -19,7 +19,7 @@ _HEIF_BRANDS = (b"mif1", b"msf1")
 _HEAD_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Picture:
     """
     A local picture as it was when it was read.

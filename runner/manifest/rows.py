@@ -11,13 +11,12 @@ A line of a JSONL file is an object, whose values keep their types.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from runner.core.spec import Json
+from runner.core.value import frozen
 from runner.manifest.lines import (
     JSONL_SUFFIXES,
     KEY_HINT,
@@ -37,7 +36,7 @@ Row = tuple[int, dict[str, Json]]
 """The line that a row begins on, from 1, and its values by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowFile:
     """
     A row file whose head was read.
@@ -118,6 +117,9 @@ def _counted(number: int, thing: str) -> str:
 
 def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Read the records of a table, each with the line it begins on; blank lines are none."""
+    # Rows in JSONL have no use for it.
+    import csv
+
     csv.field_size_limit(_MAX_CELL_CHARS)
     reader = csv.reader(_checked_lines(stream), delimiter=_SEPARATORS[path.suffix.lower()], strict=True)
     line = 1

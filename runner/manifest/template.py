@@ -17,12 +17,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import itemgetter
 from typing import NamedTuple
 
 from runner.core.problem import Finding
 from runner.core.spec import Json
+from runner.core.value import frozen
 
 Path = tuple[str | int, ...]
 Values = Mapping[str, Json]
@@ -32,7 +33,7 @@ _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 _LITERAL = "$${"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """
     The names that placeholders may use.
@@ -52,7 +53,7 @@ class Scope:
         return sorted({*self.constants, *self.varying})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Template:
     """
     A value with placeholders, ready to be rendered.
@@ -120,6 +121,7 @@ class _Compiler:
         self.findings: list[Finding] = []
 
     def compile(self, value: Json, path: Path) -> _Compiled:
+        """Turn a value, however deep, into one that is filled in for each job."""
         if isinstance(value, str):
             return self._string(value, path) if "${" in value else _Compiled(value)
         if isinstance(value, dict):
@@ -215,7 +217,7 @@ class _Compiler:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Name:
     """A placeholder that takes its value from a job."""
 

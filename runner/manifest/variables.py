@@ -7,13 +7,13 @@ Most manifests have none: only `own_variables` knows how one is worked out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from runner.core.problem import Finding
 from runner.core.spec import Json
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variables:
     """
     The variables of a manifest with their values.

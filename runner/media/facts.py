@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from runner.core.value import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class MediaFacts:
     """
     What was read from a whole file. A fact that the file does not state is None.
@@ -30,9 +31,11 @@ class Flawed(ValueError):
 class Readable(Protocol):
     """An open binary file, or bytes in memory: all that is needed to look at a file piece by piece."""
 
-    def seek(self, offset: int, /) -> object: ...
+    def seek(self, offset: int, /) -> object:
+        """Go to a place, in bytes from the beginning."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """Read so many bytes; fewer at the end."""
 
 
 def read_at(file: Readable, offset: int, size: int) -> bytes:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from runner.core.durations import bucket_middle_s
+from runner.core.value import frozen
 
 _BARS = 40
 _LOGARITHMIC_FROM = 12
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Histogram:
     """
     Counts of durations in bars between shared edges.

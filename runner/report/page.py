@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from runner.core.advice import advice
 from runner.core.lifecycle import State, meaning
 from runner.core.model import FailureClass, JobRecord, Json
 from runner.core.summary import Summary, SummaryTally
+from runner.core.value import frozen
 from runner.jsontext import dumps
 from runner.report.card import Card, card
 from runner.report.histogram import histogram
@@ -34,7 +35,7 @@ _MOST_MODELS = 12
 _SCRIPTS = ("charts.js", "timeline.js", "jobs.js")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailureGroup:
     """The jobs that share a class of failure, with the first of them as an example."""
 
@@ -55,7 +56,7 @@ def write_report(
     most_jobs: int = MOST_JOBS,
 ) -> Summary:
     """
-    Draw the report of a run, reading its jobs once and keeping at most twice ``most_jobs`` of them.
+    Draw the report of a run, reading its jobs once and keeping at most ``most_jobs`` of them.
 
     It is to stand in the run directory: videos play from ``assets/`` beside it.
     """
@@ -93,6 +94,7 @@ class PageTally:
         self.examples: dict[FailureClass, JobRecord] = {}
 
     def add(self, record: JobRecord) -> None:
+        """Take in a job."""
         succeeded = record.state is State.SUCCEEDED
         self.summary.add(record)
         self.cards.offer(lambda: _shown(record), succeeded=succeeded)

@@ -28,9 +28,15 @@ class Reservoir(Generic[T]):
         if len(self.kept) < self._most:
             self.kept.append(make())
             return
-        place = self._random.randrange(self.offered)
+        place = int(self._random.random() * self.offered)
         if place < self._most:
             self.kept[place] = make()
+
+    def shrink(self) -> None:
+        """Keep one item less from now on; an even sample of an even sample is one."""
+        self._most = len(self.kept) - 1
+        self.kept[int(self._random.random() * len(self.kept))] = self.kept[-1]
+        del self.kept[-1]
 
 
 class JobSample(Generic[T]):
@@ -48,10 +54,10 @@ class JobSample(Generic[T]):
     def offer(self, make: Callable[[], T], *, succeeded: bool) -> None:
         """Offer one job."""
         (self._succeeded if succeeded else self._others).offer(make)
+        if len(self._succeeded.kept) + len(self._others.kept) > self._most:
+            has_many_others = len(self._others.kept) > self._most // 2
+            (self._others if has_many_others else self._succeeded).shrink()
 
     def chosen(self) -> list[T]:
         """Give the jobs to show, at most as many as there is room for."""
-        succeeded, others = self._succeeded.kept, self._others.kept
-        room_for_others = max(self._most // 2, self._most - len(succeeded))
-        shown = others[:room_for_others]
-        return shown + succeeded[: self._most - len(shown)]
+        return self._others.kept + self._succeeded.kept

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from runner.core.value import frozen
 
 _MOST = 200
 # Each width is a multiple of the one before, so that intervals can be joined.
 _WIDTHS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 43_200, 86_400, 604_800)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bins:
     """
     Counts in intervals of one width, without gaps.

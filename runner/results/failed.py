@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 from pathlib import Path
 
+from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord, Json
 from runner.core.settings import Settings
@@ -31,7 +33,7 @@ _ON_ITS_WAY = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, St
 _RERUN = re.compile(r"(.*)-rerun(?:-(\d{1,6}))?", re.ASCII | re.DOTALL)
 _LONGEST_NAME = 100
 
-KnownKeys = Callable[[str], Collection[str] | None]
+KnownKeys = Callable[[str], AbstractSet[str] | None]
 """Gives the keys that the schema of this name knows in a request; None where there is no such schema."""
 
 
@@ -64,25 +66,20 @@ def write_failed(
     """
     count, noted = 0, False
     with whole_file(path) as file:
-        for line in _header(path, run, base_url, key_names):
-            file.write(line.encode())
-        if settings is not None:
-            for line in _pace(settings):
-                file.write(line.encode())
+        head = "".join(_header(path, run, base_url, key_names))
+        file.write((head if settings is None else head + _pace(settings)).encode())
         for record in records:
             place = _place(record)
             if place is _Place.NOWHERE:
                 continue
             noted = True
             if place is _Place.COMMENT:
-                lines = _comment(record, path.parent)
-            else:
-                if not count:
-                    file.write(b"jobs:\n")
-                count += 1
-                lines = _job(record, place, known_keys)
-            for line in lines:
-                file.write(line.encode())
+                file.write("".join(_comment(record, path.parent)).encode())
+                continue
+            if not count:
+                file.write(b"jobs:\n")
+            count += 1
+            file.write(_job(record, place, known_keys).encode())
         if not count:
             file.write(b"jobs: []\n")
     if not noted:
@@ -141,7 +138,7 @@ def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]
     yield f"  api_keys: {flow(list(key_names))}\n"
 
 
-def _pace(settings: Settings) -> Iterator[str]:
+def _pace(settings: Settings) -> str:
     limits, poll = settings.limits, settings.poll
     models = {
         model: {
@@ -156,14 +153,14 @@ def _pace(settings: Settings) -> Iterator[str]:
         "in_flight": limits.in_flight,
         "downloads": limits.downloads,
     }
-    yield f"limits: {flow({**bounds, 'models': models} if models else bounds)}\n"
+    rates = {**bounds, "models": models} if models else bounds
     waits = {
         "first": f"{poll.first_s!r}s",
         "interval": f"{poll.interval_s!r}s",
         "max_interval": f"{poll.max_interval_s!r}s",
         "timeout": f"{poll.timeout_s!r}s",
     }
-    yield f"poll: {flow(waits)}\n"
+    return f"limits: {flow(rates)}\npoll: {flow(waits)}\n"
 
 
 def _rate(per_s: float) -> str:
@@ -196,22 +193,23 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
         )
 
 
-def _job(record: JobRecord, place: _Place, known_keys: KnownKeys | None) -> Iterator[str]:
+def _job(record: JobRecord, place: _Place, known_keys: KnownKeys | None) -> str:
     request, extra = _split(record, known_keys)
-    yield f"  - id: {_literal(record.job_id)}  # {_described(record)}\n"
+    lines = [f"  - id: {_literal(record.job_id)}  # {_described(record)}"]
     if place is _Place.TAKE_UP:
-        yield f"    task_id: {_literal(record.task_id or '')}\n"
+        lines.append(f"    task_id: {_literal(record.task_id or '')}")
     if record.schema:
-        yield f"    schema: {_literal(record.schema)}\n"
-    yield "    request:\n"
-    for key, value in request.items():
-        yield f"      {text(key)}: {flow(_escaped(value))}\n"
+        lines.append(f"    schema: {_literal(record.schema)}")
+    lines.append("    request:")
+    lines += [f"      {text(key)}: {flow(_escaped(value))}" for key, value in request.items()]
     if extra:
-        yield f"    extra: {flow(_escaped(extra))}\n"
+        lines.append(f"    extra: {flow(_escaped(extra))}")
     if record.metadata:
-        yield f"    metadata: {flow(_escaped(record.metadata))}\n"
+        lines.append(f"    metadata: {flow(_escaped(record.metadata))}")
     if record.timeout_s is not None:
-        yield f"    timeout: {_duration(record.timeout_s)}\n"
+        lines.append(f"    timeout: {_duration(record.timeout_s)}")
+    lines.append("")
+    return "\n".join(lines)
 
 
 def _described(record: JobRecord) -> str:
@@ -223,10 +221,10 @@ def _described(record: JobRecord) -> str:
     return printable(" ".join(f"{text(record.job_id)} {', '.join(parts)}".split()))
 
 
-def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[dict[str, Json], dict[str, Json]]:
+def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[Mapping[str, Json], Mapping[str, Json]]:
     known = None if known_keys is None else known_keys(record.schema)
-    if known is None:
-        return dict(record.request), {}
+    if known is None or record.request.keys() <= known:
+        return record.request, {}
     request = {key: value for key, value in record.request.items() if key in known}
     return request, {key: value for key, value in record.request.items() if key not in known}
 
@@ -236,8 +234,8 @@ def _escaped(value: Json) -> Json:
     if isinstance(value, str):
         return value.replace("${", "$${")
     if isinstance(value, Mapping):
-        if "$file" in value:
-            return _escaped(value["$file"])
+        if is_file_reference(value):
+            return _escaped(value[FILE_KEY])
         return {key: _escaped(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_escaped(item) for item in value]

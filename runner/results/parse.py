@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
+from runner.core.value import frozen
 from runner.results.line import SCHEMA_VERSION
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -29,7 +29,7 @@ class NewerVersion(ValueError):
     """The line was written by a newer version of the program."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """
     A line of a results file.

@@ -18,12 +18,13 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote, unquote
 
+from runner.core.file_reference import FILE_KEY, is_file_reference
 from runner.core.model import Json
+from runner.core.value import frozen
 
 _INLINE = re.compile(r"data:([\w.+/-]*)(?:;[\w.+/=\"-]*)*?;base64,", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
@@ -42,8 +43,8 @@ def shorten(value: Json) -> Json:
     if type(value) is str:
         return _shorten_text(value) if value[:5].lower() == "data:" else value
     if isinstance(value, Mapping):
-        if "$file" in value:
-            return _placeholder(value["media_type"], value["bytes"], value["sha256"], value["$file"])
+        if is_file_reference(value):
+            return _placeholder(value["media_type"], value["bytes"], value["sha256"], value[FILE_KEY])
         return {key: shorten(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [shorten(item) for item in value]
@@ -68,7 +69,7 @@ def _placeholder(media_type: str, size_bytes: int, sha256: str, source: str | No
     return text if not source else f"{text};source={quote(source, safe='/:', errors='surrogateescape')}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recovered:
     """
     A request from the results, made whole as far as this machine can.
@@ -115,7 +116,7 @@ def _find(match: re.Match[str], path: str, missing: list[str]) -> Json:
     elif reason := _difference(source, size_bytes, match["sha256"]):
         missing.append(f"{path}: {source!r} {reason}")
     return {
-        "$file": source,
+        FILE_KEY: source,
         "sha256": match["sha256"],
         "media_type": match["media_type"],
         "bytes": size_bytes,

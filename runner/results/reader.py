@@ -25,6 +25,7 @@ from typing import BinaryIO, cast
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass, JobRecord
+from runner.core.value import frozen
 from runner.errors import ResultsError
 from runner.jsontext import loads
 from runner.results.parse import NewerVersion, Result, parse_line
@@ -117,7 +118,7 @@ def open_results(path: Path) -> ResultsFile:
     return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_notes(runs, jobs)), chosen)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Chosen:
     """Which lines count: the last one of each job of each run, but for those that another run's line outdoes."""
 

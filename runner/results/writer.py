@@ -1,20 +1,20 @@
 """
-Writing `results.jsonl`: a line as each job ends, and the whole file anew when the process does.
+Appending to `results.jsonl`: a line as each job ends.
 
 The store is the truth. A line that was appended may be lost with the power, and
-a torn one is cut off by the next process: the rewrite at the end brings them back.
+a torn one is cut off by the next process: the whole file is written anew when a
+process ends, which brings them back.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from runner.jsontext import loads
-from runner.results.whole_file import room_for, whole_file
+from runner.results.whole_file import room_for
 
 _BLOCK_BYTES = 1 << 16
 
@@ -59,20 +59,6 @@ class ResultsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def rewrite_results(path: Path, lines: Iterable[bytes]) -> int:
-    """
-    Replace a results file by these lines, streamed, and give their number.
-
-    The old file stays until the new one is whole and durable.
-    """
-    count = 0
-    with whole_file(path) as file:
-        for line in lines:
-            file.write(line)
-            count += 1
-    return count
 
 
 def mend_tail(path: Path) -> int:

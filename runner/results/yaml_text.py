@@ -11,10 +11,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring
 
 from runner.core.model import Json
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,99}")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_LONGEST_PLAIN = 100
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
 # What YAML does not call printable, and the line breaks of YAML 1.1, which it folds.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -58,12 +61,24 @@ def text(value: str) -> str:
     >>> print(text("wan2.7-i2v"), text("no"), text("a\nb"), text("2026-11-21"))
     wan2.7-i2v "no" "a\nb" "2026-11-21"
     """
+    return _short_text(value) if len(value) <= _LONGEST_PLAIN else _quoted(value)
+
+
+# A million jobs have the same few keys, models and sizes.
+@lru_cache(maxsize=256)
+def _short_text(value: str) -> str:
     if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
         return value
-    return printable(json.dumps(value, ensure_ascii=False))
+    return _quoted(value)
+
+
+def _quoted(value: str) -> str:
+    return printable(encode_basestring(value))
 
 
 def printable(line: str) -> str:
     """Escape what YAML allows nowhere, not even in a comment; a lone surrogate, which has no UTF-8, becomes ``?``."""
+    if line.isprintable():
+        return line
     line = _LONE_SURROGATE.sub("?", line)
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from runner.core.problem import Finding, Severity
+from runner.core.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BodyLimit:
     """Bytes of the body past which there is a warning, and past which the server refuses it."""
 

@@ -35,6 +35,10 @@ class Catalog:
         }
         self.names = tuple(self._schemas)
         self.models = self._models()
+        self._choices = {
+            model: (self._schemas[first], tuple(map(self._alternative, others)))
+            for model, (first, *others) in self.models.items()
+        }
 
     def schema(self, name: str) -> ModelSchema:
         """
@@ -65,14 +69,14 @@ class Catalog:
         if named is not None:
             return self._schemas.get(named) or self._unknown_schema(named)
         model = request.get("model")
-        names = self.models.get(model) if isinstance(model, str) else None
-        if names is None:
+        choice = self._choices.get(model) if isinstance(model, str) else None
+        if choice is None:
             return self._unknown_model(request)
-        for name in names[1:]:
-            style = self._documents[name]["x-alternative"]
-            if style["with"] in request and style.get("without") not in request:
-                return self._schemas[name]
-        return self._schemas[names[0]]
+        schema, others = choice
+        for key, other_key, alternative in others:
+            if key in request and other_key not in request:
+                return alternative
+        return schema
 
     def _models(self) -> dict[str, tuple[str, ...]]:
         models: dict[str, list[str]] = {}
@@ -83,6 +87,11 @@ class Catalog:
             for model in schema.document.get("x-alternative", {}).get("models", ()):
                 models[model].append(name)
         return {model: tuple(names) for model, names in models.items()}
+
+    def _alternative(self, name: str) -> tuple[str, str | None, ModelSchema]:
+        """Give the key by which a request has another input style, the key by which it has not, and its schema."""
+        style = self._documents[name]["x-alternative"]
+        return style["with"], style.get("without"), self._schemas[name]
 
     def _unknown_schema(self, named: str) -> Finding:
         from runner.schema.phrase import did_you_mean, show

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from runner.core.value import frozen
 from runner.schema.model import ModelSchema
 from runner.schema.phrase import bounds, choices, kinds
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """
     One key of a request.
@@ -27,7 +27,7 @@ class Parameter:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Description:
     """
     What a document offers, to all of its models or to one.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from runner.core.value import frozen
 from runner.schema.paths import Pattern, strings
 
 STAND_IN = "data:image/png;base64,"
 """Stands for a local file while its request is checked: what is sent in the end has this form."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MediaField:
     """
     A place in a request where the address of a picture stands, and what the picture may be (wire facts 1.7).

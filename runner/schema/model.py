@@ -74,6 +74,19 @@ class ModelSchema:
             # A key that is not text: nothing that JSON could carry.
             return False
 
+    def free_texts(self, request: dict[str, Any]) -> dict[str, int]:
+        """
+        List the keys of a clean request whose texts could be others of one character up to so many.
+
+        It would stay clean with any of them; where that takes more than a look at their lengths, none is listed.
+        """
+        from runner.schema.free import free_texts
+
+        model = request["model"]
+        if not self._check_for(model)(request):
+            return {}
+        return free_texts(strict(self.document, model=model if model in self.models else None))
+
     def findings(self, request: dict[str, Any]) -> list[Finding]:
         """List everything that is wrong with a normalised request, errors and warnings, in words."""
         # Half of what a `validate` without problems would cost to start is the import of this.

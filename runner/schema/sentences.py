@@ -10,11 +10,11 @@ are filled in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from re import search
 from typing import Any, Protocol
 
 from runner.core.problem import Finding, Severity
+from runner.core.value import frozen
 from runner.schema.paths import Path, dotted
 from runner.schema.phrase import bounds, choices, did_you_mean, either, mismatch, show
 
@@ -29,18 +29,23 @@ class Error(Protocol):
     schema: Any
 
     @property
-    def context(self) -> Any: ...
+    def context(self) -> Any:
+        """What failed within the branches of an `anyOf` or `oneOf`."""
+
     @property
-    def absolute_path(self) -> Iterable[str | int]: ...
+    def absolute_path(self) -> Iterable[str | int]:
+        """Where in the request."""
+
     @property
-    def absolute_schema_path(self) -> Iterable[str | int]: ...
+    def absolute_schema_path(self) -> Iterable[str | int]:
+        """Where in the schema."""
 
 
 Sentence = tuple[str, str | None]
 """What is wrong with a value, and a hint."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """
     What the sentences are about.

@@ -8,8 +8,9 @@ facts 5, row 16). The two are counted apart, since a prompt may mix them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
+
+from runner.core.value import frozen
 
 # Kana, Hangul, and every plane of Han.
 _CJK = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -21,7 +22,7 @@ def _cjk() -> re.Pattern[str]:
     return re.compile(_CJK)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WordLimit:
     """What a document recommends at most for one text."""
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import MappingProxyType
 
 from runner import jsontext
 from runner.core.model import Json
+from runner.core.value import frozen
 from runner.simulator.fault import Fault
 
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """A whole answer."""
 

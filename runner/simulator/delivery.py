@@ -6,11 +6,12 @@ import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import uuid4
 
 from aiohttp import web
 
+from runner.core.value import frozen
 from runner.simulator.fault import Fault
 from runner.simulator.film import Body
 
@@ -19,7 +20,7 @@ _TERABYTE = 10**12
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class File:
     """
     What a request asks for.
@@ -35,7 +36,7 @@ class File:
     with_ranges: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Plan:
     """
     What is sent.

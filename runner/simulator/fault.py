@@ -8,9 +8,11 @@ of scenarios is drawn from it, so that neither can name a fault that nobody play
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
+
+from runner.core.value import frozen
 
 Option = float | bool
 
@@ -25,7 +27,7 @@ class Place(StrEnum):
     LAST_FRAME = "last_frame"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """
     A fault as a scenario asks for it.
@@ -43,7 +45,7 @@ class Fault:
         return self.options.get(name, FAULTS[self.name].options[name])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """
     What the vocabulary says of one fault.

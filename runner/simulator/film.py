@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 from runner.core.model import Json
+from runner.core.value import frozen
 from runner.simulator import h264, mp4, png
 
 FRAMES_PER_S = 24
@@ -28,7 +28,7 @@ _BACKGROUND, _FIGURE, _ACCENT, _BAR = range(4)
 _CELL_COLOURS = (_FIGURE, _ACCENT, _BACKGROUND, _BACKGROUND)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Film:
     """What a request asks for: pixels, and whole seconds."""
 
@@ -38,7 +38,7 @@ class Film:
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     """A file, without holding its padding in memory: `head`, then zeros up to `size` bytes."""
 
@@ -115,7 +115,7 @@ def last_frame(film: Film) -> Body:
     return Body(data, len(data))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Template:
     """All of a file but its colours, which are alike in all videos of one size and length."""
 
@@ -164,7 +164,7 @@ def _layout(width: int, height: int) -> h264.Layout:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Palette:
     """The four colours, for pictures and for videos."""
 
@@ -185,7 +185,7 @@ def _palette(number: int) -> _Palette:
     return _Palette(rgb, tuple(h264.samples(*_limited(colour)) for colour in rgb))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Pattern:
     """A palette, and the number of each cell's colour, row by row."""
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from runner.core.value import frozen
 
 MACROBLOCK = 16
 """Pixels of a macroblock's side."""
@@ -37,7 +38,7 @@ _NOTHING = "1"
 _NOTHING_BESIDE_RAW = "000011"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """
     Where colours may start, in macroblocks.
@@ -71,7 +72,7 @@ class Layout:
         return len(self.columns) * len(self.rows)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyFrame:
     """
     A first frame without its colours: `parts` with a macroblock's samples between each two.

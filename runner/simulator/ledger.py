@@ -10,12 +10,13 @@ from typing import Any, BinaryIO, Literal
 
 from runner import jsontext
 from runner.core.model import Json
+from runner.core.value import frozen
 from runner.errors import UsageError
 
 By = Literal["digest", "model", "prompt", "label", "key", "task_id"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LedgerEntry:
     """
     An accepted POST.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from runner.core.value import frozen
 
 TICKS_PER_FRAME = 512
 """Of the track's clock; the usual choice, which divides evenly for every frame rate."""
@@ -14,7 +15,7 @@ _UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _LANGUAGE_UNDETERMINED = 0x55C4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Track:
     """
     What the file says of its one track.

@@ -30,12 +30,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from runner.core.model import Json
+from runner.core.value import frozen
 from runner.simulator.chance import draw
 from runner.simulator.fault import Fault, Place
 
@@ -98,7 +99,7 @@ class Ids(StrEnum):
     """`id` is a name that queries don't know; `task_id` is right."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """A length of time in seconds, drawn between two bounds."""
 
@@ -110,7 +111,7 @@ class Span:
         return self.least + (self.most - self.least) * share
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Plot:
     """
     How a task goes; the keys of `task` in a scenario file.
@@ -144,7 +145,7 @@ class Plot:
     moov_first: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arrival:
     """
     A job as its POST shows it.
@@ -162,7 +163,7 @@ class Arrival:
     seed: Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Match:
     """Which jobs a rule is for; a condition that is absent always holds."""
 
@@ -211,7 +212,7 @@ def _is_in(pattern: str, prompt: str) -> bool:
     return pattern in prompt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rule:
     """What befalls the jobs that match; the faults of each place in their order."""
 
@@ -221,7 +222,7 @@ class Rule:
     faults: Mapping[Place, tuple[Fault, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RateLimit:
     """Requests a second that are let through, with a burst; None for any number."""
 
@@ -230,7 +231,7 @@ class RateLimit:
     burst: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Outage:
     """A time, in seconds since the start, in which the whole API gives one answer, before it reads anything."""
 
@@ -239,7 +240,7 @@ class Outage:
     answer: Fault = Fault("bad_gateway", times=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Scenario:
     """
     A piece to play.

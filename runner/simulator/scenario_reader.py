@@ -91,6 +91,7 @@ class _Reader:
         self._file = file
 
     def scenario(self, root: Node, name: str) -> Scenario:
+        """Read a whole file."""
         fields = self.mapping(root, "a scenario", {"version", *_names(Scenario)})
         if "version" not in fields or self.whole(fields.pop("version")) != 1:
             self.fail(root, "a scenario starts with version: 1")
@@ -108,11 +109,13 @@ class _Reader:
         return Scenario(**{"name": name, **{key: readers[key](node) for key, node in fields.items()}})
 
     def rate_limit(self, node: Node) -> RateLimit:
+        """Read the rates past which requests are throttled; a burst of one where none is given."""
         fields = self.mapping(node, "rate_limit", _names(RateLimit))
         burst = self.whole(fields.pop("burst"), least=1) if "burst" in fields else 1
         return RateLimit(burst=burst, **{key: self.number(value, above=0) for key, value in fields.items()})
 
     def outage(self, node: Node) -> Outage:
+        """Read a time at which every request is answered alike, however often."""
         fields = self.mapping(node, "an outage", _names(Outage))
         if not {"from_s", "to_s"} <= fields.keys():
             self.fail(node, "an outage needs from_s and to_s")
@@ -123,6 +126,7 @@ class _Reader:
         return Outage(**values)
 
     def rule(self, node: Node) -> Rule:
+        """Read which jobs a rule is about, and what befalls them."""
         fields = self.mapping(node, "a rule", {"name", "match", "task", *Place})
         faults = {
             place: tuple(self.fault(item, place) for item in self.items(fields[place]))
@@ -137,6 +141,7 @@ class _Reader:
         )
 
     def match(self, node: Node) -> Match:
+        """Read what picks the jobs of a rule; everything that is given must fit."""
         readers: dict[str, Callable[[Node], Any]] = {
             "model": self.text,
             "prompt": self.text,
@@ -151,11 +156,13 @@ class _Reader:
         return Match(**{key: readers[key](value) for key, value in fields.items()})
 
     def plot(self, node: Node) -> Plot:
+        """Read what becomes of the tasks of a rule."""
         kinds = {field.name: field.type for field in dataclasses.fields(Plot)}
         fields = self.mapping(node, "task", kinds)
         return Plot(**{key: self.plot_value(key, value) for key, value in fields.items()})
 
     def plot_value(self, key: str, node: Node) -> Any:
+        """Read one value of a plot by its key."""
         words: dict[str, type[StrEnum]] = {
             "shape": Shape,
             "end": End,
@@ -192,6 +199,7 @@ class _Reader:
         )
 
     def fault_name(self, node: Node, place: Place) -> str:
+        """Read the name of a fault that can be played at this place."""
         name = self.text(node)
         fitting = [name for name, kind in FAULTS.items() if place in kind.places]
         if name not in fitting:
@@ -199,9 +207,11 @@ class _Reader:
         return name
 
     def times(self, node: Node) -> int | None:
+        """Read how often a fault is played: a number, or None for `always`."""
         return None if node.value == "always" else self.whole(node, least=1)
 
     def option(self, key: str, node: Node, default: Option) -> Option:
+        """Read an option of a fault as the kind of value that its default is."""
         if isinstance(default, bool):
             return self.truth(node)
         value = self.number(node)
@@ -212,6 +222,7 @@ class _Reader:
     # Values.
 
     def mapping(self, node: Node, what: str, allowed: Collection[str] | None = None) -> dict[str, Node]:
+        """Read a mapping whose keys are among the allowed ones, each once; values are left as they are."""
         if not isinstance(node, yaml.MappingNode):
             self.fail(node, f"{what} must be a mapping")
         fields: dict[str, Node] = {}
@@ -229,11 +240,13 @@ class _Reader:
         return list(node.value) if isinstance(node, yaml.SequenceNode) else [node]
 
     def text(self, node: Node) -> str:
+        """Read a scalar as it is written."""
         if not isinstance(node, yaml.ScalarNode):
             self.fail(node, "expected text")
         return str(node.value)
 
     def number(self, node: Node, *, above: float | None = None) -> float:
+        """Read a number that is not negative, or is above a bound."""
         try:
             value = float(self.text(node))
         except ValueError:
@@ -244,6 +257,7 @@ class _Reader:
         return value
 
     def whole(self, node: Node, *, least: int | None = None) -> int:
+        """Read a whole number."""
         text = self.text(node).replace("_", "")
         if not re.fullmatch(r"-?\d{1,18}", text):
             self.fail(node, f"expected a whole number, not '{node.value}'")
@@ -252,20 +266,24 @@ class _Reader:
         return int(text)
 
     def wholes(self, node: Node) -> tuple[int, ...]:
+        """Read one or several whole numbers."""
         return tuple(map(self.whole, self.items(node)))
 
     def truth(self, node: Node) -> bool:
+        """Read true or false."""
         if self.text(node) not in ("true", "false"):
             self.fail(node, f"expected true or false, not '{node.value}'")
         return bool(node.value == "true")
 
     def span(self, node: Node) -> Span:
+        """Read a number of seconds, or the least and the most of it."""
         bounds = [self.number(item) for item in self.items(node)]
         if len(bounds) not in (1, 2) or bounds[0] > bounds[-1]:
             self.fail(node, "expected a number of seconds, or [least, most]")
         return Span(bounds[0], bounds[-1])
 
     def pattern(self, node: Node) -> re.Pattern[str]:
+        """Read a regular expression with a group."""
         try:
             pattern = re.compile(self.text(node))
         except re.error as error:
@@ -275,6 +293,7 @@ class _Reader:
         return pattern
 
     def word(self, node: Node, words: type[Word]) -> Word:
+        """Read one of a few words."""
         text = self.text(node)
         if text not in list(words):
             self.fail(node, f"unknown value '{text}'", text, list(words))
@@ -283,6 +302,7 @@ class _Reader:
     def fail(
         self, node: Node, message: str, wrong: str | None = None, allowed: Collection[str] = ()
     ) -> NoReturn:
+        """Refuse a node, with its place and the nearest of the allowed names."""
         mark = node.start_mark
         hint = None
         if wrong is not None:

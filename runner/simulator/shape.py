@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from runner.core.model import Json
+from runner.core.value import frozen
 from runner.simulator.scenario import End, ErrorPlace, Ids, Shape
 from runner.simulator.task import Phase, Task
 
@@ -43,7 +43,7 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sight:
     """
     What there is to tell of a task at one moment.

@@ -172,6 +172,7 @@ class _Limit:
         self._due = 0.0
 
     def take(self, now: float) -> bool:
+        """Say whether a request that arrives now is let through, and count it if so."""
         if now < self._due - self._slack:
             return False
         self._due = max(self._due, now) + self._interval

@@ -170,7 +170,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
         # Some network file systems can't map the log's index into memory.
         connection.execute("PRAGMA journal_mode = DELETE").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cache_size = -16000")
+    # Rows are taken in and changed nearly in order. Four times as much, which a large run would fill for good,
+    # saves a seventh of the time of taking a million jobs in, and that only where their ids are in no order.
+    connection.execute("PRAGMA cache_size = -4000")
     connection.execute("PRAGMA journal_size_limit = 16000000")
 
 

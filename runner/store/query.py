@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from enum import StrEnum
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.core.job import Job
 from runner.core.lifecycle import State
-from runner.core.model import Asset, JobRecord
+from runner.core.model import Asset, FailureClass, JobRecord
+from runner.core.value import frozen
 from runner.store import rows
 
 _BATCH = 500
 
+_Word = TypeVar("_Word", bound=StrEnum)
+_RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Scope:
     """
     Which jobs a run takes up.
@@ -39,28 +44,23 @@ def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[St
         with_gone: Whether jobs count that left the manifest; without, those in doubt still do, since a paid
             task may belong to them.
     """
-    where = "" if with_gone else "WHERE NOT is_gone OR state = 'uncertain'"
-    found = dict(connection.execute(f"SELECT state, count(*) FROM jobs {where} GROUP BY state").fetchall())
-    return {state: found.get(state.value, 0) for state in State}
+    return _counted(connection, "state", State, "TRUE" if with_gone else "NOT is_gone OR state = 'uncertain'")
+
+
+_AT_REST_WITHOUT_SUCCESS = "state NOT IN ('pending', 'succeeded') AND error_class IS NOT NULL"
 
 
 def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Count the jobs that rest without success, by failure class."""
-    return dict(
-        connection.execute(
-            "SELECT error_class, count(*) FROM jobs WHERE state NOT IN ('pending', 'succeeded') "
-            "AND error_class IS NOT NULL GROUP BY error_class ORDER BY error_class"
-        ).fetchall()
-    )
+    counts = _counted(connection, "error_class", FailureClass, _AT_REST_WITHOUT_SUCCESS)
+    return {cls.value: count for cls, count in sorted(counts.items()) if count}
 
 
 def one_of_each_class(connection: sqlite3.Connection) -> Iterator[JobRecord]:
     """Read the first job of each failure class among those that rest without success."""
-    found = connection.execute(
-        "SELECT seq, min(idx) FROM jobs WHERE state NOT IN ('pending', 'succeeded') "
-        "AND error_class IS NOT NULL GROUP BY error_class"
-    ).fetchall()
-    yield from records(connection, [seq for seq, _ in found])
+    first = f"SELECT seq FROM jobs WHERE {_AT_REST_WITHOUT_SUCCESS} AND error_class = ? ORDER BY idx LIMIT 1"
+    for cls in class_counts(connection):
+        yield from records(connection, [seq for (seq,) in connection.execute(first, (cls,))])
 
 
 def pending_by_model(connection: sqlite3.Connection, scope: Scope) -> dict[str, int]:
@@ -126,7 +126,7 @@ def job(connection: sqlite3.Connection, job_id: str, *, taken_up_at: float) -> J
     return None if row is None else rows.read_job(row, taken_up_at=taken_up_at)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pace:
     """
     How fast a run goes.
@@ -165,11 +165,15 @@ def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> fl
 
 def usual_s(connection: sqlite3.Connection) -> dict[str, float]:
     """Say how long the tasks of each model took on average, of those that succeeded."""
-    return dict(
-        connection.execute(
-            "SELECT model, avg(generate_s) FROM jobs WHERE generate_s IS NOT NULL GROUP BY model"
-        ).fetchall()
-    )
+    count: Counter[str] = Counter()
+    total_s: defaultdict[str, float] = defaultdict(float)
+    # Summed here, since SQLite would sort them all by model first.
+    for model, took_s in connection.execute(
+        "SELECT model, generate_s FROM jobs WHERE generate_s IS NOT NULL"
+    ):
+        count[model] += 1
+        total_s[model] += took_s
+    return {model: total_s[model] / count[model] for model in count}
 
 
 def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
@@ -206,20 +210,18 @@ def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
     """
     if seqs is not None:
         for start in range(0, len(seqs), _BATCH):
-            chunk = json.dumps(seqs[start : start + _BATCH])
-            yield from _records(connection, "j.seq IN (SELECT value FROM json_each(?))", (chunk,))
+            yield from _records_of(connection, seqs[start : start + _BATCH])
         return
     for gone in (0, 1):
-        after = (-1, -1)
-        while seqs_in_order := connection.execute(
-            "SELECT idx, seq FROM jobs WHERE (idx, seq) > (?, ?) AND is_gone = ? ORDER BY idx, seq LIMIT ?",
-            (*after, gone, _BATCH),
-        ).fetchall():
-            chunk = json.dumps([seq for _, seq in seqs_in_order])
-            yield from _records(
-                connection, "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.idx, j.seq", (chunk,)
-            )
-            after = seqs_in_order[-1]
+        last: tuple[Any, ...] = (-1, -1)
+        while last:
+            # In pieces, so that a run that goes on meanwhile is not kept from clearing its log.
+            piece = connection.execute(
+                f"{_RECORDS} WHERE (j.idx, j.seq) > (?, ?) AND j.is_gone = ? ORDER BY j.idx, j.seq LIMIT ?",
+                (*last, gone, _BATCH),
+            ).fetchall()
+            yield from _whole(connection, piece)
+            last = (piece[-1][2], piece[-1][0]) if piece else ()
 
 
 def records_in(connection: sqlite3.Connection, states: Set[State]) -> Iterator[JobRecord]:
@@ -228,12 +230,8 @@ def records_in(connection: sqlite3.Connection, states: Set[State]) -> Iterator[J
         "SELECT seq FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY is_gone, idx, seq",
         (json.dumps([state.value for state in states]),),
     )
-    while chunk := [seq for (seq,) in found.fetchmany(_BATCH)]:
-        yield from _records(
-            connection,
-            "j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.is_gone, j.idx, j.seq",
-            (json.dumps(chunk),),
-        )
+    while seqs := [seq for (seq,) in found.fetchmany(_BATCH)]:
+        yield from _records_of(connection, seqs)
 
 
 def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
@@ -264,11 +262,27 @@ def events(connection: sqlite3.Connection, kind: str | None = None) -> list[tupl
     return connection.execute(f"SELECT at, kind, detail FROM events {where} ORDER BY id", values).fetchall()
 
 
-def _records(connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> Iterator[JobRecord]:
+def _counted(
+    connection: sqlite3.Connection, column: str, values: Iterable[_Word], where: str
+) -> dict[_Word, int]:
+    """Count the jobs by a column of few values. Not grouped: for that SQLite sorts a row of every job, in memory."""
+    words = list(values)
+    counts = ", ".join(f"count(*) FILTER (WHERE {column} = '{word.value}')" for word in words)
+    return dict(
+        zip(words, connection.execute(f"SELECT {counts} FROM jobs WHERE {where}").fetchone(), strict=True)
+    )
+
+
+def _records_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> Iterator[JobRecord]:
     found = connection.execute(
-        f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq) WHERE {where}",
-        values,
-    ).fetchall()
+        f"{_RECORDS} WHERE j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.is_gone, j.idx, j.seq",
+        (json.dumps(seqs),),
+    )
+    yield from _whole(connection, found.fetchall())
+
+
+def _whole(connection: sqlite3.Connection, found: Sequence[rows.Row]) -> Iterator[JobRecord]:
+    """Make records of rows of `_RECORDS`, with the attempts and assets that belong to them."""
     chunk = (json.dumps([row[0] for row in found]),)
     attempts = _grouped(connection, "attempts", "number", chunk)
     assets = _grouped(connection, "assets", "kind DESC", chunk)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from runner import jsontext
@@ -13,6 +12,7 @@ from runner.core.job import Job
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
 from runner.core.problem import Position
+from runner.core.value import frozen
 
 Row = tuple[Any, ...]
 
@@ -22,7 +22,7 @@ JOB_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Many:
     """A statement that writes any number of rows: what comes before their values, of how many columns, and after."""
 
@@ -79,6 +79,9 @@ RECORD_COLUMNS = (
     "j.polls, s.warnings, j.warnings, j.error, s.file, s.line, s.col, j.is_gone"
 )
 
+
+# A question to a dictionary takes a tenth of the time of one to the enumeration.
+_STATES = {state.value: state for state in State}
 
 # Made once: `json.dumps` makes one for each call that wishes for anything.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -196,7 +199,7 @@ def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple
         request=jsontext.loads(request),
         digest=digest,
         metadata=_mapping(metadata),
-        state=State(state),
+        state=_STATES[state],
         timeout_s=timeout_s,
         task_id=task_id,
         remote_status=remote,
@@ -238,10 +241,3 @@ def _mapping(text: str) -> Mapping[str, Json]:
 
 def _sentences(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text and text != "[]" else ()
-
-
-def has_files(request: Json) -> bool:
-    """Say whether a request names local files, which are read when it is sent."""
-    if isinstance(request, dict):
-        return "$file" in request or any(has_files(child) for child in request.values())
-    return isinstance(request, list) and any(has_files(child) for child in request)

@@ -12,8 +12,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from runner.core.file_reference import has_files
 from runner.core.lifecycle import Event, State, advance, next_step, recovery, sources
 from runner.core.model import Attempt, Failure, FailureClass, JobRecord
+from runner.core.value import frozen
 from runner.store import rows
 
 LEFT_ALONE = frozenset(
@@ -30,7 +32,7 @@ the other two would only be refused again.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """
     Which jobs a rerun takes up: those that meet every condition that is given.
@@ -183,7 +185,7 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
                 record.model,
                 record.digest,
                 record.state.value,
-                rows.has_files(record.request),
+                has_files(record.request),
                 record.timeout_s,
                 max((attempt.number for attempt in record.attempts), default=0),
                 record.task_id,

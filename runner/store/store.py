@@ -153,7 +153,9 @@ class Store:
         Raises:
             RunnerError: It could not be written.
         """
-        await self._writing.wait(number)
+        writing = self._writing
+        if number > writing.durable:
+            await writing.wait(number)
 
     def remember_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Keep what a later run must know to go on with an unfinished download."""

@@ -13,17 +13,27 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
+from runner.core.file_reference import has_files
 from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json
+from runner.core.value import frozen
 from runner.errors import JobsChanged
 from runner.store import rows
 from runner.store.settle import attach
 
 _BATCH = 500
 _SHOWN = 10
+
+_AT_ONCE = 50
+_INSERT_JOBS = rows.Many(
+    "INSERT OR IGNORE INTO jobs (seq, job_id, idx, model, digest, state, has_files, timeout_s, attempt, task_id, "
+    "submitted_at) VALUES ",
+    11,
+)
+_INSERT_SPECS = rows.Many("INSERT INTO specs VALUES ", 9)
 
 
 class OnChanged(StrEnum):
@@ -34,7 +44,7 @@ class OnChanged(StrEnum):
     RERUN = "rerun"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """A job whose request is another than the one in the store."""
 
@@ -82,10 +92,12 @@ def sync(
     """
     report = SyncReport()
     seen = bytearray(1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0))
+    # Where there was nothing, nothing is looked for: two jobs of one id are the manifest's problem.
+    is_new = len(seen) == 1
     apply = _Applying(connection, report, on_changed, at)
     stream = iter(specs)
     while batch := list(islice(stream, _BATCH)):
-        known = _known(connection, [spec.job_id for spec in batch])
+        known = {} if is_new else _known(connection, [spec.job_id for spec in batch])
         for spec in batch:
             row = known.get(spec.job_id)
             if row is None:
@@ -147,7 +159,7 @@ def compare(
     return report
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Known:
     """What the store has of a job that the manifest names."""
 
@@ -164,6 +176,7 @@ class _Known:
 
     @property
     def was_never_sent(self) -> bool:
+        """Whether nothing can have been paid for it, so that its request may change freely."""
         return self.state is State.PENDING and self.attempt == 0
 
 
@@ -227,7 +240,7 @@ class _Applying:
                 spec.model,
                 spec.digest,
                 state.value,
-                rows.has_files(spec.request),
+                has_files(spec.request),
                 spec.timeout_s,
                 int(adopted),
                 spec.task_id,
@@ -244,7 +257,7 @@ class _Applying:
         is_replaced = row.digest != spec.digest and self._take_request(spec, row)
         if row.digest == spec.digest:
             self._report.same += 1
-            if rows.has_files(spec.request):
+            if has_files(spec.request):
                 # The same content may have moved to another path.
                 self._write_request(spec, row)
         if (row.index, row.is_gone, row.timeout_s) != (spec.index, False, spec.timeout_s):
@@ -266,12 +279,8 @@ class _Applying:
 
     def flush(self) -> None:
         """Write what was gathered. A second job of one id is the manifest's problem, and is reported there."""
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO jobs (seq, job_id, idx, model, digest, state, has_files, timeout_s, attempt, task_id, "
-            "submitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            self._jobs,
-        )
-        self._connection.executemany("INSERT INTO specs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._specs)
+        _insert(self._connection, _INSERT_JOBS, self._jobs)
+        _insert(self._connection, _INSERT_SPECS, self._specs)
         self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
         self._jobs.clear()
         self._specs.clear()
@@ -296,7 +305,7 @@ class _Applying:
         self._connection.execute(
             "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ?, task_id = NULL, "
             "other_task_id = NULL WHERE seq = ?",
-            (spec.digest, spec.model, state.value, rows.has_files(spec.request), row.seq),
+            (spec.digest, spec.model, state.value, has_files(spec.request), row.seq),
         )
         self._write_request(spec, row)
 
@@ -304,6 +313,15 @@ class _Applying:
         self._connection.execute(
             "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), row.seq)
         )
+
+
+def _insert(connection: sqlite3.Connection, many: rows.Many, values: list[rows.Row]) -> None:
+    """Insert rows, most of them by statements for so many that a statement's own cost, a third, is shared."""
+    whole = len(values) - len(values) % _AT_ONCE
+    for start in range(0, whole, _AT_ONCE):
+        flat = chain.from_iterable(values[start : start + _AT_ONCE])
+        connection.execute(many.statement(_AT_ONCE), list(flat))
+    connection.executemany(many.statement(1), values[whole:])
 
 
 def _note_change(report: SyncReport, spec: JobSpec, row: _Known) -> Change:
@@ -362,18 +380,16 @@ def _listed(changes: list[Change], count: int) -> str:
 
 
 def _mark_gone(connection: sqlite3.Connection, seen: bytearray) -> int:
-    last = len(seen) - 1
-    missing = [(seq,) for seq, is_seen in enumerate(seen) if not is_seen and 0 < seq <= last]
-    connection.executemany("UPDATE jobs SET is_gone = 1 WHERE seq = ?", missing)
-    return len(missing)
+    missing = ((seq,) for seq in range(1, len(seen)) if not seen[seq])
+    return connection.executemany("UPDATE jobs SET is_gone = 1 WHERE seq = ?", missing).rowcount
 
 
 def _side(spec: JobSpec) -> tuple[Any, ...]:
     source = spec.source
     return (
-        rows.canonical(spec.metadata),
+        rows.canonical(spec.metadata) if spec.metadata else "{}",
         spec.schema,
-        rows.canonical(spec.warnings),
+        rows.canonical(spec.warnings) if spec.warnings else "[]",
         source.file,
         source.line,
         source.column,

@@ -129,13 +129,11 @@ class Writer:
 
     async def wait(self, number: int) -> None:
         """
-        Wait until a commit is on disk.
+        Wait until a commit is on disk that is not yet known to be.
 
         Raises:
             RunnerError: It could not be written.
         """
-        if number <= self._durable:
-            return
         if self.error is not None:
             raise self.error
         future: asyncio.Future[None] = self._loop.create_future()

@@ -8,8 +8,8 @@ Every way to an asset is tried (see `core.delivery`) before the job is left as
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,7 @@ from runner.core.naming import asset_path
 from runner.core.outcome import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import Retry, decide
 from runner.core.settings import RetryPolicy
+from runner.core.value import frozen
 from runner.media import MediaFacts
 from runner.worker.poll import ask
 from runner.worker.ports import Api, Clock, Keys, Saving
@@ -44,7 +45,7 @@ class Fetching(Protocol):
 class Publishing(Protocol):
     """Durable final names; see `assets.publish`."""
 
-    async def publish(self, part: Path, final: Path) -> None:
+    async def publish(self, part: str, final: str) -> None:
         """Make a file durable under its final name."""
 
 
@@ -61,7 +62,7 @@ class Knowing(Saving, Protocol):
         """Read the assets that the store has for the job."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delivery:
     """
     All that deliveries share.
@@ -112,9 +113,9 @@ class Delivery:
 
     def progress(self, job: Job) -> tuple[int, int | None]:
         """Say how many bytes of a job's video are on disk, and of how many; None where that is not known yet."""
-        part = part_of(self.run_dir / asset_path(job.job_id, AssetKind.VIDEO, ".mp4", sharded=self.sharded))
+        name = asset_path(job.job_id, AssetKind.VIDEO, ".mp4", sharded=self.sharded)
         try:
-            size = part.stat().st_size
+            size = os.stat(part_of(self._placed(name))).st_size
         except OSError:
             return 0, None
         return size, self.store.known_parts(job).get(AssetKind.VIDEO.value, {}).get("total_bytes")
@@ -146,7 +147,7 @@ class Delivery:
     async def _asset(self, job: Job, kind: AssetKind, search: Search, seen: _Seen) -> Asset | Failure:
         if seen.is_taken_up:
             kept = next((asset for asset in self.store.known_assets(job) if asset.kind is kind), None)
-            if kept is not None and await asyncio.to_thread(already_whole, self.run_dir / kept.path, kept):
+            if kept is not None and await asyncio.to_thread(already_whole, self._placed(kept.path), kept):
                 return kept
         search.offer(await seen.urls(kind))
         failure = seen.failure or Failure(
@@ -170,10 +171,9 @@ class Delivery:
         default = ".mp4" if kind is AssetKind.VIDEO else ".png"
         name = asset_path(job.job_id, kind, default, sharded=self.sharded)
         known = self.store.known_parts(job).get(kind.value) if seen.may_have_parts else None
-        final = self.run_dir / name
         wish = AssetWish(
             url=url,
-            path=final,
+            path=self._placed(name),
             kind=kind,
             key=self._key(job),
             known=None if known is None else PartFacts(**known),
@@ -184,9 +184,11 @@ class Delivery:
         suffix = _SUFFIXES.get(result.facts.media_type, default)
         if suffix != default:
             name = name.removesuffix(default) + suffix
-            final = self.run_dir / name
-        await self.publisher.publish(result.part_path, final)
+        await self.publisher.publish(result.part_path, self._placed(name))
         return as_asset(result, kind, name)
+
+    def _placed(self, name: str) -> str:
+        return f"{self.run_dir}/{name}"
 
     def _key(self, job: Job) -> str | None:
         fingerprints = self.keys.for_task(job.key)

@@ -7,24 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.theatre import lines, playing, runner
+from tests.acceptance.theatre import lines, playing, runner, write_brisk
 from tests.report.browser import CHROMIUM, DRIVER, browser
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \\u202e小猫"
 
-MANIFEST = """
-version: 1
-name: gallery
-gateway: {{base_url: '{base_url}'}}
-limits: {{submit: 100/s, poll: 200/s, in_flight: 40, downloads: 16}}
-poll: {{first: 50ms, interval: 50ms, max_interval: 100ms, timeout: 3s}}
-timeouts: {{submit: 1s, poll: 1s, stall: 1s, unknown_task: 500ms}}
-retry: {{attempts: 2, base: 50ms, cap: 100ms}}
+JOBS = f"""
 jobs:
   - id: job-${{n}}
     repeat: 40
-    request: {{model: seedance-1-0-pro-250528, prompt: "{hostile} ${{n}}", seconds: 4, size: 480p}}
-    metadata: {{caption: "{hostile}"}}
+    request: {{model: seedance-1-0-pro-250528, prompt: "{HOSTILE} ${{n}}", seconds: 4, size: 480p}}
+    metadata: {{caption: "{HOSTILE}"}}
 """
 
 SCENARIO = """
@@ -78,9 +71,7 @@ def test_report_of_a_troubled_run_opens_in_a_browser(tmp_path: Path) -> None:
     Every failure class is told, the filters filter, a video plays, hostile text stays text, nothing is asked.
     """
     with playing(tmp_path, SCENARIO) as theatre:
-        manifest = tmp_path / "gallery.yaml"
-        text = MANIFEST.format(base_url=theatre.base_url, hostile=HOSTILE)
-        manifest.write_text(text, encoding="utf-8")
+        manifest = write_brisk(tmp_path, "gallery", theatre.base_url, JOBS)
         done = runner("run", manifest, "-o", tmp_path / "out")
     results = lines(tmp_path / "out").values()
     assert {line["error"]["class"] for line in results if line["error"]} == CLASSES, done.stderr

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.acceptance.theatre import KEY, lines, playing, runner
+from tests.acceptance.theatre import KEY, lines, playing, runner, write_brisk
 
-MANIFEST = """
-version: 1
-name: secrets
-gateway: {{base_url: '{base_url}'}}
-limits: {{submit: 100/s, poll: 200/s, in_flight: 40, downloads: 16}}
-poll: {{first: 100ms, interval: 100ms, max_interval: 200ms, timeout: 4s}}
-timeouts: {{submit: 1s, poll: 1s, stall: 1s, unknown_task: 1s}}
-retry: {{attempts: 4, base: 50ms, cap: 200ms}}
+JOBS = """
 jobs:
-  - id: job-${{n}}
+  - id: job-${n}
     repeat: 24
     request:
-      {{model: seedance-1-5-pro-251215, prompt: 'kitten ${{n}}', seconds: 4, size: 480p, return_last_frame: true}}
+      {model: seedance-1-5-pro-251215, prompt: 'kitten ${n}', seconds: 4, size: 480p, return_last_frame: true}
 """
 
 SCENARIO = """
@@ -44,8 +37,7 @@ def test_no_secret_is_written_anywhere(tmp_path: Path) -> None:
     After a run with every kind of trouble, no file and no output holds the key or a signature.
     """
     with playing(tmp_path, SCENARIO) as theatre:
-        manifest = tmp_path / "secrets.yaml"
-        manifest.write_text(MANIFEST.format(base_url=theatre.base_url), encoding="utf-8")
+        manifest = write_brisk(tmp_path, "secrets", theatre.base_url, JOBS)
         run_dir = tmp_path / "out"
         done = runner("run", manifest, "-o", run_dir)
         told = runner("status", run_dir).stdout + runner("report", run_dir).stderr

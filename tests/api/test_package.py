@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,10 @@ def test_results_of_a_directory_or_a_file(tmp_path: Path) -> None:
     assert 1 == runner.read_results(tmp_path).jobs == runner.read_results(tmp_path / "results.jsonl").jobs
     with pytest.raises(runner.RunnerError):
         runner.read_results(tmp_path / "run.db")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    """What requests and `--version` say is what is built: the same fact stands in two places for the sake of speed."""
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+    assert built == runner.__version__

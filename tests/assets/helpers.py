@@ -42,4 +42,4 @@ def wish(
     key: str | None = KEY,
     known: PartFacts | None = None,
 ) -> AssetWish:
-    return AssetWish(url, folder / "assets" / "sky.mp4", kind, key, known)
+    return AssetWish(url, f"{folder}/assets/sky.mp4", kind, key, known)

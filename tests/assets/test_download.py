@@ -178,4 +178,4 @@ async def test_many_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
 
     for n, result in enumerate(results):
         assert isinstance(result, Fetched)
-        assert contents[n] == result.part_path.read_bytes()
+        assert contents[n] == Path(result.part_path).read_bytes()

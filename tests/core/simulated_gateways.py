@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from runner.core.pacing import Pacer
+
+
+class Gateway(Protocol):
+    """What decides whether a request that arrives now is taken."""
+
+    def allows(self, now: float) -> bool: ...
 
 
 @dataclass
@@ -48,6 +55,33 @@ class FixedWindow:
 
 
 @dataclass
+class Straying:
+    """Refuses one request every ``every_s`` seconds, whatever the gateway within it allows."""
+
+    within: TokenBucket
+    every_s: float
+    _next_at: float = 0.0
+
+    def allows(self, now: float) -> bool:
+        if now >= self._next_at:
+            self._next_at = now + self.every_s
+            return False
+        return self.within.allows(now)
+
+
+@dataclass
+class Changing:
+    """Allows what one gateway does, and from a moment on what another does."""
+
+    before: TokenBucket
+    after: TokenBucket
+    changes_at: float
+
+    def allows(self, now: float) -> bool:
+        return (self.before if now < self.changes_at else self.after).allows(now)
+
+
+@dataclass
 class Played:
     """What came of a simulated run, after its first half minute."""
 
@@ -61,7 +95,7 @@ class Played:
 
 def play(
     pacer: Pacer,
-    gateway: TokenBucket | FixedWindow,
+    gateway: Gateway,
     *,
     until: float,
     rtt_s: float = 0.2,

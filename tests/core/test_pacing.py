@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.pacing import Pace, Pacer
-from tests.core.simulated_gateways import FixedWindow, TokenBucket, play
+from tests.core.simulated_gateways import Changing, FixedWindow, Straying, TokenBucket, play
 
 EVENTS = st.lists(
     st.tuples(st.floats(0, 3), st.sampled_from(["ask", "ask", "ask", "accepted", "throttled", "hold"])),
@@ -15,12 +15,12 @@ EVENTS = st.lists(
 )
 
 
-@given(st.floats(0.01, 20), EVENTS)
-def test_any_window_holds_the_rate(rate, events):
+@given(st.floats(0.01, 20), st.none() | st.floats(0.001, 40), EVENTS)
+def test_any_window_holds_the_rate(rate, learned, events):
     """
-    Over any window never more than rate times time plus one, whatever the answers were.
+    Over any window never more than rate times time plus one, whatever the answers were; a 429 never speeds up.
     """
-    pacer, now, grants = Pacer(rate), 0.0, []
+    pacer, now, grants = Pacer(rate, learned_per_s=learned), 0.0, []
     for after_s, event in events:
         now += after_s
         match event:
@@ -31,7 +31,10 @@ def test_any_window_holds_the_rate(rate, events):
             case "accepted":
                 pacer.accepted(now, 0.1)
             case "throttled":
+                before = pacer.per_s
                 pacer.throttled(now, sent_at=now, retry_after_s=0.5)
+                assert pacer.per_s <= before
+                assert pacer.opens_at >= now + 0.5
             case "hold":
                 pacer.hold(now)
 
@@ -128,21 +131,60 @@ def test_what_was_learned_starts_the_next_run():
     assert Pacer(2.0, learned_per_s=learned).per_s == 2.0
 
 
-def test_answers_at_one_instant():
+@pytest.mark.parametrize(("accepted", "cut"), [(0, 0.5), (1, 0.5), (9, 0.1), (19, 0.05), (1000, 0.05)])
+def test_a_refusal_is_weighed_by_what_was_accepted(accepted, cut):
     """
-    Answers that arrive together say nothing of a rate yet.
+    A 429 costs the share that it is of the answers since the last one, within bounds.
     """
     pacer = Pacer(10.0)
-    for _ in range(40):
-        pacer.accepted(1.0, 0.1)
-    pacer.throttled(1.0, sent_at=0.9)
+    for n in range(accepted):
+        pacer.accepted(n / 10, 0.1)
+    pacer.throttled(accepted / 10, sent_at=accepted / 10 - 0.1)
 
-    assert pacer.per_s == 5.0
+    assert pacer.per_s == pytest.approx(10 * (1 - cut))
+
+
+def test_isolated_refusals_add_up_to_little():
+    """
+    Eight 429s with some answers between them leave most of a learned rate, and it is soon back.
+    """
+    pacer, now = Pacer(100.0, learned_per_s=40.0), 0.0
+    for _ in range(8):
+        now = answer(pacer, now, 19)
+        pacer.throttled(now, sent_at=now - 0.01)
+    after_the_last = pacer.per_s
+    answer(pacer, now, 100)
+
+    assert after_the_last > 30
+    assert pacer.per_s > 36
+
+
+def test_the_way_back_is_quick_then_careful_then_quick():
+    """
+    Half of what a cut took is back after a fifth of the way; past the refused rate growth begins anew.
+    """
+    pacer = Pacer(100.0, learned_per_s=40.0)
+    pacer.throttled(0.0, sent_at=-0.1)
+    rates = [pacer.per_s]
+    for _ in range(8):
+        answer(pacer, 0.0, 15)
+        rates.append(pacer.per_s)
+
+    assert rates == pytest.approx([20.0, 31.6, 37.5, 39.7, 40.0, 40.3, 42.5, 48.4, 60.0], abs=0.1)
+
+
+def answer(pacer: Pacer, now: float, count: int) -> float:
+    """Accept so many requests, one after the other at the pacer's rate; give the time after them."""
+    for _ in range(count):
+        now += 1 / pacer.per_s
+        pacer.accepted(now, 0.1)
+    return now
 
 
 GATEWAYS = {
     "a second's bucket": lambda rate: TokenBucket(rate, max(1.0, rate)),
     "a strict bucket": lambda rate: TokenBucket(rate, max(1.0, rate / 10)),
+    "no burst at all": lambda rate: TokenBucket(rate, 1.0),
     "ten seconds' bucket": lambda rate: TokenBucket(rate, 10 * rate),
     "a window of 2 s": lambda rate: FixedWindow(rate, 2.0),
     "a window of 10 s": lambda rate: FixedWindow(rate, 10.0),
@@ -183,3 +225,47 @@ def test_a_limit_that_rises_is_followed():
 
     assert pacer.per_s == 10.0
     assert played.throttled == 0
+
+
+@pytest.mark.parametrize("every_s", [3.0, 10.0])
+@pytest.mark.parametrize(
+    ("allowed_per_s", "configured_per_s", "burst"), [(40.0, 40.0, 1e6), (20.0, 100.0, 20.0)]
+)
+def test_strays_cost_little(allowed_per_s, configured_per_s, burst, every_s):
+    """
+    A gateway that refuses one request every few seconds, as strangers share its limit, is used nearly in full.
+    """
+    gateway = Straying(TokenBucket(allowed_per_s, burst), every_s)
+    played = play(Pacer(configured_per_s), gateway, until=330.0)
+
+    assert played.accepted / 300.0 >= 0.92 * allowed_per_s
+    assert played.throttled_share < 0.03
+
+
+def test_strays_at_rest_leave_the_rate():
+    """
+    A run that sends little, since its tasks are slow, keeps its pace for the time when it may send more.
+    """
+    pacer, now = Pacer(40.0), 0.0
+    for n in range(1, 1200):
+        now += 0.5
+        if n % 60:
+            pacer.accepted(now, 0.1)
+        else:
+            pacer.throttled(now, sent_at=now - 0.1)
+
+    assert pacer.per_s > 36
+
+
+@pytest.mark.parametrize(
+    ("before_per_s", "after_per_s", "used"), [(40.0, 20.0, 0.98), (40.0, 5.0, 0.98), (20.0, 40.0, 0.97)]
+)
+def test_a_limit_that_changes_is_found_again(before_per_s, after_per_s, used):
+    """
+    An allowance that falls or rises in the middle of a run is followed, without many refusals.
+    """
+    gateway = Changing(TokenBucket(before_per_s, before_per_s), TokenBucket(after_per_s, after_per_s), 120.0)
+    played = play(Pacer(100.0), gateway, until=420.0, skip_s=120.0)
+
+    assert played.accepted / 300.0 >= used * after_per_s
+    assert played.throttled_share < 0.05

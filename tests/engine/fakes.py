@@ -5,50 +5,46 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts
+from runner.assets.part import refuse
+from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts, part_of
 from runner.core.job import Job
 from runner.core.keyring import Keyring
 from runner.core.lifecycle import State
-from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
+from runner.core.model import Asset, AssetKind, Attempt, JobRecord, JobSpec
 from runner.core.outcome import (
     Accepted,
     Ambiguous,
-    Denied,
-    KeyRefused,
-    NoChannel,
-    NotSent,
-    Polled,
     PollOutcome,
-    Rejected,
     RemoteStatus,
     RemoteTask,
     SubmitOutcome,
-    Throttled,
-    Transient,
-    Unknown,
-    WrongAddress,
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
 from runner.engine.context import Options, Rooms
 from runner.engine.engine import Engine
 from runner.engine.events import Event, JobEnded, Notice
 from runner.engine.feed import ResultsFeed
+from runner.errors import RunnerError
 from runner.media import MediaFacts
 from runner.store import Store, query
 from runner.store.settle import recover
 from runner.store.sync import OnChanged, sync
 from runner.worker.deliver import Delivery
+from tests.engine.answers import ACCEPTED, RUNNING, SUCCEEDED, Answer
 from tests.engine.virtual_time import VirtualLoop, run_virtually
 
 WALL_AT_0 = 1_800_000_000.0
 FIRST_KEY = "key-1"
 EVERYTHING = Options()
+FILM = b"a kitten, as film"
+"""What every download that goes well brings."""
 
 BRISK = Settings(
     name="stage",
@@ -56,41 +52,6 @@ BRISK = Settings(
     poll=PollPolicy(first_s=1.0, interval_s=1.0, max_interval_s=5.0, timeout_s=120.0),
     retry=RetryPolicy(attempts=3, base_s=1.0, cap_s=5.0),
 )
-
-
-class Bug(Exception):
-    """What a mistake in our own code would raise."""
-
-
-def failure(cls: FailureClass, message: str = "as the test wants it") -> Failure:
-    """Make a failure."""
-    return Failure(cls, message)
-
-
-ACCEPTED = "accepted"
-THROTTLED = Throttled(failure(FailureClass.RATE_LIMITED))
-NOT_SENT = NotSent(failure(FailureClass.UNAVAILABLE))
-NO_CHANNEL = NoChannel(failure(FailureClass.UNAVAILABLE))
-REJECTED = Rejected(failure(FailureClass.INVALID_REQUEST))
-FORBIDDEN = Rejected(failure(FailureClass.FORBIDDEN))
-AMBIGUOUS = Ambiguous(failure(FailureClass.UNCERTAIN_SUBMIT))
-NO_MONEY = KeyRefused(failure(FailureClass.QUOTA))
-BAD_KEY = KeyRefused(failure(FailureClass.AUTH))
-WRONG_ADDRESS = WrongAddress(failure(FailureClass.UNAVAILABLE))
-
-RUNNING = Polled(RemoteTask((), RemoteStatus.RUNNING, "in_progress"))
-SUCCEEDED = Polled(
-    RemoteTask((), RemoteStatus.SUCCEEDED, "completed", video_urls=("https://cdn.example/a.mp4",))
-)
-REMOTE_FAILED = Polled(RemoteTask((), RemoteStatus.FAILED, "failed"))
-UNKNOWN = Unknown(failure(FailureClass.LOST))
-POLL_403 = Denied(failure(FailureClass.FORBIDDEN))
-POLL_401 = Denied(failure(FailureClass.AUTH))
-POLL_502 = Transient(failure(FailureClass.UNAVAILABLE))
-POLL_429 = Transient(failure(FailureClass.RATE_LIMITED), is_throttled=True)
-
-Answer = Any
-"""An outcome; `ACCEPTED` for a new task's id; or an exception to raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +148,43 @@ class LoopClock:
 class FakeKeys:
     """Keys whose secrets are their fingerprints."""
 
-    def __init__(self, ring: Keyring) -> None:
-        self._ring = ring
+    def __init__(self, *fingerprints: str) -> None:
+        self._secrets = {fingerprint: fingerprint for fingerprint in fingerprints}
+        self.ring = Keyring(fingerprints)
 
     def secret(self, fingerprint: str) -> str:
-        return fingerprint
+        return self._secrets[fingerprint]
 
     def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
-        return self._ring.for_task(fingerprint)
+        return self.ring.for_task(fingerprint)
+
+
+@dataclass
+class Notebook:
+    """A store that keeps what it was given, and is durable, or fails for good, when the test says so."""
+
+    is_durable: asyncio.Event = field(default_factory=asyncio.Event)
+    error: RunnerError | None = None
+    saved: list[tuple[State, str | None]] = field(default_factory=list)
+    _has_failed: bool = False
+
+    def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
+        if self._has_failed and self.error is not None:
+            raise self.error
+        self.saved.append((job.state, None if attempt is None else attempt.outcome))
+        job.commit = len(self.saved)
+        return job.commit
+
+    async def durable(self, number: int) -> None:
+        if number == 0:
+            return
+        if self.error is not None:
+            self._has_failed = True
+            raise self.error
+        await self.is_durable.wait()
+
+    def remember_part(self, job: Job, kind: AssetKind, facts: Any) -> None:
+        raise AssertionError("nothing is downloaded here")
 
 
 class FakeFetcher:
@@ -211,8 +201,9 @@ class FakeFetcher:
         self._turns: Counter[str] = Counter()
 
     async def fetch(self, wish: AssetWish, remember: Callable[[PartFacts], None]) -> Fetched | NotFetched:
-        answer = self.on_fetch(wish.path.stem, self._turns[wish.path.stem])
-        self._turns[wish.path.stem] += 1
+        name = Path(wish.path).stem
+        answer = self.on_fetch(name, self._turns[name])
+        self._turns[name] += 1
         self.wishes.append(wish)
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
@@ -222,14 +213,23 @@ class FakeFetcher:
             self.under_way -= 1
         if answer is not None:
             return _given(answer)
-        return Fetched(wish.path, 10, "0" * 64, MediaFacts("video/mp4", 640, 360, 5.0))
+        part = Path(part_of(wish.path))
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(FILM)
+        return Fetched(
+            str(part), len(FILM), hashlib.sha256(FILM).hexdigest(), MediaFacts("video/mp4", 640, 360, 5.0)
+        )
 
 
 class FakePublisher:
-    """Files that need no publishing."""
+    """Gives files their names; what a loss of power would leave of them is not its concern."""
 
-    async def publish(self, part: Path, final: Path) -> None:
+    async def publish(self, part: str, final: str) -> None:
         await asyncio.sleep(0)
+        try:
+            os.replace(part, final)
+        except OSError as error:
+            refuse(error, final)
 
 
 class StageStore(Store):
@@ -330,9 +330,8 @@ class Stage:
         return run_virtually(main)
 
     def _rooms(self, store: StageStore, observe: Callable[[Event], None]) -> Rooms:
-        ring = Keyring(self.keys)
         clock = LoopClock()
-        keys = FakeKeys(ring)
+        keys = FakeKeys(*self.keys)
         delivery = Delivery(
             api=self.api,
             keys=keys,
@@ -349,7 +348,7 @@ class Stage:
             store=store,
             api=self.api,
             keys=keys,
-            keyring=ring,
+            keyring=keys.ring,
             delivery=delivery,
             clock=clock,
             render=self.render,

@@ -14,10 +14,9 @@ from runner.core.model import FailureClass
 from runner.core.settings import RetryPolicy, Timeouts
 from runner.errors import RunnerError
 from runner.store import Store
-from tests.engine.fakes import (
+from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
-    BRISK,
     NO_CHANNEL,
     NOT_SENT,
     POLL_403,
@@ -30,15 +29,9 @@ from tests.engine.fakes import (
     THROTTLED,
     UNKNOWN,
     Bug,
-    FakeApi,
-    FakeFetcher,
-    Played,
-    Stage,
-    ended,
     failure,
-    spec,
-    specs,
 )
+from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Played, Stage, ended, spec, specs
 
 ODD = "model-a-001"
 """The job among three that meets something; the others meet nothing."""
@@ -154,7 +147,8 @@ def test_file_that_changed_fails_its_job_before_anything_is_sent(tmp_path: Path)
 
     api = FakeApi()
     stage = Stage(tmp_path, api, render=render)
-    jobs = [replace(job, request={**job.request, "image": {"$file": "cat.png"}}) for job in specs(3)]
+    picture = {"$file": "cat.png", "sha256": "1f", "media_type": "image/png", "bytes": 9}
+    jobs = [job._replace(request={**job.request, "image": picture}) for job in specs(3)]
     stage.take_in(jobs)
 
     played = stage.play()

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.core.lifecycle import State
 from runner.core.outcome import PollOutcome
-from tests.engine.fakes import (
+from tests.engine.answers import (
     ACCEPTED,
     BAD_KEY,
     NO_MONEY,
@@ -17,10 +17,8 @@ from tests.engine.fakes import (
     SUCCEEDED,
     THROTTLED,
     UNKNOWN,
-    FakeApi,
-    Stage,
-    specs,
 )
+from tests.engine.fakes import FakeApi, Stage, specs
 
 
 class KeyedApi(FakeApi):

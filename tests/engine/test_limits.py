@@ -13,17 +13,8 @@ from runner.core.outcome import SubmitOutcome
 from runner.core.settings import Limits, ModelLimits
 from runner.engine.context import Options
 from runner.engine.engine import Engine
-from tests.engine.fakes import (
-    ACCEPTED,
-    BRISK,
-    RUNNING,
-    SUCCEEDED,
-    THROTTLED,
-    FakeApi,
-    FakeFetcher,
-    Stage,
-    specs,
-)
+from tests.engine.answers import ACCEPTED, RUNNING, SUCCEEDED, THROTTLED
+from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Stage, specs
 
 
 class CountingApi(FakeApi):

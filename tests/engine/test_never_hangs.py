@@ -11,10 +11,9 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.settings import PollPolicy
 from runner.engine.context import Options
-from tests.engine.fakes import (
+from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
-    BRISK,
     NOT_SENT,
     POLL_401,
     POLL_403,
@@ -25,10 +24,8 @@ from tests.engine.fakes import (
     THROTTLED,
     UNKNOWN,
     Bug,
-    FakeApi,
-    Stage,
-    specs,
 )
+from tests.engine.fakes import BRISK, FakeApi, Stage, specs
 
 PATIENT = replace(
     BRISK, poll=PollPolicy(first_s=10.0, interval_s=15.0, max_interval_s=60.0, timeout_s=3600.0)

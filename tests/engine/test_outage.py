@@ -10,7 +10,8 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.settings import Limits, PollPolicy, Settings
-from tests.engine.fakes import ACCEPTED, AMBIGUOUS, POLL_502, RUNNING, SUCCEEDED, FakeApi, Stage, specs
+from tests.engine.answers import ACCEPTED, AMBIGUOUS, POLL_502, RUNNING, SUCCEEDED
+from tests.engine.fakes import FakeApi, Stage, specs
 
 USUAL = Settings(name="usual", limits=Limits(submit_per_s=1.0, in_flight=120), poll=PollPolicy())
 OUT_FROM_S, OUT_TO_S = 120.0, 720.0

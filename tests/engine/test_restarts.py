@@ -21,10 +21,9 @@ from runner.core.model import FailureClass
 from runner.core.settings import Timeouts
 from runner.engine.engine import Engine
 from runner.store.database import DB_NAME
-from tests.engine.fakes import (
+from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
-    BRISK,
     NO_CHANNEL,
     NOT_SENT,
     POLL_403,
@@ -37,14 +36,9 @@ from tests.engine.fakes import (
     THROTTLED,
     UNKNOWN,
     Bug,
-    FakeApi,
-    FakeFetcher,
-    Played,
-    Stage,
-    StageStore,
     failure,
-    specs,
 )
+from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Played, Stage, StageStore, specs
 
 SUBMITS = [ACCEPTED] * 6 + [THROTTLED, NOT_SENT, NO_CHANNEL, REJECTED, AMBIGUOUS, Bug("post")]
 POLLS = [RUNNING] * 6 + [SUCCEEDED] * 3 + [REMOTE_FAILED, UNKNOWN, POLL_403, POLL_429, POLL_502, Bug("poll")]

@@ -15,9 +15,8 @@ from runner.core.lifecycle import State
 from runner.engine.context import Options
 from runner.engine.engine import Engine
 from runner.errors import DiskFull, RunDirError
-from tests.engine.fakes import (
+from tests.engine.answers import (
     ACCEPTED,
-    BRISK,
     FORBIDDEN,
     NO_MONEY,
     REJECTED,
@@ -25,11 +24,8 @@ from tests.engine.fakes import (
     SUCCEEDED,
     WRONG_ADDRESS,
     Bug,
-    FakeApi,
-    FakeFetcher,
-    Stage,
-    specs,
 )
+from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Stage, specs
 
 SLOW = replace(BRISK, poll=replace(BRISK.poll, timeout_s=3600.0))
 

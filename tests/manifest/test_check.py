@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -71,14 +72,27 @@ def test_doubles_in_rows(tmp_path: Path) -> None:
     ] == found.problems
 
 
-@given(st.lists(st.text(max_size=3)))
-def test_hashes(texts: list[str]) -> None:
-    """Every text that came twice is found by its number, and no text is held."""
-    hashes = Hashes()
-    for text in texts:
-        hashes.add(text)
+@given(st.lists(st.text(max_size=3)), st.sets(st.integers(0, 20)))
+def test_hashes(texts: list[str], spilled_after: set[int]) -> None:
+    """Every text that came twice is found by its number, and no text is held, wherever the numbers are."""
+    with closing(Hashes()) as hashes:
+        for place, text in enumerate(texts):
+            hashes.add(text)
+            if place in spilled_after:
+                hashes.spill()
 
-    assert {hash(text) for text in texts if texts.count(text) > 1} == hashes.repeated()
+        assert {hash(text) for text in texts if texts.count(text) > 1} == hashes.repeated()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_hashes_without_room() -> None:
+    """Where the disk has no room for the numbers, they are found in memory."""
+    with closing(Hashes(lambda: open("/dev/full", "r+b", buffering=0))) as hashes:
+        for text in ("a", "b", "a"):
+            hashes.add(text)
+            hashes.spill()
+
+        assert {hash("a")} == hashes.repeated()
 
 
 @pytest.mark.parametrize(

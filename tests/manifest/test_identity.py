@@ -11,17 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.identity import request_digest
+from runner.manifest.identity import Alike, request_digest
 
-REQUESTS = st.dictionaries(
-    st.text(),
-    st.recursive(
-        st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-        max_leaves=5,
-    ),
-    max_size=4,
+VALUES = st.recursive(
+    st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.sampled_from(["\ud800", '"$file"']),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
 )
+REQUESTS = st.dictionaries(st.text(), VALUES, max_size=4)
 
 
 def _shuffled(value: Json, order: random.Random) -> Json:
@@ -39,6 +40,16 @@ def test_order_of_keys(request: dict[str, Json], order: random.Random) -> None:
     assert request_digest(request) == request_digest(_shuffled(request, order))
 
 
+@settings(max_examples=100)
+@given(REQUESTS, st.data())
+def test_what_is_alike_is_written_once(request: dict[str, Json], data: st.DataObject) -> None:
+    """A digest that is put together from what requests share is the digest of the whole."""
+    varying = data.draw(st.sets(st.sampled_from(sorted(request))) if request else st.just(set[str]()))
+    other = {key: data.draw(VALUES) if key in varying else value for key, value in request.items()}
+
+    assert request_digest(other) == Alike(request, varying).digest(other)
+
+
 def test_frozen() -> None:
     """Digests are kept in stores for years: this one must never change."""
     request = {"model": "m", "prompt": '小猫\u007f\n"', "seed": 2**70, "x": [1e16, 1e-7, 0.1, True, None]}
@@ -50,7 +61,7 @@ def test_without_orjson() -> None:
     """What is installed does not change who a job is."""
     program = (
         "import sys; sys.modules['orjson'] = None\n"
-        "from runner.manifest.identity import request_digest\n"
+        "from runner.manifest.identity import Alike, request_digest\n"
         "print(request_digest({'prompt': '小猫', 'x': 1e16}))"
     )
 

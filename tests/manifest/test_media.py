@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.core.file_reference import has_files
 from runner.errors import FileChanged
-from runner.manifest.media import has_files, render_request
+from runner.manifest.media import render_request
 from runner.manifest.picture import picture_format
 from tests.manifest.jobs import SEEDANCE, Read, png, read_text
 

@@ -25,7 +25,7 @@ def failed(job_id, prompt, state=State.FAILED, **changes):
 
 
 def known_keys(schema):
-    return load_catalog().document(schema)["properties"]
+    return load_catalog().document(schema)["properties"].keys()
 
 
 def read(tmp_path, *records, **options):

@@ -13,7 +13,7 @@ from runner.errors import DiskFull
 from runner.results.openai_batch import batch_line
 from runner.results.summary_file import write_summary
 from runner.results.whole_file import room_for, whole_file
-from runner.results.writer import ResultsWriter, mend_tail, rewrite_results
+from runner.results.writer import ResultsWriter, mend_tail
 from tests.results.records import succeeded, unsuccessful
 
 
@@ -52,11 +52,15 @@ def test_torn_last_line_is_mended_on_open(tmp_path, left, mended, cut):
 
 
 def test_rewrite_replaces_the_file_whole(tmp_path):
-    """At the end the file has exactly the given lines, and nothing else is left in the folder."""
+    """Readers see the old file until the new one is whole, and nothing else is left in the folder."""
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"old\n")
 
-    assert rewrite_results(path, iter([b"a\n", b"b\n"])) == 2
+    with whole_file(path) as file:
+        file.writelines([b"a\n", b"b\n"])
+        seen = path.read_bytes()
+
+    assert seen == b"old\n"
     assert path.read_bytes() == b"a\nb\n"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -66,12 +70,13 @@ def test_broken_rewrite_leaves_the_old_file(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"old\n")
 
-    def lines():
-        yield b"new\n"
-        raise RuntimeError("the store broke")
+    def write():
+        with whole_file(path) as file:
+            file.write(b"new\n")
+            raise RuntimeError("the store broke")
 
     with pytest.raises(RuntimeError):
-        rewrite_results(path, lines())
+        write()
     assert path.read_bytes() == b"old\n"
     assert list(tmp_path.iterdir()) == [path]
 

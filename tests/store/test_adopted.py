@@ -45,7 +45,7 @@ def test_rerun_polls_the_task_of_a_failed_job_that_names_one(store: Store, make_
     """
     A job with a task_id that failed is polled again by a rerun; it would be paid for if it were submitted.
     """
-    take_in(store, replace(make_spec("a"), task_id="task_1"))
+    take_in(store, make_spec("a")._replace(task_id="task_1"))
     fail(store)
 
     with store.transaction() as connection:
@@ -74,7 +74,7 @@ def test_pending_job_that_names_its_task_is_not_among_those_to_submit(store: Sto
     """
     Whatever state such a job is found in, nothing hands it out to be submitted.
     """
-    take_in(store, replace(make_spec("a"), task_id="task_1"))
+    take_in(store, make_spec("a")._replace(task_id="task_1"))
     with store.transaction() as connection:
         connection.execute("UPDATE jobs SET state = 'pending'")
 
@@ -89,13 +89,13 @@ def test_same_manifest_again_leaves_a_failed_task_alone(store: Store, make_spec:
     """
     Running the manifest again does not ask again for a task that has failed; another task's id does.
     """
-    job = replace(make_spec("a"), task_id="task_1")
+    job = make_spec("a")._replace(task_id="task_1")
     take_in(store, job)
     fail(store)
 
     take_in(store, job)
     assert (State.FAILED, "task_1") == where(store)
-    take_in(store, replace(job, task_id="task_2"))
+    take_in(store, job._replace(task_id="task_2"))
 
     assert (State.SUBMITTED, "task_2") == where(store)
 
@@ -111,7 +111,7 @@ def test_changed_job_that_names_its_task_is_attached_and_not_submitted(
     with store.transaction() as connection:
         connection.execute("UPDATE jobs SET state = ?, attempt = 1, task_id = 'task_old'", (state,))
 
-    take_in(store, replace(make_spec("a", seconds="8"), task_id="task_1"), on_changed=OnChanged.RERUN)
+    take_in(store, make_spec("a", seconds="8")._replace(task_id="task_1"), on_changed=OnChanged.RERUN)
 
     assert (State.SUBMITTED, "task_1") == where(store)
 
@@ -126,7 +126,7 @@ def test_task_that_is_attached_forgets_the_attempt_before(store: Store, make_spe
             "UPDATE jobs SET state = 'uncertain', attempt = 1, other_task_id = 'x', error_class = 'uncertain_submit'"
         )
 
-    take_in(store, replace(make_spec("a"), task_id="task_1"))
+    take_in(store, make_spec("a")._replace(task_id="task_1"))
 
     (job,) = query.in_states(store.reader, [State.SUBMITTED], taken_up_at=0.0)
     assert ("task_1", None, None) == (job.task_id, job.other_task_id, job.error)

@@ -137,10 +137,7 @@ def test_named_task_is_polled_and_never_submitted(store: Store, make_spec: Make)
     """
     A job that names its task starts as submitted, with the adoption in its history.
     """
-    adopted = make_spec("a")
-    adopted = type(adopted)(
-        **{name: getattr(adopted, name) for name in adopted.__slots__} | {"task_id": "task_1"}
-    )
+    adopted = make_spec("a")._replace(task_id="task_1")
 
     take_in(store, [adopted])
 

@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from runner.core.job import Job
-from runner.core.keyring import Keyring
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Attempt, FailureClass
+from runner.core.model import FailureClass
 from runner.core.outcome import Accepted, RemoteStatus, RemoteTask
 from runner.errors import DiskFull
 from runner.worker.submit import submit
-from tests.engine.fakes import Bug, FakeKeys, LoopClock, job_in_hand
-
-
-@dataclass
-class Notebook:
-    """A store that keeps what it was given, and is durable when the test says so."""
-
-    is_durable: asyncio.Event = field(default_factory=asyncio.Event)
-    error: Exception | None = None
-    saved: list[tuple[State, str | None]] = field(default_factory=list)
-
-    def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
-        self.saved.append((job.state, None if attempt is None else attempt.outcome))
-        return len(self.saved)
-
-    async def durable(self, number: int) -> None:
-        if self.error is not None:
-            raise self.error
-        await self.is_durable.wait()
-
-    def remember_part(self, job: Job, kind: AssetKind, facts: Any) -> None:
-        raise AssertionError("nothing is downloaded here")
+from tests.engine.answers import Bug
+from tests.engine.fakes import FakeKeys, LoopClock, Notebook, job_in_hand
 
 
 class Gateway:
@@ -71,10 +49,9 @@ def raise_bug() -> None:
 
 def begin(job: Job, store: Notebook, api: Gateway, *, key: str = "a") -> asyncio.Task[Any]:
     """Start a submission."""
-    keys = FakeKeys(Keyring(["a"]))
-    if key != "a":
-        keys.secret = {"a": "a"}.__getitem__  # type: ignore[method-assign]
-    return asyncio.create_task(submit(job, b"{}", key, api=api, keys=keys, store=store, clock=LoopClock()))
+    return asyncio.create_task(
+        submit(job, b"{}", key, api=api, keys=FakeKeys("a"), store=store, clock=LoopClock())
+    )
 
 
 async def test_nothing_leaves_before_the_intent_is_durable() -> None:

@@ -1,0 +1,1 @@
+"""What callers rely on, held against each fake and the real thing that it stands for."""

@@ -1,0 +1,202 @@
+"""What a POST and a query come to: the fake API beside the real gateway, before the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from runner.core.model import FailureClass
+from runner.core.outcome import (
+    Accepted,
+    Ambiguous,
+    Denied,
+    KeyRefused,
+    NoChannel,
+    NotSent,
+    Polled,
+    PollOutcome,
+    Rejected,
+    RemoteStatus,
+    RemoteTask,
+    SubmitOutcome,
+    Throttled,
+    Transient,
+    Unknown,
+    WrongAddress,
+)
+from runner.core.settings import Timeouts
+from runner.gateway.client import Gateway
+from runner.worker.ports import Api
+from tests.engine import answers
+from tests.engine.fakes import FIRST_KEY, FakeApi
+from tests.simulator.playhouse import SEEDANCE, play
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One thing that an API may answer.
+
+    Attributes:
+        faked: What the fake is told to answer.
+        played: What the simulator is told to act out, as a rule of a scenario.
+        kind: Of the outcome.
+        cls: Of its failure, where there is one.
+    """
+
+    faked: answers.Answer
+    played: str
+    kind: type[SubmitOutcome | PollOutcome]
+    cls: FailureClass | None = None
+
+
+POSTS = {
+    "accepted": Case(answers.ACCEPTED, "{}", Accepted),
+    "throttled": Case(answers.THROTTLED, "{submit: throttled}", Throttled, FailureClass.RATE_LIMITED),
+    "no channel": Case(answers.NO_CHANNEL, "{submit: no_channel}", NoChannel, FailureClass.UNAVAILABLE),
+    "rejected": Case(answers.REJECTED, "{submit: bad_request}", Rejected, FailureClass.INVALID_REQUEST),
+    "forbidden": Case(answers.FORBIDDEN, "{submit: forbidden}", Rejected, FailureClass.FORBIDDEN),
+    "in doubt": Case(answers.AMBIGUOUS, "{submit: bad_gateway}", Ambiguous, FailureClass.UNCERTAIN_SUBMIT),
+    "no money": Case(answers.NO_MONEY, "{submit: quota}", KeyRefused, FailureClass.QUOTA),
+    "bad key": Case(answers.BAD_KEY, "{submit: unauthorized}", KeyRefused, FailureClass.AUTH),
+    "wrong address": Case(
+        answers.WRONG_ADDRESS, "{submit: redirect}", WrongAddress, FailureClass.UNAVAILABLE
+    ),
+}
+
+QUERIES = {
+    "unknown": Case(answers.UNKNOWN, "{poll: task_not_exist}", Unknown, FailureClass.LOST),
+    "401": Case(answers.POLL_401, "{poll: unauthorized}", Denied, FailureClass.AUTH),
+    "403": Case(answers.POLL_403, "{poll: forbidden}", Denied, FailureClass.FORBIDDEN),
+    "429": Case(answers.POLL_429, "{poll: throttled}", Transient, FailureClass.RATE_LIMITED),
+    "502": Case(answers.POLL_502, "{poll: bad_gateway}", Transient, FailureClass.UNAVAILABLE),
+    "running": Case(answers.RUNNING, "{task: {generate_s: 1000}}", Polled),
+    "succeeded": Case(answers.SUCCEEDED, "{task: {generate_s: 0}}", Polled),
+    "failed": Case(
+        answers.REMOTE_FAILED, "{task: {generate_s: 0, end: failed}}", Polled, FailureClass.REMOTE_FAILED
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An API, and how many POSTs it has heard that are paid for, or may be."""
+
+    api: Api
+    paid: Callable[[], int]
+
+
+@asynccontextmanager
+async def faked(case: Case) -> AsyncIterator[Remote]:
+    """Have the fake answer every POST, or every query, like this."""
+    if case in POSTS.values():
+        api = FakeApi(lambda job, nth: case.faked, answer_s=0.01)
+    else:
+        api = FakeApi(on_poll=lambda task, nth: case.faked, answer_s=0.01)
+    yield Remote(api, lambda: api.paid().total())
+
+
+@asynccontextmanager
+async def real(case: Case) -> AsyncIterator[Remote]:
+    """Have the simulator act it out, and the gateway's client tell what it came to."""
+    async with (
+        play(f"rules: [{case.played}]") as stage,
+        Gateway(stage.simulator.base_url, Timeouts()) as gateway,
+    ):
+        yield Remote(gateway, lambda: len(stage.simulator.ledger.accepted))
+
+
+async def new_task(api: Api) -> RemoteTask:
+    """Submit a job that is accepted."""
+    outcome = await api.submit(BODY, FIRST_KEY)
+    assert isinstance(outcome, Accepted)
+    return outcome.task
+
+
+BODY = json.dumps(SEEDANCE).encode()
+Answering = Callable[[Case], AbstractAsyncContextManager[Remote]]
+both = pytest.mark.parametrize("remote", [faked, real])
+
+
+@both
+@pytest.mark.parametrize("name", POSTS)
+async def test_what_a_post_comes_to(name: str, remote: Answering) -> None:
+    """
+    Every answer has its kind and its class, and none but a doubtful one leaves open whether it was paid for.
+    """
+    case = POSTS[name]
+    async with remote(case) as there:
+        outcome = await there.api.submit(BODY, FIRST_KEY)
+        paid = there.paid()
+
+    assert case.kind is type(outcome)
+    assert case.cls is (None if isinstance(outcome, Accepted) else outcome.failure.cls)
+    assert isinstance(outcome, Ambiguous) or (1 if isinstance(outcome, Accepted) else 0) == paid
+
+
+@both
+@pytest.mark.parametrize("name", QUERIES)
+async def test_what_a_query_comes_to(name: str, remote: Answering) -> None:
+    """
+    Trouble is an outcome with a class; a task that is shown says how it is, why it failed, and where its video is.
+    """
+    case = QUERIES[name]
+    async with remote(case) as there:
+        task = await new_task(there.api)
+        outcome = await there.api.poll(task.ids[0], FIRST_KEY)
+
+    assert case.kind is type(outcome)
+    failure = outcome.task.error if isinstance(outcome, Polled) else outcome.failure
+    assert case.cls is (None if failure is None else failure.cls)
+    if isinstance(outcome, Polled):
+        status = outcome.task.status
+        assert ("running" != name, "succeeded" == name) == (status.is_terminal, bool(outcome.task.video_urls))
+        assert RemoteStatus.FAILED is status or name != "failed"
+    assert getattr(outcome, "is_throttled", False) == (name == "429")
+
+
+@both
+async def test_every_task_has_an_id_of_its_own(remote: Answering) -> None:
+    """
+    An accepted POST gives an id, the same request a second time gives another, and neither task has ended.
+    """
+    async with remote(POSTS["accepted"]) as there:
+        tasks = [await new_task(there.api) for _ in range(2)]
+
+    assert 2 == len({task.ids[0] for task in tasks})
+    assert not any(task.status.is_terminal for task in tasks)
+
+
+@both
+async def test_post_that_is_given_up_may_be_paid_for(remote: Answering) -> None:
+    """
+    Cancelling a submission does not take it back: who cancels must hold the job in doubt.
+    """
+    async with remote(Case(answers.ACCEPTED, "{submit: hang}", Accepted)) as there:
+        post = asyncio.create_task(there.api.submit(BODY, FIRST_KEY))
+        # The simulator keeps a ledger, and rings no bell.
+        while not there.paid():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        post.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await post
+
+        assert 1 == there.paid()
+
+
+@pytest.mark.parametrize("is_real", [False, True])
+async def test_post_that_never_left(is_real: bool) -> None:
+    """
+    Where nobody listens nothing was sent, which is an outcome too.
+    """
+    async with Gateway("http://127.0.0.1:1", Timeouts()) as gateway:
+        api: Api = gateway if is_real else FakeApi(lambda job, nth: answers.NOT_SENT, answer_s=0)
+        outcome = await api.submit(BODY, FIRST_KEY)
+
+    assert isinstance(outcome, NotSent)
+    assert FailureClass.UNAVAILABLE is outcome.failure.cls

@@ -1,0 +1,53 @@
+"""Time and keys: the fakes beside the real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.api.work import PooledKeys
+from runner.engine.engine import SystemClock
+from runner.gateway.keys import KeySet, read_keys
+from runner.worker.ports import Clock, Keys
+from tests.engine.fakes import FakeKeys, LoopClock
+
+
+@pytest.mark.parametrize("clock", [LoopClock(), SystemClock()])
+async def test_both_clocks_go_on_while_one_sleeps(clock: Clock) -> None:
+    """
+    Sleeping takes as long as it says, by both readings, and the wall clock counts from 1970.
+    """
+    now, wall = clock.now(), clock.wall()
+    await clock.sleep(0.01)
+
+    # The wall clock of a machine may be set; a test of it has to be generous.
+    assert clock.now() - now >= 0.009
+    assert wall <= clock.wall()
+    assert wall > 1_600_000_000
+
+
+def pooled() -> PooledKeys:
+    """Make a real pool of two keys."""
+    names = {"FIRST": "sk-first-0123456789", "SECOND": "sk-second-0123456789"}
+    keys: KeySet = read_keys(names, names)
+    return PooledKeys(keys)
+
+
+@pytest.mark.parametrize("keys", [FakeKeys("a", "b"), pooled()], ids=["fake", "real"])
+def test_task_is_asked_for_with_its_own_key_first(keys: Keys) -> None:
+    """
+    Every key of the pool may ask, the one that made the task before the others.
+    """
+    first, second = keys.for_task(None)
+
+    assert (second, first) == keys.for_task(second)
+    assert 2 == len({keys.secret(first), keys.secret(second)})
+
+
+@pytest.mark.parametrize("keys", [FakeKeys("a", "b"), pooled()], ids=["fake", "real"])
+def test_key_that_is_gone_is_asked_with_no_more(keys: Keys) -> None:
+    """
+    A task of a key that is no more in the pool is asked for with those that are; looking the lost one up is a bug.
+    """
+    assert keys.for_task(None) == keys.for_task("of an earlier run")
+    with pytest.raises(KeyError):
+        keys.secret("of an earlier run")

@@ -1,0 +1,59 @@
+"""What the fake API and the fake downloads may answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.core.model import Failure, FailureClass
+from runner.core.outcome import (
+    Ambiguous,
+    Denied,
+    KeyRefused,
+    NoChannel,
+    NotSent,
+    Polled,
+    Rejected,
+    RemoteStatus,
+    RemoteTask,
+    Throttled,
+    Transient,
+    Unknown,
+    WrongAddress,
+)
+
+
+class Bug(Exception):
+    """What a mistake in our own code would raise."""
+
+
+def failure(cls: FailureClass, message: str = "as the test wants it") -> Failure:
+    """Make a failure."""
+    return Failure(cls, message)
+
+
+ACCEPTED = "accepted"
+THROTTLED = Throttled(failure(FailureClass.RATE_LIMITED))
+NOT_SENT = NotSent(failure(FailureClass.UNAVAILABLE))
+NO_CHANNEL = NoChannel(failure(FailureClass.UNAVAILABLE))
+REJECTED = Rejected(failure(FailureClass.INVALID_REQUEST))
+FORBIDDEN = Rejected(failure(FailureClass.FORBIDDEN))
+AMBIGUOUS = Ambiguous(failure(FailureClass.UNCERTAIN_SUBMIT))
+NO_MONEY = KeyRefused(failure(FailureClass.QUOTA))
+BAD_KEY = KeyRefused(failure(FailureClass.AUTH))
+WRONG_ADDRESS = WrongAddress(failure(FailureClass.UNAVAILABLE))
+
+RUNNING = Polled(RemoteTask((), RemoteStatus.RUNNING, "in_progress"))
+SUCCEEDED = Polled(
+    RemoteTask((), RemoteStatus.SUCCEEDED, "completed", video_urls=("https://cdn.example/a.mp4",))
+)
+REMOTE_FAILED = Polled(
+    RemoteTask((), RemoteStatus.FAILED, "failed", error=failure(FailureClass.REMOTE_FAILED))
+)
+UNKNOWN = Unknown(failure(FailureClass.LOST))
+POLL_403 = Denied(failure(FailureClass.FORBIDDEN))
+POLL_401 = Denied(failure(FailureClass.AUTH))
+POLL_502 = Transient(failure(FailureClass.UNAVAILABLE))
+POLL_429 = Transient(failure(FailureClass.RATE_LIMITED), is_throttled=True)
+
+Answer = Any
+"""An outcome; `ACCEPTED` for a new task's id; or an exception to raise."""
