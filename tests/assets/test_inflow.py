@@ -37,7 +37,7 @@ async def test_a_connection_serves_one_large_body_after_the_other(tmp_path: Path
     assert 1 == server.connections
     for result in results:
         assert isinstance(result, Fetched)
-        assert LARGE == result.part_path.read_bytes()
+        assert LARGE == Path(result.part_path).read_bytes()
 
 
 async def test_bytes_behind_the_end_of_a_body_are_not_of_it(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_bytes_behind_the_end_of_a_body_are_not_of_it(tmp_path: Path) -> N
 
     for result in results:
         assert isinstance(result, Fetched)
-        assert LARGE == result.part_path.read_bytes()
+        assert LARGE == Path(result.part_path).read_bytes()
 
 
 async def test_a_server_that_goes_silent_is_given_up(tmp_path: Path) -> None:
