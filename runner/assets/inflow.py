@@ -127,7 +127,7 @@ class Inflow(asyncio.BufferedProtocol):
         buffer = lot[-1].obj if isinstance(lot[-1], memoryview) else None
         if not isinstance(buffer, bytearray):
             return
-        if self._left and self._buffer is None:
+        if self._left and self._buffer is None and self._error is None:
             self._buffer = buffer
             self._transport.resume_reading()
         else:
@@ -138,7 +138,7 @@ class Inflow(asyncio.BufferedProtocol):
         """End receiving, and give what has come and was not handed out."""
         if self._watch is not None:
             self._watch.cancel()
-        if self._left and self._error is None:
+        if self._left and self._error is None and not self._transport.is_closing():
             # What comes from now on is for nobody: aiohttp closes a connection in the middle of a body.
             self._transport.pause_reading()
             self._transport.set_protocol(self._handler)
