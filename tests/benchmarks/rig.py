@@ -70,10 +70,14 @@ def ratio(values: Sequence[float], *, digits: int = 2) -> str:
 
 
 def run(
-    command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, codes: Sequence[int] = (0,)
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    codes: Sequence[int] = (0,),
+    on_one_cpu: bool = True,
 ) -> Taken:
     """
-    Run a Python program on the first CPU, to its end.
+    Run a Python program to its end, on the first CPU or wherever the system puts its threads.
 
     Raises:
         Wrong: It failed.
@@ -83,7 +87,9 @@ def run(
     environ |= {"PYTHONPATH": str(ROOT), "POWERTOKENS_API_KEY": "sk-benchmark", **(env or {})}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
-        process = subprocess.Popen(_pinned(0, words), env=environ, cwd=ROOT, stdout=out, stderr=err)
+        process = subprocess.Popen(
+            _pinned(0, words) if on_one_cpu else words, env=environ, cwd=ROOT, stdout=out, stderr=err
+        )
         _, status, usage = os.wait4(process.pid, 0)
         ended = time.monotonic()
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -98,11 +104,9 @@ def run(
 
 
 def other(words: Sequence[str | Path]) -> Taken:
-    """Run any program on the first CPU, to its end, whatever comes of it."""
+    """Run any program to its end, whatever comes of it, wherever the system puts it."""
     began = time.monotonic()
-    process = subprocess.Popen(
-        _pinned(0, list(map(str, words))), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     ended = time.monotonic()
     process.returncode = os.waitstatus_to_exitcode(status)
