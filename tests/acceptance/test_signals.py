@@ -69,15 +69,7 @@ def wait_until_busy(process: subprocess.Popen[str], run_dir: Path) -> None:
     [
         (signal.SIGINT, 130, "interrupted"),
         (signal.SIGTERM, 143, "terminated"),
-        pytest.param(
-            signal.SIGHUP,
-            143,
-            "terminated",
-            marks=pytest.mark.skipif(
-                signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
-                reason="under nohup, which the runner obeys as well",
-            ),
-        ),
+        (signal.SIGHUP, 143, "terminated"),
     ],
 )
 def test_first_signal_finishes_what_is_in_hand(

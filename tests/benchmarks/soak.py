@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
+import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -56,6 +54,8 @@ jobs:
     request: {{model: seedance-1-5-pro-251215, prompt: 'soak ${{n}}.', seconds: 4, size: 480p}}
 """
 
+LOOK_S = 0.2
+
 ENDS_PAID = {"succeeded": {1}, "uncertain": {0, 1}, "undelivered": {1}, "timed_out": {1}, "failed": {0, 1}}
 """By a job's end, how many accepted POSTs it may have."""
 
@@ -74,14 +74,28 @@ def live(manifest: Path, run_dir: Path, *, kill_after_s: float | None) -> Life:
     began = time.monotonic()
     words, environ = command("run", manifest, "-o", run_dir)
     log = (run_dir.parent / "soak.log").open("ab")
+    peak_bytes = 0
     with log, subprocess.Popen(words, env=environ, stdout=log, stderr=log) as process:
-        killer = threading.Timer(kill_after_s or 0, process.send_signal, [signal.SIGKILL])
-        if kill_after_s is not None:
-            killer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        killer.cancel()
-    return Life(time.monotonic() - began, process.returncode, usage.ru_maxrss * 1024)
+        while process.poll() is None:
+            peak_bytes = max(peak_bytes, _peak_bytes(process.pid))
+            if kill_after_s is not None and time.monotonic() - began > kill_after_s:
+                process.kill()
+            time.sleep(LOOK_S)
+    return Life(time.monotonic() - began, process.returncode, peak_bytes)
+
+
+def _peak_bytes(pid: int) -> int:
+    """
+    Read the most memory that a process has held; 0 where that can't be known.
+
+    What `wait4` gives is no use here: it counts what this process held when it started the other.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return 0 if found is None else int(found[1]) * 1024
 
 
 def soak(folder: Path, *, jobs: int, kill_every_s: float, seed: int) -> int:
