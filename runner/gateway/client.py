@@ -209,8 +209,7 @@ def _session(
 
 def _redirect(url: URL, answer: Answer) -> URL | None:
     """Say where a query goes on: only within its own origin, since the key goes with it."""
-    location = answer.headers.get("Location")
-    if answer.status not in REDIRECTS or not location:
+    if answer.status not in REDIRECTS or not (location := answer.headers.get("Location")):
         return None
     try:
         target = url.join(URL(location))

@@ -127,8 +127,10 @@ def _find(film: bytes, boxes: list[_Box], *path: bytes) -> _Box | None:
     for kind in path:
         if found is not None:
             boxes = _children(film, found[1], found[2])
-        found = next((box for box in boxes if box[0] == kind), None)
-        if found is None:
+        for found in boxes:
+            if found[0] == kind:
+                break
+        else:
             return None
     return found
 

@@ -62,6 +62,8 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
     }
 
 
+# A line says when its job was submitted twice: of the job, and of its last attempt.
+@lru_cache(maxsize=64)
 def utc_text(at: float | None) -> str | None:
     """
     Write a time as UTC with milliseconds; None where there is none, or none that a calendar has.

@@ -42,7 +42,8 @@ def shorten(value: Json) -> Json:
     """
     if type(value) is str:
         return _shorten_text(value) if value[:5].lower() == "data:" else value
-    if isinstance(value, Mapping):
+    # A look at the type first: it takes a tenth of the time of asking whether something is a mapping.
+    if type(value) is dict or isinstance(value, Mapping):
         if is_file_reference(value):
             return _placeholder(value["media_type"], value["bytes"], value["sha256"], value[FILE_KEY])
         return {key: shorten(item) for key, item in value.items()}
