@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from runner.api import kept
 from runner.api.environment import BASE_URL_NAME, read_environment
-from runner.api.opening import opened, origin_of, remember
+from runner.api.opening import opened, origin_of, remember, with_time_left
 from runner.api.options import IfLocked, RunOptions
 from runner.api.rehearsal import LEDGER_NAME, SIMULATED, hurried
 from runner.api.rerun import plan_rerun, rerun
@@ -109,10 +109,13 @@ async def rerun_results(
     """
     began = time.monotonic()
     await _take_in(beginning, options.if_locked, observe)
-    if options.run_s is not None:
-        options = replace(options, run_s=max(0.0, options.run_s - (time.monotonic() - began)))
     return await rerun(
-        beginning.run_dir, selection, options=options, confirm=confirm, observe=observe, started=started
+        beginning.run_dir,
+        selection,
+        options=with_time_left(options, began),
+        confirm=confirm,
+        observe=observe,
+        started=started,
     )
 
 

@@ -178,6 +178,7 @@ def _outcome(
         if stop is not None:
             observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
+    by_class = query.class_counts(store.reader)
     return Outcome(
         store.run_dir,
         assignment.settings.name,
@@ -188,8 +189,8 @@ def _outcome(
         assignment.origin.is_simulated,
         did_nothing=summary is None and not stops,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MOST_UNCERTAIN_SHOWN)),
-        by_class=query.class_counts(store.reader),
-        examples=tuple(query.one_of_each_class(store.reader)),
+        by_class=by_class,
+        examples=tuple(query.one_of_each_class(store.reader, by_class)),
         unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
     )

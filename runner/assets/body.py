@@ -33,9 +33,8 @@ async def receive(
     """
     Write a body to its part file while it comes.
 
-    What came before an error or a cancellation is on disk when this returns, except for
-    what the HTTP library had not handed out yet (some 200 KB, where the disk is slower
-    than the network).
+    What came before an error is on disk when this returns. A cancellation while a lot is
+    written may lose the one that gathered meanwhile, since none may follow a torn one.
 
     Raises:
         TooLarge: The file would have more than `max_bytes`.

@@ -111,16 +111,10 @@ class Publisher:
                 outcomes[index] = _attempt(os.replace, move.part, move.final)
             else:
                 _attempt(os.unlink, move.part)
-        folders = {
-            os.path.dirname(move.final)
-            for move, outcome in zip(batch, outcomes, strict=True)
-            if outcome is None
-        }
-        failed = {folder: _attempt(self._sync_folder, folder) for folder in folders}
-        return [
-            outcome or failed.get(os.path.dirname(move.final))
-            for move, outcome in zip(batch, outcomes, strict=True)
-        ]
+        folders = [os.path.dirname(move.final) for move in batch]
+        to_sync = {folder for folder, outcome in zip(folders, outcomes, strict=True) if outcome is None}
+        failed = {folder: _attempt(self._sync_folder, folder) for folder in to_sync}
+        return [outcome or failed.get(folder) for folder, outcome in zip(folders, outcomes, strict=True)]
 
     def _sync_folder(self, folder: str) -> None:
         """Make the names in a folder durable; for a new one, its own name and that of the folder above as well."""

@@ -56,10 +56,10 @@ def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
     return {cls.value: count for cls, count in sorted(counts.items()) if count}
 
 
-def one_of_each_class(connection: sqlite3.Connection) -> Iterator[JobRecord]:
-    """Read the first job of each failure class among those that rest without success."""
+def one_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) -> Iterator[JobRecord]:
+    """Read the first job of each of these failure classes among those that rest without success."""
     first = f"SELECT seq FROM jobs WHERE {_AT_REST_WITHOUT_SUCCESS} AND error_class = ? ORDER BY idx LIMIT 1"
-    for cls in class_counts(connection):
+    for cls in classes:
         yield from records(connection, [seq for (seq,) in connection.execute(first, (cls,))])
 
 

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from runner.core.file_reference import has_files
@@ -27,7 +27,6 @@ from runner.store.settle import attach
 _BATCH = 500
 _SHOWN = 10
 
-_AT_ONCE = 50
 _INSERT_JOBS = rows.Many(
     "INSERT OR IGNORE INTO jobs (seq, job_id, idx, model, digest, state, has_files, timeout_s, attempt, task_id, "
     "submitted_at) VALUES ",
@@ -279,8 +278,8 @@ class _Applying:
 
     def flush(self) -> None:
         """Write what was gathered. A second job of one id is the manifest's problem, and is reported there."""
-        _insert(self._connection, _INSERT_JOBS, self._jobs)
-        _insert(self._connection, _INSERT_SPECS, self._specs)
+        rows.write_together(self._connection, _INSERT_JOBS, self._jobs)
+        rows.write_together(self._connection, _INSERT_SPECS, self._specs)
         self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
         self._jobs.clear()
         self._specs.clear()
@@ -313,15 +312,6 @@ class _Applying:
         self._connection.execute(
             "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), row.seq)
         )
-
-
-def _insert(connection: sqlite3.Connection, many: rows.Many, values: list[rows.Row]) -> None:
-    """Insert rows, most of them by statements for so many that a statement's own cost, a third, is shared."""
-    whole = len(values) - len(values) % _AT_ONCE
-    for start in range(0, whole, _AT_ONCE):
-        flat = chain.from_iterable(values[start : start + _AT_ONCE])
-        connection.execute(many.statement(_AT_ONCE), list(flat))
-    connection.executemany(many.statement(1), values[whole:])
 
 
 def _note_change(report: SyncReport, spec: JobSpec, row: _Known) -> Change:

@@ -15,10 +15,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from runner.errors import DiskFull, RunDirError, RunnerError
@@ -29,9 +27,6 @@ from runner.store.rows import Row
 
 LINGER_S = 0.05
 """How long a change that nobody waits for may gather others before it is committed."""
-
-_AT_ONCE = (32, 4, 1)
-"""Rows that one statement writes: few sizes, so that each statement is prepared once."""
 
 
 @dataclass(slots=True)
@@ -182,13 +177,13 @@ class Writer:
         try:
             with translated(self._path):
                 run.execute("BEGIN IMMEDIATE")
-                _write_together(run, rows.SAVE_JOBS, list(batch.jobs.values()))
-                _write_together(run, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
+                rows.write_together(run, rows.SAVE_JOBS, list(batch.jobs.values()))
+                rows.write_together(run, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
                 run.executemany(rows.SAVE_PART, batch.parts.values())
                 if batch.dropped_parts:
-                    _write_together(run, rows.DROP_PARTS, batch.dropped_parts)
+                    rows.write_together(run, rows.DROP_PARTS, batch.dropped_parts)
                 run.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
-                _write_together(run, rows.SAVE_ASSETS, batch.assets)
+                rows.write_together(run, rows.SAVE_ASSETS, batch.assets)
                 run.executemany(rows.SAVE_EVENT, batch.events)
                 run.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
                 run.execute("COMMIT")
@@ -216,17 +211,3 @@ def _as_ours(error: Exception, path: Path) -> RunnerError:
     if isinstance(error, RunnerError):
         return error
     return RunDirError(f"a bug in runner: {path} does not take what was to be written ({error!r})"[:500])
-
-
-def _write_together(run: sqlite3.Connection, many: rows.Many, batch: Sequence[Row]) -> None:
-    """
-    Write rows by as few statements as their number allows.
-
-    SQLite's module gives up the interpreter around each statement, and has to wait for it afterwards while
-    the event loop is busy; that costs more than the writing.
-    """
-    start = 0
-    for size in _AT_ONCE:
-        while len(batch) - start >= size:
-            run.execute(many.statement(size), list(chain.from_iterable(batch[start : start + size])))
-            start += size
