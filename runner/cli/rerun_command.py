@@ -67,6 +67,7 @@ def command(
 
     From a results file alone, a new run directory is begun that remembers the tasks of the old one.
     """
+    from runner.api.opening import require_run
     from runner.api.rerun_results import begin, run_dir_of
     from runner.errors import UsageError
 
@@ -77,6 +78,7 @@ def command(
     run_dir = None if output is not None and what.is_file() else run_dir_of(what)
     if run_dir is not None:
         if output is not None:
+            require_run(run_dir)
             raise UsageError(
                 f"{what} is rerun where it is, and -o names another directory",
                 hint=f"leave -o out, or begin a new run from its results: {what}/results.jsonl -o {output}",

@@ -212,3 +212,12 @@ def test_choice_that_is_none(words: tuple[str, ...], said: str) -> None:
     done: Ran = runner("rerun", "results.jsonl", *words)
 
     assert (2, True) == (done.code, said in done.err), done.err
+
+
+def test_results_that_are_not_there_are_said_to_be_missing() -> None:
+    """A mistyped name is told as such, with a new directory named or without."""
+    done = runner("rerun", "reslts.jsonl", "-o", "again")
+
+    assert 2 == done.code
+    assert "there is no run directory reslts.jsonl" in done.err
+    assert not Path("again").exists()
