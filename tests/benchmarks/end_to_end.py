@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -79,22 +80,36 @@ def rig_folder(disk: Path) -> Path:
     return folder
 
 
+def _pairs(
+    rounds: int, peer: Callable[[], Figures], own: Callable[[], Figures]
+) -> list[tuple[Figures, Figures]]:
+    """Run a floor or peer and the program in turn."""
+    bare, ours = rig.in_turn(rounds, lambda _: peer(), lambda _: own())
+    return list(zip(bare, ours, strict=True))
+
+
+def _rates(pairs: list[tuple[Figures, Figures]], *, digits: int = 2) -> str:
+    """Give the program's rate over the other's."""
+    return ratio([own.per_s / peer.per_s for peer, own in pairs], digits=digits)
+
+
 def small(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """10 KB assets: the rows that gate the speed of the program's own work."""
     asset = rig.film(memory / "small.mp4", SMALL_BYTES)
     with rig.gateway(asset) as server:
         for at_once, must, aim in ((64, "0.60", "0.75"), (256, "0.65", "0.80")):
-            pairs = [
-                (floor(server, jobs, at_once, memory), runner(server, jobs, at_once, disk, memory))
-                for _ in range(rounds)
-            ]
+            pairs = _pairs(
+                rounds,
+                partial(floor, server, jobs, at_once, memory),
+                partial(runner, server, jobs, at_once, disk, memory),
+            )
             note = f"{pairs[0][1].per_s:.0f} of {pairs[0][0].per_s:.0f} jobs/s"
             yield Row(
                 f"jobs/s, {jobs:,} jobs of 10 KB, {at_once} at once",
                 "bare aiohttp loop",
                 must,
                 aim,
-                ratio([own.per_s / bare.per_s for bare, own in pairs]),
+                _rates(pairs),
                 note,
             )
             if at_once == 64:
@@ -125,16 +140,17 @@ def dear_sync(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[R
     """The same on a machine whose every commit takes 5 ms longer; the loop commits nothing."""
     asset = rig.film(memory / "small.mp4", SMALL_BYTES)
     with rig.gateway(asset) as server:
-        pairs = [
-            (floor(server, jobs, 64, memory), runner(server, jobs, 64, disk, memory, dearer_ms=5))
-            for _ in range(rounds)
-        ]
+        pairs = _pairs(
+            rounds,
+            partial(floor, server, jobs, 64, memory),
+            partial(runner, server, jobs, 64, disk, memory, dearer_ms=5),
+        )
     yield Row(
         "jobs/s with every commit 5 ms dearer, 64 at once",
         "bare loop without that",
         "0.45",
         "0.60",
-        ratio([own.per_s / bare.per_s for bare, own in pairs]),
+        _rates(pairs),
         "a wrapper around the writer's commit sleeps 5 ms",
     )
 
@@ -143,13 +159,15 @@ def synced_assets(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterat
     """Assets on the disk, made durable before their jobs are called succeeded."""
     asset = rig.film(memory / "small.mp4", SMALL_BYTES)
     with rig.gateway(asset) as server:
-        pairs = [(floor(server, jobs, 64, disk), runner(server, jobs, 64, disk)) for _ in range(rounds)]
+        pairs = _pairs(
+            rounds, partial(floor, server, jobs, 64, disk), partial(runner, server, jobs, 64, disk)
+        )
     yield Row(
         "jobs/s with each asset synced before its job succeeds",
         "bare loop, same disk, no sync",
         "0.45",
         "0.70",
-        ratio([own.per_s / bare.per_s for bare, own in pairs]),
+        _rates(pairs),
         f"{pairs[0][1].per_s:.0f} of {pairs[0][0].per_s:.0f} jobs/s",
     )
 
@@ -167,16 +185,17 @@ def sdk(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
         return
     few = max(jobs // 10, 200)
     with rig.gateway(asset) as server:
-        pairs = [
-            (floor(server, few, 64, memory, "sdk.py"), runner(server, jobs, 64, disk, memory))
-            for _ in range(rounds)
-        ]
+        pairs = _pairs(
+            rounds,
+            partial(floor, server, few, 64, memory, "sdk.py"),
+            partial(runner, server, jobs, 64, disk, memory),
+        )
     yield Row(
         "jobs/s",
         "openai SDK: create, poll, download",
         "5x",
         "8x",
-        ratio([own.per_s / peer.per_s for peer, own in pairs], digits=1),
+        _rates(pairs, digits=1),
         f"{pairs[0][1].per_s:.0f} beside {pairs[0][0].per_s:.0f} jobs/s, openai {version}",
     )
 
@@ -200,9 +219,7 @@ def large(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
 def huge(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """200 MB assets, four at once."""
     few = 8 if jobs > 5000 else 4
-    yield from _megabytes(
-        disk, memory, size=200_000_000, files=few, at_once=4, rounds=min(rounds, 3), must="0.80"
-    )
+    yield from _megabytes(disk, memory, size=200_000_000, files=few, at_once=4, rounds=rounds, must="0.80")
 
 
 def _megabytes(

@@ -42,7 +42,7 @@ def yaml_jobs(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[R
     """Jobs written out in YAML, a third of them in Chinese."""
     most, few = jobs * 10, 1000
     peer, own, small = [], [], []
-    for _ in range(min(rounds, 3)):
+    for _ in range(rounds):
         peer.append(_run(_CSAFE, most, _yaml(memory, most), _schema(memory)))
         own.append(_run(_PARSE, most, _yaml(memory, most)))
         small.append(_run(_PARSE, few, _yaml(memory, few)) - _run(_PARSE, 1, _yaml(memory, 1)))
@@ -71,7 +71,7 @@ def jsonl_rows(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[
     path = rig.manifest(memory, "http://127.0.0.1:9", most, at_once=64)
     rows = memory / f"rows-{most}.jsonl"
     ratios = []
-    for _ in range(min(rounds, 3)):
+    for _ in range(rounds):
         peer, own = _run(_JSON, most, rows), _run(_PARSE, most, path)
         ratios.append(own / peer)
     yield Row(

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 """A file system in memory, for what is not to be measured."""
+
+Measured = TypeVar("Measured")
 
 _CPUS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
@@ -215,9 +217,9 @@ jobs:
     return path
 
 
-def in_turn(rounds: int, *cases: Callable[[int], float]) -> list[list[float]]:
+def in_turn(rounds: int, *cases: Callable[[int], Measured]) -> list[list[Measured]]:
     """Take the cases in turn, round by round, and give what each measured, case by case."""
-    measured: list[list[float]] = [[] for _ in cases]
+    measured: list[list[Measured]] = [[] for _ in cases]
     for number in range(rounds):
         for case, values in zip(cases, measured, strict=True):
             values.append(case(number))
