@@ -46,56 +46,63 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runner.api.check import Checked as Checked
-    from runner.api.check import check as check
+    from runner.api.blocking import follow as follow
+    from runner.api.blocking import read_results as read_results
+    from runner.api.blocking import rerun as rerun
+    from runner.api.blocking import rerun_async as rerun_async
+    from runner.api.blocking import resume as resume
+    from runner.api.blocking import resume_async as resume_async
+    from runner.api.blocking import run as run
+    from runner.api.blocking import run_async as run_async
     from runner.api.doctor import doctor as doctor
-    from runner.api.environment import Overrides as Overrides
     from runner.api.models import model as model
     from runner.api.models import models as models
+    from runner.api.options import Overrides as Overrides
     from runner.api.options import RunOptions as RunOptions
     from runner.api.plan import Plan as Plan
     from runner.api.plan import plan as plan
-    from runner.api.program import follow as follow
-    from runner.api.program import rerun as rerun
-    from runner.api.program import rerun_async as rerun_async
-    from runner.api.program import resume as resume
-    from runner.api.program import resume_async as resume_async
-    from runner.api.program import run as run
-    from runner.api.program import run_async as run_async
     from runner.api.resolve import Verdict as Verdict
     from runner.api.resolve import resolve_as as resolve_as
     from runner.api.resolve import resolve_tasks as resolve_tasks
-    from runner.api.results import read_results as read_results
     from runner.api.status import Status as Status
     from runner.api.status import status as status
+    from runner.api.validate import Checked as Checked
+    from runner.api.validate import check as check
     from runner.api.work import Outcome as Outcome
     from runner.core.lifecycle import State as State
     from runner.core.model import FailureClass as FailureClass
     from runner.engine.events import JobEnded as JobEnded
     from runner.engine.events import Notice as Notice
     from runner.errors import RunnerError as RunnerError
-    from runner.store.settle import Selection as Selection
+    from runner.store.transitions import Selection as Selection
 
 __version__ = "0.1.0"
 """As in `pyproject.toml`. Looking it up in the installed package's metadata would cost every start 5 ms."""
 
 _NAMES = {
-    "runner.api.check": ("Checked", "check"),
+    "runner.api.validate": ("Checked", "check"),
     "runner.api.doctor": ("doctor",),
-    "runner.api.environment": ("Overrides",),
+    "runner.api.options": ("Overrides", "RunOptions"),
     "runner.api.models": ("model", "models"),
     "runner.api.plan": ("Plan", "plan"),
-    "runner.api.program": ("follow", "rerun", "rerun_async", "resume", "resume_async", "run", "run_async"),
+    "runner.api.blocking": (
+        "follow",
+        "read_results",
+        "rerun",
+        "rerun_async",
+        "resume",
+        "resume_async",
+        "run",
+        "run_async",
+    ),
     "runner.api.resolve": ("Verdict", "resolve_as", "resolve_tasks"),
-    "runner.api.results": ("read_results",),
-    "runner.api.options": ("RunOptions",),
     "runner.api.status": ("Status", "status"),
     "runner.api.work": ("Outcome",),
     "runner.core.lifecycle": ("State",),
     "runner.core.model": ("FailureClass",),
     "runner.engine.events": ("JobEnded", "Notice"),
     "runner.errors": ("RunnerError",),
-    "runner.store.settle": ("Selection",),
+    "runner.store.transitions": ("Selection",),
 }
 """The public names by the modules that they are loaded from."""
 

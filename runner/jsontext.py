@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runner.core.spec import Json
+    from runner.core.model import Json
 
 
 def _load(name: str) -> ModuleType | None:

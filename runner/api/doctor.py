@@ -17,14 +17,14 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runner.api.environment import Effective, Overrides, credentials, read_environment, settle
+from runner.api.options import Effective, Overrides, credentials, read_environment, settle
 from runner.core.model import FailureClass
-from runner.core.outcome import Probed
+from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
 from runner.core.units import format_duration, format_size
 from runner.core.value import frozen
 from runner.errors import ManifestError, RunnerError
-from runner.gateway.keys import ApiKey
+from runner.gateway.credentials import ApiKey
 
 LEAST_PYTHON = (3, 11)
 FAST = ("orjson", "uvloop")
@@ -125,9 +125,8 @@ def _packages() -> Check:
 
 
 def _read(manifest: Path) -> tuple[Settings, frozenset[str]]:
-    from runner.api.check import refusal
-    from runner.manifest.check import load
-    from runner.manifest.problems import Problems
+    from runner.api.validate import refusal
+    from runner.manifest.loader import Problems, load
 
     problems = Problems()
     loaded = load(manifest, problems, variables={}, today=datetime.now(UTC).date())
@@ -187,8 +186,8 @@ def _gateway(
 
 async def _probe(base_url: str, keys: tuple[ApiKey, ...], environ: Mapping[str, str]) -> list[Probed]:
     # The HTTP library is only imported when there is a key to ask with.
-    from runner.gateway.address import gateway_root, proxy_for
     from runner.gateway.client import Gateway
+    from runner.gateway.urls import gateway_root, proxy_for
 
     proxy = proxy_for(gateway_root(base_url), environ)
     async with Gateway(base_url, PROBE_TIMEOUTS, proxy=proxy) as gateway:

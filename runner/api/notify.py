@@ -15,7 +15,7 @@ from runner.api.work import Outcome, outcome_json
 from runner.core.lifecycle import State
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.errors import RunnerError
-from runner.gateway.keys import POOL_NAME
+from runner.gateway.credentials import POOL_NAME
 
 WEBHOOK_S = 10.0
 COMMAND_S = 30.0

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 
-from runner.api.rehearsal import SIMULATED
+from runner.api.simulate import SIMULATED
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
 from runner.core.summary import Summary
-from runner.results.line import line_bytes
-from runner.results.summary_file import write_summary
-from runner.results.whole_file import whole_file
-from runner.results.writer import ResultsWriter
+from runner.results.files import ResultsWriter, whole_file
+from runner.results.formats import line_bytes, write_summary
 from runner.schema.catalog import load as load_catalog
 from runner.store import Store, query
 from runner.store.database import RESULTS_NAME, connect_reader
@@ -83,7 +81,7 @@ class Outputs:
 
     def _write_failed(self, records: Iterable[JobRecord]) -> None:
         # Needed only here, at the end of a run.
-        from runner.results.failed import write_failed
+        from runner.results.failed_manifest import write_failed
 
         write_failed(
             self._run_dir / FAILED_NAME,

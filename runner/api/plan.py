@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from runner.api import kept
-from runner.api.check import refusal
-from runner.api.environment import Effective, Overrides, read_environment, settle
+from runner.api import run_facts
+from runner.api.options import Effective, Overrides, read_environment, settle
+from runner.api.validate import refusal
 from runner.core.estimate import Estimate, at_limits
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
@@ -22,9 +22,8 @@ from runner.core.problem import Problem
 from runner.core.settings import Limits
 from runner.core.value import frozen
 from runner.errors import StoreMissing
-from runner.manifest.check import Manifest, load
-from runner.manifest.problems import Problems
-from runner.results.placeholder import shorten
+from runner.manifest.loader import Manifest, Problems, load
+from runner.results.inline_media import shorten
 from runner.store import query
 from runner.store.database import DB_NAME, RESULTS_NAME, connect_empty, connect_reader, translated
 from runner.store.lock import holder_of
@@ -136,16 +135,16 @@ def plan(
     effective = settle(loaded.settings, overrides, environ)
     if simulate:
         # The simulator is only imported for its haste.
-        from runner.api.rehearsal import hurried
+        from runner.api.simulate import hurried
 
         effective = replace(effective, settings=hurried(effective.settings, overrides))
-    wished = Path(output) if output else kept.default_run_dir(loaded.name, simulate=simulate)
-    run_dir = kept.dated(wished, today)
+    wished = Path(output) if output else run_facts.default_run_dir(loaded.name, simulate=simulate)
+    run_dir = run_facts.dated(wished, today)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         sorting = _Sorting(show)
         compared = _compared(connection, loaded, problems, note, sorting)
         usual_s = query.usual_s(connection)
-        limits = _learned(effective.settings.limits, query.meta(connection, kept.LEARNED))
+        limits = _learned(effective.settings.limits, query.meta(connection, run_facts.LEARNED))
     return Plan(
         name=loaded.name,
         run_dir=run_dir,
@@ -275,10 +274,10 @@ def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
             )
         return connect_empty()
     connection = connect_reader(run_dir)
-    origin = query.meta(connection, kept.ORIGIN)
+    origin = query.meta(connection, run_facts.ORIGIN)
     try:
         if origin is not None:
-            kept.require_kind(kept.Origin.read(origin), run_dir, simulate=simulate)
+            run_facts.require_kind(run_facts.Origin.read(origin), run_dir, simulate=simulate)
     except BaseException:
         connection.close()
         raise

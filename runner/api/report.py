@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runner.api import kept
+from runner.api import run_facts
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import DEFAULT_BASE_URL
@@ -18,8 +18,8 @@ from runner.jsontext import dumps
 from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import write_report
-from runner.results.openai_batch import batch_line
-from runner.results.whole_file import whole_file
+from runner.results.files import whole_file
+from runner.results.formats import batch_line
 from runner.store import query
 from runner.store.database import DB_NAME, connect_reader, translated
 
@@ -92,12 +92,12 @@ class _Run:
 @contextmanager
 def _opened(run_dir: Path) -> Iterator[_Run]:
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
-        text = query.meta(reader, kept.SETTINGS)
+        text = query.meta(reader, run_facts.SETTINGS)
         if text is None or not _first(reader):
             raise ReportError(
                 f"{run_dir} holds no jobs yet: there is nothing to report", hint="runner run MANIFEST"
             )
-        settings = kept.read_settings(text)
+        settings = run_facts.read_settings(text)
         yield _Run(reader, settings.name, settings.base_url or DEFAULT_BASE_URL)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.api.notify import told
-from runner.api.opening import opened, remembered, require_run, with_time_left
 from runner.api.options import RunOptions
+from runner.api.run_dir import opened, remembered, require_run, with_time_left
 from runner.api.work import Outcome, Started, ignore_engine, ignore_event, work
 from runner.core.lifecycle import State
 from runner.engine.events import Observer
 from runner.store import Store, query
-from runner.store.settle import RerunPlan, Selection, choose, rerun_chosen
+from runner.store.transitions import RerunPlan, Selection, choose, rerun_chosen
 
 
 async def rerun(

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from runner.api import kept
-from runner.api.opening import require_run
+from runner.api import run_facts
 from runner.api.outputs import Outputs
-from runner.api.rehearsal import SIMULATED
+from runner.api.run_dir import require_run
+from runner.api.simulate import SIMULATED
 from runner.core.lifecycle import Event, State, sources
 from runner.core.model import FailureClass
 from runner.core.settings import DEFAULT_BASE_URL
@@ -22,7 +22,7 @@ from runner.core.value import frozen
 from runner.core.wire import is_task_id
 from runner.errors import UsageError
 from runner.store import Store, query
-from runner.store.settle import attach, disown, give_up, recover, uncertain_ids
+from runner.store.transitions import attach, disown, give_up, recover, uncertain_ids
 
 MOST_FILE_BYTES = 64 * 1024**2
 _LIKE_A_KEY = re.compile(r"sk-", re.IGNORECASE)
@@ -215,11 +215,11 @@ class _Settling:
 
     def _write_files(self) -> None:
         store = self._store
-        settings_text, origin_text = store.meta(kept.SETTINGS), store.meta(kept.ORIGIN)
+        settings_text, origin_text = store.meta(run_facts.SETTINGS), store.meta(run_facts.ORIGIN)
         if settings_text is None or origin_text is None:
             return
-        settings = kept.read_settings(settings_text)
-        is_simulated = kept.Origin.read(origin_text).is_simulated
+        settings = run_facts.read_settings(settings_text)
+        is_simulated = run_facts.Origin.read(origin_text).is_simulated
         outputs = Outputs(
             store, settings, SIMULATED if is_simulated else settings.base_url or DEFAULT_BASE_URL
         )

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runner.api import kept
-from runner.api.check import refusal
-from runner.api.environment import Effective, credentials, read_environment, settle
+from runner.api import run_facts
 from runner.api.notify import told
-from runner.api.opening import (
+from runner.api.options import Effective, IfLocked, RunOptions, credentials, read_environment, settle
+from runner.api.rerun import retry_failed
+from runner.api.run_dir import (
     assignment,
     opened,
     origin_of,
@@ -21,23 +21,21 @@ from runner.api.opening import (
     require_run,
     with_time_left,
 )
-from runner.api.options import IfLocked, RunOptions
-from runner.api.rehearsal import hurried, simulated_keys
-from runner.api.rerun import retry_failed
+from runner.api.simulate import hurried, simulated_keys
+from runner.api.validate import refusal
 from runner.api.work import Outcome, Started, ignore_engine, ignore_event, work
+from runner.core.filenames import MAX_FILES_FLAT
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
-from runner.core.naming import MAX_FILES_FLAT
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.engine.events import Observer
 from runner.errors import UsageError
-from runner.gateway.address import gateway_root
-from runner.manifest.check import Manifest, load
-from runner.manifest.problems import Problems
+from runner.gateway.urls import gateway_root
+from runner.manifest.loader import Manifest, Problems, load
 from runner.store import Store, query
-from runner.store.settle import import_records
 from runner.store.sync import SyncReport, sync
+from runner.store.transitions import import_records
 
 _CUT_SHORT = (130, 143, 3)
 """Exit codes after which no older run is deleted: something is wrong, and it may be wanted."""
@@ -84,10 +82,12 @@ async def run(
     effective = _in_force(loaded.settings, options, environ)
     settings = effective.settings
     keys = simulated_keys() if options.simulate else credentials(settings, environ)
-    run_dir = kept.dated(output or kept.default_run_dir(loaded.name, simulate=options.simulate), today)
+    run_dir = run_facts.dated(
+        output or run_facts.default_run_dir(loaded.name, simulate=options.simulate), today
+    )
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
-        from runner.api.keep import delete_older, require_series
+        from runner.api.retention import delete_older, require_series
 
         require_series(run_dir)
     async with opened(run_dir, options.if_locked, observe) as store:
@@ -145,8 +145,8 @@ _WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDEL
 
 def _require_same_gateway(store: Store, effective: Effective) -> None:
     """Refuse to ask one gateway for the tasks of another: they would look lost, and they were paid for."""
-    text = store.meta(kept.SETTINGS)
-    before = None if text is None else kept.read_settings(text).base_url
+    text = store.meta(run_facts.SETTINGS)
+    before = None if text is None else run_facts.read_settings(text).base_url
     if before is None or effective.sources["gateway.base_url"] == "flag":
         return
     if gateway_root(before) == gateway_root(effective.base_url):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from runner.api import kept
+from runner.api import run_facts
 from runner.core.estimate import at_limits
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
@@ -84,8 +84,8 @@ def status(run_dir: Path | str, *, now_at: float) -> Status:
     folder = Path(run_dir)
     with closing(connect_reader(folder)) as connection, translated(folder / DB_NAME):
         holder = holder_of(folder)
-        text = query.meta(connection, kept.SETTINGS)
-        settings = None if text is None else kept.read_settings(text)
+        text = query.meta(connection, run_facts.SETTINGS)
+        settings = None if text is None else run_facts.read_settings(text)
         by_state = query.counts(connection, with_gone=False)
         pace = query.pace(connection, since_at=now_at - RECENT_S)
         submitted_per_s, finished_per_s = _rates(pace, now_at) if holder else (0.0, 0.0)

@@ -16,34 +16,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import jsontext
-from runner.api import kept
+from runner.api import run_facts
 from runner.api.outputs import Outputs
-from runner.api.rehearsal import SIMULATED, simulated_gateway
+from runner.api.simulate import SIMULATED, simulated_gateway
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
-from runner.core.ending import Stop, StopReason, exit_code
-from runner.core.keyring import Keyring
+from runner.core.key_pool import Keyring
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
+from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarise
 from runner.core.value import frozen
 from runner.engine.context import Options, Rooms, store_stop
 from runner.engine.engine import Engine, SystemClock
-from runner.engine.events import Event, Notice, Observer
-from runner.engine.feed import ResultsFeed
+from runner.engine.events import Event, Notice, Observer, ResultsFeed
 from runner.errors import RunnerError
-from runner.gateway.address import content_url, gateway_root, proxy_for
 from runner.gateway.client import Gateway, user_agent
-from runner.gateway.keys import KeySet
-from runner.results.summary_file import summary_json
+from runner.gateway.credentials import KeySet
+from runner.gateway.urls import content_url, gateway_root, proxy_for
+from runner.results.formats import summary_json
 from runner.store import Store, query
 from runner.store.database import connect_reader
 from runner.store.query import Scope
 from runner.worker.deliver import Delivery
 
 if TYPE_CHECKING:
-    from runner.api.keep import Tidied
+    from runner.api.retention import Tidied
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class Assignment:
     settings: Settings
     base_url: str
     keys: KeySet
-    origin: kept.Origin
+    origin: run_facts.Origin
     scope: Scope = Scope()
     limit: int | None = None
     most_failures: int | float | None = None
@@ -244,13 +243,13 @@ async def _engine(
         if store.journal_mode != "wal":
             what = "this file system can't keep SQLite's write-ahead log"
             observe(Notice("journal", f"{what}; {store.run_dir} is written more slowly"))
-        learned = json.loads(store.meta(kept.LEARNED) or "{}")
+        learned = json.loads(store.meta(run_facts.LEARNED) or "{}")
         engine = Engine(rooms, assignment.settings, _options(assignment, store), learned=learned)
         try:
             yield engine
         finally:
             with contextlib.suppress(RunnerError):
-                store.set_meta(kept.LEARNED, json.dumps(engine.admission.learned()))
+                store.set_meta(run_facts.LEARNED, json.dumps(engine.admission.learned()))
 
 
 async def _rooms(
@@ -338,7 +337,7 @@ async def _probe(api: Gateway, keys: PooledKeys) -> bool:
 
 def _render(text: str) -> bytes:
     # Called for requests that name local files, which most runs have none of.
-    from runner.manifest.media import render_request
+    from runner.manifest.local_files import render_request
 
     return jsontext.dumps(render_request(jsontext.loads(text)))
 

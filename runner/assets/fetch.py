@@ -21,15 +21,13 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from runner.assets.address import MAX_REDIRECTS, AddressRefused, Gatekeeper, Hop, origin, shown
-from runner.assets.body import TooLarge, keep_small, receive, verify
-from runner.assets.connect import GuardedResolver
-from runner.assets.download import Download, Remember
-from runner.assets.failing import NETWORK_ERRORS, refused, translate
 from runner.assets.inflow import Buffers
-from runner.assets.part import OverlapMismatch, refuse
-from runner.assets.patience import Tries, after_setback, wait_before_next
-from runner.assets.reply import (
+from runner.assets.part_file import OverlapMismatch, PartFile, refuse, size_of
+from runner.assets.receive import TooLarge, keep_small, receive, verify
+from runner.assets.request import AssetWish, Fetched, NotFetched, PartFacts, Reason, part_of
+from runner.assets.resolver import ForbiddenAddress, GuardedResolver
+from runner.assets.response import (
+    OVERLAP_BYTES,
     Ask,
     Body,
     Redirected,
@@ -40,8 +38,9 @@ from runner.assets.reply import (
     invalid,
     judge,
 )
-from runner.assets.wish import AssetWish, Fetched, NotFetched, Reason
+from runner.assets.url_policy import MAX_REDIRECTS, AddressRefused, Gatekeeper, Hop, origin, shown
 from runner.core.model import Failure, FailureClass
+from runner.core.retry import Tries, after_setback, wait_before_next
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 from runner.errors import DiskFull
 from runner.media import Flawed
@@ -262,3 +261,99 @@ class Fetcher:
             )
         self._promised_bytes += needed
         return needed
+
+
+Remember = Callable[[PartFacts], None]
+
+
+class Download:
+    """
+    What `Fetcher` carries from one try to the next.
+
+    Attributes:
+        must_start_over: Whether the part on disk turned out to belong to another file.
+        where: The address that was asked last, for messages, without its query.
+    """
+
+    __slots__ = ("known", "must_start_over", "part", "remember", "where", "wish")
+
+    def __init__(self, wish: AssetWish, remember: Remember) -> None:
+        self.wish = wish
+        self.remember = remember
+        path = part_of(wish.path)
+        self.part = PartFile(path, size_of(path)) if wish.known is not None else PartFile(path)
+        self.known = wish.known or PartFacts()
+        self.must_start_over = False
+        self.where = "the part file"
+
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether an earlier process died between the last byte and the final name."""
+        return 0 < self.part.size == self.known.total_bytes
+
+    def next_ask(self) -> Ask:
+        """Say what to ask for: the rest and an overlap, or all where there is too little to go on from."""
+        size, total = self.part.size, self.known.total_bytes
+        is_too_long = total is not None and size > total
+        if self.must_start_over or is_too_long or size <= OVERLAP_BYTES:
+            return Ask()
+        return Ask(size - OVERLAP_BYTES, self.known)
+
+    def learn(self, facts: PartFacts) -> None:
+        """Take in what an answer says of the whole file, and have it remembered where it is news."""
+        if facts != self.known or not self.part.size:
+            self.known = facts
+            self.remember(facts)
+
+    def shortfall(self) -> Setback | StartOver | None:
+        """Say what is missing of a file whose body has ended; None if nothing is, as far as lengths tell."""
+        size, total = self.part.size, self.known.total_bytes
+        if not self.part.is_caught_up or (total is not None and size > total):
+            return StartOver()
+        if total is not None and size < total:
+            message = f"{self.where} gave {size} of {total} bytes"
+            return Setback(Failure(FailureClass.DOWNLOAD_FAILED, message))
+        return None
+
+
+NETWORK_ERRORS = (aiohttp.ClientError, OSError)
+"""All that a request can raise; a time-out is an OSError too."""
+
+
+def translate(error: Exception, where: str, timeouts: Timeouts) -> Reply:
+    """
+    Say what an error of the network means, about an address that is given without its query.
+
+    The error's own text is not repeated, since it may hold a signed address.
+    """
+    if isinstance(error.__cause__, ForbiddenAddress):
+        return refused(f"{where} is refused: {error.__cause__}")
+    if isinstance(error, aiohttp.InvalidURL):
+        return refused(f"{where} is not an address that can be fetched")
+    return Setback(Failure(FailureClass.DOWNLOAD_FAILED, f"{where} {_what_happened(error, timeouts)}"))
+
+
+def refused(message: str) -> Refusal:
+    """Say that an address may not be fetched."""
+    return Refusal(
+        Reason.REFUSED, Failure(FailureClass.DOWNLOAD_FAILED, message[:500], code="address_refused")
+    )
+
+
+def _what_happened(error: Exception, timeouts: Timeouts) -> str:
+    # From the particular to the general: several of these are each other's subclasses.
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"could not be connected to within {timeouts.connect_s:g} s"
+    if isinstance(error, TimeoutError):
+        return f"sent nothing for {timeouts.stall_s:g} s"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "has a host name that could not be resolved"
+    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
+        return "could not be connected to safely (TLS)"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"could not be connected to ({error.os_error.strerror or 'no reason given'})"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "broke off before the end of the file"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "gave an answer that is not HTTP"
+    return "closed the connection"

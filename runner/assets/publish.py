@@ -22,7 +22,7 @@ from threading import Thread
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from runner.assets.part import refuse
+from runner.assets.part_file import refuse
 from runner.core.model import Asset
 
 _MOST_AT_ONCE = 256

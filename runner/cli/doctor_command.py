@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from runner.cli.completion import MANIFEST
 from runner.cli.console import data, wants_colour
+from runner.cli.param_types import MANIFEST
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -36,7 +36,7 @@ def command(
     The only request is a free one. The exit code is 0 where a run can work, warnings or not, else 1.
     """
     from runner.api.doctor import Verdict, doctor
-    from runner.api.environment import Overrides
+    from runner.api.options import Overrides
 
     checks = []
     for check in doctor(manifest, output=output, overrides=Overrides(base_url=base_url, env_file=env_file)):

@@ -17,7 +17,7 @@ def command(path: Path) -> None:
 
     It runs as it stands with --simulate. A file that is there is never overwritten.
     """
-    from runner.api.starter import starter_text, write_starter
+    from runner.api.models import starter_text, write_starter
 
     if str(path) == "-":
         click.echo(starter_text(), nl=False)

@@ -113,7 +113,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _pipe_closed()
     except Exception as error:
-        from runner.cli.bug import show_bug
+        from runner.cli.console import show_bug
 
         return show_bug(error, arguments)
 

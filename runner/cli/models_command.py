@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.completion import MODEL
+from runner.cli.param_types import MODEL
 
 if TYPE_CHECKING:
     from runner.schema.describe import Description, Parameter

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.completion import MANIFEST, RUN_DIR
 from runner.cli.console import data, say, show_problem
-from runner.cli.variables import variable_option
+from runner.cli.options import variable_option
+from runner.cli.param_types import MANIFEST, RUN_DIR
 
 if TYPE_CHECKING:
     from runner.api.plan import Plan
@@ -45,7 +45,7 @@ def command(
 
     Nothing is sent and nothing is written; a run may be going on meanwhile.
     """
-    from runner.api.environment import Overrides
+    from runner.api.options import Overrides
     from runner.api.plan import plan
 
     planned = plan(
@@ -94,7 +94,7 @@ def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
     yield f"{planned.run_dir}: {jobs:,} {'job' if jobs == 1 else 'jobs'}, {_begun(planned)}"
     if verbose:
         yield ""
-        from runner.api.settings_view import settings_lines
+        from runner.api.options import settings_lines
 
         yield from settings_lines(planned.effective)
     yield ""

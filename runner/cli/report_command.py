@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from runner.cli.completion import RUN_DIR
 from runner.cli.console import say
+from runner.cli.param_types import RUN_DIR
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.cli.completion import CLASS, RUN_DIR, STATE
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -21,17 +20,18 @@ from runner.cli.options import (
     take_wishes,
     with_options,
 )
+from runner.cli.param_types import CLASS, RUN_DIR, STATE
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.engine.events import Notice, Observer
 
 if TYPE_CHECKING:
     from runner.api.options import RunOptions
-    from runner.api.rerun_results import Beginning
+    from runner.api.rerun_from_results import Beginning
     from runner.api.work import Outcome
-    from runner.cli.conduct import Watch
     from runner.cli.options import Wishes
-    from runner.store.settle import RerunPlan, Selection
+    from runner.cli.run_session import Watch
+    from runner.store.transitions import RerunPlan, Selection
 
 
 @click.command("rerun")
@@ -67,8 +67,8 @@ def command(
 
     From a results file alone, a new run directory is begun that remembers the tasks of the old one.
     """
-    from runner.api.opening import require_run
-    from runner.api.rerun_results import begin, run_dir_of
+    from runner.api.rerun_from_results import begin, run_dir_of
+    from runner.api.run_dir import require_run
     from runner.errors import UsageError
 
     wishes, job = take_wishes(values), values.pop("job")
@@ -89,7 +89,7 @@ def command(
 
 def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | None) -> Selection:
     from runner.errors import UsageError
-    from runner.store.settle import Selection, takeable
+    from runner.store.transitions import Selection, takeable
 
     chosen = frozenset(State(state) for state in states)
     if other := chosen - takeable():
@@ -116,9 +116,8 @@ def _from_results(
 ) -> int:
     import asyncio
 
-    from runner.api.rerun_results import plan_results, rerun_results
-    from runner.cli.console import say
-    from runner.cli.wording import event_line
+    from runner.api.rerun_from_results import plan_results, rerun_results
+    from runner.cli.console import event_line, say
 
     run_dir = beginning.run_dir
     if dry_run:
@@ -130,7 +129,7 @@ def _from_results(
 def _carry_out(
     rerun: Callable[..., Coroutine[Any, Any, Outcome]], run_dir: Path, options: RunOptions, wishes: Wishes
 ) -> int:
-    from runner.cli.closing import carry_out
+    from runner.cli.run_session import carry_out
 
     def work(watch: Watch) -> Coroutine[Any, Any, Outcome]:
         return rerun(
@@ -173,7 +172,7 @@ def plan_lines(plan: RerunPlan, run_dir: Path) -> Iterator[str]:
     """
     Say what a rerun does, and what it leaves alone and why.
 
-    >>> from runner.store.settle import RerunPlan
+    >>> from runner.store.transitions import RerunPlan
     >>> for line in plan_lines(RerunPlan(12, 1, 0, {"moderation": 2}), Path("output/kittens")):
     ...     print(line)
     rerun of output/kittens: 13 jobs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.completion import JOB, RUN_DIR
+from runner.cli.param_types import JOB, RUN_DIR
 
 if TYPE_CHECKING:
     from runner.api.resolve import Resolved
@@ -70,9 +70,8 @@ def command(
 
 
 def _show(resolved: Resolved, run_dir: Path, done: str, *, as_json: bool) -> int:
-    from runner.cli.console import data, say
-    from runner.cli.wording import shell
-    from runner.core.redact import clean
+    from runner.cli.console import data, say, shell
+    from runner.core.sanitize import clean
 
     if as_json:
         import json

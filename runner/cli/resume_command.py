@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from runner.cli.completion import RUN_DIR
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -19,6 +18,7 @@ from runner.cli.options import (
     take_wishes,
     with_options,
 )
+from runner.cli.param_types import RUN_DIR
 
 
 @click.command("resume")
@@ -32,7 +32,7 @@ def command(run_dir: Path, **values: Any) -> int:
     simulated run goes on simulated. The settings are those of the last run, with the options here over them.
     """
     from runner.api.run import resume
-    from runner.cli.closing import carry_out
+    from runner.cli.run_session import carry_out
 
     wishes = take_wishes(values)
     options = take_run_options(values)

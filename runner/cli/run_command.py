@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from runner.cli.completion import MANIFEST, RUN_DIR
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -18,9 +17,10 @@ from runner.cli.options import (
     WATCHING,
     take_run_options,
     take_wishes,
+    variable_option,
     with_options,
 )
-from runner.cli.variables import variable_option
+from runner.cli.param_types import MANIFEST, RUN_DIR
 
 
 @click.command("run")
@@ -62,7 +62,7 @@ def command(manifest: Path, output: Path | None, **values: Any) -> int:
     is in hand, twice stops at once; neither loses anything.
     """
     from runner.api.run import run
-    from runner.cli.closing import carry_out
+    from runner.cli.run_session import carry_out
     from runner.store.sync import OnChanged
 
     wishes = take_wishes(values)

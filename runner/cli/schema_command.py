@@ -6,7 +6,7 @@ import json
 
 import click
 
-from runner.cli.completion import SCHEMA
+from runner.cli.param_types import SCHEMA
 
 
 @click.command("schema")

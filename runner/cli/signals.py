@@ -13,7 +13,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from runner.core.ending import Stop, StopReason
+from runner.core.stop import Stop, StopReason
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine

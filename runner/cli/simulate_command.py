@@ -26,7 +26,7 @@ def command(port: int, scenario: str | None, ledger: Path | None) -> int:
     import asyncio
     import signal
 
-    from runner.api.rehearsal import serve_simulator
+    from runner.api.simulate import serve_simulator
     from runner.errors import UsageError
 
     async def serve() -> None:

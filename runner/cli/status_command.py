@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.completion import RUN_DIR
 from runner.cli.console import data
+from runner.cli.param_types import RUN_DIR
 from runner.core.lifecycle import State
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _draw(lines: list[str], *, over: int) -> int:
 
 
 def _json(found: Status) -> dict[str, object]:
-    from runner.results.line import utc_text
+    from runner.results.formats import utc_text
 
     return {
         "jobs": found.jobs,

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from runner.cli.completion import MANIFEST
 from runner.cli.console import data, say
-from runner.cli.variables import variable_option
+from runner.cli.options import variable_option
+from runner.cli.param_types import MANIFEST
 from runner.core.problem import Problem
 
 Show = Callable[[Problem], None]
@@ -33,7 +33,7 @@ def command(manifests: tuple[Path, ...], strict: bool, form: str, variables: dic
 
     Nothing is sent, and no key is needed. The exit code is 0 where everything can be run, else 2.
     """
-    from runner.api.check import check
+    from runner.api.validate import check
 
     as_json = _JsonList()
     forms: dict[str, Show] = {"text": _as_text, "json": as_json, "github": _as_github}

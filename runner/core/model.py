@@ -8,12 +8,12 @@ Durations end in ``_s`` (seconds), sizes in ``_bytes``; wall-clock times end in
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, NamedTuple
 
-from runner.core.lifecycle import State
+from runner.core.lifecycle import Event, State, advance
 from runner.core.problem import Position
-from runner.core.spec import JobSpec as JobSpec
-from runner.core.spec import Json as Json
 from runner.core.value import frozen
 
 
@@ -154,3 +154,127 @@ class JobRecord:
     error: Failure | None = None
     source: Position = Position("")
     is_gone: bool = False
+
+
+Json = Any
+"""A value that JSON can carry."""
+
+_NOTHING: Mapping[str, Json] = {}
+
+
+class JobSpec(NamedTuple):
+    """
+    A job as the manifest asks for it: expanded, normalised, and valid.
+
+    A tuple, since a million are made in a row: other frozen values take two to four times as long to fill.
+
+    Attributes:
+        job_id: The user's name for it, unique in a run.
+        index: Its place in the manifest, from 0.
+        schema: The schema that it was checked with.
+        request: The body to send. A local file stands in it as ``{"$file": path, "sha256": hex,
+            "media_type": "image/png", "bytes": n}`` (path absolute) and becomes a data URI only when it is sent.
+        digest: Of the request, as sent; with the job id it is the job's identity.
+        metadata: The user's own, copied to the results.
+        timeout_s: How long the remote task may run before our patience ends; None for the manifest's.
+        task_id: A task that exists already: it is polled and downloaded, never submitted.
+        warnings: What a person should know of this job, one sentence each.
+        source: Where it stands in the manifest or its row file.
+    """
+
+    job_id: str
+    index: int  # type: ignore[assignment]  # nobody searches a job, which is what a tuple's own is for
+    model: str
+    schema: str
+    request: Mapping[str, Json]
+    digest: str
+    metadata: Mapping[str, Json] = _NOTHING
+    timeout_s: float | None = None
+    task_id: str | None = None
+    warnings: tuple[str, ...] = ()
+    source: Position = Position("")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """
+    What the engine keeps of a job while it is in hand; its request stays in the store.
+
+    Attributes:
+        seq: The store's handle for it.
+        attempt: How many attempts were made, the one under way included.
+        key: Fingerprint of the key that its newest attempt was made with.
+        taken_up_at: When this task's waiting began in our eyes: its submission, or when a later run
+            took it up again. Patience is counted from here.
+        tries: In this process, first the POSTs that no channel took, then the queries in a row that taught nothing.
+        unknowns: Queries in a row that did not find the task, once it was no longer young.
+        has_files: Whether its request names local files, which become data URIs when it is sent.
+        asked: What its request says of the video, where this process submitted it; shared among jobs.
+    """
+
+    seq: int
+    job_id: str
+    index: int
+    model: str
+    state: State
+    attempt: int = 0
+    task_id: str | None = None
+    other_task_id: str | None = None
+    remote_status: str | None = None
+    key: str | None = None
+    submitted_at: float | None = None
+    completed_at: float | None = None
+    finished_at: float | None = None
+    generate_s: float | None = None
+    download_s: float | None = None
+    polls: int = 0
+    timeout_s: float | None = None
+    error: Failure | None = None
+    warnings: tuple[str, ...] = ()
+    has_files: bool = False
+    asked: Mapping[str, Json] | None = None
+    taken_up_at: float = 0.0
+    tries: int = 0
+    unknowns: int = 0
+    commit: int = 0
+
+    def meet(self, event: Event) -> None:
+        """
+        Move on by an event.
+
+        Raises:
+            IllegalTransition: The job's state does not allow the event.
+        """
+        self.state = advance(self.state, event)
+
+    def warn(self, sentence: str) -> None:
+        """Add a warning to what the results will carry, once."""
+        if sentence not in self.warnings:
+            self.warnings = (*self.warnings, sentence)
+
+
+FILE_KEY = "$file"
+"""The key by which a mapping in a request is known as a reference to a local file; its value is the path."""
+
+
+def is_file_reference(value: Json) -> bool:
+    """
+    Say whether a value of a request stands for a local file.
+
+    >>> is_file_reference({"$file": "/a.png", "sha256": "1f", "media_type": "image/png", "bytes": 9})
+    True
+    """
+    return type(value) is dict and FILE_KEY in value and "sha256" in value
+
+
+def has_files(value: Json) -> bool:
+    """
+    Say whether there is a local file anywhere in a request, which must then be read when it is sent.
+
+    >>> file = {"$file": "/a.png", "sha256": "1f", "media_type": "image/png", "bytes": 9}
+    >>> has_files({"media": [{"type": "first_frame", "url": file}]}), has_files({"prompt": "$file"})
+    (True, False)
+    """
+    if isinstance(value, dict):
+        return is_file_reference(value) or any(map(has_files, value.values()))
+    return isinstance(value, list) and any(map(has_files, value))

@@ -52,3 +52,61 @@ def decide(
     doublings = min(max(attempt - 1, 0), 32)
     wait_s = draw * min(policy.base_s * 2.0**doublings, policy.cap_s)
     return Retry(max(wait_s, retry_after_s or 0.0))
+
+
+LONGEST_WAIT_S = 900.0
+"""A server that wants to be left alone for longer has its way: the download is left to a later run."""
+_HEADWAY_BYTES = 64 << 10
+
+
+@frozen
+class Tries:
+    """
+    The tries of one download since it last got on.
+
+    Attributes:
+        failed: Tries in a row that brought it no further.
+        furthest_bytes: How far it ever was; starting over and getting less far is no headway.
+    """
+
+    failed: int = 0
+    furthest_bytes: int = 0
+
+
+def after_setback(tries: Tries, reached_bytes: int) -> Tries:
+    """
+    Count a try that failed; one that got at least 64 KiB further than any before counts as the first again.
+
+    >>> after_setback(Tries(failed=3, furthest_bytes=0), reached_bytes=1_000_000)
+    Tries(failed=1, furthest_bytes=1000000)
+    >>> after_setback(Tries(failed=3, furthest_bytes=1_000_000), reached_bytes=900_000)
+    Tries(failed=4, furthest_bytes=1000000)
+    """
+    if reached_bytes - tries.furthest_bytes >= _HEADWAY_BYTES:
+        return Tries(1, reached_bytes)
+    return Tries(tries.failed + 1, tries.furthest_bytes)
+
+
+def wait_before_next(
+    policy: RetryPolicy, tries: Tries, *, retry_after_s: float | None, draw: float
+) -> float | None:
+    """
+    Say how long to wait before the next try; None to give up.
+
+    The wait is a random share of ``base_s * 2**(failed - 1)``, capped. A server's
+    Retry-After is a floor and honoured above the cap, up to 15 minutes. `draw` is a
+    random draw from [0, 1).
+
+    >>> policy = RetryPolicy(attempts=4, base_s=2, cap_s=60)
+    >>> wait_before_next(policy, Tries(failed=3), retry_after_s=None, draw=0.5)
+    4.0
+    >>> wait_before_next(policy, Tries(failed=1), retry_after_s=90, draw=0.5)
+    90
+    >>> wait_before_next(policy, Tries(failed=4), retry_after_s=None, draw=0.5) is None
+    True
+    """
+    if tries.failed >= policy.attempts or (retry_after_s or 0) > LONGEST_WAIT_S:
+        return None
+    # Doubling past the cap is wasted work, and past 2**1023 it overflows.
+    bound = min(policy.cap_s, policy.base_s * 2.0 ** min(tries.failed - 1, 32))
+    return max(draw * bound, retry_after_s or 0)

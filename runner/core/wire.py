@@ -14,10 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from runner.core.model import Failure, FailureClass, Json
-from runner.core.moderation import is_moderation
-from runner.core.outcome import RemoteStatus, RemoteTask
-from runner.core.redact import clean
-from runner.core.wire_error import MESSAGE_CHARS, SUCCESS_CODES, Reason, find_reason
+from runner.core.outcomes import RemoteStatus, RemoteTask
+from runner.core.sanitize import clean
+from runner.core.wire_errors import MESSAGE_CHARS, SUCCESS_CODES, Reason, find_reason, is_moderation
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 # What nearly all addresses are, and what needs no taking apart.

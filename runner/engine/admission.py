@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from runner.core.ending import Stop, StopReason
-from runner.core.fairness import Blocked, Bound, Lane, ModelLane, choose
-from runner.core.keyring import Keyring, UseKey, WaitForKey
+from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, Breaker, Flow, Standstill
+from runner.core.key_pool import Keyring, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
-from runner.core.outage import FORBIDDEN_TO_STOP, Breaker, Flow
-from runner.core.outcome import (
+from runner.core.outcomes import (
     Accepted,
     Ambiguous,
     KeyRefused,
@@ -28,10 +26,11 @@ from runner.core.outcome import (
     WrongAddress,
 )
 from runner.core.pacing import Pace, Pacer
+from runner.core.round_robin import Blocked, Bound, Lane, ModelLane, choose
 from runner.core.settings import Limits
-from runner.core.standstill import Standstill
+from runner.core.stop import Stop, StopReason
 from runner.core.value import frozen
-from runner.engine.window import Window
+from runner.engine.pending_jobs import Window
 
 KEY_REST_S = 5.0
 """How long a throttled key rests while others of the pool go on, where the server names no time."""

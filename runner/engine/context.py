@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from runner.core.ending import Stop, StopReason
-from runner.core.job import Job
-from runner.core.keyring import Keyring
+from runner.core.key_pool import Keyring
 from runner.core.lifecycle import Event, State
-from runner.core.model import Failure
+from runner.core.model import Failure, Job
 from runner.core.settings import Settings
+from runner.core.stop import Stop, StopReason
 from runner.core.value import frozen
-from runner.engine.events import Observer
-from runner.engine.feed import ResultsFeed
+from runner.engine.events import Observer, ResultsFeed
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import Store, query
 from runner.store.query import Scope

@@ -15,19 +15,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from runner.core.ending import Drain, Stop, StopReason
+from runner.core.circuit_breaker import Flow
 from runner.core.estimate import seconds_left
-from runner.core.job import Job
 from runner.core.lifecycle import Event, State, Step, next_step
-from runner.core.outage import Flow
-from runner.core.outcome import RemoteTask
+from runner.core.model import Job
+from runner.core.outcomes import RemoteTask
 from runner.core.settings import Settings
+from runner.core.stop import Drain, Stop, StopReason
 from runner.core.units import format_duration
 from runner.engine.admission import Admission
 from runner.engine.context import Context, Options, Rooms, Tally, store_stop, trouble_stop
-from runner.engine.deliveries import Deliveries
+from runner.engine.downloads import Deliveries
 from runner.engine.events import Notice, Snapshot
-from runner.engine.queries import Queries
+from runner.engine.polls import Queries
 from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
 from runner.store import query

@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from runner.core.job import Job
 from runner.core.lifecycle import Event, State
-from runner.core.model import Failure, FailureClass
-from runner.core.outcome import Accepted, KeyRefused, NoChannel, SubmitOutcome
+from runner.core.model import Failure, FailureClass, Job
+from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import Retry, decide
 from runner.engine.admission import Admission, Admitted, Held
 from runner.engine.context import Context
 from runner.engine.events import Notice
-from runner.engine.steps import Steps
-from runner.engine.window import Window
+from runner.engine.job_tasks import Steps
+from runner.engine.pending_jobs import Window
 from runner.errors import RunnerError
 from runner.worker.deliver import asked_of
 from runner.worker.submit import submit

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
@@ -12,23 +16,24 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner import __version__
+from runner import __version__, jsontext
 from runner.core.classify import classify_poll, classify_submit
-from runner.core.model import Failure, FailureClass
-from runner.core.outcome import (
+from runner.core.model import Failure, FailureClass, Json
+from runner.core.outcomes import (
     Ambiguous,
+    Denied,
     NotSent,
+    Polled,
     PollOutcome,
     Probed,
     SubmitOutcome,
     Transient,
 )
 from runner.core.settings import Timeouts
-from runner.gateway.address import gateway_root, task_url
-from runner.gateway.answer import Answer, read_answer
+from runner.core.value import frozen
 from runner.gateway.connector import CautiousConnector, NothingSent
-from runner.gateway.probe import read_probe
-from runner.gateway.trouble import explain
+from runner.gateway.network_errors import explain
+from runner.gateway.urls import gateway_root, task_url
 
 POST_KEEPALIVE_S = 2.0
 """
@@ -221,3 +226,109 @@ def _redirect(url: URL, answer: Answer) -> URL | None:
 def user_agent() -> str:
     """Name the program and its version, as every request does."""
     return f"runner/{__version__}"
+
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Of a body that is read, and of what is unpacked from it; the API's own answers have about one kilobyte."""
+
+
+@frozen
+class Answer:
+    """
+    What came back.
+
+    Attributes:
+        headers: Found by any spelling of their names.
+        body: Unpacked, and possibly cut short.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def read_answer(response: aiohttp.ClientResponse) -> Answer:
+    """Read what there is of an answer, and let go of its connection. A cancellation passes through."""
+    try:
+        body = await _read_bounded(response.content)
+    finally:
+        # Reuses the connection where the body was read to its end, and closes it where it was not.
+        response.release()
+    encoding = response.headers.get("Content-Encoding")
+    return Answer(response.status, response.headers, unpack(body, encoding) if encoding else body)
+
+
+async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
+    chunks: list[bytes] = []
+    room = MOST_BYTES
+    try:
+        while room > 0 and (chunk := await content.readany()):
+            chunks.append(chunk[:room])
+            room -= len(chunk)
+    except (aiohttp.ClientError, OSError):
+        # Broken off, badly framed, or (TimeoutError is an OSError) too slow: what arrived is judged.
+        pass
+    return b"".join(chunks)
+
+
+def unpack(body: bytes, encoding: str) -> bytes:
+    """
+    Unpack a body that was compressed although nobody asked for it, up to `MOST_BYTES`.
+
+    A body that can't be unpacked comes back as it is.
+
+    >>> unpack(zlib.compress(b'{"id": "task_1"}'), "deflate")
+    b'{"id": "task_1"}'
+    """
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    try:
+        # 32 + 15: the header says whether it is gzip or zlib.
+        return zlib.decompressobj(wbits=47).decompress(body, MOST_BYTES)
+    except zlib.error:
+        return body
+
+
+def read_probe(answer: Answer, secrets: tuple[str, ...] = ()) -> Probed:
+    """
+    Say what the answer to a probe shows.
+
+    The gateway answers when it sends JSON with a status below 500: even a refused
+    key proves that it is back.
+    """
+    server_at = _server_time(answer.headers)
+    try:
+        document = jsontext.loads(answer.body)
+    except (ValueError, RecursionError):
+        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
+    if answer.status == 200:
+        return Probed(True, _model_ids(document), server_at)
+    # The same refusals as for a query; the clock matters only for its Retry-After.
+    outcome = classify_poll(answer.status, answer.headers, answer.body, 0.0, secrets=secrets)
+    if isinstance(outcome, Polled):
+        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
+    failure = outcome.failure
+    if not isinstance(outcome, Denied):
+        failure = replace(failure, cls=FailureClass.UNAVAILABLE)
+    return Probed(400 <= answer.status < 500, server_at=server_at, failure=failure)
+
+
+def _not_json(status: int) -> Failure:
+    message = f"GET /v1/models answered HTTP {status} without a list of models; is the base URL right?"
+    return Failure(FailureClass.UNAVAILABLE, message, http_status=status)
+
+
+def _model_ids(document: Json) -> tuple[str, ...]:
+    entries = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        return ()
+    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
+    return tuple(model for model in ids if isinstance(model, str))
+
+
+def _server_time(headers: Mapping[str, str]) -> float | None:
+    try:
+        date = parsedate_to_datetime(headers["Date"])
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return None

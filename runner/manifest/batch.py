@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from runner.core.model import Json
 from runner.core.problem import Finding, Severity
-from runner.core.spec import Json
 from runner.manifest.document import Report
 from runner.manifest.draft import Draft, Origin
-from runner.manifest.lines import JSONL_SUFFIXES, FileUnusable, read_objects
+from runner.manifest.row_files import JSONL_SUFFIXES, FileUnusable, read_objects
 
 _ROUTE = "/v1/videos"
 _KEYS = ("custom_id", "method", "url", "body")
@@ -103,7 +103,7 @@ def _findings(row: Mapping[str, Json], url: str) -> Iterator[Finding]:
             yield Finding((), f"missing key '{key}'", f"a line of a batch file has {', '.join(_KEYS)}")
     for key in row:
         if key not in _KEYS:
-            from runner.schema.phrase import did_you_mean
+            from runner.schema.wording import did_you_mean
 
             yield Finding((key,), f"unknown key {key[:40]!r}", did_you_mean(key, _KEYS))
     if row.get("method", "POST") != "POST":

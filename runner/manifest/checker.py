@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 
+from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Severity
-from runner.core.spec import JobSpec, Json
 from runner.manifest.document import Report
 from runner.manifest.draft import Draft, Path
-from runner.manifest.identity import automatic_id, canonical_text, request_digest
+from runner.manifest.job_digest import automatic_id, canonical_text, request_digest
 from runner.schema.catalog import Catalog
-from runner.schema.model import ModelSchema
+from runner.schema.request_schema import ModelSchema
 
 MAX_ID_LENGTH = 200
 # Line and paragraph separators end a line of the results for many readers; half a character has no UTF-8.
@@ -145,7 +145,7 @@ class Checker:
             findings.append(_NOT_EXPLAINED)
             return request
         # Most manifests name no file, and hold no request that is worth a second look.
-        from runner.manifest.media import attach_files
+        from runner.manifest.local_files import attach_files
 
         attached = attach_files(request, schema, self._folder)
         if attached is None:

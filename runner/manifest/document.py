@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,14 +22,12 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
-from runner.core.spec import Json
 from runner.errors import ManifestError
-from runner.manifest.structure import job_findings
-from runner.manifest.trace import find
-from runner.manifest.yaml_builder import Builder, Unreadable
-from runner.manifest.yaml_events import open_events, position_of, unparsable
-from runner.manifest.yaml_file import jobs_come_last, open_text
+from runner.manifest.yaml_parser import find, open_events, position_of, unparsable
+from runner.manifest.yaml_values import Builder, Unreadable, jobs_come_last, open_text
+from runner.schema.catalog import load
 
 Report = Callable[[Problem], None]
 
@@ -297,3 +296,51 @@ def _fatal(error: YAMLError | Unreadable | OSError, path: Path) -> Problem:
         place = Position(file) if error.event is None else position_of(error.event.start_mark, file)
         return Problem(Severity.ERROR, place, error.message)
     return Problem(Severity.ERROR, Position(file), f"cannot be read: {error.strerror or error}")
+
+
+def job_findings(value: Json) -> list[Finding]:
+    """List what is wrong with an element of `jobs`; for one without fault this takes a microsecond or two."""
+    return [] if _fits(_job_validator(), value) else _explained(_job_schema(), value, "the job")
+
+
+def header_findings(value: Json) -> list[Finding]:
+    """List what is wrong with the keys of a manifest, its jobs apart."""
+    schema = _header_schema()
+    return [] if _fits(_compiled(schema), value) else _explained(schema, value, "the manifest")
+
+
+def _fits(is_valid: Callable[[Json], bool], value: Json) -> bool:
+    try:
+        return is_valid(value)
+    except ValueError:
+        # What the fast validator can't carry, such as numbers past 64 bits, is not wrong for that.
+        return False
+
+
+def _explained(schema: dict[str, Json], value: Json, root: str) -> list[Finding]:
+    # A manifest without fault is spared the import.
+    from runner.schema.explain import explain
+
+    return explain(schema, value, root=root)
+
+
+def _header_schema() -> dict[str, Json]:
+    # Whether there are jobs is told where the file is read: only there is their place known.
+    return {**load().document("manifest"), "required": ["version"]}
+
+
+def _job_schema() -> dict[str, Json]:
+    schema = load().document("manifest")
+    return {**schema["$defs"]["job"], "$defs": schema["$defs"]}
+
+
+@cache
+def _job_validator() -> Callable[[Json], bool]:
+    return _compiled(_job_schema())
+
+
+def _compiled(schema: dict[str, Json]) -> Callable[[Json], bool]:
+    import jsonschema_rs
+
+    is_valid: Callable[[Json], bool] = jsonschema_rs.Draft202012Validator(schema).is_valid
+    return is_valid

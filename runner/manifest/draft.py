@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
-from runner.core.spec import Json
 from runner.manifest.document import Entry, Report, job_label, path_text
 
 if TYPE_CHECKING:
-    from runner.manifest.mould import Mould
+    from runner.manifest.template import Mould
 
 Path = tuple[str | int, ...]
 """Keys and indices from the root of an entry, such as ``("request", "media", 0, "url")``."""

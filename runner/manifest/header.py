@@ -8,12 +8,11 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from runner.core.filenames import run_name, safe_name
+from runner.core.model import Json
 from runner.core.problem import Finding, Severity
-from runner.core.spec import Json
 from runner.core.value import frozen
-from runner.manifest.document import Document, Report
-from runner.manifest.run_name import run_name, safe_name
-from runner.manifest.structure import header_findings
+from runner.manifest.document import Document, Report, header_findings
 
 if TYPE_CHECKING:
     from runner.core.settings import Settings
@@ -182,6 +181,6 @@ def _model_findings(value: Mapping[str, Json]) -> Iterator[Finding]:
 
 
 def _did_you_mean(model: str, models: Mapping[str, Json]) -> str | None:
-    from runner.schema.phrase import did_you_mean
+    from runner.schema.wording import did_you_mean
 
     return did_you_mean(model, models)

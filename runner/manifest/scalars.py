@@ -11,7 +11,7 @@ import math
 import re
 from functools import lru_cache
 
-from runner.core.spec import Json
+from runner.core.model import Json
 
 MAYBE_NOT_TEXT = frozenset("-+.0123456789~nNtTfF")
 """The first characters of all plain scalars that are not text; so is the empty one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from runner.core.model import Json
 from runner.core.problem import Finding
 from runner.core.settings import (
     DEFAULT_KEY_NAME,
@@ -17,7 +18,6 @@ from runner.core.settings import (
     Settings,
     Timeouts,
 )
-from runner.core.spec import Json
 from runner.core.units import format_duration, parse_duration, parse_rate, parse_size
 from runner.manifest.document import path_text
 

@@ -21,9 +21,11 @@ from dataclasses import field
 from operator import itemgetter
 from typing import NamedTuple
 
+from runner.core.model import Json
 from runner.core.problem import Finding
-from runner.core.spec import Json
 from runner.core.value import frozen
+from runner.manifest.job_digest import Alike, request_digest
+from runner.schema.request_schema import ModelSchema
 
 Path = tuple[str | int, ...]
 Values = Mapping[str, Json]
@@ -209,7 +211,7 @@ class _Compiler:
             return _Name(name)
         else:
             known = scope.names()
-            from runner.schema.phrase import did_you_mean
+            from runner.schema.wording import did_you_mean
 
             guess = did_you_mean(name, known)
             hint = f"{guess} There are {', '.join(known)}" if guess else f"there are {', '.join(known)}"
@@ -236,3 +238,93 @@ def _joiner(pieces: list[Json]) -> Render:
         return "".join(parts)  # type: ignore[arg-type]  # every None was a name, and now holds text
 
     return render
+
+
+@frozen
+class OwnVariables:
+    """
+    What the variables of one job add to its names.
+
+    Attributes:
+        scope: The names, with those of the variables among them.
+        computed: Variables that differ from job to job, in the order to work them out.
+        findings: What is wrong with them, by paths from the variables' root.
+    """
+
+    scope: Scope
+    computed: tuple[tuple[str, Render], ...]
+    findings: list[Finding]
+
+
+def own_variables(written: Mapping[str, Json], scope: Scope, overrides: Mapping[str, Json]) -> OwnVariables:
+    """Add variables to a scope, each over the names before it, and the command line's over all."""
+    constants = dict(scope.constants)
+    varying = set(scope.varying)
+    computed: list[tuple[str, Render]] = []
+    findings: list[Finding] = []
+    for name, value in written.items():
+        if name in overrides:
+            constants[name] = overrides[name]
+            varying.discard(name)
+            continue
+        template = compile_template(value, Scope(constants, frozenset(varying), scope.is_open))
+        findings += [Finding((name, *found.path), found.message, found.hint) for found in template.findings]
+        if template.varying:
+            computed.append((name, template.render))
+            varying.add(name)
+        else:
+            constants[name] = template.render({})
+            varying.discard(name)
+    return OwnVariables(Scope(constants, frozenset(varying), scope.is_open), tuple(computed), findings)
+
+
+class Mould:
+    """
+    Makes the requests of one template.
+
+    Attributes:
+        render: Makes the request of one job. A name that the job's values lack is a ``KeyError``.
+        varying: Paths of what differs between the requests, from their root.
+        schema_name: Of the first clean request, once `learn` was told of it.
+    """
+
+    def __init__(self, template: Template) -> None:
+        self.render = template.render
+        self.varying = template.varying
+        self.schema_name = ""
+        self._keys = {str(path[0]) for path in template.varying}
+        self._texts: tuple[tuple[str, int], ...] = ()
+        self._alike: dict[str, Alike] = {}
+
+    def learn(self, request: dict[str, Json], schema: ModelSchema) -> None:
+        """Take in the first clean request, which the schema left as it was made."""
+        self.schema_name = schema.name
+        free = schema.free_texts(request)
+        if self._keys <= free.keys():
+            self._texts = tuple((key, free[key]) for key in self._keys)
+
+    def is_clean(self, request: dict[str, Json]) -> bool:
+        """Say whether a request must be as clean as the first, since only texts are others that no rule is about."""
+        for key, longest in self._texts:
+            text = request.get(key)
+            if type(text) is not str or not 0 < len(text) <= longest:
+                return False
+        return self._texts != ()
+
+    def digest(self, request: dict[str, Json], schema: str) -> str:
+        """
+        Give what `request_digest` does, for a request that was normalised by the schema of this name.
+
+        Raises:
+            ValueError: As for `request_digest`.
+        """
+        alike = self._alike.get(schema)
+        if alike is None:
+            if not self._keys <= request.keys():
+                return request_digest(request)
+            alike = self._alike[schema] = Alike(request, self._keys)
+        try:
+            return alike.digest(request)
+        except KeyError:
+            # A null in the row took a key away.
+            return request_digest(request)

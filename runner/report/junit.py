@@ -12,8 +12,8 @@ from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.summary import Summary
 from runner.report.words import plain
-from runner.results.line import utc_text
-from runner.results.whole_file import whole_file
+from runner.results.files import whole_file
+from runner.results.formats import utc_text
 
 # What is no character in XML 1.0, not even as a reference.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
@@ -17,17 +17,15 @@ from markupsafe import Markup, escape
 
 from runner.core.advice import advice
 from runner.core.lifecycle import State, meaning
-from runner.core.model import FailureClass, JobRecord, Json
+from runner.core.model import AssetKind, FailureClass, JobRecord, Json
 from runner.core.summary import Summary, SummaryTally
 from runner.core.value import frozen
 from runner.jsontext import dumps
-from runner.report.card import Card, card
-from runner.report.histogram import histogram
-from runner.report.sample import JobSample
-from runner.report.timebins import TimeBins
+from runner.report.aggregates import JobSample, TimeBins, histogram
 from runner.report.words import duration_text, plain, size_text, verdict
-from runner.results.line import utc_text
-from runner.results.whole_file import whole_file
+from runner.results.files import whole_file
+from runner.results.formats import utc_text
+from runner.results.inline_media import shorten
 
 MOST_JOBS = 10_000
 """Jobs that a page shows one by one; counts and charts are of all, however many."""
@@ -224,3 +222,108 @@ def _environment() -> Environment:
         size=size_text, duration=duration_text, code_spans=code_spans, plain=plain, number="{:,}".format
     )
     return environment
+
+
+_LONGEST_VALUE = 300
+_MOST_VALUES = 40
+
+
+class Card(NamedTuple):
+    """
+    What the page knows of a job. The page's script reads the fields by their names.
+
+    Attributes:
+        place: In the manifest, from 0.
+        first_at: When its first attempt was made; the other times likewise in seconds since 1970.
+        params: The request but for model and prompt, and ``metadata`` likewise: key and text.
+        video: Path of the video, relative to the run directory, or None.
+    """
+
+    place: int
+    id: str
+    state: str
+    model: str
+    cls: str | None
+    message: str
+    prompt: str
+    params: list[tuple[str, str]]
+    metadata: list[tuple[str, str]]
+    first_at: float | None
+    submitted_at: float | None
+    generate_s: float | None
+    download_s: float | None
+    finished_at: float | None
+    task_id: str
+    attempts: int
+    throttled: int
+    video: str | None
+    poster: str | None
+    facts: str
+
+
+def card(record: JobRecord) -> Card:
+    """Shorten a job to what the page shows of it."""
+    video = _path(record, AssetKind.VIDEO)
+    request = shorten(record.request)
+    error = record.error
+    return Card(
+        place=record.index,
+        id=plain(record.job_id, 200),
+        state=record.state.value,
+        model=plain(record.model, 200),
+        cls=None if error is None else error.cls.value,
+        message="" if error is None else _message(error.message, error.code, error.http_status),
+        prompt=plain(str(request.get("prompt") or "")),
+        params=_pairs({key: value for key, value in request.items() if key not in ("model", "prompt")}),
+        metadata=_pairs(record.metadata),
+        first_at=_rounded(record.attempts[0].submitted_at if record.attempts else record.submitted_at),
+        submitted_at=_rounded(record.submitted_at),
+        generate_s=_rounded(record.generate_s),
+        download_s=_rounded(record.download_s),
+        finished_at=_rounded(record.finished_at),
+        task_id=plain(record.task_id or "", 200),
+        attempts=len(record.attempts),
+        throttled=sum(attempt.outcome == "throttled" for attempt in record.attempts),
+        video=video,
+        poster=_path(record, AssetKind.LAST_FRAME),
+        facts=_facts(record),
+    )
+
+
+def _path(record: JobRecord, kind: AssetKind) -> str | None:
+    return next((asset.path for asset in record.assets if asset.kind is kind), None)
+
+
+def _message(message: str, code: str | None, http_status: int | None) -> str:
+    known = ", ".join(filter(None, (plain(code or "", 100), f"HTTP {http_status}" if http_status else "")))
+    return plain(message, 500) + (f" ({known})" if known else "")
+
+
+def _pairs(values: Mapping[str, Json]) -> list[tuple[str, str]]:
+    pairs = [(plain(str(key), 100), _shown_card(value)) for key, value in list(values.items())[:_MOST_VALUES]]
+    if len(values) > _MOST_VALUES:
+        pairs.append(("…", f"{len(values) - _MOST_VALUES} more"))
+    return pairs
+
+
+def _shown_card(value: Json) -> str:
+    text = value if isinstance(value, str) else dumps(value).decode()
+    return plain(text, _LONGEST_VALUE)
+
+
+def _facts(record: JobRecord) -> str:
+    """Say of the video what its file says of itself."""
+    for asset in record.assets:
+        if asset.kind is AssetKind.VIDEO:
+            shape = f"{asset.width} × {asset.height}" if asset.width and asset.height else ""
+            length = f"{asset.duration_s:.1f} s" if asset.duration_s else ""
+            return _joined((shape, length, f"{asset.bytes / 1e6:.1f} MB"))
+    return ""
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 1)

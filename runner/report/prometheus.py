@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from runner.core.durations import Durations
-from runner.core.summary import Summary
-from runner.results.whole_file import whole_file
+from runner.core.summary import Durations, Summary
+from runner.results.files import whole_file
 
 _Sample = tuple[dict[str, str], float]
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
 from runner.core.value import frozen
-from runner.results.line import SCHEMA_VERSION
+from runner.results.formats import SCHEMA_VERSION
 
 _Word = TypeVar("_Word", bound=StrEnum)
 _Object = Mapping[str, Json]

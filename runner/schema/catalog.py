@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.problem import Finding
-from runner.schema.model import ModelSchema
+from runner.schema.request_schema import ModelSchema
 
 _SUFFIX = ".schema.json"
 
@@ -94,13 +94,13 @@ class Catalog:
         return style["with"], style.get("without"), self._schemas[name]
 
     def _unknown_schema(self, named: str) -> Finding:
-        from runner.schema.phrase import did_you_mean, show
+        from runner.schema.wording import did_you_mean, show
 
         hint = did_you_mean(named, self.names) or f"there are {', '.join(self.names)}"
         return Finding((), f"unknown schema {show(named)}", hint)
 
     def _unknown_model(self, request: Mapping[str, Any]) -> Finding:
-        from runner.schema.phrase import did_you_mean, mismatch, show
+        from runner.schema.wording import did_you_mean, mismatch, show
 
         if "model" not in request:
             return Finding((), "missing key 'model' in request", f"there are {', '.join(self.models)}")

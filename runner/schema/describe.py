@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.core.value import frozen
-from runner.schema.model import ModelSchema
-from runner.schema.phrase import bounds, choices, kinds
+from runner.schema.request_schema import ModelSchema
+from runner.schema.wording import bounds, choices, kinds
 
 
 @frozen

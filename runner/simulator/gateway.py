@@ -15,15 +15,13 @@ from aiohttp import web
 from runner import jsontext
 from runner.core.model import Json
 from runner.schema import catalog
-from runner.simulator import answer as answers
-from runner.simulator import deed, shape
-from runner.simulator.answer import Answer
-from runner.simulator.cdn import asset_file
-from runner.simulator.delivery import deliver
-from runner.simulator.fault import Fault, Place
+from runner.simulator import answers, task_shapes
+from runner.simulator.answers import Answer
+from runner.simulator.assets import asset_file, deliver
+from runner.simulator.faults import Fault, Place
 from runner.simulator.scenario import UrlPlace
+from runner.simulator.state import Application, World, why_invalid
 from runner.simulator.task import Phase, Task
-from runner.simulator.world import Application, World, why_invalid
 
 _TASK_PATH = re.compile(r"/v1/videos/([\w.~-]{1,200})(/content)?")
 _ROUTES = frozenset({"/v1/videos", "/v1/models", "/simulator/ledger"})
@@ -56,12 +54,12 @@ class Gateway:
         method = "GET" if request.method == "HEAD" else request.method
         self._world.ledger.requests[f"{method} {route}"] += 1
         if route == "/simulator/ledger":
-            return deed.whole(answers.json_answer(self._world.ledger.as_json()))
+            return answers.whole(answers.json_answer(self._world.ledger.as_json()))
         request_id = self._world.new_request_id()
         if outage := self._world.outage():
             return await self._play(request, "outage", outage, request_id)
         if not self._world.accepts_key(_key(request)):
-            return deed.whole(answers.not_authorised(request_id))
+            return answers.whole(answers.not_authorised(request_id))
         match method, route:
             case "POST", "/v1/videos":
                 return await self._submit(request, request_id)
@@ -70,9 +68,9 @@ class Gateway:
             case "GET", "/v1/videos/{id}/content" if found:
                 return await self._content(request, found[1], request_id)
             case "GET", "/v1/models":
-                return deed.whole(answers.json_answer(_models()))
+                return answers.whole(answers.json_answer(_models()))
         message = f"Invalid URL ({method} {path})"
-        return deed.whole(answers.error_object(404, message, "", "invalid_request_error", request_id))
+        return answers.whole(answers.error_object(404, message, "", "invalid_request_error", request_id))
 
     async def _submit(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         world = self._world
@@ -86,15 +84,15 @@ class Gateway:
             return await self._play(request, Place.SUBMIT, Fault("bad_request"), request_id)
         if wrong := why_invalid(body):
             model = str(body.get("model")) if isinstance(body, dict) else ""
-            return deed.whole(answers.invalid(model, wrong, request_id))
+            return answers.whole(answers.invalid(model, wrong, request_id))
         application, fault = world.application(body, _key(request))
         if fault is None:
-            return deed.whole(self._accept(application, body))
+            return answers.whole(self._accept(application, body))
         good = self._accept(application, body) if fault.option("created") else None
         return await self._play(request, Place.SUBMIT, fault, request_id, good)
 
     def _accept(self, application: Application, body: dict[str, Json]) -> Answer:
-        return answers.json_answer(shape.submitted(self._world.accept(application, body)))
+        return answers.json_answer(task_shapes.submitted(self._world.accept(application, body)))
 
     async def _poll(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
         world = self._world
@@ -104,13 +102,13 @@ class Gateway:
         task = world.find(task_id)
         phase = task.phase_at(world.now) if task else None
         if task is None or phase is None:
-            return deed.whole(answers.task_not_exist())
+            return answers.whole(answers.task_not_exist())
         fault = task.next_fault(Place.POLL)
         if fault is None:
-            return deed.whole(self._view(task, phase))
+            return answers.whole(self._view(task, phase))
         if fault.name == "unknown":
             world.ledger.faults["poll unknown"] += 1
-            return deed.whole(self._view(task, Phase.UNKNOWN))
+            return answers.whole(self._view(task, Phase.UNKNOWN))
         return await self._play(request, Place.POLL, fault, request_id, self._view(task, phase))
 
     def _view(self, task: Task, phase: Phase) -> Answer:
@@ -125,7 +123,7 @@ class Gateway:
             if task.asked.get("return_last_frame") and plot.last_frame:
                 last_frame_url = self.asset_origin + world.signed_path(task, "last_frame.png")
         return answers.json_answer(
-            shape.queried(shape.Sight(task, phase, world.now, video_url, last_frame_url))
+            task_shapes.queried(task_shapes.Sight(task, phase, world.now, video_url, last_frame_url))
         )
 
     async def _content(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
@@ -133,9 +131,9 @@ class Gateway:
         task = world.find(task_id)
         phase = task.phase_at(world.now) if task else None
         if task is None or phase is None:
-            return deed.whole(answers.code_and_message(404, "task_not_found", "task not found"))
+            return answers.whole(answers.code_and_message(404, "task_not_found", "task not found"))
         if phase is not Phase.SUCCEEDED:
-            return deed.whole(answers.task_not_ready(phase))
+            return answers.whole(answers.task_not_ready(phase))
         fault = task.next_fault(Place.CONTENT)
         if fault:
             response = await self._deed(request, Place.CONTENT, fault, request_id, None)
@@ -167,7 +165,7 @@ class Gateway:
         good: Answer | None,
     ) -> web.StreamResponse | None:
         self._world.ledger.faults[f"{place} {fault.name}"] += 1
-        return await deed.act(
+        return await answers.act(
             request, fault, request_id=request_id, good=good, other_origin=self.other_origin
         )
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from runner.errors import ScenarioError
-from runner.simulator.fault import FAULTS, Fault, Option, Place
+from runner.simulator.faults import FAULTS, Fault, Option, Place
 from runner.simulator.scenario import (
     End,
     ErrorPlace,

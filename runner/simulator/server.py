@@ -11,12 +11,12 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from runner.simulator.cdn import Cdn
+from runner.simulator.assets import Cdn
 from runner.simulator.gateway import Gateway
 from runner.simulator.ledger import Ledger
 from runner.simulator.scenario import Scenario
 from runner.simulator.scenario_reader import load_scenario
-from runner.simulator.world import World
+from runner.simulator.state import World
 
 _MOST_BODY_BYTES = 128 * 1024**2
 """The gateway's own bound (wire facts 3.3)."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runner.core.model import Json
-from runner.simulator.fault import Fault, Place, fault_at
-from runner.simulator.film import Film
+from runner.simulator.faults import Fault, Place, fault_at
 from runner.simulator.scenario import End, Plot, Rule
+from runner.simulator.video import Film
 
 _QUEUED_SHARE = 0.2
 """Of the time that a video takes, how much its task waits in the queue."""

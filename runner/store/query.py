@@ -10,9 +10,8 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any, TypeVar
 
-from runner.core.job import Job
 from runner.core.lifecycle import State
-from runner.core.model import Asset, FailureClass, JobRecord
+from runner.core.model import Asset, FailureClass, Job, JobRecord
 from runner.core.value import frozen
 from runner.store import rows
 

@@ -9,9 +9,8 @@ from itertools import chain
 from typing import Any
 
 from runner import jsontext
-from runner.core.job import Job
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
+from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, Job, JobRecord, Json
 from runner.core.problem import Position
 from runner.core.value import frozen
 

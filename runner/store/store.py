@@ -10,14 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runner.core.job import Job
-from runner.core.model import Asset, AssetKind, Attempt, Json
+from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
 from runner.store.database import DB_NAME, connect_reader, connect_writer, journal_mode, translated
 from runner.store.lock import RunLock
-from runner.store.reserve import Reserve
-from runner.store.writer import Writer
+from runner.store.writer import Reserve, Writer
 
 _FORGET_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 

@@ -16,13 +16,12 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from runner.core.file_reference import has_files
 from runner.core.lifecycle import Event, State, advance, sources
-from runner.core.model import Attempt, JobSpec, Json
+from runner.core.model import Attempt, JobSpec, Json, has_files
 from runner.core.value import frozen
 from runner.errors import JobsChanged
 from runner.store import rows
-from runner.store.settle import attach
+from runner.store.transitions import attach
 
 _BATCH = 500
 _SHOWN = 10

@@ -13,6 +13,7 @@ change would cost more than the change.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from contextlib import suppress
@@ -22,7 +23,6 @@ from pathlib import Path
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
 from runner.store.database import translated
-from runner.store.reserve import Reserve
 from runner.store.rows import Row
 
 LINGER_S = 0.05
@@ -211,3 +211,44 @@ def _as_ours(error: Exception, path: Path) -> RunnerError:
     if isinstance(error, RunnerError):
         return error
     return RunDirError(f"a bug in runner: {path} does not take what was to be written ({error!r})"[:500])
+
+
+RESERVE_NAME = ".reserve"
+RESERVE_BYTES = 4 * 1024 * 1024
+
+
+class Reserve:
+    """
+    A file of zeros in the run directory, there only while a run is going.
+
+    Where it can't be made, because the disk is full already, the run starts
+    without it: `is_given_up` is true from the start, and nothing is submitted.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / RESERVE_NAME
+        self.is_given_up = not self._allocate()
+
+    def give_up(self) -> bool:
+        """Free the room; say whether there was any to free."""
+        if self.is_given_up:
+            return False
+        self.is_given_up = True
+        self._path.unlink(missing_ok=True)
+        return True
+
+    def close(self) -> None:
+        """Free the room at the end of a run."""
+        self._path.unlink(missing_ok=True)
+
+    def _allocate(self) -> bool:
+        try:
+            with self._path.open("wb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                else:
+                    file.write(bytes(RESERVE_BYTES))
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            return False
+        return True

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Protocol
 
 from runner import jsontext
-from runner.assets.differences import differences
+from runner.assets.mismatch import differences
 from runner.assets.publish import already_whole
-from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts, as_asset, part_of
-from runner.core.delivery import Move, Search
-from runner.core.job import Job
+from runner.assets.request import AssetWish, Fetched, NotFetched, PartFacts, as_asset, part_of
+from runner.core.asset_urls import Move, Search
+from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event
-from runner.core.model import Asset, AssetKind, Failure, FailureClass, Json
-from runner.core.naming import asset_path
-from runner.core.outcome import Polled, RemoteStatus, RemoteTask, Transient
+from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
+from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import Retry, decide
 from runner.core.settings import RetryPolicy
 from runner.core.value import frozen

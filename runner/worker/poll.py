@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from runner.core.job import Job
 from runner.core.lifecycle import Event
-from runner.core.model import Failure, FailureClass
-from runner.core.outcome import Denied, Polled, PollOutcome, Transient, Unknown
-from runner.core.settle import settle_task
+from runner.core.model import Failure, FailureClass, Job
+from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown, settle_task
 from runner.worker.ports import Api, Clock, Keys, Saving
 
 _NO_KEY = Denied(Failure(FailureClass.AUTH, "no usable key is left to ask with"))

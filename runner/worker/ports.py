@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from runner.core.job import Job
-from runner.core.model import Asset, AssetKind, Attempt, Json
-from runner.core.outcome import PollOutcome, SubmitOutcome
+from runner.core.model import Asset, AssetKind, Attempt, Job, Json
+from runner.core.outcomes import PollOutcome, SubmitOutcome
 
 
 class Clock(Protocol):

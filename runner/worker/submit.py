@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import asyncio
 
-from runner.core.job import Job
 from runner.core.lifecycle import Event
-from runner.core.model import Attempt, Failure, FailureClass
-from runner.core.outcome import NoChannel, SubmitOutcome, Throttled
-from runner.core.settle import settle_submission
+from runner.core.model import Attempt, Failure, FailureClass, Job
+from runner.core.outcomes import NoChannel, SubmitOutcome, Throttled, settle_submission
 from runner.worker.ports import Api, Clock, Keys, Saving
 
 

@@ -93,7 +93,7 @@ def mortals(environ: dict[str, str]) -> Iterator[Mortals]:
 def _main() -> None:
     import runner.api.run
     import runner.report.page
-    import runner.results.failed  # noqa: F401
+    import runner.results.failed_manifest  # noqa: F401
 
     for line in sys.stdin:
         wish = json.loads(line)
@@ -130,7 +130,7 @@ def _wait(child: int, killed_after_s: float | None) -> int | None:
 
 def _install(cut: Cut) -> None:
     from runner.gateway.client import Gateway
-    from runner.results.writer import ResultsWriter
+    from runner.results.files import ResultsWriter
     from runner.store.writer import Writer
 
     owner, name = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from runner.api import kept
+from runner.api import run_facts
 from runner.core.lifecycle import State
-from runner.manifest.check import load
+from runner.manifest.loader import load
 from runner.store import Store
 from runner.store.sync import OnChanged, sync
 
@@ -43,8 +43,8 @@ def make_run(run_dir: Path, manifest: Path, states: Mapping[str, State], **chang
             sets = ", ".join(f"{name} = ?" for name in columns)
             connection.execute(f"UPDATE jobs SET {sets} WHERE job_id = ?", (*columns.values(), job_id))
         facts = {
-            kept.SETTINGS: kept.settings_text(loaded.settings),
-            kept.ORIGIN: kept.Origin(str(manifest), is_simulated=False, sharded=False).text(),
+            run_facts.SETTINGS: run_facts.settings_text(loaded.settings),
+            run_facts.ORIGIN: run_facts.Origin(str(manifest), is_simulated=False, sharded=False).text(),
         }
         connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
     return run_dir

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from runner.api.notify import told
 from runner.api.work import Outcome
-from runner.core.ending import Stop, StopReason
 from runner.core.lifecycle import State
 from runner.core.settings import Notify, Settings
+from runner.core.stop import Stop, StopReason
 from runner.core.summary import summarise
 
 NOBODY = dict.fromkeys(State, 0)

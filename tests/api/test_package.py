@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.core.ending import StopReason
+from runner.core.stop import StopReason
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "manifests" / "demo.yaml"

@@ -16,12 +16,12 @@ import click
 import pytest
 import yaml
 
-from runner.api.check import check
 from runner.api.options import RunOptions
 from runner.api.run import run
+from runner.api.validate import check
 from runner.cli.main import cli
 from runner.core.lifecycle import State
-from runner.manifest.check import load
+from runner.manifest.loader import load
 from runner.results.reader import open_results
 
 ROOT = Path(__file__).parents[2]

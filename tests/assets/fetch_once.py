@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from runner.assets.wish import Fetched, PartFacts
+from runner.assets.request import Fetched, PartFacts
 from tests.assets.helpers import fetcher, wish
 
 

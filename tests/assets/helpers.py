@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runner.assets.fetch import Fetcher
-from runner.assets.wish import AssetWish, PartFacts
+from runner.assets.request import AssetWish, PartFacts
 from runner.core.model import AssetKind
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 

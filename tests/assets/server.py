@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from runner.assets.reply import OVERLAP_BYTES
+from runner.assets.response import OVERLAP_BYTES
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.assets.reply import OVERLAP_BYTES
-from runner.assets.wish import Fetched, NotFetched, PartFacts, Reason
+from runner.assets.request import Fetched, NotFetched, PartFacts, Reason
+from runner.assets.response import OVERLAP_BYTES
 from runner.core.model import AssetKind, FailureClass
 from runner.core.settings import RetryPolicy, Timeouts
 from runner.errors import DiskFull, RunDirError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.assets.wish import Fetched, NotFetched, PartFacts, Reason
+from runner.assets.request import Fetched, NotFetched, PartFacts, Reason
 from tests.assets.helpers import fetcher, wish
 from tests.assets.server import Answer, Follow, file, rest, serving
 from tests.media.samples import mp4, noise

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from runner.assets.inflow import LARGE_LOT_BYTES, LOT_BYTES, Buffers
-from runner.assets.wish import Fetched, NotFetched
+from runner.assets.request import Fetched, NotFetched
 from runner.core.settings import Timeouts
 from tests.assets.helpers import fetcher, wish
 from tests.assets.server import Server, file, serving

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.assets.patience import LONGEST_WAIT_S, Tries, after_setback, wait_before_next
-from runner.assets.reply import retry_after
+from runner.assets.response import retry_after
+from runner.core.retry import LONGEST_WAIT_S, Tries, after_setback, wait_before_next
 from runner.core.settings import RetryPolicy
 
 POLICY = RetryPolicy(attempts=6, base_s=2.0, cap_s=60.0)

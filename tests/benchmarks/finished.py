@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from runner.api import kept
-from runner.manifest.check import load
+from runner.api import run_facts
+from runner.manifest.loader import load
 from runner.store import Store
 from runner.store.sync import OnChanged, sync
 
@@ -35,8 +35,8 @@ def main() -> None:
         )
         settings = replace(loaded.settings)
         for key, text in {
-            kept.SETTINGS: kept.settings_text(settings),
-            kept.ORIGIN: kept.Origin(str(manifest), False, sharded=True).text(),
+            run_facts.SETTINGS: run_facts.settings_text(settings),
+            run_facts.ORIGIN: run_facts.Origin(str(manifest), False, sharded=True).text(),
         }.items():
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 

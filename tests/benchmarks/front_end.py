@@ -13,7 +13,7 @@ _PARSE = """
 import sys, json
 from datetime import date
 from pathlib import Path
-from runner.manifest.check import load
+from runner.manifest.loader import load
 found = []
 manifest = load(Path(sys.argv[1]), found.append, variables={}, today=date(2026, 11, 21))
 jobs = sum(1 for _ in manifest.jobs(found.append))

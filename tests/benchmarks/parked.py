@@ -12,12 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from runner.core.job import Job
-from runner.core.keyring import Keyring
+from runner.core.key_pool import Keyring
 from runner.core.lifecycle import State
+from runner.core.model import Job
 from runner.core.settings import Settings
 from runner.engine.admission import Admission
-from runner.engine.queries import Queries
+from runner.engine.polls import Queries
 
 
 def resident_kib() -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.api.doctor import Check, Verdict, doctor
-from runner.api.environment import Overrides
+from runner.api.options import Overrides
 from runner.simulator.server import Simulator
 from tests.api.rundir import write_manifest
 from tests.cli.command import runner

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.results.line import result_line
+from runner.results.formats import result_line
 from runner.simulator.server import Simulator
 from tests.cli.command import Ran, runner
 from tests.results.records import succeeded

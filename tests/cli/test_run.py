@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.bug import show_bug
+from runner.cli.console import show_bug
 from tests.cli.command import Ran, runner
 
 MANIFEST = """

@@ -40,13 +40,17 @@ OF_RUNS = {
     "runner.core.settings",
     "runner.core.model",
     "runner.core.lifecycle",
-    "runner.core.outcome",
+    "runner.core.outcomes",
     "runner.store",
     "runner.engine",
 }
-OF_FAULTS = {"runner.schema.phrase", "runner.schema.explain", "difflib", "runner.manifest.duplicates"}
-OF_FILES = {"runner.manifest.media", "runner.manifest.picture", "runner.schema.words", "runner.schema.media"}
-OF_FANS = {"runner.manifest.fan", "runner.manifest.axes", "runner.manifest.template", "csv"}
+OF_FAULTS = {"runner.schema.wording", "runner.schema.explain", "difflib", "runner.manifest.duplicates"}
+OF_FILES = {
+    "runner.manifest.local_files",
+    "runner.schema.explain",
+    "runner.schema.media_fields",
+}
+OF_FANS = {"runner.manifest.fan_out", "runner.manifest.template", "csv"}
 """What only some manifests need."""
 
 
@@ -106,14 +110,16 @@ def test_a_real_run_imports_nothing_of_rehearsals_and_reports(tmp_path: Path) ->
         "jsonschema",
         "ctypes",
         "runner.report.page",
-        "runner.results.failed",
-        "runner.api.keep",
-        "runner.manifest.media",
+        "runner.results.failed_manifest",
+        "runner.api.retention",
+        "runner.manifest.local_files",
         "importlib.metadata",
         "html.entities",
         "click.shell_completion",
     }
 
-    used = _imported("import runner.api.run, runner.cli.closing, runner.cli.run_command", tmp_path, spared)
+    used = _imported(
+        "import runner.api.run, runner.cli.run_session, runner.cli.run_command", tmp_path, spared
+    )
 
     assert set() == used

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from runner.core.model import FailureClass
-from runner.core.outcome import (
+from runner.core.outcomes import (
     Accepted,
     Ambiguous,
     Denied,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.assets.publish import Publisher
-from runner.assets.wish import AssetWish, Fetched, NotFetched, Reason, part_of
+from runner.assets.request import AssetWish, Fetched, NotFetched, Reason, part_of
 from runner.core.model import FailureClass
 from runner.errors import RunDirError
 from runner.worker.deliver import Fetching, Publishing

@@ -6,7 +6,7 @@ import pytest
 
 from runner.api.work import PooledKeys
 from runner.engine.engine import SystemClock
-from runner.gateway.keys import KeySet, read_keys
+from runner.gateway.credentials import KeySet, read_keys
 from runner.worker.ports import Clock, Keys
 from tests.engine.fakes import FakeKeys, LoopClock
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.job import Job
 from runner.core.lifecycle import Event, State
-from runner.core.model import Attempt
+from runner.core.model import Attempt, Job
 from runner.errors import DiskFull, RunnerError
 from runner.store import Store, query
 from runner.store.database import connect_reader

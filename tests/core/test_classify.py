@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.classify import classify_poll, classify_submit
-from runner.core.outcome import Accepted, Ambiguous, Polled, Throttled, Transient
+from runner.core.outcomes import Accepted, Ambiguous, Polled, Throttled, Transient
 
 
 def e1(code: str = "", message: str = "no") -> bytes:

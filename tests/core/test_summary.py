@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.advice import advice
-from runner.core.durations import EXACT_UP_TO, DurationTally, bucket, bucket_middle_s
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass
-from runner.core.summary import summarise
+from runner.core.summary import EXACT_UP_TO, DurationTally, bucket, bucket_middle_s, summarise
 from tests.results.records import AT, records, succeeded, unsuccessful
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import FailureClass
-from runner.core.outcome import RemoteStatus
+from runner.core.outcomes import RemoteStatus
 from runner.core.wire import read_task
 
 URL = "https://cdn.example/a.mp4?X-Signature=1"

@@ -14,9 +14,9 @@ import pytest
 
 import runner
 from runner.cli.main import COMMANDS
-from runner.core.ending import Stop, StopReason, exit_code
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
+from runner.core.stop import Stop, StopReason, exit_code
 from tests.docs.sections import README, ROOT, SECTIONS, with_sections
 
 TEXT = README.read_text(encoding="utf-8")

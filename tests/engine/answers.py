@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.core.model import Failure, FailureClass
-from runner.core.outcome import (
+from runner.core.outcomes import (
     Ambiguous,
     Denied,
     KeyRefused,

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.assets.part import refuse
-from runner.assets.wish import AssetWish, Fetched, NotFetched, PartFacts, part_of
-from runner.core.job import Job
-from runner.core.keyring import Keyring
+from runner.assets.part_file import refuse
+from runner.assets.request import AssetWish, Fetched, NotFetched, PartFacts, part_of
+from runner.core.key_pool import Keyring
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Attempt, JobRecord, JobSpec
-from runner.core.outcome import (
+from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord, JobSpec
+from runner.core.outcomes import (
     Accepted,
     Ambiguous,
     PollOutcome,
@@ -29,13 +28,12 @@ from runner.core.outcome import (
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
 from runner.engine.context import Options, Rooms
 from runner.engine.engine import Engine
-from runner.engine.events import Event, JobEnded, Notice
-from runner.engine.feed import ResultsFeed
+from runner.engine.events import Event, JobEnded, Notice, ResultsFeed
 from runner.errors import RunnerError
 from runner.media import MediaFacts
 from runner.store import Store, query
-from runner.store.settle import recover
 from runner.store.sync import OnChanged, sync
+from runner.store.transitions import recover
 from runner.worker.deliver import Delivery
 from tests.engine.answers import ACCEPTED, RUNNING, SUCCEEDED, Answer
 from tests.engine.virtual_time import VirtualLoop, run_virtually

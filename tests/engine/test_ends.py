@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.assets.wish import NotFetched, Reason
+from runner.assets.request import NotFetched, Reason
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.settings import RetryPolicy, Timeouts

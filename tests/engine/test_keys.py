@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.lifecycle import State
-from runner.core.outcome import PollOutcome
+from runner.core.outcomes import PollOutcome
 from tests.engine.answers import (
     ACCEPTED,
     BAD_KEY,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.lifecycle import State
-from runner.core.outcome import SubmitOutcome
+from runner.core.outcomes import SubmitOutcome
 from runner.core.settings import Limits, ModelLimits
 from runner.engine.context import Options
 from runner.engine.engine import Engine

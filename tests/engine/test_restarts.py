@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.assets.wish import NotFetched, Reason
+from runner.assets.request import NotFetched, Reason
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.settings import Timeouts

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runner.core.ending import Stop, StopReason
 from runner.core.lifecycle import State
+from runner.core.stop import Stop, StopReason
 from runner.engine.context import Options
 from runner.engine.engine import Engine
 from runner.errors import DiskFull, RunDirError

@@ -13,7 +13,7 @@ import pytest
 from loopback import BODY, KEY, QUICK, Wire, serve
 
 from runner.core.model import FailureClass
-from runner.core.outcome import NotSent, Transient
+from runner.core.outcomes import NotSent, Transient
 from runner.gateway.client import Gateway
 
 

@@ -8,7 +8,7 @@ import pytest
 from loopback import KEY, Script, Wire, answer, header, meet, serve
 
 from runner.core.model import FailureClass
-from runner.core.outcome import Denied, Polled, Probed, RemoteStatus, Transient, Unknown
+from runner.core.outcomes import Denied, Polled, Probed, RemoteStatus, Transient, Unknown
 
 RUNNING = answer("200 OK", b'{"id": "task_1", "status": "in_progress"}')
 

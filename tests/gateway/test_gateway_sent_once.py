@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from loopback import BODY, KEY, QUICK, Script, Server, Wire, accepted, answer, header, meet, serve, turn
 
-from runner.core.outcome import Accepted, Ambiguous, KeyRefused, Rejected, SubmitOutcome, WrongAddress
+from runner.core.outcomes import Accepted, Ambiguous, KeyRefused, Rejected, SubmitOutcome, WrongAddress
 from runner.core.settings import Timeouts
-from runner.gateway.answer import MOST_BYTES
-from runner.gateway.client import Gateway
+from runner.gateway.client import MOST_BYTES, Gateway
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 TASK = b'{"id": "task_1", "status": "queued"}'

@@ -9,8 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from runner.core.model import JobSpec, Json
-from runner.manifest.check import Manifest, load
-from runner.manifest.problems import Problems
+from runner.manifest.loader import Manifest, Problems, load
 
 SEEDANCE = "seedance-1-0-pro-250528"
 

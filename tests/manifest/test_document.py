@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from runner.core.model import Json
 from runner.core.problem import Position
 from runner.errors import ManifestError
-from runner.manifest import yaml_events
+from runner.manifest import yaml_parser
 from runner.manifest.document import Document, open_document
-from runner.manifest.yaml_events import PythonParser
-from runner.manifest.yaml_file import jobs_come_last
+from runner.manifest.yaml_parser import PythonParser
+from runner.manifest.yaml_values import jobs_come_last
 from tests.manifest.reading import everything, problems_of, refuse
 
 TEXT = """\
@@ -145,12 +145,12 @@ def test_whether_the_jobs_come_last(tmp_path: Path, text: str, expected: bool) -
         (b"%YAML 9.0\n--- {}\n", "a.yaml:1:1: not readable as YAML"),
     ],
 )
-@pytest.mark.parametrize("parser", [yaml_events.FastestParser, PythonParser], ids=["fastest", "python"])
+@pytest.mark.parametrize("parser", [yaml_parser.FastestParser, PythonParser], ids=["fastest", "python"])
 def test_bytes_that_are_no_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parser: Callable[..., object], data: bytes, message: str
 ) -> None:
     """What can't be read at all has one message, with its place, whichever parser is installed."""
-    monkeypatch.setattr(yaml_events, "FastestParser", parser)
+    monkeypatch.setattr(yaml_parser, "FastestParser", parser)
     path = tmp_path / "a.yaml"
     path.write_bytes(data)
 
@@ -289,7 +289,7 @@ def test_both_parsers_read_the_same(tmp_path_factory: pytest.TempPathFactory, da
 
     fastest = everything(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml_events, "FastestParser", PythonParser)
+        patch.setattr(yaml_parser, "FastestParser", PythonParser)
         python = everything(path)
 
     if fastest[0] is not None and python[0] is not None and not fastest[1] and not python[1]:

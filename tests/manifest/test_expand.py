@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.inheritance import merge
+from runner.manifest.defaults import merge
 from tests.manifest.jobs import SEEDANCE, read, read_text
 
 LEAVES = st.integers() | st.lists(st.integers(), max_size=2)

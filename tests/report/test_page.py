@@ -13,8 +13,8 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass
+from runner.report.aggregates import TimeBins
 from runner.report.page import write_report
-from runner.report.timebins import TimeBins
 from tests.report.browser import CHROMIUM, DRIVER, browser
 from tests.results.records import AT, HOSTILE, VIDEO, succeeded, unsuccessful
 

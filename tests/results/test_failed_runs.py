@@ -10,8 +10,8 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.problem import Severity
 from runner.core.settings import Limits, ModelLimits, PollPolicy, Settings
-from runner.manifest.check import load
-from runner.results.failed import rerun_name, write_failed
+from runner.manifest.loader import load
+from runner.results.failed_manifest import rerun_name, write_failed
 from runner.schema.catalog import load as load_catalog
 from tests.results.records import HOSTILE, unsuccessful
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass, JobRecord
 from runner.errors import ResultsError
-from runner.results.line import line_bytes, result_line
+from runner.results.formats import line_bytes, result_line
 from runner.results.reader import open_results
 from tests.results.records import AT, records, succeeded, unsuccessful
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.schema import catalog
-from runner.schema.strict import LONG_MEDIA
+from runner.schema.request_schema import LONG_MEDIA
 
 CATALOG = catalog.load()
 URL = "https://example.com/a.png"

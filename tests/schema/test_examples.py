@@ -7,7 +7,7 @@ import pytest
 
 from runner.core.problem import Severity
 from runner.schema import catalog
-from runner.schema.model import ModelSchema
+from runner.schema.request_schema import ModelSchema
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.json"))
 CATALOG = catalog.load()

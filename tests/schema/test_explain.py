@@ -3,7 +3,7 @@
 import pytest
 
 from runner.schema.explain import explain
-from runner.schema.phrase import LONGEST, show
+from runner.schema.wording import LONGEST, show
 
 RATE = {"type": "string", "pattern": r"^\d+/(s|min|h)$", "title": "a rate", "examples": ["60/min"]}
 JOB = {

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from playhouse import KEY, SEEDANCE, Reply, Stage, play
 
-from runner.simulator.fault import FAULTS, Place
+from runner.simulator.faults import FAULTS, Place
 
 ANSWERS = {
     "bad_request": (400, "bad_request_body"),

@@ -9,7 +9,7 @@ import pytest
 
 from runner.errors import ScenarioError
 from runner.simulator import scenario as scenario_module
-from runner.simulator.fault import FAULTS, Fault, Place
+from runner.simulator.faults import FAULTS, Fault, Place
 from runner.simulator.scenario import Arrival, End, Match, Scenario, Shape, Span
 from runner.simulator.scenario_reader import load_scenario, parse_scenario, shipped_scenarios
 

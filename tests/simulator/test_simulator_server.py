@@ -15,7 +15,7 @@ from playhouse import KEY, SEEDANCE, play
 
 from runner.errors import UsageError
 from runner.simulator.server import Simulator, serve
-from runner.simulator.world import digest_of
+from runner.simulator.state import digest_of
 
 FIRST_FRAME = {"prompt": "A kitten", "image": "https://example.com/a.png", "seconds": "5"}
 

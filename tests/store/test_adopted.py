@@ -10,8 +10,8 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, JobSpec
 from runner.store import Store, query
-from runner.store.settle import Selection, choose, import_records, rerun_chosen
 from runner.store.sync import OnChanged, sync
+from runner.store.transitions import Selection, choose, import_records, rerun_chosen
 
 Make = Callable[..., JobSpec]
 

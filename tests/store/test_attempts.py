@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.core.job import Job
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, JobSpec
+from runner.core.model import Asset, AssetKind, Job, JobSpec
 from runner.errors import RunDirError
 from runner.store import Store, query
 from runner.store.sync import OnChanged, sync

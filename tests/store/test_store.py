@@ -18,8 +18,8 @@ from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreM
 from runner.store import Store, query
 from runner.store.database import DB_NAME
 from runner.store.lock import holder_of
-from runner.store.reserve import RESERVE_NAME
 from runner.store.sync import OnChanged, sync
+from runner.store.writer import RESERVE_NAME
 
 Make = Callable[..., JobSpec]
 

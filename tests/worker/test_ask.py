@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.outcome import Denied, Polled, PollOutcome, Transient, Unknown
+from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown
 from runner.worker.poll import ask
 from tests.engine.answers import POLL_401, POLL_403, POLL_502, RUNNING, UNKNOWN
 from tests.engine.fakes import FakeKeys, job_in_hand

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from runner.core.job import Job
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass
-from runner.core.outcome import Accepted, RemoteStatus, RemoteTask
+from runner.core.model import FailureClass, Job
+from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask
 from runner.errors import DiskFull
 from runner.worker.submit import submit
 from tests.engine.answers import Bug

@@ -1,0 +1,101 @@
+"""The log file: everything that happens, one JSON object a line."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from runner.core.problem import Problem
+from runner.core.sanitize import redact
+from runner.engine.events import Event, JobEnded
+from runner.errors import UsageError
+from runner.jsontext import dumps
+from runner.results.formats import utc_text
+
+
+class EventLog(logging.Handler):
+    """
+    Appends to a log file, and takes what the program's loggers say; without a file it keeps that from stderr.
+
+    A disk that is full, or a file that goes away, ends the log and never the run.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__()
+        self._path = path
+        self._file: Any = None
+
+    def __enter__(self) -> Self:
+        """
+        Open the file.
+
+        Raises:
+            UsageError: It can't be written.
+        """
+        if self._path is not None:
+            try:
+                # A line is with the operating system before the next thing happens.
+                self._file = self._path.open("ab", buffering=0)
+            except OSError as error:
+                raise UsageError(
+                    f"{self._path} can't be written: {error.strerror}", hint="mend --log-file"
+                ) from None
+        logging.getLogger("runner").addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger("runner").removeHandler(self)
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Add a line."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(dumps({"at": utc_text(time.time()), "event": kind, **values}) + b"\n")
+        except (OSError, ValueError):
+            self._file.close()
+            self._file = None
+
+    def event(self, event: Event) -> None:
+        """Add an event of the run."""
+        if isinstance(event, JobEnded):
+            self.write(
+                "job_ended",
+                job_id=event.job_id,
+                model=event.model,
+                status=event.state.value,
+                error_class=None if event.error is None else event.error.cls.value,
+                message=None if event.error is None else event.error.message,
+            )
+        else:
+            self.write(event.kind, message=event.message, hint=event.hint)
+
+    def problem(self, problem: Problem) -> None:
+        """Add a problem of the manifest."""
+        self.write(
+            "problem",
+            severity=problem.severity.value,
+            place=str(problem.position),
+            job=problem.job,
+            path=problem.path,
+            message=problem.message,
+            hint=problem.hint,
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add what a logger of the program says, with the trace of a bug."""
+        trace = None if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
+        self.write(
+            "log",
+            level=record.levelname.lower(),
+            message=redact(record.getMessage()),
+            trace=None if trace is None else redact(trace),
+        )

@@ -1,0 +1,189 @@
+"""Tasks that wait for their next query: entries of a heap, and a bounded number of requests."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from functools import partial
+
+from runner.core import polling
+from runner.core.lifecycle import Event, State
+from runner.core.model import Failure, FailureClass, Job
+from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
+from runner.core.pacing import Pacer
+from runner.engine.admission import Admission, key_stop
+from runner.engine.context import Context
+from runner.engine.job_tasks import Steps
+from runner.worker.poll import poll
+
+MOST_QUERIES = 64
+"""Queries under way at once."""
+
+
+class Queries:
+    """
+    The second part of a job's way: from its task's id to the sight of its end.
+
+    Args:
+        succeeded: Gets each job whose task succeeded, with the answer that shows it.
+        ended: Called after each step.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        admission: Admission,
+        *,
+        succeeded: Callable[[Job, RemoteTask], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._rooms = context.rooms
+        self._admission = admission
+        self._succeeded = succeeded
+        self._heap: list[tuple[float, int, Job]] = []
+        self._in_hand: dict[int, Job] = {}
+        self._pacer = Pacer(context.settings.limits.poll_per_s)
+        self._durations: dict[str, polling.Durations] = {}
+        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.seq))
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def seen_s(self) -> dict[str, float]:
+        """Say how long tasks have taken in this process, by model."""
+        return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
+
+    @property
+    def in_hand(self) -> tuple[Job, ...]:
+        """All jobs whose tasks exist and have not been seen to end."""
+        return tuple(self._in_hand.values())
+
+    def take_up(self, job: Job) -> None:
+        """Take a job that an earlier process left: its task has waited, so it is asked for as soon as may be."""
+        self._in_hand[job.seq] = job
+        heapq.heappush(self._heap, (self._rooms.clock.now(), job.seq, job))
+
+    def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
+        """Wait for the next query of a job: its first, or the one after an outcome."""
+        self._in_hand[job.seq] = job
+        now = self._rooms.clock.now()
+        at = now + self._wait_s(job, outcome, now - job.taken_up_at)
+        heapq.heappush(self._heap, (at, job.seq, job))
+
+    def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
+        policy, draw = self._context.settings.poll, self._rooms.draw()
+        if isinstance(outcome, Transient | Denied):
+            job.tries += 1
+            wished_s = outcome.retry_after_s if isinstance(outcome, Transient) else None
+            wait_s = polling.after_trouble_s(policy, in_row=job.tries, draw=draw, retry_after_s=wished_s)
+            # The last query comes when patience ends, so that no task is given up unseen.
+            return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
+        job.tries = 0
+        durations = self._durations.get(job.model)
+        return polling.next_poll_s(
+            policy,
+            polls=job.polls,
+            age_s=age_s,
+            in_flight=self._admission.in_flight,
+            draw=draw,
+            usual_s=None if durations is None else durations.usual_s,
+            poll_after_s=outcome.poll_after_s if isinstance(outcome, Polled) else None,
+            timeout_s=self._timeout_s(job),
+        )
+
+    def pump(self, now: float) -> float | None:
+        """Start the queries that are due, and say when to look again."""
+        while self._heap and len(self.steps) < MOST_QUERIES:
+            due, _, job = self._heap[0]
+            ready_at = max(due, self._pacer.opens_at)
+            last_at = job.taken_up_at + self._timeout_s(job) + self._context.settings.poll.max_interval_s
+            if ready_at > now and last_at > now:
+                return min(ready_at, last_at)
+            heapq.heappop(self._heap)
+            if ready_at > now:
+                # 429s hold the queries back: patience ends without a last look, but it ends.
+                self._leave(job, Event.PATIENCE_ENDED, _patience_ended(None, self._timeout_s(job)))
+                continue
+            self._pacer.take(now)
+            self.steps.start(partial(self._poll, job), job)
+        return None
+
+    async def _poll(self, job: Job) -> None:
+        sent_at = self._rooms.clock.now()
+        before = job.state
+        try:
+            outcome = await poll(
+                job,
+                api=self._rooms.api,
+                keys=self._rooms.keys,
+                store=self._rooms.store,
+                clock=self._rooms.clock,
+            )
+        finally:
+            if job.state is not before:
+                self._let_go(job)
+                self._context.tally.moved(before, job)
+        now = self._rooms.clock.now()
+        if isinstance(outcome, Transient) and outcome.is_throttled:
+            self._pacer.throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
+        elif isinstance(outcome, Polled):
+            self._pacer.accepted(now, now - sent_at)
+            self._admission.standstill.moved()
+        if job.state is before:
+            self._still_waiting(job, outcome, now)
+        elif job.state is State.DOWNLOADING:
+            assert isinstance(outcome, Polled)
+            if job.generate_s is not None:
+                self._durations.setdefault(job.model, polling.Durations()).add(job.generate_s)
+            self._succeeded(job, outcome.task)
+        else:
+            self._context.tally.ended(job)
+
+    def _still_waiting(self, job: Job, outcome: PollOutcome, now: float) -> None:
+        if isinstance(outcome, Denied) and outcome.failure.cls is FailureClass.AUTH:
+            # Every key is unknown. The id is kept, and polled on: another process may bring a key that is known.
+            self._context.stop(key_stop(outcome.failure))
+        age_s = now - job.taken_up_at
+        if isinstance(outcome, Unknown) and self._is_lost(job, age_s):
+            self._leave(job, Event.REMOTE_FAILED, _as_lost(outcome.failure))
+        elif polling.is_overdue(age_s, self._timeout_s(job)):
+            self._leave(job, Event.PATIENCE_ENDED, _patience_ended(outcome, self._timeout_s(job)))
+        else:
+            self.add(job, outcome)
+
+    def _is_lost(self, job: Job, age_s: float) -> bool:
+        tolerance_s = self._context.settings.timeouts.unknown_task_s
+        job.unknowns = polling.judge_unknown(job.unknowns, age_s=age_s, tolerance_s=tolerance_s)
+        return job.unknowns >= polling.UNKNOWNS_UNTIL_LOST
+
+    def _leave(self, job: Job, event: Event, failure: Failure) -> None:
+        self._let_go(job)
+        self._context.tally.rest(job, event, failure)
+
+    def _let_go(self, job: Job) -> None:
+        self._in_hand.pop(job.seq, None)
+        self._admission.released(job.seq)
+
+    def _timeout_s(self, job: Job) -> float:
+        return self._context.settings.poll.timeout_s if job.timeout_s is None else job.timeout_s
+
+
+def _as_lost(failure: Failure) -> Failure:
+    return Failure(
+        FailureClass.LOST,
+        f"the API no longer knows the task: {failure.message}",
+        failure.code,
+        failure.http_status,
+        failure.request_id,
+    )
+
+
+def _patience_ended(outcome: PollOutcome | None, timeout_s: float) -> Failure:
+    if outcome is None:
+        seen = "429s held the queries back"
+    elif isinstance(outcome, Polled):
+        seen = f"the task was still {outcome.task.word or outcome.task.status}"
+    else:
+        seen = f"the last answer was: {outcome.failure.message}"
+    return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {timeout_s:g} s; {seen}")

@@ -1,0 +1,210 @@
+"""
+One entry with placeholders, rows, a matrix or repetitions, and the jobs that it fans out to.
+
+Everything is compiled once, and only what differs is put in for each job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from runner.core.model import Json
+from runner.core.problem import Finding
+from runner.core.value import frozen
+from runner.manifest.defaults import Inheritance, Variables
+from runner.manifest.document import Report
+from runner.manifest.draft import Draft, Origin
+from runner.manifest.row_files import Complain, Row, RowFile, open_rows
+from runner.manifest.template import Mould, Scope, Template, Values, compile_template, own_variables
+
+_NOTHING: Mapping[str, Json] = {}
+
+
+class Fan:
+    """
+    One entry, compiled.
+
+    Attributes:
+        is_broken: Whether something is wrong with the entry itself, so that it makes no job.
+        is_empty: Whether it had nothing to make a job of, once its jobs were streamed.
+        has_complained: Whether a row was left out.
+    """
+
+    def __init__(
+        self,
+        value: Mapping[str, Json],
+        axes: Axes,
+        inheritance: Inheritance,
+        variables: Variables,
+        origin: Origin,
+        report: Report,
+    ) -> None:
+        self.is_broken = False
+        self.is_empty = False
+        self.has_complained = False
+        self._origin = origin
+        self._report = report
+        self._axes = axes
+        self._inheritance = inheritance
+        for finding in axes.findings():
+            self._refuse(finding)
+        outer = Scope(variables.values, frozenset(axes.names()), axes.is_open)
+        own = own_variables(value.get("vars", _NOTHING), outer, variables.overrides)
+        for finding in own.findings:
+            self._refuse(finding, "vars")
+        self._computed = own.computed
+        self._scope = own.scope
+        origin.names = tuple(sorted({*axes.names(), *(name for name, _ in own.computed)}))
+        self._id = self._compile(value.get("id"), "id")
+        self._metadata = self._compile(inheritance.metadata(value.get("metadata", _NOTHING)), "metadata")
+        self._extra = self._compile(value.get("extra", {}), "extra")
+        self._task_id = self._compile(value.get("task_id"), "task_id")
+        self._own_request = value.get("request", _NOTHING)
+        self._requests = self._moulds()
+
+    def drafts(self) -> Iterator[Draft]:
+        """Stream the jobs; what is wrong with a row is reported, and the row left out."""
+        origin, computed = self._origin, self._computed
+        job_id, metadata, extra, task_id = (
+            template.render for template in (self._id, self._metadata, self._extra, self._task_id)
+        )
+        line = None
+        for line, repetition, values in self._axes.scenes(self._complain):
+            try:
+                for name, render in computed:
+                    values[name] = render(values)
+                mould = self._requests(values)
+                yield Draft(
+                    origin,
+                    job_id(values),
+                    mould.render(values),
+                    metadata(values),
+                    extra(values),
+                    task_id(values),
+                    line,
+                    repetition,
+                    mould,
+                )
+            except KeyError as error:
+                known = ", ".join(sorted(values)) or "nothing"
+                self._complain(
+                    line, f"the row has no '{error.args[0]}', which the job uses", f"it has {known}"
+                )
+        self.is_empty = line is None
+
+    def _moulds(self) -> Callable[[Values], Mould]:
+        """Compile the request: once, or where rows name the model, once for each model with defaults of its own."""
+        inheritance, own = self._inheritance, self._own_request
+        model = compile_template(inheritance.model_of(own), self._scope)
+        if not model.varying:
+            only = self._mould(model.render({}))
+            return lambda _: only
+        by_model: dict[str | None, Mould] = {None: self._mould(None)}
+
+        def of_values(values: Values) -> Mould:
+            name = model.render(values)
+            key = name if inheritance.has_own(name) else None
+            if key not in by_model:
+                by_model[key] = self._mould(name)
+            return by_model[key]
+
+        return of_values
+
+    def _mould(self, model: Json) -> Mould:
+        return Mould(self._compile(self._inheritance.request(self._own_request, model), "request"))
+
+    def _compile(self, value: Json, key: str) -> Template:
+        """Compile a value that stands under a key of the entry."""
+        template = compile_template(value, self._scope)
+        for finding in template.findings:
+            self._refuse(finding, key)
+        return template
+
+    def _refuse(self, finding: Finding, *under: str) -> None:
+        self.is_broken = True
+        self._origin.report_once(replace(finding, path=(*under, *finding.path)), self._report)
+
+    def _complain(self, line: int, message: str, hint: str | None) -> None:
+        self.has_complained = True
+        self._origin.report_row(line, Finding((), message, hint), self._report)
+
+
+REPETITION = "n"
+"""The name that counts repetitions, from 1."""
+
+Scene = tuple[int, int | None, dict[str, Json]]
+"""A row's line (0 where there is none), the number of the repetition (or None), and a job's values by name."""
+
+
+@frozen
+class Axes:
+    """
+    The dimensions of an entry.
+
+    Attributes:
+        matrix: Values by name.
+        repeat: How often each job is made; None where the entry does not say.
+    """
+
+    rows: RowFile | None
+    matrix: Mapping[str, Sequence[Json]]
+    repeat: int | None
+
+    def names(self) -> tuple[str, ...]:
+        """List the names that a job's values have; those of JSONL rows are known only when they are read."""
+        columns = self.rows.names or () if self.rows else ()
+        return (*columns, *self.matrix, *((REPETITION,) if self.repeat is not None else ()))
+
+    @property
+    def is_open(self) -> bool:
+        """Rows may bring names that nobody knows before they are read."""
+        return self.rows is not None and self.rows.names is None
+
+    def findings(self) -> list[Finding]:
+        """Say which names are taken twice."""
+        columns = set(self.rows.names or ()) if self.rows else set[str]()
+        found = [
+            Finding(("matrix", name), f"'{name}' is a column of the row file too", "rename one of them")
+            for name in self.matrix
+            if name in columns
+        ]
+        if self.repeat is not None and REPETITION in columns | set(self.matrix):
+            message = f"'{REPETITION}' counts the repetitions, and is a column or in the matrix too"
+            found.append(Finding(("repeat",), message, "rename the other one"))
+        return found
+
+    def scenes(self, complain: Complain) -> Iterator[Scene]:
+        """
+        Stream the values of every job; each mapping is the taker's own.
+
+        Raises:
+            FileUnusable: The row file can't be read to its end.
+        """
+        rows: Iterator[Row] = iter([(0, {})]) if self.rows is None else self.rows.rows(complain)
+        if not self.matrix and self.repeat is None:
+            for line, row in rows:
+                yield line, None, row
+            return
+        names = tuple(self.matrix)
+        for line, row in rows:
+            for choice in product(*self.matrix.values()):
+                values = row | dict(zip(names, choice, strict=True))
+                if self.repeat is None:
+                    yield line, None, values
+                    continue
+                for number in range(1, self.repeat + 1):
+                    yield line, number, values | {REPETITION: number}
+
+
+def read_axes(entry: Mapping[str, Json], folder: Path) -> Axes:
+    """
+    Read the dimensions of an entry whose structure was checked.
+
+    Raises:
+        FileUnusable: The row file that it names can't be read.
+    """
+    rows = open_rows(folder / entry["from"]) if "from" in entry else None
+    return Axes(rows, entry.get("matrix") or {}, entry.get("repeat"))

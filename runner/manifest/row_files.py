@@ -1,0 +1,230 @@
+"""
+Row files: a job for each row of a CSV, TSV or JSONL file, read as a stream.
+
+Tables are read as spreadsheets save them: UTF-8 with or without a byte order
+mark, any line ending, quoted cells that hold separators and line breaks. Their
+first row names the columns. An empty cell is the empty text; blank lines are
+passed over; a row with too many or too few cells is an error.
+
+A line of a JSONL file is an object, whose values keep their types.
+"""
+
+from __future__ import annotations
+
+import json
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from runner import jsontext
+from runner.core.model import Json
+from runner.core.value import frozen
+from runner.manifest.scalars import SHORTEST_KEY, looks_like_key
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_MAX_CELL_CHARS = 50_000_000
+"""A longer cell is a quote that was never closed; the largest picture that a model takes still fits as base64."""
+
+Row = tuple[int, dict[str, Json]]
+"""The line that a row begins on, from 1, and its values by name."""
+
+
+@frozen
+class RowFile:
+    """
+    A row file whose head was read.
+
+    Attributes:
+        names: Of the columns; None where each row brings its own.
+    """
+
+    path: Path
+    names: tuple[str, ...] | None
+
+    def rows(self, complain: Complain) -> Iterator[Row]:
+        """
+        Stream the rows. What is wrong with one is complained of, and the row left out.
+
+        Raises:
+            FileUnusable: The file can't be read to its end.
+        """
+        if self.names is None:
+            return read_objects(self.path, complain)
+        return _read_table(self.path, self.names, complain)
+
+
+def open_rows(path: Path) -> RowFile:
+    """
+    Look at the head of a row file. An empty file is a table without columns.
+
+    Raises:
+        FileUnusable: It is missing or unreadable, its suffix is not known, or its columns can't be told apart.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _SEPARATORS and suffix not in JSONL_SUFFIXES:
+        message = f"'{path.name}' is not a row file by its suffix"
+        raise FileUnusable(0, message, "row files end in .csv, .tsv, .jsonl or .ndjson")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            if suffix in JSONL_SUFFIXES:
+                return RowFile(path, None)
+            line, cells = next(_records(path, stream), (1, []))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return RowFile(path, _column_names(line, cells))
+
+
+def _column_names(line: int, cells: list[str]) -> tuple[str, ...]:
+    names = tuple(cell.strip() for cell in cells)
+    for place, name in enumerate(names, start=1):
+        if not name:
+            raise FileUnusable(line, f"column {place} has no name", "the first row names every column")
+        if name in names[: place - 1]:
+            raise FileUnusable(line, f"two columns are named '{name}'", "give each column a name of its own")
+    return names
+
+
+def _read_table(path: Path, names: tuple[str, ...], complain: Complain) -> Iterator[Row]:
+    width = len(names)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            records = _records(path, stream)
+            next(records, None)
+            for line, cells in records:
+                if len(cells) != width:
+                    message = (
+                        f"the row has {_counted(len(cells), 'cell')}, the file {_counted(width, 'column')}"
+                    )
+                    complain(line, message, "put cells that hold separators or line breaks in double quotes")
+                elif any(len(cell) >= SHORTEST_KEY and looks_like_key(cell) for cell in cells):
+                    complain(line, KEY_MESSAGE, KEY_HINT)
+                else:
+                    yield line, dict(zip(names, cells, strict=True))
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Read the records of a table, each with the line it begins on; blank lines are none."""
+    # Rows in JSONL have no use for it.
+    import csv
+
+    csv.field_size_limit(_MAX_CELL_CHARS)
+    reader = csv.reader(_checked_lines(stream), delimiter=_SEPARATORS[path.suffix.lower()], strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        hint = "look for a double quote that is not closed, or not doubled inside a quoted cell"
+        raise FileUnusable(line, f"the row that begins here can't be read ({error})", hint) from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+
+
+def _checked_lines(stream: TextIO) -> Iterator[str]:
+    for number, line in enumerate(stream, start=1):
+        if "\0" in line:
+            raise FileUnusable(number, "the line holds a NUL character", "save the file as text in UTF-8")
+        yield line
+
+
+def _not_utf8(path: Path) -> FileUnusable:
+    """Find the line that is not UTF-8, since the decoder reads ahead of the rows."""
+    hint = "save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return FileUnusable(number, "the line is not UTF-8", hint)
+    return FileUnusable(0, "the file is not UTF-8", hint)
+
+
+KEY_MESSAGE = "this looks like an API key, which does not belong among the jobs"
+KEY_HINT = "keep the key in an environment variable, and its name under gateway.api_keys"
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+
+Complain = Callable[[int, str, str | None], None]
+"""Takes a line (from 1; 0 for the file as a whole), what is wrong there, and a hint."""
+
+
+class FileUnusable(Exception):
+    """Nothing more can be read from a file of rows, for a reason that is found on its line (0: on none)."""
+
+    def __init__(self, line: int, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+        self.hint = hint
+
+
+def read_objects(path: Path, complain: Complain) -> Iterator[tuple[int, dict[str, Json]]]:
+    """
+    Stream the objects of a JSONL file, each with its line. Blank lines are passed over.
+
+    What is wrong with a line is complained of, and the line left out.
+
+    Raises:
+        FileUnusable: The file is missing or can't be read to its end.
+    """
+    loads = jsontext.loads
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(BOM_UTF8)) != BOM_UTF8:
+                stream.seek(0)
+            for number, raw in enumerate(stream, start=1):
+                try:
+                    line = raw.decode()
+                    value = loads(line)
+                except (ValueError, RecursionError):
+                    if raw.strip():
+                        complain(number, _why_not_json(raw), None)
+                    continue
+                if type(value) is not dict:
+                    complain(number, "the line is JSON, but not an object in braces", None)
+                elif _may_hold_key(line) and _holds_key(value):
+                    complain(number, KEY_MESSAGE, KEY_HINT)
+                else:
+                    yield number, value
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> FileUnusable:
+    """Say in the operating system's words why a file can't be read."""
+    return FileUnusable(0, f"'{path.name}' can't be read: {error.strerror or error}")
+
+
+def _why_not_json(raw: bytes) -> str:
+    """Ask the standard library what is wrong, so that the words are the same whatever else is installed."""
+    try:
+        json.loads(raw.decode().rstrip())
+    except UnicodeDecodeError:
+        return "the line is not UTF-8"
+    except json.JSONDecodeError as error:
+        return f"the line is not JSON: {error.msg} at column {error.colno}"
+    except RecursionError:
+        return "the line is nested too deeply"
+    return "the line holds a number or a character that JSON does not have"
+
+
+def _may_hold_key(line: str) -> bool:
+    """Look for the letters that every key comes with: in the line as a whole, since that is one text instead of many."""
+    line = line.lower()
+    return "sk-" in line or "key" in line or "bearer" in line or "secret" in line or "authorization" in line
+
+
+def _holds_key(value: Json) -> bool:
+    if isinstance(value, str):
+        return looks_like_key(value)
+    if isinstance(value, dict):
+        return any(_holds_key(item) for item in value.values())
+    return isinstance(value, list) and any(_holds_key(item) for item in value)

@@ -1,0 +1,326 @@
+"""
+`failed.yaml`: what did not succeed, as a manifest that runs and pays for nothing twice.
+
+Each job goes where its state sends it:
+
+- failed and pending jobs as they were: they are submitted;
+- jobs with a task at the API (timed out, undelivered, still on their way, or named by
+  somebody) with its ``task_id``: they are polled and downloaded, never submitted;
+- jobs that may have a paid task which nobody can name (uncertain, lost, written
+  off) only as comments: a person looks first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from enum import Enum, auto
+from functools import lru_cache
+from json.encoder import encode_basestring
+from pathlib import Path
+
+from runner.core.lifecycle import State
+from runner.core.model import FILE_KEY, FailureClass, JobRecord, Json, is_file_reference
+from runner.core.settings import Settings
+from runner.results.files import whole_file
+from runner.results.formats import utc_text
+
+_UNNAMED_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
+_ON_ITS_WAY = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
+
+_RERUN = re.compile(r"(.*)-rerun(?:-(\d{1,6}))?", re.ASCII | re.DOTALL)
+_LONGEST_NAME = 100
+
+KnownKeys = Callable[[str], AbstractSet[str] | None]
+"""Gives the keys that the schema of this name knows in a request; None where there is no such schema."""
+
+
+class _Place(Enum):
+    NOWHERE = auto()
+    COMMENT = auto()
+    SUBMIT = auto()
+    TAKE_UP = auto()
+
+
+def write_failed(
+    path: Path,
+    records: Iterable[JobRecord],
+    *,
+    run: str,
+    base_url: str | None,
+    key_names: Sequence[str],
+    known_keys: KnownKeys | None = None,
+    settings: Settings | None = None,
+) -> int:
+    """
+    Write the manifest of what did not succeed, streamed; where all succeeded there is no such file.
+
+    Where ``settings`` are given, it keeps the run's pace. The keys' names are those of the environment variables that hold them. Where ``known_keys`` is
+    given, keys of a request that its schema does not know are written under ``extra``, where the
+    manifest allows them.
+
+    Returns:
+        How many jobs can be run from it.
+    """
+    count, noted = 0, False
+    with whole_file(path) as file:
+        head = "".join(_header(path, run, base_url, key_names))
+        file.write((head if settings is None else head + _pace(settings)).encode())
+        for record in records:
+            place = _place(record)
+            if place is _Place.NOWHERE:
+                continue
+            noted = True
+            if place is _Place.COMMENT:
+                file.write("".join(_comment(record, path.parent)).encode())
+                continue
+            if not count:
+                file.write(b"jobs:\n")
+            count += 1
+            file.write(_job(record, place, known_keys).encode())
+        if not count:
+            file.write(b"jobs: []\n")
+    if not noted:
+        path.unlink()
+    return count
+
+
+def rerun_name(run: str) -> str:
+    """
+    Name the run of a `failed.yaml`, so that it gets a directory of its own.
+
+    >>> rerun_name("kittens"), rerun_name("kittens-rerun"), rerun_name("kittens-rerun-2")
+    ('kittens-rerun', 'kittens-rerun-2', 'kittens-rerun-3')
+    """
+    stem, number = run, ""
+    match = _RERUN.fullmatch(run)
+    if match:
+        stem, number = match[1], f"-{int(match[2] or 1) + 1}"
+    return f"{stem[: _LONGEST_NAME - len('-rerun' + number)]}-rerun{number}"
+
+
+def _place(record: JobRecord) -> _Place:
+    state = record.state
+    if state is State.SUCCEEDED:
+        return _Place.NOWHERE
+    if state in _ON_ITS_WAY:
+        return _Place.TAKE_UP if record.task_id else _Place.COMMENT
+    if state in (State.UNCERTAIN, State.SUBMITTING):
+        return _Place.COMMENT
+    if state is State.FAILED and record.error is not None and record.error.cls in _UNNAMED_TASK:
+        return _Place.COMMENT
+    if state is State.PENDING and record.task_id:
+        return _Place.TAKE_UP
+    # A task that somebody named was never submitted by this run, and must not be by the next one.
+    if record.task_id and record.attempts and record.attempts[-1].outcome == "attached":
+        return _Place.TAKE_UP
+    # Who took a job out of the manifest does not want to pay for it.
+    return _Place.NOWHERE if record.is_gone else _Place.SUBMIT
+
+
+def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]) -> Iterator[str]:
+    folder = _quoted(path.parent)
+    yield (
+        printable(
+            f"# What did not succeed in the run {text(run)}. It runs as it is: runner run {_quoted(path)}"
+        )
+        + "\n"
+    )
+    yield "# Jobs with a task_id are polled and downloaded, and cost nothing; the others are submitted, and cost what they cost.\n"
+    yield f"# Use this file or `runner rerun {folder}`, not both: neither knows what the other has paid for.\n"
+    yield "version: 1\n"
+    yield f"name: {_literal(rerun_name(run))}\n"
+    yield "gateway:\n"
+    if base_url is not None:
+        yield f"  base_url: {_literal(base_url)}\n"
+    yield f"  api_keys: {flow(list(key_names))}\n"
+
+
+def _pace(settings: Settings) -> str:
+    limits, poll = settings.limits, settings.poll
+    models = {
+        model: {
+            **({} if own.in_flight is None else {"in_flight": own.in_flight}),
+            **({} if own.submit_per_s is None else {"submit": _rate(own.submit_per_s)}),
+        }
+        for model, own in limits.models.items()
+    }
+    bounds: dict[str, Json] = {
+        "submit": _rate(limits.submit_per_s),
+        "poll": _rate(limits.poll_per_s),
+        "in_flight": limits.in_flight,
+        "downloads": limits.downloads,
+    }
+    rates = {**bounds, "models": models} if models else bounds
+    waits = {
+        "first": f"{poll.first_s!r}s",
+        "interval": f"{poll.interval_s!r}s",
+        "max_interval": f"{poll.max_interval_s!r}s",
+        "timeout": f"{poll.timeout_s!r}s",
+    }
+    return f"limits: {flow(rates)}\npoll: {flow(waits)}\n"
+
+
+def _rate(per_s: float) -> str:
+    """
+    Write a rate in the unit in which it has few digits.
+
+    >>> _rate(0.5), _rate(1 / 3)
+    ('0.5/s', '20/min')
+    """
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        text = f"{per_s * seconds:.6g}"
+        if "e" not in text and float(text) / seconds == per_s:
+            return f"{text}/{unit}"
+    return f"{per_s * 3600:.6f}/h"
+
+
+def _quoted(path: Path) -> str:
+    return printable(shlex.quote(str(path)))
+
+
+def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
+    sent_at = utc_text(record.attempts[-1].submitted_at if record.attempts else record.submitted_at)
+    yield f"  # Left out: {_described(record)}\n"
+    yield f"  #   It may have been paid for: sent {sent_at or 'at an unknown time'}, model {text(record.model)}"
+    yield f", task {text(record.task_id)}.\n" if record.task_id else ".\n"
+    if record.state in (State.UNCERTAIN, State.SUBMITTING):
+        yield (
+            f"  #   Look in the account, then: runner resolve {_quoted(run_dir)} "
+            f"{printable(shlex.quote(record.job_id))} --task-id ID (or --not-submitted)\n"
+        )
+
+
+def _job(record: JobRecord, place: _Place, known_keys: KnownKeys | None) -> str:
+    request, extra = _split(record, known_keys)
+    lines = [f"  - id: {_literal(record.job_id)}  # {_described(record)}"]
+    if place is _Place.TAKE_UP:
+        lines.append(f"    task_id: {_literal(record.task_id or '')}")
+    if record.schema:
+        lines.append(f"    schema: {_literal(record.schema)}")
+    lines.append("    request:")
+    lines += [f"      {text(key)}: {flow(_escaped(value))}" for key, value in request.items()]
+    if extra:
+        lines.append(f"    extra: {flow(_escaped(extra))}")
+    if record.metadata:
+        lines.append(f"    metadata: {flow(_escaped(record.metadata))}")
+    if record.timeout_s is not None:
+        lines.append(f"    timeout: {_duration(record.timeout_s)}")
+    lines.append("")
+    return "\n".join(lines)
+
+
+def _described(record: JobRecord) -> str:
+    """Say in one line which job this is, where it is and why."""
+    parts = [record.state.value]
+    if record.error is not None:
+        code = f" ({record.error.code})" if record.error.code else ""
+        parts.append(f"{record.error.cls}{code}: {record.error.message[:300]}")
+    return printable(" ".join(f"{text(record.job_id)} {', '.join(parts)}".split()))
+
+
+def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[Mapping[str, Json], Mapping[str, Json]]:
+    known = None if known_keys is None else known_keys(record.schema)
+    if known is None or record.request.keys() <= known:
+        return record.request, {}
+    request = {key: value for key, value in record.request.items() if key in known}
+    return request, {key: value for key, value in record.request.items() if key not in known}
+
+
+def _escaped(value: Json) -> Json:
+    """Make a value one that the manifest reads back: no placeholders in it, local files by their path."""
+    if isinstance(value, str):
+        return value.replace("${", "$${")
+    if isinstance(value, Mapping):
+        if is_file_reference(value):
+            return _escaped(value[FILE_KEY])
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
+
+
+def _literal(value: str) -> str:
+    return text(value.replace("${", "$${"))
+
+
+def _duration(seconds: float) -> str:
+    """
+    Write a duration as the manifest does.
+
+    >>> _duration(3600.0), _duration(0.25), _duration(1e9)
+    ('3600s', '0.25s', '1000000000s')
+    """
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_LONGEST_PLAIN = 100
+_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
+# What YAML does not call printable, and the line breaks of YAML 1.1, which it folds.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def flow(value: Json) -> str:
+    """
+    Write a value on one line.
+
+    >>> flow({"ratio": "16:9", "ok": "no", "count": 5, "tags": ["a", "小猫"], "none": None})
+    '{ratio: "16:9", ok: "no", count: 5, tags: [a, "小猫"], none: null}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{text(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str):
+        return text(value)
+    return _number(value) if isinstance(value, float) else json.dumps(value)
+
+
+def _number(value: float) -> str:
+    """
+    Write a number that is not whole.
+
+    >>> _number(0.5), _number(1e-7), _number(float("-inf"))
+    ('0.5', '1.0e-07', '-.inf')
+    """
+    if not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    # YAML 1.1 takes 1e-07 for text: its numbers have a point.
+    mantissa, mark, exponent = repr(value).partition("e")
+    return f"{mantissa}.0e{exponent}" if mark and "." not in mantissa else repr(value)
+
+
+def text(value: str) -> str:
+    r"""
+    Write text on one line, quoted unless it can't be anything else.
+
+    >>> print(text("wan2.7-i2v"), text("no"), text("a\nb"), text("2026-11-21"))
+    wan2.7-i2v "no" "a\nb" "2026-11-21"
+    """
+    return _short_text(value) if len(value) <= _LONGEST_PLAIN else _quoted_yaml_text(value)
+
+
+# A million jobs have the same few keys, models and sizes.
+@lru_cache(maxsize=256)
+def _short_text(value: str) -> str:
+    if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    return _quoted_yaml_text(value)
+
+
+def _quoted_yaml_text(value: str) -> str:
+    return printable(encode_basestring(value))
+
+
+def printable(line: str) -> str:
+    """Escape what YAML allows nowhere, not even in a comment; a lone surrogate, which has no UTF-8, becomes ``?``."""
+    if line.isprintable():
+        return line
+    line = _LONE_SURROGATE.sub("?", line)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

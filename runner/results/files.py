@@ -1,0 +1,160 @@
+"""Files that have their name only when they are whole and durable."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from runner.errors import DiskFull
+from runner.jsontext import loads
+
+_BUFFER_BYTES = 1 << 20
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """
+    Write a file beside its place, and move it there when the block ends.
+
+    The content is durable before the name is; a reader sees the old file or the new
+    one, never a part. When the block raises, the old file stays and nothing is left.
+
+    Raises:
+        DiskFull: There is no room for it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with room_for(path):
+            temporary.unlink(missing_ok=True)
+            # Created anew, so that a link planted at the temporary name is not followed.
+            with temporary.open("xb", buffering=_BUFFER_BYTES) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """
+    Turn "no space left" into the error that says so.
+
+    Raises:
+        DiskFull: The disk or the user's share of it is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            f"no room left for {path}", hint="free some space; the same command again writes it"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_BLOCK_BYTES = 1 << 16
+
+
+class ResultsWriter:
+    """
+    Appends whole lines to a results file.
+
+    To be closed before the file is rewritten: an open one goes on writing to the old file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        mend_tail(path)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def append(self, lines: bytes) -> None:
+        """
+        Append one or more lines, each with its line feed; readers see them at once.
+
+        Raises:
+            DiskFull: There is no room; nothing of the lines was left in the file.
+        """
+        start = os.fstat(self._descriptor).st_size
+        rest = memoryview(lines)
+        try:
+            with room_for(self._path):
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+        except BaseException:
+            os.ftruncate(self._descriptor, start)
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def mend_tail(path: Path) -> int:
+    """
+    End a results file with a whole line: cut off what a dead process left of its last one.
+
+    A last line that is whole but for its line feed (an editor's work) gets one.
+
+    Returns:
+        How many bytes were cut off.
+    """
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        return 0
+    with file:
+        size = file.seek(0, os.SEEK_END)
+        start = _last_line_start(file.fileno(), size)
+        if start == size:
+            return 0
+        if _is_json(os.pread(file.fileno(), size - start, start)):
+            file.write(b"\n")
+            return 0
+        file.truncate(start)
+    return size - start
+
+
+def _last_line_start(descriptor: int, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        return isinstance(loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

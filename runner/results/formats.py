@@ -1,0 +1,236 @@
+"""
+One job as a line of `results.jsonl`; `schemas/result.schema.json` describes it.
+
+One line loads a file of any size. DuckDB and `datasets` guess the types from the
+beginning of a file, where perhaps no job has failed yet, so they are told to look further::
+
+    pandas.read_json("results.jsonl", lines=True)
+    duckdb.sql("SELECT * FROM read_json('results.jsonl', sample_size=-1)")
+    datasets.load_dataset("json", data_files="results.jsonl", chunksize=1 << 30)
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+
+from runner.core.lifecycle import State
+from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
+from runner.core.summary import Durations, Summary
+from runner.jsontext import dumps
+from runner.results.files import whole_file
+from runner.results.inline_media import shorten
+
+SCHEMA_VERSION = 1
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def line_bytes(record: JobRecord, *, run: str, gateway: str) -> bytes:
+    """Write a job as one line of compact JSON, its line feed included."""
+    return dumps(result_line(record, run=run, gateway=gateway)) + b"\n"
+
+
+def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]:
+    """
+    Say what a run knows of a job in the shape that other programs read.
+
+    Every key is always there, so that a column has one type. The request is as
+    sent, but for pictures that went inside it: `placeholder` says how those stand.
+    ``schema`` and ``timeout_s`` are there so that the file alone can be rerun.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run,
+        "gateway": gateway,
+        "job_id": record.job_id,
+        "index": record.index,
+        "status": record.state.value,
+        "model": record.model,
+        "schema": record.schema,
+        "request": shorten(record.request),
+        "metadata": dict(record.metadata),
+        "timeout_s": record.timeout_s,
+        "task_id": record.task_id,
+        "remote_status": record.remote_status,
+        "submitted_at": utc_text(record.submitted_at),
+        "completed_at": utc_text(record.completed_at),
+        "finished_at": utc_text(record.finished_at),
+        "generate_s": _milliseconds(record.generate_s),
+        "download_s": _milliseconds(record.download_s),
+        "polls": record.polls,
+        "attempts": [_attempt(attempt) for attempt in record.attempts],
+        "assets": [_asset(asset) for asset in record.assets],
+        "warnings": record.warnings,
+        "error": _error(record.error),
+    }
+
+
+# A line says when its job was submitted twice: of the job, and of its last attempt.
+@lru_cache(maxsize=64)
+def utc_text(at: float | None) -> str | None:
+    """
+    Write a time as UTC with milliseconds; None where there is none, or none that a calendar has.
+
+    >>> utc_text(1795226401.25), utc_text(1e30)
+    ('2026-11-21T02:00:01.250Z', None)
+    """
+    if at is None:
+        return None
+    try:
+        day, rest_ms = divmod(round(at * 1000), 86_400_000)
+        date_text = _date_text(day)
+    except (ValueError, OverflowError):
+        return None
+    # Half of what datetime takes; a line has four times, and they were most of its cost.
+    hours, rest_ms = divmod(rest_ms, 3_600_000)
+    minutes, rest_ms = divmod(rest_ms, 60_000)
+    whole_s, ms = divmod(rest_ms, 1000)
+    return f"{date_text}T{hours:02}:{minutes:02}:{whole_s:02}.{ms:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _date_text(day: int) -> str:
+    return date.fromordinal(_EPOCH + day).isoformat()
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _attempt(attempt: Attempt) -> dict[str, Json]:
+    return {
+        "number": attempt.number,
+        "submitted_at": utc_text(attempt.submitted_at),
+        "outcome": attempt.outcome,
+        "task_id": attempt.task_id,
+        "http_status": attempt.http_status,
+        "error": _error(attempt.error),
+    }
+
+
+def _asset(asset: Asset) -> dict[str, Json]:
+    return {
+        "kind": asset.kind.value,
+        "path": asset.path,
+        "bytes": asset.bytes,
+        "sha256": asset.sha256,
+        "content_type": asset.content_type,
+        "width": asset.width,
+        "height": asset.height,
+        "duration_s": asset.duration_s,
+    }
+
+
+def _error(failure: Failure | None) -> dict[str, Json] | None:
+    if failure is None:
+        return None
+    return {
+        "class": failure.cls.value,
+        "code": failure.code,
+        "message": failure.message,
+        "http_status": failure.http_status,
+        "request_id": failure.request_id,
+    }
+
+
+def summary_json(summary: Summary, *, run: str, gateway: str) -> dict[str, Json]:
+    """Say what a run came to in the shape that other programs read; every status has its count, zeros included."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run,
+        "gateway": gateway,
+        "jobs": summary.jobs,
+        "by_status": {state.value: count for state, count in summary.by_state.items()},
+        "by_class": {cls.value: count for cls, count in summary.by_class.items()},
+        "by_model": {
+            name: {
+                "jobs": model.jobs,
+                "by_status": {state.value: count for state, count in model.by_state.items() if count},
+                "generate_s": _durations(model.generate),
+            }
+            for name, model in summary.by_model.items()
+        },
+        "generate_s": _durations(summary.generate),
+        "download_s": _durations(summary.download),
+        "assets": summary.assets,
+        "asset_bytes": summary.asset_bytes,
+        "attempts": summary.attempts,
+        "throttled": summary.throttled,
+        "polls": summary.polls,
+        "warnings": summary.warnings,
+        "first_submitted_at": utc_text(summary.first_submitted_at),
+        "last_finished_at": utc_text(summary.last_finished_at),
+    }
+
+
+def write_summary(path: Path, summary: Summary, *, run: str, gateway: str) -> None:
+    """Write `summary.json`, whole and durable."""
+    with whole_file(path) as file:
+        file.write(dumps(summary_json(summary, run=run, gateway=gateway)) + b"\n")
+
+
+def _durations(durations: Durations | None) -> Json:
+    if durations is None:
+        return None
+    return {
+        "count": durations.count,
+        "mean": round(durations.mean_s, 3),
+        "p50": round(durations.p50_s, 3),
+        "p90": round(durations.p90_s, 3),
+        "max": round(durations.max_s, 3),
+    }
+
+
+def batch_line(record: JobRecord, *, run: str) -> dict[str, Json]:
+    """
+    Show a job as a line of a batch's output.
+
+    A job that succeeded has the task as its body, with the paths of its assets; one that the API
+    answered with an HTTP error has that answer; any other has an ``error`` with our class as its code.
+    """
+    response = _response(record)
+    return {
+        "id": f"{run}/{record.index}",
+        "custom_id": record.job_id,
+        "response": response,
+        "error": None if response is not None else _error_openai_batch(record),
+    }
+
+
+def _response(record: JobRecord) -> dict[str, Json] | None:
+    if record.state is State.SUCCEEDED:
+        return {"status_code": 200, "request_id": record.task_id, "body": _task(record)}
+    error = record.error
+    if record.state is State.FAILED and error is not None and (error.http_status or 0) >= 400:
+        return {
+            "status_code": error.http_status,
+            "request_id": error.request_id,
+            "body": {"error": {"message": error.message, "type": error.cls.value, "code": error.code}},
+        }
+    return None
+
+
+def _task(record: JobRecord) -> dict[str, Json]:
+    return {
+        "id": record.task_id,
+        "object": "video",
+        "model": record.model,
+        "status": "completed",
+        "created_at": _whole(record.submitted_at),
+        "completed_at": _whole(record.finished_at),
+        "assets": [
+            {"kind": asset.kind.value, "path": asset.path, "sha256": asset.sha256} for asset in record.assets
+        ],
+    }
+
+
+def _whole(at: float | None) -> int | None:
+    return None if utc_text(at) is None or at is None else int(at)
+
+
+def _error_openai_batch(record: JobRecord) -> dict[str, Json]:
+    error: Failure | None = record.error
+    if error is None:
+        return {"code": record.state.value, "message": f"the job is {record.state.value}"}
+    return {"code": error.cls.value, "message": error.message}

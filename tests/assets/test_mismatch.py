@@ -1,0 +1,46 @@
+"""What was delivered against what was asked for: a warning where they differ, silence where they don't."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from runner.assets.mismatch import differences
+from runner.media import MediaFacts
+
+
+@pytest.mark.parametrize(
+    ("request_body", "width", "height", "duration_s"),
+    [
+        ({"seconds": "5", "size": "720P", "ratio": "16:9"}, 1280, 720, 5.04),
+        ({"seconds": 5, "size": "720p", "ratio": "1:1"}, 960, 960, 5.0),
+        ({"seconds": "-1", "size": "480p", "ratio": "21:9"}, 992, 416, 7.0),
+        ({"size": "1080P", "ratio": "adaptive"}, 1088, 1920, 5.0),
+        ({"size": "1280*720"}, 1280, 720, 5.0),
+        ({"seconds": None, "size": None, "ratio": "0:0"}, 100, 100, 5.0),
+        ({"seconds": "5", "size": "720P", "ratio": "16:9"}, None, None, None),
+        ({}, 1, 1, 1.0),
+    ],
+)
+def test_what_fits_is_not_warned_of(
+    request_body: Mapping[str, object], width: int | None, height: int | None, duration_s: float | None
+) -> None:
+    """Whole frames, sides that are multiples of 16, and unknown facts are no differences."""
+    assert differences(request_body, MediaFacts("video/mp4", width, height, duration_s)) == ()
+
+
+@pytest.mark.parametrize(
+    ("request_body", "word"),
+    [
+        ({"seconds": "10"}, "10 s were asked for"),
+        ({"size": "1080P"}, "1080P was asked for"),
+        ({"size": "1280x704"}, "1280x704 was asked for"),
+        ({"ratio": "9:16"}, "the ratio 9:16 was asked for"),
+    ],
+)
+def test_what_differs_is_said(request_body: Mapping[str, object], word: str) -> None:
+    """Both what came and what was asked for are in the sentence."""
+    (sentence,) = differences(request_body, MediaFacts("video/mp4", 1280, 720, 5.0))
+
+    assert sentence.endswith(word)

@@ -1,0 +1,103 @@
+"""Amounts behind options: what is read, and what is refused with the allowed forms."""
+
+from __future__ import annotations
+
+import time as clock_time
+from datetime import datetime, time
+from pathlib import Path
+
+import pytest
+
+from runner.cli.options import parse_clock, parse_share, seconds_until
+from tests.cli.command import runner
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch):
+    """Put this machine to Berlin for a test."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    clock_time.tzset()
+    yield
+    monkeypatch.undo()
+    clock_time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("now", "stop_at", "hours"),
+    [
+        ("2026-11-21 22:00", time(6, 0), 8),
+        ("2026-11-21 06:00", time(6, 0), 24),
+        ("2026-10-24 22:00", time(6, 0), 9),
+        ("2026-03-28 22:00", time(6, 0), 7),
+    ],
+    ids=["tomorrow", "just now", "clocks go back", "clocks go forward"],
+)
+def test_stop_at_is_the_next_such_time(berlin: None, now: str, stop_at: time, hours: int) -> None:
+    """
+    `--stop-at` is local time, the next one, also in a night in which the clocks change.
+    """
+    assert hours * 3600 == seconds_until(stop_at, datetime.fromisoformat(now).astimezone())
+
+
+@pytest.mark.parametrize("text", ["-1", "101%", "5 %%", "many", "", "1.5", "nan%"])
+def test_shares_that_are_none(text: str) -> None:
+    """
+    What is neither a count nor a share is refused with both forms.
+    """
+    with pytest.raises(ValueError, match="a share such as 5%"):
+        parse_share(text)
+
+
+@pytest.mark.parametrize("text", ["24:00", "6", "06:60", "6:3:1", "-1:00", "٦:٠٠"])
+def test_clocks_that_are_none(text: str) -> None:
+    """
+    What is no time of day is refused with the form.
+    """
+    with pytest.raises(ValueError, match="HH:MM"):
+        parse_clock(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--max-runtime", "60"), "has no unit; write a number and ms, s, m, h or d"),
+        (("--submit-rate", "60"), "60/min"),
+        (("--stop-at", "noon"), "HH:MM"),
+        (("--max-failures", "lots"), "a share such as 5%"),
+        (("--limit", "0"), "x>=1"),
+        (("--on-changed", "ask"), "'error', 'keep', 'rerun'"),
+        (("--if-locked", "kill"), "'fail', 'wait', 'skip'"),
+        (("--var", "novalue"), "NAME=VALUE"),
+        (("--scenario", "demo"), "--simulate"),
+        (("--quiet", "--verbose"), "exclude each other"),
+        (("--limits", "3"), "--limit"),
+    ],
+)
+def test_option_that_is_not_understood_is_a_usage_error(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    """
+    A wrong value names the allowed forms, before the manifest is even looked for.
+    """
+    done = runner("run", tmp_path / "absent.yaml", *words)
+
+    assert 2 == done.code
+    assert done.err.startswith("error[usage]: ")
+    assert said in done.err
+    assert "run --help" in done.err
+
+
+@pytest.mark.parametrize("command", ["run", "resume", "rerun", "resolve", "simulate"])
+def test_every_option_is_explained(command: str) -> None:
+    """
+    No option of a command that works stands without a sentence.
+    """
+    from runner.cli.main import cli
+
+    found = cli.get_command(None, command)  # type: ignore[arg-type]
+
+    assert found is not None
+    assert found.help
+    assert [] == [
+        p.name for p in found.params if p.param_type_name == "option" and not getattr(p, "help", None)
+    ]

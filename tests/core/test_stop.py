@@ -1,0 +1,31 @@
+"""Exit codes from how a run stopped and how its jobs stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.core.lifecycle import State
+from runner.core.stop import Stop, StopReason, exit_code
+
+
+@pytest.mark.parametrize(
+    ("reasons", "counts", "code"),
+    [
+        ((), {State.SUCCEEDED: 3}, 0),
+        ((StopReason.DEADLINE,), {State.SUCCEEDED: 3}, 0),
+        ((StopReason.DEADLINE,), {State.SUCCEEDED: 2, State.FAILED: 1}, 1),
+        ((StopReason.DEADLINE,), {State.PENDING: 1, State.FAILED: 1}, 6),
+        ((StopReason.DEADLINE, StopReason.DRAIN_ENDED), {State.SUBMITTED: 1}, 6),
+        ((StopReason.DEADLINE,), {State.PENDING: 1, State.UNCERTAIN: 1}, 4),
+        ((StopReason.QUOTA,), {State.PENDING: 1, State.UNCERTAIN: 1}, 3),
+        ((StopReason.QUOTA, StopReason.TERMINATED), {State.PENDING: 1}, 143),
+        ((StopReason.TERMINATED, StopReason.INTERRUPTED), {State.PENDING: 1}, 130),
+    ],
+)
+def test_what_weighs_most_is_the_exit_code(
+    reasons: tuple[StopReason, ...], counts: dict[State, int], code: int
+) -> None:
+    """
+    130 and 143 before 3, 4, 6, 1 and 0; a time that was up with nothing left to do is no early end.
+    """
+    assert code == exit_code([Stop(reason, "why") for reason in reasons], counts)

@@ -1,0 +1,148 @@
+"""Where keys come from, what is refused, and that none of it is ever shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.errors import CredentialsMissing, RunnerError, UsageError
+from runner.gateway.credentials import KeySet, fingerprint, parse_env, read_keys, with_env_file
+
+NAME = "POWERTOKENS_API_KEY"
+
+
+def secrets(found: KeySet) -> list[str]:
+    return [key.secret for key in found.keys]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({NAME: " sk-a\n"}, ["sk-a"]),
+        ({f"{NAME}S": "sk-a, sk-b,,sk-a,"}, ["sk-a", "sk-b"]),
+        ({NAME: "sk-a", f"{NAME}S": "sk-b\nsk-a"}, ["sk-a", "sk-b"]),
+        ({NAME: "", f"{NAME}S": "sk-b"}, ["sk-b"]),
+    ],
+)
+def test_default_variables(environ: dict[str, str], expected: list[str]) -> None:
+    """A key, or a pool of keys, each once and in order."""
+    found = read_keys([NAME], environ)
+
+    assert secrets(found) == expected
+    assert found.unset == ()
+
+
+def test_named_variables() -> None:
+    """A manifest that names its variables gets these and no others, and learns which are empty."""
+    found = read_keys(["A", "B", "C"], {"A": "sk-a", "C": "sk-c", NAME: "sk-other"})
+
+    assert secrets(found) == ["sk-a", "sk-c"]
+    assert found.unset == ("B",)
+
+
+def test_key_in_a_file(tmp_path: Path) -> None:
+    """NAME_FILE names a file with the key, as container secrets do; the variable itself goes first."""
+    file = tmp_path / "key"
+    file.write_text("\ufeffsk-a\r\nsk-b\r\n", encoding="utf-8")
+
+    assert secrets(read_keys([NAME], {f"{NAME}_FILE": f" {file} "})) == ["sk-a", "sk-b"]
+    assert secrets(read_keys([NAME], {f"{NAME}_FILE": str(file), NAME: "sk-c"})) == ["sk-c"]
+
+
+def test_no_key() -> None:
+    """Without any key, the message names the variables and the hint says what to set."""
+    with pytest.raises(CredentialsMissing) as caught:
+        read_keys([NAME], {NAME: " , "})
+
+    assert str(caught.value) == f"no API key is set in {NAME} or {NAME}S"
+    assert caught.value.hint is not None
+    assert f"export {NAME}=" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Bearer sk-hidden", "'sk-hidden'", '"sk-hidden"', "sk-hidden\x00", "sk-hidden\u200b", "sk-hidden…"],
+)
+def test_what_cannot_be_a_key(value: str) -> None:
+    """What no header can carry is refused before anything is sent, without repeating it."""
+    with pytest.raises(CredentialsMissing, match=NAME) as caught:
+        read_keys([NAME], {NAME: value})
+
+    assert "hidden" not in f"{caught.value!r} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00s", b"x" * 100_000])
+def test_file_without_a_key(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is absent, binary or huge is an error that names the variable."""
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(CredentialsMissing, match=f"{NAME}_FILE"):
+        read_keys([NAME], {f"{NAME}_FILE": str(file)})
+
+
+def test_key_is_not_shown() -> None:
+    """A key has a public name, and that is all that its repr gives."""
+    found = read_keys([NAME], {NAME: "sk-hidden"})
+
+    assert "hidden" not in f"{found!r} {found}"
+    assert fingerprint("sk-hidden") in repr(found)
+
+
+def test_env_lines() -> None:
+    """Quotes, comments and ``export`` are understood; a value is taken as it stands."""
+    text = """
+        # a comment
+        export A=sk-1   # behind
+        B = "two words # and more"  # behind
+        C='$HOME/${X}'
+        D=a#b=c
+        E=
+        F= # nothing
+        G=it's
+    """
+
+    assert parse_env(text, ".env") == {
+        "A": "sk-1",
+        "B": "two words # and more",
+        "C": "$HOME/${X}",
+        "D": "a#b=c",
+        "E": "",
+        "F": "",
+        "G": "it's",
+    }
+
+
+@pytest.mark.parametrize(
+    "line", ["sk-hidden", "=sk-hidden", "A='sk-hidden", "A='sk-hidden' b", "1A=sk-hidden"]
+)
+def test_broken_env_line(line: str) -> None:
+    """A line that is something else is named by its number, and not repeated."""
+    with pytest.raises(UsageError) as caught:
+        parse_env(f"OK=1\n{line}\n", ".env")
+
+    assert str(caught.value).startswith(".env:2: ")
+    assert "hidden" not in f"{caught.value!r} {caught.value.hint}"
+
+
+def test_environment_wins(tmp_path: Path) -> None:
+    """What is set already stays; what is empty or absent comes from the file."""
+    file = tmp_path / ".env"
+    file.write_text("A=file\nB=file\nC=file\n")
+
+    merged = with_env_file({"A": "set", "B": "", "D": "set"}, file)
+
+    assert merged == {"A": "set", "B": "file", "C": "file", "D": "set"}
+
+
+@pytest.mark.parametrize("content", [None, b"A=\xff", b"A=1\n" * 50_000])
+def test_unreadable_env_file(tmp_path: Path, content: bytes | None) -> None:
+    """A file that can't be one of variables is an error, not an empty environment."""
+    file = tmp_path / ".env"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(RunnerError):
+        with_env_file({}, file)

@@ -1,0 +1,171 @@
+"""Local files in requests: checked when they are read, put in when they are sent."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.core.model import has_files
+from runner.errors import FileChanged
+from runner.manifest.local_files import picture_format, render_request
+from tests.manifest.jobs import SEEDANCE, Read, png, read_text
+
+
+def read_image(folder: Path, image: str, model: str = SEEDANCE) -> Read:
+    """Read a job with this first frame."""
+    return read_text(folder, f"- {{id: a, request: {{model: {model}, prompt: x, image: '{image}'}}}}")
+
+
+@pytest.mark.parametrize(
+    "name", ["./a.png", "a.png", "sub folder/../a.png", "{folder}/a.png", "./猫.jpg", "noend"]
+)
+def test_reference(tmp_path: Path, name: str) -> None:
+    """A picture is held as a reference to what it is by its content, and becomes a data URI when it is sent."""
+    content = png(400, 300)
+    (tmp_path / "sub folder").mkdir()
+    for file in ("a.png", "猫.jpg", "noend"):
+        (tmp_path / file).write_bytes(content)
+
+    found = read_image(tmp_path, name.format(folder=tmp_path))
+
+    assert [] == found.problems
+    request = found.requests[0]
+    reference = request["image"]
+    assert os.path.samefile(reference["$file"], tmp_path / name.format(folder=tmp_path))
+    assert os.path.isabs(reference["$file"])
+    assert (hashlib.sha256(content).hexdigest(), "image/png", len(content)) == (
+        reference["sha256"],
+        reference["media_type"],
+        reference["bytes"],
+    )
+    assert has_files(request)
+    sent = render_request(request)
+    assert "data:image/png;base64," + base64.b64encode(content).decode() == sent["image"]
+    assert {**request, "image": ""} == {**sent, "image": ""}
+
+
+def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+    """A picture under another name makes the same job, a changed picture another one."""
+    for name, content in (("a.png", png(400, 300)), ("b.png", png(400, 300)), ("c.png", png(400, 301))):
+        (tmp_path / name).write_bytes(content)
+
+    a, b, c = (read_image(tmp_path, f"./{name}.png").jobs[0].digest for name in "abc")
+
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize("image", ["https://example.com/a.png", "data:image/png;base64,AAAA"])
+def test_addresses_are_left_alone(tmp_path: Path, image: str) -> None:
+    """What is no local file is sent as it is."""
+    request = read_image(tmp_path, image).requests[0]
+
+    assert image == request["image"]
+    assert not has_files(request)
+    assert request == render_request(request)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("./none.png", "image: './none.png' can't be read: No such file or directory; looked for none.png"),
+        ("none.webp", "image: 'none.webp' can't be read: No such file or directory; looked for none.webp"),
+        ("./", "image: './' can't be read: Is a directory; looked for "),
+        (
+            "text.png",
+            "image: 'text.png' is not a picture of a known format (jpeg, png, webp, bmp, tiff, gif)",
+        ),
+        ("small.png", f"image: 'small.png' has 200x299 pixels; {SEEDANCE} takes sides from 300 to 6000"),
+        ("wide.png", f"image: 'wide.png' has 1000x400 pixels, a ratio of 2.5; {SEEDANCE} takes 0.4 to 2.5"),
+        ("heic.png", f"image: 'heic.png' is HEIC; {SEEDANCE} takes jpeg, png, webp, bmp, tiff, gif"),
+        ("cut.png", "image: 'cut.png' is damaged: its size in pixels can't be read"),
+    ],
+)
+def test_pictures_that_the_model_refuses(tmp_path: Path, image: str, expected: str) -> None:
+    """What the server would refuse after the job was sent is told before, with the values in it."""
+    (tmp_path / "text.png").write_text("text")
+    (tmp_path / "small.png").write_bytes(png(200, 299))
+    (tmp_path / "wide.png").write_bytes(png(1000, 400))
+    (tmp_path / "heic.png").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (tmp_path / "cut.png").write_bytes(png(400, 300)[:12])
+
+    problems = read_image(tmp_path, image).problems
+
+    assert any(problem.startswith(f'm.yaml:3:71: jobs[0] "a": {expected}') for problem in problems), problems
+
+
+def test_size(tmp_path: Path) -> None:
+    """A file over the model's bound is refused, and a body over 10 MB is warned of, before anything is sent."""
+    (tmp_path / "large.png").write_bytes(png(400, 300, padding=9_000_000))
+    (tmp_path / "huge.png").write_bytes(png(400, 300, padding=32_000_000))
+
+    assert ['m.yaml:3:20: warning: jobs[0] "a": the request has 12.0 MB; over 10 MB may be refused'] == [
+        problem.split(";  ")[0].rsplit("; use", 1)[0]
+        for problem in read_image(tmp_path, "large.png").problems
+    ]
+    assert "'huge.png' has 32.0 MB" in read_image(tmp_path, "huge.png").problems[0]
+
+
+def test_models_that_take_only_addresses(tmp_path: Path) -> None:
+    """Where the document allows no data URI, a local file is an error that says so, and the only one."""
+    (tmp_path / "a.png").write_bytes(png(400, 300))
+    jobs = """\
+- id: a
+  request:
+    model: wan2.7-i2v
+    media: [{type: first_frame, url: ./a.png}, {type: last_frame, url: https://example.com/b.png}]
+"""
+
+    assert [
+        "m.yaml:6:38: jobs[0] \"a\": media[0].url: './a.png' is a local file, and wan2.7-i2v takes only public URLs here; "
+        "upload it, and give its https address"
+    ] == read_text(tmp_path, jobs).problems
+
+
+@pytest.mark.parametrize("what", ["changed", "removed"])
+def test_a_file_that_changed(tmp_path: Path, what: str) -> None:
+    """What was not checked is never sent."""
+    file = tmp_path / "a.png"
+    file.write_bytes(png(400, 300))
+    request = read_image(tmp_path, "a.png").requests[0]
+
+    file.write_bytes(png(400, 301)) if what == "changed" else file.unlink()
+
+    with pytest.raises(FileChanged, match=r"a\.png (has changed|can't be read any more)"):
+        render_request(request)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    """What is remembered of a file ends with its size or its time."""
+    file = tmp_path / "a.png"
+    file.write_bytes(png(400, 300))
+    before = read_image(tmp_path, "a.png").jobs[0].digest
+
+    file.write_bytes(png(400, 300, padding=1))
+
+    assert before != read_image(tmp_path, "a.png").jobs[0].digest
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"\xff\xd8\xff\xe0", "jpeg"),
+        (b"GIF89a", "gif"),
+        (b"RIFF\0\0\0\0WEBP", "webp"),
+        (b"BM", "bmp"),
+        (b"II*\0", "tiff"),
+        (b"MM\0*", "tiff"),
+        (b"\0\0\0\x18ftypheic", "heic"),
+        (b"\0\0\0\x18ftypmif1", "heif"),
+        (b"\0\0\0\x18ftypisom", None),
+        (b"<svg", None),
+        (b"", None),
+    ],
+)
+def test_formats(head: bytes, expected: str | None) -> None:
+    """A format is told by the content, since names lie."""
+    assert expected == picture_format(head)

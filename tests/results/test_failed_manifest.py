@@ -1,0 +1,165 @@
+"""failed.yaml runs as it is, gives every value back, and pays for nothing twice."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given
+
+from runner.core.lifecycle import State
+from runner.core.model import Attempt, FailureClass
+from runner.results.failed_manifest import flow, write_failed
+from tests.results.records import HOSTILE, json_objects, succeeded, unsuccessful
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*records, **options):
+        path = tmp_path / "failed.yaml"
+        settings = {
+            "run": "kittens",
+            "base_url": "https://api.powertokens.ai",
+            "key_names": ["KEY_A", "KEY_B"],
+        }
+        count = write_failed(path, records, **{**settings, **options})
+        return count, path.read_text(encoding="utf-8") if path.exists() else None
+
+    return write
+
+
+def test_header_names_the_run_and_never_a_key(write):
+    """It gets a run directory of its own, talks to the same gateway, and names where keys are."""
+    _, text = write(unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED))
+
+    manifest = yaml.safe_load(text)
+    assert manifest["version"] == 1
+    assert manifest["name"] == "kittens-rerun"
+    assert manifest["gateway"] == {"base_url": "https://api.powertokens.ai", "api_keys": ["KEY_A", "KEY_B"]}
+
+
+def test_failed_job_is_as_it_was(write):
+    """A failed job is submitted anew with all that was asked for, and without its old task."""
+    record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, timeout_s=5400.0)
+
+    count, text = write(record)
+
+    assert count == 1
+    assert yaml.safe_load(text)["jobs"] == [
+        {
+            "id": "sky",
+            "schema": "wan2.7-i2v",
+            "request": record.request,
+            "metadata": record.metadata,
+            "timeout": "5400s",
+        }
+    ]
+
+
+def test_failed_task_that_somebody_named_is_named_again(write):
+    """A job that was given its task was never submitted, and running the file does not submit it either."""
+    attached = Attempt(1, 900.0, "attached", "task_x")
+    record = unsuccessful(
+        "sky", State.FAILED, FailureClass.REMOTE_FAILED, task_id="task_x", attempts=(attached,)
+    )
+
+    _, text = write(record)
+
+    assert yaml.safe_load(text)["jobs"][0]["task_id"] == "task_x"
+
+
+@pytest.mark.parametrize(
+    "state", [State.TIMED_OUT, State.UNDELIVERED, State.SUBMITTED, State.DOWNLOADING, State.PENDING]
+)
+def test_job_with_a_task_keeps_it(write, state):
+    """What was paid for is polled and fetched by its task id, and so never submitted."""
+    count, text = write(unsuccessful("sky", state, FailureClass.POLL_TIMEOUT, task_id="task_x"))
+
+    assert count == 1
+    assert yaml.safe_load(text)["jobs"][0]["task_id"] == "task_x"
+
+
+@pytest.mark.parametrize(
+    ("state", "cls"),
+    [
+        (State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT),
+        (State.SUBMITTING, FailureClass.INTERRUPTED),
+        (State.FAILED, FailureClass.UNCERTAIN_SUBMIT),
+        (State.FAILED, FailureClass.LOST),
+    ],
+)
+def test_job_that_may_be_paid_is_only_a_comment(write, state, cls):
+    """What may have a paid task that nobody can name is shown, and is not run by mistake."""
+    count, text = write(unsuccessful("sky", state, cls, "reset\nby: peer"))
+
+    assert count == 0
+    assert yaml.safe_load(text)["jobs"] == []
+    assert "# Left out: sky" in text
+
+
+def test_pending_job_is_as_it_was(write):
+    """A job that was never sent is there too, so that the file alone finishes the batch."""
+    _, text = write(succeeded("sky", state=State.PENDING, task_id=None, attempts=(), assets=()))
+
+    assert "task_id" not in yaml.safe_load(text)["jobs"][0]
+
+
+def test_job_that_left_the_manifest_is_not_submitted(write):
+    """Nobody pays for what they took out; what was paid for already is still fetched."""
+    gone = unsuccessful("a", State.FAILED, FailureClass.REMOTE_FAILED, is_gone=True)
+    paid = unsuccessful("b", State.UNDELIVERED, FailureClass.DOWNLOAD_FAILED, is_gone=True)
+
+    _, text = write(gone, paid)
+
+    assert [job["id"] for job in yaml.safe_load(text)["jobs"]] == ["b"]
+
+
+def test_all_succeeded_leaves_no_file(write, tmp_path):
+    """After a run without failures there is nothing that looks like one."""
+    (tmp_path / "failed.yaml").write_text("of yesterday")
+
+    assert write(succeeded()) == (0, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", [*HOSTILE, "no", "16:9", "on", "2026-11-21", "1e3", "~", "<<", "!!x", "# a", " a "]
+)
+def test_text_comes_back(write, text):
+    """Text that YAML would take for something else, or not at all, comes back; placeholders stay text."""
+    record = unsuccessful(
+        text[:200],
+        State.FAILED,
+        FailureClass.REMOTE_FAILED,
+        text[:200],
+        request={"model": "m", "prompt": text},
+    )
+
+    _, written = write(record)
+
+    (job,) = yaml.safe_load(written)["jobs"]
+    assert job["request"]["prompt"].replace("$${", "${") == text
+    assert job["id"].replace("$${", "${") == text[:200]
+    assert "${" not in job["request"]["prompt"].replace("$${", "")
+
+
+@given(json_objects)
+def test_any_value_comes_back(value):
+    """Whatever a request or its metadata holds is read back as it was."""
+    assert yaml.safe_load(f"value: {flow(value)}\n") == {"value": value}
+
+
+def test_local_file_is_written_by_its_path(write):
+    """A local file is named as in the manifest that it came from."""
+    picture = {"$file": "/a/${b}.png", "sha256": "a" * 64, "media_type": "image/png", "bytes": 9}
+    record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, request={"image": picture})
+
+    assert yaml.safe_load(write(record)[1])["jobs"][0]["request"] == {"image": "/a/$${b}.png"}
+
+
+def test_unknown_keys_go_to_extra(write):
+    """Fields that went into the body unchecked are written where the manifest allows them."""
+    record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, request={"model": "m", "new": 1})
+
+    (job,) = yaml.safe_load(write(record, known_keys=lambda schema: {"model"})[1])["jobs"]
+
+    assert (job["request"], job["extra"]) == ({"model": "m"}, {"new": 1})

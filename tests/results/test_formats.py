@@ -1,0 +1,217 @@
+"""A result line says all that a run knows of a job, in a published shape that common tools load."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+
+from runner.core.lifecycle import State
+from runner.core.model import Failure, FailureClass, JobRecord
+from runner.results.formats import line_bytes, result_line, utc_text
+from runner.results.inline_media import recover, shorten
+from runner.results.parse import parse_line
+from tests.results.records import AT, HOSTILE, records, succeeded, times, unsuccessful
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "result.schema.json").read_text())
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+def line(record: JobRecord) -> bytes:
+    return line_bytes(record, run="kittens", gateway="https://api.powertokens.ai")
+
+
+def test_shape():
+    """The line of a finished job is the documented one, times in UTC with milliseconds."""
+    value = json.loads(line(succeeded()))
+
+    assert value["status"] == "succeeded"
+    assert value["submitted_at"] == "2026-11-21T02:00:01.250Z"
+    assert value["finished_at"] == "2026-11-21T02:01:40.020Z"
+    assert value["attempts"] == [
+        {
+            "number": 1,
+            "submitted_at": "2026-11-21T02:00:01.250Z",
+            "outcome": "accepted",
+            "task_id": "task_x",
+            "http_status": 200,
+            "error": None,
+        }
+    ]
+    assert value["assets"][0]["path"] == "assets/sky.mp4"
+    assert value["error"] is None
+
+
+def test_error_has_its_five_keys():
+    """A failure carries class, code, message, status and request id, so that a column has one type."""
+    record = unsuccessful("sky", State.FAILED, FailureClass.MODERATION, "refused")
+
+    assert result_line(record, run="r", gateway="g")["error"] == {
+        "class": "moderation",
+        "code": "some_code",
+        "message": "refused",
+        "http_status": 400,
+        "request_id": "req_1",
+    }
+
+
+@given(records)
+def test_any_line_follows_the_schema_and_reads_back(record):
+    """Whatever a record holds, its line is valid by the published schema and gives the record back."""
+    written = line(record)
+    value = json.loads(written)
+
+    jsonschema.Draft202012Validator(SCHEMA).validate(value)
+    assert written.count(b"\n") == 1
+    assert parse_line(value, line=1).record == record
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_stays_one_line(text):
+    """No prompt, however nasty or long, breaks a line in two or is changed."""
+    written = line(succeeded(request={"model": "m", "prompt": text}))
+
+    assert written.count(b"\n") == 1
+    assert json.loads(written)["request"]["prompt"] == text
+
+
+@given(times)
+def test_times_are_what_datetime_reads(at):
+    """A written time is the moment to the millisecond."""
+    text = utc_text(at)
+
+    assert text is not None
+    assert abs(datetime.fromisoformat(text).timestamp() - at) < 0.0006
+    assert datetime.fromisoformat(text).tzinfo == UTC
+
+
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), -1e30, 1e18])
+def test_time_that_no_calendar_has(at):
+    """A time that the API made up does not break the line of its job."""
+    assert utc_text(at) is None
+
+
+def test_local_file_and_data_uri_are_shortened():
+    """A picture stands by digest, size and source; its content does not go into the results."""
+    sha256 = hashlib.sha256(PICTURE).hexdigest()
+    reference = {
+        "$file": "/home/a b/猫,;1.png",
+        "sha256": sha256,
+        "media_type": "image/png",
+        "bytes": len(PICTURE),
+    }
+    inline = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+
+    short = shorten({"image": reference, "images": [inline, "https://example.com/a.png"]})
+
+    head = f"data:image/png;bytes={len(PICTURE)};sha256={sha256}"
+    assert short["image"] == head + ";source=/home/a%20b/%E7%8C%AB%2C%3B1.png"
+    assert short["images"] == [head, "https://example.com/a.png"]
+
+
+def test_prompt_that_begins_like_a_data_uri_is_left_alone():
+    """Only a data URI is shortened, not text that looks a little like one."""
+    assert shorten("data: the kittens; base64, they say") == "data: the kittens; base64, they say"
+
+
+def test_recover_finds_an_unchanged_file(tmp_path):
+    """A job can be submitted again where its local file is still what it was."""
+    file = tmp_path / "猫 1.png"
+    file.write_bytes(PICTURE)
+    sha256 = hashlib.sha256(PICTURE).hexdigest()
+    reference = {"$file": str(file), "sha256": sha256, "media_type": "image/png", "bytes": len(PICTURE)}
+
+    found = recover(shorten({"image": reference}))
+
+    assert found.request == {"image": reference}
+    assert found.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: file.unlink(), "is not on this machine"),
+        (lambda file: file.write_bytes(PICTURE + b"x"), "bytes now"),
+        (lambda file: file.write_bytes(bytes(len(PICTURE))), "other content"),
+    ],
+    ids=["absent", "longer", "changed"],
+)
+def test_recover_refuses_another_file(tmp_path, change, said):
+    """A job whose local file is gone or was changed is not submitted, and the reason is said; it still asks for the file."""
+    file = tmp_path / "a.png"
+    file.write_bytes(PICTURE)
+    sha256 = hashlib.sha256(PICTURE).hexdigest()
+    reference = {"$file": str(file), "sha256": sha256, "media_type": "image/png", "bytes": len(PICTURE)}
+    short = shorten({"image": reference})
+    change(file)
+
+    found = recover(short)
+
+    assert {"image": reference} == found.request
+    assert said in found.missing[0]
+
+
+def test_recover_says_that_inline_content_is_gone():
+    """What was written into the manifest itself can't be had back from its digest."""
+    short = shorten({"image": "data:image/png;base64,iVBORw0KGgo="})
+
+    found = recover(short)
+
+    assert "keep only its digest" in found.missing[0]
+    assert short == shorten(found.request)
+
+
+@pytest.fixture
+def results_file(tmp_path):
+    picture = {"$file": "/a.png", "sha256": "a" * 64, "media_type": "image/png", "bytes": 9}
+    jobs = [
+        succeeded("a"),
+        succeeded("b", request={"model": "m", "image": picture}),
+        succeeded("c", request={"model": "m", "image": "https://example.com/a.png"}),
+        unsuccessful("d", State.FAILED, FailureClass.QUOTA),
+        succeeded("e", attempts=(), metadata={}, error=Failure(FailureClass.INTERNAL, "")),
+    ]
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"".join(map(line, jobs)))
+    return path
+
+
+def test_pandas_loads_it(results_file):
+    """One line of pandas loads a results file."""
+    pandas = pytest.importorskip("pandas")
+
+    frame = pandas.read_json(results_file, lines=True)
+
+    assert list(frame.job_id) == ["a", "b", "c", "d", "e"]
+    assert pandas.Timestamp(AT, unit="s", tz="UTC") == pandas.to_datetime(frame.submitted_at)[0]
+
+
+def test_duckdb_loads_it(results_file):
+    """One line of DuckDB loads a results file, with a picture's column as text in every job."""
+    duckdb = pytest.importorskip("duckdb")
+
+    rows = duckdb.sql(
+        f"SELECT job_id, status, request.image, error.class, assets[1].path FROM read_json('{results_file}', sample_size=-1) ORDER BY index, job_id"
+    ).fetchall()
+
+    assert rows[0] == ("a", "succeeded", None, None, "assets/sky.mp4")
+    assert rows[1][2].startswith("data:image/png;bytes=9;sha256=")
+    assert rows[2][2] == "https://example.com/a.png"
+    assert rows[3][3] == "quota"
+
+
+def test_datasets_loads_it(results_file, tmp_path):
+    """One line of Hugging Face datasets loads a results file."""
+    datasets = pytest.importorskip("datasets")
+
+    data = datasets.load_dataset(
+        "json", data_files=str(results_file), chunksize=1 << 30, split="train", cache_dir=str(tmp_path)
+    )
+
+    assert data["job_id"] == ["a", "b", "c", "d", "e"]
