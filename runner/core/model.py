@@ -238,7 +238,7 @@ class Job:
     unknowns: int = 0
     commit: int = 0
 
-    def meet(self, event: Event) -> None:
+    def transition(self, event: Event) -> None:
         """
         Move on by an event.
 

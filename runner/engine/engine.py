@@ -143,7 +143,7 @@ class Engine:
         ):
             if job.state.is_resting:
                 before = job.state
-                job.meet(Event.TAKEN_UP)
+                job.transition(Event.TAKEN_UP)
                 self._context.tally.moved(before, job)
             if job.state is State.SUBMITTED:
                 self.admission.occupied(job.seq, job.model)

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from runner.core.problem import Finding
+from runner.schema.limits import BodyLimit, WordLimit, body_bytes
 from runner.schema.normalise import Plan, apply, plan
 from runner.schema.paths import Pattern, find, strings
 
 if TYPE_CHECKING:
-    from runner.schema.explain import BodyLimit, WordLimit
     from runner.schema.media_fields import MediaField
 
 
@@ -102,14 +102,10 @@ class ModelSchema:
 
     @cached_property
     def _body_limit(self) -> BodyLimit:
-        from runner.schema.explain import BodyLimit
-
         return BodyLimit(**self.document["x-body-bytes"])
 
     @cached_property
     def _word_limits(self) -> tuple[tuple[Pattern, WordLimit], ...]:
-        from runner.schema.explain import WordLimit
-
         keyword = "x-recommended-words"
         described = strings(self.document)
         return tuple((path, WordLimit(**text[keyword])) for path, text in described if keyword in text)
@@ -131,8 +127,6 @@ class ModelSchema:
 
     def _is_clean_by_hand(self, request: dict[str, Any]) -> bool:
         """Judge a request that did not fit, perhaps only because a text in it is long."""
-        from runner.schema.explain import body_bytes
-
         return (
             self._loose(request)
             and not any(

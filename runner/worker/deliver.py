@@ -102,9 +102,9 @@ class Delivery:
         if failure is None and request.get("return_last_frame") is True:
             failure = await self._last_frame(job, seen, found)
         if failure is not None:
-            job.meet(Event.NOT_DELIVERED)
+            job.transition(Event.NOT_DELIVERED)
         else:
-            job.meet(Event.DELIVERED)
+            job.transition(Event.DELIVERED)
             job.download_s = self.clock.now() - began
         job.error = failure
         job.finished_at = self.clock.wall()

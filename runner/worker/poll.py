@@ -78,7 +78,7 @@ def _see(job: Job, outcome: Polled, store: Saving, clock: Clock) -> None:
     event, failure = settle_task(task)
     if event is None:
         return
-    job.meet(event)
+    job.transition(event)
     job.completed_at = task.completed_at
     job.error = failure
     if event is Event.REMOTE_FAILED:
@@ -90,7 +90,7 @@ def _see(job: Job, outcome: Polled, store: Saving, clock: Clock) -> None:
 
 def rest(job: Job, event: Event, failure: Failure, *, store: Saving, clock: Clock) -> None:
     """Bring a job to rest without success, and save it."""
-    job.meet(event)
+    job.transition(event)
     job.error = failure
     job.finished_at = clock.wall()
     store.save(job)

@@ -36,7 +36,7 @@ async def submit(
     job.attempt += 1
     job.key = key
     at = clock.wall()
-    job.meet(Event.INTENT)
+    job.transition(Event.INTENT)
     try:
         await store.durable(store.save(job, Attempt(job.attempt, at, "pending", key=key)))
     except BaseException:
@@ -54,7 +54,7 @@ async def submit(
 def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Clock) -> None:
     settled = settle_submission(outcome)
     number = job.attempt
-    job.meet(settled.event)
+    job.transition(settled.event)
     job.error = settled.failure
     if settled.event is Event.ACCEPTED:
         job.task_id, job.other_task_id = settled.task_id, settled.other_task_id
@@ -80,7 +80,7 @@ def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Cl
 def _undo(job: Job, at: float, store: Saving) -> None:
     """Put a job back as it was before its intent: nothing has left yet."""
     number = job.attempt
-    job.meet(Event.NOT_SENT)
+    job.transition(Event.NOT_SENT)
     job.attempt -= 1
     store.save(job, Attempt(number, at, "not_sent", key=job.key))
 
@@ -91,7 +91,7 @@ def _doubt(job: Job, at: float, error: BaseException, store: Saving, clock: Cloc
     else:
         why = f"a bug of runner while the job was submitted ({type(error).__name__}: {error})"
     failure = Failure(FailureClass.UNCERTAIN_SUBMIT, why)
-    job.meet(Event.DOUBTED)
+    job.transition(Event.DOUBTED)
     job.error = failure
     job.finished_at = clock.wall()
     store.save(job, Attempt(job.attempt, at, "uncertain", error=failure, key=job.key))

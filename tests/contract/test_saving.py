@@ -86,7 +86,7 @@ async def test_what_is_durable_is_kept(opening: Opening, tmp_path: Path) -> None
     Once its commit is durable, the next process finds a job as it was saved.
     """
     async with opening(tmp_path) as room:
-        room.job.meet(Event.INTENT)
+        room.job.transition(Event.INTENT)
         await room.store.durable(room.store.save(room.job, Attempt(1, 0.0, "pending")))
 
         assert State.SUBMITTING is room.kept()

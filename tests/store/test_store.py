@@ -136,7 +136,7 @@ async def test_saved_job_is_read_back_whole(store: Store, make_spec: Make) -> No
     doubt = Failure(FailureClass.INTERNAL, "小猫", "E1", 500, "req-1")
 
     async with store:
-        job.meet(Event.INTENT)
+        job.transition(Event.INTENT)
         job.attempt, job.error, job.warnings = 1, doubt, ("one", "two")
         number = store.save(job, Attempt(1, 5.0, "pending", key="k"), [asset])
         await store.durable(number)
@@ -156,7 +156,7 @@ async def test_closing_writes_what_is_left(store: Store, make_spec: Make) -> Non
 
     async with store:
         for job in jobs:
-            job.meet(Event.INTENT)
+            job.transition(Event.INTENT)
             store.save(job)
 
     assert query.counts(store.reader)[State.SUBMITTING] == 20

@@ -1,0 +1,83 @@
+"""Limits that JSON Schema can't express: recommended words of one text, and bytes of the whole request."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+from runner.core.problem import Finding, Severity
+from runner.core.value import frozen
+
+# Kana, Hangul, and every plane of Han.
+_CJK = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+
+
+@cache
+def _cjk() -> re.Pattern[str]:
+    """Compile the pattern for the first long text: so large a class takes milliseconds."""
+    return re.compile(_CJK)
+
+
+@frozen
+class WordLimit:
+    """What a document recommends at most for one text."""
+
+    cjk: int
+    words: int
+
+    def excess(self, text: str) -> str | None:
+        """
+        Say by how much a text is too long, or None where it is not.
+
+        >>> WordLimit(cjk=2, words=3).excess("小猫 runs")
+        >>> WordLimit(cjk=2, words=3).excess("小猫们 run")
+        '3 Chinese characters, where at most 2 are recommended'
+        """
+        # A word takes a character at least: most prompts need no counting.
+        if len(text) <= min(self.cjk, self.words):
+            return None
+        cjk = 0 if text.isascii() else len(_cjk().findall(text))
+        if cjk > self.cjk:
+            return f"{cjk} Chinese characters, where at most {self.cjk} are recommended"
+        words = len((_cjk().sub(" ", text) if cjk else text).split())
+        if words > self.words:
+            return f"{words} words, where at most {self.words} are recommended"
+        return None
+
+
+@frozen
+class BodyLimit:
+    """Bytes of the body past which there is a warning, and past which the server refuses it."""
+
+    warning: int
+    error: int
+
+    def finding(self, size_bytes: int) -> Finding | None:
+        """
+        Say what is wrong with a body of this size, or None.
+
+        >>> BodyLimit(warning=10_000_000, error=64_000_000).finding(12_500_000).message
+        'the request has 12.5 MB; over 10 MB may be refused'
+        """
+        size = f"the request has {size_bytes / 1e6:.1f} MB"
+        hint = "use public URLs instead of data in the request"
+        if size_bytes > self.error:
+            return Finding((), f"{size}; the server takes {self.error / 1e6:.0f} MB at most", hint)
+        if size_bytes > self.warning:
+            return Finding(
+                (), f"{size}; over {self.warning / 1e6:.0f} MB may be refused", hint, Severity.WARNING
+            )
+        return None
+
+
+def body_bytes(request: Any) -> int:
+    """
+    Measure a request as it would be sent.
+
+    >>> body_bytes({"prompt": "小猫"})
+    19
+    """
+    text = json.dumps(request, ensure_ascii=False, separators=(",", ":"), default=str)
+    return len(text.encode("utf-8", "replace"))
