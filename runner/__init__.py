@@ -55,20 +55,20 @@ if TYPE_CHECKING:
     from runner.api.blocking import run as run
     from runner.api.blocking import run_async as run_async
     from runner.api.doctor import doctor as doctor
+    from runner.api.execute import RunResult as RunResult
     from runner.api.models import model as model
     from runner.api.models import models as models
     from runner.api.options import Overrides as Overrides
     from runner.api.options import RunOptions as RunOptions
     from runner.api.plan import Plan as Plan
     from runner.api.plan import plan as plan
-    from runner.api.resolve import Verdict as Verdict
+    from runner.api.resolve import Resolution as Resolution
     from runner.api.resolve import resolve_as as resolve_as
     from runner.api.resolve import resolve_tasks as resolve_tasks
     from runner.api.status import Status as Status
     from runner.api.status import status as status
-    from runner.api.validate import Checked as Checked
+    from runner.api.validate import Validation as Validation
     from runner.api.validate import check as check
-    from runner.api.work import Outcome as Outcome
     from runner.core.lifecycle import State as State
     from runner.core.model import FailureClass as FailureClass
     from runner.engine.events import JobEnded as JobEnded
@@ -80,7 +80,7 @@ __version__ = "0.1.0"
 """As in `pyproject.toml`. Looking it up in the installed package's metadata would cost every start 5 ms."""
 
 _NAMES = {
-    "runner.api.validate": ("Checked", "check"),
+    "runner.api.validate": ("Validation", "check"),
     "runner.api.doctor": ("doctor",),
     "runner.api.options": ("Overrides", "RunOptions"),
     "runner.api.models": ("model", "models"),
@@ -95,9 +95,9 @@ _NAMES = {
         "run",
         "run_async",
     ),
-    "runner.api.resolve": ("Verdict", "resolve_as", "resolve_tasks"),
+    "runner.api.resolve": ("Resolution", "resolve_as", "resolve_tasks"),
     "runner.api.status": ("Status", "status"),
-    "runner.api.work": ("Outcome",),
+    "runner.api.execute": ("RunResult",),
     "runner.core.lifecycle": ("State",),
     "runner.core.model": ("FailureClass",),
     "runner.engine.events": ("JobEnded", "Notice"),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
+from runner.api.execute import RunResult
 from runner.api.options import RunOptions
-from runner.api.work import Outcome
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
 from runner.engine.events import Event, Observer
@@ -31,7 +31,7 @@ def run(
     output: Path | str | None = None,
     options: RunOptions = RunOptions(),
     observe: Observer = _ignore,
-) -> Outcome:
+) -> RunResult:
     """
     Run a manifest to its end, and return what came of it. The same call again goes on where it stopped.
 
@@ -55,7 +55,7 @@ def run(
 
 def resume(
     run_dir: Path | str, *, options: RunOptions = RunOptions(), observe: Observer = _ignore
-) -> Outcome:
+) -> RunResult:
     """Go on with a run without its manifest; as `run` otherwise."""
     return asyncio.run(run_api.resume(Path(run_dir), options=options, observe=observe))
 
@@ -66,7 +66,7 @@ def rerun(
     *,
     options: RunOptions = RunOptions(),
     observe: Observer = _ignore,
-) -> Outcome:
+) -> RunResult:
     """
     Run again what did not succeed, and pay again only for what failed; as `run` otherwise.
 
@@ -76,7 +76,7 @@ def rerun(
     return asyncio.run(rerun_api.rerun(Path(run_dir), selection, options=options, observe=observe))
 
 
-class Following:
+class RunStream:
     """
     The events of a run under way: an asynchronous iterator that ends with the run.
 
@@ -86,10 +86,10 @@ class Following:
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._engine: Engine | None = None
-        self._task: asyncio.Task[Outcome]
+        self._task: asyncio.Task[RunResult]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunResult:
         """
         What came of the run, once the iteration has ended.
 
@@ -119,14 +119,14 @@ class Following:
 @asynccontextmanager
 async def follow(
     manifest: Path | str, *, output: Path | str | None = None, options: RunOptions = RunOptions()
-) -> AsyncIterator[Following]:
+) -> AsyncIterator[RunStream]:
     """
     Run a manifest and follow its events; leaving the block early stops the run without losing anything.
 
     ``async with follow("kittens.yaml") as events:`` gives what ``async for event in events:`` goes through;
     after that ``events.outcome`` says what came of the run.
     """
-    following = Following()
+    following = RunStream()
 
     def started(engine: Engine) -> None:
         following._engine = engine

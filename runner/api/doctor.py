@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runner.api.options import Effective, Overrides, credentials, read_environment, settle
+from runner.api.options import EffectiveSettings, Overrides, apply_overrides, credentials, read_environment
 from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
@@ -37,7 +37,7 @@ PROBE_TIMEOUTS = Timeouts(connect_s=10.0, poll_s=15.0)
 _FSYNCS = 5
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """How a check came out; only a problem keeps a run from working."""
 
     OK = "ok"
@@ -57,7 +57,7 @@ class Check:
     """
 
     name: str
-    verdict: Verdict
+    verdict: CheckVerdict
     message: str
     hint: str | None = None
 
@@ -90,10 +90,10 @@ def doctor(
     if manifest is not None:
         try:
             settings, models = _read(manifest)
-            yield Check("manifest", Verdict.OK, f"{manifest} has no errors")
+            yield Check("manifest", CheckVerdict.OK, f"{manifest} has no errors")
         except RunnerError as error:
             yield _failed("manifest", error)
-    effective = settle(settings, overrides, environ)
+    effective = apply_overrides(settings, overrides, environ)
     yield _address(effective)
     try:
         keys = credentials(effective.settings, environ)
@@ -108,50 +108,52 @@ def doctor(
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < LEAST_PYTHON:
-        return Check("python", Verdict.PROBLEM, f"this is Python {version}", "install Python 3.11 or newer")
-    return Check("python", Verdict.OK, f"Python {version}, SQLite {sqlite3.sqlite_version}")
+        return Check(
+            "python", CheckVerdict.PROBLEM, f"this is Python {version}", "install Python 3.11 or newer"
+        )
+    return Check("python", CheckVerdict.OK, f"Python {version}, SQLite {sqlite3.sqlite_version}")
 
 
 def _packages() -> Check:
     missing = [name for name in FAST if importlib.util.find_spec(name) is None]
     if not missing:
-        return Check("packages", Verdict.OK, f"{' and '.join(FAST)} are installed")
+        return Check("packages", CheckVerdict.OK, f"{' and '.join(FAST)} are installed")
     return Check(
         "packages",
-        Verdict.WARNING,
+        CheckVerdict.WARNING,
         f"{' and '.join(missing)} would make it faster, and nothing more",
         "pip install 'runner[fast]'",
     )
 
 
 def _read(manifest: Path) -> tuple[Settings, frozenset[str]]:
-    from runner.api.validate import refusal
-    from runner.manifest.loader import Problems, load
+    from runner.api.validate import manifest_error
+    from runner.manifest.loader import ProblemCollector, load
 
-    problems = Problems()
+    problems = ProblemCollector()
     loaded = load(manifest, problems, variables={}, today=datetime.now(UTC).date())
     models = frozenset(spec.model for spec in loaded.jobs(problems))
     if problems.errors:
-        raise refusal(loaded, problems)
+        raise manifest_error(loaded, problems)
     return loaded.settings, models
 
 
 def _failed(name: str, error: RunnerError) -> Check:
     first = f": {error.problems[0]}" if isinstance(error, ManifestError) and error.problems else ""
-    return Check(name, Verdict.PROBLEM, f"{error.message}{first}", error.hint)
+    return Check(name, CheckVerdict.PROBLEM, f"{error.message}{first}", error.hint)
 
 
-def _address(effective: Effective) -> Check:
+def _address(effective: EffectiveSettings) -> Check:
     source = effective.sources["gateway.base_url"]
     host = urlsplit(effective.base_url).hostname
     if host == TEST_HOST:
         return Check(
             "address",
-            Verdict.WARNING,
+            CheckVerdict.WARNING,
             f"{host} is the vendor's test environment ({source})",
             f"use {DEFAULT_BASE_URL}; one of the API's documents shows the other by mistake",
         )
-    return Check("address", Verdict.OK, f"the gateway is {effective.base_url} ({source})")
+    return Check("address", CheckVerdict.OK, f"the gateway is {effective.base_url} ({source})")
 
 
 def _gateway(
@@ -171,12 +173,12 @@ def _gateway(
         said = first.failure.message if first.failure else "it did not say why"
         yield Check(
             "gateway",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"the gateway does not answer: {said}",
             "check the address and the network",
         )
         return
-    yield Check("gateway", Verdict.OK, "the gateway answers")
+    yield Check("gateway", CheckVerdict.OK, "the gateway answers")
     for key, probed in zip(keys, probes, strict=True):
         yield _key(key, probed)
     yield _clock(first.server_at, wall_clock())
@@ -186,11 +188,11 @@ def _gateway(
 
 async def _probe(base_url: str, keys: tuple[ApiKey, ...], environ: Mapping[str, str]) -> list[Probed]:
     # The HTTP library is only imported when there is a key to ask with.
-    from runner.gateway.client import Gateway
+    from runner.gateway.client import GatewayClient
     from runner.gateway.urls import gateway_root, proxy_for
 
     proxy = proxy_for(gateway_root(base_url), environ)
-    async with Gateway(base_url, PROBE_TIMEOUTS, proxy=proxy) as gateway:
+    async with GatewayClient(base_url, PROBE_TIMEOUTS, proxy=proxy) as gateway:
         return [await gateway.probe(key.secret) for key in keys]
 
 
@@ -198,31 +200,33 @@ def _key(key: ApiKey, probed: Probed) -> Check:
     name = f"the key with the fingerprint {key.fingerprint}"
     failure = probed.failure
     if failure is None:
-        return Check("key", Verdict.OK, f"{name} is accepted")
+        return Check("key", CheckVerdict.OK, f"{name} is accepted")
     if failure.cls is FailureClass.QUOTA:
-        return Check("key", Verdict.PROBLEM, f"{name} can't pay: {failure.message}", "top up the account")
+        return Check(
+            "key", CheckVerdict.PROBLEM, f"{name} can't pay: {failure.message}", "top up the account"
+        )
     if failure.cls in (FailureClass.AUTH, FailureClass.FORBIDDEN):
         return Check(
             "key",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"{name} is refused: {failure.message}",
             "set a key of this gateway's console",
         )
     return Check(
-        "key", Verdict.WARNING, f"{name} could not be tried: {failure.message}", "try again in a minute"
+        "key", CheckVerdict.WARNING, f"{name} could not be tried: {failure.message}", "try again in a minute"
     )
 
 
 def _clock(server_at: float | None, now_at: float) -> Check:
     if server_at is None:
-        return Check("clock", Verdict.WARNING, "the gateway did not say what time it is", None)
+        return Check("clock", CheckVerdict.WARNING, "the gateway did not say what time it is", None)
     skew_s = abs(now_at - server_at)
     if skew_s <= MOST_SKEW_S:
-        return Check("clock", Verdict.OK, "this clock agrees with the gateway's")
+        return Check("clock", CheckVerdict.OK, "this clock agrees with the gateway's")
     way = "ahead of" if now_at > server_at else "behind"
     return Check(
         "clock",
-        Verdict.WARNING,
+        CheckVerdict.WARNING,
         f"this clock is {format_duration(skew_s)} {way} the gateway's",
         "set it (timedatectl set-ntp true): times in the results, and waits until a date, follow it",
     )
@@ -230,13 +234,15 @@ def _clock(server_at: float | None, now_at: float) -> Check:
 
 def _models(wanted: frozenset[str], offered: frozenset[str]) -> Check:
     if not offered:
-        return Check("models", Verdict.WARNING, "the gateway did not say which models the key may use", None)
+        return Check(
+            "models", CheckVerdict.WARNING, "the gateway did not say which models the key may use", None
+        )
     missing = sorted(wanted - offered)
     if not missing:
-        return Check("models", Verdict.OK, "every model of the manifest is offered")
+        return Check("models", CheckVerdict.OK, "every model of the manifest is offered")
     return Check(
         "models",
-        Verdict.WARNING,
+        CheckVerdict.WARNING,
         f"the gateway's list does not have {', '.join(missing)}",
         "ask for access, or look whether the list is complete: such jobs may be refused",
     )
@@ -249,12 +255,12 @@ def _disk(output: Path) -> Iterator[Check]:
     if free < LEAST_FREE_BYTES:
         yield Check(
             "disk",
-            Verdict.WARNING,
+            CheckVerdict.WARNING,
             f"{format_size(free)} are free in {folder.resolve()}",
             "free some space: a video takes 2 to 20 MB, and a run stops cleanly when the disk is full",
         )
     else:
-        yield Check("disk", Verdict.OK, f"{format_size(free)} are free in {folder.resolve()}")
+        yield Check("disk", CheckVerdict.OK, f"{format_size(free)} are free in {folder.resolve()}")
     try:
         with tempfile.TemporaryDirectory(prefix=".runner-doctor-", dir=folder) as place:
             yield _durability(Path(place))
@@ -262,7 +268,7 @@ def _disk(output: Path) -> Iterator[Check]:
     except OSError as error:
         yield Check(
             "disk",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"nothing can be written in {folder.resolve()}: {error.strerror or error}",
             "choose another folder with -o",
         )
@@ -278,8 +284,8 @@ def _durability(folder: Path) -> Check:
     each_s = (time.perf_counter() - began) / _FSYNCS
     message = f"a durable write takes {each_s * 1000:.1f} ms"
     if each_s <= SLOW_FSYNC_S:
-        return Check("fsync", Verdict.OK, message)
-    return Check("fsync", Verdict.WARNING, message, "a local disk would be faster than this one")
+        return Check("fsync", CheckVerdict.OK, message)
+    return Check("fsync", CheckVerdict.WARNING, message, "a local disk would be faster than this one")
 
 
 def _journal(folder: Path) -> Check:
@@ -290,10 +296,10 @@ def _journal(folder: Path) -> Check:
         except sqlite3.OperationalError:
             mode = "none"
     if mode == "wal":
-        return Check("sqlite", Verdict.OK, "SQLite's write-ahead log works here")
+        return Check("sqlite", CheckVerdict.OK, "SQLite's write-ahead log works here")
     return Check(
         "sqlite",
-        Verdict.WARNING,
+        CheckVerdict.WARNING,
         "this file system can't keep SQLite's write-ahead log, so run.db is written more slowly",
         "put run directories on a local disk",
     )
@@ -303,14 +309,14 @@ def _open_files(settings: Settings) -> Check:
     try:
         import resource
     except ImportError:
-        return Check("open-files", Verdict.OK, "this system sets no limit on open files")
+        return Check("open-files", CheckVerdict.OK, "this system sets no limit on open files")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.limits.in_flight + 2 * settings.limits.downloads + SPARE_FILES
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return Check("open-files", Verdict.OK, f"{soft} files may be open, {needed} are needed")
+        return Check("open-files", CheckVerdict.OK, f"{soft} files may be open, {needed} are needed")
     return Check(
         "open-files",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"only {soft} files may be open, and {needed} are needed",
         f"ulimit -n {needed}",
     )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from runner import jsontext
-from runner.api.work import Outcome, outcome_json
+from runner.api.execute import RunResult, outcome_json
 from runner.core.lifecycle import State
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.errors import RunnerError
@@ -21,7 +21,7 @@ WEBHOOK_S = 10.0
 COMMAND_S = 30.0
 
 
-def occasions(outcome: Outcome) -> frozenset[str]:
+def triggered_events(outcome: RunResult) -> frozenset[str]:
     """
     Name what there is to tell of: ``finish`` always, ``failure`` and ``uncertain`` where they apply.
 
@@ -38,14 +38,14 @@ def occasions(outcome: Outcome) -> frozenset[str]:
     return frozenset(found)
 
 
-async def told(outcome: Outcome, settings: Settings) -> Outcome:
+async def send_notifications(outcome: RunResult, settings: Settings) -> RunResult:
     """
     Tell everybody whom the manifest names, at once, and note in the outcome what went wrong with that.
 
     A webhook gets a POST with the summary as JSON, a command gets it on its standard input; what happened is
     under ``occasions``. The variables that hold keys are not in the command's environment.
     """
-    happened = occasions(outcome)
+    happened = triggered_events(outcome)
     due = [way for way in settings.notify if happened & set(way.on)]
     if not due:
         return outcome

@@ -37,7 +37,7 @@ class Overrides:
 
 
 @frozen
-class Effective:
+class EffectiveSettings:
     """
     The settings in force, and where each that can come from several places came from.
 
@@ -68,7 +68,9 @@ def read_environment(overrides: Overrides, beside: Path | None) -> Mapping[str, 
     return os.environ
 
 
-def settle(settings: Settings, overrides: Overrides, environ: Mapping[str, str]) -> Effective:
+def apply_overrides(
+    settings: Settings, overrides: Overrides, environ: Mapping[str, str]
+) -> EffectiveSettings:
     """Lay the command line and the environment over a manifest's settings."""
     base_url, source = _base_url(settings, overrides, environ)
     sources = {"gateway.base_url": source}
@@ -81,7 +83,7 @@ def settle(settings: Settings, overrides: Overrides, environ: Mapping[str, str])
             sources[label] = "flag"
         else:
             sources[label] = "default" if getattr(limits, name) == _DEFAULTS[name] else "manifest"
-    return Effective(replace(settings, limits=limits, base_url=base_url), base_url, sources)
+    return EffectiveSettings(replace(settings, limits=limits, base_url=base_url), base_url, sources)
 
 
 def credentials(settings: Settings, environ: Mapping[str, str]) -> KeySet:
@@ -150,12 +152,12 @@ class RunOptions:
     overrides: Overrides = Overrides()
 
 
-def settings_lines(effective: Effective) -> Iterator[str]:
+def settings_lines(effective: EffectiveSettings) -> Iterator[str]:
     """
     Write each setting as the manifest would name it, its value, and its source.
 
-    >>> from runner.api.options import Overrides, settle
-    >>> lines = list(settings_lines(settle(Settings(name="kittens"), Overrides(in_flight=3), {})))
+    >>> from runner.api.options import Overrides, apply_overrides
+    >>> lines = list(settings_lines(apply_overrides(Settings(name="kittens"), Overrides(in_flight=3), {})))
     >>> [" ".join(line.split()) for line in lines if "in_flight" in line]
     ['limits.in_flight 3 (flag)']
     """

@@ -9,7 +9,7 @@ from runner.api.simulate import SIMULATED
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
 from runner.core.summary import Summary
-from runner.results.files import ResultsWriter, whole_file
+from runner.results.files import ResultsWriter, atomic_write
 from runner.results.formats import line_bytes, write_summary
 from runner.schema.catalog import load as load_catalog
 from runner.store import Store, query
@@ -57,10 +57,10 @@ class Outputs:
             self._writer.close()
             self._writer = None
         # Needed only here, at the end of a run, and slow to import.
-        from runner.report.page import PageTally, write_page
+        from runner.report.page import ReportBuilder, write_page
 
-        page = PageTally()
-        with whole_file(self._run_dir / RESULTS_NAME) as results:
+        page = ReportBuilder()
+        with atomic_write(self._run_dir / RESULTS_NAME) as results:
 
             def take_in(record: JobRecord) -> None:
                 results.write(self._line(record))

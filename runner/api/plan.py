@@ -13,17 +13,17 @@ from enum import StrEnum
 from pathlib import Path
 
 from runner.api import run_facts
-from runner.api.options import Effective, Overrides, read_environment, settle
-from runner.api.validate import refusal
-from runner.core.estimate import Estimate, at_limits
+from runner.api.options import EffectiveSettings, Overrides, apply_overrides, read_environment
+from runner.api.validate import manifest_error
+from runner.core.estimate import Estimate, estimate_duration
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
 from runner.core.settings import Limits
 from runner.core.value import frozen
 from runner.errors import StoreMissing
-from runner.manifest.loader import Manifest, Problems, load
-from runner.results.inline_media import shorten
+from runner.manifest.loader import Manifest, ProblemCollector, load
+from runner.results.inline_media import replace_inline_media
 from runner.store import query
 from runner.store.database import DB_NAME, RESULTS_NAME, connect_empty, connect_reader, translated
 from runner.store.lock import holder_of
@@ -78,21 +78,21 @@ class Plan:
         groups: All jobs, those that left the manifest included; what is to be done first.
         first: The first jobs that something is done for, as many as were asked for.
         estimate: For what is to be submitted; it knows of durations where jobs of this run have ended before.
-        usual_s: Those durations, by model.
+        mean_generate_s: Those durations, by model.
     """
 
     name: str
     run_dir: Path
     holder: str | None
-    effective: Effective
-    problems: Problems
+    effective: EffectiveSettings
+    problems: ProblemCollector
     compared: SyncReport
     groups: tuple[Group, ...]
     first: tuple[PlannedJob, ...]
     done: int
     uncertain: int
     estimate: Estimate
-    usual_s: Mapping[str, float]
+    mean_generate_s: Mapping[str, float]
 
     def count(self, action: Action) -> int:
         """Count the jobs that meet an action."""
@@ -121,7 +121,7 @@ def plan(
         RunDirError: A run could not use the directory.
         UsageError: The directory holds a simulated run and this is none, or the other way round.
     """
-    problems = Problems()
+    problems = ProblemCollector()
 
     def note(problem: Problem) -> None:
         problems(problem)
@@ -132,18 +132,18 @@ def plan(
     environ = read_environment(overrides, path.parent)
     today = datetime.now(UTC).date()
     loaded = load(path, note, variables=variables or {}, today=today)
-    effective = settle(loaded.settings, overrides, environ)
+    effective = apply_overrides(loaded.settings, overrides, environ)
     if simulate:
         # The simulator is only imported for its haste.
-        from runner.api.simulate import hurried
+        from runner.api.simulate import with_simulator_speed
 
-        effective = replace(effective, settings=hurried(effective.settings, overrides))
+        effective = replace(effective, settings=with_simulator_speed(effective.settings, overrides))
     wished = Path(output) if output else run_facts.default_run_dir(loaded.name, simulate=simulate)
-    run_dir = run_facts.dated(wished, today)
+    run_dir = run_facts.expand_date(wished, today)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
-        sorting = _Sorting(show)
+        sorting = _GroupBuilder(show)
         compared = _compared(connection, loaded, problems, note, sorting)
-        usual_s = query.usual_s(connection)
+        mean_generate_s = query.mean_generate_s(connection)
         limits = _learned(effective.settings.limits, query.meta(connection, run_facts.LEARNED))
     return Plan(
         name=loaded.name,
@@ -156,12 +156,12 @@ def plan(
         first=tuple(sorting.first),
         done=sorting.states[State.SUCCEEDED],
         uncertain=sorting.states[State.UNCERTAIN] + sorting.states[State.SUBMITTING],
-        estimate=at_limits(sorting.to_submit(), limits, usual_s),
-        usual_s=usual_s,
+        estimate=estimate_duration(sorting.to_submit(), limits, mean_generate_s),
+        mean_generate_s=mean_generate_s,
     )
 
 
-def decide(state: State | None, *, task_id: str | None = None) -> tuple[Action, str]:
+def choose_action(state: State | None, *, task_id: str | None = None) -> tuple[Action, str]:
     """
     Say what a run does with a job of the manifest, and why.
 
@@ -169,9 +169,9 @@ def decide(state: State | None, *, task_id: str | None = None) -> tuple[Action, 
         state: As the run directory has it, or None where it does not have it.
         task_id: The task that the manifest names for the job.
 
-    >>> decide(None)
+    >>> choose_action(None)
     (<Action.SUBMIT: 'submit'>, 'new')
-    >>> decide(State.TIMED_OUT)
+    >>> choose_action(State.TIMED_OUT)
     (<Action.POLL: 'poll'>, 'timed out before, its task is known')
     """
     if task_id is not None and (state is None or state in sources(Event.ATTACHED)):
@@ -200,7 +200,7 @@ _REPLACED = "not submitted yet, and its request has changed"
 _GONE = "it left the manifest"
 
 
-class _Sorting:
+class _GroupBuilder:
     """Takes the jobs in one by one, and keeps counts and the first few."""
 
     def __init__(self, most: int) -> None:
@@ -217,19 +217,21 @@ class _Sorting:
             case "replaced":
                 action, why = Action.SUBMIT, _REPLACED
             case "new":
-                action, why = decide(None, task_id=spec.task_id)
+                action, why = choose_action(None, task_id=spec.task_id)
             case _:
                 state = State(word)
                 self.states[state] += 1
-                action, why = decide(state, task_id=spec.task_id)
+                action, why = choose_action(state, task_id=spec.task_id)
         self._groups[action, why, spec.model] += 1
         if len(self.first) < self._most and action in _ACTIONS.values():
-            self.first.append(PlannedJob(spec.job_id, action, why, shorten(spec.request), str(spec.source)))
+            self.first.append(
+                PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))
+            )
 
     def add_gone(self, state: State) -> None:
         """Take in a job that left the manifest: never submitted, but what was paid for is fetched."""
         self.states[state] += state is State.UNCERTAIN
-        action, why = decide(state)
+        action, why = choose_action(state)
         if action in (Action.SUBMIT, Action.DONE):
             action = Action.LEAVE
         self._groups[action, f"{_GONE}; {why}" if action is not Action.LEAVE else _GONE, ""] += 1
@@ -253,13 +255,13 @@ class _Sorting:
 def _compared(
     connection: sqlite3.Connection,
     manifest: Manifest,
-    problems: Problems,
+    problems: ProblemCollector,
     note: Callable[[Problem], None],
-    sorting: _Sorting,
+    sorting: _GroupBuilder,
 ) -> SyncReport:
     compared = compare(connection, manifest.jobs(note), each=sorting.add, gone=sorting.add_gone)
     if problems.errors:
-        raise refusal(manifest, problems)
+        raise manifest_error(manifest, problems)
     return compared
 
 
@@ -277,7 +279,7 @@ def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
     origin = query.meta(connection, run_facts.ORIGIN)
     try:
         if origin is not None:
-            run_facts.require_kind(run_facts.Origin.read(origin), run_dir, simulate=simulate)
+            run_facts.require_same_kind(run_facts.RunOrigin.read(origin), run_dir, simulate=simulate)
     except BaseException:
         connection.close()
         raise

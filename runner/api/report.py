@@ -11,14 +11,14 @@ from runner.api import run_facts
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import DEFAULT_BASE_URL
-from runner.core.summary import summarise
+from runner.core.summary import summarize
 from runner.core.value import frozen
 from runner.errors import ReportError
 from runner.jsontext import dumps
 from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import write_report
-from runner.results.files import whole_file
+from runner.results.files import atomic_write
 from runner.results.formats import batch_line
 from runner.store import query
 from runner.store.database import DB_NAME, connect_reader, translated
@@ -46,13 +46,13 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
 def write_junit(run_dir: Path, out: Path) -> None:
     """Write the jobs as JUnit XML; the errors are those of `write_html`."""
     with _opened(run_dir) as run, _writing(out):
-        summary = summarise(query.records(run.reader))
+        summary = summarize(query.records(run.reader))
         write_junit_file(out, query.records(run.reader), summary, run=run.name)
 
 
 def write_openai(run_dir: Path, out: Path) -> None:
     """Write the jobs in the shape of the OpenAI batch API's output; the errors are those of `write_html`."""
-    with _opened(run_dir) as run, _writing(out), whole_file(out) as file:
+    with _opened(run_dir) as run, _writing(out), atomic_write(out) as file:
         for record in query.records(run.reader):
             file.write(dumps(batch_line(record, run=run.name)) + b"\n")
 
@@ -60,7 +60,7 @@ def write_openai(run_dir: Path, out: Path) -> None:
 def markdown(run_dir: Path) -> str:
     """Say in Markdown, in less than 1 MiB, how a run went; the errors are those of `write_html`."""
     with _opened(run_dir) as run:
-        summary = summarise(query.records(run.reader))
+        summary = summarize(query.records(run.reader))
         others = (record for record in query.records(run.reader) if record.state is not State.SUCCEEDED)
         return step_summary(summary, others, run=run.name)
 

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.api.notify import told
+from runner.api.execute import OnStarted, RunResult, execute, ignore_engine, ignore_event
+from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
-from runner.api.run_dir import opened, remembered, require_run, with_time_left
-from runner.api.work import Outcome, Started, ignore_engine, ignore_event, work
+from runner.api.run_dir import load_request, open_run, require_run, with_time_left
 from runner.core.lifecycle import State
 from runner.engine.events import Observer
 from runner.store import Store, query
-from runner.store.transitions import RerunPlan, Selection, choose, rerun_chosen
+from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 
 
 async def rerun(
@@ -23,8 +23,8 @@ async def rerun(
     options: RunOptions = RunOptions(),
     confirm: Callable[[RerunPlan], None] = ignore_event,
     observe: Observer = ignore_event,
-    started: Started = ignore_engine,
-) -> Outcome:
+    started: OnStarted = ignore_engine,
+) -> RunResult:
     """
     Run again what did not succeed: download what is undelivered, poll what timed out, submit what failed.
 
@@ -36,26 +36,26 @@ async def rerun(
     """
     began = time.monotonic()
     require_run(run_dir)
-    async with opened(run_dir, options.if_locked, observe) as store:
-        confirm(choose(store.reader, selection))
+    async with open_run(run_dir, options.if_locked, observe) as store:
+        confirm(select_for_rerun(store.reader, selection))
         # The engine's own connection sees what is committed here, and keeps the choice while it works.
-        todo = remembered(store, with_time_left(options, began), query.Scope(chosen=True))
+        todo = load_request(store, with_time_left(options, began), query.JobFilter(chosen=True))
         with store.transaction() as connection:
-            choose(connection, selection)
-            rerun_chosen(connection, at=time.time())
-        outcome = await work(store, todo, observe, started)
-    return await told(outcome, todo.settings)
+            select_for_rerun(connection, selection)
+            requeue_selected(connection, at=time.time())
+        outcome = await execute(store, todo, observe, started)
+    return await send_notifications(outcome, todo.settings)
 
 
 def plan_rerun(run_dir: Path, selection: Selection = Selection()) -> RerunPlan:
     """Say what `rerun` would do, and change nothing."""
     require_run(run_dir)
     with Store(run_dir) as store:
-        return choose(store.reader, selection)
+        return select_for_rerun(store.reader, selection)
 
 
 def retry_failed(store: Store, job: str | None) -> None:
     """Make failed jobs pending again, by the same choice as a rerun."""
     with store.transaction() as connection:
-        choose(connection, Selection(states=frozenset({State.FAILED}), glob=job))
-        rerun_chosen(connection, at=time.time())
+        select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=job))
+        requeue_selected(connection, at=time.time())

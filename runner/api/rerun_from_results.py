@@ -16,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from runner.api import run_facts
+from runner.api.execute import OnStarted, RunResult, ignore_engine, ignore_event
 from runner.api.options import BASE_URL_NAME, IfLocked, RunOptions, read_environment
 from runner.api.rerun import plan_rerun, rerun
-from runner.api.run_dir import opened, origin_of, remember, with_time_left
-from runner.api.simulate import LEDGER_NAME, SIMULATED, hurried
-from runner.api.work import Outcome, Started, ignore_engine, ignore_event
+from runner.api.run_dir import open_run, read_origin, save_settings, with_time_left
+from runner.api.simulate import LEDGER_NAME, SIMULATED, with_simulator_speed
 from runner.core.filenames import MAX_FILES_FLAT
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
@@ -31,7 +31,7 @@ from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.job_digest import request_digest
 from runner.results.failed_manifest import rerun_name
-from runner.results.inline_media import recover
+from runner.results.inline_media import restore_inline_media
 from runner.results.reader import ResultsFile, open_results
 from runner.store.database import DB_NAME, RESULTS_NAME
 from runner.store.transitions import RerunPlan, Selection, import_records
@@ -43,7 +43,7 @@ _NEVER_SENT_AGAIN = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
 
 
 @frozen
-class Beginning:
+class RerunSource:
     """
     A run that begins from a results file.
 
@@ -64,7 +64,7 @@ def run_dir_of(path: Path) -> Path | None:
     return path.parent if path.name == RESULTS_NAME and (path.parent / DB_NAME).exists() else None
 
 
-def begin(path: Path, run_dir: Path | None, options: RunOptions) -> Beginning:
+def open_source(path: Path, run_dir: Path | None, options: RunOptions) -> RerunSource:
     """
     Read a results file, and settle which gateway and which directory a rerun from it uses.
 
@@ -83,23 +83,23 @@ def begin(path: Path, run_dir: Path | None, options: RunOptions) -> Beginning:
     name = rerun_name(next(iter(results.runs)))
     settings = Settings(name=name)
     if simulate:
-        settings = hurried(settings, options.overrides)
+        settings = with_simulator_speed(settings, options.overrides)
     else:
         settings = replace(settings, base_url=_gateway(path, gateways, options))
-    return Beginning(
+    return RerunSource(
         results, run_dir or run_facts.default_run_dir(name, simulate=simulate), settings, simulate
     )
 
 
 async def rerun_results(
-    beginning: Beginning,
+    beginning: RerunSource,
     selection: Selection = Selection(),
     *,
     options: RunOptions = RunOptions(),
     confirm: Callable[[RerunPlan], None] = ignore_event,
     observe: Observer = ignore_event,
-    started: Started = ignore_engine,
-) -> Outcome:
+    started: OnStarted = ignore_engine,
+) -> RunResult:
     """
     Make the run directory, or add to the one that an earlier call made, and rerun it.
 
@@ -120,7 +120,7 @@ async def rerun_results(
     )
 
 
-async def plan_results(beginning: Beginning, selection: Selection, observe: Observer) -> RerunPlan:
+async def plan_results(beginning: RerunSource, selection: Selection, observe: Observer) -> RerunPlan:
     """Say what `rerun_results` would do, and leave nothing behind."""
     if (beginning.run_dir / DB_NAME).exists():
         return plan_rerun(beginning.run_dir, selection)
@@ -130,11 +130,11 @@ async def plan_results(beginning: Beginning, selection: Selection, observe: Obse
         return plan_rerun(imagined.run_dir, selection)
 
 
-async def _take_in(beginning: Beginning, if_locked: IfLocked, observe: Observer) -> None:
+async def _take_in(beginning: RerunSource, if_locked: IfLocked, observe: Observer) -> None:
     for warning in beginning.results.warnings:
         observe(Notice("warning", f"{beginning.results.path} {warning}"))
-    async with opened(beginning.run_dir, if_locked, observe) as store:
-        origin = origin_of(store, None, simulate=beginning.simulate)
+    async with open_run(beginning.run_dir, if_locked, observe) as store:
+        origin = read_origin(store, None, simulate=beginning.simulate)
         if origin.manifest is not None:
             raise UsageError(
                 f"{beginning.run_dir} holds the run of {origin.manifest}; a rerun from results needs its own",
@@ -142,20 +142,20 @@ async def _take_in(beginning: Beginning, if_locked: IfLocked, observe: Observer)
             )
         _bring_ledger(beginning)
         at = time.time()
-        missing = _Missing(observe)
+        missing = _MissingFiles(observe)
         with store.transaction() as connection:
             count = import_records(connection, _to_do(beginning.results, missing, at), at=at)
         missing.tell_rest()
         if store.meta(run_facts.SETTINGS) is None:
-            remember(store, beginning.settings, replace(origin, sharded=count > MAX_FILES_FLAT))
+            save_settings(store, beginning.settings, replace(origin, sharded=count > MAX_FILES_FLAT))
 
 
-def _to_do(results: ResultsFile, missing: _Missing, at: float) -> Iterator[JobRecord]:
+def _to_do(results: ResultsFile, missing: _MissingFiles, at: float) -> Iterator[JobRecord]:
     for result in results:
         record = result.record
         if record.state is State.SUCCEEDED:
             continue
-        recovered = recover(record.request)
+        recovered = restore_inline_media(record.request)
         record = replace(
             record, request=recovered.request, digest=request_digest(recovered.request), assets=()
         )
@@ -185,7 +185,7 @@ def _refused(record: JobRecord, missing: Iterable[str], at: float) -> JobRecord:
     return replace(record, state=State.FAILED, error=failure, finished_at=at)
 
 
-class _Missing:
+class _MissingFiles:
     """Tells of jobs that can't be submitted here: the first few by name, the rest as a number."""
 
     def __init__(self, observe: Observer) -> None:
@@ -240,7 +240,7 @@ def _gateway(path: Path, gateways: set[str | None], options: RunOptions) -> str:
     )
 
 
-def _bring_ledger(beginning: Beginning) -> None:
+def _bring_ledger(beginning: RerunSource) -> None:
     """Let the simulator know the tasks of the run that the results are from, where it lies beside them."""
     ledger, own = beginning.results.path.with_name(LEDGER_NAME), beginning.run_dir / LEDGER_NAME
     if beginning.simulate and ledger.is_file() and not own.exists():

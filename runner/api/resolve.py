@@ -22,13 +22,13 @@ from runner.core.value import frozen
 from runner.core.wire import is_task_id
 from runner.errors import UsageError
 from runner.store import Store, query
-from runner.store.transitions import attach, disown, give_up, recover, uncertain_ids
+from runner.store.transitions import attach_task, mark_not_submitted, recover, uncertain_ids, write_off
 
 MOST_FILE_BYTES = 64 * 1024**2
 _LIKE_A_KEY = re.compile(r"sk-", re.IGNORECASE)
 
 
-class Verdict(StrEnum):
+class Resolution(StrEnum):
     """What a person says of jobs in doubt, where there is no task to name."""
 
     NOT_SUBMITTED = "not_submitted"
@@ -38,7 +38,7 @@ class Verdict(StrEnum):
 
 
 @frozen
-class Refusal:
+class UnresolvedJob:
     """A job, or a pattern, that can't be settled, and why."""
 
     name: str
@@ -46,21 +46,21 @@ class Refusal:
 
 
 @frozen
-class Resolved:
+class ResolveResult:
     """
     What came of settling jobs. Either all are settled, or some are refused and none is.
 
     Attributes:
-        settled: Ids, in the order in which they were named.
+        resolved: Ids, in the order in which they were named.
         left: Jobs that are still in doubt.
     """
 
-    settled: tuple[str, ...]
-    refused: tuple[Refusal, ...]
+    resolved: tuple[str, ...]
+    refused: tuple[UnresolvedJob, ...]
     left: int
 
 
-def resolve_tasks(run_dir: Path, tasks: Mapping[str, str]) -> Resolved:
+def resolve_tasks(run_dir: Path, tasks: Mapping[str, str]) -> ResolveResult:
     """
     Give jobs the tasks that belong to them; the next run polls and downloads those.
 
@@ -72,11 +72,11 @@ def resolve_tasks(run_dir: Path, tasks: Mapping[str, str]) -> Resolved:
     Raises:
         RunDirError: The directory is no run's, in use, or can't be used.
     """
-    with _Settling(run_dir) as settling:
+    with _Resolver(run_dir) as settling:
         return settling.attach_all(tasks)
 
 
-def resolve_as(run_dir: Path, patterns: Sequence[str], verdict: Verdict) -> Resolved:
+def resolve_as(run_dir: Path, patterns: Sequence[str], verdict: Resolution) -> ResolveResult:
     """
     Settle jobs in doubt that have no task to name.
 
@@ -86,17 +86,17 @@ def resolve_as(run_dir: Path, patterns: Sequence[str], verdict: Verdict) -> Reso
     Raises:
         RunDirError: As for `resolve_tasks`.
     """
-    with _Settling(run_dir) as settling:
-        return settling.settle_all(patterns, verdict)
+    with _Resolver(run_dir) as settling:
+        return settling.resolve_all(patterns, verdict)
 
 
-def complaint(task_id: str) -> str | None:
+def task_id_error(task_id: str) -> str | None:
     """
     Say what is wrong with a task id; None where it may be one. What looks like a key is not repeated.
 
-    >>> complaint("task_01J8"), complaint("cgt-20260101-x1"), complaint("sk-0123")
+    >>> task_id_error("task_01J8"), task_id_error("cgt-20260101-x1"), task_id_error("sk-0123")
     (None, None, 'this looks like an API key, not like the id of a task')
-    >>> complaint("https://example.com/v")
+    >>> task_id_error("https://example.com/v")
     "'https://example.com/v' is not the id of a task: those are letters, digits, '-' and '_'"
     """
     if _LIKE_A_KEY.match(task_id):
@@ -149,13 +149,13 @@ def _take(row: list[str], number: int, tasks: dict[str, str], wrong: list[str]) 
         wrong.append(f"line {number} is not job_id,task_id")
     elif cells[0] in tasks:
         wrong.append(f"line {number} names {cells[0]!r} a second time")
-    elif why := complaint(cells[1]):
+    elif why := task_id_error(cells[1]):
         wrong.append(f"line {number}: {why}")
     else:
         tasks[cells[0]] = cells[1]
 
 
-class _Settling:
+class _Resolver:
     """A run directory that is open to settle its jobs; its files are made anew where any was."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -163,7 +163,7 @@ class _Settling:
         self._store = Store(run_dir)
         self._at = time.time()
 
-    def __enter__(self) -> _Settling:
+    def __enter__(self) -> _Resolver:
         self._store.__enter__()
         # What a dead process left between intent and answer is in doubt, and may be settled too.
         with self._store.transaction() as connection:
@@ -173,21 +173,21 @@ class _Settling:
     def __exit__(self, *error: object) -> None:
         self._store.__exit__(None, None, None)
 
-    def attach_all(self, tasks: Mapping[str, str]) -> Resolved:
+    def attach_all(self, tasks: Mapping[str, str]) -> ResolveResult:
         """Give each job its task, in one transaction; none gets one where any is refused."""
         reader = self._store.reader
-        refused = [Refusal(job, why) for job in tasks if (why := _not_attachable(reader, job))]
+        refused = [UnresolvedJob(job, why) for job in tasks if (why := _not_attachable(reader, job))]
         refused += _claimed(reader, tasks)
         if not refused:
             with self._store.transaction() as connection:
                 for job_id, task_id in tasks.items():
-                    attach(connection, job_id, task_id, at=self._at)
+                    attach_task(connection, job_id, task_id, at=self._at)
         return self._resolved(tasks, refused)
 
-    def settle_all(self, patterns: Sequence[str], verdict: Verdict) -> Resolved:
+    def resolve_all(self, patterns: Sequence[str], verdict: Resolution) -> ResolveResult:
         """Apply a verdict to every job in doubt that is named; to none where a name fits nothing."""
         settled: dict[str, None] = {}
-        refused: list[Refusal] = []
+        refused: list[UnresolvedJob] = []
         for pattern in patterns:
             state = _state_of(self._store.reader, pattern)
             # The id itself comes first: it may hold what would be a pattern.
@@ -196,22 +196,22 @@ class _Settling:
                 settled.update(dict.fromkeys(found))
             else:
                 refused.append(
-                    Refusal(
+                    UnresolvedJob(
                         pattern, "names no job in doubt" if state is None else f"is {state}, not in doubt"
                     )
                 )
         if not refused:
-            act = disown if verdict is Verdict.NOT_SUBMITTED else give_up
+            act = mark_not_submitted if verdict is Resolution.NOT_SUBMITTED else write_off
             with self._store.transaction() as connection:
                 for job_id in settled:
                     act(connection, job_id)
         return self._resolved(settled, refused)
 
-    def _resolved(self, names: Iterable[str], refused: list[Refusal]) -> Resolved:
+    def _resolved(self, names: Iterable[str], refused: list[UnresolvedJob]) -> ResolveResult:
         if not refused:
             self._write_files()
         left = query.counts(self._store.reader)[State.UNCERTAIN]
-        return Resolved(() if refused else tuple(names), tuple(refused), left)
+        return ResolveResult(() if refused else tuple(names), tuple(refused), left)
 
     def _write_files(self) -> None:
         store = self._store
@@ -219,7 +219,7 @@ class _Settling:
         if settings_text is None or origin_text is None:
             return
         settings = run_facts.read_settings(settings_text)
-        is_simulated = run_facts.Origin.read(origin_text).is_simulated
+        is_simulated = run_facts.RunOrigin.read(origin_text).is_simulated
         outputs = Outputs(
             store, settings, SIMULATED if is_simulated else settings.base_url or DEFAULT_BASE_URL
         )
@@ -231,12 +231,12 @@ class _Settling:
 
 
 def _state_of(reader: sqlite3.Connection, job_id: str) -> State | None:
-    job = query.job(reader, job_id, taken_up_at=0.0)
+    job = query.job(reader, job_id, waiting_since=0.0)
     return None if job is None else job.state
 
 
 def _not_attachable(reader: sqlite3.Connection, job_id: str) -> str | None:
-    job = query.job(reader, job_id, taken_up_at=0.0)
+    job = query.job(reader, job_id, waiting_since=0.0)
     if job is None:
         return "is no job of this run"
     if job.state not in sources(Event.ATTACHED):
@@ -249,7 +249,7 @@ def _not_attachable(reader: sqlite3.Connection, job_id: str) -> str | None:
 _MAY_HAVE_A_TASK = (FailureClass.UNCERTAIN_SUBMIT, FailureClass.LOST)
 
 
-def _claimed(reader: sqlite3.Connection, tasks: Mapping[str, str]) -> list[Refusal]:
+def _claimed(reader: sqlite3.Connection, tasks: Mapping[str, str]) -> list[UnresolvedJob]:
     """Find tasks that two jobs would have: one of them would get the other's video."""
     refused = []
     counts = Counter(tasks.values())
@@ -257,7 +257,9 @@ def _claimed(reader: sqlite3.Connection, tasks: Mapping[str, str]) -> list[Refus
     for job_id, task_id in tasks.items():
         owner = owners.get(task_id, job_id)
         if owner != job_id:
-            refused.append(Refusal(job_id, f"can't have the task {task_id}: it belongs to {owner}"))
+            refused.append(UnresolvedJob(job_id, f"can't have the task {task_id}: it belongs to {owner}"))
         elif counts[task_id] > 1:
-            refused.append(Refusal(job_id, f"can't have the task {task_id}: another job is to have it too"))
+            refused.append(
+                UnresolvedJob(job_id, f"can't have the task {task_id}: another job is to have it too")
+            )
     return refused

@@ -32,7 +32,7 @@ _SETTLED = frozenset({State.SUCCEEDED, State.FAILED})
 
 
 @frozen
-class Kept:
+class KeptRun:
     """An older run that would have gone, and why it stays."""
 
     run_dir: Path
@@ -40,11 +40,11 @@ class Kept:
 
 
 @frozen
-class Tidied:
+class RetentionResult:
     """What deleting older runs came to."""
 
     deleted: tuple[Path, ...]
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptRun, ...]
 
 
 def require_series(run_dir: Path) -> None:
@@ -61,7 +61,9 @@ def require_series(run_dir: Path) -> None:
         )
 
 
-def delete_older(run_dir: Path, *, keep_runs: int | None, keep_days: int | None, today: date) -> Tidied:
+def delete_older(
+    run_dir: Path, *, keep_runs: int | None, keep_days: int | None, today: date
+) -> RetentionResult:
     """
     Delete the runs of a series that are older than this one and not to be kept.
 
@@ -79,8 +81,8 @@ def delete_older(run_dir: Path, *, keep_runs: int | None, keep_days: int | None,
         if why is None:
             deleted.append(path)
         else:
-            spared.append(Kept(path, why))
-    return Tidied(tuple(deleted), tuple(spared))
+            spared.append(KeptRun(path, why))
+    return RetentionResult(tuple(deleted), tuple(spared))
 
 
 def _earlier(run_dir: Path) -> Iterator[tuple[date, Path]]:
@@ -121,7 +123,7 @@ def _delete(run_dir: Path, *, like: Path) -> str | None:
         return f"it has files of others: {foreign}"
     try:
         with RunLock(run_dir):
-            why = _reason_to_stay(run_dir, like)
+            why = _reason_to_keep(run_dir, like)
             if why is None:
                 _remove(run_dir)
             return why
@@ -140,12 +142,12 @@ def _foreign(run_dir: Path) -> str | None:
     return None
 
 
-def _reason_to_stay(run_dir: Path, like: Path) -> str | None:
+def _reason_to_keep(run_dir: Path, like: Path) -> str | None:
     with closing(connect_reader(run_dir)) as reader, closing(connect_reader(like)) as own:
         origin, mine = query.meta(reader, run_facts.ORIGIN), query.meta(own, run_facts.ORIGIN)
         if origin is None or mine is None:
             return "no manifest was ever taken in"
-        if run_facts.Origin.read(origin).is_simulated != run_facts.Origin.read(mine).is_simulated:
+        if run_facts.RunOrigin.read(origin).is_simulated != run_facts.RunOrigin.read(mine).is_simulated:
             return "one of them is simulated"
         counts = query.counts(reader)
         open_jobs = sum(count for state, count in counts.items() if state not in _SETTLED)

@@ -9,21 +9,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.api import run_facts
-from runner.api.notify import told
-from runner.api.options import Effective, IfLocked, RunOptions, credentials, read_environment, settle
+from runner.api.execute import OnStarted, RunResult, execute, ignore_engine, ignore_event
+from runner.api.notify import send_notifications
+from runner.api.options import (
+    EffectiveSettings,
+    IfLocked,
+    RunOptions,
+    apply_overrides,
+    credentials,
+    read_environment,
+)
 from runner.api.rerun import retry_failed
 from runner.api.run_dir import (
-    assignment,
-    opened,
-    origin_of,
-    remember,
-    remembered,
+    load_request,
+    open_run,
+    read_origin,
     require_run,
+    run_request,
+    save_settings,
     with_time_left,
 )
-from runner.api.simulate import hurried, simulated_keys
-from runner.api.validate import refusal
-from runner.api.work import Outcome, Started, ignore_engine, ignore_event, work
+from runner.api.simulate import simulated_keys, with_simulator_speed
+from runner.api.validate import manifest_error
 from runner.core.filenames import MAX_FILES_FLAT
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
@@ -32,7 +39,7 @@ from runner.core.settings import Settings
 from runner.engine.events import Observer
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
-from runner.manifest.loader import Manifest, Problems, load
+from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import Store, query
 from runner.store.sync import SyncReport, sync
 from runner.store.transitions import import_records
@@ -50,8 +57,8 @@ async def run(
     options: RunOptions = RunOptions(),
     observe: Observer = ignore_event,
     report: Callable[[Problem], None] = ignore_event,
-    started: Started = ignore_engine,
-) -> Outcome:
+    started: OnStarted = ignore_engine,
+) -> RunResult:
     """
     Run a manifest: submit what is new, poll and fetch what was submitted, and write the results.
 
@@ -72,7 +79,7 @@ async def run(
     began = time.monotonic()
     today = datetime.now(UTC).date()
     environ = read_environment(options.overrides, manifest.parent)
-    problems = Problems()
+    problems = ProblemCollector()
 
     def note(problem: Problem) -> None:
         problems(problem)
@@ -82,7 +89,7 @@ async def run(
     effective = _in_force(loaded.settings, options, environ)
     settings = effective.settings
     keys = simulated_keys() if options.simulate else credentials(settings, environ)
-    run_dir = run_facts.dated(
+    run_dir = run_facts.expand_date(
         output or run_facts.default_run_dir(loaded.name, simulate=options.simulate), today
     )
     is_series = options.keep_runs is not None or options.keep_days is not None
@@ -90,23 +97,23 @@ async def run(
         from runner.api.retention import delete_older, require_series
 
         require_series(run_dir)
-    async with opened(run_dir, options.if_locked, observe) as store:
-        origin = origin_of(store, str(manifest), simulate=options.simulate)
+    async with open_run(run_dir, options.if_locked, observe) as store:
+        origin = read_origin(store, str(manifest), simulate=options.simulate)
         if not options.simulate:
             _require_same_gateway(store, effective)
         taken = _take_in(store, loaded, options, note, problems)
         origin = replace(origin, sharded=origin.sharded or taken.jobs > MAX_FILES_FLAT)
-        remember(store, settings, origin)
+        save_settings(store, settings, origin)
         if options.retry_failed:
             retry_failed(store, options.job)
         options = with_time_left(options, began)
-        scope = query.Scope(glob=options.job)
-        todo = assignment(settings, effective.base_url, keys, origin, scope, options, environ)
-        outcome = await work(store, todo, observe, started)
+        scope = query.JobFilter(glob=options.job)
+        todo = run_request(settings, effective.base_url, keys, origin, scope, options, environ)
+        outcome = await execute(store, todo, observe, started)
     if is_series and outcome.exit_code not in _CUT_SHORT:
         tidied = delete_older(run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=today)
-        outcome = replace(outcome, tidied=tidied)
-    return await told(outcome, settings)
+        outcome = replace(outcome, retention=tidied)
+    return await send_notifications(outcome, settings)
 
 
 async def resume(
@@ -114,8 +121,8 @@ async def resume(
     *,
     options: RunOptions = RunOptions(),
     observe: Observer = ignore_event,
-    started: Started = ignore_engine,
-) -> Outcome:
+    started: OnStarted = ignore_engine,
+) -> RunResult:
     """
     Go on with a run without its manifest.
 
@@ -125,25 +132,25 @@ async def resume(
     """
     began = time.monotonic()
     require_run(run_dir)
-    async with opened(run_dir, options.if_locked, observe) as store:
+    async with open_run(run_dir, options.if_locked, observe) as store:
         if options.retry_failed:
             retry_failed(store, options.job)
-        todo = remembered(store, with_time_left(options, began), query.Scope(glob=options.job))
-        outcome = await work(store, todo, observe, started)
-    return await told(outcome, todo.settings)
+        todo = load_request(store, with_time_left(options, began), query.JobFilter(glob=options.job))
+        outcome = await execute(store, todo, observe, started)
+    return await send_notifications(outcome, todo.settings)
 
 
-def _in_force(settings: Settings, options: RunOptions, environ: Mapping[str, str]) -> Effective:
-    effective = settle(settings, options.overrides, environ)
+def _in_force(settings: Settings, options: RunOptions, environ: Mapping[str, str]) -> EffectiveSettings:
+    effective = apply_overrides(settings, options.overrides, environ)
     if not options.simulate:
         return effective
-    return replace(effective, settings=hurried(effective.settings, options.overrides))
+    return replace(effective, settings=with_simulator_speed(effective.settings, options.overrides))
 
 
 _WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
 
 
-def _require_same_gateway(store: Store, effective: Effective) -> None:
+def _require_same_gateway(store: Store, effective: EffectiveSettings) -> None:
     """Refuse to ask one gateway for the tasks of another: they would look lost, and they were paid for."""
     text = store.meta(run_facts.SETTINGS)
     before = None if text is None else run_facts.read_settings(text).base_url
@@ -165,7 +172,7 @@ def _take_in(
     manifest: Manifest,
     options: RunOptions,
     report: Callable[[Problem], None],
-    problems: Problems,
+    problems: ProblemCollector,
 ) -> SyncReport:
     """Check every job and take it into the store: all of them, or none."""
     at = time.time()
@@ -180,7 +187,7 @@ def _take_in(
         counts = manifest.counts
         has_twins = counts is not None and counts.duplicates > 0
         if problems.errors and (not options.skip_invalid or has_twins or not counts):
-            raise refusal(manifest, problems)
+            raise manifest_error(manifest, problems)
         import_records(connection, refused, at=at)
     return taken
 

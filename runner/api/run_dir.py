@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.api import run_facts
-from runner.api.options import IfLocked, RunOptions, credentials, read_environment, settle
+from runner.api.execute import RunRequest
+from runner.api.options import IfLocked, RunOptions, apply_overrides, credentials, read_environment
 from runner.api.simulate import simulated_keys
-from runner.api.work import Assignment
 from runner.core.settings import Settings
 from runner.engine.events import Notice, Observer
 from runner.errors import RunLocked, StoreMissing, UsageError
 from runner.gateway.credentials import KeySet
 from runner.store import Store
-from runner.store.query import Scope
+from runner.store.query import JobFilter
 from runner.store.transitions import recover
 
 LOOK_FOR_LOCK_S = 1.0
@@ -39,7 +39,7 @@ def require_run(run_dir: Path) -> None:
 
 
 @asynccontextmanager
-async def opened(run_dir: Path, if_locked: IfLocked, observe: Observer) -> AsyncIterator[Store]:
+async def open_run(run_dir: Path, if_locked: IfLocked, observe: Observer) -> AsyncIterator[Store]:
     """Open a run directory, waiting for another process where that is asked for; put lost jobs in doubt."""
     with ExitStack() as stack:
         told = False
@@ -62,7 +62,7 @@ async def opened(run_dir: Path, if_locked: IfLocked, observe: Observer) -> Async
         yield store
 
 
-def origin_of(store: Store, manifest: str | None, *, simulate: bool) -> run_facts.Origin:
+def read_origin(store: Store, manifest: str | None, *, simulate: bool) -> run_facts.RunOrigin:
     """
     Read where a run comes from, or say it for a new one.
 
@@ -71,13 +71,13 @@ def origin_of(store: Store, manifest: str | None, *, simulate: bool) -> run_fact
     """
     text = store.meta(run_facts.ORIGIN)
     if text is None:
-        return run_facts.Origin(manifest, simulate, sharded=False)
-    origin = run_facts.Origin.read(text)
-    run_facts.require_kind(origin, store.run_dir, simulate=simulate)
+        return run_facts.RunOrigin(manifest, simulate, sharded=False)
+    origin = run_facts.RunOrigin.read(text)
+    run_facts.require_same_kind(origin, store.run_dir, simulate=simulate)
     return origin
 
 
-def remember(store: Store, settings: Settings, origin: run_facts.Origin) -> None:
+def save_settings(store: Store, settings: Settings, origin: run_facts.RunOrigin) -> None:
     """Keep what a later process needs to go on without the manifest."""
     facts = {run_facts.SETTINGS: run_facts.settings_text(settings), run_facts.ORIGIN: origin.text()}
     with store.transaction() as connection:
@@ -86,7 +86,7 @@ def remember(store: Store, settings: Settings, origin: run_facts.Origin) -> None
                 connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
 
-def remembered(store: Store, options: RunOptions, scope: Scope) -> Assignment:
+def load_request(store: Store, options: RunOptions, scope: JobFilter) -> RunRequest:
     """
     Read back what the run needs, with the command line over it.
 
@@ -104,38 +104,38 @@ def remembered(store: Store, options: RunOptions, scope: Scope) -> Assignment:
             f"{store.run_dir} holds no run yet: its manifest was never taken in",
             hint="start it with: runner run MANIFEST",
         )
-    origin = run_facts.Origin.read(origin_text)
+    origin = run_facts.RunOrigin.read(origin_text)
     if options.simulate:
-        run_facts.require_kind(origin, store.run_dir, simulate=True)
+        run_facts.require_same_kind(origin, store.run_dir, simulate=True)
     if options.scenario is not None and not origin.is_simulated:
         raise UsageError(
             f"{store.run_dir} holds a real run, which no scenario is for", hint="leave --scenario out"
         )
     beside = None if origin.manifest is None else Path(origin.manifest).parent
     environ = read_environment(options.overrides, beside)
-    effective = settle(run_facts.read_settings(settings_text), options.overrides, {})
+    effective = apply_overrides(run_facts.read_settings(settings_text), options.overrides, {})
     keys = simulated_keys() if origin.is_simulated else credentials(effective.settings, environ)
-    return assignment(effective.settings, effective.base_url, keys, origin, scope, options, environ)
+    return run_request(effective.settings, effective.base_url, keys, origin, scope, options, environ)
 
 
-def assignment(
+def run_request(
     settings: Settings,
     base_url: str,
     keys: KeySet,
-    origin: run_facts.Origin,
-    scope: Scope,
+    origin: run_facts.RunOrigin,
+    scope: JobFilter,
     options: RunOptions,
     environ: Mapping[str, str],
-) -> Assignment:
+) -> RunRequest:
     """Put together what is to be done of a run, and with what."""
-    return Assignment(
+    return RunRequest(
         settings=settings,
         base_url=base_url,
         keys=keys,
         origin=origin,
         scope=scope,
         limit=options.limit,
-        most_failures=options.max_failures,
+        max_failures=options.max_failures,
         run_s=options.run_s,
         drain_s=options.drain_s,
         scenario=options.scenario,

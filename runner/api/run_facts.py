@@ -27,7 +27,7 @@ SETTINGS, LEARNED, ORIGIN = "settings", "learned", "origin"
 
 
 @frozen
-class Origin:
+class RunOrigin:
     """
     Where a run comes from.
 
@@ -46,7 +46,7 @@ class Origin:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str) -> Origin:
+    def read(cls, text: str) -> RunOrigin:
         """Read back what `text` wrote."""
         return cls(**json.loads(text))
 
@@ -62,17 +62,17 @@ def default_run_dir(name: str, *, simulate: bool) -> Path:
     return Path("output") / (f"{name}-simulated" if simulate else name)
 
 
-def dated(output: Path, today: date) -> Path:
+def expand_date(output: Path, today: date) -> Path:
     """
     Put the date into a run directory's path.
 
-    >>> dated(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
+    >>> expand_date(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
     'output/nightly-2026-11-21'
     """
     return Path(str(output).replace("${date}", today.isoformat()))
 
 
-def require_kind(origin: Origin, run_dir: Path, *, simulate: bool) -> None:
+def require_same_kind(origin: RunOrigin, run_dir: Path, *, simulate: bool) -> None:
     """
     Keep real and simulated runs apart.
 

@@ -28,7 +28,7 @@ def simulated_keys() -> KeySet:
     return KeySet((ApiKey(fingerprint(_SECRET), _SECRET),))
 
 
-def hurried(settings: Settings, overrides: Overrides) -> Settings:
+def with_simulator_speed(settings: Settings, overrides: Overrides) -> Settings:
     """Shorten rates and waits, except where the command line sets them, since nobody is to be spared."""
     limits = settings.limits
     if overrides.submit_per_s is None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from runner.api import run_facts
-from runner.core.estimate import at_limits
+from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
 from runner.core.value import frozen
@@ -87,7 +87,7 @@ def status(run_dir: Path | str, *, now_at: float) -> Status:
         text = query.meta(connection, run_facts.SETTINGS)
         settings = None if text is None else run_facts.read_settings(text)
         by_state = query.counts(connection, with_gone=False)
-        pace = query.pace(connection, since_at=now_at - RECENT_S)
+        pace = query.run_rate(connection, since_at=now_at - RECENT_S)
         submitted_per_s, finished_per_s = _rates(pace, now_at) if holder else (0.0, 0.0)
         seconds_left, binding = _time_left(connection, settings, by_state, submitted_per_s, finished_per_s)
         return Status(
@@ -107,7 +107,7 @@ def status(run_dir: Path | str, *, now_at: float) -> Status:
         )
 
 
-def _rates(pace: query.Pace, now_at: float) -> tuple[float, float]:
+def _rates(pace: query.RunRate, now_at: float) -> tuple[float, float]:
     """Submissions and endings a second over the recent time that the run has been going."""
     if pace.first_submitted_at is None:
         return 0.0, 0.0
@@ -125,10 +125,12 @@ def _time_left(
     left = sum(count for state, count in by_state.items() if next_step(state) is not None)
     if not left or settings is None:
         return (None if left else 0.0), ""
-    estimate = at_limits(
-        query.pending_by_model(connection, query.Scope()), settings.limits, query.usual_s(connection)
+    estimate = estimate_duration(
+        query.pending_by_model(connection, query.JobFilter()),
+        settings.limits,
+        query.mean_generate_s(connection),
     )
-    binding = estimate.binding
+    binding = estimate.limited_by
     in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     if not by_state[State.PENDING]:
         binding = "waiting for the tasks that were submitted"
@@ -141,7 +143,7 @@ def _time_left(
 def _stuck(connection: sqlite3.Connection, now_at: float) -> list[StuckJob]:
     medians: dict[str, float | None] = {}
     stuck = []
-    for job in query.in_states(connection, [State.SUBMITTED], taken_up_at=0.0):
+    for job in query.jobs_in_states(connection, [State.SUBMITTED], waiting_since=0.0):
         if job.model not in medians:
             medians[job.model] = query.median_s(connection, job.model, at_least=ENOUGH_FINISHED)
         median_s = medians[job.model]

@@ -10,11 +10,11 @@ from runner.core.model import Json
 from runner.core.problem import Problem
 from runner.core.value import frozen
 from runner.errors import ManifestError
-from runner.manifest.loader import Manifest, Problems, counted, load
+from runner.manifest.loader import Manifest, ProblemCollector, counted, load
 
 
 @frozen
-class Checked:
+class Validation:
     """
     What checking some manifests came to.
 
@@ -24,7 +24,7 @@ class Checked:
     """
 
     jobs: int
-    problems: Problems
+    problems: ProblemCollector
 
     @property
     def is_valid(self) -> bool:
@@ -42,7 +42,7 @@ def check(
     variables: Mapping[str, Json] | None = None,
     strict: bool = False,
     today: date | None = None,
-) -> Checked:
+) -> Validation:
     """
     Check manifests to their last job, and report every problem of all of them in one pass.
 
@@ -54,7 +54,7 @@ def check(
         strict: Whether a warning is as bad as an error.
         today: For ``${date}``; by default the date in UTC.
     """
-    problems = Problems()
+    problems = ProblemCollector()
 
     def note(problem: Problem) -> None:
         problems(problem)
@@ -73,10 +73,10 @@ def check(
         for _ in manifest.jobs(note):
             pass
         jobs += 0 if manifest.counts is None else manifest.counts.jobs
-    return Checked(jobs, problems)
+    return Validation(jobs, problems)
 
 
-def refusal(manifest: Manifest, problems: Problems) -> ManifestError:
+def manifest_error(manifest: Manifest, problems: ProblemCollector) -> ManifestError:
     """Say that a manifest can't be run as it is, with all that is wrong with it."""
     jobs = manifest.counts.jobs if manifest.counts else 0
     return ManifestError(

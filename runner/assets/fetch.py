@@ -24,26 +24,26 @@ from yarl import URL
 from runner.assets.inflow import Buffers
 from runner.assets.part_file import OverlapMismatch, PartFile, refuse, size_of
 from runner.assets.receive import TooLarge, keep_small, receive, verify
-from runner.assets.request import AssetWish, Fetched, NotFetched, PartFacts, Reason, part_of
+from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_of
 from runner.assets.resolver import ForbiddenAddress, GuardedResolver
 from runner.assets.response import (
     OVERLAP_BYTES,
-    Ask,
-    Body,
+    RangeRequest,
     Redirected,
-    Refusal,
     Reply,
-    Setback,
-    StartOver,
+    ResponseBody,
+    Restart,
+    RetryLater,
+    Unusable,
+    interpret,
     invalid,
-    judge,
 )
-from runner.assets.url_policy import MAX_REDIRECTS, AddressRefused, Gatekeeper, Hop, origin, shown
+from runner.assets.url_policy import MAX_REDIRECTS, AddressRefused, Hop, UrlPolicy, display_url, origin
 from runner.core.model import Failure, FailureClass
-from runner.core.retry import Tries, after_setback, wait_before_next
+from runner.core.retry import RetryState, retry_wait_s, wait_before_next
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 from runner.errors import DiskFull
-from runner.media import Flawed
+from runner.media import InvalidMedia
 
 RESERVE_BYTES = 256 << 20
 """Room that a download leaves free, for the store and the results above all."""
@@ -73,7 +73,7 @@ class Fetcher:
         free_bytes: Callable[[str], int] = lambda folder: disk_usage(folder).free,
         resolver: AbstractResolver | None = None,
     ) -> None:
-        self._gate = Gatekeeper(origin(URL(base_url)), rules.hosts)
+        self._gate = UrlPolicy(origin(URL(base_url)), rules.hosts)
         self._max_bytes = rules.max_bytes
         self._retry = retry
         self._timeouts = timeouts
@@ -109,7 +109,9 @@ class Fetcher:
         # Cancelled downloads may have a last lot in a thread; it is written in milliseconds.
         self._threads.shutdown(wait=True)
 
-    async def fetch(self, wish: AssetWish, remember: Remember = lambda facts: None) -> Fetched | NotFetched:
+    async def fetch(
+        self, wish: AssetRequest, remember: Remember = lambda facts: None
+    ) -> Fetched | NotFetched:
         """
         Bring an asset whole to its part file, going on from what is there, and verify it.
 
@@ -127,61 +129,65 @@ class Fetcher:
             download.part.close()
 
     async def _until_done(self, download: Download) -> Fetched | NotFetched:
-        tries = Tries(furthest_bytes=download.part.size)
+        tries = RetryState(furthest_bytes=download.part.size)
         reply = await (self._verify(download) if download.may_be_whole else self._try_once(download))
         while not isinstance(reply, Fetched):
-            if isinstance(reply, Refusal):
+            if isinstance(reply, Unusable):
                 return NotFetched(reply.reason, reply.failure)
-            if isinstance(reply, Setback):
-                tries = after_setback(tries, download.part.size)
+            if isinstance(reply, RetryLater):
+                tries = retry_wait_s(tries, download.part.size)
                 wait_s = wait_before_next(
                     self._retry, tries, retry_after_s=reply.retry_after_s, draw=self._draw()
                 )
                 if wait_s is None:
-                    return NotFetched(Reason.EXHAUSTED, reply.failure)
+                    return NotFetched(FetchFailure.EXHAUSTED, reply.failure)
                 await self._sleep(wait_s)
             # No pause before starting over: the request that follows asks for no range, so it happens
             # at most once between two setbacks, and those are counted.
-            download.must_start_over = isinstance(reply, StartOver)
+            download.must_restart = isinstance(reply, Restart)
             reply = await self._try_once(download)
         return reply
 
     async def _try_once(self, download: Download) -> Fetched | Reply:
-        ask = download.next_ask()
+        ask = download.next_range()
         if ask.offset and not download.part.is_hashed:
             # Before the request, since a body that comes meanwhile would be lost if its connection breaks.
             await asyncio.get_running_loop().run_in_executor(self._threads, download.part.digest)
         try:
             response, reply = await self._send(download, ask)
             async with response:
-                return await self._take(download, reply, response) if isinstance(reply, Body) else reply
+                return (
+                    await self._take(download, reply, response) if isinstance(reply, ResponseBody) else reply
+                )
         except AddressRefused as error:
             return refused(str(error))
         except OverlapMismatch:
-            return StartOver()
+            return Restart()
         except NETWORK_ERRORS as error:
             return translate(error, download.where, self._timeouts)
 
-    async def _send(self, download: Download, ask: Ask) -> tuple[aiohttp.ClientResponse, Reply]:
+    async def _send(self, download: Download, ask: RangeRequest) -> tuple[aiohttp.ClientResponse, Reply]:
         """Ask for the asset, and follow redirects as far as they are permissible."""
-        hop = self._gate.first(download.wish.url)
+        hop = self._gate.first(download.request.url)
         for _ in range(MAX_REDIRECTS + 1):
-            download.where = shown(hop.url)
+            download.where = display_url(hop.url)
             response, reply = await self._send_to(hop, download, ask)
             if not isinstance(reply, Redirected):
                 return response, reply
             # This gives the connection back, or closes it where a body would have to be read first.
             response.release()
             hop = self._gate.follow(hop, reply.location)
-        raise AddressRefused(f"{shown(self._gate.first(download.wish.url).url)} redirects too often")
+        raise AddressRefused(f"{display_url(self._gate.first(download.request.url).url)} redirects too often")
 
-    async def _send_to(self, hop: Hop, download: Download, ask: Ask) -> tuple[aiohttp.ClientResponse, Reply]:
-        await self._resolver.neighbourhood.check_literal(hop.url.raw_host or "")
+    async def _send_to(
+        self, hop: Hop, download: Download, ask: RangeRequest
+    ) -> tuple[aiohttp.ClientResponse, Reply]:
+        await self._resolver.policy.check_literal(hop.url.raw_host or "")
         headers = ask.headers()
-        if hop.has_key and download.wish.key is not None:
-            headers["Authorization"] = f"Bearer {download.wish.key}"
+        if hop.has_key and download.request.key is not None:
+            headers["Authorization"] = f"Bearer {download.request.key}"
         response = await self._session.get(hop.url, headers=headers, allow_redirects=False)
-        reply = judge(
+        reply = interpret(
             ask,
             response.status,
             response.headers,
@@ -192,14 +198,14 @@ class Fetcher:
         return response, reply
 
     async def _take(
-        self, download: Download, body: Body, response: aiohttp.ClientResponse
+        self, download: Download, body: ResponseBody, response: aiohttp.ClientResponse
     ) -> Fetched | Reply:
         """Bring a body to the disk and verify the file."""
         if body.is_small:
             content = await response.read()
             try:
-                return keep_small(download.part.path, download.wish.kind, content)
-            except Flawed as flaw:
+                return keep_small(download.part.path, download.request.kind, content)
+            except InvalidMedia as flaw:
                 return invalid(f"{download.where} gave a file that {flaw}", response.status)
         download.learn(body.facts)
         promised = self._promise(download, body)
@@ -233,18 +239,18 @@ class Fetcher:
         """
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._threads, verify, download.part, download.wish.kind
+                self._threads, verify, download.part, download.request.kind
             )
-        except Flawed as flaw:
+        except InvalidMedia as flaw:
             message = f"{download.where} gave a file that {flaw}"
         if is_pieced:
-            return StartOver()
+            return Restart()
         if not has_sure_end:
-            return Setback(Failure(FailureClass.DOWNLOAD_FAILED, message))
-        download.part.set_aside()
+            return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
+        download.part.quarantine()
         return invalid(message)
 
-    def _promise(self, download: Download, body: Body) -> int:
+    def _promise(self, download: Download, body: ResponseBody) -> int:
         """Make sure that there is room for a file and for all that are on their way beside it."""
         needed = max(0, (body.facts.total_bytes or 0) - download.part.size)
         folder = os.path.dirname(download.part.path)
@@ -263,7 +269,7 @@ class Fetcher:
         return needed
 
 
-Remember = Callable[[PartFacts], None]
+Remember = Callable[[PartMetadata], None]
 
 
 class Download:
@@ -271,19 +277,19 @@ class Download:
     What `Fetcher` carries from one try to the next.
 
     Attributes:
-        must_start_over: Whether the part on disk turned out to belong to another file.
+        must_restart: Whether the part on disk turned out to belong to another file.
         where: The address that was asked last, for messages, without its query.
     """
 
-    __slots__ = ("known", "must_start_over", "part", "remember", "where", "wish")
+    __slots__ = ("known", "must_restart", "part", "remember", "request", "where")
 
-    def __init__(self, wish: AssetWish, remember: Remember) -> None:
-        self.wish = wish
+    def __init__(self, wish: AssetRequest, remember: Remember) -> None:
+        self.request = wish
         self.remember = remember
         path = part_of(wish.path)
         self.part = PartFile(path, size_of(path)) if wish.known is not None else PartFile(path)
-        self.known = wish.known or PartFacts()
-        self.must_start_over = False
+        self.known = wish.known or PartMetadata()
+        self.must_restart = False
         self.where = "the part file"
 
     @property
@@ -291,28 +297,28 @@ class Download:
         """Whether an earlier process died between the last byte and the final name."""
         return 0 < self.part.size == self.known.total_bytes
 
-    def next_ask(self) -> Ask:
+    def next_range(self) -> RangeRequest:
         """Say what to ask for: the rest and an overlap, or all where there is too little to go on from."""
         size, total = self.part.size, self.known.total_bytes
         is_too_long = total is not None and size > total
-        if self.must_start_over or is_too_long or size <= OVERLAP_BYTES:
-            return Ask()
-        return Ask(size - OVERLAP_BYTES, self.known)
+        if self.must_restart or is_too_long or size <= OVERLAP_BYTES:
+            return RangeRequest()
+        return RangeRequest(size - OVERLAP_BYTES, self.known)
 
-    def learn(self, facts: PartFacts) -> None:
+    def learn(self, facts: PartMetadata) -> None:
         """Take in what an answer says of the whole file, and have it remembered where it is news."""
         if facts != self.known or not self.part.size:
             self.known = facts
             self.remember(facts)
 
-    def shortfall(self) -> Setback | StartOver | None:
+    def shortfall(self) -> RetryLater | Restart | None:
         """Say what is missing of a file whose body has ended; None if nothing is, as far as lengths tell."""
         size, total = self.part.size, self.known.total_bytes
         if not self.part.is_caught_up or (total is not None and size > total):
-            return StartOver()
+            return Restart()
         if total is not None and size < total:
             message = f"{self.where} gave {size} of {total} bytes"
-            return Setback(Failure(FailureClass.DOWNLOAD_FAILED, message))
+            return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
         return None
 
 
@@ -330,13 +336,13 @@ def translate(error: Exception, where: str, timeouts: Timeouts) -> Reply:
         return refused(f"{where} is refused: {error.__cause__}")
     if isinstance(error, aiohttp.InvalidURL):
         return refused(f"{where} is not an address that can be fetched")
-    return Setback(Failure(FailureClass.DOWNLOAD_FAILED, f"{where} {_what_happened(error, timeouts)}"))
+    return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, f"{where} {_what_happened(error, timeouts)}"))
 
 
-def refused(message: str) -> Refusal:
+def refused(message: str) -> Unusable:
     """Say that an address may not be fetched."""
-    return Refusal(
-        Reason.REFUSED, Failure(FailureClass.DOWNLOAD_FAILED, message[:500], code="address_refused")
+    return Unusable(
+        FetchFailure.REFUSED, Failure(FailureClass.DOWNLOAD_FAILED, message[:500], code="address_refused")
     )
 
 

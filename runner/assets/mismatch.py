@@ -18,11 +18,11 @@ _PIXELS = re.compile(r"(\d{2,5})\s*[x*×]\s*(\d{2,5})", re.IGNORECASE)
 _RATIO = re.compile(r"(\d{1,3}):(\d{1,3})")
 
 
-def differences(request: Mapping[str, Json], facts: MediaFacts) -> tuple[str, ...]:
+def mismatches(request: Mapping[str, Json], facts: MediaFacts) -> tuple[str, ...]:
     """
     Say how a video differs from its request, a sentence each; nothing where either does not say.
 
-    >>> differences({"seconds": "5", "size": "720P"}, MediaFacts("video/mp4", 832, 480, 10.0))
+    >>> mismatches({"seconds": "5", "size": "720P"}, MediaFacts("video/mp4", 832, 480, 10.0))
     ('the video is 10 s long, and 5 s were asked for', 'the video is 832x480 pixels, and 720P was asked for')
     """
     found = (_in_duration(request, facts), _in_size(request, facts), _in_ratio(request, facts))

@@ -120,7 +120,7 @@ class PartFile:
         with suppress(OSError):
             os.unlink(self.path)
 
-    def set_aside(self) -> None:
+    def quarantine(self) -> None:
         """Rename a file that is not the asset, for a person to look at: the next download starts from nothing."""
         self.close()
         with suppress(OSError):

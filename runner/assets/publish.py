@@ -31,7 +31,7 @@ _START_WRITING = 2
 """SYNC_FILE_RANGE_WRITE of Linux: begin to write what is dirty, and do not wait for it."""
 
 
-class _Move(NamedTuple):
+class _PublishRequest(NamedTuple):
     part: str
     final: str
     done: asyncio.Future[None]
@@ -41,8 +41,8 @@ class Publisher:
     """Publishes files from a thread of its own. Use it as an async context manager; leaving it finishes what is in hand."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[list[_Move] | None] = SimpleQueue()
-        self._gathered: list[_Move] = []
+        self._queue: SimpleQueue[list[_PublishRequest] | None] = SimpleQueue()
+        self._gathered: list[_PublishRequest] = []
         self._seen: set[str] = set()
 
     async def __aenter__(self) -> Self:
@@ -74,7 +74,7 @@ class Publisher:
         if not self._gathered:
             # What becomes ready in the same turn of the event loop wakes the thread once.
             self._loop.call_soon(self._hand_over)
-        self._gathered.append(_Move(part, final, done))
+        self._gathered.append(_PublishRequest(part, final, done))
         try:
             await done
         except OSError as error:
@@ -96,14 +96,14 @@ class Publisher:
             if batch:
                 self._loop.call_soon_threadsafe(_resolve, batch, self._outcomes(batch))
 
-    def _outcomes(self, batch: Sequence[_Move]) -> Sequence[Exception | None]:
+    def _outcomes(self, batch: Sequence[_PublishRequest]) -> Sequence[Exception | None]:
         try:
             return self._publish(batch)
         except Exception as bug:
             # Whatever it is, callers must hear of it: one that waits for ever hangs the run.
             return [bug] * len(batch)
 
-    def _publish(self, batch: Sequence[_Move]) -> list[OSError | None]:
+    def _publish(self, batch: Sequence[_PublishRequest]) -> list[OSError | None]:
         """Publish some files; for each the error that kept it from being published, or None."""
         outcomes = sync_files([move.part for move in batch], self._helper)
         for index, move in enumerate(batch):
@@ -128,7 +128,7 @@ class Publisher:
             self._seen.add(folder)
 
 
-def _resolve(batch: Iterable[_Move], outcomes: Iterable[Exception | None]) -> None:
+def _resolve(batch: Iterable[_PublishRequest], outcomes: Iterable[Exception | None]) -> None:
     for move, error in zip(batch, outcomes, strict=True):
         if move.done.done():
             continue
@@ -188,7 +188,7 @@ def sync_folder(folder: str) -> None:
         os.close(opened)
 
 
-def already_whole(final: str, asset: Asset) -> bool:
+def is_complete(final: str, asset: Asset) -> bool:
     """Say whether a file is there with the recorded length and digest, so that it need not be fetched again. It blocks."""
     try:
         if os.stat(final).st_size != asset.bytes:

@@ -13,7 +13,7 @@ from runner.assets.inflow import LOT_BYTES, Buffers, Inflow, Lot
 from runner.assets.part_file import PartFile, refuse, write_whole
 from runner.assets.request import Fetched
 from runner.core.model import AssetKind
-from runner.media import Flawed, MediaFacts, Readable, read_mp4, read_picture
+from runner.media import InvalidMedia, MediaFacts, Readable, read_mp4, read_picture
 
 
 class TooLarge(Exception):
@@ -113,7 +113,7 @@ def keep_small(path: str, kind: AssetKind, body: bytes) -> Fetched:
     Verify and write a body that is in memory.
 
     Raises:
-        Flawed: It is not a whole asset of that kind; nothing was written.
+        InvalidMedia: It is not a whole asset of that kind; nothing was written.
         DiskFull, RunDirError: It can't be written.
     """
     facts = _read_facts(kind, BytesIO(body), len(body))
@@ -126,7 +126,7 @@ def verify(part: PartFile, kind: AssetKind) -> Fetched:
     Verify a part file that should be whole. It blocks for as long as a look at the file takes.
 
     Raises:
-        Flawed: It is not a whole asset of that kind.
+        InvalidMedia: It is not a whole asset of that kind.
         DiskFull, RunDirError: It can't be read.
     """
     digest = part.digest()
@@ -140,5 +140,5 @@ def verify(part: PartFile, kind: AssetKind) -> Fetched:
 
 def _read_facts(kind: AssetKind, file: Readable, size: int) -> MediaFacts:
     if not size:
-        raise Flawed("is empty")
+        raise InvalidMedia("is empty")
     return read_mp4(file, size) if kind is AssetKind.VIDEO else read_picture(file, size)

@@ -10,7 +10,7 @@ from runner.media import MediaFacts
 
 
 @frozen
-class PartFacts:
+class PartMetadata:
     """
     What the server said of a body, kept beside the part of it that is on disk.
 
@@ -24,7 +24,7 @@ class PartFacts:
 
 
 @frozen
-class AssetWish:
+class AssetRequest:
     """
     One asset to fetch.
 
@@ -42,10 +42,10 @@ class AssetWish:
     path: str
     kind: AssetKind
     key: str | None = None
-    known: PartFacts | None = None
+    known: PartMetadata | None = None
 
 
-class Reason(StrEnum):
+class FetchFailure(StrEnum):
     """Why there is no asset, by what to do about it."""
 
     EXPIRED = "expired"
@@ -77,7 +77,7 @@ class Fetched:
 class NotFetched:
     """No asset, and why."""
 
-    reason: Reason
+    reason: FetchFailure
     failure: Failure
 
 

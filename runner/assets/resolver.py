@@ -13,22 +13,22 @@ from ipaddress import ip_address
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from runner.assets.url_policy import AddressRefused, Origin, Reach, literal_reach, reach
+from runner.assets.url_policy import AddressRefused, AddressScope, Origin, address_scope, literal_scope
 
 
 class ForbiddenAddress(OSError):
     """A host lies where assets must not be fetched from."""
 
 
-class Neighbourhood:
+class AddressPolicy:
     """Knows which network addresses are permissible: the public ones, and those of the gateway's own kind."""
 
     def __init__(self, gateway: Origin, resolver: AbstractResolver) -> None:
         self._gateway = gateway
         self._resolver = resolver
-        self._reaches: frozenset[Reach] | None = None
+        self._reaches: frozenset[AddressScope] | None = None
 
-    async def permitted(self) -> frozenset[Reach]:
+    async def permitted(self) -> frozenset[AddressScope]:
         """
         Say which addresses are permissible; the gateway is looked up once.
 
@@ -37,7 +37,7 @@ class Neighbourhood:
         """
         if self._reaches is None:
             own = await self._gateway_reaches()
-            self._reaches = (own - {Reach.NONE}) | {Reach.PUBLIC}
+            self._reaches = (own - {AddressScope.NONE}) | {AddressScope.PUBLIC}
         return self._reaches
 
     async def check_literal(self, host: str) -> None:
@@ -48,16 +48,16 @@ class Neighbourhood:
             AddressRefused: It is not permissible.
             OSError: The gateway's name can't be resolved now, and it would decide.
         """
-        found = literal_reach(host)
-        if found is None or found is Reach.PUBLIC:
+        found = literal_scope(host)
+        if found is None or found is AddressScope.PUBLIC:
             return
         if found not in await self.permitted():
             raise AddressRefused(f"the host {host} is a {found} address, and assets come from public ones")
 
-    async def _gateway_reaches(self) -> frozenset[Reach]:
+    async def _gateway_reaches(self) -> frozenset[AddressScope]:
         _, host, port = self._gateway
         try:
-            own = literal_reach(host)
+            own = literal_scope(host)
         except AddressRefused:
             return frozenset()
         if own is not None:
@@ -71,7 +71,7 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, gateway: Origin, resolver: AbstractResolver | None = None) -> None:
         self._resolver = resolver or ThreadedResolver()
-        self.neighbourhood = Neighbourhood(gateway, self._resolver)
+        self.policy = AddressPolicy(gateway, self._resolver)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -83,9 +83,9 @@ class GuardedResolver(AbstractResolver):
             ForbiddenAddress: It has none.
         """
         found = await self._resolver.resolve(host, port, family)
-        if all(_reach(result) is Reach.PUBLIC for result in found):
+        if all(_reach(result) is AddressScope.PUBLIC for result in found):
             return found
-        permitted = await self.neighbourhood.permitted()
+        permitted = await self.policy.permitted()
         kept = [result for result in found if _reach(result) in permitted]
         if not kept:
             kinds = ", ".join(sorted({_reach(result) for result in found}))
@@ -99,6 +99,6 @@ class GuardedResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def _reach(result: ResolveResult) -> Reach:
+def _reach(result: ResolveResult) -> AddressScope:
     # A link-local IPv6 address comes with its zone behind a percent sign.
-    return reach(ip_address(result["host"].partition("%")[0]))
+    return address_scope(ip_address(result["host"].partition("%")[0]))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-from runner.assets.request import PartFacts, Reason
+from runner.assets.request import FetchFailure, PartMetadata
 from runner.core.model import Failure, FailureClass
 from runner.core.value import frozen
 
@@ -30,7 +30,7 @@ _SETTLED_S = 60
 
 
 @frozen
-class Ask:
+class RangeRequest:
     """
     What a request asks for.
 
@@ -40,7 +40,7 @@ class Ask:
     """
 
     offset: int = 0
-    known: PartFacts = PartFacts()
+    known: PartMetadata = PartMetadata()
 
     def headers(self) -> dict[str, str]:
         """Write the request's headers; a compressed answer would have another length than the file."""
@@ -53,7 +53,7 @@ class Ask:
 
 
 @frozen
-class Body:
+class ResponseBody:
     """
     The body follows.
 
@@ -66,7 +66,7 @@ class Body:
 
     offset: int
     length: int | None
-    facts: PartFacts
+    facts: PartMetadata
     has_sure_end: bool = True
 
     @property
@@ -83,12 +83,12 @@ class Redirected:
 
 
 @frozen
-class StartOver:
+class Restart:
     """The part on disk does not belong to what the server has now: forget it, and ask for all."""
 
 
 @frozen
-class Setback:
+class RetryLater:
     """Nothing came, or not enough: try again after a pause."""
 
     failure: Failure
@@ -96,18 +96,18 @@ class Setback:
 
 
 @frozen
-class Refusal:
+class Unusable:
     """This address gives no asset."""
 
-    reason: Reason
+    reason: FetchFailure
     failure: Failure
 
 
-Reply = Body | Redirected | StartOver | Setback | Refusal
+Reply = ResponseBody | Redirected | Restart | RetryLater | Unusable
 
 
-def judge(
-    ask: Ask, status: int, headers: Mapping[str, str], *, where: str, max_bytes: int, at: float
+def interpret(
+    ask: RangeRequest, status: int, headers: Mapping[str, str], *, where: str, max_bytes: int, at: float
 ) -> Reply:
     """
     Decide what an answer means.
@@ -119,32 +119,32 @@ def judge(
     if status in _REDIRECTS and "Location" in headers:
         return Redirected(headers["Location"])
     if status == 416 and ask.offset:
-        return StartOver()
+        return Restart()
     if status in _TRY_AGAIN or status >= 500:
-        return Setback(_failed(f"{where} answered {status}", status), retry_after(headers, at))
+        return RetryLater(_failed(f"{where} answered {status}", status), retry_after(headers, at))
     if status not in (200, 206):
         failure_class = FailureClass.AUTH if status == 401 else FailureClass.DOWNLOAD_FAILED
-        return Refusal(
-            Reason.EXPIRED, Failure(failure_class, f"{where} answered {status}", http_status=status)
+        return Unusable(
+            FetchFailure.EXPIRED, Failure(failure_class, f"{where} answered {status}", http_status=status)
         )
     body = _range(ask, headers) if status == 206 else _whole(headers)
     if body is None:
         # To ask for all again is the way out where a range was asked for; nothing is left to change where none was.
         odd = _failed(f"{where} answered 206 to a request without a range", status)
-        return StartOver() if ask.offset else Setback(odd)
-    return _objection(headers, body, where, max_bytes, status) or body
+        return Restart() if ask.offset else RetryLater(odd)
+    return _unacceptable(headers, body, where, max_bytes, status) or body
 
 
-def _whole(headers: Mapping[str, str]) -> Body:
+def _whole(headers: Mapping[str, str]) -> ResponseBody:
     length = _length(headers)
     if length is not None and length <= SMALL_BYTES:
         # It is never resumed, so the rest need not be read.
-        return Body(0, length, PartFacts(length))
+        return ResponseBody(0, length, PartMetadata(length))
     has_sure_end = length is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
-    return Body(0, length, PartFacts(length, _validator(headers)), has_sure_end)
+    return ResponseBody(0, length, PartMetadata(length, _validator(headers)), has_sure_end)
 
 
-def _range(ask: Ask, headers: Mapping[str, str]) -> Body | None:
+def _range(ask: RangeRequest, headers: Mapping[str, str]) -> ResponseBody | None:
     """Hold a 206 against what was asked; None where it does not fit."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if not ask.offset or match is None:
@@ -156,21 +156,21 @@ def _range(ask: Ask, headers: Mapping[str, str]) -> Body | None:
         return None
     if _length(headers) not in (None, length):
         return None
-    facts, known = PartFacts(total, _validator(headers)), ask.known
+    facts, known = PartMetadata(total, _validator(headers)), ask.known
     if known.total_bytes is not None and total not in (None, known.total_bytes):
         return None
     if known.validator and facts.validator and known.validator != facts.validator:
         return None
-    return Body(
+    return ResponseBody(
         first,
         length,
-        PartFacts(facts.total_bytes or known.total_bytes, facts.validator or known.validator),
+        PartMetadata(facts.total_bytes or known.total_bytes, facts.validator or known.validator),
     )
 
 
-def _objection(
-    headers: Mapping[str, str], body: Body, where: str, max_bytes: int, status: int
-) -> Refusal | None:
+def _unacceptable(
+    headers: Mapping[str, str], body: ResponseBody, where: str, max_bytes: int, status: int
+) -> Unusable | None:
     """Say what speaks against a body before a byte of it is read."""
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
@@ -188,9 +188,9 @@ def _objection(
     return None
 
 
-def invalid(message: str, status: int | None = None) -> Refusal:
+def invalid(message: str, status: int | None = None) -> Unusable:
     """Say that what came is not the asset."""
-    return Refusal(Reason.INVALID, Failure(FailureClass.ASSET_INVALID, message, http_status=status))
+    return Unusable(FetchFailure.INVALID, Failure(FailureClass.ASSET_INVALID, message, http_status=status))
 
 
 def _failed(message: str, status: int) -> Failure:

@@ -42,7 +42,7 @@ class AddressRefused(ValueError):
     """An address must not be fetched; the message says why, as a sentence without the address's query."""
 
 
-class Reach(StrEnum):
+class AddressScope(StrEnum):
     """From where a network address can be reached."""
 
     PUBLIC = "public"
@@ -75,7 +75,7 @@ class Hop:
 
 
 @frozen
-class Gatekeeper:
+class UrlPolicy:
     """
     Decides about addresses.
 
@@ -109,7 +109,9 @@ class Gatekeeper:
         """
         target = parse(location, base=hop.url)
         if hop.url.scheme == "https" and target.scheme == "http":
-            raise AddressRefused(f"{shown(hop.url)} redirects from https to http, at {shown(target)}")
+            raise AddressRefused(
+                f"{display_url(hop.url)} redirects from https to http, at {display_url(target)}"
+            )
         self._check_host(target)
         is_astray = hop.is_astray or origin(target) != self.gateway
         return Hop(target, has_key=not is_astray, is_astray=is_astray)
@@ -118,7 +120,7 @@ class Gatekeeper:
         host = url.raw_host or ""
         if self.hosts is None or origin(url) == self.gateway or is_pinned(host, self.hosts):
             return
-        raise AddressRefused(f"{shown(url)} is on a host that assets.hosts does not name")
+        raise AddressRefused(f"{display_url(url)} is on a host that assets.hosts does not name")
 
 
 def parse(url: str, *, base: URL | None = None) -> URL:
@@ -147,7 +149,9 @@ def parse(url: str, *, base: URL | None = None) -> URL:
     if not host or not port:
         raise AddressRefused("the address of the asset names no host")
     if "@" in address.raw_authority:
-        raise AddressRefused(f"{shown(address)} carries a user name, which can hide where an address leads")
+        raise AddressRefused(
+            f"{display_url(address)} carries a user name, which can hide where an address leads"
+        )
     return address
 
 
@@ -161,11 +165,11 @@ def origin(url: URL) -> Origin:
     return url.scheme, (url.raw_host or "").lower(), url.port or 0
 
 
-def shown(url: URL) -> str:
+def display_url(url: URL) -> str:
     """
     Write an address for a person: without its query, which may be a signature.
 
-    >>> shown(URL("https://cdn.example.com/a.mp4?X-Signature=secret"))
+    >>> display_url(URL("https://cdn.example.com/a.mp4?X-Signature=secret"))
     'https://cdn.example.com/a.mp4'
     """
     port = "" if url.port == _DEFAULT_PORTS.get(url.scheme) else f":{url.port}"
@@ -189,7 +193,7 @@ def is_pinned(host: str, hosts: Sequence[str]) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def literal_reach(host: str) -> Reach | None:
+def literal_scope(host: str) -> AddressScope | None:
     """
     Say from where a host can be reached that is written as a network address; None where it is a name.
 
@@ -197,7 +201,7 @@ def literal_reach(host: str) -> Reach | None:
         AddressRefused: As for `literal`.
     """
     address = literal(host)
-    return None if address is None else reach(address)
+    return None if address is None else address_scope(address)
 
 
 def literal(host: str) -> IPv4Address | IPv6Address | None:
@@ -220,24 +224,24 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def reach(address: IPv4Address | IPv6Address) -> Reach:
+def address_scope(address: IPv4Address | IPv6Address) -> AddressScope:
     """
     Say from where an address can be reached, looking through the forms that wrap an IPv4 address.
 
-    >>> reach(ip_address("::ffff:169.254.169.254")), reach(ip_address("100.64.0.1"))
-    (<Reach.LINK_LOCAL: 'link-local'>, <Reach.PRIVATE: 'private'>)
+    >>> address_scope(ip_address("::ffff:169.254.169.254")), address_scope(ip_address("100.64.0.1"))
+    (<AddressScope.LINK_LOCAL: 'link-local'>, <AddressScope.PRIVATE: 'private'>)
     """
     if isinstance(address, IPv6Address) and (inner := _wrapped(address)) is not None:
         address = inner
     if address.is_multicast or address.is_unspecified:
-        return Reach.NONE
+        return AddressScope.NONE
     if address.is_loopback:
-        return Reach.LOOPBACK
+        return AddressScope.LOOPBACK
     if address.is_link_local:
-        return Reach.LINK_LOCAL
+        return AddressScope.LINK_LOCAL
     if address.is_global and not getattr(address, "is_site_local", False):
-        return Reach.PUBLIC
-    return Reach.NONE if address.is_reserved else Reach.PRIVATE
+        return AddressScope.PUBLIC
+    return AddressScope.NONE if address.is_reserved else AddressScope.PRIVATE
 
 
 def _wrapped(address: IPv6Address) -> IPv4Address | None:

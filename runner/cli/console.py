@@ -15,25 +15,25 @@ import click
 
 from runner.core.lifecycle import State
 from runner.core.problem import Problem
-from runner.core.sanitize import clean, redact
+from runner.core.sanitize import redact, sanitize_line
 from runner.core.units import format_duration, format_rate
 from runner.engine.events import Event, JobEnded, Snapshot
 from runner.errors import ManifestError, RunnerError
 
 
-def wants_colour(stream: TextIO | None = None) -> bool:
+def wants_color(stream: TextIO | None = None) -> bool:
     """Follow NO_COLOR and FORCE_COLOR, and else whether the stream (stderr) is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (stream or sys.stderr).isatty()
 
 
-def say(text: str, *, style: str | None = None) -> None:
+def echo_stderr(text: str, *, style: str | None = None) -> None:
     """Write a line for people."""
-    click.echo(click.style(text, fg=style) if style else text, err=True, color=wants_colour())
+    click.echo(click.style(text, fg=style) if style else text, err=True, color=wants_color())
 
 
-def data(text: str) -> None:
+def echo_stdout(text: str) -> None:
     """Write a line of data to stdout. What it quotes from manifests and from the API can't paint the terminal."""
     from runner.report.words import plain
 
@@ -49,7 +49,7 @@ def show_error(error: RunnerError) -> None:
     'output/kittens is in use by pid 8812'
     """
     head = click.style(f"error[{error.reference}]:", fg="red", bold=True)
-    click.echo(f"{head} {error.message}", err=True, color=wants_colour())
+    click.echo(f"{head} {error.message}", err=True, color=wants_color())
     if isinstance(error, ManifestError):
         for problem in error.problems:
             show_problem(problem)
@@ -92,9 +92,9 @@ def event_line(event: Event) -> str:
         line = f"{event.job_id}: {LABELS[event.state]}"
         if event.error is not None and event.state is not State.SUCCEEDED:
             line += f" ({event.error.cls}): {event.error.message}"
-        return clean(line, most_chars=_LONGEST)
+        return sanitize_line(line, most_chars=_LONGEST)
     line = event.message if event.hint is None else f"{event.message} ({event.hint})"
-    return clean(line, most_chars=_LONGEST)
+    return sanitize_line(line, most_chars=_LONGEST)
 
 
 def counts_text(counts: Mapping[State, int]) -> str:
@@ -114,7 +114,7 @@ def rate_text(snapshot: Snapshot) -> str:
     if not snapshot.counts[State.PENDING]:
         return "everything is submitted"
     reached, allowed = (_rate(per_s) for per_s in (snapshot.accepted_per_s, snapshot.submit_per_s))
-    held = f", held by: {snapshot.binding}" if snapshot.binding else ""
+    held = f", held by: {snapshot.limited_by}" if snapshot.limited_by else ""
     return f"submitting {reached} of {allowed}{held}"
 
 
@@ -156,12 +156,16 @@ def show_bug(error: Exception, arguments: Sequence[str]) -> int:
     """
     trace = redact("".join(traceback.format_exception(error)))
     if {"-v", "--verbose"} & set(arguments):
-        say(trace)
-    say(f"error[bug]: a bug in runner: {type(error).__name__}: {clean(str(error), most_chars=200)}")
+        echo_stderr(trace)
+    echo_stderr(
+        f"error[bug]: a bug in runner: {type(error).__name__}: {sanitize_line(str(error), most_chars=200)}"
+    )
     place = _write(trace)
     if place is not None:
-        say(f"  note: its trace is in {place}")
-    say("  hint: report it with that file; what was submitted is on disk, and the same command goes on")
+        echo_stderr(f"  note: its trace is in {place}")
+    echo_stderr(
+        "  hint: report it with that file; what was submitted is on disk, and the same command goes on"
+    )
     return EXIT_CODE
 
 

@@ -19,15 +19,15 @@ from runner.cli.console import (
     LABELS,
     at_rest,
     counts_text,
+    echo_stderr,
     event_line,
     left_text,
     rate_text,
-    say,
-    wants_colour,
+    wants_color,
 )
 from runner.core.lifecycle import State
 from runner.core.units import format_duration, format_size
-from runner.engine.events import Event, Fetching, JobEnded, Notice, Snapshot
+from runner.engine.events import DownloadProgress, Event, JobEnded, Notice, Snapshot
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -51,7 +51,7 @@ class LiveDisplay:
         self._began = time.monotonic()
         self._failures: deque[str] = deque(maxlen=MOST_FAILURES)
         self._drawing: asyncio.Task[None] | None = None
-        self._console = Console(stderr=True, file=sys.stderr, no_color=not wants_colour(), highlight=False)
+        self._console = Console(stderr=True, file=sys.stderr, no_color=not wants_color(), highlight=False)
         self._live = Live(
             self._line("reading the manifest"),
             console=self._console,
@@ -131,13 +131,13 @@ def _counts_row(snapshot: Snapshot) -> Text:
         count = snapshot.counts.get(state, 0)
         if not count and state not in (State.SUCCEEDED, State.FAILED):
             continue
-        shown = f"{count:,}" if state is not State.SUBMITTED else f"{count:,} of {snapshot.most_in_flight:,}"
+        shown = f"{count:,}" if state is not State.SUBMITTED else f"{count:,} of {snapshot.max_in_flight:,}"
         text.append(f"{shown} {label}", style=COLOURS.get(state, "") if count else "dim")
         text.append("  ")
     return _one_line(text)
 
 
-def _download_row(fetching: Fetching) -> RenderableType:
+def _download_row(fetching: DownloadProgress) -> RenderableType:
     row = Table.grid(padding=(0, 2), expand=False)
     row.add_column(no_wrap=True, max_width=30, overflow="ellipsis")
     row.add_column()
@@ -183,28 +183,28 @@ class PlainDisplay:
 
     def started(self, engine: Engine) -> None:
         """Say where the run stands, and from now on every half minute."""
-        say(f"{self._title}: {counts_text(engine.counts)}")
+        echo_stderr(f"{self._title}: {counts_text(engine.counts)}")
         self._ticking = asyncio.create_task(self._tick(engine), name="display")
 
     def event(self, event: Event) -> None:
         """Show what is notable."""
         is_known_soon = isinstance(event, Notice) and event.kind == "writing"
         if self._verbose or not (isinstance(event, JobEnded) or is_known_soon):
-            say(event_line(event))
+            echo_stderr(event_line(event))
         elif isinstance(event, JobEnded) and event.state is not State.SUCCEEDED:
             self._failure(event)
 
     def _failure(self, event: JobEnded) -> None:
         self._failures += 1
         if self._failures <= MOST_FAILURES_SHOWN:
-            say(event_line(event))
+            echo_stderr(event_line(event))
         elif self._failures == MOST_FAILURES_SHOWN + 1:
-            say("further jobs that do not succeed are only counted; --verbose shows each")
+            echo_stderr("further jobs that do not succeed are only counted; --verbose shows each")
 
     async def _tick(self, engine: Engine) -> None:
         while True:
             await asyncio.sleep(LOG_EVERY_S)
-            say(progress_line(engine.snapshot()))
+            echo_stderr(progress_line(engine.snapshot()))
 
 
 def progress_line(snapshot: Snapshot) -> str:

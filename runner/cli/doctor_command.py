@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from runner.cli.console import data, wants_colour
+from runner.cli.console import echo_stdout, wants_color
 from runner.cli.param_types import MANIFEST
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -35,7 +35,7 @@ def command(
 
     The only request is a free one. The exit code is 0 where a run can work, warnings or not, else 1.
     """
-    from runner.api.doctor import Verdict, doctor
+    from runner.api.doctor import CheckVerdict, doctor
     from runner.api.options import Overrides
 
     checks = []
@@ -43,10 +43,10 @@ def command(
         checks.append(check)
         if not as_json:
             word = click.style(f"{check.verdict:<8}", fg=_COLOURS[check.verdict])
-            click.echo(f"{word} ", nl=False, color=wants_colour(sys.stdout))
-            data(check.message)
+            click.echo(f"{word} ", nl=False, color=wants_color(sys.stdout))
+            echo_stdout(check.message)
             if check.hint:
-                data(f"         {check.hint}")
+                echo_stdout(f"         {check.hint}")
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
-    return 1 if any(check.verdict is Verdict.PROBLEM for check in checks) else 0
+    return 1 if any(check.verdict is CheckVerdict.PROBLEM for check in checks) else 0

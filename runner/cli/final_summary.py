@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.console import COLOURS, LABELS, at_rest, say, shell
+from runner.cli.console import COLOURS, LABELS, at_rest, echo_stderr, shell
 from runner.core.advice import advice
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
-from runner.core.sanitize import clean
+from runner.core.sanitize import sanitize_line
 from runner.core.stop import StopReason
 from runner.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from runner.api.work import Outcome
+    from runner.api.execute import RunResult
 
 WIDEST = 100
 MOST_UNCERTAIN = 5
@@ -27,7 +27,7 @@ _BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
 _TO_GO_ON = frozenset({State.PENDING, State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
 
 
-def show_ending(outcome: Outcome, *, scenario: str | None = None, quiet: bool = False) -> None:
+def show_summary(outcome: RunResult, *, scenario: str | None = None, quiet: bool = False) -> None:
     """
     Show how a run ended.
 
@@ -36,7 +36,7 @@ def show_ending(outcome: Outcome, *, scenario: str | None = None, quiet: bool = 
         quiet: Whether to leave out what only helps.
     """
     if outcome.did_nothing and not outcome.exit_code:
-        say(f"{outcome.name}: nothing to do, {_all(outcome)}")
+        echo_stderr(f"{outcome.name}: nothing to do, {_all(outcome)}")
         return
     more = () if scenario is None else ("--scenario", scenario)
     go_on = shell("runner", "resume", outcome.run_dir, *more)
@@ -44,10 +44,10 @@ def show_ending(outcome: Outcome, *, scenario: str | None = None, quiet: bool = 
     if quiet:
         return
     for line, colour in _body(outcome, go_on, shell("runner", "rerun", outcome.run_dir, *more)):
-        say(line, style=colour)
+        echo_stderr(line, style=colour)
 
 
-def _all(outcome: Outcome) -> str:
+def _all(outcome: RunResult) -> str:
     jobs = sum(outcome.counts.values())
     return (
         "there are no jobs"
@@ -58,7 +58,7 @@ def _all(outcome: Outcome) -> str:
     )
 
 
-def _headline(outcome: Outcome, go_on: str) -> None:
+def _headline(outcome: RunResult, go_on: str) -> None:
     counts = outcome.counts
     jobs, good = sum(counts.values()), counts[State.SUCCEEDED]
     for stop in outcome.stops:
@@ -67,22 +67,22 @@ def _headline(outcome: Outcome, go_on: str) -> None:
             rendering = (
                 f", {counts[State.SUBMITTED]:,} still rendering remotely" if counts[State.SUBMITTED] else ""
             )
-            say(f"{head} {at_rest(counts):,} of {jobs:,} jobs finished{rendering}")
-            say(f"  hint: {go_on}   # goes on, and pays for nothing twice")
+            echo_stderr(f"{head} {at_rest(counts):,} of {jobs:,} jobs finished{rendering}")
+            echo_stderr(f"  hint: {go_on}   # goes on, and pays for nothing twice")
             continue
-        say(f"{head} {clean(stop.message, most_chars=500)}")
+        echo_stderr(f"{head} {sanitize_line(stop.message, most_chars=500)}")
         if stop.hint:
-            say(f"  hint: {stop.hint}")
+            echo_stderr(f"  hint: {stop.hint}")
     text = f"{outcome.name}: {good:,} of {jobs:,} jobs succeeded"
-    say(text + _in_time(outcome), style="green" if not outcome.exit_code else "yellow")
+    echo_stderr(text + _in_time(outcome), style="green" if not outcome.exit_code else "yellow")
 
 
-def _in_time(outcome: Outcome) -> str:
+def _in_time(outcome: RunResult) -> str:
     size = "" if outcome.summary is None else f", {format_size(outcome.summary.asset_bytes)}"
     return "" if outcome.did_nothing else f"{size} in {format_duration(round(outcome.worked_s))}"
 
 
-def _body(outcome: Outcome, go_on: str, rerun: str) -> Iterator[tuple[str, str | None]]:
+def _body(outcome: RunResult, go_on: str, rerun: str) -> Iterator[tuple[str, str | None]]:
     for state, label in LABELS.items():
         if (count := outcome.counts[state]) and state is not State.SUCCEEDED:
             yield f"  {count:>7,} {label}", COLOURS.get(state)
@@ -100,11 +100,13 @@ def _body(outcome: Outcome, go_on: str, rerun: str) -> Iterator[tuple[str, str |
         yield f"rerun    {rerun}", None
 
 
-def _example(outcome: Outcome, record: JobRecord, cls: FailureClass) -> Iterator[tuple[str, str | None]]:
+def _example(outcome: RunResult, record: JobRecord, cls: FailureClass) -> Iterator[tuple[str, str | None]]:
     assert record.error is not None
     many = f"{outcome.by_class.get(cls, 0):,} {cls}"
     yield "", None
-    yield from _wrapped(f"{many}, such as {clean(record.job_id, most_chars=100)}: {_why(record)}", "", "red")
+    yield from _wrapped(
+        f"{many}, such as {sanitize_line(record.job_id, most_chars=100)}: {_why(record)}", "", "red"
+    )
     yield from _wrapped(advice(cls), "  ", None)
 
 
@@ -115,18 +117,18 @@ def _why(record: JobRecord) -> str:
             None, (record.error.code, f"HTTP {record.error.http_status}" if record.error.http_status else "")
         )
     )
-    return clean(record.error.message, most_chars=240) + (
-        f" ({clean(known, most_chars=80)})" if known else ""
+    return sanitize_line(record.error.message, most_chars=240) + (
+        f" ({sanitize_line(known, most_chars=80)})" if known else ""
     )
 
 
-def _in_doubt(outcome: Outcome) -> Iterator[tuple[str, str | None]]:
+def _in_doubt(outcome: RunResult) -> Iterator[tuple[str, str | None]]:
     if not (count := outcome.counts[State.UNCERTAIN]):
         return
     yield "", None
     yield f"{count:,} in doubt: a task may have been made and paid for, and no answer says so", "yellow"
     for record in outcome.uncertain[:MOST_UNCERTAIN]:
-        yield f"  {clean(_known(record), most_chars=_width() - 2)}", None
+        yield f"  {sanitize_line(_known(record), most_chars=_width() - 2)}", None
     if count > MOST_UNCERTAIN:
         yield f"  and {count - MOST_UNCERTAIN:,} more: {shell('runner', 'status', outcome.run_dir)}", None
     job = outcome.uncertain[0].job_id if count == 1 else "JOB"
@@ -144,11 +146,11 @@ def _known(record: JobRecord) -> str:
     at, key = (None, None) if attempt is None else (attempt.submitted_at, attempt.key)
     when = "" if at is None else f" sent {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     by = "" if key is None else f" with key {key}"
-    prompt = clean(str(record.request.get("prompt") or ""), most_chars=60)
+    prompt = sanitize_line(str(record.request.get("prompt") or ""), most_chars=60)
     return f"{record.job_id}{when}{by}{f', {prompt!r}' if prompt else ''}"
 
 
-def _unsaved(outcome: Outcome) -> Iterator[tuple[str, str | None]]:
+def _unsaved(outcome: RunResult) -> Iterator[tuple[str, str | None]]:
     if not outcome.unsaved:
         return
     yield "", None
@@ -157,7 +159,7 @@ def _unsaved(outcome: Outcome) -> Iterator[tuple[str, str | None]]:
         yield f"    {shell('runner', 'resolve', outcome.run_dir, job_id, '--task-id', task_id)}", None
 
 
-def _files(outcome: Outcome) -> Iterator[tuple[str, str | None]]:
+def _files(outcome: RunResult) -> Iterator[tuple[str, str | None]]:
     names = ["results.jsonl", "report.html"]
     names += ["assets/"] if outcome.counts[State.SUCCEEDED] else []
     names += ["failed.yaml"] if (outcome.run_dir / "failed.yaml").exists() else []

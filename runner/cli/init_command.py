@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runner.cli.console import say
+from runner.cli.console import echo_stderr
 
 
 @click.command("init")
@@ -23,5 +23,5 @@ def command(path: Path) -> None:
         click.echo(starter_text(), nl=False)
         return
     written = write_starter(path)
-    say(f"wrote {written}; try it without a key, and without paying:")
-    say(f"  runner run {written} --simulate")
+    echo_stderr(f"wrote {written}; try it without a key, and without paying:")
+    echo_stderr(f"  runner run {written} --simulate")

@@ -24,7 +24,7 @@ CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 
-def read_by(read: Callable[[str], Any]) -> Callback:
+def parsed_by(read: Callable[[str], Any]) -> Callback:
     """Make the callback of an option whose text a function reads; its ValueError is a usage error."""
 
     def callback(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
@@ -127,9 +127,9 @@ _COUNT = click.IntRange(min=1)
 
 PACING = (
     click.option(
-        "--submit-rate", metavar="RATE", callback=read_by(parse_rate), help=f"Submissions: {RATE_FORMS}."
+        "--submit-rate", metavar="RATE", callback=parsed_by(parse_rate), help=f"Submissions: {RATE_FORMS}."
     ),
-    click.option("--poll-rate", metavar="RATE", callback=read_by(parse_rate), help="Queries, likewise."),
+    click.option("--poll-rate", metavar="RATE", callback=parsed_by(parse_rate), help="Queries, likewise."),
     click.option("--in-flight", metavar="N", type=_COUNT, help="Remote tasks that exist at once."),
     click.option("--downloads", metavar="N", type=_COUNT, help="Assets that are fetched at once."),
     click.option(
@@ -146,19 +146,19 @@ BOUNDS = (
     click.option(
         "--max-failures",
         metavar="N|N%",
-        callback=read_by(parse_share),
+        callback=parsed_by(parse_share),
         help=f"Stop once more jobs than that failed in this process: {SHARE_FORMS}.",
     ),
     click.option(
         "--max-runtime",
         metavar="DURATION",
-        callback=read_by(parse_duration),
+        callback=parsed_by(parse_duration),
         help=f"Submit no longer than that: {DURATION_FORMS}. Exit code 6 with work left.",
     ),
     click.option(
         "--stop-at",
         metavar="HH:MM",
-        callback=read_by(parse_clock),
+        callback=parsed_by(parse_clock),
         help=f"Submit until then, {CLOCK_FORMS}: the next such time. Exit code 6 with work left.",
     ),
     click.option(
@@ -166,7 +166,7 @@ BOUNDS = (
         metavar="DURATION",
         default="10m",
         show_default=True,
-        callback=read_by(parse_duration),
+        callback=parsed_by(parse_duration),
         help="How long what was paid for is still waited for after that.",
     ),
     click.option(
@@ -224,7 +224,7 @@ def with_options(*groups: Any) -> Callable[[Command], Command]:
 
 
 @frozen(kw_only=True)
-class Wishes:
+class DisplayOptions:
     """How a person wants to watch a run, see `WATCHING`; and whether a directory in use is to be left alone."""
 
     as_json: bool
@@ -235,15 +235,15 @@ class Wishes:
     skip_locked: bool
 
 
-def take_wishes(values: dict[str, Any]) -> Wishes:
+def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
     """Take the options of `WATCHING` out of a command's values."""
     wishes = {name: values.pop(name) for name in ("as_json", "quiet", "verbose", "log_file", "metrics_file")}
     if wishes["quiet"] and wishes["verbose"]:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    return Wishes(**wishes, skip_locked=values["if_locked"] == "skip")
+    return DisplayOptions(**wishes, skip_locked=values["if_locked"] == "skip")
 
 
-def take_overrides(values: dict[str, Any]) -> Overrides:
+def pop_overrides(values: dict[str, Any]) -> Overrides:
     """Take the options of `PACING` out of a command's values."""
     from runner.api.options import Overrides
 
@@ -257,14 +257,14 @@ def take_overrides(values: dict[str, Any]) -> Overrides:
     )
 
 
-def take_run_options(values: dict[str, Any], **more: Any) -> RunOptions:
+def pop_run_options(values: dict[str, Any], **more: Any) -> RunOptions:
     """Take the options of `PACING` and `BOUNDS`, and what is left, as options of a run."""
     from runner.api.options import IfLocked, RunOptions
 
     if values.get("scenario") is not None and values.get("simulate") is False:
         raise click.UsageError("--scenario says what the simulator plays, and needs --simulate.")
-    overrides = take_overrides(values)
-    run_s = shorter(values.pop("max_runtime"), values.pop("stop_at"))
+    overrides = pop_overrides(values)
+    run_s = earliest_deadline(values.pop("max_runtime"), values.pop("stop_at"))
     drain_s = values.pop("drain_time")
     # To leave a locked directory alone is decided where its error arrives.
     if_locked = IfLocked.WAIT if values.pop("if_locked") == "wait" else IfLocked.FAIL
@@ -273,7 +273,7 @@ def take_run_options(values: dict[str, Any], **more: Any) -> RunOptions:
     )
 
 
-def shorter(max_runtime_s: float | None, stop_at: Any) -> float | None:
+def earliest_deadline(max_runtime_s: float | None, stop_at: Any) -> float | None:
     """Say how long jobs are submitted, where both bounds may be given."""
     bounds = [] if max_runtime_s is None else [max_runtime_s]
     if stop_at is not None:

@@ -80,7 +80,7 @@ class JobName(_TextType):
         return _items(_job_ids(Path(named), incomplete) if named else ())
 
 
-class Word(_TextType):
+class LazyChoice(_TextType):
     """
     One word of a closed list, which a program's completion offers and a wrong word is held against.
 
@@ -140,7 +140,12 @@ def _states() -> tuple[str, ...]:
 _WORDS = {"model": _models, "schema": _schemas, "class": _classes, "state": _states}
 
 RUN_DIR, MANIFEST, JOB = RunDirectory(), ManifestFile(), JobName()
-MODEL, SCHEMA, CLASS, STATE = Word("model"), Word("schema"), Word("class"), Word("state")
+MODEL, SCHEMA, CLASS, STATE = (
+    LazyChoice("model"),
+    LazyChoice("schema"),
+    LazyChoice("class"),
+    LazyChoice("state"),
+)
 
 
 def _items(words: Iterable[str]) -> list[CompletionItem]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.console import data, say, show_problem
+from runner.cli.console import echo_stderr, echo_stdout, show_problem
 from runner.cli.options import variable_option
 from runner.cli.param_types import MANIFEST, RUN_DIR
 
@@ -61,9 +61,11 @@ def command(
         click.echo(json.dumps(_counts(planned)))
         return
     for line in _lines(planned, verbose=verbose):
-        data(line)
+        echo_stdout(line)
     if planned.compared.changed:
-        say("A run stops at the changed jobs, before it sends anything, unless --on-changed says what to do.")
+        echo_stderr(
+            "A run stops at the changed jobs, before it sends anything, unless --on-changed says what to do."
+        )
 
 
 def _counts(planned: Plan) -> dict[str, object]:
@@ -130,11 +132,11 @@ def _groups(planned: Plan) -> Iterator[str]:
 def _time(planned: Plan) -> Iterator[str]:
     from runner.core.units import format_duration
 
-    if not planned.estimate.binding:
+    if not planned.estimate.limited_by:
         return
     yield ""
-    yield f"at the limits: {format_duration(planned.estimate.seconds)}, bound by {planned.estimate.binding}"
-    if not planned.usual_s:
+    yield f"at the limits: {format_duration(planned.estimate.seconds)}, bound by {planned.estimate.limited_by}"
+    if not planned.mean_generate_s:
         yield "  no job of this run has ended yet, so only the rates are counted"
-    for model, usual_s in planned.usual_s.items():
-        yield f"  {model} took {format_duration(usual_s)} before"
+    for model, mean_generate_s in planned.mean_generate_s.items():
+        yield f"  {model} took {format_duration(mean_generate_s)} before"

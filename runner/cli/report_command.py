@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from runner.cli.console import say
+from runner.cli.console import echo_stderr
 from runner.cli.param_types import RUN_DIR
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -27,16 +27,16 @@ def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai:
     from runner.api import report
 
     if html or not (junit or github or openai):
-        say(f"wrote {report.write_html(run_dir, now_at=time.time())}")
+        echo_stderr(f"wrote {report.write_html(run_dir, now_at=time.time())}")
     if junit is not None:
         report.write_junit(run_dir, junit)
-        say(f"wrote {junit}")
+        echo_stderr(f"wrote {junit}")
     if openai is not None:
         report.write_openai(run_dir, openai)
-        say(f"wrote {openai}")
+        echo_stderr(f"wrote {openai}")
     summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
     if github and summary_file:
         report.append_step_summary(run_dir, Path(summary_file))
-        say(f"appended to {summary_file}")
+        echo_stderr(f"appended to {summary_file}")
     elif github:
         click.echo(report.markdown(run_dir), nl=False)

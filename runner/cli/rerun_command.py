@@ -16,8 +16,8 @@ from runner.cli.options import (
     SCENARIO,
     SIMULATE,
     WATCHING,
-    take_run_options,
-    take_wishes,
+    pop_display_options,
+    pop_run_options,
     with_options,
 )
 from runner.cli.param_types import CLASS, RUN_DIR, STATE
@@ -26,11 +26,11 @@ from runner.core.model import FailureClass
 from runner.engine.events import Notice, Observer
 
 if TYPE_CHECKING:
+    from runner.api.execute import RunResult
     from runner.api.options import RunOptions
-    from runner.api.rerun_from_results import Beginning
-    from runner.api.work import Outcome
-    from runner.cli.options import Wishes
-    from runner.cli.run_session import Watch
+    from runner.api.rerun_from_results import RerunSource
+    from runner.cli.options import DisplayOptions
+    from runner.cli.run_session import RunObserver
     from runner.store.transitions import RerunPlan, Selection
 
 
@@ -67,13 +67,13 @@ def command(
 
     From a results file alone, a new run directory is begun that remembers the tasks of the old one.
     """
-    from runner.api.rerun_from_results import begin, run_dir_of
+    from runner.api.rerun_from_results import open_source, run_dir_of
     from runner.api.run_dir import require_run
     from runner.errors import UsageError
 
-    wishes, job = take_wishes(values), values.pop("job")
+    wishes, job = pop_display_options(values), values.pop("job")
     simulate = values.pop("simulate")
-    options = take_run_options(values, simulate=simulate)
+    options = pop_run_options(values, simulate=simulate)
     selection = _selection(states, classes, job)
     run_dir = None if output is not None and what.is_file() else run_dir_of(what)
     if run_dir is not None:
@@ -84,25 +84,25 @@ def command(
                 hint=f"leave -o out, or begin a new run from its results: {what}/results.jsonl -o {output}",
             )
         return _in_place(run_dir, selection, options, wishes, dry_run=dry_run)
-    return _from_results(begin(what, output, options), selection, options, wishes, dry_run=dry_run)
+    return _from_results(open_source(what, output, options), selection, options, wishes, dry_run=dry_run)
 
 
 def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | None) -> Selection:
     from runner.errors import UsageError
-    from runner.store.transitions import Selection, takeable
+    from runner.store.transitions import Selection, rerunnable_states
 
     chosen = frozenset(State(state) for state in states)
-    if other := chosen - takeable():
+    if other := chosen - rerunnable_states():
         hint = "runner resolve settles jobs in doubt" if State.UNCERTAIN in other else None
         raise UsageError(
-            f"no rerun takes up jobs that are {sorted(other)[0]}; --status takes {', '.join(sorted(takeable()))}",
+            f"no rerun takes up jobs that are {sorted(other)[0]}; --status takes {', '.join(sorted(rerunnable_states()))}",
             hint=hint,
         )
     return Selection(chosen, frozenset(FailureClass(cls) for cls in classes), job)
 
 
 def _in_place(
-    run_dir: Path, selection: Selection, options: RunOptions, wishes: Wishes, *, dry_run: bool
+    run_dir: Path, selection: Selection, options: RunOptions, wishes: DisplayOptions, *, dry_run: bool
 ) -> int:
     from runner.api.rerun import plan_rerun, rerun
 
@@ -112,26 +112,34 @@ def _in_place(
 
 
 def _from_results(
-    beginning: Beginning, selection: Selection, options: RunOptions, wishes: Wishes, *, dry_run: bool
+    beginning: RerunSource,
+    selection: Selection,
+    options: RunOptions,
+    wishes: DisplayOptions,
+    *,
+    dry_run: bool,
 ) -> int:
     import asyncio
 
     from runner.api.rerun_from_results import plan_results, rerun_results
-    from runner.cli.console import event_line, say
+    from runner.cli.console import echo_stderr, event_line
 
     run_dir = beginning.run_dir
     if dry_run:
-        plan = asyncio.run(plan_results(beginning, selection, lambda event: say(event_line(event))))
+        plan = asyncio.run(plan_results(beginning, selection, lambda event: echo_stderr(event_line(event))))
         return _show(plan, run_dir, wishes)
     return _carry_out(partial(rerun_results, beginning, selection), run_dir, options, wishes)
 
 
 def _carry_out(
-    rerun: Callable[..., Coroutine[Any, Any, Outcome]], run_dir: Path, options: RunOptions, wishes: Wishes
+    rerun: Callable[..., Coroutine[Any, Any, RunResult]],
+    run_dir: Path,
+    options: RunOptions,
+    wishes: DisplayOptions,
 ) -> int:
-    from runner.cli.run_session import carry_out
+    from runner.cli.run_session import run_and_report
 
-    def work(watch: Watch) -> Coroutine[Any, Any, Outcome]:
+    def work(watch: RunObserver) -> Coroutine[Any, Any, RunResult]:
         return rerun(
             options=options,
             confirm=_teller(run_dir, watch.event),
@@ -139,7 +147,7 @@ def _carry_out(
             started=watch.started,
         )
 
-    return carry_out(work, wishes, title=run_dir.name, scenario=options.scenario)
+    return run_and_report(work, wishes, title=run_dir.name, scenario=options.scenario)
 
 
 def _teller(run_dir: Path, observe: Observer) -> Callable[[RerunPlan], None]:
@@ -150,9 +158,9 @@ def _teller(run_dir: Path, observe: Observer) -> Callable[[RerunPlan], None]:
     return tell
 
 
-def _show(plan: RerunPlan, run_dir: Path, wishes: Wishes) -> int:
+def _show(plan: RerunPlan, run_dir: Path, wishes: DisplayOptions) -> int:
     from runner import jsontext
-    from runner.cli.console import data
+    from runner.cli.console import echo_stdout
 
     if wishes.as_json:
         values = {
@@ -161,10 +169,10 @@ def _show(plan: RerunPlan, run_dir: Path, wishes: Wishes) -> int:
             "to_download": plan.to_download,
             "left_alone": plan.left_alone or {},
         }
-        data(jsontext.dumps(values).decode())
+        echo_stdout(jsontext.dumps(values).decode())
         return 0
     for line in plan_lines(plan, run_dir):
-        data(line)
+        echo_stdout(line)
     return 0
 
 

@@ -10,7 +10,7 @@ import click
 from runner.cli.param_types import JOB, RUN_DIR
 
 if TYPE_CHECKING:
-    from runner.api.resolve import Resolved
+    from runner.api.resolve import ResolveResult
 
 WRITTEN_OFF = "written off"
 
@@ -45,7 +45,7 @@ def command(
     named by their ids, or by patterns as the shell matches file names (in quotes). Nothing is sent; `runner resume`
     goes on. Where one job is refused, none is settled.
     """
-    from runner.api.resolve import Verdict, complaint, read_tasks, resolve_as, resolve_tasks
+    from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks, task_id_error
 
     chosen = [task_id is not None, not_submitted, give_up, tasks_file is not None]
     if sum(chosen) != 1:
@@ -59,33 +59,35 @@ def command(
     if task_id is not None:
         if len(jobs) != 1:
             raise click.UsageError("--task-id belongs to one JOB; --from FILE takes many.")
-        if why := complaint(task_id):
+        if why := task_id_error(task_id):
             raise click.UsageError(f"--task-id: {why}.")
         return _show(resolve_tasks(run_dir, {jobs[0]: task_id}), run_dir, "given its task", as_json=as_json)
     if not jobs:
         raise click.UsageError("Name the jobs, or a pattern such as 'grass-*'.")
-    verdict = Verdict.NOT_SUBMITTED if not_submitted else Verdict.GIVE_UP
+    verdict = Resolution.NOT_SUBMITTED if not_submitted else Resolution.GIVE_UP
     done = "pending again" if not_submitted else WRITTEN_OFF
     return _show(resolve_as(run_dir, jobs, verdict), run_dir, done, as_json=as_json)
 
 
-def _show(resolved: Resolved, run_dir: Path, done: str, *, as_json: bool) -> int:
-    from runner.cli.console import data, say, shell
-    from runner.core.sanitize import clean
+def _show(resolved: ResolveResult, run_dir: Path, done: str, *, as_json: bool) -> int:
+    from runner.cli.console import echo_stderr, echo_stdout, shell
+    from runner.core.sanitize import sanitize_line
 
     if as_json:
         import json
 
         refused = [{"job_id": refusal.name, "why": refusal.why} for refusal in resolved.refused]
-        data(json.dumps({"settled": resolved.settled, "refused": refused, "uncertain": resolved.left}))
+        echo_stdout(
+            json.dumps({"settled": resolved.resolved, "refused": refused, "uncertain": resolved.left})
+        )
     for refusal in resolved.refused:
-        say(clean(f"{refusal.name} {refusal.why}", most_chars=300), style="red")
+        echo_stderr(sanitize_line(f"{refusal.name} {refusal.why}", most_chars=300), style="red")
     left = f"{resolved.left:,} still in doubt" if resolved.left else "none in doubt any more"
     if resolved.refused:
         count = len(resolved.refused)
-        say(f"{count:,} refused, so nothing was settled; {left}")
+        echo_stderr(f"{count:,} refused, so nothing was settled; {left}")
         return 2
-    say(f"{len(resolved.settled):,} {done}; {left}")
+    echo_stderr(f"{len(resolved.resolved):,} {done}; {left}")
     if done != WRITTEN_OFF:
-        say(f"go on with: {shell('runner', 'resume', run_dir)}")
+        echo_stderr(f"go on with: {shell('runner', 'resume', run_dir)}")
     return 0

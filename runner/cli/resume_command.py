@@ -14,8 +14,8 @@ from runner.cli.options import (
     RETRY_FAILED,
     SCENARIO,
     WATCHING,
-    take_run_options,
-    take_wishes,
+    pop_display_options,
+    pop_run_options,
     with_options,
 )
 from runner.cli.param_types import RUN_DIR
@@ -32,11 +32,11 @@ def command(run_dir: Path, **values: Any) -> int:
     simulated run goes on simulated. The settings are those of the last run, with the options here over them.
     """
     from runner.api.run import resume
-    from runner.cli.run_session import carry_out
+    from runner.cli.run_session import run_and_report
 
-    wishes = take_wishes(values)
-    options = take_run_options(values)
-    return carry_out(
+    wishes = pop_display_options(values)
+    options = pop_run_options(values)
+    return run_and_report(
         lambda watch: resume(run_dir, options=options, observe=watch.event, started=watch.started),
         wishes,
         title=run_dir.name,

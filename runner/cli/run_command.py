@@ -15,8 +15,8 @@ from runner.cli.options import (
     SCENARIO,
     SIMULATE,
     WATCHING,
-    take_run_options,
-    take_wishes,
+    pop_display_options,
+    pop_run_options,
     variable_option,
     with_options,
 )
@@ -62,13 +62,13 @@ def command(manifest: Path, output: Path | None, **values: Any) -> int:
     is in hand, twice stops at once; neither loses anything.
     """
     from runner.api.run import run
-    from runner.cli.run_session import carry_out
+    from runner.cli.run_session import run_and_report
     from runner.store.sync import OnChanged
 
-    wishes = take_wishes(values)
+    wishes = pop_display_options(values)
     variables, on_changed = values.pop("variables"), OnChanged(values.pop("on_changed"))
-    options = take_run_options(values, variables=variables, on_changed=on_changed)
-    return carry_out(
+    options = pop_run_options(values, variables=variables, on_changed=on_changed)
+    return run_and_report(
         lambda watch: run(
             manifest,
             output=output,

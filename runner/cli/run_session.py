@@ -11,17 +11,17 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runner.cli.console import data, say
+from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.event_log import EventLog
-from runner.cli.final_summary import show_ending
+from runner.cli.final_summary import show_summary
 from runner.cli.signals import Interrupted, Signals
 from runner.core.problem import Problem, Severity
 from runner.engine.events import Event, Notice
 from runner.errors import RunLocked, RunnerError
 
 if TYPE_CHECKING:
-    from runner.api.work import Outcome
-    from runner.cli.options import Wishes
+    from runner.api.execute import RunResult
+    from runner.cli.options import DisplayOptions
     from runner.engine.engine import Engine
 
 
@@ -42,7 +42,7 @@ class Display(Protocol):
         """Clear away."""
 
 
-class _Silence:
+class QuietDisplay:
     """Shows nothing but what a person must know to go on."""
 
     def started(self, engine: Engine) -> None:
@@ -50,16 +50,16 @@ class _Silence:
 
     def event(self, event: Event) -> None:
         """Show why the run stops, and nothing else."""
-        from runner.cli.console import event_line, say
+        from runner.cli.console import echo_stderr, event_line
 
         if isinstance(event, Notice) and event.kind == "stopping":
-            say(event_line(event))
+            echo_stderr(event_line(event))
 
     def close(self) -> None:
         """Have nothing to clear away."""
 
 
-class Watch:
+class RunObserver:
     """
     What a run is given to tell of itself.
 
@@ -97,10 +97,10 @@ class Watch:
             self._display = None
 
 
-Begin = Callable[[Watch], Coroutine[Any, Any, "Outcome"]]
+Begin = Callable[[RunObserver], Coroutine[Any, Any, "RunResult"]]
 
 
-def conduct(begin: Begin, wishes: Wishes, title: str) -> Outcome:
+def run_watched(begin: Begin, wishes: DisplayOptions, title: str) -> RunResult:
     """
     Run to the end and return how it ended.
 
@@ -110,7 +110,7 @@ def conduct(begin: Begin, wishes: Wishes, title: str) -> Outcome:
     """
     with EventLog(wishes.log_file) as log, Signals() as signals:
         display = _display(wishes, title)
-        watch = Watch(display, log, signals)
+        watch = RunObserver(display, log, signals)
         # What is loaded stays, and jobs make few cycles: looking for them as often as Python does costs 7 %.
         gc.freeze()
         gc.set_threshold(_COLLECT_EVERY)
@@ -123,9 +123,9 @@ def conduct(begin: Begin, wishes: Wishes, title: str) -> Outcome:
                 display.close()
 
 
-def _display(wishes: Wishes, title: str) -> Display:
+def _display(wishes: DisplayOptions, title: str) -> Display:
     if wishes.quiet:
-        return _Silence()
+        return QuietDisplay()
     if sys.stderr.isatty():
         from runner.cli.displays import LiveDisplay
 
@@ -145,26 +145,26 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def carry_out(begin: Begin, wishes: Wishes, *, title: str, scenario: str | None) -> int:
+def run_and_report(begin: Begin, wishes: DisplayOptions, *, title: str, scenario: str | None) -> int:
     """Conduct a run, do what is left to do after it, and return the exit code."""
     try:
-        outcome = conduct(begin, wishes, title)
+        outcome = run_watched(begin, wishes, title)
     except RunLocked as error:
         if not wishes.skip_locked:
             raise
-        say(f"{error.message}; left alone")
+        echo_stderr(f"{error.message}; left alone")
         return 0
     except Interrupted as interrupted:
-        say("interrupted before any job was taken up; nothing was sent")
+        echo_stderr("interrupted before any job was taken up; nothing was sent")
         return interrupted.exit_code
     return close(outcome, wishes, scenario=scenario)
 
 
-def close(outcome: Outcome, wishes: Wishes, *, scenario: str | None = None) -> int:
+def close(outcome: RunResult, wishes: DisplayOptions, *, scenario: str | None = None) -> int:
     """Show how a run ended, write what was asked for, and return the exit code."""
     # A terminal that is gone must not change how the run ended.
     with contextlib.suppress(OSError):
-        show_ending(outcome, scenario=scenario, quiet=wishes.quiet)
+        show_summary(outcome, scenario=scenario, quiet=wishes.quiet)
         _tell_of_others(outcome, quiet=wishes.quiet)
     if wishes.metrics_file is not None:
         _write_metrics(outcome, wishes.metrics_file)
@@ -173,8 +173,8 @@ def close(outcome: Outcome, wishes: Wishes, *, scenario: str | None = None) -> i
     return outcome.exit_code
 
 
-def _write_metrics(outcome: Outcome, path: Path) -> None:
-    from runner.api.work import summary_of
+def _write_metrics(outcome: RunResult, path: Path) -> None:
+    from runner.api.execute import summary_of
     from runner.report.prometheus import write_metrics
 
     summary = outcome.summary or summary_of(outcome.run_dir)
@@ -182,24 +182,24 @@ def _write_metrics(outcome: Outcome, path: Path) -> None:
         write_metrics(path, summary, run=outcome.name, exit_code=outcome.exit_code, now_at=time.time())
     except (OSError, RunnerError) as error:
         # The run itself is what it is, whether or not somebody can count it.
-        say(f"the metrics could not be written to {path}: {error}", style="yellow")
+        echo_stderr(f"the metrics could not be written to {path}: {error}", style="yellow")
 
 
-def _print_summary(outcome: Outcome) -> None:
+def _print_summary(outcome: RunResult) -> None:
     from runner import jsontext
-    from runner.api.work import outcome_json
+    from runner.api.execute import outcome_json
 
-    data(jsontext.dumps(outcome_json(outcome)).decode())
+    echo_stdout(jsontext.dumps(outcome_json(outcome)).decode())
 
 
-def _tell_of_others(outcome: Outcome, *, quiet: bool) -> None:
+def _tell_of_others(outcome: RunResult, *, quiet: bool) -> None:
     """Say what became of older runs, and what went wrong with telling of this one."""
     for trouble in outcome.troubles:
-        say(f"not told of the end: {trouble}", style="yellow")
-    if outcome.tidied is None:
+        echo_stderr(f"not told of the end: {trouble}", style="yellow")
+    if outcome.retention is None:
         return
-    for kept in outcome.tidied.kept:
-        say(f"kept {kept.run_dir}: {kept.why}", style="yellow")
+    for kept in outcome.retention.kept:
+        echo_stderr(f"kept {kept.run_dir}: {kept.why}", style="yellow")
     if not quiet:
-        for run_dir in outcome.tidied.deleted:
-            say(f"deleted {run_dir}")
+        for run_dir in outcome.retention.deleted:
+            echo_stderr(f"deleted {run_dir}")

@@ -49,9 +49,9 @@ def command(port: int, scenario: str | None, ledger: Path | None) -> int:
 
 
 def _announce(base_url: str, key: str) -> None:
-    from runner.cli.console import say
+    from runner.cli.console import echo_stderr
 
-    say("a simulated gateway; Ctrl-C ends it. To run against it:")
-    say(f"  export POWERTOKENS_BASE_URL={base_url}")
-    say(f"  export POWERTOKENS_API_KEY={key}")
+    echo_stderr("a simulated gateway; Ctrl-C ends it. To run against it:")
+    echo_stderr(f"  export POWERTOKENS_BASE_URL={base_url}")
+    echo_stderr(f"  export POWERTOKENS_API_KEY={key}")
     click.echo(base_url)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.console import data
+from runner.cli.console import echo_stdout
 from runner.cli.param_types import RUN_DIR
 from runner.core.lifecycle import State
 
@@ -51,7 +51,7 @@ def _draw(lines: list[str], *, over: int) -> int:
     if over:
         click.echo(f"\x1b[{over}A\x1b[J", nl=False)
     for line in lines:
-        data(line)
+        echo_stdout(line)
     return len(lines)
 
 

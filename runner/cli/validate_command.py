@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runner.cli.console import data, say
+from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.options import variable_option
 from runner.cli.param_types import MANIFEST
 from runner.core.problem import Problem
@@ -40,12 +40,12 @@ def command(manifests: tuple[Path, ...], strict: bool, form: str, variables: dic
     checked = check(manifests, report=forms[form], variables=variables, strict=strict)
     if form == "json":
         as_json.end(valid=checked.is_valid, jobs=checked.jobs)
-    say(str(checked) if checked.is_valid else f"{checked}; nothing was submitted")
+    echo_stderr(str(checked) if checked.is_valid else f"{checked}; nothing was submitted")
     return 0 if checked.is_valid else 2
 
 
 def _as_text(problem: Problem) -> None:
-    data(str(problem))
+    echo_stdout(str(problem))
 
 
 class _JsonList:
@@ -82,7 +82,7 @@ def _as_github(problem: Problem) -> None:
     where = {"file": position.file, "line": position.line, "col": position.column}
     places = ",".join(f"{name}={_property(str(value))}" for name, value in where.items() if value)
     said = ": ".join(part for part in (problem.job, problem.message) if part)
-    data(
+    echo_stdout(
         f"::{problem.severity} {places}::{_escaped(said + (f'; {problem.hint}' if problem.hint else ''))}",
     )
 

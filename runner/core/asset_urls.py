@@ -22,7 +22,7 @@ LIFETIME_S = 24 * 3600.0
 MOST_REQUERIES = 2
 
 
-class Move(Enum):
+class NextStep(Enum):
     """What to do where there is no address to try."""
 
     ASK_AGAIN = auto()
@@ -30,20 +30,20 @@ class Move(Enum):
 
 
 @dataclass(slots=True)
-class Search:
+class UrlSearch:
     """
     The search for one asset. Takes addresses in, and gives out the next thing to try.
 
     Args:
         content_url: The gateway's own route for the asset, or None where it has none.
 
-    >>> search = Search("https://api.example/v1/videos/task_1/content")
+    >>> search = UrlSearch("https://api.example/v1/videos/task_1/content")
     >>> search.offer(["https://cdn.example/a.mp4"])
-    >>> search.next_move()
+    >>> search.next_step()
     'https://cdn.example/a.mp4'
-    >>> search.next_move()
-    <Move.ASK_AGAIN: 1>
-    >>> search.next_move()
+    >>> search.next_step()
+    <NextStep.ASK_AGAIN: 1>
+    >>> search.next_step()
     'https://api.example/v1/videos/task_1/content'
     """
 
@@ -56,7 +56,7 @@ class Search:
         """Add the addresses of an answer; those that were tried already are passed over."""
         self._waiting = [url for url in dict.fromkeys(urls) if url not in self._tried]
 
-    def next_move(self) -> str | Move:
+    def next_step(self) -> str | NextStep:
         """Name the address to try next, or what to do instead."""
         if self._waiting:
             return self._take(self._waiting.pop(0))
@@ -67,15 +67,15 @@ class Search:
             return self._ask()
         if self.content_url is not None and self.content_url not in self._tried:
             return self._take(self.content_url)
-        return self._ask() if may_ask else Move.GIVE_UP
+        return self._ask() if may_ask else NextStep.GIVE_UP
 
     def _take(self, url: str) -> str:
         self._tried.add(url)
         return url
 
-    def _ask(self) -> Move:
+    def _ask(self) -> NextStep:
         self._requeries += 1
-        return Move.ASK_AGAIN
+        return NextStep.ASK_AGAIN
 
 
 _ISO_BASIC = "%Y%m%dT%H%M%SZ"

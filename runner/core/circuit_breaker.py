@@ -26,7 +26,7 @@ _MOST_UNANSWERED = 5
 _MOST_TRIAL_PAUSES = 10
 
 
-class Flow(StrEnum):
+class CircuitState(StrEnum):
     """Whether jobs are submitted."""
 
     CLOSED = "closed"
@@ -37,7 +37,7 @@ class Flow(StrEnum):
     """One at a time, until one is accepted."""
 
 
-class Breaker:
+class CircuitBreaker:
     """
     Tell whether a job may be submitted now. Every method takes ``now``, a reading of the monotonic clock.
 
@@ -51,7 +51,7 @@ class Breaker:
     """
 
     def __init__(self, *, first_pause_s: float = 5.0, longest_pause_s: float = 60.0) -> None:
-        self.flow = Flow.CLOSED
+        self.state = CircuitState.CLOSED
         self.under_way = 0
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
@@ -71,25 +71,25 @@ class Breaker:
 
     @property
     def probe_at(self) -> float | None:
-        """When to try a free request next, and to call `probed`; None while none is needed."""
-        return self._probe_at if self.flow is Flow.OPEN else None
+        """When to try a free request next, and to call `record_probe`; None while none is needed."""
+        return self._probe_at if self.state is CircuitState.OPEN else None
 
     def may_submit(self, now: float) -> bool:
         """Say whether one more POST may leave now."""
-        if self.is_forbidden or self.flow is Flow.OPEN:
+        if self.is_forbidden or self.state is CircuitState.OPEN:
             return False
-        if self.flow is Flow.HALF_OPEN or self._doubts > 0 or self._not_sent > 0:
+        if self.state is CircuitState.HALF_OPEN or self._doubts > 0 or self._not_sent > 0:
             return self.under_way == 0
         return self.under_way < _MOST_UNANSWERED or now - self._quiet_since < _QUIET_S
 
-    def sent(self, now: float) -> None:
+    def record_sent(self, now: float) -> None:
         """Note that a POST leaves now."""
         if self.under_way == 0:
             self._quiet_since = now
         self.under_way += 1
 
-    def answered(self, outcome: SubmitOutcome, now: float) -> None:
-        """Note what came of a POST: exactly once for each `sent`, an interrupted one being ambiguous."""
+    def record_answer(self, outcome: SubmitOutcome, now: float) -> None:
+        """Note what came of a POST: exactly once for each `record_sent`, an interrupted one being ambiguous."""
         self.under_way -= 1
         self._quiet_since = now
         self._count_forbidden(outcome)
@@ -104,9 +104,9 @@ class Breaker:
                 # It says that the gateway is there, and nothing of whether it accepts jobs again.
                 self._not_sent = 0
 
-    def probed(self, now: float, *, is_well: bool) -> None:
+    def record_probe(self, now: float, *, is_well: bool) -> None:
         """Note whether the free request was answered by the gateway itself."""
-        if self.flow is not Flow.OPEN:
+        if self.state is not CircuitState.OPEN:
             return
         if not is_well:
             self._failed_probes += 1
@@ -114,7 +114,7 @@ class Breaker:
         elif now < self._trial_at:
             self._probe_at = self._trial_at
         else:
-            self.flow = Flow.HALF_OPEN
+            self.state = CircuitState.HALF_OPEN
 
     def _count_forbidden(self, outcome: SubmitOutcome) -> None:
         if isinstance(outcome, Rejected):
@@ -127,25 +127,27 @@ class Breaker:
         self._doubts = self._not_sent = 0
         self._failed_probes = self._failed_trials = 0
         # One that was under way when the trouble began says less than a trial would.
-        self.flow = Flow.HALF_OPEN if self.flow is Flow.OPEN else Flow.CLOSED
+        self.state = CircuitState.HALF_OPEN if self.state is CircuitState.OPEN else CircuitState.CLOSED
 
     def _doubted(self, now: float) -> None:
         self._doubts += 1
-        if self.flow is Flow.HALF_OPEN:
+        if self.state is CircuitState.HALF_OPEN:
             doublings = min(self._failed_trials, 10)
             self._failed_trials += 1
             pause_s = self._longest_pause_s * min(2.0**doublings, _MOST_TRIAL_PAUSES)
             self._open(now, trial_at=now + pause_s)
-        elif self.flow is Flow.CLOSED and self._doubts >= DOUBTS_TO_OPEN:
+        elif self.state is CircuitState.CLOSED and self._doubts >= DOUBTS_TO_OPEN:
             self._open(now, trial_at=now)
 
     def _missed(self, now: float) -> None:
         self._not_sent += 1
-        if self.flow is Flow.HALF_OPEN or (self.flow is Flow.CLOSED and self._not_sent >= DOUBTS_TO_OPEN):
+        if self.state is CircuitState.HALF_OPEN or (
+            self.state is CircuitState.CLOSED and self._not_sent >= DOUBTS_TO_OPEN
+        ):
             self._open(now, trial_at=now)
 
     def _open(self, now: float, *, trial_at: float) -> None:
-        self.flow = Flow.OPEN
+        self.state = CircuitState.OPEN
         self._trial_at = trial_at
         self._failed_probes += 1
         self._probe_at = now + self._pause_s(self._failed_probes)
@@ -159,43 +161,43 @@ LEAST_REFUSALS = 3
 """Answers in a row that say anything about the gateway: at a job an hour, one says little."""
 
 
-class Standstill:
+class StallTimer:
     """
     Tell when nothing has moved for too long. Every method takes ``now``, a reading of the monotonic clock.
 
     Only answers count: a run that asks for nothing, because its own limits hold it
     back, does not stand still.
 
-    >>> standstill = Standstill(patience_s=3600.0)
+    >>> standstill = StallTimer(limit_s=3600.0)
     >>> for now in (0.0, 10.0, 20.0):
-    ...     standstill.refused("429", now)
-    >>> standstill.has_lasted(3599.0), standstill.has_lasted(3600.0)
+    ...     standstill.record_refusal("429", now)
+    >>> standstill.has_expired(3599.0), standstill.has_expired(3600.0)
     (False, True)
-    >>> standstill.moved()
-    >>> standstill.has_lasted(3600.0)
+    >>> standstill.record_progress()
+    >>> standstill.has_expired(3600.0)
     False
     """
 
-    def __init__(self, patience_s: float) -> None:
-        self.patience_s = patience_s
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
         self.last_words = ""
         self._since: float | None = None
         self._refusals = 0
 
-    def moved(self) -> None:
+    def record_progress(self) -> None:
         """Note that the gateway did something for the run: it took or rejected a job, or showed a task."""
         self._since = None
         self._refusals = 0
 
-    def refused(self, message: str, now: float) -> None:
+    def record_refusal(self, message: str, now: float) -> None:
         """Note that a submission came to nothing for now, and what was said."""
         self.last_words = message
         self._refusals += 1
         if self._since is None:
             self._since = now
 
-    def has_lasted(self, now: float) -> bool:
+    def has_expired(self, now: float) -> bool:
         """Say whether it is time to stop."""
         if self._since is None or self._refusals < LEAST_REFUSALS:
             return False
-        return now - self._since >= self.patience_s
+        return now - self._since >= self.limit_s

@@ -19,6 +19,7 @@ from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
     Accepted,
     Ambiguous,
+    BadBaseUrl,
     Denied,
     KeyRefused,
     NoChannel,
@@ -29,13 +30,12 @@ from runner.core.outcomes import (
     Throttled,
     Transient,
     Unknown,
-    WrongAddress,
 )
-from runner.core.sanitize import clean
+from runner.core.sanitize import sanitize_line
 from runner.core.wire import read_task
 from runner.core.wire_errors import (
     MESSAGE_CHARS,
-    Reason,
+    ApiErrorInfo,
     is_moderation,
     is_moderation_code,
     read_error,
@@ -91,25 +91,29 @@ def classify_submit(
         # contradicts itself, so a person decides; the id in the message is what `resolve` needs.
         return _ambiguous(status, reason, f"the answer names task {task.ids[0]}, and is an error: ")
     if 300 <= status < 400:
-        return WrongAddress(_failure(FailureClass.UNAVAILABLE, status, reason, _redirect(headers, secrets)))
+        return BadBaseUrl(_failure(FailureClass.UNAVAILABLE, status, reason, _redirect(headers, secrets)))
     return _classify_refusal(status, headers, reason, now_at)
 
 
 def _classify_refusal(
-    status: int, headers: Mapping[str, str], reason: Reason, now_at: float
+    status: int, headers: Mapping[str, str], reason: ApiErrorInfo, now_at: float
 ) -> SubmitOutcome:
     if refused := _key_failure(status, reason):
         return KeyRefused(refused)
     if status == 429:
-        return Throttled(_failure(FailureClass.RATE_LIMITED, status, reason), read_wait(headers, now_at))
-    if _is_wrong_address(status, reason):
-        return WrongAddress(
+        return Throttled(
+            _failure(FailureClass.RATE_LIMITED, status, reason), parse_retry_after(headers, now_at)
+        )
+    if _is_bad_base_url(status, reason):
+        return BadBaseUrl(
             _failure(FailureClass.UNAVAILABLE, status, reason, "no such path at this address: ")
         )
     if status in _REFUSALS:
         return Rejected(_failure(_refusal_class(status, reason), status, reason))
     if status == 503 and reason.is_explicit and _NO_CHANNEL.search(reason.words):
-        return NoChannel(_failure(FailureClass.UNAVAILABLE, status, reason), read_wait(headers, now_at))
+        return NoChannel(
+            _failure(FailureClass.UNAVAILABLE, status, reason), parse_retry_after(headers, now_at)
+        )
     return _ambiguous(status, reason, "success without a task id: " if 200 <= status < 300 else "")
 
 
@@ -128,7 +132,7 @@ def classify_poll(
     'Unknown'
     """
     secrets = tuple(secrets)
-    wait_s = read_wait(headers, now_at)
+    wait_s = parse_retry_after(headers, now_at)
     if 200 <= status < 300:
         task = read_task(read_json(body), http_status=status, secrets=secrets)
         if task.ids or _is_status_of_task(task.word):
@@ -145,7 +149,7 @@ def classify_poll(
     return Transient(_failure(cls, status, reason), throttled, wait_s)
 
 
-def _key_failure(status: int, reason: Reason) -> Failure | None:
+def _key_failure(status: int, reason: ApiErrorInfo) -> Failure | None:
     """
     Give the failure where the key is not known or can't pay, at whatever status.
 
@@ -169,7 +173,7 @@ def _is_quota(status: int, words: str) -> bool:
     return bool(_QUOTA_WORDS.search(words) or (400 <= status < 500 and _MONEY_WORDS.search(words)))
 
 
-def _is_wrong_address(status: int, reason: Reason) -> bool:
+def _is_bad_base_url(status: int, reason: ApiErrorInfo) -> bool:
     """Say whether there is no such API: a page instead of its JSON, or a path or method that it does not know."""
     return status == 405 or (status == 404 and (reason.is_page or bool(_UNKNOWN_PATH.search(reason.words))))
 
@@ -179,30 +183,30 @@ def _is_status_of_task(word: str | None) -> bool:
     return word is not None and word.lower() not in ("success", "error")
 
 
-def _is_unknown_task(status: int, reason: Reason) -> bool:
+def _is_unknown_task(status: int, reason: ApiErrorInfo) -> bool:
     if status == 404:
         # A page comes from something in between, which knows nothing of tasks.
         return not reason.is_page
     return reason.is_explicit and _UNKNOWN_TASK.search(reason.words) is not None
 
 
-def _refusal_class(status: int, reason: Reason) -> FailureClass:
+def _refusal_class(status: int, reason: ApiErrorInfo) -> FailureClass:
     if is_moderation(reason.words):
         return FailureClass.MODERATION
     return FailureClass.FORBIDDEN if status == 403 else FailureClass.INVALID_REQUEST
 
 
-def _ambiguous(status: int, reason: Reason, prefix: str) -> Ambiguous:
+def _ambiguous(status: int, reason: ApiErrorInfo, prefix: str) -> Ambiguous:
     return Ambiguous(_failure(FailureClass.UNCERTAIN_SUBMIT, status, reason, prefix))
 
 
 def _redirect(headers: Mapping[str, str], secrets: tuple[str, ...]) -> str:
     target = next((value for name, value in headers.items() if name.lower() == "location"), "")
-    where = clean(target, most_chars=200, secrets=secrets)
+    where = sanitize_line(target, most_chars=200, secrets=secrets)
     return f"redirected to {where}, which is not followed: " if where else "redirected: "
 
 
-def _failure(cls: FailureClass, status: int, reason: Reason, prefix: str = "") -> Failure:
+def _failure(cls: FailureClass, status: int, reason: ApiErrorInfo, prefix: str = "") -> Failure:
     message = prefix + reason.message
     if len(message) > MESSAGE_CHARS:
         message = message[: MESSAGE_CHARS - 1] + "…"
@@ -213,7 +217,7 @@ MOST_S = 3600.0
 """No wish is honoured beyond this: a server with a wrong clock must not put a run to sleep for a year."""
 
 
-def read_wait(headers: Mapping[str, str], now_at: float) -> float | None:
+def parse_retry_after(headers: Mapping[str, str], now_at: float) -> float | None:
     """
     Find the longest wish of an answer, in seconds from 0 to `MOST_S`, or None where it has none.
 
@@ -224,11 +228,11 @@ def read_wait(headers: Mapping[str, str], now_at: float) -> float | None:
     Args:
         now_at: The wall clock, in seconds since 1970, for a date.
 
-    >>> read_wait({"Retry-After": "7"}, now_at=0)
+    >>> parse_retry_after({"Retry-After": "7"}, now_at=0)
     7.0
-    >>> read_wait({"Retry-After": "Thu, 01 Jan 1970 00:01:30 GMT"}, now_at=60)
+    >>> parse_retry_after({"Retry-After": "Thu, 01 Jan 1970 00:01:30 GMT"}, now_at=60)
     30.0
-    >>> read_wait({"openai-poll-after-ms": "2500"}, now_at=0)
+    >>> parse_retry_after({"openai-poll-after-ms": "2500"}, now_at=0)
     2.5
     """
     waits = []

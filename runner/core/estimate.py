@@ -16,14 +16,16 @@ class Estimate:
 
     Attributes:
         seconds: Until the last job has ended, if nothing goes wrong.
-        binding: The limit that makes it that long, in the manifest's words; empty where there is nothing to do.
+        limited_by: The limit that makes it that long, in the manifest's words; empty where there is nothing to do.
     """
 
     seconds: float
-    binding: str
+    limited_by: str
 
 
-def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, float]) -> Estimate:
+def estimate_duration(
+    left: Mapping[str, int], limits: Limits, mean_generate_s: Mapping[str, float]
+) -> Estimate:
     """
     Say how long it takes to submit and finish so many jobs of each model.
 
@@ -33,25 +35,27 @@ def at_limits(left: Mapping[str, int], limits: Limits, usual_s: Mapping[str, flo
 
     Args:
         left: Jobs to submit, by model.
-        usual_s: How long a task takes, by model, as far as that was seen.
+        mean_generate_s: How long a task takes, by model, as far as that was seen.
 
-    >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
-    Estimate(seconds=120.0, binding='limits.submit 1/s')
-    >>> at_limits({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0, in_flight=8), {"wan2.7-i2v": 90.0})
-    Estimate(seconds=1350.0, binding='limits.in_flight 8')
+    >>> estimate_duration({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
+    Estimate(seconds=120.0, limited_by='limits.submit 1/s')
+    >>> estimate_duration({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0, in_flight=8), {"wan2.7-i2v": 90.0})
+    Estimate(seconds=1350.0, limited_by='limits.in_flight 8')
     """
     jobs = {model: count for model, count in left.items() if count}
     if not jobs:
         return Estimate(0.0, "")
-    known = [usual_s[model] for model in jobs if model in usual_s] or list(usual_s.values())
+    known = [mean_generate_s[model] for model in jobs if model in mean_generate_s] or list(
+        mean_generate_s.values()
+    )
     otherwise_s = sum(known) / len(known) if known else 0.0
-    task_s = {model: usual_s.get(model, otherwise_s) for model in jobs}
+    task_s = {model: mean_generate_s.get(model, otherwise_s) for model in jobs}
     seconds, binding = max(_bounds(jobs, limits, task_s))
     return Estimate(seconds, binding)
 
 
 def seconds_left(
-    pending: Mapping[str, int], under_way: int, limits: Limits, usual_s: Mapping[str, float]
+    pending: Mapping[str, int], under_way: int, limits: Limits, mean_generate_s: Mapping[str, float]
 ) -> float | None:
     """
     Say how long a run has still to go; None where there is nothing to go by.
@@ -59,17 +63,17 @@ def seconds_left(
     Args:
         pending: Jobs to submit, by model.
         under_way: Jobs that were submitted and are not at rest.
-        usual_s: How long a task takes, by model, as far as that was seen.
+        mean_generate_s: How long a task takes, by model, as far as that was seen.
 
     >>> seconds_left({}, 3, Limits(), {"wan2.7-i2v": 90.0})
     90.0
     >>> seconds_left({}, 3, Limits(), {})
     """
     if any(pending.values()):
-        return at_limits(pending, limits, usual_s).seconds
+        return estimate_duration(pending, limits, mean_generate_s).seconds
     if not under_way:
         return 0.0
-    return max(usual_s.values(), default=None)
+    return max(mean_generate_s.values(), default=None)
 
 
 def _bounds(

@@ -35,14 +35,14 @@ class NoKeyLeft:
 KeyChoice = UseKey | WaitForKey | NoKeyLeft
 
 
-class Keyring:
+class KeyPool:
     """
     The health of each key of the pool, for one run.
 
     A refused key is retired until the run ends; a throttled one rests for a while.
     All times are readings of one clock of the caller's choice.
 
-    >>> ring = Keyring(["a1", "b2"])
+    >>> ring = KeyPool(["a1", "b2"])
     >>> ring.pick(now=0.0), ring.pick(now=0.0), ring.pick(now=0.0)
     (UseKey(fingerprint='a1'), UseKey(fingerprint='b2'), UseKey(fingerprint='a1'))
     >>> ring.throttled("b2", until=30.0)
@@ -86,7 +86,7 @@ class Keyring:
             fingerprint: Of the key that submitted the task, or None where that is not known; it may be
                 a key that is no longer in the pool.
 
-        >>> ring = Keyring(["a1", "b2", "c3"])
+        >>> ring = KeyPool(["a1", "b2", "c3"])
         >>> ring.refused("b2", Failure(FailureClass.AUTH, "invalid token"))
         >>> ring.for_task("c3"), ring.for_task("b2")
         (('c3', 'a1', 'b2'), ('a1', 'c3', 'b2'))
@@ -112,6 +112,6 @@ class Keyring:
         return len(self._ready_at) > 1
 
     @property
-    def is_spent(self) -> bool:
+    def is_exhausted(self) -> bool:
         """No key is left to submit with."""
         return not self._ready_at

@@ -72,26 +72,26 @@ class Event(StrEnum):
     """The API said no for good: no task, no charge."""
     ACCEPTED = "accepted"
     """A task id came back; durable before the first poll."""
-    DOUBTED = "doubted"
+    OUTCOME_UNKNOWN = "outcome_unknown"
     """The POST may have been accepted, and no answer says so."""
     ATTACHED = "attached"
     """A person named the task that belongs to the job."""
     REMOTE_SUCCEEDED = "remote_succeeded"
     REMOTE_FAILED = "remote_failed"
     """Failed, refused, cancelled or expired remotely, or lost."""
-    PATIENCE_ENDED = "patience_ended"
+    POLL_TIMED_OUT = "poll_timed_out"
     DELIVERED = "delivered"
     """Every asset is whole, verified, durable and under its final name."""
     NOT_DELIVERED = "not_delivered"
-    TAKEN_UP = "taken_up"
+    RESUMED = "resumed"
     """A later run polls or fetches again what rested."""
     RERUN = "rerun"
     """A person wants a new attempt, and may pay for it."""
-    DISOWNED = "disowned"
+    CONFIRMED_NOT_SUBMITTED = "confirmed_not_submitted"
     """A person says that the POST in doubt made no task."""
-    GIVEN_UP = "given_up"
+    WRITTEN_OFF = "written_off"
     """A person writes the job off."""
-    GAVE_OUT = "gave_out"
+    RETRIES_EXHAUSTED = "retries_exhausted"
     """Nothing was sent and the tries are used up."""
     CRASHED = "crashed"
     """A bug of ours in this one job."""
@@ -104,20 +104,20 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _P: {
         Event.INTENT: _SG,
         Event.ATTACHED: _SD,
-        Event.GAVE_OUT: _F,
+        Event.RETRIES_EXHAUSTED: _F,
         Event.CRASHED: _F,
     },
     _SG: {
         Event.NOT_SENT: _P,
         Event.REJECTED: _F,
         Event.ACCEPTED: _SD,
-        Event.DOUBTED: _U,
+        Event.OUTCOME_UNKNOWN: _U,
         Event.CRASHED: _U,
     },
     _SD: {
         Event.REMOTE_SUCCEEDED: _DL,
         Event.REMOTE_FAILED: _F,
-        Event.PATIENCE_ENDED: _T,
+        Event.POLL_TIMED_OUT: _T,
         Event.CRASHED: _T,
     },
     _DL: {
@@ -125,9 +125,9 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.NOT_DELIVERED: _UD,
         Event.CRASHED: _UD,
     },
-    _T: {Event.TAKEN_UP: _SD, Event.RERUN: _P},
-    _UD: {Event.TAKEN_UP: _DL, Event.RERUN: _P},
-    _U: {Event.ATTACHED: _SD, Event.DISOWNED: _P, Event.GIVEN_UP: _F},
+    _T: {Event.RESUMED: _SD, Event.RERUN: _P},
+    _UD: {Event.RESUMED: _DL, Event.RERUN: _P},
+    _U: {Event.ATTACHED: _SD, Event.CONFIRMED_NOT_SUBMITTED: _P, Event.WRITTEN_OFF: _F},
     _F: {Event.RERUN: _P, Event.ATTACHED: _SD},
     _OK: {Event.RERUN: _P},
 }
@@ -135,7 +135,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 
 @frozen
-class _Work:
+class _StateInfo:
     """What is left to do in a state, and what is at stake."""
 
     next: Step | None
@@ -145,29 +145,31 @@ class _Work:
     meaning: str = ""
 
 
-_WORK: Mapping[State, _Work] = {
-    _P: _Work(Step.SUBMIT, may_be_paid=False, meaning="nothing was sent"),
-    _SG: _Work(
+_WORK: Mapping[State, _StateInfo] = {
+    _P: _StateInfo(Step.SUBMIT, may_be_paid=False, meaning="nothing was sent"),
+    _SG: _StateInfo(
         None,
         may_be_paid=True,
         in_doubt=True,
-        after_crash=Event.DOUBTED,
+        after_crash=Event.OUTCOME_UNKNOWN,
         meaning="the intent is on disk, the POST may or may not have left",
     ),
-    _SD: _Work(Step.POLL, may_be_paid=True, meaning="the task id is on disk"),
-    _DL: _Work(
+    _SD: _StateInfo(Step.POLL, may_be_paid=True, meaning="the task id is on disk"),
+    _DL: _StateInfo(
         Step.DOWNLOAD, may_be_paid=True, meaning="the remote task succeeded, its assets are being fetched"
     ),
-    _OK: _Work(None, may_be_paid=True, meaning="every asset is whole, verified, and under its final name"),
-    _F: _Work(None, may_be_paid=False, meaning="the job cannot succeed as it is"),
-    _U: _Work(
+    _OK: _StateInfo(
+        None, may_be_paid=True, meaning="every asset is whole, verified, and under its final name"
+    ),
+    _F: _StateInfo(None, may_be_paid=False, meaning="the job cannot succeed as it is"),
+    _U: _StateInfo(
         None,
         may_be_paid=True,
         in_doubt=True,
         meaning="the POST's outcome is unknown; there may be a paid task",
     ),
-    _T: _Work(Step.POLL, may_be_paid=True, meaning="still running remotely when our patience ended"),
-    _UD: _Work(
+    _T: _StateInfo(Step.POLL, may_be_paid=True, meaning="still running remotely when our patience ended"),
+    _UD: _StateInfo(
         Step.DOWNLOAD,
         may_be_paid=True,
         meaning="succeeded remotely, but an asset could not be fetched or verified",
@@ -213,12 +215,12 @@ def recovery(state: State) -> Event | None:
     Say which event a run owes to a job that a dead process left in this state.
 
     >>> recovery(State.SUBMITTING)
-    <Event.DOUBTED: 'doubted'>
+    <Event.OUTCOME_UNKNOWN: 'outcome_unknown'>
     """
     return _WORK[state].after_crash
 
 
-def meaning(state: State) -> str:
+def describe(state: State) -> str:
     """Put the state in a person's words."""
     return _WORK[state].meaning
 
@@ -233,11 +235,11 @@ def sources(event: Event) -> frozenset[State]:
     return frozenset(state for state, arrows in TRANSITIONS.items() if event in arrows)
 
 
-def after_death(state: State) -> str:
+def describe_recovery(state: State) -> str:
     """
     Say in a sentence what the next run does with a job whose process died in this state.
 
-    >>> after_death(State.SUBMITTING)
+    >>> describe_recovery(State.SUBMITTING)
     'becomes uncertain, and is never submitted again by itself'
     """
     event = recovery(state)

@@ -204,12 +204,12 @@ class Job:
         seq: The store's handle for it.
         attempt: How many attempts were made, the one under way included.
         key: Fingerprint of the key that its newest attempt was made with.
-        taken_up_at: When this task's waiting began in our eyes: its submission, or when a later run
+        waiting_since: When this task's waiting began in our eyes: its submission, or when a later run
             took it up again. Patience is counted from here.
         tries: In this process, first the POSTs that no channel took, then the queries in a row that taught nothing.
         unknowns: Queries in a row that did not find the task, once it was no longer young.
         has_files: Whether its request names local files, which become data URIs when it is sent.
-        asked: What its request says of the video, where this process submitted it; shared among jobs.
+        delivery_hints: What its request says of the video, where this process submitted it; shared among jobs.
     """
 
     seq: int
@@ -232,8 +232,8 @@ class Job:
     error: Failure | None = None
     warnings: tuple[str, ...] = ()
     has_files: bool = False
-    asked: Mapping[str, Json] | None = None
-    taken_up_at: float = 0.0
+    delivery_hints: Mapping[str, Json] | None = None
+    waiting_since: float = 0.0
     tries: int = 0
     unknowns: int = 0
     commit: int = 0

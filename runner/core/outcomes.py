@@ -59,7 +59,7 @@ class RemoteTask:
 
 
 # The outcomes of a POST. NotSent, Throttled and NoChannel allow the same POST to be
-# sent again by itself; KeyRefused and WrongAddress once their cause is mended; no other.
+# sent again by itself; KeyRefused and BadBaseUrl once their cause is mended; no other.
 
 
 @frozen
@@ -113,7 +113,7 @@ class KeyRefused:
 
 
 @frozen
-class WrongAddress:
+class BadBaseUrl:
     """A redirect: the base URL is wrong, and no job can be submitted there. Nothing was charged."""
 
     failure: Failure
@@ -126,7 +126,7 @@ class Ambiguous:
     failure: Failure
 
 
-SubmitOutcome = Accepted | Rejected | NotSent | Throttled | NoChannel | KeyRefused | WrongAddress | Ambiguous
+SubmitOutcome = Accepted | Rejected | NotSent | Throttled | NoChannel | KeyRefused | BadBaseUrl | Ambiguous
 
 
 # The outcomes of a query.
@@ -196,7 +196,7 @@ class Probed:
 
 
 @frozen
-class Settled:
+class SubmitTransition:
     """
     What a POST came to, for its job.
 
@@ -214,41 +214,41 @@ class Settled:
     other_task_id: str | None = None
 
 
-def settle_submission(outcome: SubmitOutcome) -> Settled:
+def submit_transition(outcome: SubmitOutcome) -> SubmitTransition:
     """
     Say what the outcome of a POST does to its job.
 
     >>> doubt = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "no answer within 120 s"))
-    >>> settle_submission(doubt).event
-    <Event.DOUBTED: 'doubted'>
+    >>> submit_transition(doubt).event
+    <Event.OUTCOME_UNKNOWN: 'outcome_unknown'>
     """
     match outcome:
         case Accepted(task, http_status):
             first, *others = task.ids
-            return Settled(
+            return SubmitTransition(
                 Event.ACCEPTED, "accepted", None, http_status, first, others[0] if others else None
             )
         case Rejected(failure):
-            return Settled(Event.REJECTED, "rejected", failure, failure.http_status)
+            return SubmitTransition(Event.REJECTED, "rejected", failure, failure.http_status)
         case Ambiguous(failure):
-            return Settled(Event.DOUBTED, "uncertain", failure, failure.http_status)
+            return SubmitTransition(Event.OUTCOME_UNKNOWN, "uncertain", failure, failure.http_status)
         case NotSent(failure):
-            return Settled(Event.NOT_SENT, "not_sent", failure, None)
+            return SubmitTransition(Event.NOT_SENT, "not_sent", failure, None)
         case Throttled(failure):
-            return Settled(Event.NOT_SENT, "throttled", failure, failure.http_status)
+            return SubmitTransition(Event.NOT_SENT, "throttled", failure, failure.http_status)
         case NoChannel(failure):
-            return Settled(Event.NOT_SENT, "no_channel", failure, failure.http_status)
-        case KeyRefused(failure) | WrongAddress(failure):
-            return Settled(Event.NOT_SENT, "refused", failure, failure.http_status)
+            return SubmitTransition(Event.NOT_SENT, "no_channel", failure, failure.http_status)
+        case KeyRefused(failure) | BadBaseUrl(failure):
+            return SubmitTransition(Event.NOT_SENT, "refused", failure, failure.http_status)
         case _:
             assert_never(outcome)
 
 
-def settle_task(task: RemoteTask) -> tuple[Event | None, Failure | None]:
+def task_transition(task: RemoteTask) -> tuple[Event | None, Failure | None]:
     """
     Say what the sight of a remote task does to its job: nothing while it is under way.
 
-    >>> settle_task(RemoteTask(("task_1",), RemoteStatus.RUNNING))
+    >>> task_transition(RemoteTask(("task_1",), RemoteStatus.RUNNING))
     (None, None)
     """
     if task.status is RemoteStatus.SUCCEEDED:

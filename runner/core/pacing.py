@@ -42,7 +42,7 @@ _COARSE_PER_S = 20.0
 _TIMER_S = 0.01
 
 
-class Pace(StrEnum):
+class RateSource(StrEnum):
     """What holds the next grant back."""
 
     CONFIGURED = "configured"
@@ -62,7 +62,7 @@ class Pacer:
         learned_per_s: The `learned_per_s` of an earlier run, to start with.
 
     >>> pacer = Pacer(2.0)
-    >>> pacer.take(100.0)
+    >>> pacer.record_sent(100.0)
     >>> pacer.opens_at
     100.5
     """
@@ -70,10 +70,10 @@ class Pacer:
     def __init__(self, per_s: float, *, learned_per_s: float | None = None) -> None:
         self.configured_per_s = per_s
         self.per_s = per_s
-        self._climb: _Climb | None = None
+        self._climb: _CubicRecovery | None = None
         if learned_per_s is not None and 0 < learned_per_s < per_s:
             self.per_s = max(learned_per_s, self._slowest_per_s)
-            self._climb = _Climb(self.per_s * (1 - _LEAST_CUT), self.per_s, answers=_PATIENCE)
+            self._climb = _CubicRecovery(self.per_s * (1 - _LEAST_CUT), self.per_s, answers=_PATIENCE)
         self._last = float("-inf")
         self._paused_until = float("-inf")
         self._held_until = float("-inf")
@@ -99,18 +99,18 @@ class Pacer:
         # The first seconds count in full: two answers at once are no rate.
         return count / max(elapsed_s, 5.0)
 
-    def binding(self, now: float) -> Pace:
+    def limited_by(self, now: float) -> RateSource:
         """Say what the pace comes from."""
         if now < self._paused_until:
-            return Pace.PAUSED
-        return Pace.LEARNED if self.per_s < self.configured_per_s else Pace.CONFIGURED
+            return RateSource.PAUSED
+        return RateSource.LEARNED if self.per_s < self.configured_per_s else RateSource.CONFIGURED
 
-    def take(self, now: float) -> None:
+    def record_sent(self, now: float) -> None:
         """Note that a request is sent now. The caller has seen that ``opens_at <= now``."""
         is_barely_late = self.per_s > _COARSE_PER_S and now - self.opens_at < _TIMER_S
         self._last = self.opens_at if is_barely_late else now
 
-    def accepted(self, now: float, latency_s: float) -> None:
+    def record_accepted(self, now: float, latency_s: float) -> None:
         """Note an answer that was no refusal, and how long it took: the rate may grow."""
         if self._throttled_in_row >= _LONG_REFUSAL:
             self._fit_window(now)
@@ -122,7 +122,7 @@ class Pacer:
             self._climb.answers += 1
             self.per_s = min(self._climb.per_s, self.configured_per_s)
 
-    def throttled(self, now: float, *, sent_at: float, retry_after_s: float | None = None) -> None:
+    def record_throttled(self, now: float, *, sent_at: float, retry_after_s: float | None = None) -> None:
         """
         Note a 429: slow down, once for each burst of them, and pause where the server says so.
 
@@ -147,7 +147,7 @@ class Pacer:
         refused_share = 1 / (self._accepted_since_cut + 1)
         cut = min(max(refused_share, _LEAST_CUT), _DEEPEST_CUT)
         refused_per_s, self.per_s = self.per_s, max(self.per_s * (1 - cut), self._slowest_per_s)
-        self._climb = _Climb(self.per_s, refused_per_s)
+        self._climb = _CubicRecovery(self.per_s, refused_per_s)
         self._accepted_since_cut = 0
 
     def _fit_window(self, now: float) -> None:
@@ -158,14 +158,14 @@ class Pacer:
         self.per_s = max(
             min(accepted_per_s, self.per_s), self.per_s * (1 - _DEEPEST_CUT), self._slowest_per_s
         )
-        self._climb = _Climb(self.per_s, self.per_s / (1 - _LEAST_CUT), refusals=self._climb.refusals)
+        self._climb = _CubicRecovery(self.per_s, self.per_s / (1 - _LEAST_CUT), refusals=self._climb.refusals)
         self._accepted_since_cut = 0
 
     def pause(self, until: float) -> None:
         """Grant nothing before then. An earlier end than one already set changes nothing."""
         self._paused_until = max(self._paused_until, until)
 
-    def hold(self, now: float) -> None:
+    def freeze_growth(self, now: float) -> None:
         """Note a sign of trouble (a 503): no growth for a while."""
         self._held_until = now + _HOLD_S
 
@@ -175,7 +175,7 @@ class Pacer:
 
 
 @dataclass(slots=True)
-class _Climb:
+class _CubicRecovery:
     """The way from the rate after a cut back to the refused one, and past it."""
 
     cut_per_s: float

@@ -29,7 +29,7 @@ def next_poll_s(
     age_s: float,
     in_flight: int,
     draw: float,
-    usual_s: float | None = None,
+    typical_s: float | None = None,
     poll_after_s: float | None = None,
     timeout_s: float | None = None,
 ) -> float:
@@ -45,7 +45,7 @@ def next_poll_s(
         age_s: Seconds since it was submitted.
         in_flight: Tasks that we have at the gateway.
         draw: A random draw from [0, 1), so that tasks submitted together part.
-        usual_s: When tasks of this model have usually finished (`Durations.usual_s`), or None.
+        typical_s: When tasks of this model have usually finished (`QuantileEstimator.typical_s`), or None.
         poll_after_s: The server's wish, or None.
         timeout_s: The job's own patience in place of the policy's.
 
@@ -53,7 +53,7 @@ def next_poll_s(
     10.0
     >>> next_poll_s(PollPolicy(), polls=3, age_s=60.0, in_flight=40, draw=0.0)
     40.0
-    >>> next_poll_s(PollPolicy(), polls=1, age_s=20.0, in_flight=8, draw=0.0, usual_s=65.0)
+    >>> next_poll_s(PollPolicy(), polls=1, age_s=20.0, in_flight=8, draw=0.0, typical_s=65.0)
     45.0
     """
     least_s = max(policy.first_s - age_s, 0.0) if polls == 0 else 0.0
@@ -61,15 +61,15 @@ def next_poll_s(
     wait_s = policy.first_s if polls == 0 else policy.interval_s * _GROWTH ** min(polls - 1, 64)
     if wait_s > 0:
         most_s = max(policy.max_interval_s, least_s) / (1 + _JITTER)
-        until_usual_s = (usual_s or 0.0) - age_s
-        wait_s = min(max(wait_s, in_flight * _GATEWAY_S_PER_TASK, until_usual_s), most_s)
+        until_typical_s = (typical_s or 0.0) - age_s
+        wait_s = min(max(wait_s, in_flight * _GATEWAY_S_PER_TASK, until_typical_s), most_s)
         wait_s = max(wait_s * (1 + _JITTER * draw), least_s)
     wait_s = max(wait_s, poll_after_s or 0.0)
-    patience_s = policy.timeout_s if timeout_s is None else timeout_s
-    return min(wait_s, max(patience_s - age_s, 0.0))
+    limit_s = policy.timeout_s if timeout_s is None else timeout_s
+    return min(wait_s, max(limit_s - age_s, 0.0))
 
 
-def after_trouble_s(
+def poll_backoff_s(
     policy: PollPolicy, *, in_row: int, draw: float, retry_after_s: float | None = None
 ) -> float:
     """
@@ -80,7 +80,7 @@ def after_trouble_s(
     Args:
         in_row: Such queries in a row, 1 for the first.
 
-    >>> [after_trouble_s(PollPolicy(), in_row=n, draw=0.0) for n in (1, 2, 3)]
+    >>> [poll_backoff_s(PollPolicy(), in_row=n, draw=0.0) for n in (1, 2, 3)]
     [15.0, 30.0, 50.0]
     """
     first_s = max(policy.interval_s, _LEAST_BACKOFF_S)
@@ -99,7 +99,7 @@ def is_overdue(age_s: float, timeout_s: float) -> bool:
     return age_s >= timeout_s
 
 
-def judge_unknown(late_before: int, *, age_s: float, tolerance_s: float) -> int:
+def count_unknown(late_before: int, *, age_s: float, tolerance_s: float) -> int:
     """
     Count an answer that does not know the task; at `UNKNOWNS_UNTIL_LOST` the task is lost.
 
@@ -109,16 +109,16 @@ def judge_unknown(late_before: int, *, age_s: float, tolerance_s: float) -> int:
     Args:
         late_before: What this function gave for the answer before; 0 after any other answer.
 
-    >>> judge_unknown(0, age_s=30.0, tolerance_s=120.0)
+    >>> count_unknown(0, age_s=30.0, tolerance_s=120.0)
     0
-    >>> judge_unknown(2, age_s=150.0, tolerance_s=120.0) >= UNKNOWNS_UNTIL_LOST
+    >>> count_unknown(2, age_s=150.0, tolerance_s=120.0) >= UNKNOWNS_UNTIL_LOST
     True
     """
     return 0 if age_s < tolerance_s else late_before + 1
 
 
 @dataclass(slots=True)
-class Durations:
+class QuantileEstimator:
     """
     How long tasks of one model take, in constant memory.
 
@@ -145,6 +145,6 @@ class Durations:
         self.estimate_s += step_s * (self._QUANTILE if duration_s > self.estimate_s else self._QUANTILE - 1)
 
     @property
-    def usual_s(self) -> float | None:
+    def typical_s(self) -> float | None:
         """The estimate, or None while too little was seen."""
         return self.estimate_s if self.count >= self._ENOUGH else None

@@ -60,12 +60,12 @@ _HEADWAY_BYTES = 64 << 10
 
 
 @frozen
-class Tries:
+class RetryState:
     """
     The tries of one download since it last got on.
 
     Attributes:
-        failed: Tries in a row that brought it no further.
+        failed: RetryState in a row that brought it no further.
         furthest_bytes: How far it ever was; starting over and getting less far is no headway.
     """
 
@@ -73,22 +73,22 @@ class Tries:
     furthest_bytes: int = 0
 
 
-def after_setback(tries: Tries, reached_bytes: int) -> Tries:
+def retry_wait_s(tries: RetryState, reached_bytes: int) -> RetryState:
     """
     Count a try that failed; one that got at least 64 KiB further than any before counts as the first again.
 
-    >>> after_setback(Tries(failed=3, furthest_bytes=0), reached_bytes=1_000_000)
-    Tries(failed=1, furthest_bytes=1000000)
-    >>> after_setback(Tries(failed=3, furthest_bytes=1_000_000), reached_bytes=900_000)
-    Tries(failed=4, furthest_bytes=1000000)
+    >>> retry_wait_s(RetryState(failed=3, furthest_bytes=0), reached_bytes=1_000_000)
+    RetryState(failed=1, furthest_bytes=1000000)
+    >>> retry_wait_s(RetryState(failed=3, furthest_bytes=1_000_000), reached_bytes=900_000)
+    RetryState(failed=4, furthest_bytes=1000000)
     """
     if reached_bytes - tries.furthest_bytes >= _HEADWAY_BYTES:
-        return Tries(1, reached_bytes)
-    return Tries(tries.failed + 1, tries.furthest_bytes)
+        return RetryState(1, reached_bytes)
+    return RetryState(tries.failed + 1, tries.furthest_bytes)
 
 
 def wait_before_next(
-    policy: RetryPolicy, tries: Tries, *, retry_after_s: float | None, draw: float
+    policy: RetryPolicy, tries: RetryState, *, retry_after_s: float | None, draw: float
 ) -> float | None:
     """
     Say how long to wait before the next try; None to give up.
@@ -98,11 +98,11 @@ def wait_before_next(
     random draw from [0, 1).
 
     >>> policy = RetryPolicy(attempts=4, base_s=2, cap_s=60)
-    >>> wait_before_next(policy, Tries(failed=3), retry_after_s=None, draw=0.5)
+    >>> wait_before_next(policy, RetryState(failed=3), retry_after_s=None, draw=0.5)
     4.0
-    >>> wait_before_next(policy, Tries(failed=1), retry_after_s=90, draw=0.5)
+    >>> wait_before_next(policy, RetryState(failed=1), retry_after_s=90, draw=0.5)
     90
-    >>> wait_before_next(policy, Tries(failed=4), retry_after_s=None, draw=0.5) is None
+    >>> wait_before_next(policy, RetryState(failed=4), retry_after_s=None, draw=0.5) is None
     True
     """
     if tries.failed >= policy.attempts or (retry_after_s or 0) > LONGEST_WAIT_S:

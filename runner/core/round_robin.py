@@ -8,7 +8,7 @@ from enum import StrEnum
 from runner.core.value import frozen
 
 
-class Bound(StrEnum):
+class Limit(StrEnum):
     """Which limit keeps the next job from being submitted."""
 
     IN_FLIGHT = "in_flight"
@@ -19,24 +19,24 @@ class Bound(StrEnum):
 
 
 @frozen
-class Lane:
+class Queue:
     """
     One model, or the run as a whole, as it stands now.
 
     Attributes:
         in_flight: Remote tasks that exist, or may exist.
-        most_in_flight: None where there is no bound.
+        max_in_flight: None where there is no bound.
         opens_at: When its pacer grants the next request; None where it has no pacer of its own.
     """
 
     in_flight: int
-    most_in_flight: int | None = None
+    max_in_flight: int | None = None
     opens_at: float | None = None
 
     @property
     def is_full(self) -> bool:
         """No further task may exist."""
-        return self.most_in_flight is not None and self.in_flight >= self.most_in_flight
+        return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
 
     def is_open(self, now: float) -> bool:
         """Say whether its pacer grants a request now."""
@@ -44,7 +44,7 @@ class Lane:
 
 
 @frozen
-class ModelLane(Lane):
+class ModelQueue(Queue):
     """
     One model with its jobs.
 
@@ -57,7 +57,7 @@ class ModelLane(Lane):
 
 
 @frozen
-class Turn:
+class Chosen:
     """The model to submit a job of now."""
 
     model: str
@@ -72,40 +72,42 @@ class Blocked:
         until: When time alone opens the way; None where a job has to end or to arrive first.
     """
 
-    by: Bound
+    by: Limit
     until: float | None = None
 
 
-def choose(run: Lane, lanes: Sequence[ModelLane], *, after: str | None, now: float) -> Turn | Blocked:
+def choose_model(
+    run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
+) -> Chosen | Blocked:
     """
     Pick the next model in turn that has a job, a free slot and an open pacer.
 
     Args:
-        lanes: Every model, always in the same order.
+        queues: Every model, always in the same order.
         after: The model that had its turn last.
 
-    >>> lanes = [ModelLane(2, 2, model="slow"), ModelLane(0, model="quick")]
-    >>> choose(Lane(2, 8), lanes, after="quick", now=0.0)
-    Turn(model='quick')
-    >>> choose(Lane(8, 8), lanes, after="quick", now=0.0)
+    >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="quick")]
+    >>> choose_model(Queue(2, 8), queues, after="quick", now=0.0)
+    Chosen(model='quick')
+    >>> choose_model(Queue(8, 8), queues, after="quick", now=0.0)
     Blocked(by=<Bound.IN_FLIGHT: 'in_flight'>, until=None)
     """
-    waiting = [lane for lane in _in_turn(lanes, after) if lane.has_jobs]
+    waiting = [queue for queue in _in_turn(queues, after) if queue.has_jobs]
     if not waiting:
-        return Blocked(Bound.NO_JOBS)
+        return Blocked(Limit.NO_JOBS)
     if run.is_full:
-        return Blocked(Bound.IN_FLIGHT)
-    roomy = [lane for lane in waiting if not lane.is_full]
+        return Blocked(Limit.IN_FLIGHT)
+    roomy = [queue for queue in waiting if not queue.is_full]
     if not roomy:
-        return Blocked(Bound.MODEL_IN_FLIGHT)
+        return Blocked(Limit.MODEL_IN_FLIGHT)
     if not run.is_open(now):
-        return Blocked(Bound.RATE, run.opens_at)
-    for lane in roomy:
-        if lane.is_open(now):
-            return Turn(lane.model)
-    return Blocked(Bound.MODEL_RATE, min(lane.opens_at for lane in roomy if lane.opens_at is not None))
+        return Blocked(Limit.RATE, run.opens_at)
+    for queue in roomy:
+        if queue.is_open(now):
+            return Chosen(queue.model)
+    return Blocked(Limit.MODEL_RATE, min(queue.opens_at for queue in roomy if queue.opens_at is not None))
 
 
-def _in_turn(lanes: Sequence[ModelLane], after: str | None) -> list[ModelLane]:
-    first = next((index + 1 for index, lane in enumerate(lanes) if lane.model == after), 0)
-    return [*lanes[first:], *lanes[:first]]
+def _in_turn(queues: Sequence[ModelQueue], after: str | None) -> list[ModelQueue]:
+    first = next((index + 1 for index, queue in enumerate(queues) if queue.model == after), 0)
+    return [*queues[first:], *queues[:first]]

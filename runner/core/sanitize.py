@@ -52,16 +52,16 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return _PAIR.sub(rf"\1{HIDDEN}", text)
 
 
-def clean(text: str, *, most_chars: int, secrets: Iterable[str] = ()) -> str:
+def sanitize_line(text: str, *, most_chars: int, secrets: Iterable[str] = ()) -> str:
     r"""
     Turn text from outside into one safe line of at most ``most_chars`` characters.
 
     Control, formatting and surrogate characters go, so that nothing can paint a
     terminal, reverse the direction of a line, or be impossible to write as UTF-8.
 
-    >>> clean("\x1b[31mbad\x1b[0m\n  request\x00", most_chars=100)
+    >>> sanitize_line("\x1b[31mbad\x1b[0m\n  request\x00", most_chars=100)
     'bad request'
-    >>> clean("a long story", most_chars=7)
+    >>> sanitize_line("a long story", most_chars=7)
     'a long…'
     """
     text = _SPACE.sub(" ", _ANSI.sub("", text[:_MOST_READ_CHARS]))

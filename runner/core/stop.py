@@ -31,7 +31,7 @@ class StopReason(StrEnum):
     AUTH = "auth"
     QUOTA = "quota"
     FORBIDDEN = "forbidden"
-    WRONG_ADDRESS = "wrong_address"
+    BAD_BASE_URL = "bad_base_url"
     UNAVAILABLE = "unavailable"
     FAILURES = "failures"
     DISK = "disk"

@@ -28,7 +28,7 @@ class ModelSummary:
 
     jobs: int
     by_state: Mapping[State, int]
-    generate: Durations | None
+    generate: DurationSummary | None
 
 
 @frozen
@@ -53,8 +53,8 @@ class Summary:
     by_state: Mapping[State, int]
     by_class: Mapping[FailureClass, int]
     by_model: Mapping[str, ModelSummary]
-    generate: Durations | None
-    download: Durations | None
+    generate: DurationSummary | None
+    download: DurationSummary | None
     assets: int
     asset_bytes: int
     attempts: int
@@ -65,27 +65,27 @@ class Summary:
     last_finished_at: float | None
 
 
-def summarise(records: Iterable[JobRecord]) -> Summary:
+def summarize(records: Iterable[JobRecord]) -> Summary:
     """
     Fold the jobs of a run into its summary; they are read once and not kept.
 
-    >>> summarise([]).jobs
+    >>> summarize([]).jobs
     0
     """
-    tally = SummaryTally()
+    tally = SummaryBuilder()
     for record in records:
         tally.add(record)
     return tally.summary()
 
 
-class SummaryTally:
+class SummaryBuilder:
     """Takes jobs in one by one, for a reader that does something else with them as well."""
 
     def __init__(self) -> None:
         self._by_class: Counter[FailureClass] = Counter()
-        self._models: dict[str, _ModelTally] = {}
-        self._generate = DurationTally()
-        self._download = DurationTally()
+        self._models: dict[str, _ModelSummaryBuilder] = {}
+        self._generate = DurationHistogram()
+        self._download = DurationHistogram()
         self._counts: Counter[str] = Counter()
         self._first_at: float | None = None
         self._last_at: float | None = None
@@ -94,7 +94,7 @@ class SummaryTally:
         """Take in one job."""
         model = self._models.get(record.model)
         if model is None:
-            model = self._models[record.model] = _ModelTally()
+            model = self._models[record.model] = _ModelSummaryBuilder()
         model.by_state[record.state] += 1
         if record.error is not None and record.state is not State.SUCCEEDED:
             self._by_class[record.error.cls] += 1
@@ -154,10 +154,10 @@ class SummaryTally:
         return {name: tally.generate.counts() for name, tally in self._models.items()}
 
 
-class _ModelTally:
+class _ModelSummaryBuilder:
     def __init__(self) -> None:
         self.by_state: Counter[State] = Counter()
-        self.generate = DurationTally()
+        self.generate = DurationHistogram()
 
     def summary(self) -> ModelSummary:
         """Give what was counted so far."""
@@ -179,7 +179,7 @@ _SMALLEST_S = 0.001
 
 
 @frozen
-class Durations:
+class DurationSummary:
     """What a set of durations comes to, in seconds; p50 and p90 by nearest rank."""
 
     count: int
@@ -189,7 +189,7 @@ class Durations:
     max_s: float
 
 
-class DurationTally:
+class DurationHistogram:
     """Takes durations in one by one, and says at any time what they come to."""
 
     def __init__(self) -> None:
@@ -211,13 +211,13 @@ class DurationTally:
             if self._count > EXACT_UP_TO:
                 self._exact = None
 
-    def durations(self) -> Durations | None:
+    def durations(self) -> DurationSummary | None:
         """Say what was taken in comes to; None where it was nothing."""
         if not self._count:
             return None
         at = self._ranked() if self._exact is None else _rank_in(sorted(self._exact))
         p50_s, p90_s = (at(math.ceil(share * self._count)) for share in (0.5, 0.9))
-        return Durations(
+        return DurationSummary(
             count=self._count,
             mean_s=self._sum_s / self._count,
             p50_s=min(p50_s, self._max_s),

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import RemoteStatus, RemoteTask
-from runner.core.sanitize import clean
-from runner.core.wire_errors import MESSAGE_CHARS, SUCCESS_CODES, Reason, find_reason, is_moderation
+from runner.core.sanitize import sanitize_line
+from runner.core.wire_errors import MESSAGE_CHARS, SUCCESS_CODES, ApiErrorInfo, find_error, is_moderation
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 # What nearly all addresses are, and what needs no taking apart.
@@ -161,7 +161,7 @@ def _read_status(value: Json) -> tuple[RemoteStatus, str | None, bool]:
     if known is not None:
         # Nothing in such a word needs cleaning, and nearly every answer has one.
         return known, word, True
-    return RemoteStatus.RUNNING, clean(word, most_chars=_WORD_CHARS), False
+    return RemoteStatus.RUNNING, sanitize_line(word, most_chars=_WORD_CHARS), False
 
 
 def _read_progress(value: Json) -> float | None:
@@ -258,10 +258,10 @@ def _read_failure(
 ) -> Failure:
     secrets = tuple(secrets)
     reason = (
-        find_reason(task, secrets=secrets)
-        or find_reason(body, secrets=secrets)
+        find_error(task, secrets=secrets)
+        or find_error(body, secrets=secrets)
         or _reason_in_address(task, secrets)
-        or Reason(f"the API says {status.value}, without a reason")
+        or ApiErrorInfo(f"the API says {status.value}, without a reason")
     )
     cls = _FAILURE_CLASSES[status]
     if cls is FailureClass.REMOTE_FAILED and is_moderation(reason.words):
@@ -269,10 +269,10 @@ def _read_failure(
     return Failure(cls, reason.message, reason.code, http_status, reason.request_id)
 
 
-def _reason_in_address(task: dict[str, Json], secrets: tuple[str, ...]) -> Reason | None:
+def _reason_in_address(task: dict[str, Json], secrets: tuple[str, ...]) -> ApiErrorInfo | None:
     """Read ``metadata.url``, where the gateway writes the reason for want of an address (wire facts 3.1)."""
     text = _at(task, ("metadata", "url"))
     if not isinstance(text, str) or is_web_address(text.strip()):
         return None
-    message = clean(text, most_chars=MESSAGE_CHARS, secrets=secrets)
-    return Reason(message, words=message.lower()) if message else None
+    message = sanitize_line(text, most_chars=MESSAGE_CHARS, secrets=secrets)
+    return ApiErrorInfo(message, words=message.lower()) if message else None

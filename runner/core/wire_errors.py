@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.core.sanitize import clean
+from runner.core.sanitize import sanitize_line
 from runner.core.value import frozen
 
 MESSAGE_CHARS = 500
@@ -38,7 +38,7 @@ _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--|h\d|center|title)\
 
 
 @frozen
-class Reason:
+class ApiErrorInfo:
     """
     What an answer says went wrong.
 
@@ -81,7 +81,7 @@ def _read_leniently(body: bytes) -> Json:
 
 def read_error(
     status: int | None, headers: Mapping[str, str], body: bytes, *, secrets: Iterable[str] = ()
-) -> Reason:
+) -> ApiErrorInfo:
     """
     Read the error in an answer; there is always something to say.
 
@@ -94,16 +94,20 @@ def read_error(
     'HTTP 429 Too Many Requests'
     """
     request_id = _request_id_of(headers)
-    found = find_reason(read_json(body), secrets=secrets, request_id=request_id)
+    found = find_error(read_json(body), secrets=secrets, request_id=request_id)
     if found is not None:
         return found
     text = body[:_PAGE_READ_BYTES].decode("utf-8", "replace")
     is_page = _PAGE.match(text) is not None or "html" in _header(headers, "content-type").lower()
-    message = clean(_text_of_page(text) if is_page else text, most_chars=_PAGE_CHARS, secrets=secrets)
-    return Reason(message or _phrase(status), request_id=request_id, words=message.lower(), is_page=is_page)
+    message = sanitize_line(_text_of_page(text) if is_page else text, most_chars=_PAGE_CHARS, secrets=secrets)
+    return ApiErrorInfo(
+        message or _phrase(status), request_id=request_id, words=message.lower(), is_page=is_page
+    )
 
 
-def find_reason(body: Json, *, secrets: Iterable[str] = (), request_id: str | None = None) -> Reason | None:
+def find_error(
+    body: Json, *, secrets: Iterable[str] = (), request_id: str | None = None
+) -> ApiErrorInfo | None:
     """
     Find the error that a JSON body carries, in the order of wire facts 6.6; None where it carries none.
 
@@ -113,7 +117,7 @@ def find_reason(body: Json, *, secrets: Iterable[str] = (), request_id: str | No
     if not isinstance(body, dict):
         return None
     for place in _places(body):
-        if reason := _reason_at(place, body, tuple(secrets), request_id):
+        if reason := _error_at(place, body, tuple(secrets), request_id):
             return reason
     return None
 
@@ -132,9 +136,9 @@ def _places(body: dict[str, Json]) -> Iterable[Json]:
     yield detail[0] if isinstance(detail, list) and detail else detail
 
 
-def _reason_at(
+def _error_at(
     place: Json, body: dict[str, Json], secrets: tuple[str, ...], request_id: str | None
-) -> Reason | None:
+) -> ApiErrorInfo | None:
     if isinstance(place, dict):
         code, kind = _text(place.get("code")), _text(place.get("type"))
         said = _text(place.get("message")) or _text(place.get("msg")) or _text(place.get("detail"))
@@ -146,12 +150,12 @@ def _reason_at(
     said, inner_code, inner_id = _unquoted(said)
     said, suffix_id = _without_request_id(said)
     code = inner_code or code
-    message = clean(said, most_chars=MESSAGE_CHARS, secrets=secrets)
+    message = sanitize_line(said, most_chars=MESSAGE_CHARS, secrets=secrets)
     own_id = suffix_id or _text(body.get("request_id")) or inner_id or request_id
-    return Reason(
-        message or clean(code, most_chars=MESSAGE_CHARS, secrets=secrets) or "no reason was given",
-        code=clean(code, most_chars=_CODE_CHARS, secrets=secrets) or None,
-        request_id=clean(own_id, most_chars=_CODE_CHARS, secrets=secrets) or None if own_id else None,
+    return ApiErrorInfo(
+        message or sanitize_line(code, most_chars=MESSAGE_CHARS, secrets=secrets) or "no reason was given",
+        code=sanitize_line(code, most_chars=_CODE_CHARS, secrets=secrets) or None,
+        request_id=sanitize_line(own_id, most_chars=_CODE_CHARS, secrets=secrets) or None if own_id else None,
         words=words,
         is_explicit=True,
     )
@@ -186,7 +190,7 @@ def _without_request_id(text: str) -> tuple[str, str | None]:
 
 def _request_id_of(headers: Mapping[str, str]) -> str | None:
     for name in _REQUEST_ID_HEADERS:
-        if value := clean(_header(headers, name), most_chars=_CODE_CHARS):
+        if value := sanitize_line(_header(headers, name), most_chars=_CODE_CHARS):
             return value
     return None
 

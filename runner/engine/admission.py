@@ -11,26 +11,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, Breaker, Flow, Standstill
-from runner.core.key_pool import Keyring, UseKey, WaitForKey
+from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, CircuitBreaker, CircuitState, StallTimer
+from runner.core.key_pool import KeyPool, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
     Accepted,
     Ambiguous,
+    BadBaseUrl,
     KeyRefused,
     NoChannel,
     NotSent,
     Rejected,
     SubmitOutcome,
     Throttled,
-    WrongAddress,
 )
-from runner.core.pacing import Pace, Pacer
-from runner.core.round_robin import Blocked, Bound, Lane, ModelLane, choose
+from runner.core.pacing import Pacer, RateSource
+from runner.core.round_robin import Blocked, Limit, ModelQueue, Queue, choose_model
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason
 from runner.core.value import frozen
-from runner.engine.pending_jobs import Window
+from runner.engine.pending_jobs import PendingJobs
 
 KEY_REST_S = 5.0
 """How long a throttled key rests while others of the pool go on, where the server names no time."""
@@ -50,7 +50,7 @@ class Admitted:
 
 
 @frozen
-class Held:
+class NotAdmitted:
     """
     Nothing may be submitted now.
 
@@ -69,22 +69,22 @@ class Admission:
 
     Args:
         learned: Rates that an earlier run found to be allowed, by model; under "" for the whole run.
-        patience_s: How long the gateway may take nothing before the run stops.
+        limit_s: How long the gateway may take nothing before the run stops.
     """
 
     def __init__(
-        self, limits: Limits, keyring: Keyring, *, learned: Mapping[str, float], patience_s: float
+        self, limits: Limits, keyring: KeyPool, *, learned: Mapping[str, float], limit_s: float
     ) -> None:
         self._limits = limits
-        self._keyring = keyring
+        self._key_pool = keyring
         self.pacer = Pacer(limits.submit_per_s, learned_per_s=learned.get(""))
         self._pacers = {
             model: Pacer(own.submit_per_s, learned_per_s=learned.get(model))
             for model, own in limits.models.items()
             if own.submit_per_s is not None
         }
-        self.breaker = Breaker()
-        self.standstill = Standstill(patience_s)
+        self.breaker = CircuitBreaker()
+        self.stall_timer = StallTimer(limit_s)
         self._holders: dict[int, str] = {}
         self._in_flight_of: Counter[str] = Counter()
         self._under_way: dict[int, float] = {}
@@ -95,30 +95,30 @@ class Admission:
         """Remote tasks that exist, or may come to exist."""
         return len(self._holders)
 
-    def admit(self, window: Window, now: float) -> Admitted | Held:
+    def admit(self, window: PendingJobs, now: float) -> Admitted | NotAdmitted:
         """Choose the model whose turn it is and the key to use, or say what holds everything back."""
         if self.in_flight >= self._limits.in_flight:
-            return Held(None, f"in_flight {self._limits.in_flight}")
+            return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
         if not self.breaker.may_submit(now):
             # An answer, a probe or the end of a wait opens it; the last is looked for now and then.
-            return Held(now + LOOK_AGAIN_S, _flow_in_words(self.breaker))
-        run = Lane(self.in_flight, self._limits.in_flight, self.pacer.opens_at)
-        turn = choose(run, self._lanes(window, now), after=self._last_model, now=now)
+            return NotAdmitted(now + LOOK_AGAIN_S, _circuit_text(self.breaker))
+        run = Queue(self.in_flight, self._limits.in_flight, self.pacer.opens_at)
+        turn = choose_model(run, self._queues(window, now), after=self._last_model, now=now)
         if isinstance(turn, Blocked):
             return self._blocked(turn, window, now)
-        choice = self._keyring.pick(now)
+        choice = self._key_pool.pick(now)
         if isinstance(choice, UseKey):
             self._last_model = turn.model
             return Admitted(turn.model, choice.fingerprint)
-        return Held(choice.until if isinstance(choice, WaitForKey) else None, "every key rests")
+        return NotAdmitted(choice.until if isinstance(choice, WaitForKey) else None, "every key rests")
 
-    def _lanes(self, window: Window, now: float) -> list[ModelLane]:
-        lanes = []
+    def _queues(self, window: PendingJobs, now: float) -> list[ModelQueue]:
+        queues = []
         for model in window.models:
             own = self._limits.models.get(model)
             pacer = self._pacers.get(model)
-            lanes.append(
-                ModelLane(
+            queues.append(
+                ModelQueue(
                     self._in_flight_of[model],
                     None if own is None else own.in_flight,
                     None if pacer is None else pacer.opens_at,
@@ -126,41 +126,41 @@ class Admission:
                     window.has_ready(model, now),
                 )
             )
-        return lanes
+        return queues
 
-    def _blocked(self, blocked: Blocked, window: Window, now: float) -> Held:
+    def _blocked(self, blocked: Blocked, window: PendingJobs, now: float) -> NotAdmitted:
         match blocked.by:
-            case Bound.RATE:
-                return Held(blocked.until, _pace_in_words(self.pacer, now))
-            case Bound.MODEL_RATE:
-                return Held(blocked.until, "submit rate of each model")
-            case Bound.MODEL_IN_FLIGHT:
-                return Held(window.next_due(now), "in_flight of each model")
+            case Limit.RATE:
+                return NotAdmitted(blocked.until, _rate_text(self.pacer, now))
+            case Limit.MODEL_RATE:
+                return NotAdmitted(blocked.until, "submit rate of each model")
+            case Limit.MODEL_IN_FLIGHT:
+                return NotAdmitted(window.next_due(now), "in_flight of each model")
             case _:
-                return Held(window.next_due(now), "waiting before the next try")
+                return NotAdmitted(window.next_due(now), "waiting before the next try")
 
-    def sent(self, seq: int, model: str, now: float) -> None:
+    def record_sent(self, seq: int, model: str, now: float) -> None:
         """Note that a job's submission begins."""
-        self.pacer.take(now)
+        self.pacer.record_sent(now)
         pacer = self._pacers.get(model)
         if pacer is not None:
-            pacer.take(now)
+            pacer.record_sent(now)
         self._under_way[seq] = now
-        self.breaker.sent(now)
-        self.occupied(seq, model)
+        self.breaker.record_sent(now)
+        self.reserve_slot(seq, model)
 
-    def occupied(self, seq: int, model: str) -> None:
+    def reserve_slot(self, seq: int, model: str) -> None:
         """Note a remote task, or one that may come to exist."""
         self._holders[seq] = model
         self._in_flight_of[model] += 1
 
-    def released(self, seq: int) -> None:
+    def release_slot(self, seq: int) -> None:
         """Note that a job's remote task has ended, or never came to exist; a second time changes nothing."""
         model = self._holders.pop(seq, None)
         if model is not None:
             self._in_flight_of[model] -= 1
 
-    def withdrawn(self, seq: int, doubt: Failure | None, now: float) -> None:
+    def record_abandoned(self, seq: int, doubt: Failure | None, now: float) -> None:
         """
         Note that a submission ended on our side, without an answer of the gateway's.
 
@@ -168,35 +168,37 @@ class Admission:
             doubt: Why the job is in doubt now; None where nothing has left.
         """
         if self._under_way.pop(seq, None) is not None:
-            self.breaker.answered(_WITHDRAWN if doubt is None else Ambiguous(doubt), now)
-        self.released(seq)
+            self.breaker.record_answer(_WITHDRAWN if doubt is None else Ambiguous(doubt), now)
+        self.release_slot(seq)
 
-    def heard(self, seq: int, model: str, key: str, outcome: SubmitOutcome, now: float) -> Stop | None:
+    def record_outcome(
+        self, seq: int, model: str, key: str, outcome: SubmitOutcome, now: float
+    ) -> Stop | None:
         """Learn from an answer; return why the run must stop submitting, if it must."""
         sent_at = self._under_way.pop(seq, now)
-        self.breaker.answered(outcome, now)
+        self.breaker.record_answer(outcome, now)
         if not isinstance(outcome, Accepted | Rejected):
-            self.standstill.refused(outcome.failure.message, now)
+            self.stall_timer.record_refusal(outcome.failure.message, now)
         match outcome:
             case Accepted() | Rejected():
-                self.standstill.moved()
+                self.stall_timer.record_progress()
                 for pacer in self._pacers_of(model):
-                    pacer.accepted(now, now - sent_at)
+                    pacer.record_accepted(now, now - sent_at)
             case Throttled(_, retry_after_s):
                 self._throttled(model, key, now, sent_at, retry_after_s)
             case NoChannel():
-                self.pacer.hold(now)
+                self.pacer.freeze_growth(now)
             case KeyRefused(failure):
-                self._keyring.refused(key, failure)
-                return key_stop(failure) if self._keyring.is_spent else None
-            case WrongAddress(failure):
+                self._key_pool.refused(key, failure)
+                return key_stop(failure) if self._key_pool.is_exhausted else None
+            case BadBaseUrl(failure):
                 return Stop(
-                    StopReason.WRONG_ADDRESS,
+                    StopReason.BAD_BASE_URL,
                     f"the gateway redirects submissions, so its address is wrong: {failure.message}",
                     "correct gateway.base_url in the manifest, or give --base-url",
                 )
             case NotSent() | Ambiguous():
-                self.pacer.hold(now)
+                self.pacer.freeze_growth(now)
         if self.breaker.is_forbidden:
             return Stop(
                 StopReason.FORBIDDEN,
@@ -213,12 +215,12 @@ class Admission:
     def _throttled(
         self, model: str, key: str, now: float, sent_at: float, retry_after_s: float | None
     ) -> None:
-        if self._keyring.is_pool:
+        if self._key_pool.is_pool:
             # Limits are per account: while this key rests, another account's may go on.
-            self._keyring.throttled(key, now + (retry_after_s or KEY_REST_S))
+            self._key_pool.throttled(key, now + (retry_after_s or KEY_REST_S))
             retry_after_s = None
         for pacer in self._pacers_of(model):
-            pacer.throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
+            pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
 
     def _pacers_of(self, model: str) -> tuple[Pacer, ...]:
         own = self._pacers.get(model)
@@ -232,21 +234,21 @@ def key_stop(failure: Failure) -> Stop:
     return Stop(StopReason.AUTH, f"the key was refused: {failure.message}", "set a valid key, then go on")
 
 
-def _pace_in_words(pacer: Pacer, now: float) -> str:
-    match pacer.binding(now):
-        case Pace.PAUSED:
+def _rate_text(pacer: Pacer, now: float) -> str:
+    match pacer.limited_by(now):
+        case RateSource.PAUSED:
             return "pause that the gateway asked for"
-        case Pace.LEARNED:
+        case RateSource.LEARNED:
             return f"rate learned from 429s ({pacer.per_s:.3g}/s)"
         case _:
             return f"submit rate ({pacer.per_s:.3g}/s)"
 
 
-def _flow_in_words(breaker: Breaker) -> str:
-    match breaker.flow:
-        case Flow.OPEN:
+def _circuit_text(breaker: CircuitBreaker) -> str:
+    match breaker.state:
+        case CircuitState.OPEN:
             return "the gateway is out: waiting until it answers again"
-        case Flow.HALF_OPEN:
+        case CircuitState.HALF_OPEN:
             return "after an outage: one job at a time"
         case _:
             return "waiting for the answers to the last submissions"

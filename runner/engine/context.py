@@ -5,25 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from runner.core.key_pool import Keyring
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason
 from runner.core.value import frozen
-from runner.engine.events import Observer, ResultsFeed
+from runner.engine.events import Observer
+from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import Store, query
-from runner.store.query import Scope
+from runner.store.query import JobFilter
 from runner.worker.deliver import Delivery
-from runner.worker.poll import rest
+from runner.worker.poll import finish_unsuccessful
 from runner.worker.ports import Api, Clock, Keys
 
 log = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
-class Options:
+class EngineOptions:
     """
     What one process is asked to do of a run.
 
@@ -35,7 +36,7 @@ class Options:
         drain_s: How long it goes on after that with what was paid for.
     """
 
-    scope: Scope = Scope()
+    scope: JobFilter = JobFilter()
     limit: int | None = None
     max_failures: int | None = None
     run_s: float | None = None
@@ -43,7 +44,7 @@ class Options:
 
 
 @frozen(kw_only=True)
-class Rooms:
+class Services:
     """
     What the engine works with.
 
@@ -56,17 +57,17 @@ class Rooms:
     store: Store
     api: Api
     keys: Keys
-    keyring: Keyring
+    key_pool: KeyPool
     delivery: Delivery
     clock: Clock
     render: Callable[[str], bytes]
     probe: Callable[[], Awaitable[bool]]
     draw: Callable[[], float]
-    feed: ResultsFeed
+    results: ResultsAppender
     observe: Observer
 
 
-class Tally:
+class JobCounts:
     """
     The count of jobs by state, and what happens when one comes to rest.
 
@@ -75,28 +76,28 @@ class Tally:
         failed: Jobs that became failed in this process.
     """
 
-    def __init__(self, rooms: Rooms, options: Options, stop: Callable[[Stop], None]) -> None:
+    def __init__(self, rooms: Services, options: EngineOptions, stop: Callable[[Stop], None]) -> None:
         self._rooms = rooms
         self._most = options.max_failures
         self._stop = stop
         self.counts = query.counts(rooms.store.reader)
         self.failed = 0
 
-    def moved(self, before: State, job: Job) -> None:
+    def record_transition(self, before: State, job: Job) -> None:
         """Note that a job is no longer where it was."""
         self.counts[before] -= 1
         self.counts[job.state] += 1
 
-    def rest(self, job: Job, event: Event, failure: Failure) -> None:
+    def finish_unsuccessful(self, job: Job, event: Event, failure: Failure) -> None:
         """Bring a job to rest without success, save it, and tell."""
         before = job.state
-        rest(job, event, failure, store=self._rooms.store, clock=self._rooms.clock)
-        self.moved(before, job)
-        self.ended(job)
+        finish_unsuccessful(job, event, failure, store=self._rooms.store, clock=self._rooms.clock)
+        self.record_transition(before, job)
+        self.record_end(job)
 
-    def ended(self, job: Job) -> None:
+    def record_end(self, job: Job) -> None:
         """Tell of a job that came to rest and was saved."""
-        self._rooms.feed.add(job)
+        self._rooms.results.add(job)
         if job.state is not State.FAILED:
             return
         self.failed += 1
@@ -107,26 +108,26 @@ class Tally:
 
 
 @frozen
-class Context:
+class EngineContext:
     """All of that, handed to each part."""
 
-    rooms: Rooms
+    services: Services
     settings: Settings
-    options: Options
-    tally: Tally
+    options: EngineOptions
+    job_counts: JobCounts
     stop: Callable[[Stop], None]
 
 
-def store_stop(error: RunnerError) -> Stop:
+def stop_for_store_error(error: RunnerError) -> Stop:
     """Say why a run stops whose store can't be written."""
     reason = StopReason.DISK if isinstance(error, DiskFull) else StopReason.STORE
     return Stop(reason, error.message, error.hint)
 
 
-def trouble_stop(error: Exception) -> Stop:
+def stop_for_error(error: Exception) -> Stop:
     """Say why a run stops that met an error which is no single job's."""
     if isinstance(error, DiskFull | RunDirError):
-        return store_stop(error)
+        return stop_for_store_error(error)
     log.error("a bug in runner stopped the run", exc_info=error)
     what = f"{type(error).__name__}: {error}"[:500]
     return Stop(

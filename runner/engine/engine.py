@@ -3,7 +3,7 @@ Drive all jobs: start every step that may be started now, and react to what come
 
 Nothing here waits for one job. A step is a coroutine only while its request is
 under way; a task that waits for its next query is an entry in a heap. Whenever a
-step ends or a time comes, `_pump` starts what has become possible, so the limits
+step ends or a time comes, `_schedule_all` starts what has become possible, so the limits
 are looked at in one place.
 """
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from runner.core.circuit_breaker import Flow
+from runner.core.circuit_breaker import CircuitState
 from runner.core.estimate import seconds_left
 from runner.core.lifecycle import Event, State, Step, next_step
 from runner.core.model import Job
@@ -24,10 +24,17 @@ from runner.core.settings import Settings
 from runner.core.stop import Drain, Stop, StopReason
 from runner.core.units import format_duration
 from runner.engine.admission import Admission
-from runner.engine.context import Context, Options, Rooms, Tally, store_stop, trouble_stop
-from runner.engine.downloads import Deliveries
+from runner.engine.context import (
+    EngineContext,
+    EngineOptions,
+    JobCounts,
+    Services,
+    stop_for_error,
+    stop_for_store_error,
+)
+from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
-from runner.engine.polls import Queries
+from runner.engine.polls import Polls
 from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
 from runner.store import query
@@ -56,68 +63,70 @@ class Engine:
     """
 
     def __init__(
-        self, rooms: Rooms, settings: Settings, options: Options, *, learned: Mapping[str, float]
+        self, rooms: Services, settings: Settings, options: EngineOptions, *, learned: Mapping[str, float]
     ) -> None:
-        self._rooms = rooms
+        self._services = rooms
         self._options = options
-        self._context = Context(rooms, settings, options, Tally(rooms, options, self.stop), self.stop)
-        self.admission = Admission(
-            settings.limits, rooms.keyring, learned=learned, patience_s=settings.poll.timeout_s
+        self._context = EngineContext(
+            rooms, settings, options, JobCounts(rooms, options, self.stop), self.stop
         )
-        self.deliveries = Deliveries(self._context, ended=self._pump_soon)
-        self.queries = Queries(
-            self._context, self.admission, succeeded=self._succeeded, ended=self._pump_soon
+        self.admission = Admission(
+            settings.limits, rooms.key_pool, learned=learned, limit_s=settings.poll.timeout_s
+        )
+        self.downloads = Downloads(self._context, ended=self._schedule_soon)
+        self.polls = Polls(
+            self._context, self.admission, succeeded=self._succeeded, ended=self._schedule_soon
         )
         self.submissions = Submissions(
-            self._context, self.admission, accepted=self._accepted, ended=self._pump_soon
+            self._context, self.admission, accepted=self._accepted, ended=self._schedule_soon
         )
         self._probing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = 0.0
-        self._is_pump_due = False
+        self._timer_at = 0.0
+        self._is_schedule_due = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._resting = asyncio.Event()
-        self._is_outage_told = False
+        self._is_shut_down = asyncio.Event()
+        self._is_outage_reported = False
         self.stops: list[Stop] = []
         self.unsaved: list[tuple[str, str]] = []
 
     @property
     def counts(self) -> Mapping[State, int]:
         """Jobs by state."""
-        return self._context.tally.counts
+        return self._context.job_counts.counts
 
     def snapshot(self) -> Snapshot:
         """Say where the run stands now."""
-        now = self._rooms.clock.now()
+        now = self._services.clock.now()
         counts = self.counts
         under_way = counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.DOWNLOADING]
         limits = replace(self._context.settings.limits, submit_per_s=self.admission.pacer.per_s)
         pending = {} if self.stops else self.submissions.left_by_model()
         return Snapshot(
             counts=dict(counts),
-            downloads=self.deliveries.in_hand(),
-            downloads_waiting=len(self.deliveries),
+            downloads=self.downloads.active(),
+            downloads_waiting=len(self.downloads),
             in_flight=self.admission.in_flight,
-            most_in_flight=limits.in_flight,
+            max_in_flight=limits.in_flight,
             submit_per_s=limits.submit_per_s,
             accepted_per_s=self.admission.pacer.accepted_per_s(now),
-            binding="" if self.stops else self.submissions.binding,
+            limited_by="" if self.stops else self.submissions.limited_by,
             is_stopping=bool(self.stops),
-            seconds_left=seconds_left(pending, under_way, limits, self.queries.seen_s()),
+            seconds_left=seconds_left(pending, under_way, limits, self.polls.seen_s()),
         )
 
     async def run(self) -> None:
         """Work until nothing is left that this process may do."""
-        self._take_up()
-        feeding = asyncio.create_task(self._feed(), name="results")
+        self._resume_jobs()
+        feeding = asyncio.create_task(self._append_results(), name="results")
         if self._options.run_s is not None:
-            self._deadline = asyncio.get_running_loop().call_later(self._options.run_s, self._time_is_up)
-        self._pump()
+            self._deadline = asyncio.get_running_loop().call_later(self._options.run_s, self._on_deadline)
+        self._schedule_all()
         try:
-            await self._resting.wait()
+            await self._is_shut_down.wait()
         finally:
-            await self._come_to_rest()
-            self._rooms.feed.close()
+            await self._shut_down()
+            self._services.results.close()
             await feeding
 
     def stop(self, stop: Stop) -> None:
@@ -125,111 +134,111 @@ class Engine:
         if any(known.reason is stop.reason for known in self.stops):
             return
         self.stops.append(stop)
-        self._rooms.observe(Notice("stopping", stop.message, stop.hint))
-        self._pump()
+        self._services.observe(Notice("stopping", stop.message, stop.hint))
+        self._schedule_all()
 
     def abandon(self) -> None:
         """Stop now: requests under way are given up, which loses nothing that is on disk."""
-        for part in (self.submissions, self.queries, self.deliveries):
-            part.steps.cancel()
-        self._resting.set()
+        for part in (self.submissions, self.polls, self.downloads):
+            part.tasks.cancel()
+        self._is_shut_down.set()
 
-    def _take_up(self) -> None:
+    def _resume_jobs(self) -> None:
         """Go on with what earlier processes left."""
         states = [state for state in State if next_step(state) in (Step.POLL, Step.DOWNLOAD)]
-        now = self._rooms.clock.now()
-        for job in query.in_states(
-            self._rooms.store.reader, states, taken_up_at=now, scope=self._options.scope
+        now = self._services.clock.now()
+        for job in query.jobs_in_states(
+            self._services.store.reader, states, waiting_since=now, scope=self._options.scope
         ):
             if job.state.is_resting:
                 before = job.state
-                job.transition(Event.TAKEN_UP)
-                self._context.tally.moved(before, job)
+                job.transition(Event.RESUMED)
+                self._context.job_counts.record_transition(before, job)
             if job.state is State.SUBMITTED:
-                self.admission.occupied(job.seq, job.model)
-                self.queries.take_up(job)
+                self.admission.reserve_slot(job.seq, job.model)
+                self.polls.resume(job)
             else:
-                self.deliveries.add(job, None)
+                self.downloads.add(job, None)
 
     def _accepted(self, job: Job) -> None:
-        self.queries.add(job)
+        self.polls.add(job)
 
     def _succeeded(self, job: Job, task: RemoteTask) -> None:
-        self.deliveries.add(job, task)
+        self.downloads.add(job, task)
 
-    async def _feed(self) -> None:
+    async def _append_results(self) -> None:
         try:
-            await self._rooms.feed.run()
+            await self._services.results.run()
         except Exception as error:
-            self.stop(trouble_stop(error))
+            self.stop(stop_for_error(error))
 
-    def _pump_soon(self) -> None:
+    def _schedule_soon(self) -> None:
         """Look once for all the steps that end in one turn of the loop."""
-        if not self._is_pump_due:
-            self._is_pump_due = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        if not self._is_schedule_due:
+            self._is_schedule_due = True
+            asyncio.get_running_loop().call_soon(self._schedule_all)
 
-    def _pump(self) -> None:
+    def _schedule_all(self) -> None:
         """Do what may be done now. A bug on the way stops the run, since nobody else would ever look again."""
-        self._is_pump_due = False
-        if self._resting.is_set():
+        self._is_schedule_due = False
+        if self._is_shut_down.is_set():
             return
         try:
-            self._start_what_may()
+            self._start_ready()
         except Exception as error:
             if any(stop.reason is StopReason.INTERNAL for stop in self.stops):
-                self._resting.set()
-            self.stop(trouble_stop(error))
+                self._is_shut_down.set()
+            self.stop(stop_for_error(error))
 
-    def _start_what_may(self) -> None:
+    def _start_ready(self) -> None:
         """Start every step that may be started now, and arrange to look again."""
-        now = self._rooms.clock.now()
-        self._stop_if_hopeless(now)
-        self._tell_of_outage()
+        now = self._services.clock.now()
+        self._stop_if_stalled(now)
+        self._report_outage()
         drain = self._drain
         again: list[float | None] = []
         if drain is not Drain.IN_HAND:
-            self.deliveries.pump()
-            again.append(self.queries.pump(now))
+            self.downloads.schedule()
+            again.append(self.polls.schedule(now))
         if drain is None:
-            again.append(self.submissions.pump(now, backlog=self.deliveries.backlog))
+            again.append(self.submissions.schedule(now, backlog=self.downloads.backlog))
             self._probe_if_due(now)
         if self._is_done(drain):
-            self._resting.set()
-        self._look_again(min((at for at in again if at is not None), default=None), now)
+            self._is_shut_down.set()
+        self._arm_timer(min((at for at in again if at is not None), default=None), now)
 
-    def _stop_if_hopeless(self, now: float) -> None:
+    def _stop_if_stalled(self, now: float) -> None:
         """Stop where the store takes nothing more, or the gateway has taken nothing for too long."""
-        store, standstill = self._rooms.store, self.admission.standstill
+        store, standstill = self._services.store, self.admission.stall_timer
         if store.trouble is not None:
-            self.stop(store_stop(store.trouble))
+            self.stop(stop_for_store_error(store.trouble))
         elif store.is_short_of_room:
             self.stop(
                 Stop(StopReason.DISK, f"no room is left for {store.run_dir}", "free some space, then go on")
             )
-        elif not self.stops and self.submissions.left > 0 and standstill.has_lasted(now):
+        elif not self.stops and self.submissions.left > 0 and standstill.has_expired(now):
             self.stop(
                 Stop(
                     StopReason.UNAVAILABLE,
-                    f"the gateway has taken nothing for {format_duration(standstill.patience_s)}; "
+                    f"the gateway has taken nothing for {format_duration(standstill.limit_s)}; "
                     f"its last answer: {standstill.last_words}",
                     "see whether it is well (runner doctor), then go on",
                 )
             )
 
-    def _tell_of_outage(self) -> None:
+    def _report_outage(self) -> None:
         """Tell once that the gateway is out, and once that it is back."""
-        is_out = self.admission.breaker.flow is not Flow.CLOSED
-        if is_out == self._is_outage_told:
+        is_out = self.admission.breaker.state is not CircuitState.CLOSED
+        if is_out == self._is_outage_reported:
             return
-        self._is_outage_told = is_out
+        self._is_outage_reported = is_out
         if is_out:
-            words = self.admission.standstill.last_words
-            self._rooms.observe(
+            words = self.admission.stall_timer.last_words
+            self._services.observe(
                 Notice("outage", f"the gateway is out, nothing is submitted until it is back: {words}")
             )
         else:
-            self._rooms.observe(Notice("recovered", "the gateway takes jobs again"))
+            self._services.observe(Notice("recovered", "the gateway takes jobs again"))
 
     @property
     def _drain(self) -> Drain | None:
@@ -238,57 +247,57 @@ class Engine:
         return Drain.ALL if self.stops else None
 
     def _is_done(self, drain: Drain | None) -> bool:
-        if self.submissions.steps or self.deliveries.steps:
+        if self.submissions.tasks or self.downloads.tasks:
             return False
         if drain is Drain.IN_HAND:
             return True
-        if self.queries.steps or self.queries or self.deliveries:
+        if self.polls.tasks or self.polls or self.downloads:
             return False
         return drain is not None or self.submissions.left <= 0
 
-    def _look_again(self, at: float | None, now: float) -> None:
-        if at is None or self._resting.is_set():
+    def _arm_timer(self, at: float | None, now: float) -> None:
+        if at is None or self._is_shut_down.is_set():
             return
         if self._timer is not None:
-            if self._rings_at <= at:
+            if self._timer_at <= at:
                 # To look too early does no harm, and a new timer at every turn costs something.
                 return
             self._timer.cancel()
-        self._rings_at = at
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._ring)
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._pump()
+        self._schedule_all()
 
-    async def _come_to_rest(self) -> None:
+    async def _shut_down(self) -> None:
         # From here on nothing is started, also where this coroutine was cancelled.
-        self._resting.set()
+        self._is_shut_down.set()
         for timer in (self._timer, self._deadline):
             if timer is not None:
                 timer.cancel()
-        self.queries.steps.cancel()
+        self.polls.tasks.cancel()
         if self._probing is not None:
             self._probing.cancel()
-        for part in (self.submissions, self.queries, self.deliveries):
-            await part.steps.wait()
-        await self._look_for_unsaved()
+        for part in (self.submissions, self.polls, self.downloads):
+            await part.tasks.wait()
+        await self._collect_unsaved()
 
-    async def _look_for_unsaved(self) -> None:
+    async def _collect_unsaved(self) -> None:
         """Find the tasks whose ids the store did not take."""
         self.unsaved = list(self.submissions.unsaved)
-        for job in self.queries.in_hand:
+        for job in self.polls.active:
             try:
-                await self._rooms.store.durable(job.commit)
+                await self._services.store.durable(job.commit)
             except RunnerError:
                 self.unsaved.append((job.job_id, job.task_id or ""))
 
-    def _time_is_up(self) -> None:
+    def _on_deadline(self) -> None:
         self.stop(Stop(StopReason.DEADLINE, "the time for submitting is over"))
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._options.drain_s, self._drain_is_up)
+        self._deadline = loop.call_later(self._options.drain_s, self._on_drain_deadline)
 
-    def _drain_is_up(self) -> None:
+    def _on_drain_deadline(self) -> None:
         self.stop(Stop(StopReason.DRAIN_ENDED, "the time for draining is over"))
 
     def _probe_if_due(self, now: float) -> None:
@@ -299,9 +308,9 @@ class Engine:
     async def _probe(self) -> None:
         is_well = False
         try:
-            is_well = await self._rooms.probe()
+            is_well = await self._services.probe()
         except Exception:
             log.exception("a bug in runner spoilt a probe")
-        self.admission.breaker.probed(self._rooms.clock.now(), is_well=is_well)
+        self.admission.breaker.record_probe(self._services.clock.now(), is_well=is_well)
         self._probing = None
-        self._pump()
+        self._schedule_all()

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
-from runner.engine.context import Context, store_stop
+from runner.engine.context import EngineContext, stop_for_store_error
 from runner.errors import DiskFull, RunDirError, RunnerError
 
 log = logging.getLogger(__name__)
 
 
-class Steps:
+class JobTasks:
     """
     A bounded set of steps.
 
@@ -24,7 +24,7 @@ class Steps:
     """
 
     def __init__(
-        self, context: Context, *, ended: Callable[[], None], released: Callable[[Job], None]
+        self, context: EngineContext, *, ended: Callable[[], None], released: Callable[[Job], None]
     ) -> None:
         self._context = context
         self._ended = ended
@@ -59,11 +59,11 @@ class Steps:
         try:
             await step()
         except (DiskFull, RunDirError) as error:
-            self._context.stop(store_stop(error))
+            self._context.stop(stop_for_store_error(error))
         except asyncio.CancelledError:
             # A POST that was given up left its job in doubt; anything else stays as it is.
             if job.state is State.UNCERTAIN:
-                self._context.tally.ended(job)
+                self._context.job_counts.record_end(job)
             raise
         except Exception as error:
             log.exception("a bug in runner ended job %s", job.job_id)
@@ -72,12 +72,12 @@ class Steps:
     def _crashed(self, job: Job, error: Exception) -> None:
         """Bring a job to rest, as its state allows, and nothing else of the run."""
         self._released(job)
-        tally = self._context.tally
+        tally = self._context.job_counts
         if job.state.is_resting:
-            tally.ended(job)
+            tally.record_end(job)
             return
         failure = Failure(FailureClass.INTERNAL, f"a bug in runner: {type(error).__name__}: {error}"[:500])
         try:
-            tally.rest(job, Event.CRASHED, failure)
+            tally.finish_unsuccessful(job, Event.CRASHED, failure)
         except RunnerError as trouble:
-            self._context.stop(store_stop(trouble))
+            self._context.stop(stop_for_store_error(trouble))

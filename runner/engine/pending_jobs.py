@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from runner.core.model import Job
 from runner.store import query
-from runner.store.query import Scope
+from runner.store.query import JobFilter
 
 _REFILL = 256
 
 
 @dataclass(slots=True)
-class _Lane:
+class _ModelQueue:
     """What is left to submit of one model."""
 
     ready: deque[tuple[Job, str]] = field(default_factory=deque)
@@ -24,7 +24,7 @@ class _Lane:
     unread: int = 0
 
 
-class Window:
+class PendingJobs:
     """
     Pending jobs in manifest order, model by model; nothing else of them is in memory.
 
@@ -32,13 +32,13 @@ class Window:
     once its time has come.
     """
 
-    def __init__(self, reader: sqlite3.Connection, scope: Scope) -> None:
+    def __init__(self, reader: sqlite3.Connection, scope: JobFilter) -> None:
         self._reader = reader
         self._scope = scope
-        self._lanes = {
-            model: _Lane(unread=count) for model, count in query.pending_by_model(reader, scope).items()
+        self._queues = {
+            model: _ModelQueue(unread=count) for model, count in query.pending_by_model(reader, scope).items()
         }
-        self._left = sum(lane.unread for lane in self._lanes.values())
+        self._left = sum(queue.unread for queue in self._queues.values())
 
     def __len__(self) -> int:
         return self._left
@@ -46,16 +46,16 @@ class Window:
     @property
     def models(self) -> tuple[str, ...]:
         """The models that have jobs left, in the order of their first jobs."""
-        return tuple(model for model, lane in self._lanes.items() if _count(lane))
+        return tuple(model for model, queue in self._queues.items() if _count(queue))
 
     def by_model(self) -> dict[str, int]:
         """Count the jobs that are left, by model."""
-        return {model: _count(lane) for model, lane in self._lanes.items()}
+        return {model: _count(queue) for model, queue in self._queues.items()}
 
     def has_ready(self, model: str, now: float) -> bool:
         """Say whether a job of the model may be submitted now."""
-        lane = self._lanes[model]
-        return bool(lane.ready or lane.unread or (lane.deferred and lane.deferred[0][0] <= now))
+        queue = self._queues[model]
+        return bool(queue.ready or queue.unread or (queue.deferred and queue.deferred[0][0] <= now))
 
     def next_due(self, now: float) -> float | None:
         """
@@ -63,43 +63,43 @@ class Window:
 
         A model whose first deferred job is due already waits for something else.
         """
-        firsts = (lane.deferred[0][0] for lane in self._lanes.values() if lane.deferred)
+        firsts = (queue.deferred[0][0] for queue in self._queues.values() if queue.deferred)
         return min((due for due in firsts if due > now), default=None)
 
     def take(self, model: str, now: float) -> tuple[Job, str] | None:
         """Take the next job of a model with its request's text; None where nothing is ready after all."""
-        lane = self._lanes[model]
-        if lane.deferred and lane.deferred[0][0] <= now:
-            _, _, job, text = heapq.heappop(lane.deferred)
+        queue = self._queues[model]
+        if queue.deferred and queue.deferred[0][0] <= now:
+            _, _, job, text = heapq.heappop(queue.deferred)
             self._left -= 1
             return job, text
-        if not lane.ready and lane.unread:
-            self._refill(model, lane, now)
-        if not lane.ready:
+        if not queue.ready and queue.unread:
+            self._refill(model, queue, now)
+        if not queue.ready:
             return None
         self._left -= 1
-        return lane.ready.popleft()
+        return queue.ready.popleft()
 
     def put_back(self, job: Job, text: str, *, due: float) -> None:
         """Take a job back that is to be submitted again, not before its time."""
-        lane = self._lanes.setdefault(job.model, _Lane())
-        heapq.heappush(lane.deferred, (due, job.seq, job, text))
+        queue = self._queues.setdefault(job.model, _ModelQueue())
+        heapq.heappush(queue.deferred, (due, job.seq, job, text))
         self._left += 1
 
-    def _refill(self, model: str, lane: _Lane, now: float) -> None:
+    def _refill(self, model: str, queue: _ModelQueue, now: float) -> None:
         found = query.pending(
-            self._reader, model, after=lane.after, count=_REFILL, scope=self._scope, taken_up_at=now
+            self._reader, model, after=queue.after, count=_REFILL, scope=self._scope, waiting_since=now
         )
-        lane.ready.extend(found)
+        queue.ready.extend(found)
         if len(found) < _REFILL:
             # What was counted at the start and is not there any more is not ours to submit.
-            self._left -= lane.unread - len(found)
-            lane.unread = 0
+            self._left -= queue.unread - len(found)
+            queue.unread = 0
         else:
-            lane.unread -= len(found)
+            queue.unread -= len(found)
             last = found[-1][0]
-            lane.after = (last.index, last.seq)
+            queue.after = (last.index, last.seq)
 
 
-def _count(lane: _Lane) -> int:
-    return len(lane.ready) + len(lane.deferred) + lane.unread
+def _count(queue: _ModelQueue) -> int:
+    return len(queue.ready) + len(queue.deferred) + queue.unread

@@ -12,15 +12,15 @@ from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
 from runner.core.pacing import Pacer
 from runner.engine.admission import Admission, key_stop
-from runner.engine.context import Context
-from runner.engine.job_tasks import Steps
+from runner.engine.context import EngineContext
+from runner.engine.job_tasks import JobTasks
 from runner.worker.poll import poll
 
 MOST_QUERIES = 64
 """Queries under way at once."""
 
 
-class Queries:
+class Polls:
     """
     The second part of a job's way: from its task's id to the sight of its end.
 
@@ -31,21 +31,21 @@ class Queries:
 
     def __init__(
         self,
-        context: Context,
+        context: EngineContext,
         admission: Admission,
         *,
         succeeded: Callable[[Job, RemoteTask], None],
         ended: Callable[[], None],
     ) -> None:
         self._context = context
-        self._rooms = context.rooms
+        self._services = context.services
         self._admission = admission
         self._succeeded = succeeded
         self._heap: list[tuple[float, int, Job]] = []
-        self._in_hand: dict[int, Job] = {}
+        self._active: dict[int, Job] = {}
         self._pacer = Pacer(context.settings.limits.poll_per_s)
-        self._durations: dict[str, polling.Durations] = {}
-        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.seq))
+        self._durations: dict[str, polling.QuantileEstimator] = {}
+        self.tasks = JobTasks(context, ended=ended, released=lambda job: admission.release_slot(job.seq))
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -55,28 +55,28 @@ class Queries:
         return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
 
     @property
-    def in_hand(self) -> tuple[Job, ...]:
+    def active(self) -> tuple[Job, ...]:
         """All jobs whose tasks exist and have not been seen to end."""
-        return tuple(self._in_hand.values())
+        return tuple(self._active.values())
 
-    def take_up(self, job: Job) -> None:
+    def resume(self, job: Job) -> None:
         """Take a job that an earlier process left: its task has waited, so it is asked for as soon as may be."""
-        self._in_hand[job.seq] = job
-        heapq.heappush(self._heap, (self._rooms.clock.now(), job.seq, job))
+        self._active[job.seq] = job
+        heapq.heappush(self._heap, (self._services.clock.now(), job.seq, job))
 
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Wait for the next query of a job: its first, or the one after an outcome."""
-        self._in_hand[job.seq] = job
-        now = self._rooms.clock.now()
-        at = now + self._wait_s(job, outcome, now - job.taken_up_at)
+        self._active[job.seq] = job
+        now = self._services.clock.now()
+        at = now + self._wait_s(job, outcome, now - job.waiting_since)
         heapq.heappush(self._heap, (at, job.seq, job))
 
     def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
-        policy, draw = self._context.settings.poll, self._rooms.draw()
+        policy, draw = self._context.settings.poll, self._services.draw()
         if isinstance(outcome, Transient | Denied):
             job.tries += 1
             wished_s = outcome.retry_after_s if isinstance(outcome, Transient) else None
-            wait_s = polling.after_trouble_s(policy, in_row=job.tries, draw=draw, retry_after_s=wished_s)
+            wait_s = polling.poll_backoff_s(policy, in_row=job.tries, draw=draw, retry_after_s=wished_s)
             # The last query comes when patience ends, so that no task is given up unseen.
             return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
         job.tries = 0
@@ -87,83 +87,83 @@ class Queries:
             age_s=age_s,
             in_flight=self._admission.in_flight,
             draw=draw,
-            usual_s=None if durations is None else durations.usual_s,
+            typical_s=None if durations is None else durations.typical_s,
             poll_after_s=outcome.poll_after_s if isinstance(outcome, Polled) else None,
             timeout_s=self._timeout_s(job),
         )
 
-    def pump(self, now: float) -> float | None:
+    def schedule(self, now: float) -> float | None:
         """Start the queries that are due, and say when to look again."""
-        while self._heap and len(self.steps) < MOST_QUERIES:
+        while self._heap and len(self.tasks) < MOST_QUERIES:
             due, _, job = self._heap[0]
             ready_at = max(due, self._pacer.opens_at)
-            last_at = job.taken_up_at + self._timeout_s(job) + self._context.settings.poll.max_interval_s
+            last_at = job.waiting_since + self._timeout_s(job) + self._context.settings.poll.max_interval_s
             if ready_at > now and last_at > now:
                 return min(ready_at, last_at)
             heapq.heappop(self._heap)
             if ready_at > now:
                 # 429s hold the queries back: patience ends without a last look, but it ends.
-                self._leave(job, Event.PATIENCE_ENDED, _patience_ended(None, self._timeout_s(job)))
+                self._leave(job, Event.POLL_TIMED_OUT, _timed_out(None, self._timeout_s(job)))
                 continue
-            self._pacer.take(now)
-            self.steps.start(partial(self._poll, job), job)
+            self._pacer.record_sent(now)
+            self.tasks.start(partial(self._poll, job), job)
         return None
 
     async def _poll(self, job: Job) -> None:
-        sent_at = self._rooms.clock.now()
+        sent_at = self._services.clock.now()
         before = job.state
         try:
             outcome = await poll(
                 job,
-                api=self._rooms.api,
-                keys=self._rooms.keys,
-                store=self._rooms.store,
-                clock=self._rooms.clock,
+                api=self._services.api,
+                keys=self._services.keys,
+                store=self._services.store,
+                clock=self._services.clock,
             )
         finally:
             if job.state is not before:
-                self._let_go(job)
-                self._context.tally.moved(before, job)
-        now = self._rooms.clock.now()
+                self._release(job)
+                self._context.job_counts.record_transition(before, job)
+        now = self._services.clock.now()
         if isinstance(outcome, Transient) and outcome.is_throttled:
-            self._pacer.throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
+            self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
         elif isinstance(outcome, Polled):
-            self._pacer.accepted(now, now - sent_at)
-            self._admission.standstill.moved()
+            self._pacer.record_accepted(now, now - sent_at)
+            self._admission.stall_timer.record_progress()
         if job.state is before:
             self._still_waiting(job, outcome, now)
         elif job.state is State.DOWNLOADING:
             assert isinstance(outcome, Polled)
             if job.generate_s is not None:
-                self._durations.setdefault(job.model, polling.Durations()).add(job.generate_s)
+                self._durations.setdefault(job.model, polling.QuantileEstimator()).add(job.generate_s)
             self._succeeded(job, outcome.task)
         else:
-            self._context.tally.ended(job)
+            self._context.job_counts.record_end(job)
 
     def _still_waiting(self, job: Job, outcome: PollOutcome, now: float) -> None:
         if isinstance(outcome, Denied) and outcome.failure.cls is FailureClass.AUTH:
             # Every key is unknown. The id is kept, and polled on: another process may bring a key that is known.
             self._context.stop(key_stop(outcome.failure))
-        age_s = now - job.taken_up_at
+        age_s = now - job.waiting_since
         if isinstance(outcome, Unknown) and self._is_lost(job, age_s):
             self._leave(job, Event.REMOTE_FAILED, _as_lost(outcome.failure))
         elif polling.is_overdue(age_s, self._timeout_s(job)):
-            self._leave(job, Event.PATIENCE_ENDED, _patience_ended(outcome, self._timeout_s(job)))
+            self._leave(job, Event.POLL_TIMED_OUT, _timed_out(outcome, self._timeout_s(job)))
         else:
             self.add(job, outcome)
 
     def _is_lost(self, job: Job, age_s: float) -> bool:
         tolerance_s = self._context.settings.timeouts.unknown_task_s
-        job.unknowns = polling.judge_unknown(job.unknowns, age_s=age_s, tolerance_s=tolerance_s)
+        job.unknowns = polling.count_unknown(job.unknowns, age_s=age_s, tolerance_s=tolerance_s)
         return job.unknowns >= polling.UNKNOWNS_UNTIL_LOST
 
     def _leave(self, job: Job, event: Event, failure: Failure) -> None:
-        self._let_go(job)
-        self._context.tally.rest(job, event, failure)
+        self._release(job)
+        self._context.job_counts.finish_unsuccessful(job, event, failure)
 
-    def _let_go(self, job: Job) -> None:
-        self._in_hand.pop(job.seq, None)
-        self._admission.released(job.seq)
+    def _release(self, job: Job) -> None:
+        self._active.pop(job.seq, None)
+        self._admission.release_slot(job.seq)
 
     def _timeout_s(self, job: Job) -> float:
         return self._context.settings.poll.timeout_s if job.timeout_s is None else job.timeout_s
@@ -179,7 +179,7 @@ def _as_lost(failure: Failure) -> Failure:
     )
 
 
-def _patience_ended(outcome: PollOutcome | None, timeout_s: float) -> Failure:
+def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:
     if outcome is None:
         seen = "429s held the queries back"
     elif isinstance(outcome, Polled):

@@ -10,13 +10,13 @@ from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import Retry, decide
-from runner.engine.admission import Admission, Admitted, Held
-from runner.engine.context import Context
+from runner.engine.admission import Admission, Admitted, NotAdmitted
+from runner.engine.context import EngineContext
 from runner.engine.events import Notice
-from runner.engine.job_tasks import Steps
-from runner.engine.pending_jobs import Window
+from runner.engine.job_tasks import JobTasks
+from runner.engine.pending_jobs import PendingJobs
 from runner.errors import RunnerError
-from runner.worker.deliver import asked_of
+from runner.worker.deliver import delivery_hints
 from runner.worker.submit import submit
 
 
@@ -29,43 +29,43 @@ class Submissions:
         ended: Called after each step.
 
     Attributes:
-        binding: Which limit holds the next submission back, in words; empty where none does.
+        limited_by: Which limit holds the next submission back, in words; empty where none does.
         unsaved: Tasks that were paid for and could not be written down, as pairs of job id and task id.
     """
 
     def __init__(
         self,
-        context: Context,
+        context: EngineContext,
         admission: Admission,
         *,
         accepted: Callable[[Job], None],
         ended: Callable[[], None],
     ) -> None:
         self._context = context
-        self._rooms = context.rooms
+        self._services = context.services
         self._admission = admission
         self._accepted = accepted
-        self._window = Window(context.rooms.store.reader, context.options.scope)
+        self._pending = PendingJobs(context.services.store.reader, context.options.scope)
         self._submitted = 0
-        self.steps = Steps(context, ended=ended, released=lambda job: admission.released(job.seq))
-        self.binding = ""
+        self.tasks = JobTasks(context, ended=ended, released=lambda job: admission.release_slot(job.seq))
+        self.limited_by = ""
         self.unsaved: list[tuple[str, str]] = []
 
     @property
     def left(self) -> int:
         """Jobs that this process may still submit."""
         limit = self._context.options.limit
-        return len(self._window) if limit is None else min(len(self._window), limit - self._submitted)
+        return len(self._pending) if limit is None else min(len(self._pending), limit - self._submitted)
 
     def left_by_model(self) -> dict[str, int]:
         """Say how many of them there are of each model, the first models first where a limit cuts them short."""
         most, left = self.left, {}
-        for model, count in self._window.by_model().items():
+        for model, count in self._pending.by_model().items():
             left[model] = min(count, most)
             most -= left[model]
         return left
 
-    def pump(self, now: float, *, backlog: int | None) -> float | None:
+    def schedule(self, now: float, *, backlog: int | None) -> float | None:
         """
         Start what may be submitted now, and say when to look again.
 
@@ -73,24 +73,24 @@ class Submissions:
             backlog: Finished tasks that wait for downloads, where they are too many; None where they are not.
         """
         while True:
-            verdict = self._verdict(now, backlog)
-            if isinstance(verdict, Held):
-                self.binding = verdict.why
+            verdict = self._admission_decision(now, backlog)
+            if isinstance(verdict, NotAdmitted):
+                self.limited_by = verdict.why
                 return verdict.until
-            taken = self._window.take(verdict.model, now)
+            taken = self._pending.take(verdict.model, now)
             if taken is None:
                 continue
             job, text = taken
             self._submitted += 1
-            self._admission.sent(job.seq, job.model, now)
-            self.steps.start(partial(self._submit, job, text, verdict), job)
+            self._admission.record_sent(job.seq, job.model, now)
+            self.tasks.start(partial(self._submit, job, text, verdict), job)
 
-    def _verdict(self, now: float, backlog: int | None) -> Admitted | Held:
+    def _admission_decision(self, now: float, backlog: int | None) -> Admitted | NotAdmitted:
         if self.left <= 0:
-            return Held(None, "")
+            return NotAdmitted(None, "")
         if backlog is not None:
-            return Held(None, f"{backlog} finished tasks wait for their downloads")
-        return self._admission.admit(self._window, now)
+            return NotAdmitted(None, f"{backlog} finished tasks wait for their downloads")
+        return self._admission.admit(self._pending, now)
 
     async def _submit(self, job: Job, text: str, admitted: Admitted) -> None:
         outcome: SubmitOutcome | None = None
@@ -102,12 +102,12 @@ class Submissions:
         finally:
             if outcome is None:
                 doubt = job.error if job.state is State.UNCERTAIN else None
-                self._admission.withdrawn(job.seq, doubt, self._rooms.clock.now())
+                self._admission.record_abandoned(job.seq, doubt, self._services.clock.now())
         self._react(job, text, admitted, outcome)
 
     async def _post(self, job: Job, body: bytes, key: str) -> SubmitOutcome:
         before = job.state
-        rooms = self._rooms
+        rooms = self._services
         try:
             return await submit(
                 job, body, key, api=rooms.api, keys=rooms.keys, store=rooms.store, clock=rooms.clock
@@ -117,37 +117,39 @@ class Submissions:
                 self.unsaved.append((job.job_id, job.task_id))
             raise
         finally:
-            self._context.tally.moved(before, job)
+            self._context.job_counts.record_transition(before, job)
 
     def _react(self, job: Job, text: str, admitted: Admitted, outcome: SubmitOutcome) -> None:
-        stop = self._admission.heard(job.seq, job.model, admitted.key, outcome, self._rooms.clock.now())
+        stop = self._admission.record_outcome(
+            job.seq, job.model, admitted.key, outcome, self._services.clock.now()
+        )
         if stop is not None:
             self._context.stop(stop)
         elif isinstance(outcome, KeyRefused):
             message = f"key {admitted.key} is used no more: {outcome.failure.message}"
-            self._rooms.observe(Notice("key_retired", message))
+            self._services.observe(Notice("key_retired", message))
         if isinstance(outcome, Accepted):
-            job.asked = asked_of(text)
+            job.delivery_hints = delivery_hints(text)
             self._accepted(job)
             return
-        self._admission.released(job.seq)
+        self._admission.release_slot(job.seq)
         if job.state is State.PENDING:
-            self._again(job, text, outcome)
+            self._requeue(job, text, outcome)
         else:
-            self._context.tally.ended(job)
+            self._context.job_counts.record_end(job)
 
     async def _body(self, job: Job, text: str) -> bytes | None:
         if not job.has_files:
             return text.encode()
         try:
-            return await asyncio.to_thread(self._rooms.render, text)
+            return await asyncio.to_thread(self._services.render, text)
         except RunnerError as error:
             self._submitted -= 1
             failure = Failure(FailureClass.INVALID_REQUEST, error.message)
-            self._context.tally.rest(job, Event.GAVE_OUT, failure)
+            self._context.job_counts.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, failure)
             return None
 
-    def _again(self, job: Job, text: str, outcome: SubmitOutcome) -> None:
+    def _requeue(self, job: Job, text: str, outcome: SubmitOutcome) -> None:
         """Put a job back whose POST made no task, or fail it once its tries are used up."""
         self._submitted -= 1
         # Throttling and a dead line are no fault of the job's: only "no channel" counts its tries.
@@ -155,10 +157,10 @@ class Submissions:
             self._context.settings.retry,
             attempt=job.tries if isinstance(outcome, NoChannel) else 1,
             retry_after_s=getattr(outcome, "retry_after_s", None),
-            draw=self._rooms.draw(),
+            draw=self._services.draw(),
         )
         if isinstance(verdict, Retry):
-            self._window.put_back(job, text, due=self._rooms.clock.now() + verdict.after_s)
+            self._pending.put_back(job, text, due=self._services.clock.now() + verdict.after_s)
             return
         assert job.error is not None
-        self._context.tally.rest(job, Event.GAVE_OUT, job.error)
+        self._context.job_counts.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, job.error)

@@ -31,7 +31,7 @@ from runner.core.outcomes import (
 )
 from runner.core.settings import Timeouts
 from runner.core.value import frozen
-from runner.gateway.connector import CautiousConnector, NothingSent
+from runner.gateway.connector import ConnectFailed, StrictConnector
 from runner.gateway.network_errors import explain
 from runner.gateway.urls import gateway_root, task_url
 
@@ -59,7 +59,7 @@ MOST_HEADER_BYTES = 64 * 1024
 """Of one header line: aiohttp's own bound of 8 KiB would put a job in doubt for a long cookie."""
 
 
-class Gateway:
+class GatewayClient:
     """
     Submit, poll and probe over HTTP; network trouble comes back as an outcome, never as an exception.
 
@@ -121,7 +121,7 @@ class Gateway:
         """
         try:
             answer = await self._post(body, key)
-        except NothingSent as error:
+        except ConnectFailed as error:
             return NotSent(self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.submit_s))
         except Exception as error:
             # Also what nobody foresaw: once a byte may have left, only an answer ends the doubt.
@@ -146,7 +146,7 @@ class Gateway:
             )
         return read_probe(answer, (key,))
 
-    async def _post(self, body: bytes, key: str) -> Answer:
+    async def _post(self, body: bytes, key: str) -> HttpResponse:
         # aiohttp warns of large bytes, and writes a file-like body in pieces.
         large = len(body) > LARGE_BODY_BYTES
         response = await self._posts.post(
@@ -157,7 +157,7 @@ class Gateway:
             proxy=self._proxy,
             timeout=self._time_for(len(body)) if large else self._posts.timeout,
         )
-        return await read_answer(response)
+        return await read_response(response)
 
     def _time_for(self, body_bytes: int) -> aiohttp.ClientTimeout:
         upload_s = body_bytes / SLOWEST_UPLOAD_BYTES_PER_S
@@ -167,12 +167,12 @@ class Gateway:
             total=connect_s + upload_s + submit_s, connect=connect_s, sock_read=submit_s
         )
 
-    async def _get(self, url: URL, key: str) -> Answer:
+    async def _get(self, url: URL, key: str) -> HttpResponse:
         for _ in range(MOST_REDIRECTS + 1):
             response = await self._gets.get(
                 url, headers=self._headers_for(key), allow_redirects=False, proxy=self._proxy
             )
-            answer = await read_answer(response)
+            answer = await read_response(response)
             target = _redirect(url, answer)
             if target is None:
                 break
@@ -195,7 +195,7 @@ def _session(
     keepalive_s: float, resolver: aiohttp.ThreadedResolver, connect_s: float, total_s: float
 ) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=CautiousConnector(keepalive_s=keepalive_s, resolver=resolver),
+        connector=StrictConnector(keepalive_s=keepalive_s, resolver=resolver),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={
             "Content-Type": "application/json",
@@ -212,7 +212,7 @@ def _session(
     )
 
 
-def _redirect(url: URL, answer: Answer) -> URL | None:
+def _redirect(url: URL, answer: HttpResponse) -> URL | None:
     """Say where a query goes on: only within its own origin, since the key goes with it."""
     if answer.status not in REDIRECTS or not (location := answer.headers.get("Location")):
         return None
@@ -233,7 +233,7 @@ MOST_BYTES = 4 * 1024 * 1024
 
 
 @frozen
-class Answer:
+class HttpResponse:
     """
     What came back.
 
@@ -247,7 +247,7 @@ class Answer:
     body: bytes
 
 
-async def read_answer(response: aiohttp.ClientResponse) -> Answer:
+async def read_response(response: aiohttp.ClientResponse) -> HttpResponse:
     """Read what there is of an answer, and let go of its connection. A cancellation passes through."""
     try:
         body = await _read_bounded(response.content)
@@ -255,7 +255,7 @@ async def read_answer(response: aiohttp.ClientResponse) -> Answer:
         # Reuses the connection where the body was read to its end, and closes it where it was not.
         response.release()
     encoding = response.headers.get("Content-Encoding")
-    return Answer(response.status, response.headers, unpack(body, encoding) if encoding else body)
+    return HttpResponse(response.status, response.headers, unpack(body, encoding) if encoding else body)
 
 
 async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
@@ -289,7 +289,7 @@ def unpack(body: bytes, encoding: str) -> bytes:
         return body
 
 
-def read_probe(answer: Answer, secrets: tuple[str, ...] = ()) -> Probed:
+def read_probe(answer: HttpResponse, secrets: tuple[str, ...] = ()) -> Probed:
     """
     Say what the answer to a probe shows.
 

@@ -6,8 +6,8 @@ drawn by the type of the exception but by the place where it was raised. aiohttp
 takes two steps for each request: it asks its connector for a connection, and
 only then writes the first byte on it (`ClientSession._request`:
 ``conn = await self._connector.connect(...)``, then ``await req.send(conn)``).
-`CautiousConnector` is that connector. Whatever goes wrong inside `connect`, it
-raises as `NothingSent`; no other failure is ever taken for it.
+`StrictConnector` is that connector. Whatever goes wrong inside `connect`, it
+raises as `ConnectFailed`; no other failure is ever taken for it.
 
 What aiohttp 3.10 to 3.14 raises, by the step it happens in:
 
@@ -58,7 +58,7 @@ MOST_SPOILED = 16
 """Connections with stray bytes that are closed in a row before the request is given up."""
 
 
-class NothingSent(aiohttp.ClientError):
+class ConnectFailed(aiohttp.ClientError):
     """No connection could be had, so that no byte of the request left this machine."""
 
     def __init__(self, cause: Exception) -> None:
@@ -66,11 +66,11 @@ class NothingSent(aiohttp.ClientError):
         self.cause = cause
 
 
-class SpokeOutOfTurn(aiohttp.ClientError):
+class UnsolicitedData(aiohttp.ClientError):
     """The server sent bytes before it was asked anything."""
 
 
-class CautiousConnector(aiohttp.TCPConnector):
+class StrictConnector(aiohttp.TCPConnector):
     """Open or reuse connections; tell what failed before the first byte from all that fails after it."""
 
     def __init__(self, *, keepalive_s: float, resolver: aiohttp.abc.AbstractResolver) -> None:
@@ -83,7 +83,7 @@ class CautiousConnector(aiohttp.TCPConnector):
         Give a connection on which nothing was received that was not asked for.
 
         Raises:
-            NothingSent: There is none to be had.
+            ConnectFailed: There is none to be had.
         """
         try:
             for _ in range(MOST_SPOILED):
@@ -92,5 +92,5 @@ class CautiousConnector(aiohttp.TCPConnector):
                     return connection
                 connection.close()
         except Exception as error:
-            raise NothingSent(error) from error
-        raise NothingSent(SpokeOutOfTurn())
+            raise ConnectFailed(error) from error
+        raise ConnectFailed(UnsolicitedData())

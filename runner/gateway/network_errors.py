@@ -12,7 +12,7 @@ import ssl
 
 import aiohttp
 
-from runner.gateway.connector import NothingSent, SpokeOutOfTurn
+from runner.gateway.connector import ConnectFailed, UnsolicitedData
 
 
 def explain(error: Exception, host: str, *, connect_s: float, answer_s: float) -> str:
@@ -22,7 +22,7 @@ def explain(error: Exception, host: str, *, connect_s: float, answer_s: float) -
     >>> explain(TimeoutError(), "api.powertokens.ai", connect_s=10, answer_s=120)
     'no answer from api.powertokens.ai within 120 s'
     """
-    if isinstance(error, NothingSent):
+    if isinstance(error, ConnectFailed):
         return _before_sending(error.cause, host, connect_s)
     if isinstance(error, TimeoutError):
         return f"no answer from {host} within {answer_s:g} s"
@@ -48,7 +48,7 @@ def _before_sending(error: Exception, host: str, connect_s: float) -> str:
         return f"the proxy could not be reached: {_reason(error.os_error)}"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy refused the way to {host} (HTTP {error.status})"
-    if isinstance(error, SpokeOutOfTurn):
+    if isinstance(error, UnsolicitedData):
         return f"{host} does not speak HTTP: it talks before it is asked"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"no connection to {host}: {_reason(error.os_error)}"

@@ -14,8 +14,8 @@ from pathlib import Path
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.manifest.document import Report
-from runner.manifest.draft import Draft, Origin
-from runner.manifest.row_files import JSONL_SUFFIXES, FileUnusable, read_objects
+from runner.manifest.row_files import JSONL_SUFFIXES, RowFileError, read_objects
+from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 
 _ROUTE = "/v1/videos"
 _KEYS = ("custom_id", "method", "url", "body")
@@ -49,9 +49,9 @@ class BatchFile:
         self._url = self._first_url()
         self.base_url = self._url.removesuffix(_ROUTE) or None
 
-    def drafts(self, report: Report) -> Iterator[Draft]:
+    def drafts(self, report: Report) -> Iterator[UncheckedJob]:
         """Stream the jobs. What is wrong with a line is reported, and the line left out."""
-        origin = Origin(None, rows_file=str(self.path))
+        origin = EntrySource(None, rows_file=str(self.path))
 
         is_empty = True
 
@@ -72,11 +72,11 @@ class BatchFile:
                     and "custom_id" in row
                 ):
                     body = row["body"]
-                    yield Draft(origin, row["custom_id"], body, _NOTHING, _NOTHING, None, line)
+                    yield UncheckedJob(origin, row["custom_id"], body, _NOTHING, _NOTHING, None, line)
                 else:
                     for finding in _findings(row, url):
                         origin.report_row(line, finding, report, row.get("custom_id"))
-        except FileUnusable as error:
+        except RowFileError as error:
             is_empty = False
             origin.report_once(Finding((), error.message, error.hint), report)
         if is_empty:
@@ -88,7 +88,7 @@ class BatchFile:
             for _, row in read_objects(self.path, lambda *_: None):
                 url = row.get("url")
                 return url if isinstance(url, str) and _is_address(url) else _ROUTE
-        except FileUnusable:
+        except RowFileError:
             pass
         return _ROUTE
 

@@ -15,10 +15,10 @@ from pathlib import Path as FilePath
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Severity
 from runner.manifest.document import Report
-from runner.manifest.draft import Draft, Path
 from runner.manifest.job_digest import automatic_id, canonical_text, request_digest
+from runner.manifest.unchecked_job import Path, UncheckedJob
 from runner.schema.catalog import Catalog
-from runner.schema.request_schema import ModelSchema
+from runner.schema.request_schema import RequestSchema
 
 MAX_ID_LENGTH = 200
 # Line and paragraph separators end a line of the results for many readers; half a character has no UTF-8.
@@ -32,14 +32,14 @@ MOST_EXPLAINED = 10_000
 """Invalid jobs after which others that do not look clean are no longer looked into: each takes most of a millisecond."""
 _NOT_EXPLAINED = Finding(("request",), f"after {MOST_EXPLAINED:,} invalid jobs no more are looked into")
 
-Note = Callable[[Draft, str, str | None], None]
+Note = Callable[[UncheckedJob, str, str | None], None]
 """Takes a job, its id, and the digest of its request (None where it is invalid, or a deliberate repetition)."""
 
 Refuse = Callable[[JobSpec, str], None]
 """Takes what is known of a job that can't be sent, and why, in a sentence."""
 
 
-class Checker:
+class JobChecker:
     """
     Checks the jobs of one manifest in their order.
 
@@ -68,12 +68,12 @@ class Checker:
         self.jobs = 0
         self.refused = 0
 
-    def check(self, draft: Draft) -> JobSpec | None:
+    def check(self, draft: UncheckedJob) -> JobSpec | None:
         """Make a draft a job that can be sent; None where it can't be, which was reported."""
         index = self.jobs
         self.jobs = index + 1
         findings: list[Finding] = []
-        request, mould = draft.request, draft.mould
+        request, mould = draft.request, draft.template
         if mould is not None and mould.is_clean(request):
             schema_name = mould.schema_name
         else:
@@ -108,34 +108,34 @@ class Checker:
             request,
             digest,
             draft.metadata,
-            draft.origin.timeout_s,
+            draft.source_entry.timeout_s,
             task_id,
             tuple(found.message for found in findings) if findings else (),
             draft.source(),
         )
-        if findings and not self._settle(draft, spec, findings):
+        if findings and not self._report_findings(draft, spec, findings):
             self._note(draft, job_id, None)
             return None
         self._note(draft, job_id, digest if draft.repetition is None else self._distinct(draft, digest))
         return spec
 
-    def _look_at(self, draft: Draft, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
+    def _look_at(self, draft: UncheckedJob, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
         """Normalise and check a request; give it with the name of its schema, and whether it is clean."""
         request = draft.request
-        schema = self._select(request, draft.origin.schema)
+        schema = self._select(request, draft.source_entry.schema)
         if isinstance(schema, Finding):
             findings.append(_under("request", schema))
             return request, "", False
         request = schema.normalise(request)
         if not schema.is_clean(request):
             return self._look_into(request, schema, findings), schema.name, False
-        mould = draft.mould
+        mould = draft.template
         if mould is not None and not mould.schema_name and request is draft.request:
             mould.learn(request, schema)
         return request, schema.name, True
 
     def _look_into(
-        self, request: dict[str, Json], schema: ModelSchema, findings: list[Finding]
+        self, request: dict[str, Json], schema: RequestSchema, findings: list[Finding]
     ) -> dict[str, Json]:
         """Check a request that is not clean as it stands: it may hold local files, or be wrong."""
         if None in request.values():
@@ -160,7 +160,7 @@ class Checker:
         findings += (_under("request", one) for one in found)
         return attached.request
 
-    def _settle(self, draft: Draft, spec: JobSpec, findings: list[Finding]) -> bool:
+    def _report_findings(self, draft: UncheckedJob, spec: JobSpec, findings: list[Finding]) -> bool:
         """Report what was found, and say whether the job can be sent nevertheless."""
         for finding in findings:
             draft.report(finding, self._report)
@@ -172,7 +172,7 @@ class Checker:
             self._refuse(spec._replace(warnings=()), errors[0].message)
         return False
 
-    def _distinct(self, draft: Draft, digest: str) -> str | None:
+    def _distinct(self, draft: UncheckedJob, digest: str) -> str | None:
         """Leave out the digest of a repetition that asks for the same as the first: it is meant."""
         if draft.repetition == 1:
             self._first_digest = digest
@@ -194,7 +194,7 @@ def _with_extra(
     return {**request, **extra}
 
 
-def _job_id(draft: Draft, digest: str, findings: list[Finding]) -> str:
+def _job_id(draft: UncheckedJob, digest: str, findings: list[Finding]) -> str:
     """Give a job without an id an automatic one, and find out what is wrong with an odd one."""
     job_id = draft.job_id
     if job_id is None:

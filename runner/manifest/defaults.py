@@ -33,7 +33,7 @@ def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]
     return merged
 
 
-class Inheritance:
+class DefaultsMerger:
     """The defaults of one manifest, merged once for each model."""
 
     def __init__(self, defaults: Defaults) -> None:
@@ -114,8 +114,8 @@ def read_variables(
     given = {"date": date, **overrides}
     if not written:
         return Variables(given, overrides), []
-    from runner.manifest.template import Scope, own_variables
+    from runner.manifest.template import Scope, entry_variables
 
     start = Scope(constants=given)
-    own = own_variables(written, start, overrides)
+    own = entry_variables(written, start, overrides)
     return Variables(own.scope.constants, overrides), own.findings

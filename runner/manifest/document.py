@@ -26,7 +26,7 @@ from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ManifestError
 from runner.manifest.yaml_parser import find, open_events, position_of, unparsable
-from runner.manifest.yaml_values import Builder, Unreadable, jobs_come_last, open_text
+from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_text
 from runner.schema.catalog import load
 
 Report = Callable[[Problem], None]
@@ -124,8 +124,8 @@ class Document:
         file = str(self.path)
         try:
             with self.path.open("rb") as stream:
-                yield from _Reading(stream, file, report).entries()
-        except (YAMLError, Unreadable, OSError) as error:
+                yield from _DocumentReader(stream, file, report).entries()
+        except (YAMLError, YamlUnreadable, OSError) as error:
             report(_fatal(error, self.path))
 
 
@@ -141,12 +141,12 @@ def open_document(path: Path, report: Report) -> Document:
     """
     try:
         with open_text(path) as stream:
-            return Document(path, _Reading(stream, str(path), report).header(path))
-    except (YAMLError, Unreadable, OSError) as error:
+            return Document(path, _DocumentReader(stream, str(path), report).header(path))
+    except (YAMLError, YamlUnreadable, OSError) as error:
         raise ManifestError(f"{path} cannot be read as a manifest", problems=[_fatal(error, path)]) from error
 
 
-class _Reading:
+class _DocumentReader:
     """One pass over a file."""
 
     def __init__(self, stream: IO[bytes], file: str, report: Report) -> None:
@@ -155,7 +155,7 @@ class _Reading:
         self._job: int | None = None
         self._told: set[Position] = set()
         self._next = open_events(stream)
-        self._builder = Builder(self._next, self._complain)
+        self._builder = ValueBuilder(self._next, self._complain)
 
     def header(self, path: Path) -> Entry:
         """Read all keys but `jobs`, whose value is only looked at, and stop as soon as no more can follow."""
@@ -176,7 +176,7 @@ class _Reading:
                     break
                 builder.trace = trace
             elif key is not None and (key in value or key == "jobs"):
-                builder.complain_of_duplicate(key_event, key)
+                builder.report_duplicate(key_event, key)
                 builder.build(event)
             else:
                 item = builder.build(event)
@@ -235,10 +235,10 @@ class _Reading:
         self._next()
         start = self._next()
         if isinstance(start, StreamEndEvent):
-            raise Unreadable("the file is empty")
+            raise YamlUnreadable("the file is empty")
         root = self._next()
         if not isinstance(root, MappingStartEvent):
-            raise Unreadable("a manifest is a mapping with keys such as version, name and jobs", root)
+            raise YamlUnreadable("a manifest is a mapping with keys such as version, name and jobs", root)
         return root
 
     def _keys(self) -> Iterator[tuple[str | None, Any]]:
@@ -255,7 +255,7 @@ class _Reading:
         self._next()
         event = self._next()
         if not isinstance(event, StreamEndEvent):
-            raise Unreadable("a second document begins here; a manifest is one document", event)
+            raise YamlUnreadable("a second document begins here; a manifest is one document", event)
 
     def _pass_jobs(self, start: Any, trace: list[Any], are_last: Callable[[], bool]) -> bool:
         """Read past the jobs, and check that there are any; False where that was spared, as they come last."""
@@ -287,12 +287,12 @@ def _ignore(_problem: Problem) -> None:
     """Leave out what was reported before."""
 
 
-def _fatal(error: YAMLError | Unreadable | OSError, path: Path) -> Problem:
+def _fatal(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Problem:
     """Say why reading ended."""
     file = str(path)
     if isinstance(error, YAMLError):
         return unparsable(error, path, file)
-    if isinstance(error, Unreadable):
+    if isinstance(error, YamlUnreadable):
         place = Position(file) if error.event is None else position_of(error.event.start_mark, file)
         return Problem(Severity.ERROR, place, error.message)
     return Problem(Severity.ERROR, Position(file), f"cannot be read: {error.strerror or error}")

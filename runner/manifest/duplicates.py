@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 from runner.core.problem import Finding, Severity
 from runner.core.value import frozen
 from runner.manifest.document import Report
-from runner.manifest.draft import Draft
+from runner.manifest.unchecked_job import UncheckedJob
 
 _BUCKETS = 256
 _BUCKET_MASK = _BUCKETS - 1
@@ -35,11 +35,11 @@ def _temporary_file() -> BinaryIO:
     return tempfile.TemporaryFile(buffering=0)
 
 
-class Hashes:
+class HashBuckets:
     """
     Numbers for texts, eight bytes each, in buckets so that only few are compared at a time.
 
-    >>> hashes = Hashes()
+    >>> hashes = HashBuckets()
     >>> for text in ("a", "b", "a"):
     ...     hashes.add(text)
     >>> hashes.repeated() == {hash("a")}
@@ -102,17 +102,17 @@ class Hashes:
             self._file.close()
 
 
-class Census:
+class DuplicateDetector:
     """Takes in the jobs of a manifest as they go by, within a ``with`` block."""
 
     def __init__(self) -> None:
-        self.ids = Hashes()
-        self.digests = Hashes()
+        self.ids = HashBuckets()
+        self.digests = HashBuckets()
         self._append_id = self.ids.append
         self._append_digest = self.digests.append
         self._room = _MOST_IN_MEMORY
 
-    def note(self, _draft: Draft, job_id: str, digest: str | None) -> None:
+    def note(self, _draft: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Take a job in; without a digest its request is not compared."""
         number = hash(job_id)
         self._append_id[number & _BUCKET_MASK](number)
@@ -142,11 +142,11 @@ class Census:
 class _First:
     """The job that had an id or a request first."""
 
-    draft: Draft
+    draft: UncheckedJob
     job_id: str
 
 
-class Twins:
+class DuplicateReporter:
     """
     Takes in the jobs of a manifest a second time, and reports those that are there twice.
 
@@ -162,7 +162,7 @@ class Twins:
         self._by_id: dict[str, _First] = {}
         self._by_digest: dict[str, _First] = {}
 
-    def note(self, draft: Draft, job_id: str, digest: str | None) -> None:
+    def note(self, draft: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Compare a job with those before it."""
         if hash(job_id) in self._ids and self._is_taken(draft, job_id):
             return
@@ -172,7 +172,7 @@ class Twins:
         if first.draft is not draft:
             self._tell(draft, job_id, _same_request(first, draft))
 
-    def _is_taken(self, draft: Draft, job_id: str) -> bool:
+    def _is_taken(self, draft: UncheckedJob, job_id: str) -> bool:
         first = self._by_id.setdefault(job_id, _First(draft, job_id))
         if first.draft is draft:
             return False
@@ -180,8 +180,8 @@ class Twins:
         self._tell(draft, job_id, _same_id(first, draft))
         return True
 
-    def _tell(self, draft: Draft, job_id: str, finding: Finding) -> None:
-        origin = draft.origin
+    def _tell(self, draft: UncheckedJob, job_id: str, finding: Finding) -> None:
+        origin = draft.source_entry
         shown_id = job_id if draft.job_id is not None else None
         if draft.line:
             origin.report_row(draft.line, finding, self._report, shown_id)
@@ -189,18 +189,18 @@ class Twins:
             origin.report_once(finding, self._report, origin.label(0, shown_id))
 
 
-def _same_id(first: _First, draft: Draft) -> Finding:
+def _same_id(first: _First, draft: UncheckedJob) -> Finding:
     if draft.job_id is None and first.draft.job_id is None:
         where = "several jobs of this entry ask" if _share_a_place(first.draft, draft) else _at(first, "asks")
         return Finding((), f"{where} for the same, and none has an id", "repeat makes a job more than once")
     if _share_a_place(first.draft, draft):
-        names = ", ".join(f"${{{name}}}" for name in draft.origin.names)
+        names = ", ".join(f"${{{name}}}" for name in draft.source_entry.names)
         message = f"several jobs of this entry have the id {first.job_id!r}"
         return Finding(("id",), message, f"tell them apart by {names}")
     return Finding(("id",), _at(first, f"has the id {first.job_id!r} too"), "each job needs an id of its own")
 
 
-def _same_request(first: _First, draft: Draft) -> Finding:
+def _same_request(first: _First, draft: UncheckedJob) -> Finding:
     where = "of this entry too" if _share_a_place(first.draft, draft) else f"at {first.draft.source()}"
     message = f"the request is the same as that of {first.job_id!r} {where}, and both are paid for"
     return Finding((), message, "use repeat if that is meant", Severity.WARNING)
@@ -210,5 +210,5 @@ def _at(first: _First, does: str) -> str:
     return f"the job at {first.draft.source()} {does}"
 
 
-def _share_a_place(first: Draft, second: Draft) -> bool:
-    return first.origin is second.origin and not second.line
+def _share_a_place(first: UncheckedJob, second: UncheckedJob) -> bool:
+    return first.source_entry is second.source_entry and not second.line

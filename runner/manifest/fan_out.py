@@ -14,16 +14,23 @@ from pathlib import Path
 from runner.core.model import Json
 from runner.core.problem import Finding
 from runner.core.value import frozen
-from runner.manifest.defaults import Inheritance, Variables
+from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import Report
-from runner.manifest.draft import Draft, Origin
 from runner.manifest.row_files import Complain, Row, RowFile, open_rows
-from runner.manifest.template import Mould, Scope, Template, Values, compile_template, own_variables
+from runner.manifest.template import (
+    RequestTemplate,
+    Scope,
+    Template,
+    Values,
+    compile_template,
+    entry_variables,
+)
+from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 
 _NOTHING: Mapping[str, Json] = {}
 
 
-class Fan:
+class EntryExpansion:
     """
     One entry, compiled.
 
@@ -36,10 +43,10 @@ class Fan:
     def __init__(
         self,
         value: Mapping[str, Json],
-        axes: Axes,
-        inheritance: Inheritance,
+        axes: Dimensions,
+        inheritance: DefaultsMerger,
         variables: Variables,
-        origin: Origin,
+        origin: EntrySource,
         report: Report,
     ) -> None:
         self.is_broken = False
@@ -52,7 +59,7 @@ class Fan:
         for finding in axes.findings():
             self._refuse(finding)
         outer = Scope(variables.values, frozenset(axes.names()), axes.is_open)
-        own = own_variables(value.get("vars", _NOTHING), outer, variables.overrides)
+        own = entry_variables(value.get("vars", _NOTHING), outer, variables.overrides)
         for finding in own.findings:
             self._refuse(finding, "vars")
         self._computed = own.computed
@@ -65,19 +72,19 @@ class Fan:
         self._own_request = value.get("request", _NOTHING)
         self._requests = self._moulds()
 
-    def drafts(self) -> Iterator[Draft]:
+    def drafts(self) -> Iterator[UncheckedJob]:
         """Stream the jobs; what is wrong with a row is reported, and the row left out."""
         origin, computed = self._origin, self._computed
         job_id, metadata, extra, task_id = (
             template.render for template in (self._id, self._metadata, self._extra, self._task_id)
         )
         line = None
-        for line, repetition, values in self._axes.scenes(self._complain):
+        for line, repetition, values in self._axes.combinations(self._complain):
             try:
                 for name, render in computed:
                     values[name] = render(values)
                 mould = self._requests(values)
-                yield Draft(
+                yield UncheckedJob(
                     origin,
                     job_id(values),
                     mould.render(values),
@@ -95,16 +102,16 @@ class Fan:
                 )
         self.is_empty = line is None
 
-    def _moulds(self) -> Callable[[Values], Mould]:
+    def _moulds(self) -> Callable[[Values], RequestTemplate]:
         """Compile the request: once, or where rows name the model, once for each model with defaults of its own."""
         inheritance, own = self._inheritance, self._own_request
         model = compile_template(inheritance.model_of(own), self._scope)
         if not model.varying:
             only = self._mould(model.render({}))
             return lambda _: only
-        by_model: dict[str | None, Mould] = {None: self._mould(None)}
+        by_model: dict[str | None, RequestTemplate] = {None: self._mould(None)}
 
-        def of_values(values: Values) -> Mould:
+        def of_values(values: Values) -> RequestTemplate:
             name = model.render(values)
             key = name if inheritance.has_own(name) else None
             if key not in by_model:
@@ -113,8 +120,8 @@ class Fan:
 
         return of_values
 
-    def _mould(self, model: Json) -> Mould:
-        return Mould(self._compile(self._inheritance.request(self._own_request, model), "request"))
+    def _mould(self, model: Json) -> RequestTemplate:
+        return RequestTemplate(self._compile(self._inheritance.request(self._own_request, model), "request"))
 
     def _compile(self, value: Json, key: str) -> Template:
         """Compile a value that stands under a key of the entry."""
@@ -140,7 +147,7 @@ Scene = tuple[int, int | None, dict[str, Json]]
 
 
 @frozen
-class Axes:
+class Dimensions:
     """
     The dimensions of an entry.
 
@@ -176,12 +183,12 @@ class Axes:
             found.append(Finding(("repeat",), message, "rename the other one"))
         return found
 
-    def scenes(self, complain: Complain) -> Iterator[Scene]:
+    def combinations(self, complain: Complain) -> Iterator[Scene]:
         """
         Stream the values of every job; each mapping is the taker's own.
 
         Raises:
-            FileUnusable: The row file can't be read to its end.
+            RowFileError: The row file can't be read to its end.
         """
         rows: Iterator[Row] = iter([(0, {})]) if self.rows is None else self.rows.rows(complain)
         if not self.matrix and self.repeat is None:
@@ -199,12 +206,12 @@ class Axes:
                     yield line, number, values | {REPETITION: number}
 
 
-def read_axes(entry: Mapping[str, Json], folder: Path) -> Axes:
+def read_dimensions(entry: Mapping[str, Json], folder: Path) -> Dimensions:
     """
     Read the dimensions of an entry whose structure was checked.
 
     Raises:
-        FileUnusable: The row file that it names can't be read.
+        RowFileError: The row file that it names can't be read.
     """
     rows = open_rows(folder / entry["from"]) if "from" in entry else None
-    return Axes(rows, entry.get("matrix") or {}, entry.get("repeat"))
+    return Dimensions(rows, entry.get("matrix") or {}, entry.get("repeat"))

@@ -83,7 +83,7 @@ def request_digest(request: Mapping[str, Json]) -> str:
     return _hash(text)
 
 
-class Alike:
+class DigestTemplate:
     """
     Requests that differ in a few keys only: what they share is written once.
 
@@ -91,7 +91,7 @@ class Alike:
         request: One of them.
         varying: The keys by which they differ, all of which it has.
 
-    >>> alike = Alike({"prompt": "a kitten", "model": "m"}, ["prompt"])
+    >>> alike = DigestTemplate({"prompt": "a kitten", "model": "m"}, ["prompt"])
     >>> alike.digest({"prompt": "a cat", "model": "m"}) == request_digest({"model": "m", "prompt": "a cat"})
     True
     """

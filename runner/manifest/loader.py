@@ -16,20 +16,20 @@ from runner.core.problem import Finding, Problem, Severity
 from runner.core.units import parse_duration
 from runner.core.value import frozen
 from runner.manifest.batch import BatchFile, is_batch_file
-from runner.manifest.checker import Checker, Note, Refuse
-from runner.manifest.defaults import Inheritance, Variables, is_plain, read_variables
+from runner.manifest.checker import JobChecker, Note, Refuse
+from runner.manifest.defaults import DefaultsMerger, Variables, is_plain, read_variables
 from runner.manifest.document import Document, Entry, Report, open_document
-from runner.manifest.draft import Draft, Origin
-from runner.manifest.duplicates import Census
+from runner.manifest.duplicates import DuplicateDetector
 from runner.manifest.header import VERSION, Header, read_header
-from runner.manifest.row_files import FileUnusable
+from runner.manifest.row_files import RowFileError
+from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog
 from runner.schema.catalog import load as load_catalog
 
 if TYPE_CHECKING:
     from runner.core.settings import Settings
     from runner.manifest.defaults import Variables
-    from runner.manifest.fan_out import Axes
+    from runner.manifest.fan_out import Dimensions
 
 
 @frozen
@@ -51,7 +51,7 @@ class Counts:
 class _Source(Protocol):
     """Where drafts come from, as often as they are asked for."""
 
-    def drafts(self, report: Report) -> Iterator[Draft]:
+    def drafts(self, report: Report) -> Iterator[UncheckedJob]:
         """Give every job that could be read, and report what is wrong with the others."""
 
 
@@ -94,7 +94,7 @@ class Manifest:
         """
         if self._is_strict:
             report = _as_errors(report)
-        with Census() as census:
+        with DuplicateDetector() as census:
             checker = self._checker(report, census.note, refuse)
             check = checker.check
             for draft in self._source.drafts(report):
@@ -103,20 +103,20 @@ class Manifest:
                     yield spec
             self.counts = Counts(checker.jobs, checker.refused, self._duplicates(census, report))
 
-    def _duplicates(self, census: Census, report: Report) -> int:
+    def _duplicates(self, census: DuplicateDetector, report: Report) -> int:
         ids, digests = census.ids.repeated(), census.digests.repeated()
         if not ids and not digests:
             return 0
-        from runner.manifest.duplicates import Twins
+        from runner.manifest.duplicates import DuplicateReporter
 
-        twins = Twins(ids, digests, report)
+        twins = DuplicateReporter(ids, digests, report)
         checker = self._checker(_ignore, twins.note, None)
         for draft in self._source.drafts(_ignore):
             checker.check(draft)
         return twins.errors
 
-    def _checker(self, report: Report, note: Note, refuse: Refuse | None) -> Checker:
-        return Checker(
+    def _checker(self, report: Report, note: Note, refuse: Refuse | None) -> JobChecker:
+        return JobChecker(
             self._catalog,
             self.path.parent,
             report=report,
@@ -155,7 +155,7 @@ def load(
     document = open_document(path, report)
     values = _variables(document, variables, today, report)
     header = read_header(document, report, values.values)
-    source = _Entries(document, Expander(Inheritance(header.defaults), values, path.parent))
+    source = _Entries(document, Expander(DefaultsMerger(header.defaults), values, path.parent))
     return Manifest(path, header, source, catalog, is_strict=is_strict)
 
 
@@ -166,7 +166,7 @@ class _Entries:
     document: Document
     expander: Expander
 
-    def drafts(self, report: Report) -> Iterator[Draft]:
+    def drafts(self, report: Report) -> Iterator[UncheckedJob]:
         """Read and expand the entries one by one."""
         expand = self.expander.drafts
         for entry in self.document.entries(report):
@@ -208,19 +208,19 @@ class Expander:
         folder: That row files are found in.
     """
 
-    def __init__(self, inheritance: Inheritance, variables: Variables, folder: FilePath) -> None:
+    def __init__(self, inheritance: DefaultsMerger, variables: Variables, folder: FilePath) -> None:
         self._inheritance = inheritance
         self._variables = variables
         self._folder = folder
 
-    def drafts(self, entry: Entry, report: Report) -> Iterator[Draft]:
+    def drafts(self, entry: Entry, report: Report) -> Iterator[UncheckedJob]:
         """Stream the jobs of an entry. What is wrong with it is reported, and the jobs concerned left out."""
         value = entry.value
         origin = _origin(entry)
         inheritance = self._inheritance
         if inheritance.is_plain and value.keys().isdisjoint(FANNING_KEYS) and is_plain(value):
             own = value.get("request", _NOTHING)
-            yield Draft(
+            yield UncheckedJob(
                 origin,
                 value.get("id"),
                 inheritance.request(own, inheritance.model_of(own)),
@@ -229,22 +229,22 @@ class Expander:
                 value.get("task_id"),
             )
             return
-        from runner.manifest.fan_out import read_axes
+        from runner.manifest.fan_out import read_dimensions
 
         try:
-            axes = read_axes(value, self._folder)
+            axes = read_dimensions(value, self._folder)
             if axes.rows is not None:
                 origin.rows_file = str(axes.rows.path)
             yield from self._fanned_out(value, axes, origin, report)
-        except FileUnusable as error:
+        except RowFileError as error:
             self._report_rows_file(origin, value["from"], error, report)
 
     def _fanned_out(
-        self, value: Mapping[str, Json], axes: Axes, origin: Origin, report: Report
-    ) -> Iterator[Draft]:
-        from runner.manifest.fan_out import Fan
+        self, value: Mapping[str, Json], axes: Dimensions, origin: EntrySource, report: Report
+    ) -> Iterator[UncheckedJob]:
+        from runner.manifest.fan_out import EntryExpansion
 
-        fan = Fan(value, axes, self._inheritance, self._variables, origin, report)
+        fan = EntryExpansion(value, axes, self._inheritance, self._variables, origin, report)
         if fan.is_broken:
             return
         yield from fan.drafts()
@@ -252,7 +252,7 @@ class Expander:
             message = f"'{value['from']}' has no rows; the entry makes no job"
             origin.report_once(Finding(("from",), message, severity=Severity.WARNING), report)
 
-    def _report_rows_file(self, origin: Origin, name: str, error: FileUnusable, report: Report) -> None:
+    def _report_rows_file(self, origin: EntrySource, name: str, error: RowFileError, report: Report) -> None:
         if error.line:
             origin.rows_file = str(self._folder / name)
             origin.report_row(error.line, Finding(("from",), error.message, error.hint), report)
@@ -261,9 +261,9 @@ class Expander:
             origin.report_once(Finding(("from",), error.message, hint), report)
 
 
-def _origin(entry: Entry) -> Origin:
+def _origin(entry: Entry) -> EntrySource:
     timeout = entry.value.get("timeout")
-    return Origin(
+    return EntrySource(
         entry,
         schema=entry.value.get("schema"),
         timeout_s=None if timeout is None else parse_duration(timeout),
@@ -273,7 +273,7 @@ def _origin(entry: Entry) -> Origin:
 MAX_KEPT = 1000
 
 
-class Problems:
+class ProblemCollector:
     """
     Takes problems as they are reported.
 
@@ -303,11 +303,11 @@ class Problems:
         return self._counts[Severity.WARNING]
 
 
-def counted(problems: Problems, jobs: int) -> str:
+def counted(problems: ProblemCollector, jobs: int) -> str:
     """
     Count problems in words.
 
-    >>> counted(Problems(), 300)
+    >>> counted(ProblemCollector(), 300)
     'no errors, no warnings in 300 jobs'
     """
     found = f"{_some(problems.errors, 'error')}, {_some(problems.warnings, 'warning')}"

@@ -20,7 +20,7 @@ from runner.core.value import frozen
 from runner.errors import FileChanged
 from runner.schema.media_fields import MediaField
 from runner.schema.paths import dotted, find
-from runner.schema.request_schema import ModelSchema
+from runner.schema.request_schema import RequestSchema
 
 _MARKS = ("./", "../", "/", "~")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif")
@@ -32,7 +32,7 @@ _STAND_IN_URL = "https://example.com/"
 
 
 @frozen
-class Attached:
+class AttachedFiles:
     """
     A request whose local files were looked at.
 
@@ -48,7 +48,7 @@ class Attached:
     extra_bytes: int
 
 
-def attach_files(request: dict[str, Json], schema: ModelSchema, folder: Path) -> Attached | None:
+def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) -> AttachedFiles | None:
     """Look for local files where a document names pictures; None where there is none."""
     attached = stand_in = request
     findings: list[Finding] = []
@@ -69,7 +69,7 @@ def attach_files(request: dict[str, Json], schema: ModelSchema, folder: Path) ->
                 extra_bytes += _data_uri_bytes(picture) - len(_STAND_IN_DATA)
     if stand_in is request:
         return None
-    return Attached(attached, stand_in, tuple(findings), extra_bytes)
+    return AttachedFiles(attached, stand_in, tuple(findings), extra_bytes)
 
 
 def local_path(text: Json, folder: Path) -> Path | None:
@@ -113,7 +113,7 @@ def _look_at(
         picture = read_picture(file)
     except OSError as error:
         return None, [(f"can't be read: {error.strerror or error}", f"looked for {file}")]
-    return picture, [(problem, None) for problem in complaints(picture, field, model)]
+    return picture, [(problem, None) for problem in picture_errors(picture, field, model)]
 
 
 def _reference(picture: Picture) -> dict[str, Json]:
@@ -205,7 +205,7 @@ def read_picture(path: Path) -> Picture:
     return _read(os.path.abspath(path), status.st_mtime_ns, status.st_size)
 
 
-def complaints(picture: Picture, field: MediaField, model: str) -> list[str]:
+def picture_errors(picture: Picture, field: MediaField, model: str) -> list[str]:
     """Say what a model will not take about a picture (wire facts 1.7)."""
     formats = field.formats_for(model)
     if picture.format is None:

@@ -47,7 +47,7 @@ class RowFile:
         Stream the rows. What is wrong with one is complained of, and the row left out.
 
         Raises:
-            FileUnusable: The file can't be read to its end.
+            RowFileError: The file can't be read to its end.
         """
         if self.names is None:
             return read_objects(self.path, complain)
@@ -59,12 +59,12 @@ def open_rows(path: Path) -> RowFile:
     Look at the head of a row file. An empty file is a table without columns.
 
     Raises:
-        FileUnusable: It is missing or unreadable, its suffix is not known, or its columns can't be told apart.
+        RowFileError: It is missing or unreadable, its suffix is not known, or its columns can't be told apart.
     """
     suffix = path.suffix.lower()
     if suffix not in _SEPARATORS and suffix not in JSONL_SUFFIXES:
         message = f"'{path.name}' is not a row file by its suffix"
-        raise FileUnusable(0, message, "row files end in .csv, .tsv, .jsonl or .ndjson")
+        raise RowFileError(0, message, "row files end in .csv, .tsv, .jsonl or .ndjson")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             if suffix in JSONL_SUFFIXES:
@@ -79,9 +79,9 @@ def _column_names(line: int, cells: list[str]) -> tuple[str, ...]:
     names = tuple(cell.strip() for cell in cells)
     for place, name in enumerate(names, start=1):
         if not name:
-            raise FileUnusable(line, f"column {place} has no name", "the first row names every column")
+            raise RowFileError(line, f"column {place} has no name", "the first row names every column")
         if name in names[: place - 1]:
-            raise FileUnusable(line, f"two columns are named '{name}'", "give each column a name of its own")
+            raise RowFileError(line, f"two columns are named '{name}'", "give each column a name of its own")
     return names
 
 
@@ -124,7 +124,7 @@ def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
     except csv.Error as error:
         hint = "look for a double quote that is not closed, or not doubled inside a quoted cell"
-        raise FileUnusable(line, f"the row that begins here can't be read ({error})", hint) from error
+        raise RowFileError(line, f"the row that begins here can't be read ({error})", hint) from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
 
@@ -132,11 +132,11 @@ def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
 def _checked_lines(stream: TextIO) -> Iterator[str]:
     for number, line in enumerate(stream, start=1):
         if "\0" in line:
-            raise FileUnusable(number, "the line holds a NUL character", "save the file as text in UTF-8")
+            raise RowFileError(number, "the line holds a NUL character", "save the file as text in UTF-8")
         yield line
 
 
-def _not_utf8(path: Path) -> FileUnusable:
+def _not_utf8(path: Path) -> RowFileError:
     """Find the line that is not UTF-8, since the decoder reads ahead of the rows."""
     hint = "save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
     with path.open("rb") as stream:
@@ -144,8 +144,8 @@ def _not_utf8(path: Path) -> FileUnusable:
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
-                return FileUnusable(number, "the line is not UTF-8", hint)
-    return FileUnusable(0, "the file is not UTF-8", hint)
+                return RowFileError(number, "the line is not UTF-8", hint)
+    return RowFileError(0, "the file is not UTF-8", hint)
 
 
 KEY_MESSAGE = "this looks like an API key, which does not belong among the jobs"
@@ -156,7 +156,7 @@ Complain = Callable[[int, str, str | None], None]
 """Takes a line (from 1; 0 for the file as a whole), what is wrong there, and a hint."""
 
 
-class FileUnusable(Exception):
+class RowFileError(Exception):
     """Nothing more can be read from a file of rows, for a reason that is found on its line (0: on none)."""
 
     def __init__(self, line: int, message: str, hint: str | None = None) -> None:
@@ -173,7 +173,7 @@ def read_objects(path: Path, complain: Complain) -> Iterator[tuple[int, dict[str
     What is wrong with a line is complained of, and the line left out.
 
     Raises:
-        FileUnusable: The file is missing or can't be read to its end.
+        RowFileError: The file is missing or can't be read to its end.
     """
     loads = jsontext.loads
     try:
@@ -198,9 +198,9 @@ def read_objects(path: Path, complain: Complain) -> Iterator[tuple[int, dict[str
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: OSError) -> FileUnusable:
+def unreadable(path: Path, error: OSError) -> RowFileError:
     """Say in the operating system's words why a file can't be read."""
-    return FileUnusable(0, f"'{path.name}' can't be read: {error.strerror or error}")
+    return RowFileError(0, f"'{path.name}' can't be read: {error.strerror or error}")
 
 
 def _why_not_json(raw: bytes) -> str:

@@ -24,8 +24,8 @@ from typing import NamedTuple
 from runner.core.model import Json
 from runner.core.problem import Finding
 from runner.core.value import frozen
-from runner.manifest.job_digest import Alike, request_digest
-from runner.schema.request_schema import ModelSchema
+from runner.manifest.job_digest import DigestTemplate, request_digest
+from runner.schema.request_schema import RequestSchema
 
 Path = tuple[str | int, ...]
 Values = Mapping[str, Json]
@@ -241,7 +241,7 @@ def _joiner(pieces: list[Json]) -> Render:
 
 
 @frozen
-class OwnVariables:
+class EntryVariables:
     """
     What the variables of one job add to its names.
 
@@ -256,7 +256,9 @@ class OwnVariables:
     findings: list[Finding]
 
 
-def own_variables(written: Mapping[str, Json], scope: Scope, overrides: Mapping[str, Json]) -> OwnVariables:
+def entry_variables(
+    written: Mapping[str, Json], scope: Scope, overrides: Mapping[str, Json]
+) -> EntryVariables:
     """Add variables to a scope, each over the names before it, and the command line's over all."""
     constants = dict(scope.constants)
     varying = set(scope.varying)
@@ -275,10 +277,10 @@ def own_variables(written: Mapping[str, Json], scope: Scope, overrides: Mapping[
         else:
             constants[name] = template.render({})
             varying.discard(name)
-    return OwnVariables(Scope(constants, frozenset(varying), scope.is_open), tuple(computed), findings)
+    return EntryVariables(Scope(constants, frozenset(varying), scope.is_open), tuple(computed), findings)
 
 
-class Mould:
+class RequestTemplate:
     """
     Makes the requests of one template.
 
@@ -294,12 +296,12 @@ class Mould:
         self.schema_name = ""
         self._keys = {str(path[0]) for path in template.varying}
         self._texts: tuple[tuple[str, int], ...] = ()
-        self._alike: dict[str, Alike] = {}
+        self._alike: dict[str, DigestTemplate] = {}
 
-    def learn(self, request: dict[str, Json], schema: ModelSchema) -> None:
+    def learn(self, request: dict[str, Json], schema: RequestSchema) -> None:
         """Take in the first clean request, which the schema left as it was made."""
         self.schema_name = schema.name
-        free = schema.free_texts(request)
+        free = schema.length_only_fields(request)
         if self._keys <= free.keys():
             self._texts = tuple((key, free[key]) for key in self._keys)
 
@@ -322,7 +324,7 @@ class Mould:
         if alike is None:
             if not self._keys <= request.keys():
                 return request_digest(request)
-            alike = self._alike[schema] = Alike(request, self._keys)
+            alike = self._alike[schema] = DigestTemplate(request, self._keys)
         try:
             return alike.digest(request)
         except KeyError:

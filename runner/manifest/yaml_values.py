@@ -42,7 +42,7 @@ Complain = Callable[[Any, str, str | None], None]
 """Takes the event that is to blame, what is wrong with it, and a hint."""
 
 
-class Unreadable(Exception):
+class YamlUnreadable(Exception):
     """
     The file cannot be read any further.
 
@@ -56,7 +56,7 @@ class Unreadable(Exception):
         self.event = event
 
 
-class Builder:
+class ValueBuilder:
     """
     Builds values from the events of one file; what its anchors name lasts for the file.
 
@@ -119,7 +119,7 @@ class Builder:
             return None
         return self._odd_key(event, depth=1)
 
-    def complain_of_duplicate(self, event: Any, key: str, start: int = 0) -> None:
+    def report_duplicate(self, event: Any, key: str, start: int = 0) -> None:
         """Say that a key stands twice in the mapping that begins at a place of the trace."""
         first = child(self.trace, start, key)
         hint = None if first is None else f"first on line {self.trace[first[0]].start_mark.line + 1}"
@@ -182,7 +182,7 @@ class Builder:
             if key is None:
                 continue
             if key in value:
-                self.complain_of_duplicate(key_event, key, start)
+                self.report_duplicate(key_event, key, start)
                 continue
             value[key] = item
         if merged:
@@ -233,7 +233,7 @@ class Builder:
 
     def _check_collection(self, event: Any, depth: int, name: str) -> None:
         if depth > MAX_DEPTH:
-            raise Unreadable(f"nested more than {MAX_DEPTH} levels deep", event)
+            raise YamlUnreadable(f"nested more than {MAX_DEPTH} levels deep", event)
         if event.tag is not None and event.tag != "!" and CORE_TAGS.get(event.tag) != name:
             self._complain(event, unsupported_tag(event.tag), None)
 
@@ -274,7 +274,7 @@ class Builder:
         value, size = found
         self._aliased += size
         if self._aliased > MAX_ALIASED:
-            raise Unreadable(f"the aliases stand for more than {MAX_ALIASED:,} values", event)
+            raise YamlUnreadable(f"the aliases stand for more than {MAX_ALIASED:,} values", event)
         return value
 
     def _complain(self, event: Any, message: str, hint: str | None) -> None:
@@ -296,15 +296,15 @@ def open_text(path: Path) -> IO[bytes]:
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise Unreadable("this is a directory, not a manifest")
+        raise YamlUnreadable("this is a directory, not a manifest")
     if not stat.S_ISREG(mode):
-        raise Unreadable("a manifest is read more than once; save this to a regular file first")
+        raise YamlUnreadable("a manifest is read more than once; save this to a regular file first")
     stream = path.open("rb")
     start = stream.read(2)
     stream.seek(0)
     if start in (b"\xff\xfe", b"\xfe\xff"):
         stream.close()
-        raise Unreadable("not UTF-8: it begins as UTF-16 does; save it as UTF-8")
+        raise YamlUnreadable("not UTF-8: it begins as UTF-16 does; save it as UTF-8")
     return stream
 
 

@@ -24,7 +24,7 @@ class MediaFacts:
     duration_s: float | None = None
 
 
-class Flawed(ValueError):
+class InvalidMedia(ValueError):
     """A file is cut short or is not what it should be; the message says how, as the end of a sentence."""
 
 

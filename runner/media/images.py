@@ -6,7 +6,7 @@ import re
 from struct import Struct
 from zlib import crc32
 
-from runner.media.facts import Flawed, MediaFacts, Readable, read_at
+from runner.media.facts import InvalidMedia, MediaFacts, Readable, read_at
 
 _PNG_TYPE = "image/png"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -23,7 +23,7 @@ def read_png(file: Readable, size: int) -> MediaFacts:
     Bytes behind `IEND` are allowed, as every viewer allows them.
 
     Raises:
-        Flawed: It is cut short, or damaged where it states its size.
+        InvalidMedia: It is cut short, or damaged where it states its size.
     """
     facts = _header(read_at(file, 0, 33))
     offset, has_data = 33, False
@@ -38,22 +38,22 @@ def read_png(file: Readable, size: int) -> MediaFacts:
         has_data = has_data or kind == b"IDAT"
         if kind == b"IEND":
             if not has_data:
-                raise Flawed("has no picture in it (no IDAT chunk)")
+                raise InvalidMedia("has no picture in it (no IDAT chunk)")
             return facts
-    raise Flawed(f"is cut short: {size} bytes and no IEND chunk")
+    raise InvalidMedia(f"is cut short: {size} bytes and no IEND chunk")
 
 
 def _header(head: bytes) -> MediaFacts:
     """Read signature and `IHDR`, which is always the first chunk and has 13 bytes."""
     if head[:8] != PNG_SIGNATURE:
-        raise Flawed("does not begin like a PNG file")
+        raise InvalidMedia("does not begin like a PNG file")
     if len(head) < 33 or head[8:16] != b"\0\0\0\rIHDR":
-        raise Flawed("has no IHDR chunk")
+        raise InvalidMedia("has no IHDR chunk")
     if crc32(head[12:29]) != _U32.unpack_from(head, 29)[0]:
-        raise Flawed("has a damaged IHDR chunk")
+        raise InvalidMedia("has a damaged IHDR chunk")
     width, height = _U32.unpack_from(head, 16)[0], _U32.unpack_from(head, 20)[0]
     if not width or not height:
-        raise Flawed(f"says that it is {width}x{height} pixels")
+        raise InvalidMedia(f"says that it is {width}x{height} pixels")
     return MediaFacts(_PNG_TYPE, width, height)
 
 
@@ -77,10 +77,10 @@ def read_jpeg(file: Readable, size: int) -> MediaFacts:
     Bytes behind the end of the image are allowed, as every viewer allows them.
 
     Raises:
-        Flawed: It is cut short, or states no size.
+        InvalidMedia: It is cut short, or states no size.
     """
     if read_at(file, 0, 3) != JPEG_SIGNATURE:
-        raise Flawed("does not begin like a JPEG file")
+        raise InvalidMedia("does not begin like a JPEG file")
     facts: MediaFacts | None = None
     offset, has_scan = 2, False
     for _ in range(_MAX_SEGMENTS):
@@ -93,7 +93,7 @@ def read_jpeg(file: Readable, size: int) -> MediaFacts:
             continue
         if marker == _EOI:
             if facts is None or not has_scan:
-                raise Flawed("has no picture in it")
+                raise InvalidMedia("has no picture in it")
             return facts
         if len(head) < 4:
             break
@@ -104,7 +104,7 @@ def read_jpeg(file: Readable, size: int) -> MediaFacts:
         if marker == _SOS:
             has_scan = True
             offset = _end_of_scan(file, offset, size)
-    raise Flawed(f"is cut short: {size} bytes and no end of the image")
+    raise InvalidMedia(f"is cut short: {size} bytes and no end of the image")
 
 
 def _end_of_scan(file: Readable, offset: int, size: int) -> int:
@@ -124,11 +124,11 @@ def read_picture(file: Readable, size: int) -> MediaFacts:
     Make sure that a file is a whole PNG or JPEG picture, by its own first bytes, and read its size in pixels.
 
     Raises:
-        Flawed: It is neither, or cut short.
+        InvalidMedia: It is neither, or cut short.
     """
     head = read_at(file, 0, len(PNG_SIGNATURE))
     if head == PNG_SIGNATURE:
         return read_png(file, size)
     if head.startswith(JPEG_SIGNATURE):
         return read_jpeg(file, size)
-    raise Flawed("is neither a PNG nor a JPEG picture")
+    raise InvalidMedia("is neither a PNG nor a JPEG picture")

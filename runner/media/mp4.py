@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from runner.media.facts import Flawed, MediaFacts, Readable, read_at
+from runner.media.facts import InvalidMedia, MediaFacts, Readable, read_at
 
 MEDIA_TYPE = "video/mp4"
 
@@ -41,13 +41,13 @@ def read_mp4(file: Readable, size: int) -> MediaFacts:
     the cut, can't be told from a whole one; the declared length tells that.
 
     Raises:
-        Flawed: Something is missing, or the sizes do not add up.
+        InvalidMedia: Something is missing, or the sizes do not add up.
     """
     boxes, is_open = _top_level(file, size)
     kinds = {kind for kind, _, _ in boxes}
     for kind in _NEEDED:
         if kind not in kinds:
-            raise Flawed(f"has no {kind.decode()} box")
+            raise InvalidMedia(f"has no {kind.decode()} box")
     _, start, end = next(box for box in boxes if box[0] == b"moov")
     if end - start > _MAX_MOOV_BYTES:
         return MediaFacts(MEDIA_TYPE)
@@ -57,7 +57,7 @@ def read_mp4(file: Readable, size: int) -> MediaFacts:
     if is_open and boxes[-1][0] == b"mdat":
         held = sum(end - start for kind, start, end in boxes if kind == b"mdat")
         if (needed := sum(_sample_bytes(film, track) for track in tracks)) > held:
-            raise Flawed(f"lists {needed} bytes of samples and holds {held}")
+            raise InvalidMedia(f"lists {needed} bytes of samples and holds {held}")
     width, height = _dimensions(film, tracks)
     return MediaFacts(MEDIA_TYPE, width, height, _duration(film, parts))
 
@@ -68,10 +68,10 @@ def _top_level(file: Readable, size: int) -> tuple[list[_Box], bool]:
     offset, is_open = 0, False
     while offset < size:
         if len(boxes) == _MAX_BOXES:
-            raise Flawed(f"has more than {_MAX_BOXES} boxes")
+            raise InvalidMedia(f"has more than {_MAX_BOXES} boxes")
         header = read_at(file, offset, 16)
         if not offset and not header[4:8].isalnum():
-            raise Flawed("does not begin like an MP4 file")
+            raise InvalidMedia("does not begin like an MP4 file")
         box, is_open = _box(header, 0, offset, size)
         boxes.append(box)
         offset = box[2]
@@ -100,20 +100,20 @@ def _box(data: bytes, at: int, offset: int, limit: int) -> tuple[_Box, bool]:
     Says also whether the box gave no size, and so looks whole however much of it is missing.
     """
     if len(data) - at < 8:
-        raise Flawed(f"ends inside the header of a box, at byte {limit}")
+        raise InvalidMedia(f"ends inside the header of a box, at byte {limit}")
     size, kind = _HEADER.unpack_from(data, at)
     start = offset + 8
     if size == 1:
         if len(data) - at < 16:
-            raise Flawed(f"ends inside the header of a box, at byte {limit}")
+            raise InvalidMedia(f"ends inside the header of a box, at byte {limit}")
         size, start = _U64.unpack_from(data, at + 8)[0], offset + 16
     end = offset + size if size else limit
     if min(kind) < 0x20:
-        raise Flawed(f"has something that is no box at byte {offset}")
+        raise InvalidMedia(f"has something that is no box at byte {offset}")
     if end < start:
-        raise Flawed(f"has a {_name(kind)} box at byte {offset} that is smaller than its own header")
+        raise InvalidMedia(f"has a {_name(kind)} box at byte {offset} that is smaller than its own header")
     if end > limit:
-        raise Flawed(f"is cut short: its {_name(kind)} box ends at byte {end}, and there are {limit}")
+        raise InvalidMedia(f"is cut short: its {_name(kind)} box ends at byte {end}, and there are {limit}")
     return (kind, start, end), not size
 
 

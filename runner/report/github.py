@@ -9,7 +9,7 @@ from runner.core.advice import advice
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.summary import Summary
-from runner.report.words import duration_text, plain, size_text, verdict
+from runner.report.words import duration_text, outcome_text, plain, size_text
 
 # GitHub shows nothing at all of a step that writes over 1 MiB. A hundred jobs of at most
 # 500 characters, each of up to 6 bytes as a reference, stay far below it.
@@ -29,7 +29,7 @@ def step_summary(summary: Summary, not_succeeded: Iterable[JobRecord], *, run: s
 def _lines(summary: Summary, not_succeeded: Iterable[JobRecord], run: str) -> Iterator[str]:
     yield f"## {_text(run, 200)}"
     yield ""
-    yield verdict(summary.by_state[State.SUCCEEDED], summary.jobs)
+    yield outcome_text(summary.by_state[State.SUCCEEDED], summary.jobs)
     yield ""
     yield "| | |"
     yield "|---|---:|"

@@ -12,7 +12,7 @@ from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.summary import Summary
 from runner.report.words import plain
-from runner.results.files import whole_file
+from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
 # What is no character in XML 1.0, not even as a reference.
@@ -27,7 +27,7 @@ def write_junit(out: Path, records: Iterable[JobRecord], summary: Summary, *, ru
     A failed job is a failure; one that is uncertain, undelivered, timed out or still on its way is an
     error (something is left to do for it); one that was never sent is skipped.
     """
-    with whole_file(out) as file:
+    with atomic_write(out) as file:
         for line in _lines(records, summary, run):
             file.write(line.encode())
 

@@ -16,16 +16,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from runner.core.advice import advice
-from runner.core.lifecycle import State, meaning
+from runner.core.lifecycle import State, describe
 from runner.core.model import AssetKind, FailureClass, JobRecord, Json
-from runner.core.summary import Summary, SummaryTally
+from runner.core.summary import Summary, SummaryBuilder
 from runner.core.value import frozen
 from runner.jsontext import dumps
 from runner.report.aggregates import JobSample, TimeBins, histogram
-from runner.report.words import duration_text, plain, size_text, verdict
-from runner.results.files import whole_file
+from runner.report.words import duration_text, outcome_text, plain, size_text
+from runner.results.files import atomic_write
 from runner.results.formats import utc_text
-from runner.results.inline_media import shorten
+from runner.results.inline_media import replace_inline_media
 
 MOST_JOBS = 10_000
 """Jobs that a page shows one by one; counts and charts are of all, however many."""
@@ -58,26 +58,26 @@ def write_report(
 
     It is to stand in the run directory: videos play from ``assets/`` beside it.
     """
-    page = PageTally(most_jobs)
+    page = ReportBuilder(most_jobs)
     for record in records:
         page.add(record)
     return write_page(page, out, run=run, gateway=gateway, now_at=now_at)
 
 
-def write_page(page: PageTally, out: Path, *, run: str, gateway: str, now_at: float) -> Summary:
+def write_page(page: ReportBuilder, out: Path, *, run: str, gateway: str, now_at: float) -> Summary:
     """Draw the report of the jobs that were taken in."""
     summary = page.summary.summary()
     # Piece by piece: of ten thousand jobs the whole page has many megabytes, and would be there more than once.
     pieces = (
         _environment().get_template("report.html").generate(_context(page, summary, run, gateway, now_at))
     )
-    with whole_file(out) as file:
+    with atomic_write(out) as file:
         for piece in pieces:
             file.write(piece.encode("utf-8", "replace"))
     return summary
 
 
-class PageTally:
+class ReportBuilder:
     """
     Takes the jobs in one by one and keeps what the page needs of them, for a reader that has other use of them too.
 
@@ -86,8 +86,8 @@ class PageTally:
     """
 
     def __init__(self, most_jobs: int = MOST_JOBS) -> None:
-        self.summary = SummaryTally()
-        self.cards: JobSample[_Shown] = JobSample(most_jobs)
+        self.summary = SummaryBuilder()
+        self.rows: JobSample[_Shown] = JobSample(most_jobs)
         self.bins = TimeBins("succeeded", "other", "throttled")
         self.examples: dict[FailureClass, JobRecord] = {}
 
@@ -95,7 +95,7 @@ class PageTally:
         """Take in a job."""
         succeeded = record.state is State.SUCCEEDED
         self.summary.add(record)
-        self.cards.offer(lambda: _shown(record), succeeded=succeeded)
+        self.rows.offer(lambda: _shown(record), succeeded=succeeded)
         if record.finished_at is not None:
             self.bins.add("succeeded" if succeeded else "other", record.finished_at)
         for attempt in record.attempts:
@@ -113,7 +113,7 @@ class _Shown(NamedTuple):
 
 
 def _shown(record: JobRecord) -> _Shown:
-    return _Shown(record.index, _safe_json(list(card(record))))
+    return _Shown(record.index, _safe_json(list(job_row(record))))
 
 
 def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) -> Iterator[FailureGroup]:
@@ -124,25 +124,25 @@ def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) ->
         yield FailureGroup(cls, jobs, plain(example.job_id, 200), plain(message, 500), advice(cls))
 
 
-def _context(page: PageTally, summary: Summary, run: str, gateway: str, now_at: float) -> dict[str, Json]:
-    cards = sorted(page.cards.chosen(), key=lambda shown: shown.place)
+def _context(page: ReportBuilder, summary: Summary, run: str, gateway: str, now_at: float) -> dict[str, Json]:
+    cards = sorted(page.rows.chosen(), key=lambda shown: shown.place)
     script = Markup("\n").join(map(_source, _SCRIPTS))
     style = _source("report.css")
     return {
         "run": plain(run, 200),
         "gateway": plain(gateway, 200),
         "made_at": utc_text(now_at),
-        "verdict": verdict(summary.by_state[State.SUCCEEDED], summary.jobs),
+        "verdict": outcome_text(summary.by_state[State.SUCCEEDED], summary.jobs),
         "summary": summary,
         "elapsed_s": _elapsed_s(summary),
         "first_at": utc_text(summary.first_submitted_at),
         "last_at": utc_text(summary.last_finished_at),
-        "states": [(state, count, meaning(state)) for state, count in summary.by_state.items() if count],
+        "states": [(state, count, describe(state)) for state, count in summary.by_state.items() if count],
         "models": list(summary.by_model.items())[:_MOST_MODELS],
         "more_models": max(0, len(summary.by_model) - _MOST_MODELS),
         "groups": list(failure_groups(summary, page.examples)),
         "shown": len(cards),
-        "fields": _safe_json(Card._fields),
+        "fields": _safe_json(JobRow._fields),
         "jobs": (shown.text for shown in cards),
         **_charts(page, summary),
         "script": script,
@@ -152,7 +152,7 @@ def _context(page: PageTally, summary: Summary, run: str, gateway: str, now_at: 
     }
 
 
-def _charts(page: PageTally, summary: Summary) -> dict[str, Markup]:
+def _charts(page: ReportBuilder, summary: Summary) -> dict[str, Markup]:
     bins = page.bins.bins()
     counts = page.summary.generate_counts()
     times = histogram(
@@ -228,7 +228,7 @@ _LONGEST_VALUE = 300
 _MOST_VALUES = 40
 
 
-class Card(NamedTuple):
+class JobRow(NamedTuple):
     """
     What the page knows of a job. The page's script reads the fields by their names.
 
@@ -261,12 +261,12 @@ class Card(NamedTuple):
     facts: str
 
 
-def card(record: JobRecord) -> Card:
+def job_row(record: JobRecord) -> JobRow:
     """Shorten a job to what the page shows of it."""
     video = _path(record, AssetKind.VIDEO)
-    request = shorten(record.request)
+    request = replace_inline_media(record.request)
     error = record.error
-    return Card(
+    return JobRow(
         place=record.index,
         id=plain(record.job_id, 200),
         state=record.state.value,

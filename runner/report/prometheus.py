@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from runner.core.summary import Durations, Summary
-from runner.results.files import whole_file
+from runner.core.summary import DurationSummary, Summary
+from runner.results.files import atomic_write
 
 _Sample = tuple[dict[str, str], float]
 
 
 def write_metrics(out: Path, summary: Summary, *, run: str, exit_code: int, now_at: float) -> None:
     """Write the metrics of a run and rename them into place, as the collector asks for."""
-    with whole_file(out) as file:
+    with atomic_write(out) as file:
         file.write(
             metrics_text(summary, run=run, exit_code=exit_code, now_at=now_at).encode("utf-8", "replace")
         )
@@ -51,7 +51,7 @@ def _by(label: str, counts: Iterable[tuple[str, int]]) -> list[_Sample]:
     return [({label: str(name)}, count) for name, count in counts]
 
 
-def _quantiles(durations: Durations | None) -> list[_Sample]:
+def _quantiles(durations: DurationSummary | None) -> list[_Sample]:
     if durations is None:
         return []
     values = {"0.5": durations.p50_s, "0.9": durations.p90_s, "1": durations.max_s}

@@ -55,11 +55,11 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def verdict(succeeded: int, jobs: int) -> str:
+def outcome_text(succeeded: int, jobs: int) -> str:
     """
     Say in a sentence how a run went.
 
-    >>> verdict(40, 40), verdict(38, 40), verdict(0, 0)
+    >>> outcome_text(40, 40), outcome_text(38, 40), outcome_text(0, 0)
     ('All 40 jobs succeeded.', '38 of 40 jobs succeeded.', 'There was nothing to do.')
     """
     if not jobs:

@@ -26,7 +26,7 @@ from pathlib import Path
 from runner.core.lifecycle import State
 from runner.core.model import FILE_KEY, FailureClass, JobRecord, Json, is_file_reference
 from runner.core.settings import Settings
-from runner.results.files import whole_file
+from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
 _UNNAMED_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
@@ -43,7 +43,7 @@ class _Place(Enum):
     NOWHERE = auto()
     COMMENT = auto()
     SUBMIT = auto()
-    TAKE_UP = auto()
+    RESUME = auto()
 
 
 def write_failed(
@@ -67,7 +67,7 @@ def write_failed(
         How many jobs can be run from it.
     """
     count, noted = 0, False
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         head = "".join(_header(path, run, base_url, key_names))
         file.write((head if settings is None else head + _pace(settings)).encode())
         for record in records:
@@ -108,16 +108,16 @@ def _place(record: JobRecord) -> _Place:
     if state is State.SUCCEEDED:
         return _Place.NOWHERE
     if state in _ON_ITS_WAY:
-        return _Place.TAKE_UP if record.task_id else _Place.COMMENT
+        return _Place.RESUME if record.task_id else _Place.COMMENT
     if state in (State.UNCERTAIN, State.SUBMITTING):
         return _Place.COMMENT
     if state is State.FAILED and record.error is not None and record.error.cls in _UNNAMED_TASK:
         return _Place.COMMENT
     if state is State.PENDING and record.task_id:
-        return _Place.TAKE_UP
+        return _Place.RESUME
     # A task that somebody named was never submitted by this run, and must not be by the next one.
     if record.task_id and record.attempts and record.attempts[-1].outcome == "attached":
-        return _Place.TAKE_UP
+        return _Place.RESUME
     # Who took a job out of the manifest does not want to pay for it.
     return _Place.NOWHERE if record.is_gone else _Place.SUBMIT
 
@@ -198,7 +198,7 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
 def _job(record: JobRecord, place: _Place, known_keys: KnownKeys | None) -> str:
     request, extra = _split(record, known_keys)
     lines = [f"  - id: {_literal(record.job_id)}  # {_described(record)}"]
-    if place is _Place.TAKE_UP:
+    if place is _Place.RESUME:
         lines.append(f"    task_id: {_literal(record.task_id or '')}")
     if record.schema:
         lines.append(f"    schema: {_literal(record.schema)}")

@@ -17,7 +17,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     Write a file beside its place, and move it there when the block ends.
 
@@ -29,7 +29,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with room_for(path):
+        with translate_disk_full(path):
             temporary.unlink(missing_ok=True)
             # Created anew, so that a link planted at the temporary name is not followed.
             with temporary.open("xb", buffering=_BUFFER_BYTES) as file:
@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def room_for(path: Path) -> Iterator[None]:
+def translate_disk_full(path: Path) -> Iterator[None]:
     """
     Turn "no space left" into the error that says so.
 
@@ -84,7 +84,7 @@ class ResultsWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        mend_tail(path)
+        repair_tail(path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def append(self, lines: bytes) -> None:
@@ -97,7 +97,7 @@ class ResultsWriter:
         start = os.fstat(self._descriptor).st_size
         rest = memoryview(lines)
         try:
-            with room_for(self._path):
+            with translate_disk_full(self._path):
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
         except BaseException:
@@ -117,7 +117,7 @@ class ResultsWriter:
         self.close()
 
 
-def mend_tail(path: Path) -> int:
+def repair_tail(path: Path) -> int:
     """
     End a results file with a whole line: cut off what a dead process left of its last one.
 

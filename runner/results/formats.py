@@ -17,10 +17,10 @@ from pathlib import Path
 
 from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
-from runner.core.summary import Durations, Summary
+from runner.core.summary import DurationSummary, Summary
 from runner.jsontext import dumps
-from runner.results.files import whole_file
-from runner.results.inline_media import shorten
+from runner.results.files import atomic_write
+from runner.results.inline_media import replace_inline_media
 
 SCHEMA_VERSION = 1
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -48,7 +48,7 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
         "status": record.state.value,
         "model": record.model,
         "schema": record.schema,
-        "request": shorten(record.request),
+        "request": replace_inline_media(record.request),
         "metadata": dict(record.metadata),
         "timeout_s": record.timeout_s,
         "task_id": record.task_id,
@@ -166,11 +166,11 @@ def summary_json(summary: Summary, *, run: str, gateway: str) -> dict[str, Json]
 
 def write_summary(path: Path, summary: Summary, *, run: str, gateway: str) -> None:
     """Write `summary.json`, whole and durable."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(dumps(summary_json(summary, run=run, gateway=gateway)) + b"\n")
 
 
-def _durations(durations: Durations | None) -> Json:
+def _durations(durations: DurationSummary | None) -> Json:
     if durations is None:
         return None
     return {

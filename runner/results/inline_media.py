@@ -32,11 +32,11 @@ _PLACEHOLDER = re.compile(
 )
 
 
-def shorten(value: Json) -> Json:
+def replace_inline_media(value: Json) -> Json:
     """
     Replace local files and data URIs, however deep, by their placeholders; everything else stays as it is.
 
-    >>> shorten({"prompt": "a kitten", "image": "data:text/plain;base64,aGk="})["image"][:32]
+    >>> replace_inline_media({"prompt": "a kitten", "image": "data:text/plain;base64,aGk="})["image"][:32]
     'data:text/plain;bytes=2;sha256=8'
     """
     if type(value) is str:
@@ -45,9 +45,9 @@ def shorten(value: Json) -> Json:
     if type(value) is dict or isinstance(value, Mapping):
         if is_file_reference(value):
             return _placeholder(value["media_type"], value["bytes"], value["sha256"], value[FILE_KEY])
-        return {key: shorten(item) for key, item in value.items()}
+        return {key: replace_inline_media(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [shorten(item) for item in value]
+        return [replace_inline_media(item) for item in value]
     return value
 
 
@@ -70,7 +70,7 @@ def _placeholder(media_type: str, size_bytes: int, sha256: str, source: str | No
 
 
 @frozen
-class Recovered:
+class Restored:
     """
     A request from the results, made whole as far as this machine can.
 
@@ -83,7 +83,7 @@ class Recovered:
     missing: tuple[str, ...]
 
 
-def recover(request: Mapping[str, Json]) -> Recovered:
+def restore_inline_media(request: Mapping[str, Json]) -> Restored:
     """
     Find the local files that a request from the results was sent with.
 
@@ -92,7 +92,7 @@ def recover(request: Mapping[str, Json]) -> Recovered:
     """
     missing: list[str] = []
     whole = _recover(request, "request", missing)
-    return Recovered(cast("Mapping[str, Json]", whole), tuple(missing))
+    return Restored(cast("Mapping[str, Json]", whole), tuple(missing))
 
 
 def _recover(value: Json, path: str, missing: list[str]) -> Json:

@@ -30,7 +30,7 @@ class NewerVersion(ValueError):
 
 
 @frozen
-class Result:
+class ResultLine:
     """
     A line of a results file.
 
@@ -47,7 +47,7 @@ class Result:
     record: JobRecord
 
 
-def parse_line(value: Json, *, line: int) -> Result:
+def parse_line(value: Json, *, line: int) -> ResultLine:
     """
     Read a result line.
 
@@ -58,7 +58,7 @@ def parse_line(value: Json, *, line: int) -> Result:
     if not isinstance(value, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of error for every kind of bad line
     _check_version(value)
-    return Result(_text(value, "run"), _optional_text(value, "gateway"), line, _record(value))
+    return ResultLine(_text(value, "run"), _optional_text(value, "gateway"), line, _record(value))
 
 
 def _check_version(value: _Object) -> None:

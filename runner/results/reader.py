@@ -28,7 +28,7 @@ from runner.core.model import Attempt, FailureClass, JobRecord
 from runner.core.value import frozen
 from runner.errors import ResultsError
 from runner.jsontext import loads
-from runner.results.parse import NewerVersion, Result, parse_line
+from runner.results.parse import NewerVersion, ResultLine, parse_line
 
 _FURTHER = (
     State.PENDING,
@@ -73,7 +73,7 @@ class ResultsFile:
     warnings: tuple[str, ...]
     _chosen: _Chosen
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[ResultLine]:
         """
         Give the line that counts of each job, in the order of the file.
 
@@ -86,7 +86,7 @@ class ResultsFile:
             last = self._chosen.last_lines.get(key)
             if last is None or result.line > last:
                 raise ResultsError(f"{self.path} has changed while it was read", hint="run the command again")
-            attempts = _united(earlier.pop(key, ()), result.record.attempts)
+            attempts = _merge_attempts(earlier.pop(key, ()), result.record.attempts)
             if result.line < last:
                 earlier[key] = attempts
             elif result.line not in self._chosen.outdone:
@@ -113,7 +113,7 @@ def open_results(path: Path) -> ResultsFile:
             f"{path} is empty" if not lines.warnings else f"{path} has no whole line",
             hint="name the results.jsonl of a run, or its run directory",
         )
-    chosen = _Chosen(last_lines, _outdone(path, last_lines) if len(runs) > 1 else frozenset())
+    chosen = _Chosen(last_lines, _superseded(path, last_lines) if len(runs) > 1 else frozenset())
     jobs = len(last_lines) - len(chosen.outdone)
     return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_notes(runs, jobs)), chosen)
 
@@ -135,7 +135,7 @@ def _notes(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
         yield f"{repeated} earlier lines of jobs that have a later one were left out, but for their attempts"
 
 
-def _outdone(path: Path, last_lines: Mapping[int, int]) -> frozenset[int]:
+def _superseded(path: Path, last_lines: Mapping[int, int]) -> frozenset[int]:
     """Find the lines of jobs that got further in another run."""
     best: dict[int, tuple[int, int]] = {}
     outdone: set[int] = set()
@@ -161,7 +161,7 @@ def _progress(record: JobRecord) -> int:
     return _FURTHER.index(record.state)
 
 
-def _job_key(result: Result) -> int:
+def _job_key(result: ResultLine) -> int:
     return _fingerprint(result.run, result.record.job_id)
 
 
@@ -169,7 +169,7 @@ def _fingerprint(*parts: str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big")
 
 
-def _united(earlier: tuple[Attempt, ...], later: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+def _merge_attempts(earlier: tuple[Attempt, ...], later: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     if not earlier or earlier == later:
         return later
     # The later line knows how an attempt ended that was still awaited in the earlier one.
@@ -184,7 +184,7 @@ class _Lines:
     path: Path
     warnings: list[str] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[ResultLine]:
         try:
             with _opened(self.path) as file:
                 yield from self._results(file)
@@ -196,7 +196,7 @@ class _Lines:
         except OSError as error:
             raise ResultsError(f"{self.path} can't be read: {error.strerror or error}") from error
 
-    def _results(self, file: BinaryIO) -> Iterator[Result]:
+    def _results(self, file: BinaryIO) -> Iterator[ResultLine]:
         number = 0
         while text := file.readline(_LONGEST_LINE_BYTES):
             number += 1
@@ -208,7 +208,7 @@ class _Lines:
             if result is not None:
                 yield result
 
-    def _result(self, text: bytes, number: int) -> Result | None:
+    def _result(self, text: bytes, number: int) -> ResultLine | None:
         place = f"{self.path}:{number}"
         try:
             value = loads(text)

@@ -1,6 +1,6 @@
 """
 One request, held against what its API document says.
 
-`catalog` chooses the schema, `ModelSchema` asks it, `explain` puts what is wrong
+`catalog` chooses the schema, `RequestSchema` asks it, `explain` puts what is wrong
 into words. The rules themselves are in the schema files.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.problem import Finding
-from runner.schema.request_schema import ModelSchema
+from runner.schema.request_schema import RequestSchema
 
 _SUFFIX = ".schema.json"
 
@@ -29,7 +29,7 @@ class Catalog:
         files = {path.name.removesuffix(_SUFFIX): path for path in folder.glob(f"*{_SUFFIX}")}
         self._documents = {name: json.loads(files[name].read_bytes()) for name in sorted(files)}
         self._schemas = {
-            name: ModelSchema(name, document)
+            name: RequestSchema(name, document)
             for name, document in self._documents.items()
             if "x-models" in document
         }
@@ -40,7 +40,7 @@ class Catalog:
             for model, (first, *others) in self.models.items()
         }
 
-    def schema(self, name: str) -> ModelSchema:
+    def schema(self, name: str) -> RequestSchema:
         """
         Give the schema of this short name.
 
@@ -59,7 +59,7 @@ class Catalog:
         document: dict[str, Any] = self._documents[name]
         return document
 
-    def select(self, request: Mapping[str, Any], named: str | None = None) -> ModelSchema | Finding:
+    def select(self, request: Mapping[str, Any], named: str | None = None) -> RequestSchema | Finding:
         """
         Choose the schema of a request, or say why there is none.
 
@@ -88,7 +88,7 @@ class Catalog:
                 models[model].append(name)
         return {model: tuple(names) for model, names in models.items()}
 
-    def _alternative(self, name: str) -> tuple[str, str | None, ModelSchema]:
+    def _alternative(self, name: str) -> tuple[str, str | None, RequestSchema]:
         """Give the key by which a request has another input style, the key by which it has not, and its schema."""
         style = self._documents[name]["x-alternative"]
         return style["with"], style.get("without"), self._schemas[name]

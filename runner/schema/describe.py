@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.core.value import frozen
-from runner.schema.request_schema import ModelSchema
+from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import bounds, choices, kinds
 
 
@@ -53,7 +53,7 @@ class Description:
     example: dict[str, Any]
 
 
-def describe(schema: ModelSchema, model: str | None = None) -> Description:
+def describe(schema: RequestSchema, model: str | None = None) -> Description:
     """Put a schema into words, for one of its models or for all."""
     document = schema.document
     models = (model,) if model else schema.models

@@ -8,21 +8,17 @@ value breaks several rules, the one that says most is kept.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator
-from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from runner.core.problem import Finding, Severity
-from runner.core.value import frozen
+from runner.core.problem import Finding
 from runner.schema.limits import BodyLimit, WordLimit, body_bytes
-from runner.schema.messages import Context, findings_of
-from runner.schema.paths import Path, dotted
+from runner.schema.messages import MessageContext, findings_of
+from runner.schema.paths import JsonPath, dotted
 from runner.schema.wording import kind_of, show
 
 _OURS = frozenset({"x-warnings", "x-recommended-words", "x-body-bytes"})
@@ -42,13 +38,13 @@ def explain(
     """
     if odd := list(_odd_keys(instance)):
         return odd
-    errors = [leaf for error in ExplainingValidator(schema).iter_errors(instance) for leaf in _leaves(error)]
-    context = Context(root, subject)
-    found = (finding for error in _telling(errors) for finding in findings_of(error, context))
+    errors = [leaf for error in ExplainingValidator(schema).iter_errors(instance) for leaf in _flatten(error)]
+    context = MessageContext(root, subject)
+    found = (finding for error in _most_relevant(errors) for finding in findings_of(error, context))
     return list(dict.fromkeys(found))
 
 
-def _odd_keys(instance: Any, path: Path = ()) -> Iterator[Finding]:
+def _odd_keys(instance: Any, path: JsonPath = ()) -> Iterator[Finding]:
     """Find keys that are not text; JSON has no others, and the validator trips over them."""
     if isinstance(instance, dict):
         for key, value in instance.items():
@@ -63,7 +59,7 @@ def _odd_keys(instance: Any, path: Path = ()) -> Iterator[Finding]:
             yield from _odd_keys(value, (*path, index))
 
 
-def _leaves(error: ValidationError) -> Iterator[ValidationError]:
+def _flatten(error: ValidationError) -> Iterator[ValidationError]:
     """Replace a failed union by the errors of the form that was probably meant."""
     if error.validator not in ("anyOf", "oneOf") or not error.context:
         yield error
@@ -82,7 +78,7 @@ def _leaves(error: ValidationError) -> Iterator[ValidationError]:
         yield error
     else:
         for inner in min(fitting, key=_distance):
-            yield from _leaves(inner)
+            yield from _flatten(inner)
 
 
 def _is_about_itself(error: ValidationError, *keywords: str) -> bool:
@@ -115,7 +111,7 @@ def _joined(union: ValidationError, errors: list[ValidationError]) -> Validation
     )
 
 
-def _telling(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
+def _most_relevant(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
     """
     Keep one error a value: that of its type, else the narrowest.
 

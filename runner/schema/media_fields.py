@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from runner.core.value import frozen
-from runner.schema.paths import Pattern, strings
+from runner.schema.paths import PathPattern, strings
 
 STAND_IN = "data:image/png;base64,"
 """Stands for a local file while its request is checked: what is sent in the end has this form."""
@@ -29,7 +29,7 @@ class MediaField:
         ratio_is_exclusive: Whether the bounds of the ratio are themselves refused.
     """
 
-    path: Pattern
+    path: PathPattern
     allows_data_uri: bool
     formats: tuple[str, ...]
     max_bytes: int
@@ -56,7 +56,7 @@ def media_fields(schema: dict[str, Any]) -> tuple[MediaField, ...]:
     return tuple(_field(path, text["x-media"]) for path, text in strings(schema) if "x-media" in text)
 
 
-def _field(path: Pattern, rules: dict[str, Any]) -> MediaField:
+def _field(path: PathPattern, rules: dict[str, Any]) -> MediaField:
     return MediaField(
         path=path,
         allows_data_uri=rules["local"],

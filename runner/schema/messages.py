@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from runner.core.problem import Finding, Severity
 from runner.core.value import frozen
-from runner.schema.paths import Path, dotted
+from runner.schema.paths import JsonPath, dotted
 from runner.schema.wording import bounds, choices, did_you_mean, either, mismatch, show
 
 
-class Error(Protocol):
+class SchemaError(Protocol):
     """What is read of one error of the validator: the keyword that failed, its value, and on what."""
 
     message: str
@@ -46,7 +46,7 @@ Sentence = tuple[str, str | None]
 
 
 @frozen
-class Context:
+class MessageContext:
     """
     What the sentences are about.
 
@@ -59,7 +59,7 @@ class Context:
     subject: str | None
 
 
-def findings_of(error: Error, context: Context) -> Iterator[Finding]:
+def findings_of(error: SchemaError, context: MessageContext) -> Iterator[Finding]:
     """Say what one error of the validator means; several unknown or missing keys are several findings."""
     keyword = error.validator
     if keyword == "x-warnings":
@@ -77,8 +77,8 @@ def findings_of(error: Error, context: Context) -> Iterator[Finding]:
         yield _plain(error, context)
 
 
-def _plain(error: Error, context: Context) -> Finding:
-    path: Path = tuple(error.absolute_path)
+def _plain(error: SchemaError, context: MessageContext) -> Finding:
+    path: JsonPath = tuple(error.absolute_path)
     text, hint = _SENTENCES.get(str(error.validator), _unexplained)(error, context)
     if "propertyNames" in error.absolute_schema_path:
         return Finding((*path, str(error.instance)), f"{_where(path, context)}: the key {text}", hint)
@@ -93,14 +93,14 @@ def _plain(error: Error, context: Context) -> Finding:
     return Finding(path, f"{_where(path, context)}: {text}", _filled(own.get("hint"), error, context) or hint)
 
 
-def _warning(error: Error, context: Context) -> Finding:
+def _warning(error: SchemaError, context: MessageContext) -> Finding:
     entry = error.validator_value
     path = (*error.absolute_path, *entry.get("path", ()))
     hint = _filled(entry.get("hint"), error, context)
     return Finding(path, _placed(path, entry["message"], error, context), hint, Severity.WARNING)
 
 
-def _unknown_keys(error: Error, context: Context) -> Iterator[Finding]:
+def _unknown_keys(error: SchemaError, context: MessageContext) -> Iterator[Finding]:
     known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
     own = _own_words(error).get("additionalProperties", {})
     missing = [name for name in known if name not in error.instance]
@@ -115,7 +115,7 @@ def _unknown_keys(error: Error, context: Context) -> Iterator[Finding]:
         yield Finding(path, text, hint)
 
 
-def _extras(error: Error) -> Iterator[str]:
+def _extras(error: SchemaError) -> Iterator[str]:
     schema = error.schema
     for key in error.instance:
         if key not in schema.get("properties", {}) and not any(
@@ -124,12 +124,12 @@ def _extras(error: Error) -> Iterator[str]:
             yield key
 
 
-def _missing_keys(error: Error, context: Context) -> Iterator[Finding]:
+def _missing_keys(error: SchemaError, context: MessageContext) -> Iterator[Finding]:
     own = _own_words(error).get(error.validator, {})
     wanted = error.validator_value
     if isinstance(wanted, dict):
         wanted = [name for key, names in wanted.items() if key in error.instance for name in names]
-    path: Path = tuple(error.absolute_path)
+    path: JsonPath = tuple(error.absolute_path)
     for name in dict.fromkeys(wanted):
         if name in error.instance:
             continue
@@ -142,34 +142,34 @@ def _missing_keys(error: Error, context: Context) -> Iterator[Finding]:
             yield Finding(path, f"missing key {show(name)} in {_where(path, context)}", hint)
 
 
-def _own_words(error: Error) -> dict[Any, Any]:
+def _own_words(error: SchemaError) -> dict[Any, Any]:
     words: dict[Any, Any] = error.schema.get("x-messages", {}) if isinstance(error.schema, dict) else {}
     return words
 
 
-def _filled(template: str | None, error: Error, context: Context) -> str | None:
+def _filled(template: str | None, error: SchemaError, context: MessageContext) -> str | None:
     if template is None:
         return None
     length = len(error.instance) if isinstance(error.instance, str) else 0
     return template.format(value=show(error.instance), length=length, model=context.subject or "this model")
 
 
-def _placed(path: Path, template: str, error: Error, context: Context) -> str:
+def _placed(path: JsonPath, template: str, error: SchemaError, context: MessageContext) -> str:
     text = _filled(template, error, context) or ""
     return f"{dotted(path)}: {text}" if path else text
 
 
-def _where(path: Path, context: Context) -> str:
+def _where(path: JsonPath, context: MessageContext) -> str:
     return dotted(path) if path else context.root
 
 
-def _type(error: Error, _context: Context) -> Sentence:
+def _type(error: SchemaError, _context: MessageContext) -> Sentence:
     wanted = error.validator_value
     is_bare = wanted == "string" and isinstance(error.instance, int | float)
     return mismatch(error.instance, wanted), "put it in quotes" if is_bare else None
 
 
-def _enum(error: Error, context: Context) -> Sentence:
+def _enum(error: SchemaError, context: MessageContext) -> Sentence:
     allowed = error.validator_value
     whom = f" for {context.subject}" if context.subject and context.subject != error.instance else ""
     # Between numbers, as in sizes and ratios, the nearest spelling is not what was meant.
@@ -178,16 +178,16 @@ def _enum(error: Error, context: Context) -> Sentence:
     return f"{show(error.instance)} is not allowed{whom} ({choices(allowed)})", hint
 
 
-def _const(error: Error, _context: Context) -> Sentence:
+def _const(error: SchemaError, _context: MessageContext) -> Sentence:
     return f"{show(error.instance)} is not allowed (only {show(error.validator_value)})", None
 
 
-def _bounds(error: Error, _context: Context) -> Sentence:
+def _bounds(error: SchemaError, _context: MessageContext) -> Sentence:
     schema = error.schema
     return f"{show(error.instance)} is not allowed ({bounds(schema)})", None
 
 
-def _length(error: Error, _context: Context) -> Sentence:
+def _length(error: SchemaError, _context: MessageContext) -> Sentence:
     limit = error.validator_value
     if not error.instance:
         return "is empty", None
@@ -196,7 +196,7 @@ def _length(error: Error, _context: Context) -> Sentence:
     return f"{len(error.instance)} {noun}, {sense} {limit} allowed", None
 
 
-def _items(error: Error, _context: Context) -> Sentence:
+def _items(error: SchemaError, _context: MessageContext) -> Sentence:
     schema = error.schema
     low, high = schema.get("minItems", 0), schema.get("maxItems")
     have = len(error.instance)
@@ -208,7 +208,7 @@ def _items(error: Error, _context: Context) -> Sentence:
     )
 
 
-def _pattern(error: Error, _context: Context) -> Sentence:
+def _pattern(error: SchemaError, _context: MessageContext) -> Sentence:
     schema = error.schema
     examples = [show(example) for example in schema.get("examples", ())]
     hint = f"for example {examples[0]}" if examples else None
@@ -216,7 +216,7 @@ def _pattern(error: Error, _context: Context) -> Sentence:
     return f"{show(error.instance)} is not {what}", hint
 
 
-def _contains(error: Error, _context: Context) -> Sentence:
+def _contains(error: SchemaError, _context: MessageContext) -> Sentence:
     sense = (
         "too many items of one kind"
         if error.validator == "maxContains"
@@ -225,11 +225,11 @@ def _contains(error: Error, _context: Context) -> Sentence:
     return sense, None
 
 
-def _unique(_error: Error, _context: Context) -> Sentence:
+def _unique(_error: SchemaError, _context: MessageContext) -> Sentence:
     return "an item stands there twice", None
 
 
-def _forms(error: Error, _context: Context) -> Sentence:
+def _forms(error: SchemaError, _context: MessageContext) -> Sentence:
     if error.validator == "oneOf" and not error.context:
         return "fits more than one of the forms that exclude each other", None
     if all(form.validator == "required" for form in error.context):
@@ -237,11 +237,11 @@ def _forms(error: Error, _context: Context) -> Sentence:
     return f"{show(error.instance)} has none of the forms that are allowed here", None
 
 
-def _unexplained(error: Error, _context: Context) -> Sentence:
+def _unexplained(error: SchemaError, _context: MessageContext) -> Sentence:
     return f"{show(error.instance)} is not allowed here", None
 
 
-_SENTENCES: dict[str, Callable[[Error, Context], Sentence]] = {
+_SENTENCES: dict[str, Callable[[SchemaError, MessageContext], Sentence]] = {
     "type": _type,
     "enum": _enum,
     "const": _const,

@@ -24,7 +24,7 @@ _TRUTH = {"true": True, "false": False}
 _EXACT = 2**53
 
 
-class Rule(NamedTuple):
+class FieldRule(NamedTuple):
     """
     How one value is mended; a tuple, since a million jobs unpack ten of them each.
 
@@ -38,21 +38,21 @@ class Rule(NamedTuple):
     fix: Fix
 
 
-Plan = dict[str, Rule]
+FieldRules = dict[str, FieldRule]
 """A rule for every key of a mapping that may need one."""
 
 
-def plan(schema: Mapping[str, Any]) -> Plan:
+def compile_rules(schema: Mapping[str, Any]) -> FieldRules:
     """Work out, once for a schema, which of its properties may need mending and how."""
     rules = ((key, _rule(child)) for key, child in schema.get("properties", {}).items())
     return {key: rule for key, rule in rules if rule is not None}
 
 
-def apply(rules: Plan, value: dict[str, Any]) -> dict[str, Any]:
+def apply(rules: FieldRules, value: dict[str, Any]) -> dict[str, Any]:
     """
     Mend a mapping; the same object comes back where nothing changes, and nothing in it is ever altered.
 
-    >>> rules = plan({"properties": {"seed": {"type": "integer"}, "size": {"type": "string", "enum": ["720P"]}}})
+    >>> rules = compile_rules({"properties": {"seed": {"type": "integer"}, "size": {"type": "string", "enum": ["720P"]}}})
     >>> apply(rules, {"seed": "42", "size": "720p"})
     {'seed': 42, 'size': '720P'}
     """
@@ -72,20 +72,20 @@ def apply(rules: Plan, value: dict[str, Any]) -> dict[str, Any]:
     return value if changed is None else changed
 
 
-def _rule(schema: Mapping[str, Any]) -> Rule | None:
+def _rule(schema: Mapping[str, Any]) -> FieldRule | None:
     match schema.get("type"):
         case "integer":
-            return Rule(int, None, _whole)
+            return FieldRule(int, None, _whole)
         case "number":
-            return Rule(float, None, _number)
+            return FieldRule(float, None, _number)
         case "boolean":
-            return Rule(bool, None, _truth)
+            return FieldRule(bool, None, _truth)
         case "string" if "enum" in schema:
-            return Rule(str, frozenset(schema["enum"]), _choice(schema["enum"]))
+            return FieldRule(str, frozenset(schema["enum"]), _choice(schema["enum"]))
         case "array" if isinstance(schema.get("items"), dict):
-            return _list(plan(schema["items"]))
+            return _list(compile_rules(schema["items"]))
         case "object":
-            return _mapping(plan(schema))
+            return _mapping(compile_rules(schema))
         case _:
             return None
 
@@ -122,14 +122,14 @@ def _choice(names: list[str]) -> Fix:
     return fix
 
 
-def _mapping(rules: Plan) -> Rule | None:
+def _mapping(rules: FieldRules) -> FieldRule | None:
     def fix(value: Any) -> Any:
         return apply(rules, value) if value.__class__ is dict else value
 
-    return Rule(None, None, fix) if rules else None
+    return FieldRule(None, None, fix) if rules else None
 
 
-def _list(rules: Plan) -> Rule | None:
+def _list(rules: FieldRules) -> FieldRule | None:
     def fix(value: Any) -> Any:
         if value.__class__ is not list:
             return value
@@ -141,4 +141,4 @@ def _list(rules: Plan) -> Rule | None:
                 changed[index] = new
         return value if changed is None else changed
 
-    return Rule(None, None, fix) if rules else None
+    return FieldRule(None, None, fix) if rules else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-Path = tuple[str | int, ...]
+JsonPath = tuple[str | int, ...]
 """Keys and indices from the root."""
 
-Pattern = tuple[str, ...]
+PathPattern = tuple[str, ...]
 """Keys from the root; ``*`` stands for every item of a list."""
 
 
@@ -25,7 +25,7 @@ def dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def find(instance: Any, pattern: Pattern) -> Iterator[tuple[Path, Any]]:
+def find(instance: Any, pattern: PathPattern) -> Iterator[tuple[JsonPath, Any]]:
     """
     Walk to every value that a pattern means; what is absent or of another shape is passed over.
 
@@ -46,7 +46,9 @@ def find(instance: Any, pattern: Pattern) -> Iterator[tuple[Path, Any]]:
             yield (key, *path), found
 
 
-def strings(schema: dict[str, Any], pattern: Pattern = ()) -> Iterator[tuple[Pattern, dict[str, Any]]]:
+def strings(
+    schema: dict[str, Any], pattern: PathPattern = ()
+) -> Iterator[tuple[PathPattern, dict[str, Any]]]:
     """Walk through a schema to every place where the value is described as text, in its own order."""
     if schema.get("type") == "string":
         yield pattern, schema

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner.core.problem import Finding
 from runner.schema.limits import BodyLimit, WordLimit, body_bytes
-from runner.schema.normalise import Plan, apply, plan
-from runner.schema.paths import Pattern, find, strings
+from runner.schema.normalise import FieldRules, apply, compile_rules
+from runner.schema.paths import PathPattern, find, strings
 
 if TYPE_CHECKING:
     from runner.schema.media_fields import MediaField
@@ -21,7 +21,7 @@ Check = Callable[[Any], bool]
 _ANY_OTHER = ""
 
 
-class ModelSchema:
+class RequestSchema:
     """
     The schema of one document, compiled when it is first asked.
 
@@ -38,7 +38,7 @@ class ModelSchema:
         self._checks: dict[str, Check] = {}
 
     def __repr__(self) -> str:
-        return f"ModelSchema({self.name!r})"
+        return f"RequestSchema({self.name!r})"
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ class ModelSchema:
             # A key that is not text: nothing that JSON could carry.
             return False
 
-    def free_texts(self, request: dict[str, Any]) -> dict[str, int]:
+    def length_only_fields(self, request: dict[str, Any]) -> dict[str, int]:
         """
         List the keys of a clean request whose texts could be others of one character up to so many.
 
@@ -82,7 +82,7 @@ class ModelSchema:
         model = request["model"]
         if not self._check_for(model)(request):
             return {}
-        return free_texts(strict(self.document, model=model if model in self.models else None))
+        return length_only_fields(strict(self.document, model=model if model in self.models else None))
 
     def findings(self, request: dict[str, Any]) -> list[Finding]:
         """List everything that is wrong with a normalised request, errors and warnings, in words."""
@@ -97,15 +97,15 @@ class ModelSchema:
         return self._body_limit.finding(size_bytes)
 
     @cached_property
-    def _plan(self) -> Plan:
-        return plan(self.document)
+    def _plan(self) -> FieldRules:
+        return compile_rules(self.document)
 
     @cached_property
     def _body_limit(self) -> BodyLimit:
         return BodyLimit(**self.document["x-body-bytes"])
 
     @cached_property
-    def _word_limits(self) -> tuple[tuple[Pattern, WordLimit], ...]:
+    def _word_limits(self) -> tuple[tuple[PathPattern, WordLimit], ...]:
         keyword = "x-recommended-words"
         described = strings(self.document)
         return tuple((path, WordLimit(**text[keyword])) for path, text in described if keyword in text)
@@ -201,12 +201,12 @@ _REACHES_THE_UNNAMED = frozenset(
 """Keywords whose rules apply to keys that they do not name."""
 
 
-def free_texts(schema: Mapping[str, Any]) -> dict[str, int]:
+def length_only_fields(schema: Mapping[str, Any]) -> dict[str, int]:
     """
     Find the keys whose texts are all alike to a strict schema, from one character up to how many.
 
     >>> prompt = {"type": "string", "minLength": 1, "maxLength": 500}
-    >>> free_texts({"properties": {"prompt": prompt, "seed": {"type": "integer"}}})
+    >>> length_only_fields({"properties": {"prompt": prompt, "seed": {"type": "integer"}}})
     {'prompt': 500}
     """
     own = {"properties", "additionalProperties"}

@@ -23,7 +23,7 @@ _HTML = "text/html; charset=utf-8"
 
 
 @frozen
-class Answer:
+class SimulatedAnswer:
     """A whole answer."""
 
     status: int
@@ -32,79 +32,79 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def json_answer(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+def json_answer(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> SimulatedAnswer:
     """Return an answer with a JSON body."""
-    return Answer(status, jsontext.dumps(body), _JSON, headers or {})
+    return SimulatedAnswer(status, jsontext.dumps(body), _JSON, headers or {})
 
 
 def error_object(
     status: int, message: str, code: Json, kind: str = "api_error", request_id: str = ""
-) -> Answer:
+) -> SimulatedAnswer:
     """Return an error of the OpenAI form, E1; its message ends with the request's id as the gateway's do."""
     suffix = f" (request id: {request_id})" if request_id else ""
     error = {"message": message + suffix, "type": kind, "param": None, "code": code}
     return json_answer({"error": error}, status)
 
 
-def code_and_message(status: int, code: str, message: str) -> Answer:
+def code_and_message(status: int, code: str, message: str) -> SimulatedAnswer:
     """Return an error of the task form, E2."""
     return json_answer({"code": code, "message": message, "data": None}, status)
 
 
-def page(status: int, title: str) -> Answer:
+def page(status: int, title: str) -> SimulatedAnswer:
     """Return an HTML page, as a proxy in front of the gateway sends it."""
     html = (
         f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>\r\n"
     )
-    return Answer(status, html.encode(), _HTML)
+    return SimulatedAnswer(status, html.encode(), _HTML)
 
 
-def invalid(model: str, message: str, request_id: str) -> Answer:
+def invalid(model: str, message: str, request_id: str) -> SimulatedAnswer:
     """Return the refusal of a body: Wan's pages show the task form, the others the OpenAI form."""
     if model.startswith("wan"):
         return code_and_message(400, "invalid_request", message)
     return error_object(400, message, "invalid_request", "invalid_request_error", request_id)
 
 
-def not_authorised(request_id: str) -> Answer:
+def not_authorised(request_id: str) -> SimulatedAnswer:
     """Return the answer to a request without a key that is accepted."""
     return error_object(401, "Invalid token", "access_denied", "api_error", request_id)
 
 
-def task_not_exist() -> Answer:
+def task_not_exist() -> SimulatedAnswer:
     """Return the answer to a query for a task that the gateway does not know."""
     return code_and_message(400, "task_not_exist", "task_not_exist")
 
 
-def task_not_ready(phase: str) -> Answer:
+def task_not_ready(phase: str) -> SimulatedAnswer:
     """Return the content route's answer while there is no content."""
     return code_and_message(400, "task_not_ready", f"task is not completed yet, current status: {phase}")
 
 
-def _throttled(request_id: str, headers: Mapping[str, str] | None = None) -> Answer:
+def _throttled(request_id: str, headers: Mapping[str, str] | None = None) -> SimulatedAnswer:
     answer = error_object(
         429, "Rate limit exceeded, too many requests", "rate_limit_exceeded", "api_error", request_id
     )
-    return Answer(answer.status, answer.body, answer.content_type, headers or {})
+    return SimulatedAnswer(answer.status, answer.body, answer.content_type, headers or {})
 
 
-def _after_seconds(fault: Fault, request_id: str) -> Answer:
+def _after_seconds(fault: Fault, request_id: str) -> SimulatedAnswer:
     return _throttled(request_id, {"Retry-After": f"{fault.option('after_s'):g}"})
 
 
-def _after_date(fault: Fault, request_id: str) -> Answer:
+def _after_date(fault: Fault, request_id: str) -> SimulatedAnswer:
     then = datetime.now(UTC) + timedelta(seconds=float(fault.option("after_s")))
     return _throttled(request_id, {"Retry-After": format_datetime(then, usegmt=True)})
 
 
-def _after_milliseconds(fault: Fault, request_id: str) -> Answer:
+def _after_milliseconds(fault: Fault, request_id: str) -> SimulatedAnswer:
     return _throttled(request_id, {"retry-after-ms": f"{1000 * float(fault.option('after_s')):.0f}"})
 
 
 _NO_QUOTA = "insufficient_user_quota"
 _QUOTA_TEXT = "user quota is not enough"
 
-_ANSWERS: Mapping[str, Callable[[Fault, str], Answer]] = MappingProxyType(
+_ANSWERS: Mapping[str, Callable[[Fault, str], SimulatedAnswer]] = MappingProxyType(
     {
         "bad_request": lambda _, at: error_object(
             400, "Invalid request body", "bad_request_body", "invalid_request_error", at
@@ -130,7 +130,7 @@ _ANSWERS: Mapping[str, Callable[[Fault, str], Answer]] = MappingProxyType(
         "throttled_chinese": lambda _, at: error_object(
             429, "当前分组上游负载已饱和，请稍后再试", "", "api_error", at
         ),
-        "throttled_empty": lambda _, __: Answer(429),
+        "throttled_empty": lambda _, __: SimulatedAnswer(429),
         "throttled_seconds": _after_seconds,
         "throttled_date": _after_date,
         "throttled_ms": _after_milliseconds,
@@ -142,12 +142,12 @@ _ANSWERS: Mapping[str, Callable[[Fault, str], Answer]] = MappingProxyType(
         "unavailable": lambda _, __: page(503, "503 Service Temporarily Unavailable"),
         "html": lambda _, __: page(200, "Welcome"),
         "json": lambda _, at: error_object(200, "upstream error", "bad_response", "api_error", at),
-        "empty": lambda _, __: Answer(200),
+        "empty": lambda _, __: SimulatedAnswer(200),
     }
 )
 
 
-def answer_for(fault: Fault, request_id: str) -> Answer | None:
+def answer_for(fault: Fault, request_id: str) -> SimulatedAnswer | None:
     """
     Return the answer that a fault consists of, or None where it is not an answer but a deed.
 
@@ -161,7 +161,7 @@ def answer_for(fault: Fault, request_id: str) -> Answer | None:
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def whole(answer: Answer, headers: Mapping[str, str] = _NO_HEADERS) -> web.Response:
+def whole(answer: SimulatedAnswer, headers: Mapping[str, str] = _NO_HEADERS) -> web.Response:
     """Return an answer as aiohttp sends it, with more headers if there are any."""
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     if answer.content_type:
@@ -170,8 +170,13 @@ def whole(answer: Answer, headers: Mapping[str, str] = _NO_HEADERS) -> web.Respo
     return response
 
 
-async def act(
-    request: web.BaseRequest, fault: Fault, *, request_id: str, good: Answer | None, other_origin: str
+async def perform(
+    request: web.BaseRequest,
+    fault: Fault,
+    *,
+    request_id: str,
+    good: SimulatedAnswer | None,
+    other_origin: str,
 ) -> web.StreamResponse | None:
     """
     Act out a fault, or return None where it is about the file that would be sent.
@@ -183,7 +188,7 @@ async def act(
     answer = answer_for(fault, request_id)
     if answer is not None:
         return whole(answer)
-    good = good or Answer(200)
+    good = good or SimulatedAnswer(200)
     match fault.name:
         case "reset":
             return reset(request)
@@ -216,7 +221,7 @@ def reset(request: web.BaseRequest) -> web.Response:
     return web.Response(status=500)
 
 
-async def _half(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def _half(request: web.BaseRequest, answer: SimulatedAnswer) -> web.StreamResponse:
     """Send half of an answer that declares its whole length, then close."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = max(2, len(answer.body))

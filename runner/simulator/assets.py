@@ -14,9 +14,9 @@ from aiohttp import web
 from runner.core.value import frozen
 from runner.simulator import answers
 from runner.simulator.faults import Fault, Place
-from runner.simulator.state import World
+from runner.simulator.state import SimulatorState
 from runner.simulator.task import Task
-from runner.simulator.video import Body, last_frame, video
+from runner.simulator.video import MediaBody, last_frame, video
 
 _CHUNK_BYTES = 256 * 1024
 _TERABYTE = 10**12
@@ -33,7 +33,7 @@ class File:
         with_ranges: Whether it is offered in parts; the content route offers none (wire facts 3.5).
     """
 
-    body: Body
+    body: MediaBody
     content_type: str
     etag: str
     with_ranges: bool
@@ -88,14 +88,14 @@ async def deliver(
         headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
     if name == "gzip":
         packed = gzip.compress(body[:], compresslevel=1)
-        body, plan = Body(packed, len(packed)), _Plan(0, len(packed), len(packed))
+        body, plan = MediaBody(packed, len(packed)), _Plan(0, len(packed), len(packed))
         headers["Content-Encoding"] = "gzip"
     elif fault:
-        plan = _spoilt(plan, fault)
+        plan = _damaged(plan, fault)
     return await _send(request, body, plan, headers, served)
 
 
-def _spoilt(plan: _Plan, fault: Fault) -> _Plan:
+def _damaged(plan: _Plan, fault: Fault) -> _Plan:
     """Return what is sent under a fault."""
     length = plan.stop - plan.start
     match fault.name:
@@ -132,7 +132,7 @@ def _asked_range(request: web.BaseRequest, size: int, etag: str) -> tuple[int, i
 
 async def _send(
     request: web.BaseRequest,
-    body: Body,
+    body: MediaBody,
     plan: _Plan,
     headers: dict[str, str],
     served: Callable[[int], None],
@@ -159,7 +159,7 @@ async def _send(
     return response
 
 
-async def _pieces(body: Body, plan: _Plan) -> AsyncIterator[bytes]:
+async def _pieces(body: MediaBody, plan: _Plan) -> AsyncIterator[bytes]:
     """Cut what is sent into pieces, a tenth of a second's worth each where it trickles."""
     step = _CHUNK_BYTES
     if plan.bytes_per_s is not None:
@@ -173,7 +173,7 @@ async def _pieces(body: Body, plan: _Plan) -> AsyncIterator[bytes]:
 _ASSET_PATH = re.compile(r"/(task_[0-9a-f]{32})/(video\.mp4|last_frame\.png)")
 
 
-class Cdn:
+class AssetServer:
     """
     Answers requests for assets.
 
@@ -181,13 +181,13 @@ class Cdn:
         other_origin: Where its redirects lead; None for the origin that plays no faults.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: SimulatorState) -> None:
+        self._state = world
         self.other_origin: str | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""
-        ledger = self._world.ledger
+        ledger = self._state.ledger
         ledger.requests[f"{request.method} asset"] += 1
         if "Authorization" in request.headers:
             ledger.asset_requests_with_key += 1
@@ -195,10 +195,10 @@ class Cdn:
             ledger.stray_posts += 1
             return web.Response(status=405)
         found = _ASSET_PATH.fullmatch(request.path)
-        task = self._world.find(found[1]) if found else None
+        task = self._state.find(found[1]) if found else None
         if not found or not task:
             return _refused(404, "NoSuchKey")
-        if why := self._world.why_refused(task, request.path, request.query):
+        if why := self._state.why_refused(task, request.path, request.query):
             return _refused(403, why)
         return await self._serve(request, task, found[2])
 
@@ -209,23 +209,25 @@ class Cdn:
             fault = task.next_fault(Place.ASSET if is_video else Place.LAST_FRAME)
         if fault:
             place = Place.ASSET if is_video else Place.LAST_FRAME
-            self._world.ledger.faults[f"{place} {fault.name}"] += 1
-            response = await self._deed(request, task, fault)
+            self._state.ledger.faults[f"{place} {fault.name}"] += 1
+            response = await self._response(request, task, fault)
             if response is not None:
                 return response
         file = asset_file(task, name, fault)
-        return await deliver(request, file, fault, self._world.ledger.counter(f"{task.task_id}/{name}"))
+        return await deliver(request, file, fault, self._state.ledger.counter(f"{task.task_id}/{name}"))
 
-    async def _deed(self, request: web.BaseRequest, task: Task, fault: Fault) -> web.StreamResponse | None:
+    async def _response(
+        self, request: web.BaseRequest, task: Task, fault: Fault
+    ) -> web.StreamResponse | None:
         if fault.name == "expired_url":
             task.revoked = task.issued
             return _refused(403, "AccessDenied: Request has expired")
         if fault.name == "redirect_loop":
             return web.Response(status=302, headers={"Location": request.raw_path})
-        return await answers.act(
+        return await answers.perform(
             request,
             fault,
-            request_id=self._world.new_request_id(),
+            request_id=self._state.new_request_id(),
             good=None,
             other_origin=self.other_origin or "",
         )
@@ -234,12 +236,12 @@ class Cdn:
 def asset_file(task: Task, name: str, fault: Fault | None, *, with_ranges: bool = True) -> File:
     """Return an asset of a succeeded task."""
     if name == "last_frame.png":
-        body, content_type = last_frame(task.film), "image/png"
+        body, content_type = last_frame(task.video), "image/png"
     else:
         plot, with_moov = task.rule.task, fault is None or fault.name != "no_moov"
-        body = video(task.film, moov_first=plot.moov_first, with_moov=with_moov, size=plot.asset_bytes)
+        body = video(task.video, moov_first=plot.moov_first, with_moov=with_moov, size=plot.asset_bytes)
         content_type = "video/mp4"
-    return File(body, content_type, f'"{task.film.digest[:24]}-{body.size:x}"', with_ranges)
+    return File(body, content_type, f'"{task.video.digest[:24]}-{body.size:x}"', with_ranges)
 
 
 def _refused(status: int, code: str) -> web.Response:

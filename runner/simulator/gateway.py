@@ -16,18 +16,18 @@ from runner import jsontext
 from runner.core.model import Json
 from runner.schema import catalog
 from runner.simulator import answers, task_shapes
-from runner.simulator.answers import Answer
+from runner.simulator.answers import SimulatedAnswer
 from runner.simulator.assets import asset_file, deliver
 from runner.simulator.faults import Fault, Place
 from runner.simulator.scenario import UrlPlace
-from runner.simulator.state import Application, World, why_invalid
+from runner.simulator.state import PendingSubmission, SimulatorState, why_invalid
 from runner.simulator.task import Phase, Task
 
 _TASK_PATH = re.compile(r"/v1/videos/([\w.~-]{1,200})(/content)?")
 _ROUTES = frozenset({"/v1/videos", "/v1/models", "/simulator/ledger"})
 
 
-class Gateway:
+class SimulatedGateway:
     """
     Answers the API's requests.
 
@@ -37,8 +37,8 @@ class Gateway:
         other_origin: Where redirects lead.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: SimulatorState) -> None:
+        self._state = world
         self.origin = ""
         self.asset_origin = ""
         self.other_origin = ""
@@ -52,13 +52,13 @@ class Gateway:
         else:
             route = path if path in _ROUTES else "other"
         method = "GET" if request.method == "HEAD" else request.method
-        self._world.ledger.requests[f"{method} {route}"] += 1
+        self._state.ledger.requests[f"{method} {route}"] += 1
         if route == "/simulator/ledger":
-            return answers.whole(answers.json_answer(self._world.ledger.as_json()))
-        request_id = self._world.new_request_id()
-        if outage := self._world.outage():
+            return answers.whole(answers.json_answer(self._state.ledger.as_json()))
+        request_id = self._state.new_request_id()
+        if outage := self._state.outage():
             return await self._play(request, "outage", outage, request_id)
-        if not self._world.accepts_key(_key(request)):
+        if not self._state.accepts_key(_key(request)):
             return answers.whole(answers.not_authorised(request_id))
         match method, route:
             case "POST", "/v1/videos":
@@ -73,7 +73,7 @@ class Gateway:
         return answers.whole(answers.error_object(404, message, "", "invalid_request_error", request_id))
 
     async def _submit(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        world = self._world
+        world = self._state
         if not world.lets_submit():
             return await self._play(request, Place.SUBMIT, Fault("throttled"), request_id)
         try:
@@ -91,11 +91,11 @@ class Gateway:
         good = self._accept(application, body) if fault.option("created") else None
         return await self._play(request, Place.SUBMIT, fault, request_id, good)
 
-    def _accept(self, application: Application, body: dict[str, Json]) -> Answer:
-        return answers.json_answer(task_shapes.submitted(self._world.accept(application, body)))
+    def _accept(self, application: PendingSubmission, body: dict[str, Json]) -> SimulatedAnswer:
+        return answers.json_answer(task_shapes.submitted(self._state.accept(application, body)))
 
     async def _poll(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
-        world = self._world
+        world = self._state
         world.ledger.polls[task_id] += 1
         if not world.lets_poll():
             return await self._play(request, Place.POLL, Fault("throttled"), request_id)
@@ -111,9 +111,9 @@ class Gateway:
             return answers.whole(self._view(task, Phase.UNKNOWN))
         return await self._play(request, Place.POLL, fault, request_id, self._view(task, phase))
 
-    def _view(self, task: Task, phase: Phase) -> Answer:
+    def _view(self, task: Task, phase: Phase) -> SimulatedAnswer:
         """Return what a query shows of a task, with fresh addresses once there is something to fetch."""
-        world, plot = self._world, task.rule.task
+        world, plot = self._state, task.rule.task
         video_url = last_frame_url = None
         if phase is Phase.SUCCEEDED:
             if plot.url is UrlPlace.CDN:
@@ -123,11 +123,11 @@ class Gateway:
             if task.asked.get("return_last_frame") and plot.last_frame:
                 last_frame_url = self.asset_origin + world.signed_path(task, "last_frame.png")
         return answers.json_answer(
-            task_shapes.queried(task_shapes.Sight(task, phase, world.now, video_url, last_frame_url))
+            task_shapes.queried(task_shapes.TaskView(task, phase, world.now, video_url, last_frame_url))
         )
 
     async def _content(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
-        world = self._world
+        world = self._state
         task = world.find(task_id)
         phase = task.phase_at(world.now) if task else None
         if task is None or phase is None:
@@ -136,7 +136,7 @@ class Gateway:
             return answers.whole(answers.task_not_ready(phase))
         fault = task.next_fault(Place.CONTENT)
         if fault:
-            response = await self._deed(request, Place.CONTENT, fault, request_id, None)
+            response = await self._response(request, Place.CONTENT, fault, request_id, None)
             if response is not None:
                 return response
         file = asset_file(task, "video.mp4", fault, with_ranges=False)
@@ -148,24 +148,24 @@ class Gateway:
         place: str,
         fault: Fault,
         request_id: str,
-        good: Answer | None = None,
+        good: SimulatedAnswer | None = None,
     ) -> web.StreamResponse:
         """Act out a fault that is an answer or a deed, as all those of submit and poll are."""
-        response = await self._deed(request, place, fault, request_id, good)
+        response = await self._response(request, place, fault, request_id, good)
         if response is None:
             raise NotImplementedError(f"nobody plays the fault {fault.name} of {place}")
         return response
 
-    async def _deed(
+    async def _response(
         self,
         request: web.BaseRequest,
         place: str,
         fault: Fault,
         request_id: str,
-        good: Answer | None,
+        good: SimulatedAnswer | None,
     ) -> web.StreamResponse | None:
-        self._world.ledger.faults[f"{place} {fault.name}"] += 1
-        return await answers.act(
+        self._state.ledger.faults[f"{place} {fault.name}"] += 1
+        return await answers.perform(
             request, fault, request_id=request_id, good=good, other_origin=self.other_origin
         )
 

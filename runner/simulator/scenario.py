@@ -51,7 +51,7 @@ class Shape(StrEnum):
     WRAPPED = "wrapped"
 
 
-class End(StrEnum):
+class TaskEnd(StrEnum):
     """What becomes of a task."""
 
     SUCCEEDED = "succeeded"
@@ -89,7 +89,7 @@ class UrlPlace(StrEnum):
     """No address in the answer; the content route still has it."""
 
 
-class Ids(StrEnum):
+class IdStyle(StrEnum):
     """How an answer names its task."""
 
     DOCUMENTED = "documented"
@@ -112,7 +112,7 @@ class Span:
 
 
 @frozen(kw_only=True)
-class Plot:
+class TaskBehavior:
     """
     How a task goes; the keys of `task` in a scenario file.
 
@@ -130,7 +130,7 @@ class Plot:
     """
 
     shape: Shape | None = None
-    end: End = End.SUCCEEDED
+    end: TaskEnd = TaskEnd.SUCCEEDED
     generate_s: Span | None = None
     unknown_s: float = 0.0
     missing_s: float = 0.0
@@ -138,7 +138,7 @@ class Plot:
     code: str | None = None
     message: str | None = None
     words: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    ids: Ids = Ids.DOCUMENTED
+    ids: IdStyle = IdStyle.DOCUMENTED
     url: UrlPlace = UrlPlace.CDN
     last_frame: bool = True
     asset_bytes: int = 0
@@ -146,7 +146,7 @@ class Plot:
 
 
 @frozen
-class Arrival:
+class JobInfo:
     """
     A job as its POST shows it.
 
@@ -176,7 +176,7 @@ class Match:
     probability: float | None = None
     seeds: tuple[int, ...] = ()
 
-    def holds(self, job: Arrival, share: float) -> bool:
+    def holds(self, job: JobInfo, share: float) -> bool:
         """
         Say whether a job meets all conditions.
 
@@ -218,7 +218,7 @@ class Rule:
 
     name: str = ""
     match: Match = Match()
-    task: Plot = Plot()
+    task: TaskBehavior = TaskBehavior()
     faults: Mapping[Place, tuple[Fault, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -261,7 +261,7 @@ class Scenario:
     job_label: re.Pattern[str] | None = None
     rules: tuple[Rule, ...] = ()
 
-    def rule_for(self, job: Arrival) -> int | None:
+    def rule_for(self, job: JobInfo) -> int | None:
         """Return the number of the first rule that matches a job, or None."""
         for number, rule in enumerate(self.rules):
             share = 0.0

@@ -15,17 +15,17 @@ import yaml
 from runner.errors import ScenarioError
 from runner.simulator.faults import FAULTS, Fault, Option, Place
 from runner.simulator.scenario import (
-    End,
     ErrorPlace,
-    Ids,
+    IdStyle,
     Match,
     Outage,
-    Plot,
     RateLimit,
     Rule,
     Scenario,
     Shape,
     Span,
+    TaskBehavior,
+    TaskEnd,
     UrlPlace,
 )
 
@@ -136,7 +136,7 @@ class _Reader:
         return Rule(
             name=self.text(fields["name"]) if "name" in fields else "",
             match=self.match(fields["match"]) if "match" in fields else Match(),
-            task=self.plot(fields["task"]) if "task" in fields else Plot(),
+            task=self.plot(fields["task"]) if "task" in fields else TaskBehavior(),
             faults=faults,
         )
 
@@ -155,19 +155,19 @@ class _Reader:
         fields = self.mapping(node, "match", _names(Match))
         return Match(**{key: readers[key](value) for key, value in fields.items()})
 
-    def plot(self, node: Node) -> Plot:
+    def plot(self, node: Node) -> TaskBehavior:
         """Read what becomes of the tasks of a rule."""
-        kinds = {field.name: field.type for field in dataclasses.fields(Plot)}
+        kinds = {field.name: field.type for field in dataclasses.fields(TaskBehavior)}
         fields = self.mapping(node, "task", kinds)
-        return Plot(**{key: self.plot_value(key, value) for key, value in fields.items()})
+        return TaskBehavior(**{key: self.plot_value(key, value) for key, value in fields.items()})
 
     def plot_value(self, key: str, node: Node) -> Any:
         """Read one value of a plot by its key."""
         words: dict[str, type[StrEnum]] = {
             "shape": Shape,
-            "end": End,
+            "end": TaskEnd,
             "error_in": ErrorPlace,
-            "ids": Ids,
+            "ids": IdStyle,
             "url": UrlPlace,
         }
         if key in words:

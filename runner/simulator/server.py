@@ -11,12 +11,12 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from runner.simulator.assets import Cdn
-from runner.simulator.gateway import Gateway
+from runner.simulator.assets import AssetServer
+from runner.simulator.gateway import SimulatedGateway
 from runner.simulator.ledger import Ledger
 from runner.simulator.scenario import Scenario
 from runner.simulator.scenario_reader import load_scenario
-from runner.simulator.state import World
+from runner.simulator.state import SimulatorState
 
 _MOST_BODY_BYTES = 128 * 1024**2
 """The gateway's own bound (wire facts 3.3)."""
@@ -73,8 +73,8 @@ class Simulator:
         """
         if self._ledger_path:
             self.ledger.open(self._ledger_path)
-        world = World(self._scenario, self.ledger, self._clock)
-        gateway, cdn, other = Gateway(world), Cdn(world), Cdn(world)
+        world = SimulatorState(self._scenario, self.ledger, self._clock)
+        gateway, cdn, other = SimulatedGateway(world), AssetServer(world), AssetServer(world)
         try:
             gateway.other_origin = cdn.other_origin = await self._listen(other.handle, 0)
             gateway.asset_origin = await self._listen(cdn.handle, 0)

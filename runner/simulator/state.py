@@ -19,24 +19,24 @@ from runner.core.problem import Finding, Severity
 from runner.schema import catalog
 from runner.simulator.faults import Fault, Place, fault_at
 from runner.simulator.ledger import Ledger, LedgerEntry
-from runner.simulator.scenario import Arrival, RateLimit, Scenario, draw
+from runner.simulator.scenario import JobInfo, RateLimit, Scenario, draw
 from runner.simulator.task import Task
-from runner.simulator.video import film_for
+from runner.simulator.video import video_spec
 
 _ASKED = ("size", "ratio", "seconds", "return_last_frame", "generate_audio", "draft")
 _SECRET = b"a simulated signature protects nothing"
 
 
 @dataclass(slots=True)
-class Application:
+class PendingSubmission:
     """A job whose POST was not accepted so far, however often it was sent."""
 
-    arrival: Arrival
+    arrival: JobInfo
     rule: int | None = None
     turns: int = 0
 
 
-class World:
+class SimulatorState:
     """
     The simulator's state.
 
@@ -52,7 +52,7 @@ class World:
         self._started = clock()
         # Tasks carry times since 1970, which advance with the clock that was given.
         self._epoch = time.time() - self._started
-        self._applications: dict[str, Application] = {}
+        self._applications: dict[str, PendingSubmission] = {}
         self._jobs = 0
         self._requests = 0
         self._submit_limit, self._poll_limit = _limits(scenario.rate_limit)
@@ -86,13 +86,13 @@ class World:
         """Say the same of a query, and count it."""
         return self._poll_limit.take(self._clock())
 
-    def application(self, request: Mapping[str, Json], key: str) -> tuple[Application, Fault | None]:
+    def application(self, request: Mapping[str, Json], key: str) -> tuple[PendingSubmission, Fault | None]:
         """Return the job that a valid POST is for, and the fault that befalls this POST."""
         digest = digest_of(request)
         application = self._applications.get(digest)
         if application is None:
             self._jobs += 1
-            application = Application(_arrival(self._jobs, digest, request, key))
+            application = PendingSubmission(_arrival(self._jobs, digest, request, key))
             self._applications[digest] = application
         # The key may be another one than at the last try.
         application.arrival = _arrival(application.arrival.number, digest, request, key)
@@ -102,7 +102,7 @@ class World:
         application.turns += 1
         return application, fault
 
-    def accept(self, application: Application, request: Mapping[str, Json]) -> Task:
+    def accept(self, application: PendingSubmission, request: Mapping[str, Json]) -> Task:
         """Make a task, and enter it in the ledger: from here on it is paid for."""
         arrival = application.arrival
         # The next POST of the same request is another job.
@@ -151,7 +151,7 @@ class World:
         task = Task(
             task_id=entry.task_id,
             model=entry.model,
-            film=film_for({"model": entry.model, **entry.asked}, entry.digest),
+            video=video_spec({"model": entry.model, **entry.asked}, entry.digest),
             asked=entry.asked,
             rule=self.scenario.rule(entry.rule),
             created_at=entry.at,
@@ -205,8 +205,8 @@ def why_invalid(request: Any) -> str | None:
     return "; ".join(finding.message for finding in wrong) or None
 
 
-def _arrival(number: int, digest: str, request: Mapping[str, Json], key: str) -> Arrival:
-    return Arrival(number, digest, request["model"], request.get("prompt") or "", key, request.get("seed"))
+def _arrival(number: int, digest: str, request: Mapping[str, Json], key: str) -> JobInfo:
+    return JobInfo(number, digest, request["model"], request.get("prompt") or "", key, request.get("seed"))
 
 
 def digest_of(request: Mapping[str, Json]) -> str:

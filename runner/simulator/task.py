@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from runner.core.model import Json
 from runner.simulator.faults import Fault, Place, fault_at
-from runner.simulator.scenario import End, Plot, Rule
-from runner.simulator.video import Film
+from runner.simulator.scenario import Rule, TaskBehavior, TaskEnd
+from runner.simulator.video import VideoSpec
 
 _QUEUED_SHARE = 0.2
 """Of the time that a video takes, how much its task waits in the queue."""
@@ -44,7 +44,7 @@ class Task:
 
     task_id: str
     model: str
-    film: Film
+    video: VideoSpec
     asked: Mapping[str, Json]
     rule: Rule
     created_at: float
@@ -68,19 +68,19 @@ class Task:
         return fault_at(self.rule.faults.get(place, ()), turn)
 
 
-def phase(plot: Plot, generate_s: float, age_s: float) -> Phase | None:
+def phase(plot: TaskBehavior, generate_s: float, age_s: float) -> Phase | None:
     """
     Return where a task of a given age is, or None where the API does not know it.
 
-    >>> phase(Plot(unknown_s=1), 10, 0.5), phase(Plot(), 10, 5), phase(Plot(missing_s=1), 10, 0.5)
+    >>> phase(TaskBehavior(unknown_s=1), 10, 0.5), phase(TaskBehavior(), 10, 5), phase(TaskBehavior(missing_s=1), 10, 0.5)
     (<Phase.UNKNOWN: 'unknown'>, <Phase.RUNNING: 'running'>, None)
     """
-    if plot.end is End.LOST or age_s < plot.missing_s:
+    if plot.end is TaskEnd.LOST or age_s < plot.missing_s:
         return None
     if age_s < plot.unknown_s:
         return Phase.UNKNOWN
     if age_s < generate_s * _QUEUED_SHARE:
         return Phase.QUEUED
-    if age_s < generate_s or plot.end is End.NEVER:
+    if age_s < generate_s or plot.end is TaskEnd.NEVER:
         return Phase.RUNNING
-    return Phase.FAILED if plot.end is End.MODERATION else Phase(plot.end)
+    return Phase.FAILED if plot.end is TaskEnd.MODERATION else Phase(plot.end)

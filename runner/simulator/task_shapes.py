@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from runner.core.model import Json
 from runner.core.value import frozen
-from runner.simulator.scenario import End, ErrorPlace, Ids, Shape
+from runner.simulator.scenario import ErrorPlace, IdStyle, Shape, TaskEnd
 from runner.simulator.task import Phase, Task
 
 _WORDS: Mapping[Shape, Mapping[Phase, str]] = MappingProxyType(
@@ -36,15 +36,15 @@ _ERROR_PLACES = {
 }
 
 _REASONS = {
-    End.FAILED: ("InternalError", "The video could not be generated, please try again."),
-    End.MODERATION: ("DataInspectionFailed", "Output data may contain inappropriate content."),
-    End.CANCELLED: ("TaskCancelled", "The task was cancelled."),
-    End.EXPIRED: ("TaskExpired", "The task expired before it was finished."),
+    TaskEnd.FAILED: ("InternalError", "The video could not be generated, please try again."),
+    TaskEnd.MODERATION: ("DataInspectionFailed", "Output data may contain inappropriate content."),
+    TaskEnd.CANCELLED: ("TaskCancelled", "The task was cancelled."),
+    TaskEnd.EXPIRED: ("TaskExpired", "The task expired before it was finished."),
 }
 
 
 @frozen
-class Sight:
+class TaskView:
     """
     What there is to tell of a task at one moment.
 
@@ -85,7 +85,7 @@ def shape_of(task: Task) -> Shape:
 def submitted(task: Task) -> dict[str, Json]:
     """Return the answer to the POST that made a task; the pages of Seedance document an id and nothing else."""
     if task.model.startswith("seedance"):
-        return {"id": task.task_id} if task.rule.task.ids is Ids.DOCUMENTED else {**_ids(task)}
+        return {"id": task.task_id} if task.rule.task.ids is IdStyle.DOCUMENTED else {**_ids(task)}
     return {
         **_ids(task),
         "object": "video",
@@ -96,15 +96,15 @@ def submitted(task: Task) -> dict[str, Json]:
     }
 
 
-def queried(sight: Sight) -> dict[str, Json]:
+def queried(sight: TaskView) -> dict[str, Json]:
     """Return the answer to a query for a task."""
     body = _SHAPES[shape_of(sight.task)](sight)
     if sight.is_over and sight.phase is not Phase.SUCCEEDED:
-        _tell_failure(sight.task, body.get("data", body))
+        _add_failure(sight.task, body.get("data", body))
     return body
 
 
-def _unified(sight: Sight) -> dict[str, Json]:
+def _unified(sight: TaskView) -> dict[str, Json]:
     task = sight.task
     return {
         **_ids(task),
@@ -119,7 +119,7 @@ def _unified(sight: Sight) -> dict[str, Json]:
     }
 
 
-def _ali(sight: Sight) -> dict[str, Json]:
+def _ali(sight: TaskView) -> dict[str, Json]:
     task = sight.task
     body: dict[str, Json] = {
         **_ids(task),
@@ -132,8 +132,8 @@ def _ali(sight: Sight) -> dict[str, Json]:
     if sight.phase is Phase.SUCCEEDED:
         body["completed_at"] = _ended_at(task)
         body["metadata"] = {
-            "video_duration": task.film.seconds,
-            "SR": task.film.height,
+            "video_duration": task.video.seconds,
+            "SR": task.video.height,
             "video_ratio": _ratio(task),
         }
         if sight.video_url:
@@ -141,7 +141,7 @@ def _ali(sight: Sight) -> dict[str, Json]:
     return body
 
 
-def _byteplus(sight: Sight) -> dict[str, Json]:
+def _byteplus(sight: TaskView) -> dict[str, Json]:
     task = sight.task
     body: dict[str, Json] = {
         **_ids(task),
@@ -164,9 +164,9 @@ def _byteplus(sight: Sight) -> dict[str, Json]:
     return body
 
 
-def _ark(sight: Sight) -> dict[str, Json]:
+def _ark(sight: TaskView) -> dict[str, Json]:
     task = sight.task
-    ids = {"id": task.task_id} if task.rule.task.ids is Ids.DOCUMENTED else _ids(task)
+    ids = {"id": task.task_id} if task.rule.task.ids is IdStyle.DOCUMENTED else _ids(task)
     body: dict[str, Json] = {
         **ids,
         "model": task.model,
@@ -182,7 +182,7 @@ def _ark(sight: Sight) -> dict[str, Json]:
     return body
 
 
-def _wrapped(sight: Sight) -> dict[str, Json]:
+def _wrapped(sight: TaskView) -> dict[str, Json]:
     data: dict[str, Json] = {
         "task_id": sight.task.task_id,
         "status": _word(sight.task, sight.phase),
@@ -196,7 +196,7 @@ def _wrapped(sight: Sight) -> dict[str, Json]:
     return {"code": "success", "message": "", "data": data}
 
 
-_SHAPES: Mapping[Shape, Callable[[Sight], dict[str, Json]]] = MappingProxyType(
+_SHAPES: Mapping[Shape, Callable[[TaskView], dict[str, Json]]] = MappingProxyType(
     {
         Shape.UNIFIED: _unified,
         Shape.ALI: _ali,
@@ -207,11 +207,11 @@ _SHAPES: Mapping[Shape, Callable[[Sight], dict[str, Json]]] = MappingProxyType(
 )
 
 
-def _tell_failure(task: Task, body: dict[str, Json]) -> None:
+def _add_failure(task: Task, body: dict[str, Json]) -> None:
     """Put the reason of a failure where the task's shape, or its rule, has it."""
     plot = task.rule.task
     place = plot.error_in or _ERROR_PLACES[shape_of(task)]
-    if place is ErrorPlace.NOWHERE and plot.error_in is None and plot.end is End.MODERATION:
+    if place is ErrorPlace.NOWHERE and plot.error_in is None and plot.end is TaskEnd.MODERATION:
         # A refusal that nobody could read as one would be no moderation.
         place = ErrorPlace.METADATA_ERROR
     usual_code, usual_message = _REASONS[plot.end]
@@ -235,11 +235,11 @@ def _tell_failure(task: Task, body: dict[str, Json]) -> None:
 
 def _ids(task: Task) -> dict[str, str]:
     match task.rule.task.ids:
-        case Ids.TASK_ID:
+        case IdStyle.TASK_ID:
             return {"task_id": task.task_id}
-        case Ids.DIFFERENT:
+        case IdStyle.DIFFERENT:
             return {"id": f"video_{task.task_id.removeprefix('task_')}", "task_id": task.task_id}
-        case Ids.DOCUMENTED:
+        case IdStyle.DOCUMENTED:
             return {"id": task.task_id, "task_id": task.task_id}
 
 
@@ -253,7 +253,7 @@ def _ended_at(task: Task) -> int:
 
 
 def _picture(task: Task) -> dict[str, Json]:
-    film = task.film
+    film = task.video
     return {
         "generate_audio": bool(task.asked.get("generate_audio", False)),
         "draft": bool(task.asked.get("draft", False)),
@@ -269,5 +269,5 @@ def _ratio(task: Task) -> str:
 
 
 def _usage(task: Task) -> dict[str, int]:
-    tokens = task.film.width * task.film.height * 24 * task.film.seconds // 1024
+    tokens = task.video.width * task.video.height * 24 * task.video.seconds // 1024
     return {"completion_tokens": tokens, "total_tokens": tokens}

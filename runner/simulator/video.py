@@ -29,7 +29,7 @@ _CELL_COLOURS = (_FIGURE, _ACCENT, _BACKGROUND, _BACKGROUND)
 
 
 @frozen
-class Film:
+class VideoSpec:
     """What a request asks for: pixels, and whole seconds."""
 
     digest: str
@@ -39,7 +39,7 @@ class Film:
 
 
 @frozen
-class Body:
+class MediaBody:
     """A file, without holding its padding in memory: `head`, then zeros up to `size` bytes."""
 
     head: bytes
@@ -52,15 +52,15 @@ class Body:
         return held + bytes(max(0, stop - start) - len(held))
 
 
-def film_for(request: Mapping[str, Json], digest: str) -> Film:
+def video_spec(request: Mapping[str, Json], digest: str) -> VideoSpec:
     """
     Read size and length off a request, with the documented defaults where it is silent.
 
     Args:
         digest: Of the request, in hex; it chooses the pattern, and the length where the model may choose it.
 
-    >>> film_for({"model": "wan2.7-i2v", "size": "720P", "seconds": "5"}, "00" * 32)
-    Film(digest='0000000000000000000000000000000000000000000000000000000000000000', width=1280, height=720, seconds=5)
+    >>> video_spec({"model": "wan2.7-i2v", "size": "720P", "seconds": "5"}, "00" * 32)
+    VideoSpec(digest='0000000000000000000000000000000000000000000000000000000000000000', width=1280, height=720, seconds=5)
     """
     tier = str(request.get("size") or "").rstrip("pP")
     lines = int(tier) if tier.isdigit() else _DEFAULT_TIERS.get(str(request.get("model")), 1080)
@@ -68,7 +68,7 @@ def film_for(request: Mapping[str, Json], digest: str) -> Film:
     seconds = int(request.get("seconds") or 5)
     if seconds < 1:
         seconds = 4 + int(digest[:8], 16) % 9
-    return Film(digest, width, height, seconds)
+    return VideoSpec(digest, width, height, seconds)
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +85,7 @@ def _shape(lines: int, ratio: str) -> tuple[int, int]:
     return (longer, lines) if shape >= 1 else (lines, longer)
 
 
-def video(film: Film, *, moov_first: bool = True, with_moov: bool = True, size: int = 0) -> Body:
+def video(film: VideoSpec, *, moov_first: bool = True, with_moov: bool = True, size: int = 0) -> MediaBody:
     """
     Return an MP4 file.
 
@@ -106,13 +106,13 @@ def video(film: Film, *, moov_first: bool = True, with_moov: bool = True, size: 
     # The digest itself makes the bytes differ even where two patterns agree.
     label = f"runner simulator {film.digest}".encode()
     total = max(size, len(head) + 16 + len(label))
-    return Body(head + media_writer.free_header(total - len(head)) + label, total)
+    return MediaBody(head + media_writer.free_header(total - len(head)) + label, total)
 
 
-def last_frame(film: Film) -> Body:
+def last_frame(film: VideoSpec) -> MediaBody:
     """Return the last frame as a PNG picture of the same size."""
     data = _last_frame(film)
-    return Body(data, len(data))
+    return MediaBody(data, len(data))
 
 
 @frozen
@@ -198,7 +198,7 @@ class _Pattern:
     cells: tuple[int, ...]
 
 
-def _pattern(film: Film) -> _Pattern:
+def _pattern(film: VideoSpec) -> _Pattern:
     layout = _layout(film.width, film.height)
     draw = int(film.digest, 16)
     # A multiplier spreads the digest over as many bits as there are cells.
@@ -236,7 +236,7 @@ def _limited(rgb: media_writer.Rgb) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=256)
-def _last_frame(film: Film) -> bytes:
+def _last_frame(film: VideoSpec) -> bytes:
     layout, pattern = _layout(film.width, film.height), _pattern(film)
     columns = len(layout.columns)
     # Two bits a pixel: a macroblock's width is four bytes of the same pixel four times over.

@@ -22,7 +22,7 @@ _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
 
 
 @frozen
-class Scope:
+class JobFilter:
     """
     Which jobs a run takes up.
 
@@ -62,7 +62,7 @@ def one_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) ->
         yield from records(connection, [seq for (seq,) in connection.execute(first, (cls,))])
 
 
-def pending_by_model(connection: sqlite3.Connection, scope: Scope) -> dict[str, int]:
+def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
     """Count what is left to submit, by model, in the order of the models' first jobs."""
     where, values = _scoped(scope)
     return dict(
@@ -80,8 +80,8 @@ def pending(
     *,
     after: tuple[int, int],
     count: int,
-    scope: Scope,
-    taken_up_at: float,
+    scope: JobFilter,
+    waiting_since: float,
 ) -> list[tuple[Job, str]]:
     """
     Read the next jobs of a model to submit, in manifest order, each with its request's text.
@@ -98,11 +98,15 @@ def pending(
         f"AND specs.task_id IS NULL {where} ORDER BY idx, seq LIMIT ?",
         (model, *after, *values, count),
     )
-    return [(rows.read_job(row[:-1], taken_up_at=taken_up_at), row[-1]) for row in found]
+    return [(rows.read_job(row[:-1], waiting_since=waiting_since), row[-1]) for row in found]
 
 
-def in_states(
-    connection: sqlite3.Connection, states: Iterable[State], *, taken_up_at: float, scope: Scope = Scope()
+def jobs_in_states(
+    connection: sqlite3.Connection,
+    states: Iterable[State],
+    *,
+    waiting_since: float,
+    scope: JobFilter = JobFilter(),
 ) -> Iterator[Job]:
     """Read the jobs in some states, in manifest order."""
     names = [state.value for state in states]
@@ -113,20 +117,20 @@ def in_states(
         (*names, *values),
     )
     for row in found:
-        yield rows.read_job(row, taken_up_at=taken_up_at)
+        yield rows.read_job(row, waiting_since=waiting_since)
 
 
-def job(connection: sqlite3.Connection, job_id: str, *, taken_up_at: float) -> Job | None:
+def job(connection: sqlite3.Connection, job_id: str, *, waiting_since: float) -> Job | None:
     """Read one job by its id, or None where there is none."""
     row = connection.execute(
         f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE job_id = ?",
         (job_id,),
     ).fetchone()
-    return None if row is None else rows.read_job(row, taken_up_at=taken_up_at)
+    return None if row is None else rows.read_job(row, waiting_since=waiting_since)
 
 
 @frozen
-class Pace:
+class RunRate:
     """
     How fast a run goes.
 
@@ -141,13 +145,13 @@ class Pace:
     last_finished_at: float | None
 
 
-def pace(connection: sqlite3.Connection, *, since_at: float) -> Pace:
+def run_rate(connection: sqlite3.Connection, *, since_at: float) -> RunRate:
     """Count what was submitted and what ended since a time."""
     row = connection.execute(
         "SELECT total(submitted_at > ?), total(finished_at > ?), min(submitted_at), max(finished_at) FROM jobs",
         (since_at, since_at),
     ).fetchone()
-    return Pace(int(row[0]), int(row[1]), row[2], row[3])
+    return RunRate(int(row[0]), int(row[1]), row[2], row[3])
 
 
 def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> float | None:
@@ -162,7 +166,7 @@ def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> fl
     return float(row[0])
 
 
-def usual_s(connection: sqlite3.Connection) -> dict[str, float]:
+def mean_generate_s(connection: sqlite3.Connection) -> dict[str, float]:
     """Say how long the tasks of each model took on average, of those that succeeded."""
     count: Counter[str] = Counter()
     total_s: defaultdict[str, float] = defaultdict(float)
@@ -303,7 +307,7 @@ def _grouped(
     return {seq: list(group) for seq, group in groupby(found, key=lambda row: row[0])}
 
 
-def _scoped(scope: Scope) -> tuple[str, tuple[str, ...]]:
+def _scoped(scope: JobFilter) -> tuple[str, tuple[str, ...]]:
     chosen = "AND seq IN (SELECT seq FROM chosen)" if scope.chosen else ""
     return (chosen, ()) if scope.glob is None else (f"{chosen} AND job_id GLOB ?", (scope.glob,))
 

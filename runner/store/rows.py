@@ -23,7 +23,7 @@ JOB_COLUMNS = (
 
 
 @frozen
-class Many:
+class BulkStatement:
     """A statement that writes any number of rows: what comes before their values, of how many columns, and after."""
 
     before: str
@@ -34,7 +34,7 @@ class Many:
         """
         Write it for a number of rows.
 
-        >>> Many("INSERT INTO parts VALUES ", 3).statement(2)
+        >>> BulkStatement("INSERT INTO parts VALUES ", 3).statement(2)
         'INSERT INTO parts VALUES (?,?,?),(?,?,?)'
         """
         one = f"({','.join('?' * self.columns)})"
@@ -45,7 +45,7 @@ _AT_ONCE = (32, 4, 1)
 """Rows that one statement writes: few sizes, so that each statement is prepared once."""
 
 
-def write_together(connection: sqlite3.Connection, many: Many, batch: Sequence[Row]) -> None:
+def insert_rows(connection: sqlite3.Connection, many: BulkStatement, batch: Sequence[Row]) -> None:
     """
     Write rows by as few statements as their number allows.
 
@@ -77,14 +77,14 @@ _CHANGING = [
     "warnings",
 ]
 
-SAVE_JOBS = Many(
+SAVE_JOBS = BulkStatement(
     f"UPDATE jobs SET {', '.join(f'{name} = new.column{n}' for n, name in enumerate(_CHANGING, 1))} FROM (VALUES ",
     len(_CHANGING) + 1,
     f") AS new WHERE jobs.seq = new.column{len(_CHANGING) + 1}",
 )
-SAVE_ATTEMPTS = Many("INSERT OR REPLACE INTO attempts VALUES ", 8)
-SAVE_ASSETS = Many("INSERT OR REPLACE INTO assets VALUES ", 10)
-DROP_PARTS = Many("DELETE FROM parts WHERE (seq, kind) IN (VALUES ", 2, ")")
+SAVE_ATTEMPTS = BulkStatement("INSERT OR REPLACE INTO attempts VALUES ", 8)
+SAVE_ASSETS = BulkStatement("INSERT OR REPLACE INTO assets VALUES ", 10)
+DROP_PARTS = BulkStatement("DELETE FROM parts WHERE (seq, kind) IN (VALUES ", 2, ")")
 
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
@@ -133,7 +133,7 @@ def job_row(job: Job) -> Row:
     )
 
 
-def read_job(row: sqlite3.Row | Row, *, taken_up_at: float) -> Job:
+def read_job(row: sqlite3.Row | Row, *, waiting_since: float) -> Job:
     """Make a job in hand of a row of `JOB_COLUMNS`."""
     (seq, job_id, index, model, state, attempt, task_id, other, remote, key, submitted_at, completed_at,
      finished_at, generate_s, download_s, polls, timeout_s, error, warnings, has_files) = row  # fmt: skip
@@ -158,7 +158,7 @@ def read_job(row: sqlite3.Row | Row, *, taken_up_at: float) -> Job:
         error=read_failure(error),
         warnings=tuple(json.loads(warnings)) if warnings else (),
         has_files=bool(has_files),
-        taken_up_at=taken_up_at,
+        waiting_since=waiting_since,
     )
 
 

@@ -15,7 +15,7 @@ from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
 from runner.store.database import DB_NAME, connect_reader, connect_writer, journal_mode, translated
 from runner.store.lock import RunLock
-from runner.store.writer import Reserve, Writer
+from runner.store.writer import DiskReserve, Writer
 
 _FORGET_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 
@@ -108,7 +108,7 @@ class Store:
         """Start the thread that commits."""
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(_FORGET_FINISHED)
-        self._reserve = Reserve(self.run_dir)
+        self._reserve = DiskReserve(self.run_dir)
         self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve)
         return self
 

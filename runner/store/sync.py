@@ -21,17 +21,17 @@ from runner.core.model import Attempt, JobSpec, Json, has_files
 from runner.core.value import frozen
 from runner.errors import JobsChanged
 from runner.store import rows
-from runner.store.transitions import attach
+from runner.store.transitions import attach_task
 
 _BATCH = 500
 _SHOWN = 10
 
-_INSERT_JOBS = rows.Many(
+_INSERT_JOBS = rows.BulkStatement(
     "INSERT OR IGNORE INTO jobs (seq, job_id, idx, model, digest, state, has_files, timeout_s, attempt, task_id, "
     "submitted_at) VALUES ",
     11,
 )
-_INSERT_SPECS = rows.Many("INSERT INTO specs VALUES ", 9)
+_INSERT_SPECS = rows.BulkStatement("INSERT INTO specs VALUES ", 9)
 
 
 class OnChanged(StrEnum):
@@ -92,7 +92,7 @@ def sync(
     seen = bytearray(1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0))
     # Where there was nothing, nothing is looked for: two jobs of one id are the manifest's problem.
     is_new = len(seen) == 1
-    apply = _Applying(connection, report, on_changed, at)
+    apply = _SyncWriter(connection, report, on_changed, at)
     stream = iter(specs)
     while batch := list(islice(stream, _BATCH)):
         known = {} if is_new else _known(connection, [spec.job_id for spec in batch])
@@ -158,7 +158,7 @@ def compare(
 
 
 @frozen
-class _Known:
+class _StoredJob:
     """What the store has of a job that the manifest names."""
 
     seq: int
@@ -185,7 +185,7 @@ _COUNTED = (
 """Attempts that came to something; a job that was only throttled may still be edited freely."""
 
 
-def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _Known]:
+def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _StoredJob]:
     found = connection.execute(
         f"SELECT job_id, seq, idx, digest, state, {_COUNTED}, is_gone, timeout_s, jobs.task_id, request, metadata, "
         "schema, s.warnings, file, line, col, s.task_id FROM jobs JOIN specs s USING (seq) "
@@ -193,7 +193,7 @@ def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _Kno
         (json.dumps(job_ids),),
     )
     return {
-        row[0]: _Known(
+        row[0]: _StoredJob(
             row[1],
             row[2],
             row[3],
@@ -209,7 +209,7 @@ def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _Kno
     }
 
 
-class _Applying:
+class _SyncWriter:
     """The writes of one sync, gathered and made in batches."""
 
     def __init__(
@@ -250,7 +250,7 @@ class _Applying:
             self._attempts.append(rows.attempt_row(seq, Attempt(1, self._at, "attached", spec.task_id)))
         self._report.new += 1
 
-    def update(self, spec: JobSpec, row: _Known) -> None:
+    def update(self, spec: JobSpec, row: _StoredJob) -> None:
         """Bring a job that the store has up to the manifest."""
         is_replaced = row.digest != spec.digest and self._take_request(spec, row)
         if row.digest == spec.digest:
@@ -273,18 +273,18 @@ class _Applying:
         # A failed job keeps its end until it is given another task, or is wanted again.
         has_met_its_end = row.state is State.FAILED and row.task_id == spec.task_id and not is_replaced
         if spec.task_id is not None and not has_met_its_end:
-            attach(self._connection, spec.job_id, spec.task_id, at=self._at)
+            attach_task(self._connection, spec.job_id, spec.task_id, at=self._at)
 
     def flush(self) -> None:
         """Write what was gathered. A second job of one id is the manifest's problem, and is reported there."""
-        rows.write_together(self._connection, _INSERT_JOBS, self._jobs)
-        rows.write_together(self._connection, _INSERT_SPECS, self._specs)
+        rows.insert_rows(self._connection, _INSERT_JOBS, self._jobs)
+        rows.insert_rows(self._connection, _INSERT_SPECS, self._specs)
         self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
         self._jobs.clear()
         self._specs.clear()
         self._attempts.clear()
 
-    def _take_request(self, spec: JobSpec, row: _Known) -> bool:
+    def _take_request(self, spec: JobSpec, row: _StoredJob) -> bool:
         """Give a job another request where that is allowed, and say whether it was."""
         if row.was_never_sent:
             self._report.replaced += 1
@@ -299,7 +299,7 @@ class _Applying:
         self._replace(spec, row, advance(row.state, Event.RERUN))
         return True
 
-    def _replace(self, spec: JobSpec, row: _Known, state: State) -> None:
+    def _replace(self, spec: JobSpec, row: _StoredJob, state: State) -> None:
         self._connection.execute(
             "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ?, task_id = NULL, "
             "other_task_id = NULL WHERE seq = ?",
@@ -307,13 +307,13 @@ class _Applying:
         )
         self._write_request(spec, row)
 
-    def _write_request(self, spec: JobSpec, row: _Known) -> None:
+    def _write_request(self, spec: JobSpec, row: _StoredJob) -> None:
         self._connection.execute(
             "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), row.seq)
         )
 
 
-def _note_change(report: SyncReport, spec: JobSpec, row: _Known) -> Change:
+def _note_change(report: SyncReport, spec: JobSpec, row: _StoredJob) -> Change:
     change = Change(spec.job_id, row.state, changed_fields(json.loads(row.request), spec.request))
     report.changed += 1
     if len(report.changes) < _SHOWN:

@@ -17,7 +17,7 @@ from runner.core.model import Attempt, Failure, FailureClass, JobRecord, has_fil
 from runner.core.value import frozen
 from runner.store import rows
 
-LEFT_ALONE = frozenset(
+NEVER_RESUBMITTED = frozenset(
     {
         FailureClass.UNCERTAIN_SUBMIT,
         FailureClass.LOST,
@@ -80,7 +80,7 @@ class RerunPlan:
     left_alone: dict[str, int] | None = None
 
 
-def choose(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
+def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     """
     Note the jobs that a rerun takes up in the temporary table ``chosen``, and count them.
 
@@ -91,7 +91,7 @@ def choose(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     where, values = _conditions(selection)
     connection.execute(
         f"INSERT INTO chosen SELECT seq, iif(state = 'failed' AND {_ADOPTED}, 'submitted', state) FROM jobs "
-        f"WHERE state IN ({_listed(takeable())}) {where}",
+        f"WHERE state IN ({_listed(rerunnable_states())}) {where}",
         values,
     )
     left_alone = _leave_alone(connection, selection)
@@ -108,14 +108,14 @@ def choose(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     return plan
 
 
-def rerun_chosen(connection: sqlite3.Connection, *, at: float) -> int:
+def requeue_selected(connection: sqlite3.Connection, *, at: float) -> int:
     """Make the chosen failed jobs pending again, those with a task of their own submitted; return how many."""
     chosen = "state = 'failed' AND seq IN (SELECT seq FROM chosen)"
     adopted = connection.execute(
         f"SELECT job_id, specs.task_id FROM jobs JOIN specs USING (seq) WHERE {chosen} AND {_ADOPTED}"
     ).fetchall()
     for job_id, task_id in adopted:
-        attach(connection, job_id, task_id, at=at)
+        attach_task(connection, job_id, task_id, at=at)
     # The old task's id stays with its attempt; a pending job has none.
     moved = connection.execute(
         f"UPDATE jobs SET state = ?, task_id = NULL, other_task_id = NULL WHERE {chosen}",
@@ -124,7 +124,7 @@ def rerun_chosen(connection: sqlite3.Connection, *, at: float) -> int:
     return len(adopted) + moved.rowcount
 
 
-def attach(connection: sqlite3.Connection, job_id: str, task_id: str, *, at: float) -> bool:
+def attach_task(connection: sqlite3.Connection, job_id: str, task_id: str, *, at: float) -> bool:
     """Give a job the task that belongs to it; say whether its state allows that."""
     row = _movable(connection, job_id, Event.ATTACHED)
     if row is None:
@@ -143,26 +143,28 @@ def attach(connection: sqlite3.Connection, job_id: str, task_id: str, *, at: flo
     return True
 
 
-def disown(connection: sqlite3.Connection, job_id: str) -> bool:
+def mark_not_submitted(connection: sqlite3.Connection, job_id: str) -> bool:
     """Make a job pending again whose doubtful POST made no task, as a person says; say whether it was in doubt."""
-    row = _movable(connection, job_id, Event.DISOWNED)
+    row = _movable(connection, job_id, Event.CONFIRMED_NOT_SUBMITTED)
     if row is None:
         return False
     seq, state, *_ = row
     connection.execute(
         "UPDATE jobs SET state = ?, error = NULL, error_class = NULL, finished_at = NULL WHERE seq = ?",
-        (advance(state, Event.DISOWNED).value, seq),
+        (advance(state, Event.CONFIRMED_NOT_SUBMITTED).value, seq),
     )
     return True
 
 
-def give_up(connection: sqlite3.Connection, job_id: str) -> bool:
+def write_off(connection: sqlite3.Connection, job_id: str) -> bool:
     """Fail a job in doubt for good; say whether it was in doubt."""
-    row = _movable(connection, job_id, Event.GIVEN_UP)
+    row = _movable(connection, job_id, Event.WRITTEN_OFF)
     if row is None:
         return False
     seq, state, *_ = row
-    connection.execute("UPDATE jobs SET state = ? WHERE seq = ?", (advance(state, Event.GIVEN_UP).value, seq))
+    connection.execute(
+        "UPDATE jobs SET state = ? WHERE seq = ?", (advance(state, Event.WRITTEN_OFF).value, seq)
+    )
     return True
 
 
@@ -239,7 +241,7 @@ def _asked_task(record: JobRecord) -> str | None:
 _ADOPTED = "EXISTS (SELECT 1 FROM specs WHERE specs.seq = jobs.seq AND specs.task_id IS NOT NULL)"
 
 
-def takeable() -> frozenset[State]:
+def rerunnable_states() -> frozenset[State]:
     """Name the states that a rerun takes jobs up from."""
     return frozenset(state for state in State if next_step(state) is not None or state is State.FAILED)
 
@@ -264,7 +266,7 @@ def _conditions(selection: Selection) -> tuple[str, list[str]]:
 
 
 def _leave_alone(connection: sqlite3.Connection, selection: Selection) -> dict[str, int]:
-    classes = json.dumps(sorted(LEFT_ALONE - selection.classes))
+    classes = json.dumps(sorted(NEVER_RESUBMITTED - selection.classes))
     connection.execute(
         "DELETE FROM chosen WHERE seq IN (SELECT seq FROM jobs WHERE state = 'failed' "
         "AND error_class IN (SELECT value FROM json_each(?)))",

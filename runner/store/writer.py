@@ -57,7 +57,7 @@ class Writer:
     more is written: what is durable stays so, and every caller gets the error.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, reserve: Reserve) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, reserve: DiskReserve) -> None:
         self._connection = connection
         self._path = path
         self._reserve = reserve
@@ -76,7 +76,7 @@ class Writer:
     @property
     def is_short_of_room(self) -> bool:
         """The disk was full, and the reserve is in use."""
-        return self._reserve.is_given_up
+        return self._reserve.is_released
 
     @property
     def durable(self) -> int:
@@ -166,7 +166,7 @@ class Writer:
                 self._batch = _Batch(batch.number + 1)
                 self._outstanding[batch.number + 1] = self._batch
             error = self.error or self._commit(batch)
-            if isinstance(error, DiskFull) and self._reserve.give_up():
+            if isinstance(error, DiskFull) and self._reserve.release():
                 error = self._commit(batch)
             if error is not None:
                 self.error = error
@@ -177,13 +177,13 @@ class Writer:
         try:
             with translated(self._path):
                 run.execute("BEGIN IMMEDIATE")
-                rows.write_together(run, rows.SAVE_JOBS, list(batch.jobs.values()))
-                rows.write_together(run, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
+                rows.insert_rows(run, rows.SAVE_JOBS, list(batch.jobs.values()))
+                rows.insert_rows(run, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
                 run.executemany(rows.SAVE_PART, batch.parts.values())
                 if batch.dropped_parts:
-                    rows.write_together(run, rows.DROP_PARTS, batch.dropped_parts)
+                    rows.insert_rows(run, rows.DROP_PARTS, batch.dropped_parts)
                 run.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
-                rows.write_together(run, rows.SAVE_ASSETS, batch.assets)
+                rows.insert_rows(run, rows.SAVE_ASSETS, batch.assets)
                 run.executemany(rows.SAVE_EVENT, batch.events)
                 run.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
                 run.execute("COMMIT")
@@ -217,23 +217,23 @@ RESERVE_NAME = ".reserve"
 RESERVE_BYTES = 4 * 1024 * 1024
 
 
-class Reserve:
+class DiskReserve:
     """
     A file of zeros in the run directory, there only while a run is going.
 
     Where it can't be made, because the disk is full already, the run starts
-    without it: `is_given_up` is true from the start, and nothing is submitted.
+    without it: `is_released` is true from the start, and nothing is submitted.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / RESERVE_NAME
-        self.is_given_up = not self._allocate()
+        self.is_released = not self._allocate()
 
-    def give_up(self) -> bool:
+    def release(self) -> bool:
         """Free the room; say whether there was any to free."""
-        if self.is_given_up:
+        if self.is_released:
             return False
-        self.is_given_up = True
+        self.is_released = True
         self._path.unlink(missing_ok=True)
         return True
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from runner import jsontext
-from runner.assets.mismatch import differences
-from runner.assets.publish import already_whole
-from runner.assets.request import AssetWish, Fetched, NotFetched, PartFacts, as_asset, part_of
-from runner.core.asset_urls import Move, Search
+from runner.assets.mismatch import mismatches
+from runner.assets.publish import is_complete
+from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, as_asset, part_of
+from runner.core.asset_urls import NextStep, UrlSearch
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event
 from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
@@ -27,28 +27,30 @@ from runner.core.retry import Retry, decide
 from runner.core.settings import RetryPolicy
 from runner.core.value import frozen
 from runner.media import MediaFacts
-from runner.worker.poll import ask
-from runner.worker.ports import Api, Clock, Keys, Saving
+from runner.worker.poll import query_task
+from runner.worker.ports import Api, Clock, JobStore, Keys
 
 _ASKED = ("seconds", "size", "ratio", "return_last_frame")
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "video/quicktime": ".mov"}
 
 
-class Fetching(Protocol):
+class Downloader(Protocol):
     """Downloads; see `assets.fetch`."""
 
-    async def fetch(self, wish: AssetWish, remember: Callable[[PartFacts], None]) -> Fetched | NotFetched:
+    async def fetch(
+        self, wish: AssetRequest, remember: Callable[[PartMetadata], None]
+    ) -> Fetched | NotFetched:
         """Bring an asset whole to its part file."""
 
 
-class Publishing(Protocol):
+class AssetPublisher(Protocol):
     """Durable final names; see `assets.publish`."""
 
     async def publish(self, part: str, final: str) -> None:
         """Make a file durable under its final name."""
 
 
-class Knowing(Saving, Protocol):
+class DeliveryStore(JobStore, Protocol):
     """The store, with what a delivery reads from it."""
 
     def request_text(self, job: Job) -> str:
@@ -73,10 +75,10 @@ class Delivery:
 
     api: Api
     keys: Keys
-    store: Knowing
+    store: DeliveryStore
     clock: Clock
-    fetcher: Fetching
-    publisher: Publishing
+    fetcher: Downloader
+    publisher: AssetPublisher
     run_dir: Path
     retry: RetryPolicy
     draw: Callable[[], float]
@@ -95,8 +97,12 @@ class Delivery:
             RunnerError: The store can't be written.
         """
         began = self.clock.now()
-        request = job.asked if job.asked is not None else asked_of(self.store.request_text(job))
-        seen = _Seen(self, job, task)
+        request = (
+            job.delivery_hints
+            if job.delivery_hints is not None
+            else delivery_hints(self.store.request_text(job))
+        )
+        seen = _LatestTask(self, job, task)
         found: list[Asset] = []
         failure = await self._video(job, request, seen, found)
         if failure is None and request.get("return_last_frame") is True:
@@ -120,20 +126,20 @@ class Delivery:
         return size, self.store.known_parts(job).get(AssetKind.VIDEO.value, {}).get("total_bytes")
 
     async def _video(
-        self, job: Job, request: Mapping[str, Json], seen: _Seen, found: list[Asset]
+        self, job: Job, request: Mapping[str, Json], seen: _LatestTask, found: list[Asset]
     ) -> Failure | None:
         route = None if job.task_id is None else self.content_url(job.task_id)
-        result = await self._asset(job, AssetKind.VIDEO, Search(route), seen)
+        result = await self._asset(job, AssetKind.VIDEO, UrlSearch(route), seen)
         if isinstance(result, Failure):
             return result
         facts = MediaFacts(result.content_type, result.width, result.height, result.duration_s)
-        for sentence in differences(request, facts):
+        for sentence in mismatches(request, facts):
             job.warn(sentence)
         found.append(result)
         return None
 
-    async def _last_frame(self, job: Job, seen: _Seen, found: list[Asset]) -> Failure | None:
-        result = await self._asset(job, AssetKind.LAST_FRAME, Search(), seen)
+    async def _last_frame(self, job: Job, seen: _LatestTask, found: list[Asset]) -> Failure | None:
+        result = await self._asset(job, AssetKind.LAST_FRAME, UrlSearch(), seen)
         if isinstance(result, Asset):
             found.append(result)
             return None
@@ -143,18 +149,20 @@ class Delivery:
         job.warn("the last frame was requested, and the API named none")
         return None
 
-    async def _asset(self, job: Job, kind: AssetKind, search: Search, seen: _Seen) -> Asset | Failure:
+    async def _asset(
+        self, job: Job, kind: AssetKind, search: UrlSearch, seen: _LatestTask
+    ) -> Asset | Failure:
         if seen.is_taken_up:
             kept = next((asset for asset in self.store.known_assets(job) if asset.kind is kind), None)
-            if kept is not None and await asyncio.to_thread(already_whole, self._placed(kept.path), kept):
+            if kept is not None and await asyncio.to_thread(is_complete, self._placed(kept.path), kept):
                 return kept
         search.offer(await seen.urls(kind))
         failure = seen.failure or Failure(
             FailureClass.DOWNLOAD_FAILED,
             f"the task succeeded, and the API named no address for its {_label(kind)}",
         )
-        while (move := search.next_move()) is not Move.GIVE_UP:
-            if isinstance(move, Move):
+        while (move := search.next_step()) is not NextStep.GIVE_UP:
+            if isinstance(move, NextStep):
                 await seen.ask_again()
                 search.offer(await seen.urls(kind))
                 continue
@@ -166,16 +174,16 @@ class Delivery:
             failure = result
         return failure
 
-    async def _fetch(self, job: Job, kind: AssetKind, url: str, seen: _Seen) -> Asset | Failure:
+    async def _fetch(self, job: Job, kind: AssetKind, url: str, seen: _LatestTask) -> Asset | Failure:
         default = ".mp4" if kind is AssetKind.VIDEO else ".png"
         name = asset_path(job.job_id, kind, default, sharded=self.sharded)
         known = self.store.known_parts(job).get(kind.value) if seen.may_have_parts else None
-        wish = AssetWish(
+        wish = AssetRequest(
             url=url,
             path=self._placed(name),
             kind=kind,
             key=self._key(job),
-            known=None if known is None else PartFacts(**known),
+            known=None if known is None else PartMetadata(**known),
         )
         result = await self.fetcher.fetch(wish, lambda facts: self._remember(job, kind, facts))
         if isinstance(result, NotFetched):
@@ -193,11 +201,11 @@ class Delivery:
         fingerprints = self.keys.for_task(job.key)
         return self.keys.secret(fingerprints[0]) if fingerprints else None
 
-    def _remember(self, job: Job, kind: AssetKind, facts: PartFacts) -> None:
+    def _remember(self, job: Job, kind: AssetKind, facts: PartMetadata) -> None:
         self.store.remember_part(job, kind, {"total_bytes": facts.total_bytes, "validator": facts.validator})
 
 
-def asked_of(request_text: str) -> Mapping[str, Json]:
+def delivery_hints(request_text: str) -> Mapping[str, Json]:
     """Pick from a request what its delivery must know; requests that ask for the same share one mapping."""
     request = jsontext.loads(request_text)
     return _shared(jsontext.dumps({name: request[name] for name in _ASKED if name in request}))
@@ -209,7 +217,7 @@ def _shared(text: bytes) -> Mapping[str, Json]:
     return asked
 
 
-class _Seen:
+class _LatestTask:
     """
     The newest answer that shows a job's task, asked for when it is needed.
 
@@ -237,7 +245,7 @@ class _Seen:
         """Ask for the task until it is shown, or the tries are used up."""
         delivery = self._delivery
         for attempt in range(1, delivery.retry.attempts + 1):
-            outcome = await ask(self._job, api=delivery.api, keys=delivery.keys)
+            outcome = await query_task(self._job, api=delivery.api, keys=delivery.keys)
             self._job.polls += 1
             if isinstance(outcome, Polled):
                 self._take(outcome.task)

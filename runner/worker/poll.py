@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from runner.core.lifecycle import Event
 from runner.core.model import Failure, FailureClass, Job
-from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown, settle_task
-from runner.worker.ports import Api, Clock, Keys, Saving
+from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown, task_transition
+from runner.worker.ports import Api, Clock, JobStore, Keys
 
 _NO_KEY = Denied(Failure(FailureClass.AUTH, "no usable key is left to ask with"))
 
 
-async def ask(job: Job, *, api: Api, keys: Keys) -> PollOutcome:
+async def query_task(job: Job, *, api: Api, keys: Keys) -> PollOutcome:
     """
     Ask for a job's task.
 
@@ -33,11 +33,11 @@ async def ask(job: Job, *, api: Api, keys: Keys) -> PollOutcome:
         elif isinstance(outcome, Unknown) and fingerprint != job.key:
             unknown = outcome
         else:
-            return _turned(job, outcome)
-    return _turned(job, _together(denied, unknown))
+            return _swap_id(job, outcome)
+    return _swap_id(job, _combine(denied, unknown))
 
 
-def _together(denied: list[Denied], unknown: Unknown | None) -> PollOutcome:
+def _combine(denied: list[Denied], unknown: Unknown | None) -> PollOutcome:
     """Say what refusals and ignorance come to, from keys none of which showed the task."""
     if unknown is not None:
         return Transient(denied[0].failure) if denied else unknown
@@ -46,13 +46,13 @@ def _together(denied: list[Denied], unknown: Unknown | None) -> PollOutcome:
     return next(iter(others or denied), _NO_KEY)
 
 
-def _turned(job: Job, outcome: PollOutcome) -> PollOutcome:
+def _swap_id(job: Job, outcome: PollOutcome) -> PollOutcome:
     if isinstance(outcome, Unknown) and job.other_task_id is not None:
         job.task_id, job.other_task_id = job.other_task_id, job.task_id
     return outcome
 
 
-async def poll(job: Job, *, api: Api, keys: Keys, store: Saving, clock: Clock) -> PollOutcome:
+async def poll(job: Job, *, api: Api, keys: Keys, store: JobStore, clock: Clock) -> PollOutcome:
     """
     Ask for a submitted job's task, and save the change if there is one.
 
@@ -61,21 +61,21 @@ async def poll(job: Job, *, api: Api, keys: Keys, store: Saving, clock: Clock) -
     """
     # The id is on disk before it is used, so that no task is ever known only to a process that may die.
     await store.durable(job.commit)
-    outcome = await ask(job, api=api, keys=keys)
+    outcome = await query_task(job, api=api, keys=keys)
     job.polls += 1
     if not isinstance(outcome, Unknown):
         job.unknowns = 0
     if isinstance(outcome, Polled):
-        _see(job, outcome, store, clock)
+        _record(job, outcome, store, clock)
     return outcome
 
 
-def _see(job: Job, outcome: Polled, store: Saving, clock: Clock) -> None:
+def _record(job: Job, outcome: Polled, store: JobStore, clock: Clock) -> None:
     task = outcome.task
     job.remote_status = task.word or task.status.value
     if not task.is_known_word:
         job.warn(f"the API reports a state that no document names: {task.word!r}; taken as running")
-    event, failure = settle_task(task)
+    event, failure = task_transition(task)
     if event is None:
         return
     job.transition(event)
@@ -88,7 +88,7 @@ def _see(job: Job, outcome: Polled, store: Saving, clock: Clock) -> None:
     store.save(job)
 
 
-def rest(job: Job, event: Event, failure: Failure, *, store: Saving, clock: Clock) -> None:
+def finish_unsuccessful(job: Job, event: Event, failure: Failure, *, store: JobStore, clock: Clock) -> None:
     """Bring a job to rest without success, and save it."""
     job.transition(event)
     job.error = failure

@@ -41,7 +41,7 @@ class Keys(Protocol):
         """Name the keys to ask for a task with, its own first."""
 
 
-class Saving(Protocol):
+class JobStore(Protocol):
     """The store."""
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:

@@ -15,12 +15,12 @@ import asyncio
 
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt, Failure, FailureClass, Job
-from runner.core.outcomes import NoChannel, SubmitOutcome, Throttled, settle_submission
-from runner.worker.ports import Api, Clock, Keys, Saving
+from runner.core.outcomes import NoChannel, SubmitOutcome, Throttled, submit_transition
+from runner.worker.ports import Api, Clock, JobStore, Keys
 
 
 async def submit(
-    job: Job, body: bytes, key: str, *, api: Api, keys: Keys, store: Saving, clock: Clock
+    job: Job, body: bytes, key: str, *, api: Api, keys: Keys, store: JobStore, clock: Clock
 ) -> SubmitOutcome:
     """
     Submit a pending job and save what came of it.
@@ -45,21 +45,21 @@ async def submit(
     try:
         outcome = await api.submit(body, secret)
     except BaseException as error:
-        _doubt(job, at, error, store, clock)
+        _mark_uncertain(job, at, error, store, clock)
         raise
     _apply(job, at, outcome, store, clock)
     return outcome
 
 
-def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Clock) -> None:
-    settled = settle_submission(outcome)
+def _apply(job: Job, at: float, outcome: SubmitOutcome, store: JobStore, clock: Clock) -> None:
+    settled = submit_transition(outcome)
     number = job.attempt
     job.transition(settled.event)
     job.error = settled.failure
     if settled.event is Event.ACCEPTED:
         job.task_id, job.other_task_id = settled.task_id, settled.other_task_id
         job.submitted_at = at
-        job.taken_up_at = clock.now()
+        job.waiting_since = clock.now()
         job.polls = job.tries = job.unknowns = 0
         job.remote_status = job.completed_at = job.finished_at = job.generate_s = job.download_s = None
     elif settled.event is Event.NOT_SENT:
@@ -77,7 +77,7 @@ def _apply(job: Job, at: float, outcome: SubmitOutcome, store: Saving, clock: Cl
     )
 
 
-def _undo(job: Job, at: float, store: Saving) -> None:
+def _undo(job: Job, at: float, store: JobStore) -> None:
     """Put a job back as it was before its intent: nothing has left yet."""
     number = job.attempt
     job.transition(Event.NOT_SENT)
@@ -85,13 +85,13 @@ def _undo(job: Job, at: float, store: Saving) -> None:
     store.save(job, Attempt(number, at, "not_sent", key=job.key))
 
 
-def _doubt(job: Job, at: float, error: BaseException, store: Saving, clock: Clock) -> None:
+def _mark_uncertain(job: Job, at: float, error: BaseException, store: JobStore, clock: Clock) -> None:
     if isinstance(error, asyncio.CancelledError):
         why = "the run was stopped while the answer to the submission was awaited"
     else:
         why = f"a bug of runner while the job was submitted ({type(error).__name__}: {error})"
     failure = Failure(FailureClass.UNCERTAIN_SUBMIT, why)
-    job.transition(Event.DOUBTED)
+    job.transition(Event.OUTCOME_UNKNOWN)
     job.error = failure
     job.finished_at = clock.wall()
     store.save(job, Attempt(job.attempt, at, "uncertain", error=failure, key=job.key))

@@ -129,7 +129,7 @@ def _wait(child: int, killed_after_s: float | None) -> int | None:
 
 
 def _install(cut: Cut) -> None:
-    from runner.gateway.client import Gateway
+    from runner.gateway.client import GatewayClient
     from runner.results.files import ResultsWriter
     from runner.store.writer import Writer
 
@@ -137,7 +137,7 @@ def _install(cut: Cut) -> None:
         "commit": (Writer, "_commit"),
         "rename": (os, "replace"),
         "append": (ResultsWriter, "append"),
-        "post": (Gateway, "submit"),
+        "post": (GatewayClient, "submit"),
     }[cut.point]
     reached = 0
     inner = getattr(owner, name)

@@ -44,7 +44,7 @@ def make_run(run_dir: Path, manifest: Path, states: Mapping[str, State], **chang
             connection.execute(f"UPDATE jobs SET {sets} WHERE job_id = ?", (*columns.values(), job_id))
         facts = {
             run_facts.SETTINGS: run_facts.settings_text(loaded.settings),
-            run_facts.ORIGIN: run_facts.Origin(str(manifest), is_simulated=False, sharded=False).text(),
+            run_facts.ORIGIN: run_facts.RunOrigin(str(manifest), is_simulated=False, sharded=False).text(),
         }
         connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
     return run_dir

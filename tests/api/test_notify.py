@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from runner.api.notify import told
-from runner.api.work import Outcome
+from runner.api.execute import RunResult
+from runner.api.notify import send_notifications
 from runner.core.lifecycle import State
 from runner.core.settings import Notify, Settings
 from runner.core.stop import Stop, StopReason
-from runner.core.summary import summarise
+from runner.core.summary import summarize
 
 NOBODY = dict.fromkeys(State, 0)
 
 
-def ended(*stops: Stop, did_nothing: bool = False, is_simulated: bool = False, **counts: int) -> Outcome:
+def ended(*stops: Stop, did_nothing: bool = False, is_simulated: bool = False, **counts: int) -> RunResult:
     """Make the outcome of a run."""
     by_state = {**NOBODY, **{State(name): count for name, count in counts.items()}}
-    return Outcome(
+    return RunResult(
         Path("output/kittens"),
         "kittens",
         "https://api.example.com",
@@ -33,7 +33,7 @@ def ended(*stops: Stop, did_nothing: bool = False, is_simulated: bool = False, *
         stops,
         is_simulated,
         did_nothing=did_nothing,
-        summary=summarise([]),
+        summary=summarize([]),
     )
 
 
@@ -77,13 +77,13 @@ async def hook() -> AsyncIterator[Hook]:
         (ended(is_simulated=True, failed=1), "failure", False),
     ],
 )
-async def test_who_is_told_of_what(outcome: Outcome, on: str, is_told: bool, hook: Hook) -> None:
+async def test_who_is_told_of_what(outcome: RunResult, on: str, is_told: bool, hook: Hook) -> None:
     """
     Each is told of what they asked for; nobody of a run that did nothing, or of a rehearsal.
     """
     settings = Settings(name="kittens", notify=(Notify(on=(on,), webhook=hook.url),))
 
-    after = await told(outcome, settings)
+    after = await send_notifications(outcome, settings)
 
     assert is_told == bool(hook.told)
     assert () == after.troubles
@@ -100,7 +100,7 @@ async def test_webhook_that_fails_is_reported_once(status: int, said: str, hook:
     """
     hook.status = status
 
-    after = await told(ended(), Settings(name="kittens", notify=(Notify(webhook=hook.url),)))
+    after = await send_notifications(ended(), Settings(name="kittens", notify=(Notify(webhook=hook.url),)))
 
     assert 1 == len(hook.told)
     assert (1, True) == (len(after.troubles), said in after.troubles[0])
@@ -111,7 +111,9 @@ async def test_webhook_that_is_not_there() -> None:
     """
     A closed port is a sentence too.
     """
-    after = await told(ended(), Settings(name="kittens", notify=(Notify(webhook="http://127.0.0.1:9/x"),)))
+    after = await send_notifications(
+        ended(), Settings(name="kittens", notify=(Notify(webhook="http://127.0.0.1:9/x"),))
+    )
 
     assert "can't be reached" in after.troubles[0]
 
@@ -128,7 +130,7 @@ async def test_command_gets_the_summary_and_no_key(tmp_path: Path, monkeypatch: 
     )
     way = Notify(command=(sys.executable, "-c", script, str(tmp_path / "told.json")))
 
-    after = await told(ended(), Settings(name="kittens", key_names=("OUR_KEY",), notify=(way,)))
+    after = await send_notifications(ended(), Settings(name="kittens", key_names=("OUR_KEY",), notify=(way,)))
 
     text = (tmp_path / "told.json").read_text()
     assert () == after.troubles
@@ -148,7 +150,7 @@ async def test_command_that_fails(command: tuple[str, ...], said: str | None) ->
     """
     A command that can't be started or fails is a sentence; one that does not read its input is none.
     """
-    after = await told(ended(), Settings(name="kittens", notify=(Notify(command=command),)))
+    after = await send_notifications(ended(), Settings(name="kittens", notify=(Notify(command=command),)))
 
     assert (said is None) == (after.troubles == ())
     assert said is None or said in after.troubles[0]
@@ -162,6 +164,6 @@ async def test_all_are_told_at_once(hook: Hook) -> None:
     settings = Settings(name="kittens", notify=(slow, Notify(webhook=hook.url), Notify(webhook=hook.url)))
 
     async with asyncio.timeout(20):
-        await told(ended(), settings)
+        await send_notifications(ended(), settings)
 
     assert 2 == len(hook.told)

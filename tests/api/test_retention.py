@@ -30,7 +30,7 @@ def night(folder: Path, day: int, state: State = State.SUCCEEDED, *, simulate: b
     run_dir = make_run(folder / f"nightly-2026-11-{day:02}", manifest, {"a": state})
     if simulate:
         with Store(run_dir) as store, store.transaction() as connection:
-            origin = run_facts.Origin(str(manifest), is_simulated=True, sharded=False)
+            origin = run_facts.RunOrigin(str(manifest), is_simulated=True, sharded=False)
             connection.execute("UPDATE meta SET value = ? WHERE key = ?", (origin.text(), run_facts.ORIGIN))
     (run_dir / "assets").mkdir()
     (run_dir / "assets" / "a.mp4").write_bytes(b"x")
@@ -79,7 +79,7 @@ def test_run_with_something_left_stays(state: State, folder: Path) -> None:
     tidied = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
 
     assert ["20", "21"] == names(folder)
-    assert [old] == [run_facts.run_dir for kept in tidied.kept]
+    assert [old] == [kept.run_dir for kept in tidied.kept]
     assert (old / "assets" / "a.mp4").exists()
 
 

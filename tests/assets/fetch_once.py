@@ -8,16 +8,16 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from runner.assets.request import Fetched, PartFacts
+from runner.assets.request import Fetched, PartMetadata
 from tests.assets.helpers import fetcher, wish
 
 
-def recall(store: Path) -> PartFacts | None:
-    return PartFacts(**json.loads(store.read_text())) if store.exists() else None
+def recall(store: Path) -> PartMetadata | None:
+    return PartMetadata(**json.loads(store.read_text())) if store.exists() else None
 
 
 async def main(url: str, folder: Path, store: Path) -> None:
-    def remember(facts: PartFacts) -> None:
+    def remember(facts: PartMetadata) -> None:
         store.write_text(json.dumps(asdict(facts)))
 
     async with fetcher() as fetch:

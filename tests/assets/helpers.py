@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runner.assets.fetch import Fetcher
-from runner.assets.request import AssetWish, PartFacts
+from runner.assets.request import AssetRequest, PartMetadata
 from runner.core.model import AssetKind
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 
@@ -40,6 +40,6 @@ def wish(
     *,
     kind: AssetKind = AssetKind.VIDEO,
     key: str | None = KEY,
-    known: PartFacts | None = None,
-) -> AssetWish:
-    return AssetWish(url, f"{folder}/assets/sky.mp4", kind, key, known)
+    known: PartMetadata | None = None,
+) -> AssetRequest:
+    return AssetRequest(url, f"{folder}/assets/sky.mp4", kind, key, known)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.assets.request import Fetched, NotFetched, PartFacts, Reason
+from runner.assets.request import Fetched, FetchFailure, NotFetched, PartMetadata
 from runner.assets.response import OVERLAP_BYTES
 from runner.core.model import AssetKind, FailureClass
 from runner.core.settings import RetryPolicy, Timeouts
@@ -30,14 +30,14 @@ def wait_for_bytes(path: Path, size: int) -> None:
 
 async def test_a_remembered_validator_guards_the_rest(tmp_path: Path) -> None:
     """With a strong ETag the server is told to send the rest of that very file, or all of another."""
-    remembered: list[PartFacts] = []
+    remembered: list[PartMetadata] = []
     async with (
         serving(file(LARGE, headers=ETAG, cut=400_000), rest(LARGE)) as server,
         fetcher() as fetch,
     ):
         await fetch.fetch(wish(server.url(), tmp_path), remembered.append)
 
-    assert [PartFacts(len(LARGE), '"v1"')] == remembered
+    assert [PartMetadata(len(LARGE), '"v1"')] == remembered
     assert [request.headers.get("if-range") for request in server.requests] == [None, '"v1"']
     assert {"identity"} == {request.headers["accept-encoding"] for request in server.requests}
 
@@ -55,7 +55,7 @@ async def test_a_download_that_gets_on_is_not_given_up(tmp_path: Path) -> None:
 
 async def test_small_files_are_not_remembered(tmp_path: Path) -> None:
     """A write to the store for each of a million small files would cost more than fetching one again."""
-    remembered: list[PartFacts] = []
+    remembered: list[PartMetadata] = []
     async with serving(file(SMALL, headers=ETAG)) as server, fetcher() as fetch:
         await fetch.fetch(wish(server.url(), tmp_path), remembered.append)
 
@@ -98,7 +98,7 @@ async def test_a_server_that_asks_for_hours_is_left_to_a_later_run(tmp_path: Pat
         result = await fetch.fetch(wish(server.url(), tmp_path))
 
     assert isinstance(result, NotFetched)
-    assert Reason.EXHAUSTED is result.reason
+    assert FetchFailure.EXHAUSTED is result.reason
 
 
 async def test_a_flawed_file_is_kept_beside_for_a_look(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_a_cancelled_download_keeps_what_came(tmp_path: Path) -> None:
                 await task
         async with fetcher() as fetch:
             server.answers = [rest(LARGE)]
-            result = await fetch.fetch(wish(server.url(), tmp_path, known=PartFacts(len(LARGE))))
+            result = await fetch.fetch(wish(server.url(), tmp_path, known=PartMetadata(len(LARGE))))
 
     assert isinstance(result, Fetched)
     assert part.read_bytes() == LARGE

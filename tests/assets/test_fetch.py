@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.assets.request import Fetched, NotFetched, PartFacts, Reason
+from runner.assets.request import Fetched, FetchFailure, NotFetched, PartMetadata
 from tests.assets.helpers import fetcher, wish
 from tests.assets.server import Answer, Follow, file, rest, serving
 from tests.media.samples import mp4, noise
@@ -39,9 +39,9 @@ class Case:
     name: str
     answers: tuple[Answer | Follow, ...]
     asked: str
-    result: bytes | Reason
+    result: bytes | FetchFailure
     says: str = ""
-    part: tuple[bytes, PartFacts | None] = (b"", None)
+    part: tuple[bytes, PartMetadata | None] = (b"", None)
 
 
 def typed(media_type: str) -> Answer:
@@ -76,7 +76,7 @@ CASES = [
         "cut again at the same place",
         (STUMP,) * 3,
         "all all all",
-        Reason.EXHAUSTED,
+        FetchFailure.EXHAUSTED,
         "broke off before the end",
     ),
     Case("changed, the server says so", (V1, V2), "all rest", OTHER),
@@ -88,36 +88,50 @@ CASES = [
     Case("416", (CUT, Answer(416, headers={"Content-Range": "bytes */9"}), FRESH), "all rest all", LARGE),
     Case("206 without a range", (Answer(206, LARGE), FRESH), "all all", LARGE),
     Case("a part of the rest", (CUT, rest(LARGE, last=550_000), REST), "all rest rest", LARGE),
-    Case("resumed by another process", (REST,), "rest", LARGE, part=(LEFT, PartFacts(len(LARGE), '"v1"'))),
-    Case("resumed, neither length nor validator known", (REST,), "rest", LARGE, part=(LEFT, PartFacts())),
+    Case("resumed by another process", (REST,), "rest", LARGE, part=(LEFT, PartMetadata(len(LARGE), '"v1"'))),
+    Case("resumed, neither length nor validator known", (REST,), "rest", LARGE, part=(LEFT, PartMetadata())),
     Case("a part that nobody remembers", (FRESH,), "all", LARGE, part=(LARGE + LEFT, None)),
-    Case("whole already", (), "", LARGE, part=(LARGE, PartFacts(len(LARGE)))),
-    Case("long enough and damaged", (FRESH,), "all", LARGE, part=(b"x" * len(LARGE), PartFacts(len(LARGE)))),
-    Case("longer than it should be", (FRESH,), "all", LARGE, part=(LARGE + b"x", PartFacts(len(LARGE)))),
-    Case("damaged before the overlap", (REST, FRESH), "rest all", LARGE, part=(SPOILT, PartFacts())),
+    Case("whole already", (), "", LARGE, part=(LARGE, PartMetadata(len(LARGE)))),
+    Case(
+        "long enough and damaged", (FRESH,), "all", LARGE, part=(b"x" * len(LARGE), PartMetadata(len(LARGE)))
+    ),
+    Case("longer than it should be", (FRESH,), "all", LARGE, part=(LARGE + b"x", PartMetadata(len(LARGE)))),
+    Case("damaged before the overlap", (REST, FRESH), "rest all", LARGE, part=(SPOILT, PartMetadata())),
     Case("503, 429, then the file", (Answer(503), Answer(429), file(SMALL)), "all all all", SMALL),
-    Case("500 for ever", (Answer(500),) * 3, "all all all", Reason.EXHAUSTED, "answered 500"),
+    Case("500 for ever", (Answer(500),) * 3, "all all all", FetchFailure.EXHAUSTED, "answered 500"),
     Case("closed without a word", (file(SMALL, cut=0, length=""), file(SMALL)), "all all", SMALL),
-    Case("expired", (Answer(403, b"<Error>Request has expired"),), "all", Reason.EXPIRED, "answered 403"),
-    Case("expired in the middle", (CUT, Answer(403)), "all rest", Reason.EXPIRED, "answered 403"),
-    Case("unknown", (Answer(404),), "all", Reason.EXPIRED, "answered 404"),
-    Case("gone", (Answer(410),), "all", Reason.EXPIRED, "answered 410"),
-    Case("web page", (typed("text/html; charset=utf-8"),), "all", Reason.INVALID, "gave text/html"),
-    Case("JSON", (typed("application/json"),), "all", Reason.INVALID, "gave application/json"),
-    Case("empty", (file(b""),), "all", Reason.INVALID, "empty"),
-    Case("empty, chunked", (file(b"", chunked=True),), "all", Reason.INVALID, "is empty"),
-    Case("small without an index", (file(SMALL_UNINDEXED),), "all", Reason.INVALID, "has no moov box"),
-    Case("large without an index", (file(UNINDEXED),), "all", Reason.INVALID, "has no moov box"),
-    Case("gzip", (file(SMALL, headers={"Content-Encoding": "gzip"}),), "all", Reason.INVALID, "compressed"),
+    Case(
+        "expired", (Answer(403, b"<Error>Request has expired"),), "all", FetchFailure.EXPIRED, "answered 403"
+    ),
+    Case("expired in the middle", (CUT, Answer(403)), "all rest", FetchFailure.EXPIRED, "answered 403"),
+    Case("unknown", (Answer(404),), "all", FetchFailure.EXPIRED, "answered 404"),
+    Case("gone", (Answer(410),), "all", FetchFailure.EXPIRED, "answered 410"),
+    Case("web page", (typed("text/html; charset=utf-8"),), "all", FetchFailure.INVALID, "gave text/html"),
+    Case("JSON", (typed("application/json"),), "all", FetchFailure.INVALID, "gave application/json"),
+    Case("empty", (file(b""),), "all", FetchFailure.INVALID, "empty"),
+    Case("empty, chunked", (file(b"", chunked=True),), "all", FetchFailure.INVALID, "is empty"),
+    Case("small without an index", (file(SMALL_UNINDEXED),), "all", FetchFailure.INVALID, "has no moov box"),
+    Case("large without an index", (file(UNINDEXED),), "all", FetchFailure.INVALID, "has no moov box"),
+    Case(
+        "gzip",
+        (file(SMALL, headers={"Content-Encoding": "gzip"}),),
+        "all",
+        FetchFailure.INVALID,
+        "compressed",
+    ),
     Case(
         "1 TB declared",
         (file(b"x", length=str(10**12), cut=1),),
         "all",
-        Reason.INVALID,
+        FetchFailure.INVALID,
         "declares 10{12} bytes",
     ),
     Case(
-        "grown past the limit", (file(bytes(10_000_001), chunked=True),), "all", Reason.INVALID, "more than"
+        "grown past the limit",
+        (file(bytes(10_000_001), chunked=True),),
+        "all",
+        FetchFailure.INVALID,
+        "more than",
     ),
 ]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from runner.assets.mismatch import differences
+from runner.assets.mismatch import mismatches
 from runner.media import MediaFacts
 
 
@@ -27,7 +27,7 @@ def test_what_fits_is_not_warned_of(
     request_body: Mapping[str, object], width: int | None, height: int | None, duration_s: float | None
 ) -> None:
     """Whole frames, sides that are multiples of 16, and unknown facts are no differences."""
-    assert differences(request_body, MediaFacts("video/mp4", width, height, duration_s)) == ()
+    assert mismatches(request_body, MediaFacts("video/mp4", width, height, duration_s)) == ()
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,6 @@ def test_what_fits_is_not_warned_of(
 )
 def test_what_differs_is_said(request_body: Mapping[str, object], word: str) -> None:
     """Both what came and what was asked for are in the sentence."""
-    (sentence,) = differences(request_body, MediaFacts("video/mp4", 1280, 720, 5.0))
+    (sentence,) = mismatches(request_body, MediaFacts("video/mp4", 1280, 720, 5.0))
 
     assert sentence.endswith(word)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.assets.publish import Publisher, already_whole, sync_files
+from runner.assets.publish import Publisher, is_complete, sync_files
 from runner.core.model import Asset, AssetKind
 from runner.errors import RunDirError
 
@@ -94,4 +94,4 @@ def test_a_file_that_is_whole_already_is_known_by_its_digest(
         final.write_bytes(content)
     asset = Asset(AssetKind.VIDEO, "a.mp4", 5, sha256(b"video").hexdigest(), "video/mp4")
 
-    assert expected == already_whole(final, asset)
+    assert expected == is_complete(final, asset)

@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from runner.assets.request import Fetched, NotFetched, Reason
-from runner.assets.url_policy import AddressRefused, Gatekeeper, Reach, literal, origin, parse, reach
+from runner.assets.request import Fetched, FetchFailure, NotFetched
+from runner.assets.url_policy import (
+    AddressRefused,
+    AddressScope,
+    UrlPolicy,
+    address_scope,
+    literal,
+    origin,
+    parse,
+)
 from runner.core.settings import AssetRules
 from tests.assets.helpers import KEY, LOOPBACK_GATEWAY, fetcher, wish
 from tests.assets.server import Answer, file, redirect, serving
@@ -21,7 +29,7 @@ from tests.media.samples import mp4
 
 VIDEO = mp4(1_000)
 PUBLIC_GATEWAY = "https://api.example.com"
-GATE = Gatekeeper(origin(URL(PUBLIC_GATEWAY)))
+GATE = UrlPolicy(origin(URL(PUBLIC_GATEWAY)))
 
 
 class Names(AbstractResolver):
@@ -47,31 +55,31 @@ class Names(AbstractResolver):
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("8.8.8.8", Reach.PUBLIC),
-        ("2606:4700::1", Reach.PUBLIC),
-        ("127.0.0.1", Reach.LOOPBACK),
-        ("::1", Reach.LOOPBACK),
-        ("::ffff:127.0.0.1", Reach.LOOPBACK),
-        ("64:ff9b::7f00:1", Reach.LOOPBACK),
-        ("2002:7f00:1::", Reach.LOOPBACK),
-        ("10.1.2.3", Reach.PRIVATE),
-        ("172.16.0.1", Reach.PRIVATE),
-        ("192.168.1.1", Reach.PRIVATE),
-        ("100.64.0.1", Reach.PRIVATE),
-        ("fd00::1", Reach.PRIVATE),
-        ("169.254.169.254", Reach.LINK_LOCAL),
-        ("::ffff:a9fe:a9fe", Reach.LINK_LOCAL),
-        ("fe80::1", Reach.LINK_LOCAL),
-        ("224.0.0.1", Reach.NONE),
-        ("ff02::1", Reach.NONE),
-        ("0.0.0.0", Reach.NONE),
-        ("255.255.255.255", Reach.NONE),
-        ("::", Reach.NONE),
+        ("8.8.8.8", AddressScope.PUBLIC),
+        ("2606:4700::1", AddressScope.PUBLIC),
+        ("127.0.0.1", AddressScope.LOOPBACK),
+        ("::1", AddressScope.LOOPBACK),
+        ("::ffff:127.0.0.1", AddressScope.LOOPBACK),
+        ("64:ff9b::7f00:1", AddressScope.LOOPBACK),
+        ("2002:7f00:1::", AddressScope.LOOPBACK),
+        ("10.1.2.3", AddressScope.PRIVATE),
+        ("172.16.0.1", AddressScope.PRIVATE),
+        ("192.168.1.1", AddressScope.PRIVATE),
+        ("100.64.0.1", AddressScope.PRIVATE),
+        ("fd00::1", AddressScope.PRIVATE),
+        ("169.254.169.254", AddressScope.LINK_LOCAL),
+        ("::ffff:a9fe:a9fe", AddressScope.LINK_LOCAL),
+        ("fe80::1", AddressScope.LINK_LOCAL),
+        ("224.0.0.1", AddressScope.NONE),
+        ("ff02::1", AddressScope.NONE),
+        ("0.0.0.0", AddressScope.NONE),
+        ("255.255.255.255", AddressScope.NONE),
+        ("::", AddressScope.NONE),
     ],
 )
-def test_the_reach_of_an_address_is_known(address: str, expected: Reach) -> None:
+def test_the_reach_of_an_address_is_known(address: str, expected: AddressScope) -> None:
     """Every way of writing an inner address is seen through."""
-    assert expected is reach(ip_address(address))
+    assert expected is address_scope(ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +178,7 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
 )
 def test_pinned_hosts(url: str, is_refused: bool) -> None:
     """A name pins one host, a star all below one, and the gateway needs no pin."""
-    gate = Gatekeeper(GATE.gateway, hosts=("CDN.example.com", "*.media.example"))
+    gate = UrlPolicy(GATE.gateway, hosts=("CDN.example.com", "*.media.example"))
 
     if is_refused:
         with pytest.raises(AddressRefused, match=r"assets\.hosts"):
@@ -189,7 +197,7 @@ async def test_inner_addresses_are_not_even_connected_to(host: str, tmp_path: Pa
         result = await fetch.fetch(wish(server.url(host=host), tmp_path))
 
     assert isinstance(result, NotFetched)
-    assert Reason.REFUSED is result.reason
+    assert FetchFailure.REFUSED is result.reason
     assert server.requests == []
 
 
@@ -200,7 +208,7 @@ async def test_a_name_that_lies_inside_is_refused_when_it_is_connected_to(tmp_pa
         result = await fetch.fetch(wish(server.url(host="cdn.example.com"), tmp_path))
 
     assert isinstance(result, NotFetched)
-    assert Reason.REFUSED is result.reason
+    assert FetchFailure.REFUSED is result.reason
     assert "lies at a loopback address" in result.failure.message
     assert server.requests == []
 
@@ -214,7 +222,7 @@ async def test_neighbours_of_the_gateway_are_permissible(tmp_path: Path) -> None
 
     assert isinstance(near, Fetched)
     assert isinstance(beyond, NotFetched)
-    assert Reason.REFUSED is beyond.reason
+    assert FetchFailure.REFUSED is beyond.reason
 
 
 async def test_an_unknown_name_is_tried_again(tmp_path: Path) -> None:
@@ -223,7 +231,7 @@ async def test_an_unknown_name_is_tried_again(tmp_path: Path) -> None:
         result = await fetch.fetch(wish("http://cdn.example.com/a.mp4?sig=s3cret", tmp_path))
 
     assert isinstance(result, NotFetched)
-    assert Reason.EXHAUSTED is result.reason
+    assert FetchFailure.EXHAUSTED is result.reason
     assert result.failure.message == "http://cdn.example.com/a.mp4 has a host name that could not be resolved"
 
 
@@ -258,7 +266,7 @@ async def test_redirects_that_lead_nowhere_are_refused(
         result = await fetch.fetch(wish(server.url("/a.mp4?sig=s3cret"), tmp_path))
 
     assert isinstance(result, NotFetched)
-    assert Reason.REFUSED is result.reason
+    assert FetchFailure.REFUSED is result.reason
     assert "s3cret" not in result.failure.message
     assert requests == len(server.requests)
 

@@ -36,7 +36,7 @@ def main() -> None:
         settings = replace(loaded.settings)
         for key, text in {
             run_facts.SETTINGS: run_facts.settings_text(settings),
-            run_facts.ORIGIN: run_facts.Origin(str(manifest), False, sharded=True).text(),
+            run_facts.ORIGIN: run_facts.RunOrigin(str(manifest), False, sharded=True).text(),
         }.items():
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from runner.core.key_pool import Keyring
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
 from runner.core.model import Job
 from runner.core.settings import Settings
 from runner.engine.admission import Admission
-from runner.engine.polls import Queries
+from runner.engine.polls import Polls
 
 
 def resident_kib() -> float:
@@ -48,10 +48,10 @@ async def hold(kind: str, count: int) -> float:
     settings = Settings(name="benchmark")
     rooms = SimpleNamespace(clock=SimpleNamespace(now=time.monotonic), draw=random.random)
     context: Any = SimpleNamespace(rooms=rooms, settings=settings)
-    admission = Admission(settings.limits, Keyring(["ab12"]), learned={}, patience_s=3600)
-    queries = Queries(context, admission, succeeded=lambda job, task: None, ended=lambda: None)
+    admission = Admission(settings.limits, KeyPool(["ab12"]), learned={}, limit_s=3600)
+    queries = Polls(context, admission, succeeded=lambda job, task: None, ended=lambda: None)
     for job in jobs:
-        admission.occupied(job.seq, job.model)
+        admission.reserve_slot(job.seq, job.model)
         queries.add(job)
     return (resident_kib() - before) / count
 

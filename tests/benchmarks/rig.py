@@ -175,9 +175,9 @@ def gateway(asset: Path, *, queries: int = 1, per_s: float = 0) -> Iterator[Gate
 
 def film(path: Path, size: int) -> Path:
     """Write a whole MP4 of a certain size, padded or cut in its samples."""
-    from runner.simulator.video import film_for, video
+    from runner.simulator.video import video, video_spec
 
-    content = video(film_for({"seconds": "5", "size": "480p", "ratio": "16:9"}, "ab" * 16), size=0)[:]
+    content = video(video_spec({"seconds": "5", "size": "480p", "ratio": "16:9"}, "ab" * 16), size=0)[:]
     boxes, at = {}, 0
     while at < len(content):
         length, kind = struct.unpack_from(">I4s", content, at)

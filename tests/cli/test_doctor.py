@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.api.doctor import Check, Verdict, doctor
+from runner.api.doctor import Check, CheckVerdict, doctor
 from runner.api.options import Overrides
 from runner.simulator.server import Simulator
 from tests.api.rundir import write_manifest
@@ -62,7 +62,7 @@ def test_a_gateway_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = _checks(overrides=Overrides(base_url="http://127.0.0.1:9"))
 
-    assert found["gateway"].verdict is Verdict.PROBLEM
+    assert found["gateway"].verdict is CheckVerdict.PROBLEM
     assert {"disk", "fsync", "sqlite", "open-files"} <= set(found)
 
 
@@ -72,7 +72,7 @@ def test_a_clock_that_is_wrong(gateway: Simulator, monkeypatch: pytest.MonkeyPat
 
     found = _checks(overrides=Overrides(base_url=gateway.base_url), wall_clock=lambda: 0.0)
 
-    assert found["clock"].verdict is Verdict.WARNING
+    assert found["clock"].verdict is CheckVerdict.WARNING
     assert "behind the gateway's" in found["clock"].message
 
 
@@ -80,7 +80,7 @@ def test_the_test_host_is_warned_of() -> None:
     """One of the API's documents shows it by mistake."""
     found = _checks(overrides=Overrides(base_url="https://baze-api.powerbuyin.top"))
 
-    assert found["address"].verdict is Verdict.WARNING
+    assert found["address"].verdict is CheckVerdict.WARNING
 
 
 def test_a_manifest_with_errors_is_a_problem() -> None:
@@ -90,7 +90,7 @@ def test_a_manifest_with_errors_is_a_problem() -> None:
 
     found = _checks(manifest)
 
-    assert found["manifest"].verdict is Verdict.PROBLEM
+    assert found["manifest"].verdict is CheckVerdict.PROBLEM
     assert "m.yaml:7:" in found["manifest"].message
     assert "disk" in found
 
@@ -99,7 +99,7 @@ def test_an_unwritable_folder_is_a_problem() -> None:
     """A run could not keep what it pays for."""
     found = _checks(output=Path("/proc/runs"))
 
-    assert found["disk"].verdict is Verdict.PROBLEM
+    assert found["disk"].verdict is CheckVerdict.PROBLEM
     assert "nothing can be written in /proc" in found["disk"].message
 
 

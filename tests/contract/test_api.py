@@ -14,6 +14,7 @@ from runner.core.model import FailureClass
 from runner.core.outcomes import (
     Accepted,
     Ambiguous,
+    BadBaseUrl,
     Denied,
     KeyRefused,
     NoChannel,
@@ -27,10 +28,9 @@ from runner.core.outcomes import (
     Throttled,
     Transient,
     Unknown,
-    WrongAddress,
 )
 from runner.core.settings import Timeouts
-from runner.gateway.client import Gateway
+from runner.gateway.client import GatewayClient
 from runner.worker.ports import Api
 from tests.engine import answers
 from tests.engine.fakes import FIRST_KEY, FakeApi
@@ -64,9 +64,7 @@ POSTS = {
     "in doubt": Case(answers.AMBIGUOUS, "{submit: bad_gateway}", Ambiguous, FailureClass.UNCERTAIN_SUBMIT),
     "no money": Case(answers.NO_MONEY, "{submit: quota}", KeyRefused, FailureClass.QUOTA),
     "bad key": Case(answers.BAD_KEY, "{submit: unauthorized}", KeyRefused, FailureClass.AUTH),
-    "wrong address": Case(
-        answers.WRONG_ADDRESS, "{submit: redirect}", WrongAddress, FailureClass.UNAVAILABLE
-    ),
+    "wrong address": Case(answers.BAD_BASE_URL, "{submit: redirect}", BadBaseUrl, FailureClass.UNAVAILABLE),
 }
 
 QUERIES = {
@@ -106,7 +104,7 @@ async def real(case: Case) -> AsyncIterator[Remote]:
     """Have the simulator act it out, and the gateway's client tell what it came to."""
     async with (
         play(f"rules: [{case.played}]") as stage,
-        Gateway(stage.simulator.base_url, Timeouts()) as gateway,
+        GatewayClient(stage.simulator.base_url, Timeouts()) as gateway,
     ):
         yield Remote(gateway, lambda: len(stage.simulator.ledger.accepted))
 
@@ -194,7 +192,7 @@ async def test_post_that_never_left(is_real: bool) -> None:
     """
     Where nobody listens nothing was sent, which is an outcome too.
     """
-    async with Gateway("http://127.0.0.1:1", Timeouts()) as gateway:
+    async with GatewayClient("http://127.0.0.1:1", Timeouts()) as gateway:
         api: Api = gateway if is_real else FakeApi(lambda job, nth: answers.NOT_SENT, answer_s=0)
         outcome = await api.submit(BODY, FIRST_KEY)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from runner.assets.publish import Publisher
-from runner.assets.request import AssetWish, Fetched, NotFetched, Reason, part_of
+from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, part_of
 from runner.core.model import FailureClass
 from runner.errors import RunDirError
-from runner.worker.deliver import Fetching, Publishing
+from runner.worker.deliver import AssetPublisher, Downloader
 from tests.assets.helpers import fetcher, wish
 from tests.assets.server import Answer, file, serving
 from tests.engine.answers import failure
@@ -26,9 +26,9 @@ from tests.media.samples import mp4
 class Hands:
     """What brings an asset, and what names it; `wish` is for one that can be had."""
 
-    fetcher: Fetching
-    publisher: Publishing
-    wish: AssetWish
+    fetcher: Downloader
+    publisher: AssetPublisher
+    wish: AssetRequest
 
     async def fetch(self) -> Fetched | NotFetched:
         """Fetch it, with nobody who remembers."""
@@ -38,7 +38,7 @@ class Hands:
 @asynccontextmanager
 async def faked(folder: Path, *, is_gone: bool = False) -> AsyncIterator[Hands]:
     """Use the fakes."""
-    answer = NotFetched(Reason.EXPIRED, failure(FailureClass.DOWNLOAD_FAILED)) if is_gone else None
+    answer = NotFetched(FetchFailure.EXPIRED, failure(FailureClass.DOWNLOAD_FAILED)) if is_gone else None
     yield Hands(
         FakeFetcher(lambda name, nth: answer, takes_s=0.0),
         FakePublisher(),
@@ -86,7 +86,7 @@ async def test_asset_that_can_not_be_had_is_an_outcome(hands: Having, tmp_path: 
         outcome = await have.fetch()
 
     assert isinstance(outcome, NotFetched)
-    assert (Reason.EXPIRED, FailureClass.DOWNLOAD_FAILED) == (outcome.reason, outcome.failure.cls)
+    assert (FetchFailure.EXPIRED, FailureClass.DOWNLOAD_FAILED) == (outcome.reason, outcome.failure.cls)
     assert not Path(have.wish.path).exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.api.work import PooledKeys
+from runner.api.execute import PooledKeys
 from runner.engine.engine import SystemClock
 from runner.gateway.credentials import KeySet, read_keys
 from runner.worker.ports import Clock, Keys

@@ -16,7 +16,7 @@ from runner.errors import DiskFull, RunnerError
 from runner.store import Store, query
 from runner.store.database import connect_reader
 from runner.store.sync import OnChanged, sync
-from runner.worker.ports import Saving
+from runner.worker.ports import JobStore
 from tests.engine.fakes import Notebook, StageStore, job_in_hand, spec
 
 
@@ -30,7 +30,7 @@ class Room:
         break_down: Sees to it that nothing more can be written.
     """
 
-    store: Saving
+    store: JobStore
     job: Job
     kept: Callable[[], State]
     break_down: Callable[[], None]
@@ -54,14 +54,14 @@ async def store(run_dir: Path, make: type[Store]) -> AsyncIterator[Room]:
 
     def kept() -> State:
         with closing(connect_reader(run_dir)) as reader:
-            found = query.job(reader, "a", taken_up_at=0.0)
+            found = query.job(reader, "a", waiting_since=0.0)
             assert found is not None
             return found.state
 
     with make(run_dir) as opened:
         with opened.transaction() as connection:
             sync(connection, [spec("a", 0)], on_changed=OnChanged.ERROR, at=0.0)
-        job = query.job(opened.reader, "a", taken_up_at=0.0)
+        job = query.job(opened.reader, "a", waiting_since=0.0)
         assert job is not None
 
         def break_down() -> None:

@@ -109,12 +109,12 @@ def play(
         if answers and answers[0][0] <= opens_at:
             now, sent_at, ok = heapq.heappop(answers)
             if ok:
-                pacer.accepted(now, now - sent_at)
+                pacer.record_accepted(now, now - sent_at)
             else:
-                pacer.throttled(now, sent_at=sent_at)
+                pacer.record_throttled(now, sent_at=sent_at)
             continue
         now = opens_at
-        pacer.take(now)
+        pacer.record_sent(now)
         ok = gateway.allows(now + rtt_s / 2)
         heapq.heappush(answers, (now + rtt_s, now, ok))
         if now >= skip_s:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.asset_urls import LIFETIME_S, Move, Search, expires_at
+from runner.core.asset_urls import LIFETIME_S, NextStep, UrlSearch, expires_at
 
 
-def moves(search: Search, answers: list[list[str]]) -> list[str | Move]:
+def moves(search: UrlSearch, answers: list[list[str]]) -> list[str | NextStep]:
     """Play a search to its end, offering one answer at each question."""
-    found: list[str | Move] = []
+    found: list[str | NextStep] = []
     while True:
-        move = search.next_move()
+        move = search.next_step()
         found.append(move)
-        if move is Move.GIVE_UP:
+        if move is NextStep.GIVE_UP:
             return found
-        if move is Move.ASK_AGAIN and answers:
+        if move is NextStep.ASK_AGAIN and answers:
             search.offer(answers.pop(0))
 
 
@@ -24,10 +24,10 @@ def test_expired_address_is_asked_for_again_then_the_route() -> None:
     """
     Where no address works, the task is asked for fresh ones before the gateway's own route.
     """
-    search = Search("route")
+    search = UrlSearch("route")
     search.offer(["a", "b"])
 
-    assert ["a", "b", Move.ASK_AGAIN, "fresh", "route", Move.ASK_AGAIN, Move.GIVE_UP] == moves(
+    assert ["a", "b", NextStep.ASK_AGAIN, "fresh", "route", NextStep.ASK_AGAIN, NextStep.GIVE_UP] == moves(
         search, [["a", "fresh"]]
     )
 
@@ -36,20 +36,22 @@ def test_success_without_an_address_tries_the_route_first() -> None:
     """
     A success that names no address is fetched from the route, then asked for twice more.
     """
-    search = Search("route")
+    search = UrlSearch("route")
     search.offer([])
 
-    assert ["route", Move.ASK_AGAIN, "late", Move.ASK_AGAIN, Move.GIVE_UP] == moves(search, [["late"]])
+    assert ["route", NextStep.ASK_AGAIN, "late", NextStep.ASK_AGAIN, NextStep.GIVE_UP] == moves(
+        search, [["late"]]
+    )
 
 
 def test_last_frame_has_no_route() -> None:
     """
     Without a route of the gateway's, the questions alone are left.
     """
-    search = Search(None)
+    search = UrlSearch(None)
     search.offer(["a"])
 
-    assert ["a", Move.ASK_AGAIN, Move.ASK_AGAIN, Move.GIVE_UP] == moves(search, [])
+    assert ["a", NextStep.ASK_AGAIN, NextStep.ASK_AGAIN, NextStep.GIVE_UP] == moves(search, [])
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"))))
@@ -57,7 +59,7 @@ def test_search_ends_and_tries_no_address_twice(answers: list[list[str]]) -> Non
     """
     Whatever the task answers, the search ends, and no address is tried twice.
     """
-    tried = [move for move in moves(Search("route"), answers) if isinstance(move, str)]
+    tried = [move for move in moves(UrlSearch("route"), answers) if isinstance(move, str)]
 
     assert len(tried) == len(set(tried))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.circuit_breaker import DOUBTS_TO_OPEN, FORBIDDEN_TO_STOP, Breaker, Flow
+from runner.core.circuit_breaker import DOUBTS_TO_OPEN, FORBIDDEN_TO_STOP, CircuitBreaker, CircuitState
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, RemoteStatus, RemoteTask, Throttled
 
@@ -22,21 +22,21 @@ THROTTLED = Throttled(Failure(FailureClass.RATE_LIMITED, "slow down"))
 
 def post(breaker, outcome, now):
     """Send a POST that is answered at once."""
-    breaker.sent(now)
-    breaker.answered(outcome, now)
+    breaker.record_sent(now)
+    breaker.record_answer(outcome, now)
 
 
-def play_outage(*, answer_s: float, probe_is_well: bool, until: float = 600.0) -> tuple[int, Breaker]:
+def play_outage(*, answer_s: float, probe_is_well: bool, until: float = 600.0) -> tuple[int, CircuitBreaker]:
     """Submit a job a second into a gateway that doubts each after ``answer_s``; return the doubts."""
-    breaker, doubts, now, next_at = Breaker(), 0, 0.0, 0.0
+    breaker, doubts, now, next_at = CircuitBreaker(), 0, 0.0, 0.0
     answers: list[float] = []
     while now < until:
         while answers and answers[0] <= now:
-            breaker.answered(DOUBT, heapq.heappop(answers))
+            breaker.record_answer(DOUBT, heapq.heappop(answers))
         if breaker.probe_at is not None and breaker.probe_at <= now:
-            breaker.probed(now, is_well=probe_is_well)
+            breaker.record_probe(now, is_well=probe_is_well)
         if next_at <= now and breaker.may_submit(now):
-            breaker.sent(now)
+            breaker.record_sent(now)
             doubts += 1
             heapq.heappush(answers, now + answer_s)
             next_at = now + 1.0
@@ -59,19 +59,19 @@ def test_the_run_goes_on_by_itself():
     """
     After a good probe one job goes at a time, and an accepted one opens the way for all.
     """
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(DOUBTS_TO_OPEN):
         post(breaker, DOUBT, 1.0)
-    assert breaker.flow is Flow.OPEN
+    assert breaker.state is CircuitState.OPEN
     assert not breaker.may_submit(99.0)
 
-    breaker.probed(6.0, is_well=True)
+    breaker.record_probe(6.0, is_well=True)
     assert breaker.may_submit(6.0)
-    breaker.sent(6.0)
+    breaker.record_sent(6.0)
     assert not breaker.may_submit(6.1)
-    breaker.answered(ACCEPTED, 7.0)
+    breaker.record_answer(ACCEPTED, 7.0)
 
-    assert breaker.flow is Flow.CLOSED
+    assert breaker.state is CircuitState.CLOSED
     assert breaker.probe_at is None
     assert breaker.may_submit(7.0)
 
@@ -80,14 +80,14 @@ def test_probes_grow_rarer():
     """
     The pauses between probes double up to a minute.
     """
-    breaker, pauses, now = Breaker(), [], 0.0
+    breaker, pauses, now = CircuitBreaker(), [], 0.0
     for _ in range(DOUBTS_TO_OPEN):
         post(breaker, DOUBT, now)
     for _ in range(6):
         assert breaker.probe_at is not None
         pauses.append(breaker.probe_at - now)
         now = breaker.probe_at
-        breaker.probed(now, is_well=False)
+        breaker.record_probe(now, is_well=False)
 
     assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
 
@@ -96,30 +96,30 @@ def test_refused_connections_are_probed_not_hammered():
     """
     A gateway that can't be reached is tried with a free request, too.
     """
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(DOUBTS_TO_OPEN):
         assert breaker.may_submit(0.0)
         post(breaker, UNSENT, 0.0)
 
-    assert breaker.flow is Flow.OPEN
+    assert breaker.state is CircuitState.OPEN
 
 
 def test_other_answers_do_not_hide_doubt():
     """
     Refusals between the doubts say nothing of whether jobs are accepted.
     """
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for outcome in (DOUBT, INVALID, DOUBT, THROTTLED, DOUBT):
         post(breaker, outcome, 0.0)
 
-    assert breaker.flow is Flow.OPEN
+    assert breaker.state is CircuitState.OPEN
 
 
 def test_forbidden_in_a_row_stops():
     """
     Several 403 in a row are the key's fault; with other answers between them they are the jobs'.
     """
-    breaker, mixed = Breaker(), Breaker()
+    breaker, mixed = CircuitBreaker(), CircuitBreaker()
     for _ in range(FORBIDDEN_TO_STOP):
         post(breaker, FORBIDDEN, 0.0)
         post(mixed, FORBIDDEN, 0.0)
@@ -145,23 +145,23 @@ def test_doubts_between_accepted_answers_are_few(moves):
     In any order of events: after the last accepted answer at most the limit and what was under way is in doubt,
     and one more for each good probe.
     """
-    breaker, now = Breaker(), 0.0
+    breaker, now = CircuitBreaker(), 0.0
     doubts = bound = 0
     outcomes = {"accepted": ACCEPTED, "doubt": DOUBT, "unsent": UNSENT, "throttled": THROTTLED}
     for move, after_s in moves:
         now += after_s
         if move == "sent":
             if breaker.may_submit(now):
-                breaker.sent(now)
+                breaker.record_sent(now)
         elif move in ("well", "ill"):
-            was_open = breaker.flow is Flow.OPEN
-            breaker.probed(now, is_well=move == "well")
-            bound += was_open and breaker.flow is Flow.HALF_OPEN
+            was_open = breaker.state is CircuitState.OPEN
+            breaker.record_probe(now, is_well=move == "well")
+            bound += was_open and breaker.state is CircuitState.HALF_OPEN
         elif breaker.under_way:
             if move == "doubt":
                 bound = max(bound, DOUBTS_TO_OPEN + breaker.under_way - 1) if doubts == 0 else bound
                 doubts += 1
-            breaker.answered(outcomes[move], now)
+            breaker.record_answer(outcomes[move], now)
             if move == "accepted":
                 # The first doubt from here on sets a new bound; a half-open flow allows one job at once.
                 doubts, bound = 0, 0

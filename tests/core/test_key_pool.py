@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.key_pool import Keyring, NoKeyLeft, UseKey, WaitForKey
+from runner.core.key_pool import KeyPool, NoKeyLeft, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
 
 QUOTA = Failure(FailureClass.QUOTA, "insufficient user quota")
@@ -14,7 +14,7 @@ AUTH = Failure(FailureClass.AUTH, "invalid token")
 
 def test_keys_take_turns() -> None:
     """Each key is used as often as the others."""
-    ring = Keyring(["a", "b", "c"])
+    ring = KeyPool(["a", "b", "c"])
 
     picks = [ring.pick(now=0.0) for _ in range(6)]
 
@@ -23,7 +23,7 @@ def test_keys_take_turns() -> None:
 
 def test_throttled_key_rests() -> None:
     """A throttled key is left out until its time, and a shorter rest does not shorten a longer one."""
-    ring = Keyring(["a", "b"])
+    ring = KeyPool(["a", "b"])
     ring.throttled("a", until=10.0)
     ring.throttled("a", until=5.0)
 
@@ -33,7 +33,7 @@ def test_throttled_key_rests() -> None:
 
 def test_all_keys_rest() -> None:
     """When all rest, the caller learns when the first is ready."""
-    ring = Keyring(["a", "b"])
+    ring = KeyPool(["a", "b"])
     ring.throttled("a", until=10.0)
     ring.throttled("b", until=7.0)
 
@@ -42,21 +42,21 @@ def test_all_keys_rest() -> None:
 
 def test_refused_keys_are_retired() -> None:
     """A refused key is never used again, and its first reason is kept for the message."""
-    ring = Keyring(["a", "b"])
+    ring = KeyPool(["a", "b"])
     ring.refused("a", QUOTA)
     ring.refused("a", AUTH)
-    assert not ring.is_spent
+    assert not ring.is_exhausted
     ring.refused("b", AUTH)
     ring.throttled("b", until=5.0)
 
     assert ring.pick(now=100.0) == NoKeyLeft()
-    assert ring.is_spent
+    assert ring.is_exhausted
     assert ring.retired == {"a": QUOTA, "b": AUTH}
 
 
 def test_tasks_are_asked_for_with_their_own_key_first() -> None:
     """An empty account can still be asked for its tasks; a key that is not known comes last."""
-    ring = Keyring(["a", "b", "c"])
+    ring = KeyPool(["a", "b", "c"])
     ring.refused("a", AUTH)
     ring.refused("c", QUOTA)
 
@@ -66,8 +66,8 @@ def test_tasks_are_asked_for_with_their_own_key_first() -> None:
 
 def test_tasks_of_a_key_that_left() -> None:
     """Any key of the user may ask for a task whose own key is gone."""
-    assert Keyring(["a", "b"]).for_task("gone") == ("a", "b")
-    assert Keyring(["a", "b"]).for_task(None) == ("a", "b")
+    assert KeyPool(["a", "b"]).for_task("gone") == ("a", "b")
+    assert KeyPool(["a", "b"]).for_task(None) == ("a", "b")
 
 
 @given(
@@ -80,7 +80,7 @@ def test_tasks_of_a_key_that_left() -> None:
 )
 def test_a_resting_or_retired_key_is_never_picked(moves: list[tuple[str, str, float]]) -> None:
     """Whatever happens, a pick is a key of the pool that is neither retired nor resting."""
-    ring = Keyring("abc")
+    ring = KeyPool("abc")
     rests = dict.fromkeys("abc", 0.0)
     for move, key, time in moves:
         if move == "refuse":

@@ -12,14 +12,14 @@ from runner.core.lifecycle import (
     Event,
     State,
     advance,
-    after_death,
+    describe_recovery,
     next_step,
     recovery,
     sources,
 )
 from runner.errors import IllegalTransition
 
-BY_A_PERSON = frozenset({Event.RERUN, Event.DISOWNED, Event.GIVEN_UP, Event.ATTACHED})
+BY_A_PERSON = frozenset({Event.RERUN, Event.CONFIRMED_NOT_SUBMITTED, Event.WRITTEN_OFF, Event.ATTACHED})
 REFUSED = frozenset({Event.NOT_SENT})
 
 
@@ -69,7 +69,7 @@ def test_no_sequence_of_events_submits_twice(events: list[Event]) -> None:
                 advance(state, event)
             continue
         state = advance(state, event)
-        charged += event in (Event.ACCEPTED, Event.DOUBTED)
+        charged += event in (Event.ACCEPTED, Event.OUTCOME_UNKNOWN)
 
     assert charged <= 1
 
@@ -84,7 +84,7 @@ def test_crash_leaves_a_state_that_a_later_run_can_act_on(state: State) -> None:
 
     assert found in RESTING or next_step(found) is not None
     assert found is not State.PENDING or state is State.PENDING
-    assert after_death(state)
+    assert describe_recovery(state)
 
 
 @pytest.mark.parametrize("state", [state for state in State if state not in RESTING])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.pacing import Pace, Pacer
+from runner.core.pacing import Pacer, RateSource
 from tests.core.simulated_gateways import Changing, FixedWindow, Straying, TokenBucket, play
 
 EVENTS = st.lists(
@@ -26,17 +26,17 @@ def test_any_window_holds_the_rate(rate, learned, events):
         match event:
             case "ask":
                 if pacer.opens_at <= now:
-                    pacer.take(now)
+                    pacer.record_sent(now)
                     grants.append(now)
             case "accepted":
-                pacer.accepted(now, 0.1)
+                pacer.record_accepted(now, 0.1)
             case "throttled":
                 before = pacer.per_s
-                pacer.throttled(now, sent_at=now, retry_after_s=0.5)
+                pacer.record_throttled(now, sent_at=now, retry_after_s=0.5)
                 assert pacer.per_s <= before
                 assert pacer.opens_at >= now + 0.5
             case "hold":
-                pacer.hold(now)
+                pacer.freeze_growth(now)
 
     assert 0 < pacer.per_s <= rate
     for first in range(len(grants)):
@@ -51,7 +51,7 @@ def test_late_timers_cost_no_rate():
     pacer, now = Pacer(500.0), 0.0
     for _ in range(1000):
         now = max(pacer.opens_at, now) + 0.002
-        pacer.take(now)
+        pacer.record_sent(now)
 
     assert 1000 / now == pytest.approx(500, rel=0.01)
 
@@ -62,11 +62,11 @@ def test_one_cut_for_a_burst():
     """
     pacer = Pacer(10.0)
     for n in range(30):
-        pacer.accepted(n / 10, 0.1)
-    pacer.throttled(3.0, sent_at=2.9)
+        pacer.record_accepted(n / 10, 0.1)
+    pacer.record_throttled(3.0, sent_at=2.9)
     after_one = pacer.per_s
     for _ in range(9):
-        pacer.throttled(3.05, sent_at=2.95)
+        pacer.record_throttled(3.05, sent_at=2.95)
 
     assert after_one == pytest.approx(9.5)
     assert after_one == pacer.per_s
@@ -77,11 +77,11 @@ def test_retry_after_is_a_floor():
     Nothing is granted before the server's wish has passed.
     """
     pacer = Pacer(10.0)
-    pacer.throttled(5.0, sent_at=4.0, retry_after_s=7.0)
+    pacer.record_throttled(5.0, sent_at=4.0, retry_after_s=7.0)
 
     assert pacer.opens_at == 12.0
-    assert pacer.binding(6.0) is Pace.PAUSED
-    assert pacer.binding(12.0) is Pace.LEARNED
+    assert pacer.limited_by(6.0) is RateSource.PAUSED
+    assert pacer.limited_by(12.0) is RateSource.LEARNED
 
 
 def test_refusals_in_a_row_pause_instead_of_cutting():
@@ -91,8 +91,8 @@ def test_refusals_in_a_row_pause_instead_of_cutting():
     pacer, now, pauses, rates = Pacer(1.0), 0.0, [], set()
     for _ in range(12):
         now = max(pacer.opens_at, now)
-        pacer.take(now)
-        pacer.throttled(now, sent_at=now)
+        pacer.record_sent(now)
+        pacer.record_throttled(now, sent_at=now)
         pauses.append(pacer.opens_at - now)
         rates.add(pacer.per_s)
 
@@ -106,11 +106,11 @@ def test_trouble_holds_growth():
     A 503, or answers that become slower, keep the rate from growing.
     """
     held, slowed, free = (Pacer(10.0, learned_per_s=5.0) for _ in range(3))
-    held.hold(0.0)
+    held.freeze_growth(0.0)
     for n in range(50):
-        held.accepted(n / 10, 0.1)
-        free.accepted(n / 10, 0.1)
-        slowed.accepted(n / 10, 0.1 if n < 10 else 1.0)
+        held.record_accepted(n / 10, 0.1)
+        free.record_accepted(n / 10, 0.1)
+        slowed.record_accepted(n / 10, 0.1 if n < 10 else 1.0)
 
     assert held.per_s == 5.0
     assert 5.0 < slowed.per_s < free.per_s
@@ -123,7 +123,7 @@ def test_what_was_learned_starts_the_next_run():
     pacer = Pacer(10.0)
     assert pacer.learned_per_s is None
 
-    pacer.throttled(1.0, sent_at=0.5)
+    pacer.record_throttled(1.0, sent_at=0.5)
     learned = pacer.learned_per_s
 
     assert learned == 5.0
@@ -138,8 +138,8 @@ def test_a_refusal_is_weighed_by_what_was_accepted(accepted, cut):
     """
     pacer = Pacer(10.0)
     for n in range(accepted):
-        pacer.accepted(n / 10, 0.1)
-    pacer.throttled(accepted / 10, sent_at=accepted / 10 - 0.1)
+        pacer.record_accepted(n / 10, 0.1)
+    pacer.record_throttled(accepted / 10, sent_at=accepted / 10 - 0.1)
 
     assert pacer.per_s == pytest.approx(10 * (1 - cut))
 
@@ -151,7 +151,7 @@ def test_isolated_refusals_add_up_to_little():
     pacer, now = Pacer(100.0, learned_per_s=40.0), 0.0
     for _ in range(8):
         now = answer(pacer, now, 19)
-        pacer.throttled(now, sent_at=now - 0.01)
+        pacer.record_throttled(now, sent_at=now - 0.01)
     after_the_last = pacer.per_s
     answer(pacer, now, 100)
 
@@ -164,7 +164,7 @@ def test_the_way_back_is_quick_then_careful_then_quick():
     Half of what a cut took is back after a fifth of the way; past the refused rate growth begins anew.
     """
     pacer = Pacer(100.0, learned_per_s=40.0)
-    pacer.throttled(0.0, sent_at=-0.1)
+    pacer.record_throttled(0.0, sent_at=-0.1)
     rates = [pacer.per_s]
     for _ in range(8):
         answer(pacer, 0.0, 15)
@@ -177,7 +177,7 @@ def answer(pacer: Pacer, now: float, count: int) -> float:
     """Accept so many requests, one after the other at the pacer's rate; give the time after them."""
     for _ in range(count):
         now += 1 / pacer.per_s
-        pacer.accepted(now, 0.1)
+        pacer.record_accepted(now, 0.1)
     return now
 
 
@@ -250,9 +250,9 @@ def test_strays_at_rest_leave_the_rate():
     for n in range(1, 1200):
         now += 0.5
         if n % 60:
-            pacer.accepted(now, 0.1)
+            pacer.record_accepted(now, 0.1)
         else:
-            pacer.throttled(now, sent_at=now - 0.1)
+            pacer.record_throttled(now, sent_at=now - 0.1)
 
     assert pacer.per_s > 36
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.polling import UNKNOWNS_UNTIL_LOST, Durations, after_trouble_s, judge_unknown, next_poll_s
+from runner.core.polling import (
+    UNKNOWNS_UNTIL_LOST,
+    QuantileEstimator,
+    count_unknown,
+    next_poll_s,
+    poll_backoff_s,
+)
 from runner.core.settings import PollPolicy
 
 POLICIES = st.builds(
@@ -30,7 +36,7 @@ DRAWS = st.floats(0, 1, exclude_max=True)
     st.none() | st.floats(0, 5000),
     st.none() | st.floats(0, 3600),
 )
-def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, usual_s, poll_after_s):
+def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, typical_s, poll_after_s):
     """
     Load and learning never stretch a wait past max_interval, nor anything past the end of patience.
     """
@@ -40,7 +46,7 @@ def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, usual_s, poll_
         age_s=age_s,
         in_flight=in_flight,
         draw=draw,
-        usual_s=usual_s,
+        typical_s=typical_s,
         poll_after_s=poll_after_s,
     )
     left_s = max(policy.timeout_s - age_s, 0.0)
@@ -59,7 +65,7 @@ def test_no_pause_at_all():
     policy = PollPolicy(first_s=0.0, interval_s=0.0)
 
     for polls in range(3):
-        assert next_poll_s(policy, polls=polls, age_s=0.0, in_flight=500, draw=0.9, usual_s=99.0) == 0.0
+        assert next_poll_s(policy, polls=polls, age_s=0.0, in_flight=500, draw=0.9, typical_s=99.0) == 0.0
 
 
 def test_intervals_grow():
@@ -79,9 +85,9 @@ def test_trouble_backs_off():
     """
     policy = PollPolicy(interval_s=10.0, max_interval_s=72.0)
 
-    assert [after_trouble_s(policy, in_row=n, draw=0.0) for n in (1, 2, 3, 4, 99)] == [10, 20, 40, 60, 60]
-    assert after_trouble_s(policy, in_row=1, draw=0.0, retry_after_s=300.0) == 300.0
-    assert after_trouble_s(PollPolicy(interval_s=0.0), in_row=1, draw=0.0) > 0
+    assert [poll_backoff_s(policy, in_row=n, draw=0.0) for n in (1, 2, 3, 4, 99)] == [10, 20, 40, 60, 60]
+    assert poll_backoff_s(policy, in_row=1, draw=0.0, retry_after_s=300.0) == 300.0
+    assert poll_backoff_s(PollPolicy(interval_s=0.0), in_row=1, draw=0.0) > 0
 
 
 def test_a_young_task_may_be_unknown():
@@ -90,7 +96,7 @@ def test_a_young_task_may_be_unknown():
     """
     late, counts = 0, []
     for age_s in (1, 60, 119, 120, 135, 150):
-        late = judge_unknown(late, age_s=age_s, tolerance_s=120.0)
+        late = count_unknown(late, age_s=age_s, tolerance_s=120.0)
         counts.append(late)
 
     assert counts == [0, 0, 0, 1, 2, UNKNOWNS_UNTIL_LOST]
@@ -101,19 +107,19 @@ def test_the_usual_duration_is_learned(seed):
     """
     The estimate comes to lie where about two thirds have finished.
     """
-    random, durations = Random(seed), Durations()
+    random, durations = Random(seed), QuantileEstimator()
     for _ in range(400):
         durations.add(random.uniform(60, 120))
 
-    assert durations.usual_s == pytest.approx(100, abs=15)
+    assert durations.typical_s == pytest.approx(100, abs=15)
 
 
 def test_little_is_not_enough_to_learn_from():
     """
     A few durations say nothing yet.
     """
-    durations = Durations()
+    durations = QuantileEstimator()
     for _ in range(4):
         durations.add(60.0)
 
-    assert durations.usual_s is None
+    assert durations.typical_s is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner.core.advice import advice
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass
-from runner.core.summary import EXACT_UP_TO, DurationTally, bucket, bucket_middle_s, summarise
+from runner.core.summary import EXACT_UP_TO, DurationHistogram, bucket, bucket_middle_s, summarize
 from tests.results.records import AT, records, succeeded, unsuccessful
 
 
@@ -26,7 +26,7 @@ def test_summary_of_a_small_run():
         unsuccessful("d", State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT, finished_at=AT + 500),
     ]
 
-    summary = summarise(jobs)
+    summary = summarize(jobs)
 
     assert summary.jobs == 4
     assert {state: count for state, count in summary.by_state.items() if count} == {
@@ -50,13 +50,13 @@ def test_old_failure_of_a_job_that_succeeded_is_not_counted():
     """What went wrong before a job succeeded is history, not a failure of the run."""
     failure = unsuccessful("a", State.FAILED, FailureClass.MODERATION).error
 
-    assert summarise([succeeded("a", error=failure)]).by_class == {}
+    assert summarize([succeeded("a", error=failure)]).by_class == {}
 
 
 @given(st.lists(records, max_size=10))
 def test_counts_add_up(jobs):
     """Every job is in one state and of one model."""
-    summary = summarise(jobs)
+    summary = summarize(jobs)
 
     assert sum(summary.by_state.values()) == len(jobs)
     assert sum(model.jobs for model in summary.by_model.values()) == len(jobs)
@@ -65,7 +65,7 @@ def test_counts_add_up(jobs):
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
 def test_durations_of_few_values_are_exact(values):
     """Up to a bound, the quantiles are values that occurred, by nearest rank."""
-    tally = DurationTally()
+    tally = DurationHistogram()
     for value in values:
         tally.add(value)
 
@@ -81,7 +81,7 @@ def test_durations_of_few_values_are_exact(values):
 def test_durations_of_many_values_are_within_one_percent():
     """Past the bound the memory stays constant and the quantiles stay good."""
     values = [0.5 * 1.001**place for place in range(EXACT_UP_TO * 2)]
-    tally = DurationTally()
+    tally = DurationHistogram()
     for value in values:
         tally.add(value)
 
@@ -101,7 +101,7 @@ def test_bucket_stands_for_its_values(value):
 
 def test_clock_that_was_set_back():
     """A negative duration counts as none."""
-    tally = DurationTally()
+    tally = DurationHistogram()
     tally.add(-5.0)
 
     durations = tally.durations()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.classify import MOST_S, read_wait
-from runner.core.sanitize import clean, redact
+from runner.core.classify import MOST_S, parse_retry_after
+from runner.core.sanitize import redact, sanitize_line
 from runner.core.wire_errors import is_moderation, read_error
 
 
@@ -121,7 +121,7 @@ def test_a_key_cannot_hide_behind_control_characters():
     """
     Characters that don't show go before keys are looked for.
     """
-    assert "abcdef" not in clean("s\x00k-abcdef123", most_chars=99)
+    assert "abcdef" not in sanitize_line("s\x00k-abcdef123", most_chars=99)
 
 
 @given(st.binary(max_size=200) | st.text().map(lambda text: json.dumps({"error": text}).encode()))
@@ -157,7 +157,7 @@ def test_the_servers_wish(wait_s, headers):
     """
     A wish to wait is read in every form, and bounded.
     """
-    assert wait_s == read_wait(headers, now_at=90.0)
+    assert wait_s == parse_retry_after(headers, now_at=90.0)
 
 
 @given(st.text(max_size=40), st.floats(allow_nan=False, allow_infinity=False, min_value=0, max_value=1e11))
@@ -165,7 +165,7 @@ def test_no_wish_is_absurd(value, now_at):
     """
     Any header text gives a wait between nothing and an hour, or none.
     """
-    wait_s = read_wait({"retry-after": value}, now_at)
+    wait_s = parse_retry_after({"retry-after": value}, now_at)
 
     assert wait_s is None or 0 <= wait_s <= MOST_S
 

@@ -18,7 +18,7 @@ import click
 from runner import errors
 from runner.cli.main import COMMANDS
 from runner.core.advice import advice
-from runner.core.lifecycle import TRANSITIONS, State, after_death, meaning
+from runner.core.lifecycle import TRANSITIONS, State, describe, describe_recovery
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
 
@@ -31,7 +31,7 @@ def states() -> Iterator[str]:
     yield "| a job that was | means | after a kill, a crash or a power cut the next run |"
     yield "|---|---|---|"
     for state in State:
-        yield f"| `{state}` | {meaning(state)} | {after_death(state)} |"
+        yield f"| `{state}` | {describe(state)} | {describe_recovery(state)} |"
 
 
 def diagram() -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
     Ambiguous,
+    BadBaseUrl,
     Denied,
     KeyRefused,
     NoChannel,
@@ -18,7 +19,6 @@ from runner.core.outcomes import (
     Throttled,
     Transient,
     Unknown,
-    WrongAddress,
 )
 
 
@@ -40,7 +40,7 @@ FORBIDDEN = Rejected(failure(FailureClass.FORBIDDEN))
 AMBIGUOUS = Ambiguous(failure(FailureClass.UNCERTAIN_SUBMIT))
 NO_MONEY = KeyRefused(failure(FailureClass.QUOTA))
 BAD_KEY = KeyRefused(failure(FailureClass.AUTH))
-WRONG_ADDRESS = WrongAddress(failure(FailureClass.UNAVAILABLE))
+BAD_BASE_URL = BadBaseUrl(failure(FailureClass.UNAVAILABLE))
 
 RUNNING = Polled(RemoteTask((), RemoteStatus.RUNNING, "in_progress"))
 SUCCEEDED = Polled(

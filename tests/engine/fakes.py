@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.assets.part_file import refuse
-from runner.assets.request import AssetWish, Fetched, NotFetched, PartFacts, part_of
-from runner.core.key_pool import Keyring
+from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_of
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord, JobSpec
 from runner.core.outcomes import (
@@ -26,9 +26,10 @@ from runner.core.outcomes import (
     SubmitOutcome,
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
-from runner.engine.context import Options, Rooms
+from runner.engine.context import EngineOptions, Services
 from runner.engine.engine import Engine
-from runner.engine.events import Event, JobEnded, Notice, ResultsFeed
+from runner.engine.events import Event, JobEnded, Notice
+from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaFacts
 from runner.store import Store, query
@@ -40,7 +41,7 @@ from tests.engine.virtual_time import VirtualLoop, run_virtually
 
 WALL_AT_0 = 1_800_000_000.0
 FIRST_KEY = "key-1"
-EVERYTHING = Options()
+EVERYTHING = EngineOptions()
 FILM = b"a kitten, as film"
 """What every download that goes well brings."""
 
@@ -148,7 +149,7 @@ class FakeKeys:
 
     def __init__(self, *fingerprints: str) -> None:
         self._secrets = {fingerprint: fingerprint for fingerprint in fingerprints}
-        self.ring = Keyring(fingerprints)
+        self.ring = KeyPool(fingerprints)
 
     def secret(self, fingerprint: str) -> str:
         return self._secrets[fingerprint]
@@ -193,12 +194,14 @@ class FakeFetcher:
     ) -> None:
         self.on_fetch = on_fetch
         self.takes_s = takes_s
-        self.wishes: list[AssetWish] = []
+        self.wishes: list[AssetRequest] = []
         self.under_way = 0
         self.most_at_once = 0
         self._turns: Counter[str] = Counter()
 
-    async def fetch(self, wish: AssetWish, remember: Callable[[PartFacts], None]) -> Fetched | NotFetched:
+    async def fetch(
+        self, wish: AssetRequest, remember: Callable[[PartMetadata], None]
+    ) -> Fetched | NotFetched:
         name = Path(wish.path).stem
         answer = self.on_fetch(name, self._turns[name])
         self._turns[name] += 1
@@ -303,7 +306,7 @@ class Stage:
 
     def play(
         self,
-        options: Options = EVERYTHING,
+        options: EngineOptions = EVERYTHING,
         *,
         meanwhile: Callable[[Engine, StageStore], Awaitable[None]] | None = None,
     ) -> Played:
@@ -327,7 +330,7 @@ class Stage:
 
         return run_virtually(main)
 
-    def _rooms(self, store: StageStore, observe: Callable[[Event], None]) -> Rooms:
+    def _rooms(self, store: StageStore, observe: Callable[[Event], None]) -> Services:
         clock = LoopClock()
         keys = FakeKeys(*self.keys)
         delivery = Delivery(
@@ -342,17 +345,17 @@ class Stage:
             draw=self.draw,
             content_url=lambda task_id: f"https://api.example/v1/videos/{task_id}/content",
         )
-        return Rooms(
+        return Services(
             store=store,
             api=self.api,
             keys=keys,
-            keyring=keys.ring,
+            key_pool=keys.ring,
             delivery=delivery,
             clock=clock,
             render=self.render,
             probe=self.probe,
             draw=self.draw,
-            feed=ResultsFeed(store, self.append, observe),
+            results=ResultsAppender(store, self.append, observe),
             observe=observe,
         )
 

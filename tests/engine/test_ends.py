@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.assets.request import NotFetched, Reason
+from runner.assets.request import FetchFailure, NotFetched
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.settings import RetryPolicy, Timeouts
@@ -36,7 +36,7 @@ from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Played, Stage, ended
 ODD = "model-a-001"
 """The job among three that meets something; the others meet nothing."""
 
-LOST_FILE = NotFetched(Reason.EXHAUSTED, failure(FailureClass.DOWNLOAD_FAILED))
+LOST_FILE = NotFetched(FetchFailure.EXHAUSTED, failure(FailureClass.DOWNLOAD_FAILED))
 
 
 def submits(*first: Any, then: Any = ACCEPTED) -> FakeApi:

@@ -11,7 +11,7 @@ from typing import Any
 from runner.core.lifecycle import State
 from runner.core.outcomes import SubmitOutcome
 from runner.core.settings import Limits, ModelLimits
-from runner.engine.context import Options
+from runner.engine.context import EngineOptions
 from runner.engine.engine import Engine
 from tests.engine.answers import ACCEPTED, RUNNING, SUCCEEDED, THROTTLED
 from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Stage, specs
@@ -84,14 +84,14 @@ def test_full_model_with_a_due_job_is_waited_for_without_spinning(tmp_path: Path
     pumps = 0
 
     async def count_pumps(engine: Engine, store: Any) -> None:
-        pump = engine.submissions.pump
+        pump = engine.submissions.schedule
 
         def counted(now: float, *, backlog: int | None) -> float | None:
             nonlocal pumps
             pumps += 1
             return pump(now, backlog=backlog)
 
-        engine.submissions.pump = counted
+        engine.submissions.schedule = counted
 
     api = FakeApi(
         lambda job, nth: THROTTLED if nth == 0 and job.endswith("000") else ACCEPTED,
@@ -114,7 +114,7 @@ def test_limit_counts_accepted_jobs_only(tmp_path: Path) -> None:
     stage = Stage(tmp_path, api)
     stage.take_in(specs(10))
 
-    played = stage.play(Options(limit=3))
+    played = stage.play(EngineOptions(limit=3))
 
     assert {State.SUCCEEDED: 3, State.PENDING: 7} == {s: n for s, n in played.counts.items() if n}
     assert 3 == sum(api.paid().values())
@@ -130,7 +130,7 @@ def test_backlog_of_downloads_stops_submissions(tmp_path: Path) -> None:
         nonlocal most
         while True:
             await asyncio.sleep(1.0)
-            most = max(most, len(engine.deliveries))
+            most = max(most, len(engine.downloads))
 
     stage = Stage(
         tmp_path,

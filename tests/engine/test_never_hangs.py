@@ -10,7 +10,7 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.settings import PollPolicy
-from runner.engine.context import Options
+from runner.engine.context import EngineOptions
 from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
@@ -114,7 +114,7 @@ def test_deadline_ends_a_run_that_only_waits(tmp_path: Path) -> None:
     stage = Stage(tmp_path, FakeApi(lambda job, nth: NOT_SENT), settings=PATIENT, probe=_is_out)
     stage.take_in(specs(10))
 
-    played = stage.play(Options(run_s=60.0))
+    played = stage.play(EngineOptions(run_s=60.0))
 
     assert ["deadline"] == played.reasons
     assert played.took_s < 62.0

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.assets.request import NotFetched, Reason
+from runner.assets.request import FetchFailure, NotFetched
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.settings import Timeouts
@@ -42,7 +42,7 @@ from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Played, Stage, Stage
 
 SUBMITS = [ACCEPTED] * 6 + [THROTTLED, NOT_SENT, NO_CHANNEL, REJECTED, AMBIGUOUS, Bug("post")]
 POLLS = [RUNNING] * 6 + [SUCCEEDED] * 3 + [REMOTE_FAILED, UNKNOWN, POLL_403, POLL_429, POLL_502, Bug("poll")]
-FETCHES = [None] * 5 + [NotFetched(Reason.EXPIRED, failure(FailureClass.DOWNLOAD_FAILED)), Bug("fetch")]
+FETCHES = [None] * 5 + [NotFetched(FetchFailure.EXPIRED, failure(FailureClass.DOWNLOAD_FAILED)), Bug("fetch")]
 SETTINGS = replace(BRISK, timeouts=Timeouts(unknown_task_s=10.0))
 
 

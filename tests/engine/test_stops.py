@@ -12,17 +12,17 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.stop import Stop, StopReason
-from runner.engine.context import Options
+from runner.engine.context import EngineOptions
 from runner.engine.engine import Engine
 from runner.errors import DiskFull, RunDirError
 from tests.engine.answers import (
     ACCEPTED,
+    BAD_BASE_URL,
     FORBIDDEN,
     NO_MONEY,
     REJECTED,
     RUNNING,
     SUCCEEDED,
-    WRONG_ADDRESS,
     Bug,
 )
 from tests.engine.fakes import BRISK, FakeApi, FakeFetcher, Stage, specs
@@ -131,7 +131,7 @@ def test_abandoned_run_starts_nothing_while_it_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "reason", "left"),
-    [(NO_MONEY, "quota", 20), (WRONG_ADDRESS, "wrong_address", 20), (FORBIDDEN, "forbidden", 0)],
+    [(NO_MONEY, "quota", 20), (BAD_BASE_URL, "bad_base_url", 20), (FORBIDDEN, "forbidden", 0)],
 )
 def test_refusal_that_concerns_every_job_stops_the_run(
     answer: Any, reason: str, left: int, tmp_path: Path
@@ -178,7 +178,7 @@ def test_too_many_failures_stop_the_run(tmp_path: Path) -> None:
     stage = Stage(tmp_path, api)
     stage.take_in(specs(40))
 
-    played = stage.play(Options(max_failures=3))
+    played = stage.play(EngineOptions(max_failures=3))
 
     assert ["failures"] == played.reasons
     assert 4 <= played.counts[State.FAILED] <= 6
@@ -192,7 +192,7 @@ def test_deadline_stops_submissions_and_then_the_drain(tmp_path: Path) -> None:
     stage = Stage(tmp_path, api, settings=SLOW)
     stage.take_in(specs(40))
 
-    played = stage.play(Options(run_s=10.0, drain_s=60.0))
+    played = stage.play(EngineOptions(run_s=10.0, drain_s=60.0))
 
     assert ["deadline", "drain_ended"] == played.reasons
     assert 70.0 <= played.took_s < 75.0
@@ -207,9 +207,9 @@ def test_deadline_that_was_not_needed_says_nothing_later(tmp_path: Path) -> None
     stage.take_in(specs(2))
 
     async def outlive(engine: Engine, store: Any) -> None:
-        engine.admission.breaker.probed(0.0, is_well=True)
+        engine.admission.breaker.record_probe(0.0, is_well=True)
 
-    played = stage.play(Options(run_s=1000.0), meanwhile=outlive)
+    played = stage.play(EngineOptions(run_s=1000.0), meanwhile=outlive)
 
     assert [] == played.reasons
     assert played.took_s < 100.0
@@ -258,7 +258,7 @@ def test_bug_that_is_no_jobs_own_stops_the_run(tmp_path: Path) -> None:
             raise Bug("pump")
 
         await asyncio.sleep(2.0)
-        engine.submissions.pump = pump
+        engine.submissions.schedule = pump
 
     stage = Stage(tmp_path)
     stage.take_in(specs(40))

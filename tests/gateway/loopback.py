@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from runner.core.settings import Timeouts
-from runner.gateway.client import Gateway
+from runner.gateway.client import GatewayClient
 
 KEY = "sk-topsecret0123456789"
 BODY = b'{"model":"wan2.7-i2v","prompt":"a kitten looks up"}'
@@ -112,9 +112,9 @@ async def serve(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIt
 
 
 @contextlib.asynccontextmanager
-async def meet(script: Script, timeouts: Timeouts = QUICK) -> AsyncIterator[tuple[Server, Gateway]]:
+async def meet(script: Script, timeouts: Timeouts = QUICK) -> AsyncIterator[tuple[Server, GatewayClient]]:
     """Start a server and a client that knows it."""
-    async with serve(script) as server, Gateway(server.url, timeouts) as gateway:
+    async with serve(script) as server, GatewayClient(server.url, timeouts) as gateway:
         yield server, gateway
 
 

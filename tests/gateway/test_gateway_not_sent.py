@@ -14,12 +14,12 @@ from loopback import BODY, KEY, QUICK, Wire, serve
 
 from runner.core.model import FailureClass
 from runner.core.outcomes import NotSent, Transient
-from runner.gateway.client import Gateway
+from runner.gateway.client import GatewayClient
 
 
 async def not_sent(url: str, *, proxy: str | None = None) -> str:
     """Submit and poll; return the message of the outcome, which must be "not sent"."""
-    async with Gateway(url, QUICK, proxy=proxy) as gateway:
+    async with GatewayClient(url, QUICK, proxy=proxy) as gateway:
         outcome = await gateway.submit(BODY, KEY)
         polled = await gateway.poll("task_1", KEY)
         probed = await gateway.probe(KEY)

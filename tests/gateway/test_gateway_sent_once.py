@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from loopback import BODY, KEY, QUICK, Script, Server, Wire, accepted, answer, header, meet, serve, turn
 
-from runner.core.outcomes import Accepted, Ambiguous, KeyRefused, Rejected, SubmitOutcome, WrongAddress
+from runner.core.outcomes import Accepted, Ambiguous, BadBaseUrl, KeyRefused, Rejected, SubmitOutcome
 from runner.core.settings import Timeouts
-from runner.gateway.client import MOST_BYTES, Gateway
+from runner.gateway.client import MOST_BYTES, GatewayClient
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 TASK = b'{"id": "task_1", "status": "queued"}'
@@ -116,7 +116,7 @@ async def test_redirect_is_not_followed(status: int) -> None:
         here = saying(answer(f"{status} Moved", b"", f"Location: {elsewhere.url}/v1/videos"))
         outcome, server = await submit_to(here)
 
-    assert isinstance(outcome, WrongAddress)
+    assert isinstance(outcome, BadBaseUrl)
     assert len(server.requests) == 1
     assert elsewhere.requests == []
 
@@ -173,7 +173,7 @@ async def test_way_through_a_proxy() -> None:
     """A proxy that was asked for is used."""
     async with (
         serve(saying(accepted("task_1"))) as proxy,
-        Gateway("http://gateway.invalid", QUICK, proxy=proxy.url) as gateway,
+        GatewayClient("http://gateway.invalid", QUICK, proxy=proxy.url) as gateway,
     ):
         outcome = await gateway.submit(BODY, KEY)
 
@@ -376,7 +376,7 @@ async def test_gateway_is_closed_with_calls_under_way() -> None:
         await wire.hang()
 
     async with serve(script) as server:
-        async with Gateway(server.url, Timeouts()) as gateway:
+        async with GatewayClient(server.url, Timeouts()) as gateway:
             call = asyncio.create_task(gateway.submit(BODY, KEY))
             await arrived.wait()
         outcome = await call

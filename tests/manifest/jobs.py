@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from runner.core.model import JobSpec, Json
-from runner.manifest.loader import Manifest, Problems, load
+from runner.manifest.loader import Manifest, ProblemCollector, load
 
 SEEDANCE = "seedance-1-0-pro-250528"
 
@@ -36,7 +36,7 @@ class Read:
 
 def read(path: Path, *, is_strict: bool = False, **variables: Json) -> Read:
     """Read a manifest; positions name files without their folder."""
-    problems = Problems()
+    problems = ProblemCollector()
     refused: list[tuple[JobSpec, str]] = []
     manifest = load(path, problems, variables=variables, today=date(2026, 11, 21), is_strict=is_strict)
     jobs = list(manifest.jobs(problems, refuse=lambda job, why: refused.append((job, why))))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.job_digest import Alike, request_digest
+from runner.manifest.job_digest import DigestTemplate, request_digest
 
 VALUES = st.recursive(
     st.booleans()
@@ -47,7 +47,7 @@ def test_what_is_alike_is_written_once(request: dict[str, Json], data: st.DataOb
     varying = data.draw(st.sets(st.sampled_from(sorted(request))) if request else st.just(set[str]()))
     other = {key: data.draw(VALUES) if key in varying else value for key, value in request.items()}
 
-    assert request_digest(other) == Alike(request, varying).digest(other)
+    assert request_digest(other) == DigestTemplate(request, varying).digest(other)
 
 
 def test_frozen() -> None:
@@ -61,7 +61,7 @@ def test_without_orjson() -> None:
     """What is installed does not change who a job is."""
     program = (
         "import sys; sys.modules['orjson'] = None\n"
-        "from runner.manifest.job_digest import Alike, request_digest\n"
+        "from runner.manifest.job_digest import DigestTemplate, request_digest\n"
         "print(request_digest({'prompt': '小猫', 'x': 1e16}))"
     )
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.problem import Position, Problem, Severity
-from runner.manifest.duplicates import Hashes
-from runner.manifest.loader import Problems, load
+from runner.manifest.duplicates import HashBuckets
+from runner.manifest.loader import ProblemCollector, load
 from tests.manifest.jobs import SEEDANCE, read, read_text
 from tests.manifest.reading import refuse
 
@@ -74,7 +74,7 @@ def test_doubles_in_rows(tmp_path: Path) -> None:
 @given(st.lists(st.text(max_size=3)), st.sets(st.integers(0, 20)))
 def test_hashes(texts: list[str], spilled_after: set[int]) -> None:
     """Every text that came twice is found by its number, and no text is held, wherever the numbers are."""
-    with closing(Hashes()) as hashes:
+    with closing(HashBuckets()) as hashes:
         for place, text in enumerate(texts):
             hashes.add(text)
             if place in spilled_after:
@@ -86,7 +86,7 @@ def test_hashes(texts: list[str], spilled_after: set[int]) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_hashes_without_room() -> None:
     """Where the disk has no room for the numbers, they are found in memory."""
-    with closing(Hashes(lambda: open("/dev/full", "r+b", buffering=0))) as hashes:
+    with closing(HashBuckets(lambda: open("/dev/full", "r+b", buffering=0))) as hashes:
         for text in ("a", "b", "a"):
             hashes.add(text)
             hashes.spill()
@@ -253,7 +253,7 @@ jobs:
 
 def test_problems_are_bounded() -> None:
     """Everything is counted, and only so much kept; warnings leave room for errors."""
-    problems = Problems(limit=2)
+    problems = ProblemCollector(limit=2)
     for severity in (Severity.WARNING, Severity.WARNING, Severity.WARNING, Severity.ERROR):
         problems(Problem(severity, Position("a"), "b"))
 

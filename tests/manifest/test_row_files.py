@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.row_files import FileUnusable, open_rows
+from runner.manifest.row_files import RowFileError, open_rows
 
 KEY = "sk-" + "a1B2c3D4" * 6
 
@@ -98,7 +98,7 @@ def test_files_that_cannot_be_read(
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(FileUnusable) as caught:
+    with pytest.raises(RowFileError) as caught:
         rows_of(tmp_path / name)
 
     assert (line, message) == (caught.value.line, caught.value.message)
@@ -108,7 +108,7 @@ def test_a_folder_is_no_row_file(tmp_path: Path) -> None:
     """What can't be opened is said in the system's words."""
     (tmp_path / "rows.csv").mkdir()
 
-    with pytest.raises(FileUnusable, match="can't be read: Is a directory"):
+    with pytest.raises(RowFileError, match="can't be read: Is a directory"):
         open_rows(tmp_path / "rows.csv")
 
 

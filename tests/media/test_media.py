@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.media import Flawed, MediaFacts, read_mp4, read_picture
+from runner.media import InvalidMedia, MediaFacts, read_mp4, read_picture
 from tests.media.samples import (
     FTYP,
     TURNED,
@@ -74,7 +74,7 @@ def test_a_whole_video_is_read(content: bytes) -> None:
 )
 def test_a_video_that_is_not_whole_is_refused_with_the_reason(content: bytes, reason: str) -> None:
     """What is missing is said, and hostile sizes neither crash nor hang the reader."""
-    with pytest.raises(Flawed, match=reason):
+    with pytest.raises(InvalidMedia, match=reason):
         video(content)
 
 
@@ -84,7 +84,7 @@ def test_a_cut_of_a_box_without_a_size_is_seen_in_the_sample_table() -> None:
     film = FTYP + moov(tables=table)
 
     assert video(film + open_box(b"mdat", bytes(100))).duration_s == 5.0
-    with pytest.raises(Flawed, match="lists 100 bytes of samples and holds 99"):
+    with pytest.raises(InvalidMedia, match="lists 100 bytes of samples and holds 99"):
         video(film + open_box(b"mdat", bytes(99)))
 
 
@@ -126,7 +126,7 @@ def test_facts_that_a_video_does_not_state_are_unknown() -> None:
 def test_no_beginning_of_a_video_passes_for_the_whole(content: bytes) -> None:
     """A download that was cut anywhere is never taken for a finished one."""
     for size in range(len(content)):
-        with pytest.raises(Flawed):
+        with pytest.raises(InvalidMedia):
             video(content[:size])
 
 
@@ -135,7 +135,7 @@ def test_pictures_are_read_and_no_beginning_of_one_passes_for_the_whole(content:
     """Both kinds of last frame are known by their first bytes and whole only with their last."""
     assert (picture(content).width, picture(content).height) == (64, 48)
     for size in range(len(content)):
-        with pytest.raises(Flawed):
+        with pytest.raises(InvalidMedia):
             picture(content[:size])
 
 
@@ -151,7 +151,7 @@ def test_pictures_are_read_and_no_beginning_of_one_passes_for_the_whole(content:
 )
 def test_damaged_pictures_are_refused_with_the_reason(content: bytes, reason: str) -> None:
     """A picture that no viewer would show is not taken for an asset."""
-    with pytest.raises(Flawed, match=reason):
+    with pytest.raises(InvalidMedia, match=reason):
         picture(content)
 
 
@@ -171,7 +171,7 @@ def test_no_bytes_crash_the_readers(noise: bytes, start: bytes) -> None:
     for read in (video, picture):
         try:
             facts = read(start + noise)
-        except Flawed:
+        except InvalidMedia:
             continue
         assert facts.media_type
 
@@ -186,6 +186,6 @@ def test_no_flipped_bytes_crash_the_readers(data: st.DataObject) -> None:
 
     try:
         facts = read(bytes(damaged))
-    except Flawed:
+    except InvalidMedia:
         return
     assert facts.media_type

@@ -10,7 +10,7 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
-from runner.core.summary import summarise
+from runner.core.summary import summarize
 from runner.report.github import step_summary
 from runner.report.junit import write_junit
 from runner.report.prometheus import metrics_text, write_metrics
@@ -35,7 +35,7 @@ def test_junit_counts_and_cases(tmp_path):
     """Failed jobs are failures, those with something left to do are errors, unsent ones are skipped."""
     path = tmp_path / "junit.xml"
 
-    write_junit(path, JOBS, summarise(JOBS), run="kittens")
+    write_junit(path, JOBS, summarize(JOBS), run="kittens")
 
     (suite,) = ElementTree.parse(path).getroot()
     assert {"tests": "4", "failures": "1", "errors": "1", "skipped": "1"}.items() <= suite.attrib.items()
@@ -48,7 +48,7 @@ def test_junit_holds_hostile_text(tmp_path):
     """Characters that XML does not have, and markup in messages, leave the file well-formed."""
     path = tmp_path / "junit.xml"
 
-    write_junit(path, hostile_jobs(), summarise(hostile_jobs()), run=HOSTILE[0])
+    write_junit(path, hostile_jobs(), summarize(hostile_jobs()), run=HOSTILE[0])
 
     (suite,) = ElementTree.parse(path).getroot()
     assert len(suite) == len(HOSTILE)
@@ -57,7 +57,7 @@ def test_junit_holds_hostile_text(tmp_path):
 
 def test_step_summary_says_what_to_do():
     """The summary has the counts, each class of failure with its advice, and the jobs behind it."""
-    text = step_summary(summarise(JOBS), [job for job in JOBS if job.error], run="kittens")
+    text = step_summary(summarize(JOBS), [job for job in JOBS if job.error], run="kittens")
 
     assert "1 of 4 jobs succeeded." in text
     assert re.search(r"\| `moderation` \| 1 \| The prompt or a picture was refused", text)
@@ -69,7 +69,7 @@ def test_step_summary_shows_hostile_text_as_text(hostile):
     """No prompt or message becomes markup, a link, a mention or another row."""
     jobs = [unsuccessful(hostile, State.FAILED, FailureClass.INTERNAL, hostile)]
 
-    text = step_summary(summarise(jobs), jobs, run=hostile)
+    text = step_summary(summarize(jobs), jobs, run=hostile)
 
     rows = [line for line in text.splitlines() if line.startswith("| ") and "internal" in line]
     assert len(rows) == 2
@@ -90,12 +90,12 @@ def test_step_summary_fits():
         for place in range(2000)
     ]
 
-    assert len(step_summary(summarise(jobs), jobs, run="kittens").encode()) < 1 << 20
+    assert len(step_summary(summarize(jobs), jobs, run="kittens").encode()) < 1 << 20
 
 
 def test_metrics():
     """Metrics are gauges by state, class and model, with the name of the run."""
-    text = metrics_text(summarise(JOBS), run="kittens", exit_code=4, now_at=AT)
+    text = metrics_text(summarize(JOBS), run="kittens", exit_code=4, now_at=AT)
 
     assert 'runner_run_jobs{run="kittens",state="succeeded"} 1\n' in text
     assert 'runner_run_jobs{run="kittens",state="timed_out"} 0\n' in text
@@ -109,7 +109,7 @@ def test_metrics_are_read_by_the_client_of_prometheus(tmp_path):
     parser = pytest.importorskip("prometheus_client.parser")
     path = tmp_path / "runner.prom"
 
-    write_metrics(path, summarise(hostile_jobs()), run='a "b"\\\nc', exit_code=1, now_at=AT)
+    write_metrics(path, summarize(hostile_jobs()), run='a "b"\\\nc', exit_code=1, now_at=AT)
 
     families = {family.name: family for family in parser.text_string_to_metric_families(path.read_text())}
     assert families["runner_run_exit_code"].samples[0].labels == {"run": 'a "b"\\\nc'}

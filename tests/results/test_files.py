@@ -8,9 +8,9 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
-from runner.core.summary import summarise
+from runner.core.summary import summarize
 from runner.errors import DiskFull
-from runner.results.files import ResultsWriter, mend_tail, room_for, whole_file
+from runner.results.files import ResultsWriter, atomic_write, repair_tail, translate_disk_full
 from runner.results.formats import batch_line, write_summary
 from tests.results.records import succeeded, unsuccessful
 
@@ -45,7 +45,7 @@ def test_torn_last_line_is_mended_on_open(tmp_path, left, mended, cut):
     path = tmp_path / "results.jsonl"
     path.write_bytes(left)
 
-    assert mend_tail(path) == cut
+    assert repair_tail(path) == cut
     assert path.read_bytes() == mended
 
 
@@ -54,7 +54,7 @@ def test_rewrite_replaces_the_file_whole(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"old\n")
 
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.writelines([b"a\n", b"b\n"])
         seen = path.read_bytes()
 
@@ -69,7 +69,7 @@ def test_broken_rewrite_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old\n")
 
     def write():
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(b"new\n")
             raise RuntimeError("the store broke")
 
@@ -83,11 +83,11 @@ def test_planted_link_is_not_followed(tmp_path):
     """A link at the temporary name does not make the program overwrite another file."""
     path, victim = tmp_path / "summary.json", tmp_path / "victim"
     victim.write_text("mine")
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         planted = tmp_path / file.name
     planted.symlink_to(victim)
 
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"{}")
 
     assert victim.read_text() == "mine"
@@ -96,7 +96,7 @@ def test_planted_link_is_not_followed(tmp_path):
 
 def test_full_disk_is_said(tmp_path):
     """No room is an error that a person can act on."""
-    with pytest.raises(DiskFull, match="no room left for"), room_for(tmp_path):
+    with pytest.raises(DiskFull, match="no room left for"), translate_disk_full(tmp_path):
         raise OSError(28, "No space left on device")
 
 
@@ -105,7 +105,7 @@ def test_summary_file(tmp_path):
     path = tmp_path / "summary.json"
     failed = unsuccessful("b", State.FAILED, FailureClass.MODERATION)
 
-    write_summary(path, summarise([succeeded("a"), failed]), run="kittens", gateway="https://g")
+    write_summary(path, summarize([succeeded("a"), failed]), run="kittens", gateway="https://g")
 
     summary = json.loads(path.read_bytes())
     assert summary["jobs"] == 2

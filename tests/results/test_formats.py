@@ -15,7 +15,7 @@ from hypothesis import given
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.results.formats import line_bytes, result_line, utc_text
-from runner.results.inline_media import recover, shorten
+from runner.results.inline_media import replace_inline_media, restore_inline_media
 from runner.results.parse import parse_line
 from tests.results.records import AT, HOSTILE, records, succeeded, times, unsuccessful
 
@@ -108,7 +108,7 @@ def test_local_file_and_data_uri_are_shortened():
     }
     inline = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
 
-    short = shorten({"image": reference, "images": [inline, "https://example.com/a.png"]})
+    short = replace_inline_media({"image": reference, "images": [inline, "https://example.com/a.png"]})
 
     head = f"data:image/png;bytes={len(PICTURE)};sha256={sha256}"
     assert short["image"] == head + ";source=/home/a%20b/%E7%8C%AB%2C%3B1.png"
@@ -117,7 +117,9 @@ def test_local_file_and_data_uri_are_shortened():
 
 def test_prompt_that_begins_like_a_data_uri_is_left_alone():
     """Only a data URI is shortened, not text that looks a little like one."""
-    assert shorten("data: the kittens; base64, they say") == "data: the kittens; base64, they say"
+    assert (
+        replace_inline_media("data: the kittens; base64, they say") == "data: the kittens; base64, they say"
+    )
 
 
 def test_recover_finds_an_unchanged_file(tmp_path):
@@ -127,7 +129,7 @@ def test_recover_finds_an_unchanged_file(tmp_path):
     sha256 = hashlib.sha256(PICTURE).hexdigest()
     reference = {"$file": str(file), "sha256": sha256, "media_type": "image/png", "bytes": len(PICTURE)}
 
-    found = recover(shorten({"image": reference}))
+    found = restore_inline_media(replace_inline_media({"image": reference}))
 
     assert found.request == {"image": reference}
     assert found.missing == ()
@@ -148,10 +150,10 @@ def test_recover_refuses_another_file(tmp_path, change, said):
     file.write_bytes(PICTURE)
     sha256 = hashlib.sha256(PICTURE).hexdigest()
     reference = {"$file": str(file), "sha256": sha256, "media_type": "image/png", "bytes": len(PICTURE)}
-    short = shorten({"image": reference})
+    short = replace_inline_media({"image": reference})
     change(file)
 
-    found = recover(short)
+    found = restore_inline_media(short)
 
     assert {"image": reference} == found.request
     assert said in found.missing[0]
@@ -159,12 +161,12 @@ def test_recover_refuses_another_file(tmp_path, change, said):
 
 def test_recover_says_that_inline_content_is_gone():
     """What was written into the manifest itself can't be had back from its digest."""
-    short = shorten({"image": "data:image/png;base64,iVBORw0KGgo="})
+    short = replace_inline_media({"image": "data:image/png;base64,iVBORw0KGgo="})
 
-    found = recover(short)
+    found = restore_inline_media(short)
 
     assert "keep only its digest" in found.missing[0]
-    assert short == shorten(found.request)
+    assert short == replace_inline_media(found.request)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from runner.core.problem import Severity
 from runner.schema import catalog
-from runner.schema.request_schema import ModelSchema
+from runner.schema.request_schema import RequestSchema
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.json"))
 CATALOG = catalog.load()
@@ -20,7 +20,7 @@ def test_example_of_a_document_is_clean(path):
 
     schema = CATALOG.select(request)
 
-    assert isinstance(schema, ModelSchema)
+    assert isinstance(schema, RequestSchema)
     assert f"{path.stem}.txt" == schema.document["x-source"]["document"]
     expected = [Severity.WARNING] if path.stem.startswith("000") else []
     assert expected == [finding.severity for finding in schema.findings(request)]

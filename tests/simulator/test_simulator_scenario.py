@@ -10,7 +10,7 @@ import pytest
 from runner.errors import ScenarioError
 from runner.simulator import scenario as scenario_module
 from runner.simulator.faults import FAULTS, Fault, Place
-from runner.simulator.scenario import Arrival, End, Match, Scenario, Shape, Span
+from runner.simulator.scenario import JobInfo, Match, Scenario, Shape, Span, TaskEnd
 from runner.simulator.scenario_reader import load_scenario, parse_scenario, shipped_scenarios
 
 
@@ -18,10 +18,10 @@ def read(text: str) -> Scenario:
     return parse_scenario(text, file="s.yaml")
 
 
-def job(number: int = 1, **values: str) -> Arrival:
+def job(number: int = 1, **values: str) -> JobInfo:
     seed = values.pop("seed", None)
     fields = {"digest": str(number), "model": "wan2.7-i2v", "prompt": "A kitten", "key": "sk-a", **values}
-    return Arrival(number=number, seed=seed, **fields)
+    return JobInfo(number=number, seed=seed, **fields)
 
 
 def test_the_documented_example_is_a_scenario() -> None:
@@ -35,7 +35,7 @@ def test_the_documented_example_is_a_scenario() -> None:
     assert Span(0.3, 1.5) == made.generate_s
     assert made.keys == ("sk-sim-one",)
     rule = made.rules[0]
-    assert (rule.task.shape, rule.task.end) == (Shape.ARK, End.MODERATION)
+    assert (rule.task.shape, rule.task.end) == (Shape.ARK, TaskEnd.MODERATION)
     assert (Fault("throttled", 2), Fault("reset")) == rule.faults[Place.SUBMIT]
     assert (Fault("bad_gateway", None),) == rule.faults[Place.POLL]
     assert rule.faults[Place.ASSET][0].option("at") == 0.3
@@ -60,7 +60,7 @@ def test_the_mixed_scenario_leaves_nothing_out() -> None:
         "token_invalid",
     } == FAULTS.keys() - played
     assert len(rules) == len({rule.match.nth for rule in rules}) == len({rule.name for rule in rules})
-    assert set(End) == {rule.task.end for rule in rules}
+    assert set(TaskEnd) == {rule.task.end for rule in rules}
     assert {*Shape, None} == {rule.task.shape for rule in rules}
 
 

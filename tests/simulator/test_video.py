@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.simulator import media_writer
-from runner.simulator.video import Body, film_for, last_frame, video
+from runner.simulator.video import MediaBody, last_frame, video, video_spec
 
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffprobe"), reason="ffmpeg is not installed")
 
@@ -23,7 +23,7 @@ def digest(text: str) -> str:
 
 
 def film(text: str = "a job", **request: Any) -> Any:
-    return film_for({"model": "seedance-1-5-pro-251215", **request}, digest(text))
+    return video_spec({"model": "seedance-1-5-pro-251215", **request}, digest(text))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_video_has_the_size_and_length_that_were_asked_for(
     request_: dict[str, str], expected: tuple[int, int, int]
 ) -> None:
     """Size, ratio and seconds decide; the model's documented default stands in for a size that is absent."""
-    made = film_for(request_, digest("x"))
+    made = video_spec(request_, digest("x"))
 
     assert expected == (made.width, made.height, made.seconds)
 
@@ -109,7 +109,7 @@ def test_a_padded_body_is_cut_like_bytes(head: bytes, padding: int, start: int, 
     """Any slice of a body is that of its bytes written out."""
     written_out = head + bytes(padding)
 
-    assert written_out[start:stop] == Body(head, len(written_out))[start:stop]
+    assert written_out[start:stop] == MediaBody(head, len(written_out))[start:stop]
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 255]), max_size=60).map(bytes))

@@ -11,7 +11,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, JobSpec
 from runner.store import Store, query
 from runner.store.sync import OnChanged, sync
-from runner.store.transitions import Selection, choose, import_records, rerun_chosen
+from runner.store.transitions import Selection, import_records, requeue_selected, select_for_rerun
 
 Make = Callable[..., JobSpec]
 
@@ -31,8 +31,8 @@ def fail(store: Store) -> None:
 def rerun(store: Store) -> int:
     """Run again what failed, and say how many that are."""
     with store.transaction() as connection:
-        choose(connection, Selection())
-        return rerun_chosen(connection, at=2000.0)
+        select_for_rerun(connection, Selection())
+        return requeue_selected(connection, at=2000.0)
 
 
 def where(store: Store) -> tuple[State, str | None]:
@@ -49,7 +49,7 @@ def test_rerun_polls_the_task_of_a_failed_job_that_names_one(store: Store, make_
     fail(store)
 
     with store.transaction() as connection:
-        plan = choose(connection, Selection())
+        plan = select_for_rerun(connection, Selection())
     assert (0, 1) == (plan.to_submit, plan.to_poll)
     assert 1 == rerun(store)
 
@@ -79,7 +79,7 @@ def test_pending_job_that_names_its_task_is_not_among_those_to_submit(store: Sto
         connection.execute("UPDATE jobs SET state = 'pending'")
 
     found = query.pending(
-        store.reader, "wan2.7-i2v", after=(-1, -1), count=9, scope=query.Scope(), taken_up_at=0.0
+        store.reader, "wan2.7-i2v", after=(-1, -1), count=9, scope=query.JobFilter(), waiting_since=0.0
     )
 
     assert [] == found
@@ -128,7 +128,7 @@ def test_task_that_is_attached_forgets_the_attempt_before(store: Store, make_spe
 
     take_in(store, make_spec("a")._replace(task_id="task_1"))
 
-    (job,) = query.in_states(store.reader, [State.SUBMITTED], taken_up_at=0.0)
+    (job,) = query.jobs_in_states(store.reader, [State.SUBMITTED], waiting_since=0.0)
     assert ("task_1", None, None) == (job.task_id, job.other_task_id, job.error)
     assert {} == query.class_counts(store.reader)
 

@@ -22,7 +22,7 @@ def one_job(store: Store, make_spec: Make) -> Job:
     """Take one job in and give it as the engine has it."""
     with store.transaction() as connection:
         sync(connection, [make_spec("a")], on_changed=OnChanged.ERROR, at=1000.0)
-    job = query.job(store.reader, "a", taken_up_at=0.0)
+    job = query.job(store.reader, "a", waiting_since=0.0)
     assert job is not None
     return job
 
@@ -100,7 +100,7 @@ def test_jobs_of_one_place_are_all_handed_out(store: Store, make_spec: Make) -> 
     names = []
     after = (-1, -1)
     while page := query.pending(
-        store.reader, "wan2.7-i2v", after=after, count=2, scope=query.Scope(), taken_up_at=0.0
+        store.reader, "wan2.7-i2v", after=after, count=2, scope=query.JobFilter(), waiting_since=0.0
     ):
         names += [job.job_id for job, _ in page]
         after = (page[-1][0].index, page[-1][0].seq)

@@ -56,7 +56,7 @@ def test_usual_times(store: Store, make_spec: Make) -> None:
     with store.transaction() as connection:
         connection.execute("UPDATE jobs SET generate_s = 10.0 * idx + 60 WHERE job_id IN ('a', 'b')")
 
-    assert {"wan2.7-i2v": 65.0} == query.usual_s(store.reader)
+    assert {"wan2.7-i2v": 65.0} == query.mean_generate_s(store.reader)
 
 
 def test_more_jobs_than_one_reading_takes(store: Store, make_spec: Make) -> None:

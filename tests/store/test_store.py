@@ -131,7 +131,7 @@ async def test_saved_job_is_read_back_whole(store: Store, make_spec: Make) -> No
     What was saved of a job, its attempt and its assets is what a reader sees once it is durable.
     """
     take_in(store, make_spec("a"))
-    job = next(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+    job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
     asset = Asset(AssetKind.VIDEO, "assets/a.mp4", 10, "ab", "video/mp4", 1280, 720, 5.0)
     doubt = Failure(FailureClass.INTERNAL, "小猫", "E1", 500, "req-1")
 
@@ -152,7 +152,7 @@ async def test_closing_writes_what_is_left(store: Store, make_spec: Make) -> Non
     What was saved and not waited for is on disk when the store closes.
     """
     take_in(store, *(make_spec(f"job-{n}", n) for n in range(20)))
-    jobs = list(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+    jobs = list(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
         for job in jobs:
@@ -167,19 +167,19 @@ async def test_full_disk_gives_up_the_reserve_and_loses_nothing(store: Store, ma
     When the disk is full, what is saved still reaches the disk, and the store says that room is short.
     """
     take_in(store, make_spec("a"))
-    job = next(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+    job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
         # SQLite's own bound on pages acts as the full disk; giving up the reserve lifts it.
         pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
-        give_up = store._reserve.give_up
+        give_up = store._reserve.release
 
         def lift() -> bool:
             store._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
             return give_up()
 
-        store._reserve.give_up = lift  # type: ignore[method-assign]
+        store._reserve.release = lift  # type: ignore[method-assign]
         number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
         await store.durable(number)
 
@@ -194,7 +194,7 @@ async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, m
     Where even the reserve does not help, whoever waits is told, and what was durable stays.
     """
     take_in(store, make_spec("a"))
-    job = next(query.in_states(store.reader, [State.PENDING], taken_up_at=0))
+    job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
         pages = store._connection.execute("PRAGMA page_count").fetchone()[0]

@@ -127,10 +127,10 @@ def test_job_that_left_the_manifest_is_gone_and_not_submitted(store: Store, make
     report = take_in(store, [make_spec("b", 0)])
 
     assert report.gone == 1
-    assert query.pending_by_model(store.reader, query.Scope()) == {"wan2.7-i2v": 1}
+    assert query.pending_by_model(store.reader, query.JobFilter()) == {"wan2.7-i2v": 1}
     assert [(r.job_id, r.is_gone) for r in query.records(store.reader)] == [("b", False), ("a", True)]
     take_in(store, [make_spec("b", 0), make_spec("a", 1)])
-    assert query.pending_by_model(store.reader, query.Scope()) == {"wan2.7-i2v": 2}
+    assert query.pending_by_model(store.reader, query.JobFilter()) == {"wan2.7-i2v": 2}
 
 
 def test_named_task_is_polled_and_never_submitted(store: Store, make_spec: Make) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown
-from runner.worker.poll import ask
+from runner.worker.poll import query_task
 from tests.engine.answers import POLL_401, POLL_403, POLL_502, RUNNING, UNKNOWN
 from tests.engine.fakes import FakeKeys, job_in_hand
 
@@ -50,7 +50,7 @@ async def test_what_two_keys_say_of_a_task(
     api = ByKey({"own": own, "other": other or RUNNING})
     job = job_in_hand("job", State.SUBMITTED, task_id="task", key="own")
 
-    outcome = await ask(job, api=api, keys=FakeKeys("other", "own"))
+    outcome = await query_task(job, api=api, keys=FakeKeys("other", "own"))
 
     assert verdict is type(outcome)
     assert (1 if other is None else 2) == len(api.asked)
@@ -64,7 +64,7 @@ async def test_task_of_a_key_that_is_gone_is_unknown_only_to_all() -> None:
     api = ByKey({"a": UNKNOWN, "b": RUNNING})
     job = job_in_hand("job", State.SUBMITTED, task_id="task", key="gone")
 
-    outcome = await ask(job, api=api, keys=FakeKeys("a", "b"))
+    outcome = await query_task(job, api=api, keys=FakeKeys("a", "b"))
 
     assert outcome is RUNNING
     assert "b" == job.key
@@ -79,7 +79,7 @@ async def test_two_ids_are_tried_in_turn_until_one_is_known() -> None:
     keys = FakeKeys("a")
 
     for _ in range(4):
-        await ask(job, api=api, keys=keys)
+        await query_task(job, api=api, keys=keys)
 
     assert ["one", "two", "one", "two"] == [task_id for task_id, _ in api.asked]
 
@@ -90,6 +90,6 @@ async def test_id_that_is_known_is_kept_alone() -> None:
     """
     job = job_in_hand("job", State.SUBMITTED, task_id="one", other_task_id="two", key="a")
 
-    await ask(job, api=ByKey({"a": RUNNING}), keys=FakeKeys("a"))
+    await query_task(job, api=ByKey({"a": RUNNING}), keys=FakeKeys("a"))
 
     assert ("one", None) == (job.task_id, job.other_task_id)

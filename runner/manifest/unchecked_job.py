@@ -11,14 +11,14 @@ from runner.core.problem import Finding, Position, Problem
 from runner.manifest.document import Entry, Report, job_label, path_text
 
 if TYPE_CHECKING:
-    from runner.manifest.template import Mould
+    from runner.manifest.template import RequestTemplate
 
 Path = tuple[str | int, ...]
 """Keys and indices from the root of an entry, such as ``("request", "media", 0, "url")``."""
 
 
 @dataclass(slots=True)
-class Origin:
+class EntrySource:
     """
     What the jobs of one entry have in common; a batch file is one entry with a job on each line.
 
@@ -57,7 +57,7 @@ class Origin:
 
 
 @dataclass(slots=True)
-class Draft:
+class UncheckedJob:
     """
     A job with its own values put in, but neither normalised nor checked.
 
@@ -66,10 +66,10 @@ class Draft:
         extra: Fields that go into the body unchecked.
         line: Of its row, from 1; 0 where it has none.
         repetition: Its number within ``repeat``, from 1; None where nothing is repeated.
-        mould: That its request was made with; None where it was written out.
+        template: That its request was made with; None where it was written out.
     """
 
-    origin: Origin
+    source_entry: EntrySource
     job_id: Json
     request: dict[str, Json]
     metadata: Mapping[str, Json]
@@ -77,11 +77,11 @@ class Draft:
     task_id: Json = None
     line: int = 0
     repetition: int | None = None
-    mould: Mould | None = None
+    template: RequestTemplate | None = None
 
     def source(self) -> Position:
         """Give the place of the job: its row, or else its entry."""
-        origin, line = self.origin, self.line
+        origin, line = self.source_entry, self.line
         if line or origin.entry is None:
             return Position(origin.rows_file, line)
         return origin.entry.position()
@@ -89,16 +89,16 @@ class Draft:
     def report(self, finding: Finding, report: Report) -> None:
         """Report what is wrong with the job, at its row or in the manifest, by its path from the entry's root."""
         if self.line and self._came_with_row(finding.path):
-            self.origin.report_row(self.line, finding, report, self.job_id)
+            self.source_entry.report_row(self.line, finding, report, self.job_id)
         else:
-            self.origin.report_once(finding, report, self.origin.label(self.line, self.job_id))
+            self.source_entry.report_once(finding, report, self.source_entry.label(self.line, self.job_id))
 
     def _came_with_row(self, path: Path) -> bool:
-        if self.mould is None:
+        if self.template is None:
             return True
         if path[:1] != ("request",):
             return False
-        within, varying = path[1:], self.mould.varying
+        within, varying = path[1:], self.template.varying
         if any(within[: len(leaf)] == leaf for leaf in varying):
             return True
         # A null in the row took a key away: what the request lacks is then the row's doing.

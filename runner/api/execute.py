@@ -21,28 +21,29 @@ from runner.api.outputs import Outputs
 from runner.api.simulate import SIMULATED, simulated_gateway
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
-from runner.core.key_pool import Keyring
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
-from runner.core.summary import Summary, summarise
+from runner.core.summary import Summary, summarize
 from runner.core.value import frozen
-from runner.engine.context import Options, Rooms, store_stop
+from runner.engine.context import EngineOptions, Services, stop_for_store_error
 from runner.engine.engine import Engine, SystemClock
-from runner.engine.events import Event, Notice, Observer, ResultsFeed
+from runner.engine.events import Event, Notice, Observer
+from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
-from runner.gateway.client import Gateway, user_agent
+from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import KeySet
 from runner.gateway.urls import content_url, gateway_root, proxy_for
 from runner.results.formats import summary_json
 from runner.store import Store, query
 from runner.store.database import connect_reader
-from runner.store.query import Scope
+from runner.store.query import JobFilter
 from runner.worker.deliver import Delivery
 
 if TYPE_CHECKING:
-    from runner.api.retention import Tidied
+    from runner.api.retention import RetentionResult
 
 log = logging.getLogger(__name__)
 
@@ -50,23 +51,23 @@ MOST_UNCERTAIN_SHOWN = 1000
 
 
 @frozen(kw_only=True)
-class Assignment:
+class RunRequest:
     """
     What to do of a run, and with what.
 
     Attributes:
         scenario: The simulator's scenario, a shipped name or a path; None for its default.
-        most_failures: Of `--max-failures`: a number of jobs, or a share such as 0.1.
+        max_failures: Of `--max-failures`: a number of jobs, or a share such as 0.1.
         environ: For proxies.
     """
 
     settings: Settings
     base_url: str
     keys: KeySet
-    origin: run_facts.Origin
-    scope: Scope = Scope()
+    origin: run_facts.RunOrigin
+    scope: JobFilter = JobFilter()
     limit: int | None = None
-    most_failures: int | float | None = None
+    max_failures: int | float | None = None
     run_s: float | None = None
     drain_s: float = 600.0
     scenario: str | None = None
@@ -74,7 +75,7 @@ class Assignment:
 
 
 @frozen
-class Outcome:
+class RunResult:
     """
     How a process's work on a run ended.
 
@@ -89,7 +90,7 @@ class Outcome:
         worked_s: How long this process took over it.
         unsaved: Tasks that were paid for and could not be written down: job id and task id.
         troubles: What went wrong when somebody was to be told of the end, a sentence each.
-        tidied: What became of older runs of the series, where they were to be deleted.
+        retention: What became of older runs of the series, where they were to be deleted.
     """
 
     run_dir: Path
@@ -107,10 +108,10 @@ class Outcome:
     worked_s: float = 0.0
     unsaved: tuple[tuple[str, str], ...] = ()
     troubles: tuple[str, ...] = ()
-    tidied: Tidied | None = None
+    retention: RetentionResult | None = None
 
 
-Started = Callable[[Engine], None]
+OnStarted = Callable[[Engine], None]
 """Gets the engine once it exists, to stop it or to look at it."""
 
 
@@ -122,7 +123,7 @@ def ignore_engine(engine: object) -> None:
     """Let the engine run undisturbed."""
 
 
-async def work(store: Store, assignment: Assignment, observe: Observer, started: Started) -> Outcome:
+async def execute(store: Store, assignment: RunRequest, observe: Observer, started: OnStarted) -> RunResult:
     """
     Do what is to be done of a run, and leave its files as they should be.
 
@@ -130,7 +131,7 @@ async def work(store: Store, assignment: Assignment, observe: Observer, started:
         RunnerError: It could not begin.
     """
     began = time.monotonic()
-    observe = _unfailing(observe)
+    observe = _guarded(observe)
     idle = _is_idle(store, assignment.scope)
     simulated = assignment.origin.is_simulated
     outputs = Outputs(store, assignment.settings, SIMULATED if simulated else assignment.base_url)
@@ -147,7 +148,7 @@ async def work(store: Store, assignment: Assignment, observe: Observer, started:
         outputs.close()
 
 
-def _unfailing(observe: Observer) -> Observer:
+def _guarded(observe: Observer) -> Observer:
     """Keep the trouble of whoever watches, such as a closed terminal, from the run."""
 
     def tell(event: Event) -> None:
@@ -159,16 +160,16 @@ def _unfailing(observe: Observer) -> Observer:
     return tell
 
 
-def _is_idle(store: Store, scope: Scope) -> bool:
+def _is_idle(store: Store, scope: JobFilter) -> bool:
     if query.pending_by_model(store.reader, scope):
         return False
     states = [state for state in State if next_step(state) is not None and state is not State.PENDING]
-    return next(query.in_states(store.reader, states, taken_up_at=0.0, scope=scope), None) is None
+    return next(query.jobs_in_states(store.reader, states, waiting_since=0.0, scope=scope), None) is None
 
 
 def _outcome(
-    store: Store, assignment: Assignment, outputs: Outputs, engine: Engine | None, observe: Observer
-) -> Outcome:
+    store: Store, assignment: RunRequest, outputs: Outputs, engine: Engine | None, observe: Observer
+) -> RunResult:
     stops = () if engine is None else tuple(engine.stops)
     counts = query.counts(store.reader, with_gone=False)
     summary = None
@@ -178,7 +179,7 @@ def _outcome(
             observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)
-    return Outcome(
+    return RunResult(
         store.run_dir,
         assignment.settings.name,
         outputs.gateway,
@@ -203,10 +204,10 @@ def summary_of(run_dir: Path) -> Summary:
         RunDirError: There is none, or it can't be read.
     """
     with contextlib.closing(connect_reader(run_dir)) as reader:
-        return summarise(query.records(reader))
+        return summarize(query.records(reader))
 
 
-def outcome_json(outcome: Outcome) -> dict[str, Json]:
+def outcome_json(outcome: RunResult) -> dict[str, Json]:
     """
     Say how a run ended in the shape of `summary.json`, with the exit code and the run directory.
 
@@ -224,7 +225,7 @@ def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None
         summary = outputs.finish(now_at=time.time())
         store.mark_finished()
     except RunnerError as error:
-        return None, store_stop(error)
+        return None, stop_for_store_error(error)
     except OSError as error:
         return None, Stop(StopReason.STORE, f"the results in {store.run_dir} can't be written: {error}")
     return summary, None
@@ -232,14 +233,14 @@ def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None
 
 @asynccontextmanager
 async def _engine(
-    store: Store, assignment: Assignment, outputs: Outputs, observe: Observer
+    store: Store, assignment: RunRequest, outputs: Outputs, observe: Observer
 ) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
     async with AsyncExitStack() as stack:
         base_url = assignment.base_url
         if assignment.origin.is_simulated:
             base_url = await stack.enter_async_context(simulated_gateway(store.run_dir, assignment.scenario))
-        rooms = await _rooms(stack, store, assignment, base_url, outputs, observe)
+        rooms = await _services(stack, store, assignment, base_url, outputs, observe)
         if store.journal_mode != "wal":
             what = "this file system can't keep SQLite's write-ahead log"
             observe(Notice("journal", f"{what}; {store.run_dir} is written more slowly"))
@@ -252,17 +253,17 @@ async def _engine(
                 store.set_meta(run_facts.LEARNED, json.dumps(engine.admission.learned()))
 
 
-async def _rooms(
+async def _services(
     stack: AsyncExitStack,
     store: Store,
-    assignment: Assignment,
+    assignment: RunRequest,
     base_url: str,
     outputs: Outputs,
     observe: Observer,
-) -> Rooms:
+) -> Services:
     settings, root = assignment.settings, gateway_root(base_url)
     api = await stack.enter_async_context(
-        Gateway(base_url, settings.timeouts, proxy=proxy_for(root, assignment.environ))
+        GatewayClient(base_url, settings.timeouts, proxy=proxy_for(root, assignment.environ))
     )
     fetcher = await stack.enter_async_context(
         Fetcher(
@@ -289,26 +290,26 @@ async def _rooms(
         content_url=partial(content_url, root),
         sharded=assignment.origin.sharded,
     )
-    return Rooms(
+    return Services(
         store=store,
         api=api,
         keys=keys,
-        keyring=keys.ring,
+        key_pool=keys.ring,
         delivery=delivery,
         clock=clock,
         render=_render,
         probe=lambda: _probe(api, keys),
         draw=random.random,
-        feed=ResultsFeed(store, outputs.append, observe),
+        results=ResultsAppender(store, outputs.append, observe),
         observe=observe,
     )
 
 
-def _options(assignment: Assignment, store: Store) -> Options:
-    return Options(
+def _options(assignment: RunRequest, store: Store) -> EngineOptions:
+    return EngineOptions(
         scope=assignment.scope,
         limit=assignment.limit,
-        max_failures=_most(assignment.most_failures, store),
+        max_failures=_most(assignment.max_failures, store),
         run_s=assignment.run_s,
         drain_s=assignment.drain_s,
     )
@@ -319,7 +320,7 @@ class PooledKeys:
 
     def __init__(self, keys: KeySet) -> None:
         self._secrets = {key.fingerprint: key.secret for key in keys.keys}
-        self.ring = Keyring(self._secrets)
+        self.ring = KeyPool(self._secrets)
 
     def secret(self, fingerprint: str) -> str:
         """Look a key up."""
@@ -330,7 +331,7 @@ class PooledKeys:
         return self.ring.for_task(fingerprint)
 
 
-async def _probe(api: Gateway, keys: PooledKeys) -> bool:
+async def _probe(api: GatewayClient, keys: PooledKeys) -> bool:
     probed = await api.probe(keys.secret(keys.for_task(None)[0]))
     return probed.answers
 
