@@ -17,17 +17,18 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from runner.api.options import EffectiveSettings, Overrides, apply_overrides, credentials, read_environment
 from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
 from runner.core.units import format_duration, format_size
-from runner.core.value import frozen
 from runner.errors import ManifestError, RunnerError
 from runner.gateway.credentials import ApiKey
 
 LEAST_PYTHON = (3, 11)
-FAST = ("orjson", "uvloop")
+FAST = ("uvloop",)
 MOST_SKEW_S = 60.0
 LEAST_FREE_BYTES = 5_000_000_000
 SLOW_FSYNC_S = 0.05
@@ -45,8 +46,7 @@ class CheckVerdict(StrEnum):
     PROBLEM = "problem"
 
 
-@frozen
-class Check:
+class Check(Struct, frozen=True):
     """
     One thing that was looked at.
 

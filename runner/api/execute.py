@@ -9,11 +9,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner import jsontext
 from runner.api import run_facts
@@ -27,7 +29,6 @@ from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarize
-from runner.core.value import frozen
 from runner.engine.context import EngineOptions, Services, stop_for_store_error
 from runner.engine.engine import Engine, SystemClock
 from runner.engine.events import Event, Notice, Observer
@@ -50,8 +51,7 @@ log = logging.getLogger(__name__)
 MOST_UNCERTAIN_SHOWN = 1000
 
 
-@frozen(kw_only=True)
-class RunRequest:
+class RunRequest(Struct, frozen=True, kw_only=True):
     """
     What to do of a run, and with what.
 
@@ -74,8 +74,7 @@ class RunRequest:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-@frozen
-class RunResult:
+class RunResult(Struct, frozen=True):
     """
     How a process's work on a run ended.
 

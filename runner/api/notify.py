@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 import aiohttp
+from msgspec.structs import replace
 
 from runner import jsontext
 from runner.api.execute import RunResult, outcome_json

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import field, fields, is_dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
+
 from runner.core.model import Json
 from runner.core.settings import DEFAULT_BASE_URL, Settings
 from runner.core.units import format_duration, format_rate, format_size
-from runner.core.value import frozen
 from runner.gateway.credentials import KeySet, read_keys, with_env_file
 from runner.store.sync import OnChanged
 
 BASE_URL_NAME = "POWERTOKENS_BASE_URL"
 
 
-@frozen(kw_only=True)
-class Overrides:
+class Overrides(Struct, frozen=True, kw_only=True):
     """
     What a command line says over the manifest; None where it is silent.
 
@@ -36,8 +36,7 @@ class Overrides:
     env_file: Path | None = None
 
 
-@frozen
-class EffectiveSettings:
+class EffectiveSettings(Struct, frozen=True):
     """
     The settings in force, and where each that can come from several places came from.
 
@@ -119,8 +118,7 @@ class IfLocked(StrEnum):
     WAIT = "wait"
 
 
-@frozen(kw_only=True)
-class RunOptions:
+class RunOptions(Struct, frozen=True, kw_only=True):
     """
     How to run. Every field has the meaning of the command line's option of its name.
 
@@ -183,7 +181,6 @@ _NAMES = {"max_bytes": "max_size"}
 
 def _models(name: str, models: Mapping[str, Any]) -> Iterator[str]:
     for model, own in models.items():
-        assert is_dataclass(own)
         for entry in fields(own):
             value = getattr(own, entry.name)
             if value is not None:

@@ -7,10 +7,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.api import run_facts
 from runner.api.options import EffectiveSettings, Overrides, apply_overrides, read_environment
@@ -20,7 +22,6 @@ from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
 from runner.core.settings import Limits
-from runner.core.value import frozen
 from runner.errors import StoreMissing
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
@@ -40,8 +41,7 @@ class Action(StrEnum):
     DONE = "done"
 
 
-@frozen
-class Group:
+class Group(Struct, frozen=True):
     """Jobs of one model that meet the same for the same reason."""
 
     action: Action
@@ -50,8 +50,7 @@ class Group:
     jobs: int
 
 
-@frozen
-class PlannedJob:
+class PlannedJob(Struct, frozen=True):
     """
     A job that a run would do something for.
 
@@ -67,8 +66,7 @@ class PlannedJob:
     place: str
 
 
-@frozen(kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """
     What a run of a manifest would do if it began now.
 

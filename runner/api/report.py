@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.api import run_facts
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import DEFAULT_BASE_URL
 from runner.core.summary import summarize
-from runner.core.value import frozen
 from runner.errors import ReportError
 from runner.jsontext import dumps
 from runner.report.github import step_summary
@@ -82,8 +83,7 @@ def append_step_summary(run_dir: Path, out: Path) -> None:
         file.write(text)
 
 
-@frozen
-class _Run:
+class _Run(Struct, frozen=True):
     reader: sqlite3.Connection
     name: str
     gateway: str

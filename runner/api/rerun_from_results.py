@@ -11,9 +11,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.api import run_facts
 from runner.api.execute import OnStarted, RunResult, ignore_engine, ignore_event
@@ -25,7 +27,6 @@ from runner.core.filenames import MAX_FILES_FLAT
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.settings import Settings
-from runner.core.value import frozen
 from runner.engine.events import Notice, Observer
 from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
@@ -42,8 +43,7 @@ _WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDEL
 _NEVER_SENT_AGAIN = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
 
 
-@frozen
-class RerunSource:
+class RerunSource(Struct, frozen=True):
     """
     A run that begins from a results file.
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.api import run_facts
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
@@ -18,7 +20,6 @@ from runner.api.simulate import SIMULATED
 from runner.core.lifecycle import Event, State, sources
 from runner.core.model import FailureClass
 from runner.core.settings import DEFAULT_BASE_URL
-from runner.core.value import frozen
 from runner.core.wire import is_task_id
 from runner.errors import UsageError
 from runner.store import Store, query
@@ -37,16 +38,14 @@ class Resolution(StrEnum):
     """Whatever became of it, the job is written off."""
 
 
-@frozen
-class UnresolvedJob:
+class UnresolvedJob(Struct, frozen=True):
     """A job, or a pattern, that can't be settled, and why."""
 
     name: str
     why: str
 
 
-@frozen
-class ResolveResult:
+class ResolveResult(Struct, frozen=True):
     """
     What came of settling jobs. Either all are settled, or some are refused and none is.
 

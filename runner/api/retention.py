@@ -14,11 +14,12 @@ from contextlib import closing, suppress
 from datetime import date
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.api import run_facts
 from runner.api.outputs import FAILED_NAME, REPORT_NAME, SUMMARY_NAME
 from runner.api.simulate import LEDGER_NAME
 from runner.core.lifecycle import State
-from runner.core.value import frozen
 from runner.errors import RunnerError, UsageError
 from runner.store import query
 from runner.store.database import DB_NAME, RESULTS_NAME, connect_reader
@@ -31,16 +32,14 @@ _LAST = (f"{DB_NAME}-wal", f"{DB_NAME}-shm", f"{DB_NAME}-journal", DB_NAME, LOCK
 _SETTLED = frozenset({State.SUCCEEDED, State.FAILED})
 
 
-@frozen
-class KeptRun:
+class KeptRun(Struct, frozen=True):
     """An older run that would have gone, and why it stays."""
 
     run_dir: Path
     why: str
 
 
-@frozen
-class RetentionResult:
+class RetentionResult(Struct, frozen=True):
     """What deleting older runs came to."""
 
     deleted: tuple[Path, ...]

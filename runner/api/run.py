@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from runner.api import run_facts
 from runner.api.execute import OnStarted, RunResult, execute, ignore_engine, ignore_event

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from runner.core.settings import (
-    AssetRules,
-    Limits,
-    ModelLimits,
-    Notify,
-    PollPolicy,
-    RetryPolicy,
     Settings,
-    Timeouts,
 )
-from runner.core.value import frozen
 from runner.errors import UsageError
 
 SETTINGS, LEARNED, ORIGIN = "settings", "learned", "origin"
 """Keys of the store's facts about the whole run."""
 
 
-@frozen
-class RunOrigin:
+class RunOrigin(Struct, frozen=True):
     """
     Where a run comes from.
 
@@ -43,12 +33,12 @@ class RunOrigin:
 
     def text(self) -> str:
         """Write it for the store."""
-        return json.dumps(asdict(self))
+        return msgspec.json.encode(self).decode()
 
     @classmethod
     def read(cls, text: str) -> RunOrigin:
         """Read back what `text` wrote."""
-        return cls(**json.loads(text))
+        return msgspec.json.decode(text, type=cls)
 
 
 def default_run_dir(name: str, *, simulate: bool) -> Path:
@@ -90,41 +80,14 @@ def require_same_kind(origin: RunOrigin, run_dir: Path, *, simulate: bool) -> No
 
 def settings_text(settings: Settings) -> str:
     """
-    Write settings for the store. They hold names of environment variables, never keys.
+    Encode settings as JSON for the store. They hold names of environment variables, never keys.
 
     >>> read_settings(settings_text(Settings(name="kittens"))) == Settings(name="kittens")
     True
     """
-    return json.dumps(asdict(settings))
+    return msgspec.json.encode(settings).decode()
 
 
 def read_settings(text: str) -> Settings:
-    """Read back what `settings_text` wrote."""
-    value: Mapping[str, Any] = json.loads(text)
-    limits = value["limits"]
-    hosts = value["assets"]["hosts"]
-    return Settings(
-        name=value["name"],
-        base_url=value["base_url"],
-        key_names=tuple(value["key_names"]),
-        limits=Limits(
-            **{
-                **limits,
-                "models": {model: ModelLimits(**own) for model, own in limits["models"].items()},
-            }
-        ),
-        poll=PollPolicy(**value["poll"]),
-        timeouts=Timeouts(**value["timeouts"]),
-        retry=RetryPolicy(**value["retry"]),
-        assets=AssetRules(
-            max_bytes=value["assets"]["max_bytes"], hosts=None if hosts is None else tuple(hosts)
-        ),
-        notify=tuple(
-            Notify(
-                on=tuple(entry["on"]),
-                webhook=entry["webhook"],
-                command=None if entry["command"] is None else tuple(entry["command"]),
-            )
-            for entry in value["notify"]
-        ),
-    )
+    """Decode what `settings_text` encoded."""
+    return msgspec.json.decode(text, type=Settings)

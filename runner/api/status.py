@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.api import run_facts
 from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
-from runner.core.value import frozen
 from runner.store import query
 from runner.store.database import DB_NAME, connect_reader, translated
 from runner.store.lock import holder_of
@@ -25,8 +26,7 @@ ENOUGH_FINISHED = 5
 MOST_STUCK = 100
 
 
-@frozen
-class StuckJob:
+class StuckJob(Struct, frozen=True):
     """A task that takes far longer than those of its model did."""
 
     job_id: str
@@ -36,8 +36,7 @@ class StuckJob:
     median_s: float
 
 
-@frozen(kw_only=True)
-class Status:
+class Status(Struct, frozen=True, kw_only=True):
     """
     How a run stands.
 

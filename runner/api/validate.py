@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.core.model import Json
 from runner.core.problem import Problem
-from runner.core.value import frozen
 from runner.errors import ManifestError
 from runner.manifest.loader import Manifest, ProblemCollector, counted, load
 
 
-@frozen
-class Validation:
+class Validation(Struct, frozen=True):
     """
     What checking some manifests came to.
 

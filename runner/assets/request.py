@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec import Struct
+
 from runner.core.model import Asset, AssetKind, Failure
-from runner.core.value import frozen
 from runner.media import MediaFacts
 
 
-@frozen
-class PartMetadata:
+class PartMetadata(Struct, frozen=True):
     """
     What the server said of a body, kept beside the part of it that is on disk.
 
@@ -23,8 +23,7 @@ class PartMetadata:
     validator: str | None = None
 
 
-@frozen
-class AssetRequest:
+class AssetRequest(Struct, frozen=True):
     """
     One asset to fetch.
 
@@ -58,8 +57,7 @@ class FetchFailure(StrEnum):
     """The tries are used up. What came so far is in the part file, for a later run."""
 
 
-@frozen
-class Fetched:
+class Fetched(Struct, frozen=True):
     """
     A whole asset, not yet under its final name and not yet durable.
 
@@ -73,8 +71,7 @@ class Fetched:
     facts: MediaFacts
 
 
-@frozen
-class NotFetched:
+class NotFetched(Struct, frozen=True):
     """No asset, and why."""
 
     reason: FetchFailure

@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from msgspec import Struct
+
 from runner.assets.request import FetchFailure, PartMetadata
 from runner.core.model import Failure, FailureClass
-from runner.core.value import frozen
 
 OVERLAP_BYTES = 64 << 10
 SMALL_BYTES = 128 << 10
@@ -29,8 +30,7 @@ _SETTLED_S = 60
 """How much older than the answer a Last-Modified must be, to be sure that no change shares its second (RFC 9110 8.8.2.2)."""
 
 
-@frozen
-class RangeRequest:
+class RangeRequest(Struct, frozen=True):
     """
     What a request asks for.
 
@@ -52,8 +52,7 @@ class RangeRequest:
         return headers
 
 
-@frozen
-class ResponseBody:
+class ResponseBody(Struct, frozen=True):
     """
     The body follows.
 
@@ -75,28 +74,24 @@ class ResponseBody:
         return not self.offset and self.length is not None and self.length <= SMALL_BYTES
 
 
-@frozen
-class Redirected:
+class Redirected(Struct, frozen=True):
     """The body is elsewhere."""
 
     location: str
 
 
-@frozen
-class Restart:
+class Restart(Struct, frozen=True):
     """The part on disk does not belong to what the server has now: forget it, and ask for all."""
 
 
-@frozen
-class RetryLater:
+class RetryLater(Struct, frozen=True):
     """Nothing came, or not enough: try again after a pause."""
 
     failure: Failure
     retry_after_s: float | None = None
 
 
-@frozen
-class Unusable:
+class Unusable(Struct, frozen=True):
     """This address gives no asset."""
 
     reason: FetchFailure

@@ -23,9 +23,8 @@ from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
+from msgspec import Struct
 from yarl import URL
-
-from runner.core.value import frozen
 
 MAX_REDIRECTS = 5
 _MAX_CHARACTERS = 16_384
@@ -59,8 +58,7 @@ Origin = tuple[str, str, int]
 """Scheme, host and port, as browsers compare them."""
 
 
-@frozen
-class Hop:
+class Hop(Struct, frozen=True):
     """
     One request on the way to an asset.
 
@@ -74,8 +72,7 @@ class Hop:
     is_astray: bool
 
 
-@frozen
-class UrlPolicy:
+class UrlPolicy(Struct, frozen=True):
     """
     Decides about addresses.
 

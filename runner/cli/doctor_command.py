@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
+from msgspec import to_builtins
 
 from runner.cli.console import echo_stdout, wants_color
 from runner.cli.param_types import MANIFEST
@@ -48,5 +48,5 @@ def command(
             if check.hint:
                 echo_stdout(f"         {check.hint}")
     if as_json:
-        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        click.echo(json.dumps(to_builtins(checks), indent=2))
     return 1 if any(check.verdict is CheckVerdict.PROBLEM for check in checks) else 0

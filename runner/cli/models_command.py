@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import to_builtins
 
 from runner.cli.param_types import MODEL
 
@@ -27,7 +27,7 @@ def command(model: str | None, as_json: bool) -> None:
 
     described = models.models() if model is None else models.model(model)
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in described], indent=2, ensure_ascii=False))
+        click.echo(json.dumps(to_builtins(described), indent=2, ensure_ascii=False))
         return
     lines = _table(described) if model is None else _details(model, described)
     for line in lines:

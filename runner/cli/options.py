@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from runner.core.units import DURATION_FORMS, RATE_FORMS, parse_duration, parse_rate
-from runner.core.value import frozen
 
 if TYPE_CHECKING:
     from runner.api.options import Overrides, RunOptions
@@ -223,8 +223,7 @@ def with_options(*groups: Any) -> Callable[[Command], Command]:
     return decorate
 
 
-@frozen(kw_only=True)
-class DisplayOptions:
+class DisplayOptions(Struct, frozen=True, kw_only=True):
     """How a person wants to watch a run, see `WATCHING`; and whether a directory in use is to be left alone."""
 
     as_json: bool

@@ -6,11 +6,11 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import asdict
 
 from runner.cli.console import echo_stdout
 from runner.cli.param_types import RUN_DIR

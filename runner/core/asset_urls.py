@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from urllib.parse import parse_qsl, urlsplit
+
+from msgspec import Struct, field
 
 LIFETIME_S = 24 * 3600.0
 """How long an address lasts that does not say so: the shortest of the documented times (wire facts 1.3)."""
@@ -29,8 +30,7 @@ class NextStep(Enum):
     GIVE_UP = auto()
 
 
-@dataclass(slots=True)
-class UrlSearch:
+class UrlSearch(Struct):
     """
     The search for one asset. Takes addresses in, and gives out the next thing to try.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from msgspec import Struct
+
 from runner.core.settings import Limits
 from runner.core.units import format_rate
-from runner.core.value import frozen
 
 
-@frozen
-class Estimate:
+class Estimate(Struct, frozen=True):
     """
     A time to go.
 

@@ -9,26 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import Struct
+
 from runner.core.model import Failure, FailureClass
-from runner.core.value import frozen
 
 
-@frozen
-class UseKey:
+class UseKey(Struct, frozen=True):
     """Submit with this key."""
 
     fingerprint: str
 
 
-@frozen
-class WaitForKey:
+class WaitForKey(Struct, frozen=True):
     """Every key that is left cools down; the first is ready at ``until`` (a reading of the caller's clock)."""
 
     until: float
 
 
-@frozen
-class NoKeyLeft:
+class NoKeyLeft(Struct, frozen=True):
     """Every key was refused: nothing more can be submitted in this run."""
 
 

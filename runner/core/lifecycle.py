@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from runner.core.value import frozen
+from msgspec import Struct
+
 from runner.errors import IllegalTransition
 
 
@@ -134,8 +135,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 """From each state, the events that it allows and where they lead."""
 
 
-@frozen
-class _StateInfo:
+class _StateInfo(Struct, frozen=True):
     """What is left to do in a state, and what is at stake."""
 
     next: Step | None

@@ -8,13 +8,13 @@ Durations end in ``_s`` (seconds), sizes in ``_bytes``; wall-clock times end in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from runner.core.lifecycle import Event, State, advance
 from runner.core.problem import Position
-from runner.core.value import frozen
 
 
 class FailureClass(StrEnum):
@@ -45,8 +45,7 @@ class FailureClass(StrEnum):
     INTERNAL = "internal"
 
 
-@frozen
-class Failure:
+class Failure(Struct, frozen=True):
     """
     A reason, as the results carry it.
 
@@ -71,8 +70,7 @@ class AssetKind(StrEnum):
     LAST_FRAME = "last_frame"
 
 
-@frozen
-class Asset:
+class Asset(Struct, frozen=True):
     """
     A whole, verified file of a job.
 
@@ -92,8 +90,7 @@ class Asset:
     duration_s: float | None = None
 
 
-@frozen
-class Attempt:
+class Attempt(Struct, frozen=True):
     """
     One try at a job: one POST, or the adoption of a task that existed already.
 
@@ -113,8 +110,7 @@ class Attempt:
     key: str | None = None
 
 
-@frozen
-class JobRecord:
+class JobRecord(Struct, frozen=True):
     """
     All that a run knows of one job: the union of its attempts.
 
@@ -195,8 +191,7 @@ class JobSpec(NamedTuple):
     source: Position = Position("")
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """
     What the engine keeps of a job while it is in hand; its request stays in the store.
 

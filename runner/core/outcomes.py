@@ -10,9 +10,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import assert_never
 
+from msgspec import Struct
+
 from runner.core.lifecycle import Event
 from runner.core.model import Failure, FailureClass
-from runner.core.value import frozen
 
 
 class RemoteStatus(StrEnum):
@@ -31,8 +32,7 @@ class RemoteStatus(StrEnum):
         return self not in (RemoteStatus.QUEUED, RemoteStatus.RUNNING)
 
 
-@frozen
-class RemoteTask:
+class RemoteTask(Struct, frozen=True):
     """
     A task as an answer of the API shows it.
 
@@ -62,30 +62,26 @@ class RemoteTask:
 # sent again by itself; KeyRefused and BadBaseUrl once their cause is mended; no other.
 
 
-@frozen
-class Accepted:
+class Accepted(Struct, frozen=True):
     """An id came back: the task exists, and is paid for."""
 
     task: RemoteTask
     http_status: int = 200
 
 
-@frozen
-class Rejected:
+class Rejected(Struct, frozen=True):
     """The API said no to this job for good; nothing was charged."""
 
     failure: Failure
 
 
-@frozen
-class NotSent:
+class NotSent(Struct, frozen=True):
     """No byte of the request left this machine; try again."""
 
     failure: Failure
 
 
-@frozen
-class Throttled:
+class Throttled(Struct, frozen=True):
     """
     A 429 that is not about quota: slow everyone down, then try again.
 
@@ -97,30 +93,26 @@ class Throttled:
     retry_after_s: float | None = None
 
 
-@frozen
-class NoChannel:
+class NoChannel(Struct, frozen=True):
     """A 503 from before the charge: no channel took the job. Try again a bounded number of times."""
 
     failure: Failure
     retry_after_s: float | None = None
 
 
-@frozen
-class KeyRefused:
+class KeyRefused(Struct, frozen=True):
     """The key can't pay or is not known (class ``auth`` or ``quota``): no job can succeed with it. Nothing was charged."""
 
     failure: Failure
 
 
-@frozen
-class BadBaseUrl:
+class BadBaseUrl(Struct, frozen=True):
     """A redirect: the base URL is wrong, and no job can be submitted there. Nothing was charged."""
 
     failure: Failure
 
 
-@frozen
-class Ambiguous:
+class Ambiguous(Struct, frozen=True):
     """Everything else. The POST may have made a paid task; it is never sent again."""
 
     failure: Failure
@@ -132,8 +124,7 @@ SubmitOutcome = Accepted | Rejected | NotSent | Throttled | NoChannel | KeyRefus
 # The outcomes of a query.
 
 
-@frozen
-class Polled:
+class Polled(Struct, frozen=True):
     """
     The API showed the task.
 
@@ -145,22 +136,19 @@ class Polled:
     poll_after_s: float | None = None
 
 
-@frozen
-class Unknown:
+class Unknown(Struct, frozen=True):
     """The API does not know the task (400 task_not_exist or 404): true of young tasks, and of lost ones."""
 
     failure: Failure
 
 
-@frozen
-class Denied:
+class Denied(Struct, frozen=True):
     """The key was refused (401, 403, or quota wording). With 403 it may be transient (wire facts 1.5)."""
 
     failure: Failure
 
 
-@frozen
-class Transient:
+class Transient(Struct, frozen=True):
     """
     Nothing was learned: ask again later.
 
@@ -177,8 +165,7 @@ class Transient:
 PollOutcome = Polled | Unknown | Denied | Transient
 
 
-@frozen
-class Probed:
+class Probed(Struct, frozen=True):
     """
     What a free request showed of the gateway.
 
@@ -195,8 +182,7 @@ class Probed:
     failure: Failure | None = None
 
 
-@frozen
-class SubmitTransition:
+class SubmitTransition(Struct, frozen=True):
     """
     What a POST came to, for its job.
 

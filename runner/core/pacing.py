@@ -17,8 +17,9 @@ Nobody publishes the limits of this API, they are shared with strangers (wire fa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 # The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a
 # second, configured at up to ten times that); tests hold what they achieve there.
@@ -174,8 +175,7 @@ class Pacer:
         return min(_SLOWEST_PER_S, self.configured_per_s)
 
 
-@dataclass(slots=True)
-class _CubicRecovery:
+class _CubicRecovery(Struct):
     """The way from the rate after a cut back to the refused one, and past it."""
 
     cut_per_s: float

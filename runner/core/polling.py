@@ -8,8 +8,9 @@ tasks in flight, and aims at the time at which tasks of this model usually finis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from runner.core.settings import PollPolicy
 
@@ -117,8 +118,7 @@ def count_unknown(late_before: int, *, age_s: float, tolerance_s: float) -> int:
     return 0 if age_s < tolerance_s else late_before + 1
 
 
-@dataclass(slots=True)
-class QuantileEstimator:
+class QuantileEstimator(Struct):
     """
     How long tasks of one model take, in constant memory.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from runner.core.value import frozen
+from msgspec import Struct
 
 
 class Severity(StrEnum):
@@ -32,8 +32,7 @@ class Position(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
 
 
-@frozen
-class Finding:
+class Finding(Struct, frozen=True):
     """
     Something wrong inside one request, before anybody knows where the request stands.
 
@@ -48,8 +47,7 @@ class Finding:
     severity: Severity = Severity.ERROR
 
 
-@frozen
-class Problem:
+class Problem(Struct, frozen=True):
     """
     A finding with its place.
 

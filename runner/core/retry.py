@@ -7,19 +7,18 @@ task (not sent, throttled, refused for want of a channel).
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from runner.core.settings import RetryPolicy
-from runner.core.value import frozen
 
 
-@frozen
-class Retry:
+class Retry(Struct, frozen=True):
     """Try again after a wait of ``after_s`` seconds."""
 
     after_s: float
 
 
-@frozen
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """The tries are used up."""
 
 
@@ -59,8 +58,7 @@ LONGEST_WAIT_S = 900.0
 _HEADWAY_BYTES = 64 << 10
 
 
-@frozen
-class RetryState:
+class RetryState(Struct, frozen=True):
     """
     The tries of one download since it last got on.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from runner.core.value import frozen
+from msgspec import Struct
 
 
 class Limit(StrEnum):
@@ -18,8 +18,7 @@ class Limit(StrEnum):
     NO_JOBS = "no_jobs"
 
 
-@frozen
-class Queue:
+class Queue(Struct, frozen=True):
     """
     One model, or the run as a whole, as it stands now.
 
@@ -43,8 +42,7 @@ class Queue:
         return self.opens_at is None or self.opens_at <= now
 
 
-@frozen
-class ModelQueue(Queue):
+class ModelQueue(Queue, frozen=True):
     """
     One model with its jobs.
 
@@ -56,15 +54,13 @@ class ModelQueue(Queue):
     has_jobs: bool = True
 
 
-@frozen
-class Chosen:
+class Chosen(Struct, frozen=True):
     """The model to submit a job of now."""
 
     model: str
 
 
-@frozen
-class Blocked:
+class Blocked(Struct, frozen=True):
     """
     Nothing can be submitted now.
 
@@ -90,7 +86,7 @@ def choose_model(
     >>> choose_model(Queue(2, 8), queues, after="quick", now=0.0)
     Chosen(model='quick')
     >>> choose_model(Queue(8, 8), queues, after="quick", now=0.0)
-    Blocked(by=<Bound.IN_FLIGHT: 'in_flight'>, until=None)
+    Blocked(by=<Limit.IN_FLIGHT: 'in_flight'>, until=None)
     """
     waiting = [queue for queue in _in_turn(queues, after) if queue.has_jobs]
     if not waiting:

@@ -9,9 +9,8 @@ query after 10 s, then every 15 s, since the gateway itself looks no more often;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 
-from runner.core.value import frozen
+from msgspec import Struct, field
 
 DEFAULT_BASE_URL = "https://api.powertokens.ai"
 TEST_HOST = "baze-api.powerbuyin.top"
@@ -19,16 +18,14 @@ TEST_HOST = "baze-api.powerbuyin.top"
 DEFAULT_KEY_NAME = "POWERTOKENS_API_KEY"
 
 
-@frozen(kw_only=True)
-class ModelLimits:
+class ModelLimits(Struct, frozen=True, kw_only=True):
     """Bounds for one model, within those of the whole run; None where there is none of its own."""
 
     in_flight: int | None = None
     submit_per_s: float | None = None
 
 
-@frozen(kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """
     Bounds of the whole run.
 
@@ -46,8 +43,7 @@ class Limits:
     models: Mapping[str, ModelLimits] = field(default_factory=dict)
 
 
-@frozen(kw_only=True)
-class PollPolicy:
+class PollPolicy(Struct, frozen=True, kw_only=True):
     """
     When to ask for a task.
 
@@ -63,8 +59,7 @@ class PollPolicy:
     timeout_s: float = 3600.0
 
 
-@frozen(kw_only=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True, kw_only=True):
     """
     How long to wait for what.
 
@@ -83,8 +78,7 @@ class Timeouts:
     unknown_task_s: float = 120.0
 
 
-@frozen(kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """
     How often to try again what may be tried again: never a POST whose outcome is in doubt.
 
@@ -99,8 +93,7 @@ class RetryPolicy:
     cap_s: float = 60.0
 
 
-@frozen(kw_only=True)
-class AssetRules:
+class AssetRules(Struct, frozen=True, kw_only=True):
     """
     What may be downloaded.
 
@@ -112,8 +105,7 @@ class AssetRules:
     hosts: tuple[str, ...] | None = None
 
 
-@frozen(kw_only=True)
-class Notify:
+class Notify(Struct, frozen=True, kw_only=True):
     """
     Whom to tell when a run ends.
 
@@ -128,8 +120,7 @@ class Notify:
     command: tuple[str, ...] | None = None
 
 
-@frozen(kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Everything that a run needs to know besides its jobs."""
 
     name: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from msgspec import Struct
+
 from runner.core.lifecycle import State
-from runner.core.value import frozen
 
 
 class Drain(StrEnum):
@@ -62,8 +63,7 @@ _IN_HAND = frozenset(
 )
 
 
-@frozen
-class Stop:
+class Stop(Struct, frozen=True):
     """
     A reason to submit no more.
 

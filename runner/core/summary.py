@@ -11,13 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec import Struct
+
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
-from runner.core.value import frozen
 
 
-@frozen
-class ModelSummary:
+class ModelSummary(Struct, frozen=True):
     """
     The jobs of one model.
 
@@ -31,8 +31,7 @@ class ModelSummary:
     generate: DurationSummary | None
 
 
-@frozen
-class Summary:
+class Summary(Struct, frozen=True):
     """
     All jobs of a run.
 
@@ -178,8 +177,7 @@ _LOG_GROWTH = math.log(_GROWTH)
 _SMALLEST_S = 0.001
 
 
-@frozen
-class DurationSummary:
+class DurationSummary(Struct, frozen=True):
     """What a set of durations comes to, in seconds; p50 and p90 by nearest rank."""
 
     count: int

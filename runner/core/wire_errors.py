@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from http import HTTPStatus
+
+from msgspec import Struct
 
 from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import sanitize_line
-from runner.core.value import frozen
 
 MESSAGE_CHARS = 500
 _PAGE_CHARS = 300
@@ -37,8 +37,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--|h\d|center|title)\b", re.IGNORECASE)
 
 
-@frozen
-class ApiErrorInfo:
+class ApiErrorInfo(Struct, frozen=True):
     """
     What an answer says went wrong.
 
@@ -54,7 +53,7 @@ class ApiErrorInfo:
     message: str
     code: str | None = None
     request_id: str | None = None
-    words: str = field(default="", repr=False)
+    words: str = ""
     is_explicit: bool = False
     is_page: bool = False
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, CircuitBreaker, CircuitState, StallTimer
 from runner.core.key_pool import KeyPool, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
@@ -29,7 +31,6 @@ from runner.core.pacing import Pacer, RateSource
 from runner.core.round_robin import Blocked, Limit, ModelQueue, Queue, choose_model
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason
-from runner.core.value import frozen
 from runner.engine.pending_jobs import PendingJobs
 
 KEY_REST_S = 5.0
@@ -41,16 +42,14 @@ _WITHDRAWN = Throttled(Failure(FailureClass.INTERRUPTED, "withdrawn before it wa
 """What the breaker hears of a submission that never left: it says nothing about the gateway."""
 
 
-@frozen
-class Admitted:
+class Admitted(Struct, frozen=True):
     """Submit a job of this model with this key now."""
 
     model: str
     key: str
 
 
-@frozen
-class NotAdmitted:
+class NotAdmitted(Struct, frozen=True):
     """
     Nothing may be submitted now.
 

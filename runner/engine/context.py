@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from msgspec import Struct
+
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason
-from runner.core.value import frozen
 from runner.engine.events import Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, RunDirError, RunnerError
@@ -23,8 +24,7 @@ from runner.worker.ports import Api, Clock, Keys
 log = logging.getLogger(__name__)
 
 
-@frozen(kw_only=True)
-class EngineOptions:
+class EngineOptions(Struct, frozen=True, kw_only=True):
     """
     What one process is asked to do of a run.
 
@@ -43,8 +43,7 @@ class EngineOptions:
     drain_s: float = 600.0
 
 
-@frozen(kw_only=True)
-class Services:
+class Services(Struct, frozen=True, kw_only=True):
     """
     What the engine works with.
 
@@ -107,8 +106,7 @@ class JobCounts:
             )
 
 
-@frozen
-class EngineContext:
+class EngineContext(Struct, frozen=True):
     """All of that, handed to each part."""
 
     services: Services

@@ -13,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from runner.core.circuit_breaker import CircuitState
 from runner.core.estimate import seconds_left

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgspec import Struct
+
 from runner.core.lifecycle import State
 from runner.core.model import Failure
-from runner.core.value import frozen
 
 
-@frozen
-class JobEnded:
+class JobEnded(Struct, frozen=True):
     """A job came to rest, and that is on disk."""
 
     job_id: str
@@ -19,8 +19,7 @@ class JobEnded:
     error: Failure | None
 
 
-@frozen
-class Notice:
+class Notice(Struct, frozen=True):
     """
     Something that a person watching should know.
 
@@ -33,8 +32,7 @@ class Notice:
     hint: str | None = None
 
 
-@frozen
-class DownloadProgress:
+class DownloadProgress(Struct, frozen=True):
     """
     A download in hand: what is on disk of a job's video.
 
@@ -47,8 +45,7 @@ class DownloadProgress:
     total_bytes: int | None
 
 
-@frozen
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """
     Where a run stands at one moment.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from runner.core.model import Job
 from runner.store import query
@@ -14,8 +15,7 @@ from runner.store.query import JobFilter
 _REFILL = 256
 
 
-@dataclass(slots=True)
-class _ModelQueue:
+class _ModelQueue(Struct):
     """What is left to submit of one model."""
 
     ready: deque[tuple[Job, str]] = field(default_factory=deque)

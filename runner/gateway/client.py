@@ -6,13 +6,14 @@ import io
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
 import aiohttp
+from msgspec import Struct
+from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -30,7 +31,6 @@ from runner.core.outcomes import (
     Transient,
 )
 from runner.core.settings import Timeouts
-from runner.core.value import frozen
 from runner.gateway.connector import ConnectFailed, StrictConnector
 from runner.gateway.network_errors import explain
 from runner.gateway.urls import gateway_root, task_url
@@ -232,8 +232,7 @@ MOST_BYTES = 4 * 1024 * 1024
 """Of a body that is read, and of what is unpacked from it; the API's own answers have about one kilobyte."""
 
 
-@frozen
-class HttpResponse:
+class HttpResponse(Struct, frozen=True):
     """
     What came back.
 

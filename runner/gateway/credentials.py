@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.core.settings import DEFAULT_KEY_NAME
-from runner.core.value import frozen
 from runner.errors import CredentialsMissing, UsageError
 
 POOL_NAME = "POWERTOKENS_API_KEYS"
@@ -27,8 +27,7 @@ _SEPARATORS = re.compile(r"[,\r\n]")
 _KEY = re.compile(r"[!#-&(-~]+", re.ASCII)
 
 
-@frozen
-class ApiKey:
+class ApiKey(Struct, frozen=True):
     """
     A key and its public name.
 
@@ -38,11 +37,13 @@ class ApiKey:
     """
 
     fingerprint: str
-    secret: str = field(repr=False)
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.fingerprint!r})"
 
 
-@frozen
-class KeySet:
+class KeySet(Struct, frozen=True):
     """
     The keys to run with.
 

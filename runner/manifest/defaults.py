@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from runner.core.model import Json
 from runner.core.problem import Finding
-from runner.core.value import frozen
 from runner.manifest.header import Defaults
 
 _NOTHING: Mapping[str, Json] = {}
@@ -88,8 +89,7 @@ def is_plain(value: Json) -> bool:
     return True
 
 
-@frozen
-class Variables:
+class Variables(Struct, frozen=True):
     """
     The variables of a manifest with their values.
 

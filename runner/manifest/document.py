@@ -8,11 +8,11 @@ manifest of a million jobs takes no more memory than one of ten.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from msgspec import Struct
 from yaml.error import YAMLError
 from yaml.events import (
     MappingEndEvent,
@@ -32,8 +32,7 @@ from runner.schema.catalog import load
 Report = Callable[[Problem], None]
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """
     A mapping of the manifest: one element of `jobs`, or all the other keys together.
 
@@ -44,8 +43,8 @@ class Entry:
 
     value: dict[str, Json]
     index: int
-    _file: str = field(repr=False)
-    _trace: list[Any] = field(repr=False)
+    _file: str
+    _trace: list[Any]
 
     @property
     def label(self) -> str | None:

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from msgspec import Struct
+
 from runner.core.problem import Finding, Severity
-from runner.core.value import frozen
 from runner.manifest.document import Report
 from runner.manifest.unchecked_job import UncheckedJob
 
@@ -138,8 +139,7 @@ class DuplicateDetector:
         self.digests.close()
 
 
-@frozen
-class _First:
+class _First(Struct, frozen=True):
     """The job that had an id or a request first."""
 
     draft: UncheckedJob

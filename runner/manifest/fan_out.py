@@ -7,13 +7,14 @@ Everything is compiled once, and only what differs is put in for each job.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from runner.core.model import Json
 from runner.core.problem import Finding
-from runner.core.value import frozen
 from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import Report
 from runner.manifest.row_files import Complain, Row, RowFile, open_rows
@@ -146,8 +147,7 @@ Scene = tuple[int, int | None, dict[str, Json]]
 """A row's line (0 where there is none), the number of the repetition (or None), and a job's values by name."""
 
 
-@frozen
-class Dimensions:
+class Dimensions(Struct, frozen=True):
     """
     The dimensions of an entry.
 

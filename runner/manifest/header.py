@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
-from runner.core.value import frozen
 from runner.manifest.document import Document, Report, header_findings
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ _NO_SETTINGS = frozenset({"version", "name", "jobs", "defaults", "vars"})
 """Where a manifest has no other keys, nothing can be wrong with its settings."""
 
 
-@frozen(kw_only=True)
-class Defaults:
+class Defaults(Struct, frozen=True, kw_only=True):
     """
     What jobs get where they say nothing themselves, as it is written.
 
@@ -39,8 +38,7 @@ class Defaults:
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
 
-@frozen(kw_only=True)
-class Header:
+class Header(Struct, frozen=True, kw_only=True):
     """
     The keys of a manifest but `jobs`.
 

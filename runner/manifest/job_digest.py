@@ -2,51 +2,30 @@
 What makes a job the same job: its id, and the digest of its request.
 
 The digest is taken from a canonical text that only the standard library writes,
-so that it is the same on every machine, with or without faster libraries. A
-local file counts by its content and not by its path.
+so that it is the same on every machine and after every upgrade. A local file
+counts by its content and not by its path.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
-from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
+from collections.abc import Collection, Mapping
+from hashlib import blake2b
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
-
-try:
-    # The same function as `hashlib.blake2b`, without the 3 ms in which that module loads OpenSSL.
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
 
 _MAX_MODEL_LENGTH = 100
 _ID_DIGITS = 16
 """Of the digest in an automatic id: among a million jobs two agree by chance once in 37 million runs."""
 
 
-def _encoder() -> Callable[[Json], str]:
-    encoder = json.JSONEncoder(
-        # A request is a tree by the way it was read; looking for circles takes a third of the time.
-        check_circular=False,
-        sort_keys=True,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
-    if c_make_encoder is None:
-        return encoder.encode
-    # `encode` prepares this anew for every text, which takes half as long as writing a request.
-    to_pieces = c_make_encoder(
-        None, encoder.default, encode_basestring_ascii, None, ":", ",", True, False, False
-    )
-
-    def encode(value: Json) -> str:
-        return "".join(to_pieces(value, 0))
-
-    return encode
-
-
-_encode = _encoder()
+_encode = json.JSONEncoder(
+    # A request is a tree by the way it was read: looking for cycles takes a third of the time.
+    check_circular=False,
+    sort_keys=True,
+    separators=(",", ":"),
+    allow_nan=False,
+).encode
 
 
 def canonical_text(request: Mapping[str, Json]) -> str:
@@ -103,7 +82,7 @@ class DigestTemplate:
         self._pieces: list[str] = []
         self._places: list[tuple[int, str]] = []
         for key in sorted(request):
-            shared += f"{encode_basestring_ascii(key)}:"
+            shared += f"{_encode(key)}:"
             if key in varying:
                 self._places.append((len(self._pieces) + 1, key))
                 self._pieces += shared, ""
@@ -123,7 +102,7 @@ class DigestTemplate:
         pieces = self._pieces.copy()
         for place, key in self._places:
             value = request[key]
-            pieces[place] = encode_basestring_ascii(value) if type(value) is str else _encode(value)
+            pieces[place] = _encode(value)
         text = "".join(pieces)
         return request_digest(request) if FILE_KEY in text else _hash(text)
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from runner.core.filenames import safe_name
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Problem, Severity
 from runner.core.units import parse_duration
-from runner.core.value import frozen
 from runner.manifest.batch import BatchFile, is_batch_file
 from runner.manifest.checker import JobChecker, Note, Refuse
 from runner.manifest.defaults import DefaultsMerger, Variables, is_plain, read_variables
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from runner.manifest.fan_out import Dimensions
 
 
-@frozen
-class Counts:
+class Counts(Struct, frozen=True):
     """
     What reading the jobs came to.
 
@@ -159,8 +159,7 @@ def load(
     return Manifest(path, header, source, catalog, is_strict=is_strict)
 
 
-@frozen
-class _Entries:
+class _Entries(Struct, frozen=True):
     """The jobs of a YAML manifest."""
 
     document: Document

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.core.model import FILE_KEY, Json, is_file_reference
 from runner.core.problem import Finding
-from runner.core.value import frozen
 from runner.errors import FileChanged
 from runner.schema.media_fields import MediaField
 from runner.schema.paths import dotted, find
@@ -31,8 +32,7 @@ _STAND_IN_DATA = "data:image/png;base64,AAAA"
 _STAND_IN_URL = "https://example.com/"
 
 
-@frozen
-class AttachedFiles:
+class AttachedFiles(Struct, frozen=True):
     """
     A request whose local files were looked at.
 
@@ -170,8 +170,7 @@ _HEIF_BRANDS = (b"mif1", b"msf1")
 _HEAD_BYTES = 16
 
 
-@frozen
-class Picture:
+class Picture(Struct, frozen=True):
     """
     A local picture as it was when it was read.
 

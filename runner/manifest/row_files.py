@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from msgspec import Struct
+
 from runner import jsontext
 from runner.core.model import Json
-from runner.core.value import frozen
 from runner.manifest.scalars import SHORTEST_KEY, looks_like_key
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -30,8 +31,7 @@ Row = tuple[int, dict[str, Json]]
 """The line that a row begins on, from 1, and its values by name."""
 
 
-@frozen
-class RowFile:
+class RowFile(Struct, frozen=True):
     """
     A row file whose head was read.
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field
 from operator import itemgetter
 from typing import NamedTuple
 
+from msgspec import Struct, field
+
 from runner.core.model import Json
 from runner.core.problem import Finding
-from runner.core.value import frozen
 from runner.manifest.job_digest import DigestTemplate, request_digest
 from runner.schema.request_schema import RequestSchema
 
@@ -35,8 +35,7 @@ _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 _LITERAL = "$${"
 
 
-@frozen
-class Scope:
+class Scope(Struct, frozen=True):
     """
     The names that placeholders may use.
 
@@ -55,8 +54,7 @@ class Scope:
         return sorted({*self.constants, *self.varying})
 
 
-@frozen
-class Template:
+class Template(Struct, frozen=True):
     """
     A value with placeholders, ready to be rendered.
 
@@ -219,8 +217,7 @@ class _Compiler:
         return ""
 
 
-@frozen
-class _Name:
+class _Name(Struct, frozen=True):
     """A placeholder that takes its value from a job."""
 
     text: str
@@ -240,8 +237,7 @@ def _joiner(pieces: list[Json]) -> Render:
     return render
 
 
-@frozen
-class EntryVariables:
+class EntryVariables(Struct, frozen=True):
     """
     What the variables of one job add to its names.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
@@ -17,8 +18,7 @@ Path = tuple[str | int, ...]
 """Keys and indices from the root of an entry, such as ``("request", "media", 0, "url")``."""
 
 
-@dataclass(slots=True)
-class EntrySource:
+class EntrySource(Struct):
     """
     What the jobs of one entry have in common; a batch file is one entry with a job on each line.
 
@@ -56,8 +56,7 @@ class EntrySource:
         report(_problem(finding, Position(self.rows_file, line), self.label(line, job_id)))
 
 
-@dataclass(slots=True)
-class UncheckedJob:
+class UncheckedJob(Struct):
     """
     A job with its own values put in, but neither normalised nor checked.
 

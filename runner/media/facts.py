@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from runner.core.value import frozen
+from msgspec import Struct
 
 
-@frozen
-class MediaFacts:
+class MediaFacts(Struct, frozen=True):
     """
     What was read from a whole file. A fact that the file does not state is None.
 

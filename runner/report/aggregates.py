@@ -7,8 +7,9 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 from runner.core.summary import bucket_middle_s
-from runner.core.value import frozen
 
 T = TypeVar("T")
 
@@ -72,8 +73,7 @@ _MOST = 200
 _WIDTHS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 43_200, 86_400, 604_800)
 
 
-@frozen
-class Bins:
+class Bins(Struct, frozen=True):
     """
     Counts in intervals of one width, without gaps.
 
@@ -138,8 +138,7 @@ _BARS = 40
 _LOGARITHMIC_FROM = 12
 
 
-@frozen
-class Histogram:
+class Histogram(Struct, frozen=True):
     """
     Counts of durations in bars between shared edges.
 

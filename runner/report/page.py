@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from runner.core.advice import advice
 from runner.core.lifecycle import State, describe
 from runner.core.model import AssetKind, FailureClass, JobRecord, Json
 from runner.core.summary import Summary, SummaryBuilder
-from runner.core.value import frozen
 from runner.jsontext import dumps
 from runner.report.aggregates import JobSample, TimeBins, histogram
 from runner.report.words import duration_text, outcome_text, plain, size_text
@@ -33,8 +33,7 @@ _MOST_MODELS = 12
 _SCRIPTS = ("charts.js", "timeline.js", "jobs.js")
 
 
-@frozen
-class FailureGroup:
+class FailureGroup(Struct, frozen=True):
     """The jobs that share a class of failure, with the first of them as an example."""
 
     cls: FailureClass

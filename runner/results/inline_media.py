@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote, unquote
 
+from msgspec import Struct
+
 from runner.core.model import FILE_KEY, Json, is_file_reference
-from runner.core.value import frozen
 
 _INLINE = re.compile(r"data:([\w.+/-]*)(?:;[\w.+/=\"-]*)*?;base64,", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
@@ -69,8 +70,7 @@ def _placeholder(media_type: str, size_bytes: int, sha256: str, source: str | No
     return text if not source else f"{text};source={quote(source, safe='/:', errors='surrogateescape')}"
 
 
-@frozen
-class Restored:
+class Restored(Struct, frozen=True):
     """
     A request from the results, made whole as far as this machine can.
 

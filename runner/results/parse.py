@@ -15,9 +15,10 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import TypeVar
 
+from msgspec import Struct
+
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
-from runner.core.value import frozen
 from runner.results.formats import SCHEMA_VERSION
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -29,8 +30,7 @@ class NewerVersion(ValueError):
     """The line was written by a newer version of the program."""
 
 
-@frozen
-class ResultLine:
+class ResultLine(Struct, frozen=True):
     """
     A line of a results file.
 

@@ -19,13 +19,14 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass, JobRecord
-from runner.core.value import frozen
 from runner.errors import ResultsError
 from runner.jsontext import loads
 from runner.results.parse import NewerVersion, ResultLine, parse_line
@@ -56,8 +57,7 @@ _FOREIGN: Mapping[bytes, str] = {
 }
 
 
-@dataclass(slots=True)
-class ResultsFile:
+class ResultsFile(Struct):
     """
     A results file that has been read once and found good; iterating over it reads it again.
 
@@ -118,8 +118,7 @@ def open_results(path: Path) -> ResultsFile:
     return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_notes(runs, jobs)), chosen)
 
 
-@frozen
-class _Chosen:
+class _Chosen(Struct, frozen=True):
     """Which lines count: the last one of each job of each run, but for those that another run's line outdoes."""
 
     last_lines: Mapping[int, int]
@@ -177,8 +176,7 @@ def _merge_attempts(earlier: tuple[Attempt, ...], later: tuple[Attempt, ...]) ->
     return tuple(attempts[key] for key in sorted(attempts))
 
 
-@dataclass(slots=True)
-class _Lines:
+class _Lines(Struct):
     """The lines of a results file, parsed; its warnings are complete once they were read to the end."""
 
     path: Path

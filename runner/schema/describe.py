@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from runner.core.value import frozen
+from msgspec import Struct
+
 from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import bounds, choices, kinds
 
 
-@frozen
-class Parameter:
+class Parameter(Struct, frozen=True):
     """
     One key of a request.
 
@@ -27,8 +27,7 @@ class Parameter:
     description: str
 
 
-@frozen
-class Description:
+class Description(Struct, frozen=True):
     """
     What a document offers, to all of its models or to one.
 

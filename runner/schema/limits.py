@@ -7,8 +7,9 @@ import re
 from functools import cache
 from typing import Any
 
+from msgspec import Struct
+
 from runner.core.problem import Finding, Severity
-from runner.core.value import frozen
 
 # Kana, Hangul, and every plane of Han.
 _CJK = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -20,8 +21,7 @@ def _cjk() -> re.Pattern[str]:
     return re.compile(_CJK)
 
 
-@frozen
-class WordLimit:
+class WordLimit(Struct, frozen=True):
     """What a document recommends at most for one text."""
 
     cjk: int
@@ -47,8 +47,7 @@ class WordLimit:
         return None
 
 
-@frozen
-class BodyLimit:
+class BodyLimit(Struct, frozen=True):
     """Bytes of the body past which there is a warning, and past which the server refuses it."""
 
     warning: int

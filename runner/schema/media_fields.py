@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from runner.core.value import frozen
+from msgspec import Struct, field
+
 from runner.schema.paths import PathPattern, strings
 
 STAND_IN = "data:image/png;base64,"
 """Stands for a local file while its request is checked: what is sent in the end has this form."""
 
 
-@frozen
-class MediaField:
+class MediaField(Struct, frozen=True):
     """
     A place in a request where the address of a picture stands, and what the picture may be (wire facts 1.7).
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from re import search
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from runner.core.problem import Finding, Severity
-from runner.core.value import frozen
 from runner.schema.paths import JsonPath, dotted
 from runner.schema.wording import bounds, choices, did_you_mean, either, mismatch, show
 
@@ -45,8 +46,7 @@ Sentence = tuple[str, str | None]
 """What is wrong with a value, and a hint."""
 
 
-@frozen
-class MessageContext:
+class MessageContext(Struct, frozen=True):
     """
     What the sentences are about.
 

@@ -6,24 +6,22 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import MappingProxyType
 
 from aiohttp import web
+from msgspec import Struct, field
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.core.value import frozen
 from runner.simulator.faults import Fault
 
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
 
 
-@frozen
-class SimulatedAnswer:
+class SimulatedAnswer(Struct, frozen=True):
     """A whole answer."""
 
     status: int

@@ -6,12 +6,12 @@ import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from uuid import uuid4
 
 from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
 
-from runner.core.value import frozen
 from runner.simulator import answers
 from runner.simulator.faults import Fault, Place
 from runner.simulator.state import SimulatorState
@@ -23,8 +23,7 @@ _TERABYTE = 10**12
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
-@frozen
-class File:
+class File(Struct, frozen=True):
     """
     What a request asks for.
 
@@ -39,8 +38,7 @@ class File:
     with_ranges: bool
 
 
-@frozen
-class _Plan:
+class _Plan(Struct, frozen=True):
     """
     What is sent.
 

@@ -8,11 +8,10 @@ of scenarios is drawn from it, so that neither can name a fault that nobody play
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 
-from runner.core.value import frozen
+from msgspec import Struct, field
 
 Option = float | bool
 
@@ -27,8 +26,7 @@ class Place(StrEnum):
     LAST_FRAME = "last_frame"
 
 
-@frozen
-class Fault:
+class Fault(Struct, frozen=True):
     """
     A fault as a scenario asks for it.
 
@@ -45,8 +43,7 @@ class Fault:
         return self.options.get(name, FAULTS[self.name].options[name])
 
 
-@frozen
-class Kind:
+class Kind(Struct, frozen=True):
     """
     What the vocabulary says of one fault.
 

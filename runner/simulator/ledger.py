@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from msgspec import Struct, field
+from msgspec.structs import asdict
+
 from runner import jsontext
 from runner.core.model import Json
-from runner.core.value import frozen
 from runner.errors import UsageError
 
 By = Literal["digest", "model", "prompt", "label", "key", "task_id"]
 
 
-@frozen
-class LedgerEntry:
+class LedgerEntry(Struct, frozen=True):
     """
     An accepted POST.
 
@@ -45,8 +45,7 @@ class LedgerEntry:
     generate_s: float
 
 
-@dataclass(slots=True)
-class Ledger:
+class Ledger(Struct):
     """
     What happened since the start; of POSTs, with a file, since the file was begun.
 

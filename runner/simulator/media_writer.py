@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from runner.core.value import frozen
+from msgspec import Struct
 
 TICKS_PER_FRAME = 512
 """Of the track's clock; the usual choice, which divides evenly for every frame rate."""
@@ -18,8 +18,7 @@ _UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _LANGUAGE_UNDETERMINED = 0x55C4
 
 
-@frozen
-class Track:
+class Track(Struct, frozen=True):
     """
     What the file says of its one track.
 
@@ -189,8 +188,7 @@ _NOTHING = "1"
 _NOTHING_BESIDE_RAW = "000011"
 
 
-@frozen
-class Layout:
+class Layout(Struct, frozen=True):
     """
     Where colours may start, in macroblocks.
 
@@ -223,8 +221,7 @@ class Layout:
         return len(self.columns) * len(self.rows)
 
 
-@frozen
-class KeyFrame:
+class KeyFrame(Struct, frozen=True):
     """
     A first frame without its colours: `parts` with a macroblock's samples between each two.
 

@@ -30,14 +30,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from types import MappingProxyType
 
+from msgspec import Struct, field
+
 from runner.core.model import Json
-from runner.core.value import frozen
 from runner.simulator.faults import Fault, Place
 
 
@@ -99,8 +99,7 @@ class IdStyle(StrEnum):
     """`id` is a name that queries don't know; `task_id` is right."""
 
 
-@frozen
-class Span:
+class Span(Struct, frozen=True):
     """A length of time in seconds, drawn between two bounds."""
 
     least: float
@@ -111,8 +110,7 @@ class Span:
         return self.least + (self.most - self.least) * share
 
 
-@frozen(kw_only=True)
-class TaskBehavior:
+class TaskBehavior(Struct, frozen=True, kw_only=True):
     """
     How a task goes; the keys of `task` in a scenario file.
 
@@ -145,8 +143,7 @@ class TaskBehavior:
     moov_first: bool = True
 
 
-@frozen
-class JobInfo:
+class JobInfo(Struct, frozen=True):
     """
     A job as its POST shows it.
 
@@ -163,8 +160,7 @@ class JobInfo:
     seed: Json
 
 
-@frozen(kw_only=True)
-class Match:
+class Match(Struct, frozen=True, kw_only=True):
     """Which jobs a rule is for; a condition that is absent always holds."""
 
     model: str | None = None
@@ -212,8 +208,7 @@ def _is_in(pattern: str, prompt: str) -> bool:
     return pattern in prompt
 
 
-@frozen(kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """What befalls the jobs that match; the faults of each place in their order."""
 
     name: str = ""
@@ -222,8 +217,7 @@ class Rule:
     faults: Mapping[Place, tuple[Fault, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@frozen(kw_only=True)
-class RateLimit:
+class RateLimit(Struct, frozen=True, kw_only=True):
     """Requests a second that are let through, with a burst; None for any number."""
 
     submit_per_s: float | None = None
@@ -231,8 +225,7 @@ class RateLimit:
     burst: int = 1
 
 
-@frozen(kw_only=True)
-class Outage:
+class Outage(Struct, frozen=True, kw_only=True):
     """A time, in seconds since the start, in which the whole API gives one answer, before it reads anything."""
 
     from_s: float
@@ -240,8 +233,7 @@ class Outage:
     answer: Fault = Fault("bad_gateway", times=None)
 
 
-@frozen(kw_only=True)
-class Scenario:
+class Scenario(Struct, frozen=True, kw_only=True):
     """
     A piece to play.
 

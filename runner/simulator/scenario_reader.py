@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import msgspec
 import yaml
 
 from runner.errors import ScenarioError
@@ -122,7 +122,7 @@ class _Reader:
         values: dict[str, Any] = {key: self.number(fields[key]) for key in ("from_s", "to_s")}
         if "answer" in fields:
             fault = self.fault(fields["answer"], Place.SUBMIT)
-            values["answer"] = dataclasses.replace(fault, times=None)
+            values["answer"] = msgspec.structs.replace(fault, times=None)
         return Outage(**values)
 
     def rule(self, node: Node) -> Rule:
@@ -157,8 +157,7 @@ class _Reader:
 
     def plot(self, node: Node) -> TaskBehavior:
         """Read what becomes of the tasks of a rule."""
-        kinds = {field.name: field.type for field in dataclasses.fields(TaskBehavior)}
-        fields = self.mapping(node, "task", kinds)
+        fields = self.mapping(node, "task", _names(TaskBehavior))
         return TaskBehavior(**{key: self.plot_value(key, value) for key, value in fields.items()})
 
     def plot_value(self, key: str, node: Node) -> Any:
@@ -312,6 +311,6 @@ class _Reader:
         raise ScenarioError(f"{self._file}:{mark.line + 1}:{mark.column + 1}: {message}", hint=hint)
 
 
-def _names(kind: Any) -> Mapping[str, Any]:
-    """Return the names of a dataclass's fields."""
-    return {field.name: field.type for field in dataclasses.fields(kind)}
+def _names(kind: type[msgspec.Struct]) -> Collection[str]:
+    """Return the names of a class's fields."""
+    return kind.__struct_fields__

@@ -11,8 +11,9 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
@@ -27,8 +28,7 @@ _ASKED = ("size", "ratio", "seconds", "return_last_frame", "generate_audio", "dr
 _SECRET = b"a simulated signature protects nothing"
 
 
-@dataclass(slots=True)
-class PendingSubmission:
+class PendingSubmission(Struct):
     """A job whose POST was not accepted so far, however often it was sent."""
 
     arrival: JobInfo

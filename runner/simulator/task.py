@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from runner.core.model import Json
 from runner.simulator.faults import Fault, Place, fault_at
@@ -28,8 +29,7 @@ class Phase(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(slots=True)
-class Task:
+class Task(Struct):
     """
     A task, which was paid for.
 

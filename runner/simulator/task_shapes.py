@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from msgspec import Struct
+
 from runner.core.model import Json
-from runner.core.value import frozen
 from runner.simulator.scenario import ErrorPlace, IdStyle, Shape, TaskEnd
 from runner.simulator.task import Phase, Task
 
@@ -43,8 +44,7 @@ _REASONS = {
 }
 
 
-@frozen
-class TaskView:
+class TaskView(Struct, frozen=True):
     """
     What there is to tell of a task at one moment.
 

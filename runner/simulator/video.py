@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 
+from msgspec import Struct
+
 from runner.core.model import Json
-from runner.core.value import frozen
 from runner.simulator import media_writer
 
 FRAMES_PER_S = 24
@@ -28,8 +29,7 @@ _BACKGROUND, _FIGURE, _ACCENT, _BAR = range(4)
 _CELL_COLOURS = (_FIGURE, _ACCENT, _BACKGROUND, _BACKGROUND)
 
 
-@frozen
-class VideoSpec:
+class VideoSpec(Struct, frozen=True):
     """What a request asks for: pixels, and whole seconds."""
 
     digest: str
@@ -38,8 +38,7 @@ class VideoSpec:
     seconds: int
 
 
-@frozen
-class MediaBody:
+class MediaBody(Struct, frozen=True):
     """A file, without holding its padding in memory: `head`, then zeros up to `size` bytes."""
 
     head: bytes
@@ -115,8 +114,7 @@ def last_frame(film: VideoSpec) -> MediaBody:
     return MediaBody(data, len(data))
 
 
-@frozen
-class _Template:
+class _Template(Struct, frozen=True):
     """All of a file but its colours, which are alike in all videos of one size and length."""
 
     key: media_writer.KeyFrame
@@ -169,8 +167,7 @@ def _layout(width: int, height: int) -> media_writer.Layout:
     )
 
 
-@frozen
-class _Palette:
+class _Palette(Struct, frozen=True):
     """The four colours, for pictures and for videos."""
 
     rgb: tuple[media_writer.Rgb, ...]
@@ -190,8 +187,7 @@ def _palette(number: int) -> _Palette:
     return _Palette(rgb, tuple(media_writer.samples(*_limited(colour)) for colour in rgb))
 
 
-@frozen
-class _Pattern:
+class _Pattern(Struct, frozen=True):
     """A palette, and the number of each cell's colour, row by row."""
 
     palette: _Palette

@@ -10,9 +10,10 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from runner.core.lifecycle import State
 from runner.core.model import Asset, FailureClass, Job, JobRecord
-from runner.core.value import frozen
 from runner.store import rows
 
 _BATCH = 500
@@ -21,8 +22,7 @@ _Word = TypeVar("_Word", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
 
 
-@frozen
-class JobFilter:
+class JobFilter(Struct, frozen=True):
     """
     Which jobs a run takes up.
 
@@ -129,8 +129,7 @@ def job(connection: sqlite3.Connection, job_id: str, *, waiting_since: float) ->
     return None if row is None else rows.read_job(row, waiting_since=waiting_since)
 
 
-@frozen
-class RunRate:
+class RunRate(Struct, frozen=True):
     """
     How fast a run goes.
 

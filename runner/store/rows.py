@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from msgspec import Struct
+
 from runner import jsontext
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, Job, JobRecord, Json
 from runner.core.problem import Position
-from runner.core.value import frozen
 
 Row = tuple[Any, ...]
 
@@ -22,8 +23,7 @@ JOB_COLUMNS = (
 )
 
 
-@frozen
-class BulkStatement:
+class BulkStatement(Struct, frozen=True):
     """A statement that writes any number of rows: what comes before their values, of how many columns, and after."""
 
     before: str

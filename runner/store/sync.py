@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
+from msgspec import Struct, field
+
 from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json, has_files
-from runner.core.value import frozen
 from runner.errors import JobsChanged
 from runner.store import rows
 from runner.store.transitions import attach_task
@@ -42,8 +42,7 @@ class OnChanged(StrEnum):
     RERUN = "rerun"
 
 
-@frozen
-class Change:
+class Change(Struct, frozen=True):
     """A job whose request is another than the one in the store."""
 
     job_id: str
@@ -54,8 +53,7 @@ class Change:
         return f"{self.job_id} ({self.state}): {', '.join(self.fields)}"
 
 
-@dataclass(slots=True)
-class SyncReport:
+class SyncReport(Struct):
     """
     How a manifest compares with the store; counts of jobs.
 
@@ -157,8 +155,7 @@ def compare(
     return report
 
 
-@frozen
-class _StoredJob:
+class _StoredJob(Struct, frozen=True):
     """What the store has of a job that the manifest names."""
 
     seq: int

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.core.lifecycle import Event, State, advance, next_step, recovery, sources
 from runner.core.model import Attempt, Failure, FailureClass, JobRecord, has_files
-from runner.core.value import frozen
 from runner.store import rows
 
 NEVER_RESUBMITTED = frozenset(
@@ -31,8 +31,7 @@ the other two would only be refused again.
 """
 
 
-@frozen
-class Selection:
+class Selection(Struct, frozen=True):
     """
     Which jobs a rerun takes up: those that meet every condition that is given.
 
@@ -70,8 +69,7 @@ def recover(connection: sqlite3.Connection, *, at: float) -> int:
     return count
 
 
-@dataclass(slots=True)
-class RerunPlan:
+class RerunPlan(Struct):
     """What a rerun does; counts of jobs, and what it leaves alone by class."""
 
     to_submit: int = 0

@@ -17,8 +17,9 @@ import os
 import sqlite3
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
@@ -29,8 +30,7 @@ LINGER_S = 0.05
 """How long a change that nobody waits for may gather others before it is committed."""
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     """What one commit will write, and who waits for it."""
 
     number: int

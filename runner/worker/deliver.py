@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
+
 from runner import jsontext
 from runner.assets.mismatch import mismatches
 from runner.assets.publish import is_complete
@@ -25,7 +27,6 @@ from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import Retry, decide
 from runner.core.settings import RetryPolicy
-from runner.core.value import frozen
 from runner.media import MediaFacts
 from runner.worker.poll import query_task
 from runner.worker.ports import Api, Clock, JobStore, Keys
@@ -63,8 +64,7 @@ class DeliveryStore(JobStore, Protocol):
         """Read the assets that the store has for the job."""
 
 
-@frozen
-class Delivery:
+class Delivery(Struct, frozen=True):
     """
     All that deliveries share.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from runner.assets.request import Fetched, PartMetadata
 from tests.assets.helpers import fetcher, wish

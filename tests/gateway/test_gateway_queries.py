@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from loopback import KEY, Script, Wire, answer, header, meet, serve
+from msgspec.structs import replace
 
 from runner.core.model import FailureClass
 from runner.core.outcomes import Denied, Polled, Probed, RemoteStatus, Transient, Unknown

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord
+from runner.core.problem import Position
 
 AT = 1_795_226_401.25
 HOSTILE = (
@@ -124,6 +125,6 @@ records = st.builds(
     assets=st.lists(assets, min_size=1, max_size=2).map(tuple),
     warnings=st.lists(texts, max_size=2).map(tuple),
     error=st.none() | failures,
-    source=st.just(JobRecord.__dataclass_fields__["source"].default),
+    source=st.just(Position("")),
     is_gone=st.just(False),
 )
