@@ -16,7 +16,7 @@ from runner.core.value import frozen
 
 
 class RemoteStatus(StrEnum):
-    """Where a remote task is, in one vocabulary for all of the API's (wire facts 6.4)."""
+    """Where a remote task is, in one vocabulary for all of the API's (fact F60)."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -44,7 +44,7 @@ class RemoteTask:
         video_urls: Absolute http(s) addresses in the order to try; empty unless the task succeeded.
         last_frame_urls: The same for the last frame.
         error: Why it failed, cancelled or expired; None otherwise.
-        completed_at: Seconds since 1970 as the API gave them, or None. It proves nothing (wire facts 3.1).
+        completed_at: Seconds since 1970 as the API gave them, or None. It proves nothing (fact F68).
     """
 
     ids: tuple[str, ...]
@@ -154,7 +154,7 @@ class Unknown:
 
 @frozen
 class Denied:
-    """The key was refused (401, 403, or quota wording). With 403 it may be transient (wire facts 1.5)."""
+    """The key was refused (401, 403, or quota wording). With 403 it may be transient (fact F48)."""
 
     failure: Failure
 

@@ -49,7 +49,7 @@ class WordLimit:
 
 @frozen
 class BodyLimit:
-    """Bytes of the body past which there is a warning, and past which the server refuses it."""
+    """Bytes of the body past which there is a warning, and past which the server refuses it (fact F27)."""
 
     warning: int
     error: int

@@ -16,7 +16,7 @@ STAND_IN = "data:image/png;base64,"
 @frozen
 class MediaField:
     """
-    A place in a request where the address of a picture stands, and what the picture may be (wire facts 1.7).
+    A place in a request where the address of a picture stands, and what the picture may be (fact F23).
 
     Attributes:
         path: Keys from the request's root; ``*`` is every item of a list. See `runner.schema.paths.find`.

@@ -30,7 +30,7 @@ class File:
 
     Attributes:
         etag: Differs wherever the bytes do.
-        with_ranges: Whether it is offered in parts; the content route offers none (wire facts 3.5).
+        with_ranges: Whether it is offered in parts; the content route offers none (fact F81).
     """
 
     body: MediaBody
