@@ -72,7 +72,7 @@ def doctor(
     """
     Look at everything that a run needs, one after the other.
 
-    The only request is GET /v1/models, which is free (wire facts 4).
+    The only request is GET /v1/models, which is free (fact F6).
 
     Args:
         manifest: Its settings and models are looked at too.

@@ -1,4 +1,4 @@
-"""What a person should do about a failure: one sentence a class, for the terminal, the report and the README."""
+"""What a person should do about a failure: one sentence a class, for the terminal, the report and the documentation."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 Where to fetch an asset from, in which order, and when to ask for other addresses.
 
 An address from an answer may have expired, or never have worked; the task can be
-asked for fresh ones, and the gateway has a route of its own for the video (wire
-facts 1.3, 1.4, 6.5). Fetching is free, so every way is tried before an asset
+asked for fresh ones, and the gateway has a route of its own for the video (facts
+F77, F78, F80). Fetching is free, so every way is tried before an asset
 that was paid for is called undelivered.
 """
 
@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from msgspec import Struct, field
 
 LIFETIME_S = 24 * 3600.0
-"""How long an address lasts that does not say so: the shortest of the documented times (wire facts 1.3)."""
+"""How long an address lasts that does not say so: the shortest of the documented times (fact F77)."""
 
 MOST_REQUERIES = 2
 
@@ -61,7 +61,7 @@ class UrlSearch(Struct):
         if self._waiting:
             return self._take(self._waiting.pop(0))
         # Where the answer named no address at all, the route comes first: asking again at once
-        # would hear the same (wire facts 6.5).
+        # would hear the same (fact F78).
         may_ask = self._requeries < MOST_REQUERIES
         if may_ask and self._tried and self._requeries == 0:
             return self._ask()

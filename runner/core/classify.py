@@ -2,7 +2,7 @@
 Decide what an answer to a POST or to a query means: by its status *and* its text.
 
 One status carries several meanings on this API (429 is a rate limit or an empty
-account, 500 may be an invalid key), so neither is enough (wire facts 1.5, 6.2, 6.6).
+account, 500 may be an invalid key), so neither is enough (facts F36, F38, F44).
 For a POST the order of doubt is fixed: an id in a 2xx proves that a task exists, an
 explicit refusal proves that none does, and everything else may have been paid.
 """
@@ -42,7 +42,7 @@ from runner.core.wire_errors import (
     read_json,
 )
 
-# Statuses with which the API refuses before it charges (wire facts 6.2).
+# Statuses with which the API refuses before it charges (fact F36).
 _REFUSALS = frozenset({400, 403, 404, 413, 415, 422})
 
 _QUOTA_CODE = re.compile(
@@ -50,7 +50,7 @@ _QUOTA_CODE = re.compile(
     # The upstream's account is empty (Alibaba: Arrearage; Ark: AccountOverdueError): nothing gets through.
     r"|\barrearage\b|account_?overdue"
 )
-# "Allocated quota exceeded" and "check quota" are rate limits upstream (wire facts 4.1), so no "exceeded".
+# "Allocated quota exceeded" and "check quota" are rate limits upstream (fact F49), so no "exceeded".
 _MONEY, _LACK = r"(?:quota|balance|credits?)\b", r"\b(?:insufficient|not enough|too low|used up)"
 _QUOTA_WORDS = re.compile(
     rf"\b{_MONEY}[^.;\n]{{0,40}}{_LACK}|{_LACK}[^.;\n]{{0,40}}\b{_MONEY}"
@@ -222,7 +222,7 @@ def parse_retry_after(headers: Mapping[str, str], now_at: float) -> float | None
     Find the longest wish of an answer, in seconds from 0 to `MOST_S`, or None where it has none.
 
     It may be ``Retry-After`` (seconds or an HTTP date), ``retry-after-ms`` or
-    ``openai-poll-after-ms`` (wire facts 4.3). A wish in the past is 0; one that makes
+    ``openai-poll-after-ms`` (fact F58). A wish in the past is 0; one that makes
     no sense is none.
 
     Args:

@@ -3,7 +3,7 @@ The life of one job, as a table.
 
 The engine performs the work; this module only says what is allowed next. Every
 other list of states in the program (what is final, what a crash leaves behind,
-what `resume` does, the diagram in the README) is derived from the two tables here.
+what `resume` does, the diagram in `runner/README.md`) is derived from the two tables here.
 
 The rules behind the table:
 

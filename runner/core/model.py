@@ -21,7 +21,7 @@ class FailureClass(StrEnum):
     """
     Why a job is not succeeded: a closed list, stable across versions.
 
-    The README lists each with what the user should do.
+    `runner/cli/README.md` lists each with what the user should do.
     """
 
     INVALID_REQUEST = "invalid_request"

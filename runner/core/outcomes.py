@@ -17,7 +17,7 @@ from runner.core.model import Failure, FailureClass
 
 
 class RemoteStatus(StrEnum):
-    """Where a remote task is, in one vocabulary for all of the API's (wire facts 6.4)."""
+    """Where a remote task is, in one vocabulary for all of the API's (fact F60)."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -44,7 +44,7 @@ class RemoteTask(Struct, frozen=True):
         video_urls: Absolute http(s) addresses in the order to try; empty unless the task succeeded.
         last_frame_urls: The same for the last frame.
         error: Why it failed, cancelled or expired; None otherwise.
-        completed_at: Seconds since 1970 as the API gave them, or None. It proves nothing (wire facts 3.1).
+        completed_at: Seconds since 1970 as the API gave them, or None. It proves nothing (fact F68).
     """
 
     ids: tuple[str, ...]
@@ -143,7 +143,7 @@ class Unknown(Struct, frozen=True):
 
 
 class Denied(Struct, frozen=True):
-    """The key was refused (401, 403, or quota wording). With 403 it may be transient (wire facts 1.5)."""
+    """The key was refused (401, 403, or quota wording). With 403 it may be transient (fact F48)."""
 
     failure: Failure
 

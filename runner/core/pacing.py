@@ -1,8 +1,8 @@
 """
 Space requests evenly, and find the rate that the gateway really allows.
 
-Nobody publishes the limits of this API, they are shared with strangers (wire facts
-4.1, 7), and a 429 says only "less". So a pacer starts at the configured rate, and learns:
+Nobody publishes the limits of this API, they are shared with strangers (facts
+F86, F87), and a 429 says only "less". So a pacer starts at the configured rate, and learns:
 
 - A 429 is weighed by the answers accepted since the one before: after ``n`` of them the rate is cut
   by ``1/(n+1)``, by a twentieth at least and by half at most, once for each burst. So one that strays

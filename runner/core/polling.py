@@ -2,7 +2,7 @@
 Decide when to ask for a task again, and when to stop asking.
 
 A query is free but seldom news: the gateway itself looks at its tasks every 15 s, about
-one a second for each channel (wire facts 3.4). So the wait grows, stretches with the
+one a second for each channel (fact F59). So the wait grows, stretches with the
 tasks in flight, and aims at the time at which tasks of this model usually finish.
 """
 
@@ -20,7 +20,7 @@ _GATEWAY_S_PER_TASK = 1.0
 _LEAST_BACKOFF_S = 0.5
 
 UNKNOWNS_UNTIL_LOST = 3
-"""Unknown-task answers in a row, once a task is no longer young, after which it is lost (wire facts 6.3)."""
+"""Unknown-task answers in a row, once a task is no longer young, after which it is lost (fact F65)."""
 
 
 def next_poll_s(
@@ -104,7 +104,7 @@ def count_unknown(late_before: int, *, age_s: float, tolerance_s: float) -> int:
     """
     Count an answer that does not know the task; at `UNKNOWNS_UNTIL_LOST` the task is lost.
 
-    The API answers a submission before it stores the task (wire facts 3.2), so the answers
+    The API answers a submission before it stores the task (fact F35), so the answers
     to a young task count for nothing.
 
     Args:

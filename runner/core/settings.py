@@ -1,7 +1,7 @@
 """
 What a manifest says besides its jobs, with the defaults that apply where it is silent.
 
-The defaults follow what is known of the API (wire facts 6.3 and 6.7): a first
+The defaults follow what is known of the API (fact F88): a first
 query after 10 s, then every 15 s, since the gateway itself looks no more often;
 8 tasks in flight; 120 s for a POST, since a short time-out manufactures doubt.
 """
@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 DEFAULT_BASE_URL = "https://api.powertokens.ai"
 TEST_HOST = "baze-api.powerbuyin.top"
-"""The vendor's test environment; one of its documents shows it by mistake (wire facts, "most important discovery")."""
+"""The vendor's test environment; one of its documents shows it by mistake (fact F1)."""
 DEFAULT_KEY_NAME = "POWERTOKENS_API_KEY"
 
 

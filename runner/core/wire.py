@@ -2,7 +2,7 @@
 Read a task out of any answer that the API is known to give, and survive the others.
 
 One host has four documented shapes for one route, a wrapped form beside them, and
-several vocabularies of status (wire facts 1.2, 3.1, 6.4-6.6). Two promises hold for
+several vocabularies of status (facts F53, F60, F69, F72, F76). Two promises hold for
 every JSON value: no exception, and no success unless the status word says so.
 """
 
@@ -36,9 +36,9 @@ _WORDS: Mapping[str, RemoteStatus] = {
     **dict.fromkeys(("cancelled", "canceled"), RemoteStatus.CANCELLED),
     **dict.fromkeys(("expired", "timeout"), RemoteStatus.EXPIRED),
 }
-"""Every documented status word (wire facts 6.4)."""
+"""Every documented status word (fact F60)."""
 
-# Paths to addresses, in the order to try (wire facts 6.5).
+# Paths to addresses, in the order to try (fact F76).
 _VIDEO_PATHS = (
     ("metadata", "url"),
     ("video_url",),
@@ -270,7 +270,7 @@ def _read_failure(
 
 
 def _reason_in_address(task: dict[str, Json], secrets: tuple[str, ...]) -> ApiErrorInfo | None:
-    """Read ``metadata.url``, where the gateway writes the reason for want of an address (wire facts 3.1)."""
+    """Read ``metadata.url``, where the gateway writes the reason for want of an address (fact F71)."""
     text = _at(task, ("metadata", "url"))
     if not isinstance(text, str) or is_web_address(text.strip()):
         return None

@@ -1,7 +1,7 @@
 """
 Find out what went wrong, from whatever the API, a proxy or an upstream wrote.
 
-The places are those of wire facts 6.6: two documented forms of error body, the
+The places are those of fact F53: two documented forms of error body, the
 fields of a failed task, HTML, plain text, nothing at all.
 """
 
@@ -108,7 +108,7 @@ def find_error(
     body: Json, *, secrets: Iterable[str] = (), request_id: str | None = None
 ) -> ApiErrorInfo | None:
     """
-    Find the error that a JSON body carries, in the order of wire facts 6.6; None where it carries none.
+    Find the error that a JSON body carries, in the order of fact F53; None where it carries none.
 
     Args:
         request_id: What to say where the body names no request itself.
@@ -162,7 +162,7 @@ def _error_at(
 
 def _unquoted(said: str) -> tuple[str, str, str | None]:
     """
-    Look into a message that is an upstream's error body in quotes, as the gateway passes it on (wire facts 3.2).
+    Look into a message that is an upstream's error body in quotes, as the gateway passes it on (fact F51).
 
     Returns:
         Message, code and request id; the code is empty where there is nothing to unquote.

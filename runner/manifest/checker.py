@@ -24,7 +24,7 @@ from runner.schema.request_schema import RequestSchema
 MAX_ID_LENGTH = 200
 # Line and paragraph separators end a line of the results for many readers; half a character has no UTF-8.
 _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# The ids that are polled (wire facts 6.1).
+# The ids that are polled (fact F31).
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 _NOT_JSON = Finding(("request",), "the request holds a number that JSON does not have (NaN or an infinity)")

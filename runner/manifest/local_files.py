@@ -205,7 +205,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def picture_errors(picture: Picture, field: MediaField, model: str) -> list[str]:
-    """Say what a model will not take about a picture (wire facts 1.7)."""
+    """Say what a model will not take about a picture (fact F23)."""
     formats = field.formats_for(model)
     if picture.format is None:
         return [f"is not a picture of a known format ({', '.join(formats)})"]

@@ -64,7 +64,7 @@ class Catalog:
         Choose the schema of a request, or say why there is none.
 
         A schema that the job names wins. Else the model decides, and where one model has
-        several input styles, what the request holds (wire facts 5, rows 28 and 36a).
+        several input styles, what the request holds (fact F103).
         """
         if named is not None:
             return self._schemas.get(named) or self._unknown_schema(named)

@@ -48,7 +48,7 @@ class WordLimit(Struct, frozen=True):
 
 
 class BodyLimit(Struct, frozen=True):
-    """Bytes of the body past which there is a warning, and past which the server refuses it."""
+    """Bytes of the body past which there is a warning, and past which the server refuses it (fact F27)."""
 
     warning: int
     error: int

@@ -15,7 +15,7 @@ STAND_IN = "data:image/png;base64,"
 
 class MediaField(Struct, frozen=True):
     """
-    A place in a request where the address of a picture stands, and what the picture may be (wire facts 1.7).
+    A place in a request where the address of a picture stands, and what the picture may be (fact F23).
 
     Attributes:
         path: Keys from the request's root; ``*`` is every item of a list. See `runner.schema.paths.find`.

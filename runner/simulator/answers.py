@@ -1,4 +1,4 @@
-"""Answers that are no task: the refusals and failures of the gateway, in its documented forms (wire facts 1.5, 3.3)."""
+"""Answers that are no task: the refusals and failures of the gateway, in its documented forms (facts F42, F43)."""
 
 from __future__ import annotations
 

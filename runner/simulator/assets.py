@@ -29,7 +29,7 @@ class File(Struct, frozen=True):
 
     Attributes:
         etag: Differs wherever the bytes do.
-        with_ranges: Whether it is offered in parts; the content route offers none (wire facts 3.5).
+        with_ranges: Whether it is offered in parts; the content route offers none (fact F81).
     """
 
     body: MediaBody

@@ -77,7 +77,7 @@ def _kind(summary: str, places: frozenset[Place] = _EVERYWHERE, **options: Optio
 
 FAULTS: Mapping[str, Kind] = MappingProxyType(
     {
-        # Refusals (wire facts 1.5 and 3.3).
+        # Refusals (facts F43, F45).
         "bad_request": _kind("400 with an error object"),
         "invalid_request": _kind("400 with code and message"),
         "unauthorized": _kind("401"),

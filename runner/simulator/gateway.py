@@ -171,7 +171,7 @@ class SimulatedGateway:
 
 
 def _key(request: web.BaseRequest) -> str:
-    """Return the key that a request carries; the guides also show it without the word Bearer (wire facts 1.1)."""
+    """Return the key that a request carries; the guides also show it without the word Bearer (fact F2)."""
     words = request.headers.get("Authorization", "").split()
     return words[-1] if words and words != ["Bearer"] else ""
 

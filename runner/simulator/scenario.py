@@ -42,7 +42,7 @@ from runner.simulator.faults import Fault, Place
 
 
 class Shape(StrEnum):
-    """The forms in which the API shows a task (wire facts 1.2 and 3.1)."""
+    """The forms in which the API shows a task (facts F69, F72)."""
 
     UNIFIED = "unified"
     ALI = "ali"
@@ -66,13 +66,13 @@ class TaskEnd(StrEnum):
 
 
 class ErrorPlace(StrEnum):
-    """Where an answer says why its task failed (wire facts 6.6)."""
+    """Where an answer says why its task failed (fact F53)."""
 
     ERROR = "error"
     ERROR_TEXT = "error_text"
     METADATA_ERROR = "metadata_error"
     METADATA_URL = "metadata_url"
-    """The text stands where the address would be (wire facts 3.1)."""
+    """The text stands where the address would be (fact F71)."""
     FAIL_REASON = "fail_reason"
     OUTPUT = "output"
     NOWHERE = "nowhere"

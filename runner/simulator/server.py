@@ -19,7 +19,7 @@ from runner.simulator.scenario_reader import load_scenario
 from runner.simulator.state import SimulatorState
 
 _MOST_BODY_BYTES = 128 * 1024**2
-"""The gateway's own bound (wire facts 3.3)."""
+"""The gateway's own bound (fact F27)."""
 _LAST_WORDS_S = 0.2
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

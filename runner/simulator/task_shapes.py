@@ -1,4 +1,4 @@
-"""The bodies in which the API shows a task, as its pages document them (wire facts 1.2 and 3.1)."""
+"""The bodies in which the API shows a task, as its pages document them (facts F69, F72)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def shape_of(task: Task) -> Shape:
         return task.rule.task.shape
     if task.model.startswith("wan2.7"):
         return Shape.UNIFIED
-    # The pages of Seedance leave open which of these two it is (wire facts 1.2): the simulator shows both.
+    # The pages of Seedance leave open which of these two it is (fact F70): the simulator shows both.
     if task.model.startswith("seedance-1-5"):
         return Shape.BYTEPLUS
     return Shape.ARK if task.model.startswith("seedance") else Shape.ALI
@@ -113,7 +113,7 @@ def _unified(sight: TaskView) -> dict[str, Json]:
         "status": _word(task, sight.phase),
         "progress": sight.progress,
         "created_at": int(task.created_at),
-        # Filled while it is still running: it is the row's last change, and proves nothing (wire facts 3.1).
+        # Filled while it is still running: it is the row's last change, and proves nothing (fact F68).
         "completed_at": int(sight.at),
         "metadata": {"url": sight.video_url} if sight.video_url else {},
     }

@@ -145,7 +145,7 @@ class Delivery(Struct, frozen=True):
             return None
         if await seen.urls(AssetKind.LAST_FRAME):
             return result
-        # The stock gateway does not pass it on (wire facts 3.1), so its absence is no failure.
+        # The stock gateway does not pass it on (fact F74), so its absence is no failure.
         job.warn("the last frame was requested, and the API named none")
         return None
 

@@ -14,11 +14,11 @@ async def query_task(job: Job, *, api: Api, keys: Keys) -> PollOutcome:
     """
     Ask for a job's task.
 
-    Lookups are per account (wire facts 3.3), so any key of the same user finds the task, and a key of another
+    Lookups are per account (fact F7), so any key of the same user finds the task, and a key of another
     account knows nothing of it: that the task does not exist is believed of the key that made it, or of all.
 
     Where the answer to the submission named two ids that differ, they are tried in turn until one is known
-    (wire facts 5, row 37).
+    (fact F30).
     """
     assert job.task_id is not None
     denied: list[Denied] = []

@@ -1,1 +1,1 @@
-"""The documentation against the code: what can be generated is, and a test holds the README to it."""
+"""The pages against the code: generated parts are current, examples and commands run, links and paths exist."""

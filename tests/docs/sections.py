@@ -1,7 +1,7 @@
 """
-The sections of the README that follow from the code.
+The pages of the documentation, and the sections in them that follow from the code.
 
-``python -m tests.docs.sections`` writes them anew, between their markers.
+``python -m tests.docs.sections`` updates every section, between its markers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,21 @@ from runner.core.advice import advice
 from runner.core.lifecycle import TRANSITIONS, State, describe, describe_recovery
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
+from runner.schema import catalog
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+_FOLDERS = ("manifests", "runner", "schemas", "tests", ".github")
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in [*ROOT.glob("*.md"), *(path for folder in _FOLDERS for path in (ROOT / folder).rglob("*.md"))]
+}
+"""Every page, by its path from the root."""
 
 
 def states() -> Iterator[str]:
-    """Tell what each state means, and what the next run does with a job whose process died in it."""
-    yield "| a job that was | means | after a kill, a crash or a power cut the next run |"
+    """List what each state means, and what the next run does with a job whose process died in it."""
+    yield "| state | meaning | a job that was in it when the process died |"
     yield "|---|---|---|"
     for state in State:
         yield f"| `{state}` | {describe(state)} | {describe_recovery(state)} |"
@@ -48,8 +56,41 @@ def diagram() -> Iterator[str]:
     yield "```"
 
 
+def layers() -> Iterator[str]:
+    """Draw the layers of packages as the import contract has them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    names = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    width = max(map(len, names))
+    edge = f"+{'-' * (width + 2)}+"
+    yield "```"
+    yield edge
+    for name in names:
+        yield f"| {name.ljust(width)} |"
+        yield edge
+    yield "```"
+
+
+def schemas() -> Iterator[str]:
+    """List the schemas of models: what each is for, and which document it follows."""
+    found = catalog.load()
+    yield "| schema | what it is for | models | document |"
+    yield "|---|---|---|---|"
+    for name in found.names:
+        document = found.document(name)
+        models = [*document["x-models"], *document.get("x-alternative", {}).get("models", ())]
+        source = document["x-source"]
+        cells = [
+            f"[{name}]({name}.schema.json)",
+            document["title"],
+            ", ".join(f"`{model}`" for model in models),
+            f"{source['page']}, {source['revision']}",
+        ]
+        yield f"| {' | '.join(map(_cell, cells))} |"
+
+
 def failure_classes() -> Iterator[str]:
-    """Say for each failure class what to do."""
+    """List what to do about each failure class."""
     yield "| class | what to do |"
     yield "|---|---|"
     for cls in FailureClass:
@@ -57,7 +98,7 @@ def failure_classes() -> Iterator[str]:
 
 
 def error_references() -> Iterator[str]:
-    """List every error that a command may end with."""
+    """List every error that a command can end with."""
     yield "| reference | exit | when |"
     yield "|---|---|---|"
     for error in _tree(RunnerError):
@@ -78,7 +119,7 @@ def commands() -> Iterator[str]:
             option for option in command.params if isinstance(option, click.Option) and not option.hidden
         ]
         if options:
-            yield "| option | does |"
+            yield "| option | description |"
             yield "|---|---|"
             for option in options:
                 record = option.get_help_record(context)
@@ -90,7 +131,7 @@ def commands() -> Iterator[str]:
 def manifest_keys() -> Iterator[str]:
     """List every key of a manifest, as its schema describes it."""
     document = json.loads((ROOT / "schemas" / "manifest.schema.json").read_text(encoding="utf-8"))
-    yield "| key | meaning | default | for example |"
+    yield "| key | meaning | default | example |"
     yield "|---|---|---|---|"
     yield from _keys(document, document["properties"], "")
 
@@ -152,25 +193,27 @@ def _arguments(command: click.Command) -> list[str]:
 
 
 SECTIONS: Mapping[str, Callable[[], Iterator[str]]] = {
-    "states": states,
-    "diagram": diagram,
-    "failure classes": failure_classes,
-    "errors": error_references,
     "commands": commands,
+    "diagram": diagram,
+    "errors": error_references,
+    "failure classes": failure_classes,
+    "layers": layers,
     "manifest keys": manifest_keys,
+    "schemas": schemas,
+    "states": states,
 }
 
 
 def with_sections(text: str) -> str:
-    """Put every generated section between its markers."""
+    """Return a page's text with the current content of every generated section that it has a place for."""
     for name, section in SECTIONS.items():
-        content = "\n".join(section()).rstrip()
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"the README has no place for the section {name!r}")
-        text = pattern.sub(lambda found, content=content: f"{found[1]}\n{content}\n\n{found[2]}", text)
+        if pattern.search(text):
+            content = "\n".join(section()).rstrip().replace("\\", r"\\")
+            text = pattern.sub(rf"\1\n{content}\n\n\2", text)
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(with_sections(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES.values():
+        page.write_text(with_sections(page.read_text(encoding="utf-8")), encoding="utf-8")

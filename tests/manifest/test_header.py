@@ -107,7 +107,7 @@ def test_a_simulator_needs_no_encryption(tmp_path: Path, host: str) -> None:
 
 
 def test_the_schema_states_the_defaults_of_the_settings(tmp_path: Path) -> None:
-    """The README's reference comes from the schema: it must not promise other defaults than the code has."""
+    """The reference in manifests/README.md comes from the schema: it must not promise other defaults than the code has."""
     properties = load().document("manifest")["properties"]
     stated = {
         section: {
@@ -126,7 +126,7 @@ def test_the_schema_states_the_defaults_of_the_settings(tmp_path: Path) -> None:
 
 
 def test_every_key_of_the_schema_is_described_with_an_example() -> None:
-    """Editors show the descriptions, and the README's reference is made from them."""
+    """Editors show the descriptions, and manifests/README.md is made from them."""
 
     def bare(schema: Any, path: str) -> list[str]:
         found: list[str] = []

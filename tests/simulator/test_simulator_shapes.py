@@ -1,4 +1,4 @@
-"""Answers have the documented shapes, page by page and phase by phase (wire facts 1.2 and 3.1)."""
+"""Answers have the documented shapes, page by page and phase by phase (facts F69, F72)."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ async def test_the_ali_shape_has_no_place_for_an_error() -> None:
 
 
 async def test_the_wrapped_form() -> None:
-    """The task stands in `data`, with words in capitals and progress as text (wire facts 3.1)."""
+    """The task stands in `data`, with words in capitals and progress as text (fact F72)."""
     async with play("rules: [{task: {shape: wrapped}}]") as stage:
         task_id = await stage.accepted()
         stage.clock.now += 5
