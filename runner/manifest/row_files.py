@@ -22,6 +22,7 @@ from msgspec import Struct
 from runner import jsontext
 from runner.core.model import Json
 from runner.manifest.scalars import SHORTEST_KEY, looks_like_key
+from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _MAX_CELL_CHARS = 50_000_000
@@ -190,6 +191,8 @@ def read_objects(path: Path, complain: Complain) -> Iterator[tuple[int, dict[str
                     continue
                 if type(value) is not dict:
                     complain(number, "the line is JSON, but not an object in braces", None)
+                elif line.count("{") + line.count("[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+                    complain(number, TOO_DEEP, None)
                 elif _may_hold_key(line) and _holds_key(value):
                     complain(number, KEY_MESSAGE, KEY_HINT)
                 else:
@@ -206,14 +209,28 @@ def unreadable(path: Path, error: OSError) -> RowFileError:
 def _why_not_json(raw: bytes) -> str:
     """Ask the standard library what is wrong, so that the words are the same whatever else is installed."""
     try:
-        json.loads(raw.decode().rstrip())
+        is_too_deep = _is_deeper(json.loads(raw.decode().rstrip()), MAX_DEPTH)
     except UnicodeDecodeError:
         return "the line is not UTF-8"
     except json.JSONDecodeError as error:
         return f"the line is not JSON: {error.msg} at column {error.colno}"
     except RecursionError:
-        return "the line is nested too deeply"
-    return "the line holds a number or a character that JSON does not have"
+        is_too_deep = True
+    # JSON libraries have bounds of their own, each another.
+    return TOO_DEEP if is_too_deep else "the line holds a number or a character that JSON does not have"
+
+
+def _is_deeper(value: Json, levels: int) -> bool:
+    """
+    Return whether collections are nested more than so many levels deep.
+
+    >>> _is_deeper({"a": [1]}, 2), _is_deeper({"a": [[]]}, 2)
+    (False, True)
+    """
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def _may_hold_key(line: str) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from yaml.error import MarkedYAMLError, YAMLError
 from yaml.events import MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent
@@ -21,14 +22,21 @@ from yaml.scanner import Scanner, ScannerError
 
 from runner.core.problem import Position, Problem, Severity
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+
 NextEvent = Callable[[], Any]
 """Gives the next event of a file; raises YAMLError or OSError."""
+
+MAX_DEPTH = 64
+"""Levels of nested collections in one file, the outermost mapping included."""
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 class PythonParser(Reader, Scanner, Parser):
     """PyYAML's own parser, for where libyaml is missing."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: SupportsRead[bytes]) -> None:
         Reader.__init__(self, stream)
         Scanner.__init__(self)
         Parser.__init__(self)
@@ -42,7 +50,7 @@ class PythonParser(Reader, Scanner, Parser):
         return event
 
 
-FastestParser: Callable[[IO[bytes]], Any]
+FastestParser: Callable[[SupportsRead[bytes]], Any]
 try:
     from yaml._yaml import CParser as FastestParser
 except ImportError:
@@ -51,7 +59,7 @@ except ImportError:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def open_events(stream: IO[bytes]) -> NextEvent:
+def open_events(stream: SupportsRead[bytes]) -> NextEvent:
     """Read a stream of bytes as YAML, a little at a time."""
     next_event: NextEvent = FastestParser(stream).get_event
     return next_event
@@ -69,8 +77,13 @@ def unparsable(error: YAMLError, path: Path, file: str) -> Problem:
     if not isinstance(error, MarkedYAMLError):
         return Problem(Severity.ERROR, Position(file), f"not readable as YAML: {error}")
     mark = error.problem_mark or error.context_mark
+    deep = None if mark is None else _first_too_deep(path, mark)
+    if deep is not None:
+        return Problem(Severity.ERROR, position_of(deep.start_mark, file), TOO_DEEP)
     position = Position(file) if mark is None else position_of(mark, file)
     what = error.problem or "the structure breaks off"
+    if what == _PARSERS_OWN_BOUND:
+        return Problem(Severity.ERROR, position, TOO_DEEP)
     message = f"not readable as YAML: {what}"
     if error.context:
         message += f" ({error.context}"
@@ -80,6 +93,9 @@ def unparsable(error: YAMLError, path: Path, file: str) -> Problem:
     hint = next((hint for words, hint in _HINTS if words in what), None)
     return Problem(Severity.ERROR, position, message, hint=hint)
 
+
+_PARSERS_OWN_BOUND = "exceeded maximum nesting depth"
+"""What libyaml says from 0.2.6 on of 1000 levels, which its look ahead may meet before we see the 65th."""
 
 _HINTS = (
     ("mapping values are not allowed", "quote a text that holds ': ', and check the indentation"),
@@ -98,6 +114,41 @@ _HINTS = (
     ("undefined tag handle", "a text that begins with '!' must be quoted"),
 )
 """What the parsers say, and what usually mends it."""
+
+
+class _Beginning:
+    """The first characters of a text, as a stream of bytes for a parser."""
+
+    def __init__(self, text: IO[str], length: int) -> None:
+        self._text = text
+        self._left = length
+
+    def read(self, size: int = 1 << 16, /) -> bytes:
+        part = self._text.read(min(size, self._left))
+        self._left -= len(part)
+        return part.encode()
+
+
+def _first_too_deep(path: Path, end: Any) -> Any:
+    """
+    Return the first event past the depth bound and before a mark, or None.
+
+    A parser reads ahead of its events: an error there may hide what is too deep. Without
+    what follows the mark, the events before it are given.
+    """
+    depth = 0
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        next_event = open_events(_Beginning(text, end.index))
+        with suppress(YAMLError):
+            while (event := next_event()) is not None:
+                if isinstance(event, _STARTS):
+                    depth += 1
+                    if depth > MAX_DEPTH:
+                        return event
+                elif isinstance(event, _ENDS):
+                    depth -= 1
+    return None
+
 
 # What YAML allows in a text (YAML 1.2.2, 5.1); the rest must be written as an escape in double quotes.
 _NOT_PRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"

@@ -32,9 +32,8 @@ from runner.manifest.scalars import (
     resolve_tagged,
     unsupported_tag,
 )
-from runner.manifest.yaml_parser import NextEvent, child
+from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, child
 
-MAX_DEPTH = 64
 MAX_ALIASED = 10_000
 """So many values of one entry, or of the header, may come from aliases: a bomb has billions."""
 
@@ -82,11 +81,14 @@ class ValueBuilder:
         self.is_broken = False
         self._aliased = 0
 
-    def build(self, event: Any, depth: int = 1) -> Json:
+    def build(self, event: Any, depth: int = 2) -> Json:
         """
         Build the value that begins with an event, and read its events to the last.
 
         The value may share parts with others where the file has aliases: never change it.
+
+        Args:
+            depth: The level of a collection that begins here; the outermost mapping is level 1.
 
         Raises:
             Unreadable: It is too deep, or its aliases stand for too much.
@@ -233,7 +235,7 @@ class ValueBuilder:
 
     def _check_collection(self, event: Any, depth: int, name: str) -> None:
         if depth > MAX_DEPTH:
-            raise YamlUnreadable(f"nested more than {MAX_DEPTH} levels deep", event)
+            raise YamlUnreadable(TOO_DEEP, event)
         if event.tag is not None and event.tag != "!" and CORE_TAGS.get(event.tag) != name:
             self._complain(event, unsupported_tag(event.tag), None)
 

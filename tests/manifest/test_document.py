@@ -185,12 +185,77 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         assert [problem.message for problem in caught.value.problems] == [message]
 
 
-def test_a_flood_of_brackets(tmp_path: Path) -> None:
-    """100,000 open brackets end at the bound, without a recursion error."""
-    path = tmp_path / "a.yaml"
-    path.write_text("version: 1\njobs:\n  - request: " + "[" * 100_000)
+@pytest.mark.parametrize("parser", [yaml_parser.FastestParser, PythonParser], ids=["fastest", "python"])
+@pytest.mark.parametrize(
+    ("before", "opening", "column"),
+    [
+        ("  - request: ", "[", 14 + 61),
+        ("  - request: ", "{[", 14 + 61),
+        ("  - request: ", "{? ", 14 + 61 * 3),
+        ("  - request: ", "[a: ", 14 + 30 * 4 + 1),
+        ("  - request: ", "!!seq [", 14 + 61 * 7),
+        ("  - request: ", "&a [", 14 + 61 * 4),
+        ("  - request: {? ", "[", 17 + 60),
+        ("  - {'[[[[\u5c0f': ", "[", 15 + 61),
+        ("  ", "- ", 3 + 63 * 2),
+        ("  - ", "? ", 5 + 62 * 2),
+        ("  - ", "? - ", 5 + 62 * 2),
+    ],
+)
+def test_a_flood_of_brackets(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    parser: Callable[..., object],
+    before: str,
+    opening: str,
+    column: int,
+) -> None:
+    """
+    Thousands of levels end at the bound and at its place, without a recursion error.
 
-    assert problems_of(path) == ["a.yaml:3:75: nested more than 64 levels deep"]
+    Whichever parser is installed: libyaml has a bound of its own since 0.2.6, which it may meet first.
+    """
+    monkeypatch.setattr(yaml_parser, "FastestParser", parser)
+    path = tmp_path / "a.yaml"
+    path.write_text("\ufeffversion: 1\njobs:\n" + before + opening * 3_000)
+
+    assert problems_of(path) == [f"a.yaml:3:{column}: nested more than 64 levels deep"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("version: 1\nvars: " + "[" * 3_000, "2:70"),
+        ("version: 1\njobs: {a: " + "[" * 3_000, "2:73"),
+        ("version: 1\n" + "".join(f"{' ' * level}a:\n" for level in range(2_000)), "66:65"),
+    ],
+)
+def test_a_flood_outside_of_the_jobs(tmp_path: Path, text: str, place: str) -> None:
+    """The levels of the header count like those of the jobs."""
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+
+    assert f"a.yaml:{place}: nested more than 64 levels deep" in problems_of(path)
+
+
+def test_a_flood_where_a_key_must_be(tmp_path: Path) -> None:
+    """What can be no key is told as one or the other, but not in the words of the parser's own bound."""
+    path = tmp_path / "a.yaml"
+    path.write_text("version: 1\n" + "[" * 3_000)
+
+    (problem,) = problems_of(path)
+    assert problem.startswith("a.yaml:2:")
+    assert "maximum" not in problem
+
+
+@pytest.mark.parametrize(("levels", "is_told"), [(61, False), (62, True)])
+def test_a_syntax_error_past_the_depth_bound(tmp_path: Path, levels: int, is_told: bool) -> None:
+    """What is too deep and what is no YAML: the first of both is told."""
+    path = tmp_path / "a.yaml"
+    path.write_text("version: 1\njobs:\n  - request: " + "[" * levels + "@")
+
+    assert len(problems_of(path)) == 1
+    assert ("nested more than 64" in problems_of(path)[0]) is is_told
 
 
 def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:

@@ -53,7 +53,12 @@ def test_rows(tmp_path: Path, name: str, content: bytes, expected: list[tuple[in
         ("key.csv", f"name\n{KEY}\n".encode(), [(2, "this looks like an API key, which does not belong among the jobs")]),
         ("a.jsonl", b'{"a": 1}\n[1]\n{"a" 1}\n\xff\n', [(2, "the line is JSON, but not an object in braces"), (3, "the line is not JSON: Expecting ':' delimiter at column 6"), (4, "the line is not UTF-8")]),
         ("nan.jsonl", b'{"a": NaN}\n', [(1, "the line holds a number or a character that JSON does not have")]),
-        ("deep.jsonl", b'{"a":' + b"[" * 100_000, [(1, "the line is nested too deeply")]),
+        ("deep.jsonl", b'{"a":' + b"[" * 100_000, [(1, "nested more than 64 levels deep")]),
+        *[
+            ("deep.jsonl", b'{"a":' + b"[" * depth + b"]" * depth + b"}", [(1, "nested more than 64 levels deep")])
+            for depth in (64, 400, 2_000, 100_000)
+        ],
+        ("not_too_deep.jsonl", b'{"a":' + b"[" * 63 + b"]" * 63 + b"}", []),
         ("key.jsonl", f'{{"a": {{"b": ["{KEY}"]}}}}\n'.encode(), [(1, "this looks like an API key, which does not belong among the jobs")]),
     ],
 )  # fmt: skip
