@@ -138,7 +138,7 @@ def test_same_id_with_another_request_is_another_job(written):
         (b"job_id,status\nsky,failed\n", "is not JSON"),
         (b"\xff\xfej\x00", "UTF-16"),
         (b"PK\x03\x04...", "a zip archive"),
-        (gzip.compress(line(succeeded()))[:60], "damaged or cut off"),
+        (gzip.compress(line(succeeded()), mtime=0)[:60], "damaged or cut off"),
         (edited(assets=[{"path": "../../etc/passwd", "kind": "video"}]), "outside its run directory"),
         (edited(assets=[{"path": "javascript:alert(1)", "kind": "video"}]), "outside its run directory"),
         (edited(request={"a": json.loads("[" * 70 + "]" * 70)}), "nested deeper"),
