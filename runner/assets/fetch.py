@@ -40,7 +40,7 @@ from runner.assets.response import (
 )
 from runner.assets.url_policy import MAX_REDIRECTS, AddressRefused, Hop, UrlPolicy, display_url, origin
 from runner.core.model import Failure, FailureClass
-from runner.core.retry import RetryState, retry_wait_s, wait_before_next
+from runner.core.retry import DownloadTries
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 from runner.errors import DiskFull
 from runner.media import InvalidMedia
@@ -129,16 +129,14 @@ class Fetcher:
             download.part.close()
 
     async def _until_done(self, download: Download) -> Fetched | NotFetched:
-        tries = RetryState(furthest_bytes=download.part.size)
+        tries = DownloadTries(furthest_bytes=download.part.size)
         reply = await (self._verify(download) if download.may_be_whole else self._try_once(download))
         while not isinstance(reply, Fetched):
             if isinstance(reply, Unusable):
                 return NotFetched(reply.reason, reply.failure)
             if isinstance(reply, RetryLater):
-                tries = retry_wait_s(tries, download.part.size)
-                wait_s = wait_before_next(
-                    self._retry, tries, retry_after_s=reply.retry_after_s, draw=self._draw()
-                )
+                tries = tries.add_failure(download.part.size)
+                wait_s = tries.wait_s(self._retry, draw=self._draw(), retry_after_s=reply.retry_after_s)
                 if wait_s is None:
                     return NotFetched(FetchFailure.EXHAUSTED, reply.failure)
                 await self._sleep(wait_s)

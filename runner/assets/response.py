@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 from msgspec import Struct
 
 from runner.assets.request import FetchFailure, PartMetadata
+from runner.core.http_headers import parse_http_date, parse_retry_after
 from runner.core.model import Failure, FailureClass
 
 OVERLAP_BYTES = 64 << 10
@@ -116,7 +116,7 @@ def interpret(
     if status == 416 and ask.offset:
         return Restart()
     if status in _TRY_AGAIN or status >= 500:
-        return RetryLater(_failed(f"{where} answered {status}", status), retry_after(headers, at))
+        return RetryLater(_failed(f"{where} answered {status}", status), parse_retry_after(headers, at))
     if status not in (200, 206):
         failure_class = FailureClass.AUTH if status == 401 else FailureClass.DOWNLOAD_FAILED
         return Unusable(
@@ -203,32 +203,7 @@ def _validator(headers: Mapping[str, str]) -> str | None:
     if _STRONG_ETAG.fullmatch(etag):
         return etag
     modified = headers.get("Last-Modified", "").strip()
-    modified_at, at = _date(modified), _date(headers.get("Date", ""))
+    modified_at, at = parse_http_date(modified), parse_http_date(headers.get("Date", ""))
     if modified_at is not None and at is not None and at - modified_at >= _SETTLED_S:
         return modified
     return None
-
-
-def retry_after(headers: Mapping[str, str], at: float) -> float | None:
-    """
-    Read how long a server wants to be left alone: seconds, or a date.
-
-    >>> retry_after({"Retry-After": "2.5"}, 0.0)
-    2.5
-    """
-    text = headers.get("Retry-After", "").strip()
-    if not text:
-        return None
-    try:
-        wait = float(text)
-    except ValueError:
-        date = _date(text)
-        return None if date is None else max(0.0, date - at)
-    return wait if 0 <= wait < float("inf") else None
-
-
-def _date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

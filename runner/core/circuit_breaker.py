@@ -16,6 +16,7 @@ from enum import StrEnum
 
 from runner.core.model import FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, SubmitOutcome
+from runner.core.retry import backoff_s
 
 DOUBTS_TO_OPEN = 3
 FORBIDDEN_TO_STOP = 5
@@ -110,7 +111,7 @@ class CircuitBreaker:
             return
         if not is_well:
             self._failed_probes += 1
-            self._probe_at = now + self._pause_s(self._failed_probes)
+            self._probe_at = now + self._probe_pause_s()
         elif now < self._trial_at:
             self._probe_at = self._trial_at
         else:
@@ -132,9 +133,9 @@ class CircuitBreaker:
     def _doubted(self, now: float) -> None:
         self._doubts += 1
         if self.state is CircuitState.HALF_OPEN:
-            doublings = min(self._failed_trials, 10)
             self._failed_trials += 1
-            pause_s = self._longest_pause_s * min(2.0**doublings, _MOST_TRIAL_PAUSES)
+            first_s = self._longest_pause_s
+            pause_s = backoff_s(first_s, _MOST_TRIAL_PAUSES * first_s, self._failed_trials)
             self._open(now, trial_at=now + pause_s)
         elif self.state is CircuitState.CLOSED and self._doubts >= DOUBTS_TO_OPEN:
             self._open(now, trial_at=now)
@@ -150,11 +151,10 @@ class CircuitBreaker:
         self.state = CircuitState.OPEN
         self._trial_at = trial_at
         self._failed_probes += 1
-        self._probe_at = now + self._pause_s(self._failed_probes)
+        self._probe_at = now + self._probe_pause_s()
 
-    def _pause_s(self, failed_before: int) -> float:
-        doublings = min(max(failed_before - 1, 0), 32)
-        return min(self._first_pause_s * 2.0**doublings, self._longest_pause_s)
+    def _probe_pause_s(self) -> float:
+        return backoff_s(self._first_pause_s, self._longest_pause_s, self._failed_probes)
 
 
 LEAST_REFUSALS = 3

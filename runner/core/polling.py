@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from runner.core.retry import backoff_s
 from runner.core.settings import PollPolicy
 
 _GROWTH = 1.25
@@ -86,7 +87,7 @@ def poll_backoff_s(
     """
     first_s = max(policy.interval_s, _LEAST_BACKOFF_S)
     most_s = max(policy.max_interval_s, first_s) / (1 + _JITTER)
-    wait_s = min(first_s * 2.0 ** min(in_row - 1, 32), most_s) * (1 + _JITTER * draw)
+    wait_s = backoff_s(first_s, most_s, in_row) * (1 + _JITTER * draw)
     return max(wait_s, retry_after_s or 0.0)
 
 

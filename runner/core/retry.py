@@ -1,8 +1,8 @@
 """
-Say whether to try again, and when.
+Decide whether to try again, and when.
 
-Only for what may be tried again: queries, downloads, and a POST that surely made no
-task (not sent, throttled, refused for want of a channel).
+Only for what may be tried again: polls, downloads, and a POST that certainly made no
+task (not sent, throttled, refused because no channel was available).
 """
 
 from __future__ import annotations
@@ -12,99 +12,83 @@ from msgspec import Struct
 from runner.core.settings import RetryPolicy
 
 
-class Retry(Struct, frozen=True):
-    """Try again after a wait of ``after_s`` seconds."""
-
-    after_s: float
-
-
-class GiveUp(Struct, frozen=True):
-    """The tries are used up."""
-
-
-def decide(
-    policy: RetryPolicy, *, attempt: int, draw: float, retry_after_s: float | None = None
-) -> Retry | GiveUp:
+def backoff_s(first_s: float, cap_s: float, failures: int) -> float:
     """
-    Say whether a failed try earns another one, and how long to wait first.
+    Return the exponential backoff after some failures in a row (1 for the first): doubled each time, and capped.
 
-    The wait is exponential with full jitter: a random share of ``base * 2**(attempt - 1)``,
-    capped, so that jobs which failed together do not come back together. A server's
-    Retry-After is a floor, not a suggestion: it is honoured even above the cap.
+    >>> [backoff_s(2.0, 10.0, failures) for failures in (1, 2, 3, 4)]
+    [2.0, 4.0, 8.0, 10.0]
+    """
+    # Doubling past the cap is wasted work, and past 2**1023 it overflows.
+    return min(first_s * 2.0 ** min(failures - 1, 64), cap_s)
+
+
+def retry_wait_s(
+    policy: RetryPolicy, *, attempt: int, draw: float, retry_after_s: float | None = None
+) -> float | None:
+    """
+    Return how long to wait before the next try of what failed, in seconds; None if the tries are used up.
+
+    The wait is exponential with full jitter: a random share of ``base_s * 2**(attempt - 1)``, capped, so that
+    jobs which failed together do not come back together. A server's Retry-After is a minimum, even above the cap.
 
     Args:
-        attempt: 1 for the first try.
+        attempt: The number of the failed try, 1 for the first.
         draw: A random draw from [0, 1), made by the caller.
-        retry_after_s: The server's wish, already bounded, or None.
+        retry_after_s: What the server asks for, already bounded, or None.
 
     >>> policy = RetryPolicy(attempts=4, base_s=2, cap_s=60)
-    >>> decide(policy, attempt=3, draw=0.5)
-    Retry(after_s=4.0)
-    >>> decide(policy, attempt=1, draw=0.5, retry_after_s=90)
-    Retry(after_s=90)
-    >>> decide(policy, attempt=4, draw=0.5)
-    GiveUp()
+    >>> retry_wait_s(policy, attempt=3, draw=0.5)
+    4.0
+    >>> retry_wait_s(policy, attempt=1, draw=0.5, retry_after_s=90)
+    90
+    >>> retry_wait_s(policy, attempt=4, draw=0.5) is None
+    True
     """
     if attempt >= policy.attempts:
-        return GiveUp()
-    # Doubling past the cap is wasted work, and past 2**1023 it overflows.
-    doublings = min(max(attempt - 1, 0), 32)
-    wait_s = draw * min(policy.base_s * 2.0**doublings, policy.cap_s)
-    return Retry(max(wait_s, retry_after_s or 0.0))
+        return None
+    return max(draw * backoff_s(policy.base_s, policy.cap_s, attempt), retry_after_s or 0.0)
 
 
-LONGEST_WAIT_S = 900.0
-"""A server that wants to be left alone for longer has its way: the download is left to a later run."""
-_HEADWAY_BYTES = 64 << 10
+MAX_DOWNLOAD_WAIT_S = 900.0
+"""A download whose server asks for a longer wait is left to a later run."""
+_PROGRESS_BYTES = 64 << 10
 
 
-class RetryState(Struct, frozen=True):
+class DownloadTries(Struct, frozen=True):
     """
-    The tries of one download since it last got on.
+    The tries of one download since it last made progress.
 
     Attributes:
-        failed: RetryState in a row that brought it no further.
-        furthest_bytes: How far it ever was; starting over and getting less far is no headway.
+        failed: Failed tries in a row without progress.
+        furthest_bytes: The most bytes it ever had; a restart that gets less far is no progress.
     """
 
     failed: int = 0
     furthest_bytes: int = 0
 
+    def add_failure(self, size_bytes: int) -> DownloadTries:
+        """
+        Count a failed try; one that got at least 64 KiB further than any before counts as the first again.
 
-def retry_wait_s(tries: RetryState, reached_bytes: int) -> RetryState:
-    """
-    Count a try that failed; one that got at least 64 KiB further than any before counts as the first again.
+        >>> DownloadTries(failed=3, furthest_bytes=0).add_failure(1_000_000)
+        DownloadTries(failed=1, furthest_bytes=1000000)
+        >>> DownloadTries(failed=3, furthest_bytes=1_000_000).add_failure(900_000)
+        DownloadTries(failed=4, furthest_bytes=1000000)
+        """
+        if size_bytes - self.furthest_bytes >= _PROGRESS_BYTES:
+            return DownloadTries(1, size_bytes)
+        return DownloadTries(self.failed + 1, self.furthest_bytes)
 
-    >>> retry_wait_s(RetryState(failed=3, furthest_bytes=0), reached_bytes=1_000_000)
-    RetryState(failed=1, furthest_bytes=1000000)
-    >>> retry_wait_s(RetryState(failed=3, furthest_bytes=1_000_000), reached_bytes=900_000)
-    RetryState(failed=4, furthest_bytes=1000000)
-    """
-    if reached_bytes - tries.furthest_bytes >= _HEADWAY_BYTES:
-        return RetryState(1, reached_bytes)
-    return RetryState(tries.failed + 1, tries.furthest_bytes)
+    def wait_s(self, policy: RetryPolicy, *, draw: float, retry_after_s: float | None) -> float | None:
+        """
+        Return how long to wait before the next try, in seconds; None to leave the download to a later run.
 
+        As `retry_wait_s`, except that no server may park a download for more than `MAX_DOWNLOAD_WAIT_S`.
 
-def wait_before_next(
-    policy: RetryPolicy, tries: RetryState, *, retry_after_s: float | None, draw: float
-) -> float | None:
-    """
-    Say how long to wait before the next try; None to give up.
-
-    The wait is a random share of ``base_s * 2**(failed - 1)``, capped. A server's
-    Retry-After is a floor and honoured above the cap, up to 15 minutes. `draw` is a
-    random draw from [0, 1).
-
-    >>> policy = RetryPolicy(attempts=4, base_s=2, cap_s=60)
-    >>> wait_before_next(policy, RetryState(failed=3), retry_after_s=None, draw=0.5)
-    4.0
-    >>> wait_before_next(policy, RetryState(failed=1), retry_after_s=90, draw=0.5)
-    90
-    >>> wait_before_next(policy, RetryState(failed=4), retry_after_s=None, draw=0.5) is None
-    True
-    """
-    if tries.failed >= policy.attempts or (retry_after_s or 0) > LONGEST_WAIT_S:
-        return None
-    # Doubling past the cap is wasted work, and past 2**1023 it overflows.
-    bound = min(policy.cap_s, policy.base_s * 2.0 ** min(tries.failed - 1, 32))
-    return max(draw * bound, retry_after_s or 0)
+        >>> DownloadTries(failed=1).wait_s(RetryPolicy(), draw=0.5, retry_after_s=901) is None
+        True
+        """
+        if (retry_after_s or 0) > MAX_DOWNLOAD_WAIT_S:
+            return None
+        return retry_wait_s(policy, attempt=self.failed, draw=draw, retry_after_s=retry_after_s)

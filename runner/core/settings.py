@@ -83,7 +83,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     How often to try again what may be tried again: never a POST whose outcome is in doubt.
 
     Attributes:
-        attempts: RetryState in total, the first included.
+        attempts: Tries in total, the first included.
         base_s: Upper bound of the first wait; each further bound is twice the one before.
         cap_s: Upper bound of any wait of ours; a server's Retry-After may be longer.
     """

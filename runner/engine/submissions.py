@@ -9,7 +9,7 @@ from functools import partial
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
-from runner.core.retry import Retry, decide
+from runner.core.retry import retry_wait_s
 from runner.engine.admission import Admission, Admitted, NotAdmitted
 from runner.engine.context import EngineContext
 from runner.engine.events import Notice
@@ -153,14 +153,14 @@ class Submissions:
         """Put a job back whose POST made no task, or fail it once its tries are used up."""
         self._submitted -= 1
         # Throttling and a dead line are no fault of the job's: only "no channel" counts its tries.
-        verdict = decide(
+        wait_s = retry_wait_s(
             self._context.settings.retry,
             attempt=job.tries if isinstance(outcome, NoChannel) else 1,
             retry_after_s=getattr(outcome, "retry_after_s", None),
             draw=self._services.draw(),
         )
-        if isinstance(verdict, Retry):
-            self._pending.put_back(job, text, due=self._services.clock.now() + verdict.after_s)
+        if wait_s is not None:
+            self._pending.put_back(job, text, due=self._services.clock.now() + wait_s)
             return
         assert job.error is not None
         self._context.job_counts.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, job.error)

@@ -6,8 +6,6 @@ import io
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +17,7 @@ from yarl import URL
 
 from runner import __version__, jsontext
 from runner.core.classify import classify_poll, classify_submit
+from runner.core.http_headers import parse_http_date
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import (
     Ambiguous,
@@ -295,7 +294,7 @@ def read_probe(answer: HttpResponse, secrets: tuple[str, ...] = ()) -> Probed:
     The gateway answers when it sends JSON with a status below 500: even a refused
     key proves that it is back.
     """
-    server_at = _server_time(answer.headers)
+    server_at = parse_http_date(answer.headers.get("Date", ""))
     try:
         document = jsontext.loads(answer.body)
     except (ValueError, RecursionError):
@@ -323,11 +322,3 @@ def _model_ids(document: Json) -> tuple[str, ...]:
         return ()
     ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
     return tuple(model for model in ids if isinstance(model, str))
-
-
-def _server_time(headers: Mapping[str, str]) -> float | None:
-    try:
-        date = parsedate_to_datetime(headers["Date"])
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (KeyError, ValueError, OverflowError):
-        return None

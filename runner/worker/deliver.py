@@ -25,7 +25,7 @@ from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event
 from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
-from runner.core.retry import Retry, decide
+from runner.core.retry import retry_wait_s
 from runner.core.settings import RetryPolicy
 from runner.media import MediaFacts
 from runner.worker.poll import query_task
@@ -255,15 +255,15 @@ class _LatestTask:
             )
             if not isinstance(outcome, Transient):
                 return
-            verdict = decide(
+            wait_s = retry_wait_s(
                 delivery.retry,
                 attempt=attempt,
                 retry_after_s=outcome.retry_after_s,
                 draw=delivery.draw(),
             )
-            if not isinstance(verdict, Retry):
+            if wait_s is None:
                 return
-            await delivery.clock.sleep(verdict.after_s)
+            await delivery.clock.sleep(wait_s)
 
     def _take(self, task: RemoteTask) -> None:
         if task.status is RemoteStatus.SUCCEEDED:

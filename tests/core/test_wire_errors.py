@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.classify import MOST_S, parse_retry_after
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.wire_errors import is_moderation, read_error
 
@@ -134,40 +133,6 @@ def test_messages_are_one_safe_line(body):
     assert 0 < len(message) <= 500
     assert message.isprintable()
     assert message.encode()
-
-
-@pytest.mark.parametrize(
-    ("wait_s", "headers"),
-    [
-        (7.0, {"retry-after": "7"}),
-        (1.5, {"Retry-After": "1.5"}),
-        (0.0, {"Retry-After": "-5"}),
-        (MOST_S, {"Retry-After": "1e400"}),
-        (30.0, {"Retry-After": "Thu, 01 Jan 1970 00:02:00 GMT"}),
-        (0.0, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
-        (MOST_S, {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}),
-        (0.25, {"retry-after-ms": "250"}),
-        (2.0, {"openai-poll-after-ms": "2000", "retry-after": "1"}),
-        (None, {"Retry-After": "soon"}),
-        (None, {"Retry-After": "nan"}),
-        (None, {}),
-    ],
-)
-def test_the_servers_wish(wait_s, headers):
-    """
-    A wish to wait is read in every form, and bounded.
-    """
-    assert wait_s == parse_retry_after(headers, now_at=90.0)
-
-
-@given(st.text(max_size=40), st.floats(allow_nan=False, allow_infinity=False, min_value=0, max_value=1e11))
-def test_no_wish_is_absurd(value, now_at):
-    """
-    Any header text gives a wait between nothing and an hour, or none.
-    """
-    wait_s = parse_retry_after({"retry-after": value}, now_at)
-
-    assert wait_s is None or 0 <= wait_s <= MOST_S
 
 
 @pytest.mark.parametrize(
