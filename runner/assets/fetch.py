@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from runner.assets.inflow import Buffers
-from runner.assets.part_file import OverlapMismatch, PartFile, refuse, size_of
+from runner.assets.part_file import OverlapMismatch, PartFile, size_of
 from runner.assets.receive import TooLarge, keep_small, receive, verify
 from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_of
 from runner.assets.resolver import ForbiddenAddress, GuardedResolver
@@ -42,8 +42,10 @@ from runner.assets.url_policy import MAX_REDIRECTS, AddressRefused, Hop, UrlPoli
 from runner.core.model import Failure, FailureClass
 from runner.core.retry import DownloadTries
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
+from runner.disk import FREE_SPACE_HINT, write_error
 from runner.errors import DiskFull
 from runner.media import InvalidMedia
+from runner.network_errors import describe_network_error
 
 RESERVE_BYTES = 256 << 20
 """Room that a download leaves free, for the store and the results above all."""
@@ -256,12 +258,12 @@ class Fetcher:
             os.makedirs(folder, exist_ok=True)
             free = self._free_bytes(folder)
         except OSError as error:
-            refuse(error, folder)
+            raise write_error(error, folder) from error
         if free < needed + self._promised_bytes + RESERVE_BYTES:
             raise DiskFull(
-                f"{folder} has {free / 1e9:.1f} GB free, and the assets on their way need "
+                f"{folder} has {free / 1e9:.1f} GB free; the downloads in progress need "
                 f"{(needed + self._promised_bytes) / 1e9:.1f} GB and a reserve of {RESERVE_BYTES / 1e9:.1f} GB",
-                hint="free some space, then run the same command again; nothing that was paid for is lost",
+                hint=FREE_SPACE_HINT,
             )
         self._promised_bytes += needed
         return needed
@@ -334,7 +336,8 @@ def translate(error: Exception, where: str, timeouts: Timeouts) -> Reply:
         return refused(f"{where} is refused: {error.__cause__}")
     if isinstance(error, aiohttp.InvalidURL):
         return refused(f"{where} is not an address that can be fetched")
-    return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, f"{where} {_what_happened(error, timeouts)}"))
+    message = describe_network_error(error, where, connect_s=timeouts.connect_s, timeout_s=timeouts.stall_s)
+    return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
 
 
 def refused(message: str) -> Unusable:
@@ -342,22 +345,3 @@ def refused(message: str) -> Unusable:
     return Unusable(
         FetchFailure.REFUSED, Failure(FailureClass.DOWNLOAD_FAILED, message[:500], code="address_refused")
     )
-
-
-def _what_happened(error: Exception, timeouts: Timeouts) -> str:
-    # From the particular to the general: several of these are each other's subclasses.
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return f"could not be connected to within {timeouts.connect_s:g} s"
-    if isinstance(error, TimeoutError):
-        return f"sent nothing for {timeouts.stall_s:g} s"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "has a host name that could not be resolved"
-    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
-        return "could not be connected to safely (TLS)"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"could not be connected to ({error.os_error.strerror or 'no reason given'})"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "broke off before the end of the file"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "gave an answer that is not HTTP"
-    return "closed the connection"

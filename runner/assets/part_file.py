@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from threading import Lock
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from runner.errors import DiskFull, RunDirError
+from runner.disk import write_error
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1 << 20
 _BINARY = getattr(os, "O_BINARY", 0)
 """Without it Windows writes a line feed as two characters."""
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class OverlapMismatch(Exception):
@@ -66,7 +64,7 @@ class PartFile:
                     os.lseek(self._file, offset, os.SEEK_SET)
                     self._expected = os.read(self._file, self.size - offset)
             except OSError as error:
-                refuse(error, self.path)
+                raise write_error(error, self.path) from error
 
     def append(self, lot: Sequence[bytes | memoryview]) -> None:
         """
@@ -83,7 +81,7 @@ class PartFile:
                 try:
                     self._write(rest)
                 except OSError as error:
-                    refuse(error, self.path)
+                    raise write_error(error, self.path) from error
 
     @property
     def is_hashed(self) -> bool:
@@ -103,7 +101,7 @@ class PartFile:
                     self._open()
                     self._rehash()
             except OSError as error:
-                refuse(error, self.path)
+                raise write_error(error, self.path) from error
             assert self._digest is not None
             return self._digest.hexdigest()
 
@@ -179,7 +177,7 @@ def write_whole(path: str, body: bytes) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        refuse(error, path)
+        raise write_error(error, path) from error
 
 
 def _open(path: str, flags: int) -> int:
@@ -198,22 +196,3 @@ def size_of(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def refuse(error: OSError, path: str) -> NoReturn:
-    """
-    Turn an error of the file system into one that says what to do.
-
-    Raises:
-        DiskFull: There was no room.
-        RunDirError: Anything else.
-    """
-    if error.errno in _NO_ROOM:
-        raise DiskFull(
-            f"there is no room left to write {path}",
-            hint="free some space, then run the same command again; nothing that was paid for is lost",
-        ) from error
-    raise RunDirError(
-        f"{path} can't be written: {error.strerror or error}",
-        hint="make the folder writable, then run the same command again",
-    ) from error

@@ -22,8 +22,8 @@ from threading import Thread
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from runner.assets.part_file import refuse
 from runner.core.model import Asset
+from runner.disk import sync_folder, write_error
 
 _MOST_AT_ONCE = 256
 """Each has a file open while it is synced."""
@@ -78,7 +78,7 @@ class Publisher:
         try:
             await done
         except OSError as error:
-            refuse(error, final)
+            raise write_error(error, final) from error
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -170,22 +170,6 @@ def sync_files(paths: Sequence[str], helper: Executor) -> list[OSError | None]:
     if other_half is not None:
         other_half.result()
     return outcomes
-
-
-def sync_folder(folder: str) -> None:
-    """
-    Make the names in a folder durable. Windows does that by itself, and can't open folders.
-
-    Raises:
-        OSError: The disk failed.
-    """
-    if os.name == "nt":
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def is_complete(final: str, asset: Asset) -> bool:

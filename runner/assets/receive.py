@@ -10,9 +10,10 @@ from io import BytesIO
 from aiohttp import ClientResponse
 
 from runner.assets.inflow import LOT_BYTES, Buffers, Inflow, Lot
-from runner.assets.part_file import PartFile, refuse, write_whole
+from runner.assets.part_file import PartFile, write_whole
 from runner.assets.request import Fetched
 from runner.core.model import AssetKind
+from runner.disk import write_error
 from runner.media import InvalidMedia, MediaFacts, Readable, read_mp4, read_picture
 
 
@@ -135,7 +136,7 @@ def verify(part: PartFile, kind: AssetKind) -> Fetched:
         with open(part.path, "rb") as file:
             return Fetched(part.path, part.size, digest, _read_facts(kind, file, part.size))
     except OSError as error:
-        refuse(error, part.path)
+        raise write_error(error, part.path) from error
 
 
 def _read_facts(kind: AssetKind, file: Readable, size: int) -> MediaFacts:

@@ -13,7 +13,8 @@ from ipaddress import ip_address
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from runner.assets.url_policy import AddressRefused, AddressScope, Origin, address_scope, literal_scope
+from runner.assets.url_policy import AddressRefused, Origin, literal_scope
+from runner.core.addresses import AddressScope, address_scope
 
 
 class ForbiddenAddress(OSError):
@@ -37,7 +38,7 @@ class AddressPolicy:
         """
         if self._reaches is None:
             own = await self._gateway_reaches()
-            self._reaches = (own - {AddressScope.NONE}) | {AddressScope.PUBLIC}
+            self._reaches = (own - {AddressScope.RESERVED}) | {AddressScope.PUBLIC}
         return self._reaches
 
     async def check_literal(self, host: str) -> None:

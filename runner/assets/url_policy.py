@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from msgspec import Struct
 from yarl import URL
 
+from runner.core.addresses import AddressScope, address_scope
+
 MAX_REDIRECTS = 5
 _MAX_CHARACTERS = 16_384
 
-_NAT64 = IPv6Network("64:ff9b::/96")
-"""Holds an IPv4 address in its last 32 bits, which a translator on the way connects to (RFC 6052)."""
 _ILLEGAL = re.compile(r"[\x00-\x20\x7f\\]")
 _PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
@@ -39,19 +38,6 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 class AddressRefused(ValueError):
     """An address must not be fetched; the message says why, as a sentence without the address's query."""
-
-
-class AddressScope(StrEnum):
-    """From where a network address can be reached."""
-
-    PUBLIC = "public"
-    PRIVATE = "private"
-    """Home and company networks, and those between a provider and its customers (RFC 1918, 6598, 4193)."""
-    LOOPBACK = "loopback"
-    LINK_LOCAL = "link-local"
-    """Among them the address at which cloud machines tell their own credentials."""
-    NONE = "reserved"
-    """Multicast, unspecified, documentation, and what nobody has."""
 
 
 Origin = tuple[str, str, int]
@@ -219,29 +205,3 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
         if _NUMERIC.fullmatch(bare.rpartition(".")[2].lower()):
             raise AddressRefused(f"the host {host[:60]!r} is a network address in a disguise") from None
         return None
-
-
-def address_scope(address: IPv4Address | IPv6Address) -> AddressScope:
-    """
-    Say from where an address can be reached, looking through the forms that wrap an IPv4 address.
-
-    >>> address_scope(ip_address("::ffff:169.254.169.254")), address_scope(ip_address("100.64.0.1"))
-    (<AddressScope.LINK_LOCAL: 'link-local'>, <AddressScope.PRIVATE: 'private'>)
-    """
-    if isinstance(address, IPv6Address) and (inner := _wrapped(address)) is not None:
-        address = inner
-    if address.is_multicast or address.is_unspecified:
-        return AddressScope.NONE
-    if address.is_loopback:
-        return AddressScope.LOOPBACK
-    if address.is_link_local:
-        return AddressScope.LINK_LOCAL
-    if address.is_global and not getattr(address, "is_site_local", False):
-        return AddressScope.PUBLIC
-    return AddressScope.NONE if address.is_reserved else AddressScope.PRIVATE
-
-
-def _wrapped(address: IPv6Address) -> IPv4Address | None:
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour

@@ -31,8 +31,8 @@ from runner.core.outcomes import (
 )
 from runner.core.settings import Timeouts
 from runner.gateway.connector import ConnectFailed, StrictConnector
-from runner.gateway.network_errors import explain
 from runner.gateway.urls import gateway_root, task_url
+from runner.network_errors import describe_network_error
 
 POST_KEEPALIVE_S = 2.0
 """
@@ -185,9 +185,16 @@ class GatewayClient:
             headers = self._headers[key] = CIMultiDict({"Authorization": f"Bearer {key}"})
         return headers
 
-    def _trouble(self, cls: FailureClass, error: Exception, answer_s: float) -> Failure:
-        connect_s = self._timeouts.connect_s
-        return Failure(cls, explain(error, self._host, connect_s=connect_s, answer_s=answer_s))
+    def _trouble(self, cls: FailureClass, error: Exception, timeout_s: float) -> Failure:
+        is_connecting = isinstance(error, ConnectFailed)
+        message = describe_network_error(
+            error.cause if isinstance(error, ConnectFailed) else error,
+            self._host,
+            connect_s=self._timeouts.connect_s,
+            timeout_s=timeout_s,
+            is_connecting=is_connecting,
+        )
+        return Failure(cls, message)
 
 
 def _session(

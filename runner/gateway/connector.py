@@ -54,6 +54,8 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from runner.network_errors import UnsolicitedData
+
 MOST_SPOILED = 16
 """Connections with stray bytes that are closed in a row before the request is given up."""
 
@@ -64,10 +66,6 @@ class ConnectFailed(aiohttp.ClientError):
     def __init__(self, cause: Exception) -> None:
         super().__init__(type(cause).__name__)
         self.cause = cause
-
-
-class UnsolicitedData(aiohttp.ClientError):
-    """The server sent bytes before it was asked anything."""
 
 
 class StrictConnector(aiohttp.TCPConnector):

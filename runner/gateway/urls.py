@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from urllib.parse import quote
 
 from yarl import URL
 
+from runner.core.addresses import is_loopback_host
 from runner.core.wire import is_task_id
 from runner.errors import UsageError
 
@@ -88,7 +88,7 @@ def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:
     name = f"{url.scheme}_proxy"
     proxy = _either_case(environ, name)
     host = url.host or ""
-    if not proxy or _is_this_machine(host) or _is_excluded(host, _either_case(environ, "no_proxy")):
+    if not proxy or is_loopback_host(host) or _is_excluded(host, _either_case(environ, "no_proxy")):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
@@ -108,10 +108,3 @@ def _is_excluded(host: str, no_proxy: str) -> bool:
     """Read ``no_proxy`` as curl does: names with or without a leading dot, their subdomains too, or a star."""
     names = (entry.strip().lower().lstrip(".") for entry in no_proxy.split(","))
     return any(name == "*" or host == name or host.endswith(f".{name}") for name in names if name)
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

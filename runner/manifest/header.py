@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
+from runner.core.addresses import is_loopback_host
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
@@ -151,18 +151,9 @@ def _address_findings(base_url: str) -> Iterator[Finding]:
         message = f"gateway.base_url: {TEST_HOST} is the vendor's test environment"
         hint = "one of the API's documents shows it by mistake; the API is at https://api.powertokens.ai"
         yield Finding(path, message, hint, Severity.WARNING)
-    if parts.scheme.lower() == "http" and not _is_loopback(host):
+    if parts.scheme.lower() == "http" and not is_loopback_host(host):
         message = f"gateway.base_url: the key would travel to {host} unencrypted"
         yield Finding(path, message, "write https://", Severity.WARNING)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _model_findings(value: Mapping[str, Json]) -> Iterator[Finding]:

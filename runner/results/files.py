@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from runner.errors import DiskFull
+from runner.disk import disk_full, is_disk_full, sync_folder
 from runner.jsontext import loads
 
 _BUFFER_BYTES = 1 << 20
@@ -54,22 +53,9 @@ def translate_disk_full(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
-        raise DiskFull(
-            f"no room left for {path}", hint="free some space; the same command again writes it"
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise disk_full(path) from error
 
 
 _BLOCK_BYTES = 1 << 16

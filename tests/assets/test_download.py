@@ -115,7 +115,7 @@ async def test_a_flawed_file_is_kept_beside_for_a_look(tmp_path: Path) -> None:
 async def test_a_full_disk_stops_a_download_before_it_begins(tmp_path: Path) -> None:
     """Room is made sure of from the declared length, with a reserve for the store."""
     async with serving(file(LARGE)) as server, fetcher(free_bytes=lambda folder: 256 << 20) as fetch:
-        with pytest.raises(DiskFull, match=r"0\.3 GB free, and the assets on their way need"):
+        with pytest.raises(DiskFull, match=r"0\.3 GB free; the downloads in progress need"):
             await fetch.fetch(wish(server.url(), tmp_path))
 
 

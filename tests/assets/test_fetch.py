@@ -77,7 +77,7 @@ CASES = [
         (STUMP,) * 3,
         "all all all",
         FetchFailure.EXHAUSTED,
-        "broke off before the end",
+        "before the end of the response",
     ),
     Case("changed, the server says so", (V1, V2), "all rest", OTHER),
     Case("changed, If-Range is ignored", (V1, changed(), V2), "all rest all", OTHER),

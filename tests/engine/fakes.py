@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.assets.part_file import refuse
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_of
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
@@ -26,6 +25,7 @@ from runner.core.outcomes import (
     SubmitOutcome,
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
+from runner.disk import write_error
 from runner.engine.context import EngineOptions, Services
 from runner.engine.engine import Engine
 from runner.engine.events import Event, JobEnded, Notice
@@ -230,7 +230,7 @@ class FakePublisher:
         try:
             os.replace(part, final)
         except OSError as error:
-            refuse(error, final)
+            raise write_error(error, final) from error
 
 
 class StageStore(Store):

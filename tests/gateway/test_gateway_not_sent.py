@@ -65,7 +65,7 @@ async def test_unknown_name() -> None:
     """The host's name does not resolve, or not in time."""
     message = await not_sent("http://nowhere.invalid")
 
-    assert message.endswith("nowhere.invalid could not be resolved") or "no connection" in message
+    assert message.startswith("no connection to nowhere.invalid")
 
 
 async def test_untrusted_certificate(self_signed: ssl.SSLContext) -> None:
@@ -155,7 +155,7 @@ async def test_proxy_refuses() -> None:
     async with serve(script) as proxy:
         message = await not_sent("https://gateway.invalid", proxy=proxy.url)
 
-    assert message == "the proxy refused the way to gateway.invalid (HTTP 407)"
+    assert message == "the proxy refused the connection to gateway.invalid (HTTP 407)"
     assert all(head.startswith("CONNECT gateway.invalid:443") for head in proxy.requests)
     assert KEY not in "".join(proxy.requests)
 

@@ -68,7 +68,7 @@ async def test_no_answer_to_a_query() -> None:
         outcome = await gateway.poll("task_1", KEY)
 
     assert isinstance(outcome, Transient)
-    assert outcome.failure.message == "no answer from 127.0.0.1 within 0.3 s"
+    assert outcome.failure.message == "no response from 127.0.0.1 within 0.3 s"
 
 
 async def test_query_survives_a_closed_connection() -> None:

@@ -96,7 +96,7 @@ def test_planted_link_is_not_followed(tmp_path):
 
 def test_full_disk_is_said(tmp_path):
     """No room is an error that a person can act on."""
-    with pytest.raises(DiskFull, match="no room left for"), translate_disk_full(tmp_path):
+    with pytest.raises(DiskFull, match="no space left to write"), translate_disk_full(tmp_path):
         raise OSError(28, "No space left on device")
 
 
