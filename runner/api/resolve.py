@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sqlite3
 import time
 from collections import Counter
@@ -20,13 +19,12 @@ from runner.api.simulate import SIMULATED
 from runner.core.lifecycle import Event, State, sources
 from runner.core.model import FailureClass
 from runner.core.settings import DEFAULT_BASE_URL
-from runner.core.wire import is_task_id
+from runner.core.wire import task_id_error
 from runner.errors import UsageError
 from runner.store import Store, query
 from runner.store.transitions import attach_task, mark_not_submitted, recover, uncertain_ids, write_off
 
 MOST_FILE_BYTES = 64 * 1024**2
-_LIKE_A_KEY = re.compile(r"sk-", re.IGNORECASE)
 
 
 class Resolution(StrEnum):
@@ -87,22 +85,6 @@ def resolve_as(run_dir: Path, patterns: Sequence[str], verdict: Resolution) -> R
     """
     with _Resolver(run_dir) as settling:
         return settling.resolve_all(patterns, verdict)
-
-
-def task_id_error(task_id: str) -> str | None:
-    """
-    Say what is wrong with a task id; None where it may be one. What looks like a key is not repeated.
-
-    >>> task_id_error("task_01J8"), task_id_error("cgt-20260101-x1"), task_id_error("sk-0123")
-    (None, None, 'this looks like an API key, not like the id of a task')
-    >>> task_id_error("https://example.com/v")
-    "'https://example.com/v' is not the id of a task: those are letters, digits, '-' and '_'"
-    """
-    if _LIKE_A_KEY.match(task_id):
-        return "this looks like an API key, not like the id of a task"
-    if not is_task_id(task_id):
-        return f"{task_id[:60]!r} is not the id of a task: those are letters, digits, '-' and '_'"
-    return None
 
 
 def read_tasks(path: Path) -> dict[str, str]:

@@ -45,7 +45,8 @@ def command(
     named by their ids, or by patterns as the shell matches file names (in quotes). Nothing is sent; `runner resume`
     goes on. Where one job is refused, none is settled.
     """
-    from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks, task_id_error
+    from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks
+    from runner.core.wire import task_id_error
 
     chosen = [task_id is not None, not_submitted, give_up, tasks_file is not None]
     if sum(chosen) != 1:

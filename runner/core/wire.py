@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import RemoteStatus, RemoteTask
-from runner.core.sanitize import sanitize_line
+from runner.core.sanitize import redact, sanitize_line
 from runner.core.wire_errors import MESSAGE_CHARS, SUCCESS_CODES, ApiErrorInfo, find_error, is_moderation
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -120,12 +120,27 @@ def _is_success_code(code: Json) -> bool:
 
 def is_task_id(text: str) -> bool:
     """
-    Say whether a text may be the id of a task: one segment of a path, as the API writes them.
+    Return whether a text may be the id of a task: one segment of a path, as the API writes them.
 
     >>> is_task_id("task_01J8"), is_task_id("a/../b"), is_task_id("")
     (True, False, False)
     """
     return _ID.fullmatch(text) is not None
+
+
+def task_id_error(text: str) -> str | None:
+    """
+    Return why a text that a user wrote is no task id; None if it may be one. What looks like a key is not repeated.
+
+    >>> task_id_error("task_01J8"), task_id_error("cgt-20260101-x1"), task_id_error("sk-0123")
+    (None, None, 'this looks like an API key, not a task id')
+    >>> task_id_error("https://example.com/v")
+    "'https://example.com/v' is not a task id (letters, digits, '-' and '_', at most 200)"
+    """
+    shown = redact(text)
+    if not is_task_id(text):
+        return f"{shown[:60]!r} is not a task id (letters, digits, '-' and '_', at most 200)"
+    return None if shown == text else "this looks like an API key, not a task id"
 
 
 def _read_ids(task: dict[str, Json], body: dict[str, Json]) -> tuple[str, ...]:

@@ -24,8 +24,6 @@ from runner.schema.request_schema import RequestSchema
 MAX_ID_LENGTH = 200
 # Line and paragraph separators end a line of the results for many readers; half a character has no UTF-8.
 _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# The ids that are polled (fact F31).
-_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 _NOT_JSON = Finding(("request",), "the request holds a number that JSON does not have (NaN or an infinity)")
 
@@ -98,9 +96,12 @@ class JobChecker:
         ):
             job_id = _job_id(draft, digest, findings)
         task_id = draft.task_id
-        if task_id is not None and not (isinstance(task_id, str) and _TASK_ID.fullmatch(task_id)):
-            message = f"task_id: {str(task_id)[:80]!r} is not the id of a task"
-            findings.append(Finding(("task_id",), message, "letters, digits, '_' and '-', at most 200"))
+        if task_id is not None:
+            from runner.core.wire import task_id_error
+
+            problem = task_id_error(task_id) if isinstance(task_id, str) else "this is not text"
+            if problem:
+                findings.append(Finding(("task_id",), f"task_id: {problem}"))
         spec = JobSpec(
             job_id,
             index,

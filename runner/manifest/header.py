@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
@@ -12,10 +11,8 @@ from runner.core.addresses import is_loopback_host
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
+from runner.core.settings import TEST_HOST, Settings
 from runner.manifest.document import Document, Report, header_findings
-
-if TYPE_CHECKING:
-    from runner.core.settings import Settings
 
 VERSION = 1
 
@@ -131,8 +128,6 @@ def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
 
 def _address_findings(base_url: str) -> Iterator[Finding]:
     """Warn of addresses that are probably a mistake; nothing of the address is shown but its host."""
-    from runner.core.settings import TEST_HOST
-
     path = ("gateway", "base_url")
     try:
         parts = urlsplit(base_url)

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.manifest.scalars import SHORTEST_KEY, looks_like_key
+from runner.core.sanitize import SHORTEST_KEY, looks_like_key
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}

@@ -1,5 +1,5 @@
 """
-What a plain scalar means by the core rules of YAML 1.2, and which texts look like API keys.
+What a plain scalar means by the core rules of YAML 1.2.
 
 PyYAML's own rules are those of YAML 1.1, where `16:9` is the number 969 and `no` is
 false. By the core rules (YAML 1.2.2, 10.3.2) both are text, and so are dates.
@@ -97,35 +97,3 @@ def unsupported_tag(tag: str) -> str:
     """Say that a tag means nothing here; it is often no tag at all, but text that was to be quoted."""
     shown = tag.replace("tag:yaml.org,2002:", "!!")[:60]
     return f"the tag {shown} is not supported (a text that begins with '!' must be quoted)"
-
-
-SHORTEST_KEY = 20
-"""Shorter texts are never taken for keys; the callers on the hot path check the length first."""
-
-_KEY = re.compile(
-    # The form of the gateway's own keys and of many others'; a digit is asked for, since words have none.
-    r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{17,}"
-    r"|\b[Bb]earer\s+(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{16,}"
-    r"|(?i:\bapi[_-]?key|\bauthorization|\bsecret(?:[_-]?key)?)[\"']?\s*[:=]\s*[\"']?"
-    r"(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{24,}",
-    re.ASCII,
-)
-
-
-def looks_like_key(text: str) -> bool:
-    """
-    Say whether a text holds something of the shape of an API key.
-
-    Prompts, addresses (signed ones too) and data URIs are not taken for keys; what is
-    taken for one must never be shown.
-
-    >>> looks_like_key("sk-" + "a1B2c3D4" * 6), looks_like_key("Bearer of bad news, a kitten walks in")
-    (True, False)
-    """
-    # Hardly a text gets past these searches for fixed letters; they cost a fraction of the expression's.
-    has_prefix = "sk-" in text or "earer" in text
-    if not has_prefix and ((":" not in text and "=" not in text) or text.startswith(("http://", "https://"))):
-        return False
-    if len(text) < SHORTEST_KEY or text.startswith("data:"):
-        return False
-    return _KEY.search(text) is not None

@@ -23,11 +23,10 @@ from yaml.events import (
 )
 
 from runner.core.model import Json
+from runner.core.sanitize import SHORTEST_KEY, looks_like_key
 from runner.manifest.scalars import (
     CORE_TAGS,
     MAYBE_NOT_TEXT,
-    SHORTEST_KEY,
-    looks_like_key,
     resolve_plain,
     resolve_tagged,
     unsupported_tag,

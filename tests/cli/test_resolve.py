@@ -124,7 +124,7 @@ def test_tasks_from_a_file(run_dir: Path, tmp_path: Path) -> None:
         ("doubt-1\n", "line 1 is not job_id,task_id"),
         ("doubt-1,a,b\ndoubt-2,\n", "line 2 is not job_id,task_id"),
         ("doubt-1,task_1\ndoubt-1,task_2\n", "line 2 names 'doubt-1' a second time"),
-        ("doubt-1,../../x\n", "line 1: '../../x' is not the id of a task"),
+        ("doubt-1,../../x\n", "line 1: '../../x' is not a task id"),
         ("doubt-1,sk-abcdefgh\n", "looks like an API key"),
         ("\n\n", "names no jobs"),
         ("doubt-1,task_1\ndoubt-2,task_1\n", "another job is to have it too"),

@@ -130,7 +130,7 @@ def test_tasks_that_exist(tmp_path: Path) -> None:
     """A task id is handed on, and one that could not be polled is refused."""
     assert "task_1" == read_text(tmp_path, job("a", more=", task_id: task_1, timeout: 2h")).jobs[0].task_id
     assert (
-        "task_id: 'task/1' is not the id of a task"
+        "task_id: 'task/1' is not a task id"
         in read_text(tmp_path, job("a", more=", task_id: task/1")).problems[0]
     )
 
