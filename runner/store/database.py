@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,6 +50,7 @@ def connect_writer(run_dir: Path) -> sqlite3.Connection:
             _prepare(connection)
             if is_new or not _has_tables(connection):
                 _create(connection)
+                _sync_names_above(run_dir)
         except BaseException:
             connection.close()
             raise
@@ -185,6 +187,22 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.executescript(
         f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
     )
+
+
+def _sync_names_above(run_dir: Path) -> None:
+    """
+    Make the names of a new run directory and of the folders above it durable; SQLite does so for what is in it.
+
+    A database that a power cut leaves without its folder is a run that is paid for twice.
+    """
+    for folder in run_dir.absolute().parents:
+        # One that belongs to somebody else was there before.
+        with suppress(OSError):
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
 
 
 FORMAT = 1
