@@ -38,9 +38,10 @@ from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import KeySet
 from runner.gateway.urls import content_url, gateway_root, proxy_for
 from runner.results.formats import summary_json
-from runner.store import Store, query
+from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.query import JobFilter
+from runner.store.store import Store
 from runner.worker.deliver import Delivery
 
 if TYPE_CHECKING:

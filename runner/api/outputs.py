@@ -12,8 +12,9 @@ from runner.core.summary import Summary
 from runner.results.files import ResultsWriter, atomic_write
 from runner.results.formats import line_bytes, write_summary
 from runner.schema.catalog import load as load_catalog
-from runner.store import Store, query
+from runner.store import query
 from runner.store.database import RESULTS_NAME, connect_reader
+from runner.store.store import Store
 
 FAILED_NAME, SUMMARY_NAME, REPORT_NAME = "failed.yaml", "summary.json", "report.html"
 

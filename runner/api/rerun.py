@@ -12,7 +12,8 @@ from runner.api.options import RunOptions
 from runner.api.run_dir import load_request, open_run, require_run, with_time_left
 from runner.core.lifecycle import State
 from runner.engine.events import Observer
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 
 

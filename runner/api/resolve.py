@@ -21,7 +21,8 @@ from runner.core.model import FailureClass
 from runner.core.settings import DEFAULT_BASE_URL
 from runner.core.wire import task_id_error
 from runner.errors import UsageError
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.transitions import attach_task, mark_not_submitted, recover, uncertain_ids, write_off
 
 MOST_FILE_BYTES = 64 * 1024**2

@@ -41,7 +41,8 @@ from runner.engine.events import Observer
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.sync import SyncReport, sync
 from runner.store.transitions import import_records
 

@@ -18,8 +18,8 @@ from runner.core.settings import Settings
 from runner.engine.events import Notice, Observer
 from runner.errors import RunLocked, StoreMissing, UsageError
 from runner.gateway.credentials import KeySet
-from runner.store import Store
 from runner.store.query import JobFilter
+from runner.store.store import Store
 from runner.store.transitions import recover
 
 LOOK_FOR_LOCK_S = 1.0

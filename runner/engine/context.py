@@ -15,8 +15,9 @@ from runner.core.stop import Stop, StopReason
 from runner.engine.events import Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, RunDirError, RunnerError
-from runner.store import Store, query
+from runner.store import query
 from runner.store.query import JobFilter
+from runner.store.store import Store
 from runner.worker.deliver import Delivery
 from runner.worker.poll import finish_unsuccessful
 from runner.worker.ports import Api, Clock, Keys

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from runner.core.model import Job
 from runner.engine.events import JobEnded, Observer
-from runner.store import Store
+from runner.store.store import Store
 
 _GATHER_S = 0.1
 """How long ended jobs gather before their lines are appended: the file is a view, and may follow."""

@@ -1,11 +1,7 @@
 """
-``run.db``: everything that a run knows, and the promises that keep it.
+``run.db``: everything that a run knows of its jobs, and what each write promises.
 
-`layout` says what is stored and what each write promises; `lock` keeps other
-processes out; `sync` takes a manifest's jobs in; `writer` commits in groups;
-`query` reads.
+`database` has the tables and the connections; `lock` keeps other processes out; `sync` adds a
+manifest's jobs; `transitions` changes many jobs between runs; `writer` commits in groups while
+a run is active; `store` is what that run uses; `query` reads; `rows` converts.
 """
-
-from runner.store.store import Store
-
-__all__ = ["Store"]

@@ -96,7 +96,7 @@ def test_code_of_a_directory_in_use(choice: str, code: int, tmp_path: Path) -> N
     5 where another process works in the directory, or 0 where that is to be left alone.
     """
     script = (
-        "import sys; from pathlib import Path; from runner.store import Store\n"
+        "import sys; from pathlib import Path; from runner.store.store import Store\n"
         "with Store(Path(sys.argv[1])): print('open', flush=True); sys.stdin.read()"
     )
     manifest = tmp_path / "m.yaml"

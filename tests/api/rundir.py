@@ -9,7 +9,7 @@ from pathlib import Path
 from runner.api import run_facts
 from runner.core.lifecycle import State
 from runner.manifest.loader import load
-from runner.store import Store
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 
 MANIFEST = """\

@@ -11,7 +11,7 @@ from runner.api import run_facts
 from runner.api.retention import delete_older, require_series
 from runner.core.lifecycle import State
 from runner.errors import UsageError
-from runner.store import Store
+from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 
 TODAY = date(2026, 11, 21)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from runner.api import run_facts
 from runner.manifest.loader import load
-from runner.store import Store
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 
 

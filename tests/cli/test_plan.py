@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.core.lifecycle import State
-from runner.store import Store
+from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 from tests.cli.command import runner
 from tests.media.samples import png

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from runner.core.lifecycle import State
-from runner.store import Store
+from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 from tests.cli.command import runner
 

@@ -13,8 +13,9 @@ import pytest
 from runner.core.lifecycle import Event, State
 from runner.core.model import Attempt, Job
 from runner.errors import DiskFull, RunnerError
-from runner.store import Store, query
+from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 from runner.worker.ports import JobStore
 from tests.engine.fakes import Notebook, StageStore, job_in_hand, spec

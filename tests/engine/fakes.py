@@ -32,7 +32,8 @@ from runner.engine.events import Event, JobEnded, Notice
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaFacts
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 from runner.store.transitions import recover
 from runner.worker.deliver import Delivery

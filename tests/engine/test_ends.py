@@ -13,7 +13,7 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.settings import RetryPolicy, Timeouts
 from runner.errors import RunnerError
-from runner.store import Store
+from runner.store.store import Store
 from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,

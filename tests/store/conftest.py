@@ -11,7 +11,7 @@ import pytest
 
 from runner.core.model import JobSpec
 from runner.core.problem import Position
-from runner.store import Store
+from runner.store.store import Store
 
 
 def spec(job_id: str, index: int = 0, **changes: object) -> JobSpec:

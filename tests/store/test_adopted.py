@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, JobSpec
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 from runner.store.transitions import Selection, import_records, requeue_selected, select_for_rerun
 

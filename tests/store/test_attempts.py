@@ -10,7 +10,8 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Job, JobSpec
 from runner.errors import RunDirError
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 
 Make = Callable[..., JobSpec]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobSpec
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 
 Make = Callable[..., JobSpec]

@@ -15,9 +15,10 @@ import pytest
 from runner.core.lifecycle import Event, State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobSpec
 from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
-from runner.store import Store, query
+from runner.store import query
 from runner.store.database import DB_NAME
 from runner.store.lock import holder_of
+from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 from runner.store.writer import RESERVE_NAME
 
@@ -45,7 +46,7 @@ def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
     A process that was killed leaves no lock behind.
     """
     script = (
-        "import sys, time; from pathlib import Path; from runner.store import Store\n"
+        "import sys, time; from pathlib import Path; from runner.store.store import Store\n"
         "with Store(Path(sys.argv[1])): print('open', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:

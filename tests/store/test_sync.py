@@ -9,7 +9,8 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.model import JobSpec
 from runner.errors import JobsChanged
-from runner.store import Store, query
+from runner.store import query
+from runner.store.store import Store
 from runner.store.sync import OnChanged, SyncReport, sync
 
 Make = Callable[..., JobSpec]
