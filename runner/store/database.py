@@ -205,8 +205,12 @@ def _sync_names_above(run_dir: Path) -> None:
                 os.close(opened)
 
 
-FORMAT = 1
-"""Raised whenever an older program could no longer understand the file."""
+FORMAT = 2
+"""
+Raised whenever an older program could no longer use the file.
+
+Format 1 has a table ``events`` more, which nothing reads. It is written as it is.
+"""
 
 APPLICATION_ID = 0x72756E72
 """The letters 'runr', so that `file` and we can tell the database from another program's."""
@@ -287,11 +291,4 @@ CREATE TABLE parts (
     attempt INTEGER NOT NULL,
     PRIMARY KEY (seq, kind)
 ) WITHOUT ROWID;
-
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY,
-    at REAL NOT NULL,
-    kind TEXT NOT NULL,
-    detail TEXT NOT NULL
-);
 """

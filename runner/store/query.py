@@ -258,12 +258,6 @@ def meta(connection: sqlite3.Connection, key: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def events(connection: sqlite3.Connection, kind: str | None = None) -> list[tuple[float, str, str]]:
-    """Read the notable events of the run, oldest first: when, which kind, and the detail."""
-    where, values = ("", ()) if kind is None else ("WHERE kind = ?", (kind,))
-    return connection.execute(f"SELECT at, kind, detail FROM events {where} ORDER BY id", values).fetchall()
-
-
 def _counted(
     connection: sqlite3.Connection, column: str, values: Iterable[_Word], where: str
 ) -> dict[_Word, int]:

@@ -89,7 +89,6 @@ DROP_PARTS = BulkStatement("DELETE FROM parts WHERE (seq, kind) IN (VALUES ", 2,
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
-SAVE_EVENT = "INSERT INTO events (at, kind, detail) VALUES (?, ?, ?)"
 
 RECORD_COLUMNS = (
     "j.seq, j.job_id, j.idx, j.model, s.schema, s.request, j.digest, s.metadata, j.state, j.timeout_s, "

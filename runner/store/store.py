@@ -172,10 +172,6 @@ class Store:
         """Read the assets that a job's present attempt has."""
         return query.assets_of(self.reader, job)
 
-    def note(self, at: float, kind: str, detail: Json) -> None:
-        """Keep a notable event of the run."""
-        self._writing.add(event=(at, kind, rows.canonical(detail)))
-
     def set_meta(self, key: str, value: str) -> None:
         """Keep a fact about the whole run."""
         self._writing.add(meta=(key, value))

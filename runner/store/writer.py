@@ -41,7 +41,6 @@ class _Batch(Struct):
     parts: dict[tuple[int, str], Row] = field(default_factory=dict)
     dropped_parts: list[tuple[int, str]] = field(default_factory=list)
     old_assets: list[tuple[int, int]] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -90,7 +89,6 @@ class Writer:
         attempt: Row | None = None,
         assets: list[Row] | None = None,
         part: Row | None = None,
-        event: Row | None = None,
         meta: tuple[str, str] | None = None,
     ) -> int:
         """
@@ -116,8 +114,6 @@ class Writer:
                 batch.old_assets.extend((seq, attempt) for seq, *_, attempt in assets if attempt > 1)
             if part is not None:
                 batch.parts[part[0], part[1]] = part
-            if event is not None:
-                batch.events.append(event)
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
             return batch.number
@@ -184,7 +180,6 @@ class Writer:
                     rows.insert_rows(run, rows.DROP_PARTS, batch.dropped_parts)
                 run.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
                 rows.insert_rows(run, rows.SAVE_ASSETS, batch.assets)
-                run.executemany(rows.SAVE_EVENT, batch.events)
                 run.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
                 run.execute("COMMIT")
         except Exception as error:

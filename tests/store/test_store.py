@@ -117,6 +117,27 @@ def test_newer_format_is_refused(tmp_path: Path) -> None:
         pass
 
 
+async def test_database_of_an_earlier_format_is_used_as_it_is(tmp_path: Path, make_spec: Make) -> None:
+    """
+    A run that an earlier version began goes on, and that version can still open it.
+    """
+    with Store(tmp_path) as store:
+        take_in(store, make_spec("a"))
+    connection = sqlite3.connect(tmp_path / DB_NAME)
+    connection.executescript("CREATE TABLE events (id INTEGER PRIMARY KEY); PRAGMA user_version = 1")
+    connection.close()
+
+    with Store(tmp_path) as store:
+        job = query.job(store.reader, "a", waiting_since=0.0)
+        assert job is not None
+        async with store:
+            job.transition(Event.INTENT)
+            await store.durable(store.save(job))
+
+        assert 1 == query.counts(store.reader)[State.SUBMITTING]
+        assert (1,) == store.reader.execute("PRAGMA user_version").fetchone()
+
+
 def test_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     """
     A path through a file is an error of the run directory, not a traceback.
