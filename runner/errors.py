@@ -2,23 +2,22 @@
 Every exception that the program raises on purpose, and who must act on it.
 
 RunnerError                 message: what happened and where; hint: what to do next
-├── UsageError              the command was called with arguments that do not fit together
+├── UsageError              the arguments of the command do not fit together
 ├── ManifestError           fix the manifest; nothing was submitted (carries the problems)
-├── FileChanged             a local file is not what was checked; its job fails, and nothing was sent
+├── FileChanged             a local file is not the one that was checked; its job fails, and nothing was sent
 ├── CredentialsMissing      set the key; nothing was sent
 ├── RunDirError             the run directory can't be used as it is
-│   ├── RunLocked           another process works in it
-│   ├── StoreMissing        results without run.db: rerun from the results instead
-│   ├── StoreDamaged        run.db is not readable; it was left untouched
+│   ├── RunLocked           another process uses it
+│   ├── StoreMissing        there are results but no run.db: rerun from the results instead
+│   ├── StoreDamaged        run.db can't be read; it was left untouched
 │   ├── StoreTooNew         run.db was written by a newer version
 │   └── JobsChanged         jobs of the manifest differ from those that already ran
-├── ResultsError            a results file that can't be read as one
+├── ResultsError            a results file that can't be read
 ├── ScenarioError           fix the simulator's scenario file
-├── DiskFull                free space; nothing that was paid for is lost
-├── ReportError             a report that can't be drawn
-└── IllegalTransition       a bug in the engine, or a store from a newer version
+├── DiskFull                free some space; nothing that was paid for is lost
+└── ReportError             a report that can't be generated
 
-A job that fails is a result, not an exception: it goes to the store with its reason.
+A job that fails is a result, not an exception: its failure is saved in the store.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    # Only the type: `runner --help` needs neither the core nor msgspec.
     from runner.core.problem import Problem
 
 
@@ -36,8 +36,8 @@ class RunnerError(Exception):
 
     Attributes:
         reference: A stable name for this kind of error, shown as ``error[reference]``.
-        exit_code: What the process exits with when nothing handles it.
-        message: One sentence with the values in it. Never a key, never a signed URL.
+        exit_code: What the process exits with if nothing handles the error.
+        message: One sentence that includes the values. Never a key, never a signed URL.
         hint: A command or an edit that helps, or None.
     """
 
@@ -67,7 +67,7 @@ class ManifestError(RunnerError):
 
 
 class FileChanged(RunnerError):
-    """A local file is no longer what was checked: missing, unreadable or with another content."""
+    """A local file is no longer what was checked: it is missing, unreadable or has other content."""
 
     reference = "file-changed"
 
@@ -85,14 +85,14 @@ class RunDirError(RunnerError):
 
 
 class RunLocked(RunDirError):
-    """Another process works in the run directory."""
+    """Another process uses the run directory."""
 
     reference = "run-locked"
     exit_code = 5
 
 
 class StoreMissing(RunDirError):
-    """There are results but no ``run.db``: to go on could pay twice."""
+    """There are results but no ``run.db``: continuing could pay twice."""
 
     reference = "store-missing"
 
@@ -110,38 +110,31 @@ class StoreTooNew(RunDirError):
 
 
 class JobsChanged(RunDirError):
-    """Jobs of the manifest differ from the jobs of the same id that already ran."""
+    """Jobs of the manifest differ from jobs with the same id that already ran."""
 
     reference = "jobs-changed"
 
 
 class ResultsError(RunnerError):
-    """A results file can't be read as one."""
+    """A results file can't be read."""
 
     reference = "results-unreadable"
 
 
 class ScenarioError(RunnerError):
-    """A scenario of the simulator can't be acted out."""
+    """The simulator can't use a scenario file."""
 
     reference = "scenario-invalid"
 
 
 class DiskFull(RunnerError):
-    """There is no room for the store or for an asset."""
+    """There is no space left for the store or for an asset."""
 
     reference = "disk-full"
     exit_code = 3
 
 
 class ReportError(RunnerError):
-    """A report can't be drawn from what there is."""
+    """A report can't be generated."""
 
     reference = "report"
-
-
-class IllegalTransition(RunnerError):
-    """An event that the state of the job does not allow."""
-
-    reference = "illegal-transition"
-    exit_code = 3

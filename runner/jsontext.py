@@ -1,25 +1,22 @@
 """
 JSON to bytes and back.
 
-The digest of a request never goes through here: its text must stay the same for ever (see `manifest.job_digest`).
+The digest of a request is not computed from this: its text must never change (see `manifest.job_digest`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
-
-if TYPE_CHECKING:
-    from runner.core.model import Json
 
 _encode = msgspec.json.Encoder().encode
 _encode_leniently = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def dumps(value: Json) -> bytes:
+def dumps(value: Any) -> bytes:
     """
     Encode as compact UTF-8 JSON.
 
@@ -29,11 +26,11 @@ def dumps(value: Json) -> bytes:
     try:
         return _encode(value)
     except UnicodeEncodeError:
-        # A lone surrogate has no UTF-8; it can only come from a hostile answer, and is written as a question mark.
+        # A lone surrogate has no UTF-8. It can only come from a hostile answer, and is written as a question mark.
         return _encode_leniently(value).encode("utf-8", "replace")
 
 
-loads: Callable[[bytes | str], Json] = msgspec.json.Decoder().decode
+loads: Callable[[bytes | str], Any] = msgspec.json.Decoder().decode
 """
 Decode JSON.
 

@@ -169,7 +169,7 @@ def _gateway(
         yield _failed("gateway", error)
         return
     first = probes[0]
-    if not first.answers:
+    if not first.is_reachable:
         said = first.failure.message if first.failure else "it did not say why"
         yield Check(
             "gateway",

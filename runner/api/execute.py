@@ -190,7 +190,7 @@ def _outcome(
         did_nothing=summary is None and not stops,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MOST_UNCERTAIN_SHOWN)),
         by_class=by_class,
-        examples=tuple(query.one_of_each_class(store.reader, by_class)),
+        examples=tuple(query.first_of_each_class(store.reader, by_class)),
         unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
     )
@@ -333,7 +333,7 @@ class PooledKeys:
 
 async def _probe(api: GatewayClient, keys: PooledKeys) -> bool:
     probed = await api.probe(keys.secret(keys.for_task(None)[0]))
-    return probed.answers
+    return probed.is_reachable
 
 
 def _render(text: str) -> bytes:

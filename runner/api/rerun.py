@@ -40,7 +40,7 @@ async def rerun(
     async with open_run(run_dir, options.if_locked, observe) as store:
         confirm(select_for_rerun(store.reader, selection))
         # The engine's own connection sees what is committed here, and keeps the choice while it works.
-        todo = load_request(store, with_time_left(options, began), query.JobFilter(chosen=True))
+        todo = load_request(store, with_time_left(options, began), query.JobFilter(selected=True))
         with store.transaction() as connection:
             select_for_rerun(connection, selection)
             requeue_selected(connection, at=time.time())

@@ -235,7 +235,7 @@ def _claimed(reader: sqlite3.Connection, tasks: Mapping[str, str]) -> list[Unres
     """Find tasks that two jobs would have: one of them would get the other's video."""
     refused = []
     counts = Counter(tasks.values())
-    owners = query.owners_of_tasks(reader, tasks.values())
+    owners = query.job_ids_by_task(reader, tasks.values())
     for job_id, task_id in tasks.items():
         owner = owners.get(task_id, job_id)
         if owner != job_id:

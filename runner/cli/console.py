@@ -92,9 +92,9 @@ def event_line(event: Event) -> str:
         line = f"{event.job_id}: {LABELS[event.state]}"
         if event.error is not None and event.state is not State.SUCCEEDED:
             line += f" ({event.error.cls}): {event.error.message}"
-        return sanitize_line(line, most_chars=_LONGEST)
+        return sanitize_line(line, max_chars=_LONGEST)
     line = event.message if event.hint is None else f"{event.message} ({event.hint})"
-    return sanitize_line(line, most_chars=_LONGEST)
+    return sanitize_line(line, max_chars=_LONGEST)
 
 
 def counts_text(counts: Mapping[State, int]) -> str:
@@ -127,7 +127,7 @@ def left_text(snapshot: Snapshot) -> str:
 
 def at_rest(counts: Mapping[State, int]) -> int:
     """Count the jobs that this process is through with."""
-    return sum(count for state, count in counts.items() if state.is_resting)
+    return sum(count for state, count in counts.items() if state.has_ended)
 
 
 def shell(*words: str | Path) -> str:
@@ -158,7 +158,7 @@ def show_bug(error: Exception, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
         echo_stderr(trace)
     echo_stderr(
-        f"error[bug]: a bug in runner: {type(error).__name__}: {sanitize_line(str(error), most_chars=200)}"
+        f"error[bug]: a bug in runner: {type(error).__name__}: {sanitize_line(str(error), max_chars=200)}"
     )
     place = _write(trace)
     if place is not None:

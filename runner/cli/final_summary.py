@@ -70,7 +70,7 @@ def _headline(outcome: RunResult, go_on: str) -> None:
             echo_stderr(f"{head} {at_rest(counts):,} of {jobs:,} jobs finished{rendering}")
             echo_stderr(f"  hint: {go_on}   # goes on, and pays for nothing twice")
             continue
-        echo_stderr(f"{head} {sanitize_line(stop.message, most_chars=500)}")
+        echo_stderr(f"{head} {sanitize_line(stop.message, max_chars=500)}")
         if stop.hint:
             echo_stderr(f"  hint: {stop.hint}")
     text = f"{outcome.name}: {good:,} of {jobs:,} jobs succeeded"
@@ -105,7 +105,7 @@ def _example(outcome: RunResult, record: JobRecord, cls: FailureClass) -> Iterat
     many = f"{outcome.by_class.get(cls, 0):,} {cls}"
     yield "", None
     yield from _wrapped(
-        f"{many}, such as {sanitize_line(record.job_id, most_chars=100)}: {_why(record)}", "", "red"
+        f"{many}, such as {sanitize_line(record.job_id, max_chars=100)}: {_why(record)}", "", "red"
     )
     yield from _wrapped(advice(cls), "  ", None)
 
@@ -117,8 +117,8 @@ def _why(record: JobRecord) -> str:
             None, (record.error.code, f"HTTP {record.error.http_status}" if record.error.http_status else "")
         )
     )
-    return sanitize_line(record.error.message, most_chars=240) + (
-        f" ({sanitize_line(known, most_chars=80)})" if known else ""
+    return sanitize_line(record.error.message, max_chars=240) + (
+        f" ({sanitize_line(known, max_chars=80)})" if known else ""
     )
 
 
@@ -128,7 +128,7 @@ def _in_doubt(outcome: RunResult) -> Iterator[tuple[str, str | None]]:
     yield "", None
     yield f"{count:,} in doubt: a task may have been made and paid for, and no answer says so", "yellow"
     for record in outcome.uncertain[:MOST_UNCERTAIN]:
-        yield f"  {sanitize_line(_known(record), most_chars=_width() - 2)}", None
+        yield f"  {sanitize_line(_known(record), max_chars=_width() - 2)}", None
     if count > MOST_UNCERTAIN:
         yield f"  and {count - MOST_UNCERTAIN:,} more: {shell('runner', 'status', outcome.run_dir)}", None
     job = outcome.uncertain[0].job_id if count == 1 else "JOB"
@@ -146,7 +146,7 @@ def _known(record: JobRecord) -> str:
     at, key = (None, None) if attempt is None else (attempt.submitted_at, attempt.key)
     when = "" if at is None else f" sent {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     by = "" if key is None else f" with key {key}"
-    prompt = sanitize_line(str(record.request.get("prompt") or ""), most_chars=60)
+    prompt = sanitize_line(str(record.request.get("prompt") or ""), max_chars=60)
     return f"{record.job_id}{when}{by}{f', {prompt!r}' if prompt else ''}"
 
 

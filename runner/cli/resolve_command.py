@@ -82,7 +82,7 @@ def _show(resolved: ResolveResult, run_dir: Path, done: str, *, as_json: bool) -
             json.dumps({"settled": resolved.resolved, "refused": refused, "uncertain": resolved.left})
         )
     for refusal in resolved.refused:
-        echo_stderr(sanitize_line(f"{refusal.name} {refusal.why}", most_chars=300), style="red")
+        echo_stderr(sanitize_line(f"{refusal.name} {refusal.why}", max_chars=300), style="red")
     left = f"{resolved.left:,} still in doubt" if resolved.left else "none in doubt any more"
     if resolved.refused:
         count = len(resolved.refused)

@@ -1,4 +1,4 @@
-"""What a person should do about a failure: one sentence a class, for the terminal, the report and the documentation."""
+"""What a person should do about a failure, by class, for the terminal, the report and the documentation."""
 
 from __future__ import annotations
 
@@ -8,82 +8,82 @@ from runner.core.model import FailureClass
 
 _ADVICE: Mapping[FailureClass, str] = {
     FailureClass.INVALID_REQUEST: (
-        "The API refused the request as written, and nothing was charged. Correct the job in the manifest and run "
-        "it again with `--on-changed rerun`."
+        "The API refused the request, and nothing was charged. Correct the job in the manifest and run it again "
+        "with `--on-changed rerun`."
     ),
     FailureClass.AUTH: (
-        "The API did not accept the key, and nothing was charged. Check the environment variable that the manifest "
-        "names with `runner doctor`, then `runner resume` the run."
+        "The API did not accept the key, and nothing was charged. Check the key with `runner doctor`, then "
+        "`runner resume` the run."
     ),
     FailureClass.QUOTA: (
-        "The account has no credit left, and nothing was charged. Top it up, then `runner resume` the run."
+        "The account is out of credit, and nothing was charged. Top it up, then `runner resume` the run."
     ),
     FailureClass.FORBIDDEN: (
-        "The key may not use this model or this service. Ask for access or choose another model, then `runner rerun`."
+        "The key may not use this model or this service. Request access or choose another model, then `runner rerun`."
     ),
     FailureClass.RATE_LIMITED: (
-        "The API kept answering that it gets too many requests. Lower `limits.submit` or `limits.in_flight`, then "
-        "`runner rerun`."
+        "The API kept answering that there were too many requests. Lower `limits.submit` or `limits.in_flight`, "
+        "then `runner rerun`."
     ),
     FailureClass.UNAVAILABLE: (
-        "The service or the network was down for as long as we tried, and nothing was charged. `runner rerun` when "
-        "it is back."
+        "The service or the network was down during every attempt, and nothing was charged. `runner rerun` when it "
+        "is back."
     ),
     FailureClass.MODERATION: (
-        "The prompt or a picture was refused by moderation; the same request will be refused again. Change it, or "
+        "Moderation refused the prompt or a picture; it will refuse the same request again. Change the request, or "
         "name the class to try anyway: `runner rerun --class moderation`."
     ),
     FailureClass.REMOTE_FAILED: (
-        "The API accepted the job and failed to make the video. `runner rerun` submits it as a new, paid attempt."
+        "The API accepted the job and failed to generate the video. `runner rerun` submits it as a new, paid attempt."
     ),
     FailureClass.REMOTE_CANCELLED: (
-        "The task was cancelled at the API, by somebody with the same account. `runner rerun` submits it again."
+        "Somebody with access to the account canceled the task. `runner rerun` submits it again."
     ),
     FailureClass.REMOTE_EXPIRED: (
-        "The task waited at the API until it expired. `runner rerun` submits it again, perhaps at a quieter hour or "
-        "with a lower `limits.in_flight`."
+        "The task waited at the API until it expired. `runner rerun` submits it again; a quieter hour or a lower "
+        "`limits.in_flight` may help."
     ),
     FailureClass.LOST: (
-        "The API no longer knows the task, which may have been paid for. Look for it in the account; "
+        "The API does not know the task, which may have been paid for. Look for it in the account; "
         "`runner rerun --class lost` submits it again and may pay twice."
     ),
     FailureClass.UNCERTAIN_SUBMIT: (
-        "The request may have made a paid task, and no answer says so. Look in the account, then settle it with "
-        "`runner resolve`: with `--task-id`, `--not-submitted` or `--give-up`."
+        "The request may have created a paid task, but no answer confirmed it. Look in the account, then use "
+        "`runner resolve` with `--task-id`, `--not-submitted` or `--give-up`."
     ),
     FailureClass.POLL_TIMEOUT: (
-        "The task was still running when our patience ended; its id is kept. `runner resume` polls it again and "
-        "costs nothing; a longer `poll.timeout` avoids it."
+        "The task was still running when `poll.timeout` expired; its id is saved. `runner resume` polls it again and "
+        "costs nothing; a longer `poll.timeout` avoids this."
     ),
     FailureClass.DOWNLOAD_FAILED: (
-        "The video was made and paid for, and could not be fetched. `runner resume` fetches it again and costs "
-        "nothing; addresses of videos live about 24 hours."
+        "The video was generated and paid for, but could not be downloaded. `runner resume` downloads it again and "
+        "costs nothing; URLs of videos work for about 24 hours."
     ),
     FailureClass.ASSET_INVALID: (
-        "What was fetched is not a whole, playable file. `runner resume` fetches it again and costs nothing; look at "
-        "the `.part` file if it stays so."
+        "The downloaded file is not complete and playable. `runner resume` downloads it again and costs nothing; if "
+        "that does not help, look at the `.part` file."
     ),
     FailureClass.BUDGET: (
-        "The run reached a bound that was set for it before this job. Raise the bound, then `runner resume` the run."
+        "The run reached its budget before this job. Raise the budget, then `runner resume` the run."
     ),
     FailureClass.DEADLINE: (
-        "The run's time was up before this job was done. `runner resume` goes on where it stopped."
+        "The run reached its deadline before this job was done. `runner resume` continues where it stopped."
     ),
     FailureClass.INTERRUPTED: (
-        "The run was interrupted before this job was done. `runner resume` goes on where it stopped."
+        "The run was interrupted before this job was done. `runner resume` continues where it stopped."
     ),
     FailureClass.INTERNAL: (
-        "This is a fault of the program; the job was set aside so that nothing is paid twice. Report it with the "
-        "message, then `runner rerun`."
+        "This is a bug in runner; the job was stopped so that nothing is paid twice. Report it with the message, then "
+        "`runner rerun`."
     ),
 }
 
 
 def advice(cls: FailureClass) -> str:
     """
-    Say what to do about a failure of this class.
+    Return what to do about a failure of this class.
 
     >>> advice(FailureClass.QUOTA)
-    'The account has no credit left, and nothing was charged. Top it up, then `runner resume` the run.'
+    'The account is out of credit, and nothing was charged. Top it up, then `runner resume` the run.'
     """
     return _ADVICE[cls]

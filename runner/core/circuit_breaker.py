@@ -1,13 +1,13 @@
 """
-Keep an outage from putting a whole batch in doubt.
+Keep an outage from making a whole batch uncertain.
 
-Each POST without a clear answer may be a paid task that nobody may submit again. So
-doubt stops the submissions: after three doubtful answers without an accepted one a free
-request is tried with growing pauses until the gateway answers again, then one job
-at a time until one is accepted. The gateway may be well and its upstream not: then
-every trial job is another doubt, and the pause before the next trial grows to minutes.
+A POST without a clear answer may be a paid task, and may not be sent again. So such answers stop the
+submissions: after three of them without an accepted one, a free request is sent with growing pauses
+until the gateway answers again, then one job at a time until one is accepted. The gateway may be healthy
+while its upstream is not: then every trial job becomes uncertain too, and the pause before the next trial
+grows to minutes.
 
-Polling and downloading go on all the while.
+Polls and downloads continue all the while.
 """
 
 from __future__ import annotations
@@ -18,48 +18,50 @@ from runner.core.model import FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, SubmitOutcome
 from runner.core.retry import backoff_s
 
-DOUBTS_TO_OPEN = 3
+UNCERTAIN_TO_OPEN = 3
 FORBIDDEN_TO_STOP = 5
 
-_QUIET_S = 5.0
-"""Without any answer for so long, `_MOST_UNANSWERED` POSTs may be under way: each may end in doubt."""
-_MOST_UNANSWERED = 5
-_MOST_TRIAL_PAUSES = 10
+_SILENCE_S = 5.0
+"""After so long without any answer, at most `_MAX_UNANSWERED` POSTs may be waiting for theirs: each may become uncertain."""
+_MAX_UNANSWERED = 5
+
+_FIRST_PROBE_S = 5.0
+"""Before the first probe; each further pause is twice the one before."""
+_MAX_PROBE_S = 60.0
+"""Between two probes. An uncertain trial is followed by such a pause too; that one doubles up to `_MAX_TRIAL_S`."""
+_MAX_TRIAL_S = 600.0
 
 
 class CircuitState(StrEnum):
     """Whether jobs are submitted."""
 
     CLOSED = "closed"
-    """As ever. The word is that of a circuit: closed is well."""
+    """Yes. As in an electric circuit, closed is the normal state."""
     OPEN = "open"
-    """None; a probe from time to time."""
+    """No; a free request is sent from time to time."""
     HALF_OPEN = "half_open"
     """One at a time, until one is accepted."""
 
 
 class CircuitBreaker:
     """
-    Tell whether a job may be submitted now. Every method takes ``now``, a reading of the monotonic clock.
+    Decides whether a job may be submitted now. Every method takes ``now``, a reading of the monotonic clock.
 
-    Between two accepted answers at most `DOUBTS_TO_OPEN` POSTs are put in doubt, and those
-    already under way at the first doubt; then one for each trial.
+    Between two accepted answers, at most `UNCERTAIN_TO_OPEN` POSTs become uncertain, and those that were
+    already unanswered at the first of them; then one for each trial.
 
-    Args:
-        first_pause_s: Before the first probe; each further pause is twice the one before.
-        longest_pause_s: Between two probes, and from a doubtful trial to the next one at first;
-            this one doubles too, up to ten times as much.
+    Attributes:
+        state: Whether jobs are submitted.
+        unanswered: POSTs that wait for their answer.
     """
 
-    def __init__(self, *, first_pause_s: float = 5.0, longest_pause_s: float = 60.0) -> None:
+    def __init__(self) -> None:
         self.state = CircuitState.CLOSED
-        self.under_way = 0
-        self._first_pause_s = first_pause_s
-        self._longest_pause_s = longest_pause_s
-        self._doubts = 0
+        self.unanswered = 0
+        self._uncertain = 0
         self._not_sent = 0
         self._forbidden = 0
-        self._quiet_since = 0.0
+        self._silent_since = 0.0
         self._failed_probes = 0
         self._failed_trials = 0
         self._probe_at = 0.0
@@ -67,51 +69,50 @@ class CircuitBreaker:
 
     @property
     def is_forbidden(self) -> bool:
-        """So many jobs in a row were refused with 403 that the key must be the reason: stop the run."""
+        """Whether so many jobs in a row were refused with 403 that the key must be the reason: stop the run."""
         return self._forbidden >= FORBIDDEN_TO_STOP
 
     @property
     def probe_at(self) -> float | None:
-        """When to try a free request next, and to call `record_probe`; None while none is needed."""
+        """When to send a free request next, and to call `record_probe`; None if no probe is needed."""
         return self._probe_at if self.state is CircuitState.OPEN else None
 
     def may_submit(self, now: float) -> bool:
-        """Say whether one more POST may leave now."""
+        """Return whether one more POST may be sent now."""
         if self.is_forbidden or self.state is CircuitState.OPEN:
             return False
-        if self.state is CircuitState.HALF_OPEN or self._doubts > 0 or self._not_sent > 0:
-            return self.under_way == 0
-        return self.under_way < _MOST_UNANSWERED or now - self._quiet_since < _QUIET_S
+        if self.state is CircuitState.HALF_OPEN or self._uncertain > 0 or self._not_sent > 0:
+            return self.unanswered == 0
+        return self.unanswered < _MAX_UNANSWERED or now - self._silent_since < _SILENCE_S
 
     def record_sent(self, now: float) -> None:
-        """Note that a POST leaves now."""
-        if self.under_way == 0:
-            self._quiet_since = now
-        self.under_way += 1
+        """Record that a POST is sent now."""
+        if self.unanswered == 0:
+            self._silent_since = now
+        self.unanswered += 1
 
     def record_answer(self, outcome: SubmitOutcome, now: float) -> None:
-        """Note what came of a POST: exactly once for each `record_sent`, an interrupted one being ambiguous."""
-        self.under_way -= 1
-        self._quiet_since = now
+        """Record the outcome of a POST: exactly once for each `record_sent`; an interrupted one is ambiguous."""
+        self.unanswered -= 1
+        self._silent_since = now
         self._count_forbidden(outcome)
         match outcome:
             case Accepted():
-                self._accepted()
+                self._record_accepted()
             case Ambiguous():
-                self._doubted(now)
+                self._record_uncertain(now)
             case NotSent():
-                self._missed(now)
+                self._record_not_sent(now)
             case _:
-                # It says that the gateway is there, and nothing of whether it accepts jobs again.
+                # The gateway is there; that does not show whether it accepts jobs again.
                 self._not_sent = 0
 
-    def record_probe(self, now: float, *, is_well: bool) -> None:
-        """Note whether the free request was answered by the gateway itself."""
+    def record_probe(self, now: float, *, is_healthy: bool) -> None:
+        """Record whether the gateway itself answered the free request."""
         if self.state is not CircuitState.OPEN:
             return
-        if not is_well:
-            self._failed_probes += 1
-            self._probe_at = now + self._probe_pause_s()
+        if not is_healthy:
+            self._schedule_probe(now)
         elif now < self._trial_at:
             self._probe_at = self._trial_at
         else:
@@ -124,80 +125,80 @@ class CircuitBreaker:
         elif isinstance(outcome, Accepted):
             self._forbidden = 0
 
-    def _accepted(self) -> None:
-        self._doubts = self._not_sent = 0
+    def _record_accepted(self) -> None:
+        self._uncertain = self._not_sent = 0
         self._failed_probes = self._failed_trials = 0
-        # One that was under way when the trouble began says less than a trial would.
+        # A POST that was already unanswered when the outage began shows less than a trial would.
         self.state = CircuitState.HALF_OPEN if self.state is CircuitState.OPEN else CircuitState.CLOSED
 
-    def _doubted(self, now: float) -> None:
-        self._doubts += 1
+    def _record_uncertain(self, now: float) -> None:
+        self._uncertain += 1
         if self.state is CircuitState.HALF_OPEN:
             self._failed_trials += 1
-            first_s = self._longest_pause_s
-            pause_s = backoff_s(first_s, _MOST_TRIAL_PAUSES * first_s, self._failed_trials)
-            self._open(now, trial_at=now + pause_s)
-        elif self.state is CircuitState.CLOSED and self._doubts >= DOUBTS_TO_OPEN:
+            self._open(now, trial_at=now + backoff_s(_MAX_PROBE_S, _MAX_TRIAL_S, self._failed_trials))
+        elif self.state is CircuitState.CLOSED and self._uncertain >= UNCERTAIN_TO_OPEN:
             self._open(now, trial_at=now)
 
-    def _missed(self, now: float) -> None:
+    def _record_not_sent(self, now: float) -> None:
         self._not_sent += 1
         if self.state is CircuitState.HALF_OPEN or (
-            self.state is CircuitState.CLOSED and self._not_sent >= DOUBTS_TO_OPEN
+            self.state is CircuitState.CLOSED and self._not_sent >= UNCERTAIN_TO_OPEN
         ):
             self._open(now, trial_at=now)
 
     def _open(self, now: float, *, trial_at: float) -> None:
         self.state = CircuitState.OPEN
         self._trial_at = trial_at
+        self._schedule_probe(now)
+
+    def _schedule_probe(self, now: float) -> None:
         self._failed_probes += 1
-        self._probe_at = now + self._probe_pause_s()
-
-    def _probe_pause_s(self) -> float:
-        return backoff_s(self._first_pause_s, self._longest_pause_s, self._failed_probes)
+        self._probe_at = now + backoff_s(_FIRST_PROBE_S, _MAX_PROBE_S, self._failed_probes)
 
 
-LEAST_REFUSALS = 3
-"""Answers in a row that say anything about the gateway: at a job an hour, one says little."""
+MIN_REFUSALS = 3
+"""Refusals in a row before a stall is possible: at a job an hour, one means little."""
 
 
 class StallTimer:
     """
-    Tell when nothing has moved for too long. Every method takes ``now``, a reading of the monotonic clock.
+    Detects a gateway that makes no progress for too long. Every method takes ``now``, a monotonic reading.
 
-    Only answers count: a run that asks for nothing, because its own limits hold it
-    back, does not stand still.
+    Only answers count: a run that sends nothing, because its own limits hold it back, is not stalled.
 
-    >>> standstill = StallTimer(limit_s=3600.0)
+    >>> timer = StallTimer(limit_s=3600.0)
     >>> for now in (0.0, 10.0, 20.0):
-    ...     standstill.record_refusal("429", now)
-    >>> standstill.has_expired(3599.0), standstill.has_expired(3600.0)
+    ...     timer.record_refusal("429", now)
+    >>> timer.has_expired(3599.0), timer.has_expired(3600.0)
     (False, True)
-    >>> standstill.record_progress()
-    >>> standstill.has_expired(3600.0)
+    >>> timer.record_progress()
+    >>> timer.has_expired(3600.0)
     False
+
+    Attributes:
+        last_message: What the last refusal said.
     """
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
-        self.last_words = ""
+        self.last_message = ""
         self._since: float | None = None
         self._refusals = 0
 
     def record_progress(self) -> None:
-        """Note that the gateway did something for the run: it took or rejected a job, or showed a task."""
+        """Record that the gateway did something for the run: it accepted or rejected a job, or showed a task."""
         self._since = None
         self._refusals = 0
 
     def record_refusal(self, message: str, now: float) -> None:
-        """Note that a submission came to nothing for now, and what was said."""
-        self.last_words = message
+        """Record that a submission led nowhere for now, and why."""
+        self.last_message = message
         self._refusals += 1
         if self._since is None:
             self._since = now
 
     def has_expired(self, now: float) -> bool:
-        """Say whether it is time to stop."""
-        if self._since is None or self._refusals < LEAST_REFUSALS:
+        """Return whether it is time to stop."""
+        if self._since is None or self._refusals < MIN_REFUSALS:
             return False
         return now - self._since >= self.limit_s

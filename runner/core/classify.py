@@ -1,10 +1,9 @@
 """
-Decide what an answer to a POST or to a query means: by its status *and* its text.
+Decide what an answer to a POST or to a poll means, by its status *and* its text.
 
-One status carries several meanings on this API (429 is a rate limit or an empty
-account, 500 may be an invalid key), so neither is enough (facts F36, F38, F44).
-For a POST the order of doubt is fixed: an id in a 2xx proves that a task exists, an
-explicit refusal proves that none does, and everything else may have been paid.
+One status has several meanings on this API (429 is a rate limit or an empty account, 500 may be an invalid
+key), so neither is enough alone (facts F36, F38, F44). For a POST, an id in a 2xx proves that a task exists,
+an explicit refusal proves that none does, and everything else may have been paid for.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from runner.core.wire_errors import (
     read_json,
 )
 
-# Statuses with which the API refuses before it charges (fact F36).
+# With these statuses the API refuses before it charges (fact F36).
 _REFUSALS = frozenset({400, 403, 404, 413, 415, 422})
 
 _QUOTA_CODE = re.compile(
@@ -54,12 +53,12 @@ _QUOTA_WORDS = re.compile(
     rf"\b{_MONEY}[^.;\n]{{0,40}}{_LACK}|{_LACK}[^.;\n]{{0,40}}\b{_MONEY}"
     r"|(?:余额|额度).{0,6}(?:不足|不够|用尽|用完|耗尽)|欠费"
 )
-# Enough in a refusal; elsewhere it may as well say what was charged.
+# Enough in a refusal; elsewhere such words may also say what was charged.
 _MONEY_WORDS = re.compile(r"余额|额度")
 _BAD_KEY = re.compile(r"\btoken_invalid\b|\binvalid_api_?key\b")
 _NO_CHANNEL = re.compile(r"get_channel_failed|model_not_found|\bno (?:available )?channel|无可用渠道")
 _UNKNOWN_TASK = re.compile(r"task_not_(?:exist|found)|task (?:does )?not (?:exist|found)|任务不存在")
-# What the gateway says of a path that it doesn't serve, as with a base URL that ends in /v1.
+# The gateway's message for a path that it doesn't serve, such as with a base URL that ends in /v1.
 _UNKNOWN_PATH = re.compile(r"invalid url \(")
 
 
@@ -67,12 +66,12 @@ def classify_submit(
     status: int, headers: Mapping[str, str], body: bytes, now_at: float, *, secrets: Iterable[str] = ()
 ) -> SubmitOutcome:
     """
-    Say what came of a POST that was answered.
+    Return the outcome of a POST that was answered.
 
     Args:
-        status: As HTTP gave it; redirects are not followed.
+        status: The HTTP status; redirects are not followed.
         now_at: The wall clock, in seconds since 1970, for a Retry-After that is a date.
-        secrets: Keys to hide in messages, beside those that look like one.
+        secrets: Keys to hide in messages, besides whatever looks like one.
 
     >>> classify_submit(200, {}, b'{"id": "task_1"}', 0.0).task.ids
     ('task_1',)
@@ -83,46 +82,44 @@ def classify_submit(
     task = read_task(read_json(body), http_status=status, secrets=secrets)
     if task.ids and 200 <= status < 300:
         return Accepted(task, status)
-    reason = read_error(status, headers, body, secrets=secrets)
+    error = read_error(status, headers, body, secrets=secrets)
     if task.ids:
-        # Every other outcome lets a POST go again, by itself or by `rerun`. An error that names a task
-        # contradicts itself, so a person decides; the id in the message is what `resolve` needs.
-        return _ambiguous(status, reason, f"the answer names task {task.ids[0]}, and is an error: ")
+        # After every other outcome the job may be submitted again, automatically or by `rerun`. An error
+        # with a task's id contradicts itself, so a person decides; `resolve` needs the id in the message.
+        return _ambiguous(status, error, f"the answer names task {task.ids[0]}, but is an error: ")
     if 300 <= status < 400:
-        return BadBaseUrl(_failure(FailureClass.UNAVAILABLE, status, reason, _redirect(headers, secrets)))
-    return _classify_refusal(status, headers, reason, now_at)
+        return BadBaseUrl(_failure(FailureClass.UNAVAILABLE, status, error, _redirect(headers, secrets)))
+    return _classify_refusal(status, headers, error, now_at)
 
 
 def _classify_refusal(
-    status: int, headers: Mapping[str, str], reason: ApiErrorInfo, now_at: float
+    status: int, headers: Mapping[str, str], error: ApiErrorInfo, now_at: float
 ) -> SubmitOutcome:
-    if refused := _key_failure(status, reason):
+    if refused := _key_failure(status, error):
         return KeyRefused(refused)
     if status == 429:
         return Throttled(
-            _failure(FailureClass.RATE_LIMITED, status, reason), parse_retry_after(headers, now_at)
+            _failure(FailureClass.RATE_LIMITED, status, error), parse_retry_after(headers, now_at)
         )
-    if _is_bad_base_url(status, reason):
-        return BadBaseUrl(
-            _failure(FailureClass.UNAVAILABLE, status, reason, "no such path at this address: ")
-        )
+    if _is_bad_base_url(status, error):
+        return BadBaseUrl(_failure(FailureClass.UNAVAILABLE, status, error, "no such path at this URL: "))
     if status in _REFUSALS:
-        return Rejected(_failure(_refusal_class(status, reason), status, reason))
-    if status == 503 and reason.is_explicit and _NO_CHANNEL.search(reason.words):
+        return Rejected(_failure(_refusal_class(status, error), status, error))
+    if status == 503 and error.is_explicit and _NO_CHANNEL.search(error.search_text):
         return NoChannel(
-            _failure(FailureClass.UNAVAILABLE, status, reason), parse_retry_after(headers, now_at)
+            _failure(FailureClass.UNAVAILABLE, status, error), parse_retry_after(headers, now_at)
         )
-    return _ambiguous(status, reason, "success without a task id: " if 200 <= status < 300 else "")
+    return _ambiguous(status, error, "success without a task id: " if 200 <= status < 300 else "")
 
 
 def classify_poll(
     status: int, headers: Mapping[str, str], body: bytes, now_at: float, *, secrets: Iterable[str] = ()
 ) -> PollOutcome:
     """
-    Say what came of a query that was answered.
+    Return the outcome of a poll that was answered.
 
-    Nothing here is final for a job but a terminal word of a task: the rest is asked
-    again until its patience ends.
+    Only a terminal status of the task ends a job; after every other answer the task is polled again until
+    the poll timeout.
 
     >>> classify_poll(200, {}, b'{"id": "task_1", "status": "failed"}', 0.0).task.error.cls.value
     'remote_failed'
@@ -133,79 +130,82 @@ def classify_poll(
     wait_s = parse_retry_after(headers, now_at)
     if 200 <= status < 300:
         task = read_task(read_json(body), http_status=status, secrets=secrets)
-        if task.ids or _is_status_of_task(task.word):
+        if task.ids or _is_status_of_task(task.raw_status):
             return Polled(task, wait_s)
-    reason = read_error(status, headers, body, secrets=secrets)
-    if refused := _key_failure(status, reason):
+    error = read_error(status, headers, body, secrets=secrets)
+    if refused := _key_failure(status, error):
         return Denied(refused)
     if status == 403:
-        return Denied(_failure(FailureClass.FORBIDDEN, status, reason))
-    if _is_unknown_task(status, reason):
-        return Unknown(_failure(FailureClass.LOST, status, reason))
+        return Denied(_failure(FailureClass.FORBIDDEN, status, error))
+    if _is_unknown_task(status, error):
+        return Unknown(_failure(FailureClass.LOST, status, error))
     throttled = status == 429
     cls = FailureClass.RATE_LIMITED if throttled else FailureClass.UNAVAILABLE
-    return Transient(_failure(cls, status, reason), throttled, wait_s)
+    return Transient(_failure(cls, status, error), throttled, wait_s)
 
 
-def _key_failure(status: int, reason: ApiErrorInfo) -> Failure | None:
+def _key_failure(status: int, error: ApiErrorInfo) -> Failure | None:
     """
-    Give the failure where the key is not known or can't pay, at whatever status.
+    Return the failure if the key is unknown or out of credit, whatever the status; None otherwise.
 
-    Wording counts only where the API itself said it: "balance" is also what a
-    load balancer's page speaks of. A refusal by a content policy may quote a prompt
-    about money, so its code goes before wording.
+    Wording counts only if the API itself wrote it: a load balancer's page may have the word "balance" too.
+    A refusal by a content policy may quote a prompt about money, so its code goes before wording.
     """
-    if status == 401 or (reason.is_explicit and _BAD_KEY.search(reason.words)):
-        is_quota = reason.is_explicit and _QUOTA_CODE.search(reason.words)
-        return _failure(FailureClass.QUOTA if is_quota else FailureClass.AUTH, status, reason)
-    if status == 402 or (reason.is_explicit and _is_quota(status, reason.words)):
-        return _failure(FailureClass.QUOTA, status, reason)
+    if status == 401 or (error.is_explicit and _BAD_KEY.search(error.search_text)):
+        is_quota = error.is_explicit and _QUOTA_CODE.search(error.search_text)
+        return _failure(FailureClass.QUOTA if is_quota else FailureClass.AUTH, status, error)
+    if status == 402 or (error.is_explicit and _is_quota(status, error.search_text)):
+        return _failure(FailureClass.QUOTA, status, error)
     return None
 
 
-def _is_quota(status: int, words: str) -> bool:
-    if _QUOTA_CODE.search(words):
+def _is_quota(status: int, search_text: str) -> bool:
+    if _QUOTA_CODE.search(search_text):
         return True
-    if is_moderation_code(words):
+    if is_moderation_code(search_text):
         return False
-    return bool(_QUOTA_WORDS.search(words) or (400 <= status < 500 and _MONEY_WORDS.search(words)))
+    return bool(
+        _QUOTA_WORDS.search(search_text) or (400 <= status < 500 and _MONEY_WORDS.search(search_text))
+    )
 
 
-def _is_bad_base_url(status: int, reason: ApiErrorInfo) -> bool:
-    """Say whether there is no such API: a page instead of its JSON, or a path or method that it does not know."""
-    return status == 405 or (status == 404 and (reason.is_page or bool(_UNKNOWN_PATH.search(reason.words))))
+def _is_bad_base_url(status: int, error: ApiErrorInfo) -> bool:
+    """Return whether the API is not at this URL: a page instead of JSON, or an unknown path or method."""
+    return status == 405 or (
+        status == 404 and (error.is_page or bool(_UNKNOWN_PATH.search(error.search_text)))
+    )
 
 
 def _is_status_of_task(word: str | None) -> bool:
-    """Say whether a status without an id beside it is that of a task: envelopes write these of the call itself."""
+    """Return whether a status without an id is a task's: in an envelope, these words are about the call."""
     return word is not None and word.lower() not in ("success", "error")
 
 
-def _is_unknown_task(status: int, reason: ApiErrorInfo) -> bool:
+def _is_unknown_task(status: int, error: ApiErrorInfo) -> bool:
     if status == 404:
-        # A page comes from something in between, which knows nothing of tasks.
-        return not reason.is_page
-    return reason.is_explicit and _UNKNOWN_TASK.search(reason.words) is not None
+        # A page comes from a proxy, which knows nothing of tasks.
+        return not error.is_page
+    return error.is_explicit and _UNKNOWN_TASK.search(error.search_text) is not None
 
 
-def _refusal_class(status: int, reason: ApiErrorInfo) -> FailureClass:
-    if is_moderation(reason.words):
+def _refusal_class(status: int, error: ApiErrorInfo) -> FailureClass:
+    if is_moderation(error.search_text):
         return FailureClass.MODERATION
     return FailureClass.FORBIDDEN if status == 403 else FailureClass.INVALID_REQUEST
 
 
-def _ambiguous(status: int, reason: ApiErrorInfo, prefix: str) -> Ambiguous:
-    return Ambiguous(_failure(FailureClass.UNCERTAIN_SUBMIT, status, reason, prefix))
+def _ambiguous(status: int, error: ApiErrorInfo, prefix: str) -> Ambiguous:
+    return Ambiguous(_failure(FailureClass.UNCERTAIN_SUBMIT, status, error, prefix))
 
 
 def _redirect(headers: Mapping[str, str], secrets: tuple[str, ...]) -> str:
     target = next((value for name, value in headers.items() if name.lower() == "location"), "")
-    where = sanitize_line(target, most_chars=200, secrets=secrets)
+    where = sanitize_line(target, max_chars=200, secrets=secrets)
     return f"redirected to {where}, which is not followed: " if where else "redirected: "
 
 
-def _failure(cls: FailureClass, status: int, reason: ApiErrorInfo, prefix: str = "") -> Failure:
-    message = prefix + reason.message
+def _failure(cls: FailureClass, status: int, error: ApiErrorInfo, prefix: str = "") -> Failure:
+    message = prefix + error.message
     if len(message) > MESSAGE_CHARS:
         message = message[: MESSAGE_CHARS - 1] + "…"
-    return Failure(cls, message, reason.code, status, reason.request_id)
+    return Failure(cls, message, error.code, status, error.request_id)

@@ -1,11 +1,10 @@
 """
-Job ids to file names that are safe, readable and unique on Linux, macOS and Windows.
+File names from job ids: safe, readable and unique on Linux, macOS and Windows; and names of run directories.
 
-An id that every file system takes as it is, and that no other id can be taken
-for, is its own name. Any other id is altered, and then carries ``~`` and a digest
-of the id; a ``~`` never stands in a name that was not altered. So two ids have
-two names, and they stay two where the file system ignores case (Windows, macOS)
-or the way in which accents are written (macOS).
+An id that every file system accepts as it is, and that no other id can be confused with, is its own name.
+Any other id is altered, and ``~`` and a digest of the id are appended; a name that was not altered never
+has a ``~``. So two ids have two names, even if the file system ignores case (Windows, macOS) or how accents
+are encoded (macOS).
 """
 
 from __future__ import annotations
@@ -18,26 +17,25 @@ from hashlib import sha256
 from runner.core.model import AssetKind, Json
 
 MAX_FILES_FLAT = 5_000
-"""A run with more jobs spreads its assets over 256 folders."""
+"""A run with more jobs distributes its assets over 256 folders."""
 
 _MAX_STEM_BYTES = 180
-"""Of 255 that a name may have: the rest is for the longest ending, `.last_frame.png.invalid`, with room to spare."""
+"""Of the 255 that a name may have: the rest is for the longest suffix, `.last_frame.png.invalid`, and to spare."""
 _DIGEST_DIGITS = 16
-"""64 bits: a million altered ids meet with a chance of one in forty million."""
+"""64 bits: two of a million altered ids collide with a probability of one in forty million."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(\.|$)")
-"""Windows' devices, which no ending makes into files: NUL.txt is NUL."""
-_PLAINLY_PLAIN = re.compile(
+"""Windows' devices, whatever the suffix: NUL.txt is NUL."""
+_FAST_PLAIN = re.compile(
     rf"(?!{_RESERVED.pattern})[a-z0-9_](?:[a-z0-9._-]{{0,{_MAX_STEM_BYTES - 2}}}[a-z0-9_-])?"
 )
-"""What nearly all ids are, and what needs no look at each character."""
+"""Matches nearly all ids, which then need no check of each character."""
 
 
 def asset_path(job_id: str, kind: AssetKind, suffix: str, *, sharded: bool) -> str:
     """
-    Name the file of an asset, relative to the run directory, with forward slashes.
+    Return the path of an asset, relative to the run directory, with forward slashes.
 
-    The suffix comes with its dot. `sharded` spreads the files over 256 folders, by a
-    digest of the job id.
+    The suffix includes its dot. `sharded` distributes the files over 256 folders, by a digest of the job id.
 
     >>> asset_path("sky", AssetKind.VIDEO, ".mp4", sharded=False)
     'assets/sky.mp4'
@@ -51,7 +49,7 @@ def asset_path(job_id: str, kind: AssetKind, suffix: str, *, sharded: bool) -> s
 
 def file_stem(job_id: str) -> str:
     """
-    Turn a job id into the first part of a file name.
+    Convert a job id to the first part of a file name.
 
     >>> file_stem("grass-1-16.9"), file_stem("小猫-1")
     ('grass-1-16.9', '小猫-1')
@@ -64,8 +62,8 @@ def file_stem(job_id: str) -> str:
 
 
 def _is_plain(job_id: str) -> bool:
-    """Whether an id can be a name as it is: nothing to escape, and no other id that folds to the same."""
-    return _PLAINLY_PLAIN.fullmatch(job_id) is not None or (
+    """Return whether an id can be a name as it is: nothing to escape, and no other id that folds to the same."""
+    return _FAST_PLAIN.fullmatch(job_id) is not None or (
         all(map(_is_safe, job_id))
         and _folded(job_id) == job_id
         and job_id[:1] not in ("", ".", "-")
@@ -76,17 +74,17 @@ def _is_plain(job_id: str) -> bool:
 
 
 def _is_safe(char: str) -> bool:
-    """Letters, digits and marks of every script; of everything else only what no shell or file system minds."""
+    """Return whether it is a letter, digit or mark of any script, or safe in every shell and file system."""
     return char in "._-" or unicodedata.category(char)[0] in "LNM"
 
 
 def _folded(text: str) -> str:
-    """Take away what a file system may ignore: case, also by way of capitals, and how accents are written."""
+    """Remove what a file system may ignore: case (through capitals too) and how accents are encoded."""
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).upper().casefold())
 
 
 def _readable(job_id: str) -> str:
-    """Keep of an id what a name can have."""
+    """Return the id with everything replaced that a name can't have."""
     text = "".join(
         char if _is_safe(char) else "_" for char in unicodedata.normalize("NFC", job_id[:_MAX_STEM_BYTES])
     )
@@ -97,38 +95,38 @@ def _readable(job_id: str) -> str:
     return _cut(text, _MAX_STEM_BYTES - 1 - _DIGEST_DIGITS)
 
 
-def _cut(text: str, most: int) -> str:
-    """Shorten to a number of bytes, counted as macOS writes them, without tearing a character."""
-    kept, size = 0, 0
+def _cut(text: str, max_bytes: int) -> str:
+    """Cut to a number of bytes, counted as macOS encodes them, between characters."""
+    length, size = 0, 0
     for char in text:
         size += len(unicodedata.normalize("NFD", char).encode())
-        if size > most:
+        if size > max_bytes:
             break
-        kept += 1
-    return text[:kept]
+        length += 1
+    return text[:length]
 
 
 def _digest(job_id: str) -> str:
-    # A lone surrogate has no UTF-8 of its own, and an id may still have one.
+    # An id may have a lone surrogate, which has no UTF-8.
     return sha256(job_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 MAX_LENGTH = 100
 
-# What some file system refuses, or a shell takes for something else.
+# Characters that some file system refuses, or a shell interprets.
 _UNSAFE = re.compile(r"[\\/:*?\"<>|\x00-\x1f\x7f-\x9f]+")
 _PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 
 
-def run_name(written: str, variables: Mapping[str, Json]) -> str:
+def run_name(template: str, variables: Mapping[str, Json]) -> str:
     """
-    Put the variables into the name that a manifest gives its run.
+    Fill in the variables of the name that a manifest gives its run.
 
     >>> run_name("nightly-${date}", {"date": "2026-11-21"})
     'nightly-2026-11-21'
 
     Raises:
-        ValueError: A variable is unknown, or the result is no safe name of a directory.
+        ValueError: A variable is unknown, or the result is not a safe directory name.
     """
 
     def value_of(match: re.Match[str]) -> str:
@@ -138,10 +136,10 @@ def run_name(written: str, variables: Mapping[str, Json]) -> str:
             raise ValueError(f"unknown variable {match[0]!r} in the name (known: {known})")
         return str(value)
 
-    name = _PLACEHOLDER.sub(value_of, written)
+    name = _PLACEHOLDER.sub(value_of, template)
     if name != safe_name(name):
         raise ValueError(
-            f"{name[:60]!r} can't name a directory: take up to {MAX_LENGTH} letters, digits, '-', '_' and '.', "
+            f"{name[:60]!r} can't name a directory: use up to {MAX_LENGTH} letters, digits, '-', '_' and '.', "
             "without a '.' at either end"
         )
     return name
@@ -149,7 +147,7 @@ def run_name(written: str, variables: Mapping[str, Json]) -> str:
 
 def safe_name(text: str) -> str:
     """
-    Make a text into a name that a directory may have on any system.
+    Convert a text to a directory name that is safe on any system.
 
     >>> safe_name("night: run*.v2"), safe_name(".."), safe_name("小猫")
     ('night- run-.v2', 'run', '小猫')

@@ -1,18 +1,18 @@
 """
 The life of one job, as a table.
 
-The engine performs the work; this module only says what is allowed next. Every
-other list of states in the program (what is final, what a crash leaves behind,
-what `resume` does, the diagram in `runner/README.md`) is derived from the two tables here.
+The engine does the work; this module only says what is allowed next. Every other list of states
+in the program (what a crash leaves behind, what `resume` does, the diagram in `runner/README.md`)
+is derived from the two tables here.
 
-The rules behind the table:
+The rules behind the tables:
 
-- A POST leaves only from `submitting`, and `submitting` is entered only from
-  `pending`. No event leads from a state that may have a paid task back to
-  `pending`, except those that a person or a definite refusal by the API sends.
-- A job found in `submitting` after a crash is in doubt: its POST may have left.
-- Whatever goes wrong inside the program, a job that may have been paid keeps
-  its task id and can be polled and fetched again.
+- A POST is sent only from `submitting`, and `submitting` is entered only from `pending`. No event
+  leads from a state that may have a paid task back to `pending`, except those that a person or an
+  explicit refusal by the API causes.
+- A job found in `submitting` after a crash becomes uncertain: its POST may have been sent.
+- Whatever goes wrong inside the program, a job that may have been paid for keeps its task id and
+  can be polled and downloaded again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from runner.errors import IllegalTransition
+
+class IllegalTransition(Exception):
+    """An event that the job's state does not allow: a bug in the program."""
 
 
 class State(StrEnum):
@@ -39,19 +41,9 @@ class State(StrEnum):
     UNDELIVERED = "undelivered"
 
     @property
-    def is_final(self) -> bool:
-        """Nothing more happens to the job unless a person asks for it."""
-        return _WORK[self].next is None and not _WORK[self].in_doubt
-
-    @property
-    def is_resting(self) -> bool:
-        """This process is through with the job; another run may still take it up."""
-        return self in RESTING
-
-    @property
-    def may_be_paid(self) -> bool:
-        """A remote task exists, or may exist."""
-        return _WORK[self].may_be_paid
+    def has_ended(self) -> bool:
+        """Whether this process is done with the job; a later run may still resume or rerun it."""
+        return self in ENDED
 
 
 class Step(StrEnum):
@@ -63,14 +55,14 @@ class Step(StrEnum):
 
 
 class Event(StrEnum):
-    """What moves a job. The table below says from where to where."""
+    """What changes a job's state. `TRANSITIONS` says from where to where."""
 
     INTENT = "intent"
-    """About to POST; durable before anything leaves."""
+    """About to POST; durable before anything is sent."""
     NOT_SENT = "not_sent"
     """Nothing left this machine, or the API refused for now (429, no channel, key, quota): no task, no charge."""
     REJECTED = "rejected"
-    """The API said no for good: no task, no charge."""
+    """The API refused for good: no task, no charge."""
     ACCEPTED = "accepted"
     """A task id came back; durable before the first poll."""
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -79,21 +71,21 @@ class Event(StrEnum):
     """A person named the task that belongs to the job."""
     REMOTE_SUCCEEDED = "remote_succeeded"
     REMOTE_FAILED = "remote_failed"
-    """Failed, refused, cancelled or expired remotely, or lost."""
+    """The task failed, was refused or canceled, expired, or was lost."""
     POLL_TIMED_OUT = "poll_timed_out"
     DELIVERED = "delivered"
-    """Every asset is whole, verified, durable and under its final name."""
+    """Every asset is complete, verified, durable and under its final name."""
     NOT_DELIVERED = "not_delivered"
     RESUMED = "resumed"
-    """A later run polls or fetches again what rested."""
+    """A later run polls or downloads again."""
     RERUN = "rerun"
     """A person wants a new attempt, and may pay for it."""
     CONFIRMED_NOT_SUBMITTED = "confirmed_not_submitted"
-    """A person says that the POST in doubt made no task."""
+    """A person says that the uncertain POST made no task."""
     WRITTEN_OFF = "written_off"
-    """A person writes the job off."""
+    """A person gives the job up."""
     RETRIES_EXHAUSTED = "retries_exhausted"
-    """Nothing was sent and the tries are used up."""
+    """Nothing was sent and no retry is left."""
     CRASHED = "crashed"
     """A bug of ours in this one job."""
 
@@ -136,53 +128,34 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 
 class _StateInfo(Struct, frozen=True):
-    """What is left to do in a state, and what is at stake."""
+    """What a state means, what is left to do in it, and the event that a process owes it after a crash."""
 
-    next: Step | None
-    may_be_paid: bool
-    in_doubt: bool = False
+    meaning: str
+    next: Step | None = None
     after_crash: Event | None = None
-    meaning: str = ""
 
 
-_WORK: Mapping[State, _StateInfo] = {
-    _P: _StateInfo(Step.SUBMIT, may_be_paid=False, meaning="nothing was sent"),
+_STATES: Mapping[State, _StateInfo] = {
+    _P: _StateInfo("nothing was sent", Step.SUBMIT),
     _SG: _StateInfo(
-        None,
-        may_be_paid=True,
-        in_doubt=True,
-        after_crash=Event.OUTCOME_UNKNOWN,
-        meaning="the intent is on disk, the POST may or may not have left",
+        "the intent is on disk, the POST may or may not have been sent", after_crash=Event.OUTCOME_UNKNOWN
     ),
-    _SD: _StateInfo(Step.POLL, may_be_paid=True, meaning="the task id is on disk"),
-    _DL: _StateInfo(
-        Step.DOWNLOAD, may_be_paid=True, meaning="the remote task succeeded, its assets are being fetched"
-    ),
-    _OK: _StateInfo(
-        None, may_be_paid=True, meaning="every asset is whole, verified, and under its final name"
-    ),
-    _F: _StateInfo(None, may_be_paid=False, meaning="the job cannot succeed as it is"),
-    _U: _StateInfo(
-        None,
-        may_be_paid=True,
-        in_doubt=True,
-        meaning="the POST's outcome is unknown; there may be a paid task",
-    ),
-    _T: _StateInfo(Step.POLL, may_be_paid=True, meaning="still running remotely when our patience ended"),
-    _UD: _StateInfo(
-        Step.DOWNLOAD,
-        may_be_paid=True,
-        meaning="succeeded remotely, but an asset could not be fetched or verified",
-    ),
+    _SD: _StateInfo("the task id is on disk", Step.POLL),
+    _DL: _StateInfo("the remote task succeeded, its assets are being downloaded", Step.DOWNLOAD),
+    _OK: _StateInfo("every asset is complete, verified, and under its final name"),
+    _F: _StateInfo("the job cannot succeed as it is"),
+    _U: _StateInfo("the POST's outcome is unknown; there may be a paid task"),
+    _T: _StateInfo("still running remotely when the poll timeout expired", Step.POLL),
+    _UD: _StateInfo("succeeded remotely, but an asset could not be downloaded or verified", Step.DOWNLOAD),
 }
 
-RESTING = frozenset({_OK, _F, _U, _T, _UD})
-"""Where a process may leave a job for good; from the others there is something left to do at once."""
+ENDED = frozenset({_OK, _F, _U, _T, _UD})
+"""Where a process may leave a job; in the others there is something left to do at once."""
 
 
 def advance(state: State, event: Event) -> State:
     """
-    Say where an event leads.
+    Return the state that an event leads to.
 
     Raises:
         IllegalTransition: The state does not allow the event.
@@ -192,68 +165,66 @@ def advance(state: State, event: Event) -> State:
     >>> advance(State.UNCERTAIN, Event.INTENT)
     Traceback (most recent call last):
     ...
-    runner.errors.IllegalTransition: a job that is uncertain can't meet the event intent
+    runner.core.lifecycle.IllegalTransition: the state uncertain does not allow the event intent
     """
     try:
         return TRANSITIONS[state][event]
     except KeyError:
-        raise IllegalTransition(f"a job that is {state} can't meet the event {event}") from None
+        raise IllegalTransition(f"the state {state} does not allow the event {event}") from None
 
 
 def next_step(state: State) -> Step | None:
     """
-    Say what a run does with a job that it finds in this state; None where it leaves it alone.
+    Return what a run does with a job that it finds in this state; None if it leaves it alone.
 
     >>> next_step(State.TIMED_OUT), next_step(State.UNCERTAIN)
     (<Step.POLL: 'poll'>, None)
     """
-    return _WORK[state].next
+    return _STATES[state].next
 
 
 def recovery(state: State) -> Event | None:
     """
-    Say which event a run owes to a job that a dead process left in this state.
+    Return the event for a job that a dead process left in this state, or None.
 
     >>> recovery(State.SUBMITTING)
     <Event.OUTCOME_UNKNOWN: 'outcome_unknown'>
     """
-    return _WORK[state].after_crash
+    return _STATES[state].after_crash
 
 
 def describe(state: State) -> str:
-    """Put the state in a person's words."""
-    return _WORK[state].meaning
+    """Return what the state means, for a person."""
+    return _STATES[state].meaning
 
 
 def sources(event: Event) -> frozenset[State]:
     """
-    Name the states that allow the event.
+    Return the states that allow the event.
 
     >>> sorted(sources(Event.INTENT))
     [<State.PENDING: 'pending'>]
     """
-    return frozenset(state for state, arrows in TRANSITIONS.items() if event in arrows)
+    return frozenset(state for state, allowed in TRANSITIONS.items() if event in allowed)
 
 
 def describe_recovery(state: State) -> str:
     """
-    Say in a sentence what the next run does with a job whose process died in this state.
+    Return what the next run does with a job whose process died in this state, for the documentation.
 
     >>> describe_recovery(State.SUBMITTING)
-    'becomes uncertain, and is never submitted again by itself'
+    'becomes uncertain, and is never submitted again automatically'
     """
     event = recovery(state)
     if event is not None:
-        return f"becomes {advance(state, event)}, and is never submitted again by itself"
-    if state in (State.UNCERTAIN, State.FAILED):
-        return (
-            "stays as it is until a person decides (`resolve`)"
-            if state is State.UNCERTAIN
-            else "only a rerun takes it up"
-        )
+        return f"becomes {advance(state, event)}, and is never submitted again automatically"
+    if state is State.UNCERTAIN:
+        return "stays as it is until a person decides (`resolve`)"
+    if state is State.FAILED:
+        return "stays as it is unless it is rerun"
     return {
         Step.SUBMIT: "is submitted",
         Step.POLL: "is polled with its task id",
-        Step.DOWNLOAD: "its assets are fetched from where the `.part` files end",
+        Step.DOWNLOAD: "its assets are downloaded from where the `.part` files end",
         None: "nothing is left to do",
     }[next_step(state)]

@@ -1,8 +1,8 @@
 """
-The values that the rooms hand to each other. Frozen, and without behaviour of their own.
+The values that packages pass to each other: jobs, attempts, assets, failures.
 
-Durations end in ``_s`` (seconds), sizes in ``_bytes``; wall-clock times end in
-``_at`` and are seconds since 1970 UTC, readings of the monotonic clock are ``now``.
+Durations end in ``_s`` (seconds) and sizes in ``_bytes``; wall-clock times end in ``_at`` and are seconds
+since 1970 UTC; readings of the monotonic clock are called ``now``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from runner.core.problem import Position
 
 class FailureClass(StrEnum):
     """
-    Why a job is not succeeded: a closed list, stable across versions.
+    Why a job has not succeeded: a closed list, stable across versions.
 
-    `runner/cli/README.md` lists each with what the user should do.
+    `runner/cli/README.md` lists what to do about each.
     """
 
     INVALID_REQUEST = "invalid_request"
@@ -47,12 +47,12 @@ class FailureClass(StrEnum):
 
 class Failure(Struct, frozen=True):
     """
-    A reason, as the results carry it.
+    Why something failed, as in the results.
 
     Attributes:
-        message: A sentence for a person, already free of keys and signed query strings, at most 500 characters.
+        message: A sentence for a person, without keys or signed query strings, at most 500 characters.
         code: The API's own code, as text, or None.
-        http_status: The status of the answer that said so, or None where there was none.
+        http_status: The status of the response that reported the failure, or None if there was none.
         request_id: The API's id of that request, for its support, or None.
     """
 
@@ -64,7 +64,7 @@ class Failure(Struct, frozen=True):
 
 
 class AssetKind(StrEnum):
-    """What an asset is; the last frame comes only where the request asked for it."""
+    """What an asset is; there is a last frame only if the request asks for it."""
 
     VIDEO = "video"
     LAST_FRAME = "last_frame"
@@ -72,12 +72,12 @@ class AssetKind(StrEnum):
 
 class Asset(Struct, frozen=True):
     """
-    A whole, verified file of a job.
+    A complete, verified file of a job.
 
     Attributes:
         path: Relative to the run directory, with forward slashes.
         sha256: Of its bytes, in hex.
-        duration_s: Of a video, as its own header says; None for a picture.
+        duration_s: Of a video, according to its header; None for a picture.
     """
 
     kind: AssetKind
@@ -92,13 +92,13 @@ class Asset(Struct, frozen=True):
 
 class Attempt(Struct, frozen=True):
     """
-    One try at a job: one POST, or the adoption of a task that existed already.
+    One attempt at a job: one POST, or a task that existed already and was attached.
 
     Attributes:
         number: From 1.
-        outcome: ``accepted``, ``rejected``, ``throttled``, ``not_sent``, ``uncertain``, ``attached``, or
-            ``pending`` while its answer is awaited.
-        key: Fingerprint of the key that it was made with, or None.
+        outcome: ``accepted``, ``rejected``, ``throttled``, ``no_channel``, ``refused``, ``not_sent``,
+            ``uncertain``, ``attached``, or ``pending`` until the response arrives.
+        key: Fingerprint of the key that was used, or None.
     """
 
     number: int
@@ -112,19 +112,19 @@ class Attempt(Struct, frozen=True):
 
 class JobRecord(Struct, frozen=True):
     """
-    All that a run knows of one job: the union of its attempts.
+    All that a run knows of one job, with all its attempts.
 
     Attributes:
         request: As in `JobSpec`: a local file is a ``{"$file": …}`` reference.
-        remote_status: The API's own last word for the task, or None.
+        remote_status: The task's last status as the API wrote it, or None.
         submitted_at: When the newest accepted POST was sent, or None.
-        completed_at: When the API says the task was completed, or None where it does not say.
-        finished_at: When the job came to rest, or None.
-        generate_s: From the submission until success was seen, or None.
-        download_s: From success seen until every asset was durable, or None.
-        polls: Queries of the newest task.
-        error: Why the job is not succeeded; None where it is, or where nothing went wrong yet.
-        is_gone: Whether the job has left the manifest.
+        completed_at: When the task was completed according to the API, or None.
+        finished_at: When the job ended, or None.
+        generate_s: From the submission until a poll showed success, or None.
+        download_s: From that poll until every asset was durable, or None.
+        polls: Polls of the newest task.
+        error: Why the job has not succeeded; None if it has, or if nothing went wrong yet.
+        is_gone: Whether the job was removed from the manifest.
     """
 
     job_id: str
@@ -153,33 +153,33 @@ class JobRecord(Struct, frozen=True):
 
 
 Json = Any
-"""A value that JSON can carry."""
+"""A JSON value."""
 
 _NOTHING: Mapping[str, Json] = {}
 
 
 class JobSpec(NamedTuple):
     """
-    A job as the manifest asks for it: expanded, normalised, and valid.
+    A job as the manifest defines it: expanded, normalized, and valid.
 
-    A tuple, since a million are made in a row: other frozen values take two to four times as long to fill.
+    A tuple, because a million are created in a row: other frozen values take two to four times as long.
 
     Attributes:
         job_id: The user's name for it, unique in a run.
-        index: Its place in the manifest, from 0.
+        index: Its position in the manifest, from 0.
         schema: The schema that it was checked with.
-        request: The body to send. A local file stands in it as ``{"$file": path, "sha256": hex,
+        request: The body to send. A local file is ``{"$file": path, "sha256": hex,
             "media_type": "image/png", "bytes": n}`` (path absolute) and becomes a data URI only when it is sent.
         digest: Of the request, as sent; with the job id it is the job's identity.
         metadata: The user's own, copied to the results.
-        timeout_s: How long the remote task may run before our patience ends; None for the manifest's.
+        timeout_s: How long to poll the task; None for the timeout of the manifest.
         task_id: A task that exists already: it is polled and downloaded, never submitted.
-        warnings: What a person should know of this job, one sentence each.
-        source: Where it stands in the manifest or its row file.
+        warnings: One sentence each, for a person.
+        source: Its position in the manifest or its row file.
     """
 
     job_id: str
-    index: int  # type: ignore[assignment]  # nobody searches a job, which is what a tuple's own is for
+    index: int  # type: ignore[assignment]  # shadows tuple.index, unused here
     model: str
     schema: str
     request: Mapping[str, Json]
@@ -193,18 +193,20 @@ class JobSpec(NamedTuple):
 
 class Job(Struct, eq=False):
     """
-    What the engine keeps of a job while it is in hand; its request stays in the store.
+    What the engine has in memory of a job that it works on; the request stays in the store.
 
     Attributes:
-        seq: The store's handle for it.
-        attempt: How many attempts were made, the one under way included.
-        key: Fingerprint of the key that its newest attempt was made with.
-        waiting_since: When this task's waiting began in our eyes: its submission, or when a later run
-            took it up again. Patience is counted from here.
-        tries: In this process, first the POSTs that no channel took, then the queries in a row that taught nothing.
-        unknowns: Queries in a row that did not find the task, once it was no longer young.
-        has_files: Whether its request names local files, which become data URIs when it is sent.
-        delivery_hints: What its request says of the video, where this process submitted it; shared among jobs.
+        seq: The job's key in the store.
+        attempt: Number of attempts so far, including one in progress.
+        key: Fingerprint of the key that the newest attempt was made with.
+        waiting_since: A reading of the monotonic clock: when the task was submitted, or when this process
+            resumed it. The poll timeout counts from here.
+        no_channel_tries: POSTs of this process that no channel accepted.
+        failed_polls: Polls in a row that failed: network errors, 429, 5xx, refused keys.
+        unknown_polls: Polls in a row in which the API did not know the task, once it was no longer young.
+        has_files: Whether its request has local files, which become data URIs when it is sent.
+        delivery_hints: What its request says of the video, if this process submitted it; shared among jobs.
+        commit: Number of the store's commit that has the newest change.
     """
 
     seq: int
@@ -229,32 +231,33 @@ class Job(Struct, eq=False):
     has_files: bool = False
     delivery_hints: Mapping[str, Json] | None = None
     waiting_since: float = 0.0
-    tries: int = 0
-    unknowns: int = 0
+    no_channel_tries: int = 0
+    failed_polls: int = 0
+    unknown_polls: int = 0
     commit: int = 0
 
     def transition(self, event: Event) -> None:
         """
-        Move on by an event.
+        Change the state as an event says.
 
         Raises:
-            IllegalTransition: The job's state does not allow the event.
+            IllegalTransition: The state does not allow the event.
         """
         self.state = advance(self.state, event)
 
     def warn(self, sentence: str) -> None:
-        """Add a warning to what the results will carry, once."""
+        """Add a warning to the results, once."""
         if sentence not in self.warnings:
             self.warnings = (*self.warnings, sentence)
 
 
 FILE_KEY = "$file"
-"""The key by which a mapping in a request is known as a reference to a local file; its value is the path."""
+"""The key of a local file's path in a reference to it."""
 
 
 def is_file_reference(value: Json) -> bool:
     """
-    Say whether a value of a request stands for a local file.
+    Return whether a value in a request is a reference to a local file.
 
     >>> is_file_reference({"$file": "/a.png", "sha256": "1f", "media_type": "image/png", "bytes": 9})
     True
@@ -264,7 +267,7 @@ def is_file_reference(value: Json) -> bool:
 
 def has_files(value: Json) -> bool:
     """
-    Say whether there is a local file anywhere in a request, which must then be read when it is sent.
+    Return whether a request has a local file anywhere, which must then be read when it is sent.
 
     >>> file = {"$file": "/a.png", "sha256": "1f", "media_type": "image/png", "bytes": 9}
     >>> has_files({"media": [{"type": "first_frame", "url": file}]}), has_files({"prompt": "$file"})

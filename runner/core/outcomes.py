@@ -1,12 +1,13 @@
 """
-What a call to the API came to: a closed set of values for each kind of call.
+The outcomes of calls to the API: a closed set of values for each kind of call.
 
-`gateway` turns HTTP into these, `core.classify` decides which; nothing above
-them ever sees a status code, a header or an exception of the HTTP library.
+`gateway` converts HTTP responses and errors to these, and `core.classify` decides to which; no other code
+sees a header or an exception of the HTTP library.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import assert_never
 
@@ -17,7 +18,7 @@ from runner.core.model import Failure, FailureClass
 
 
 class RemoteStatus(StrEnum):
-    """Where a remote task is, in one vocabulary for all of the API's (fact F60)."""
+    """The status of a remote task: one vocabulary for all of the API's (fact F60)."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -28,8 +29,15 @@ class RemoteStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """The task will not change any more."""
+        """Whether the task will not change any more."""
         return self not in (RemoteStatus.QUEUED, RemoteStatus.RUNNING)
+
+
+FAILURE_CLASSES: Mapping[RemoteStatus, FailureClass] = {
+    RemoteStatus.FAILED: FailureClass.REMOTE_FAILED,
+    RemoteStatus.CANCELLED: FailureClass.REMOTE_CANCELLED,
+    RemoteStatus.EXPIRED: FailureClass.REMOTE_EXPIRED,
+}
 
 
 class RemoteTask(Struct, frozen=True):
@@ -37,20 +45,20 @@ class RemoteTask(Struct, frozen=True):
     A task as an answer of the API shows it.
 
     Attributes:
-        ids: Every id that the answer gives, the one to poll first; empty where it gives none.
-        word: The status as the API wrote it, or None where it wrote none.
-        is_known_word: Whether the word belongs to a documented vocabulary; an unknown one counts as running.
+        ids: Every id in the answer, the one to poll first; empty if there is none.
+        raw_status: The status as the API wrote it, or None.
+        is_known_status: Whether that status is in a documented vocabulary; an unknown one counts as running.
         progress: From 0 to 100, or None.
-        video_urls: Absolute http(s) addresses in the order to try; empty unless the task succeeded.
+        video_urls: Absolute http(s) URLs in the order to try; empty unless the task succeeded.
         last_frame_urls: The same for the last frame.
-        error: Why it failed, cancelled or expired; None otherwise.
-        completed_at: Seconds since 1970 as the API gave them, or None. It proves nothing (fact F68).
+        error: Why the task failed, was canceled or expired; None otherwise.
+        completed_at: Seconds since 1970 according to the API, or None. Not reliable (fact F68).
     """
 
     ids: tuple[str, ...]
     status: RemoteStatus
-    word: str | None = None
-    is_known_word: bool = True
+    raw_status: str | None = None
+    is_known_status: bool = True
     progress: float | None = None
     video_urls: tuple[str, ...] = ()
     last_frame_urls: tuple[str, ...] = ()
@@ -58,35 +66,35 @@ class RemoteTask(Struct, frozen=True):
     completed_at: float | None = None
 
 
-# The outcomes of a POST. NotSent, Throttled and NoChannel allow the same POST to be
-# sent again by itself; KeyRefused and BadBaseUrl once their cause is mended; no other.
+# The outcomes of a POST. After NotSent, Throttled and NoChannel the same POST may be sent again
+# automatically; after KeyRefused and BadBaseUrl once their cause is fixed; after no other.
 
 
 class Accepted(Struct, frozen=True):
-    """An id came back: the task exists, and is paid for."""
+    """An id came back: the task exists and is paid for."""
 
     task: RemoteTask
     http_status: int = 200
 
 
 class Rejected(Struct, frozen=True):
-    """The API said no to this job for good; nothing was charged."""
+    """The API refused this job for good; nothing was charged."""
 
     failure: Failure
 
 
 class NotSent(Struct, frozen=True):
-    """No byte of the request left this machine; try again."""
+    """No byte of the request left this machine; retry."""
 
     failure: Failure
 
 
 class Throttled(Struct, frozen=True):
     """
-    A 429 that is not about quota: slow everyone down, then try again.
+    A 429 that is not about quota: slow down all submissions, then retry.
 
     Attributes:
-        retry_after_s: The server's wish, or None where it had none.
+        retry_after_s: The wait that the server asks for, or None.
     """
 
     failure: Failure
@@ -94,26 +102,26 @@ class Throttled(Struct, frozen=True):
 
 
 class NoChannel(Struct, frozen=True):
-    """A 503 from before the charge: no channel took the job. Try again a bounded number of times."""
+    """A 503 before the charge: no channel was free. Retry a limited number of times."""
 
     failure: Failure
     retry_after_s: float | None = None
 
 
 class KeyRefused(Struct, frozen=True):
-    """The key can't pay or is not known (class ``auth`` or ``quota``): no job can succeed with it. Nothing was charged."""
+    """The key is unknown or out of credit (class ``auth`` or ``quota``): no job can succeed with it. Nothing was charged."""
 
     failure: Failure
 
 
 class BadBaseUrl(Struct, frozen=True):
-    """A redirect: the base URL is wrong, and no job can be submitted there. Nothing was charged."""
+    """The base URL is wrong (a redirect, or no such API), and no job can be submitted there. Nothing was charged."""
 
     failure: Failure
 
 
 class Ambiguous(Struct, frozen=True):
-    """Everything else. The POST may have made a paid task; it is never sent again."""
+    """Everything else. The POST may have made a paid task, so it is never sent again and the job becomes uncertain."""
 
     failure: Failure
 
@@ -121,7 +129,7 @@ class Ambiguous(Struct, frozen=True):
 SubmitOutcome = Accepted | Rejected | NotSent | Throttled | NoChannel | KeyRefused | BadBaseUrl | Ambiguous
 
 
-# The outcomes of a query.
+# The outcomes of a poll.
 
 
 class Polled(Struct, frozen=True):
@@ -129,7 +137,7 @@ class Polled(Struct, frozen=True):
     The API showed the task.
 
     Attributes:
-        poll_after_s: When it wishes to be asked again (openai-poll-after-ms, Retry-After), or None.
+        poll_after_s: The wait before the next poll that it asks for (openai-poll-after-ms, Retry-After), or None.
     """
 
     task: RemoteTask
@@ -137,24 +145,24 @@ class Polled(Struct, frozen=True):
 
 
 class Unknown(Struct, frozen=True):
-    """The API does not know the task (400 task_not_exist or 404): true of young tasks, and of lost ones."""
+    """The API does not know the task (400 task_not_exist or 404): it is very young, or lost."""
 
     failure: Failure
 
 
 class Denied(Struct, frozen=True):
-    """The key was refused (401, 403, or quota wording). With 403 it may be transient (fact F48)."""
+    """The key was refused (401, 403, or quota wording). A 403 may be transient (fact F48)."""
 
     failure: Failure
 
 
 class Transient(Struct, frozen=True):
     """
-    Nothing was learned: ask again later.
+    The answer says nothing about the task: poll again later.
 
     Attributes:
-        is_throttled: Whether it was a 429, which slows all queries.
-        retry_after_s: The server's wish, or None.
+        is_throttled: Whether it was a 429, which slows down all polls.
+        retry_after_s: The wait that the server asks for, or None.
     """
 
     failure: Failure
@@ -167,16 +175,16 @@ PollOutcome = Polled | Unknown | Denied | Transient
 
 class Probed(Struct, frozen=True):
     """
-    What a free request showed of the gateway.
+    What a free request showed about the gateway.
 
     Attributes:
-        answers: Whether the gateway itself spoke, if only to refuse the key.
-        models: The ids of the models that the key may use; empty where it named none.
-        server_at: The server's clock, in seconds since 1970, or None where it did not say.
-        failure: Why it is not well, or None; of class ``auth``, ``quota`` or ``forbidden`` where the key is refused.
+        is_reachable: Whether the gateway itself answered, even if it refused the key.
+        models: The ids of the models that the key may use; empty if the answer had none.
+        server_at: The server's clock, in seconds since 1970, or None if unknown.
+        failure: Why it is not healthy, or None; of class ``auth``, ``quota`` or ``forbidden`` if the key is refused.
     """
 
-    answers: bool
+    is_reachable: bool
     models: tuple[str, ...] = ()
     server_at: float | None = None
     failure: Failure | None = None
@@ -184,16 +192,16 @@ class Probed(Struct, frozen=True):
 
 class SubmitTransition(Struct, frozen=True):
     """
-    What a POST came to, for its job.
+    What the outcome of a POST changes in its job.
 
     Attributes:
-        word: What the attempt's history calls it.
+        attempt_outcome: `Attempt.outcome` of the attempt.
         task_id: The id to poll; None unless accepted.
-        other_task_id: Another id of the same answer, to be tried once if the first is not known.
+        other_task_id: Another id from the same answer, to try if the API does not know the first.
     """
 
     event: Event
-    word: str
+    attempt_outcome: str
     failure: Failure | None
     http_status: int | None
     task_id: str | None = None
@@ -202,10 +210,10 @@ class SubmitTransition(Struct, frozen=True):
 
 def submit_transition(outcome: SubmitOutcome) -> SubmitTransition:
     """
-    Say what the outcome of a POST does to its job.
+    Return what the outcome of a POST changes in its job.
 
-    >>> doubt = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "no answer within 120 s"))
-    >>> submit_transition(doubt).event
+    >>> outcome = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "no answer within 120 s"))
+    >>> submit_transition(outcome).event
     <Event.OUTCOME_UNKNOWN: 'outcome_unknown'>
     """
     match outcome:
@@ -232,7 +240,7 @@ def submit_transition(outcome: SubmitOutcome) -> SubmitTransition:
 
 def task_transition(task: RemoteTask) -> tuple[Event | None, Failure | None]:
     """
-    Say what the sight of a remote task does to its job: nothing while it is under way.
+    Return the event and the failure that a task's status means for its job; None while it is running.
 
     >>> task_transition(RemoteTask(("task_1",), RemoteStatus.RUNNING))
     (None, None)
@@ -241,12 +249,4 @@ def task_transition(task: RemoteTask) -> tuple[Event | None, Failure | None]:
         return Event.REMOTE_SUCCEEDED, None
     if not task.status.is_terminal:
         return None, None
-    return Event.REMOTE_FAILED, task.error or _unexplained(task)
-
-
-def _unexplained(task: RemoteTask) -> Failure:
-    cls = {
-        RemoteStatus.CANCELLED: FailureClass.REMOTE_CANCELLED,
-        RemoteStatus.EXPIRED: FailureClass.REMOTE_EXPIRED,
-    }.get(task.status, FailureClass.REMOTE_FAILED)
-    return Failure(cls, f"the task ended as {task.word!r}, and the API gave no reason")
+    return Event.REMOTE_FAILED, task.error

@@ -1,9 +1,9 @@
 """
-Decide when to ask for a task again, and when to stop asking.
+Decide when to poll a task again, and when to stop.
 
-A query is free but seldom news: the gateway itself looks at its tasks every 15 s, about
-one a second for each channel (fact F59). So the wait grows, stretches with the
-tasks in flight, and aims at the time at which tasks of this model usually finish.
+A poll is free, but rarely shows a change: the gateway itself looks at its tasks every 15 s, about one a
+second for each channel (fact F59). So the wait grows, also with the number of tasks in flight, and aims at
+the time at which tasks of this model usually finish.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from runner.core.settings import PollPolicy
 _GROWTH = 1.25
 _JITTER = 0.2
 _GATEWAY_S_PER_TASK = 1.0
-_LEAST_BACKOFF_S = 0.5
+_MIN_BACKOFF_S = 0.5
 
 UNKNOWNS_UNTIL_LOST = 3
-"""Unknown-task answers in a row, once a task is no longer young, after which it is lost (fact F65)."""
+"""After so many polls in a row in which the API did not know a task, once it is no longer young, it is lost (fact F65)."""
 
 
 def next_poll_s(
@@ -36,20 +36,20 @@ def next_poll_s(
     timeout_s: float | None = None,
 ) -> float:
     """
-    Say how long to wait before the next query of a task.
+    Return how long to wait before the next poll of a task.
 
-    Load and learning stretch the wait up to ``max_interval_s`` and never past it; only
-    the server's own wish goes further. The last query comes when our patience ends,
-    so that no task is given up unseen. An interval of 0 stays 0: no pause at all.
+    The tasks in flight and the typical duration stretch the wait up to ``max_interval_s``; only the server
+    may ask for more. The last poll is when the timeout expires, so that no task is given up without a last
+    look. An interval of 0 remains 0: no pause at all.
 
     Args:
-        polls: Queries of this task so far.
+        polls: Polls of this task so far.
         age_s: Seconds since it was submitted.
-        in_flight: Tasks that we have at the gateway.
-        draw: A random draw from [0, 1), so that tasks submitted together part.
+        in_flight: Number of our tasks at the gateway.
+        draw: A random number from [0, 1), so that tasks submitted together are not polled together.
         typical_s: When tasks of this model have usually finished (`QuantileEstimator.typical_s`), or None.
-        poll_after_s: The server's wish, or None.
-        timeout_s: The job's own patience in place of the policy's.
+        poll_after_s: The wait that the server asks for, or None.
+        timeout_s: The job's own timeout instead of the policy's.
 
     >>> next_poll_s(PollPolicy(), polls=0, age_s=0.0, in_flight=8, draw=0.0)
     10.0
@@ -58,42 +58,41 @@ def next_poll_s(
     >>> next_poll_s(PollPolicy(), polls=1, age_s=20.0, in_flight=8, draw=0.0, typical_s=65.0)
     45.0
     """
-    least_s = max(policy.first_s - age_s, 0.0) if polls == 0 else 0.0
-    # Past some doublings the bound decides anyway, and a power overflows.
+    min_s = max(policy.first_s - age_s, 0.0) if polls == 0 else 0.0
+    # After that many polls the maximum decides anyway, and the power would overflow.
     wait_s = policy.first_s if polls == 0 else policy.interval_s * _GROWTH ** min(polls - 1, 64)
     if wait_s > 0:
-        most_s = max(policy.max_interval_s, least_s) / (1 + _JITTER)
+        max_s = max(policy.max_interval_s, min_s) / (1 + _JITTER)
         until_typical_s = (typical_s or 0.0) - age_s
-        wait_s = min(max(wait_s, in_flight * _GATEWAY_S_PER_TASK, until_typical_s), most_s)
-        wait_s = max(wait_s * (1 + _JITTER * draw), least_s)
+        wait_s = min(max(wait_s, in_flight * _GATEWAY_S_PER_TASK, until_typical_s), max_s)
+        wait_s = max(wait_s * (1 + _JITTER * draw), min_s)
     wait_s = max(wait_s, poll_after_s or 0.0)
     limit_s = policy.timeout_s if timeout_s is None else timeout_s
     return min(wait_s, max(limit_s - age_s, 0.0))
 
 
 def poll_backoff_s(
-    policy: PollPolicy, *, in_row: int, draw: float, retry_after_s: float | None = None
+    policy: PollPolicy, *, failures: int, draw: float, retry_after_s: float | None = None
 ) -> float:
     """
-    Say how long to wait after a query that taught nothing (network trouble, 5xx, 429, 403).
+    Return how long to wait after a failed poll (network errors, 5xx, 429, 403).
 
-    It doubles up to ``max_interval_s``, and never ends a job: only its patience does.
+    The wait doubles up to ``max_interval_s``. Failed polls never end a job; only the poll timeout does.
 
     Args:
-        in_row: Such queries in a row, 1 for the first.
+        failures: Failed polls in a row, 1 for the first.
 
-    >>> [poll_backoff_s(PollPolicy(), in_row=n, draw=0.0) for n in (1, 2, 3)]
+    >>> [poll_backoff_s(PollPolicy(), failures=n, draw=0.0) for n in (1, 2, 3)]
     [15.0, 30.0, 50.0]
     """
-    first_s = max(policy.interval_s, _LEAST_BACKOFF_S)
-    most_s = max(policy.max_interval_s, first_s) / (1 + _JITTER)
-    wait_s = backoff_s(first_s, most_s, in_row) * (1 + _JITTER * draw)
-    return max(wait_s, retry_after_s or 0.0)
+    first_s = max(policy.interval_s, _MIN_BACKOFF_S)
+    max_s = max(policy.max_interval_s, first_s) / (1 + _JITTER)
+    return max(backoff_s(first_s, max_s, failures) * (1 + _JITTER * draw), retry_after_s or 0.0)
 
 
 def is_overdue(age_s: float, timeout_s: float) -> bool:
     """
-    Say whether our patience with a task has ended: it stays resumable, and has not failed.
+    Return whether the poll timeout of a task has expired. The task has not failed, and can be resumed.
 
     >>> is_overdue(3599.9, 3600.0), is_overdue(3600.0, 3600.0)
     (False, True)
@@ -101,51 +100,51 @@ def is_overdue(age_s: float, timeout_s: float) -> bool:
     return age_s >= timeout_s
 
 
-def count_unknown(late_before: int, *, age_s: float, tolerance_s: float) -> int:
+def count_unknown(counted: int, *, age_s: float, tolerance_s: float) -> int:
     """
-    Count an answer that does not know the task; at `UNKNOWNS_UNTIL_LOST` the task is lost.
+    Count a poll in which the API did not know the task; at `UNKNOWNS_UNTIL_LOST` the task is lost.
 
-    The API answers a submission before it stores the task (fact F35), so the answers
-    to a young task count for nothing.
+    The API answers a submission before it stores the task (fact F35), so such polls of a young task do not
+    count.
 
     Args:
-        late_before: What this function gave for the answer before; 0 after any other answer.
+        counted: The result of this function for the poll before; 0 after any other answer.
 
     >>> count_unknown(0, age_s=30.0, tolerance_s=120.0)
     0
     >>> count_unknown(2, age_s=150.0, tolerance_s=120.0) >= UNKNOWNS_UNTIL_LOST
     True
     """
-    return 0 if age_s < tolerance_s else late_before + 1
+    return 0 if age_s < tolerance_s else counted + 1
 
 
 class QuantileEstimator(Struct):
     """
-    How long tasks of one model take, in constant memory.
+    Estimates how long tasks of one model take, in constant memory.
 
-    A running estimate of the time by which two thirds have finished: a first query then
-    finds most of them, and waits for few. Seen durations are a little long, since they
-    end with the query that found out.
+    The estimate is the time by which two thirds have finished: a first poll then finds most of them
+    finished, and comes late for few. Durations are a little too long, because they end with the poll that
+    showed success.
     """
 
     count: int = 0
     estimate_s: float = 0.0
 
     _QUANTILE: ClassVar[float] = 2 / 3
-    _ENOUGH: ClassVar[int] = 5
+    _MIN_COUNT: ClassVar[int] = 5
 
     def add(self, duration_s: float) -> None:
-        """Note that a task finished after so many seconds."""
+        """Record that a task finished after so many seconds."""
         self.count += 1
         if self.count == 1:
             self.estimate_s = duration_s
             return
-        # Each duration beyond the estimate pushes it up by a step, each below pulls it down, in the
-        # proportion that balances at the quantile. Steps shrink to a bound, so that it follows changes.
+        # Each longer duration moves the estimate up by a step, each shorter one moves it down, in the
+        # proportion that balances at the quantile. Steps shrink to a minimum, so that it follows changes.
         step_s = self.estimate_s * max(1.0 / self.count, 0.05)
         self.estimate_s += step_s * (self._QUANTILE if duration_s > self.estimate_s else self._QUANTILE - 1)
 
     @property
     def typical_s(self) -> float | None:
-        """The estimate, or None while too little was seen."""
-        return self.estimate_s if self.count >= self._ENOUGH else None
+        """The estimate, or None until there are enough durations."""
+        return self.estimate_s if self.count >= self._MIN_COUNT else None

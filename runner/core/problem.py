@@ -1,4 +1,4 @@
-"""What is wrong with a manifest, and where."""
+"""Problems in a manifest, with their positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Severity(StrEnum):
-    """An error keeps everything from being sent; a warning does not."""
+    """With an error nothing is sent; with a warning everything is."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 class Position(NamedTuple):
     """
-    A place in a file. Line and column count from 1; 0 where there is none to name.
+    A position in a file. Line and column count from 1; 0 if unknown.
 
     A tuple for the same reason as `JobSpec`: every job has one.
     """
@@ -34,11 +34,11 @@ class Position(NamedTuple):
 
 class Finding(Struct, frozen=True):
     """
-    Something wrong inside one request, before anybody knows where the request stands.
+    A problem inside a value of the manifest, such as a request, whose position is not yet known.
 
     Attributes:
-        path: Keys and indices from the request's root to the value.
-        hint: What would be right, such as ``did you mean 'seed'?``; None where there is nothing to say.
+        path: Keys and indices from the root of the value.
+        hint: What would be right, such as ``did you mean 'seed'?``, or None.
     """
 
     path: tuple[str | int, ...]
@@ -49,10 +49,10 @@ class Finding(Struct, frozen=True):
 
 class Problem(Struct, frozen=True):
     """
-    A finding with its place.
+    A problem with its position.
 
     Attributes:
-        job: The job as a person finds it again, such as ``jobs[3] "grass-2"``; None for the manifest itself.
+        job: The job, such as ``jobs[3] "grass-2"``; None for the manifest itself.
         path: Where in the job, such as ``media[0].url``; empty for the job as a whole.
     """
 

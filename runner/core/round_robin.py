@@ -1,4 +1,4 @@
-"""Decide whose turn it is to submit: models in turn, so that a slow one starves none, within every limit."""
+"""Choose the model to submit a job of: round-robin, so that a slow model starves none, within every limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Limit(StrEnum):
-    """Which limit keeps the next job from being submitted."""
+    """What prevents the next job from being submitted."""
 
     IN_FLIGHT = "in_flight"
     RATE = "rate"
@@ -20,12 +20,12 @@ class Limit(StrEnum):
 
 class Queue(Struct, frozen=True):
     """
-    One model, or the run as a whole, as it stands now.
+    The current state of one model, or of the run as a whole.
 
     Attributes:
         in_flight: Remote tasks that exist, or may exist.
-        max_in_flight: None where there is no bound.
-        opens_at: When its pacer grants the next request; None where it has no pacer of its own.
+        max_in_flight: Its limit, or None.
+        opens_at: When its pacer allows the next request; None if it has no pacer of its own.
     """
 
     in_flight: int
@@ -34,20 +34,20 @@ class Queue(Struct, frozen=True):
 
     @property
     def is_full(self) -> bool:
-        """No further task may exist."""
+        """Whether no further task may exist."""
         return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
 
     def is_open(self, now: float) -> bool:
-        """Say whether its pacer grants a request now."""
+        """Return whether its pacer allows a request now."""
         return self.opens_at is None or self.opens_at <= now
 
 
 class ModelQueue(Queue, frozen=True):
     """
-    One model with its jobs.
+    The current state of one model.
 
     Attributes:
-        has_jobs: Whether a job of it is ready to be submitted.
+        has_jobs: Whether it has a job that is ready to be submitted.
     """
 
     model: str = ""
@@ -55,7 +55,7 @@ class ModelQueue(Queue, frozen=True):
 
 
 class Chosen(Struct, frozen=True):
-    """The model to submit a job of now."""
+    """Submit a job of this model now."""
 
     model: str
 
@@ -65,7 +65,7 @@ class Blocked(Struct, frozen=True):
     Nothing can be submitted now.
 
     Attributes:
-        until: When time alone opens the way; None where a job has to end or to arrive first.
+        until: When that changes without any event; None if a job has to end or become ready first.
     """
 
     by: Limit
@@ -76,34 +76,34 @@ def choose_model(
     run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
 ) -> Chosen | Blocked:
     """
-    Pick the next model in turn that has a job, a free slot and an open pacer.
+    Return the next model that has a job, a free slot and an open pacer.
 
     Args:
         queues: Every model, always in the same order.
-        after: The model that had its turn last.
+        after: The model that was chosen last, or None.
 
-    >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="quick")]
-    >>> choose_model(Queue(2, 8), queues, after="quick", now=0.0)
-    Chosen(model='quick')
-    >>> choose_model(Queue(8, 8), queues, after="quick", now=0.0)
+    >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="fast")]
+    >>> choose_model(Queue(2, 8), queues, after="fast", now=0.0)
+    Chosen(model='fast')
+    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0)
     Blocked(by=<Limit.IN_FLIGHT: 'in_flight'>, until=None)
     """
-    waiting = [queue for queue in _in_turn(queues, after) if queue.has_jobs]
-    if not waiting:
+    with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
+    if not with_jobs:
         return Blocked(Limit.NO_JOBS)
     if run.is_full:
         return Blocked(Limit.IN_FLIGHT)
-    roomy = [queue for queue in waiting if not queue.is_full]
-    if not roomy:
+    not_full = [queue for queue in with_jobs if not queue.is_full]
+    if not not_full:
         return Blocked(Limit.MODEL_IN_FLIGHT)
     if not run.is_open(now):
         return Blocked(Limit.RATE, run.opens_at)
-    for queue in roomy:
+    for queue in not_full:
         if queue.is_open(now):
             return Chosen(queue.model)
-    return Blocked(Limit.MODEL_RATE, min(queue.opens_at for queue in roomy if queue.opens_at is not None))
+    return Blocked(Limit.MODEL_RATE, min(queue.opens_at for queue in not_full if queue.opens_at is not None))
 
 
-def _in_turn(queues: Sequence[ModelQueue], after: str | None) -> list[ModelQueue]:
+def _rotated(queues: Sequence[ModelQueue], after: str | None) -> list[ModelQueue]:
     first = next((index + 1 for index, queue in enumerate(queues) if queue.model == after), 0)
     return [*queues[first:], *queues[:first]]

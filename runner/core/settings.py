@@ -1,9 +1,9 @@
 """
-What a manifest says besides its jobs, with the defaults that apply where it is silent.
+What a manifest sets besides its jobs, with the defaults.
 
-The defaults follow what is known of the API (fact F88): a first
-query after 10 s, then every 15 s, since the gateway itself looks no more often;
-8 tasks in flight; 120 s for a POST, since a short time-out manufactures doubt.
+The defaults follow what is known about the API (fact F88): a first poll after 10 s, then every 15 s,
+because the gateway itself looks no more often; 8 tasks in flight; 120 s for a POST, because a short
+timeout makes jobs uncertain without need.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from msgspec import Struct, field
 
 DEFAULT_BASE_URL = "https://api.powertokens.ai"
 TEST_HOST = "baze-api.powerbuyin.top"
-"""The vendor's test environment; one of its documents shows it by mistake (fact F1)."""
+"""The vendor's test environment, which one of its documents names by mistake (fact F1)."""
 DEFAULT_KEY_NAME = "POWERTOKENS_API_KEY"
 
 
 class ModelLimits(Struct, frozen=True, kw_only=True):
-    """Bounds for one model, within those of the whole run; None where there is none of its own."""
+    """Limits for one model, within those of the whole run; None if it has none of its own."""
 
     in_flight: int | None = None
     submit_per_s: float | None = None
@@ -27,13 +27,13 @@ class ModelLimits(Struct, frozen=True, kw_only=True):
 
 class Limits(Struct, frozen=True, kw_only=True):
     """
-    Bounds of the whole run.
+    Limits of the whole run.
 
     Attributes:
-        submit_per_s: POSTs a second, evenly spaced.
-        poll_per_s: Queries a second, evenly spaced.
+        submit_per_s: POSTs per second, evenly spaced.
+        poll_per_s: Polls per second, evenly spaced.
         in_flight: Remote tasks that exist at once.
-        downloads: Assets that are fetched at once.
+        downloads: Assets that are downloaded at once.
     """
 
     submit_per_s: float = 1.0
@@ -45,12 +45,12 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 class PollPolicy(Struct, frozen=True, kw_only=True):
     """
-    When to ask for a task.
+    When to poll a task.
 
     Attributes:
-        first_s: After the submission, before the first query.
-        interval_s: Between two queries at first; it grows up to ``max_interval_s``.
-        timeout_s: After the submission, when our patience ends and the job is ``timed_out``.
+        first_s: From the submission to the first poll.
+        interval_s: Between two polls at first; it grows up to ``max_interval_s``.
+        timeout_s: From the submission until the job is ``timed_out``.
     """
 
     first_s: float = 10.0
@@ -61,14 +61,14 @@ class PollPolicy(Struct, frozen=True, kw_only=True):
 
 class Timeouts(Struct, frozen=True, kw_only=True):
     """
-    How long to wait for what.
+    How long to wait.
 
     Attributes:
-        connect_s: For a connection, DNS and TLS included.
+        connect_s: For a connection, including DNS and TLS.
         submit_s: For the answer to a POST.
-        poll_s: For the answer to a query.
+        poll_s: For the answer to a poll.
         stall_s: For the next bytes of a download.
-        unknown_task_s: How long a young task may be unknown to the API (it answers before it stores the task).
+        unknown_task_s: How long the API may not know a new task (it answers before it stores the task).
     """
 
     connect_s: float = 10.0
@@ -80,12 +80,12 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
     """
-    How often to try again what may be tried again: never a POST whose outcome is in doubt.
+    How often to retry what may be retried: never a POST that may have been accepted.
 
     Attributes:
-        attempts: Tries in total, the first included.
-        base_s: Upper bound of the first wait; each further bound is twice the one before.
-        cap_s: Upper bound of any wait of ours; a server's Retry-After may be longer.
+        attempts: In total, including the first.
+        base_s: Maximum of the first wait; each further maximum is twice the one before.
+        cap_s: Maximum of any wait; a server's Retry-After may be longer.
     """
 
     attempts: int = 6
@@ -98,7 +98,7 @@ class AssetRules(Struct, frozen=True, kw_only=True):
     What may be downloaded.
 
     Attributes:
-        hosts: Names of the hosts that assets may come from; None for any public one.
+        hosts: Names of the hosts that assets may come from; None for any public host.
     """
 
     max_bytes: int = 4_000_000_000
@@ -107,7 +107,7 @@ class AssetRules(Struct, frozen=True, kw_only=True):
 
 class Notify(Struct, frozen=True, kw_only=True):
     """
-    Whom to tell when a run ends.
+    A notification at the end of a run.
 
     Attributes:
         on: Any of ``finish``, ``failure`` and ``uncertain``.
@@ -121,7 +121,7 @@ class Notify(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that a run needs to know besides its jobs."""
+    """All settings of a run, besides its jobs."""
 
     name: str
     base_url: str | None = None

@@ -1,8 +1,8 @@
 """
-Why a run stops early, what it still finishes, and what its exit code says.
+Why a run stops early, what it still finishes, and its exit code.
 
-The exit code tells the state of the run, not only what one process did: the same
-command again on a finished run with failures gives the same code.
+The exit code describes the state of the run, not only what one process did: the same command again on a
+finished run with failures returns the same code.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from runner.core.lifecycle import State
 
 
 class Drain(StrEnum):
-    """What a run that submits no more still finishes."""
+    """What a run still finishes after it has stopped submitting."""
 
     ALL = "all"
-    """Everything that was paid for is polled and fetched to its end."""
-    IN_HAND = "in_hand"
-    """Answers to POSTs on their way are awaited, and downloads under way finished."""
+    """Everything that was paid for is polled and downloaded."""
+    IN_PROGRESS = "in_progress"
+    """Only POSTs that were sent get their answers, and downloads that began are finished."""
 
 
 class StopReason(StrEnum):
@@ -42,16 +42,16 @@ class StopReason(StrEnum):
     DRAIN_ENDED = "drain_ended"
 
 
-_TIME_UP = 6
-_LEFT = frozenset(state for state in State if not state.is_resting)
+_TIME_UP_CODE = 6
+_NOT_ENDED = frozenset(state for state in State if not state.has_ended)
 _CODES: Mapping[StopReason, int] = {
     StopReason.INTERRUPTED: 130,
     StopReason.TERMINATED: 143,
-    StopReason.DEADLINE: _TIME_UP,
-    StopReason.DRAIN_ENDED: _TIME_UP,
+    StopReason.DEADLINE: _TIME_UP_CODE,
+    StopReason.DRAIN_ENDED: _TIME_UP_CODE,
 }
-_STOPPED_EARLY = 3
-_IN_HAND = frozenset(
+_STOPPED_EARLY_CODE = 3
+_DRAIN_IN_PROGRESS = frozenset(
     {
         StopReason.INTERRUPTED,
         StopReason.TERMINATED,
@@ -65,11 +65,11 @@ _IN_HAND = frozenset(
 
 class Stop(Struct, frozen=True):
     """
-    A reason to submit no more.
+    Why nothing more is submitted.
 
     Attributes:
         message: What happened, for a person.
-        hint: What to do next, or None where the summary says it anyway.
+        hint: What to do next, or None if the summary says it anyway.
     """
 
     reason: StopReason
@@ -79,17 +79,17 @@ class Stop(Struct, frozen=True):
     @property
     def drain(self) -> Drain:
         """What is still finished."""
-        return Drain.IN_HAND if self.reason in _IN_HAND else Drain.ALL
+        return Drain.IN_PROGRESS if self.reason in _DRAIN_IN_PROGRESS else Drain.ALL
 
     @property
     def exit_code(self) -> int:
-        """What the process exits with if nothing weighs more."""
-        return _CODES.get(self.reason, _STOPPED_EARLY)
+        """The exit code, unless another one takes precedence."""
+        return _CODES.get(self.reason, _STOPPED_EARLY_CODE)
 
 
 def exit_code(stops: Iterable[Stop], counts: Mapping[State, int]) -> int:
     """
-    Say what the process exits with: 130 and 143 before 3, 4, 6, 1 and 0.
+    Return the exit code of the process: 130 and 143 take precedence over 3, 4, 6, 1 and 0, in this order.
 
     Args:
         counts: Jobs of the run by state.
@@ -100,9 +100,9 @@ def exit_code(stops: Iterable[Stop], counts: Mapping[State, int]) -> int:
     4
     """
     codes = {stop.exit_code for stop in stops}
-    if not any(counts.get(state, 0) for state in _LEFT):
-        # The time was up, and everything had been done by then or while draining.
-        codes.discard(_TIME_UP)
+    if not any(counts.get(state, 0) for state in _NOT_ENDED):
+        # The time was up, but everything was done by then or while draining.
+        codes.discard(_TIME_UP_CODE)
     if counts.get(State.UNCERTAIN, 0):
         codes.add(4)
     if any(counts.get(state, 0) for state in (State.FAILED, State.TIMED_OUT, State.UNDELIVERED)):

@@ -1,15 +1,15 @@
 """
-What a run came to, folded from its jobs one by one, in constant memory.
+The summary of a run, computed from its jobs one by one, in constant memory.
 
-The terminal, `summary.json`, the report, the step summary and the metrics all
-show this one value, so that they can't disagree.
+The terminal, `summary.json`, the report, the step summary and the metrics all show this one value, so that
+they can't disagree.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -22,8 +22,8 @@ class ModelSummary(Struct, frozen=True):
     The jobs of one model.
 
     Attributes:
-        by_state: Every state, those without a job included.
-        generate: From submission until success was seen, of the jobs that got so far.
+        by_state: Every state, including those without a job.
+        generate: From submission until a poll showed success, of the jobs that came so far.
     """
 
     jobs: int
@@ -36,16 +36,17 @@ class Summary(Struct, frozen=True):
     All jobs of a run.
 
     Attributes:
-        by_state: Every state, those without a job included.
-        by_class: Jobs that are not succeeded by the class of their failure, most frequent first.
-        by_model: Most jobs first.
-        download: From success seen until every asset was durable.
-        assets: Files that were delivered.
-        asset_bytes: Their size together.
-        attempts: POSTs that were recorded, and tasks that were adopted.
-        throttled: Those of them that the API answered with "too many requests".
+        by_state: Every state, including those without a job.
+        by_class: Jobs that have not succeeded, by failure class, most frequent first.
+        by_model: The model with most jobs first.
+        generate: From submission until a poll showed success.
+        download: From that poll until every asset was durable.
+        assets: Number of delivered files.
+        asset_bytes: Their total size.
+        attempts: POSTs that were recorded, and tasks that were attached.
+        throttled: POSTs that the API answered with "too many requests".
         first_submitted_at: When the first attempt was made, or None.
-        last_finished_at: When the last job came to rest, or None.
+        last_finished_at: When the last job ended, or None.
     """
 
     jobs: int
@@ -66,19 +67,19 @@ class Summary(Struct, frozen=True):
 
 def summarize(records: Iterable[JobRecord]) -> Summary:
     """
-    Fold the jobs of a run into its summary; they are read once and not kept.
+    Summarize the jobs of a run; they are read once and not kept in memory.
 
     >>> summarize([]).jobs
     0
     """
-    tally = SummaryBuilder()
+    builder = SummaryBuilder()
     for record in records:
-        tally.add(record)
-    return tally.summary()
+        builder.add(record)
+    return builder.summary()
 
 
 class SummaryBuilder:
-    """Takes jobs in one by one, for a reader that does something else with them as well."""
+    """Builds a summary job by job, for a caller that does something else with the jobs too."""
 
     def __init__(self) -> None:
         self._by_class: Counter[FailureClass] = Counter()
@@ -90,7 +91,7 @@ class SummaryBuilder:
         self._last_at: float | None = None
 
     def add(self, record: JobRecord) -> None:
-        """Take in one job."""
+        """Add a job."""
         model = self._models.get(record.model)
         if model is None:
             model = self._models[record.model] = _ModelSummaryBuilder()
@@ -103,7 +104,7 @@ class SummaryBuilder:
         if record.download_s is not None:
             self._download.add(record.download_s)
         self._count(record)
-        self._stretch(record)
+        self._extend_period(record)
 
     def _count(self, record: JobRecord) -> None:
         counts = self._counts
@@ -116,7 +117,7 @@ class SummaryBuilder:
             counts["attempts"] += 1
             counts["throttled"] += attempt.outcome == "throttled"
 
-    def _stretch(self, record: JobRecord) -> None:
+    def _extend_period(self, record: JobRecord) -> None:
         first_at = record.attempts[0].submitted_at if record.attempts else record.submitted_at
         if first_at is not None and (self._first_at is None or first_at < self._first_at):
             self._first_at = first_at
@@ -125,7 +126,7 @@ class SummaryBuilder:
             self._last_at = last_at
 
     def summary(self) -> Summary:
-        """Say what was taken in comes to."""
+        """Return the summary of the jobs so far."""
         by_state: Counter[State] = Counter()
         for model in self._models.values():
             by_state.update(model.by_state)
@@ -135,7 +136,7 @@ class SummaryBuilder:
             jobs=by_state.total(),
             by_state=_every_state(by_state),
             by_class=dict(self._by_class.most_common()),
-            by_model={name: tally.summary() for name, tally in models},
+            by_model={name: model.summary() for name, model in models},
             generate=self._generate.durations(),
             download=self._download.durations(),
             assets=counts["assets"],
@@ -149,8 +150,8 @@ class SummaryBuilder:
         )
 
     def generate_counts(self) -> dict[str, dict[int, int]]:
-        """Give the distribution of generation times by model: the number of jobs in each `durations.bucket`."""
-        return {name: tally.generate.counts() for name, tally in self._models.items()}
+        """Return the distribution of generation times by model: the number of jobs in each `bucket`."""
+        return {name: model.generate.counts() for name, model in self._models.items()}
 
 
 class _ModelSummaryBuilder:
@@ -159,7 +160,7 @@ class _ModelSummaryBuilder:
         self.generate = DurationHistogram()
 
     def summary(self) -> ModelSummary:
-        """Give what was counted so far."""
+        """Return the summary of the model's jobs so far."""
         return ModelSummary(
             jobs=self.by_state.total(),
             by_state=_every_state(self.by_state),
@@ -178,7 +179,7 @@ _SMALLEST_S = 0.001
 
 
 class DurationSummary(Struct, frozen=True):
-    """What a set of durations comes to, in seconds; p50 and p90 by nearest rank."""
+    """Statistics of a set of durations, in seconds; p50 and p90 by nearest rank."""
 
     count: int
     mean_s: float
@@ -188,7 +189,7 @@ class DurationSummary(Struct, frozen=True):
 
 
 class DurationHistogram:
-    """Takes durations in one by one, and says at any time what they come to."""
+    """Collects durations: exactly up to `EXACT_UP_TO`, from there on in buckets of 2 %."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -198,7 +199,7 @@ class DurationHistogram:
         self._buckets: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
-        """Take in one duration; a negative one (a clock was set back) counts as 0."""
+        """Add a duration; a negative one (the clock was set back) counts as 0."""
         seconds = max(0.0, seconds)
         self._count += 1
         self._sum_s += seconds
@@ -210,11 +211,12 @@ class DurationHistogram:
                 self._exact = None
 
     def durations(self) -> DurationSummary | None:
-        """Say what was taken in comes to; None where it was nothing."""
+        """Return the statistics of the durations so far; None if there are none."""
         if not self._count:
             return None
-        at = self._ranked() if self._exact is None else _rank_in(sorted(self._exact))
-        p50_s, p90_s = (at(math.ceil(share * self._count)) for share in (0.5, 0.9))
+        exact = None if self._exact is None else sorted(self._exact)
+        ranks = [math.ceil(share * self._count) for share in (0.5, 0.9)]
+        p50_s, p90_s = (self._at_rank(rank) if exact is None else exact[rank - 1] for rank in ranks)
         return DurationSummary(
             count=self._count,
             mean_s=self._sum_s / self._count,
@@ -224,28 +226,21 @@ class DurationHistogram:
         )
 
     def counts(self) -> dict[int, int]:
-        """Give the number of durations in each `bucket`, smallest first."""
+        """Return the number of durations in each `bucket`, the smallest first."""
         return dict(sorted(self._buckets.items()))
 
-    def _ranked(self) -> Callable[[int], float]:
-        def at(rank: int) -> float:
-            seen = 0
-            for index, count in sorted(self._buckets.items()):
-                seen += count
-                if seen >= rank:
-                    return bucket_middle_s(index)
-            return self._max_s
-
-        return at
-
-
-def _rank_in(ordered: list[float]) -> Callable[[int], float]:
-    return lambda rank: ordered[rank - 1]
+    def _at_rank(self, rank: int) -> float:
+        total = 0
+        for index, count in sorted(self._buckets.items()):
+            total += count
+            if total >= rank:
+                return bucket_middle_s(index)
+        return self._max_s
 
 
 def bucket(seconds: float) -> int:
     """
-    Number the bucket of a duration; 0 holds everything up to a millisecond.
+    Return the bucket of a duration; bucket 0 has everything up to a millisecond.
 
     >>> bucket(0.0), bucket(0.001), bucket(10.0) < bucket(10.3)
     (0, 0, True)
@@ -257,7 +252,7 @@ def bucket(seconds: float) -> int:
 
 def bucket_middle_s(index: int) -> float:
     """
-    Give the duration that stands for all of a bucket: at most 1 % from any of them.
+    Return the duration that represents a bucket: at most 1 % from any duration in it.
 
     >>> abs(bucket_middle_s(bucket(93.1)) - 93.1) < 0.94
     True

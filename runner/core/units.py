@@ -1,8 +1,8 @@
 """
-Durations, rates and sizes as people write them, and back.
+Parse durations, rates and sizes as people write them, and format them.
 
-A plain number is refused rather than guessed at: `timeout: 60` may mean seconds
-to one reader and minutes to the next, and either mistake costs hours or money.
+A number without a unit is refused: `timeout: 60` may mean seconds to one reader and minutes to the next,
+and a wrong guess costs hours or money.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _SIZE_UNITS: Mapping[str, int] = {
 }
 _SIZE_UNIT_OF = {unit.lower(): size for unit, size in _SIZE_UNITS.items()}
 
-# Twelve digits before the point are 30,000 years in seconds: what is longer is a mistake, and could overflow.
+# Twelve digits before the point are 30,000 years in seconds: anything longer is a mistake, and could overflow.
 _AMOUNT = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})\s*(/?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_duration(text: str) -> float:
     """
-    Read a duration as seconds.
+    Parse a duration to seconds.
 
     >>> parse_duration("1.5h")
     5400.0
@@ -43,52 +43,52 @@ def parse_duration(text: str) -> float:
     0.25
 
     Raises:
-        ValueError: It has no unit or an unknown one, is negative, or is no duration at all.
+        ValueError: It has no unit or an unknown one, is negative, or is not a duration.
     """
     number, slash, unit = _split(text, "duration", DURATION_FORMS)
     if slash or unit not in _DURATION_UNITS:
-        raise ValueError(_complaint(text, unit, "duration", DURATION_FORMS, tuple(_DURATION_UNITS)))
+        raise ValueError(_unit_error(text, unit, "duration", DURATION_FORMS, tuple(_DURATION_UNITS)))
     return float(number) * _DURATION_UNITS[unit]
 
 
 def parse_rate(text: str) -> float:
     """
-    Read a rate as so many a second.
+    Parse a rate to a number per second.
 
     >>> parse_rate("60/min")
     1.0
 
     Raises:
-        ValueError: It has no unit or an unknown one, is zero or negative, or is no rate at all.
+        ValueError: It has no unit or an unknown one, is zero or negative, or is not a rate.
     """
     number, slash, unit = _split(text, "rate", RATE_FORMS)
     if not slash or unit not in _RATE_UNITS:
         units = tuple(f"/{known}" for known in _RATE_UNITS)
-        raise ValueError(_complaint(text, f"{slash}{unit}", "rate", RATE_FORMS, units))
+        raise ValueError(_unit_error(text, f"{slash}{unit}", "rate", RATE_FORMS, units))
     if float(number) == 0:
-        raise ValueError(f"the rate {_shown(text)} would never let anything through; write {RATE_FORMS}")
+        raise ValueError(f"the rate {_quoted(text)} would never let anything through; write {RATE_FORMS}")
     return float(number) / _RATE_UNITS[unit]
 
 
 def parse_size(text: str) -> int:
     """
-    Read a size as bytes. The case of the letters does not matter.
+    Parse a size to bytes. The case of the letters does not matter.
 
     >>> parse_size("4GB"), parse_size("1.5 MiB")
     (4000000000, 1572864)
 
     Raises:
-        ValueError: It has no unit or an unknown one, is negative, or is no size at all.
+        ValueError: It has no unit or an unknown one, is negative, or is not a size.
     """
     number, slash, unit = _split(text, "size", SIZE_FORMS)
     if slash or unit.lower() not in _SIZE_UNIT_OF:
-        raise ValueError(_complaint(text, unit, "size", SIZE_FORMS, tuple(_SIZE_UNITS)))
+        raise ValueError(_unit_error(text, unit, "size", SIZE_FORMS, tuple(_SIZE_UNITS)))
     return int(float(number) * _SIZE_UNIT_OF[unit.lower()])
 
 
 def format_duration(seconds: float) -> str:
     """
-    Write a duration for people, by its two largest units.
+    Format a duration for people, with its two largest units.
 
     >>> [format_duration(seconds) for seconds in (0.25, 42, 100, 5400, 93600)]
     ['250ms', '42s', '1m 40s', '1h 30m', '1d 2h']
@@ -99,7 +99,7 @@ def format_duration(seconds: float) -> str:
         return f"{round(seconds * 1000)}ms" if seconds else "0s"
     if seconds < 9.95 and round(seconds, 1) != round(seconds):
         return f"{seconds:.1f}s"
-    # What falls under the second unit is rounded away first, so that 59.9 minutes are shown as 1h, not 60m.
+    # Round to the second unit first, so that 59.9 minutes are shown as 1h, not 60m.
     for size, unit, smaller_size, smaller_unit in _DURATION_STEPS:
         rounded = round(seconds / smaller_size) * smaller_size
         if rounded >= size:
@@ -113,20 +113,20 @@ _DURATION_STEPS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "
 
 def format_rate(per_s: float) -> str:
     """
-    Write a rate for people, in the largest unit that keeps it at one or more.
+    Format a rate for people, in the shortest unit in which it is at least 1.
 
     >>> [format_rate(rate) for rate in (10, 1, 0.5, 0.004)]
     ['10/s', '1/s', '30/min', '14.4/h']
     """
     for unit, seconds in _RATE_UNITS.items():
         if per_s * seconds >= 1 or unit == "h":
-            return f"{_trimmed(per_s * seconds)}/{unit}"
-    raise AssertionError("the last unit takes everything")
+            return f"{_three_digits(per_s * seconds)}/{unit}"
+    raise AssertionError("the last unit accepts every rate")
 
 
 def format_size(size_bytes: int) -> str:
     """
-    Write a size for people, in decimal units.
+    Format a size for people, in decimal units.
 
     >>> [format_size(size) for size in (0, 999, 1000, 1_048_576, 4_000_000_000)]
     ['0 B', '999 B', '1 kB', '1.05 MB', '4 GB']
@@ -134,31 +134,31 @@ def format_size(size_bytes: int) -> str:
     for unit in ("TB", "GB", "MB", "kB"):
         amount = size_bytes / _SIZE_UNITS[unit]
         if amount >= 0.9995:
-            return f"{_trimmed(amount)} {unit}"
+            return f"{_three_digits(amount)} {unit}"
     return f"{size_bytes} B"
 
 
 def _split(text: str, kind: str, forms: str) -> tuple[str, str, str]:
     match = _AMOUNT.fullmatch(text)
     if match is None:
-        raise ValueError(f"{_shown(text)} is not a {kind}; write {forms}")
+        raise ValueError(f"{_quoted(text)} is not a {kind}; write {forms}")
     number, slash, unit = match.groups()
     return number, slash, unit
 
 
-def _complaint(text: str, unit: str, kind: str, forms: str, units: tuple[str, ...]) -> str:
+def _unit_error(text: str, unit: str, kind: str, forms: str, units: tuple[str, ...]) -> str:
     if not unit:
-        return f"{_shown(text)} has no unit; write {forms}"
-    return f"{unit!r} in {_shown(text)} is not a unit of a {kind} ({', '.join(units)}); write {forms}"
+        return f"{_quoted(text)} has no unit; write {forms}"
+    return f"{unit!r} in {_quoted(text)} is not a unit of a {kind} ({', '.join(units)}); write {forms}"
 
 
-def _shown(text: str) -> str:
-    """Quote a text, and cut what no amount could be."""
+def _quoted(text: str) -> str:
+    """Return the text in quotes, cut to a length that any amount has."""
     return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
-def _trimmed(amount: float) -> str:
-    """Write three significant digits, and no zeros after the point."""
+def _three_digits(amount: float) -> str:
+    """Format with three significant digits, without zeros after the point."""
     if amount >= 100:
         return str(round(amount))
     return f"{amount:.3g}"

@@ -1,9 +1,9 @@
 """
-Read a task out of any answer that the API is known to give, and survive the others.
+Read a task from any answer that the API is known to give, and survive all others.
 
-One host has four documented shapes for one route, a wrapped form beside them, and
-several vocabularies of status (facts F53, F60, F69, F72, F76). Two promises hold for
-every JSON value: no exception, and no success unless the status word says so.
+One host has four documented shapes for one route, a wrapped form of them, and several vocabularies of
+status (facts F53, F60, F69, F72, F76). Two promises hold for every JSON value: no exception, and no
+success unless the status says so.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from runner.core.model import Failure, FailureClass, Json
-from runner.core.outcomes import RemoteStatus, RemoteTask
+from runner.core.outcomes import FAILURE_CLASSES, RemoteStatus, RemoteTask
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.wire_errors import MESSAGE_CHARS, SUCCESS_CODES, ApiErrorInfo, find_error, is_moderation
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
-# What nearly all addresses are, and what needs no taking apart.
-_PLAIN_ADDRESS = re.compile(
-    r"https?://[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[1-9][0-9]{0,3}|:[1-5][0-9]{4})?/[!-\[\]-~]*"
-)
-_WORD_CHARS = 60
+# Matches nearly all URLs, which then need no parsing.
+_FAST_URL = re.compile(r"https?://[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[1-9][0-9]{0,3}|:[1-5][0-9]{4})?/[!-\[\]-~]*")
+_STATUS_CHARS = 60
 _URL_CHARS = 8192
 
-_WORDS: Mapping[str, RemoteStatus] = {
+_STATUSES: Mapping[str, RemoteStatus] = {
     **dict.fromkeys(
         ("pending", "queued", "submitted", "not_start", "created", "unknown"), RemoteStatus.QUEUED
     ),
@@ -36,9 +34,9 @@ _WORDS: Mapping[str, RemoteStatus] = {
     **dict.fromkeys(("cancelled", "canceled"), RemoteStatus.CANCELLED),
     **dict.fromkeys(("expired", "timeout"), RemoteStatus.EXPIRED),
 }
-"""Every documented status word (fact F60)."""
+"""Every documented status (fact F60)."""
 
-# Paths to addresses, in the order to try (fact F76).
+# Paths to URLs, in the order to try (fact F76).
 _VIDEO_PATHS = (
     ("metadata", "url"),
     ("video_url",),
@@ -55,53 +53,50 @@ _LAST_FRAME_PATHS = (
     ("metadata", "content", "last_frame_url"),
 )
 
-_FAILURE_CLASSES = {
-    RemoteStatus.FAILED: FailureClass.REMOTE_FAILED,
-    RemoteStatus.CANCELLED: FailureClass.REMOTE_CANCELLED,
-    RemoteStatus.EXPIRED: FailureClass.REMOTE_EXPIRED,
-}
-
 
 def read_task(body: Json, *, http_status: int | None = None, secrets: Iterable[str] = ()) -> RemoteTask:
     """
-    Read the task that an answer shows: unwrapped, and in one vocabulary.
+    Read the task that an answer shows, in one vocabulary.
 
-    Anything that is no task reads as one without ids that is queued. Whether an
-    answer without ids means something is for the caller to say.
+    Anything else is returned as a queued task without ids. What an answer without ids means is for the
+    caller to decide.
 
     Args:
+        body: The answer, as JSON.
         http_status: Of the answer, for the failure of a failed task.
+        secrets: Keys to hide in messages, besides whatever looks like one.
 
     >>> task = read_task({"id": "task_1", "status": "completed", "metadata": {"url": "https://cdn.example/a.mp4"}})
     >>> task.status.value, task.video_urls
     ('succeeded', ('https://cdn.example/a.mp4',))
-    >>> read_task({"task_id": "cgt-1"})
-    RemoteTask(ids=('cgt-1',), status=<RemoteStatus.QUEUED: 'queued'>, word=None, is_known_word=True, progress=None, video_urls=(), last_frame_urls=(), error=None, completed_at=None)
+    >>> task = read_task({"task_id": "cgt-1"})
+    >>> task.ids, task.status.value
+    (('cgt-1',), 'queued')
     """
     if not isinstance(body, dict):
         return RemoteTask(ids=(), status=RemoteStatus.QUEUED)
     task = _unwrap(body)
-    status, word, is_known = _read_status(task.get("status"))
-    has_films = status is RemoteStatus.SUCCEEDED
+    status, raw_status, is_known = _read_status(task.get("status"))
+    succeeded = status is RemoteStatus.SUCCEEDED
     return RemoteTask(
         ids=_read_ids(task, body),
         status=status,
-        word=word,
-        is_known_word=is_known,
+        raw_status=raw_status,
+        is_known_status=is_known,
         progress=_read_progress(task.get("progress")),
-        video_urls=_addresses(_video_candidates(task)) if has_films else (),
-        last_frame_urls=_addresses(_last_frame_candidates(task)) if has_films else (),
-        error=_read_failure(task, body, status, http_status, secrets) if status in _FAILURE_CLASSES else None,
+        video_urls=_urls(_video_candidates(task)) if succeeded else (),
+        last_frame_urls=_urls(_last_frame_candidates(task)) if succeeded else (),
+        error=_read_failure(task, body, status, http_status, secrets) if status in FAILURE_CLASSES else None,
         completed_at=_read_time(task.get("completed_at")),
     )
 
 
 def _unwrap(body: dict[str, Json]) -> dict[str, Json]:
     """
-    Find the task inside ``{"code": "success", "data": {…}}``.
+    Return the task inside ``{"code": "success", "data": {…}}``, or the body itself.
 
-    Without a code it is an envelope only where it has no id of its own: a flat task may
-    carry its upstream's body as ``data``, whose id means nothing to this gateway.
+    Without a code it is an envelope only if it has no id of its own: a flat task may have its upstream's
+    body as ``data``, whose id means nothing to this gateway.
     """
     data = body.get("data")
     if not isinstance(data, dict) or not (isinstance(data.get("status"), str) or _ids_in(data)):
@@ -120,7 +115,7 @@ def _is_success_code(code: Json) -> bool:
 
 def is_task_id(text: str) -> bool:
     """
-    Return whether a text may be the id of a task: one segment of a path, as the API writes them.
+    Return whether a text may be a task's id: one segment of a path, as the API writes them.
 
     >>> is_task_id("task_01J8"), is_task_id("a/../b"), is_task_id("")
     (True, False, False)
@@ -130,7 +125,7 @@ def is_task_id(text: str) -> bool:
 
 def task_id_error(text: str) -> str | None:
     """
-    Return why a text that a user wrote is no task id; None if it may be one. What looks like a key is not repeated.
+    Return why a text from a user is not a task id; None if it may be one. What looks like a key is not repeated.
 
     >>> task_id_error("task_01J8"), task_id_error("cgt-20260101-x1"), task_id_error("sk-0123")
     (None, None, 'this looks like an API key, not a task id')
@@ -144,16 +139,16 @@ def task_id_error(text: str) -> str | None:
 
 
 def _read_ids(task: dict[str, Json], body: dict[str, Json]) -> tuple[str, ...]:
-    """Give the task's ids; those of the other layer only where it has none, since a lost id is a lost video."""
+    """Return the task's ids, or if it has none those of the other layer: a lost id is a lost video."""
     return _ids_in(task) or _ids_in(body) or _ids_in(body.get("data"))
 
 
 def _ids_in(node: Json) -> tuple[str, ...]:
     """
-    Give ``id`` and ``task_id``, each once, in the order to poll them.
+    Return ``id`` and ``task_id``, each once, in the order to poll them.
 
-    An integer counts as its digits: no document shows one, but a paid task whose id we
-    refuse to read is lost. An id that could leave its place in a path is refused.
+    An integer counts as its digits: no document shows one, but a paid task whose id is refused is lost. An
+    id that is not one segment of a path is refused.
     """
     if not isinstance(node, dict):
         return ()
@@ -171,12 +166,12 @@ def _ids_in(node: Json) -> tuple[str, ...]:
 def _read_status(value: Json) -> tuple[RemoteStatus, str | None, bool]:
     if not isinstance(value, str) or not value.strip():
         return RemoteStatus.QUEUED, None, True
-    word = value.strip()
-    known = _WORDS.get(word.lower())
+    raw = value.strip()
+    known = _STATUSES.get(raw.lower())
     if known is not None:
-        # Nothing in such a word needs cleaning, and nearly every answer has one.
-        return known, word, True
-    return RemoteStatus.RUNNING, sanitize_line(word, most_chars=_WORD_CHARS), False
+        # Nothing in it needs to be sanitized, and nearly every answer has such a status.
+        return known, raw, True
+    return RemoteStatus.RUNNING, sanitize_line(raw, max_chars=_STATUS_CHARS), False
 
 
 def _read_progress(value: Json) -> float | None:
@@ -189,12 +184,12 @@ def _read_progress(value: Json) -> float | None:
             return None
     if not _is_number(value):
         return None
-    # Clamped before it becomes a float: an integer may be too large for one.
+    # Clamped before the conversion: an integer may be too large for a float.
     return float(min(max(value, 0), 100))
 
 
 def _read_time(value: Json) -> float | None:
-    # Beyond this it is milliseconds or nonsense, and a wrong date is worse than none.
+    # A larger number is milliseconds or nonsense, and a wrong time is worse than none.
     return float(value) if value is not None and _is_number(value) and 0 < value < 1e11 else None
 
 
@@ -205,7 +200,7 @@ def _is_number(value: Json) -> bool:
 
 
 def _layers(task: dict[str, Json]) -> Iterator[Json]:
-    """Give the task, then what it carries as ``data`` (its upstream's own body), twice deep."""
+    """Yield the task, then its ``data`` (its upstream's own body), two levels deep."""
     node: Json = task
     for _ in range(3):
         if not isinstance(node, dict):
@@ -239,26 +234,26 @@ def _at(node: Json, path: tuple[str, ...]) -> Json:
     return node
 
 
-def _addresses(candidates: Iterable[Json]) -> tuple[str, ...]:
-    """Keep what is an absolute http(s) address, each once."""
+def _urls(candidates: Iterable[Json]) -> tuple[str, ...]:
+    """Return the absolute http(s) URLs, each once."""
     stripped = dict.fromkeys(value.strip() for value in candidates if isinstance(value, str))
-    return tuple(address for address in stripped if is_web_address(address))
+    return tuple(text for text in stripped if is_http_url(text))
 
 
-def is_web_address(text: str) -> bool:
+def is_http_url(text: str) -> bool:
     """
-    Say whether text is an absolute http(s) address with a host, fit to be requested.
+    Return whether a text is an absolute http(s) URL with a host, valid in a request.
 
-    >>> is_web_address("https://cdn.example/a.mp4?X-Signature=1"), is_web_address("task failed: https://x")
+    >>> is_http_url("https://cdn.example/a.mp4?X-Signature=1"), is_http_url("task failed: https://x")
     (True, False)
     """
-    if len(text) <= _URL_CHARS and _PLAIN_ADDRESS.fullmatch(text):
+    if len(text) <= _URL_CHARS and _FAST_URL.fullmatch(text):
         return True
     if len(text) > _URL_CHARS or not text.isprintable() or " " in text or "\\" in text:
         return False
     try:
         parts = urlsplit(text)
-        # Reading the port checks it.
+        # Reading the port validates it.
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
@@ -272,22 +267,22 @@ def _read_failure(
     secrets: Iterable[str],
 ) -> Failure:
     secrets = tuple(secrets)
-    reason = (
+    error = (
         find_error(task, secrets=secrets)
         or find_error(body, secrets=secrets)
-        or _reason_in_address(task, secrets)
-        or ApiErrorInfo(f"the API says {status.value}, without a reason")
+        or _error_in_url(task, secrets)
+        or ApiErrorInfo(f"the API says {status.value} and gives no reason")
     )
-    cls = _FAILURE_CLASSES[status]
-    if cls is FailureClass.REMOTE_FAILED and is_moderation(reason.words):
+    cls = FAILURE_CLASSES[status]
+    if cls is FailureClass.REMOTE_FAILED and is_moderation(error.search_text):
         cls = FailureClass.MODERATION
-    return Failure(cls, reason.message, reason.code, http_status, reason.request_id)
+    return Failure(cls, error.message, error.code, http_status, error.request_id)
 
 
-def _reason_in_address(task: dict[str, Json], secrets: tuple[str, ...]) -> ApiErrorInfo | None:
-    """Read ``metadata.url``, where the gateway writes the reason for want of an address (fact F71)."""
+def _error_in_url(task: dict[str, Json], secrets: tuple[str, ...]) -> ApiErrorInfo | None:
+    """Read ``metadata.url``, where the gateway writes the reason if it has no URL (fact F71)."""
     text = _at(task, ("metadata", "url"))
-    if not isinstance(text, str) or is_web_address(text.strip()):
+    if not isinstance(text, str) or is_http_url(text.strip()):
         return None
-    message = sanitize_line(text, most_chars=MESSAGE_CHARS, secrets=secrets)
-    return ApiErrorInfo(message, words=message.lower()) if message else None
+    message = sanitize_line(text, max_chars=MESSAGE_CHARS, secrets=secrets)
+    return ApiErrorInfo(message, search_text=message.lower()) if message else None

@@ -1,8 +1,8 @@
 """
-Find out what went wrong, from whatever the API, a proxy or an upstream wrote.
+Find the error in whatever the API, a proxy or an upstream wrote.
 
-The places are those of fact F53: two documented forms of error body, the
-fields of a failed task, HTML, plain text, nothing at all.
+The places are those of fact F53: two documented forms of error body, the fields of a failed task, HTML,
+plain text, nothing at all.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MESSAGE_CHARS = 500
 _PAGE_CHARS = 300
 _PAGE_READ_BYTES = 8192
 _CODE_CHARS = 100
-_MATCHED_CHARS = 4000
+_SEARCH_CHARS = 4000
 _SUFFIX_CHARS = 300
 
 SUCCESS_CODES = frozenset({"success", "succeed", "ok", "0", "200"})
 """Values of an envelope's ``code`` that mean there is no error."""
 
 _REQUEST_ID_HEADERS = ("x-oneapi-request-id", "x-request-id")
-# A relay behind a relay appends its own; the last is that of the gateway we talk to.
+# A relay behind a relay appends its own; the last one is of the gateway that we use.
 _REQUEST_ID_SUFFIX = re.compile(r"\s*[(（]request id:\s*([\w.:-]{1,200})\s*[)）]\s*$", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 _UNSEEN = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
@@ -39,30 +39,30 @@ _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--|h\d|center|title)\
 
 class ApiErrorInfo(Struct, frozen=True):
     """
-    What an answer says went wrong.
+    The error in an answer.
 
     Attributes:
         message: One line for a person, without secrets, at most 500 characters.
         code: The API's own code as text, or None.
         request_id: The API's id of the request, or None.
-        words: Code, type and message in lower case, to classify by; never to show.
-        is_explicit: Whether the API itself said so in JSON, and not a proxy in HTML, plain text or silence.
+        search_text: Code, type and message in lower case, for classification; never shown.
+        is_explicit: Whether the API itself wrote it as JSON, rather than a proxy as HTML, plain text or nothing.
         is_page: Whether it was an HTML page, which this API never writes.
     """
 
     message: str
     code: str | None = None
     request_id: str | None = None
-    words: str = ""
+    search_text: str = ""
     is_explicit: bool = False
     is_page: bool = False
 
 
 def read_json(body: bytes) -> Json:
     """
-    Read a body as JSON; None where it is none, as where it is ``null``.
+    Parse a body as JSON; None if it is not JSON, or is ``null``.
 
-    Nesting past the interpreter's patience counts as no JSON.
+    Too deeply nested JSON counts as no JSON.
     """
     try:
         return jsontext.loads(body)
@@ -71,7 +71,7 @@ def read_json(body: bytes) -> Json:
 
 
 def _read_leniently(body: bytes) -> Json:
-    """Read what is nearly JSON: an id beside a NaN, half of a surrogate pair or a byte order mark is still an id."""
+    """Parse what is nearly JSON: an id next to a NaN, half of a surrogate pair or a byte order mark is still an id."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -82,10 +82,10 @@ def read_error(
     status: int | None, headers: Mapping[str, str], body: bytes, *, secrets: Iterable[str] = ()
 ) -> ApiErrorInfo:
     """
-    Read the error in an answer; there is always something to say.
+    Read the error in an answer; the message is never empty.
 
-    >>> reason = read_error(401, {}, b'{"error": {"message": "Invalid token (request id: 7f)", "code": ""}}')
-    >>> reason.message, reason.code, reason.request_id
+    >>> error = read_error(401, {}, b'{"error": {"message": "Invalid token (request id: 7f)", "code": ""}}')
+    >>> error.message, error.code, error.request_id
     ('Invalid token', None, '7f')
     >>> read_error(502, {}, b"<html><title>502 Bad Gateway</title><body>nginx</body></html>").message
     '502 Bad Gateway'
@@ -98,9 +98,9 @@ def read_error(
         return found
     text = body[:_PAGE_READ_BYTES].decode("utf-8", "replace")
     is_page = _PAGE.match(text) is not None or "html" in _header(headers, "content-type").lower()
-    message = sanitize_line(_text_of_page(text) if is_page else text, most_chars=_PAGE_CHARS, secrets=secrets)
+    message = sanitize_line(_text_of_page(text) if is_page else text, max_chars=_PAGE_CHARS, secrets=secrets)
     return ApiErrorInfo(
-        message or _phrase(status), request_id=request_id, words=message.lower(), is_page=is_page
+        message or _status_text(status), request_id=request_id, search_text=message.lower(), is_page=is_page
     )
 
 
@@ -108,21 +108,21 @@ def find_error(
     body: Json, *, secrets: Iterable[str] = (), request_id: str | None = None
 ) -> ApiErrorInfo | None:
     """
-    Find the error that a JSON body carries, in the order of fact F53; None where it carries none.
+    Find the error in a JSON body, in the order of fact F53; None if there is none.
 
     Args:
-        request_id: What to say where the body names no request itself.
+        request_id: The id to return if the body has none itself.
     """
     if not isinstance(body, dict):
         return None
     for place in _places(body):
-        if reason := _error_at(place, body, tuple(secrets), request_id):
-            return reason
+        if error := _error_at(place, body, tuple(secrets), request_id):
+            return error
     return None
 
 
 def _places(body: dict[str, Json]) -> Iterable[Json]:
-    """Give every value that may be the error, the most telling first."""
+    """Yield every value that may be the error, the most specific first."""
     yield body.get("error")
     metadata = body.get("metadata")
     if isinstance(metadata, dict):
@@ -140,47 +140,47 @@ def _error_at(
 ) -> ApiErrorInfo | None:
     if isinstance(place, dict):
         code, kind = _text(place.get("code")), _text(place.get("type"))
-        said = _text(place.get("message")) or _text(place.get("msg")) or _text(place.get("detail"))
+        text = _text(place.get("message")) or _text(place.get("msg")) or _text(place.get("detail"))
     else:
-        code, kind, said = "", "", _text(place)
-    if not code and not said:
+        code, kind, text = "", "", _text(place)
+    if not code and not text:
         return None
-    words = f"{code} {kind} {said}"[:_MATCHED_CHARS].lower()
-    said, inner_code, inner_id = _unquoted(said)
-    said, suffix_id = _without_request_id(said)
+    search_text = f"{code} {kind} {text}"[:_SEARCH_CHARS].lower()
+    text, inner_code, inner_id = _unwrap_upstream(text)
+    text, suffix_id = _split_request_id(text)
     code = inner_code or code
-    message = sanitize_line(said, most_chars=MESSAGE_CHARS, secrets=secrets)
+    message = sanitize_line(text, max_chars=MESSAGE_CHARS, secrets=secrets)
     own_id = suffix_id or _text(body.get("request_id")) or inner_id or request_id
     return ApiErrorInfo(
-        message or sanitize_line(code, most_chars=MESSAGE_CHARS, secrets=secrets) or "no reason was given",
-        code=sanitize_line(code, most_chars=_CODE_CHARS, secrets=secrets) or None,
-        request_id=sanitize_line(own_id, most_chars=_CODE_CHARS, secrets=secrets) or None if own_id else None,
-        words=words,
+        message or sanitize_line(code, max_chars=MESSAGE_CHARS, secrets=secrets) or "no reason was given",
+        code=sanitize_line(code, max_chars=_CODE_CHARS, secrets=secrets) or None,
+        request_id=sanitize_line(own_id, max_chars=_CODE_CHARS, secrets=secrets) or None if own_id else None,
+        search_text=search_text,
         is_explicit=True,
     )
 
 
-def _unquoted(said: str) -> tuple[str, str, str | None]:
+def _unwrap_upstream(text: str) -> tuple[str, str, str | None]:
     """
-    Look into a message that is an upstream's error body in quotes, as the gateway passes it on (fact F51).
+    Read a message that is an upstream's error body as text, as the gateway passes it on (fact F51).
 
     Returns:
-        Message, code and request id; the code is empty where there is nothing to unquote.
+        Message, code and request id; the code is empty if the message is not such a body.
     """
-    if not said.startswith("{"):
-        return said, "", None
-    document = read_json(said.encode("utf-8", "replace"))
+    if not text.startswith("{"):
+        return text, "", None
+    document = read_json(text.encode("utf-8", "replace"))
     if not isinstance(document, dict):
-        return said, "", None
+        return text, "", None
     error = document.get("error")
     place = error if isinstance(error, dict) else document
     inner = _text(place.get("message")) or _text(error)
-    return inner or said, _text(place.get("code")), _text(document.get("request_id")) or None
+    return inner or text, _text(place.get("code")), _text(document.get("request_id")) or None
 
 
-def _without_request_id(text: str) -> tuple[str, str | None]:
+def _split_request_id(text: str) -> tuple[str, str | None]:
     last = None
-    # Only the end is looked at: a search over a long text of blanks would take for ever.
+    # Only the end is searched: a long text of blanks would take very long.
     while found := _REQUEST_ID_SUFFIX.search(text, max(len(text) - _SUFFIX_CHARS, 0)):
         last = last or found[1]
         text = text[: found.start()]
@@ -189,7 +189,7 @@ def _without_request_id(text: str) -> tuple[str, str | None]:
 
 def _request_id_of(headers: Mapping[str, str]) -> str | None:
     for name in _REQUEST_ID_HEADERS:
-        if value := sanitize_line(_header(headers, name), most_chars=_CODE_CHARS):
+        if value := sanitize_line(_header(headers, name), max_chars=_CODE_CHARS):
             return value
     return None
 
@@ -199,17 +199,17 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def _text(value: Json) -> str:
-    """Give text as it is, a number as text, and nothing for everything else."""
+    """Return text as it is, an integer as text, and an empty text for everything else."""
     if isinstance(value, str):
         return value.strip()
-    # Python refuses to write integers of thousands of digits; no code has them.
+    # Python refuses to convert integers of thousands of digits; no code has them.
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return str(value)
     return ""
 
 
 def _text_of_page(page: str) -> str:
-    # It brings a table of 2,000 names, and most runs never see a page.
+    # It has a table of 2,000 names, and most runs never get a page.
     from html import unescape
 
     title = _TITLE.search(page)
@@ -218,7 +218,7 @@ def _text_of_page(page: str) -> str:
     return unescape(_TAG.sub(" ", _UNSEEN.sub(" ", page)))
 
 
-def _phrase(status: int | None) -> str:
+def _status_text(status: int | None) -> str:
     if status is None:
         return "no answer"
     try:
@@ -231,13 +231,13 @@ def _phrase(status: int | None) -> str:
 # content"), IPInfringementSuspect. Volcengine Ark: {Input,Output}{Text,Image,Video,Audio}SensitiveContentDetected
 # with suffixes such as .PolicyViolation and .PrivacyInformation, and …RiskDetection for the optional
 # content security service. OpenAI: moderation_blocked, content_policy_violation.
-_CODE = re.compile(
+_MODERATION_CODE = re.compile(
     r"data_?inspection_?failed|ip_?infringement_?suspect|sensitive_?content_?detected"
     r"|(?:input|output)(?:text|image|video|audio)risk_?detection|content_?risk_?blocked"
     r"|content_policy_violation|moderation_blocked|policy_?violation|content_filter(?:ed)?\b"
     r"|\bsensitive_words_detected\b|\bprompt_blocked\b"
 )
-_WORDS = re.compile(
+_MODERATION_WORDS = re.compile(
     r"content[ _-]policy|usage polic(?:y|ies)|safety (?:system|policy|filter)"
     r"|(?:inappropriate|sensitive|prohibited|harmful|unsafe) (?:content|information|words?|material)"
     r"|green net|content moderation|(?:blocked|rejected|refused|flagged) by moderation"
@@ -246,24 +246,24 @@ _WORDS = re.compile(
 )
 
 
-def is_moderation_code(words: str) -> bool:
+def is_moderation_code(search_text: str) -> bool:
     """
-    Say whether an error's code, or a code quoted in its message, is one of a content policy.
+    Return whether an error's code, or a code in its message, is one of a content policy.
 
     Args:
-        words: Code and message in lower case.
+        search_text: Code and message in lower case.
 
     >>> is_moderation_code("inputtextsensitivecontentdetected.policyviolation")
     True
     """
-    return _CODE.search(words) is not None
+    return _MODERATION_CODE.search(search_text) is not None
 
 
-def is_moderation(words: str) -> bool:
+def is_moderation(search_text: str) -> bool:
     """
-    Say whether code or wording of an error is that of a content policy.
+    Return whether code or wording of an error is that of a content policy.
 
     >>> is_moderation("输入内容包含敏感信息"), is_moderation("first frame is missing")
     (True, False)
     """
-    return is_moderation_code(words) or _WORDS.search(words) is not None
+    return is_moderation_code(search_text) or _MODERATION_WORDS.search(search_text) is not None

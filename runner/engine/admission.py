@@ -188,7 +188,7 @@ class Admission:
             case NoChannel():
                 self.pacer.freeze_growth(now)
             case KeyRefused(failure):
-                self._key_pool.refused(key, failure)
+                self._key_pool.retire(key, failure)
                 return key_stop(failure) if self._key_pool.is_exhausted else None
             case BadBaseUrl(failure):
                 return Stop(
@@ -216,7 +216,7 @@ class Admission:
     ) -> None:
         if self._key_pool.is_pool:
             # Limits are per account: while this key rests, another account's may go on.
-            self._key_pool.throttled(key, now + (retry_after_s or KEY_REST_S))
+            self._key_pool.cool_down(key, now + (retry_after_s or KEY_REST_S))
             retry_after_s = None
         for pacer in self._pacers_of(model):
             pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)

@@ -151,7 +151,7 @@ class Engine:
         for job in query.jobs_in_states(
             self._services.store.reader, states, waiting_since=now, scope=self._options.scope
         ):
-            if job.state.is_resting:
+            if job.state.has_ended:
                 before = job.state
                 job.transition(Event.RESUMED)
                 self._context.job_counts.record_transition(before, job)
@@ -198,7 +198,7 @@ class Engine:
         self._report_outage()
         drain = self._drain
         again: list[float | None] = []
-        if drain is not Drain.IN_HAND:
+        if drain is not Drain.IN_PROGRESS:
             self.downloads.schedule()
             again.append(self.polls.schedule(now))
         if drain is None:
@@ -211,9 +211,9 @@ class Engine:
     def _stop_if_stalled(self, now: float) -> None:
         """Stop where the store takes nothing more, or the gateway has taken nothing for too long."""
         store, standstill = self._services.store, self.admission.stall_timer
-        if store.trouble is not None:
-            self.stop(stop_for_store_error(store.trouble))
-        elif store.is_short_of_room:
+        if store.error is not None:
+            self.stop(stop_for_store_error(store.error))
+        elif store.is_disk_full:
             self.stop(
                 Stop(StopReason.DISK, f"no room is left for {store.run_dir}", "free some space, then go on")
             )
@@ -222,7 +222,7 @@ class Engine:
                 Stop(
                     StopReason.UNAVAILABLE,
                     f"the gateway has taken nothing for {format_duration(standstill.limit_s)}; "
-                    f"its last answer: {standstill.last_words}",
+                    f"its last answer: {standstill.last_message}",
                     "see whether it is well (runner doctor), then go on",
                 )
             )
@@ -234,7 +234,7 @@ class Engine:
             return
         self._is_outage_reported = is_out
         if is_out:
-            words = self.admission.stall_timer.last_words
+            words = self.admission.stall_timer.last_message
             self._services.observe(
                 Notice("outage", f"the gateway is out, nothing is submitted until it is back: {words}")
             )
@@ -243,14 +243,14 @@ class Engine:
 
     @property
     def _drain(self) -> Drain | None:
-        if any(stop.drain is Drain.IN_HAND for stop in self.stops):
-            return Drain.IN_HAND
+        if any(stop.drain is Drain.IN_PROGRESS for stop in self.stops):
+            return Drain.IN_PROGRESS
         return Drain.ALL if self.stops else None
 
     def _is_done(self, drain: Drain | None) -> bool:
         if self.submissions.tasks or self.downloads.tasks:
             return False
-        if drain is Drain.IN_HAND:
+        if drain is Drain.IN_PROGRESS:
             return True
         if self.polls.tasks or self.polls or self.downloads:
             return False
@@ -312,6 +312,6 @@ class Engine:
             is_well = await self._services.probe()
         except Exception:
             log.exception("a bug in runner spoilt a probe")
-        self.admission.breaker.record_probe(self._services.clock.now(), is_well=is_well)
+        self.admission.breaker.record_probe(self._services.clock.now(), is_healthy=is_well)
         self._probing = None
         self._schedule_all()

@@ -73,7 +73,7 @@ class JobTasks:
         """Bring a job to rest, as its state allows, and nothing else of the run."""
         self._released(job)
         tally = self._context.job_counts
-        if job.state.is_resting:
+        if job.state.has_ended:
             tally.record_end(job)
             return
         failure = Failure(FailureClass.INTERNAL, f"a bug in runner: {type(error).__name__}: {error}"[:500])

@@ -74,12 +74,14 @@ class Polls:
     def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
         policy, draw = self._context.settings.poll, self._services.draw()
         if isinstance(outcome, Transient | Denied):
-            job.tries += 1
+            job.failed_polls += 1
             wished_s = outcome.retry_after_s if isinstance(outcome, Transient) else None
-            wait_s = polling.poll_backoff_s(policy, in_row=job.tries, draw=draw, retry_after_s=wished_s)
+            wait_s = polling.poll_backoff_s(
+                policy, failures=job.failed_polls, draw=draw, retry_after_s=wished_s
+            )
             # The last query comes when patience ends, so that no task is given up unseen.
             return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
-        job.tries = 0
+        job.failed_polls = 0
         durations = self._durations.get(job.model)
         return polling.next_poll_s(
             policy,
@@ -154,8 +156,8 @@ class Polls:
 
     def _is_lost(self, job: Job, age_s: float) -> bool:
         tolerance_s = self._context.settings.timeouts.unknown_task_s
-        job.unknowns = polling.count_unknown(job.unknowns, age_s=age_s, tolerance_s=tolerance_s)
-        return job.unknowns >= polling.UNKNOWNS_UNTIL_LOST
+        job.unknown_polls = polling.count_unknown(job.unknown_polls, age_s=age_s, tolerance_s=tolerance_s)
+        return job.unknown_polls >= polling.UNKNOWNS_UNTIL_LOST
 
     def _leave(self, job: Job, event: Event, failure: Failure) -> None:
         self._release(job)
@@ -183,7 +185,7 @@ def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:
     if outcome is None:
         seen = "429s held the queries back"
     elif isinstance(outcome, Polled):
-        seen = f"the task was still {outcome.task.word or outcome.task.status}"
+        seen = f"the task was still {outcome.task.raw_status or outcome.task.status}"
     else:
         seen = f"the last answer was: {outcome.failure.message}"
     return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {timeout_s:g} s; {seen}")

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.core.sanitize import SHORTEST_KEY, looks_like_key
+from runner.core.sanitize import MIN_KEY_CHARS, looks_like_key
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -98,7 +98,7 @@ def _read_table(path: Path, names: tuple[str, ...], complain: Complain) -> Itera
                         f"the row has {_counted(len(cells), 'cell')}, the file {_counted(width, 'column')}"
                     )
                     complain(line, message, "put cells that hold separators or line breaks in double quotes")
-                elif any(len(cell) >= SHORTEST_KEY and looks_like_key(cell) for cell in cells):
+                elif any(len(cell) >= MIN_KEY_CHARS and looks_like_key(cell) for cell in cells):
                     complain(line, KEY_MESSAGE, KEY_HINT)
                 else:
                     yield line, dict(zip(names, cells, strict=True))

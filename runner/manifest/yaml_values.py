@@ -23,7 +23,7 @@ from yaml.events import (
 )
 
 from runner.core.model import Json
-from runner.core.sanitize import SHORTEST_KEY, looks_like_key
+from runner.core.sanitize import MIN_KEY_CHARS, looks_like_key
 from runner.manifest.scalars import (
     CORE_TAGS,
     MAYBE_NOT_TEXT,
@@ -178,7 +178,7 @@ class ValueBuilder:
                 item = event.value
                 if not event.style and (not item or item[0] in MAYBE_NOT_TEXT):
                     item = self._plain(event)
-                elif len(item) >= SHORTEST_KEY and looks_like_key(item):
+                elif len(item) >= MIN_KEY_CHARS and looks_like_key(item):
                     item = self._secret(event)
             if key is None:
                 continue

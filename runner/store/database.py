@@ -57,7 +57,7 @@ def connect_writer(run_dir: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connection:
+def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.Connection:
     """
     Open ``run.db`` for reading, also while another process writes it.
 
@@ -82,7 +82,7 @@ def connect_reader(run_dir: Path, *, may_choose: bool = False) -> sqlite3.Connec
             _check(connection, path)
             _require_tables(connection, run_dir)
             connection.execute("PRAGMA temp_store = MEMORY")
-            if not may_choose:
+            if not with_temp_tables:
                 connection.execute("PRAGMA query_only = ON")
         except BaseException:
             connection.close()

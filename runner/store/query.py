@@ -32,7 +32,7 @@ class JobFilter(Struct, frozen=True):
     """
 
     glob: str | None = None
-    chosen: bool = False
+    selected: bool = False
 
 
 def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[State, int]:
@@ -55,7 +55,7 @@ def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
     return {cls.value: count for cls, count in sorted(counts.items()) if count}
 
 
-def one_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) -> Iterator[JobRecord]:
+def first_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) -> Iterator[JobRecord]:
     """Read the first job of each of these failure classes among those that rest without success."""
     first = f"SELECT seq FROM jobs WHERE {_AT_REST_WITHOUT_SUCCESS} AND error_class = ? ORDER BY idx LIMIT 1"
     for cls in classes:
@@ -178,7 +178,7 @@ def mean_generate_s(connection: sqlite3.Connection) -> dict[str, float]:
     return {model: total_s[model] / count[model] for model in count}
 
 
-def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
+def job_ids_with_prefix(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
     """Name jobs whose ids begin with a text, by the index and in its order."""
     found = connection.execute(
         "SELECT job_id FROM jobs WHERE job_id >= ? AND job_id < ? ORDER BY job_id LIMIT ?",
@@ -187,7 +187,7 @@ def ids_like(connection: sqlite3.Connection, start: str, *, most: int) -> list[s
     return [job_id for (job_id,) in found]
 
 
-def owners_of_tasks(connection: sqlite3.Connection, task_ids: Iterable[str]) -> dict[str, str]:
+def job_ids_by_task(connection: sqlite3.Connection, task_ids: Iterable[str]) -> dict[str, str]:
     """Name the jobs that have, or had, some tasks: job ids by task id."""
     wanted = json.dumps(list(task_ids))
     found = connection.execute(
@@ -301,7 +301,7 @@ def _grouped(
 
 
 def _scoped(scope: JobFilter) -> tuple[str, tuple[str, ...]]:
-    chosen = "AND seq IN (SELECT seq FROM chosen)" if scope.chosen else ""
+    chosen = "AND seq IN (SELECT seq FROM chosen)" if scope.selected else ""
     return (chosen, ()) if scope.glob is None else (f"{chosen} AND job_id GLOB ?", (scope.glob,))
 
 

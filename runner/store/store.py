@@ -54,7 +54,7 @@ class Store:
             ) from None
         try:
             self._connection = connect_writer(self.run_dir)
-            self.reader = connect_reader(self.run_dir, may_choose=True)
+            self.reader = connect_reader(self.run_dir, with_temp_tables=True)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -120,12 +120,12 @@ class Store:
         self._writer = None
 
     @property
-    def is_short_of_room(self) -> bool:
+    def is_disk_full(self) -> bool:
         """The disk is full: nothing more may be submitted."""
-        return self._writing.is_short_of_room
+        return self._writing.is_disk_full
 
     @property
-    def trouble(self) -> RunnerError | None:
+    def error(self) -> RunnerError | None:
         """What keeps the store from being written for the rest of this process, or None."""
         return self._writing.error
 
@@ -155,7 +155,7 @@ class Store:
         if number > writing.durable:
             await writing.wait(number)
 
-    def remember_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
+    def save_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Keep what a later run must know to go on with an unfinished download."""
         # In ASCII: a validator is a server's header, and may hold what SQLite does not take.
         self._writing.add(part=(job.seq, kind.value, json.dumps(facts), job.attempt))
@@ -164,11 +164,11 @@ class Store:
         """Read a job's request as it is stored."""
         return query.request_text(self.reader, job.seq)
 
-    def known_parts(self, job: Job) -> Mapping[str, Json]:
+    def load_parts(self, job: Job) -> Mapping[str, Json]:
         """Read what is remembered of the unfinished downloads of a job's present attempt, by kind of asset."""
         return query.parts_of(self.reader, job)
 
-    def known_assets(self, job: Job) -> tuple[Asset, ...]:
+    def load_assets(self, job: Job) -> tuple[Asset, ...]:
         """Read the assets that a job's present attempt has."""
         return query.assets_of(self.reader, job)
 

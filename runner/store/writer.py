@@ -73,7 +73,7 @@ class Writer:
         self._thread.start()
 
     @property
-    def is_short_of_room(self) -> bool:
+    def is_disk_full(self) -> bool:
         """The disk was full, and the reserve is in use."""
         return self._reserve.is_released
 

@@ -57,10 +57,10 @@ class DeliveryStore(JobStore, Protocol):
     def request_text(self, job: Job) -> str:
         """Read the job's request as it is stored."""
 
-    def known_parts(self, job: Job) -> Mapping[str, Json]:
+    def load_parts(self, job: Job) -> Mapping[str, Json]:
         """Read what an earlier process remembered of unfinished downloads, by kind."""
 
-    def known_assets(self, job: Job) -> tuple[Asset, ...]:
+    def load_assets(self, job: Job) -> tuple[Asset, ...]:
         """Read the assets that the store has for the job."""
 
 
@@ -123,7 +123,7 @@ class Delivery(Struct, frozen=True):
             size = os.stat(part_of(self._placed(name))).st_size
         except OSError:
             return 0, None
-        return size, self.store.known_parts(job).get(AssetKind.VIDEO.value, {}).get("total_bytes")
+        return size, self.store.load_parts(job).get(AssetKind.VIDEO.value, {}).get("total_bytes")
 
     async def _video(
         self, job: Job, request: Mapping[str, Json], seen: _LatestTask, found: list[Asset]
@@ -153,7 +153,7 @@ class Delivery(Struct, frozen=True):
         self, job: Job, kind: AssetKind, search: UrlSearch, seen: _LatestTask
     ) -> Asset | Failure:
         if seen.is_taken_up:
-            kept = next((asset for asset in self.store.known_assets(job) if asset.kind is kind), None)
+            kept = next((asset for asset in self.store.load_assets(job) if asset.kind is kind), None)
             if kept is not None and await asyncio.to_thread(is_complete, self._placed(kept.path), kept):
                 return kept
         search.offer(await seen.urls(kind))
@@ -177,7 +177,7 @@ class Delivery(Struct, frozen=True):
     async def _fetch(self, job: Job, kind: AssetKind, url: str, seen: _LatestTask) -> Asset | Failure:
         default = ".mp4" if kind is AssetKind.VIDEO else ".png"
         name = asset_path(job.job_id, kind, default, sharded=self.sharded)
-        known = self.store.known_parts(job).get(kind.value) if seen.may_have_parts else None
+        known = self.store.load_parts(job).get(kind.value) if seen.may_have_parts else None
         wish = AssetRequest(
             url=url,
             path=self._placed(name),
@@ -202,7 +202,7 @@ class Delivery(Struct, frozen=True):
         return self.keys.secret(fingerprints[0]) if fingerprints else None
 
     def _remember(self, job: Job, kind: AssetKind, facts: PartMetadata) -> None:
-        self.store.remember_part(job, kind, {"total_bytes": facts.total_bytes, "validator": facts.validator})
+        self.store.save_part(job, kind, {"total_bytes": facts.total_bytes, "validator": facts.validator})
 
 
 def delivery_hints(request_text: str) -> Mapping[str, Json]:
@@ -271,7 +271,7 @@ class _LatestTask:
         else:
             self.failure = Failure(
                 FailureClass.DOWNLOAD_FAILED,
-                f"the API now calls the task {task.word!r}, and names no address",
+                f"the API now calls the task {task.raw_status!r}, and names no address",
             )
 
 

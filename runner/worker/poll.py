@@ -64,7 +64,7 @@ async def poll(job: Job, *, api: Api, keys: Keys, store: JobStore, clock: Clock)
     outcome = await query_task(job, api=api, keys=keys)
     job.polls += 1
     if not isinstance(outcome, Unknown):
-        job.unknowns = 0
+        job.unknown_polls = 0
     if isinstance(outcome, Polled):
         _record(job, outcome, store, clock)
     return outcome
@@ -72,9 +72,9 @@ async def poll(job: Job, *, api: Api, keys: Keys, store: JobStore, clock: Clock)
 
 def _record(job: Job, outcome: Polled, store: JobStore, clock: Clock) -> None:
     task = outcome.task
-    job.remote_status = task.word or task.status.value
-    if not task.is_known_word:
-        job.warn(f"the API reports a state that no document names: {task.word!r}; taken as running")
+    job.remote_status = task.raw_status or task.status.value
+    if not task.is_known_status:
+        job.warn(f"the API reports a state that no document names: {task.raw_status!r}; taken as running")
     event, failure = task_transition(task)
     if event is None:
         return

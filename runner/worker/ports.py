@@ -50,5 +50,5 @@ class JobStore(Protocol):
     async def durable(self, number: int) -> None:
         """Wait until a commit is on disk."""
 
-    def remember_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
+    def save_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Keep what is known of an unfinished download."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.asset_urls import LIFETIME_S, NextStep, UrlSearch, expires_at
+from runner.core.asset_urls import DEFAULT_LIFETIME_S, NextStep, UrlSearch, expires_at
 
 
 def moves(search: UrlSearch, answers: list[list[str]]) -> list[str | NextStep]:
@@ -16,7 +16,7 @@ def moves(search: UrlSearch, answers: list[list[str]]) -> list[str | NextStep]:
         found.append(move)
         if move is NextStep.GIVE_UP:
             return found
-        if move is NextStep.ASK_AGAIN and answers:
+        if move is NextStep.POLL_AGAIN and answers:
             search.offer(answers.pop(0))
 
 
@@ -27,7 +27,7 @@ def test_expired_address_is_asked_for_again_then_the_route() -> None:
     search = UrlSearch("route")
     search.offer(["a", "b"])
 
-    assert ["a", "b", NextStep.ASK_AGAIN, "fresh", "route", NextStep.ASK_AGAIN, NextStep.GIVE_UP] == moves(
+    assert ["a", "b", NextStep.POLL_AGAIN, "fresh", "route", NextStep.POLL_AGAIN, NextStep.GIVE_UP] == moves(
         search, [["a", "fresh"]]
     )
 
@@ -39,7 +39,7 @@ def test_success_without_an_address_tries_the_route_first() -> None:
     search = UrlSearch("route")
     search.offer([])
 
-    assert ["route", NextStep.ASK_AGAIN, "late", NextStep.ASK_AGAIN, NextStep.GIVE_UP] == moves(
+    assert ["route", NextStep.POLL_AGAIN, "late", NextStep.POLL_AGAIN, NextStep.GIVE_UP] == moves(
         search, [["late"]]
     )
 
@@ -51,7 +51,7 @@ def test_last_frame_has_no_route() -> None:
     search = UrlSearch(None)
     search.offer(["a"])
 
-    assert ["a", NextStep.ASK_AGAIN, NextStep.ASK_AGAIN, NextStep.GIVE_UP] == moves(search, [])
+    assert ["a", NextStep.POLL_AGAIN, NextStep.POLL_AGAIN, NextStep.GIVE_UP] == moves(search, [])
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"))))
@@ -79,4 +79,4 @@ def test_any_text_has_an_expiry(text: str) -> None:
     No address, however odd, is an error.
     """
     assert isinstance(expires_at(f"https://cdn.example/{text}", seen_at=0.0), float)
-    assert LIFETIME_S == expires_at("https://cdn.example/?Expires=soon", seen_at=0.0)
+    assert DEFAULT_LIFETIME_S == expires_at("https://cdn.example/?Expires=soon", seen_at=0.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.circuit_breaker import DOUBTS_TO_OPEN, FORBIDDEN_TO_STOP, CircuitBreaker, CircuitState
+from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, UNCERTAIN_TO_OPEN, CircuitBreaker, CircuitState
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, RemoteStatus, RemoteTask, Throttled
 
@@ -34,7 +34,7 @@ def play_outage(*, answer_s: float, probe_is_well: bool, until: float = 600.0) -
         while answers and answers[0] <= now:
             breaker.record_answer(DOUBT, heapq.heappop(answers))
         if breaker.probe_at is not None and breaker.probe_at <= now:
-            breaker.record_probe(now, is_well=probe_is_well)
+            breaker.record_probe(now, is_healthy=probe_is_well)
         if next_at <= now and breaker.may_submit(now):
             breaker.record_sent(now)
             doubts += 1
@@ -60,12 +60,12 @@ def test_the_run_goes_on_by_itself():
     After a good probe one job goes at a time, and an accepted one opens the way for all.
     """
     breaker = CircuitBreaker()
-    for _ in range(DOUBTS_TO_OPEN):
+    for _ in range(UNCERTAIN_TO_OPEN):
         post(breaker, DOUBT, 1.0)
     assert breaker.state is CircuitState.OPEN
     assert not breaker.may_submit(99.0)
 
-    breaker.record_probe(6.0, is_well=True)
+    breaker.record_probe(6.0, is_healthy=True)
     assert breaker.may_submit(6.0)
     breaker.record_sent(6.0)
     assert not breaker.may_submit(6.1)
@@ -81,13 +81,13 @@ def test_probes_grow_rarer():
     The pauses between probes double up to a minute.
     """
     breaker, pauses, now = CircuitBreaker(), [], 0.0
-    for _ in range(DOUBTS_TO_OPEN):
+    for _ in range(UNCERTAIN_TO_OPEN):
         post(breaker, DOUBT, now)
     for _ in range(6):
         assert breaker.probe_at is not None
         pauses.append(breaker.probe_at - now)
         now = breaker.probe_at
-        breaker.record_probe(now, is_well=False)
+        breaker.record_probe(now, is_healthy=False)
 
     assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
 
@@ -97,7 +97,7 @@ def test_refused_connections_are_probed_not_hammered():
     A gateway that can't be reached is tried with a free request, too.
     """
     breaker = CircuitBreaker()
-    for _ in range(DOUBTS_TO_OPEN):
+    for _ in range(UNCERTAIN_TO_OPEN):
         assert breaker.may_submit(0.0)
         post(breaker, UNSENT, 0.0)
 
@@ -155,16 +155,16 @@ def test_doubts_between_accepted_answers_are_few(moves):
                 breaker.record_sent(now)
         elif move in ("well", "ill"):
             was_open = breaker.state is CircuitState.OPEN
-            breaker.record_probe(now, is_well=move == "well")
+            breaker.record_probe(now, is_healthy=move == "well")
             bound += was_open and breaker.state is CircuitState.HALF_OPEN
-        elif breaker.under_way:
+        elif breaker.unanswered:
             if move == "doubt":
-                bound = max(bound, DOUBTS_TO_OPEN + breaker.under_way - 1) if doubts == 0 else bound
+                bound = max(bound, UNCERTAIN_TO_OPEN + breaker.unanswered - 1) if doubts == 0 else bound
                 doubts += 1
             breaker.record_answer(outcomes[move], now)
             if move == "accepted":
                 # The first doubt from here on sets a new bound; a half-open flow allows one job at once.
                 doubts, bound = 0, 0
 
-        assert breaker.under_way >= 0
+        assert breaker.unanswered >= 0
         assert doubts <= bound

@@ -1,4 +1,4 @@
-"""The health of a pool of keys."""
+"""Which key of a pool is used."""
 
 from __future__ import annotations
 
@@ -14,88 +14,90 @@ AUTH = Failure(FailureClass.AUTH, "invalid token")
 
 def test_keys_take_turns() -> None:
     """Each key is used as often as the others."""
-    ring = KeyPool(["a", "b", "c"])
+    pool = KeyPool(["a", "b", "c"])
 
-    picks = [ring.pick(now=0.0) for _ in range(6)]
+    picks = [pool.pick(now=0.0) for _ in range(6)]
 
-    assert picks == [UseKey(name) for name in "abcabc"]
-
-
-def test_throttled_key_rests() -> None:
-    """A throttled key is left out until its time, and a shorter rest does not shorten a longer one."""
-    ring = KeyPool(["a", "b"])
-    ring.throttled("a", until=10.0)
-    ring.throttled("a", until=5.0)
-
-    assert [ring.pick(now=9.0), ring.pick(now=9.0)] == [UseKey("b"), UseKey("b")]
-    assert ring.pick(now=10.0) == UseKey("a")
+    assert [UseKey(name) for name in "abcabc"] == picks
 
 
-def test_all_keys_rest() -> None:
-    """When all rest, the caller learns when the first is ready."""
-    ring = KeyPool(["a", "b"])
-    ring.throttled("a", until=10.0)
-    ring.throttled("b", until=7.0)
+def test_throttled_key_cools_down() -> None:
+    """A throttled key is not used until its time, and a shorter cool-down does not shorten a longer one."""
+    pool = KeyPool(["a", "b"])
+    pool.cool_down("a", until=10.0)
+    pool.cool_down("a", until=5.0)
 
-    assert ring.pick(now=1.0) == WaitForKey(7.0)
+    assert [UseKey("b"), UseKey("b")] == [pool.pick(now=9.0), pool.pick(now=9.0)]
+    assert UseKey("a") == pool.pick(now=10.0)
+
+
+def test_all_keys_cool_down() -> None:
+    """When all cool down, the caller learns when the first is ready."""
+    pool = KeyPool(["a", "b"])
+    pool.cool_down("a", until=10.0)
+    pool.cool_down("b", until=7.0)
+
+    assert WaitForKey(7.0) == pool.pick(now=1.0)
 
 
 def test_refused_keys_are_retired() -> None:
-    """A refused key is never used again, and its first reason is kept for the message."""
-    ring = KeyPool(["a", "b"])
-    ring.refused("a", QUOTA)
-    ring.refused("a", AUTH)
-    assert not ring.is_exhausted
-    ring.refused("b", AUTH)
-    ring.throttled("b", until=5.0)
+    """A refused key is never used again, and without the last one there is none."""
+    pool = KeyPool(["a", "b"])
+    pool.retire("a", QUOTA)
+    assert [UseKey("b"), UseKey("b")] == [pool.pick(now=0.0), pool.pick(now=0.0)]
+    assert not pool.is_pool
+    assert not pool.is_exhausted
+    pool.retire("b", AUTH)
+    pool.cool_down("b", until=5.0)
 
-    assert ring.pick(now=100.0) == NoKeyLeft()
-    assert ring.is_exhausted
-    assert ring.retired == {"a": QUOTA, "b": AUTH}
+    assert NoKeyLeft() == pool.pick(now=100.0)
+    assert pool.is_exhausted
 
 
-def test_tasks_are_asked_for_with_their_own_key_first() -> None:
-    """An empty account can still be asked for its tasks; a key that is not known comes last."""
-    ring = KeyPool(["a", "b", "c"])
-    ring.refused("a", AUTH)
-    ring.refused("c", QUOTA)
+def test_tasks_are_polled_with_their_own_key_first() -> None:
+    """A key without credit can still poll; one that the API does not know comes last, whatever happens to it later."""
+    pool = KeyPool(["a", "b", "c"])
+    pool.retire("a", AUTH)
+    pool.retire("a", QUOTA)
+    pool.retire("c", QUOTA)
 
-    assert ring.for_task("c") == ("c", "b", "a")
-    assert ring.for_task("a") == ("b", "c", "a")
+    assert ("c", "b", "a") == pool.for_task("c")
+    assert ("b", "c", "a") == pool.for_task("a")
 
 
 def test_tasks_of_a_key_that_left() -> None:
-    """Any key of the user may ask for a task whose own key is gone."""
-    assert KeyPool(["a", "b"]).for_task("gone") == ("a", "b")
-    assert KeyPool(["a", "b"]).for_task(None) == ("a", "b")
+    """Any key of the user may poll a task whose own key was removed."""
+    assert ("a", "b") == KeyPool(["a", "b"]).for_task("gone")
+    assert ("a", "b") == KeyPool(["a", "b"]).for_task(None)
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["pick", "refuse", "throttle"]), st.sampled_from("abcx"), st.floats(0, 100)
+            st.sampled_from(["pick", "retire", "cool_down"]), st.sampled_from("abcx"), st.floats(0, 100)
         ),
         max_size=60,
     )
 )
-def test_a_resting_or_retired_key_is_never_picked(moves: list[tuple[str, str, float]]) -> None:
-    """Whatever happens, a pick is a key of the pool that is neither retired nor resting."""
-    ring = KeyPool("abc")
-    rests = dict.fromkeys("abc", 0.0)
-    for move, key, time in moves:
-        if move == "refuse":
-            ring.refused(key, QUOTA)
-        elif move == "throttle":
-            ring.throttled(key, until=time)
-            rests[key] = max(rests.get(key, 0.0), time)
+def test_a_cooling_or_retired_key_is_never_picked(steps: list[tuple[str, str, float]]) -> None:
+    """Whatever happens, a picked key is in the pool, not retired, and does not cool down."""
+    pool = KeyPool("abc")
+    ready_at = dict.fromkeys("abc", 0.0)
+    left = set("abc")
+    for step, key, time in steps:
+        if step == "retire":
+            pool.retire(key, QUOTA)
+            left.discard(key)
+        elif step == "cool_down":
+            pool.cool_down(key, until=time)
+            ready_at[key] = max(ready_at.get(key, 0.0), time)
         else:
-            left = {name for name in "abc" if name not in ring.retired}
-            match ring.pick(now=time):
+            match pool.pick(now=time):
                 case UseKey(name):
                     assert name in left
-                    assert rests[name] <= time
+                    assert ready_at[name] <= time
                 case WaitForKey(until):
                     assert until > time
-                    assert until == min(rests[name] for name in left)
+                    assert min(ready_at[name] for name in left) == until
                 case NoKeyLeft():
                     assert not left

@@ -85,9 +85,9 @@ def test_trouble_backs_off():
     """
     policy = PollPolicy(interval_s=10.0, max_interval_s=72.0)
 
-    assert [poll_backoff_s(policy, in_row=n, draw=0.0) for n in (1, 2, 3, 4, 99)] == [10, 20, 40, 60, 60]
-    assert poll_backoff_s(policy, in_row=1, draw=0.0, retry_after_s=300.0) == 300.0
-    assert poll_backoff_s(PollPolicy(interval_s=0.0), in_row=1, draw=0.0) > 0
+    assert [poll_backoff_s(policy, failures=n, draw=0.0) for n in (1, 2, 3, 4, 99)] == [10, 20, 40, 60, 60]
+    assert poll_backoff_s(policy, failures=1, draw=0.0, retry_after_s=300.0) == 300.0
+    assert poll_backoff_s(PollPolicy(interval_s=0.0), failures=1, draw=0.0) > 0
 
 
 def test_a_young_task_may_be_unknown():

@@ -70,4 +70,4 @@ def test_a_key_cannot_hide_behind_control_characters():
     """
     Characters that don't show go before keys are looked for.
     """
-    assert "abcdef" not in sanitize_line("s\x00k-abcdef123", most_chars=99)
+    assert "abcdef" not in sanitize_line("s\x00k-abcdef123", max_chars=99)

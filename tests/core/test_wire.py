@@ -153,7 +153,7 @@ def test_words_of_every_vocabulary(status, words):
     tasks = [read_task({"id": "a", "status": word}) for word in words]
 
     assert all(task.status is status for task in tasks)
-    assert all(task.is_known_word for task in tasks)
+    assert all(task.is_known_status for task in tasks)
 
 
 def test_unknown_word_runs_on():
@@ -163,8 +163,8 @@ def test_unknown_word_runs_on():
     task = read_task({"id": "a", "status": "archiving\x1b[31m"})
 
     assert task.status is RemoteStatus.RUNNING
-    assert not task.is_known_word
-    assert task.word == "archiving"
+    assert not task.is_known_status
+    assert task.raw_status == "archiving"
 
 
 def test_missing_status_is_queued():
@@ -262,7 +262,7 @@ def test_no_address_before_success():
         ("remote_failed", "boom", "E1", {"output": {"code": "E1", "message": "boom"}}),
         ("remote_failed", "boom", None, {"detail": "boom"}),
         ("remote_failed", "no image", None, {"metadata": {"url": "no image"}}),
-        ("remote_failed", "the API says failed, without a reason", None, {}),
+        ("remote_failed", "the API says failed and gives no reason", None, {}),
         ("remote_failed", "quota is not enough", None, {"fail_reason": "quota is not enough"}),
         (
             "moderation",
@@ -370,8 +370,8 @@ def test_hostile_json_never_succeeds_by_accident(body):
     task = read_task(body)
 
     if task.status is RemoteStatus.SUCCEEDED:
-        assert task.word is not None
-        assert task.word.lower() in {"succeeded", "completed", "success", "succeed"}
+        assert task.raw_status is not None
+        assert task.raw_status.lower() in {"succeeded", "completed", "success", "succeed"}
     else:
         assert task.video_urls == ()
     for address in (*task.video_urls, *task.last_frame_urls):

@@ -53,7 +53,7 @@ def test_an_upstreams_error_in_quotes():
     reason = read_error(400, {}, json.dumps({"code": "fail_to_fetch_task", "message": inner}).encode())
 
     assert (reason.message, reason.code) == ("sensitive", "InputTextSensitiveContentDetected")
-    assert "fail_to_fetch_task" in reason.words
+    assert "fail_to_fetch_task" in reason.search_text
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ class Notebook:
             raise self.error
         await self.is_durable.wait()
 
-    def remember_part(self, job: Job, kind: AssetKind, facts: Any) -> None:
+    def save_part(self, job: Job, kind: AssetKind, facts: Any) -> None:
         raise AssertionError("nothing is downloaded here")
 
 

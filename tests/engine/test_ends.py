@@ -61,7 +61,7 @@ def check_the_others(played: Played, api: FakeApi) -> None:
     others = {job_id: state for job_id, state in played.states.items() if job_id != ODD}
     assert dict.fromkeys(others, State.SUCCEEDED) == others
     assert 0 == played.engine.admission.in_flight
-    assert 0 == played.engine.admission.breaker.under_way
+    assert 0 == played.engine.admission.breaker.unanswered
     assert dict(played.engine.counts) == played.counts
     assert max(api.paid().values()) == 1
 

@@ -128,10 +128,10 @@ def check_that_all_is_right(played: Played, remote: Remote) -> None:
     assert all(times == 1 for times in remote.paid().values()), "paid twice"
     assert dict(played.engine.counts) == played.counts
     assert 0 == played.engine.admission.in_flight
-    assert 0 == played.engine.admission.breaker.under_way
+    assert 0 == played.engine.admission.breaker.unanswered
     assert [] == played.engine.unsaved
     for job_id, record in played.records.items():
-        assert record.state.is_resting, f"{job_id} is left {record.state}"
+        assert record.state.has_ended, f"{job_id} is left {record.state}"
         tasks = [post.task_id for post in remote.posts_of(job_id) if post.task_id]
         if tasks and record.state is not State.UNCERTAIN:
             assert record.task_id == tasks[0], f"the task of {job_id} is lost"

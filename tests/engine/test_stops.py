@@ -207,7 +207,7 @@ def test_deadline_that_was_not_needed_says_nothing_later(tmp_path: Path) -> None
     stage.take_in(specs(2))
 
     async def outlive(engine: Engine, store: Any) -> None:
-        engine.admission.breaker.record_probe(0.0, is_well=True)
+        engine.admission.breaker.record_probe(0.0, is_healthy=True)
 
     played = stage.play(EngineOptions(run_s=1000.0), meanwhile=outlive)
 

@@ -27,7 +27,7 @@ async def not_sent(url: str, *, proxy: str | None = None) -> str:
     assert isinstance(outcome, NotSent)
     assert outcome.failure.cls is FailureClass.UNAVAILABLE
     assert isinstance(polled, Transient)
-    assert not probed.answers
+    assert not probed.is_reachable
     assert KEY not in f"{outcome!r} {polled!r} {probed!r}"
     return outcome.failure.message
 

@@ -160,7 +160,7 @@ async def test_probe_of_an_ill_gateway(data: bytes, answers: bool, cls: FailureC
     async with meet(always(data)) as (_, gateway):
         probed = await gateway.probe(KEY)
 
-    assert probed.answers is answers
+    assert probed.is_reachable is answers
     assert probed.failure is not None
     assert probed.failure.cls is cls
 

@@ -92,5 +92,3 @@ def test_numbers_that_json_has_not(text: str) -> None:
     """What could not be sent is refused where it is written."""
     with pytest.raises(ValueError, match="quote it if it is text"):
         resolve_plain(text)
-
-

@@ -60,7 +60,7 @@ def test_step_summary_says_what_to_do():
     text = step_summary(summarize(JOBS), [job for job in JOBS if job.error], run="kittens")
 
     assert "1 of 4 jobs succeeded." in text
-    assert re.search(r"\| `moderation` \| 1 \| The prompt or a picture was refused", text)
+    assert re.search(r"\| `moderation` \| 1 \| Moderation refused the prompt or a picture", text)
     assert "| doubt | wan2&#46;7-i2v | uncertain | uncertain&#95;submit&#58; reset |" in text
 
 

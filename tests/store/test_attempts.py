@@ -35,13 +35,13 @@ async def test_new_attempt_knows_nothing_of_an_old_ones_files(store: Store, make
     job = one_job(store, make_spec)
     async with store:
         job.attempt = 1
-        store.remember_part(job, AssetKind.LAST_FRAME, {"total_bytes": 7, "validator": None})
+        store.save_part(job, AssetKind.LAST_FRAME, {"total_bytes": 7, "validator": None})
         await store.durable(store.save(job, assets=[VIDEO]))
-        assert ((VIDEO,), 1) == (store.known_assets(job), len(store.known_parts(job)))
+        assert ((VIDEO,), 1) == (store.load_assets(job), len(store.load_parts(job)))
 
         job.attempt = 2
 
-        assert ((), {}) == (store.known_assets(job), store.known_parts(job))
+        assert ((), {}) == (store.load_assets(job), store.load_parts(job))
 
 
 async def test_old_result_stays_until_the_new_one_is_there(store: Store, make_spec: Make) -> None:
@@ -75,7 +75,7 @@ async def test_value_that_sqlite_does_not_take_is_an_error_and_no_hang(store: St
         with pytest.raises(RunDirError, match="a bug in runner"):
             await asyncio.wait_for(store.durable(number), 10)
 
-        assert store.trouble is not None
+        assert store.error is not None
 
 
 async def test_validator_of_a_hostile_server_is_kept_as_it_is(store: Store, make_spec: Make) -> None:
@@ -85,10 +85,10 @@ async def test_validator_of_a_hostile_server_is_kept_as_it_is(store: Store, make
     job = one_job(store, make_spec)
     async with store:
         facts = {"total_bytes": 7, "validator": '"\udcff"'}
-        store.remember_part(job, AssetKind.VIDEO, facts)
+        store.save_part(job, AssetKind.VIDEO, facts)
         await asyncio.wait_for(store.durable(store.save(job)), 10)
 
-        assert {"video": facts} == store.known_parts(job)
+        assert {"video": facts} == store.load_parts(job)
 
 
 def test_jobs_of_one_place_are_all_handed_out(store: Store, make_spec: Make) -> None:

@@ -47,7 +47,7 @@ def test_failures_by_class(store: Store, make_spec: Make) -> None:
 
     assert {"lost": 1, "moderation": 2} == query.class_counts(store.reader)
     assert ["b", "c"] == [
-        record.job_id for record in query.one_of_each_class(store.reader, ["lost", "moderation"])
+        record.job_id for record in query.first_of_each_class(store.reader, ["lost", "moderation"])
     ]
 
 

@@ -205,7 +205,7 @@ async def test_full_disk_gives_up_the_reserve_and_loses_nothing(store: Store, ma
         number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
         await store.durable(number)
 
-        assert store.is_short_of_room
+        assert store.is_disk_full
         assert not (store.run_dir / RESERVE_NAME).exists()
 
     assert [a.task_id for a in next(query.records(store.reader)).attempts] == ["t" * 50_000]
