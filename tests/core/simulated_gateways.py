@@ -1,4 +1,4 @@
-"""Gateways that allow R requests a second, on a clock moved by hand, and a client that always has more to send."""
+"""Gateways with a limit, in simulated time, and a client that always has more to send."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from runner.core.pacing import Pacer
 
 
 class Gateway(Protocol):
-    """What decides whether a request that arrives now is taken."""
+    """Decides whether a request that arrives now is accepted."""
 
     def allows(self, now: float) -> bool: ...
 
 
 @dataclass
 class TokenBucket:
-    """Allows ``per_s`` on the long run, and ``burst`` at once after a rest."""
+    """Allows ``per_s`` in the long run, and ``burst`` at once after a pause."""
 
     per_s: float
     burst: float
@@ -38,7 +38,7 @@ class TokenBucket:
 
 @dataclass
 class FixedWindow:
-    """Allows ``per_s * window_s`` in each window, whenever in it they come."""
+    """Allows ``per_s * window_s`` in each window, whenever they arrive in it."""
 
     per_s: float
     window_s: float
@@ -55,10 +55,10 @@ class FixedWindow:
 
 
 @dataclass
-class Straying:
-    """Refuses one request every ``every_s`` seconds, whatever the gateway within it allows."""
+class SporadicRefusals:
+    """Refuses one request every ``every_s`` seconds, whatever its bucket allows."""
 
-    within: TokenBucket
+    bucket: TokenBucket
     every_s: float
     _next_at: float = 0.0
 
@@ -66,12 +66,12 @@ class Straying:
         if now >= self._next_at:
             self._next_at = now + self.every_s
             return False
-        return self.within.allows(now)
+        return self.bucket.allows(now)
 
 
 @dataclass
-class Changing:
-    """Allows what one gateway does, and from a moment on what another does."""
+class ChangingLimit:
+    """Allows what one bucket does, and from a time on what another does."""
 
     before: TokenBucket
     after: TokenBucket
@@ -82,8 +82,8 @@ class Changing:
 
 
 @dataclass
-class Played:
-    """What came of a simulated run, after its first half minute."""
+class Result:
+    """What a simulated run sent, after its first half minute."""
 
     accepted: int = 0
     throttled: int = 0
@@ -93,16 +93,16 @@ class Played:
         return self.throttled / max(self.accepted + self.throttled, 1)
 
 
-def play(
+def simulate(
     pacer: Pacer,
     gateway: Gateway,
     *,
     until: float,
     rtt_s: float = 0.2,
     skip_s: float = 30.0,
-) -> Played:
-    """Send as fast as the pacer grants; a request reaches the gateway half a round trip after it left."""
-    now, played = 0.0, Played()
+) -> Result:
+    """Send as fast as the pacer allows; a request reaches the gateway half a round trip after it was sent."""
+    now, result = 0.0, Result()
     answers: list[tuple[float, float, bool]] = []
     while now < until:
         opens_at = max(pacer.opens_at, now)
@@ -118,6 +118,6 @@ def play(
         ok = gateway.allows(now + rtt_s / 2)
         heapq.heappush(answers, (now + rtt_s, now, ok))
         if now >= skip_s:
-            played.accepted += ok
-            played.throttled += not ok
-    return played
+            result.accepted += ok
+            result.throttled += not ok
+    return result

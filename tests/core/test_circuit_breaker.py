@@ -1,4 +1,4 @@
-"""An outage leaves a handful of jobs in doubt, and the run goes on by itself afterwards."""
+"""An outage makes only a few jobs uncertain, and the run continues automatically afterwards."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, RemoteStatus, RemoteTask, Throttled
 
 ACCEPTED = Accepted(RemoteTask(("task_1",), RemoteStatus.QUEUED))
-DOUBT = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "502"))
-UNSENT = NotSent(Failure(FailureClass.UNAVAILABLE, "connection refused"))
+AMBIGUOUS = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "502"))
+NOT_SENT = NotSent(Failure(FailureClass.UNAVAILABLE, "connection refused"))
 FORBIDDEN = Rejected(Failure(FailureClass.FORBIDDEN, "banned"))
 INVALID = Rejected(Failure(FailureClass.INVALID_REQUEST, "no prompt"))
 THROTTLED = Throttled(Failure(FailureClass.RATE_LIMITED, "slow down"))
@@ -26,42 +26,42 @@ def post(breaker, outcome, now):
     breaker.record_answer(outcome, now)
 
 
-def play_outage(*, answer_s: float, probe_is_well: bool, until: float = 600.0) -> tuple[int, CircuitBreaker]:
-    """Submit a job a second into a gateway that doubts each after ``answer_s``; return the doubts."""
-    breaker, doubts, now, next_at = CircuitBreaker(), 0, 0.0, 0.0
+def simulate_outage(*, answer_s: float, is_healthy: bool, until: float = 600.0) -> tuple[int, CircuitBreaker]:
+    """Submit a job a second to a gateway whose answers, after ``answer_s``, are all ambiguous; count the jobs."""
+    breaker, uncertain, now, next_at = CircuitBreaker(), 0, 0.0, 0.0
     answers: list[float] = []
     while now < until:
         while answers and answers[0] <= now:
-            breaker.record_answer(DOUBT, heapq.heappop(answers))
+            breaker.record_answer(AMBIGUOUS, heapq.heappop(answers))
         if breaker.probe_at is not None and breaker.probe_at <= now:
-            breaker.record_probe(now, is_healthy=probe_is_well)
+            breaker.record_probe(now, is_healthy=is_healthy)
         if next_at <= now and breaker.may_submit(now):
             breaker.record_sent(now)
-            doubts += 1
+            uncertain += 1
             heapq.heappush(answers, now + answer_s)
             next_at = now + 1.0
         now += 0.25
-    return doubts, breaker
+    return uncertain, breaker
 
 
 @pytest.mark.parametrize("answer_s", [0.1, 2.0, 30.0, 60.0, 120.0])
-@pytest.mark.parametrize("probe_is_well", [True, False], ids=["upstream is out", "gateway is out"])
-def test_ten_minutes_of_outage(answer_s, probe_is_well):
+@pytest.mark.parametrize("is_healthy", [True, False], ids=["upstream is out", "gateway is out"])
+def test_ten_minutes_of_outage(answer_s, is_healthy):
     """
-    Ten minutes of 502 or silence at 60 jobs a minute leave fewer than ten jobs in doubt.
+    Ten minutes of 502 or no answers at 60 jobs a minute make fewer than ten jobs uncertain.
     """
-    doubts, _ = play_outage(answer_s=answer_s, probe_is_well=probe_is_well)
+    uncertain, _ = simulate_outage(answer_s=answer_s, is_healthy=is_healthy)
 
-    assert doubts < 10
+    assert uncertain < 10
 
 
-def test_the_run_goes_on_by_itself():
+def test_the_run_continues_automatically():
     """
-    After a good probe one job goes at a time, and an accepted one opens the way for all.
+    After a successful probe one job is submitted at a time, and when one is accepted all are.
     """
     breaker = CircuitBreaker()
     for _ in range(UNCERTAIN_TO_OPEN):
-        post(breaker, DOUBT, 1.0)
+        post(breaker, AMBIGUOUS, 1.0)
     assert breaker.state is CircuitState.OPEN
     assert not breaker.may_submit(99.0)
 
@@ -82,14 +82,14 @@ def test_probes_grow_rarer():
     """
     breaker, pauses, now = CircuitBreaker(), [], 0.0
     for _ in range(UNCERTAIN_TO_OPEN):
-        post(breaker, DOUBT, now)
+        post(breaker, AMBIGUOUS, now)
     for _ in range(6):
         assert breaker.probe_at is not None
         pauses.append(breaker.probe_at - now)
         now = breaker.probe_at
         breaker.record_probe(now, is_healthy=False)
 
-    assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert [5.0, 10.0, 20.0, 40.0, 60.0, 60.0] == pauses
 
 
 def test_refused_connections_are_probed_not_hammered():
@@ -99,17 +99,17 @@ def test_refused_connections_are_probed_not_hammered():
     breaker = CircuitBreaker()
     for _ in range(UNCERTAIN_TO_OPEN):
         assert breaker.may_submit(0.0)
-        post(breaker, UNSENT, 0.0)
+        post(breaker, NOT_SENT, 0.0)
 
     assert breaker.state is CircuitState.OPEN
 
 
-def test_other_answers_do_not_hide_doubt():
+def test_other_answers_do_not_hide_an_outage():
     """
-    Refusals between the doubts say nothing of whether jobs are accepted.
+    Refusals between ambiguous answers do not show whether jobs are accepted.
     """
     breaker = CircuitBreaker()
-    for outcome in (DOUBT, INVALID, DOUBT, THROTTLED, DOUBT):
+    for outcome in (AMBIGUOUS, INVALID, AMBIGUOUS, THROTTLED, AMBIGUOUS):
         post(breaker, outcome, 0.0)
 
     assert breaker.state is CircuitState.OPEN
@@ -117,7 +117,7 @@ def test_other_answers_do_not_hide_doubt():
 
 def test_forbidden_in_a_row_stops():
     """
-    Several 403 in a row are the key's fault; with other answers between them they are the jobs'.
+    Several 403 in a row are because of the key; with other answers between them, because of the jobs.
     """
     breaker, mixed = CircuitBreaker(), CircuitBreaker()
     for _ in range(FORBIDDEN_TO_STOP):
@@ -130,41 +130,53 @@ def test_forbidden_in_a_row_stops():
     assert mixed.may_submit(0.0)
 
 
-MOVES = st.lists(
+STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["sent", "sent", "accepted", "doubt", "doubt", "unsent", "throttled", "well", "ill"]),
+        st.sampled_from(
+            [
+                "send",
+                "send",
+                "accepted",
+                "ambiguous",
+                "ambiguous",
+                "not_sent",
+                "throttled",
+                "healthy",
+                "unhealthy",
+            ]
+        ),
         st.floats(0, 30),
     ),
     max_size=120,
 )
 
 
-@given(MOVES)
-def test_doubts_between_accepted_answers_are_few(moves):
+@given(STEPS)
+def test_few_jobs_become_uncertain_between_accepted_answers(steps):
     """
-    In any order of events: after the last accepted answer at most the limit and what was under way is in doubt,
-    and one more for each good probe.
+    In any order of events: after the last accepted answer at most the limit and what was unanswered become
+    uncertain, and one more for each successful probe.
     """
     breaker, now = CircuitBreaker(), 0.0
-    doubts = bound = 0
-    outcomes = {"accepted": ACCEPTED, "doubt": DOUBT, "unsent": UNSENT, "throttled": THROTTLED}
-    for move, after_s in moves:
+    uncertain = limit = 0
+    outcomes = {"accepted": ACCEPTED, "ambiguous": AMBIGUOUS, "not_sent": NOT_SENT, "throttled": THROTTLED}
+    for step, after_s in steps:
         now += after_s
-        if move == "sent":
+        if step == "send":
             if breaker.may_submit(now):
                 breaker.record_sent(now)
-        elif move in ("well", "ill"):
+        elif step in ("healthy", "unhealthy"):
             was_open = breaker.state is CircuitState.OPEN
-            breaker.record_probe(now, is_healthy=move == "well")
-            bound += was_open and breaker.state is CircuitState.HALF_OPEN
+            breaker.record_probe(now, is_healthy=step == "healthy")
+            limit += was_open and breaker.state is CircuitState.HALF_OPEN
         elif breaker.unanswered:
-            if move == "doubt":
-                bound = max(bound, UNCERTAIN_TO_OPEN + breaker.unanswered - 1) if doubts == 0 else bound
-                doubts += 1
-            breaker.record_answer(outcomes[move], now)
-            if move == "accepted":
-                # The first doubt from here on sets a new bound; a half-open flow allows one job at once.
-                doubts, bound = 0, 0
+            if step == "ambiguous":
+                limit = max(limit, UNCERTAIN_TO_OPEN + breaker.unanswered - 1) if uncertain == 0 else limit
+                uncertain += 1
+            breaker.record_answer(outcomes[step], now)
+            if step == "accepted":
+                # The next ambiguous answer sets a new limit; a half-open breaker allows one job at a time.
+                uncertain, limit = 0, 0
 
         assert breaker.unanswered >= 0
-        assert doubts <= bound
+        assert uncertain <= limit

@@ -1,4 +1,4 @@
-"""What an answer means: the rule that nobody pays twice, held over statuses and texts."""
+"""What an answer means, for statuses and texts: nothing is paid for twice."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ PAGE = b"<html><title>load balancer: not enough backends</title></html>"
 )
 def test_answers_to_a_post(outcome, cls, status, body):
     """
-    Status and text together decide; whatever is not clear stays in doubt.
+    Status and text together decide; whatever is not clear is uncertain.
     """
     result = classify_submit(status, {}, body, 0.0)
 
@@ -119,13 +119,13 @@ def test_an_id_is_proof(body):
     result = classify_submit(202, {}, body, 0.0)
 
     assert isinstance(result, Accepted)
-    assert result.task.ids == ("task_1",)
+    assert ("task_1",) == result.task.ids
 
 
 @pytest.mark.parametrize("status", [307, 400, 401, 429, 500, 503])
-def test_an_error_that_names_a_task_is_in_doubt(status):
+def test_an_error_that_names_a_task_is_uncertain(status):
     """
-    Nothing lets such a POST go again, and the id is shown to the person who settles it.
+    Such a POST is never sent again, and the id is shown to the person who resolves the job.
     """
     result = classify_submit(status, {}, b'{"id": "task_1", "error": {"code": "get_channel_failed"}}', 0.0)
 
@@ -135,7 +135,7 @@ def test_an_error_that_names_a_task_is_in_doubt(status):
 
 def test_redirect_says_where_to():
     """
-    The person sees the address that the base URL redirects to, without its query.
+    The message has the URL that the base URL redirects to, without its query.
     """
     result = classify_submit(308, {"Location": "https://www.example/v1/videos?key=1"}, b"", 0.0)
 
@@ -143,19 +143,19 @@ def test_redirect_says_where_to():
     assert "key=1" not in result.failure.message
 
 
-def test_throttled_carries_the_servers_wish():
+def test_throttled_has_the_retry_after():
     """
-    Retry-After reaches whoever paces.
+    The pacer gets the wait that the server asks for.
     """
     result = classify_submit(429, {"Retry-After": "12"}, b"", 0.0)
 
     assert isinstance(result, Throttled)
-    assert result.retry_after_s == 12.0
+    assert 12.0 == result.retry_after_s
 
 
 def test_keys_never_show():
     """
-    A key that the API repeats is hidden, also one that does not look like a key.
+    A key in an answer is hidden, even if it does not look like a key.
     """
     result = classify_submit(401, {}, e1("", "bad key hush-hush"), 0.0, secrets=["hush-hush"])
 
@@ -190,9 +190,9 @@ def test_keys_never_show():
         ("Transient", "unavailable", 200, b'{"status": "success"}'),
     ],
 )
-def test_answers_to_a_query(outcome, cls, status, body):
+def test_answers_to_a_poll(outcome, cls, status, body):
     """
-    No trouble while asking ends a job that is paid for.
+    No failed poll ends a job that is paid for.
     """
     result = classify_poll(status, {}, body, 0.0)
 
@@ -202,7 +202,7 @@ def test_answers_to_a_query(outcome, cls, status, body):
 
 def test_a_failure_about_quota_is_the_tasks_own():
     """
-    A task whose failure mentions quota has failed; it does not stop the run.
+    A task whose error mentions quota has failed; that does not stop the run.
     """
     result = classify_poll(
         200, {"retry-after": "3"}, b'{"id": "a", "status": "failed", "fail_reason": "quota"}', 0.0
@@ -210,17 +210,17 @@ def test_a_failure_about_quota_is_the_tasks_own():
 
     assert isinstance(result, Polled)
     assert result.task.error is not None
-    assert (result.task.error.cls, result.poll_after_s) == ("remote_failed", 3.0)
+    assert ("remote_failed", 3.0) == (result.task.error.cls, result.poll_after_s)
 
 
-def test_a_throttled_query_says_so():
+def test_a_throttled_poll_says_so():
     """
-    A 429 slows all queries.
+    A 429 slows down all polls.
     """
     result = classify_poll(429, {"retry-after-ms": "1500"}, b"", 0.0)
 
     assert isinstance(result, Transient)
-    assert (result.is_throttled, result.retry_after_s) == (True, 1.5)
+    assert (True, 1.5) == (result.is_throttled, result.retry_after_s)
 
 
 BODIES = st.binary(max_size=60) | st.sampled_from(

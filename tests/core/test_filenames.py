@@ -1,4 +1,4 @@
-"""Job ids to file names: safe everywhere, and never two ids to one name."""
+"""File names from job ids: safe everywhere, and never the same for two ids."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ STRANGE_IDS += [
 IDS = st.text(max_size=40) | HARD_IDS
 
 
-def as_seen_by(file_system: str, name: str) -> str:
-    """Reduce a name to what a file system tells files apart by."""
+def comparable(file_system: str, name: str) -> str:
+    """Return what a file system distinguishes names by."""
     if file_system == "linux":
         return name
     if file_system == "windows":
@@ -59,16 +59,16 @@ def as_seen_by(file_system: str, name: str) -> str:
 
 @pytest.mark.parametrize("job_id", ["sky", "grass-1-16.9", "wan2.7-i2v-3fa9c1", "小猫-01", "a_b", "console"])
 def test_plain_ids_are_their_own_names(job_id: str) -> None:
-    """Who names a job simply finds it under that name."""
+    """A job with a simple id has files of that name."""
     assert f"assets/{job_id}.mp4" == asset_path(job_id, AssetKind.VIDEO, ".mp4", sharded=False)
 
 
 @pytest.mark.parametrize("job_id", STRANGE_IDS)
 def test_other_ids_are_altered_and_carry_a_digest(job_id: str) -> None:
-    """What a file system would refuse, misread or take for another name is not used as one."""
+    """What a file system would refuse, misread or confuse with another name is altered."""
     stem, _, digest = file_stem(job_id).rpartition("~")
 
-    assert len(digest) == 16
+    assert 16 == len(digest)
     assert stem not in ("", ".", "..")
     assert stem.split(".")[0] not in ("con", "nul", "com1", "lpt9")
 
@@ -77,7 +77,7 @@ def test_other_ids_are_altered_and_carry_a_digest(job_id: str) -> None:
 @example("COM¹")
 @example("x" * 1000)
 def test_every_name_is_safe_everywhere(job_id: str) -> None:
-    """One path component, printable, not hidden, no option, no device, and short enough with every ending."""
+    """One path component, printable, not hidden, no option, no device, and short enough with every suffix."""
     name = asset_path(job_id, AssetKind.LAST_FRAME, ".png", sharded=False).removeprefix("assets/")
 
     assert not set(name) & set('/\\:*?"<>|')
@@ -96,9 +96,9 @@ def test_every_name_is_safe_everywhere(job_id: str) -> None:
 @example(["a/b", "a_b", "a\\b"], True)
 @example(["a", "a.last_frame", "a.mp4", "a.mp4.part"], False)
 def test_two_ids_never_share_a_name(file_system: str, job_ids: list[str], sharded: bool) -> None:
-    """Even where case and ways of writing accents do not count, every job has its own files."""
+    """Even if case and the encoding of accents do not count, every job has its own files."""
     names = [
-        as_seen_by(file_system, asset_path(job_id, kind, suffix, sharded=sharded) + ending)
+        comparable(file_system, asset_path(job_id, kind, suffix, sharded=sharded) + ending)
         for job_id in job_ids
         for kind, suffix in SUFFIXES.items()
         for ending in ("", ".part")
@@ -108,10 +108,10 @@ def test_two_ids_never_share_a_name(file_system: str, job_ids: list[str], sharde
 
 
 @given(IDS)
-def test_the_fold_is_among_256_folders_and_does_not_change_the_name(job_id: str) -> None:
-    """A large run spreads its files evenly, and a file is found again by its job's id alone."""
+def test_sharding_uses_256_folders_and_does_not_change_the_name(job_id: str) -> None:
+    """The folder of a job's files follows from its id alone."""
     flat = asset_path(job_id, AssetKind.VIDEO, ".mp4", sharded=False).split("/")
     assets, folder, name = asset_path(job_id, AssetKind.VIDEO, ".mp4", sharded=True).split("/")
 
-    assert flat == [assets, name]
+    assert [assets, name] == flat
     assert 0 <= int(folder, 16) < 256

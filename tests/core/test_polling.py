@@ -1,4 +1,4 @@
-"""When to ask: never past the bounds of the manifest, and near the time at which there is news."""
+"""When to poll: within the limits of the manifest, and near the time at which tasks finish."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DRAWS = st.floats(0, 1, exclude_max=True)
 )
 def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, typical_s, poll_after_s):
     """
-    Load and learning never stretch a wait past max_interval, nor anything past the end of patience.
+    Load and learning never stretch a wait past max_interval, and nothing stretches it past the timeout.
     """
     wait_s = next_poll_s(
         policy,
@@ -60,33 +60,33 @@ def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, typical_s, pol
 
 def test_no_pause_at_all():
     """
-    An interval of 0 is honoured, whatever is in flight.
+    An interval of 0 is honored, whatever is in flight.
     """
     policy = PollPolicy(first_s=0.0, interval_s=0.0)
 
     for polls in range(3):
-        assert next_poll_s(policy, polls=polls, age_s=0.0, in_flight=500, draw=0.9, typical_s=99.0) == 0.0
+        assert 0.0 == next_poll_s(policy, polls=polls, age_s=0.0, in_flight=500, draw=0.9, typical_s=99.0)
 
 
 def test_intervals_grow():
     """
-    Each wait is longer than the one before until the bound.
+    Each wait is longer than the one before, up to the maximum.
     """
     waits = [next_poll_s(PollPolicy(), polls=n, age_s=60.0, in_flight=1, draw=0.0) for n in range(1, 12)]
 
-    assert waits[:3] == [15.0, 18.75, 23.4375]
-    assert waits == sorted(waits)
-    assert waits[-1] == 50.0
+    assert [15.0, 18.75, 23.4375] == waits[:3]
+    assert sorted(waits) == waits
+    assert 50.0 == waits[-1]
 
 
-def test_trouble_backs_off():
+def test_failed_polls_back_off():
     """
-    Trouble doubles the wait up to the bound, and the server's wish is a floor.
+    Failures double the wait up to the maximum, and the wait that the server asks for is the minimum.
     """
     policy = PollPolicy(interval_s=10.0, max_interval_s=72.0)
 
-    assert [poll_backoff_s(policy, failures=n, draw=0.0) for n in (1, 2, 3, 4, 99)] == [10, 20, 40, 60, 60]
-    assert poll_backoff_s(policy, failures=1, draw=0.0, retry_after_s=300.0) == 300.0
+    assert [10, 20, 40, 60, 60] == [poll_backoff_s(policy, failures=n, draw=0.0) for n in (1, 2, 3, 4, 99)]
+    assert 300.0 == poll_backoff_s(policy, failures=1, draw=0.0, retry_after_s=300.0)
     assert poll_backoff_s(PollPolicy(interval_s=0.0), failures=1, draw=0.0) > 0
 
 
@@ -94,32 +94,32 @@ def test_a_young_task_may_be_unknown():
     """
     A young task is never lost; an old one is after three such answers in a row.
     """
-    late, counts = 0, []
+    counted, counts = 0, []
     for age_s in (1, 60, 119, 120, 135, 150):
-        late = count_unknown(late, age_s=age_s, tolerance_s=120.0)
-        counts.append(late)
+        counted = count_unknown(counted, age_s=age_s, tolerance_s=120.0)
+        counts.append(counted)
 
-    assert counts == [0, 0, 0, 1, 2, UNKNOWNS_UNTIL_LOST]
+    assert [0, 0, 0, 1, 2, UNKNOWNS_UNTIL_LOST] == counts
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_usual_duration_is_learned(seed):
     """
-    The estimate comes to lie where about two thirds have finished.
+    The estimate is about the time by which two thirds have finished.
     """
-    random, durations = Random(seed), QuantileEstimator()
+    random, estimator = Random(seed), QuantileEstimator()
     for _ in range(400):
-        durations.add(random.uniform(60, 120))
+        estimator.add(random.uniform(60, 120))
 
-    assert durations.typical_s == pytest.approx(100, abs=15)
+    assert pytest.approx(100, abs=15) == estimator.typical_s
 
 
-def test_little_is_not_enough_to_learn_from():
+def test_few_durations_give_no_estimate():
     """
-    A few durations say nothing yet.
+    A few durations are not enough.
     """
-    durations = QuantileEstimator()
+    estimator = QuantileEstimator()
     for _ in range(4):
-        durations.add(60.0)
+        estimator.add(60.0)
 
-    assert durations.typical_s is None
+    assert estimator.typical_s is None

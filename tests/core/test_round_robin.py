@@ -1,4 +1,4 @@
-"""Whose turn it is: nobody starves, no cap is passed."""
+"""Which model is next: none starves, and no limit is exceeded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPEN = Queue(0, 8, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("bound", "until", "run", "lanes"),
+    ("limit", "until", "run", "queues"),
     [
         (Limit.NO_JOBS, None, OPEN, [ModelQueue(0, model="a", has_jobs=False)]),
         (Limit.NO_JOBS, None, Queue(8, 8), []),
@@ -25,28 +25,28 @@ OPEN = Queue(0, 8, 0.0)
         (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(2, 2, 6.0, model="a"), ModelQueue(0, 2, 7.0, model="b")]),
     ],
 )
-def test_which_limit_binds(bound, until, run, lanes):
+def test_which_limit_blocks(limit, until, run, queues):
     """
-    What holds everything back is named, with the time at which it opens by itself.
+    The limit that blocks all models is named, with the time at which that ends without any event.
     """
-    assert Blocked(bound, until) == choose_model(run, lanes, after=None, now=5.0)
+    assert Blocked(limit, until) == choose_model(run, queues, after=None, now=5.0)
 
 
 def test_models_take_turns():
     """
-    Where nothing binds, each model has the same share.
+    Without limits, each model has the same share.
     """
-    lanes, after, turns = [ModelQueue(0, model=name) for name in "abc"], None, Counter()
+    queues, after, chosen = [ModelQueue(0, model=name) for name in "abc"], None, Counter()
     for _ in range(30):
-        turn = choose_model(OPEN, lanes, after=after, now=0.0)
-        assert isinstance(turn, Chosen)
-        after = turn.model
-        turns[after] += 1
+        choice = choose_model(OPEN, queues, after=after, now=0.0)
+        assert isinstance(choice, Chosen)
+        after = choice.model
+        chosen[after] += 1
 
-    assert turns == {"a": 10, "b": 10, "c": 10}
+    assert {"a": 10, "b": 10, "c": 10} == chosen
 
 
-LANES = st.lists(
+QUEUES = st.lists(
     st.builds(
         ModelQueue,
         in_flight=st.integers(0, 3),
@@ -56,18 +56,18 @@ LANES = st.lists(
         has_jobs=st.booleans(),
     ),
     max_size=6,
-    unique_by=lambda lane: lane.model,
+    unique_by=lambda queue: queue.model,
 )
 
 
-@given(LANES, st.text(max_size=3), st.floats(0, 10))
-def test_a_turn_passes_no_cap_and_is_given_whenever_it_can_be(lanes, after, now):
+@given(QUEUES, st.text(max_size=3), st.floats(0, 10))
+def test_a_model_is_chosen_if_and_only_if_one_may(queues, after, now):
     """
     A model is chosen exactly when one has a job, a free slot and an open pacer.
     """
-    able = {lane.model for lane in lanes if lane.has_jobs and not lane.is_full and lane.is_open(now)}
-    turn = choose_model(OPEN, lanes, after=after, now=now)
+    allowed = {queue.model for queue in queues if queue.has_jobs and not queue.is_full and queue.is_open(now)}
+    choice = choose_model(OPEN, queues, after=after, now=now)
 
-    assert isinstance(turn, Chosen) == bool(able)
-    if isinstance(turn, Chosen):
-        assert turn.model in able
+    assert bool(allowed) == isinstance(choice, Chosen)
+    if isinstance(choice, Chosen):
+        assert choice.model in allowed

@@ -1,4 +1,4 @@
-"""Exit codes from how a run stopped and how its jobs stand."""
+"""Exit codes, from why a run stopped and the states of its jobs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ from runner.core.stop import Stop, StopReason, exit_code
         ((StopReason.TERMINATED, StopReason.INTERRUPTED), {State.PENDING: 1}, 130),
     ],
 )
-def test_what_weighs_most_is_the_exit_code(
-    reasons: tuple[StopReason, ...], counts: dict[State, int], code: int
-) -> None:
+def test_exit_code(reasons: tuple[StopReason, ...], counts: dict[State, int], code: int) -> None:
     """
-    130 and 143 before 3, 4, 6, 1 and 0; a time that was up with nothing left to do is no early end.
+    130 and 143 take precedence over 3, 4, 6, 1 and 0; a deadline does not count if everything was done.
     """
     assert code == exit_code([Stop(reason, "why") for reason in reasons], counts)

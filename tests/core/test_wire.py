@@ -1,4 +1,4 @@
-"""Reading tasks: every documented shape, and whatever else JSON can hold."""
+"""Reading tasks: every documented shape, and any other JSON."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ SHAPES = {
 @pytest.mark.parametrize("body", SHAPES.values(), ids=SHAPES)
 def test_every_documented_shape_of_success(body):
     """
-    One host answers in four shapes and a wrapped one: each gives the id and the address.
+    One host answers in four shapes and a wrapped one: each has the id and the URL.
     """
     task = read_task(body)
 
-    assert task.ids == ("task_1",)
+    assert ("task_1",) == task.ids
     assert task.status is RemoteStatus.SUCCEEDED
-    assert task.video_urls == (URL,)
+    assert (URL,) == task.video_urls
 
 
 @pytest.mark.parametrize("name", ["C BytePlus", "D Ark"])
@@ -99,7 +99,7 @@ def test_last_frame(name):
     """
     The last frame is read where a shape documents one.
     """
-    assert read_task(SHAPES[name]).last_frame_urls == (FRAME,)
+    assert (FRAME,) == read_task(SHAPES[name]).last_frame_urls
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_last_frame(name):
 )
 def test_ids(ids, body):
     """
-    An id is found wherever it is and only where it can stand in a path: a lost id is a lost video.
+    An id is found wherever it is if it can be part of a path: a lost id is a lost video.
     """
     assert ids == read_task(body).ids
 
@@ -146,7 +146,7 @@ def test_ids(ids, body):
         (RemoteStatus.EXPIRED, ["expired", "timeout"]),
     ],
 )
-def test_words_of_every_vocabulary(status, words):
+def test_statuses_of_every_vocabulary(status, words):
     """
     All vocabularies mean the same few things, in any case.
     """
@@ -156,20 +156,20 @@ def test_words_of_every_vocabulary(status, words):
     assert all(task.is_known_status for task in tasks)
 
 
-def test_unknown_word_runs_on():
+def test_unknown_status_counts_as_running():
     """
-    A word nobody documented does not end a paid task; it is shown once as a warning.
+    An undocumented status does not end a paid task; a warning shows it once.
     """
     task = read_task({"id": "a", "status": "archiving\x1b[31m"})
 
     assert task.status is RemoteStatus.RUNNING
     assert not task.is_known_status
-    assert task.raw_status == "archiving"
+    assert "archiving" == task.raw_status
 
 
 def test_missing_status_is_queued():
     """
-    Current Seedance pages answer a submission with an id alone.
+    According to current Seedance pages, a submission is answered with an id alone.
     """
     assert read_task({"id": "a"}).status is RemoteStatus.QUEUED
 
@@ -193,14 +193,14 @@ def test_missing_status_is_queued():
 )
 def test_progress(expected, value):
     """
-    Progress comes as integer, float, text or not at all, and is shown only when it makes sense.
+    Progress is an integer, a float, a text or missing, and is used only if it makes sense.
     """
     assert expected == read_task({"id": "a", "progress": value}).progress
 
 
-def test_addresses_in_the_documented_order():
+def test_urls_in_the_documented_order():
     """
-    The place that the API's current pages name is tried first, each address once.
+    The place in the API's current documentation is tried first, each URL once.
     """
     first, second, third = (f"https://cdn.example/{n}.mp4" for n in (1, 2, 3))
     body = {
@@ -216,7 +216,7 @@ def test_addresses_in_the_documented_order():
 
 
 @pytest.mark.parametrize(
-    "address",
+    "value",
     [
         "",
         "task failed: no such image",
@@ -237,18 +237,18 @@ def test_addresses_in_the_documented_order():
         ["https://cdn.example/a.mp4"],
     ],
 )
-def test_what_is_no_address(address):
+def test_what_is_not_a_url(value):
     """
-    Only absolute http(s) addresses with a host are ever fetched.
+    Only absolute http(s) URLs with a host are ever downloaded.
     """
-    assert read_task({"id": "a", "status": "completed", "metadata": {"url": address}}).video_urls == ()
+    assert () == read_task({"id": "a", "status": "completed", "metadata": {"url": value}}).video_urls
 
 
-def test_no_address_before_success():
+def test_no_url_before_success():
     """
-    An address counts only on success: a running task may show an old one.
+    A URL counts only on success: a running task may show an old one.
     """
-    assert read_task({"id": "a", "status": "running", "video_url": URL}).video_urls == ()
+    assert () == read_task({"id": "a", "status": "running", "video_url": URL}).video_urls
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_why_a_task_failed(cls, message, code, fields):
 
 def test_wrapped_failure():
     """
-    The envelope's own "success" is no reason for a failure inside it.
+    The envelope's own "success" is not the error of a failed task inside it.
     """
     body = {
         "code": "success",
@@ -295,18 +295,18 @@ def test_wrapped_failure():
     error = read_task(body, http_status=200).error
 
     assert error is not None
-    assert (error.message, error.code, error.http_status) == ("x", None, 200)
+    assert ("x", None, 200) == (error.message, error.code, error.http_status)
 
 
 @pytest.mark.parametrize(("word", "cls"), [("canceled", "remote_cancelled"), ("expired", "remote_expired")])
 def test_cancelled_and_expired(word, cls):
     """
-    Cancelled and expired tasks have classes of their own.
+    Canceled and expired tasks have classes of their own.
     """
     error = read_task({"id": "a", "status": word}).error
 
     assert error is not None
-    assert error.cls == cls
+    assert cls == error.cls
 
 
 KEYS = st.sampled_from(
@@ -365,7 +365,7 @@ HOSTILE = st.recursive(
 @given(HOSTILE)
 def test_hostile_json_never_succeeds_by_accident(body):
     """
-    Whatever JSON arrives: no exception, success only by a status word, addresses only http(s).
+    Whatever JSON arrives: no exception, success only by the status, only http(s) URLs.
     """
     task = read_task(body)
 
@@ -373,9 +373,9 @@ def test_hostile_json_never_succeeds_by_accident(body):
         assert task.raw_status is not None
         assert task.raw_status.lower() in {"succeeded", "completed", "success", "succeed"}
     else:
-        assert task.video_urls == ()
-    for address in (*task.video_urls, *task.last_frame_urls):
-        parts = urlsplit(address)
+        assert () == task.video_urls
+    for url in (*task.video_urls, *task.last_frame_urls):
+        parts = urlsplit(url)
         assert parts.scheme in {"http", "https"}
         assert parts.hostname
     assert (task.error is not None) == (task.status in {"failed", "cancelled", "expired"})

@@ -1,4 +1,4 @@
-"""Reading errors out of anything, and showing nothing that must stay hidden."""
+"""Reading errors from any answer, and showing nothing that must remain secret."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ from runner.core.wire_errors import is_moderation, read_error
 )
 def test_documented_forms(message, code, request_id, body):
     """
-    Both documented forms, and the others that gateways use, give message, code and request id.
+    Message, code and request id are found in both documented forms, and in others that gateways use.
     """
-    reason = read_error(400, {}, json.dumps(body).encode())
+    error = read_error(400, {}, json.dumps(body).encode())
 
-    assert (message, code, request_id) == (reason.message, reason.code, reason.request_id)
-    assert reason.is_explicit
+    assert (message, code, request_id) == (error.message, error.code, error.request_id)
+    assert error.is_explicit
 
 
 def test_an_upstreams_error_in_quotes():
     """
-    The gateway passes an upstream's body on as its message: the person sees the inner one.
+    The gateway passes an upstream's body on as its message: a person sees the inner message.
     """
     inner = json.dumps({"error": {"code": "InputTextSensitiveContentDetected", "message": "sensitive"}})
-    reason = read_error(400, {}, json.dumps({"code": "fail_to_fetch_task", "message": inner}).encode())
+    error = read_error(400, {}, json.dumps({"code": "fail_to_fetch_task", "message": inner}).encode())
 
-    assert (reason.message, reason.code) == ("sensitive", "InputTextSensitiveContentDetected")
-    assert "fail_to_fetch_task" in reason.search_text
+    assert ("sensitive", "InputTextSensitiveContentDetected") == (error.message, error.code)
+    assert "fail_to_fetch_task" in error.search_text
 
 
 @pytest.mark.parametrize(
@@ -74,26 +74,26 @@ def test_an_upstreams_error_in_quotes():
 )
 def test_what_is_not_json(message, status, body):
     """
-    A proxy's page, plain text or silence still gives a sentence.
+    A proxy's page, plain text or an empty body still gives a message.
     """
-    reason = read_error(status, {}, body)
+    error = read_error(status, {}, body)
 
-    assert message == reason.message
-    assert not reason.is_explicit
+    assert message == error.message
+    assert not error.is_explicit
 
 
 def test_long_pages_are_cut():
     """
-    At most 300 characters of a page are kept.
+    At most 300 characters of a page are used.
     """
-    assert len(read_error(500, {}, b"x" * 10_000).message) == 300
+    assert 300 == len(read_error(500, {}, b"x" * 10_000).message)
 
 
 def test_request_id_of_the_headers():
     """
-    Where the body names no request, a header may.
+    If the body has no request id, a header may.
     """
-    assert read_error(500, {"X-Oneapi-Request-Id": "q1"}, b"").request_id == "q1"
+    assert "q1" == read_error(500, {"X-Oneapi-Request-Id": "q1"}, b"").request_id
 
 
 @given(st.binary(max_size=200) | st.text().map(lambda text: json.dumps({"error": text}).encode()))
@@ -126,6 +126,6 @@ def test_messages_are_one_safe_line(body):
 )
 def test_moderation_words(expected, words):
     """
-    A refusal by a content policy is recognised, and an ordinary error is not taken for one.
+    A refusal by a content policy is recognized, and another error is not confused with one.
     """
     assert expected == is_moderation(words)

@@ -32,9 +32,9 @@ def test_header_names_the_run_and_never_a_key(write):
     _, text = write(unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED))
 
     manifest = yaml.safe_load(text)
-    assert manifest["version"] == 1
-    assert manifest["name"] == "kittens-rerun"
-    assert manifest["gateway"] == {"base_url": "https://api.powertokens.ai", "api_keys": ["KEY_A", "KEY_B"]}
+    assert 1 == manifest["version"]
+    assert "kittens-rerun" == manifest["name"]
+    assert {"base_url": "https://api.powertokens.ai", "api_keys": ["KEY_A", "KEY_B"]} == manifest["gateway"]
 
 
 def test_failed_job_is_as_it_was(write):
@@ -43,7 +43,7 @@ def test_failed_job_is_as_it_was(write):
 
     count, text = write(record)
 
-    assert count == 1
+    assert 1 == count
     assert yaml.safe_load(text)["jobs"] == [
         {
             "id": "sky",
@@ -64,7 +64,7 @@ def test_failed_task_that_somebody_named_is_named_again(write):
 
     _, text = write(record)
 
-    assert yaml.safe_load(text)["jobs"][0]["task_id"] == "task_x"
+    assert "task_x" == yaml.safe_load(text)["jobs"][0]["task_id"]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_job_with_a_task_keeps_it(write, state):
     """What was paid for is polled and fetched by its task id, and so never submitted."""
     count, text = write(unsuccessful("sky", state, FailureClass.POLL_TIMEOUT, task_id="task_x"))
 
-    assert count == 1
-    assert yaml.safe_load(text)["jobs"][0]["task_id"] == "task_x"
+    assert 1 == count
+    assert "task_x" == yaml.safe_load(text)["jobs"][0]["task_id"]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_job_that_may_be_paid_is_only_a_comment(write, state, cls):
     """What may have a paid task that nobody can name is shown, and is not run by mistake."""
     count, text = write(unsuccessful("sky", state, cls, "reset\nby: peer"))
 
-    assert count == 0
-    assert yaml.safe_load(text)["jobs"] == []
+    assert 0 == count
+    assert [] == yaml.safe_load(text)["jobs"]
     assert "# Left out: sky" in text
 
 
@@ -110,15 +110,15 @@ def test_job_that_left_the_manifest_is_not_submitted(write):
 
     _, text = write(gone, paid)
 
-    assert [job["id"] for job in yaml.safe_load(text)["jobs"]] == ["b"]
+    assert ["b"] == [job["id"] for job in yaml.safe_load(text)["jobs"]]
 
 
 def test_all_succeeded_leaves_no_file(write, tmp_path):
     """After a run without failures there is nothing that looks like one."""
     (tmp_path / "failed.yaml").write_text("of yesterday")
 
-    assert write(succeeded()) == (0, None)
-    assert list(tmp_path.iterdir()) == []
+    assert (0, None) == write(succeeded())
+    assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_local_file_is_written_by_its_path(write):
     picture = {"$file": "/a/${b}.png", "sha256": "a" * 64, "media_type": "image/png", "bytes": 9}
     record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, request={"image": picture})
 
-    assert yaml.safe_load(write(record)[1])["jobs"][0]["request"] == {"image": "/a/$${b}.png"}
+    assert {"image": "/a/$${b}.png"} == yaml.safe_load(write(record)[1])["jobs"][0]["request"]
 
 
 def test_unknown_keys_go_to_extra(write):
@@ -162,4 +162,4 @@ def test_unknown_keys_go_to_extra(write):
 
     (job,) = yaml.safe_load(write(record, known_keys=lambda schema: {"model"})[1])["jobs"]
 
-    assert (job["request"], job["extra"]) == ({"model": "m"}, {"new": 1})
+    assert ({"model": "m"}, {"new": 1}) == (job["request"], job["extra"])

@@ -42,7 +42,7 @@ def read(tmp_path, *records, **options):
     problems = []
     manifest = load(path, problems.append, variables={}, today=date(2026, 11, 21))
     specs = list(manifest.jobs(problems.append))
-    assert [str(problem) for problem in problems if problem.severity is Severity.ERROR] == []
+    assert [] == [str(problem) for problem in problems if problem.severity is Severity.ERROR]
     return manifest, specs
 
 
@@ -56,9 +56,9 @@ def test_job_is_asked_for_as_it_was(tmp_path, prompt):
     manifest, (spec,) = read(tmp_path, record)
 
     assert (spec.job_id, spec.request, spec.metadata) == (record.job_id, record.request, record.metadata)
-    assert (spec.timeout_s, spec.schema, spec.task_id) == (90.0, "seedance-1", None)
-    assert (manifest.name, manifest.settings.base_url) == ("kittens-rerun", "https://g.example")
-    assert manifest.settings.key_names == ("K",)
+    assert (90.0, "seedance-1", None) == (spec.timeout_s, spec.schema, spec.task_id)
+    assert ("kittens-rerun", "https://g.example") == (manifest.name, manifest.settings.base_url)
+    assert ("K",) == manifest.settings.key_names
 
 
 def test_pace_of_the_run_comes_back(tmp_path):
@@ -80,11 +80,11 @@ def test_task_and_unchecked_fields_come_back(tmp_path):
 
     _, specs = read(tmp_path, paid, extra)
 
-    assert [spec.task_id for spec in specs] == ["task_x", None]
+    assert ["task_x", None] == [spec.task_id for spec in specs]
     assert specs[1].request == extra.request
 
 
 def test_name_fits_however_often_it_is_rerun():
     """The name stays one that a directory may have."""
     assert len(rerun_name("x" * 100)) <= 100
-    assert rerun_name("x" * 90 + "-rerun-999") == "x" * 89 + "-rerun-1000"
+    assert "x" * 89 + "-rerun-1000" == rerun_name("x" * 90 + "-rerun-999")

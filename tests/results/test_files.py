@@ -24,8 +24,8 @@ def test_append_is_seen_at_once(tmp_path):
         seen = path.read_bytes()
         writer.append(b'{"a":2}\n{"a":3}\n')
 
-    assert seen == b'{"a":1}\n'
-    assert path.read_bytes() == b'{"a":1}\n{"a":2}\n{"a":3}\n'
+    assert b'{"a":1}\n' == seen
+    assert b'{"a":1}\n{"a":2}\n{"a":3}\n' == path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_rewrite_replaces_the_file_whole(tmp_path):
         file.writelines([b"a\n", b"b\n"])
         seen = path.read_bytes()
 
-    assert seen == b"old\n"
-    assert path.read_bytes() == b"a\nb\n"
+    assert b"old\n" == seen
+    assert b"a\nb\n" == path.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -75,7 +75,7 @@ def test_broken_rewrite_leaves_the_old_file(tmp_path):
 
     with pytest.raises(RuntimeError):
         write()
-    assert path.read_bytes() == b"old\n"
+    assert b"old\n" == path.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -90,8 +90,8 @@ def test_planted_link_is_not_followed(tmp_path):
     with atomic_write(path) as file:
         file.write(b"{}")
 
-    assert victim.read_text() == "mine"
-    assert path.read_text() == "{}"
+    assert "mine" == victim.read_text()
+    assert "{}" == path.read_text()
 
 
 def test_full_disk_is_said(tmp_path):
@@ -108,11 +108,11 @@ def test_summary_file(tmp_path):
     write_summary(path, summarize([succeeded("a"), failed]), run="kittens", gateway="https://g")
 
     summary = json.loads(path.read_bytes())
-    assert summary["jobs"] == 2
+    assert 2 == summary["jobs"]
     assert summary["by_status"] == {**dict.fromkeys(map(str, State), 0), "succeeded": 1, "failed": 1}
-    assert summary["by_class"] == {"moderation": 1}
-    assert summary["generate_s"] == {"count": 1, "mean": 93.1, "p50": 93.1, "p90": 93.1, "max": 93.1}
-    assert summary["first_submitted_at"] == "2026-11-21T02:00:01.250Z"
+    assert {"moderation": 1} == summary["by_class"]
+    assert {"count": 1, "mean": 93.1, "p50": 93.1, "p90": 93.1, "max": 93.1} == summary["generate_s"]
+    assert "2026-11-21T02:00:01.250Z" == summary["first_submitted_at"]
 
 
 def test_batch_view():
@@ -124,15 +124,15 @@ def test_batch_view():
     )
     pending = batch_line(succeeded("d", state=State.PENDING), run="kittens")
 
-    assert (answered["custom_id"], answered["error"]) == ("sky", None)
-    assert (answered["response"]["status_code"], answered["response"]["body"]["id"]) == (200, "task_x")
-    assert refused["response"] == {
+    assert ("sky", None) == (answered["custom_id"], answered["error"])
+    assert (200, "task_x") == (answered["response"]["status_code"], answered["response"]["body"]["id"])
+    assert {
         "status_code": 400,
         "request_id": "req_1",
         "body": {"error": {"message": "refused", "type": "moderation", "code": "some_code"}},
-    }
-    assert (doubtful["response"], doubtful["error"]) == (
+    } == refused["response"]
+    assert (
         None,
         {"code": "uncertain_submit", "message": "reset"},
-    )
-    assert pending["error"] == {"code": "pending", "message": "the job is pending"}
+    ) == (doubtful["response"], doubtful["error"])
+    assert {"code": "pending", "message": "the job is pending"} == pending["error"]

@@ -31,10 +31,10 @@ def test_shape():
     """The line of a finished job is the documented one, times in UTC with milliseconds."""
     value = json.loads(line(succeeded()))
 
-    assert value["status"] == "succeeded"
-    assert value["submitted_at"] == "2026-11-21T02:00:01.250Z"
-    assert value["finished_at"] == "2026-11-21T02:01:40.020Z"
-    assert value["attempts"] == [
+    assert "succeeded" == value["status"]
+    assert "2026-11-21T02:00:01.250Z" == value["submitted_at"]
+    assert "2026-11-21T02:01:40.020Z" == value["finished_at"]
+    assert [
         {
             "number": 1,
             "submitted_at": "2026-11-21T02:00:01.250Z",
@@ -43,8 +43,8 @@ def test_shape():
             "http_status": 200,
             "error": None,
         }
-    ]
-    assert value["assets"][0]["path"] == "assets/sky.mp4"
+    ] == value["attempts"]
+    assert "assets/sky.mp4" == value["assets"][0]["path"]
     assert value["error"] is None
 
 
@@ -52,13 +52,13 @@ def test_error_has_its_five_keys():
     """A failure carries class, code, message, status and request id, so that a column has one type."""
     record = unsuccessful("sky", State.FAILED, FailureClass.MODERATION, "refused")
 
-    assert result_line(record, run="r", gateway="g")["error"] == {
+    assert {
         "class": "moderation",
         "code": "some_code",
         "message": "refused",
         "http_status": 400,
         "request_id": "req_1",
-    }
+    } == result_line(record, run="r", gateway="g")["error"]
 
 
 @given(records)
@@ -68,7 +68,7 @@ def test_any_line_follows_the_schema_and_reads_back(record):
     value = json.loads(written)
 
     jsonschema.Draft202012Validator(SCHEMA).validate(value)
-    assert written.count(b"\n") == 1
+    assert 1 == written.count(b"\n")
     assert parse_line(value, line=1).record == record
 
 
@@ -77,7 +77,7 @@ def test_hostile_text_stays_one_line(text):
     """No prompt, however nasty or long, breaks a line in two or is changed."""
     written = line(succeeded(request={"model": "m", "prompt": text}))
 
-    assert written.count(b"\n") == 1
+    assert 1 == written.count(b"\n")
     assert json.loads(written)["request"]["prompt"] == text
 
 
@@ -88,7 +88,7 @@ def test_times_are_what_datetime_reads(at):
 
     assert text is not None
     assert abs(datetime.fromisoformat(text).timestamp() - at) < 0.0006
-    assert datetime.fromisoformat(text).tzinfo == UTC
+    assert UTC == datetime.fromisoformat(text).tzinfo
 
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), -1e30, 1e18])
@@ -117,8 +117,8 @@ def test_local_file_and_data_uri_are_shortened():
 
 def test_prompt_that_begins_like_a_data_uri_is_left_alone():
     """Only a data URI is shortened, not text that looks a little like one."""
-    assert (
-        replace_inline_media("data: the kittens; base64, they say") == "data: the kittens; base64, they say"
+    assert "data: the kittens; base64, they say" == replace_inline_media(
+        "data: the kittens; base64, they say"
     )
 
 
@@ -132,7 +132,7 @@ def test_recover_finds_an_unchanged_file(tmp_path):
     found = restore_inline_media(replace_inline_media({"image": reference}))
 
     assert found.request == {"image": reference}
-    assert found.missing == ()
+    assert () == found.missing
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_pandas_loads_it(results_file):
 
     frame = pandas.read_json(results_file, lines=True)
 
-    assert list(frame.job_id) == ["a", "b", "c", "d", "e"]
+    assert ["a", "b", "c", "d", "e"] == list(frame.job_id)
     assert pandas.Timestamp(AT, unit="s", tz="UTC") == pandas.to_datetime(frame.submitted_at)[0]
 
 
@@ -202,10 +202,10 @@ def test_duckdb_loads_it(results_file):
         f"SELECT job_id, status, request.image, error.class, assets[1].path FROM read_json('{results_file}', sample_size=-1) ORDER BY index, job_id"
     ).fetchall()
 
-    assert rows[0] == ("a", "succeeded", None, None, "assets/sky.mp4")
+    assert ("a", "succeeded", None, None, "assets/sky.mp4") == rows[0]
     assert rows[1][2].startswith("data:image/png;bytes=9;sha256=")
-    assert rows[2][2] == "https://example.com/a.png"
-    assert rows[3][3] == "quota"
+    assert "https://example.com/a.png" == rows[2][2]
+    assert "quota" == rows[3][3]
 
 
 def test_datasets_loads_it(results_file, tmp_path):
@@ -216,4 +216,4 @@ def test_datasets_loads_it(results_file, tmp_path):
         "json", data_files=str(results_file), chunksize=1 << 30, split="train", cache_dir=str(tmp_path)
     )
 
-    assert data["job_id"] == ["a", "b", "c", "d", "e"]
+    assert ["a", "b", "c", "d", "e"] == data["job_id"]

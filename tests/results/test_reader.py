@@ -44,9 +44,9 @@ def test_reads_what_was_written(written):
     """Each job comes back as its run knew it, with the run and the gateway that it was sent to."""
     results = open_results(written(line(succeeded("a")), line(succeeded("b"))))
 
-    assert results.jobs == 2
-    assert results.runs == {"kittens": 2}
-    assert results.warnings == ()
+    assert 2 == results.jobs
+    assert {"kittens": 2} == results.runs
+    assert () == results.warnings
     assert [(found.run, found.gateway, found.record) for found in results] == [
         ("kittens", "https://api.powertokens.ai", succeeded("a")),
         ("kittens", "https://api.powertokens.ai", succeeded("b")),
@@ -57,20 +57,20 @@ def test_torn_last_line_is_left_out_with_a_warning(written):
     """What a dead process left of its last line costs that line only."""
     results = open_results(written(line(succeeded("a")), line(succeeded("b"))[:-40]))
 
-    assert [found.record.job_id for found in results] == ["a"]
+    assert ["a"] == [found.record.job_id for found in results]
     assert "results.jsonl:2 was not finished" in results.warnings[0]
 
 
 def test_last_line_without_a_line_feed_counts(written):
     """An editor that drops the last line feed drops no job."""
-    assert open_results(written(line(succeeded("a")).rstrip())).jobs == 1
+    assert 1 == open_results(written(line(succeeded("a")).rstrip())).jobs
 
 
 def test_gzip_and_byte_order_mark_are_read(written):
     """A packed file is read as it is, and so is one that an editor saved with a mark."""
     packed = written(gzip.compress(b"\xef\xbb\xbf" + line(succeeded("a")) + b"\n\n"))
 
-    assert [found.record.job_id for found in open_results(packed)] == ["a"]
+    assert ["a"] == [found.record.job_id for found in open_results(packed)]
 
 
 def test_later_line_of_a_job_counts_and_attempts_are_united(written):
@@ -80,9 +80,9 @@ def test_later_line_of_a_job_counts_and_attempts_are_united(written):
 
     other, found = open_results(written(line(first), line(succeeded("other")), line(second)))
 
-    assert other.record.job_id == "other"
+    assert "other" == other.record.job_id
     assert found.record.state is State.SUCCEEDED
-    assert [attempt.number for attempt in found.record.attempts] == [1, 2]
+    assert [1, 2] == [attempt.number for attempt in found.record.attempts]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -92,7 +92,7 @@ def test_of_two_runs_the_line_that_got_further_counts(written, order):
 
     results = open_results(written(*(lines[place] for place in order)))
 
-    assert [(found.run, found.record.state) for found in results] == [("tuesday", State.SUCCEEDED)]
+    assert [("tuesday", State.SUCCEEDED)] == [(found.run, found.record.state) for found in results]
     assert "2 runs" in results.warnings[0]
 
 
@@ -102,7 +102,7 @@ def test_of_two_runs_a_doubt_outweighs_a_failure(written):
 
     results = open_results(written(line(doubtful, "monday"), line(FAILED, "tuesday")))
 
-    assert [found.record.state for found in results] == [State.UNCERTAIN]
+    assert [State.UNCERTAIN] == [found.record.state for found in results]
 
 
 def test_same_id_with_another_request_is_another_job(written):
@@ -111,8 +111,8 @@ def test_same_id_with_another_request_is_another_job(written):
 
     results = open_results(written(line(FAILED, "monday"), line(other, "tuesday")))
 
-    assert results.jobs == 2
-    assert len(list(results)) == 2
+    assert 2 == results.jobs
+    assert 2 == len(list(results))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_numbers_of_a_data_frame(written):
     """Whole numbers that went through a data frame (7.0) are still whole numbers."""
     (found,) = open_results(written(edited(polls=7.0, index=3.0)))
 
-    assert (found.record.polls, found.record.index) == (7, 3)
+    assert (7, 3) == (found.record.polls, found.record.index)
 
 
 @given(st.binary(max_size=300) | records.map(line))

@@ -51,7 +51,7 @@ def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
+        assert b"open\n" == process.stdout.readline()
         with pytest.raises(RunLocked), Store(tmp_path):
             pass
         process.send_signal(signal.SIGKILL)
@@ -181,7 +181,7 @@ async def test_closing_writes_what_is_left(store: Store, make_spec: Make) -> Non
             job.transition(Event.INTENT)
             store.save(job)
 
-    assert query.counts(store.reader)[State.SUBMITTING] == 20
+    assert 20 == query.counts(store.reader)[State.SUBMITTING]
 
 
 async def test_full_disk_gives_up_the_reserve_and_loses_nothing(store: Store, make_spec: Make) -> None:
@@ -208,7 +208,7 @@ async def test_full_disk_gives_up_the_reserve_and_loses_nothing(store: Store, ma
         assert store.is_disk_full
         assert not (store.run_dir / RESERVE_NAME).exists()
 
-    assert [a.task_id for a in next(query.records(store.reader)).attempts] == ["t" * 50_000]
+    assert ["t" * 50_000] == [a.task_id for a in next(query.records(store.reader)).attempts]
 
 
 async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, make_spec: Make) -> None:
@@ -228,7 +228,7 @@ async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, m
         with pytest.raises(DiskFull):
             store.save(job)
 
-    assert query.counts(store.reader)[State.PENDING] == 1
+    assert 1 == query.counts(store.reader)[State.PENDING]
 
 
 def test_looking_at_an_open_run_does_not_take_its_log_away(store: Store, make_spec: Make) -> None:

@@ -36,8 +36,8 @@ def test_new_jobs_become_pending(store: Store, make_spec: Make) -> None:
     """
     report = take_in(store, [make_spec("b", 0), make_spec("a", 1)])
 
-    assert (report.new, report.same) == (2, 0)
-    assert [record.job_id for record in query.records(store.reader)] == ["b", "a"]
+    assert (2, 0) == (report.new, report.same)
+    assert ["b", "a"] == [record.job_id for record in query.records(store.reader)]
     assert {State.PENDING} == {record.state for record in query.records(store.reader)}
 
 
@@ -50,9 +50,9 @@ def test_same_manifest_again_changes_nothing(store: Store, make_spec: Make) -> N
 
     report = take_in(store, [make_spec("b", 0), make_spec("new", 1), make_spec("a", 2)])
 
-    assert (report.new, report.same, report.changed, report.gone) == (1, 2, 0, 0)
+    assert (1, 2, 0, 0) == (report.new, report.same, report.changed, report.gone)
     found = [(record.job_id, record.state) for record in query.records(store.reader)]
-    assert found == [("b", State.PENDING), ("new", State.PENDING), ("a", State.SUCCEEDED)]
+    assert [("b", State.PENDING), ("new", State.PENDING), ("a", State.SUCCEEDED)] == found
 
 
 def test_changed_job_is_an_error_that_says_what_changed(store: Store, make_spec: Make) -> None:
@@ -66,7 +66,7 @@ def test_changed_job_is_an_error_that_says_what_changed(store: Store, make_spec:
         take_in(store, [make_spec("a", seconds="8"), make_spec("b", 1)])
 
     assert "a (succeeded): seconds: '5' -> '8'" in caught.value.message
-    assert [record.job_id for record in query.records(store.reader)] == ["a"]
+    assert ["a"] == [record.job_id for record in query.records(store.reader)]
 
 
 def test_changed_job_that_never_left_takes_the_new_request(store: Store, make_spec: Make) -> None:
@@ -77,8 +77,8 @@ def test_changed_job_that_never_left_takes_the_new_request(store: Store, make_sp
 
     report = take_in(store, [make_spec("a", seconds="8")])
 
-    assert (report.changed, report.replaced) == (0, 1)
-    assert next(query.records(store.reader)).request["seconds"] == "8"
+    assert (0, 1) == (report.changed, report.replaced)
+    assert "8" == next(query.records(store.reader)).request["seconds"]
 
 
 def test_keep_leaves_a_changed_job_as_it_ran(store: Store, make_spec: Make) -> None:
@@ -91,7 +91,7 @@ def test_keep_leaves_a_changed_job_as_it_ran(store: Store, make_spec: Make) -> N
     take_in(store, [make_spec("a", seconds="8")], OnChanged.KEEP)
 
     record = next(query.records(store.reader))
-    assert (record.request["seconds"], record.state) == ("5", State.SUCCEEDED)
+    assert ("5", State.SUCCEEDED) == (record.request["seconds"], record.state)
 
 
 def test_rerun_makes_a_changed_job_pending(store: Store, make_spec: Make) -> None:
@@ -104,7 +104,7 @@ def test_rerun_makes_a_changed_job_pending(store: Store, make_spec: Make) -> Non
     take_in(store, [make_spec("a", seconds="8")], OnChanged.RERUN)
 
     record = next(query.records(store.reader))
-    assert (record.request["seconds"], record.state) == ("8", State.PENDING)
+    assert ("8", State.PENDING) == (record.request["seconds"], record.state)
 
 
 @pytest.mark.parametrize("state", [State.SUBMITTING, State.SUBMITTED, State.DOWNLOADING, State.UNCERTAIN])
@@ -127,11 +127,11 @@ def test_job_that_left_the_manifest_is_gone_and_not_submitted(store: Store, make
 
     report = take_in(store, [make_spec("b", 0)])
 
-    assert report.gone == 1
-    assert query.pending_by_model(store.reader, query.JobFilter()) == {"wan2.7-i2v": 1}
-    assert [(r.job_id, r.is_gone) for r in query.records(store.reader)] == [("b", False), ("a", True)]
+    assert 1 == report.gone
+    assert {"wan2.7-i2v": 1} == query.pending_by_model(store.reader, query.JobFilter())
+    assert [("b", False), ("a", True)] == [(r.job_id, r.is_gone) for r in query.records(store.reader)]
     take_in(store, [make_spec("b", 0), make_spec("a", 1)])
-    assert query.pending_by_model(store.reader, query.JobFilter()) == {"wan2.7-i2v": 2}
+    assert {"wan2.7-i2v": 2} == query.pending_by_model(store.reader, query.JobFilter())
 
 
 def test_named_task_is_polled_and_never_submitted(store: Store, make_spec: Make) -> None:
@@ -143,5 +143,5 @@ def test_named_task_is_polled_and_never_submitted(store: Store, make_spec: Make)
     take_in(store, [adopted])
 
     record = next(query.records(store.reader))
-    assert (record.state, record.task_id) == (State.SUBMITTED, "task_1")
-    assert [attempt.outcome for attempt in record.attempts] == ["attached"]
+    assert (State.SUBMITTED, "task_1") == (record.state, record.task_id)
+    assert ["attached"] == [attempt.outcome for attempt in record.attempts]
