@@ -38,7 +38,8 @@ version: 1
 generate_s: [0.1, 0.2]
 rules:
   - {{name: answers late, match: {{prompt: 'kitten 2'}}, submit: {{fault: hang, for_s: {hang_s}}}}}
-  - {{name: trickles, match: {{prompt: 'kitten 1'}}, asset: {{fault: slow, bytes_per_s: 8000}}}}
+  - {{name: trickles, match: {{prompt: 'kitten 1'}}, task: {{asset_bytes: 24000}},
+     asset: {{fault: slow, bytes_per_s: 8000}}}}
   - {{name: never ends, match: {{prompt: 'kitten 3'}}, task: {{end: never}}}}
 """
 

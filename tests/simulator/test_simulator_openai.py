@@ -35,7 +35,10 @@ async def test_the_sdk_retrieves_and_downloads() -> None:
 
 async def test_the_sdk_names_our_errors() -> None:
     """A key that is not accepted and a task that does not exist are what it takes them for."""
-    async with start_simulator("keys: [sk-sim-other]") as client, openai_client(client.simulator.base_url) as api:
+    async with (
+        start_simulator("keys: [sk-sim-other]") as client,
+        openai_client(client.simulator.base_url) as api,
+    ):
         with pytest.raises(openai.AuthenticationError, match="Invalid token"):
             await api.videos.retrieve("task_x")
     async with start_simulator() as client, openai_client(client.simulator.base_url) as api:
