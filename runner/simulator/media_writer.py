@@ -1,348 +1,279 @@
-"""Mux one H.264 track into an MP4 file (ISO/IEC 14496-12 and -15)."""
+"""Write MP4 files with one color of H.264 video and silent AAC sound, and PNG pictures of one color."""
 
 from __future__ import annotations
 
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-TICKS_PER_FRAME = 512
-"""Of the track's clock; the usual choice, which divides evenly for every frame rate."""
-
-_MOVIE_CLOCK = 1000
-_UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-_LANGUAGE_UNDETERMINED = 0x55C4
-
-
-class Track(Struct, frozen=True):
-    """
-    What the file says of its one track.
-
-    Attributes:
-        sizes: Bytes of each frame, the four of its length included; the first is the only key frame.
-    """
-
-    width: int
-    height: int
-    frames_per_s: int
-    sizes: Sequence[int]
-    sps: bytes
-    pps: bytes
-
-
-def box(name: bytes, *parts: bytes) -> bytes:
-    """Return a box with its header."""
-    return struct.pack(">I4s", 8 + sum(map(len, parts)), name) + b"".join(parts)
-
-
-def free_header(size: int) -> bytes:
-    """
-    Return the header of a `free` box of `size` bytes in all, 16 or more.
-
-    The header is always the long one, so a file can be padded to any size.
-    """
-    return struct.pack(">I4sQ", 1, b"free", size)
-
-
-def file_type() -> bytes:
-    """Return the `ftyp` box."""
-    return box(b"ftyp", b"isom", struct.pack(">I", 0x200), b"isomiso2avc1mp41")
-
-
-def media_header(track: Track) -> bytes:
-    """Return the header of the `mdat` box; the frames follow."""
-    return struct.pack(">I4s", 8 + sum(track.sizes), b"mdat")
-
-
-def movie(track: Track, *, offset: int) -> bytes:
-    """
-    Return the `moov` box.
-
-    Args:
-        offset: Where in the file the first frame starts. The box is of the same size for each.
-    """
-    seconds = len(track.sizes) / track.frames_per_s
-    duration = round(seconds * _MOVIE_CLOCK)
-    header = _full_box(
-        b"mvhd",
-        struct.pack(">4I", 0, 0, _MOVIE_CLOCK, duration),
-        struct.pack(">IH10x", 0x10000, 0x100),
-        _UNITY,
-        struct.pack(">24xI", 2),
-    )
-    return box(b"moov", header, _track(track, duration, offset))
-
-
-def _track(track: Track, duration: int, offset: int) -> bytes:
-    # Flags 3: the track is enabled, and part of the presentation.
-    header = _full_box(
-        b"tkhd",
-        struct.pack(">5I8x4H", 0, 0, 1, 0, duration, 0, 0, 0, 0),
-        _UNITY,
-        struct.pack(">2I", track.width << 16, track.height << 16),
-        flags=3,
-    )
-    return box(b"trak", header, _media(track, offset))
-
-
-def _media(track: Track, offset: int) -> bytes:
-    clock = track.frames_per_s * TICKS_PER_FRAME
-    length = len(track.sizes) * TICKS_PER_FRAME
-    header = _full_box(b"mdhd", struct.pack(">4I2H", 0, 0, clock, length, _LANGUAGE_UNDETERMINED, 0))
-    handler = _full_box(b"hdlr", struct.pack(">I4s12x", 0, b"vide"), b"VideoHandler\0")
-    # Flags 1: the frames are in this very file.
-    reference = _full_box(b"dref", struct.pack(">I", 1), _full_box(b"url ", flags=1))
-    information = box(
-        b"minf",
-        _full_box(b"vmhd", bytes(8), flags=1),
-        box(b"dinf", reference),
-        _sample_table(track, offset),
-    )
-    return box(b"mdia", header, handler, information)
-
-
-def _sample_table(track: Track, offset: int) -> bytes:
-    count = len(track.sizes)
-    return box(
-        b"stbl",
-        _full_box(b"stsd", struct.pack(">I", 1), _sample_entry(track)),
-        _full_box(b"stts", struct.pack(">3I", 1, count, TICKS_PER_FRAME)),
-        _full_box(b"stss", struct.pack(">2I", 1, 1)),
-        _full_box(b"stsc", struct.pack(">4I", 1, 1, count, 1)),
-        _full_box(b"stsz", struct.pack(f">2I{count}I", 0, count, *track.sizes)),
-        _full_box(b"stco", struct.pack(">2I", 1, offset)),
-    )
-
-
-def _sample_entry(track: Track) -> bytes:
-    configuration = (
-        b"\x01"
-        + track.sps[1:4]
-        + b"\xff\xe1"
-        + struct.pack(">H", len(track.sps))
-        + track.sps
-        + b"\x01"
-        + struct.pack(">H", len(track.pps))
-        + track.pps
-    )
-    return box(
-        b"avc1",
-        struct.pack(">6xH16x2H", 1, track.width, track.height),
-        # 72 dots an inch, one frame a sample, no compressor's name, 24 bits of colour.
-        struct.pack(">3IH32xHh", 0x480000, 0x480000, 0, 1, 24, -1),
-        box(b"avcC", configuration),
-    )
-
-
-def _full_box(name: bytes, *parts: bytes, flags: int = 0) -> bytes:
-    return box(name, struct.pack(">I", flags), *parts)
-
+FRAMES_PER_S = 24
 
 Rgb = tuple[int, int, int]
 
 
-def picture(width: int, height: int, palette: Sequence[Rgb], stripes: Iterable[tuple[int, bytes]]) -> bytes:
+def png(rgb: Rgb, width: int, height: int, comment: str) -> bytes:
+    """Return a picture of one color."""
+    # Each row is its filter, 0 for none, and a bit for each pixel, 0 for the first color of the palette.
+    rows = bytes((1 + -(-width // 8)) * height)
+    chunks = {
+        b"IHDR": struct.pack(">2I5B", width, height, 1, 3, 0, 0, 0),
+        b"PLTE": bytes(rgb),
+        b"tEXt": b"Comment\0" + comment.encode("latin-1"),
+        b"IDAT": zlib.compress(rows, 1),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+
+
+# MP4 (ISO/IEC 14496-12, -14 and -15).
+
+_MOVIE_TICKS_PER_S = 1000
+_UNITY_MATRIX = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+_TICKS_PER_FRAME = 512
+_SOUND_RATE = 48_000
+_SOUND_SAMPLES_PER_FRAME = 1024
+# One channel without any spectral data, then the end (ISO/IEC 14496-3, 4.4.2).
+_SILENT_FRAME = b"\x00\x00\x00\x07"
+
+
+class Movie(Struct, frozen=True):
     """
-    Return a palette picture of two bits a pixel.
+    A video file without its color: the same for all videos of one size and length, with or without sound.
+
+    Attributes:
+        media_start, media_end: The `mdat` box before and after the color.
+        moov_first: The `moov` box of a file in which it precedes `mdat`.
+        moov_last: The `moov` box of a file in which it follows `mdat`.
+    """
+
+    media_start: bytes
+    media_end: bytes
+    moov_first: bytes
+    moov_last: bytes
+
+    def file(self, rgb: Rgb, *, moov_first: bool, with_moov: bool) -> bytes:
+        """Return the file in a color, without padding."""
+        media = self.media_start + _color_samples(rgb) + self.media_end
+        moov = (self.moov_first if moov_first else self.moov_last) if with_moov else b""
+        return _FILE_TYPE + (moov + media if moov_first else media + moov)
+
+
+def padding_header(size: int) -> bytes:
+    """
+    Return the header of a `free` box of `size` bytes in total, at least 16.
+
+    The header is always the long one, so that a file can be padded to any size.
+    """
+    return struct.pack(">I4sQ", 1, b"free", size)
+
+
+def movie(width: int, height: int, seconds: int, *, with_sound: bool) -> Movie:
+    """Return a video of even width and height in pixels."""
+    columns, rows = -(-width // 16), -(-height // 16)
+    start, end = _key_frame(columns, rows)
+    key_frame_size = len(start) + len(_color_samples((0, 0, 0))) + len(end)
+    later = [_repeated_frame(columns * rows, number) for number in range(1, seconds * FRAMES_PER_S)]
+    sizes = [4 + key_frame_size, *(4 + len(frame) for frame in later)]
+    # The sound ends up to 21 ms before the video, not after it.
+    silent_frames = seconds * _SOUND_RATE // _SOUND_SAMPLES_PER_FRAME if with_sound else 0
+    media_size = 8 + sum(sizes) + silent_frames * len(_SILENT_FRAME)
+
+    def moov(offset: int) -> bytes:
+        tracks = [_video_track(width, height, sizes, offset)]
+        if with_sound:
+            tracks.append(_sound_track(silent_frames, offset + sum(sizes)))
+        header = _full_box(
+            b"mvhd",
+            struct.pack(">4I", 0, 0, _MOVIE_TICKS_PER_S, seconds * _MOVIE_TICKS_PER_S),
+            struct.pack(">IH10x", 0x10000, 0x100) + _UNITY_MATRIX + struct.pack(">24xI", len(tracks) + 1),
+        )
+        return _box(b"moov", header, *tracks)
+
+    offset = len(_FILE_TYPE) + 8
+    return Movie(
+        media_start=struct.pack(">I4sI", media_size, b"mdat", key_frame_size) + start,
+        media_end=b"".join((end, *(struct.pack(">I", len(frame)) + frame for frame in later)))
+        + _SILENT_FRAME * silent_frames,
+        moov_first=moov(offset + len(moov(0))),
+        moov_last=moov(offset),
+    )
+
+
+def _video_track(width: int, height: int, sizes: Sequence[int], offset: int) -> bytes:
+    sps = _sequence_parameters(width, height)
+    configuration = b"\x01" + sps[1:4] + b"\xff"
+    configuration += b"\xe1" + struct.pack(">H", len(sps)) + sps
+    configuration += b"\x01" + struct.pack(">H", len(_PICTURE_PARAMETERS)) + _PICTURE_PARAMETERS
+    entry = _box(
+        b"avc1",
+        struct.pack(">6xH16x2H", 1, width, height),
+        # 72 dots an inch, one frame a sample, no compressor's name, 24 bits of color.
+        struct.pack(">3IH32xHh", 0x480000, 0x480000, 0, 1, 24, -1),
+        _box(b"avcC", configuration),
+    )
+    # Only the first frame is a key frame.
+    tables = _full_box(b"stsd", struct.pack(">I", 1), entry) + _full_box(b"stss", struct.pack(">2I", 1, 1))
+    header = struct.pack(">4H", 0, 0, 0, 0) + _UNITY_MATRIX + struct.pack(">2I", width << 16, height << 16)
+    media_header = _full_box(b"vmhd", bytes(8), flags=1)
+    rate = FRAMES_PER_S * _TICKS_PER_FRAME
+    return _track(1, b"vide", rate, _TICKS_PER_FRAME, sizes, offset, header, media_header, tables)
+
+
+def _sound_track(frames: int, offset: int) -> bytes:
+    # AAC-LC, 48 kHz, one channel (ISO/IEC 14496-3, 1.6.2.1), within the descriptors of ISO/IEC 14496-1, 7.2.6.
+    decoder = struct.pack(">2B3x2I", 0x40, 0x15, 0, 0) + b"\x05\x02\x11\x88"
+    stream = bytes(3) + b"\x04" + bytes([len(decoder)]) + decoder + b"\x06\x01\x02"
+    entry = _box(
+        b"mp4a",
+        struct.pack(">6xH8x2H4xI", 1, 1, 16, _SOUND_RATE << 16),
+        _full_box(b"esds", b"\x03" + bytes([len(stream)]) + stream),
+    )
+    tables = _full_box(b"stsd", struct.pack(">I", 1), entry)
+    header = struct.pack(">4H", 0, 0, 0x100, 0) + _UNITY_MATRIX + bytes(8)
+    media_header = _full_box(b"smhd", bytes(4))
+    sizes = [len(_SILENT_FRAME)] * frames
+    return _track(
+        2, b"soun", _SOUND_RATE, _SOUND_SAMPLES_PER_FRAME, sizes, offset, header, media_header, tables
+    )
+
+
+def _track(
+    number: int,
+    handler: bytes,
+    ticks_per_s: int,
+    ticks_per_sample: int,
+    sizes: Sequence[int],
+    offset: int,
+    header: bytes,
+    media_header: bytes,
+    tables: bytes,
+) -> bytes:
+    """
+    Return a `trak` box.
 
     Args:
-        palette: Up to four colours.
-        stripes: Rows of pixels from the top: how often each is repeated, and its packed pixels, four to a byte.
+        sizes: Bytes of each sample; all are in one chunk.
+        offset: Where the first sample is in the file. It does not change the size of the box.
+        header: The end of the `tkhd` box.
+        tables: The boxes of the sample table that differ between video and sound.
     """
-    row_bytes = -(-width // 4)
-    # Every row starts with its filter: 0 for none.
-    rows = b"".join((b"\0" + pixels[:row_bytes]) * repeat for repeat, pixels in stripes)
+    count, length = len(sizes), len(sizes) * ticks_per_sample
+    duration = length * _MOVIE_TICKS_PER_S // ticks_per_s
+    table = _box(
+        b"stbl",
+        tables,
+        _full_box(b"stts", struct.pack(">3I", 1, count, ticks_per_sample)),
+        _full_box(b"stsc", struct.pack(">4I", 1, 1, count, 1)),
+        _full_box(b"stsz", struct.pack(f">2I{count}I", 0, count, *sizes)),
+        _full_box(b"stco", struct.pack(">2I", 1, offset)),
+    )
+    # Flags 1: the samples are in this file.
+    reference = _full_box(b"dref", struct.pack(">I", 1), _full_box(b"url ", flags=1))
+    media = _box(
+        b"mdia",
+        # The language is undetermined.
+        _full_box(b"mdhd", struct.pack(">4I2H", 0, 0, ticks_per_s, length, 0x55C4, 0)),
+        _full_box(b"hdlr", struct.pack(">I4s12x", 0, handler), b"runner\0"),
+        _box(b"minf", media_header, _box(b"dinf", reference), table),
+    )
+    # Flags 3: the track is enabled, and part of the presentation.
+    times = struct.pack(">5I8x", 0, 0, number, 0, duration)
+    return _box(b"trak", _full_box(b"tkhd", times, header, flags=3), media)
+
+
+def _box(name: bytes, *parts: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, parts)), name) + b"".join(parts)
+
+
+def _full_box(name: bytes, *parts: bytes, flags: int = 0) -> bytes:
+    return _box(name, struct.pack(">I", flags), *parts)
+
+
+_FILE_TYPE = _box(b"ftyp", b"isom", struct.pack(">I", 0x200), b"isomiso2avc1mp41")
+
+
+# H.264 (ISO/IEC 14496-10): the numbers in brackets are its sections.
+
+# mb_type, intra_chroma_pred_mode and mb_qp_delta 0 (7.3.5): copy the mean of the neighbors, which have the same color.
+_COPY_NEIGHBORS = "00100" + "1" + "1"
+_RAW = "000011010"
+# coeff_token without coefficients (table 9-5), next to ordinary macroblocks and next to a raw one, which counts as 16.
+_NO_COEFFICIENTS = "1"
+_NO_COEFFICIENTS_NEXT_TO_RAW = "000011"
+# The end of every payload, before it is filled up to whole bytes (7.3.2.11).
+_STOP = "1"
+
+
+def _key_frame(columns: int, rows: int) -> tuple[bytes, bytes]:
+    """
+    Return what precedes and what follows the color in the first frame.
+
+    Its first macroblock is raw, and the others copy their neighbors.
+    """
+    # first_mb, slice_type I, pps, frame_num, idr_pic_id, no_output/long_term, qp_delta, deblocking off (7.3.3)
+    header = _ue(0) + _ue(7) + _ue(0) + "0000" + _ue(0) + "00" + _ue(0) + _ue(1)
+    copies = [_COPY_NEIGHBORS + _NO_COEFFICIENTS] * (columns * rows)
+    copies[1] = copies[columns] = _COPY_NEIGHBORS + _NO_COEFFICIENTS_NEXT_TO_RAW
+    return b"\x65" + _escape(_bytes(header + _RAW)), _escape(_bytes("".join(copies[1:]) + _STOP))
+
+
+def _repeated_frame(macroblocks: int, number: int) -> bytes:
+    """Return a P frame that repeats the frame before it, since all of its macroblocks are skipped."""
+    # first_mb, slice_type P, pps, frame_num, three flags, qp_delta, deblocking off, mb_skip_run (7.3.3, 7.3.4)
+    header = _ue(0) + _ue(5) + _ue(0) + f"{number % 16:04b}" + "000" + _ue(0) + _ue(1)
+    return b"\x41" + _escape(_bytes(header + _ue(macroblocks) + _STOP))
+
+
+def _color_samples(rgb: Rgb) -> bytes:
+    """
+    Return a raw macroblock of one color: 4:2:0, BT.709, each value from 16 to 240.
+
+    No value is small, so the samples can't look like a start code (7.4.1) and never need escaping.
+    """
+    red, green, blue = (value / 255 for value in rgb)
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    chroma_blue, chroma_red = (blue - luma) / 1.8556, (red - luma) / 1.5748
     return b"".join(
         (
-            b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", struct.pack(">2I5B", width, height, 2, 3, 0, 0, 0)),
-            _chunk(b"PLTE", bytes(value for colour in palette for value in colour)),
-            _chunk(b"IDAT", zlib.compress(rows, 1)),
-            _chunk(b"IEND", b""),
+            bytes([round(16 + 219 * luma)]) * 256,
+            bytes([round(128 + 224 * chroma_blue)]) * 64,
+            bytes([round(128 + 224 * chroma_red)]) * 64,
         )
     )
 
 
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-MACROBLOCK = 16
-"""Pixels of a macroblock's side."""
-
-_LEVELS = ((1620, 30), (3600, 31), (8192, 40), (36864, 51))
-"""Macroblocks in a frame, and the lowest level that allows them at 24 frames a second (table A-1)."""
-
-# mb_type, intra_chroma_pred_mode, mb_qp_delta 0 (7.3.5); the luma and the chroma mode have different numbers.
-_COPY_LEFT = "011" + "010" + "1"
-_COPY_UPPER = "010" + "011" + "1"
-_RAW = "000011010"
-# In a P slice the intra types follow the five inter ones (7.4.5): 5 + 2.
-_COPY_LEFT_IN_P = "0001000" + "010" + "1"
-# coeff_token without coefficients (table 9-5), beside ordinary neighbours and beside an I_PCM one, which counts as 16.
-_NOTHING = "1"
-_NOTHING_BESIDE_RAW = "000011"
-
-
-class Layout(Struct, frozen=True):
-    """
-    Where colours may start, in macroblocks.
-
-    Attributes:
-        width, height: Of the visible picture in pixels, both even.
-        columns: Where each column of cells starts; the first is 0.
-        rows: Where each row of cells starts; the first is 0.
-        bar_row: Where the bar starts; it goes on to the lower edge.
-    """
-
-    width: int
-    height: int
-    columns: tuple[int, ...]
-    rows: tuple[int, ...]
-    bar_row: int
-
-    @property
-    def across(self) -> int:
-        """Macroblocks in a row; the last may lie partly outside the picture."""
-        return -(-self.width // MACROBLOCK)
-
-    @property
-    def down(self) -> int:
-        """Rows of macroblocks."""
-        return -(-self.height // MACROBLOCK)
-
-    @property
-    def cells(self) -> int:
-        """Cells in the picture, without the bar."""
-        return len(self.columns) * len(self.rows)
-
-
-class KeyFrame(Struct, frozen=True):
-    """
-    A first frame without its colours: `parts` with a macroblock's samples between each two.
-
-    There are as many gaps as the layout has cells, row by row, and two more:
-    the filled and the empty part of the bar.
-    """
-
-    parts: tuple[bytes, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the frame with its colours."""
-        return sum(map(len, self.parts)) + (len(self.parts) - 1) * len(samples(16, 16, 16))
-
-
-@lru_cache(maxsize=1024)
-def samples(luma: int, blue: int, red: int) -> bytes:
-    """
-    Return a macroblock of one colour in 4:2:0, each value from 16 to 240.
-
-    No value is small, so the samples can't imitate a start code (7.4.1) and never need escaping.
-    """
-    return bytes([luma]) * 256 + bytes([blue]) * 64 + bytes([red]) * 64
-
-
-def sequence_parameters(layout: Layout) -> bytes:
+def _sequence_parameters(width: int, height: int) -> bytes:
     """Return the SPS: Constrained Baseline, one reference frame, output in decoding order (7.3.2.1)."""
-    macroblocks = layout.across * layout.down
-    level = next(level for most, level in _LEVELS if macroblocks <= most)
+    columns, rows = -(-width // 16), -(-height // 16)
     # Cropping counts in pairs of pixels, since chroma has half the resolution.
-    crop_right = (layout.across * MACROBLOCK - layout.width) // 2
-    crop_bottom = (layout.down * MACROBLOCK - layout.height) // 2
+    crop_right, crop_bottom = (columns * 16 - width) // 2, (rows * 16 - height) // 2
     fields = (
         _ue(0),  # seq_parameter_set_id
         _ue(0),  # log2_max_frame_num - 4
         _ue(2),  # pic_order_cnt_type: output order is decoding order
         _ue(1),  # max_num_ref_frames
         "0",
-        _ue(layout.across - 1),
-        _ue(layout.down - 1),
+        _ue(columns - 1),
+        _ue(rows - 1),
         "1",  # frames only, no fields
         "1",  # direct_8x8_inference
         "1" + _ue(0) + _ue(crop_right) + _ue(0) + _ue(crop_bottom),
-        "1" + _COLOUR_IS_BT709,
+        # VUI: no aspect ratio, no overscan; limited range, BT.709 thrice; nothing else (E.1.1).
+        "1" + "00" + "1" + "101" + "0" + "1" + "00000001" * 3 + "000000",
     )
-    return bytes([0x67, 66, 0xC0, level]) + _escaped(_closed("".join(fields)))
-
-
-# VUI: no aspect ratio, no overscan; limited range, BT.709 thrice; nothing else (E.1.1).
-_COLOUR_IS_BT709 = "00" + "1" + "101" + "0" + "1" + "00000001" * 3 + "0" + "0" + "0" + "0" + "0" + "0"
-
-
-def picture_parameters() -> bytes:
-    """Return the PPS: CAVLC, and slices that may turn the deblocking filter off (7.3.2.2)."""
-    fields = _ue(0) + _ue(0) + "00" + _ue(0) * 3 + "000" + _ue(0) * 3 + "100"
-    return b"\x68" + _escaped(_closed(fields))
-
-
-def key_frame(layout: Layout) -> KeyFrame:
-    """Return the first frame of a layout, with gaps for the colours."""
-    raw = {(x, y) for y in layout.rows for x in layout.columns} | {(0, layout.bar_row), (1, layout.bar_row)}
-    first_rows = {*layout.rows, layout.bar_row}
-    parts: list[bytes] = []
-    # first_mb, slice_type I, pps, frame_num, idr_pic_id, no_output/long_term, qp_delta, deblocking off (7.3.3)
-    bits = [_ue(0), _ue(7), _ue(0), "0000", _ue(0), "00", _ue(0), _ue(1)]
-    before = b"\x65"
-    for y in range(layout.down):
-        for x in range(layout.across):
-            if (x, y) in raw:
-                parts.append(before + _escaped(_bytes("".join(bits) + _RAW)))
-                bits, before = [], b""
-                continue
-            is_beside_raw = (x - 1, y) in raw or (x, y - 1) in raw
-            bits.append(_COPY_LEFT if y in first_rows else _COPY_UPPER)
-            bits.append(_NOTHING_BESIDE_RAW if is_beside_raw else _NOTHING)
-    parts.append(_escaped(_closed("".join(bits))))
-    return KeyFrame(tuple(parts))
-
-
-def later_frames(layout: Layout, frames: int) -> list[bytes]:
-    """
-    Return the frames after the first, ``frames - 1`` of them.
-
-    Each repeats the frame before it, but for the columns that the bar moves into.
-    The bar has one column in the first frame and is full in the last.
-    """
-    filled = [max(1, layout.across * frame // (frames - 1)) for frame in range(frames)]
-    return [_moved(layout, frame, filled[frame - 1], filled[frame]) for frame in range(1, frames)]
-
-
-def _moved(layout: Layout, frame: int, filled: int, target: int) -> bytes:
-    """Return a P frame that grows the bar from `filled` columns to `target`."""
-    # first_mb, slice_type P, pps, frame_num, three flags, qp_delta, deblocking off
-    bits = [_ue(0), _ue(5), _ue(0), f"{frame % 16:04b}", "000", _ue(0), _ue(1)]
-    skipped = 0
-    if target > filled:
-        skipped = layout.bar_row * layout.across
-        for _ in range(layout.bar_row, layout.down):
-            skipped += filled
-            for _ in range(filled, target):
-                bits += [_ue(skipped), _COPY_LEFT_IN_P, _NOTHING]
-                skipped = 0
-            skipped = layout.across - target
-    else:
-        skipped = layout.across * layout.down
-    if skipped:
-        bits.append(_ue(skipped))
-    return b"\x41" + _escaped(_closed("".join(bits)))
-
-
-def fill(frame: KeyFrame, colours: Sequence[bytes]) -> bytes:
-    """Return a first frame with its colours, each as `samples` gives it."""
-    pieces = [frame.parts[0]]
-    for colour, part in zip(colours, frame.parts[1:], strict=True):
-        pieces += (colour, part)
-    return b"".join(pieces)
+    # Level 5.1 allows all sizes that there are.
+    return bytes([0x67, 66, 0xC0, 51]) + _escape(_bytes("".join(fields) + _STOP))
 
 
 def _ue(value: int) -> str:
     """
-    Write an unsigned Exp-Golomb number (9.1).
+    Return the bits of an unsigned Exp-Golomb number (9.1).
 
     >>> [_ue(value) for value in range(4)]
     ['1', '010', '011', '00100']
@@ -351,22 +282,21 @@ def _ue(value: int) -> str:
     return "0" * (len(digits) - 1) + digits
 
 
-def _closed(bits: str) -> bytes:
-    """End a payload with its stop bit (7.3.2.11)."""
-    return _bytes(bits + "1")
-
-
 def _bytes(bits: str) -> bytes:
-    """Write bits as bytes, with zeros to the end of the last."""
+    """Return bits as bytes, the last one filled with zeros."""
     padded = bits + "0" * (-len(bits) % 8)
     return int(padded, 2).to_bytes(len(padded) // 8, "big")
 
 
-def _escaped(payload: bytes) -> bytes:
+def _escape(payload: bytes) -> bytes:
     """
-    Keep a payload from imitating a start code (7.4.1).
+    Keep a payload from containing a start code (7.4.1).
 
-    >>> _escaped(bytes([0, 0, 1, 5, 0, 0, 0])).hex(" ")
+    >>> _escape(bytes([0, 0, 1, 5, 0, 0, 0])).hex(" ")
     '00 00 03 01 05 00 00 03 00'
     """
     return re.sub(rb"\x00\x00(?=[\x00-\x03])", b"\x00\x00\x03", payload)
+
+
+# CAVLC, and slices that may turn the deblocking filter off (7.3.2.2).
+_PICTURE_PARAMETERS = b"\x68" + _bytes(_ue(0) * 2 + "00" + _ue(0) * 3 + "000" + _ue(0) * 3 + "100" + _STOP)

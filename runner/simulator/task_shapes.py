@@ -255,7 +255,7 @@ def _ended_at(task: Task) -> int:
 def _picture(task: Task) -> dict[str, Json]:
     film = task.video
     return {
-        "generate_audio": bool(task.asked.get("generate_audio", False)),
+        "generate_audio": film.has_sound,
         "draft": bool(task.asked.get("draft", False)),
         "resolution": task.asked.get("size") or f"{min(film.width, film.height)}p",
         "ratio": _ratio(task),

@@ -1,13 +1,12 @@
 """
-The video that a request asks for, and its last frame: a symmetric pattern drawn from the request's digest.
+The video that a request asks for, and its last frame: one color, chosen by the request's digest.
 
-Every job's video differs, as a picture and as bytes, and the same request
-always gives the same one. Size, shape and length are those that were asked for.
+The same request always gets the same bytes, and different requests different ones. Size, ratio and length
+are those of the request. A video has sound, which is silence, if the request asks for it.
 """
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -17,233 +16,115 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.simulator import media_writer
 
-FRAMES_PER_S = 24
+_DEFAULT_LINES = {"wan2.2-kf2v-flash": 720, "wan2.1-kf2v-plus": 720, "seedance-1-5-pro-251215": 720}
+"""Models whose document has a default other than 1080."""
 
-_DEFAULT_TIERS = {"wan2.2-kf2v-flash": 720, "wan2.1-kf2v-plus": 720, "seedance-1-5-pro-251215": 720}
-"""Models whose document has another default than 1080 lines."""
+_WITH_SOUND_BY_DEFAULT = frozenset({"seedance-1-5-pro-251215"})
+"""Models that make sound unless `generate_audio` is false (fact F19)."""
 
 _RATIOS = frozenset({"16:9", "4:3", "1:1", "3:4", "9:16", "21:9"})
-"""All that any document lists; whatever else a request says, as ``adaptive``, becomes 16:9."""
-
-_BACKGROUND, _FIGURE, _ACCENT, _BAR = range(4)
-_CELL_COLOURS = (_FIGURE, _ACCENT, _BACKGROUND, _BACKGROUND)
+"""All that any document lists. Any other value, such as ``adaptive``, becomes 16:9."""
 
 
 class VideoSpec(Struct, frozen=True):
-    """What a request asks for: pixels, and whole seconds."""
+    """
+    What a request asks for.
+
+    Attributes:
+        digest: Of the request, in hex.
+        width, height: In pixels, both even.
+    """
 
     digest: str
     width: int
     height: int
     seconds: int
+    has_sound: bool = False
+
+    @property
+    def color(self) -> media_writer.Rgb:
+        """Red, green and blue."""
+        red, green, blue = bytes.fromhex(self.digest[:6])
+        return red, green, blue
 
 
 class MediaBody(Struct, frozen=True):
-    """A file, without holding its padding in memory: `head`, then zeros up to `size` bytes."""
+    """A file whose padding is not in memory: `head`, then zeros up to `size` bytes."""
 
     head: bytes
     size: int
 
     def __getitem__(self, span: slice) -> bytes:
-        """Return the bytes of a plain slice."""
+        """Return the bytes of a slice without a step."""
         start, stop, _ = span.indices(self.size)
-        held = self.head[start:stop]
-        return held + bytes(max(0, stop - start) - len(held))
+        part = self.head[start:stop]
+        return part + bytes(max(0, stop - start) - len(part))
 
 
 def video_spec(request: Mapping[str, Json], digest: str) -> VideoSpec:
     """
-    Read size and length off a request, with the documented defaults where it is silent.
+    Return what a request asks for, with the documented defaults for absent fields.
 
     Args:
-        digest: Of the request, in hex; it chooses the pattern, and the length where the model may choose it.
+        digest: Of the request, in hex. It chooses the color, and the length if the model may choose it.
 
-    >>> video_spec({"model": "wan2.7-i2v", "size": "720P", "seconds": "5"}, "00" * 32)
-    VideoSpec(digest='0000000000000000000000000000000000000000000000000000000000000000', width=1280, height=720, seconds=5)
+    >>> spec = video_spec({"model": "wan2.7-i2v", "size": "720P", "seconds": "5"}, "00" * 32)
+    >>> spec.width, spec.height, spec.seconds, spec.has_sound
+    (1280, 720, 5, False)
     """
-    tier = str(request.get("size") or "").rstrip("pP")
-    lines = int(tier) if tier.isdigit() else _DEFAULT_TIERS.get(str(request.get("model")), 1080)
-    width, height = _shape(lines, str(request.get("ratio") or "16:9"))
+    model = str(request.get("model"))
+    size = str(request.get("size") or "").rstrip("pP")
+    lines = int(size) if size.isdigit() else _DEFAULT_LINES.get(model, 1080)
+    width, height = _dimensions(lines, str(request.get("ratio") or "16:9"))
     seconds = int(request.get("seconds") or 5)
     if seconds < 1:
         seconds = 4 + int(digest[:8], 16) % 9
-    return VideoSpec(digest, width, height, seconds)
+    has_sound = bool(request.get("generate_audio", model in _WITH_SOUND_BY_DEFAULT))
+    return VideoSpec(digest, width, height, seconds, has_sound)
 
 
 @lru_cache(maxsize=256)
-def _shape(lines: int, ratio: str) -> tuple[int, int]:
+def _dimensions(lines: int, ratio: str) -> tuple[int, int]:
     """
     Return width and height in even pixels; the shorter side has `lines`.
 
-    >>> _shape(720, "16:9"), _shape(480, "9:16"), _shape(1080, "adaptive")
+    >>> _dimensions(720, "16:9"), _dimensions(480, "9:16"), _dimensions(1080, "adaptive")
     ((1280, 720), (480, 854), (1920, 1080))
     """
-    across, _, down = (ratio if ratio in _RATIOS else "16:9").partition(":")
-    shape = Fraction(int(across), int(down))
+    horizontal, _, vertical = (ratio if ratio in _RATIOS else "16:9").partition(":")
+    shape = Fraction(int(horizontal), int(vertical))
     longer = 2 * round(lines * max(shape, 1 / shape) / 2)
     return (longer, lines) if shape >= 1 else (lines, longer)
 
 
-def video(film: VideoSpec, *, moov_first: bool = True, with_moov: bool = True, size: int = 0) -> MediaBody:
+def video(spec: VideoSpec, *, moov_first: bool = True, with_moov: bool = True, size: int = 0) -> MediaBody:
     """
     Return an MP4 file.
 
     Args:
         moov_first: Whether it can be played while it loads.
-        with_moov: False for a file that looks whole and can't be played.
-        size: Bytes that the file is padded to; it is never cut.
+        with_moov: False for a file that has the right length and can't be played.
+        size: Bytes that the file is padded to; it is never shortened.
     """
-    template = _template(film.width, film.height, film.seconds)
-    pattern = _pattern(film)
-    colours = pattern.palette.samples
-    # The gaps are the cells, then the bar's filled and its empty part.
-    gaps = [colours[cell] for cell in pattern.cells] + [colours[_BAR], colours[_BACKGROUND]]
-    key = media_writer.fill(template.key, gaps)
-    media = template.media_header + template.key_length + key + template.later
-    movie = (template.moov_first if moov_first else template.moov_last) if with_moov else b""
-    head = media_writer.file_type() + (movie + media if moov_first else media + movie)
-    # The digest itself makes the bytes differ even where two patterns agree.
-    label = f"runner simulator {film.digest}".encode()
+    movie = _movie(spec.width, spec.height, spec.seconds, spec.has_sound)
+    head = movie.file(spec.color, moov_first=moov_first, with_moov=with_moov)
+    # The bytes differ even if two requests get the same color.
+    label = _label(spec).encode()
     total = max(size, len(head) + 16 + len(label))
-    return MediaBody(head + media_writer.free_header(total - len(head)) + label, total)
-
-
-def last_frame(film: VideoSpec) -> MediaBody:
-    """Return the last frame as a PNG picture of the same size."""
-    data = _last_frame(film)
-    return MediaBody(data, len(data))
-
-
-class _Template(Struct, frozen=True):
-    """All of a file but its colours, which are alike in all videos of one size and length."""
-
-    key: media_writer.KeyFrame
-    key_length: bytes
-    later: bytes
-    media_header: bytes
-    moov_first: bytes
-    moov_last: bytes
-
-
-@lru_cache(maxsize=64)
-def _template(width: int, height: int, seconds: int) -> _Template:
-    layout = _layout(width, height)
-    key = media_writer.key_frame(layout)
-    later = media_writer.later_frames(layout, seconds * FRAMES_PER_S)
-    sizes = [4 + key.size, *(4 + len(frame) for frame in later)]
-    track = media_writer.Track(
-        width,
-        height,
-        FRAMES_PER_S,
-        sizes,
-        media_writer.sequence_parameters(layout),
-        media_writer.picture_parameters(),
-    )
-    start, header = len(media_writer.file_type()), media_writer.media_header(track)
-    moov_size = len(media_writer.movie(track, offset=0))
-    return _Template(
-        key=key,
-        key_length=key.size.to_bytes(4, "big"),
-        later=b"".join(len(frame).to_bytes(4, "big") + frame for frame in later),
-        media_header=header,
-        moov_first=media_writer.movie(track, offset=start + moov_size + len(header)),
-        moov_last=media_writer.movie(track, offset=start + len(header)),
-    )
-
-
-@lru_cache(maxsize=64)
-def _layout(width: int, height: int) -> media_writer.Layout:
-    across, down = -(-width // media_writer.MACROBLOCK), -(-height // media_writer.MACROBLOCK)
-    bar_row = down - 2
-    # Cells are about square, five along the shorter side; an odd number of columns has a middle.
-    side = min(across, bar_row) / 5
-    columns, rows = max(5, round(across / side)) | 1, max(5, round(bar_row / side))
-    return media_writer.Layout(
-        width,
-        height,
-        tuple(across * column // columns for column in range(columns)),
-        tuple(bar_row * row // rows for row in range(rows)),
-        bar_row,
-    )
-
-
-class _Palette(Struct, frozen=True):
-    """The four colours, for pictures and for videos."""
-
-    rgb: tuple[media_writer.Rgb, ...]
-    samples: tuple[bytes, ...]
-
-
-@lru_cache(maxsize=512)
-def _palette(number: int) -> _Palette:
-    """Return one of 432 palettes: a hue for the background and the bar, and one apart from it for the figure."""
-    hue, apart = number % 36 / 36, 0.25 + number // 36 % 12 / 24
-    rgb = (
-        _rgb(hue, 0.93, 0.45),
-        _rgb(hue + apart, 0.45, 0.65),
-        _rgb(hue + apart + 0.08, 0.68, 0.7),
-        _rgb(hue, 0.3, 0.55),
-    )
-    return _Palette(rgb, tuple(media_writer.samples(*_limited(colour)) for colour in rgb))
-
-
-class _Pattern(Struct, frozen=True):
-    """A palette, and the number of each cell's colour, row by row."""
-
-    palette: _Palette
-    cells: tuple[int, ...]
-
-
-def _pattern(film: VideoSpec) -> _Pattern:
-    layout = _layout(film.width, film.height)
-    draw = int(film.digest, 16)
-    # A multiplier spreads the digest over as many bits as there are cells.
-    bits = draw * 0x9E3779B97F4A7C15F39CC0605CEDC8341082276BF3A27251
-    columns = len(layout.columns)
-    cells: list[int] = []
-    for row in range(len(layout.rows)):
-        # Two bits a cell: half of all cells are background. The right half mirrors the left.
-        half = [
-            _CELL_COLOURS[(bits >> 2 * (row * columns + column)) & 3] for column in range(columns // 2 + 1)
-        ]
-        cells += half + half[-2::-1]
-    return _Pattern(_palette(draw % 432), tuple(cells))
-
-
-def _rgb(hue: float, lightness: float, saturation: float) -> media_writer.Rgb:
-    red, green, blue = colorsys.hls_to_rgb(hue % 1, lightness, saturation)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def _limited(rgb: media_writer.Rgb) -> tuple[int, int, int]:
-    """
-    Return a colour as luma, blue and red difference of limited range (BT.709).
-
-    >>> _limited((0, 0, 0)), _limited((255, 255, 255))
-    ((16, 128, 128), (235, 128, 128))
-    """
-    red, green, blue = (value / 255 for value in rgb)
-    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return (
-        round(16 + 219 * luma),
-        round(128 + 224 * (blue - luma) / 1.8556),
-        round(128 + 224 * (red - luma) / 1.5748),
-    )
+    return MediaBody(head + media_writer.padding_header(total - len(head)) + label, total)
 
 
 @lru_cache(maxsize=256)
-def _last_frame(film: VideoSpec) -> bytes:
-    layout, pattern = _layout(film.width, film.height), _pattern(film)
-    columns = len(layout.columns)
-    # Two bits a pixel: a macroblock's width is four bytes of the same pixel four times over.
-    edges = [*layout.columns, layout.across]
-    widths = [4 * (edges[column + 1] - edges[column]) for column in range(columns)]
-    tops = [*layout.rows, layout.bar_row]
-    stripes = []
-    for row in range(len(layout.rows)):
-        cells = pattern.cells[row * columns : (row + 1) * columns]
-        pixels = b"".join(bytes([cell * 0x55]) * width for cell, width in zip(cells, widths, strict=True))
-        stripes.append((media_writer.MACROBLOCK * (tops[row + 1] - tops[row]), pixels))
-    bar_height = film.height - media_writer.MACROBLOCK * layout.bar_row
-    stripes.append((bar_height, bytes([_BAR * 0x55]) * sum(widths)))
-    return media_writer.picture(film.width, film.height, pattern.palette.rgb, stripes)
+def last_frame(spec: VideoSpec) -> MediaBody:
+    """Return the last frame as a PNG picture of the same size."""
+    picture = media_writer.png(spec.color, spec.width, spec.height, _label(spec))
+    return MediaBody(picture, len(picture))
+
+
+@lru_cache(maxsize=64)
+def _movie(width: int, height: int, seconds: int, with_sound: bool) -> media_writer.Movie:
+    return media_writer.movie(width, height, seconds, with_sound=with_sound)
+
+
+def _label(spec: VideoSpec) -> str:
+    return f"runner simulator {spec.digest}"

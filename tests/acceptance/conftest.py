@@ -1,4 +1,4 @@
-"""What holds for all runs of the real program."""
+"""Signal handling that all tests of real processes need."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pytest
 
 
 @pytest.fixture(autouse=True, scope="session")
-def heard_signals() -> Iterator[None]:
+def default_signal_handlers() -> Iterator[None]:
     """
-    Have the programs that tests start hear Ctrl-C and a hang-up, whatever started the tests.
+    Restore the default handlers of SIGINT and SIGHUP for the processes that tests start.
 
-    A shell's background job ignores the one, and nohup the other; both are inherited, and the runner obeys them.
+    A background job of a shell ignores SIGINT, and nohup ignores SIGHUP. Child processes inherit that, and
+    the program honors it.
     """
     numbers = (signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in previous.items():
         if handler is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     yield
-    for number, handler in before.items():
+    for number, handler in previous.items():
         signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Every exit code of a run, by a real process against a gateway in another."""
+"""Every exit code of a run, from a real process against a gateway in another process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.theatre import playing, runner
+from tests.acceptance.simulator_process import run_simulator, runner
 
 MANIFEST = """
 version: 1
@@ -28,15 +28,15 @@ RULE = "  - {{name: it, match: {{prompt: 'kitten 2'}}, {what}}}\n"
 
 
 def run_with(folder: Path, rule: str | None, *options: str | Path) -> tuple[int, int]:
-    """Run the manifest with one rule for its second job; give the exit code, and that of the same command again."""
+    """Run the manifest twice with one rule for its second job, and return both exit codes."""
     scenario = "version: 1\ngenerate_s: [0.1, 0.2]\n"
     if rule is not None:
         scenario += "rules:\n" + RULE.format(what=rule)
-    with playing(folder, scenario) as theatre:
+    with run_simulator(folder, scenario) as simulator:
         manifest = folder / "codes.yaml"
-        manifest.write_text(MANIFEST.format(base_url=theatre.base_url), encoding="utf-8")
-        words = ("run", manifest, "-o", folder / "out", *options)
-        first, second = runner(*words), runner(*words)
+        manifest.write_text(MANIFEST.format(base_url=simulator.base_url), encoding="utf-8")
+        arguments = ("run", manifest, "-o", folder / "out", *options)
+        first, second = runner(*arguments), runner(*arguments)
     assert "Traceback" not in first.stderr + second.stderr
     return first.returncode, second.returncode
 
@@ -53,20 +53,20 @@ def run_with(folder: Path, rule: str | None, *options: str | Path) -> tuple[int,
         ("submit: {fault: reset, created: true}", (), (4, 4)),
         (None, ("--max-runtime", "0s"), (6, 6)),
     ],
-    ids=["all", "failed", "timed out", "quota", "key", "too many failures", "in doubt", "time is up"],
+    ids=["all", "failed", "timed out", "quota", "key", "too many failures", "uncertain", "time is up"],
 )
 def test_exit_code_tells_the_state_of_the_run(
     rule: str | None, options: tuple[str, ...], codes: tuple[int, int], tmp_path: Path
 ) -> None:
     """
-    The code says how the run stands, and the same command again says the same as long as that has not changed.
+    The code describes the run, and the same command again returns the same code if nothing has changed.
     """
     assert codes == run_with(tmp_path, rule, *options)
 
 
-def test_codes_of_what_keeps_a_run_from_beginning(tmp_path: Path) -> None:
+def test_exit_code_of_a_run_that_can_not_start(tmp_path: Path) -> None:
     """
-    2 for a command, a manifest or a directory that can't be used, and where no key is set; nothing is sent.
+    2 for a command, a manifest or a directory that can't be used, and if no key is set; nothing is sent.
     """
     manifest = tmp_path / "m.yaml"
     manifest.write_text(MANIFEST.format(base_url="http://127.0.0.1:9"), encoding="utf-8")
@@ -75,7 +75,7 @@ def test_codes_of_what_keeps_a_run_from_beginning(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("version: 1\njobs:\n  - {id: a, request: {model: nothing-like-it}}\n")
 
-    for words in (
+    for arguments in (
         ("run",),
         ("run", manifest, "--limit", "many"),
         ("run", tmp_path / "absent.yaml"),
@@ -84,16 +84,16 @@ def test_codes_of_what_keeps_a_run_from_beginning(tmp_path: Path) -> None:
         ("resume", tmp_path / "absent"),
         ("rerun", tmp_path / "absent.jsonl"),
     ):
-        done = runner(*words)
-        assert (2, "") == (done.returncode, done.stdout), words
-        assert done.stderr.startswith("error["), words
+        done = runner(*arguments)
+        assert (2, "") == (done.returncode, done.stdout), arguments
+        assert done.stderr.startswith("error["), arguments
     assert 2 == runner("run", manifest, POWERTOKENS_API_KEY="").returncode
 
 
-@pytest.mark.parametrize(("choice", "code"), [("fail", 5), ("skip", 0)])
-def test_code_of_a_directory_in_use(choice: str, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("if_locked", "exit_code"), [("fail", 5), ("skip", 0)])
+def test_exit_code_of_a_directory_in_use(if_locked: str, exit_code: int, tmp_path: Path) -> None:
     """
-    5 where another process works in the directory, or 0 where that is to be left alone.
+    5 if another process uses the directory, or 0 with `--if-locked skip`.
     """
     script = (
         "import sys; from pathlib import Path; from runner.store.store import Store\n"
@@ -106,8 +106,8 @@ def test_code_of_a_directory_in_use(choice: str, code: int, tmp_path: Path) -> N
     ) as holder:
         assert holder.stdout is not None
         assert b"open\n" == holder.stdout.readline()
-        done = runner("run", manifest, "-o", tmp_path / "out", "--if-locked", choice)
+        done = runner("run", manifest, "-o", tmp_path / "out", "--if-locked", if_locked)
         holder.communicate()
 
-    assert code == done.returncode
+    assert exit_code == done.returncode
     assert f"in use by pid {holder.pid}" in done.stderr

@@ -1,4 +1,4 @@
-"""Every fault that the simulator plays, from the wire to the exit code."""
+"""Every fault that the simulator can produce, from the wire to the exit code."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.acceptance.mortal import Mortals, mortals
-from tests.acceptance.theatre import Theatre, command, lines, playing, runner
+from tests.acceptance.crash_harness import ForkServer, fork_server
+from tests.acceptance.simulator_process import (
+    SimulatorProcess,
+    command_line,
+    results_by_id,
+    run_simulator,
+    runner,
+)
 
 MANIFEST = """
 version: 1
 name: faults
 gateway: {{base_url: '{base_url}'}}
 limits: {{submit: 200/s, poll: 200/s, in_flight: 100, downloads: 16}}
-poll: {{first: 50ms, interval: 100ms, max_interval: 300ms, timeout: {patience}}}
+poll: {{first: 50ms, interval: 100ms, max_interval: 300ms, timeout: {poll_timeout}}}
 timeouts: {{submit: 1s, poll: 1s, stall: 1s, unknown_task: 1s}}
 retry: {{attempts: 3, base: 50ms, cap: 100ms}}
 jobs:
@@ -32,8 +38,8 @@ jobs:
       return_last_frame: true
 """
 
-SUBMITS = {
-    # The fault of the first POST: its job's state, its class, the exit code, and the tasks that were paid for.
+SUBMIT_FAULTS = {
+    # Fault of the first POST: state of its job, class, exit code, number of tasks that were paid for.
     "{fault: reset}": ("uncertain", "uncertain_submit", 4, 1),
     "{fault: reset, created: false}": ("uncertain", "uncertain_submit", 4, 0),
     "{fault: hang, for_s: 3}": ("uncertain", "uncertain_submit", 4, 1),
@@ -66,8 +72,8 @@ SUBMITS = {
 
 JOBS = 80
 
-MIXED = {
-    # By the name of the scenario's rule; a job of any other rule succeeds.
+MIXED_RESULTS = {
+    # By the name of the scenario's rule; jobs of all other rules succeed.
     **dict.fromkeys(
         ["bad request", "invalid request", "too large", "not found"], ("failed", "invalid_request")
     ),
@@ -110,71 +116,73 @@ MIXED = {
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Theatre, Mortals, Path]]:
-    """Serve a rule for each case, told apart by its prompt, and make processes quickly."""
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SimulatorProcess, ForkServer, Path]]:
+    """Serve a rule for each case, selected by its prompt, and start the fork server."""
     folder = tmp_path_factory.mktemp("faults")
     rules = "".join(
         f"  - {{name: case {n}, match: {{prompt: 'case {n}, 1.'}}, submit: {fault}}}\n"
-        for n, fault in enumerate(SUBMITS)
+        for n, fault in enumerate(SUBMIT_FAULTS)
     )
-    _, environ = command()
+    _, environ = command_line()
     with (
-        playing(folder, f"version: 1\ngenerate_s: 0.05\nrules:\n{rules}") as theatre,
-        mortals(environ) as makers,
+        run_simulator(folder, f"version: 1\ngenerate_s: 0.05\nrules:\n{rules}") as simulator,
+        fork_server(environ) as server,
     ):
-        yield theatre, makers, folder
+        yield simulator, server, folder
 
 
-@pytest.mark.parametrize("fault", SUBMITS)
-def test_fault_of_a_post_ends_as_it_should(fault: str, stage: tuple[Theatre, Mortals, Path]) -> None:
+@pytest.mark.parametrize("fault", SUBMIT_FAULTS)
+def test_fault_of_a_post(fault: str, harness: tuple[SimulatorProcess, ForkServer, Path]) -> None:
     """
-    State, class, exit code and what was paid, for each way in which a POST goes wrong; the job beside it is well.
+    State, class, exit code and number of paid tasks for each fault of a POST; the other job is not affected.
     """
-    theatre, makers, folder = stage
-    name = f"case {list(SUBMITS).index(fault)}"
+    simulator, server, folder = harness
+    name = f"case {list(SUBMIT_FAULTS).index(fault)}"
     manifest, run_dir = folder / f"{name}.yaml", folder / name
-    text = MANIFEST.format(base_url=theatre.base_url, patience="20s", count=2, name=name)
+    text = MANIFEST.format(base_url=simulator.base_url, poll_timeout="20s", count=2, name=name)
     manifest.write_text(text, encoding="utf-8")
 
-    death = makers.live(manifest, run_dir)
+    actual_exit_code = server.run_once(manifest, run_dir)
 
-    state, cls, exit_code, paid = SUBMITS[fault]
-    line = lines(run_dir)["job-1"]
-    paid_by_prompt = Counter(entry["prompt"] for entry in theatre.ledger)
-    assert (state, cls if state == "pending" else (line["error"] or {}).get("class")) == (line["status"], cls)
-    assert exit_code == death.exit_code
+    state, cls, exit_code, paid = SUBMIT_FAULTS[fault]
+    results = results_by_id(run_dir)
+    line = results["job-1"]
+    paid_by_prompt = Counter(entry["prompt"] for entry in simulator.ledger)
+    assert state == line["status"]
+    assert cls == (None if state == "pending" else (line["error"] or {}).get("class"))
+    assert exit_code == actual_exit_code
     assert paid == paid_by_prompt[f"{name}, 1."]
-    assert paid_by_prompt[f"{name}, 2."] == (0 if lines(run_dir)["job-2"]["status"] == "pending" else 1)
+    assert (0 if results["job-2"]["status"] == "pending" else 1) == paid_by_prompt[f"{name}, 2."]
 
 
-def test_mixed_scenario_ends_with_every_job_in_the_right_state_and_class(tmp_path: Path) -> None:
+def test_every_job_of_the_mixed_scenario_gets_its_state_and_class(tmp_path: Path) -> None:
     """
-    All that is known to go wrong, in one run: each job ends as its rule says (once round takes half a minute).
+    All known faults in one run: each job ends in the state of its rule. Takes half a minute.
     """
     scenario = yaml.safe_load(
         (files("runner.simulator") / "scenarios" / "mixed.yaml").read_text(encoding="utf-8")
     )
     rules = {rule["match"]["nth"]: rule["name"] for rule in scenario["rules"]}
-    # By the prompt rather than by the order of arrival, which is the network's when several are under way.
+    # Selected by prompt, since concurrent requests may arrive in any order.
     scenario["rules"] = [
         {**rule, "name": f"{rule['name']} {nth}", "match": {"prompt": f"mixed, {nth}."}}
         for rule in scenario["rules"]
         for nth in range(rule["match"]["nth"], JOBS + 1, 80)
     ]
-    with playing(tmp_path, yaml.safe_dump(scenario, allow_unicode=True)) as theatre:
+    with run_simulator(tmp_path, yaml.safe_dump(scenario, allow_unicode=True)) as simulator:
         manifest = tmp_path / "mixed.yaml"
-        text = MANIFEST.format(base_url=theatre.base_url, patience="8s", count=JOBS, name="mixed")
+        text = MANIFEST.format(base_url=simulator.base_url, poll_timeout="8s", count=JOBS, name="mixed")
         manifest.write_text(text, encoding="utf-8")
         done = runner("run", manifest, "-o", tmp_path / "out", timeout_s=110)
-        accepted = Counter(entry["prompt"] for entry in theatre.ledger)
+        accepted = Counter(entry["prompt"] for entry in simulator.ledger)
 
     found = {
         job_id: (line["status"], (line["error"] or {}).get("class"))
-        for job_id, line in lines(tmp_path / "out").items()
+        for job_id, line in results_by_id(tmp_path / "out").items()
     }
     expected = {
-        f"job-{n + 1}": MIXED.get(rules.get(n % 80 + 1, ""), ("succeeded", None)) for n in range(JOBS)
+        f"job-{n + 1}": MIXED_RESULTS.get(rules.get(n % 80 + 1, ""), ("succeeded", None)) for n in range(JOBS)
     }
     assert 4 == done.returncode, done.stderr
     assert expected == found
-    assert max(accepted.values()) == 1
+    assert 1 == max(accepted.values())

@@ -1,4 +1,4 @@
-"""A job is its id and its request: what counts as the same job, and what happens to one that is not."""
+"""A job is identified by its id and its request: which edits of a manifest keep a job, and which change it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.theatre import Theatre, command, lines, playing, runner
+from tests.acceptance.simulator_process import (
+    SimulatorProcess,
+    command_line,
+    results_by_id,
+    run_simulator,
+    runner,
+)
 
 SCENARIO = """
 version: 1
@@ -36,10 +42,10 @@ jobs:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """A manifest that is edited between runs into one run directory."""
+class Workspace:
+    """A manifest that is edited between runs that share a run directory."""
 
-    theatre: Theatre
+    simulator: SimulatorProcess
     folder: Path
 
     @property
@@ -51,29 +57,29 @@ class Desk:
         return self.folder / "identity.yaml"
 
     def write(self, *jobs: str) -> Path:
-        """Write the manifest's jobs, each as a line of YAML."""
-        text = HEAD.format(base_url=self.theatre.base_url) + "".join(f"  {job}\n" for job in jobs)
+        """Write a manifest with these jobs, each given as a line of YAML."""
+        text = HEAD.format(base_url=self.simulator.base_url) + "".join(f"  {job}\n" for job in jobs)
         self.manifest.write_text(text, encoding="utf-8")
         return self.manifest
 
     def run(self, *jobs: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run the manifest with these jobs."""
+        """Run a manifest with these jobs."""
         return runner("run", self.write(*jobs), "-o", self.run_dir, *options)
 
     def paid(self) -> Counter[str]:
         """Count accepted POSTs by prompt."""
-        return Counter(entry["prompt"] for entry in self.theatre.ledger)
+        return Counter(entry["prompt"] for entry in self.simulator.ledger)
 
     def states(self) -> dict[str, str]:
-        """Give each job's state."""
-        return {job_id: line["status"] for job_id, line in lines(self.run_dir).items()}
+        """Return the state of each job."""
+        return {job_id: line["status"] for job_id, line in results_by_id(self.run_dir).items()}
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    """Give a test a simulator of its own."""
-    with playing(tmp_path, SCENARIO) as theatre:
-        yield Desk(theatre, tmp_path)
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """Start a simulator for one test."""
+    with run_simulator(tmp_path, SCENARIO) as simulator:
+        yield Workspace(simulator, tmp_path)
 
 
 A = "- {id: a, request: {prompt: sky}}"
@@ -81,150 +87,152 @@ B = "- {id: b, request: {prompt: sea}}"
 C = "- {id: c, request: {prompt: fire}}"
 
 
-def test_moving_inserting_and_commenting_pays_for_nothing_again(desk: Desk) -> None:
+def test_moving_inserting_and_commenting_pays_for_no_job_again(workspace: Workspace) -> None:
     """
-    Only the new job is submitted; results come in the new order.
+    Only the new job is submitted; the results are in the new order.
     """
-    desk.run(A, B)
+    workspace.run(A, B)
 
-    done = desk.run("# a comment", C, B, "", "# another", A + "  # moved")
+    done = workspace.run("# a comment", C, B, "", "# another", A + "  # moved")
 
     assert 0 == done.returncode
-    assert {"sky": 1, "sea": 1, "fire": 1} == desk.paid()
-    assert ["c", "b", "a"] == list(desk.states())
+    assert {"sky": 1, "sea": 1, "fire": 1} == workspace.paid()
+    assert ["c", "b", "a"] == list(workspace.states())
 
 
-def test_same_run_again_sends_nothing(desk: Desk) -> None:
+def test_same_run_again_sends_nothing(workspace: Workspace) -> None:
     """
-    Once all is done the same command does nothing, and says so by its exit code.
+    Once all jobs succeeded, the same command does nothing and exits with 0.
     """
-    desk.run(A, B)
-    before = (desk.run_dir / "results.jsonl").stat().st_mtime_ns
+    workspace.run(A, B)
+    before = (workspace.run_dir / "results.jsonl").stat().st_mtime_ns
 
-    done = desk.run(A, B)
+    done = workspace.run(A, B)
 
     assert 0 == done.returncode
-    assert {"sky": 1, "sea": 1} == desk.paid()
-    assert before == (desk.run_dir / "results.jsonl").stat().st_mtime_ns
+    assert {"sky": 1, "sea": 1} == workspace.paid()
+    assert before == (workspace.run_dir / "results.jsonl").stat().st_mtime_ns
 
 
-def test_changed_job_is_refused_and_what_changed_is_listed(desk: Desk) -> None:
+def test_changed_job_is_refused_and_the_change_is_shown(workspace: Workspace) -> None:
     """
-    The same id with another request stops everything, and the message names the job and the field.
+    The same id with another request is an error that names the job and the field; nothing is sent.
     """
-    desk.run(A, B)
+    workspace.run(A, B)
 
-    done = desk.run(A.replace("sky", "cloud"), B, C)
+    done = workspace.run(A.replace("sky", "cloud"), B, C)
 
     assert 2 == done.returncode
     assert "prompt: 'sky' -> 'cloud'" in done.stderr
-    assert {"sky": 1, "sea": 1} == desk.paid()
+    assert {"sky": 1, "sea": 1} == workspace.paid()
 
 
-def test_changed_job_is_kept_where_that_is_asked_for(desk: Desk) -> None:
+def test_on_changed_keep(workspace: Workspace) -> None:
     """
-    With `--on-changed keep` the old result stands, and the other jobs run.
+    With `--on-changed keep` the old result is kept, and the other jobs run.
     """
-    desk.run(A, B)
+    workspace.run(A, B)
 
-    done = desk.run(A.replace("sky", "cloud"), B, C, options=("--on-changed", "keep"))
+    done = workspace.run(A.replace("sky", "cloud"), B, C, options=("--on-changed", "keep"))
 
     assert 0 == done.returncode
-    assert {"sky": 1, "sea": 1, "fire": 1} == desk.paid()
+    assert {"sky": 1, "sea": 1, "fire": 1} == workspace.paid()
 
 
-def test_changed_job_is_run_again_where_that_is_asked_for(desk: Desk) -> None:
+def test_on_changed_rerun(workspace: Workspace) -> None:
     """
-    With `--on-changed rerun` the new request is paid for, and its own video takes the old one's place.
+    With `--on-changed rerun` the new request is paid for, and its video replaces the old one.
     """
-    desk.run(A, B)
-    before = lines(desk.run_dir)["a"]["assets"][0]
+    workspace.run(A, B)
+    before = results_by_id(workspace.run_dir)["a"]["assets"][0]
 
-    done = desk.run("- {id: a, request: {prompt: cloud, seconds: 8}}", B, options=("--on-changed", "rerun"))
+    done = workspace.run(
+        "- {id: a, request: {prompt: cloud, seconds: 8}}", B, options=("--on-changed", "rerun")
+    )
 
     assert 0 == done.returncode
-    assert {"sky": 1, "sea": 1, "cloud": 1} == desk.paid()
-    (after,) = lines(desk.run_dir)["a"]["assets"]
+    assert {"sky": 1, "sea": 1, "cloud": 1} == workspace.paid()
+    (after,) = results_by_id(workspace.run_dir)["a"]["assets"]
     assert (4.0, 8.0) == (before["duration_s"], after["duration_s"])
-    assert 2 == len(lines(desk.run_dir)["a"]["attempts"])
+    assert 2 == len(results_by_id(workspace.run_dir)["a"]["attempts"])
 
 
-def test_job_that_left_the_manifest_is_not_submitted_and_its_task_is_fetched(desk: Desk) -> None:
+def test_removed_job_is_not_submitted_and_its_task_is_fetched(workspace: Workspace) -> None:
     """
-    What was paid for is fetched though its job is gone; what was not, is not submitted.
+    A removed job that was paid for is downloaded; one that was not is not submitted.
     """
     slow = "- {id: s, request: {prompt: slow one}}"
-    first = desk.run(slow, B, C, options=("--limit", "1", "--max-runtime", "1s", "--drain-time", "0s"))
+    first = workspace.run(slow, B, C, options=("--limit", "1", "--max-runtime", "1s", "--drain-time", "0s"))
 
-    done = desk.run(C)
+    done = workspace.run(C)
 
     assert 6 == first.returncode
     assert 0 == done.returncode
-    assert {"slow one": 1, "fire": 1} == desk.paid()
-    assert {"c": "succeeded", "s": "succeeded", "b": "pending"} == desk.states()
+    assert {"slow one": 1, "fire": 1} == workspace.paid()
+    assert {"c": "succeeded", "s": "succeeded", "b": "pending"} == workspace.states()
 
 
-def test_job_with_a_task_is_never_submitted(desk: Desk) -> None:
+def test_job_with_a_task_is_never_submitted(workspace: Workspace) -> None:
     """
-    A task that exists already is fetched; one that failed stays so however often it is run again.
+    A job with a `task_id` is polled and downloaded; if its task failed, no rerun submits it.
     """
-    desk.run(A, "- {id: f, request: {prompt: failing one}}")
-    tasks = {entry["prompt"]: entry["task_id"] for entry in desk.theatre.ledger}
-    other = desk.folder / "other"
+    workspace.run(A, "- {id: f, request: {prompt: failing one}}")
+    tasks = {entry["prompt"]: entry["task_id"] for entry in workspace.simulator.ledger}
+    other = workspace.folder / "other"
     good = f"- {{id: a, task_id: {tasks['sky']}, request: {{prompt: sky}}}}"
     bad = f"- {{id: f, task_id: {tasks['failing one']}, request: {{prompt: failing one}}}}"
-    manifest = desk.write(good, bad)
+    manifest = workspace.write(good, bad)
 
     runner("run", manifest, "-o", other)
     runner("run", manifest, "-o", other, "--retry-failed")
     done = runner("rerun", other)
 
     assert 1 == done.returncode
-    assert {"a": "succeeded", "f": "failed"} == {k: v["status"] for k, v in lines(other).items()}
-    assert {"sky": 1, "failing one": 1} == desk.paid()
+    assert {"a": "succeeded", "f": "failed"} == {k: v["status"] for k, v in results_by_id(other).items()}
+    assert {"sky": 1, "failing one": 1} == workspace.paid()
 
 
-def test_identical_requests_under_two_ids_are_warned_of(desk: Desk) -> None:
+def test_identical_requests_under_two_ids_get_a_warning(workspace: Workspace) -> None:
     """
-    Two jobs that ask for the same are both run, with a warning: a deliberate repeat is written as one.
+    Two jobs with the same request are both run, with a warning that names `repeat`.
     """
-    done = desk.run(A, A.replace("id: a", "id: twin"))
+    done = workspace.run(A, A.replace("id: a", "id: copy"))
 
     assert 0 == done.returncode
-    assert {"sky": 2} == desk.paid()
+    assert {"sky": 2} == workspace.paid()
     assert "warning" in done.stderr
     assert "repeat" in done.stderr
 
 
-def test_second_process_is_refused_and_readers_are_not(desk: Desk) -> None:
+def test_second_process_is_refused_and_readers_are_not(workspace: Workspace) -> None:
     """
-    While a run is going another is refused with exit 5 and the pid; `status` and `plan` read all the same.
+    While a run is active, another is refused with exit code 5 and the pid; `status` and `plan` still work.
     """
-    manifest = desk.write("- {id: s, request: {prompt: slow one}}")
-    words, environ = command("run", manifest, "-o", desk.run_dir)
-    with subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL) as process:
-        while not desk.theatre.ledger:
+    manifest = workspace.write("- {id: s, request: {prompt: slow one}}")
+    arguments, environ = command_line("run", manifest, "-o", workspace.run_dir)
+    with subprocess.Popen(arguments, env=environ, stderr=subprocess.DEVNULL) as process:
+        while not workspace.simulator.ledger:
             time.sleep(0.02)
-        second = runner("run", manifest, "-o", desk.run_dir)
-        status = runner("status", desk.run_dir, "--json")
-        plan = runner("plan", manifest, "-o", desk.run_dir, "--json")
+        second = runner("run", manifest, "-o", workspace.run_dir)
+        status = runner("status", workspace.run_dir, "--json")
+        plan = runner("plan", manifest, "-o", workspace.run_dir, "--json")
         assert 0 == process.wait()
 
     assert 5 == second.returncode
     assert f"pid {process.pid}" in second.stderr
     assert 1 == json.loads(status.stdout)["jobs"]
     assert 1 == json.loads(plan.stdout)["to_poll"]
-    assert {"slow one": 1} == desk.paid()
+    assert {"slow one": 1} == workspace.paid()
 
 
-@pytest.mark.parametrize("harm", ["garbage", "newer"])
-def test_database_that_can_not_be_used_is_refused_and_left_alone(harm: str, desk: Desk) -> None:
+@pytest.mark.parametrize("damage", ["garbage", "newer"])
+def test_unusable_database_is_refused_and_left_unchanged(damage: str, workspace: Workspace) -> None:
     """
     A damaged run.db, or one of a newer version, is refused by every command, and not a byte of it changes.
     """
-    desk.run(A)
-    path = desk.run_dir / "run.db"
-    if harm == "garbage":
+    workspace.run(A)
+    path = workspace.run_dir / "run.db"
+    if damage == "garbage":
         content = bytearray(path.read_bytes())
         content[4096:12288] = b"\xa5" * 8192
         path.write_bytes(content)
@@ -233,14 +241,14 @@ def test_database_that_can_not_be_used_is_refused_and_left_alone(harm: str, desk
             connection.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
 
-    for words in (
-        ("run", desk.manifest, "-o", desk.run_dir),
-        ("resume", desk.run_dir),
-        ("status", desk.run_dir),
+    for arguments in (
+        ("run", workspace.manifest, "-o", workspace.run_dir),
+        ("resume", workspace.run_dir),
+        ("status", workspace.run_dir),
     ):
-        done = runner(*words)
+        done = runner(*arguments)
         assert 2 == done.returncode
         assert "Traceback" not in done.stderr
 
     assert before == path.read_bytes()
-    assert {"sky": 1} == desk.paid()
+    assert {"sky": 1} == workspace.paid()

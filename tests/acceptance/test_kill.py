@@ -1,4 +1,4 @@
-"""kill -9 at every moment that matters, and at random ones: the simulator's ledger is the judge."""
+"""kill -9 at every durable write and at random moments, checked against the simulator's ledger."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.mortal import POINTS, Cut, Mortals, mortals
-from tests.acceptance.theatre import Theatre, command, lines, playing
+from tests.acceptance.crash_harness import POINTS, ForkServer, KillPoint, fork_server
+from tests.acceptance.simulator_process import SimulatorProcess, command_line, results_by_id, run_simulator
 
 SCENARIO = """
 version: 1
@@ -32,7 +32,7 @@ rules:
 
 MANIFEST = """
 version: 1
-name: mortal
+name: killed
 gateway: {{base_url: '{base_url}'}}
 limits: {{submit: 100/s, poll: 200/s, in_flight: {in_flight}, downloads: 4}}
 poll: {{first: 30ms, interval: 30ms, max_interval: 60ms, timeout: 20s}}
@@ -46,27 +46,27 @@ jobs:
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """A simulator, the maker of processes, and a folder for each case."""
+class CrashHarness:
+    """A simulator, the server that forks processes, and a folder with a folder for each run."""
 
-    theatre: Theatre
-    mortals: Mortals
+    simulator: SimulatorProcess
+    fork_server: ForkServer
     folder: Path
 
-    def case(self, name: str, *, count: int, in_flight: int) -> Case:
-        """Set up a run whose prompts begin with a name of its own."""
+    def prepare(self, name: str, *, count: int, in_flight: int) -> KilledRun:
+        """Write the manifest of a run whose prompts begin with its own name."""
         folder = self.folder / name.replace(" ", "-")
         folder.mkdir()
-        text = MANIFEST.format(base_url=self.theatre.base_url, name=name, count=count, in_flight=in_flight)
+        text = MANIFEST.format(base_url=self.simulator.base_url, name=name, count=count, in_flight=in_flight)
         (folder / "manifest.yaml").write_text(text, encoding="utf-8")
-        return Case(self, name, folder, count)
+        return KilledRun(self, name, folder, count)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One run, over all its lives."""
+class KilledRun:
+    """One run, over all the processes that work on it."""
 
-    house: House
+    harness: CrashHarness
     name: str
     folder: Path
     count: int
@@ -75,12 +75,12 @@ class Case:
     def run_dir(self) -> Path:
         return self.folder / "out"
 
-    def live(self, **how: Any) -> int | None:
-        """Live once; give the exit code, or None for a process that was killed."""
-        return self.house.mortals.live(self.folder / "manifest.yaml", self.run_dir, **how).exit_code
+    def run_once(self, **options: Any) -> int | None:
+        """Run one process, and return its exit code; None if it was killed."""
+        return self.harness.fork_server.run_once(self.folder / "manifest.yaml", self.run_dir, **options)
 
     def submitting(self) -> set[str]:
-        """Name the jobs that stand between intent and answer, as the database has them."""
+        """Return the jobs whose intent is in the database and whose answer is not."""
         if not (self.run_dir / "run.db").exists():
             return set()
         with closing(sqlite3.connect(self.run_dir / "run.db")) as connection:
@@ -91,94 +91,94 @@ class Case:
 
     def accepted(self) -> Counter[str]:
         """Count the accepted POSTs by job."""
-        mine = [
+        own = [
             entry["prompt"]
-            for entry in self.house.theatre.ledger
+            for entry in self.harness.simulator.ledger
             if entry["prompt"].startswith(f"{self.name} ")
         ]
-        return Counter(f"job-{prompt.rsplit(' ', 1)[1].rstrip('.')}" for prompt in mine)
+        return Counter(f"job-{prompt.rsplit(' ', 1)[1].rstrip('.')}" for prompt in own)
 
-    def judge(self, exit_code: int | None, *, may_doubt: set[str] | None = None) -> set[str]:
+    def check(self, exit_code: int | None, *, may_be_uncertain: set[str] | None = None) -> set[str]:
         """
-        Hold the end of the run against the ledger, and name the jobs in doubt.
+        Check the results of the finished run against the ledger, and return the uncertain jobs.
 
         Args:
-            may_doubt: The only jobs that may be in doubt; None for any.
+            may_be_uncertain: The only jobs that may be uncertain; None for any.
         """
-        accepted, results = self.accepted(), lines(self.run_dir)
+        accepted, results = self.accepted(), results_by_id(self.run_dir)
         assert [f"job-{n}" for n in range(1, self.count + 1)] == list(results)
-        doubtful = {job_id for job_id, line in results.items() if line["status"] == "uncertain"}
+        uncertain = {job_id for job_id, line in results.items() if line["status"] == "uncertain"}
         for job_id, line in results.items():
             assert accepted[job_id] <= 1, f"{job_id} was paid for {accepted[job_id]} times"
-            if job_id not in doubtful:
+            if job_id not in uncertain:
                 assert ("succeeded", 1) == (line["status"], accepted[job_id]), job_id
                 self._check_file(line)
-        if may_doubt is not None:
-            assert doubtful == may_doubt
-        assert exit_code == (4 if doubtful else 0)
-        return doubtful
+        if may_be_uncertain is not None:
+            assert may_be_uncertain == uncertain
+        assert (4 if uncertain else 0) == exit_code
+        return uncertain
 
     def _check_file(self, line: dict[str, Any]) -> None:
         (asset,) = line["assets"]
         content = (self.run_dir / asset["path"]).read_bytes()
-        assert asset["sha256"] == sha256(content).hexdigest()
+        assert sha256(content).hexdigest() == asset["sha256"]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Give all tests one simulator and one maker of processes."""
-    folder = tmp_path_factory.mktemp("house")
-    _, environ = command()
-    with playing(folder, SCENARIO) as theatre, mortals(environ) as makers:
-        yield House(theatre, makers, folder)
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashHarness]:
+    """Share one simulator and one fork server among all tests."""
+    folder = tmp_path_factory.mktemp("killed")
+    _, environ = command_line()
+    with run_simulator(folder, SCENARIO) as simulator, fork_server(environ) as server:
+        yield CrashHarness(simulator, server, folder)
 
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_each_write_in_turn(point: str, when: str, house: House) -> None:
+def test_killed_at_each_write_in_turn(point: str, when: str, harness: CrashHarness) -> None:
     """
-    Cut just before and just after each commit, rename, append and POST in turn, and resumed: every job is
-    paid for at most once, and only those are in doubt whose intent was on disk without an id.
+    Killed just before and just after each commit, rename, append and POST in turn, and resumed: every job is
+    paid for at most once, and only jobs whose intent was on disk without a task id are uncertain.
     """
     nth = 0
-    in_doubt = 0
+    uncertain = 0
     while True:
         nth += 1
-        case = house.case(f"{point} {when} {nth}", count=3, in_flight=2)
-        code = case.live(cut=Cut(point, when, nth))
-        if code is not None:
+        run = harness.prepare(f"{point} {when} {nth}", count=3, in_flight=2)
+        exit_code = run.run_once(kill_at=KillPoint(point, when, nth))
+        if exit_code is not None:
             break
-        doubtful = case.submitting()
-        in_doubt += len(case.judge(case.live(), may_doubt=doubtful))
+        submitting = run.submitting()
+        uncertain += len(run.check(run.run_once(), may_be_uncertain=submitting))
 
-    case.judge(code, may_doubt=set())
+    run.check(exit_code, may_be_uncertain=set())
     assert nth > 1
-    assert in_doubt or point in ("rename", "append")
+    assert uncertain or point in ("rename", "append")
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_killed_at_random_moments(seed: int, house: House) -> None:
+def test_killed_at_random_moments(seed: int, harness: CrashHarness) -> None:
     """
-    Killed again and again at any moment, with faults on the way, a run comes to its end, nothing paid twice.
+    Killed again and again at any moment, with faults besides, a run is finished and nothing is paid twice.
     """
-    dice = random.Random(seed)
-    case = house.case(f"faulty {seed}", count=30, in_flight=12)
+    rng = random.Random(seed)
+    run = harness.prepare(f"faulty {seed}", count=30, in_flight=12)
 
-    for _ in range(dice.randint(1, 5)):
-        case.live(killed_after_s=dice.choice([dice.uniform(0.0, 0.1), dice.uniform(0.05, 0.8)]))
-    doubtful = case.judge(case.live())
+    for _ in range(rng.randint(1, 5)):
+        run.run_once(kill_after_s=rng.choice([rng.uniform(0.0, 0.1), rng.uniform(0.05, 0.8)]))
+    uncertain = run.check(run.run_once())
 
-    assert len(doubtful) < 30
+    assert len(uncertain) < 30
 
 
-def test_results_are_whole_lines_at_any_death(house: House) -> None:
+def test_results_are_complete_lines_whenever_killed(harness: CrashHarness) -> None:
     """
-    Whoever reads the results of a run that was killed reads whole lines, or a torn last one at most.
+    The results of a killed run are complete lines, but for a torn last line at most.
     """
-    case = house.case("torn", count=20, in_flight=12)
+    run = harness.prepare("torn", count=20, in_flight=12)
 
-    case.live(cut=Cut("append", "after", 2))
+    run.run_once(kill_at=KillPoint("append", "after", 2))
 
-    *whole, last = (case.run_dir / "results.jsonl").read_bytes().split(b"\n")
-    assert all(json.loads(line)["status"] == "succeeded" for line in whole)
+    *complete, last = (run.run_dir / "results.jsonl").read_bytes().split(b"\n")
+    assert all(json.loads(line)["status"] == "succeeded" for line in complete)
     assert b"" == last

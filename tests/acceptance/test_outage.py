@@ -1,11 +1,11 @@
-"""An outage on real sockets, shortened."""
+"""A short outage on real sockets."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from tests.acceptance.theatre import lines, playing, runner
+from tests.acceptance.simulator_process import results_by_id, run_simulator, runner
 
 MANIFEST = """
 version: 1
@@ -25,17 +25,17 @@ outages: [{from_s: 2.5, to_s: 7, answer: bad_gateway}]
 """
 
 
-def test_outage_leaves_a_handful_in_doubt_and_the_run_goes_on_by_itself(tmp_path: Path) -> None:
+def test_outage_leaves_few_jobs_uncertain_and_the_run_recovers(tmp_path: Path) -> None:
     """
     Seconds of 502 in the middle of a run: few jobs are uncertain, all others succeed, none is paid twice.
     """
-    with playing(tmp_path, SCENARIO) as theatre:
+    with run_simulator(tmp_path, SCENARIO) as simulator:
         manifest = tmp_path / "outage.yaml"
-        manifest.write_text(MANIFEST.format(base_url=theatre.base_url), encoding="utf-8")
+        manifest.write_text(MANIFEST.format(base_url=simulator.base_url), encoding="utf-8")
         done = runner("run", manifest, "-o", tmp_path / "out")
-        paid = Counter(entry["prompt"] for entry in theatre.ledger)
+        paid = Counter(entry["prompt"] for entry in simulator.ledger)
 
-    counts = Counter(line["status"] for line in lines(tmp_path / "out").values())
+    counts = Counter(line["status"] for line in results_by_id(tmp_path / "out").values())
     assert 4 == done.returncode, done.stderr
     assert 1 <= counts["uncertain"] < 10
     assert 100 == counts["uncertain"] + counts["succeeded"]

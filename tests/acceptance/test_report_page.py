@@ -1,4 +1,4 @@
-"""The report of a real run with every kind of failure that the API can cause, in a real browser."""
+"""The report of a real run with every failure that the API can cause, in a real browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.theatre import lines, playing, runner, write_brisk
+from tests.acceptance.simulator_process import results_by_id, run_simulator, runner, write_fast_manifest
 from tests.report.browser import CHROMIUM, DRIVER, browser
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \\u202e小猫"
@@ -29,7 +29,7 @@ rules:
   - {name: forbidden, match: {nth: 5, every: 40}, submit: {fault: forbidden, times: always}}
   - {name: no channel, match: {nth: 8, every: 40}, submit: {fault: no_channel, times: always}}
   - {name: throttled, match: {nth: 9, every: 40}, submit: throttled}
-  - {name: in doubt, match: {nth: 11, every: 40}, submit: {fault: no_id}}
+  - {name: uncertain, match: {nth: 11, every: 40}, submit: {fault: no_id}}
   - {name: moderated, match: {nth: 14, every: 40}, task: {end: moderation, message: '<b>refused</b>'}}
   - {name: failed, match: {nth: 17, every: 40}, task: {end: failed}}
   - {name: cancelled, match: {nth: 20, every: 40}, task: {end: cancelled}}
@@ -66,14 +66,14 @@ FILTER = """
 
 
 @pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver")
-def test_report_of_a_troubled_run_opens_in_a_browser(tmp_path: Path) -> None:
+def test_report_of_a_run_with_failures_opens_in_a_browser(tmp_path: Path) -> None:
     """
-    Every failure class is told, the filters filter, a video plays, hostile text stays text, nothing is asked.
+    Every failure class is shown, the filters work, a video plays, hostile text stays text, nothing is requested.
     """
-    with playing(tmp_path, SCENARIO) as theatre:
-        manifest = write_brisk(tmp_path, "gallery", theatre.base_url, JOBS)
+    with run_simulator(tmp_path, SCENARIO) as simulator:
+        manifest = write_fast_manifest(tmp_path, "gallery", simulator.base_url, JOBS)
         done = runner("run", manifest, "-o", tmp_path / "out")
-    results = lines(tmp_path / "out").values()
+    results = results_by_id(tmp_path / "out").values()
     assert {line["error"]["class"] for line in results if line["error"]} == CLASSES, done.stderr
 
     with browser(tmp_path / "profile") as page:
@@ -84,15 +84,15 @@ def test_report_of_a_troubled_run_opens_in_a_browser(tmp_path: Path) -> None:
             "const video = document.querySelector('.card video'); video.muted = true;"
             "return video.play().then(() => [video.videoWidth, video.videoHeight])"
         )
-        strays = page.run("return document.querySelectorAll('#gallery img, #gallery b').length")
-        asked = [json.loads(entry)["message"] for entry in page.log("performance")]
+        injected = page.run("return document.querySelectorAll('#gallery img, #gallery b').length")
+        messages = [json.loads(entry)["message"] for entry in page.log("performance")]
 
     assert dict.fromkeys(CLASSES, "1 of 40 jobs") == found
-    assert ("28 of 40 jobs", [854, 480], 0) == (succeeded, size, strays)
+    assert ("28 of 40 jobs", [854, 480], 0) == (succeeded, size, injected)
     urls = [
-        entry["params"]["request"]["url"]
-        for entry in asked
-        if entry["method"] == "Network.requestWillBeSent"
-        and entry["params"]["documentURL"].startswith("file://")
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+        and message["params"]["documentURL"].startswith("file://")
     ]
     assert [] == [url for url in urls if not url.startswith(("file://", "data:"))]

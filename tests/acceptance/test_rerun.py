@@ -1,4 +1,4 @@
-"""Running again from a run, from its results on another machine, and from failed.yaml: only what failed is paid anew."""
+"""Reruns of a run, of its results on another machine, and of failed.yaml: only failed jobs are paid for again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.theatre import Theatre, lines, playing, runner
+from tests.acceptance.simulator_process import SimulatorProcess, results_by_id, run_simulator, runner
 
 MANIFEST = """
 version: 1
@@ -34,9 +34,9 @@ rules:
   - {name: undelivered, match: {prompt: 'kitten 2'}, asset: {fault: no_moov, times: always},
      content: {fault: no_moov, times: 1}}
   - {name: refused, match: {prompt: 'kitten 3', nth: [1, 2, 3, 4, 5, 6, 7, 8]}, task: {end: moderation}}
-  - {name: in doubt, match: {prompt: 'kitten 4'}, submit: {fault: reset, created: true}}
+  - {name: uncertain, match: {prompt: 'kitten 4'}, submit: {fault: reset, created: true}}
 """
-# The first eight jobs are those of the manifest: what is submitted anew meets no rule that counts.
+# The rules count the first eight submissions, those of the first run: what a rerun submits matches none.
 
 STATES = {
     "job-1": "failed",
@@ -48,16 +48,16 @@ STATES = {
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
     """Serve the scenario."""
-    with playing(tmp_path, SCENARIO) as played:
-        (tmp_path / "chain.yaml").write_text(MANIFEST.format(base_url=played.base_url), encoding="utf-8")
-        yield played
+    with run_simulator(tmp_path, SCENARIO) as process:
+        (tmp_path / "chain.yaml").write_text(MANIFEST.format(base_url=process.base_url), encoding="utf-8")
+        yield process
 
 
 @pytest.fixture
-def first(tmp_path: Path, theatre: Theatre) -> Path:
-    """Run the manifest once: some jobs fail, each in its own way."""
+def first(tmp_path: Path, simulator: SimulatorProcess) -> Path:
+    """Run the manifest once: some jobs fail, each in another way."""
     run_dir = tmp_path / "first"
     done = runner("run", tmp_path / "chain.yaml", "-o", run_dir)
     assert (4, STATES) == (done.returncode, states(run_dir)), done.stderr
@@ -66,53 +66,55 @@ def first(tmp_path: Path, theatre: Theatre) -> Path:
 
 def states(run_dir: Path) -> dict[str, str]:
     """Read the state of each job from the results."""
-    return {job_id: line["status"] for job_id, line in lines(run_dir).items()}
+    return {job_id: line["status"] for job_id, line in results_by_id(run_dir).items()}
 
 
-def paid(theatre: Theatre) -> dict[str, int]:
+def paid(simulator: SimulatorProcess) -> dict[str, int]:
     """Count the accepted POSTs of each job."""
-    return dict(Counter(f"job-{entry['prompt'].split()[-1]}" for entry in theatre.ledger))
+    return dict(Counter(f"job-{entry['prompt'].split()[-1]}" for entry in simulator.ledger))
 
 
-def test_rerun_in_place_pays_for_what_failed_alone(first: Path, theatre: Theatre) -> None:
+def test_rerun_in_place_pays_only_for_failed_jobs(first: Path, simulator: SimulatorProcess) -> None:
     """
-    A rerun submits the failed job and fetches the undelivered one; doubt and moderation are left alone.
+    A rerun submits the failed job and downloads the undelivered one; uncertain and moderated jobs are skipped.
     """
-    before = paid(theatre)
+    before = paid(simulator)
 
     done = runner("rerun", first)
 
-    assert {**before, "job-1": 2} == paid(theatre)
+    assert {**before, "job-1": 2} == paid(simulator)
     assert {**STATES, "job-1": "succeeded", "job-2": "succeeded"} == states(first), done.stderr
-    attempts = lines(first)["job-1"]["attempts"]
+    attempts = results_by_id(first)["job-1"]["attempts"]
     assert [(1, "accepted"), (2, "accepted")] == [(a["number"], a["outcome"]) for a in attempts]
     assert 4 == done.returncode
 
 
-def test_rerun_of_a_class_that_is_named(first: Path, theatre: Theatre) -> None:
+def test_rerun_of_a_class(first: Path, simulator: SimulatorProcess) -> None:
     """
-    Jobs that moderation refused are submitted again where their class is named, and no others.
+    `--class moderation` submits the jobs that moderation refused, and no others.
     """
     runner("rerun", first, "--class", "moderation")
 
-    assert {**dict.fromkeys(STATES, 1), "job-3": 2} == paid(theatre)
+    assert {**dict.fromkeys(STATES, 1), "job-3": 2} == paid(simulator)
     assert {**STATES, "job-3": "succeeded"} == states(first)
 
 
-def test_dry_run_changes_nothing(first: Path, theatre: Theatre) -> None:
+def test_dry_run_changes_nothing(first: Path, simulator: SimulatorProcess) -> None:
     """
-    A rerun that is only shown says what it would do, and does not.
+    `--dry-run` submits nothing and changes no state.
     """
     done = runner("rerun", first, "--dry-run")
 
     assert 0 == done.returncode
     assert STATES == states(first)
-    assert dict.fromkeys(STATES, 1) == paid(theatre)
+    assert dict.fromkeys(STATES, 1) == paid(simulator)
 
 
-def test_rerun_from_results_on_another_machine(first: Path, theatre: Theatre, tmp_path: Path) -> None:
+def test_rerun_from_results_on_another_machine(
+    first: Path, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
     """
-    From the results alone a new run is made that knows the old tasks; a second call does nothing more.
+    A rerun of a results file starts a new run that knows the old tasks; a second rerun does nothing.
     """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -122,56 +124,56 @@ def test_rerun_from_results_on_another_machine(first: Path, theatre: Theatre, tm
     done = runner("rerun", elsewhere / "results.jsonl", "-o", elsewhere / "second")
     again = runner("rerun", elsewhere / "results.jsonl", "-o", elsewhere / "second")
 
-    assert {**dict.fromkeys(STATES, 1), "job-1": 2} == paid(theatre)
+    assert {**dict.fromkeys(STATES, 1), "job-1": 2} == paid(simulator)
     assert {"job-1": "succeeded", "job-2": "succeeded", "job-3": "failed", "job-4": "uncertain"} == states(
         elsewhere / "second"
     ), done.stderr
     assert (4, 4) == (done.returncode, again.returncode)
 
 
-def test_failed_yaml_runs_as_it_is(first: Path, theatre: Theatre) -> None:
+def test_failed_yaml_runs_unchanged(first: Path, simulator: SimulatorProcess) -> None:
     """
-    failed.yaml submits what failed, fetches what was paid for, and leaves out what is in doubt.
+    failed.yaml submits failed jobs, downloads paid videos, and leaves out uncertain jobs.
     """
     done = runner("run", first / "failed.yaml", "-o", first.parent / "again")
 
-    counts = paid(theatre)
+    counts = paid(simulator)
     assert {"job-1": 2, "job-3": 2} == {job_id: count for job_id, count in counts.items() if count > 1}
     assert "succeeded" == states(first.parent / "again")["job-2"], done.stderr
     assert "job-4" not in states(first.parent / "again")
 
 
-def test_same_command_after_everything_is_done_does_nothing(first: Path, theatre: Theatre) -> None:
+def test_same_command_on_a_finished_run_submits_nothing(first: Path, simulator: SimulatorProcess) -> None:
     """
-    The run again, on a finished run with failures, submits nothing and tells the state by its exit code.
+    The same command on a finished run with failures submits nothing and returns the same exit code.
     """
     before = (first / "results.jsonl").read_bytes()
 
     done = runner("run", first.parent / "chain.yaml", "-o", first)
 
     assert 4 == done.returncode
-    assert dict.fromkeys(STATES, 1) == paid(theatre)
+    assert dict.fromkeys(STATES, 1) == paid(simulator)
     assert {**STATES, "job-2": "succeeded"} == states(first)
     assert before != (first / "results.jsonl").read_bytes()
 
 
 def test_throttled_tries_stay_in_the_history(tmp_path: Path) -> None:
     """
-    A job that was throttled twice tells so in its attempts, and in the summary; it was paid for once.
+    The attempts and the summary of a job that was throttled twice show it; the job was paid for once.
     """
     scenario = (
         "version: 1\ngenerate_s: 0.1\nrules:\n  - {match: {nth: 1}, submit: {fault: throttled, times: 2}}\n"
     )
-    with playing(tmp_path, scenario) as theatre:
+    with run_simulator(tmp_path, scenario) as simulator:
         manifest = tmp_path / "throttled.yaml"
         manifest.write_text(
-            MANIFEST.format(base_url=theatre.base_url).replace("repeat: 8", "repeat: 1"), encoding="utf-8"
+            MANIFEST.format(base_url=simulator.base_url).replace("repeat: 8", "repeat: 1"), encoding="utf-8"
         )
         done = runner("run", manifest, "-o", tmp_path / "out", "--json")
 
-        line = lines(tmp_path / "out")["job-1"]
+        line = results_by_id(tmp_path / "out")["job-1"]
         assert ["throttled", "throttled", "accepted"] == [one["outcome"] for one in line["attempts"]], (
             done.stderr
         )
         assert '"throttled":2' in done.stdout
-        assert {"job-1": 1} == paid(theatre)
+        assert {"job-1": 1} == paid(simulator)

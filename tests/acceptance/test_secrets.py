@@ -1,10 +1,10 @@
-"""Neither the key nor a signed query string is written anywhere, whatever goes wrong."""
+"""Neither the key nor the query string of a signed URL is written anywhere, whatever goes wrong."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.acceptance.theatre import KEY, lines, playing, runner, write_brisk
+from tests.acceptance.simulator_process import KEY, results_by_id, run_simulator, runner, write_fast_manifest
 
 JOBS = """
 jobs:
@@ -24,7 +24,7 @@ rules:
   - {name: failed, match: {nth: 3, every: 12}, task: {end: failed, error_in: metadata_url}}
   - {name: html, match: {nth: 4, every: 12}, asset: {fault: html, times: always}}
   - {name: expired, match: {nth: 5, every: 12}, asset: {fault: expired_url, times: 2}}
-  - {name: spoilt, match: {nth: 6, every: 12}, asset: {fault: no_moov, times: always},
+  - {name: damaged, match: {nth: 6, every: 12}, asset: {fault: no_moov, times: always},
      content: {fault: no_moov, times: always}}
   - {name: elsewhere, match: {nth: 7, every: 12}, asset: {fault: redirect_loop, times: always}}
   - {name: gone frame, match: {nth: 8, every: 12}, last_frame: {fault: not_found, times: always}}
@@ -34,19 +34,19 @@ rules:
 
 def test_no_secret_is_written_anywhere(tmp_path: Path) -> None:
     """
-    After a run with every kind of trouble, no file and no output holds the key or a signature.
+    After a run with many kinds of faults, no file and no output contains the key or a signature.
     """
-    with playing(tmp_path, SCENARIO) as theatre:
-        manifest = write_brisk(tmp_path, "secrets", theatre.base_url, JOBS)
+    with run_simulator(tmp_path, SCENARIO) as simulator:
+        manifest = write_fast_manifest(tmp_path, "secrets", simulator.base_url, JOBS)
         run_dir = tmp_path / "out"
         done = runner("run", manifest, "-o", run_dir)
-        told = runner("status", run_dir).stdout + runner("report", run_dir).stderr
+        printed = runner("status", run_dir).stdout + runner("report", run_dir).stderr
 
     assert {"succeeded", "failed", "uncertain", "undelivered"} <= {
-        line["status"] for line in lines(run_dir).values()
+        line["status"] for line in results_by_id(run_dir).values()
     }
     written = {path.name: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
-    written["terminal"] = (done.stdout + done.stderr + told).encode()
+    written["terminal"] = (done.stdout + done.stderr + printed).encode()
     for name, content in written.items():
         for secret in (KEY.encode(), b"Signature=", b"Expires="):
             assert secret not in content, name

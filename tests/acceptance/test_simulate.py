@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.theatre import command, lines, runner
+from tests.acceptance.simulator_process import command_line, results_by_id, runner
 
 MANIFEST = """
 version: 1
-name: served
+name: simulated
 limits: {submit: 100/s, poll: 100/s}
 poll: {first: 50ms, interval: 50ms}
 jobs:
@@ -22,17 +22,17 @@ jobs:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_simulator_serves_a_run_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
+def test_simulator_serves_a_run_until_a_signal_stops_it(number: signal.Signals, tmp_path: Path) -> None:
     """
-    Its address stands alone on stdout, what it says how to use makes a run succeed, and it ends quietly.
+    It prints its address alone to stdout and instructions that work to stderr, and stops without output.
     """
     (tmp_path / "m.yaml").write_text(MANIFEST)
-    words, environ = command("simulate", "--ledger", tmp_path / "ledger.jsonl")
+    arguments, environ = command_line("simulate", "--ledger", tmp_path / "ledger.jsonl")
     with subprocess.Popen(
-        words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as served:
-        assert served.stdout is not None
-        base_url = served.stdout.readline().strip()
+        arguments, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as simulator:
+        assert simulator.stdout is not None
+        base_url = simulator.stdout.readline().strip()
         done = runner(
             "run",
             tmp_path / "m.yaml",
@@ -41,19 +41,19 @@ def test_simulator_serves_a_run_until_it_is_told_to_end(number: signal.Signals, 
             POWERTOKENS_BASE_URL=base_url,
             POWERTOKENS_API_KEY="simulated-key",
         )
-        served.send_signal(number)
-        rest, said = served.communicate(timeout=20)
+        simulator.send_signal(number)
+        stdout, stderr = simulator.communicate(timeout=20)
 
-    assert (0, "succeeded") == (done.returncode, lines(tmp_path / "out")["a"]["status"]), done.stderr
-    assert (0, "") == (served.returncode, rest)
-    assert f"export POWERTOKENS_BASE_URL={base_url}" in said
-    assert "export POWERTOKENS_API_KEY=" in said
+    assert (0, "succeeded") == (done.returncode, results_by_id(tmp_path / "out")["a"]["status"]), done.stderr
+    assert (0, "") == (simulator.returncode, stdout)
+    assert f"export POWERTOKENS_BASE_URL={base_url}" in stderr
+    assert "export POWERTOKENS_API_KEY=" in stderr
     assert 1 == len([json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()])
 
 
-def test_scenario_that_is_not_there(tmp_path: Path) -> None:
+def test_scenario_that_does_not_exist(tmp_path: Path) -> None:
     """
-    A scenario that can't be read is refused with the names of those that come along.
+    A scenario that can't be read is an error that lists the shipped scenarios.
     """
     done = runner("simulate", "--scenario", tmp_path / "absent.yaml")
 

@@ -1,10 +1,10 @@
 """
-A long run under faults and kills, judged by the simulator's ledger.
+A long run under faults and kills, checked against the simulator's ledger.
 
 ``python -m tests.benchmarks.soak`` runs 2,000 jobs with faults mixed in, kills the
-runner every few seconds, goes on until all is done, and prints the verdict: how often
-each job was paid for, how each ended, how long it took and how much memory each
-process held at most. ``--jobs 200000`` is a night's work.
+process every few seconds, starts the next one until all jobs are finished, and prints how
+often each job was paid for, in which states the jobs ended, how long it took and how much
+memory each process used at most. ``--jobs 200000`` takes a night.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.theatre import Theatre, command, playing
+from tests.acceptance.simulator_process import SimulatorProcess, command_line, run_simulator
 
 SCENARIO = """
 version: 1
@@ -54,41 +54,47 @@ jobs:
     request: {{model: seedance-1-5-pro-251215, prompt: 'soak ${{n}}.', seconds: 4, size: 480p}}
 """
 
-LOOK_S = 0.2
+CHECK_EVERY_S = 0.2
 
-ENDS_PAID = {"succeeded": {1}, "uncertain": {0, 1}, "undelivered": {1}, "timed_out": {1}, "failed": {0, 1}}
-"""By a job's end, how many accepted POSTs it may have."""
+PAID_BY_STATE = {
+    "succeeded": {1},
+    "uncertain": {0, 1},
+    "undelivered": {1},
+    "timed_out": {1},
+    "failed": {0, 1},
+}
+"""The possible numbers of accepted POSTs of a job, by its final state."""
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """One process of the runner."""
+class ProcessResult:
+    """The measurements of one process."""
 
-    lasted_s: float
+    elapsed_s: float
     exit_code: int
     peak_bytes: int
 
 
-def live(manifest: Path, run_dir: Path, *, kill_after_s: float | None) -> Life:
-    """Run one process, killing it after a while, and measure it."""
-    began = time.monotonic()
-    words, environ = command("run", manifest, "-o", run_dir)
+def run_once(manifest: Path, run_dir: Path, *, kill_after_s: float | None) -> ProcessResult:
+    """Run one process, kill it after a while, and measure it."""
+    started_at = time.monotonic()
+    arguments, environ = command_line("run", manifest, "-o", run_dir)
     log = (run_dir.parent / "soak.log").open("ab")
     peak_bytes = 0
-    with log, subprocess.Popen(words, env=environ, stdout=log, stderr=log) as process:
+    with log, subprocess.Popen(arguments, env=environ, stdout=log, stderr=log) as process:
         while process.poll() is None:
             peak_bytes = max(peak_bytes, _peak_bytes(process.pid))
-            if kill_after_s is not None and time.monotonic() - began > kill_after_s:
+            if kill_after_s is not None and time.monotonic() - started_at > kill_after_s:
                 process.kill()
-            time.sleep(LOOK_S)
-    return Life(time.monotonic() - began, process.returncode, peak_bytes)
+            time.sleep(CHECK_EVERY_S)
+    return ProcessResult(time.monotonic() - started_at, process.returncode, peak_bytes)
 
 
 def _peak_bytes(pid: int) -> int:
     """
-    Read the most memory that a process has held; 0 where that can't be known.
+    Read the peak memory of a process; 0 if it is not known.
 
-    What `wait4` gives is no use here: it counts what this process held when it started the other.
+    The peak that `wait4` returns is no use: it includes what this process used when it started the other.
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -99,45 +105,46 @@ def _peak_bytes(pid: int) -> int:
 
 
 def soak(folder: Path, *, jobs: int, kill_every_s: float, seed: int) -> int:
-    """Run, kill and resume until all is done; print the verdict, and return 0 where it is good."""
-    dice = random.Random(seed)
-    lives: list[Life] = []
-    with playing(folder, SCENARIO.format(seed=seed)) as theatre:
+    """Run, kill and continue until all jobs are finished; print the results, and return 0 if they are good."""
+    rng = random.Random(seed)
+    processes: list[ProcessResult] = []
+    with run_simulator(folder, SCENARIO.format(seed=seed)) as simulator:
         manifest, run_dir = folder / "soak.yaml", folder / "out"
-        manifest.write_text(MANIFEST.format(base_url=theatre.base_url, count=jobs), encoding="utf-8")
-        while not lives or lives[-1].exit_code < 0:
-            life = live(manifest, run_dir, kill_after_s=kill_every_s * dice.uniform(0.2, 1.8))
-            lives.append(life)
-            print(f"life {len(lives)}: {_told(life)}, {len(theatre.ledger)} tasks paid for", flush=True)
-        return _verdict(theatre, run_dir, jobs, lives)
+        manifest.write_text(MANIFEST.format(base_url=simulator.base_url, count=jobs), encoding="utf-8")
+        while not processes or processes[-1].exit_code < 0:
+            result = run_once(manifest, run_dir, kill_after_s=kill_every_s * rng.uniform(0.2, 1.8))
+            processes.append(result)
+            paid = len(simulator.ledger)
+            print(f"process {len(processes)}: {_described(result)}, {paid} tasks paid for", flush=True)
+        return _check(simulator, run_dir, jobs, processes)
 
 
-def _told(life: Life) -> str:
-    end = "killed" if life.exit_code < 0 else f"exit {life.exit_code}"
-    return f"{life.lasted_s:.1f} s, {end}, at most {life.peak_bytes / 1e6:.0f} MB"
+def _described(result: ProcessResult) -> str:
+    end = "killed" if result.exit_code < 0 else f"exit {result.exit_code}"
+    return f"{result.elapsed_s:.1f} s, {end}, at most {result.peak_bytes / 1e6:.0f} MB"
 
 
-def _verdict(theatre: Theatre, run_dir: Path, jobs: int, lives: list[Life]) -> int:
-    paid = Counter(f"job-{entry['prompt'][5:-1]}" for entry in theatre.ledger)
-    ends: Counter[str] = Counter()
-    wrong: list[str] = []
+def _check(simulator: SimulatorProcess, run_dir: Path, jobs: int, processes: list[ProcessResult]) -> int:
+    paid = Counter(f"job-{entry['prompt'][5:-1]}" for entry in simulator.ledger)
+    states: Counter[str] = Counter()
+    problems: list[str] = []
     with (run_dir / "results.jsonl").open(encoding="utf-8") as results:
         for line in map(json.loads, results):
-            ends[line["status"]] += 1
-            if paid[line["job_id"]] not in ENDS_PAID.get(line["status"], set()):
-                wrong.append(
+            states[line["status"]] += 1
+            if paid[line["job_id"]] not in PAID_BY_STATE.get(line["status"], set()):
+                problems.append(
                     f"{line['job_id']} is {line['status']}, and was paid for {paid[line['job_id']]} times"
                 )
-    took_s = sum(life.lasted_s for life in lives)
-    print(f"jobs: {jobs}, " + ", ".join(f"{count} {state}" for state, count in ends.most_common()))
-    print(f"paid for twice: {sum(count > 1 for count in paid.values())}; without a good end: {len(wrong)}")
-    for sentence in wrong[:20]:
-        print(f"  {sentence}")
+    elapsed_s = sum(process.elapsed_s for process in processes)
+    print(f"jobs: {jobs}, " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
+    print(f"paid for twice: {sum(count > 1 for count in paid.values())}; in a wrong state: {len(problems)}")
+    for problem in problems[:20]:
+        print(f"  {problem}")
     print(
-        f"{len(lives)} processes in {took_s:.0f} s ({jobs / took_s:.0f} jobs/s), "
-        f"at most {max(life.peak_bytes for life in lives) / 1e6:.0f} MB each"
+        f"{len(processes)} processes in {elapsed_s:.0f} s ({jobs / elapsed_s:.0f} jobs/s), "
+        f"at most {max(process.peak_bytes for process in processes) / 1e6:.0f} MB each"
     )
-    is_good = not wrong and sum(ends.values()) == jobs and lives[-1].exit_code in (0, 1, 4)
+    is_good = not problems and sum(states.values()) == jobs and processes[-1].exit_code in (0, 1, 4)
     print("good" if is_good else "NOT GOOD")
     return 0 if is_good else 1
 

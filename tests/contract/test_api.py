@@ -34,7 +34,7 @@ from runner.gateway.client import GatewayClient
 from runner.worker.ports import Api
 from tests.engine import answers
 from tests.engine.fakes import FIRST_KEY, FakeApi
-from tests.simulator.playhouse import SEEDANCE, play
+from tests.simulator.simulator_client import SEEDANCE, start_simulator
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ async def faked(case: Case) -> AsyncIterator[Remote]:
 async def real(case: Case) -> AsyncIterator[Remote]:
     """Have the simulator act it out, and the gateway's client tell what it came to."""
     async with (
-        play(f"rules: [{case.played}]") as stage,
-        GatewayClient(stage.simulator.base_url, Timeouts()) as gateway,
+        start_simulator(f"rules: [{case.played}]") as client,
+        GatewayClient(client.simulator.base_url, Timeouts()) as gateway,
     ):
-        yield Remote(gateway, lambda: len(stage.simulator.ledger.accepted))
+        yield Remote(gateway, lambda: len(client.simulator.ledger.accepted))
 
 
 async def new_task(api: Api) -> RemoteTask:

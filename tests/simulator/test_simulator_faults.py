@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playhouse import KEY, SEEDANCE, Reply, Stage, play
+from simulator_client import KEY, SEEDANCE, Response, SimulatorClient, start_simulator
 
 from runner.simulator.faults import FAULTS, Place
 
@@ -46,37 +46,37 @@ TABLE = [(place, name) for name in ANSWERS for place in Place]
 @pytest.mark.parametrize(("place", "name"), TABLE, ids=[f"{place}-{name}" for place, name in TABLE])
 async def test_an_answer_is_given_at_every_place_and_once(place: Place, name: str) -> None:
     """Each refusal has its status and its words wherever it is asked for; the next request is answered well."""
-    async with play(f"rules: [{{{place}: {name}}}]") as stage:
-        url = await reach(stage, place)
-        bad, good = await request(stage, place, url), await request(stage, place, url)
+    async with start_simulator(f"rules: [{{{place}: {name}}}]") as client:
+        url = await reach(client, place)
+        bad, good = await request(client, place, url), await request(client, place, url)
 
         status, words = ANSWERS[name]
         assert (status, True) == (bad.status, words in bad.body.decode())
         assert bad.body or name in ("throttled_empty", "empty")
         assert good.status == 200
-        assert stage.simulator.ledger.faults[f"{place} {name}"] == 1
-        assert len(stage.simulator.ledger.accepted) == 1
+        assert client.simulator.ledger.faults[f"{place} {name}"] == 1
+        assert len(client.simulator.ledger.accepted) == 1
 
 
-async def reach(stage: Stage, place: Place) -> str:
+async def reach(client: SimulatorClient, place: Place) -> str:
     """Bring a task to where a place can be asked for, and return the address to ask."""
     if place is Place.SUBMIT:
         return "/v1/videos"
-    task_id = await stage.accepted({**SEEDANCE, "return_last_frame": True})
-    stage.clock.now += 100
+    task_id = await client.accepted({**SEEDANCE, "return_last_frame": True})
+    client.clock.now += 100
     if place is Place.POLL:
         return f"/v1/videos/{task_id}"
     if place is Place.CONTENT:
         return f"/v1/videos/{task_id}/content"
-    body = (await stage.poll(task_id)).json
+    body = (await client.poll(task_id)).json
     return str(body["video_url" if place is Place.ASSET else "last_frame_url"])
 
 
-async def request(stage: Stage, place: Place, url: str, **headers: str) -> Reply:
+async def request(client: SimulatorClient, place: Place, url: str, **headers: str) -> Response:
     """Ask for a place."""
     if place is Place.SUBMIT:
-        return await stage.submit()
-    return await stage.ask("GET", url, headers=headers if url.startswith("http") else {**KEY, **headers})
+        return await client.submit()
+    return await client.request("GET", url, headers=headers if url.startswith("http") else {**KEY, **headers})
 
 
 def test_every_fault_is_in_a_table_here() -> None:
@@ -105,14 +105,14 @@ def test_every_fault_is_in_a_table_here() -> None:
 )
 async def test_a_throttled_answer_says_when_to_come_back(name: str, header: str, expected: str) -> None:
     """In the header and the unit that its name says."""
-    async with play(f"rules: [{{submit: {{fault: {name}, after_s: 7}}}}]") as stage:
-        assert expected == (await stage.submit()).headers[header]
+    async with start_simulator(f"rules: [{{submit: {{fault: {name}, after_s: 7}}}}]") as client:
+        assert expected == (await client.submit()).headers[header]
 
 
 async def test_a_throttled_answer_may_name_a_date() -> None:
     """Retry-After as an HTTP date."""
-    async with play("rules: [{submit: {fault: throttled_date, after_s: 60}}]") as stage:
-        headers = (await stage.submit()).headers
+    async with start_simulator("rules: [{submit: {fault: throttled_date, after_s: 60}}]") as client:
+        headers = (await client.submit()).headers
 
     wait = parsedate_to_datetime(headers["Retry-After"]) - parsedate_to_datetime(headers["Date"])
     assert 55 <= wait.total_seconds() <= 65
@@ -120,9 +120,9 @@ async def test_a_throttled_answer_may_name_a_date() -> None:
 
 async def test_faults_come_in_their_order_and_number() -> None:
     """So many of the first, then of the next, then none; for each job anew."""
-    async with play("rules: [{submit: [{fault: throttled, times: 2}, bad_gateway]}]") as stage:
-        statuses = [(await stage.submit()).status for _ in range(4)]
-        other = (await stage.submit({**SEEDANCE, "prompt": "Another"})).status
+    async with start_simulator("rules: [{submit: [{fault: throttled, times: 2}, bad_gateway]}]") as client:
+        statuses = [(await client.submit()).status for _ in range(4)]
+        other = (await client.submit({**SEEDANCE, "prompt": "Another"})).status
 
     assert statuses == [429, 429, 502, 200]
     assert other == 429
@@ -130,10 +130,10 @@ async def test_faults_come_in_their_order_and_number() -> None:
 
 async def test_a_fault_may_last() -> None:
     """Always means always."""
-    async with play("rules: [{poll: {fault: bad_gateway, times: always}}]") as stage:
-        task_id = await stage.accepted()
+    async with start_simulator("rules: [{poll: {fault: bad_gateway, times: always}}]") as client:
+        task_id = await client.accepted()
 
-        assert {502} == {(await stage.poll(task_id)).status for _ in range(5)}
+        assert {502} == {(await client.poll(task_id)).status for _ in range(5)}
 
 
 @pytest.mark.parametrize("fault", ["reset", "{fault: hang, for_s: 0}", "half"])
@@ -141,67 +141,69 @@ async def test_a_fault_may_last() -> None:
 async def test_a_lost_answer_leaves_a_paid_task_or_none(fault: str, created: bool) -> None:
     """The client sees a broken connection; only the ledger knows whether the task was made."""
     fault = fault.strip("{}") if "{" in fault else f"fault: {fault}"
-    async with play(f"rules: [{{submit: {{{fault}, created: {str(created).lower()}}}}}]") as stage:
+    async with start_simulator(
+        f"rules: [{{submit: {{{fault}, created: {str(created).lower()}}}}}]"
+    ) as client:
         with pytest.raises(aiohttp.ClientError):
-            await stage.submit()
+            await client.submit()
 
-        assert int(created) == len(stage.simulator.ledger.accepted)
+        assert int(created) == len(client.simulator.ledger.accepted)
 
 
 async def test_a_reset_is_a_reset() -> None:
     """The socket gets RST, not an orderly end."""
-    async with play("rules: [{submit: reset}]") as stage:
+    async with start_simulator("rules: [{submit: reset}]") as client:
         with pytest.raises(aiohttp.ClientOSError, match="reset by peer"):
-            await stage.submit()
+            await client.submit()
 
 
 @pytest.mark.parametrize("name", ["bad_gateway", "html", "empty", "throttled"])
 async def test_any_answer_may_hide_a_paid_task(name: str) -> None:
     """What a POST is answered, and whether a task was made, are two things."""
-    async with play(f"rules: [{{submit: {{fault: {name}, created: true}}}}]") as stage:
-        reply = await stage.submit()
+    async with start_simulator(f"rules: [{{submit: {{fault: {name}, created: true}}}}]") as client:
+        reply = await client.submit()
 
         assert b"task_" not in reply.body
-        assert len(stage.simulator.ledger.accepted) == 1
+        assert len(client.simulator.ledger.accepted) == 1
 
 
 async def test_an_answer_without_an_id_hides_a_paid_task() -> None:
     """200, a status, and no id."""
-    async with play("rules: [{submit: no_id}]") as stage:
-        reply = await stage.submit()
+    async with start_simulator("rules: [{submit: no_id}]") as client:
+        reply = await client.submit()
 
         assert (reply.status, reply.json["status"], "id" in reply.json) == (200, "queued", False)
-        assert len(stage.simulator.ledger.accepted) == 1
+        assert len(client.simulator.ledger.accepted) == 1
 
 
 async def test_a_redirected_post_that_is_followed_is_noticed() -> None:
     """307 to another origin, where a POST is counted as a stray and makes nothing."""
-    async with play("rules: [{submit: redirect}]") as stage:
-        reply = await stage.submit()
-        await stage.ask("POST", reply.headers["Location"], json=SEEDANCE)
-        ledger = stage.simulator.ledger
+    async with start_simulator("rules: [{submit: redirect}]") as client:
+        reply = await client.submit()
+        await client.request("POST", reply.headers["Location"], json=SEEDANCE)
+        ledger = client.simulator.ledger
 
         assert reply.status == 307
-        assert not reply.headers["Location"].startswith(stage.simulator.base_url)
+        assert not reply.headers["Location"].startswith(client.simulator.base_url)
         assert (ledger.stray_posts, ledger.asset_requests_with_key, len(ledger.accepted)) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("name", ["reset", "{fault: hang, for_s: 0}", "half"])
 async def test_a_query_may_get_no_answer(name: str) -> None:
     """And the next one does."""
-    async with play(f"rules: [{{poll: {name}}}]") as stage:
-        task_id = await stage.accepted()
+    async with start_simulator(f"rules: [{{poll: {name}}}]") as client:
+        task_id = await client.accepted()
         with pytest.raises(aiohttp.ClientError):
-            await stage.poll(task_id)
+            await client.poll(task_id)
 
-        assert (await stage.poll(task_id)).status == 200
+        assert (await client.poll(task_id)).status == 200
 
 
 async def test_queries_may_say_unknown_or_ask_for_patience() -> None:
     """The status word unknown, and the header openai-poll-after-ms with a good answer."""
-    async with play("rules: [{poll: [unknown, {fault: poll_after, after_s: 3}]}]") as stage:
-        task_id = await stage.accepted()
-        unknown, after = await stage.poll(task_id), await stage.poll(task_id)
+    async with start_simulator("rules: [{poll: [unknown, {fault: poll_after, after_s: 3}]}]") as client:
+        task_id = await client.accepted()
+        unknown, after = await client.poll(task_id), await client.poll(task_id)
 
     assert unknown.json["status"] == "unknown"
     assert (after.json["status"], after.headers["openai-poll-after-ms"]) == ("queued", "3000")
@@ -222,22 +224,22 @@ async def test_queries_may_say_unknown_or_ask_for_patience() -> None:
 )
 async def test_a_task_takes_its_course(task: str, expected: list[str | None]) -> None:
     """Its words at 0, 6 and 12 seconds of a video that takes 10; None where the API does not know it."""
-    async with play(f"rules: [{{task: {{{task}}}}}]") as stage:
-        task_id = await stage.accepted()
+    async with start_simulator(f"rules: [{{task: {{{task}}}}}]") as client:
+        task_id = await client.accepted()
         words = []
         for _ in range(3):
-            reply = await stage.poll(task_id)
+            reply = await client.poll(task_id)
             words.append(reply.json["status"] if reply.status == 200 else None)
-            stage.clock.now += 6
+            client.clock.now += 6
 
     assert expected == words
 
 
-async def spoilt(fault: str, **headers: str) -> tuple[Reply, Reply]:
+async def spoilt(fault: str, **headers: str) -> tuple[Response, Response]:
     """Fetch an asset under a fault, and once more."""
-    async with play(f"rules: [{{asset: {fault}}}]") as stage:
-        url = await stage.video_url()
-        return await stage.fetch(url, **headers), await stage.fetch(url, **headers)
+    async with start_simulator(f"rules: [{{asset: {fault}}}]") as client:
+        url = await client.video_url()
+        return await client.fetch(url, **headers), await client.fetch(url, **headers)
 
 
 @pytest.mark.parametrize(
@@ -245,22 +247,22 @@ async def spoilt(fault: str, **headers: str) -> tuple[Reply, Reply]:
 )
 async def test_a_download_may_break_off(fault: str) -> None:
     """Fewer bytes come than were declared; the next download is whole."""
-    async with play(f"rules: [{{asset: {fault}}}]") as stage:
-        url = await stage.video_url()
+    async with start_simulator(f"rules: [{{asset: {fault}}}]") as client:
+        url = await client.video_url()
         with pytest.raises(aiohttp.ClientError):
-            await stage.fetch(url)
+            await client.fetch(url)
 
-        assert (await stage.fetch(url)).status == 200
+        assert (await client.fetch(url)).status == 200
 
 
 async def test_a_truncated_download_has_its_share() -> None:
     """The ledger says how much was served."""
-    async with play("rules: [{asset: {fault: truncated, at: 0.5}}]") as stage:
-        url = await stage.video_url()
+    async with start_simulator("rules: [{asset: {fault: truncated, at: 0.5}}]") as client:
+        url = await client.video_url()
         with pytest.raises(aiohttp.ClientPayloadError):
-            await stage.fetch(url)
-        half = stage.simulator.ledger.bytes_served.total()
-        whole = len((await stage.fetch(url)).body)
+            await client.fetch(url)
+        half = client.simulator.ledger.bytes_served.total()
+        whole = len((await client.fetch(url)).body)
 
     assert whole // 2 == half
 
@@ -290,23 +292,24 @@ async def test_a_file_may_come_packed_or_without_a_length() -> None:
     assert chunked.body[4:8] == b"ftyp"
 
 
-async def test_a_file_may_trickle() -> None:
-    """No faster than was asked for, and whole in the end."""
-    async with play("rules: [{asset: {fault: slow, bytes_per_s: 100000}}]") as stage:
-        url = await stage.video_url()
+async def test_a_file_may_be_sent_slowly() -> None:
+    """No faster than the scenario says, and complete in the end."""
+    rule = "{task: {asset_bytes: 50000}, asset: {fault: slow, bytes_per_s: 100000}}"
+    async with start_simulator(f"rules: [{rule}]") as client:
+        url = await client.video_url()
         loop = asyncio.get_running_loop()
         started = loop.time()
-        body = (await stage.fetch(url)).body
+        body = (await client.fetch(url)).body
 
         assert len(body) / (loop.time() - started) < 200_000
-        assert body[4:8] == b"ftyp"
+        assert 50_000 == len(body)
 
 
 async def test_a_terabyte_may_be_declared() -> None:
     """And is not sent."""
-    async with play("rules: [{asset: huge}]") as stage:
-        url = await stage.video_url()
-        async with stage.session.get(url) as response:
+    async with start_simulator("rules: [{asset: huge}]") as client:
+        url = await client.video_url()
+        async with client.session.get(url) as response:
             assert response.headers["Content-Length"] == "1000000000000"
             assert (await response.content.readexactly(8))[4:] == b"ftyp"
 
@@ -324,21 +327,21 @@ async def test_ranges_may_be_ignored_refused_or_changed_under_ones_feet() -> Non
 
 async def test_an_address_may_have_expired_until_it_is_asked_for_anew() -> None:
     """403 for all addresses that were given out before; a query gives one that works."""
-    async with play("rules: [{asset: expired_url}]") as stage:
-        url = await stage.video_url()
-        refused = [(await stage.fetch(url)).status for _ in range(2)]
-        fresh = (await stage.poll(stage.simulator.ledger.accepted[0].task_id)).json["video_url"]
+    async with start_simulator("rules: [{asset: expired_url}]") as client:
+        url = await client.video_url()
+        refused = [(await client.fetch(url)).status for _ in range(2)]
+        fresh = (await client.poll(client.simulator.ledger.accepted[0].task_id)).json["video_url"]
 
         assert refused == [403, 403]
-        assert (await stage.fetch(fresh)).status == 200
+        assert (await client.fetch(fresh)).status == 200
 
 
 async def test_an_asset_may_be_elsewhere() -> None:
     """A redirect to another origin, which has it; or to itself, for ever."""
-    async with play("rules: [{asset: [redirect, redirect_loop]}]") as stage:
-        url = await stage.video_url()
-        away, loop = await stage.fetch(url), await stage.fetch(url)
-        there = await stage.fetch(away.headers["Location"])
+    async with start_simulator("rules: [{asset: [redirect, redirect_loop]}]") as client:
+        url = await client.video_url()
+        away, loop = await client.fetch(url), await client.fetch(url)
+        there = await client.fetch(away.headers["Location"])
 
     assert (away.status, loop.status, there.status) == (302, 302, 200)
     assert away.headers["Location"].split("/")[2] != url.split("/")[2]
@@ -351,23 +354,23 @@ async def test_an_asset_may_be_elsewhere() -> None:
 )
 async def test_the_address_may_be_the_gateways_own_or_absent(task: str, place: str | None) -> None:
     """On the API's origin, where it needs the key; or nowhere, while the content route still has the video."""
-    async with play(f"rules: [{{task: {{{task}}}}}]") as stage:
-        task_id = await stage.accepted()
-        stage.clock.now += 100
-        body = (await stage.poll(task_id)).json
+    async with start_simulator(f"rules: [{{task: {{{task}}}}}]") as client:
+        task_id = await client.accepted()
+        client.clock.now += 100
+        body = (await client.poll(task_id)).json
         url: Any = body.get("video_url") or body.get("content", {}).get("video_url")
-        content = await stage.ask("GET", f"/v1/videos/{task_id}/content")
+        content = await client.request("GET", f"/v1/videos/{task_id}/content")
 
         assert (place or "None") in str(url)
         assert content.status == 200
         if "gateway" in task:
-            assert ((await stage.fetch(url)).status, (await stage.fetch(url, **KEY)).status) == (401, 200)
+            assert ((await client.fetch(url)).status, (await client.fetch(url, **KEY)).status) == (401, 200)
 
 
 async def test_assets_may_be_of_any_size_and_order() -> None:
     """Padded to so many bytes, with mdat before moov."""
-    async with play("rules: [{task: {asset_bytes: 1000000, moov_first: false}}]") as stage:
-        body = (await stage.fetch(await stage.video_url())).body
+    async with start_simulator("rules: [{task: {asset_bytes: 1000000, moov_first: false}}]") as client:
+        body = (await client.fetch(await client.video_url())).body
 
     assert len(body) == 1_000_000
     assert body.index(b"mdat") < body.index(b"moov")
@@ -375,19 +378,21 @@ async def test_assets_may_be_of_any_size_and_order() -> None:
 
 async def test_a_last_frame_may_be_missing() -> None:
     """Asked for, and not in the answer."""
-    async with play("rules: [{task: {last_frame: false}}]") as stage:
-        task_id = await stage.accepted({**SEEDANCE, "return_last_frame": True})
-        stage.clock.now += 100
-        body = (await stage.poll(task_id)).json
+    async with start_simulator("rules: [{task: {last_frame: false}}]") as client:
+        task_id = await client.accepted({**SEEDANCE, "return_last_frame": True})
+        client.clock.now += 100
+        body = (await client.poll(task_id)).json
 
     assert ("video_url" in body, "last_frame_url" in body) == (True, False)
 
 
 async def test_keys_may_fare_differently() -> None:
     """A rule for one key leaves the others alone, and the job keeps its number."""
-    async with play("rules: [{match: {key: 'sk-poor*'}, submit: {fault: quota, times: always}}]") as stage:
-        poor = await stage.submit(headers={"Authorization": "Bearer sk-poor-1"})
-        rich = await stage.submit(headers={"Authorization": "Bearer sk-rich-1"})
+    async with start_simulator(
+        "rules: [{match: {key: 'sk-poor*'}, submit: {fault: quota, times: always}}]"
+    ) as client:
+        poor = await client.submit(headers={"Authorization": "Bearer sk-poor-1"})
+        rich = await client.submit(headers={"Authorization": "Bearer sk-rich-1"})
 
         assert (poor.status, rich.status) == (429, 200)
-        assert stage.simulator.ledger.accepted[0].number == 1
+        assert client.simulator.ledger.accepted[0].number == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import openai
 import pytest
-from playhouse import play
+from simulator_client import start_simulator
 
 REQUEST = {
     "model": "wan2.7-i2v",
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:Deprec
 
 async def test_the_sdk_retrieves_and_downloads() -> None:
     """Its model reads our task, and its download is the video."""
-    async with play() as stage, client(stage.simulator.base_url) as api:
-        task_id = await stage.accepted(REQUEST)
-        stage.clock.now += 5
+    async with start_simulator() as client, openai_client(client.simulator.base_url) as api:
+        task_id = await client.accepted(REQUEST)
+        client.clock.now += 5
         running = await api.videos.retrieve(task_id)
-        stage.clock.now += 10
+        client.clock.now += 10
         done = await api.videos.retrieve(task_id)
         content = await (await api.videos.download_content(task_id)).aread()
 
@@ -35,13 +35,16 @@ async def test_the_sdk_retrieves_and_downloads() -> None:
 
 async def test_the_sdk_names_our_errors() -> None:
     """A key that is not accepted and a task that does not exist are what it takes them for."""
-    async with play("keys: [sk-sim-other]") as stage, client(stage.simulator.base_url) as api:
+    async with (
+        start_simulator("keys: [sk-sim-other]") as client,
+        openai_client(client.simulator.base_url) as api,
+    ):
         with pytest.raises(openai.AuthenticationError, match="Invalid token"):
             await api.videos.retrieve("task_x")
-    async with play() as stage, client(stage.simulator.base_url) as api:
+    async with start_simulator() as client, openai_client(client.simulator.base_url) as api:
         with pytest.raises(openai.BadRequestError, match="task_not_exist"):
             await api.videos.retrieve("task_x")
 
 
-def client(base_url: str) -> openai.AsyncOpenAI:
+def openai_client(base_url: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key="sk-sim-key", max_retries=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playhouse import SEEDANCE, play
+from simulator_client import SEEDANCE, start_simulator
 
 I2V = {
     "model": "wan2.7-i2v",
@@ -44,8 +44,8 @@ async def test_a_submit_is_answered_as_its_page_shows(
     request_: dict[str, Any], keys: set[str], word: str | None
 ) -> None:
     """Wan's pages show a task; Seedance's show an id and nothing else."""
-    async with play() as stage:
-        reply = await stage.submit(request_)
+    async with start_simulator() as client:
+        reply = await client.submit(request_)
 
     assert (200, keys, word) == (reply.status, reply.json.keys(), reply.json.get("status"))
 
@@ -65,12 +65,12 @@ async def test_a_task_moves_through_the_words_of_its_page(
     request_: dict[str, Any], words: list[str], place: tuple[str, ...]
 ) -> None:
     """Queued, then running, then succeeded with the address where the page has it, and nowhere before."""
-    async with play() as stage:
-        task_id = await stage.accepted(request_)
+    async with start_simulator() as client:
+        task_id = await client.accepted(request_)
         seen = []
         for wait_s in (0, 5, 5.5):
-            stage.clock.now += wait_s
-            seen.append((await stage.poll(task_id)).json)
+            client.clock.now += wait_s
+            seen.append((await client.poll(task_id)).json)
 
     assert words == [body["status"] for body in seen]
     assert ["http" in str(body.get(place[0])) for body in seen] == [False, False, True]
@@ -86,10 +86,10 @@ def at(body: Any, place: tuple[str, ...]) -> Any:
 
 async def test_completed_at_is_filled_while_running() -> None:
     """The trap of the unified shape: it is the row's last change, and proves nothing."""
-    async with play() as stage:
-        task_id = await stage.accepted(I2V)
-        stage.clock.now += 5
-        body = (await stage.poll(task_id)).json
+    async with start_simulator() as client:
+        task_id = await client.accepted(I2V)
+        client.clock.now += 5
+        body = (await client.poll(task_id)).json
 
     assert (body["status"], body["progress"]) == ("in_progress", 50)
     assert body["completed_at"] >= body["created_at"]
@@ -106,12 +106,12 @@ async def test_a_last_frame_comes_where_it_was_asked_for(
     request_: dict[str, Any], place: tuple[str, ...]
 ) -> None:
     """Its address leads to a PNG picture; without the wish there is none."""
-    async with play() as stage:
-        task_id = await stage.accepted(request_)
-        plain_id = await stage.accepted(SEEDANCE)
-        stage.clock.now += 100
-        body, plain = (await stage.poll(task_id)).json, (await stage.poll(plain_id)).json
-        picture = await stage.fetch(at(body, place))
+    async with start_simulator() as client:
+        task_id = await client.accepted(request_)
+        plain_id = await client.accepted(SEEDANCE)
+        client.clock.now += 100
+        body, plain = (await client.poll(task_id)).json, (await client.poll(plain_id)).json
+        picture = await client.fetch(at(body, place))
 
     assert (
         picture.status,
@@ -145,10 +145,10 @@ async def test_a_failure_is_told_where_its_shape_has_it(
     """Each end has its word, and its reason at the documented place or at that of the scenario."""
     where = f", error_in: {error_in}" if error_in else ""
     task = f"rules: [{{task: {{shape: {shape}, end: {end}, code: X1, message: no luck{where}}}}}]"
-    async with play(task) as stage:
-        task_id = await stage.accepted()
-        stage.clock.now += 100
-        body = (await stage.poll(task_id)).json
+    async with start_simulator(task) as client:
+        task_id = await client.accepted()
+        client.clock.now += 100
+        body = (await client.poll(task_id)).json
     body = body.get("data", body)
 
     assert word == body["status"]
@@ -159,22 +159,22 @@ async def test_a_failure_is_told_where_its_shape_has_it(
 
 async def test_the_ali_shape_has_no_place_for_an_error() -> None:
     """As documented: the word failed, and nothing that says why."""
-    async with play("rules: [{task: {shape: ali, end: failed}}]") as stage:
-        task_id = await stage.accepted()
-        stage.clock.now += 100
-        body = (await stage.poll(task_id)).json
+    async with start_simulator("rules: [{task: {shape: ali, end: failed}}]") as client:
+        task_id = await client.accepted()
+        client.clock.now += 100
+        body = (await client.poll(task_id)).json
 
     assert body.keys() == OBJECT
 
 
 async def test_the_wrapped_form() -> None:
     """The task stands in `data`, with words in capitals and progress as text (fact F72)."""
-    async with play("rules: [{task: {shape: wrapped}}]") as stage:
-        task_id = await stage.accepted()
-        stage.clock.now += 5
-        running = (await stage.poll(task_id)).json
-        stage.clock.now += 50
-        done = (await stage.poll(task_id)).json["data"]
+    async with start_simulator("rules: [{task: {shape: wrapped}}]") as client:
+        task_id = await client.accepted()
+        client.clock.now += 5
+        running = (await client.poll(task_id)).json
+        client.clock.now += 50
+        done = (await client.poll(task_id)).json["data"]
 
     assert (
         running["code"],
@@ -188,10 +188,10 @@ async def test_the_wrapped_form() -> None:
 async def test_ids_may_be_odd() -> None:
     """`task_id` alone, or an `id` that queries don't know beside one that they do."""
     rules = "rules: [{match: {prompt: one}, task: {ids: task_id}}, {match: {prompt: two}, task: {ids: different}}]"
-    async with play(rules) as stage:
-        one = (await stage.submit({**SEEDANCE, "prompt": "one"})).json
-        two = (await stage.submit({**SEEDANCE, "prompt": "two"})).json
-        unknown, known = await stage.poll(two["id"]), await stage.poll(two["task_id"])
+    async with start_simulator(rules) as client:
+        one = (await client.submit({**SEEDANCE, "prompt": "one"})).json
+        two = (await client.submit({**SEEDANCE, "prompt": "two"})).json
+        unknown, known = await client.poll(two["id"]), await client.poll(two["task_id"])
 
     assert {"task_id"} == one.keys()
     assert (unknown.status, known.status) == (400, 200)
@@ -200,11 +200,13 @@ async def test_ids_may_be_odd() -> None:
 
 async def test_words_of_other_vocabularies() -> None:
     """A scenario may put any word in the place of a phase's own."""
-    async with play("rules: [{task: {words: {running: ' Processing ', succeeded: Success}}}]") as stage:
-        task_id = await stage.accepted()
+    async with start_simulator(
+        "rules: [{task: {words: {running: ' Processing ', succeeded: Success}}}]"
+    ) as client:
+        task_id = await client.accepted()
         words = []
         for _ in range(2):
-            stage.clock.now += 6
-            words.append((await stage.poll(task_id)).json["status"])
+            client.clock.now += 6
+            words.append((await client.poll(task_id)).json["status"])
 
     assert words == [" Processing ", "Success"]

@@ -1,8 +1,9 @@
-"""Videos and pictures: whole, of the asked size and length, different from job to job."""
+"""Videos and pictures: complete, of the requested size and length, and different for each job."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.media.facts import MediaFacts
+from runner.media.mp4 import read_mp4
 from runner.simulator import media_writer
-from runner.simulator.video import MediaBody, last_frame, video, video_spec
+from runner.simulator.video import MediaBody, VideoSpec, last_frame, video, video_spec
 
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffprobe"), reason="ffmpeg is not installed")
 
@@ -22,7 +25,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def film(text: str = "a job", **request: Any) -> Any:
+def spec(text: str = "a job", **request: Any) -> VideoSpec:
     return video_spec({"model": "seedance-1-5-pro-251215", **request}, digest(text))
 
 
@@ -46,53 +49,87 @@ def film(text: str = "a job", **request: Any) -> Any:
         ({"model": "wan2.7-i2v"}, (1920, 1080, 5)),
     ],
 )
-def test_a_video_has_the_size_and_length_that_were_asked_for(
+def test_a_video_has_the_requested_size_and_length(
     request_: dict[str, str], expected: tuple[int, int, int]
 ) -> None:
-    """Size, ratio and seconds decide; the model's documented default stands in for a size that is absent."""
-    made = video_spec(request_, digest("x"))
+    """Size, ratio and seconds decide; the default for an absent size is the one that the model documents."""
+    wanted = video_spec(request_, digest("x"))
 
-    assert expected == (made.width, made.height, made.seconds)
+    assert expected == (wanted.width, wanted.height, wanted.seconds)
 
 
 def test_the_model_may_choose_the_length() -> None:
-    """Seconds of -1 give a length from 4 to 12, and the same one for the same request."""
-    lengths = {film(str(number), seconds="-1").seconds for number in range(200)}
+    """Seconds of -1 give a length from 4 to 12, and the same length for the same request."""
+    lengths = {spec(str(number), seconds="-1").seconds for number in range(200)}
 
     assert set(range(4, 13)) == lengths
 
 
-def test_jobs_differ_and_one_job_does_not() -> None:
-    """Every job's video is its own, as a picture too; the same request always gives the same bytes."""
-    videos = {video(film(str(number), size="480p"))[:] for number in range(50)}
-    pictures = {last_frame(film(str(number), size="480p"))[:] for number in range(50)}
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, True),
+        ({"generate_audio": False}, False),
+        ({"model": "seedance-1-0-pro-250528"}, False),
+        ({"model": "seedance-1-0-pro-250528", "generate_audio": True}, True),
+        ({"model": "wan2.7-i2v"}, False),
+    ],
+)
+def test_a_video_has_sound_if_the_request_asks_for_it(request_: dict[str, Any], expected: bool) -> None:
+    """One model makes sound by default; the others only if the request says so."""
+    assert expected == spec(**request_).has_sound
 
-    assert 50 == len(videos) == len(pictures)
-    assert video(film("a"))[:] == video(film("a"))[:]
+
+def test_videos_differ_by_job_only() -> None:
+    """Every job has its own video and picture, with its own color; the same request always gives the same bytes."""
+    videos = {video(spec(str(number), size="480p"))[:] for number in range(50)}
+    pictures = {last_frame(spec(str(number), size="480p"))[:] for number in range(50)}
+    colors = {spec(str(number)).color for number in range(50)}
+
+    assert 50 == len(videos) == len(pictures) == len(colors)
+    assert video(spec("a"))[:] == video(spec("a"))[:]
+
+
+def test_files_differ_even_if_the_color_is_the_same() -> None:
+    """A digest that starts like another one gives the same color, but a different video and picture."""
+    one, other = (VideoSpec("aabbcc" + rest * 58, 854, 480, 2) for rest in "01")
+
+    assert one.color == other.color
+    assert video(one)[:] != video(other)[:]
+    assert last_frame(one)[:] != last_frame(other)[:]
 
 
 def test_a_video_is_small_and_can_be_padded() -> None:
-    """Tens of kilobytes, or exactly as many bytes as a scenario asks for, without holding them in memory."""
-    plain = video(film(size="1080p", seconds="12"))
-    padded = video(film(), size=10**12)
+    """A video has some kilobytes, or exactly as many bytes as a scenario asks for, without holding them in memory."""
+    plain = video(spec(size="1080p", seconds="12"))
+    padded = video(spec(), size=10**12)
 
     assert plain.size < 60_000
-    assert padded.size == 10**12
+    assert 10**12 == padded.size
     assert len(padded.head) < 60_000
     assert bytes(5) == padded[10**12 - 5 : 10**12]
 
 
-def test_moov_stands_first_unless_asked_otherwise() -> None:
-    """The order of the boxes can be turned round, and moov left out."""
-    made = film()
+def test_moov_is_first_by_default() -> None:
+    """The order of the boxes can be reversed, and moov left out."""
+    wanted = spec()
 
-    assert boxes(video(made)[:]) == ["ftyp", "moov", "mdat", "free"]
-    assert boxes(video(made, moov_first=False)[:]) == ["ftyp", "mdat", "moov", "free"]
-    assert boxes(video(made, with_moov=False)[:]) == ["ftyp", "mdat", "free"]
+    assert ["ftyp", "moov", "mdat", "free"] == boxes(video(wanted)[:])
+    assert ["ftyp", "mdat", "moov", "free"] == boxes(video(wanted, moov_first=False)[:])
+    assert ["ftyp", "mdat", "free"] == boxes(video(wanted, with_moov=False)[:])
+
+
+@pytest.mark.parametrize("moov_first", [True, False])
+@pytest.mark.parametrize("with_sound", [True, False])
+def test_our_reader_finds_what_was_requested(moov_first: bool, with_sound: bool) -> None:
+    """The program's own MP4 reader accepts each form of the file."""
+    file = video(spec(size="480p", seconds="3", generate_audio=with_sound), moov_first=moov_first)[:]
+
+    assert MediaFacts("video/mp4", 854, 480, 3.0) == read_mp4(io.BytesIO(file), len(file))
 
 
 def boxes(data: bytes) -> list[str]:
-    """Name the boxes of the top level, which must fill the file exactly."""
+    """Return the names of the top-level boxes, which must fill the file exactly."""
     names, at = [], 0
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -105,17 +142,17 @@ def boxes(data: bytes) -> list[str]:
 
 
 @given(st.binary(max_size=40), st.integers(0, 60), st.integers(0, 80), st.integers(0, 80))
-def test_a_padded_body_is_cut_like_bytes(head: bytes, padding: int, start: int, stop: int) -> None:
-    """Any slice of a body is that of its bytes written out."""
-    written_out = head + bytes(padding)
+def test_a_padded_body_is_sliced_like_bytes(head: bytes, padding: int, start: int, stop: int) -> None:
+    """Any slice of a body is the slice of the bytes that it represents."""
+    content = head + bytes(padding)
 
-    assert written_out[start:stop] == MediaBody(head, len(written_out))[start:stop]
+    assert content[start:stop] == MediaBody(head, len(content))[start:stop]
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 255]), max_size=60).map(bytes))
-def test_no_payload_imitates_a_start_code(payload: bytes) -> None:
-    """After escaping there is no 00 00 followed by 00, 01 or 02, and taking the escapes out gives the payload back."""
-    escaped = media_writer._escaped(payload)
+def test_no_payload_contains_a_start_code(payload: bytes) -> None:
+    """Escaped, no 00 00 is followed by 00, 01 or 02; removing the escapes returns the payload."""
+    escaped = media_writer._escape(payload)
 
     assert not any(escaped[at : at + 2] == b"\0\0" and escaped[at + 2] < 3 for at in range(len(escaped) - 2))
     assert payload == unescaped(escaped)
@@ -134,41 +171,59 @@ def unescaped(data: bytes) -> bytes:
 
 @needs_ffmpeg
 @pytest.mark.parametrize(
-    "asked",
+    "request_",
     [
         {"size": "720p", "ratio": "16:9", "seconds": "5"},
-        {"size": "480p", "ratio": "9:16", "seconds": "2"},
+        {"size": "480p", "ratio": "9:16", "seconds": "2", "generate_audio": False},
         {"size": "1080p", "ratio": "21:9", "seconds": "2"},
         {"size": "480p", "ratio": "1:1", "seconds": "3"},
     ],
 )
-def test_ffmpeg_decodes_every_frame_without_a_complaint(asked: dict[str, str], tmp_path: Path) -> None:
-    """A decoder that nobody here wrote finds the size, the length and all frames, in a valid stream."""
-    made = film(**asked)
+@pytest.mark.parametrize("moov_first", [True, False])
+def test_ffmpeg_decodes_every_frame_without_errors(
+    request_: dict[str, Any], moov_first: bool, tmp_path: Path
+) -> None:
+    """An independent decoder finds the size, the length, all frames, and sound if the request asks for it."""
+    wanted = spec(**request_)
     path = tmp_path / "video.mp4"
-    path.write_bytes(video(made, moov_first=asked["seconds"] != "3")[:])
+    path.write_bytes(video(wanted, moov_first=moov_first)[:])
 
-    shown = run(
-        "ffprobe", "-count_frames", "-show_entries", "stream=width,height,nb_read_frames,duration", path
-    )
+    entries = "stream=codec_name,width,height,nb_read_frames,duration"
+    streams = run("ffprobe", "-count_frames", "-show_entries", entries, path).splitlines()
     decoded = run("ffmpeg", "-xerror", "-i", path, "-f", "null", "-")
 
-    assert f"stream,{made.width},{made.height},{made.seconds:.6f},{24 * made.seconds}" == shown.strip()
-    assert decoded == ""
+    size = f"{wanted.width},{wanted.height}"
+    assert f"stream,h264,{size},{wanted.seconds:.6f},{24 * wanted.seconds}" == streams[0]
+    assert wanted.has_sound == any(line.startswith("stream,aac,") for line in streams[1:])
+    assert "" == decoded
+
+
+@needs_ffmpeg
+def test_the_sound_is_as_long_as_the_video_and_silent(tmp_path: Path) -> None:
+    """All samples are zero, and there are as many as the video lasts, to a frame of AAC."""
+    path = tmp_path / "video.mp4"
+    path.write_bytes(video(spec(size="480p", seconds="3"))[:])
+
+    command = ["ffmpeg", "-v", "error", "-i", path, "-map", "0:a", "-f", "s16le", "-"]
+    samples = subprocess.run(command, capture_output=True, check=True).stdout
+
+    assert bytes(len(samples)) == samples
+    assert 3 * 48_000 - 1024 <= len(samples) // 2 <= 3 * 48_000
 
 
 @needs_ffmpeg
 def test_the_last_frame_is_that_of_the_video(tmp_path: Path) -> None:
-    """The PNG shows what the video ends with, but for the rounding of colours."""
-    made = film(size="480p", seconds="2")
-    (tmp_path / "video.mp4").write_bytes(video(made)[:])
-    (tmp_path / "frame.png").write_bytes(last_frame(made)[:])
+    """The PNG shows what the video ends with, except for the rounding of colors."""
+    wanted = spec(size="480p", seconds="2")
+    (tmp_path / "video.mp4").write_bytes(video(wanted)[:])
+    (tmp_path / "frame.png").write_bytes(last_frame(wanted)[:])
 
     from_video = pixels(tmp_path / "video.mp4", frame=2 * 24 - 1)
     from_picture = pixels(tmp_path / "frame.png", frame=0)
 
     assert len(from_video) == len(from_picture) > 0
     assert max(abs(a - b) for a, b in zip(from_video, from_picture, strict=True)) <= 6
+    assert bytes(wanted.color) * (len(from_picture) // 3) == from_picture
 
 
 def pixels(path: Path, *, frame: int) -> bytes:
@@ -179,7 +234,7 @@ def pixels(path: Path, *, frame: int) -> bytes:
 
 
 def run(program: str, *arguments: Any) -> str:
-    """Run a program of ffmpeg, and return all that it says."""
+    """Run a program of ffmpeg, and return its output."""
     command = [program, "-v", "error", *(["-of", "csv"] if program == "ffprobe" else []), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout + done.stderr

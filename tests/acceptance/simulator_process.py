@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 KEY = "sk-proof-0123456789abcdefghij"
 
-_BRISK = """
+_FAST_HEADER = """
 version: 1
 name: {name}
 gateway: {{base_url: '{base_url}'}}
@@ -28,12 +28,12 @@ retry: {{attempts: 2, base: 50ms, cap: 100ms}}
 
 
 @dataclass(frozen=True, slots=True)
-class Theatre:
+class SimulatorProcess:
     """
-    A simulator that is being served.
+    A running simulator.
 
     Attributes:
-        ledger_path: Its accepted POSTs, a line each; whole after any death of the client.
+        ledger_path: Its accepted POSTs, one line each; complete however the client ends.
     """
 
     base_url: str
@@ -47,33 +47,39 @@ class Theatre:
         return [json.loads(line) for line in self.ledger_path.read_text(encoding="utf-8").splitlines()]
 
 
-def write_brisk(folder: Path, name: str, base_url: str, jobs: str) -> Path:
-    """Write a manifest of these jobs that waits for nothing long, and give its path."""
+def write_fast_manifest(folder: Path, name: str, base_url: str, jobs: str) -> Path:
+    """Write a manifest of these jobs with short waits and time-outs, and return its path."""
     path = folder / f"{name}.yaml"
-    path.write_text(_BRISK.format(name=name, base_url=base_url) + jobs, encoding="utf-8")
+    path.write_text(_FAST_HEADER.format(name=name, base_url=base_url) + jobs, encoding="utf-8")
     return path
 
 
 @contextmanager
-def playing(folder: Path, scenario: str) -> Iterator[Theatre]:
-    """Serve a scenario, written as YAML, for the length of a block."""
+def run_simulator(folder: Path, scenario: str) -> Iterator[SimulatorProcess]:
+    """Serve a scenario, given as YAML, for the length of a block."""
     (folder / "scenario.yaml").write_text(scenario, encoding="utf-8")
     ledger = folder / "ledger.jsonl"
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.acceptance.theatre", str(folder / "scenario.yaml"), str(ledger)],
+        [
+            sys.executable,
+            "-m",
+            "tests.acceptance.simulator_process",
+            str(folder / "scenario.yaml"),
+            str(ledger),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         try:
             assert process.stdout is not None
-            yield Theatre(process.stdout.readline().strip(), ledger)
+            yield SimulatorProcess(process.stdout.readline().strip(), ledger)
         finally:
             process.kill()
 
 
-def command(*arguments: str | Path, **variables: str) -> tuple[list[str], dict[str, str]]:
-    """Name a command line and its environment, with the key in it."""
+def command_line(*arguments: str | Path, **variables: str) -> tuple[list[str], dict[str, str]]:
+    """Return a command line and its environment, which holds the key."""
     environ = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -87,13 +93,13 @@ def command(*arguments: str | Path, **variables: str) -> tuple[list[str], dict[s
 def runner(
     *arguments: str | Path, timeout_s: float = 60, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    words, environ = command(*arguments, **variables)
+    """Run a command and wait for its end."""
+    words, environ = command_line(*arguments, **variables)
     return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
-def lines(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Read a run's results by job id."""
+def results_by_id(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Read the result lines of a run, by job id."""
     text = (run_dir / "results.jsonl").read_text(encoding="utf-8")
     return {value["job_id"]: value for value in map(json.loads, text.splitlines())}
 

@@ -1,0 +1,165 @@
+"""
+Runs of the program in processes that are killed where a test wants it.
+
+This module is also a program, which imports everything once and forks a process for each
+run, so that hundreds of kills take seconds. Each run has a process of its own with its own
+event loop and threads, and is killed by SIGKILL, as by `kill -9`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+POINTS = ("commit", "rename", "append", "post")
+"""
+Where a run can be killed: at a commit of the store, when a complete file gets its name (an asset, or one of
+the derived files), when results are appended, at a POST.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KillPoint:
+    """Kill the process just before or just after the nth time (from 1) that a point is reached."""
+
+    point: str
+    when: str
+    nth: int
+
+
+class ForkServer:
+    """The process that forks a process for each run."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run_once(
+        self,
+        manifest: Path,
+        run_dir: Path,
+        *,
+        kill_at: KillPoint | None = None,
+        kill_after_s: float | None = None,
+    ) -> int | None:
+        """Run a manifest in a process of its own, and return its exit code; None if it was killed."""
+        request = {
+            "manifest": str(manifest),
+            "run_dir": str(run_dir),
+            "kill_at": None if kill_at is None else [kill_at.point, kill_at.when, kill_at.nth],
+            "kill_after_s": kill_after_s,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        exit_code: int | None = json.loads(self._process.stdout.readline())
+        return exit_code
+
+
+@contextmanager
+def fork_server(environ: dict[str, str]) -> Iterator[ForkServer]:
+    """Start the forking process for the length of a block."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.acceptance.crash_harness"],
+        cwd=ROOT,
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield ForkServer(process)
+        finally:
+            process.kill()
+
+
+# What follows runs in the other process.
+
+
+def _main() -> None:
+    import runner.api.run
+    import runner.report.page
+    import runner.results.failed_manifest  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _run(request)
+        print(json.dumps(_wait(child, request["kill_after_s"])), flush=True)
+
+
+def _run(request: dict[str, Any]) -> None:
+    import asyncio
+
+    from runner.api.run import run
+
+    try:
+        if request["kill_at"]:
+            _install(KillPoint(*request["kill_at"]))
+        result = asyncio.run(run(Path(request["manifest"]), output=Path(request["run_dir"])))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(99)
+    os._exit(result.exit_code)
+
+
+def _wait(child: int, kill_after_s: float | None) -> int | None:
+    if kill_after_s is not None:
+        import time
+
+        time.sleep(kill_after_s)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+
+
+def _install(kill_at: KillPoint) -> None:
+    from runner.gateway.client import GatewayClient
+    from runner.results.files import ResultsWriter
+    from runner.store.writer import Writer
+
+    owner, name = {
+        "commit": (Writer, "_commit"),
+        "rename": (os, "replace"),
+        "append": (ResultsWriter, "append"),
+        "post": (GatewayClient, "submit"),
+    }[kill_at.point]
+    reached = 0
+    original = getattr(owner, name)
+
+    def kill_if(when: str, number: int) -> None:
+        if (when, number) == (kill_at.when, kill_at.nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal reached
+        number = reached = reached + 1
+        kill_if("before", number)
+        result = original(*args, **kwargs)
+        kill_if("after", number)
+        return result
+
+    async def wrapped_async(*args: Any, **kwargs: Any) -> Any:
+        nonlocal reached
+        # Others are reached while this one's answer is awaited.
+        number = reached = reached + 1
+        kill_if("before", number)
+        result = await original(*args, **kwargs)
+        kill_if("after", number)
+        return result
+
+    setattr(owner, name, wrapped_async if kill_at.point == "post" else wrapped)
+
+
+if __name__ == "__main__":
+    _main()
