@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of this folder: each starts processes, which takes a second or more."""
+    if Path(__file__).parent in item.path.parents:
+        item.add_marker(pytest.mark.acceptance)
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -54,6 +54,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         runner.runn  # noqa: B018
 
 
+@pytest.mark.slow
 async def test_leaving_early_stops_without_loss(tmp_path: Path) -> None:
     """A program that has seen enough ends the run as Ctrl-C does; a resume finishes it, and pays once for each."""
     options = runner.RunOptions(simulate=True)

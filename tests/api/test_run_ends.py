@@ -8,7 +8,7 @@ from runner.api.run import RunOptions, run
 from runner.core.lifecycle import State
 from tests.api.rundir import write_manifest
 
-SIMULATED = RunOptions(simulate=True)
+SIMULATED = RunOptions(simulate=True, scenario=str(Path(__file__).with_name("quick.yaml")))
 
 
 def break_pipe(event: object) -> None:

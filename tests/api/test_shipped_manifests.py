@@ -32,6 +32,9 @@ EXAMPLES = ROOT / "tests" / "schema" / "examples"
 _DAY, _NEXT_DAY = date(2026, 11, 21), date(2026, 11, 22)
 
 
+QUICK = RunOptions(simulate=True, scenario=str(Path(__file__).with_name("quick.yaml")))
+
+
 def _yaml(name: str) -> Any:
     return yaml.safe_load((NIGHTLY / name).read_text())
 
@@ -39,7 +42,7 @@ def _yaml(name: str) -> Any:
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
 async def test_it_runs_against_the_simulator(path: Path, tmp_path: Path) -> None:
     """Every job ends with a video, and the exit code says so."""
-    outcome = await run(path, output=tmp_path / "out", options=RunOptions(simulate=True))
+    outcome = await run(path, output=tmp_path / "out", options=QUICK)
 
     assert 0 == outcome.exit_code
     results = list(open_results(tmp_path / "out" / "results.jsonl"))

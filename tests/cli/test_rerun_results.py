@@ -155,6 +155,7 @@ def test_gateway_that_is_not_clear(gateways: tuple[str | None, str | None], said
     assert not Path("output").exists()
 
 
+@pytest.mark.slow
 def test_simulated_results_stay_simulated() -> None:
     """
     Results of a rehearsal are rerun as one, into a directory that says so, without a key.

@@ -13,13 +13,14 @@ MANIFEST = """
 version: 1
 name: doubts
 jobs:
+  # First, since after three jobs in doubt nothing is submitted for a while.
+  - id: fine
+    request: {model: seedance-1-0-pro-250528, prompt: fine, seconds: 4, size: 480p}
   - id: doubt-${n}
     repeat: 2
     request: {model: seedance-1-0-pro-250528, prompt: 'doubt ${n}', seconds: 4, size: 480p}
   - id: '[odd] one'
     request: {model: seedance-1-0-pro-250528, prompt: 'doubt 3', seconds: 4, size: 480p}
-  - id: fine
-    request: {model: seedance-1-0-pro-250528, prompt: fine, seconds: 4, size: 480p}
 """
 
 SCENARIO = """
@@ -89,7 +90,7 @@ def test_many_at_once_by_pattern(run_dir: Path) -> None:
     pending = resolve(run_dir, "[odd] one", "--not-submitted", "--json")
 
     assert (0, 0) == (written_off.code, pending.code)
-    assert ["failed", "failed", "pending", "succeeded"] == list(states(run_dir).values())
+    assert ["succeeded", "failed", "failed", "pending"] == list(states(run_dir).values())
     assert {"settled": ["[odd] one"], "refused": [], "uncertain": 0} == json.loads(pending.out)
 
 
@@ -115,7 +116,7 @@ def test_tasks_from_a_file(run_dir: Path, tmp_path: Path) -> None:
 
     done = resolve(run_dir, "--from", tmp_path / "tasks.csv")
 
-    assert (0, "submitted", "uncertain", "submitted") == (done.code, *list(states(run_dir).values())[:3])
+    assert (0, "submitted", "uncertain", "submitted") == (done.code, *list(states(run_dir).values())[1:])
 
 
 @pytest.mark.parametrize(

@@ -32,18 +32,23 @@ rules:
 """
 
 
+QUICK = "version: 1\ngenerate_s: [0.1, 0.2]\n"
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder with a manifest and a scenario in it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kittens.yaml").write_text(MANIFEST)
     (tmp_path / "scenario.yaml").write_text(SCENARIO)
+    (tmp_path / "quick.yaml").write_text(QUICK)
     return tmp_path
 
 
 def run(*words: object) -> Ran:
-    """Run the manifest against the simulator."""
-    return runner("run", "kittens.yaml", "--simulate", *words)
+    """Run the manifest against the simulator, by a scenario without trouble unless another is named."""
+    scenario = () if "--scenario" in words else ("--scenario", "quick.yaml")
+    return runner("run", "kittens.yaml", "--simulate", *scenario, *words)
 
 
 def test_run_ends_with_a_summary_and_again_does_nothing(desk: Path) -> None:
@@ -136,6 +141,7 @@ def test_date_in_the_run_directory(desk: Path) -> None:
     assert {path.name for path in (desk / "nights").iterdir()} <= {before, after}
 
 
+@pytest.mark.slow
 def test_limit_and_job_leave_the_rest_for_resume(desk: Path) -> None:
     """
     What a run was not to submit is pending, and `resume` submits it without the manifest.

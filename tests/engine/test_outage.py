@@ -25,6 +25,7 @@ def is_out() -> bool:
 
 @pytest.mark.parametrize("answers_probes", [False, True], ids=["all out", "upstream out"])
 @pytest.mark.parametrize("answer_s", [0.2, 4.0], ids=["at once", "slow"])
+@pytest.mark.slow
 def test_ten_minutes_of_502_leave_fewer_than_ten_jobs_in_doubt(
     answers_probes: bool, answer_s: float, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -107,6 +108,7 @@ def _copy(store: StageStore, folder: Path) -> None:
     count=st.integers(1, 8),
     kills_at=st.lists(st.floats(0.05, 25.0), max_size=4),
 )
+@pytest.mark.slow
 def test_nothing_is_paid_twice_and_nothing_is_lost(seed: int, count: int, kills_at: list[float]) -> None:
     """
     Per job at most one POST that made a task or may have; every job ends or rests; no slot is kept.

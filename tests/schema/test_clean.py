@@ -82,6 +82,7 @@ def cases(draw):
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
 @given(cases())
 def test_clean_means_no_findings(case):
     """A request is clean exactly when there is nothing to say about it, normalised or not."""
