@@ -39,15 +39,17 @@ class RunnerError(Exception):
         exit_code: What the process exits with if nothing handles the error.
         message: One sentence that includes the values. Never a key, never a signed URL.
         hint: A command or an edit that helps, or None.
+        problems: What is wrong with a file, each with its place.
     """
 
     reference: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 2
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.problems = tuple(problems)
 
 
 class UsageError(RunnerError):
@@ -60,10 +62,6 @@ class ManifestError(RunnerError):
     """The manifest can't be run as it is; nothing was submitted."""
 
     reference = "manifest-invalid"
-
-    def __init__(self, message: str, *, problems: Sequence[Problem] = (), hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.problems = tuple(problems)
 
 
 class FileChanged(RunnerError):

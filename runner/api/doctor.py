@@ -24,7 +24,7 @@ from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
 from runner.core.units import format_duration, format_size
-from runner.errors import ManifestError, RunnerError
+from runner.errors import RunnerError
 from runner.gateway.credentials import ApiKey
 
 LEAST_PYTHON = (3, 11)
@@ -139,7 +139,7 @@ def _read(manifest: Path) -> tuple[Settings, frozenset[str]]:
 
 
 def _failed(name: str, error: RunnerError) -> Check:
-    first = f": {error.problems[0]}" if isinstance(error, ManifestError) and error.problems else ""
+    first = f": {error.problems[0]}" if error.problems else ""
     return Check(name, CheckVerdict.PROBLEM, f"{error.message}{first}", error.hint)
 
 

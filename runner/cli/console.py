@@ -18,7 +18,7 @@ from runner.core.problem import Problem
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.units import format_duration, format_rate
 from runner.engine.events import Event, JobEnded, Snapshot
-from runner.errors import ManifestError, RunnerError
+from runner.errors import RunnerError
 
 
 def wants_color(stream: TextIO | None = None) -> bool:
@@ -50,9 +50,8 @@ def show_error(error: RunnerError) -> None:
     """
     head = click.style(f"error[{error.reference}]:", fg="red", bold=True)
     click.echo(f"{head} {error.message}", err=True, color=wants_color())
-    if isinstance(error, ManifestError):
-        for problem in error.problems:
-            show_problem(problem)
+    for problem in error.problems:
+        show_problem(problem)
     if error.hint:
         click.echo(f"  hint: {error.hint}", err=True)
 

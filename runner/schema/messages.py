@@ -175,7 +175,9 @@ def _enum(error: SchemaError, context: MessageContext) -> Sentence:
     # Between numbers, as in sizes and ratios, the nearest spelling is not what was meant.
     is_word = not isinstance(error.instance, str) or sum(map(str.isalpha, error.instance)) > 2
     hint = did_you_mean(error.instance, allowed) if is_word and len(allowed) > 1 else None
-    return f"{show(error.instance)} is not allowed{whom} ({choices(allowed)})", hint
+    # A long list would hide the hint.
+    listed = "" if hint and len(allowed) > 12 else f" ({choices(allowed)})"
+    return f"{show(error.instance)} is not allowed{whom}{listed}", hint
 
 
 def _const(error: SchemaError, _context: MessageContext) -> Sentence:

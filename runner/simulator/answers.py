@@ -1,47 +1,61 @@
-"""Answers that are no task: the refusals and failures of the gateway, in its documented forms (facts F42, F43)."""
+"""Answers other than tasks: the refusals and errors of the gateway, in their documented forms (facts F42, F43)."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import MappingProxyType
 
 from aiohttp import web
-from msgspec import Struct, field
+from msgspec import Struct
 
 from runner import jsontext
 from runner.core.model import Json
 from runner.simulator.faults import Fault
 
-_JSON = "application/json"
-_HTML = "text/html; charset=utf-8"
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class SimulatedAnswer(Struct, frozen=True):
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     body: bytes = b""
     content_type: str | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    headers: Mapping[str, str] = _NO_HEADERS
+
+    def to_response(self, headers: Mapping[str, str] = _NO_HEADERS) -> web.Response:
+        """Return the answer as aiohttp sends it, with additional headers."""
+        response = web.Response(status=self.status, body=self.body, headers=self.headers)
+        if self.content_type:
+            response.headers["Content-Type"] = self.content_type
+        response.headers.update(headers)
+        return response
 
 
-def json_answer(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> SimulatedAnswer:
+def json_answer(body: Json, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS) -> SimulatedAnswer:
     """Return an answer with a JSON body."""
-    return SimulatedAnswer(status, jsontext.dumps(body), _JSON, headers or {})
+    return SimulatedAnswer(status, jsontext.dumps(body), "application/json", headers)
 
 
 def error_object(
-    status: int, message: str, code: Json, kind: str = "api_error", request_id: str = ""
+    status: int,
+    message: str,
+    code: Json,
+    error_type: str = "api_error",
+    *,
+    request_id: str,
+    headers: Mapping[str, str] = _NO_HEADERS,
 ) -> SimulatedAnswer:
-    """Return an error of the OpenAI form, E1; its message ends with the request's id as the gateway's do."""
-    suffix = f" (request id: {request_id})" if request_id else ""
-    error = {"message": message + suffix, "type": kind, "param": None, "code": code}
-    return json_answer({"error": error}, status)
+    """Return an error of the OpenAI form, E1; its message ends with the id of the request."""
+    text = f"{message} (request id: {request_id})"
+    return json_answer(
+        {"error": {"message": text, "type": error_type, "param": None, "code": code}}, status, headers
+    )
 
 
 def code_and_message(status: int, code: str, message: str) -> SimulatedAnswer:
@@ -49,165 +63,137 @@ def code_and_message(status: int, code: str, message: str) -> SimulatedAnswer:
     return json_answer({"code": code, "message": message, "data": None}, status)
 
 
-def page(status: int, title: str) -> SimulatedAnswer:
-    """Return an HTML page, as a proxy in front of the gateway sends it."""
+def _html_page(status: int, title: str) -> SimulatedAnswer:
+    """Return a page as a proxy in front of the gateway sends it."""
     html = (
         f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>\r\n"
     )
-    return SimulatedAnswer(status, html.encode(), _HTML)
+    return SimulatedAnswer(status, html.encode(), "text/html; charset=utf-8")
 
 
-def invalid(model: str, message: str, request_id: str) -> SimulatedAnswer:
-    """Return the refusal of a body: Wan's pages show the task form, the others the OpenAI form."""
+def invalid_request(model: str, message: str, request_id: str) -> SimulatedAnswer:
+    """Return the answer to an invalid body: the pages of Wan show the task form, the others the OpenAI form."""
     if model.startswith("wan"):
         return code_and_message(400, "invalid_request", message)
-    return error_object(400, message, "invalid_request", "invalid_request_error", request_id)
+    return error_object(400, message, "invalid_request", "invalid_request_error", request_id=request_id)
 
 
-def not_authorised(request_id: str) -> SimulatedAnswer:
-    """Return the answer to a request without a key that is accepted."""
-    return error_object(401, "Invalid token", "access_denied", "api_error", request_id)
+def unauthorized(request_id: str) -> SimulatedAnswer:
+    """Return the answer to a request without an accepted key."""
+    return error_object(401, "Invalid token", "access_denied", request_id=request_id)
 
 
 def task_not_exist() -> SimulatedAnswer:
-    """Return the answer to a query for a task that the gateway does not know."""
+    """Return the answer to a poll for a task that the gateway does not know."""
     return code_and_message(400, "task_not_exist", "task_not_exist")
 
 
 def task_not_ready(phase: str) -> SimulatedAnswer:
-    """Return the content route's answer while there is no content."""
+    """Return the answer of the content route while there is no content."""
     return code_and_message(400, "task_not_ready", f"task is not completed yet, current status: {phase}")
-
-
-def _throttled(request_id: str, headers: Mapping[str, str] | None = None) -> SimulatedAnswer:
-    answer = error_object(
-        429, "Rate limit exceeded, too many requests", "rate_limit_exceeded", "api_error", request_id
-    )
-    return SimulatedAnswer(answer.status, answer.body, answer.content_type, headers or {})
-
-
-def _after_seconds(fault: Fault, request_id: str) -> SimulatedAnswer:
-    return _throttled(request_id, {"Retry-After": f"{fault.option('after_s'):g}"})
-
-
-def _after_date(fault: Fault, request_id: str) -> SimulatedAnswer:
-    then = datetime.now(UTC) + timedelta(seconds=float(fault.option("after_s")))
-    return _throttled(request_id, {"Retry-After": format_datetime(then, usegmt=True)})
-
-
-def _after_milliseconds(fault: Fault, request_id: str) -> SimulatedAnswer:
-    return _throttled(request_id, {"retry-after-ms": f"{1000 * float(fault.option('after_s')):.0f}"})
 
 
 _NO_QUOTA = "insufficient_user_quota"
 _QUOTA_TEXT = "user quota is not enough"
+_RATE_LIMIT_TEXT = "Rate limit exceeded, too many requests"
 
-_ANSWERS: Mapping[str, Callable[[Fault, str], SimulatedAnswer]] = MappingProxyType(
+_ERROR_OBJECTS: Mapping[str, tuple[int, str, str, str]] = MappingProxyType(
     {
-        "bad_request": lambda _, at: error_object(
-            400, "Invalid request body", "bad_request_body", "invalid_request_error", at
-        ),
-        "invalid_request": lambda _, __: code_and_message(
-            400, "invalid_request", "unsupported media combination"
-        ),
-        "unauthorized": lambda _, at: not_authorised(at),
-        "payment_required": lambda _, at: error_object(402, "Insufficient balance", "", "api_error", at),
-        "forbidden": lambda _, at: error_object(403, "User has been banned", "", "api_error", at),
-        "quota_403": lambda _, __: code_and_message(403, _NO_QUOTA, _QUOTA_TEXT),
-        "not_found": lambda _, __: code_and_message(404, "task_not_found", "task not found"),
-        "gone": lambda _, __: code_and_message(410, "gone", "no longer available"),
-        "too_large": lambda _, __: code_and_message(
-            413, "read_request_body_failed", "request body too large"
-        ),
-        "task_not_exist": lambda _, __: task_not_exist(),
-        "quota": lambda _, at: error_object(429, _QUOTA_TEXT, _NO_QUOTA, "api_error", at),
-        "token_invalid": lambda _, at: error_object(
-            500, "The token is invalid", "token_invalid", "api_error", at
-        ),
-        "throttled": lambda _, at: _throttled(at),
-        "throttled_chinese": lambda _, at: error_object(
-            429, "当前分组上游负载已饱和，请稍后再试", "", "api_error", at
-        ),
-        "throttled_empty": lambda _, __: SimulatedAnswer(429),
-        "throttled_seconds": _after_seconds,
-        "throttled_date": _after_date,
-        "throttled_ms": _after_milliseconds,
-        "server_error": lambda _, __: code_and_message(500, "get_task_failed", "get task failed"),
-        "bad_gateway": lambda _, __: page(502, "502 Bad Gateway"),
-        "no_channel": lambda _, at: error_object(
-            503, "No available channel for this model", "get_channel_failed", "api_error", at
-        ),
-        "unavailable": lambda _, __: page(503, "503 Service Temporarily Unavailable"),
-        "html": lambda _, __: page(200, "Welcome"),
-        "json": lambda _, at: error_object(200, "upstream error", "bad_response", "api_error", at),
-        "empty": lambda _, __: SimulatedAnswer(200),
+        "bad_request": (400, "Invalid request body", "bad_request_body", "invalid_request_error"),
+        "payment_required": (402, "Insufficient balance", "", "api_error"),
+        "forbidden": (403, "User has been banned", "", "api_error"),
+        "quota": (429, _QUOTA_TEXT, _NO_QUOTA, "api_error"),
+        "token_invalid": (500, "The token is invalid", "token_invalid", "api_error"),
+        "throttled": (429, _RATE_LIMIT_TEXT, "rate_limit_exceeded", "api_error"),
+        "throttled_chinese": (429, "当前分组上游负载已饱和，请稍后再试", "", "api_error"),
+        "no_channel": (503, "No available channel for this model", "get_channel_failed", "api_error"),
+        "json": (200, "upstream error", "bad_response", "api_error"),
+    }
+)
+_OTHER_ANSWERS: Mapping[str, SimulatedAnswer] = MappingProxyType(
+    {
+        "invalid_request": code_and_message(400, "invalid_request", "unsupported media combination"),
+        "quota_403": code_and_message(403, _NO_QUOTA, _QUOTA_TEXT),
+        "not_found": code_and_message(404, "task_not_found", "task not found"),
+        "gone": code_and_message(410, "gone", "no longer available"),
+        "too_large": code_and_message(413, "read_request_body_failed", "request body too large"),
+        "task_not_exist": task_not_exist(),
+        "throttled_empty": SimulatedAnswer(429),
+        "server_error": code_and_message(500, "get_task_failed", "get task failed"),
+        "bad_gateway": _html_page(502, "502 Bad Gateway"),
+        "unavailable": _html_page(503, "503 Service Temporarily Unavailable"),
+        "html": _html_page(200, "Welcome"),
+        "empty": SimulatedAnswer(200),
+        "no_id": json_answer({"object": "video", "status": "queued", "progress": 0}),
     }
 )
 
 
 def answer_for(fault: Fault, request_id: str) -> SimulatedAnswer | None:
     """
-    Return the answer that a fault consists of, or None where it is not an answer but a deed.
+    Return the answer that a fault consists of, or None if it is not a complete answer.
 
     Args:
         request_id: Of the request, for the message.
     """
-    make = _ANSWERS.get(fault.name)
-    return make(fault, request_id) if make else None
+    name = fault.name
+    if name in _ERROR_OBJECTS:
+        return error_object(*_ERROR_OBJECTS[name], request_id=request_id)
+    if name == "unauthorized":
+        return unauthorized(request_id)
+    if name in ("throttled_seconds", "throttled_date", "throttled_ms"):
+        headers = _retry_after(name, float(fault.option("after_s")))
+        return error_object(*_ERROR_OBJECTS["throttled"], request_id=request_id, headers=headers)
+    return _OTHER_ANSWERS.get(name)
 
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+def _retry_after(fault_name: str, after_s: float) -> dict[str, str]:
+    if fault_name == "throttled_seconds":
+        return {"Retry-After": f"{after_s:g}"}
+    if fault_name == "throttled_ms":
+        return {"retry-after-ms": f"{1000 * after_s:.0f}"}
+    return {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=after_s), usegmt=True)}
 
 
-def whole(answer: SimulatedAnswer, headers: Mapping[str, str] = _NO_HEADERS) -> web.Response:
-    """Return an answer as aiohttp sends it, with more headers if there are any."""
-    response = web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-    if answer.content_type:
-        response.headers["Content-Type"] = answer.content_type
-    response.headers.update(headers)
-    return response
-
-
-async def perform(
+async def respond_with_fault(
     request: web.BaseRequest,
     fault: Fault,
     *,
     request_id: str,
-    good: SimulatedAnswer | None,
+    right_answer: SimulatedAnswer | None,
     other_origin: str,
 ) -> web.StreamResponse | None:
     """
-    Act out a fault, or return None where it is about the file that would be sent.
+    Respond to a request as a fault says, or return None if the fault is about a file.
 
     Args:
-        good: The answer that there would have been; None where it was no such answer.
-        other_origin: Where a redirect leads.
+        right_answer: What the answer would be without the fault; None if there would be no such answer.
+        other_origin: Where redirects lead.
     """
     answer = answer_for(fault, request_id)
     if answer is not None:
-        return whole(answer)
-    good = good or SimulatedAnswer(200)
+        return answer.to_response()
+    right_answer = right_answer or SimulatedAnswer(200)
     match fault.name:
         case "reset":
-            return reset(request)
+            return _reset(request)
         case "hang":
             await asyncio.sleep(float(fault.option("for_s")))
-            return reset(request)
-        case "half":
-            return await _half(request, good)
+            return _reset(request)
+        case "partial_answer":
+            return await _send_half(request, right_answer)
         case "redirect":
             # 307 keeps the method: a client that follows it sends its POST a second time.
             status = 302 if request.method in ("GET", "HEAD") else 307
             return web.Response(status=status, headers={"Location": f"{other_origin}{request.raw_path}"})
-        case "no_id":
-            return whole(json_answer({"object": "video", "status": "queued", "progress": 0}))
         case "poll_after":
-            return whole(good, {"openai-poll-after-ms": f"{1000 * float(fault.option('after_s')):.0f}"})
+            wait_ms = 1000 * float(fault.option("after_s"))
+            return right_answer.to_response({"openai-poll-after-ms": f"{wait_ms:.0f}"})
     return None
 
 
-def reset(request: web.BaseRequest) -> web.Response:
-    """Reset the connection: the client sees ECONNRESET, not an end."""
+def _reset(request: web.BaseRequest) -> web.Response:
+    """Reset the connection: the client gets ECONNRESET, not an end of file."""
     transport = request.transport
     if transport is not None:
         connection = transport.get_extra_info("socket")
@@ -215,12 +201,12 @@ def reset(request: web.BaseRequest) -> web.Response:
             # With a linger time of zero, closing sends RST instead of FIN.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-    # Nobody reads it any more.
+    # Nobody receives it.
     return web.Response(status=500)
 
 
-async def _half(request: web.BaseRequest, answer: SimulatedAnswer) -> web.StreamResponse:
-    """Send half of an answer that declares its whole length, then close."""
+async def _send_half(request: web.BaseRequest, answer: SimulatedAnswer) -> web.StreamResponse:
+    """Send half of an answer that declares its whole length, then close the connection."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = max(2, len(answer.body))
     response.content_type = answer.content_type or "application/octet-stream"

@@ -1,4 +1,4 @@
-"""Send a file: whole, in ranges where they are offered, or spoilt as a scenario asks."""
+"""Send files: complete, in ranges if these are offered, or damaged as a scenario says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.simulator import answers
-from runner.simulator.faults import Fault, Place
+from runner.simulator.faults import Fault, RequestKind
 from runner.simulator.state import SimulatorState
 from runner.simulator.task import Task
 from runner.simulator.video import MediaBody, last_frame, video
@@ -23,13 +23,13 @@ _TERABYTE = 10**12
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
-class File(Struct, frozen=True):
+class ServedFile(Struct, frozen=True):
     """
-    What a request asks for.
+    A file to send.
 
     Attributes:
-        etag: Differs wherever the bytes do.
-        with_ranges: Whether it is offered in parts; the content route offers none (fact F81).
+        etag: Changes with the content.
+        with_ranges: Whether ranges are offered; the content route offers none (fact F81).
     """
 
     body: MediaBody
@@ -38,46 +38,46 @@ class File(Struct, frozen=True):
     with_ranges: bool
 
 
-class _Plan(Struct, frozen=True):
+class _Transfer(Struct, frozen=True):
     """
-    What is sent.
+    What is sent of a file.
 
     Attributes:
         start, stop: The part of the file.
-        declared: Content-Length, or None for none.
-        halt_s: How long to wait before the end; None to end at once.
+        content_length: None for no such header.
+        pause_s: How long to wait before the end; None to end at once.
     """
 
     start: int
     stop: int
-    declared: int | None
+    content_length: int | None
     status: int = 200
-    halt_s: float | None = None
+    pause_s: float | None = None
     bytes_per_s: float | None = None
 
 
-async def deliver(
-    request: web.BaseRequest, file: File, fault: Fault | None, served: Callable[[int], None]
+async def send_file(
+    request: web.BaseRequest, file: ServedFile, fault: Fault | None, on_sent: Callable[[int], None]
 ) -> web.StreamResponse:
     """
     Send a file.
 
     Args:
-        fault: One of those about files, or None.
-        served: Is told how many bytes were sent.
+        fault: A fault of files, or None.
+        on_sent: Is called with numbers of bytes that were sent.
     """
     name = fault.name if fault else None
     size = file.body.size
     etag = file.etag
-    if name == "etag_changes":
+    if name == "etag_changed":
         etag = f'"{uuid4().hex}"'
-    span = _asked_range(request, size, etag) if file.with_ranges and name != "range_ignored" else None
+    span = _requested_range(request, size, etag) if file.with_ranges and name != "range_ignored" else None
     if name == "range_refused" and "Range" in request.headers:
         span = (size, size)
     if span and span[0] >= size:
         return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
-    plan = _Plan(*(span or (0, size)), declared=0, status=206 if span else 200)
-    plan = replace(plan, declared=plan.stop - plan.start)
+    start, stop = span or (0, size)
+    transfer = _Transfer(start, stop, stop - start, status=206 if span else 200)
     body = file.body
     headers = {"Content-Type": file.content_type}
     if file.with_ranges:
@@ -85,39 +85,40 @@ async def deliver(
     if span:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
     if name == "gzip":
-        packed = gzip.compress(body[:], compresslevel=1)
-        body, plan = MediaBody(packed, len(packed)), _Plan(0, len(packed), len(packed))
+        compressed = gzip.compress(body[:], compresslevel=1)
+        body = MediaBody(compressed, len(compressed))
+        transfer = _Transfer(0, body.size, body.size)
         headers["Content-Encoding"] = "gzip"
     elif fault:
-        plan = _damaged(plan, fault)
-    return await _send(request, body, plan, headers, served)
+        transfer = _with_fault(transfer, fault)
+    return await _send(request, body, transfer, headers, on_sent)
 
 
-def _damaged(plan: _Plan, fault: Fault) -> _Plan:
-    """Return what is sent under a fault."""
-    length = plan.stop - plan.start
+def _with_fault(transfer: _Transfer, fault: Fault) -> _Transfer:
+    """Return what is sent with a fault."""
+    length = transfer.stop - transfer.start
     match fault.name:
         case "truncated":
-            return replace(plan, stop=plan.start + int(length * float(fault.option("at"))))
-        case "cut":
-            kept = int(length * float(fault.option("at")))
-            return replace(plan, stop=plan.start + kept, declared=kept)
+            return replace(transfer, stop=transfer.start + int(length * float(fault.option("at"))))
+        case "short_file":
+            part = int(length * float(fault.option("at")))
+            return replace(transfer, stop=transfer.start + part, content_length=part)
         case "stall":
-            kept = int(length * float(fault.option("at")))
-            return replace(plan, stop=plan.start + kept, halt_s=float(fault.option("for_s")))
+            part = int(length * float(fault.option("at")))
+            return replace(transfer, stop=transfer.start + part, pause_s=float(fault.option("for_s")))
         case "wrong_length":
-            return replace(plan, declared=length + int(fault.option("extra")))
-        case "huge":
-            return replace(plan, declared=_TERABYTE, halt_s=3600.0)
+            return replace(transfer, content_length=length + int(fault.option("extra")))
+        case "huge_length":
+            return replace(transfer, content_length=_TERABYTE, pause_s=3600.0)
         case "no_length":
-            return replace(plan, declared=None)
+            return replace(transfer, content_length=None)
         case "slow":
-            return replace(plan, bytes_per_s=max(1.0, float(fault.option("bytes_per_s"))))
-    return plan
+            return replace(transfer, bytes_per_s=max(1.0, float(fault.option("bytes_per_s"))))
+    return transfer
 
 
-def _asked_range(request: web.BaseRequest, size: int, etag: str) -> tuple[int, int] | None:
-    """Return the part that a request asks for, its end excluded, or None for the whole (RFC 9110, 14)."""
+def _requested_range(request: web.BaseRequest, size: int, etag: str) -> tuple[int, int] | None:
+    """Return the requested part, its end excluded, or None for the whole file (RFC 9110, 14)."""
     match = _RANGE.fullmatch(request.headers.get("Range", ""))
     if not match or match[0] == "bytes=-" or request.headers.get("If-Range", etag) != etag:
         return None
@@ -131,41 +132,43 @@ def _asked_range(request: web.BaseRequest, size: int, etag: str) -> tuple[int, i
 async def _send(
     request: web.BaseRequest,
     body: MediaBody,
-    plan: _Plan,
+    transfer: _Transfer,
     headers: dict[str, str],
-    served: Callable[[int], None],
+    on_sent: Callable[[int], None],
 ) -> web.StreamResponse:
-    length = plan.stop - plan.start
-    is_plain = plan.declared == length and plan.halt_s is None and plan.bytes_per_s is None
+    length = transfer.stop - transfer.start
+    is_plain = transfer.content_length == length and transfer.pause_s is None and transfer.bytes_per_s is None
     if is_plain and length <= _CHUNK_BYTES:
-        served(length)
-        return web.Response(status=plan.status, body=body[plan.start : plan.stop], headers=headers)
-    response = web.StreamResponse(status=plan.status, headers=headers)
-    if plan.declared is None:
+        on_sent(length)
+        return web.Response(
+            status=transfer.status, body=body[transfer.start : transfer.stop], headers=headers
+        )
+    response = web.StreamResponse(status=transfer.status, headers=headers)
+    if transfer.content_length is None:
         response.enable_chunked_encoding()
     else:
-        response.content_length = plan.declared
-        if plan.declared != length:
+        response.content_length = transfer.content_length
+        if transfer.content_length != length:
             # The connection can't serve another request after a body of the wrong length.
             response.force_close()
     await response.prepare(request)
-    async for piece in _pieces(body, plan):
-        await response.write(piece)
-        served(len(piece))
-    if plan.halt_s is not None:
-        await asyncio.sleep(plan.halt_s)
+    async for chunk in _chunks(body, transfer):
+        await response.write(chunk)
+        on_sent(len(chunk))
+    if transfer.pause_s is not None:
+        await asyncio.sleep(transfer.pause_s)
     return response
 
 
-async def _pieces(body: MediaBody, plan: _Plan) -> AsyncIterator[bytes]:
-    """Cut what is sent into pieces, a tenth of a second's worth each where it trickles."""
+async def _chunks(body: MediaBody, transfer: _Transfer) -> AsyncIterator[bytes]:
+    """Yield what is sent in chunks; if it is sent slowly, each is what a tenth of a second takes."""
     step = _CHUNK_BYTES
-    if plan.bytes_per_s is not None:
-        step = max(1, int(plan.bytes_per_s / 10))
-    for start in range(plan.start, plan.stop, step):
-        yield body[start : min(start + step, plan.stop)]
-        if plan.bytes_per_s is not None:
-            await asyncio.sleep(step / plan.bytes_per_s)
+    if transfer.bytes_per_s is not None:
+        step = max(1, int(transfer.bytes_per_s / 10))
+    for start in range(transfer.start, transfer.stop, step):
+        yield body[start : min(start + step, transfer.stop)]
+        if transfer.bytes_per_s is not None:
+            await asyncio.sleep(step / transfer.bytes_per_s)
 
 
 _ASSET_PATH = re.compile(r"/(task_[0-9a-f]{32})/(video\.mp4|last_frame\.png)")
@@ -176,11 +179,11 @@ class AssetServer:
     Answers requests for assets.
 
     Attributes:
-        other_origin: Where its redirects lead; None for the origin that plays no faults.
+        other_origin: Where redirects lead; None for the origin without faults.
     """
 
-    def __init__(self, world: SimulatorState) -> None:
-        self._state = world
+    def __init__(self, state: SimulatorState) -> None:
+        self._state = state
         self.other_origin: str | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -193,56 +196,57 @@ class AssetServer:
             ledger.stray_posts += 1
             return web.Response(status=405)
         found = _ASSET_PATH.fullmatch(request.path)
-        task = self._state.find(found[1]) if found else None
+        task = self._state.tasks.get(found[1]) if found else None
         if not found or not task:
-            return _refused(404, "NoSuchKey")
-        if why := self._state.why_refused(task, request.path, request.query):
-            return _refused(403, why)
+            return _xml_error(404, "NoSuchKey")
+        if reason := self._state.refusal(task, request.path, request.query):
+            return _xml_error(403, reason)
         return await self._serve(request, task, found[2])
 
     async def _serve(self, request: web.BaseRequest, task: Task, name: str) -> web.StreamResponse:
-        is_video = name == "video.mp4"
-        fault = None
-        if self.other_origin is not None:
-            fault = task.next_fault(Place.ASSET if is_video else Place.LAST_FRAME)
+        kind = RequestKind.ASSET if name == "video.mp4" else RequestKind.LAST_FRAME
+        fault = task.next_fault(kind) if self.other_origin is not None else None
         if fault:
-            place = Place.ASSET if is_video else Place.LAST_FRAME
-            self._state.ledger.faults[f"{place} {fault.name}"] += 1
-            response = await self._response(request, task, fault)
+            self._state.ledger.faults[f"{kind} {fault.name}"] += 1
+            response = await self._fault_response(request, task, fault)
             if response is not None:
                 return response
         file = asset_file(task, name, fault)
-        return await deliver(request, file, fault, self._state.ledger.counter(f"{task.task_id}/{name}"))
+        return await send_file(
+            request, file, fault, self._state.ledger.byte_counter(f"{task.task_id}/{name}")
+        )
 
-    async def _response(
+    async def _fault_response(
         self, request: web.BaseRequest, task: Task, fault: Fault
     ) -> web.StreamResponse | None:
         if fault.name == "expired_url":
             task.revoked = task.issued
-            return _refused(403, "AccessDenied: Request has expired")
+            return _xml_error(403, "AccessDenied: Request has expired")
         if fault.name == "redirect_loop":
             return web.Response(status=302, headers={"Location": request.raw_path})
-        return await answers.perform(
+        return await answers.respond_with_fault(
             request,
             fault,
             request_id=self._state.new_request_id(),
-            good=None,
+            right_answer=None,
             other_origin=self.other_origin or "",
         )
 
 
-def asset_file(task: Task, name: str, fault: Fault | None, *, with_ranges: bool = True) -> File:
+def asset_file(task: Task, name: str, fault: Fault | None, *, with_ranges: bool = True) -> ServedFile:
     """Return an asset of a succeeded task."""
     if name == "last_frame.png":
         body, content_type = last_frame(task.video), "image/png"
     else:
-        plot, with_moov = task.rule.task, fault is None or fault.name != "no_moov"
-        body = video(task.video, moov_first=plot.moov_first, with_moov=with_moov, size=plot.asset_bytes)
+        behavior, with_moov = task.rule.task, fault is None or fault.name != "no_moov"
+        body = video(
+            task.video, moov_first=behavior.moov_first, with_moov=with_moov, size=behavior.asset_bytes
+        )
         content_type = "video/mp4"
-    return File(body, content_type, f'"{task.video.digest[:24]}-{body.size:x}"', with_ranges)
+    return ServedFile(body, content_type, f'"{task.video.digest[:24]}-{body.size:x}"', with_ranges)
 
 
-def _refused(status: int, code: str) -> web.Response:
-    """Return an error as object stores write them."""
+def _xml_error(status: int, code: str) -> web.Response:
+    """Return an error in the form of object stores."""
     xml = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code></Error>'
     return web.Response(status=status, text=xml, content_type="application/xml")

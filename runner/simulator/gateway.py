@@ -1,9 +1,8 @@
 """
-The simulated API's own origin: submit, poll, content, models, and the ledger for tests.
+The simulated API: submit, poll, content, models, and the ledger for tests.
 
-The order of checks is that of a real gateway: an outage answers before anything
-is read, then the key, the rate, the body's form, and only then what a scenario has
-in store for the job.
+Requests are checked in the order of a real gateway: in an outage nothing is read, then the key, the rate and the body
+are checked, and only then the faults of the job apply.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from runner.core.model import Json
 from runner.schema import catalog
 from runner.simulator import answers, task_shapes
 from runner.simulator.answers import SimulatedAnswer
-from runner.simulator.assets import asset_file, deliver
-from runner.simulator.faults import Fault, Place
-from runner.simulator.scenario import UrlPlace
-from runner.simulator.state import PendingSubmission, SimulatorState, why_invalid
+from runner.simulator.assets import asset_file, send_file
+from runner.simulator.faults import Fault, RequestKind
+from runner.simulator.scenario import UrlLocation
+from runner.simulator.state import PendingSubmission, SimulatorState, validation_error
 from runner.simulator.task import Phase, Task
 
 _TASK_PATH = re.compile(r"/v1/videos/([\w.~-]{1,200})(/content)?")
@@ -32,13 +31,13 @@ class SimulatedGateway:
     Answers the API's requests.
 
     Attributes:
-        origin: Its own, such as ``http://127.0.0.1:8000``; like the others, known once the ports are.
-        asset_origin: Where signed addresses lead.
-        other_origin: Where redirects lead.
+        origin: Its own, such as ``http://127.0.0.1:8000``. Like the others, it is set once the ports are known.
+        asset_origin: Of signed URLs.
+        other_origin: Of redirects.
     """
 
-    def __init__(self, world: SimulatorState) -> None:
-        self._state = world
+    def __init__(self, state: SimulatorState) -> None:
+        self._state = state
         self.origin = ""
         self.asset_origin = ""
         self.other_origin = ""
@@ -54,12 +53,12 @@ class SimulatedGateway:
         method = "GET" if request.method == "HEAD" else request.method
         self._state.ledger.requests[f"{method} {route}"] += 1
         if route == "/simulator/ledger":
-            return answers.whole(answers.json_answer(self._state.ledger.as_json()))
+            return answers.json_answer(self._state.ledger.as_json()).to_response()
         request_id = self._state.new_request_id()
         if outage := self._state.outage():
-            return await self._play(request, "outage", outage, request_id)
+            return await self._fault_response(request, "outage", outage, request_id)
         if not self._state.accepts_key(_key(request)):
-            return answers.whole(answers.not_authorised(request_id))
+            return answers.unauthorized(request_id).to_response()
         match method, route:
             case "POST", "/v1/videos":
                 return await self._submit(request, request_id)
@@ -68,110 +67,111 @@ class SimulatedGateway:
             case "GET", "/v1/videos/{id}/content" if found:
                 return await self._content(request, found[1], request_id)
             case "GET", "/v1/models":
-                return answers.whole(answers.json_answer(_models()))
+                return answers.json_answer(_models()).to_response()
         message = f"Invalid URL ({method} {path})"
-        return answers.whole(answers.error_object(404, message, "", "invalid_request_error", request_id))
+        answer = answers.error_object(404, message, "", "invalid_request_error", request_id=request_id)
+        return answer.to_response()
 
     async def _submit(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        world = self._state
-        if not world.lets_submit():
-            return await self._play(request, Place.SUBMIT, Fault("throttled"), request_id)
+        state = self._state
+        if not state.allow_submit():
+            return await self._fault_response(request, RequestKind.SUBMIT, Fault("throttled"), request_id)
         try:
             body = jsontext.loads(await request.read())
         except web.HTTPRequestEntityTooLarge:
-            return await self._play(request, Place.SUBMIT, Fault("too_large"), request_id)
+            return await self._fault_response(request, RequestKind.SUBMIT, Fault("too_large"), request_id)
         except ValueError:
-            return await self._play(request, Place.SUBMIT, Fault("bad_request"), request_id)
-        if wrong := why_invalid(body):
+            return await self._fault_response(request, RequestKind.SUBMIT, Fault("bad_request"), request_id)
+        if error := validation_error(body):
             model = str(body.get("model")) if isinstance(body, dict) else ""
-            return answers.whole(answers.invalid(model, wrong, request_id))
-        application, fault = world.application(body, _key(request))
+            return answers.invalid_request(model, error, request_id).to_response()
+        pending, fault = state.receive(body, _key(request))
         if fault is None:
-            return answers.whole(self._accept(application, body))
-        good = self._accept(application, body) if fault.option("created") else None
-        return await self._play(request, Place.SUBMIT, fault, request_id, good)
+            return (await self._accept(pending, body)).to_response()
+        right_answer = await self._accept(pending, body) if fault.option("created") else None
+        return await self._fault_response(request, RequestKind.SUBMIT, fault, request_id, right_answer)
 
-    def _accept(self, application: PendingSubmission, body: dict[str, Json]) -> SimulatedAnswer:
-        return answers.json_answer(task_shapes.submitted(self._state.accept(application, body)))
+    async def _accept(self, pending: PendingSubmission, body: dict[str, Json]) -> SimulatedAnswer:
+        return answers.json_answer(task_shapes.submitted(await self._state.accept(pending, body)))
 
     async def _poll(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
-        world = self._state
-        world.ledger.polls[task_id] += 1
-        if not world.lets_poll():
-            return await self._play(request, Place.POLL, Fault("throttled"), request_id)
-        task = world.find(task_id)
-        phase = task.phase_at(world.now) if task else None
+        state = self._state
+        state.ledger.polls[task_id] += 1
+        if not state.allow_poll():
+            return await self._fault_response(request, RequestKind.POLL, Fault("throttled"), request_id)
+        task = state.tasks.get(task_id)
+        phase = task.phase_at(state.now) if task else None
         if task is None or phase is None:
-            return answers.whole(answers.task_not_exist())
-        fault = task.next_fault(Place.POLL)
+            return answers.task_not_exist().to_response()
+        fault = task.next_fault(RequestKind.POLL)
         if fault is None:
-            return answers.whole(self._view(task, phase))
-        if fault.name == "unknown":
-            world.ledger.faults["poll unknown"] += 1
-            return answers.whole(self._view(task, Phase.UNKNOWN))
-        return await self._play(request, Place.POLL, fault, request_id, self._view(task, phase))
+            return self._poll_answer(task, phase).to_response()
+        if fault.name == "unknown_status":
+            state.ledger.faults["poll unknown_status"] += 1
+            return self._poll_answer(task, Phase.UNKNOWN).to_response()
+        right_answer = self._poll_answer(task, phase)
+        return await self._fault_response(request, RequestKind.POLL, fault, request_id, right_answer)
 
-    def _view(self, task: Task, phase: Phase) -> SimulatedAnswer:
-        """Return what a query shows of a task, with fresh addresses once there is something to fetch."""
-        world, plot = self._state, task.rule.task
+    def _poll_answer(self, task: Task, phase: Phase) -> SimulatedAnswer:
+        """Return what a poll shows of a task, with new signed URLs once it has succeeded."""
+        state, behavior = self._state, task.rule.task
         video_url = last_frame_url = None
         if phase is Phase.SUCCEEDED:
-            if plot.url is UrlPlace.CDN:
-                video_url = self.asset_origin + world.signed_path(task, "video.mp4")
-            elif plot.url is UrlPlace.GATEWAY:
+            if behavior.url is UrlLocation.CDN:
+                video_url = self.asset_origin + state.signed_path(task, "video.mp4")
+            elif behavior.url is UrlLocation.GATEWAY:
                 video_url = f"{self.origin}/v1/videos/{task.task_id}/content"
-            if task.asked.get("return_last_frame") and plot.last_frame:
-                last_frame_url = self.asset_origin + world.signed_path(task, "last_frame.png")
-        return answers.json_answer(
-            task_shapes.queried(task_shapes.TaskView(task, phase, world.now, video_url, last_frame_url))
-        )
+            if task.video_options.get("return_last_frame") and behavior.last_frame:
+                last_frame_url = self.asset_origin + state.signed_path(task, "last_frame.png")
+        view = task_shapes.TaskView(task, phase, state.now, video_url, last_frame_url)
+        return answers.json_answer(task_shapes.polled(view))
 
     async def _content(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
-        world = self._state
-        task = world.find(task_id)
-        phase = task.phase_at(world.now) if task else None
+        state = self._state
+        task = state.tasks.get(task_id)
+        phase = task.phase_at(state.now) if task else None
         if task is None or phase is None:
-            return answers.whole(answers.code_and_message(404, "task_not_found", "task not found"))
+            return answers.code_and_message(404, "task_not_found", "task not found").to_response()
         if phase is not Phase.SUCCEEDED:
-            return answers.whole(answers.task_not_ready(phase))
-        fault = task.next_fault(Place.CONTENT)
+            return answers.task_not_ready(phase).to_response()
+        fault = task.next_fault(RequestKind.CONTENT)
         if fault:
-            response = await self._response(request, Place.CONTENT, fault, request_id, None)
+            response = await self._try_fault_response(request, RequestKind.CONTENT, fault, request_id, None)
             if response is not None:
                 return response
         file = asset_file(task, "video.mp4", fault, with_ranges=False)
-        return await deliver(request, file, fault, world.ledger.counter(f"{task_id}/content"))
+        return await send_file(request, file, fault, state.ledger.byte_counter(f"{task_id}/content"))
 
-    async def _play(
+    async def _fault_response(
         self,
         request: web.BaseRequest,
-        place: str,
+        kind: str,
         fault: Fault,
         request_id: str,
-        good: SimulatedAnswer | None = None,
+        right_answer: SimulatedAnswer | None = None,
     ) -> web.StreamResponse:
-        """Act out a fault that is an answer or a deed, as all those of submit and poll are."""
-        response = await self._response(request, place, fault, request_id, good)
+        """Respond as a fault says that is not about files."""
+        response = await self._try_fault_response(request, kind, fault, request_id, right_answer)
         if response is None:
-            raise NotImplementedError(f"nobody plays the fault {fault.name} of {place}")
+            raise NotImplementedError(f"the fault {fault.name} of {kind}")
         return response
 
-    async def _response(
+    async def _try_fault_response(
         self,
         request: web.BaseRequest,
-        place: str,
+        kind: str,
         fault: Fault,
         request_id: str,
-        good: SimulatedAnswer | None,
+        right_answer: SimulatedAnswer | None,
     ) -> web.StreamResponse | None:
-        self._state.ledger.faults[f"{place} {fault.name}"] += 1
-        return await answers.perform(
-            request, fault, request_id=request_id, good=good, other_origin=self.other_origin
+        self._state.ledger.faults[f"{kind} {fault.name}"] += 1
+        return await answers.respond_with_fault(
+            request, fault, request_id=request_id, right_answer=right_answer, other_origin=self.other_origin
         )
 
 
 def _key(request: web.BaseRequest) -> str:
-    """Return the key that a request carries; the guides also show it without the word Bearer (fact F2)."""
+    """Return the key of a request, with or without the word Bearer (fact F2)."""
     words = request.headers.get("Authorization", "").split()
     return words[-1] if words and words != ["Bearer"] else ""
 

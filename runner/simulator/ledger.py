@@ -1,12 +1,16 @@
-"""The ledger: every POST that was accepted, and so paid for, and what else the simulator was asked."""
+"""The ledger: every submission that was accepted, and so paid for, and counts of all requests."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import aiofiles
+import aiofiles.os
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
@@ -14,21 +18,22 @@ from runner import jsontext
 from runner.core.model import Json
 from runner.errors import UsageError
 
-By = Literal["digest", "model", "prompt", "label", "key", "task_id"]
+if TYPE_CHECKING:
+    from aiofiles.threadpool.binary import AsyncFileIO
 
 
 class LedgerEntry(Struct, frozen=True):
     """
-    An accepted POST.
+    An accepted submission.
 
     Attributes:
-        digest: Of the request: sha256 of its JSON with sorted keys, in hex.
+        digest: The SHA-256 of the request's JSON with sorted keys, in hex.
         label: What the scenario's `job_label` found in the prompt, or None.
-        key: Fingerprint of the key that paid.
-        at: Seconds since 1970.
-        asked: What the request says of the picture.
+        key: A fingerprint of the key that paid.
+        at: In seconds since 1970.
+        video_options: The fields of the request that describe the video.
         number: Of the job, from 1.
-        rule: Of the scenario's rules, the one that the job plays; None for none.
+        rule: The number of the scenario's rule for the job, from 0, or None.
         generate_s: How long the video takes.
     """
 
@@ -39,7 +44,7 @@ class LedgerEntry(Struct, frozen=True):
     key: str
     task_id: str
     at: float
-    asked: Mapping[str, Json]
+    video_options: Mapping[str, Json]
     number: int
     rule: int | None
     generate_s: float
@@ -47,15 +52,15 @@ class LedgerEntry(Struct, frozen=True):
 
 class Ledger(Struct):
     """
-    What happened since the start; of POSTs, with a file, since the file was begun.
+    What happened since the start. With a file, `accepted` goes back to when the file was created.
 
     Attributes:
-        requests: By route, such as ``POST /v1/videos``; the answer's status does not matter.
-        polls: Queries by task id.
+        requests: By route, such as ``POST /v1/videos``, whatever the answer.
+        polls: By task id.
         bytes_served: By asset, such as ``task_x/video.mp4``.
-        faults: Faults played, by place and name, such as ``submit reset``.
-        asset_requests_with_key: Requests to the asset origins that carried an Authorization header; none ever should.
-        stray_posts: POSTs that followed a redirect to another origin; none ever should.
+        faults: By kind of request and name, such as ``submit reset``.
+        asset_requests_with_key: Requests to the asset origins with an Authorization header, which must not happen.
+        stray_posts: POSTs that followed a redirect to another origin, which must not happen.
     """
 
     accepted: list[LedgerEntry] = field(default_factory=list)
@@ -65,58 +70,64 @@ class Ledger(Struct):
     faults: Counter[str] = field(default_factory=Counter)
     asset_requests_with_key: int = 0
     stray_posts: int = 0
-    _file: BinaryIO | None = None
+    _file: AsyncFileIO | None = None
+    _executor: ThreadPoolExecutor | None = None
 
-    def open(self, path: Path) -> None:
+    async def open(self, path: Path) -> None:
         """
-        Take up a file's entries, and append to it from now on; a torn last line is dropped.
+        Read the entries of a file, and append to it from now on. An incomplete last line is dropped.
 
         Raises:
-            UsageError: The file is something else; it was left as it is.
+            UsageError: The file is not a ledger; it is left unchanged.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_bytes() if path.exists() else b""
-        whole = text.rfind(b"\n") + 1
+        await aiofiles.os.makedirs(path.parent, exist_ok=True)
+        # One thread keeps the order of the lines.
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        # Unbuffered: after a write, the line has reached the operating system.
+        self._file = await aiofiles.open(path, "a+b", buffering=0, executor=self._executor)
+        await self._file.seek(0)
+        content = await self._file.readall()
+        end = content.rfind(b"\n") + 1
         try:
-            self.accepted = [LedgerEntry(**jsontext.loads(line)) for line in text[:whole].splitlines()]
+            self.accepted = [LedgerEntry(**jsontext.loads(line)) for line in content[:end].splitlines()]
         except (ValueError, TypeError):
+            await self.close()
             raise UsageError(f"{path} is not a ledger of the simulator", hint="name a new file") from None
-        # Unbuffered: a line is with the operating system before its POST is answered.
-        self._file = path.open("ab", buffering=0)
-        self._file.truncate(whole)
+        await self._file.truncate(end)
 
-    def record(self, entry: LedgerEntry) -> None:
-        """Enter an accepted POST."""
+    async def record(self, entry: LedgerEntry) -> None:
+        """Add an accepted submission. Its line has reached the operating system when this returns."""
         self.accepted.append(entry)
         if self._file:
-            self._file.write(jsontext.dumps(asdict(entry)) + b"\n")
+            # A client that disconnects cancels the caller, but must not undo what is in `accepted`.
+            await asyncio.shield(self._file.write(jsontext.dumps(asdict(entry)) + b"\n"))
 
-    def close(self) -> None:
-        """Let go of the file."""
+    async def close(self) -> None:
+        """Close the file."""
         if self._file:
-            self._file.close()
-            self._file = None
+            await self._file.close()
+        if self._executor:
+            self._executor.shutdown(wait=False)
+        self._file = self._executor = None
 
-    def counter(self, asset: str) -> Callable[[int], None]:
-        """Return what an asset's sent bytes are told to."""
+    def byte_counter(self, asset: str) -> Callable[[int], None]:
+        """Return a function that adds to the bytes served of an asset."""
 
-        def count(size: int) -> None:
+        def add(size: int) -> None:
             self.bytes_served[asset] += size
 
-        return count
+        return add
 
-    def count_by(self, what: By) -> Counter[str | None]:
-        """Count accepted POSTs: by ``digest``, none may be above the number of jobs with that request."""
-        return Counter(getattr(entry, what) for entry in self.accepted)
+    def count_by(
+        self, field_name: Literal["digest", "model", "prompt", "label", "key", "task_id"]
+    ) -> Counter[str | None]:
+        """Count accepted submissions: by ``digest``, no count may exceed the number of jobs with that request."""
+        return Counter(getattr(entry, field_name) for entry in self.accepted)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it, as ``GET /simulator/ledger`` shows it."""
+        """Return everything, as ``GET /simulator/ledger`` shows it."""
         return {
-            "accepted": [asdict(entry) for entry in self.accepted],
-            "requests": dict(self.requests),
-            "polls": dict(self.polls),
-            "bytes_served": dict(self.bytes_served),
-            "faults": dict(self.faults),
-            "asset_requests_with_key": self.asset_requests_with_key,
-            "stray_posts": self.stray_posts,
+            name: [asdict(entry) for entry in value] if name == "accepted" else value
+            for name, value in asdict(self).items()
+            if not name.startswith("_")
         }

@@ -1,29 +1,7 @@
-r"""
-What the simulator plays: which job meets which fault. A scenario is data, written as YAML:
+"""
+What the simulator does: which jobs get which faults, and how their tasks go.
 
-```yaml
-version: 1
-seed: 7                       # of everything drawn by chance; the same file plays the same piece
-generate_s: [0.3, 1.5]        # how long a video takes, as a number or a span
-keys: [sk-sim-one]            # keys that are accepted; any, where this is absent
-rate_limit: {submit_per_s: 5, poll_per_s: 50, burst: 1}   # 429 beyond
-outages:
-  - {from_s: 2, to_s: 3.5, answer: bad_gateway}           # since the start; any fault of `submit`
-url_valid_s: 86400            # of a signed address
-job_label: 'job (\S+)'         # searched in the prompt; its first group labels the ledger's lines
-rules:                        # the first that matches decides; a job without one meets no fault
-  - name: answers get lost
-    match: {model: 'wan2.7-*', prompt: '*kitten*', key: 'sk-*', nth: [3, 4], every: 10, after: 20,
-            probability: 0.1, seeds: [1, 2]}
-    task: {shape: ark, end: moderation, generate_s: 2}
-    submit: [{fault: throttled, times: 2}, reset]         # two of the one, one of the other, then all is well
-    poll: {fault: bad_gateway, times: always}
-    asset: [{fault: truncated, at: 0.3}]
-```
-
-All conditions of a `match` must hold. `nth`, `every` and `after` count jobs in the order of their first POST, from 1:
-a POST that is sent again after a refusal belongs to the same job. With ``every: 10`` the `nth` are those of each ten,
-the last where it is absent. Faults are listed in `fault.FAULTS`, and `Plot` says what `task` may hold.
+`runner/simulator/README.md` explains the file format, and `schemas/scenario.schema.json` describes every key.
 """
 
 from __future__ import annotations
@@ -34,11 +12,12 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from types import MappingProxyType
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
 from runner.core.model import Json
-from runner.simulator.faults import Fault, Place
+from runner.simulator.faults import Fault, RequestKind
 
 
 class Shape(StrEnum):
@@ -52,7 +31,7 @@ class Shape(StrEnum):
 
 
 class TaskEnd(StrEnum):
-    """What becomes of a task."""
+    """How a task ends."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -60,84 +39,84 @@ class TaskEnd(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     NEVER = "never"
-    """It stays running."""
+    """It keeps running."""
     LOST = "lost"
     """The API never knows it."""
 
 
-class ErrorPlace(StrEnum):
-    """Where an answer says why its task failed (fact F53)."""
+class ErrorLocation(StrEnum):
+    """Where an answer says why a task failed (fact F53)."""
 
     ERROR = "error"
     ERROR_TEXT = "error_text"
     METADATA_ERROR = "metadata_error"
     METADATA_URL = "metadata_url"
-    """The text stands where the address would be (fact F71)."""
+    """The text is in the field for the URL (fact F71)."""
     FAIL_REASON = "fail_reason"
     OUTPUT = "output"
     NOWHERE = "nowhere"
 
 
-class UrlPlace(StrEnum):
-    """Where the video of a task is offered."""
+class UrlLocation(StrEnum):
+    """Where the video of a task is."""
 
     CDN = "cdn"
-    """At another origin, by a signed address."""
+    """At another origin, with a signed URL."""
     GATEWAY = "gateway"
     """At the API's own content route, which needs the key."""
     NOWHERE = "nowhere"
-    """No address in the answer; the content route still has it."""
+    """The answer has no URL; the content route still has the video."""
 
 
 class IdStyle(StrEnum):
-    """How an answer names its task."""
+    """How an answer identifies its task."""
 
     DOCUMENTED = "documented"
     TASK_ID = "task_id"
-    """No `id`, only `task_id`."""
+    """Only `task_id`, no `id`."""
     DIFFERENT = "different"
-    """`id` is a name that queries don't know; `task_id` is right."""
+    """`id` is unknown to polls; `task_id` is right."""
 
 
-class Span(Struct, frozen=True):
-    """A length of time in seconds, drawn between two bounds."""
+class DurationRange(NamedTuple):
+    """A range of durations in seconds."""
 
     least: float
     most: float
 
-    def at(self, share: float) -> float:
-        """Return the value at a share of the way."""
-        return self.least + (self.most - self.least) * share
+    def at(self, fraction: float) -> float:
+        """Return the duration at a fraction of the range, from 0 to 1."""
+        return self.least + (self.most - self.least) * fraction
 
 
 class TaskBehavior(Struct, frozen=True, kw_only=True):
     """
-    How a task goes; the keys of `task` in a scenario file.
+    How a task goes.
 
     Attributes:
-        shape: Of the answers; None for that of the model's document.
-        generate_s: Overrides the scenario's.
-        unknown_s: How long its status is `unknown` at first, counted from the submission.
-        missing_s: How long the API does not know it yet (it answers before it stores the task).
-        error_in: Where a failure is told; None for the place that the shape documents.
-        code, message: Of the failure; None for a usual one.
-        words: Status words by phase (queued, running, succeeded, failed, cancelled, expired), for other vocabularies.
-        last_frame: Whether the answer gives the address of a last frame that was asked for.
+        shape: Of the answers; None for the one that the model documents.
+        generate_s: Overrides that of the scenario.
+        unknown_s: How long the status is `unknown` at first, counted from the submission.
+        missing_s: How long the API does not know the task yet, since it answers before it stores the task.
+        error_in: Where the reason of a failure is; None for the place that the shape documents.
+        code, message: Of the failure; None for common ones.
+        words: Status words by phase, for other vocabularies.
+        last_frame: Whether the answer has the URL of a last frame that was requested.
         asset_bytes: The size that the video is padded to.
         moov_first: Whether the video can be played while it loads.
     """
 
     shape: Shape | None = None
     end: TaskEnd = TaskEnd.SUCCEEDED
-    generate_s: Span | None = None
+    generate_s: DurationRange | None = None
     unknown_s: float = 0.0
     missing_s: float = 0.0
-    error_in: ErrorPlace | None = None
+    error_in: ErrorLocation | None = None
     code: str | None = None
     message: str | None = None
     words: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     ids: IdStyle = IdStyle.DOCUMENTED
-    url: UrlPlace = UrlPlace.CDN
+    url: UrlLocation = UrlLocation.CDN
     last_frame: bool = True
     asset_bytes: int = 0
     moov_first: bool = True
@@ -145,10 +124,10 @@ class TaskBehavior(Struct, frozen=True, kw_only=True):
 
 class JobInfo(Struct, frozen=True):
     """
-    A job as its POST shows it.
+    A job, as its submission shows it.
 
     Attributes:
-        number: Of the job, from 1 in the order of first POSTs.
+        number: From 1, in the order of first submissions.
         digest: Of the request.
     """
 
@@ -161,7 +140,7 @@ class JobInfo(Struct, frozen=True):
 
 
 class Match(Struct, frozen=True, kw_only=True):
-    """Which jobs a rule is for; a condition that is absent always holds."""
+    """The jobs that a rule applies to. An absent condition always holds."""
 
     model: str | None = None
     prompt: str | None = None
@@ -172,23 +151,23 @@ class Match(Struct, frozen=True, kw_only=True):
     probability: float | None = None
     seeds: tuple[int, ...] = ()
 
-    def holds(self, job: JobInfo, share: float) -> bool:
+    def matches(self, job: JobInfo, draw: float) -> bool:
         """
-        Say whether a job meets all conditions.
+        Return whether a job meets all conditions.
 
         Args:
-            share: The job's draw from [0, 1) for this rule.
+            draw: The job's random number from [0, 1) for this rule.
         """
         return (
             (self.model is None or fnmatchcase(job.model, self.model))
-            and (self.prompt is None or _is_in(self.prompt, job.prompt))
+            and (self.prompt is None or _matches_prompt(self.prompt, job.prompt))
             and (self.key is None or fnmatchcase(job.key, self.key))
-            and self._counts(job.number)
-            and (self.probability is None or share < self.probability)
+            and self._matches_number(job.number)
+            and (self.probability is None or draw < self.probability)
             and (not self.seeds or job.seed in self.seeds)
         )
 
-    def _counts(self, number: int) -> bool:
+    def _matches_number(self, number: int) -> bool:
         if self.after is not None and number <= self.after:
             return False
         if self.every is None:
@@ -196,29 +175,29 @@ class Match(Struct, frozen=True, kw_only=True):
         return (number - 1) % self.every + 1 in (self.nth or (self.every,))
 
 
-def _is_in(pattern: str, prompt: str) -> bool:
+def _matches_prompt(pattern: str, prompt: str) -> bool:
     """
-    Say whether a prompt matches a glob, or contains plain text.
+    Return whether a prompt matches a glob pattern, or contains plain text.
 
-    >>> _is_in("kitten", "A kitten on grass"), _is_in("kitten*", "A kitten on grass")
+    >>> _matches_prompt("kitten", "A kitten on grass"), _matches_prompt("kitten*", "A kitten on grass")
     (True, False)
     """
-    if any(sign in pattern for sign in "*?["):
+    if any(character in pattern for character in "*?["):
         return fnmatchcase(prompt, pattern)
     return pattern in prompt
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """What befalls the jobs that match; the faults of each place in their order."""
+    """What happens to the jobs that match: how their tasks go, and the faults of each kind of request, in order."""
 
     name: str = ""
     match: Match = Match()
     task: TaskBehavior = TaskBehavior()
-    faults: Mapping[Place, tuple[Fault, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    faults: Mapping[RequestKind, tuple[Fault, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class RateLimit(Struct, frozen=True, kw_only=True):
-    """Requests a second that are let through, with a burst; None for any number."""
+    """How many requests per second are allowed, and how many at once; None for any number."""
 
     submit_per_s: float | None = None
     poll_per_s: float | None = None
@@ -226,7 +205,7 @@ class RateLimit(Struct, frozen=True, kw_only=True):
 
 
 class Outage(Struct, frozen=True, kw_only=True):
-    """A time, in seconds since the start, in which the whole API gives one answer, before it reads anything."""
+    """A period, in seconds since the start, in which the whole API answers the same without reading requests."""
 
     from_s: float
     to_s: float
@@ -235,54 +214,59 @@ class Outage(Struct, frozen=True, kw_only=True):
 
 class Scenario(Struct, frozen=True, kw_only=True):
     """
-    A piece to play.
+    A scenario.
 
     Attributes:
         keys: Keys that are accepted; empty for any.
-        url_valid_s: How long a signed address is valid.
-        job_label: A pattern whose first group, found in a prompt, labels the ledger's line.
+        url_valid_s: How long a signed URL is valid.
+        job_label: A regular expression whose first group, found in a prompt, labels the line in the ledger.
     """
 
     name: str = "plain"
     seed: int = 0
-    generate_s: Span = Span(0.3, 1.5)
+    generate_s: DurationRange = DurationRange(0.3, 1.5)
     keys: tuple[str, ...] = ()
     rate_limit: RateLimit = RateLimit()
     outages: tuple[Outage, ...] = ()
     url_valid_s: float = 86_400.0
-    job_label: re.Pattern[str] | None = None
+    job_label: str | None = None
     rules: tuple[Rule, ...] = ()
 
-    def rule_for(self, job: JobInfo) -> int | None:
-        """Return the number of the first rule that matches a job, or None."""
+    def rule_number(self, job: JobInfo) -> int | None:
+        """Return the number, from 0, of the first rule that matches a job, or None."""
         for number, rule in enumerate(self.rules):
-            share = 0.0
+            draw = 0.0
             if rule.match.probability is not None:
-                share = draw(self.seed, job.digest, f"rule {number}")
-            if rule.match.holds(job, share):
+                draw = seeded_draw(self.seed, job.digest, f"rule {number}")
+            if rule.match.matches(job, draw):
                 return number
         return None
 
     def rule(self, number: int | None) -> Rule:
         """Return a rule by its number, or one without faults."""
-        return NO_FAULTS if number is None or number >= len(self.rules) else self.rules[number]
+        return _NO_FAULTS if number is None or number >= len(self.rules) else self.rules[number]
+
+    def label(self, prompt: str) -> str | None:
+        """Return the label that `job_label` finds in a prompt, or None."""
+        found = re.search(self.job_label, prompt) if self.job_label else None
+        return found[1] if found else None
 
     def outage_at(self, elapsed_s: float) -> Fault | None:
-        """Return the answer of the outage that is going on, if one is."""
+        """Return the answer of the current outage, or None if there is none."""
         for outage in self.outages:
             if outage.from_s <= elapsed_s < outage.to_s:
                 return outage.answer
         return None
 
 
-NO_FAULTS = Rule()
+_NO_FAULTS = Rule()
 
 
-def draw(seed: int, subject: str, purpose: str) -> float:
+def seeded_draw(seed: int, subject: str, purpose: str) -> float:
     """
-    Return a number from [0, 1) that depends on the arguments and on nothing else.
+    Return a number from [0, 1) that depends on the arguments only.
 
-    >>> draw(7, "abc", "duration") == draw(7, "abc", "duration")
+    >>> seeded_draw(7, "abc", "duration") == seeded_draw(7, "abc", "duration")
     True
     """
     text = f"{seed}/{purpose}/{subject}".encode("utf-8", "replace")

@@ -1,316 +1,152 @@
-"""Read scenario files, and say where one is wrong."""
+"""Read scenario files, and report what is wrong with them and where."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Collection
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
+import jsonschema_rs
 import msgspec
-import yaml
+from yaml.error import YAMLError
+from yaml.events import StreamEndEvent
 
+from runner.core.model import Json
+from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ScenarioError
-from runner.simulator.faults import FAULTS, Fault, Option, Place
-from runner.simulator.scenario import (
-    ErrorPlace,
-    IdStyle,
-    Match,
-    Outage,
-    RateLimit,
-    Rule,
-    Scenario,
-    Shape,
-    Span,
-    TaskBehavior,
-    TaskEnd,
-    UrlPlace,
-)
+from runner.manifest.document import Entry
+from runner.manifest.yaml_parser import open_events, position_of, unparsable
+from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable
+from runner.schema.catalog import load
+from runner.simulator.faults import RequestKind
+from runner.simulator.scenario import Scenario
 
 _SHIPPED = Path(__file__).parent / "scenarios"
-_PHASES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
-
-Node = Any
-"""A node of PyYAML, which ships without types that would help."""
-Value = TypeVar("Value")
-Word = TypeVar("Word", bound=StrEnum)
 
 
 def shipped_scenarios() -> list[str]:
-    """Return the names of the scenarios that come with the program."""
+    """Return the names of the scenarios that are part of the program."""
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
 
 
 def load_scenario(path_or_name: str | Path) -> Scenario:
     """
-    Read a scenario: a shipped one by its name, or a file.
+    Read a scenario: a file, or a shipped one by its name.
 
     Raises:
-        ScenarioError: There is no such file, or it is not a scenario; the message names file, line and column.
+        ScenarioError: There is no such file, or it is not a scenario; it lists all problems with their places.
     """
-    text = str(path_or_name)
-    path = _SHIPPED / f"{text}.yaml" if text in shipped_scenarios() else Path(path_or_name)
+    name, shipped = str(path_or_name), shipped_scenarios()
+    path = _SHIPPED / f"{name}.yaml" if name in shipped else Path(path_or_name)
+    problems: list[Problem] = []
     try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        entry = _read(path, problems)
+        known = {problem.position for problem in problems}
+        found = entry.problems(_findings(entry.value))
+        problems += [problem for problem in found if problem.position not in known]
+    except OSError as error:
         raise ScenarioError(
-            f"the scenario {text} can't be read: {reason}",
-            hint=f"give a file, or one of: {', '.join(shipped_scenarios())}",
+            f"the scenario {name} can't be read: {error.strerror or error}",
+            hint=f"give a file, or one of: {', '.join(shipped)}",
         ) from None
-    return parse_scenario(source, file=text, name=path.stem)
+    except YAMLError as error:
+        problems.append(unparsable(error, path, str(path)))
+    except YamlUnreadable as error:
+        place = position_of(error.event.start_mark, str(path)) if error.event else Position(str(path))
+        problems.append(Problem(Severity.ERROR, place, error.message))
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ScenarioError(f"{count} in the scenario {name}", problems=problems)
+    return _scenario(entry.value, path.stem)
 
 
-def parse_scenario(source: str, *, file: str, name: str = "scenario") -> Scenario:
-    """
-    Read a scenario from its text.
+def _read(path: Path, problems: list[Problem]) -> Entry:
+    """Read a file as one value with positions, and append to `problems` what is no JSON value."""
 
-    Args:
-        file: What messages call it.
+    def on_error(event: Any, message: str, hint: str | None) -> None:
+        if hint and "gateway.api_keys" in hint:
+            # That is where the keys of a manifest belong.
+            message, hint = "this looks like a real API key", "make up a shorter one, such as sk-sim-one"
+        place = position_of(event.start_mark, str(path))
+        problems.append(Problem(Severity.ERROR, place, message, hint=hint))
 
-    Raises:
-        ScenarioError: The text is not a scenario.
-    """
+    with path.open("rb") as stream:
+        next_event = open_events(stream)
+        builder = ValueBuilder(next_event, on_error)
+        next_event()
+        if isinstance(next_event(), StreamEndEvent):
+            raise YamlUnreadable("the file is empty; start it with version: 1")
+        value = builder.build(next_event())
+        next_event()
+        if not isinstance(event := next_event(), StreamEndEvent):
+            raise YamlUnreadable("a second document starts here; a scenario is one document", event)
+    return Entry(value, -1, str(path), builder.trace)
+
+
+def _findings(value: Json) -> list[Finding]:
+    """Return what is wrong with a scenario."""
+    schema = load().document("scenario")
+    findings: list[Finding] = []
     try:
-        root = yaml.compose(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-        raise ScenarioError(f"{place}: {getattr(error, 'problem', None) or 'not YAML'}") from None
-    if root is None:
-        raise ScenarioError(f"{file}: the file is empty", hint="start it with: version: 1")
-    return _Reader(file).scenario(root, name)
+        is_valid = jsonschema_rs.Draft202012Validator(schema).is_valid(value)
+    except ValueError:
+        # The fast validator rejects numbers that do not fit into 64 bits.
+        is_valid = False
+    if not is_valid:
+        # It takes a tenth of a second to import, and most scenarios are valid.
+        from runner.schema.explain import explain
+
+        findings = explain(schema, value, root="the scenario")
+    return findings or list(_job_label_findings(value.get("job_label")))
 
 
-class _Reader:
-    """Turns the nodes of one file into values; every complaint knows its place."""
-
-    def __init__(self, file: str) -> None:
-        self._file = file
-
-    def scenario(self, root: Node, name: str) -> Scenario:
-        """Read a whole file."""
-        fields = self.mapping(root, "a scenario", {"version", *_names(Scenario)})
-        if "version" not in fields or self.whole(fields.pop("version")) != 1:
-            self.fail(root, "a scenario starts with version: 1")
-        readers: dict[str, Callable[[Node], Any]] = {
-            "name": self.text,
-            "seed": self.whole,
-            "generate_s": self.span,
-            "keys": lambda node: tuple(map(self.text, self.items(node))),
-            "rate_limit": self.rate_limit,
-            "outages": lambda node: tuple(map(self.outage, self.items(node))),
-            "url_valid_s": self.number,
-            "job_label": self.pattern,
-            "rules": lambda node: tuple(map(self.rule, self.items(node))),
-        }
-        return Scenario(**{"name": name, **{key: readers[key](node) for key, node in fields.items()}})
-
-    def rate_limit(self, node: Node) -> RateLimit:
-        """Read the rates past which requests are throttled; a burst of one where none is given."""
-        fields = self.mapping(node, "rate_limit", _names(RateLimit))
-        burst = self.whole(fields.pop("burst"), least=1) if "burst" in fields else 1
-        return RateLimit(burst=burst, **{key: self.number(value, above=0) for key, value in fields.items()})
-
-    def outage(self, node: Node) -> Outage:
-        """Read a time at which every request is answered alike, however often."""
-        fields = self.mapping(node, "an outage", _names(Outage))
-        if not {"from_s", "to_s"} <= fields.keys():
-            self.fail(node, "an outage needs from_s and to_s")
-        values: dict[str, Any] = {key: self.number(fields[key]) for key in ("from_s", "to_s")}
-        if "answer" in fields:
-            fault = self.fault(fields["answer"], Place.SUBMIT)
-            values["answer"] = msgspec.structs.replace(fault, times=None)
-        return Outage(**values)
-
-    def rule(self, node: Node) -> Rule:
-        """Read which jobs a rule is about, and what befalls them."""
-        fields = self.mapping(node, "a rule", {"name", "match", "task", *Place})
-        faults = {
-            place: tuple(self.fault(item, place) for item in self.items(fields[place]))
-            for place in Place
-            if place in fields
-        }
-        return Rule(
-            name=self.text(fields["name"]) if "name" in fields else "",
-            match=self.match(fields["match"]) if "match" in fields else Match(),
-            task=self.plot(fields["task"]) if "task" in fields else TaskBehavior(),
-            faults=faults,
-        )
-
-    def match(self, node: Node) -> Match:
-        """Read what picks the jobs of a rule; everything that is given must fit."""
-        readers: dict[str, Callable[[Node], Any]] = {
-            "model": self.text,
-            "prompt": self.text,
-            "key": self.text,
-            "nth": self.wholes,
-            "every": lambda value: self.whole(value, least=1),
-            "after": lambda value: self.whole(value, least=0),
-            "probability": self.number,
-            "seeds": self.wholes,
-        }
-        fields = self.mapping(node, "match", _names(Match))
-        return Match(**{key: readers[key](value) for key, value in fields.items()})
-
-    def plot(self, node: Node) -> TaskBehavior:
-        """Read what becomes of the tasks of a rule."""
-        fields = self.mapping(node, "task", _names(TaskBehavior))
-        return TaskBehavior(**{key: self.plot_value(key, value) for key, value in fields.items()})
-
-    def plot_value(self, key: str, node: Node) -> Any:
-        """Read one value of a plot by its key."""
-        words: dict[str, type[StrEnum]] = {
-            "shape": Shape,
-            "end": TaskEnd,
-            "error_in": ErrorPlace,
-            "ids": IdStyle,
-            "url": UrlPlace,
-        }
-        if key in words:
-            return self.word(node, words[key])
-        if key == "generate_s":
-            return self.span(node)
-        if key == "words":
-            phases = self.mapping(node, "words", _PHASES)
-            return {phase: self.text(word) for phase, word in phases.items()}
-        if key in ("code", "message"):
-            return self.text(node)
-        if key in ("last_frame", "moov_first"):
-            return self.truth(node)
-        return self.whole(node, least=0) if key == "asset_bytes" else self.number(node)
-
-    def fault(self, node: Node, place: Place) -> Fault:
-        """Read a fault's name, or a mapping of its name, `times` and its options."""
-        if not isinstance(node, yaml.MappingNode):
-            return Fault(self.fault_name(node, place))
-        fields = self.mapping(node, "a fault")
-        if "fault" not in fields:
-            self.fail(node, "a fault needs its name, as in {fault: throttled, times: 2}")
-        name = self.fault_name(fields.pop("fault"), place)
-        times = self.times(fields.pop("times")) if "times" in fields else 1
-        allowed = FAULTS[name].options_at(place)
-        self.mapping(node, f"the fault {name}", {"fault", "times", *allowed})
-        return Fault(
-            name, times, {key: self.option(key, value, allowed[key]) for key, value in fields.items()}
-        )
-
-    def fault_name(self, node: Node, place: Place) -> str:
-        """Read the name of a fault that can be played at this place."""
-        name = self.text(node)
-        fitting = [name for name, kind in FAULTS.items() if place in kind.places]
-        if name not in fitting:
-            self.fail(node, f"unknown fault '{name}' of {place}", name, fitting)
-        return name
-
-    def times(self, node: Node) -> int | None:
-        """Read how often a fault is played: a number, or None for `always`."""
-        return None if node.value == "always" else self.whole(node, least=1)
-
-    def option(self, key: str, node: Node, default: Option) -> Option:
-        """Read an option of a fault as the kind of value that its default is."""
-        if isinstance(default, bool):
-            return self.truth(node)
-        value = self.number(node)
-        if key == "at" and value > 1:
-            self.fail(node, "a file can break off at a share of it from 0 to 1")
-        return value
-
-    # Values.
-
-    def mapping(self, node: Node, what: str, allowed: Collection[str] | None = None) -> dict[str, Node]:
-        """Read a mapping whose keys are among the allowed ones, each once; values are left as they are."""
-        if not isinstance(node, yaml.MappingNode):
-            self.fail(node, f"{what} must be a mapping")
-        fields: dict[str, Node] = {}
-        for key, value in node.value:
-            name = self.text(key)
-            if allowed is not None and name not in allowed:
-                self.fail(key, f"unknown key '{name}' in {what}", name, allowed)
-            if name in fields:
-                self.fail(key, f"'{name}' stands twice in {what}")
-            fields[name] = value
-        return fields
-
-    def items(self, node: Node) -> list[Node]:
-        """Return the items of a list; a single value counts as a list of itself."""
-        return list(node.value) if isinstance(node, yaml.SequenceNode) else [node]
-
-    def text(self, node: Node) -> str:
-        """Read a scalar as it is written."""
-        if not isinstance(node, yaml.ScalarNode):
-            self.fail(node, "expected text")
-        return str(node.value)
-
-    def number(self, node: Node, *, above: float | None = None) -> float:
-        """Read a number that is not negative, or is above a bound."""
-        try:
-            value = float(self.text(node))
-        except ValueError:
-            self.fail(node, f"expected a number, not '{node.value}'")
-        # Written so that not-a-number is refused as well.
-        if not 0 <= value < 1e15 or (above is not None and value <= above):
-            self.fail(node, f"'{node.value}' is out of range")
-        return value
-
-    def whole(self, node: Node, *, least: int | None = None) -> int:
-        """Read a whole number."""
-        text = self.text(node).replace("_", "")
-        if not re.fullmatch(r"-?\d{1,18}", text):
-            self.fail(node, f"expected a whole number, not '{node.value}'")
-        if least is not None and int(text) < least:
-            self.fail(node, f"'{node.value}' is less than {least}")
-        return int(text)
-
-    def wholes(self, node: Node) -> tuple[int, ...]:
-        """Read one or several whole numbers."""
-        return tuple(map(self.whole, self.items(node)))
-
-    def truth(self, node: Node) -> bool:
-        """Read true or false."""
-        if self.text(node) not in ("true", "false"):
-            self.fail(node, f"expected true or false, not '{node.value}'")
-        return bool(node.value == "true")
-
-    def span(self, node: Node) -> Span:
-        """Read a number of seconds, or the least and the most of it."""
-        bounds = [self.number(item) for item in self.items(node)]
-        if len(bounds) not in (1, 2) or bounds[0] > bounds[-1]:
-            self.fail(node, "expected a number of seconds, or [least, most]")
-        return Span(bounds[0], bounds[-1])
-
-    def pattern(self, node: Node) -> re.Pattern[str]:
-        """Read a regular expression with a group."""
-        try:
-            pattern = re.compile(self.text(node))
-        except re.error as error:
-            self.fail(node, f"not a pattern: {error}")
-        if pattern.groups < 1:
-            self.fail(node, "the pattern needs a group, such as 'job (\\S+)'")
-        return pattern
-
-    def word(self, node: Node, words: type[Word]) -> Word:
-        """Read one of a few words."""
-        text = self.text(node)
-        if text not in list(words):
-            self.fail(node, f"unknown value '{text}'", text, list(words))
-        return words(text)
-
-    def fail(
-        self, node: Node, message: str, wrong: str | None = None, allowed: Collection[str] = ()
-    ) -> NoReturn:
-        """Refuse a node, with its place and the nearest of the allowed names."""
-        mark = node.start_mark
-        hint = None
-        if wrong is not None:
-            near = difflib.get_close_matches(wrong, [str(name) for name in allowed], n=1)
-            listed = ", ".join(sorted(str(name) for name in allowed))
-            hint = f"did you mean '{near[0]}'?" if near else f"one of: {listed}"
-        raise ScenarioError(f"{self._file}:{mark.line + 1}:{mark.column + 1}: {message}", hint=hint)
+def _job_label_findings(pattern: str | None) -> Iterator[Finding]:
+    """Yield what is wrong with a regular expression that needs a group."""
+    try:
+        if pattern is not None and not re.compile(pattern).groups:
+            yield Finding(("job_label",), "job_label: the pattern needs a group", "for example 'job (\\S+)'")
+    except re.error as error:
+        yield Finding(("job_label",), f"job_label: not a regular expression: {error}")
 
 
-def _names(kind: type[msgspec.Struct]) -> Collection[str]:
-    """Return the names of a class's fields."""
-    return kind.__struct_fields__
+def _scenario(value: Mapping[str, Json], name: str) -> Scenario:
+    """Return a valid file as a scenario."""
+    scenario = {"name": name, **value, "rules": [_rule(rule) for rule in value.get("rules", ())]}
+    scenario["outages"] = [_outage(outage) for outage in value.get("outages", ())]
+    _replace(scenario, "generate_s", _range)
+    _replace(scenario, "keys", _list)
+    # Not strict, since 2.0 is an integer to JSON Schema.
+    return msgspec.convert(scenario, Scenario, strict=False)
+
+
+def _rule(value: Mapping[str, Json]) -> dict[str, Json]:
+    match, task = dict(value.get("match", {})), dict(value.get("task", {}))
+    _replace(match, "nth", _list)
+    _replace(match, "seeds", _list)
+    _replace(task, "generate_s", _range)
+    faults = {kind: [_fault(fault) for fault in _list(value[kind])] for kind in RequestKind if kind in value}
+    return {**value, "match": match, "task": task, "faults": faults}
+
+
+def _outage(value: Mapping[str, Json]) -> dict[str, Json]:
+    return {**value, "answer": {**_fault(value.get("answer", "bad_gateway")), "times": None}}
+
+
+def _fault(value: Json) -> dict[str, Json]:
+    options = {} if isinstance(value, str) else dict(value)
+    name, times = options.pop("fault", value), options.pop("times", 1)
+    return {"name": name, "times": None if times == "always" else times, "options": options}
+
+
+def _replace(value: dict[str, Json], key: str, convert: Any) -> None:
+    if key in value:
+        value[key] = convert(value[key])
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else [value]
+
+
+def _range(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else [value, value]

@@ -1,4 +1,4 @@
-"""Run the simulator: the API and two asset origins, each on a port of its own on loopback."""
+"""Run the simulator: the API and two asset origins, each on its own port on loopback."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from runner.simulator.scenario import Scenario
 from runner.simulator.scenario_reader import load_scenario
 from runner.simulator.state import SimulatorState
 
-_MOST_BODY_BYTES = 128 * 1024**2
-"""The gateway's own bound (fact F27)."""
-_LAST_WORDS_S = 0.2
+_MAX_BODY_BYTES = 128 * 1024**2
+"""The gateway's own limit (fact F27)."""
+_SHUTDOWN_TIMEOUT_S = 0.2
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Simulator:
     """
-    A gateway that acts out the real one, on real sockets.
+    A simulated gateway on real sockets.
 
-    Used as ``async with Simulator(scenario) as simulator``, or with `start` and `stop`.
+    Use ``async with Simulator(scenario) as simulator``, or `start` and `stop`.
 
     Attributes:
-        base_url: What clients are told; empty until it is started.
-        ledger: What was accepted, and what else was asked. Stays readable after `stop`.
+        base_url: Empty until the simulator is started.
+        ledger: What was accepted, and counts of all requests. It can be read after `stop`, too.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Simulator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare a simulator; nothing happens before `start`.
+        Create a simulator; nothing happens before `start`.
 
         Args:
             scenario: None for the shipped one named ``demo``.
-            ledger_path: A file of JSON lines that accepted POSTs are appended to. Tasks that are in it exist
-                again: a simulator that is started anew with the same file still knows them.
-            port: 0 for any free one. The asset origins always take free ones.
-            clock: Seconds that never go back.
+            ledger_path: A file of JSON lines that accepted submissions are appended to. A simulator that is
+                started again with the same file knows its tasks.
+            port: 0 for any free port. The asset origins always use free ports.
+            clock: Seconds that never decrease.
         """
         self.ledger = Ledger()
         self.base_url = ""
@@ -69,12 +69,13 @@ class Simulator:
         Start to listen, and return the base URL, such as ``http://127.0.0.1:40123``.
 
         Raises:
-            OSError: The port is taken, or the ledger's file can't be written.
+            OSError: The port is in use, or the ledger's file can't be written.
+            UsageError: The ledger's file is not a ledger.
         """
         if self._ledger_path:
-            self.ledger.open(self._ledger_path)
-        world = SimulatorState(self._scenario, self.ledger, self._clock)
-        gateway, cdn, other = SimulatedGateway(world), AssetServer(world), AssetServer(world)
+            await self.ledger.open(self._ledger_path)
+        state = SimulatorState(self._scenario, self.ledger, self._clock)
+        gateway, cdn, other = SimulatedGateway(state), AssetServer(state), AssetServer(state)
         try:
             gateway.other_origin = cdn.other_origin = await self._listen(other.handle, 0)
             gateway.asset_origin = await self._listen(cdn.handle, 0)
@@ -86,16 +87,16 @@ class Simulator:
         return self.base_url
 
     async def stop(self) -> None:
-        """Stop at once; answers that are still on their way are cut."""
+        """Stop at once, and cut off answers that are being sent."""
         while self._runners:
             await self._runners.pop().cleanup()
-        self.ledger.close()
+        await self.ledger.close()
 
     async def _listen(self, handle: _Handler, port: int) -> str:
         server = web.Server(
             handle, request_factory=_large_request, handler_cancellation=True, access_log=None
         )
-        runner = web.ServerRunner(server, shutdown_timeout=_LAST_WORDS_S)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, self._host, port, backlog=1024).start()
@@ -117,10 +118,10 @@ async def serve(
     scenario: Scenario | None, *, port: int, ledger_path: Path | None, ready: Callable[[str], None]
 ) -> None:
     """
-    Run a simulator until this is cancelled.
+    Run a simulator until this is canceled.
 
     Args:
-        ready: Is told the base URL once it can be used.
+        ready: Is called with the base URL once it can be used.
     """
     simulator = Simulator(scenario, port=port, ledger_path=ledger_path)
     try:
@@ -134,4 +135,4 @@ def _large_request(
     message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
 ) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MOST_BODY_BYTES)
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MAX_BODY_BYTES)

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from msgspec import Struct
 
 from runner.core.model import Json
-from runner.simulator.scenario import ErrorPlace, IdStyle, Shape, TaskEnd
+from runner.simulator.scenario import ErrorLocation, IdStyle, Shape, TaskEnd
 from runner.simulator.task import Phase, Task
 
-_WORDS: Mapping[Shape, Mapping[Phase, str]] = MappingProxyType(
+_STATUS_WORDS: Mapping[Shape, Mapping[Phase, str]] = MappingProxyType(
     {
         Shape.UNIFIED: {Phase.RUNNING: "in_progress", Phase.SUCCEEDED: "completed"},
         Shape.ALI: {Phase.QUEUED: "pending"},
@@ -27,16 +27,16 @@ _WORDS: Mapping[Shape, Mapping[Phase, str]] = MappingProxyType(
     }
 )
 
-_ERROR_PLACES = {
-    Shape.UNIFIED: ErrorPlace.ERROR,
-    # The Ali pages document no place for an error at all.
-    Shape.ALI: ErrorPlace.NOWHERE,
-    Shape.BYTEPLUS: ErrorPlace.METADATA_ERROR,
-    Shape.ARK: ErrorPlace.ERROR,
-    Shape.WRAPPED: ErrorPlace.FAIL_REASON,
+_ERROR_LOCATIONS = {
+    Shape.UNIFIED: ErrorLocation.ERROR,
+    # The Ali pages document no field for an error.
+    Shape.ALI: ErrorLocation.NOWHERE,
+    Shape.BYTEPLUS: ErrorLocation.METADATA_ERROR,
+    Shape.ARK: ErrorLocation.ERROR,
+    Shape.WRAPPED: ErrorLocation.FAIL_REASON,
 }
 
-_REASONS = {
+_DEFAULT_ERRORS = {
     TaskEnd.FAILED: ("InternalError", "The video could not be generated, please try again."),
     TaskEnd.MODERATION: ("DataInspectionFailed", "Output data may contain inappropriate content."),
     TaskEnd.CANCELLED: ("TaskCancelled", "The task was cancelled."),
@@ -46,152 +46,152 @@ _REASONS = {
 
 class TaskView(Struct, frozen=True):
     """
-    What there is to tell of a task at one moment.
+    What an answer shows of a task at a given time.
 
     Attributes:
-        at: Seconds since 1970.
-        video_url, last_frame_url: Addresses, or None where there are none to give.
+        time: In seconds since 1970.
+        video_url, last_frame_url: None if the answer has none.
     """
 
     task: Task
     phase: Phase
-    at: float
+    time: float
     video_url: str | None = None
     last_frame_url: str | None = None
 
     @property
-    def is_over(self) -> bool:
-        """Nothing more happens to the task."""
+    def is_final(self) -> bool:
+        """Whether the phase can no longer change."""
         return self.phase not in (Phase.UNKNOWN, Phase.QUEUED, Phase.RUNNING)
 
     @property
     def progress(self) -> int:
-        """From 0 to 100, which only a finished video has."""
-        return 100 if self.phase is Phase.SUCCEEDED else min(99, self.task.progress_at(self.at))
+        """From 0 to 100; only a finished video has 100."""
+        return 100 if self.phase is Phase.SUCCEEDED else min(99, self.task.progress_at(self.time))
 
 
 def shape_of(task: Task) -> Shape:
-    """Return the shape that a task's answers have: its rule's, or that of the model's page."""
+    """Return the shape of a task's answers: that of its rule, or the one that the model's page documents."""
     if task.rule.task.shape:
         return task.rule.task.shape
     if task.model.startswith("wan2.7"):
         return Shape.UNIFIED
-    # The pages of Seedance leave open which of these two it is (fact F70): the simulator shows both.
+    # The pages of Seedance do not tell which of these two it is (fact F70); the simulator uses both.
     if task.model.startswith("seedance-1-5"):
         return Shape.BYTEPLUS
     return Shape.ARK if task.model.startswith("seedance") else Shape.ALI
 
 
 def submitted(task: Task) -> dict[str, Json]:
-    """Return the answer to the POST that made a task; the pages of Seedance document an id and nothing else."""
+    """Return the answer to the POST that created a task; the pages of Seedance document only an id."""
     if task.model.startswith("seedance"):
         return {"id": task.task_id} if task.rule.task.ids is IdStyle.DOCUMENTED else {**_ids(task)}
     return {
         **_ids(task),
         "object": "video",
         "model": task.model,
-        "status": _word(task, Phase.QUEUED),
+        "status": _status(task, Phase.QUEUED),
         "progress": 0,
         "created_at": int(task.created_at),
     }
 
 
-def queried(sight: TaskView) -> dict[str, Json]:
-    """Return the answer to a query for a task."""
-    body = _SHAPES[shape_of(sight.task)](sight)
-    if sight.is_over and sight.phase is not Phase.SUCCEEDED:
-        _add_failure(sight.task, body.get("data", body))
+def polled(view: TaskView) -> dict[str, Json]:
+    """Return the answer to a poll."""
+    body = _SHAPES[shape_of(view.task)](view)
+    if view.is_final and view.phase is not Phase.SUCCEEDED:
+        _add_failure(view.task, body.get("data", body))
     return body
 
 
-def _unified(sight: TaskView) -> dict[str, Json]:
-    task = sight.task
+def _unified(view: TaskView) -> dict[str, Json]:
+    task = view.task
     return {
         **_ids(task),
         "object": "video",
         "model": task.model,
-        "status": _word(task, sight.phase),
-        "progress": sight.progress,
+        "status": _status(task, view.phase),
+        "progress": view.progress,
         "created_at": int(task.created_at),
-        # Filled while it is still running: it is the row's last change, and proves nothing (fact F68).
-        "completed_at": int(sight.at),
-        "metadata": {"url": sight.video_url} if sight.video_url else {},
+        # Also present while the task is running: it is the time of its last change (fact F68).
+        "completed_at": int(view.time),
+        "metadata": {"url": view.video_url} if view.video_url else {},
     }
 
 
-def _ali(sight: TaskView) -> dict[str, Json]:
-    task = sight.task
+def _ali(view: TaskView) -> dict[str, Json]:
+    task = view.task
     body: dict[str, Json] = {
         **_ids(task),
         "object": "video",
         "model": task.model,
-        "status": _word(task, sight.phase),
-        "progress": sight.progress,
+        "status": _status(task, view.phase),
+        "progress": view.progress,
         "created_at": int(task.created_at),
     }
-    if sight.phase is Phase.SUCCEEDED:
+    if view.phase is Phase.SUCCEEDED:
         body["completed_at"] = _ended_at(task)
         body["metadata"] = {
             "video_duration": task.video.seconds,
             "SR": task.video.height,
             "video_ratio": _ratio(task),
         }
-        if sight.video_url:
-            body["video_url"] = sight.video_url
+        if view.video_url:
+            body["video_url"] = view.video_url
     return body
 
 
-def _byteplus(sight: TaskView) -> dict[str, Json]:
-    task = sight.task
+def _byteplus(view: TaskView) -> dict[str, Json]:
+    task = view.task
     body: dict[str, Json] = {
         **_ids(task),
         "object": "video",
         "model": task.model,
-        "status": _word(task, sight.phase),
-        "progress": sight.progress,
+        "status": _status(task, view.phase),
+        "progress": view.progress,
         "created_at": int(task.created_at),
-        "updated_at": int(sight.at),
-        "metadata": _picture(task),
+        "updated_at": int(view.time),
+        "metadata": _video_fields(task),
     }
-    if sight.phase is Phase.SUCCEEDED:
+    if view.phase is Phase.SUCCEEDED:
         body["metadata"]["usage"] = _usage(task)
-    if sight.is_over:
+    if view.is_final:
         body["completed_at"] = _ended_at(task)
-    if sight.video_url:
-        body["video_url"] = sight.video_url
-    if sight.last_frame_url:
-        body["last_frame_url"] = sight.last_frame_url
+    if view.video_url:
+        body["video_url"] = view.video_url
+    if view.last_frame_url:
+        body["last_frame_url"] = view.last_frame_url
     return body
 
 
-def _ark(sight: TaskView) -> dict[str, Json]:
-    task = sight.task
+def _ark(view: TaskView) -> dict[str, Json]:
+    task = view.task
     ids = {"id": task.task_id} if task.rule.task.ids is IdStyle.DOCUMENTED else _ids(task)
     body: dict[str, Json] = {
         **ids,
         "model": task.model,
-        "status": _word(task, sight.phase),
+        "status": _status(task, view.phase),
         "error": None,
         "created_at": int(task.created_at),
-        "updated_at": int(sight.at),
+        "updated_at": int(view.time),
     }
-    if sight.phase is Phase.SUCCEEDED:
-        urls = {"video_url": sight.video_url, "last_frame_url": sight.last_frame_url}
+    if view.phase is Phase.SUCCEEDED:
+        urls = {"video_url": view.video_url, "last_frame_url": view.last_frame_url}
         body["content"] = {name: url for name, url in urls.items() if url}
-        body |= {**_picture(task), "usage": _usage(task)}
+        body |= {**_video_fields(task), "usage": _usage(task)}
     return body
 
 
-def _wrapped(sight: TaskView) -> dict[str, Json]:
+def _wrapped(view: TaskView) -> dict[str, Json]:
     data: dict[str, Json] = {
-        "task_id": sight.task.task_id,
-        "status": _word(sight.task, sight.phase),
-        "progress": f"{sight.progress}%",
+        "task_id": view.task.task_id,
+        "status": _status(view.task, view.phase),
+        "progress": f"{view.progress}%",
         "fail_reason": "",
     }
-    if sight.video_url:
-        content = {"video_url": sight.video_url, "last_frame_url": sight.last_frame_url}
-        data["result_url"] = sight.video_url
+    if view.video_url:
+        content = {"video_url": view.video_url, "last_frame_url": view.last_frame_url}
+        data["result_url"] = view.video_url
         data["data"] = {"content": {name: url for name, url in content.items() if url}}
     return {"code": "success", "message": "", "data": data}
 
@@ -208,28 +208,28 @@ _SHAPES: Mapping[Shape, Callable[[TaskView], dict[str, Json]]] = MappingProxyTyp
 
 
 def _add_failure(task: Task, body: dict[str, Json]) -> None:
-    """Put the reason of a failure where the task's shape, or its rule, has it."""
-    plot = task.rule.task
-    place = plot.error_in or _ERROR_PLACES[shape_of(task)]
-    if place is ErrorPlace.NOWHERE and plot.error_in is None and plot.end is TaskEnd.MODERATION:
-        # A refusal that nobody could read as one would be no moderation.
-        place = ErrorPlace.METADATA_ERROR
-    usual_code, usual_message = _REASONS[plot.end]
-    error = {"code": plot.code or usual_code, "message": plot.message or usual_message}
-    match place:
-        case ErrorPlace.ERROR:
+    """Add the reason of a failure where the task's shape or its rule has it."""
+    behavior = task.rule.task
+    location = behavior.error_in or _ERROR_LOCATIONS[shape_of(task)]
+    if location is ErrorLocation.NOWHERE and behavior.error_in is None and behavior.end is TaskEnd.MODERATION:
+        # Without a reason, nobody could tell a moderation from another failure.
+        location = ErrorLocation.METADATA_ERROR
+    code, message = _DEFAULT_ERRORS[behavior.end]
+    error = {"code": behavior.code or code, "message": behavior.message or message}
+    match location:
+        case ErrorLocation.ERROR:
             body["error"] = error
-        case ErrorPlace.ERROR_TEXT:
+        case ErrorLocation.ERROR_TEXT:
             body["error"] = error["message"]
-        case ErrorPlace.METADATA_ERROR:
+        case ErrorLocation.METADATA_ERROR:
             body["metadata"] = {**body.get("metadata", {}), "error": error}
-        case ErrorPlace.METADATA_URL:
+        case ErrorLocation.METADATA_URL:
             body["metadata"] = {**body.get("metadata", {}), "url": error["message"]}
-        case ErrorPlace.FAIL_REASON:
+        case ErrorLocation.FAIL_REASON:
             body["fail_reason"] = error["message"]
-        case ErrorPlace.OUTPUT:
+        case ErrorLocation.OUTPUT:
             body["output"] = error
-        case ErrorPlace.NOWHERE:
+        case ErrorLocation.NOWHERE:
             pass
 
 
@@ -243,29 +243,29 @@ def _ids(task: Task) -> dict[str, str]:
             return {"id": task.task_id, "task_id": task.task_id}
 
 
-def _word(task: Task, phase: Phase) -> str:
-    own = task.rule.task.words.get(phase)
-    return own if own is not None else _WORDS[shape_of(task)].get(phase, phase.value)
+def _status(task: Task, phase: Phase) -> str:
+    word = task.rule.task.words.get(phase)
+    return word if word is not None else _STATUS_WORDS[shape_of(task)].get(phase, phase.value)
 
 
 def _ended_at(task: Task) -> int:
     return int(task.created_at + task.generate_s)
 
 
-def _picture(task: Task) -> dict[str, Json]:
-    film = task.video
+def _video_fields(task: Task) -> dict[str, Json]:
+    spec = task.video
     return {
-        "generate_audio": film.has_sound,
-        "draft": bool(task.asked.get("draft", False)),
-        "resolution": task.asked.get("size") or f"{min(film.width, film.height)}p",
+        "generate_audio": spec.has_sound,
+        "draft": bool(task.video_options.get("draft", False)),
+        "resolution": task.video_options.get("size") or f"{min(spec.width, spec.height)}p",
         "ratio": _ratio(task),
-        "duration": film.seconds,
+        "duration": spec.seconds,
         "framespersecond": 24,
     }
 
 
 def _ratio(task: Task) -> str:
-    return str(task.asked.get("ratio") or "16:9")
+    return str(task.video_options.get("ratio") or "16:9")
 
 
 def _usage(task: Task) -> dict[str, int]:

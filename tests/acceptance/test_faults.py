@@ -43,7 +43,7 @@ SUBMIT_FAULTS = {
     "{fault: reset}": ("uncertain", "uncertain_submit", 4, 1),
     "{fault: reset, created: false}": ("uncertain", "uncertain_submit", 4, 0),
     "{fault: hang, for_s: 3}": ("uncertain", "uncertain_submit", 4, 1),
-    "{fault: half}": ("uncertain", "uncertain_submit", 4, 1),
+    "{fault: partial_answer}": ("uncertain", "uncertain_submit", 4, 1),
     "{fault: bad_gateway, created: true}": ("uncertain", "uncertain_submit", 4, 1),
     "{fault: server_error}": ("uncertain", "uncertain_submit", 4, 0),
     "{fault: unavailable}": ("uncertain", "uncertain_submit", 4, 0),

@@ -23,6 +23,7 @@ from runner.core.lifecycle import TRANSITIONS, State, describe, describe_recover
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
 from runner.schema import catalog
+from runner.simulator.faults import FAULTS, RequestKind
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -136,6 +137,29 @@ def manifest_keys() -> Iterator[str]:
     yield from _keys(document, document["properties"], "")
 
 
+def scenario_keys() -> Iterator[str]:
+    """List every key of a scenario, as its schema describes it."""
+    document = catalog.load().document("scenario")
+    yield "| key | meaning | default | example |"
+    yield "|---|---|---|---|"
+    yield from _keys(document, document["properties"], "")
+
+
+def faults() -> Iterator[str]:
+    """List every fault of the simulator, the requests that it applies to, and its options with their defaults."""
+    yield "| fault | what happens | requests | options |"
+    yield "|---|---|---|---|"
+    for name, fault in FAULTS.items():
+        kinds = [kind for kind in RequestKind if kind in fault.request_kinds]
+        requests = "all" if len(kinds) == len(RequestKind) else ", ".join(f"`{kind}`" for kind in kinds)
+        options = [
+            f"`{option}: {_plain(default)}`"
+            for option, default in fault.options.items()
+            if default is not False
+        ]
+        yield f"| `{name}` | {_cell(fault.summary)} | {requests} | {', '.join(options)} |"
+
+
 def _keys(document: Mapping[str, Any], properties: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for name, written in properties.items():
         rules = _resolved(document, written)
@@ -197,8 +221,10 @@ SECTIONS: Mapping[str, Callable[[], Iterator[str]]] = {
     "diagram": diagram,
     "errors": error_references,
     "failure classes": failure_classes,
+    "faults": faults,
     "layers": layers,
     "manifest keys": manifest_keys,
+    "scenario keys": scenario_keys,
     "schemas": schemas,
     "states": states,
 }

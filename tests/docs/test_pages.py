@@ -22,6 +22,7 @@ from runner.cli.main import COMMANDS
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.stop import Stop, StopReason, exit_code
+from runner.simulator.scenario_reader import load_scenario
 from tests.docs.sections import PAGES, README, ROOT, SECTIONS, with_sections
 
 TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
@@ -142,7 +143,7 @@ def _shape(text: str) -> list[str]:
     return [re.sub(r"\d+(\.\d+)?", "N", line).rstrip() for line in text.strip().splitlines()]
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", [block for block in blocks("yaml") if "simulator" not in str(block.id)])
 def test_every_manifest_of_a_page_validates(text: str, tmp_path: Path) -> None:
     """Each manifest that a page shows is a valid one."""
     (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
@@ -158,6 +159,14 @@ def test_every_manifest_of_a_page_validates(text: str, tmp_path: Path) -> None:
     )
 
     assert (0, "") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize("text", [block for block in blocks("yaml") if "simulator" in str(block.id)])
+def test_every_scenario_of_a_page_is_valid(text: str, tmp_path: Path) -> None:
+    """Each scenario that the page about scenarios shows can be read."""
+    (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
+
+    load_scenario(tmp_path / "shown.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
 
-from runner.simulator.scenario_reader import parse_scenario
+from runner.simulator.scenario_reader import load_scenario
 from runner.simulator.server import Simulator
 
 KEY = {"Authorization": "Bearer sk-sim-key"}
@@ -82,7 +84,10 @@ class SimulatorClient:
 @asynccontextmanager
 async def start_simulator(text: str = "", **options: Any) -> AsyncIterator[SimulatorClient]:
     """Start a simulator of a scenario, given as YAML without its version; by default videos take 10 s."""
-    scenario = parse_scenario(f"version: 1\ngenerate_s: 10\n{text}", file="scenario.yaml")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scenario.yaml"
+        path.write_text(f"version: 1\ngenerate_s: 10\n{text}", encoding="utf-8")
+        scenario = load_scenario(path)
     clock = ManualClock()
     simulator = Simulator(scenario, clock=clock, **options)
     async with simulator, aiohttp.ClientSession(auto_decompress=False) as session:

@@ -1,4 +1,4 @@
-"""Every fault of the vocabulary can be acted out, and is over when its turns are."""
+"""Every fault does what its name says, for as many requests as the scenario says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from simulator_client import KEY, SEEDANCE, Response, SimulatorClient, start_simulator
 
-from runner.simulator.faults import FAULTS, Place
+from runner.simulator.faults import FAULTS, RequestKind
 
 ANSWERS = {
     "bad_request": (400, "bad_request_body"),
@@ -40,77 +40,86 @@ ANSWERS = {
     "json": (200, "upstream error"),
     "empty": (200, ""),
 }
-TABLE = [(place, name) for name in ANSWERS for place in Place]
+TABLE = [(kind, name) for name in ANSWERS for kind in RequestKind]
 
 
-@pytest.mark.parametrize(("place", "name"), TABLE, ids=[f"{place}-{name}" for place, name in TABLE])
-async def test_an_answer_is_given_at_every_place_and_once(place: Place, name: str) -> None:
-    """Each refusal has its status and its words wherever it is asked for; the next request is answered well."""
-    async with start_simulator(f"rules: [{{{place}: {name}}}]") as client:
-        url = await reach(client, place)
-        bad, good = await request(client, place, url), await request(client, place, url)
+@pytest.mark.parametrize(("kind", "name"), TABLE, ids=[f"{kind}-{name}" for kind, name in TABLE])
+async def test_an_answer_is_given_to_every_kind_of_request_and_once(kind: RequestKind, name: str) -> None:
+    """Each answer has its status and its text for all requests; the next request is answered normally."""
+    async with start_simulator(f"rules: [{{{kind}: {name}}}]") as client:
+        url = await prepare(client, kind)
+        bad, good = await send(client, kind, url), await send(client, kind, url)
 
-        status, words = ANSWERS[name]
-        assert (status, True) == (bad.status, words in bad.body.decode())
+        status, text = ANSWERS[name]
+        assert (status, True) == (bad.status, text in bad.body.decode())
         assert bad.body or name in ("throttled_empty", "empty")
-        assert good.status == 200
-        assert client.simulator.ledger.faults[f"{place} {name}"] == 1
-        assert len(client.simulator.ledger.accepted) == 1
+        assert 200 == good.status
+        assert 1 == client.simulator.ledger.faults[f"{kind} {name}"]
+        assert 1 == len(client.simulator.ledger.accepted)
 
 
-async def reach(client: SimulatorClient, place: Place) -> str:
-    """Bring a task to where a place can be asked for, and return the address to ask."""
-    if place is Place.SUBMIT:
+async def prepare(client: SimulatorClient, kind: RequestKind) -> str:
+    """Create the task that a kind of request needs, and return the URL to request."""
+    if kind is RequestKind.SUBMIT:
         return "/v1/videos"
     task_id = await client.accepted({**SEEDANCE, "return_last_frame": True})
     client.clock.now += 100
-    if place is Place.POLL:
+    if kind is RequestKind.POLL:
         return f"/v1/videos/{task_id}"
-    if place is Place.CONTENT:
+    if kind is RequestKind.CONTENT:
         return f"/v1/videos/{task_id}/content"
     body = (await client.poll(task_id)).json
-    return str(body["video_url" if place is Place.ASSET else "last_frame_url"])
+    return str(body["video_url" if kind is RequestKind.ASSET else "last_frame_url"])
 
 
-async def request(client: SimulatorClient, place: Place, url: str, **headers: str) -> Response:
-    """Ask for a place."""
-    if place is Place.SUBMIT:
+async def send(client: SimulatorClient, kind: RequestKind, url: str, **headers: str) -> Response:
+    """Send a request of a kind."""
+    if kind is RequestKind.SUBMIT:
         return await client.submit()
     return await client.request("GET", url, headers=headers if url.startswith("http") else {**KEY, **headers})
 
 
 def test_every_fault_is_in_a_table_here() -> None:
-    """A fault that is added to the vocabulary has to be shown."""
-    deeds = {
+    """A new fault needs a test."""
+    others = {
         "no_id",
-        "unknown",
+        "unknown_status",
         "poll_after",
         "reset",
         "hang",
-        "half",
+        "partial_answer",
         "redirect",
         "truncated",
         "stall",
         "slow",
     }
-    deeds |= {"wrong_length", "cut", "no_length", "no_moov", "gzip", "huge", "etag_changes", "range_ignored"}
-    deeds |= {"range_refused", "expired_url", "redirect_loop"}
+    others |= {
+        "wrong_length",
+        "short_file",
+        "no_length",
+        "no_moov",
+        "gzip",
+        "huge_length",
+        "etag_changed",
+        "range_ignored",
+    }
+    others |= {"range_refused", "expired_url", "redirect_loop"}
 
-    assert FAULTS.keys() == ANSWERS.keys() | deeds
+    assert FAULTS.keys() == ANSWERS.keys() | others
 
 
 @pytest.mark.parametrize(
     ("name", "header", "expected"),
     [("throttled_seconds", "Retry-After", "7"), ("throttled_ms", "retry-after-ms", "7000")],
 )
-async def test_a_throttled_answer_says_when_to_come_back(name: str, header: str, expected: str) -> None:
-    """In the header and the unit that its name says."""
+async def test_a_throttled_answer_has_the_wait(name: str, header: str, expected: str) -> None:
+    """The wait is in the header and the unit of the fault's name."""
     async with start_simulator(f"rules: [{{submit: {{fault: {name}, after_s: 7}}}}]") as client:
         assert expected == (await client.submit()).headers[header]
 
 
-async def test_a_throttled_answer_may_name_a_date() -> None:
-    """Retry-After as an HTTP date."""
+async def test_a_throttled_answer_may_have_a_date() -> None:
+    """Retry-After is an HTTP date."""
     async with start_simulator("rules: [{submit: {fault: throttled_date, after_s: 60}}]") as client:
         headers = (await client.submit()).headers
 
@@ -118,28 +127,28 @@ async def test_a_throttled_answer_may_name_a_date() -> None:
     assert 55 <= wait.total_seconds() <= 65
 
 
-async def test_faults_come_in_their_order_and_number() -> None:
-    """So many of the first, then of the next, then none; for each job anew."""
+async def test_faults_apply_in_their_order_and_number() -> None:
+    """The first applies as often as it says, then the next, then none; each job starts with the first."""
     async with start_simulator("rules: [{submit: [{fault: throttled, times: 2}, bad_gateway]}]") as client:
         statuses = [(await client.submit()).status for _ in range(4)]
         other = (await client.submit({**SEEDANCE, "prompt": "Another"})).status
 
-    assert statuses == [429, 429, 502, 200]
-    assert other == 429
+    assert [429, 429, 502, 200] == statuses
+    assert 429 == other
 
 
-async def test_a_fault_may_last() -> None:
-    """Always means always."""
+async def test_a_fault_may_apply_always() -> None:
+    """Every request gets it."""
     async with start_simulator("rules: [{poll: {fault: bad_gateway, times: always}}]") as client:
         task_id = await client.accepted()
 
         assert {502} == {(await client.poll(task_id)).status for _ in range(5)}
 
 
-@pytest.mark.parametrize("fault", ["reset", "{fault: hang, for_s: 0}", "half"])
+@pytest.mark.parametrize("fault", ["reset", "{fault: hang, for_s: 0}", "partial_answer"])
 @pytest.mark.parametrize("created", [True, False])
 async def test_a_lost_answer_leaves_a_paid_task_or_none(fault: str, created: bool) -> None:
-    """The client sees a broken connection; only the ledger knows whether the task was made."""
+    """The client gets a broken connection; only the ledger shows whether the task was created."""
     fault = fault.strip("{}") if "{" in fault else f"fault: {fault}"
     async with start_simulator(
         f"rules: [{{submit: {{{fault}, created: {str(created).lower()}}}}}]"
@@ -150,8 +159,8 @@ async def test_a_lost_answer_leaves_a_paid_task_or_none(fault: str, created: boo
         assert int(created) == len(client.simulator.ledger.accepted)
 
 
-async def test_a_reset_is_a_reset() -> None:
-    """The socket gets RST, not an orderly end."""
+async def test_a_reset_is_a_tcp_reset() -> None:
+    """The socket gets RST, not FIN."""
     async with start_simulator("rules: [{submit: reset}]") as client:
         with pytest.raises(aiohttp.ClientOSError, match="reset by peer"):
             await client.submit()
@@ -159,54 +168,56 @@ async def test_a_reset_is_a_reset() -> None:
 
 @pytest.mark.parametrize("name", ["bad_gateway", "html", "empty", "throttled"])
 async def test_any_answer_may_hide_a_paid_task(name: str) -> None:
-    """What a POST is answered, and whether a task was made, are two things."""
+    """Whatever a POST is answered, a task may have been created."""
     async with start_simulator(f"rules: [{{submit: {{fault: {name}, created: true}}}}]") as client:
-        reply = await client.submit()
+        response = await client.submit()
 
-        assert b"task_" not in reply.body
-        assert len(client.simulator.ledger.accepted) == 1
+        assert b"task_" not in response.body
+        assert 1 == len(client.simulator.ledger.accepted)
 
 
 async def test_an_answer_without_an_id_hides_a_paid_task() -> None:
-    """200, a status, and no id."""
+    """The answer is 200 with a status and no id."""
     async with start_simulator("rules: [{submit: no_id}]") as client:
-        reply = await client.submit()
+        response = await client.submit()
 
-        assert (reply.status, reply.json["status"], "id" in reply.json) == (200, "queued", False)
-        assert len(client.simulator.ledger.accepted) == 1
+        assert (200, "queued", False) == (response.status, response.json["status"], "id" in response.json)
+        assert 1 == len(client.simulator.ledger.accepted)
 
 
-async def test_a_redirected_post_that_is_followed_is_noticed() -> None:
-    """307 to another origin, where a POST is counted as a stray and makes nothing."""
+async def test_a_redirected_post_that_is_followed_is_counted() -> None:
+    """307 leads to another origin, where a POST is counted as stray and creates nothing."""
     async with start_simulator("rules: [{submit: redirect}]") as client:
-        reply = await client.submit()
-        await client.request("POST", reply.headers["Location"], json=SEEDANCE)
+        response = await client.submit()
+        await client.request("POST", response.headers["Location"], json=SEEDANCE)
         ledger = client.simulator.ledger
 
-        assert reply.status == 307
-        assert not reply.headers["Location"].startswith(client.simulator.base_url)
-        assert (ledger.stray_posts, ledger.asset_requests_with_key, len(ledger.accepted)) == (1, 1, 0)
+        assert 307 == response.status
+        assert not response.headers["Location"].startswith(client.simulator.base_url)
+        assert (1, 1, 0) == (ledger.stray_posts, ledger.asset_requests_with_key, len(ledger.accepted))
 
 
-@pytest.mark.parametrize("name", ["reset", "{fault: hang, for_s: 0}", "half"])
-async def test_a_query_may_get_no_answer(name: str) -> None:
-    """And the next one does."""
+@pytest.mark.parametrize("name", ["reset", "{fault: hang, for_s: 0}", "partial_answer"])
+async def test_a_poll_may_get_no_answer(name: str) -> None:
+    """The next poll gets one."""
     async with start_simulator(f"rules: [{{poll: {name}}}]") as client:
         task_id = await client.accepted()
         with pytest.raises(aiohttp.ClientError):
             await client.poll(task_id)
 
-        assert (await client.poll(task_id)).status == 200
+        assert 200 == (await client.poll(task_id)).status
 
 
-async def test_queries_may_say_unknown_or_ask_for_patience() -> None:
-    """The status word unknown, and the header openai-poll-after-ms with a good answer."""
-    async with start_simulator("rules: [{poll: [unknown, {fault: poll_after, after_s: 3}]}]") as client:
+async def test_polls_may_get_the_status_unknown_or_a_wait() -> None:
+    """The status is unknown, and a normal answer has the header openai-poll-after-ms."""
+    async with start_simulator(
+        "rules: [{poll: [unknown_status, {fault: poll_after, after_s: 3}]}]"
+    ) as client:
         task_id = await client.accepted()
         unknown, after = await client.poll(task_id), await client.poll(task_id)
 
-    assert unknown.json["status"] == "unknown"
-    assert (after.json["status"], after.headers["openai-poll-after-ms"]) == ("queued", "3000")
+    assert "unknown" == unknown.json["status"]
+    assert ("queued", "3000") == (after.json["status"], after.headers["openai-poll-after-ms"])
 
 
 @pytest.mark.parametrize(
@@ -222,21 +233,21 @@ async def test_queries_may_say_unknown_or_ask_for_patience() -> None:
         ("generate_s: 1000", ["queued", "queued", "queued"]),
     ],
 )
-async def test_a_task_takes_its_course(task: str, expected: list[str | None]) -> None:
-    """Its words at 0, 6 and 12 seconds of a video that takes 10; None where the API does not know it."""
+async def test_a_task_goes_through_its_phases(task: str, expected: list[str | None]) -> None:
+    """The status at 0, 6 and 12 seconds of a video that takes 10; None if the API does not know the task."""
     async with start_simulator(f"rules: [{{task: {{{task}}}}}]") as client:
         task_id = await client.accepted()
         words = []
         for _ in range(3):
-            reply = await client.poll(task_id)
-            words.append(reply.json["status"] if reply.status == 200 else None)
+            response = await client.poll(task_id)
+            words.append(response.json["status"] if response.status == 200 else None)
             client.clock.now += 6
 
     assert expected == words
 
 
-async def spoilt(fault: str, **headers: str) -> tuple[Response, Response]:
-    """Fetch an asset under a fault, and once more."""
+async def fetch_twice(fault: str, **headers: str) -> tuple[Response, Response]:
+    """Fetch an asset with a fault, and once more."""
     async with start_simulator(f"rules: [{{asset: {fault}}}]") as client:
         url = await client.video_url()
         return await client.fetch(url, **headers), await client.fetch(url, **headers)
@@ -245,18 +256,18 @@ async def spoilt(fault: str, **headers: str) -> tuple[Response, Response]:
 @pytest.mark.parametrize(
     "fault", ["{fault: truncated, at: 0.3}", "{fault: stall, for_s: 0}", "wrong_length", "reset"]
 )
-async def test_a_download_may_break_off(fault: str) -> None:
-    """Fewer bytes come than were declared; the next download is whole."""
+async def test_a_download_may_end_early(fault: str) -> None:
+    """Fewer bytes arrive than were declared; the next download is complete."""
     async with start_simulator(f"rules: [{{asset: {fault}}}]") as client:
         url = await client.video_url()
         with pytest.raises(aiohttp.ClientError):
             await client.fetch(url)
 
-        assert (await client.fetch(url)).status == 200
+        assert 200 == (await client.fetch(url)).status
 
 
-async def test_a_truncated_download_has_its_share() -> None:
-    """The ledger says how much was served."""
+async def test_a_truncated_download_has_the_given_share() -> None:
+    """The ledger shows how much was sent."""
     async with start_simulator("rules: [{asset: {fault: truncated, at: 0.5}}]") as client:
         url = await client.video_url()
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -267,29 +278,29 @@ async def test_a_truncated_download_has_its_share() -> None:
     assert whole // 2 == half
 
 
-async def test_a_file_may_be_cut_and_look_whole() -> None:
-    """Its Content-Length is that of the cut file, so only the MP4 structure gives it away."""
-    cut, whole = await spoilt("{fault: cut, at: 0.5}")
+async def test_a_short_file_looks_complete() -> None:
+    """Its Content-Length is that of the short file, so only the MP4 structure reveals it."""
+    short, whole = await fetch_twice("{fault: short_file, at: 0.5}")
 
-    assert len(whole.body) // 2 == len(cut.body) == int(cut.headers["Content-Length"])
-
-
-async def test_a_file_may_lack_its_moov() -> None:
-    """Whole by its length, and not playable."""
-    bare, whole = await spoilt("no_moov")
-
-    assert (b"moov" in bare.body, b"moov" in whole.body) == (False, True)
+    assert len(whole.body) // 2 == len(short.body) == int(short.headers["Content-Length"])
 
 
-async def test_a_file_may_come_packed_or_without_a_length() -> None:
-    """Content-Encoding: gzip, and chunked."""
-    packed, whole = await spoilt("[gzip]")
-    chunked, _ = await spoilt("no_length")
+async def test_a_file_may_have_no_moov() -> None:
+    """Its length is right, but it can't be played."""
+    bare, whole = await fetch_twice("no_moov")
 
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert whole.body == gzip.decompress(packed.body)
+    assert (False, True) == (b"moov" in bare.body, b"moov" in whole.body)
+
+
+async def test_a_file_may_be_compressed_or_without_a_length() -> None:
+    """One has Content-Encoding: gzip, the other is chunked."""
+    compressed, whole = await fetch_twice("[gzip]")
+    chunked, _ = await fetch_twice("no_length")
+
+    assert "gzip" == compressed.headers["Content-Encoding"]
+    assert whole.body == gzip.decompress(compressed.body)
     assert "Content-Length" not in chunked.headers
-    assert chunked.body[4:8] == b"ftyp"
+    assert b"ftyp" == chunked.body[4:8]
 
 
 async def test_a_file_may_be_sent_slowly() -> None:
@@ -306,54 +317,54 @@ async def test_a_file_may_be_sent_slowly() -> None:
 
 
 async def test_a_terabyte_may_be_declared() -> None:
-    """And is not sent."""
-    async with start_simulator("rules: [{asset: huge}]") as client:
+    """Only the file itself is sent."""
+    async with start_simulator("rules: [{asset: huge_length}]") as client:
         url = await client.video_url()
         async with client.session.get(url) as response:
-            assert response.headers["Content-Length"] == "1000000000000"
-            assert (await response.content.readexactly(8))[4:] == b"ftyp"
+            assert "1000000000000" == response.headers["Content-Length"]
+            assert b"ftyp" == (await response.content.readexactly(8))[4:]
 
 
-async def test_ranges_may_be_ignored_refused_or_changed_under_ones_feet() -> None:
-    """200 with the whole file, 416, and an ETag that no longer matches."""
-    ignored, fine = await spoilt("range_ignored", Range="bytes=10-")
-    refused, _ = await spoilt("range_refused", Range="bytes=10-")
-    one, two = await spoilt("{fault: etag_changes, times: 2}")
+async def test_ranges_may_be_ignored_or_refused_and_etags_may_change() -> None:
+    """200 with the whole file, 416, and another ETag each time."""
+    ignored, fine = await fetch_twice("range_ignored", Range="bytes=10-")
+    refused, _ = await fetch_twice("range_refused", Range="bytes=10-")
+    one, two = await fetch_twice("{fault: etag_changed, times: 2}")
 
-    assert (ignored.status, fine.status) == (200, 206)
-    assert refused.status == 416
+    assert (200, 206) == (ignored.status, fine.status)
+    assert 416 == refused.status
     assert one.headers["ETag"] != two.headers["ETag"]
 
 
-async def test_an_address_may_have_expired_until_it_is_asked_for_anew() -> None:
-    """403 for all addresses that were given out before; a query gives one that works."""
+async def test_a_url_may_be_expired_until_the_next_poll() -> None:
+    """All URLs that were issued before get 403; a poll returns one that works."""
     async with start_simulator("rules: [{asset: expired_url}]") as client:
         url = await client.video_url()
         refused = [(await client.fetch(url)).status for _ in range(2)]
         fresh = (await client.poll(client.simulator.ledger.accepted[0].task_id)).json["video_url"]
 
-        assert refused == [403, 403]
-        assert (await client.fetch(fresh)).status == 200
+        assert [403, 403] == refused
+        assert 200 == (await client.fetch(fresh)).status
 
 
-async def test_an_asset_may_be_elsewhere() -> None:
-    """A redirect to another origin, which has it; or to itself, for ever."""
+async def test_an_asset_may_be_redirected() -> None:
+    """One redirect leads to another origin, which has the asset; the other leads to itself."""
     async with start_simulator("rules: [{asset: [redirect, redirect_loop]}]") as client:
         url = await client.video_url()
         away, loop = await client.fetch(url), await client.fetch(url)
         there = await client.fetch(away.headers["Location"])
 
-    assert (away.status, loop.status, there.status) == (302, 302, 200)
+    assert (302, 302, 200) == (away.status, loop.status, there.status)
     assert away.headers["Location"].split("/")[2] != url.split("/")[2]
     assert url.endswith(loop.headers["Location"])
 
 
 @pytest.mark.parametrize(
-    ("task", "place"),
+    ("task", "expected"),
     [("url: gateway", "/v1/videos/task_"), ("url: nowhere", None), ("shape: ark", "127.0.0.1")],
 )
-async def test_the_address_may_be_the_gateways_own_or_absent(task: str, place: str | None) -> None:
-    """On the API's origin, where it needs the key; or nowhere, while the content route still has the video."""
+async def test_the_url_may_be_on_the_gateway_or_absent(task: str, expected: str | None) -> None:
+    """On the API's origin the URL needs the key; without a URL, the content route still has the video."""
     async with start_simulator(f"rules: [{{task: {{{task}}}}}]") as client:
         task_id = await client.accepted()
         client.clock.now += 100
@@ -361,38 +372,38 @@ async def test_the_address_may_be_the_gateways_own_or_absent(task: str, place: s
         url: Any = body.get("video_url") or body.get("content", {}).get("video_url")
         content = await client.request("GET", f"/v1/videos/{task_id}/content")
 
-        assert (place or "None") in str(url)
-        assert content.status == 200
+        assert (expected or "None") in str(url)
+        assert 200 == content.status
         if "gateway" in task:
-            assert ((await client.fetch(url)).status, (await client.fetch(url, **KEY)).status) == (401, 200)
+            assert (401, 200) == ((await client.fetch(url)).status, (await client.fetch(url, **KEY)).status)
 
 
 async def test_assets_may_be_of_any_size_and_order() -> None:
-    """Padded to so many bytes, with mdat before moov."""
+    """A video is padded to the given size, with mdat before moov."""
     async with start_simulator("rules: [{task: {asset_bytes: 1000000, moov_first: false}}]") as client:
         body = (await client.fetch(await client.video_url())).body
 
-    assert len(body) == 1_000_000
+    assert 1_000_000 == len(body)
     assert body.index(b"mdat") < body.index(b"moov")
 
 
 async def test_a_last_frame_may_be_missing() -> None:
-    """Asked for, and not in the answer."""
+    """The request asks for it, and the answer has no URL."""
     async with start_simulator("rules: [{task: {last_frame: false}}]") as client:
         task_id = await client.accepted({**SEEDANCE, "return_last_frame": True})
         client.clock.now += 100
         body = (await client.poll(task_id)).json
 
-    assert ("video_url" in body, "last_frame_url" in body) == (True, False)
+    assert (True, False) == ("video_url" in body, "last_frame_url" in body)
 
 
-async def test_keys_may_fare_differently() -> None:
-    """A rule for one key leaves the others alone, and the job keeps its number."""
+async def test_faults_may_depend_on_the_key() -> None:
+    """A rule for one key does not apply to others, and the job keeps its number."""
     async with start_simulator(
         "rules: [{match: {key: 'sk-poor*'}, submit: {fault: quota, times: always}}]"
     ) as client:
         poor = await client.submit(headers={"Authorization": "Bearer sk-poor-1"})
         rich = await client.submit(headers={"Authorization": "Bearer sk-rich-1"})
 
-        assert (poor.status, rich.status) == (429, 200)
-        assert client.simulator.ledger.accepted[0].number == 1
+        assert (429, 200) == (poor.status, rich.status)
+        assert 1 == client.simulator.ledger.accepted[0].number

@@ -1,4 +1,4 @@
-"""A client that nobody here wrote: the openai SDK."""
+"""The openai SDK as an independent client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Sora API is scheduled:Deprec
 
 
 async def test_the_sdk_retrieves_and_downloads() -> None:
-    """Its model reads our task, and its download is the video."""
+    """It can read the task and download the video."""
     async with start_simulator() as client, openai_client(client.simulator.base_url) as api:
         task_id = await client.accepted(REQUEST)
         client.clock.now += 5
@@ -28,13 +28,13 @@ async def test_the_sdk_retrieves_and_downloads() -> None:
         done = await api.videos.retrieve(task_id)
         content = await (await api.videos.download_content(task_id)).aread()
 
-    assert (running.status, running.progress) == ("in_progress", 50)
+    assert ("in_progress", 50) == (running.status, running.progress)
     assert ("completed", 100, task_id) == (done.status, done.progress, done.id)
-    assert content[4:8] == b"ftyp"
+    assert b"ftyp" == content[4:8]
 
 
-async def test_the_sdk_names_our_errors() -> None:
-    """A key that is not accepted and a task that does not exist are what it takes them for."""
+async def test_the_sdk_understands_errors() -> None:
+    """A key that is not accepted and a task that does not exist raise its own exceptions."""
     async with (
         start_simulator("keys: [sk-sim-other]") as client,
         openai_client(client.simulator.base_url) as api,

@@ -40,18 +40,18 @@ OBJECT = {"id", "task_id", "object", "model", "status", "progress", "created_at"
         (SEEDANCE_1_0, {"id"}, None),
     ],
 )
-async def test_a_submit_is_answered_as_its_page_shows(
+async def test_a_submission_is_answered_as_documented(
     request_: dict[str, Any], keys: set[str], word: str | None
 ) -> None:
-    """Wan's pages show a task; Seedance's show an id and nothing else."""
+    """The pages of Wan show a task; those of Seedance show only an id."""
     async with start_simulator() as client:
-        reply = await client.submit(request_)
+        response = await client.submit(request_)
 
-    assert (200, keys, word) == (reply.status, reply.json.keys(), reply.json.get("status"))
+    assert (200, keys, word) == (response.status, response.json.keys(), response.json.get("status"))
 
 
 @pytest.mark.parametrize(
-    ("request_", "words", "place"),
+    ("request_", "words", "path"),
     [
         (I2V, ["queued", "in_progress", "completed"], ("metadata", "url")),
         (R2V, ["queued", "in_progress", "completed"], ("metadata", "url")),
@@ -61,10 +61,10 @@ async def test_a_submit_is_answered_as_its_page_shows(
         (SEEDANCE_1_0, ["queued", "running", "succeeded"], ("content", "video_url")),
     ],
 )
-async def test_a_task_moves_through_the_words_of_its_page(
-    request_: dict[str, Any], words: list[str], place: tuple[str, ...]
+async def test_a_task_has_the_status_words_of_its_page(
+    request_: dict[str, Any], words: list[str], path: tuple[str, ...]
 ) -> None:
-    """Queued, then running, then succeeded with the address where the page has it, and nowhere before."""
+    """It is queued, running, then succeeded, and only then has a URL, in the documented field."""
     async with start_simulator() as client:
         task_id = await client.accepted(request_)
         seen = []
@@ -73,45 +73,45 @@ async def test_a_task_moves_through_the_words_of_its_page(
             seen.append((await client.poll(task_id)).json)
 
     assert words == [body["status"] for body in seen]
-    assert ["http" in str(body.get(place[0])) for body in seen] == [False, False, True]
-    assert at(seen[2], place).startswith("http://127.0.0.1:")
+    assert [False, False, True] == ["http" in str(body.get(path[0])) for body in seen]
+    assert value_at(seen[2], path).startswith("http://127.0.0.1:")
 
 
-def at(body: Any, place: tuple[str, ...]) -> Any:
-    """Follow keys."""
-    for key in place:
+def value_at(body: Any, path: tuple[str, ...]) -> Any:
+    """Return the value at a path of keys."""
+    for key in path:
         body = body[key]
     return body
 
 
-async def test_completed_at_is_filled_while_running() -> None:
-    """The trap of the unified shape: it is the row's last change, and proves nothing."""
+async def test_completed_at_exists_while_running() -> None:
+    """In the unified shape it is the time of the last change, and does not mean the end."""
     async with start_simulator() as client:
         task_id = await client.accepted(I2V)
         client.clock.now += 5
         body = (await client.poll(task_id)).json
 
-    assert (body["status"], body["progress"]) == ("in_progress", 50)
+    assert ("in_progress", 50) == (body["status"], body["progress"])
     assert body["completed_at"] >= body["created_at"]
 
 
 @pytest.mark.parametrize(
-    ("request_", "place"),
+    ("request_", "path"),
     [
         ({**SEEDANCE, "return_last_frame": True}, ("last_frame_url",)),
         (SEEDANCE_1_0, ("content", "last_frame_url")),
     ],
 )
-async def test_a_last_frame_comes_where_it_was_asked_for(
-    request_: dict[str, Any], place: tuple[str, ...]
+async def test_a_last_frame_has_a_url_if_it_is_requested(
+    request_: dict[str, Any], path: tuple[str, ...]
 ) -> None:
-    """Its address leads to a PNG picture; without the wish there is none."""
+    """The URL leads to a PNG picture; without the request there is none."""
     async with start_simulator() as client:
         task_id = await client.accepted(request_)
         plain_id = await client.accepted(SEEDANCE)
         client.clock.now += 100
         body, plain = (await client.poll(task_id)).json, (await client.poll(plain_id)).json
-        picture = await client.fetch(at(body, place))
+        picture = await client.fetch(value_at(body, path))
 
     assert (
         picture.status,
@@ -121,30 +121,30 @@ async def test_a_last_frame_comes_where_it_was_asked_for(
     assert "last_frame_url" not in plain
 
 
-WRONG = {"code": "X1", "message": "no luck"}
+ERROR = {"code": "X1", "message": "no luck"}
 
 
 @pytest.mark.parametrize(
     ("shape", "end", "error_in", "word", "expected"),
     [
-        ("unified", "failed", None, "failed", {"error": WRONG}),
-        ("byteplus", "failed", None, "failed", {"metadata": {"error": WRONG}}),
-        ("ark", "failed", None, "failed", {"error": WRONG}),
+        ("unified", "failed", None, "failed", {"error": ERROR}),
+        ("byteplus", "failed", None, "failed", {"metadata": {"error": ERROR}}),
+        ("ark", "failed", None, "failed", {"error": ERROR}),
         ("wrapped", "failed", None, "FAILURE", {"fail_reason": "no luck"}),
-        ("ali", "moderation", None, "failed", {"metadata": {"error": WRONG}}),
+        ("ali", "moderation", None, "failed", {"metadata": {"error": ERROR}}),
         ("unified", "failed", "metadata_url", "failed", {"metadata": {"url": "no luck"}}),
         ("unified", "failed", "error_text", "failed", {"error": "no luck"}),
-        ("ali", "failed", "output", "failed", {"output": WRONG}),
-        ("ark", "cancelled", None, "cancelled", {"error": WRONG}),
-        ("byteplus", "expired", None, "expired", {"metadata": {"error": WRONG}}),
+        ("ali", "failed", "output", "failed", {"output": ERROR}),
+        ("ark", "cancelled", None, "cancelled", {"error": ERROR}),
+        ("byteplus", "expired", None, "expired", {"metadata": {"error": ERROR}}),
     ],
 )
-async def test_a_failure_is_told_where_its_shape_has_it(
+async def test_a_failure_is_where_its_shape_has_it(
     shape: str, end: str, error_in: str | None, word: str, expected: dict[str, Any]
 ) -> None:
-    """Each end has its word, and its reason at the documented place or at that of the scenario."""
-    where = f", error_in: {error_in}" if error_in else ""
-    task = f"rules: [{{task: {{shape: {shape}, end: {end}, code: X1, message: no luck{where}}}}}]"
+    """Each end has its status word, and its reason in the documented field or in that of the scenario."""
+    location = f", error_in: {error_in}" if error_in else ""
+    task = f"rules: [{{task: {{shape: {shape}, end: {end}, code: X1, message: no luck{location}}}}}]"
     async with start_simulator(task) as client:
         task_id = await client.accepted()
         client.clock.now += 100
@@ -157,18 +157,18 @@ async def test_a_failure_is_told_where_its_shape_has_it(
     assert body[key] == value or body[key] == {**body[key], **value}
 
 
-async def test_the_ali_shape_has_no_place_for_an_error() -> None:
-    """As documented: the word failed, and nothing that says why."""
+async def test_the_ali_shape_has_no_field_for_an_error() -> None:
+    """As documented, there is the status failed without a reason."""
     async with start_simulator("rules: [{task: {shape: ali, end: failed}}]") as client:
         task_id = await client.accepted()
         client.clock.now += 100
         body = (await client.poll(task_id)).json
 
-    assert body.keys() == OBJECT
+    assert OBJECT == body.keys()
 
 
 async def test_the_wrapped_form() -> None:
-    """The task stands in `data`, with words in capitals and progress as text (fact F72)."""
+    """The task is in `data`, with words in capitals and progress as text (fact F72)."""
     async with start_simulator("rules: [{task: {shape: wrapped}}]") as client:
         task_id = await client.accepted()
         client.clock.now += 5
@@ -181,12 +181,12 @@ async def test_the_wrapped_form() -> None:
         running["data"]["status"],
         running["data"]["progress"],
     ) == ("success", "IN_PROGRESS", "50%")
-    assert (done["status"], done["progress"]) == ("SUCCESS", "100%")
+    assert ("SUCCESS", "100%") == (done["status"], done["progress"])
     assert done["result_url"] == done["data"]["content"]["video_url"]
 
 
-async def test_ids_may_be_odd() -> None:
-    """`task_id` alone, or an `id` that queries don't know beside one that they do."""
+async def test_ids_may_differ_from_the_documentation() -> None:
+    """There is only `task_id`, or an `id` that polls don't know next to a `task_id` that they do."""
     rules = "rules: [{match: {prompt: one}, task: {ids: task_id}}, {match: {prompt: two}, task: {ids: different}}]"
     async with start_simulator(rules) as client:
         one = (await client.submit({**SEEDANCE, "prompt": "one"})).json
@@ -194,12 +194,12 @@ async def test_ids_may_be_odd() -> None:
         unknown, known = await client.poll(two["id"]), await client.poll(two["task_id"])
 
     assert {"task_id"} == one.keys()
-    assert (unknown.status, known.status) == (400, 200)
-    assert unknown.json["code"] == "task_not_exist"
+    assert (400, 200) == (unknown.status, known.status)
+    assert "task_not_exist" == unknown.json["code"]
 
 
-async def test_words_of_other_vocabularies() -> None:
-    """A scenario may put any word in the place of a phase's own."""
+async def test_status_words_can_be_replaced() -> None:
+    """A scenario can choose any word for a phase."""
     async with start_simulator(
         "rules: [{task: {words: {running: ' Processing ', succeeded: Success}}}]"
     ) as client:
@@ -209,4 +209,4 @@ async def test_words_of_other_vocabularies() -> None:
             client.clock.now += 6
             words.append((await client.poll(task_id)).json["status"])
 
-    assert words == [" Processing ", "Success"]
+    assert [" Processing ", "Success"] == words
