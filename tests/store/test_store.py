@@ -223,7 +223,7 @@ async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, m
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
         number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
 
-        with pytest.raises(DiskFull, match="no room to write"):
+        with pytest.raises(DiskFull, match="no space left to write"):
             await store.durable(number)
         with pytest.raises(DiskFull):
             store.save(job)
