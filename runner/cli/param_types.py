@@ -185,5 +185,5 @@ def _job_ids(run_dir: Path, incomplete: str) -> list[str]:
     from runner.store.database import connect_reader
 
     with contextlib.suppress(RunnerError), contextlib.closing(connect_reader(run_dir)) as connection:
-        return query.job_ids_with_prefix(connection, incomplete, most=MOST_OFFERED)
+        return query.job_ids_with_prefix(connection, incomplete, limit=MOST_OFFERED)
     return []

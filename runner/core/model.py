@@ -201,8 +201,8 @@ class Job(Struct, eq=False):
         key: Fingerprint of the key that the newest attempt was made with.
         waiting_since: A reading of the monotonic clock: when the task was submitted, or when this process
             resumed it. The poll timeout counts from here.
-        no_channel_tries: POSTs of this process that no channel accepted.
-        failed_polls: Polls in a row that failed: network errors, 429, 5xx, refused keys.
+        no_channel_posts: POSTs of this process that no channel accepted.
+        uninformative_polls: Polls in a row that failed: network errors, 429, 5xx, refused keys.
         unknown_polls: Polls in a row in which the API did not know the task, once it was no longer young.
         has_files: Whether its request has local files, which become data URIs when it is sent.
         delivery_hints: What its request says of the video, if this process submitted it; shared among jobs.
@@ -231,8 +231,8 @@ class Job(Struct, eq=False):
     has_files: bool = False
     delivery_hints: Mapping[str, Json] | None = None
     waiting_since: float = 0.0
-    no_channel_tries: int = 0
-    failed_polls: int = 0
+    no_channel_posts: int = 0
+    uninformative_polls: int = 0
     unknown_polls: int = 0
     commit: int = 0
 

@@ -74,14 +74,14 @@ class Polls:
     def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
         policy, draw = self._context.settings.poll, self._services.draw()
         if isinstance(outcome, Transient | Denied):
-            job.failed_polls += 1
+            job.uninformative_polls += 1
             wished_s = outcome.retry_after_s if isinstance(outcome, Transient) else None
             wait_s = polling.poll_backoff_s(
-                policy, failures=job.failed_polls, draw=draw, retry_after_s=wished_s
+                policy, failures=job.uninformative_polls, draw=draw, retry_after_s=wished_s
             )
             # The last query comes when patience ends, so that no task is given up unseen.
             return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
-        job.failed_polls = 0
+        job.uninformative_polls = 0
         durations = self._durations.get(job.model)
         return polling.next_poll_s(
             policy,

@@ -155,7 +155,7 @@ class Submissions:
         # Throttling and a dead line are no fault of the job's: only "no channel" counts its tries.
         wait_s = retry_wait_s(
             self._context.settings.retry,
-            attempt=job.no_channel_tries if isinstance(outcome, NoChannel) else 1,
+            attempt=job.no_channel_posts if isinstance(outcome, NoChannel) else 1,
             retry_after_s=getattr(outcome, "retry_after_s", None),
             draw=self._services.draw(),
         )

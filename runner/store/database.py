@@ -1,45 +1,45 @@
-"""Connections to ``run.db``, and SQLite's errors in the program's own words."""
+"""The tables of ``run.db``, connections to it, and SQLite's errors as the program's own."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from runner.disk import sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
 
 DB_NAME = "run.db"
 RESULTS_NAME = "results.jsonl"
 
-_SMALLEST_BYTES = 512
-"""Of a page, and so of a database that has anything in it."""
+_MIN_BYTES = 512
+"""Size of the smallest page, and so of the smallest database that is not empty."""
 
 _NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
 
 _CHECK_BELOW_BYTES = 64_000_000
-"""Files up to this size are read through once on opening; it takes a tenth of a second."""
+"""Files up to this size are checked as a whole when they are opened, which takes a tenth of a second."""
 
 
 def connect_writer(run_dir: Path) -> sqlite3.Connection:
     """
-    Open ``run.db`` for the one process that writes it, creating it where there is none.
+    Open ``run.db`` for the one process that writes it, and create it if it does not exist.
 
-    The caller holds the run directory's lock.
+    The caller has the run directory's lock.
 
     Raises:
-        StoreMissing: There are results but no ``run.db``: jobs that were paid for would be paid again.
+        StoreMissing: There are results but no ``run.db``: jobs that were paid for would be paid for again.
         StoreDamaged: The file can't be read; it is left as it is.
         StoreTooNew: A newer version of the program wrote it.
-        DiskFull: There is no room to create it.
+        DiskFull: There is no space to create it.
     """
     path = run_dir / DB_NAME
     is_new = not path.exists() or path.stat().st_size == 0
     if is_new and (run_dir / RESULTS_NAME).exists():
         raise StoreMissing(
-            f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}: what was already paid for can't be known",
+            f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}, so it is unknown what was already paid for",
             hint=f"start a new directory from the results: runner rerun {run_dir / RESULTS_NAME} -o NEW",
         )
     with translated(path):
@@ -59,23 +59,23 @@ def connect_writer(run_dir: Path) -> sqlite3.Connection:
 
 def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.Connection:
     """
-    Open ``run.db`` for reading, also while another process writes it.
+    Open ``run.db`` for reading, even while another process writes it.
 
     Args:
-        may_choose: Whether it may keep a choice of jobs in a temporary table.
+        with_temp_tables: Whether temporary tables may be created on the connection.
 
     Raises:
-        StoreMissing: There is no ``run.db`` in the directory, or no process has got so far as to fill it.
+        StoreMissing: There is no ``run.db`` in the directory, or it is still empty.
         StoreDamaged, StoreTooNew: As for the writer.
     """
     path = run_dir / DB_NAME
     if not path.exists():
         raise StoreMissing(
-            f"{run_dir} is no run directory: it has no {DB_NAME}",
-            hint="name the directory that a run wrote, such as output/kittens",
+            f"{run_dir} is not a run directory: it has no {DB_NAME}",
+            hint="name a run directory, such as output/kittens",
         )
     with translated(path):
-        # Not "immutable": a run may be going on, and its log has to be read too.
+        # Not "immutable": a run may be active, and its log has to be read too.
         uri = f"file:{quote(str(path.resolve()))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         try:
@@ -91,7 +91,7 @@ def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.
 
 
 def connect_empty() -> sqlite3.Connection:
-    """Open a store without jobs, in memory, for questions about a run that has not begun."""
+    """Open a store without jobs, in memory, for queries about a run that does not exist yet."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     _create(connection)
     return connection
@@ -99,7 +99,7 @@ def connect_empty() -> sqlite3.Connection:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into the program's own."""
+    """Convert SQLite's errors to the program's own."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -110,29 +110,32 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFu
     name = getattr(error, "sqlite_errorname", "")
     if name in _NO_ROOM:
         return DiskFull(
-            f"no room to write {path}",
+            f"no space left to write {path}",
             hint=f"free some space, then: runner resume {path.parent}",
         )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return RunDirError(f"{path} is in use by another program: {error}", hint="end it, and try again")
+        return RunDirError(f"{path} is in use by another program: {error}", hint="end it and try again")
     if name.startswith("SQLITE_IOERR"):
         return RunDirError(
-            f"the disk failed under {path}: {error} ({name})", hint="look at the disk, then go on"
+            f"the disk failed while {path} was used: {error} ({name})",
+            hint=f"check the disk, then: runner resume {path.parent}",
         )
     if name in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") or name.startswith("SQLITE_READONLY_"):
-        return RunDirError(f"{path} can't be written: {error}", hint="check the directory's owner and rights")
+        return RunDirError(
+            f"{path} can't be written: {error}", hint="check the directory's owner and permissions"
+        )
     return StoreDamaged(
-        f"{path} can't be read as a run's database ({error}); it was left as it is",
+        f"{path} can't be read as the database of a run ({error}); it was left as it is",
         hint=f"restore it from a backup, or start from the results: "
         f"runner rerun {path.with_name(RESULTS_NAME)} -o NEW",
     )
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    # SQLite takes a shorter file for a new database, and would write over it. Only its size is looked at:
-    # to open the file and close it again would drop the locks that this process's other connections hold on
-    # it (POSIX has it so), and the next program to read it would take the log for abandoned and delete it.
-    if 0 < path.stat().st_size < _SMALLEST_BYTES:
+    # SQLite considers a shorter file a new database, and would overwrite it. Only its size is read: opening
+    # and closing the file would release the locks of this process's other connections (as POSIX demands),
+    # and the next program that reads it would consider the log abandoned and delete it.
+    if 0 < path.stat().st_size < _MIN_BYTES:
         raise sqlite3.DatabaseError("file is not a database")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -146,17 +149,17 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if version > FORMAT:
         raise StoreTooNew(
             f"{path} has format {version}; this version of runner knows formats up to {FORMAT}",
-            hint="upgrade runner, or use the version that made the run",
+            hint="upgrade runner, or use the version that wrote it",
         )
     if path.stat().st_size <= _CHECK_BELOW_BYTES:
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise sqlite3.DatabaseError(result)
 
 
 def _require_tables(connection: sqlite3.Connection, run_dir: Path) -> None:
     if not _has_tables(connection):
-        raise StoreMissing(f"{run_dir} holds no run yet: its {DB_NAME} is empty", hint="runner run MANIFEST")
+        raise StoreMissing(f"{run_dir} has no run yet: its {DB_NAME} is empty", hint="runner run MANIFEST")
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
@@ -171,19 +174,19 @@ def _prepare(connection: sqlite3.Connection) -> None:
         # Some network file systems can't map the log's index into memory.
         connection.execute("PRAGMA journal_mode = DELETE").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
-    # Rows are taken in and changed nearly in order. Four times as much, which a large run would fill for good,
-    # saves a seventh of the time of taking a million jobs in, and that only where their ids are in no order.
+    # Rows are inserted and changed nearly in order. Four times as much, which a large run would use until its
+    # end, saves a seventh of the time of inserting a million jobs, and only if their ids are in no order.
     connection.execute("PRAGMA cache_size = -4000")
     connection.execute("PRAGMA journal_size_limit = 16000000")
 
 
 def journal_mode(connection: sqlite3.Connection) -> str:
-    """Name the journal in use: ``wal``, or ``delete`` where the file system can't do that."""
+    """Return the journal mode: ``wal``, or ``delete`` if the file system does not support that."""
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    # One transaction: a crash leaves an empty file or a whole one.
+    # One transaction: a crash leaves an empty file or a complete one.
     connection.executescript(
         f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
     )
@@ -191,29 +194,25 @@ def _create(connection: sqlite3.Connection) -> None:
 
 def _sync_names_above(run_dir: Path) -> None:
     """
-    Make the names of a new run directory and of the folders above it durable; SQLite does so for what is in it.
+    Make the names of a new run directory and of the folders above it durable; SQLite does so for its files.
 
-    A database that a power cut leaves without its folder is a run that is paid for twice.
+    If a power cut removed the folder of a database, the run would be paid for twice.
     """
     for folder in run_dir.absolute().parents:
-        # One that belongs to somebody else was there before.
+        # A folder of somebody else existed before.
         with suppress(OSError):
-            opened = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(opened)
-            finally:
-                os.close(opened)
+            sync_folder(folder)
 
 
 FORMAT = 2
 """
 Raised whenever an older program could no longer use the file.
 
-Format 1 has a table ``events`` more, which nothing reads. It is written as it is.
+Format 1 also has a table ``events``, which nothing uses; a file of that format keeps it and its number.
 """
 
 APPLICATION_ID = 0x72756E72
-"""The letters 'runr', so that `file` and we can tell the database from another program's."""
+"""The letters 'runr', which distinguish the database from another program's."""
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -1,9 +1,9 @@
 """
-One process at a time in a run directory.
+Only one process at a time uses a run directory.
 
-An advisory lock on ``.lock`` that the kernel drops with the process, however it
-dies. The file names its holder for the message that others get; what it says
-after a crash is stale and harmless, since only the lock itself counts.
+An advisory lock on ``.lock``, which the kernel releases when the process ends, however it ends. The file
+names its holder, for the message that others get. After a crash its content is outdated and harmless,
+because only the lock itself counts.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LOCK_NAME = ".lock"
 
 class RunLock:
     """
-    Exclusive use of a run directory, for the length of a ``with`` block.
+    Exclusive use of a run directory, during a ``with`` block.
 
     Raises:
-        RunLocked: Another process holds it; the message names its pid and host.
+        RunLocked: Another process has the lock; the message names its pid and host.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -37,19 +37,19 @@ class RunLock:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        # Never truncated on opening: the content belongs to the holder until we hold the lock.
+        # Not truncated when it is opened: until we have the lock, the content is the holder's.
         fd = os.open(self._run_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if not _take(fd):
+        if not _acquire(fd):
             holder = _describe(os.pread(fd, 1000, 0))
             os.close(fd)
             raise RunLocked(
                 f"{self._run_dir} is in use by {holder}",
                 hint=f"wait for it, or watch it: runner status {self._run_dir}",
             )
-        # On a full disk the holder has no name, and holds the lock all the same.
+        # On a full disk the file can't name the holder, but the lock works all the same.
         with suppress(OSError):
             os.ftruncate(fd, 0)
-            os.pwrite(fd, _signature(), 0)
+            os.pwrite(fd, _holder_json(), 0)
         self._fd = fd
         return self
 
@@ -59,8 +59,8 @@ class RunLock:
         os.close(self._fd)
 
 
-def _take(fd: int) -> bool:
-    # More than one try, since `status` holds the lock for an instant when it looks who has it.
+def _acquire(fd: int) -> bool:
+    # More than one try, because `status` has the lock for a moment when it checks who has it.
     for wait_s in (0.0, 0.02, 0.1):
         time.sleep(wait_s)
         try:
@@ -72,7 +72,7 @@ def _take(fd: int) -> bool:
 
 
 def holder_of(run_dir: Path) -> str | None:
-    """Name the process that works in a run directory, or None where there is none."""
+    """Return which process uses a run directory, as text, or None."""
     try:
         fd = os.open(run_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -86,7 +86,7 @@ def holder_of(run_dir: Path) -> str | None:
     return None
 
 
-def _signature() -> bytes:
+def _holder_json() -> bytes:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now}).encode()
 

@@ -1,4 +1,4 @@
-"""Questions to ``run.db``; each works on a reader's connection while a run is going."""
+"""Queries of ``run.db``; each works on a reader's connection while a run is active."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
 
 class JobFilter(Struct, frozen=True):
     """
-    Which jobs a run takes up.
+    Which jobs a run works on.
 
     Attributes:
         glob: Only jobs whose id matches, as the shell matches file names.
-        chosen: Only jobs in the temporary table ``chosen`` (see `settle.choose`).
+        selected: Only jobs in the temporary table ``selected`` (see `transitions.select_for_rerun`).
     """
 
     glob: str | None = None
@@ -40,31 +40,31 @@ def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[St
     Count the jobs of each state.
 
     Args:
-        with_gone: Whether jobs count that left the manifest; without, those in doubt still do, since a paid
-            task may belong to them.
+        with_gone: Whether to count jobs that were removed from the manifest. Uncertain ones are always
+            counted, because they may have a paid task.
     """
-    return _counted(connection, "state", State, "TRUE" if with_gone else "NOT is_gone OR state = 'uncertain'")
+    return _count(connection, "state", State, "TRUE" if with_gone else "NOT is_gone OR state = 'uncertain'")
 
 
-_AT_REST_WITHOUT_SUCCESS = "state NOT IN ('pending', 'succeeded') AND error_class IS NOT NULL"
+_UNSUCCESSFUL = "state NOT IN ('pending', 'succeeded') AND error_class IS NOT NULL"
 
 
 def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """Count the jobs that rest without success, by failure class."""
-    counts = _counted(connection, "error_class", FailureClass, _AT_REST_WITHOUT_SUCCESS)
+    """Count the jobs that ended without success, by failure class."""
+    counts = _count(connection, "error_class", FailureClass, _UNSUCCESSFUL)
     return {cls.value: count for cls, count in sorted(counts.items()) if count}
 
 
 def first_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) -> Iterator[JobRecord]:
-    """Read the first job of each of these failure classes among those that rest without success."""
-    first = f"SELECT seq FROM jobs WHERE {_AT_REST_WITHOUT_SUCCESS} AND error_class = ? ORDER BY idx LIMIT 1"
+    """Read the first job of each of these failure classes among those that ended without success."""
+    first = f"SELECT seq FROM jobs WHERE {_UNSUCCESSFUL} AND error_class = ? ORDER BY idx LIMIT 1"
     for cls in classes:
         yield from records(connection, [seq for (seq,) in connection.execute(first, (cls,))])
 
 
 def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
-    """Count what is left to submit, by model, in the order of the models' first jobs."""
-    where, values = _scoped(scope)
+    """Count the jobs to submit, by model, in the order of the models' first jobs."""
+    where, values = _condition(scope)
     return dict(
         connection.execute(
             f"SELECT model, count(*) FROM jobs WHERE state = 'pending' AND NOT is_gone {where} "
@@ -86,19 +86,19 @@ def pending(
     """
     Read the next jobs of a model to submit, in manifest order, each with its request's text.
 
-    A job that was given a task by its id is none of them, whatever state it is in.
+    A job whose task was named in the manifest is never among them, whatever its state.
 
     Args:
-        after: Place in the manifest and handle of the last job that was read.
+        after: Index and key (``seq``) of the last job that was read; (-1, -1) at first.
     """
-    where, values = _scoped(scope)
-    found = connection.execute(
+    where, values = _condition(scope)
+    cursor = connection.execute(
         f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
         f"WHERE state = 'pending' AND model = ? AND (idx, seq) > (?, ?) AND NOT is_gone "
         f"AND specs.task_id IS NULL {where} ORDER BY idx, seq LIMIT ?",
         (model, *after, *values, count),
     )
-    return [(rows.read_job(row[:-1], waiting_since=waiting_since), row[-1]) for row in found]
+    return [(rows.read_job(row[:-1], waiting_since=waiting_since), row[-1]) for row in cursor]
 
 
 def jobs_in_states(
@@ -111,17 +111,17 @@ def jobs_in_states(
     """Read the jobs in some states, in manifest order."""
     names = [state.value for state in states]
     marks = ", ".join("?" * len(names))
-    where, values = _scoped(scope)
-    found = connection.execute(
+    where, values = _condition(scope)
+    cursor = connection.execute(
         f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) {where} ORDER BY idx",
         (*names, *values),
     )
-    for row in found:
+    for row in cursor:
         yield rows.read_job(row, waiting_since=waiting_since)
 
 
 def job(connection: sqlite3.Connection, job_id: str, *, waiting_since: float) -> Job | None:
-    """Read one job by its id, or None where there is none."""
+    """Read one job by its id; None if there is none."""
     row = connection.execute(
         f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE job_id = ?",
         (job_id,),
@@ -131,11 +131,11 @@ def job(connection: sqlite3.Connection, job_id: str, *, waiting_since: float) ->
 
 class RunRate(Struct, frozen=True):
     """
-    How fast a run goes.
+    How fast a run is.
 
     Attributes:
         submitted: Jobs whose newest submission was accepted since a time.
-        finished: Jobs that came to rest since then.
+        finished: Jobs that ended since then.
     """
 
     submitted: int
@@ -145,7 +145,7 @@ class RunRate(Struct, frozen=True):
 
 
 def run_rate(connection: sqlite3.Connection, *, since_at: float) -> RunRate:
-    """Count what was submitted and what ended since a time."""
+    """Count the jobs that were submitted, and that ended, since a time."""
     row = connection.execute(
         "SELECT total(submitted_at > ?), total(finished_at > ?), min(submitted_at), max(finished_at) FROM jobs",
         (since_at, since_at),
@@ -154,7 +154,7 @@ def run_rate(connection: sqlite3.Connection, *, since_at: float) -> RunRate:
 
 
 def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> float | None:
-    """Give the median time that tasks of a model took; None where fewer than so many succeeded."""
+    """Return the median duration of a model's tasks; None if fewer than ``at_least`` succeeded."""
     times = "FROM jobs WHERE model = ? AND generate_s IS NOT NULL"
     count = connection.execute(f"SELECT count(*) {times}", (model,)).fetchone()[0]
     if count < at_least:
@@ -166,37 +166,36 @@ def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> fl
 
 
 def mean_generate_s(connection: sqlite3.Connection) -> dict[str, float]:
-    """Say how long the tasks of each model took on average, of those that succeeded."""
+    """Return how long the tasks of each model took on average, of those that succeeded."""
     count: Counter[str] = Counter()
     total_s: defaultdict[str, float] = defaultdict(float)
-    # Summed here, since SQLite would sort them all by model first.
-    for model, took_s in connection.execute(
+    # Summed here, because SQLite would sort them all by model first.
+    for model, seconds in connection.execute(
         "SELECT model, generate_s FROM jobs WHERE generate_s IS NOT NULL"
     ):
         count[model] += 1
-        total_s[model] += took_s
+        total_s[model] += seconds
     return {model: total_s[model] / count[model] for model in count}
 
 
-def job_ids_with_prefix(connection: sqlite3.Connection, start: str, *, most: int) -> list[str]:
-    """Name jobs whose ids begin with a text, by the index and in its order."""
-    found = connection.execute(
+def job_ids_with_prefix(connection: sqlite3.Connection, prefix: str, *, limit: int) -> list[str]:
+    """Return job ids that start with a text, sorted; at most ``limit``."""
+    cursor = connection.execute(
         "SELECT job_id FROM jobs WHERE job_id >= ? AND job_id < ? ORDER BY job_id LIMIT ?",
-        (start, f"{start}\U0010ffff", most),
+        (prefix, f"{prefix}\U0010ffff", limit),
     )
-    return [job_id for (job_id,) in found]
+    return [job_id for (job_id,) in cursor]
 
 
 def job_ids_by_task(connection: sqlite3.Connection, task_ids: Iterable[str]) -> dict[str, str]:
-    """Name the jobs that have, or had, some tasks: job ids by task id."""
-    wanted = json.dumps(list(task_ids))
-    found = connection.execute(
+    """Return the jobs that have, or had, some tasks: job ids by task id."""
+    cursor = connection.execute(
         "SELECT a.task_id, j.job_id FROM attempts a JOIN jobs j USING (seq) "
         "WHERE a.task_id IN (SELECT value FROM json_each(?1)) UNION "
         "SELECT task_id, job_id FROM jobs WHERE task_id IN (SELECT value FROM json_each(?1))",
-        (wanted,),
+        (json.dumps(list(task_ids)),),
     )
-    return dict(found.fetchall())
+    return dict(cursor.fetchall())
 
 
 def request_text(connection: sqlite3.Connection, seq: int) -> str:
@@ -206,9 +205,9 @@ def request_text(connection: sqlite3.Connection, seq: int) -> str:
 
 def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -> Iterator[JobRecord]:
     """
-    Read whole records: of some jobs in no certain order, or of all of them in manifest order.
+    Read the full records of some jobs, in no particular order, or of all of them in manifest order.
 
-    A job that left the manifest comes after those that are in it.
+    Jobs that were removed from the manifest come last.
     """
     if seqs is not None:
         for start in range(0, len(seqs), _BATCH):
@@ -217,51 +216,51 @@ def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
     for gone in (0, 1):
         last: tuple[Any, ...] = (-1, -1)
         while last:
-            # In pieces, so that a run that goes on meanwhile is not kept from clearing its log.
-            piece = connection.execute(
+            # In batches, because a long query would prevent an active run from truncating its log.
+            batch = connection.execute(
                 f"{_RECORDS} WHERE (j.idx, j.seq) > (?, ?) AND j.is_gone = ? ORDER BY j.idx, j.seq LIMIT ?",
                 (*last, gone, _BATCH),
             ).fetchall()
-            yield from _whole(connection, piece)
-            last = (piece[-1][2], piece[-1][0]) if piece else ()
+            yield from _with_details(connection, batch)
+            last = (batch[-1][2], batch[-1][0]) if batch else ()
 
 
 def records_in(connection: sqlite3.Connection, states: Set[State]) -> Iterator[JobRecord]:
-    """Read the whole records of the jobs in some states, in the order of `records`."""
-    found = connection.execute(
+    """Read the full records of the jobs in some states, in the order of `records`."""
+    cursor = connection.execute(
         "SELECT seq FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY is_gone, idx, seq",
         (json.dumps([state.value for state in states]),),
     )
-    while seqs := [seq for (seq,) in found.fetchmany(_BATCH)]:
+    while seqs := [seq for (seq,) in cursor.fetchmany(_BATCH)]:
         yield from _records_of(connection, seqs)
 
 
 def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
-    """Read the assets that a job's present attempt has brought so far, the video first."""
-    found = connection.execute(
+    """Read the assets of a job's current attempt, the video first."""
+    cursor = connection.execute(
         "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (job.seq, job.attempt)
     )
-    return tuple(rows.read_asset(row[1:]) for row in found)
+    return tuple(rows.read_asset(row[1:]) for row in cursor)
 
 
 def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str, Any]]:
-    """Read what is known of the unfinished downloads of a job's present attempt, by kind of asset."""
-    found = connection.execute(
+    """Read what is known of the unfinished downloads of a job's current attempt, by kind of asset."""
+    cursor = connection.execute(
         "SELECT kind, facts FROM parts WHERE seq = ? AND attempt = ?", (job.seq, job.attempt)
     )
-    return {kind: json.loads(facts) for kind, facts in found}
+    return {kind: json.loads(facts) for kind, facts in cursor}
 
 
 def meta(connection: sqlite3.Connection, key: str) -> str | None:
-    """Read a fact about the whole run."""
+    """Read a value of the run as a whole; None if it was never set."""
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return None if row is None else str(row[0])
 
 
-def _counted(
+def _count(
     connection: sqlite3.Connection, column: str, values: Iterable[_Word], where: str
 ) -> dict[_Word, int]:
-    """Count the jobs by a column of few values. Not grouped: for that SQLite sorts a row of every job, in memory."""
+    """Count the jobs by a column of few values. GROUP BY would sort a row of every job, in memory."""
     words = list(values)
     counts = ", ".join(f"count(*) FILTER (WHERE {column} = '{word.value}')" for word in words)
     return dict(
@@ -270,19 +269,19 @@ def _counted(
 
 
 def _records_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> Iterator[JobRecord]:
-    found = connection.execute(
+    cursor = connection.execute(
         f"{_RECORDS} WHERE j.seq IN (SELECT value FROM json_each(?)) ORDER BY j.is_gone, j.idx, j.seq",
         (json.dumps(seqs),),
     )
-    yield from _whole(connection, found.fetchall())
+    yield from _with_details(connection, cursor.fetchall())
 
 
-def _whole(connection: sqlite3.Connection, found: Sequence[rows.Row]) -> Iterator[JobRecord]:
-    """Make records of rows of `_RECORDS`, with the attempts and assets that belong to them."""
-    chunk = (json.dumps([row[0] for row in found]),)
-    attempts = _grouped(connection, "attempts", "number", chunk)
-    assets = _grouped(connection, "assets", "kind DESC", chunk)
-    for row in found:
+def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> Iterator[JobRecord]:
+    """Convert rows of `_RECORDS` to records, with their attempts and assets."""
+    seqs = json.dumps([row[0] for row in batch])
+    attempts = _grouped(connection, "attempts", "number", seqs)
+    assets = _grouped(connection, "assets", "kind DESC", seqs)
+    for row in batch:
         yield rows.read_record(
             row,
             tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
@@ -291,18 +290,18 @@ def _whole(connection: sqlite3.Connection, found: Sequence[rows.Row]) -> Iterato
 
 
 def _grouped(
-    connection: sqlite3.Connection, table: str, order: str, chunk: tuple[str]
+    connection: sqlite3.Connection, table: str, order: str, seqs: str
 ) -> dict[int, list[tuple[Any, ...]]]:
-    found = connection.execute(
+    cursor = connection.execute(
         f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, {order}",
-        chunk,
+        (seqs,),
     )
-    return {seq: list(group) for seq, group in groupby(found, key=lambda row: row[0])}
+    return {seq: list(group) for seq, group in groupby(cursor, key=lambda row: row[0])}
 
 
-def _scoped(scope: JobFilter) -> tuple[str, tuple[str, ...]]:
-    chosen = "AND seq IN (SELECT seq FROM chosen)" if scope.selected else ""
-    return (chosen, ()) if scope.glob is None else (f"{chosen} AND job_id GLOB ?", (scope.glob,))
+def _condition(scope: JobFilter) -> tuple[str, tuple[str, ...]]:
+    selected = "AND seq IN (SELECT seq FROM selected)" if scope.selected else ""
+    return (selected, ()) if scope.glob is None else (f"{selected} AND job_id GLOB ?", (scope.glob,))
 
 
 def _qualified(table: str) -> str:

@@ -1,4 +1,4 @@
-"""Values to rows and back."""
+"""Convert jobs, attempts, assets and failures to rows of ``run.db``, and back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOB_COLUMNS = (
 
 
 class BulkStatement(Struct, frozen=True):
-    """A statement that writes any number of rows: what comes before their values, of how many columns, and after."""
+    """A statement that writes any number of rows: the text before their values, their number of columns, the text after."""
 
     before: str
     columns: int
@@ -32,7 +32,7 @@ class BulkStatement(Struct, frozen=True):
 
     def statement(self, count: int) -> str:
         """
-        Write it for a number of rows.
+        Return the statement for a number of rows.
 
         >>> BulkStatement("INSERT INTO parts VALUES ", 3).statement(2)
         'INSERT INTO parts VALUES (?,?,?),(?,?,?)'
@@ -41,21 +41,21 @@ class BulkStatement(Struct, frozen=True):
         return self.before + ",".join([one] * count) + self.after
 
 
-_AT_ONCE = (32, 4, 1)
+_ROWS_AT_ONCE = (32, 4, 1)
 """Rows that one statement writes: few sizes, so that each statement is prepared once."""
 
 
-def insert_rows(connection: sqlite3.Connection, many: BulkStatement, batch: Sequence[Row]) -> None:
+def insert_rows(connection: sqlite3.Connection, bulk: BulkStatement, batch: Sequence[Row]) -> None:
     """
-    Write rows by as few statements as their number allows.
+    Write rows with as few statements as their number allows.
 
-    A statement has a cost of its own, a third of what it takes to write one row. And SQLite's module gives up
-    the interpreter around each, and has to wait for it afterwards while the event loop is busy.
+    A statement has a cost of its own, a third of the cost of one row. And `sqlite3` releases the interpreter's
+    lock for each, and has to wait for it afterwards while the event loop is busy.
     """
     start = 0
-    for size in _AT_ONCE:
+    for size in _ROWS_AT_ONCE:
         while len(batch) - start >= size:
-            connection.execute(many.statement(size), list(chain.from_iterable(batch[start : start + size])))
+            connection.execute(bulk.statement(size), list(chain.from_iterable(batch[start : start + size])))
             start += size
 
 
@@ -97,20 +97,20 @@ RECORD_COLUMNS = (
 )
 
 
-# A question to a dictionary takes a tenth of the time of one to the enumeration.
+# A lookup in a dictionary takes a tenth of the time of one in the enumeration.
 _STATES = {state.value: state for state in State}
 
-# Made once: `json.dumps` makes one for each call that wishes for anything.
+# Created once: `json.dumps` creates one for each call with options.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def canonical(value: Json) -> str:
-    """Write JSON the same way whatever is installed, so that two texts can be compared."""
+    """Encode as JSON, always in the same form, so that two texts can be compared."""
     return _ENCODER.encode(value)
 
 
 def job_row(job: Job) -> Row:
-    """Take down all that `SAVE_JOBS` writes, as it stands now."""
+    """Return the row of a job for `SAVE_JOBS`, in its current state."""
     error = job.error
     return (
         job.state.value,
@@ -133,7 +133,7 @@ def job_row(job: Job) -> Row:
 
 
 def read_job(row: sqlite3.Row | Row, *, waiting_since: float) -> Job:
-    """Make a job in hand of a row of `JOB_COLUMNS`."""
+    """Convert a row of `JOB_COLUMNS` to a job."""
     (seq, job_id, index, model, state, attempt, task_id, other, remote, key, submitted_at, completed_at,
      finished_at, generate_s, download_s, polls, timeout_s, error, warnings, has_files) = row  # fmt: skip
     return Job(
@@ -162,7 +162,7 @@ def read_job(row: sqlite3.Row | Row, *, waiting_since: float) -> Job:
 
 
 def attempt_row(seq: int, attempt: Attempt) -> Row:
-    """Take down an attempt for `SAVE_ATTEMPT`."""
+    """Return the row of an attempt for `SAVE_ATTEMPT`."""
     return (
         seq,
         attempt.number,
@@ -176,7 +176,7 @@ def attempt_row(seq: int, attempt: Attempt) -> Row:
 
 
 def asset_row(job: Job, asset: Asset) -> Row:
-    """Take down an asset for `SAVE_ASSETS`."""
+    """Return the row of an asset for `SAVE_ASSETS`."""
     return (
         job.seq,
         asset.kind.value,
@@ -192,21 +192,21 @@ def asset_row(job: Job, asset: Asset) -> Row:
 
 
 def read_attempt(row: Sequence[Any]) -> Attempt:
-    """Make an attempt of a row of ``attempts``, its ``seq`` left out."""
+    """Convert a row of ``attempts``, without its ``seq``, to an attempt."""
     number, submitted_at, outcome, task_id, http_status, error, key = row
     return Attempt(number, submitted_at, outcome, task_id, http_status, read_failure(error), key)
 
 
 def read_asset(row: Sequence[Any]) -> Asset:
-    """Make an asset of a row of ``assets``, its ``seq`` left out."""
+    """Convert a row of ``assets``, without its ``seq``, to an asset."""
     kind, path, size, sha256, content_type, width, height, duration_s, _ = row
     return Asset(AssetKind(kind), path, size, sha256, content_type, width, height, duration_s)
 
 
 def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple[Asset, ...]) -> JobRecord:
-    """Make a whole record of a row of `RECORD_COLUMNS`."""
+    """Convert a row of `RECORD_COLUMNS` to a record."""
     (_, job_id, index, model, schema, request, digest, metadata, state, timeout_s, task_id, remote,
-     submitted_at, completed_at, finished_at, generate_s, download_s, polls, asked_warnings, warnings,
+     submitted_at, completed_at, finished_at, generate_s, download_s, polls, spec_warnings, warnings,
      error, file, line, column, is_gone) = row  # fmt: skip
     return JobRecord(
         job_id=job_id,
@@ -228,7 +228,7 @@ def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple
         polls=polls,
         attempts=attempts,
         assets=assets,
-        warnings=(*_sentences(asked_warnings), *_sentences(warnings)),
+        warnings=(*_texts(spec_warnings), *_texts(warnings)),
         error=read_failure(error),
         source=Position(file, line, column),
         is_gone=bool(is_gone),
@@ -236,7 +236,7 @@ def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple
 
 
 def failure_text(failure: Failure | None) -> str | None:
-    """Write a failure as one JSON list."""
+    """Encode a failure as a JSON list."""
     if failure is None:
         return None
     return canonical(
@@ -245,7 +245,7 @@ def failure_text(failure: Failure | None) -> str | None:
 
 
 def read_failure(text: str | None) -> Failure | None:
-    """Read back what `failure_text` wrote."""
+    """Decode what `failure_text` returned."""
     if text is None:
         return None
     cls, message, code, http_status, request_id = json.loads(text)
@@ -256,5 +256,5 @@ def _mapping(text: str) -> Mapping[str, Json]:
     return {} if text == "{}" else jsontext.loads(text)
 
 
-def _sentences(text: str | None) -> tuple[str, ...]:
+def _texts(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text and text != "[]" else ()

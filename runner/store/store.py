@@ -17,15 +17,15 @@ from runner.store.database import DB_NAME, connect_reader, connect_writer, journ
 from runner.store.lock import RunLock
 from runner.store.writer import DiskReserve, Writer
 
-_FORGET_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
+_CLEAR_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 
 
 class Store:
     """
-    A run directory that is open for work: locked, readable, and written in groups.
+    An open run directory: locked, and readable; during a run, changes are committed in groups.
 
-    Use it as a context manager, then `writing` around the run itself. Before
-    that, `transaction` allows plain writes (taking jobs in, settling them).
+    Use it as a context manager, and inside that as an asynchronous one for the run itself. Outside of the
+    latter, `transaction` writes directly (new jobs, transitions of many jobs).
 
     Attributes:
         reader: A connection for `query`; it sees what is committed.
@@ -38,11 +38,11 @@ class Store:
 
     def __enter__(self) -> Self:
         """
-        Lock and open the directory, making it where it does not exist.
+        Lock and open the directory; create it if it does not exist.
 
         Raises:
-            RunLocked: Another process works in it.
-            RunDirError: It can't be made, or its ``run.db`` can't be used.
+            RunLocked: Another process uses it.
+            RunDirError: It can't be created, or its ``run.db`` can't be used.
         """
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -69,12 +69,12 @@ class Store:
 
     @property
     def journal_mode(self) -> str:
-        """Name SQLite's journal: ``wal``, or ``delete`` on file systems that can't do that."""
+        """SQLite's journal mode: ``wal``, or ``delete`` on file systems that do not support that."""
         return journal_mode(self._connection)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write directly, all or nothing; only while no run is going."""
+        """Write directly, all or nothing; only while no run is active."""
         connection = self._connection
         with translated(self.run_dir / DB_NAME):
             connection.execute("BEGIN IMMEDIATE")
@@ -82,32 +82,32 @@ class Store:
             try:
                 yield connection
                 if connection.total_changes != before:
-                    connection.execute(_FORGET_FINISHED)
+                    connection.execute(_CLEAR_FINISHED)
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
 
     def mark_finished(self) -> None:
-        """Note that the derived files show the store as it stands; the next write forgets that."""
+        """Record that the result files are up to date; the next write removes that mark."""
         with translated(self.run_dir / DB_NAME):
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('finished', '1')")
 
     @property
     def is_finished(self) -> bool:
-        """The derived files show the store as it stands."""
+        """Whether the result files are up to date."""
         return self.meta("finished") is not None
 
     def meta(self, key: str) -> str | None:
-        """Read a fact about the whole run."""
+        """Return a value of the run as a whole; None if it was never set."""
         return query.meta(self.reader, key)
 
-    # While a run is going.
+    # During a run.
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
         with translated(self.run_dir / DB_NAME):
-            self._connection.execute(_FORGET_FINISHED)
+            self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)
         self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve)
         return self
@@ -115,29 +115,29 @@ class Store:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._writing.close()
+        await self._active_writer.close()
         self._reserve.close()
         self._writer = None
 
     @property
     def is_disk_full(self) -> bool:
-        """The disk is full: nothing more may be submitted."""
-        return self._writing.is_disk_full
+        """Whether the disk is full, so that nothing more may be submitted."""
+        return self._active_writer.is_disk_full
 
     @property
     def error(self) -> RunnerError | None:
-        """What keeps the store from being written for the rest of this process, or None."""
-        return self._writing.error
+        """Why nothing can be written for the rest of this process, or None."""
+        return self._active_writer.error
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
         """
-        Put a job as it stands now, and what belongs to the change, into the next commit.
+        Add a job in its current state, and what belongs to the change, to the next commit.
 
         Returns:
-            The commit's number, for `durable`; the job remembers it too.
+            The commit's number, for `durable`; also in `Job.commit`.
 
         """
-        job.commit = self._writing.add(
+        job.commit = self._active_writer.add(
             job=rows.job_row(job),
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
@@ -151,33 +151,33 @@ class Store:
         Raises:
             RunnerError: It could not be written.
         """
-        writing = self._writing
-        if number > writing.durable:
-            await writing.wait(number)
+        writer = self._active_writer
+        if number > writer.durable:
+            await writer.wait(number)
 
     def save_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
-        """Keep what a later run must know to go on with an unfinished download."""
-        # In ASCII: a validator is a server's header, and may hold what SQLite does not take.
-        self._writing.add(part=(job.seq, kind.value, json.dumps(facts), job.attempt))
+        """Save what a later run must know to resume an unfinished download."""
+        # In ASCII: a validator is a server's header, which may have characters that SQLite does not accept.
+        self._active_writer.add(part=(job.seq, kind.value, json.dumps(facts), job.attempt))
 
     def request_text(self, job: Job) -> str:
-        """Read a job's request as it is stored."""
+        """Return the text of a job's request."""
         return query.request_text(self.reader, job.seq)
 
     def load_parts(self, job: Job) -> Mapping[str, Json]:
-        """Read what is remembered of the unfinished downloads of a job's present attempt, by kind of asset."""
+        """Return what is known of the unfinished downloads of a job's current attempt, by kind of asset."""
         return query.parts_of(self.reader, job)
 
     def load_assets(self, job: Job) -> tuple[Asset, ...]:
-        """Read the assets that a job's present attempt has."""
+        """Return the assets of a job's current attempt."""
         return query.assets_of(self.reader, job)
 
     def set_meta(self, key: str, value: str) -> None:
-        """Keep a fact about the whole run."""
-        self._writing.add(meta=(key, value))
+        """Save a value of the run as a whole, in the next commit."""
+        self._active_writer.add(meta=(key, value))
 
     @property
-    def _writing(self) -> Writer:
+    def _active_writer(self) -> Writer:
         if self._writer is None:
             raise RuntimeError("the store is not open for a run")
         return self._writer

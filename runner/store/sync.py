@@ -1,9 +1,9 @@
 """
-The manifest's jobs into the store, whole or not at all.
+Bring the jobs of a manifest into the store, all or none.
 
-A job is its id and the digest of its request. What is in the store and unchanged
-is left as it is, so that the same manifest again writes next to nothing; moving,
-inserting or commenting jobs changes no job.
+A job is identified by its id and the digest of its request. Jobs that are already in the store and unchanged
+are left as they are, so the same manifest again writes almost nothing; moving, inserting or commenting jobs
+in the manifest changes no job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runner.store import rows
 from runner.store.transitions import attach_task
 
 _BATCH = 500
-_SHOWN = 10
+_MAX_LISTED = 10
 
 _INSERT_JOBS = rows.BulkStatement(
     "INSERT OR IGNORE INTO jobs (seq, job_id, idx, model, digest, state, has_files, timeout_s, attempt, task_id, "
@@ -43,7 +43,7 @@ class OnChanged(StrEnum):
 
 
 class Change(Struct, frozen=True):
-    """A job whose request is another than the one in the store."""
+    """A job whose request differs from the one in the store."""
 
     job_id: str
     state: State
@@ -55,12 +55,14 @@ class Change(Struct, frozen=True):
 
 class SyncReport(Struct):
     """
-    How a manifest compares with the store; counts of jobs.
+    How a manifest differs from the store; counts of jobs.
 
     Attributes:
-        changed: Jobs that were submitted once, with another request than now; the first few in full.
-        replaced: Jobs that were never submitted, and take the manifest's new request.
-        gone: Jobs that left the manifest; they are never submitted, but what was paid for is still fetched.
+        replaced: Jobs that were never submitted and get the manifest's new request.
+        changed: Jobs that were submitted with another request than the manifest's.
+        gone: Jobs that were removed from the manifest; they are never submitted, but what was paid for is
+            still downloaded.
+        changes: The first few of ``changed``.
     """
 
     new: int = 0
@@ -72,7 +74,7 @@ class SyncReport(Struct):
 
     @property
     def jobs(self) -> int:
-        """Jobs in the manifest."""
+        """Number of jobs in the manifest."""
         return self.new + self.same + self.replaced + self.changed
 
 
@@ -80,30 +82,30 @@ def sync(
     connection: sqlite3.Connection, specs: Iterable[JobSpec], *, on_changed: OnChanged, at: float
 ) -> SyncReport:
     """
-    Bring the store up to the manifest, within the transaction that the caller has open.
+    Update the store to the manifest, in the transaction that the caller has open.
 
     Raises:
         JobsChanged: Jobs changed that already ran, and ``on_changed`` does not say what to do; or they are
-            under way or in doubt, so that another request can't take their place.
+            in progress or uncertain, so that their request can't be replaced.
     """
     report = SyncReport()
-    seen = bytearray(1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0))
-    # Where there was nothing, nothing is looked for: two jobs of one id are the manifest's problem.
+    seen = bytearray(1 + _last_seq(connection))
+    # In a new store there is nothing to look up: two jobs with one id are reported with the manifest.
     is_new = len(seen) == 1
-    apply = _SyncWriter(connection, report, on_changed, at)
+    writer = _SyncWriter(connection, report, on_changed, at)
     stream = iter(specs)
     while batch := list(islice(stream, _BATCH)):
-        known = {} if is_new else _known(connection, [spec.job_id for spec in batch])
+        stored = {} if is_new else _stored_jobs(connection, [spec.job_id for spec in batch])
         for spec in batch:
-            row = known.get(spec.job_id)
-            if row is None:
-                apply.insert(spec)
+            job = stored.get(spec.job_id)
+            if job is None:
+                writer.insert(spec)
                 continue
-            if row.seq < len(seen):
-                seen[row.seq] = 1
-            apply.update(spec, row)
-        apply.flush()
-    _refuse_changes(report, on_changed, apply.stuck)
+            if job.seq < len(seen):
+                seen[job.seq] = 1
+            writer.update(spec, job)
+        writer.flush()
+    _refuse_changes(report, on_changed, writer.not_replaceable)
     report.gone = _mark_gone(connection, seen)
     return report
 
@@ -116,37 +118,37 @@ def compare(
     gone: Callable[[State], None],
 ) -> SyncReport:
     """
-    Say how a manifest compares with the store, and write nothing.
+    Compare a manifest with the store, and write nothing.
 
-    A run may go on at the same time. No transaction spans the comparison, since on some
-    file systems that would keep the run from writing.
+    A run may be active at the same time. The comparison is not one transaction, because on some file systems
+    that would prevent the run from writing.
 
     Args:
         each: Called for every job of the manifest with ``new``, ``changed``, ``replaced`` or its state.
         gone: Called with the state of every job that is not in the manifest.
     """
     report = SyncReport()
-    seen = bytearray(1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0))
+    seen = bytearray(1 + _last_seq(connection))
     stream = iter(specs)
     while batch := list(islice(stream, _BATCH)):
-        known = _known(connection, [spec.job_id for spec in batch])
+        stored = _stored_jobs(connection, [spec.job_id for spec in batch])
         for spec in batch:
-            row = known.get(spec.job_id)
-            if row is None:
+            job = stored.get(spec.job_id)
+            if job is None:
                 report.new += 1
                 each(spec, "new")
                 continue
-            # A job that a run took in meanwhile is not among those that could be gone.
-            if row.seq < len(seen):
-                seen[row.seq] = 1
-            if row.digest == spec.digest:
+            # A job that a run inserted in the meantime can't be gone.
+            if job.seq < len(seen):
+                seen[job.seq] = 1
+            if job.digest == spec.digest:
                 report.same += 1
-                each(spec, row.state.value)
-            elif row.was_never_sent:
+                each(spec, job.state.value)
+            elif job.was_never_sent:
                 report.replaced += 1
                 each(spec, "replaced")
             else:
-                _note_change(report, spec, row)
+                _record_change(report, spec, job)
                 each(spec, "changed")
     for seq, state in connection.execute("SELECT seq, state FROM jobs WHERE seq < ?", (len(seen),)):
         if not seen[seq]:
@@ -156,58 +158,62 @@ def compare(
 
 
 class _StoredJob(Struct, frozen=True):
-    """What the store has of a job that the manifest names."""
+    """A job of the manifest as the store has it."""
 
     seq: int
     index: int
     digest: str
     state: State
-    attempt: int
+    attempts: int
     is_gone: bool
     timeout_s: float | None
     task_id: str | None
     request: str
-    side: tuple[Any, ...]
+    details: tuple[Any, ...]
 
     @property
     def was_never_sent(self) -> bool:
-        """Whether nothing can have been paid for it, so that its request may change freely."""
-        return self.state is State.PENDING and self.attempt == 0
+        """Whether nothing can have been paid for it, so that its request may be changed."""
+        return self.state is State.PENDING and self.attempts == 0
 
 
-_COUNTED = (
+_ATTEMPTS = (
     "(SELECT count(*) FROM attempts a WHERE a.seq = jobs.seq "
     "AND a.outcome IN ('accepted', 'attached', 'rejected', 'uncertain'))"
 )
-"""Attempts that came to something; a job that was only throttled may still be edited freely."""
+"""Attempts that were not merely throttled or not sent: without any, the job may still be edited."""
 
 
-def _known(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _StoredJob]:
-    found = connection.execute(
-        f"SELECT job_id, seq, idx, digest, state, {_COUNTED}, is_gone, timeout_s, jobs.task_id, request, metadata, "
+def _last_seq(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0
+
+
+def _stored_jobs(connection: sqlite3.Connection, job_ids: list[str]) -> dict[str, _StoredJob]:
+    cursor = connection.execute(
+        f"SELECT job_id, seq, idx, digest, state, {_ATTEMPTS}, is_gone, timeout_s, jobs.task_id, request, metadata, "
         "schema, s.warnings, file, line, col, s.task_id FROM jobs JOIN specs s USING (seq) "
         "WHERE job_id IN (SELECT value FROM json_each(?))",
         (json.dumps(job_ids),),
     )
     return {
-        row[0]: _StoredJob(
-            row[1],
-            row[2],
-            row[3],
-            State(row[4]),
-            row[5],
-            bool(row[6]),
-            row[7],
-            row[8],
-            row[9],
-            tuple(row[10:]),
+        job_id: _StoredJob(
+            seq,
+            index,
+            digest,
+            State(state),
+            attempts,
+            bool(is_gone),
+            timeout_s,
+            task_id,
+            request,
+            tuple(details),
         )
-        for row in found
+        for job_id, seq, index, digest, state, attempts, is_gone, timeout_s, task_id, request, *details in cursor
     }
 
 
 class _SyncWriter:
-    """The writes of one sync, gathered and made in batches."""
+    """Writes the jobs of one sync in batches."""
 
     def __init__(
         self, connection: sqlite3.Connection, report: SyncReport, on_changed: OnChanged, at: float
@@ -216,17 +222,17 @@ class _SyncWriter:
         self._report = report
         self._on_changed = on_changed
         self._at = at
-        self._next = 1 + (connection.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0)
+        self._next_seq = 1 + _last_seq(connection)
         self._jobs: list[tuple[Any, ...]] = []
         self._specs: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
-        self.stuck: list[Change] = []
+        self.not_replaceable: list[Change] = []
 
     def insert(self, spec: JobSpec) -> None:
-        """Take a job in that the store does not have."""
-        seq, self._next = self._next, self._next + 1
-        adopted = spec.task_id is not None
-        state = advance(State.PENDING, Event.ATTACHED) if adopted else State.PENDING
+        """Insert a job that the store does not have."""
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        has_task = spec.task_id is not None
+        state = advance(State.PENDING, Event.ATTACHED) if has_task else State.PENDING
         self._jobs.append(
             (
                 seq,
@@ -237,43 +243,43 @@ class _SyncWriter:
                 state.value,
                 has_files(spec.request),
                 spec.timeout_s,
-                int(adopted),
+                int(has_task),
                 spec.task_id,
-                self._at if adopted else None,
+                self._at if has_task else None,
             )
         )
-        self._specs.append((seq, rows.canonical(spec.request), *_side(spec)))
+        self._specs.append((seq, rows.canonical(spec.request), *_details(spec)))
         if spec.task_id is not None:
             self._attempts.append(rows.attempt_row(seq, Attempt(1, self._at, "attached", spec.task_id)))
         self._report.new += 1
 
-    def update(self, spec: JobSpec, row: _StoredJob) -> None:
-        """Bring a job that the store has up to the manifest."""
-        is_replaced = row.digest != spec.digest and self._take_request(spec, row)
-        if row.digest == spec.digest:
+    def update(self, spec: JobSpec, job: _StoredJob) -> None:
+        """Update a job that the store has to the manifest."""
+        is_replaced = job.digest != spec.digest and self._replace_if_allowed(spec, job)
+        if job.digest == spec.digest:
             self._report.same += 1
             if has_files(spec.request):
-                # The same content may have moved to another path.
-                self._write_request(spec, row)
-        if (row.index, row.is_gone, row.timeout_s) != (spec.index, False, spec.timeout_s):
+                # A file with the same content may have another path now.
+                self._write_request(spec, job)
+        if (job.index, job.is_gone, job.timeout_s) != (spec.index, False, spec.timeout_s):
             self._connection.execute(
                 "UPDATE jobs SET idx = ?, is_gone = 0, timeout_s = ? WHERE seq = ?",
-                (spec.index, spec.timeout_s, row.seq),
+                (spec.index, spec.timeout_s, job.seq),
             )
-        side = _side(spec)
-        if row.side != side:
+        details = _details(spec)
+        if job.details != details:
             self._connection.execute(
                 "UPDATE specs SET metadata = ?, schema = ?, warnings = ?, file = ?, line = ?, col = ?, "
                 "task_id = ? WHERE seq = ?",
-                (*side, row.seq),
+                (*details, job.seq),
             )
-        # A failed job keeps its end until it is given another task, or is wanted again.
-        has_met_its_end = row.state is State.FAILED and row.task_id == spec.task_id and not is_replaced
-        if spec.task_id is not None and not has_met_its_end:
+        # A failed job remains failed until the manifest names another task, or it is rerun.
+        remains_failed = job.state is State.FAILED and job.task_id == spec.task_id and not is_replaced
+        if spec.task_id is not None and not remains_failed:
             attach_task(self._connection, spec.job_id, spec.task_id, at=self._at)
 
     def flush(self) -> None:
-        """Write what was gathered. A second job of one id is the manifest's problem, and is reported there."""
+        """Write the jobs that were inserted. A second job with the same id is ignored; the manifest reports it."""
         rows.insert_rows(self._connection, _INSERT_JOBS, self._jobs)
         rows.insert_rows(self._connection, _INSERT_SPECS, self._specs)
         self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)
@@ -281,46 +287,45 @@ class _SyncWriter:
         self._specs.clear()
         self._attempts.clear()
 
-    def _take_request(self, spec: JobSpec, row: _StoredJob) -> bool:
-        """Give a job another request where that is allowed, and say whether it was."""
-        if row.was_never_sent:
+    def _replace_if_allowed(self, spec: JobSpec, job: _StoredJob) -> bool:
+        if job.was_never_sent:
             self._report.replaced += 1
-            self._replace(spec, row, State.PENDING)
+            self._replace(spec, job, State.PENDING)
             return True
-        change = _note_change(self._report, spec, row)
+        change = _record_change(self._report, spec, job)
         if self._on_changed is not OnChanged.RERUN:
             return False
-        if row.state not in sources(Event.RERUN):
-            self.stuck.append(change)
+        if job.state not in sources(Event.RERUN):
+            self.not_replaceable.append(change)
             return False
-        self._replace(spec, row, advance(row.state, Event.RERUN))
+        self._replace(spec, job, advance(job.state, Event.RERUN))
         return True
 
-    def _replace(self, spec: JobSpec, row: _StoredJob, state: State) -> None:
+    def _replace(self, spec: JobSpec, job: _StoredJob, state: State) -> None:
         self._connection.execute(
             "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ?, task_id = NULL, "
             "other_task_id = NULL WHERE seq = ?",
-            (spec.digest, spec.model, state.value, has_files(spec.request), row.seq),
+            (spec.digest, spec.model, state.value, has_files(spec.request), job.seq),
         )
-        self._write_request(spec, row)
+        self._write_request(spec, job)
 
-    def _write_request(self, spec: JobSpec, row: _StoredJob) -> None:
+    def _write_request(self, spec: JobSpec, job: _StoredJob) -> None:
         self._connection.execute(
-            "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), row.seq)
+            "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), job.seq)
         )
 
 
-def _note_change(report: SyncReport, spec: JobSpec, row: _StoredJob) -> Change:
-    change = Change(spec.job_id, row.state, changed_fields(json.loads(row.request), spec.request))
+def _record_change(report: SyncReport, spec: JobSpec, job: _StoredJob) -> Change:
+    change = Change(spec.job_id, job.state, changed_fields(json.loads(job.request), spec.request))
     report.changed += 1
-    if len(report.changes) < _SHOWN:
+    if len(report.changes) < _MAX_LISTED:
         report.changes.append(change)
     return change
 
 
 def changed_fields(old: Json, new: Json) -> tuple[str, ...]:
     """
-    Name the fields of a request that differ, with short values in full.
+    Describe the fields of a request that differ; long values are shortened.
 
     >>> changed_fields({"seconds": "5", "seed": 1}, {"seconds": "8", "seed": 1})
     ("seconds: '5' -> '8'",)
@@ -329,7 +334,7 @@ def changed_fields(old: Json, new: Json) -> tuple[str, ...]:
     for name in sorted({*old, *new}):
         if old.get(name) == new.get(name):
             continue
-        before, after = (_short(side, name) for side in (old, new))
+        before, after = (_short(request, name) for request in (old, new))
         fields.append(f"{name}: {before} -> {after}")
     return tuple(fields)
 
@@ -341,18 +346,19 @@ def _short(request: Json, name: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _refuse_changes(report: SyncReport, on_changed: OnChanged, stuck: list[Change]) -> None:
-    if stuck:
+def _refuse_changes(report: SyncReport, on_changed: OnChanged, not_replaceable: list[Change]) -> None:
+    if not_replaceable:
         raise JobsChanged(
-            f"{_jobs(len(stuck))} changed while a task for it may exist: " + _listed(stuck, len(stuck)),
-            hint="let them end first (`runner resume`), or settle them (`runner resolve`)",
+            f"{_jobs(len(not_replaceable))} changed while a task for it may exist: "
+            + _listed(not_replaceable, len(not_replaceable)),
+            hint="finish them first (`runner resume`), or resolve them (`runner resolve`)",
         )
     if report.changed and on_changed is OnChanged.ERROR:
         raise JobsChanged(
             f"{_jobs(report.changed)} changed since it was submitted: "
             + _listed(report.changes, report.changed),
-            hint="give a changed job a new id; or --on-changed keep (leave them as they ran) or "
-            "--on-changed rerun (submit, and pay for, them again)",
+            hint="give a changed job a new id; or use --on-changed keep (keep the old results) or "
+            "--on-changed rerun (submit them again, and pay again)",
         )
 
 
@@ -361,8 +367,8 @@ def _jobs(count: int) -> str:
 
 
 def _listed(changes: list[Change], count: int) -> str:
-    shown = "; ".join(str(change) for change in changes[:_SHOWN])
-    return shown if count <= _SHOWN else f"{shown}; and {count - _SHOWN} more"
+    listed = "; ".join(map(str, changes[:_MAX_LISTED]))
+    return listed if count <= _MAX_LISTED else f"{listed}; and {count - _MAX_LISTED} more"
 
 
 def _mark_gone(connection: sqlite3.Connection, seen: bytearray) -> int:
@@ -370,7 +376,7 @@ def _mark_gone(connection: sqlite3.Connection, seen: bytearray) -> int:
     return connection.executemany("UPDATE jobs SET is_gone = 1 WHERE seq = ?", missing).rowcount
 
 
-def _side(spec: JobSpec) -> tuple[Any, ...]:
+def _details(spec: JobSpec) -> tuple[Any, ...]:
     source = spec.source
     return (
         rows.canonical(spec.metadata) if spec.metadata else "{}",

@@ -1,19 +1,19 @@
 """
-Moves of many jobs at once, between runs: after a crash, for a rerun, by a person's word.
+Transitions of many jobs at once, between runs: crash recovery, reruns, manual resolution, imports.
 
-Each works in the transaction that its caller has open, and follows the
-transition table like everything else.
+Each function works in the transaction that its caller has open, and follows the transition table like
+everything else.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from runner.core.lifecycle import Event, State, advance, next_step, recovery, sources
+from runner.core.lifecycle import Event, State, Step, advance, next_step, recovery, sources
 from runner.core.model import Attempt, Failure, FailureClass, JobRecord, has_files
 from runner.store import rows
 
@@ -26,19 +26,19 @@ NEVER_RESUBMITTED = frozenset(
     }
 )
 """
-Classes that no rerun submits again unless they are named: a paid task may exist for the first two, and
-the other two would only be refused again.
+No rerun submits jobs of these classes again unless they are named: with the first two a paid task may
+exist, and with the other two the job would only be refused again.
 """
 
 
 class Selection(Struct, frozen=True):
     """
-    Which jobs a rerun takes up: those that meet every condition that is given.
+    Which jobs to rerun: those that meet every given condition.
 
     Attributes:
         states: By state; empty for any.
-        classes: By failure class; empty for any but those that are left alone.
-        glob: By id, as the shell matches file names.
+        classes: By failure class; empty for any except `NEVER_RESUBMITTED`.
+        glob: By id, as the shell matches file names; None for any.
     """
 
     states: frozenset[State] = frozenset()
@@ -47,7 +47,7 @@ class Selection(Struct, frozen=True):
 
 
 def recover(connection: sqlite3.Connection, *, at: float) -> int:
-    """Put every job in doubt that a dead process left between intent and answer; return how many."""
+    """Mark every job as uncertain that a dead process left between intent and answer; return how many."""
     failure = Failure(
         FailureClass.UNCERTAIN_SUBMIT, "the process ended between sending the job and recording the answer"
     )
@@ -70,36 +70,35 @@ def recover(connection: sqlite3.Connection, *, at: float) -> int:
 
 
 class RerunPlan(Struct):
-    """What a rerun does; counts of jobs, and what it leaves alone by class."""
+    """What a rerun does: counts of jobs, and those that it leaves alone, by class."""
 
     to_submit: int = 0
     to_poll: int = 0
     to_download: int = 0
-    left_alone: dict[str, int] | None = None
+    left_alone: Mapping[str, int] = field(default_factory=dict)
 
 
 def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
     """
-    Note the jobs that a rerun takes up in the temporary table ``chosen``, and count them.
+    Write the jobs of a rerun to the temporary table ``selected``, and count them.
 
-    Jobs that left the manifest are never submitted; what they have paid for is still polled and fetched.
+    Jobs that were removed from the manifest are never submitted, but what was paid for is still polled and
+    downloaded.
     """
-    connection.execute("DROP TABLE IF EXISTS temp.chosen")
-    connection.execute("CREATE TEMP TABLE chosen (seq INTEGER PRIMARY KEY, state TEXT NOT NULL)")
+    connection.execute("DROP TABLE IF EXISTS temp.selected")
+    connection.execute("CREATE TEMP TABLE selected (seq INTEGER PRIMARY KEY, state TEXT NOT NULL)")
     where, values = _conditions(selection)
     connection.execute(
-        f"INSERT INTO chosen SELECT seq, iif(state = 'failed' AND {_ADOPTED}, 'submitted', state) FROM jobs "
+        f"INSERT INTO selected SELECT seq, iif(state = 'failed' AND {_HAS_NAMED_TASK}, 'submitted', state) FROM jobs "
         f"WHERE state IN ({_listed(rerunnable_states())}) {where}",
         values,
     )
-    left_alone = _leave_alone(connection, selection)
-    counts = dict(connection.execute("SELECT state, count(*) FROM chosen GROUP BY state").fetchall())
-    plan = RerunPlan(left_alone=left_alone)
-    for name, count in counts.items():
-        match next_step(State(name)):
-            case "poll":
+    plan = RerunPlan(left_alone=_deselect(connection, selection))
+    for state, count in connection.execute("SELECT state, count(*) FROM selected GROUP BY state"):
+        match next_step(State(state)):
+            case Step.POLL:
                 plan.to_poll += count
-            case "download":
+            case Step.DOWNLOAD:
                 plan.to_download += count
             case _:
                 plan.to_submit += count
@@ -107,28 +106,28 @@ def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> Re
 
 
 def requeue_selected(connection: sqlite3.Connection, *, at: float) -> int:
-    """Make the chosen failed jobs pending again, those with a task of their own submitted; return how many."""
-    chosen = "state = 'failed' AND seq IN (SELECT seq FROM chosen)"
-    adopted = connection.execute(
-        f"SELECT job_id, specs.task_id FROM jobs JOIN specs USING (seq) WHERE {chosen} AND {_ADOPTED}"
+    """Make the selected failed jobs pending, or submitted if the manifest names their task; return how many."""
+    selected = "state = 'failed' AND seq IN (SELECT seq FROM selected)"
+    with_task = connection.execute(
+        f"SELECT job_id, specs.task_id FROM jobs JOIN specs USING (seq) WHERE {selected} AND {_HAS_NAMED_TASK}"
     ).fetchall()
-    for job_id, task_id in adopted:
+    for job_id, task_id in with_task:
         attach_task(connection, job_id, task_id, at=at)
-    # The old task's id stays with its attempt; a pending job has none.
-    moved = connection.execute(
-        f"UPDATE jobs SET state = ?, task_id = NULL, other_task_id = NULL WHERE {chosen}",
+    # The old task's id remains in its attempt; a pending job has none.
+    requeued = connection.execute(
+        f"UPDATE jobs SET state = ?, task_id = NULL, other_task_id = NULL WHERE {selected}",
         (advance(State.FAILED, Event.RERUN).value,),
     )
-    return len(adopted) + moved.rowcount
+    return len(with_task) + requeued.rowcount
 
 
 def attach_task(connection: sqlite3.Connection, job_id: str, task_id: str, *, at: float) -> bool:
-    """Give a job the task that belongs to it; say whether its state allows that."""
-    row = _movable(connection, job_id, Event.ATTACHED)
+    """Set the task that belongs to a job; return whether its state allows that."""
+    row = _job_row(connection, job_id, Event.ATTACHED)
     if row is None:
         return False
     seq, state, attempt, submitted_at = row
-    # A doubtful attempt has found its task; a failed job gets a new attempt.
+    # The task belongs to an uncertain job's last attempt; any other job gets a new attempt.
     number = attempt if state is State.UNCERTAIN else attempt + 1
     connection.execute(
         "UPDATE jobs SET state = ?, task_id = ?, other_task_id = NULL, attempt = ?, submitted_at = ?, "
@@ -142,8 +141,8 @@ def attach_task(connection: sqlite3.Connection, job_id: str, task_id: str, *, at
 
 
 def mark_not_submitted(connection: sqlite3.Connection, job_id: str) -> bool:
-    """Make a job pending again whose doubtful POST made no task, as a person says; say whether it was in doubt."""
-    row = _movable(connection, job_id, Event.CONFIRMED_NOT_SUBMITTED)
+    """Make an uncertain job pending, because a person says that it has no task; return whether it was uncertain."""
+    row = _job_row(connection, job_id, Event.CONFIRMED_NOT_SUBMITTED)
     if row is None:
         return False
     seq, state, *_ = row
@@ -155,8 +154,8 @@ def mark_not_submitted(connection: sqlite3.Connection, job_id: str) -> bool:
 
 
 def write_off(connection: sqlite3.Connection, job_id: str) -> bool:
-    """Fail a job in doubt for good; say whether it was in doubt."""
-    row = _movable(connection, job_id, Event.WRITTEN_OFF)
+    """Mark an uncertain job as failed for good; return whether it was uncertain."""
+    row = _job_row(connection, job_id, Event.WRITTEN_OFF)
     if row is None:
         return False
     seq, state, *_ = row
@@ -168,9 +167,9 @@ def write_off(connection: sqlite3.Connection, job_id: str) -> bool:
 
 def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord], *, at: float) -> int:
     """
-    Take in jobs as another run's results know them, with their tasks and their history; return how many.
+    Insert jobs from another run's results, with their tasks and attempts; return how many.
 
-    A job that the store has already stays as it is.
+    A job that the store has already is left as it is.
     """
     count = 0
     for record in records:
@@ -211,7 +210,7 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
                 source.file,
                 source.line,
                 source.column,
-                _asked_task(record),
+                _named_task(record),
             ),
         )
         connection.executemany(
@@ -221,7 +220,7 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
 
 
 def uncertain_ids(connection: sqlite3.Connection, patterns: Sequence[str]) -> list[str]:
-    """Name the jobs in doubt whose ids match any of some globs, in manifest order."""
+    """Return the ids of the uncertain jobs that match any of some globs, in manifest order."""
     where = " OR ".join("job_id GLOB ?" for _ in patterns)
     found = connection.execute(
         f"SELECT job_id FROM jobs WHERE state = ? AND ({where}) ORDER BY idx",
@@ -230,17 +229,17 @@ def uncertain_ids(connection: sqlite3.Connection, patterns: Sequence[str]) -> li
     return [job_id for (job_id,) in found]
 
 
-def _asked_task(record: JobRecord) -> str | None:
-    """Name the task that a job was given by its id: such a job is polled again, and never submitted."""
+def _named_task(record: JobRecord) -> str | None:
+    """Return the task that a person named for a job: such a job is polled again, and never submitted."""
     is_attached = bool(record.attempts) and record.attempts[-1].outcome == "attached"
     return record.task_id if is_attached else None
 
 
-_ADOPTED = "EXISTS (SELECT 1 FROM specs WHERE specs.seq = jobs.seq AND specs.task_id IS NOT NULL)"
+_HAS_NAMED_TASK = "EXISTS (SELECT 1 FROM specs WHERE specs.seq = jobs.seq AND specs.task_id IS NOT NULL)"
 
 
 def rerunnable_states() -> frozenset[State]:
-    """Name the states that a rerun takes jobs up from."""
+    """Return the states of jobs that can be rerun."""
     return frozenset(state for state in State if next_step(state) is not None or state is State.FAILED)
 
 
@@ -263,24 +262,26 @@ def _conditions(selection: Selection) -> tuple[str, list[str]]:
     return " ".join(parts), values
 
 
-def _leave_alone(connection: sqlite3.Connection, selection: Selection) -> dict[str, int]:
+def _deselect(connection: sqlite3.Connection, selection: Selection) -> dict[str, int]:
+    """Remove the jobs that may not be submitted again from the selection; count all that is left alone, by class."""
     classes = json.dumps(sorted(NEVER_RESUBMITTED - selection.classes))
     connection.execute(
-        "DELETE FROM chosen WHERE seq IN (SELECT seq FROM jobs WHERE state = 'failed' "
+        "DELETE FROM selected WHERE seq IN (SELECT seq FROM jobs WHERE state = 'failed' "
         "AND error_class IN (SELECT value FROM json_each(?)))",
         (classes,),
     )
     return dict(
         connection.execute(
             "SELECT coalesce(error_class, state), count(*) FROM jobs WHERE state IN ('failed', 'uncertain') "
-            "AND seq NOT IN (SELECT seq FROM chosen) GROUP BY 1 ORDER BY 1"
+            "AND seq NOT IN (SELECT seq FROM selected) GROUP BY 1 ORDER BY 1"
         ).fetchall()
     )
 
 
-def _movable(
+def _job_row(
     connection: sqlite3.Connection, job_id: str, event: Event
 ) -> tuple[int, State, int, float | None] | None:
+    """Return key, state, number and time of the last attempt; None if the job's state does not allow the event."""
     row = connection.execute(
         "SELECT j.seq, j.state, j.attempt, a.submitted_at FROM jobs j "
         "LEFT JOIN attempts a ON a.seq = j.seq AND a.number = j.attempt WHERE job_id = ?",

@@ -1,13 +1,11 @@
 """
-Group commit: everything that waits to be written shares one commit, and one sync.
+Group commit: all pending changes share one commit, and one sync of the disk.
 
-A thread takes whatever has gathered, writes it in one transaction, and takes
-again as soon as that has returned. Nothing that is waited for meets a waiting
-window: a busy run gathers by itself while the last sync is under way, and an idle
-one pays for a single sync. (A window of 20 ms was measured to cost 40 % of the
-jobs a second, one of 50 ms two thirds.) What nobody waits for goes with the next
-commit, or with one of its own after `LINGER_S`: waking the thread for each such
-change would cost more than the change.
+A thread writes whatever is pending in one transaction, and again as soon as that has returned. There is no
+batching delay for a caller that waits: in a busy run, changes accumulate while the last sync is in progress,
+and an idle run needs a single sync. (A delay of 20 ms was measured to cost 40 % of the jobs per second, one
+of 50 ms two thirds.) A change that nobody waits for is committed with the next one that somebody waits for,
+or after `LINGER_S`: waking the thread for each would cost more than the change.
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ from runner.store.database import translated
 from runner.store.rows import Row
 
 LINGER_S = 0.05
-"""How long a change that nobody waits for may gather others before it is committed."""
+"""How long a change that nobody waits for may wait for others before it is committed."""
 
 
 class _Batch(Struct):
-    """What one commit will write, and who waits for it."""
+    """The changes of one commit, and who waits for it."""
 
     number: int
-    is_begun: bool = False
+    has_changes: bool = False
     jobs: dict[int, Row] = field(default_factory=dict)
     attempts: dict[tuple[int, int], Row] = field(default_factory=dict)
     assets: list[Row] = field(default_factory=list)
@@ -47,13 +45,12 @@ class _Batch(Struct):
 
 class Writer:
     """
-    The one that writes ``run.db`` while a run is going.
+    The only writer of ``run.db`` during a run.
 
-    Everything but the thread's own work happens on the event loop's thread.
-    When the disk is full, a reserve that was set aside at the start is given up,
-    so that the ids of tasks that were just paid for still get written; the
-    engine sees `is_short_of_room` and stops. After an error that remains nothing
-    more is written: what is durable stays so, and every caller gets the error.
+    Everything except the commits happens on the event loop's thread. When the disk is full, a reserve from the
+    start of the run is released, so that the ids of tasks that were just paid for are still written; the
+    engine sees `is_disk_full` and stops. If that does not help, nothing more is written: what is durable
+    remains so, and every caller gets the error.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, reserve: DiskReserve) -> None:
@@ -63,18 +60,18 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
-        self._is_wanted = False
+        self._is_requested = False
         self._batch = _Batch(1)
         self._outstanding: dict[int, _Batch] = {1: self._batch}
         self._durable = 0
-        self._closing = False
+        self._is_closing = False
         self.error: RunnerError | None = None
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
     @property
     def is_disk_full(self) -> bool:
-        """The disk was full, and the reserve is in use."""
+        """Whether the disk was full, so that the reserve is in use."""
         return self._reserve.is_released
 
     @property
@@ -92,7 +89,7 @@ class Writer:
         meta: tuple[str, str] | None = None,
     ) -> int:
         """
-        Put rows into the next commit and return its number.
+        Add rows to the next commit and return its number.
 
         Raises:
             RunnerError: An earlier commit failed.
@@ -101,9 +98,9 @@ class Writer:
             raise self.error
         with self._lock:
             batch = self._batch
-            if not batch.is_begun:
-                batch.is_begun = True
-                self._loop.call_later(LINGER_S, self._want, batch.number)
+            if not batch.has_changes:
+                batch.has_changes = True
+                self._loop.call_later(LINGER_S, self._request, batch.number)
             if job is not None:
                 batch.jobs[job[-1]] = job
             if attempt is not None:
@@ -128,35 +125,35 @@ class Writer:
         if self.error is not None:
             raise self.error
         future: asyncio.Future[None] = self._loop.create_future()
-        # Read again by `_committed` alone, which runs on this thread too.
+        # Only `_committed` reads this list, on this thread too.
         self._outstanding[number].waiting.append(future)
-        self._want(number)
+        self._request(number)
         await future
 
-    def _want(self, number: int) -> None:
-        """Have a commit made as soon as the thread is free, if it is not under way already."""
-        if self._is_wanted or number < self._batch.number:
+    def _request(self, number: int) -> None:
+        """Let the thread commit as soon as it is free, unless that commit has begun."""
+        if self._is_requested or number < self._batch.number:
             return
         with self._lock:
-            self._is_wanted = True
+            self._is_requested = True
             self._ready.notify()
 
     async def close(self) -> None:
-        """Write what is left and end the thread."""
+        """Write what is pending and end the thread."""
         with self._ready:
-            self._closing = True
+            self._is_closing = True
             self._ready.notify()
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                while not self._is_wanted and not self._closing:
+                while not self._is_requested and not self._is_closing:
                     self._ready.wait()
-                self._is_wanted = False
+                self._is_requested = False
                 batch = self._batch
-                if not batch.is_begun:
-                    if self._closing:
+                if not batch.has_changes:
+                    if self._is_closing:
                         return
                     continue
                 self._batch = _Batch(batch.number + 1)
@@ -169,23 +166,22 @@ class Writer:
             self._loop.call_soon_threadsafe(self._committed, batch, error)
 
     def _commit(self, batch: _Batch) -> RunnerError | None:
-        run = self._connection
+        connection = self._connection
         try:
             with translated(self._path):
-                run.execute("BEGIN IMMEDIATE")
-                rows.insert_rows(run, rows.SAVE_JOBS, list(batch.jobs.values()))
-                rows.insert_rows(run, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
-                run.executemany(rows.SAVE_PART, batch.parts.values())
-                if batch.dropped_parts:
-                    rows.insert_rows(run, rows.DROP_PARTS, batch.dropped_parts)
-                run.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
-                rows.insert_rows(run, rows.SAVE_ASSETS, batch.assets)
-                run.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
-                run.execute("COMMIT")
+                connection.execute("BEGIN IMMEDIATE")
+                rows.insert_rows(connection, rows.SAVE_JOBS, list(batch.jobs.values()))
+                rows.insert_rows(connection, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
+                connection.executemany(rows.SAVE_PART, batch.parts.values())
+                rows.insert_rows(connection, rows.DROP_PARTS, batch.dropped_parts)
+                connection.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
+                rows.insert_rows(connection, rows.SAVE_ASSETS, batch.assets)
+                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
+                connection.execute("COMMIT")
         except Exception as error:
             with suppress(sqlite3.Error):
-                run.rollback()
-            return _as_ours(error, self._path)
+                connection.rollback()
+            return _as_runner_error(error, self._path)
         return None
 
     def _committed(self, batch: _Batch, error: RunnerError | None) -> None:
@@ -201,11 +197,11 @@ class Writer:
                 future.set_exception(error)
 
 
-def _as_ours(error: Exception, path: Path) -> RunnerError:
-    """Make an error one that callers expect: whoever waits for the commit must hear of it, whatever it is."""
+def _as_runner_error(error: Exception, path: Path) -> RunnerError:
+    """Convert an error to one that callers expect: whoever waits for the commit must get it, whatever it is."""
     if isinstance(error, RunnerError):
         return error
-    return RunDirError(f"a bug in runner: {path} does not take what was to be written ({error!r})"[:500])
+    return RunDirError(f"a bug in runner: {path} does not accept a value ({error!r})"[:500])
 
 
 RESERVE_NAME = ".reserve"
@@ -214,10 +210,10 @@ RESERVE_BYTES = 4 * 1024 * 1024
 
 class DiskReserve:
     """
-    A file of zeros in the run directory, there only while a run is going.
+    A file of zeros in the run directory, which exists only during a run.
 
-    Where it can't be made, because the disk is full already, the run starts
-    without it: `is_released` is true from the start, and nothing is submitted.
+    If it can't be created, because the disk is full already, the run starts without it: `is_released` is true
+    from the start, and nothing is submitted.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -225,7 +221,7 @@ class DiskReserve:
         self.is_released = not self._allocate()
 
     def release(self) -> bool:
-        """Free the room; say whether there was any to free."""
+        """Free the space; return whether there was any to free."""
         if self.is_released:
             return False
         self.is_released = True
@@ -233,7 +229,7 @@ class DiskReserve:
         return True
 
     def close(self) -> None:
-        """Free the room at the end of a run."""
+        """Free the space at the end of a run."""
         self._path.unlink(missing_ok=True)
 
     def _allocate(self) -> bool:

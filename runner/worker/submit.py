@@ -60,7 +60,7 @@ def _apply(job: Job, at: float, outcome: SubmitOutcome, store: JobStore, clock: 
         job.task_id, job.other_task_id = settled.task_id, settled.other_task_id
         job.submitted_at = at
         job.waiting_since = clock.now()
-        job.polls = job.failed_polls = job.unknown_polls = 0
+        job.polls = job.uninformative_polls = job.unknown_polls = 0
         job.remote_status = job.completed_at = job.finished_at = job.generate_s = job.download_s = None
     elif settled.event is Event.NOT_SENT:
         # The next try takes this one's number, since no task came of it; but that the gateway throttled
@@ -68,7 +68,7 @@ def _apply(job: Job, at: float, outcome: SubmitOutcome, store: JobStore, clock: 
         if not isinstance(outcome, Throttled):
             job.attempt -= 1
         # Being throttled, or unreachable, is no fault of the job's: it may happen any number of times.
-        job.no_channel_tries += isinstance(outcome, NoChannel)
+        job.no_channel_posts += isinstance(outcome, NoChannel)
     else:
         job.finished_at = clock.wall()
     store.save(

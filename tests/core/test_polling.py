@@ -79,7 +79,7 @@ def test_intervals_grow():
     assert 50.0 == waits[-1]
 
 
-def test_failed_polls_back_off():
+def test_uninformative_polls_back_off():
     """
     Failures double the wait up to the maximum, and the wait that the server asks for is the minimum.
     """

@@ -1,38 +1,35 @@
-"""What belongs to one attempt is not taken for another's; and what the store can't take ends in an error."""
+"""What belongs to one attempt is not confused with another's; what the store can't write is an error."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Job, JobSpec
+from runner.core.model import Asset, AssetKind, Job
 from runner.errors import RunDirError
 from runner.store import query
 from runner.store.store import Store
-from runner.store.sync import OnChanged, sync
+from tests.store.jobs import make_spec, sync_jobs
 
-Make = Callable[..., JobSpec]
 VIDEO = Asset(AssetKind.VIDEO, "assets/a.mp4", 10, "0" * 64, "video/mp4")
 FRAME = Asset(AssetKind.LAST_FRAME, "assets/a.last_frame.png", 10, "0" * 64, "image/png")
 
 
-def one_job(store: Store, make_spec: Make) -> Job:
-    """Take one job in and give it as the engine has it."""
-    with store.transaction() as connection:
-        sync(connection, [make_spec("a")], on_changed=OnChanged.ERROR, at=1000.0)
+def one_job(store: Store) -> Job:
+    """Insert one job and return it as the engine has it."""
+    sync_jobs(store, make_spec("a"))
     job = query.job(store.reader, "a", waiting_since=0.0)
     assert job is not None
     return job
 
 
-async def test_new_attempt_knows_nothing_of_an_old_ones_files(store: Store, make_spec: Make) -> None:
+async def test_new_attempt_knows_nothing_of_an_old_ones_files(store: Store) -> None:
     """
-    A job that was run again does not take the old video for the new one, nor go on with its part.
+    A rerun job does not confuse the old video with the new one, and does not resume the old part.
     """
-    job = one_job(store, make_spec)
+    job = one_job(store)
     async with store:
         job.attempt = 1
         store.save_part(job, AssetKind.LAST_FRAME, {"total_bytes": 7, "validator": None})
@@ -44,11 +41,11 @@ async def test_new_attempt_knows_nothing_of_an_old_ones_files(store: Store, make
         assert ((), {}) == (store.load_assets(job), store.load_parts(job))
 
 
-async def test_old_result_stays_until_the_new_one_is_there(store: Store, make_spec: Make) -> None:
+async def test_old_result_remains_until_there_is_a_new_one(store: Store) -> None:
     """
-    The record shows the old attempt's assets until the new attempt brings its own, and then only those.
+    The record has the old attempt's assets until the new attempt has its own, and then only those.
     """
-    job = one_job(store, make_spec)
+    job = one_job(store)
     async with store:
         job.attempt, job.state = 1, State.SUCCEEDED
         await store.durable(store.save(job, assets=[VIDEO, FRAME]))
@@ -63,11 +60,11 @@ async def test_old_result_stays_until_the_new_one_is_there(store: Store, make_sp
         assert (VIDEO,) == record.assets
 
 
-async def test_value_that_sqlite_does_not_take_is_an_error_and_no_hang(store: Store, make_spec: Make) -> None:
+async def test_value_that_sqlite_does_not_accept_is_an_error_and_no_hang(store: Store) -> None:
     """
-    Whoever waits for a commit hears of it, whatever went wrong in the thread that writes.
+    Whoever waits for a commit gets the error, whatever went wrong in the thread that writes.
     """
-    job = one_job(store, make_spec)
+    job = one_job(store)
     async with store:
         job.task_id = "\ud800"
         number = store.save(job)
@@ -78,11 +75,11 @@ async def test_value_that_sqlite_does_not_take_is_an_error_and_no_hang(store: St
         assert store.error is not None
 
 
-async def test_validator_of_a_hostile_server_is_kept_as_it_is(store: Store, make_spec: Make) -> None:
+async def test_validator_of_a_hostile_server_is_saved_as_it_is(store: Store) -> None:
     """
-    A header that is no proper text does not stop the run.
+    A header that is not valid text does not stop the run.
     """
-    job = one_job(store, make_spec)
+    job = one_job(store)
     async with store:
         facts = {"total_bytes": 7, "validator": '"\udcff"'}
         store.save_part(job, AssetKind.VIDEO, facts)
@@ -91,13 +88,11 @@ async def test_validator_of_a_hostile_server_is_kept_as_it_is(store: Store, make
         assert {"video": facts} == store.load_parts(job)
 
 
-def test_jobs_of_one_place_are_all_handed_out(store: Store, make_spec: Make) -> None:
+def test_jobs_with_the_same_index_are_all_returned(store: Store) -> None:
     """
-    Jobs that share a place in the order, as imported ones may, are all read, a page at a time.
+    Jobs with the same index, as imported ones may have, are all read, a page at a time.
     """
-    with store.transaction() as connection:
-        jobs = [make_spec(f"job-{n}", 0) for n in range(5)]
-        sync(connection, jobs, on_changed=OnChanged.ERROR, at=1000.0)
+    sync_jobs(store, *(make_spec(f"job-{n}", 0) for n in range(5)))
     names = []
     after = (-1, -1)
     while page := query.pending(

@@ -1,26 +1,16 @@
-"""What the store answers about all jobs at once."""
+"""Queries of the store about many jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass, JobSpec
+from runner.core.model import FailureClass
 from runner.store import query
 from runner.store.store import Store
-from runner.store.sync import OnChanged, sync
-
-Make = Callable[..., JobSpec]
-
-
-def take_in(store: Store, specs: list[JobSpec]) -> None:
-    """Sync in a transaction of its own."""
-    with store.transaction() as connection:
-        sync(connection, specs, on_changed=OnChanged.ERROR, at=1000.0)
+from tests.store.jobs import make_spec, sync_jobs
 
 
 def fail(store: Store, cls: FailureClass, *job_ids: str) -> None:
-    """Let jobs have failed for a reason."""
+    """Mark jobs as failed, with a failure class."""
     with store.transaction() as connection:
         connection.executemany(
             "UPDATE jobs SET state = 'failed', error_class = ? WHERE job_id = ?",
@@ -28,20 +18,20 @@ def fail(store: Store, cls: FailureClass, *job_ids: str) -> None:
         )
 
 
-def test_counts(store: Store, make_spec: Make) -> None:
-    """Every state is counted, those without a job as 0; jobs that left the manifest only where they are asked for."""
-    take_in(store, [make_spec("a"), make_spec("b", 1), make_spec("c", 2)])
+def test_counts(store: Store) -> None:
+    """Every state is counted, with 0 for those without a job; removed jobs are counted only on request."""
+    sync_jobs(store, make_spec("a"), make_spec("b", 1), make_spec("c", 2))
     fail(store, FailureClass.QUOTA, "b", "c")
-    take_in(store, [make_spec("a"), make_spec("b", 1)])
+    sync_jobs(store, make_spec("a"), make_spec("b", 1))
 
-    nothing = dict.fromkeys(State, 0)
-    assert {**nothing, State.PENDING: 1, State.FAILED: 2} == query.counts(store.reader)
-    assert {**nothing, State.PENDING: 1, State.FAILED: 1} == query.counts(store.reader, with_gone=False)
+    zeros = dict.fromkeys(State, 0)
+    assert {**zeros, State.PENDING: 1, State.FAILED: 2} == query.counts(store.reader)
+    assert {**zeros, State.PENDING: 1, State.FAILED: 1} == query.counts(store.reader, with_gone=False)
 
 
-def test_failures_by_class(store: Store, make_spec: Make) -> None:
-    """Failures are counted by class, and the first of each in the manifest stands for them."""
-    take_in(store, [make_spec(name, place) for place, name in enumerate("dcba")])
+def test_failures_by_class(store: Store) -> None:
+    """Failures are counted by class, and the first of each in the manifest can be read."""
+    sync_jobs(store, *(make_spec(name, place) for place, name in enumerate("dcba")))
     fail(store, FailureClass.MODERATION, "a", "c")
     fail(store, FailureClass.LOST, "b")
 
@@ -51,20 +41,20 @@ def test_failures_by_class(store: Store, make_spec: Make) -> None:
     ]
 
 
-def test_usual_times(store: Store, make_spec: Make) -> None:
-    """The usual time of a model is the mean of its jobs that succeeded, and a model without any has none."""
-    take_in(store, [make_spec("a"), make_spec("b", 1), make_spec("c", 2, model="other"), make_spec("d", 3)])
+def test_mean_durations(store: Store) -> None:
+    """The mean duration of a model is over its jobs that succeeded; a model without any has none."""
+    sync_jobs(store, make_spec("a"), make_spec("b", 1), make_spec("c", 2, model="other"), make_spec("d", 3))
     with store.transaction() as connection:
         connection.execute("UPDATE jobs SET generate_s = 10.0 * idx + 60 WHERE job_id IN ('a', 'b')")
 
     assert {"wan2.7-i2v": 65.0} == query.mean_generate_s(store.reader)
 
 
-def test_more_jobs_than_one_reading_takes(store: Store, make_spec: Make) -> None:
-    """Jobs are taken in and read back in manifest order, whatever their number, each with what was asked for."""
+def test_more_jobs_than_one_batch(store: Store) -> None:
+    """Jobs are inserted and read in manifest order, whatever their number, each with its own request."""
     specs = [make_spec(f"job-{place}", place) for place in range(1234)]
-    take_in(store, specs[600:])
-    take_in(store, specs)
+    sync_jobs(store, *specs[600:])
+    sync_jobs(store, *specs)
 
     found = list(query.records(store.reader))
     assert [spec.job_id for spec in specs] == [record.job_id for record in found]

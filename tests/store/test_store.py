@@ -1,4 +1,4 @@
-"""Opening, locking and refusing run directories; durable writes."""
+"""Opening, locking and refusing run directories, and durable writes."""
 
 from __future__ import annotations
 
@@ -7,33 +7,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runner.core.lifecycle import Event, State
-from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobSpec
+from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass
 from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store import query
 from runner.store.database import DB_NAME
 from runner.store.lock import holder_of
 from runner.store.store import Store
-from runner.store.sync import OnChanged, sync
 from runner.store.writer import RESERVE_NAME
-
-Make = Callable[..., JobSpec]
-
-
-def take_in(store: Store, *specs: JobSpec) -> None:
-    """Sync in a transaction of its own."""
-    with store.transaction() as connection:
-        sync(connection, specs, on_changed=OnChanged.ERROR, at=1000.0)
+from tests.store.jobs import make_spec, sync_jobs
 
 
 def test_second_opening_is_refused_and_names_the_holder(store: Store) -> None:
     """
-    A run directory in use is refused, naming the process that has it.
+    A run directory in use is refused, and the message names the process that uses it.
     """
     with pytest.raises(RunLocked, match=f"in use by pid {os.getpid()} on host "), Store(store.run_dir):
         pass
@@ -41,9 +32,9 @@ def test_second_opening_is_refused_and_names_the_holder(store: Store) -> None:
     assert "pid" in (holder_of(store.run_dir) or "")
 
 
-def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
+def test_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     """
-    A process that was killed leaves no lock behind.
+    The lock of a killed process is released.
     """
     script = (
         "import sys, time; from pathlib import Path; from runner.store.store import Store\n"
@@ -63,7 +54,7 @@ def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
 
 def test_results_without_a_database_are_refused(tmp_path: Path) -> None:
     """
-    Where results stand without run.db, nothing may start: what was paid for is unknown.
+    With results but no run.db nothing may start, because it is unknown what was paid for.
     """
     (tmp_path / "results.jsonl").write_text("{}\n")
 
@@ -73,12 +64,12 @@ def test_results_without_a_database_are_refused(tmp_path: Path) -> None:
     assert f"runner rerun {tmp_path}/results.jsonl -o NEW" in str(caught.value.hint)
 
 
-def test_damaged_database_is_refused_and_left_alone(tmp_path: Path, make_spec: Make) -> None:
+def test_damaged_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     """
     A database with overwritten pages is refused, and not a byte of it changes.
     """
     with Store(tmp_path) as store:
-        take_in(store, *(make_spec(f"job-{n}", n) for n in range(100)))
+        sync_jobs(store, *(make_spec(f"job-{n}", n) for n in range(100)))
     path = tmp_path / DB_NAME
     content = bytearray(path.read_bytes())
     content[4096 : 3 * 4096] = os.urandom(2 * 4096)
@@ -93,7 +84,7 @@ def test_damaged_database_is_refused_and_left_alone(tmp_path: Path, make_spec: M
 @pytest.mark.parametrize("content", [b"not a database, but long enough to look like one" * 100, b"x"])
 def test_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     """
-    Anything else under the name run.db is refused and kept.
+    Any other file named run.db is refused and left as it is.
     """
     (tmp_path / DB_NAME).write_bytes(content)
 
@@ -117,12 +108,12 @@ def test_newer_format_is_refused(tmp_path: Path) -> None:
         pass
 
 
-async def test_database_of_an_earlier_format_is_used_as_it_is(tmp_path: Path, make_spec: Make) -> None:
+async def test_database_of_an_earlier_format_is_used_as_it_is(tmp_path: Path) -> None:
     """
-    A run that an earlier version began goes on, and that version can still open it.
+    A run that an earlier version began can be continued, and that version can still open it.
     """
     with Store(tmp_path) as store:
-        take_in(store, make_spec("a"))
+        sync_jobs(store, make_spec("a"))
     connection = sqlite3.connect(tmp_path / DB_NAME)
     connection.executescript("CREATE TABLE events (id INTEGER PRIMARY KEY); PRAGMA user_version = 1")
     connection.close()
@@ -140,7 +131,7 @@ async def test_database_of_an_earlier_format_is_used_as_it_is(tmp_path: Path, ma
 
 def test_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     """
-    A path through a file is an error of the run directory, not a traceback.
+    A path below a file is an error of the run directory, not a traceback.
     """
     (tmp_path / "file").write_text("")
 
@@ -148,32 +139,32 @@ def test_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         pass
 
 
-async def test_saved_job_is_read_back_whole(store: Store, make_spec: Make) -> None:
+async def test_saved_job_is_read_back_whole(store: Store) -> None:
     """
-    What was saved of a job, its attempt and its assets is what a reader sees once it is durable.
+    Once it is durable, a reader sees exactly what was saved of a job, its attempt and its assets.
     """
-    take_in(store, make_spec("a"))
+    sync_jobs(store, make_spec("a"))
     job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
     asset = Asset(AssetKind.VIDEO, "assets/a.mp4", 10, "ab", "video/mp4", 1280, 720, 5.0)
-    doubt = Failure(FailureClass.INTERNAL, "小猫", "E1", 500, "req-1")
+    failure = Failure(FailureClass.INTERNAL, "小猫", "E1", 500, "req-1")
 
     async with store:
         job.transition(Event.INTENT)
-        job.attempt, job.error, job.warnings = 1, doubt, ("one", "two")
+        job.attempt, job.error, job.warnings = 1, failure, ("one", "two")
         number = store.save(job, Attempt(1, 5.0, "pending", key="k"), [asset])
         await store.durable(number)
         record = next(query.records(store.reader))
 
-    assert (State.SUBMITTING, doubt, ("one", "two")) == (record.state, record.error, record.warnings)
+    assert (State.SUBMITTING, failure, ("one", "two")) == (record.state, record.error, record.warnings)
     assert (Attempt(1, 5.0, "pending", key="k"),) == record.attempts
     assert (asset,) == record.assets
 
 
-async def test_closing_writes_what_is_left(store: Store, make_spec: Make) -> None:
+async def test_closing_writes_what_is_pending(store: Store) -> None:
     """
-    What was saved and not waited for is on disk when the store closes.
+    Changes that nobody waited for are on disk when the store closes.
     """
-    take_in(store, *(make_spec(f"job-{n}", n) for n in range(20)))
+    sync_jobs(store, *(make_spec(f"job-{n}", n) for n in range(20)))
     jobs = list(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
@@ -184,24 +175,24 @@ async def test_closing_writes_what_is_left(store: Store, make_spec: Make) -> Non
     assert 20 == query.counts(store.reader)[State.SUBMITTING]
 
 
-async def test_full_disk_gives_up_the_reserve_and_loses_nothing(store: Store, make_spec: Make) -> None:
+async def test_full_disk_releases_the_reserve_and_loses_nothing(store: Store) -> None:
     """
-    When the disk is full, what is saved still reaches the disk, and the store says that room is short.
+    When the disk is full, changes still reach the disk, and the store says that the disk is full.
     """
-    take_in(store, make_spec("a"))
+    sync_jobs(store, make_spec("a"))
     job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
-        # SQLite's own bound on pages acts as the full disk; giving up the reserve lifts it.
+        # SQLite's own limit of pages acts as the full disk; releasing the reserve raises it.
         pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
-        give_up = store._reserve.release
+        release = store._reserve.release
 
-        def lift() -> bool:
+        def raise_limit() -> bool:
             store._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
-            return give_up()
+            return release()
 
-        store._reserve.release = lift  # type: ignore[method-assign]
+        store._reserve.release = raise_limit  # type: ignore[method-assign]
         number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
         await store.durable(number)
 
@@ -211,11 +202,11 @@ async def test_full_disk_gives_up_the_reserve_and_loses_nothing(store: Store, ma
     assert ["t" * 50_000] == [a.task_id for a in next(query.records(store.reader)).attempts]
 
 
-async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, make_spec: Make) -> None:
+async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store) -> None:
     """
-    Where even the reserve does not help, whoever waits is told, and what was durable stays.
+    If even the reserve does not help, whoever waits gets the error, and what was durable remains.
     """
-    take_in(store, make_spec("a"))
+    sync_jobs(store, make_spec("a"))
     job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
@@ -223,7 +214,7 @@ async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, m
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
         number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
 
-        with pytest.raises(DiskFull, match="no room to write"):
+        with pytest.raises(DiskFull, match="no space left to write"):
             await store.durable(number)
         with pytest.raises(DiskFull):
             store.save(job)
@@ -231,26 +222,26 @@ async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store, m
     assert 1 == query.counts(store.reader)[State.PENDING]
 
 
-def test_looking_at_an_open_run_does_not_take_its_log_away(store: Store, make_spec: Make) -> None:
+def test_reader_of_an_active_run_leaves_its_log(store: Store) -> None:
     """
-    Another process that reads run.db and ends leaves the log of the process that writes it where it is: a commit
-    to a log that was deleted would be lost at the next start, and with it the id of a task that was paid for.
+    Another process that reads run.db and ends does not delete the log of the process that writes it: a commit to
+    a deleted log would be lost at the next start, and with it the id of a task that was paid for.
     """
-    look = (
+    script = (
         "import sys; from pathlib import Path; from runner.store import query\n"
         "from runner.store.database import connect_reader\n"
         "reader = connect_reader(Path(sys.argv[1]))\n"
         "print(sum(query.counts(reader).values()), end='')\nreader.close()"
     )
 
-    def jobs_seen_by_another() -> str:
+    def count_in_another_process() -> str:
         return subprocess.run(
-            [sys.executable, "-c", look, str(store.run_dir)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", script, str(store.run_dir)], capture_output=True, text=True, check=True
         ).stdout
 
-    take_in(store, make_spec("a"))
-    before = jobs_seen_by_another()
-    take_in(store, make_spec("a"), make_spec("b", 1))
+    sync_jobs(store, make_spec("a"))
+    before = count_in_another_process()
+    sync_jobs(store, make_spec("a"), make_spec("b", 1))
 
-    assert ("1", "2") == (before, jobs_seen_by_another())
+    assert ("1", "2") == (before, count_in_another_process())
     assert (store.run_dir / f"{DB_NAME}-wal").exists()
