@@ -21,7 +21,6 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from runner.assets.inflow import Buffers
 from runner.assets.part_file import OverlapMismatch, PartFile, size_of
 from runner.assets.receive import TooLarge, keep_small, receive, verify
 from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_of
@@ -86,7 +85,6 @@ class Fetcher:
         self._free_bytes = free_bytes
         self._given_resolver = resolver
         self._promised_bytes = 0
-        self._buffers = Buffers()
 
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="asset-writer")
@@ -214,10 +212,8 @@ class Fetcher:
                 response,
                 download.part,
                 self._threads,
-                self._buffers,
                 offset=body.offset,
                 max_bytes=self._max_bytes,
-                stall_s=self._timeouts.stall_s,
             )
         except TooLarge:
             download.part.discard()
