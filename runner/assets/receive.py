@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from hashlib import sha256
 from io import BytesIO
+from typing import BinaryIO
 
 from aiohttp import ClientResponse
 
-from runner.assets.part_file import PartFile, write_whole
+from runner.assets.part_file import PartFile, write_file
 from runner.assets.request import Fetched
 from runner.core.model import AssetKind
 from runner.disk import write_error
-from runner.media import InvalidMedia, MediaFacts, Readable, read_mp4, read_picture
+from runner.media import InvalidMedia, MediaInfo, read_image, read_mp4
 
 BATCH_BYTES = 256 << 10
-"""How much gathers before a thread writes it: a change of threads costs as much as writing some 100 KB."""
+"""How much gathers before a thread writes it: a change of threads costs as much as writing 100 KB."""
 
 
 class TooLarge(Exception):
@@ -39,7 +40,7 @@ async def receive(
         DiskFull, RunDirError: It can't be written.
         aiohttp.ClientError, TimeoutError, OSError: The network failed.
     """
-    part.begin(offset)
+    part.start(offset)
     batch: list[bytes] = []
     batch_bytes, left = 0, max_bytes - offset
     try:
@@ -63,37 +64,37 @@ async def _write(part: PartFile, batch: Sequence[bytes], threads: Executor) -> N
     await asyncio.shield(asyncio.wrap_future(threads.submit(part.append, batch)))
 
 
-def keep_small(path: str, kind: AssetKind, body: bytes) -> Fetched:
+def write_small(path: str, kind: AssetKind, content: bytes) -> Fetched:
     """
     Verify and write a body that is in memory.
 
     Raises:
-        InvalidMedia: It is not a whole asset of that kind; nothing was written.
+        InvalidMedia: It is not a complete asset of that kind; nothing was written.
         DiskFull, RunDirError: It can't be written.
     """
-    facts = _read_facts(kind, BytesIO(body), len(body))
-    write_whole(path, body)
-    return Fetched(path, len(body), sha256(body).hexdigest(), facts)
+    info = _read_info(kind, BytesIO(content), len(content))
+    write_file(path, content)
+    return Fetched(path, len(content), sha256(content).hexdigest(), info)
 
 
 def verify(part: PartFile, kind: AssetKind) -> Fetched:
     """
-    Verify a part file that should be whole. It blocks for as long as a look at the file takes.
+    Verify a part file that should be complete. It blocks while the file is read.
 
     Raises:
-        InvalidMedia: It is not a whole asset of that kind.
+        InvalidMedia: It is not a complete asset of that kind.
         DiskFull, RunDirError: It can't be read.
     """
     digest = part.digest()
     part.close()
     try:
         with open(part.path, "rb") as file:
-            return Fetched(part.path, part.size, digest, _read_facts(kind, file, part.size))
+            return Fetched(part.path, part.size, digest, _read_info(kind, file, part.size))
     except OSError as error:
         raise write_error(error, part.path) from error
 
 
-def _read_facts(kind: AssetKind, file: Readable, size: int) -> MediaFacts:
+def _read_info(kind: AssetKind, file: BinaryIO, size: int) -> MediaInfo:
     if not size:
         raise InvalidMedia("is empty")
-    return read_mp4(file, size) if kind is AssetKind.VIDEO else read_picture(file, size)
+    return read_mp4(file, size) if kind is AssetKind.VIDEO else read_image(file, size)

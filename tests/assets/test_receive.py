@@ -14,8 +14,8 @@ from runner.assets.part_file import PartFile
 from runner.assets.receive import BATCH_BYTES, TooLarge, receive
 from runner.assets.request import Fetched, NotFetched
 from runner.core.settings import Timeouts
-from tests.assets.helpers import fetcher, wish
-from tests.assets.server import Server, file, serving
+from tests.assets.helpers import asset_request, fetcher
+from tests.assets.server import Server, serving, video
 from tests.media.samples import mp4
 
 LARGE = mp4(3_000_000)
@@ -81,7 +81,7 @@ async def test_memory_is_bounded_while_the_disk_is_slow(tmp_path: Path) -> None:
     No more than a batch is gathered beside the one that is written, however slow the disk is.
     """
     disk = SlowDisk()
-    async with serving(file(LARGE)) as server:
+    async with serving(video(LARGE)) as server:
         part = await receive_from(server, tmp_path, disk)
 
     assert LARGE == part.read_bytes()
@@ -94,7 +94,7 @@ async def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
     A connection that is not read from because the disk is slow has not stalled, though nothing arrives for longer.
     """
     disk = SlowDisk(delay_s=3 * STALL_S)
-    async with serving(file(LARGE[: 4 * BATCH_BYTES])) as server:
+    async with serving(video(LARGE[: 4 * BATCH_BYTES])) as server:
         part = await receive_from(server, tmp_path, disk)
 
     assert 4 * BATCH_BYTES == part.stat().st_size
@@ -107,7 +107,7 @@ async def test_a_body_past_the_limit_ends(chunked: bool, tmp_path: Path) -> None
     A body that grows past what is allowed is read no further.
     """
     disk = SlowDisk()
-    async with serving(file(LARGE, chunked=chunked)) as server:
+    async with serving(video(LARGE, chunked=chunked)) as server:
         with pytest.raises(TooLarge):
             await receive_from(server, tmp_path, disk, max_bytes=1_000_000)
 
@@ -118,10 +118,10 @@ async def test_a_connection_serves_one_large_body_after_the_other(tmp_path: Path
     """
     With the last byte of a body its connection is free, so that the next file needs no new handshake.
     """
-    server = CountingServer([file(LARGE)] * 3)
+    server = CountingServer([video(LARGE)] * 3)
     async with await asyncio.start_server(server.handle, "127.0.0.1", 0) as listener, fetcher() as fetch:
         server.port = listener.sockets[0].getsockname()[1]
-        results = [await fetch.fetch(wish(server.url(), tmp_path / str(n))) for n in range(3)]
+        results = [await fetch.fetch(asset_request(server.url(), tmp_path / str(n))) for n in range(3)]
 
         listener.close()
 
@@ -135,9 +135,9 @@ async def test_bytes_after_the_declared_length_are_ignored(tmp_path: Path) -> No
     """
     A server that sends more than it declared gives the file that it declared, and spoils no later request.
     """
-    too_long = file(LARGE + b"and more", length=str(len(LARGE)))
-    async with serving(too_long, file(LARGE)) as server, fetcher() as fetch:
-        results = [await fetch.fetch(wish(server.url(), tmp_path / str(n))) for n in range(2)]
+    too_long = video(LARGE + b"and more", length=str(len(LARGE)))
+    async with serving(too_long, video(LARGE)) as server, fetcher() as fetch:
+        results = [await fetch.fetch(asset_request(server.url(), tmp_path / str(n))) for n in range(2)]
 
     for result in results:
         assert isinstance(result, Fetched)
@@ -149,10 +149,10 @@ async def test_a_stalled_download_ends_and_keeps_what_was_received(tmp_path: Pat
     A body that stops arriving fails after the stall time-out, and its beginning stays on disk.
     """
     async with serving() as server, fetcher(timeouts=Timeouts(stall_s=STALL_S)) as fetch:
-        server.last = file(LARGE, stall=1_000_000)
+        server.default_response = video(LARGE, stall_after=1_000_000)
         async with asyncio.timeout(5):
-            result = await fetch.fetch(wish(server.url(), tmp_path))
+            result = await fetch.fetch(asset_request(server.url(), tmp_path))
 
     assert isinstance(result, NotFetched)
-    assert result.failure.message == f"no data from {server.url()} for 0.05 s"
+    assert f"no data from {server.url()} for 0.05 s" == result.failure.message
     assert 1_000_000 == (tmp_path / "assets" / "sky.mp4.part").stat().st_size
