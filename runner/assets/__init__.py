@@ -1,1 +1,6 @@
-"""Whole assets only: fetched, verified, made durable, and only then under their final names."""
+"""
+Download assets: only complete, verified and durable files get their final names.
+
+The order of a download: `url_policy` and `resolver` decide where to connect, `response` what a
+response means, `receive` and `part_file` write the body, `publish` gives the final name. `fetch` runs it.
+"""

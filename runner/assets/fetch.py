@@ -1,8 +1,8 @@
 """
-Fetch assets: whole ones, from addresses that expire, over bad networks, from hosts that nobody trusts.
+Fetch assets: complete ones, from URLs that expire, over bad networks, from untrusted hosts.
 
-What an answer means is decided in `reply`, where one may connect to in `address`
-and `connect`, how long to go on in `patience`; here they are carried out.
+What a response means is decided in `response`, where to connect in `url_policy` and
+`resolver`, when to try again in `core.retry`; this module does it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from runner.assets.inflow import Buffers
-from runner.assets.part_file import OverlapMismatch, PartFile, size_of
-from runner.assets.receive import TooLarge, keep_small, receive, verify
-from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_of
+from runner.assets.part_file import OverlapMismatch, PartFile, file_size
+from runner.assets.receive import TooLarge, receive, verify, write_small
+from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_path
 from runner.assets.resolver import ForbiddenAddress, GuardedResolver
 from runner.assets.response import (
     OVERLAP_BYTES,
+    Decision,
     RangeRequest,
-    Redirected,
-    Reply,
+    Redirect,
     ResponseBody,
     Restart,
     RetryLater,
@@ -38,7 +37,7 @@ from runner.assets.response import (
     interpret,
     invalid,
 )
-from runner.assets.url_policy import MAX_REDIRECTS, AddressRefused, Hop, UrlPolicy, display_url, origin
+from runner.assets.url_policy import MAX_REDIRECTS, Hop, UrlPolicy, UrlRefused, display_url, origin
 from runner.core.model import Failure, FailureClass
 from runner.core.retry import DownloadTries
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
@@ -48,17 +47,19 @@ from runner.media import InvalidMedia
 from runner.network_errors import describe_network_error
 
 RESERVE_BYTES = 256 << 20
-"""Room that a download leaves free, for the store and the results above all."""
-_WRITERS = 2
-"""Two take digests at 2 GB a second; more only wake each other, which was measured to cost a tenth of the rate."""
+"""Disk space that downloads leave free, above all for the store and the results."""
+_WRITER_THREADS = 2
+"""Two hash 2 GB/s; with more, which only contend, the rate was a tenth lower."""
 _READ_BUFFER_BYTES = 16 << 10
+
+SaveMetadata = Callable[[PartMetadata], None]
 
 
 class Fetcher:
     """
-    Fetches assets with a session of its own. Use it as an async context manager.
+    Downloads assets, with an HTTP session of its own. An async context manager.
 
-    How many downloads run at once is for the caller to bound; connections are reused.
+    The caller limits how many downloads run at once; connections are reused.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Fetcher:
         free_bytes: Callable[[str], int] = lambda folder: disk_usage(folder).free,
         resolver: AbstractResolver | None = None,
     ) -> None:
-        self._gate = UrlPolicy(origin(URL(base_url)), rules.hosts)
+        self._url_policy = UrlPolicy(origin(URL(base_url)), rules.hosts)
         self._max_bytes = rules.max_bytes
         self._retry = retry
         self._timeouts = timeouts
@@ -85,12 +86,11 @@ class Fetcher:
         self._clock = clock
         self._free_bytes = free_bytes
         self._given_resolver = resolver
-        self._promised_bytes = 0
-        self._buffers = Buffers()
+        self._reserved_bytes = 0
 
     async def __aenter__(self) -> Self:
-        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="asset-writer")
-        self._resolver = GuardedResolver(self._gate.gateway, self._given_resolver)
+        self._threads = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="asset-writer")
+        self._resolver = GuardedResolver(self._url_policy.gateway, self._given_resolver)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=self._resolver, limit=0, ttl_dns_cache=600),
             timeout=aiohttp.ClientTimeout(
@@ -108,168 +108,163 @@ class Fetcher:
     ) -> None:
         await self._session.close()
         await self._resolver.close()
-        # Cancelled downloads may have a last lot in a thread; it is written in milliseconds.
+        # Canceled downloads may have a last batch in a thread; it is written in milliseconds.
         self._threads.shutdown(wait=True)
 
     async def fetch(
-        self, wish: AssetRequest, remember: Remember = lambda facts: None
+        self, request: AssetRequest, save_metadata: SaveMetadata = lambda metadata: None
     ) -> Fetched | NotFetched:
         """
-        Bring an asset whole to its part file, going on from what is there, and verify it.
+        Download an asset completely to its part file, resuming what is there, and verify it.
 
-        `remember` gets what the server says of a body that is not small, before the first byte of it
-        is written, so that another process can go on with the part (`AssetWish.known`).
+        `save_metadata` gets what the server says of a body that is not small, before its first byte
+        is written, so that another process can resume the part (`AssetRequest.metadata`).
 
         Raises:
-            DiskFull: There is no room for it.
-            RunDirError: Its folder can't be written to.
+            DiskFull: There is no space for it.
+            RunDirError: Its folder can't be written.
         """
-        download = Download(wish, remember)
+        download = Download(request, save_metadata)
         try:
-            return await self._until_done(download)
+            return await self._run(download)
         finally:
             download.part.close()
 
-    async def _until_done(self, download: Download) -> Fetched | NotFetched:
+    async def _run(self, download: Download) -> Fetched | NotFetched:
         tries = DownloadTries(furthest_bytes=download.part.size)
-        reply = await (self._verify(download) if download.may_be_whole else self._try_once(download))
-        while not isinstance(reply, Fetched):
-            if isinstance(reply, Unusable):
-                return NotFetched(reply.reason, reply.failure)
-            if isinstance(reply, RetryLater):
+        result = await (self._verify(download) if download.may_be_complete else self._try(download))
+        while not isinstance(result, Fetched):
+            if isinstance(result, Unusable):
+                return NotFetched(result.reason, result.failure)
+            if isinstance(result, RetryLater):
                 tries = tries.add_failure(download.part.size)
-                wait_s = tries.wait_s(self._retry, draw=self._draw(), retry_after_s=reply.retry_after_s)
+                wait_s = tries.wait_s(self._retry, draw=self._draw(), retry_after_s=result.retry_after_s)
                 if wait_s is None:
-                    return NotFetched(FetchFailure.EXHAUSTED, reply.failure)
+                    return NotFetched(FetchFailure.EXHAUSTED, result.failure)
                 await self._sleep(wait_s)
-            # No pause before starting over: the request that follows asks for no range, so it happens
-            # at most once between two setbacks, and those are counted.
-            download.must_restart = isinstance(reply, Restart)
-            reply = await self._try_once(download)
-        return reply
+            # No pause before a restart: its request has no range, so there is at most one between
+            # two failures, and those are counted.
+            download.must_restart = isinstance(result, Restart)
+            result = await self._try(download)
+        return result
 
-    async def _try_once(self, download: Download) -> Fetched | Reply:
-        ask = download.next_range()
-        if ask.offset and not download.part.is_hashed:
-            # Before the request, since a body that comes meanwhile would be lost if its connection breaks.
+    async def _try(self, download: Download) -> Fetched | Decision:
+        requested = download.next_range()
+        if requested.offset and not download.part.is_hashed:
+            # Before the request: a body that arrives meanwhile would be lost if its connection breaks.
             await asyncio.get_running_loop().run_in_executor(self._threads, download.part.digest)
         try:
-            response, reply = await self._send(download, ask)
+            response, decision = await self._send(download, requested)
             async with response:
-                return (
-                    await self._take(download, reply, response) if isinstance(reply, ResponseBody) else reply
-                )
-        except AddressRefused as error:
-            return refused(str(error))
+                if isinstance(decision, ResponseBody):
+                    return await self._receive(download, decision, response)
+                return decision
+        except UrlRefused as error:
+            return _refused(str(error))
         except OverlapMismatch:
             return Restart()
-        except NETWORK_ERRORS as error:
-            return translate(error, download.where, self._timeouts)
+        except (aiohttp.ClientError, OSError) as error:
+            return _interpret_error(error, download.shown_url, self._timeouts)
 
-    async def _send(self, download: Download, ask: RangeRequest) -> tuple[aiohttp.ClientResponse, Reply]:
-        """Ask for the asset, and follow redirects as far as they are permissible."""
-        hop = self._gate.first(download.request.url)
+    async def _send(
+        self, download: Download, requested: RangeRequest
+    ) -> tuple[aiohttp.ClientResponse, Decision]:
+        """Request the asset, and follow redirects that are allowed."""
+        hop = self._url_policy.start(download.request.url)
         for _ in range(MAX_REDIRECTS + 1):
-            download.where = display_url(hop.url)
-            response, reply = await self._send_to(hop, download, ask)
-            if not isinstance(reply, Redirected):
-                return response, reply
-            # This gives the connection back, or closes it where a body would have to be read first.
+            download.shown_url = display_url(hop.url)
+            response, decision = await self._send_hop(hop, download, requested)
+            if not isinstance(decision, Redirect):
+                return response, decision
+            # The connection is reused, or closed if a body would have to be read first.
             response.release()
-            hop = self._gate.follow(hop, reply.location)
-        raise AddressRefused(f"{display_url(self._gate.first(download.request.url).url)} redirects too often")
+            hop = self._url_policy.follow(hop, decision.location)
+        raise UrlRefused(f"more than {MAX_REDIRECTS} redirects, the last one from {download.shown_url}")
 
-    async def _send_to(
-        self, hop: Hop, download: Download, ask: RangeRequest
-    ) -> tuple[aiohttp.ClientResponse, Reply]:
+    async def _send_hop(
+        self, hop: Hop, download: Download, requested: RangeRequest
+    ) -> tuple[aiohttp.ClientResponse, Decision]:
         await self._resolver.policy.check_literal(hop.url.raw_host or "")
-        headers = ask.headers()
-        if hop.has_key and download.request.key is not None:
+        headers = requested.headers()
+        if hop.sends_key and download.request.key is not None:
             headers["Authorization"] = f"Bearer {download.request.key}"
         response = await self._session.get(hop.url, headers=headers, allow_redirects=False)
-        reply = interpret(
-            ask,
+        decision = interpret(
+            requested,
             response.status,
             response.headers,
-            where=download.where,
+            url=download.shown_url,
             max_bytes=self._max_bytes,
             at=self._clock(),
         )
-        return response, reply
+        return response, decision
 
-    async def _take(
+    async def _receive(
         self, download: Download, body: ResponseBody, response: aiohttp.ClientResponse
-    ) -> Fetched | Reply:
-        """Bring a body to the disk and verify the file."""
+    ) -> Fetched | Decision:
+        """Write a body to the disk and verify the file."""
         if body.is_small:
             content = await response.read()
             try:
-                return keep_small(download.part.path, download.request.kind, content)
-            except InvalidMedia as flaw:
-                return invalid(f"{download.where} gave a file that {flaw}", response.status)
-        download.learn(body.facts)
-        promised = self._promise(download, body)
+                return write_small(download.part.path, download.request.kind, content)
+            except InvalidMedia as error:
+                return invalid(f"{download.shown_url} sent a file that {error}", response.status)
+        download.update_metadata(body.metadata)
+        reserved = self._reserve_space(download, body)
         try:
             await receive(
-                response,
-                download.part,
-                self._threads,
-                self._buffers,
-                offset=body.offset,
-                max_bytes=self._max_bytes,
-                stall_s=self._timeouts.stall_s,
+                response, download.part, self._threads, offset=body.offset, max_bytes=self._max_bytes
             )
         except TooLarge:
             download.part.discard()
-            return invalid(f"{download.where} sent more than the {self._max_bytes} bytes of assets.max_size")
+            return invalid(
+                f"{download.shown_url} sent more than the {self._max_bytes} bytes that assets.max_size allows"
+            )
         finally:
-            self._promised_bytes -= promised
-        return download.shortfall() or await self._verify(
-            download, is_pieced=body.offset > 0, has_sure_end=body.has_sure_end
+            self._reserved_bytes -= reserved
+        return download.check_length() or await self._verify(
+            download, is_pieced=body.offset > 0, shows_truncation=body.shows_truncation
         )
 
     async def _verify(
-        self, download: Download, *, is_pieced: bool = True, has_sure_end: bool = True
-    ) -> Fetched | Reply:
+        self, download: Download, *, is_pieced: bool = True, shows_truncation: bool = True
+    ) -> Fetched | Decision:
         """
-        Look at a file that has all its bytes.
+        Check a file that has all its bytes.
 
-        A flaw in one that was put together from several answers, or that may have been cut, is worth
-        another try; in one that came in a single piece of the declared length it is the asset's own.
+        Damage in a file that was put together from several responses, or that may be truncated, is worth
+        another try; in one that arrived in one piece of the declared length it is the asset's own.
         """
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._threads, verify, download.part, download.request.kind
             )
-        except InvalidMedia as flaw:
-            message = f"{download.where} gave a file that {flaw}"
+        except InvalidMedia as error:
+            message = f"{download.shown_url} sent a file that {error}"
         if is_pieced:
             return Restart()
-        if not has_sure_end:
+        if not shows_truncation:
             return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
         download.part.quarantine()
         return invalid(message)
 
-    def _promise(self, download: Download, body: ResponseBody) -> int:
-        """Make sure that there is room for a file and for all that are on their way beside it."""
-        needed = max(0, (body.facts.total_bytes or 0) - download.part.size)
+    def _reserve_space(self, download: Download, body: ResponseBody) -> int:
+        """Check that there is space for a file beside all downloads in progress; return the bytes reserved."""
+        needed = max(0, (body.metadata.total_bytes or 0) - download.part.size)
         folder = os.path.dirname(download.part.path)
         try:
             os.makedirs(folder, exist_ok=True)
             free = self._free_bytes(folder)
         except OSError as error:
             raise write_error(error, folder) from error
-        if free < needed + self._promised_bytes + RESERVE_BYTES:
+        if free < needed + self._reserved_bytes + RESERVE_BYTES:
             raise DiskFull(
                 f"{folder} has {free / 1e9:.1f} GB free; the downloads in progress need "
-                f"{(needed + self._promised_bytes) / 1e9:.1f} GB and a reserve of {RESERVE_BYTES / 1e9:.1f} GB",
+                f"{(needed + self._reserved_bytes) / 1e9:.1f} GB and a reserve of {RESERVE_BYTES / 1e9:.1f} GB",
                 hint=FREE_SPACE_HINT,
             )
-        self._promised_bytes += needed
+        self._reserved_bytes += needed
         return needed
-
-
-Remember = Callable[[PartMetadata], None]
 
 
 class Download:
@@ -278,70 +273,61 @@ class Download:
 
     Attributes:
         must_restart: Whether the part on disk turned out to belong to another file.
-        where: The address that was asked last, for messages, without its query.
+        shown_url: The URL requested last, for messages, without its query.
     """
 
-    __slots__ = ("known", "must_restart", "part", "remember", "request", "where")
+    __slots__ = ("metadata", "must_restart", "part", "request", "save_metadata", "shown_url")
 
-    def __init__(self, wish: AssetRequest, remember: Remember) -> None:
-        self.request = wish
-        self.remember = remember
-        path = part_of(wish.path)
-        self.part = PartFile(path, size_of(path)) if wish.known is not None else PartFile(path)
-        self.known = wish.known or PartMetadata()
+    def __init__(self, request: AssetRequest, save_metadata: SaveMetadata) -> None:
+        self.request = request
+        self.save_metadata = save_metadata
+        path = part_path(request.path)
+        self.part = PartFile(path, file_size(path)) if request.metadata is not None else PartFile(path)
+        self.metadata = request.metadata or PartMetadata()
         self.must_restart = False
-        self.where = "the part file"
+        self.shown_url = "the part file"
 
     @property
-    def may_be_whole(self) -> bool:
+    def may_be_complete(self) -> bool:
         """Whether an earlier process died between the last byte and the final name."""
-        return 0 < self.part.size == self.known.total_bytes
+        return 0 < self.part.size == self.metadata.total_bytes
 
     def next_range(self) -> RangeRequest:
-        """Say what to ask for: the rest and an overlap, or all where there is too little to go on from."""
-        size, total = self.part.size, self.known.total_bytes
+        """Return what to request: the rest and an overlap, or all if there is too little to resume."""
+        size, total = self.part.size, self.metadata.total_bytes
         is_too_long = total is not None and size > total
         if self.must_restart or is_too_long or size <= OVERLAP_BYTES:
             return RangeRequest()
-        return RangeRequest(size - OVERLAP_BYTES, self.known)
+        return RangeRequest(size - OVERLAP_BYTES, self.metadata)
 
-    def learn(self, facts: PartMetadata) -> None:
-        """Take in what an answer says of the whole file, and have it remembered where it is news."""
-        if facts != self.known or not self.part.size:
-            self.known = facts
-            self.remember(facts)
+    def update_metadata(self, metadata: PartMetadata) -> None:
+        """Take what a response says of the whole file, and save it if it is new."""
+        if metadata != self.metadata or not self.part.size:
+            self.metadata = metadata
+            self.save_metadata(metadata)
 
-    def shortfall(self) -> RetryLater | Restart | None:
-        """Say what is missing of a file whose body has ended; None if nothing is, as far as lengths tell."""
-        size, total = self.part.size, self.known.total_bytes
-        if not self.part.is_caught_up or (total is not None and size > total):
+    def check_length(self) -> RetryLater | Restart | None:
+        """Return what to do if the file does not have its declared length after a body; None if it has."""
+        size, total = self.part.size, self.metadata.total_bytes
+        if not self.part.is_overlap_complete or (total is not None and size > total):
             return Restart()
         if total is not None and size < total:
-            message = f"{self.where} gave {size} of {total} bytes"
+            message = f"{self.shown_url} sent {size} of {total} bytes"
             return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
         return None
 
 
-NETWORK_ERRORS = (aiohttp.ClientError, OSError)
-"""All that a request can raise; a time-out is an OSError too."""
-
-
-def translate(error: Exception, where: str, timeouts: Timeouts) -> Reply:
-    """
-    Say what an error of the network means, about an address that is given without its query.
-
-    The error's own text is not repeated, since it may hold a signed address.
-    """
+def _interpret_error(error: aiohttp.ClientError | OSError, url: str, timeouts: Timeouts) -> Decision:
+    """Decide what a failed request means. The error's own text is not repeated, since it may have a signed URL."""
     if isinstance(error.__cause__, ForbiddenAddress):
-        return refused(f"{where} is refused: {error.__cause__}")
+        return _refused(f"{url} is not allowed: {error.__cause__}")
     if isinstance(error, aiohttp.InvalidURL):
-        return refused(f"{where} is not an address that can be fetched")
-    message = describe_network_error(error, where, connect_s=timeouts.connect_s, timeout_s=timeouts.stall_s)
+        return _refused(f"{url} is not a valid URL")
+    message = describe_network_error(error, url, connect_s=timeouts.connect_s, timeout_s=timeouts.stall_s)
     return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
 
 
-def refused(message: str) -> Unusable:
-    """Say that an address may not be fetched."""
+def _refused(message: str) -> Unusable:
     return Unusable(
         FetchFailure.REFUSED, Failure(FailureClass.DOWNLOAD_FAILED, message[:500], code="address_refused")
     )

@@ -1,4 +1,4 @@
-"""The file that an asset is written to until it is whole. Everything here blocks: large bodies call it from a thread."""
+"""The file that an asset is written to until it is complete. Everything here blocks: large bodies call it from a thread."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from runner.disk import write_error
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-_PIECE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 _BINARY = getattr(os, "O_BINARY", 0)
 """Without it Windows writes a line feed as two characters."""
 
 
 class OverlapMismatch(Exception):
-    """What the server sends now is not the file that the part on disk comes from."""
+    """What the server sends now is not the file that the part on disk belongs to."""
 
 
 class PartFile:
     """
     A part file with the running digest of its bytes.
 
-    It only ever grows at its end, so whatever an earlier process left is a
+    It only ever grows at its end, so whatever an earlier process left is the
     beginning of the file: a file system that loses power keeps a shorter file,
     not one with holes, and the overlap that every resumed download compares
     would show holes at the end.
 
     Attributes:
-        size: How many bytes of the asset it has. A file that nobody remembers counts as none.
+        size: How many bytes of the asset it has. A file without stored metadata counts as empty.
     """
 
     def __init__(self, path: str, size: int = 0) -> None:
         self.path = path
         self.size = size
         self._digest: Hash | None = None
-        self._expected = b""
-        self._file: int | None = None
-        # A cancelled download closes the file while a thread may still be writing to it.
+        self._overlap = b""
+        self._descriptor: int | None = None
+        # A canceled download closes the file while a thread may still be writing to it.
         self._lock = Lock()
 
-    def begin(self, offset: int) -> None:
+    def start(self, offset: int) -> None:
         """
-        Make ready for a body whose first byte belongs at an offset; what it repeats is compared, not written.
+        Prepare for a body that starts at an offset; what it repeats of the file is compared, not written.
 
-        An offset of 0 throws away what is there. For any other the digest of what is there must be known.
+        An offset of 0 discards what is there. For any other the digest of what is there must be known.
 
         Raises:
-            DiskFull: There is no room.
+            DiskFull: There is no space.
             RunDirError: The file can't be written.
         """
         with self._lock:
@@ -60,26 +60,26 @@ class PartFile:
                 self._open()
                 if not offset:
                     self._reset()
-                elif self._file is not None:
-                    os.lseek(self._file, offset, os.SEEK_SET)
-                    self._expected = os.read(self._file, self.size - offset)
+                elif self._descriptor is not None:
+                    os.lseek(self._descriptor, offset, os.SEEK_SET)
+                    self._overlap = os.read(self._descriptor, self.size - offset)
             except OSError as error:
                 raise write_error(error, self.path) from error
 
-    def append(self, lot: Sequence[bytes | memoryview]) -> None:
+    def append(self, batch: Sequence[bytes]) -> None:
         """
-        Write what came.
+        Write the next bytes of the body.
 
         Raises:
-            OverlapMismatch: It repeats what is on disk, and is different. The file is untouched.
-            DiskFull: There is no room.
+            OverlapMismatch: They repeat what is on disk, and differ. The file is unchanged.
+            DiskFull: There is no space.
             RunDirError: The file can't be written.
         """
         with self._lock:
-            for piece in lot:
-                rest = self._compare(piece) if self._expected else memoryview(piece)
+            for chunk in batch:
+                new = self._compare_overlap(chunk) if self._overlap else memoryview(chunk)
                 try:
-                    self._write(rest)
+                    self._write(new)
                 except OSError as error:
                     raise write_error(error, self.path) from error
 
@@ -89,28 +89,28 @@ class PartFile:
         return self._digest is not None
 
     @property
-    def is_caught_up(self) -> bool:
-        """Whether everything that the body repeats has come, and was the same."""
-        return not self._expected
+    def is_overlap_complete(self) -> bool:
+        """Whether all that the body repeats of the file has arrived, and was the same."""
+        return not self._overlap
 
     def digest(self) -> str:
-        """Give the sha256 of all bytes, in hex, reading them where an earlier process wrote them."""
+        """Return the SHA-256 of all bytes, in hex; the file is read if an earlier process wrote it."""
         with self._lock:
             try:
                 if self._digest is None:
                     self._open()
-                    self._rehash()
+                    self._hash_file()
             except OSError as error:
                 raise write_error(error, self.path) from error
             assert self._digest is not None
             return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Close the file, after a write that may be under way."""
+        """Close the file, after a write that may be in progress."""
         with self._lock:
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
     def discard(self) -> None:
         """Delete the file."""
@@ -125,57 +125,57 @@ class PartFile:
             os.replace(self.path, self.path.removesuffix(".part") + ".invalid")
 
     def _open(self) -> None:
-        if self._file is None:
-            self._file = _open(self.path, os.O_RDWR)
+        if self._descriptor is None:
+            self._descriptor = _open(self.path, os.O_RDWR)
 
     def _reset(self) -> None:
-        assert self._file is not None
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-        self.size, self._digest, self._expected = 0, sha256(), b""
+        assert self._descriptor is not None
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self.size, self._digest, self._overlap = 0, sha256(), b""
 
-    def _rehash(self) -> None:
-        assert self._file is not None
+    def _hash_file(self) -> None:
+        assert self._descriptor is not None
         digest = sha256()
-        os.lseek(self._file, 0, os.SEEK_SET)
-        while piece := os.read(self._file, _PIECE_BYTES):
-            digest.update(piece)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        while data := os.read(self._descriptor, _READ_BYTES):
+            digest.update(data)
         self._digest = digest
 
-    def _compare(self, piece: bytes | memoryview) -> memoryview:
-        """Hold what the body repeats against what is on disk; gives back what is new."""
-        same = min(len(piece), len(self._expected))
-        if piece[:same] != self._expected[:same]:
+    def _compare_overlap(self, chunk: bytes) -> memoryview:
+        """Compare what the body repeats with what is on disk; return what is new."""
+        length = min(len(chunk), len(self._overlap))
+        if chunk[:length] != self._overlap[:length]:
             raise OverlapMismatch
-        self._expected = self._expected[same:]
-        return memoryview(piece)[same:]
+        self._overlap = self._overlap[length:]
+        return memoryview(chunk)[length:]
 
-    def _write(self, rest: memoryview) -> None:
-        if self._file is None or self._digest is None:
+    def _write(self, data: memoryview) -> None:
+        if self._descriptor is None or self._digest is None:
             raise ValueError(f"{self.path} is not open")
-        while rest:
-            written = os.write(self._file, rest)
-            self._digest.update(rest[:written])
+        while data:
+            written = os.write(self._descriptor, data)
+            self._digest.update(data[:written])
             self.size += written
-            rest = rest[written:]
+            data = data[written:]
 
 
-def write_whole(path: str, body: bytes) -> None:
+def write_file(path: str, content: bytes) -> None:
     """
-    Write a small body in one go.
+    Write a small file at once.
 
     Raises:
-        DiskFull: There is no room.
+        DiskFull: There is no space.
         RunDirError: The file can't be written.
     """
     try:
-        file = _open(path, os.O_WRONLY | os.O_TRUNC)
+        descriptor = _open(path, os.O_WRONLY | os.O_TRUNC)
         try:
-            written = os.write(file, body)
-            while written < len(body):
-                written += os.write(file, body[written:])
+            written = os.write(descriptor, content)
+            while written < len(content):
+                written += os.write(descriptor, content[written:])
         finally:
-            os.close(file)
+            os.close(descriptor)
     except OSError as error:
         raise write_error(error, path) from error
 
@@ -185,13 +185,13 @@ def _open(path: str, flags: int) -> int:
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:
-        # The folder is made when it is missed, which is once for many files.
+        # The folder is made when it is missing, which is once for many files.
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return os.open(path, flags, 0o666)
 
 
-def size_of(path: str) -> int:
-    """Tell a file's size; 0 where there is none."""
+def file_size(path: str) -> int:
+    """Return a file's size in bytes; 0 if there is no file."""
     try:
         return os.stat(path).st_size
     except OSError:

@@ -1,20 +1,24 @@
-"""The body of an answer on its way to the disk, through bounded memory and off the event loop."""
+"""Write the body of a response to the disk, through bounded memory and off the event loop."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from hashlib import sha256
 from io import BytesIO
+from typing import BinaryIO
 
 from aiohttp import ClientResponse
 
-from runner.assets.inflow import LOT_BYTES, Buffers, Inflow, Lot
-from runner.assets.part_file import PartFile, write_whole
+from runner.assets.part_file import PartFile, write_file
 from runner.assets.request import Fetched
 from runner.core.model import AssetKind
 from runner.disk import write_error
-from runner.media import InvalidMedia, MediaFacts, Readable, read_mp4, read_picture
+from runner.media import InvalidMedia, MediaInfo, read_image, read_mp4
+
+BATCH_BYTES = 256 << 10
+"""How much gathers before a thread writes it: a change of threads costs as much as writing 100 KB."""
 
 
 class TooLarge(Exception):
@@ -22,20 +26,13 @@ class TooLarge(Exception):
 
 
 async def receive(
-    response: ClientResponse,
-    part: PartFile,
-    threads: Executor,
-    buffers: Buffers,
-    *,
-    offset: int,
-    max_bytes: int,
-    stall_s: float,
+    response: ClientResponse, part: PartFile, threads: Executor, *, offset: int, max_bytes: int
 ) -> None:
     """
-    Write a body to its part file while it comes.
+    Write a body to its part file while it arrives.
 
-    What came before an error is on disk when this returns. A cancellation while a lot is
-    written may lose the one that gathered meanwhile, since none may follow a torn one.
+    While a batch is written, only what fits the session's read buffer is received. What was
+    received before an error is on disk when this returns.
 
     Raises:
         TooLarge: The file would have more than `max_bytes`.
@@ -43,103 +40,61 @@ async def receive(
         DiskFull, RunDirError: It can't be written.
         aiohttp.ClientError, TimeoutError, OSError: The network failed.
     """
-    part.begin(offset)
-    length = _plain_length(response)
-    if length is not None and offset + length > max_bytes:
-        raise TooLarge
-    source = (
-        _Pieces(response, max_bytes - offset)
-        if length is None
-        else Inflow(response, length, buffers, stall_s=stall_s)
-    )
-    is_torn = False
+    part.start(offset)
+    batch: list[bytes] = []
+    batch_bytes, left = 0, max_bytes - offset
     try:
-        while (lot := await source.next_lot()) is not None:
-            # Until a lot is known to be written, none may follow it. Another gathers meanwhile.
-            is_torn = True
-            await _write(part, lot, threads)
-            is_torn = False
-            source.written(lot)
-    finally:
-        rest = source.stop()
-        if rest and not is_torn:
-            await _write(part, rest, threads)
-
-
-def _plain_length(response: ClientResponse) -> int | None:
-    """Say how many bytes follow the head, and are the body as it is; None where that is for a parser to find out."""
-    return None if "Transfer-Encoding" in response.headers else response.content_length
-
-
-async def _write(part: PartFile, lot: Lot, threads: Executor) -> None:
-    """Have a thread write a lot. A cancellation does not end a write that has begun."""
-    await asyncio.shield(asyncio.wrap_future(threads.submit(part.append, lot)))
-
-
-class _Pieces:
-    """Gathers the lots of a body whose length only its end tells."""
-
-    def __init__(self, response: ClientResponse, max_bytes: int) -> None:
-        self._content = response.content
-        self._left = max_bytes
-        self._gathered: list[bytes] = []
-
-    async def next_lot(self) -> Lot | None:
-        """
-        Wait for the next lot; None at the end of the body.
-
-        Raises:
-            TooLarge: There is more than `max_bytes` of it.
-        """
-        size = 0
-        while size < LOT_BYTES and (piece := await self._content.readany()):
-            size += len(piece)
-            self._left -= len(piece)
-            if self._left < 0:
+        async for chunk in response.content.iter_any():
+            left -= len(chunk)
+            if left < 0:
                 raise TooLarge
-            self._gathered.append(piece)
-        return self.stop() or None
+            batch.append(chunk)
+            batch_bytes += len(chunk)
+            if batch_bytes >= BATCH_BYTES:
+                # Taken first: if this is canceled or fails, nothing may follow a batch that is perhaps torn.
+                full, batch, batch_bytes = batch, [], 0
+                await _write(part, full, threads)
+    finally:
+        if batch:
+            await _write(part, batch, threads)
 
-    def written(self, lot: Lot) -> None:
-        """Let go of a lot."""
 
-    def stop(self) -> Lot:
-        """Give what has come and was not handed out."""
-        gathered, self._gathered = self._gathered, []
-        return gathered
+async def _write(part: PartFile, batch: Sequence[bytes], threads: Executor) -> None:
+    """Have a thread write a batch. A cancellation does not end a write that has begun."""
+    await asyncio.shield(asyncio.wrap_future(threads.submit(part.append, batch)))
 
 
-def keep_small(path: str, kind: AssetKind, body: bytes) -> Fetched:
+def write_small(path: str, kind: AssetKind, content: bytes) -> Fetched:
     """
     Verify and write a body that is in memory.
 
     Raises:
-        InvalidMedia: It is not a whole asset of that kind; nothing was written.
+        InvalidMedia: It is not a complete asset of that kind; nothing was written.
         DiskFull, RunDirError: It can't be written.
     """
-    facts = _read_facts(kind, BytesIO(body), len(body))
-    write_whole(path, body)
-    return Fetched(path, len(body), sha256(body).hexdigest(), facts)
+    info = _read_info(kind, BytesIO(content), len(content))
+    write_file(path, content)
+    return Fetched(path, len(content), sha256(content).hexdigest(), info)
 
 
 def verify(part: PartFile, kind: AssetKind) -> Fetched:
     """
-    Verify a part file that should be whole. It blocks for as long as a look at the file takes.
+    Verify a part file that should be complete. It blocks while the file is read.
 
     Raises:
-        InvalidMedia: It is not a whole asset of that kind.
+        InvalidMedia: It is not a complete asset of that kind.
         DiskFull, RunDirError: It can't be read.
     """
     digest = part.digest()
     part.close()
     try:
         with open(part.path, "rb") as file:
-            return Fetched(part.path, part.size, digest, _read_facts(kind, file, part.size))
+            return Fetched(part.path, part.size, digest, _read_info(kind, file, part.size))
     except OSError as error:
         raise write_error(error, part.path) from error
 
 
-def _read_facts(kind: AssetKind, file: Readable, size: int) -> MediaFacts:
+def _read_info(kind: AssetKind, file: BinaryIO, size: int) -> MediaInfo:
     if not size:
         raise InvalidMedia("is empty")
-    return read_mp4(file, size) if kind is AssetKind.VIDEO else read_picture(file, size)
+    return read_mp4(file, size) if kind is AssetKind.VIDEO else read_image(file, size)

@@ -1,4 +1,4 @@
-"""What is asked of a download, and what it can come to."""
+"""Download requests and their results."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from enum import StrEnum
 from msgspec import Struct
 
 from runner.core.model import Asset, AssetKind, Failure
-from runner.media import MediaFacts
+from runner.media import MediaInfo
 
 
 class PartMetadata(Struct, frozen=True):
     """
-    What the server said of a body, kept beside the part of it that is on disk.
+    What the server said of a body, stored beside the part of it that is on disk.
 
     Attributes:
-        total_bytes: Its whole length, or None where it was not declared.
-        validator: What `If-Range` may carry: a strong ETag or a trustworthy Last-Modified; None for neither.
+        total_bytes: Its whole length, or None if it was not declared.
+        validator: A value for `If-Range`: a strong ETag or a trustworthy Last-Modified; None for neither.
     """
 
     total_bytes: int | None = None
@@ -25,41 +25,40 @@ class PartMetadata(Struct, frozen=True):
 
 class AssetRequest(Struct, frozen=True):
     """
-    One asset to fetch.
+    One asset to download.
 
     Attributes:
-        url: From an answer of the API, or the gateway's content route. Never written anywhere, it may be signed.
-        path: The final name; until the file is published it is written to that name and `.part`. Text, as
-            every path on the way of an asset: to take `Path` apart and put it together took a tenth of the
-            time of a small one.
-        key: Sent to the gateway's origin alone; None for no key.
-        known: What an earlier process remembered of the body whose part may be on disk. Without it
-            that part is not trusted, and the download begins anew.
+        url: From a response of the API, or the gateway's content route. Never stored or shown whole: it may be signed.
+        path: The final name; until the file is published it is written to that name and ``.part``. A string, as
+            every path of a download: `Path` objects took a tenth of the time of a small one.
+        key: Sent only to the gateway's origin; None for no key.
+        metadata: What an earlier process stored of the body whose part may be on disk. Without it
+            that part is not trusted, and the download starts from nothing.
     """
 
     url: str
     path: str
     kind: AssetKind
     key: str | None = None
-    known: PartMetadata | None = None
+    metadata: PartMetadata | None = None
 
 
 class FetchFailure(StrEnum):
     """Why there is no asset, by what to do about it."""
 
     EXPIRED = "expired"
-    """The address gives nothing, or no more (403, 404, 410 and the like): ask the task for a fresh one."""
+    """The URL gives nothing, or no more (403, 404, 410 and the like): get a fresh one by polling the task."""
     REFUSED = "refused"
-    """The address may not be fetched from; another address of the task may be."""
+    """The URL is not allowed; another URL of the task may be."""
     INVALID = "invalid"
-    """What came is not the asset: too large, empty, a web page, or damaged."""
+    """What the URL gives is not the asset: too large, empty, a web page, or damaged."""
     EXHAUSTED = "exhausted"
-    """The tries are used up. What came so far is in the part file, for a later run."""
+    """The tries are used up. What was received is in the part file, for a later run."""
 
 
 class Fetched(Struct, frozen=True):
     """
-    A whole asset, not yet under its final name and not yet durable.
+    A complete asset, not yet under its final name and not yet durable.
 
     Attributes:
         sha256: Of its bytes, in hex.
@@ -68,7 +67,21 @@ class Fetched(Struct, frozen=True):
     part_path: str
     bytes: int
     sha256: str
-    facts: MediaFacts
+    info: MediaInfo
+
+    def to_asset(self, kind: AssetKind, path: str) -> Asset:
+        """Return its record for the store and the results; `path` is relative to the run directory."""
+        info = self.info
+        return Asset(
+            kind,
+            path,
+            self.bytes,
+            self.sha256,
+            info.media_type,
+            info.width,
+            info.height,
+            info.duration_s,
+        )
 
 
 class NotFetched(Struct, frozen=True):
@@ -78,26 +91,11 @@ class NotFetched(Struct, frozen=True):
     failure: Failure
 
 
-def part_of(path: str) -> str:
+def part_path(path: str) -> str:
     """
-    Name the file that holds an asset until it is whole and durable.
+    Return the name of the file that holds an asset until it is complete and durable.
 
-    >>> part_of("assets/sky.mp4")
+    >>> part_path("assets/sky.mp4")
     'assets/sky.mp4.part'
     """
     return f"{path}.part"
-
-
-def as_asset(fetched: Fetched, kind: AssetKind, path: str) -> Asset:
-    """Describe a fetched asset for the store and the results; `path` is relative to the run directory."""
-    facts = fetched.facts
-    return Asset(
-        kind,
-        path,
-        fetched.bytes,
-        fetched.sha256,
-        facts.media_type,
-        facts.width,
-        facts.height,
-        facts.duration_s,
-    )

@@ -1,8 +1,8 @@
 """
-Connections to hosts that nobody trusts: what a name resolves to is checked before it is connected to.
+Check what a host name resolves to before it is connected to.
 
-The check sits in the resolver, and the connector uses the very addresses that it
-passed on: a name whose next lookup gives something else (DNS rebinding) gains nothing.
+The check is in the resolver, and the connector uses the very addresses that it
+returned: a name whose next lookup gives another address (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -13,62 +13,62 @@ from ipaddress import ip_address
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from runner.assets.url_policy import AddressRefused, Origin, literal_scope
+from runner.assets.url_policy import Origin, UrlRefused, literal_scope
 from runner.core.addresses import AddressScope, address_scope
 
 
 class ForbiddenAddress(OSError):
-    """A host lies where assets must not be fetched from."""
+    """A host has only addresses that assets must not be downloaded from."""
 
 
 class AddressPolicy:
-    """Knows which network addresses are permissible: the public ones, and those of the gateway's own kind."""
+    """Decides which network addresses are allowed: public ones, and those of the same scope as the gateway's."""
 
     def __init__(self, gateway: Origin, resolver: AbstractResolver) -> None:
         self._gateway = gateway
         self._resolver = resolver
-        self._reaches: frozenset[AddressScope] | None = None
+        self._allowed: frozenset[AddressScope] | None = None
 
-    async def permitted(self) -> frozenset[AddressScope]:
+    async def allowed_scopes(self) -> frozenset[AddressScope]:
         """
-        Say which addresses are permissible; the gateway is looked up once.
+        Return the scopes of allowed addresses; the gateway is looked up once.
 
         Raises:
             OSError: The gateway's name can't be resolved now.
         """
-        if self._reaches is None:
-            own = await self._gateway_reaches()
-            self._reaches = (own - {AddressScope.RESERVED}) | {AddressScope.PUBLIC}
-        return self._reaches
+        if self._allowed is None:
+            gateway = await self._gateway_scopes()
+            self._allowed = (gateway - {AddressScope.RESERVED}) | {AddressScope.PUBLIC}
+        return self._allowed
 
     async def check_literal(self, host: str) -> None:
         """
         Check a host that is written as a network address, which no resolver ever sees.
 
         Raises:
-            AddressRefused: It is not permissible.
+            UrlRefused: It is not allowed.
             OSError: The gateway's name can't be resolved now, and it would decide.
         """
-        found = literal_scope(host)
-        if found is None or found is AddressScope.PUBLIC:
+        scope = literal_scope(host)
+        if scope is None or scope is AddressScope.PUBLIC:
             return
-        if found not in await self.permitted():
-            raise AddressRefused(f"the host {host} is a {found} address, and assets come from public ones")
+        if scope not in await self.allowed_scopes():
+            raise UrlRefused(f"the host {host} is a {scope} address; assets must be on public ones")
 
-    async def _gateway_reaches(self) -> frozenset[AddressScope]:
+    async def _gateway_scopes(self) -> frozenset[AddressScope]:
         _, host, port = self._gateway
         try:
-            own = literal_scope(host)
-        except AddressRefused:
+            scope = literal_scope(host)
+        except UrlRefused:
             return frozenset()
-        if own is not None:
-            return frozenset({own})
-        found = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
-        return frozenset(_reach(result) for result in found)
+        if scope is not None:
+            return frozenset({scope})
+        results = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
+        return frozenset(map(_scope, results))
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names, and keeps back every address that is not permissible."""
+    """Resolves names, and leaves out every address that is not allowed."""
 
     def __init__(self, gateway: Origin, resolver: AbstractResolver | None = None) -> None:
         self._resolver = resolver or ThreadedResolver()
@@ -78,28 +78,26 @@ class GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """
-        Resolve a name to its permissible addresses.
+        Resolve a name to its allowed addresses.
 
         Raises:
             ForbiddenAddress: It has none.
         """
-        found = await self._resolver.resolve(host, port, family)
-        if all(_reach(result) is AddressScope.PUBLIC for result in found):
-            return found
-        permitted = await self.policy.permitted()
-        kept = [result for result in found if _reach(result) in permitted]
-        if not kept:
-            kinds = ", ".join(sorted({_reach(result) for result in found}))
-            raise ForbiddenAddress(
-                f"the host {host} lies at a {kinds} address, and assets come from public ones"
-            )
-        return kept
+        results = await self._resolver.resolve(host, port, family)
+        if all(_scope(result) is AddressScope.PUBLIC for result in results):
+            return results
+        scopes = await self.policy.allowed_scopes()
+        allowed = [result for result in results if _scope(result) in scopes]
+        if not allowed:
+            found = ", ".join(sorted(set(map(_scope, results))))
+            raise ForbiddenAddress(f"the host {host} has a {found} address; assets must be on public ones")
+        return allowed
 
     async def close(self) -> None:
-        """Close the resolver underneath."""
+        """Close the underlying resolver."""
         await self._resolver.close()
 
 
-def _reach(result: ResolveResult) -> AddressScope:
-    # A link-local IPv6 address comes with its zone behind a percent sign.
+def _scope(result: ResolveResult) -> AddressScope:
+    # A link-local IPv6 address has its zone after a percent sign.
     return address_scope(ip_address(result["host"].partition("%")[0]))

@@ -1,8 +1,8 @@
 """
-What the head of an answer to a download means. No network here: headers in, a decision out.
+What the status and headers of a download's response mean. No network here: headers in, a decision out.
 
-Every resumed download asks for the last 64 KiB again that it already has, so
-that the bytes themselves say whether the rest belongs to them (RFC 9110 14.2
+Every resumed download requests the last 64 KiB again that it already has, so
+that the bytes themselves show whether the rest belongs to them (RFC 9110 14.2
 lets a server ignore `Range`, and not all of them check `If-Range`).
 """
 
@@ -19,15 +19,15 @@ from runner.core.model import Failure, FailureClass
 
 OVERLAP_BYTES = 64 << 10
 SMALL_BYTES = 128 << 10
-"""A body of at most this size is held in memory and written in one go: a thread would cost more than it saves."""
+"""A body of at most this size is held in memory and written at once: a thread would cost more than it saves."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_TRY_AGAIN = frozenset({408, 425, 429})
+_RETRYABLE = frozenset({408, 425, 429})
 _NOT_MEDIA = ("text/html", "application/json", "application/xhtml+xml", "application/problem+json")
-_SETTLED_S = 60
-"""How much older than the answer a Last-Modified must be, to be sure that no change shares its second (RFC 9110 8.8.2.2)."""
+_VALIDATOR_AGE_S = 60
+"""How much older than the response a Last-Modified must be, so that no other change shares its second (RFC 9110 8.8.2.2)."""
 
 
 class RangeRequest(Struct, frozen=True):
@@ -35,20 +35,20 @@ class RangeRequest(Struct, frozen=True):
     What a request asks for.
 
     Attributes:
-        offset: The first byte wanted; 0 for the whole body.
-        known: What is known of the body from earlier answers.
+        offset: The first byte; 0 for the whole body.
+        metadata: What is known of the body from earlier responses.
     """
 
     offset: int = 0
-    known: PartMetadata = PartMetadata()
+    metadata: PartMetadata = PartMetadata()
 
     def headers(self) -> dict[str, str]:
-        """Write the request's headers; a compressed answer would have another length than the file."""
+        """Return the request's headers; a compressed response would not have the length of the file."""
         headers = {"Accept-Encoding": "identity"}
         if self.offset:
             headers["Range"] = f"bytes={self.offset}-"
-            if self.known.validator is not None:
-                headers["If-Range"] = self.known.validator
+            if self.metadata.validator is not None:
+                headers["If-Range"] = self.metadata.validator
         return headers
 
 
@@ -58,15 +58,15 @@ class ResponseBody(Struct, frozen=True):
 
     Attributes:
         offset: Where in the file its first byte belongs.
-        length: How many bytes follow, or None where that was not declared.
-        facts: What to remember of the whole file.
-        has_sure_end: Whether a cut would be noticed; a body that just ends with its connection may have been cut.
+        length: How many bytes follow, or None if that was not declared.
+        metadata: What to store about the whole file.
+        shows_truncation: Whether a truncated body would be noticed; one that ends with its connection would not.
     """
 
     offset: int
     length: int | None
-    facts: PartMetadata
-    has_sure_end: bool = True
+    metadata: PartMetadata
+    shows_truncation: bool = True
 
     @property
     def is_small(self) -> bool:
@@ -74,136 +74,133 @@ class ResponseBody(Struct, frozen=True):
         return not self.offset and self.length is not None and self.length <= SMALL_BYTES
 
 
-class Redirected(Struct, frozen=True):
-    """The body is elsewhere."""
+class Redirect(Struct, frozen=True):
+    """The asset is at another URL."""
 
     location: str
 
 
 class Restart(Struct, frozen=True):
-    """The part on disk does not belong to what the server has now: forget it, and ask for all."""
+    """What is on disk does not belong to what the server has now: discard it, and request the whole body."""
 
 
 class RetryLater(Struct, frozen=True):
-    """Nothing came, or not enough: try again after a pause."""
+    """Nothing was received, or not enough: try again after a pause."""
 
     failure: Failure
     retry_after_s: float | None = None
 
 
 class Unusable(Struct, frozen=True):
-    """This address gives no asset."""
+    """This URL gives no asset."""
 
     reason: FetchFailure
     failure: Failure
 
 
-Reply = ResponseBody | Redirected | Restart | RetryLater | Unusable
+Decision = ResponseBody | Redirect | Restart | RetryLater | Unusable
+"""What to do next, after a response or a failed request."""
 
 
 def interpret(
-    ask: RangeRequest, status: int, headers: Mapping[str, str], *, where: str, max_bytes: int, at: float
-) -> Reply:
+    requested: RangeRequest, status: int, headers: Mapping[str, str], *, url: str, max_bytes: int, at: float
+) -> Decision:
     """
-    Decide what an answer means.
+    Decide what a response means.
 
-    The names of the headers must compare without regard to case; `where` is the
-    address for messages, without its query; `at` is the time of the answer, for a
-    Retry-After that is a date.
+    Args:
+        headers: With names that compare without regard to case.
+        url: For messages, without its query.
+        at: The time of the response in seconds since 1970, for a Retry-After that is a date.
     """
     if status in _REDIRECTS and "Location" in headers:
-        return Redirected(headers["Location"])
-    if status == 416 and ask.offset:
+        return Redirect(headers["Location"])
+    if status == 416 and requested.offset:
         return Restart()
-    if status in _TRY_AGAIN or status >= 500:
-        return RetryLater(_failed(f"{where} answered {status}", status), parse_retry_after(headers, at))
+    if status in _RETRYABLE or status >= 500:
+        return RetryLater(_failure(f"{url} returned HTTP {status}", status), parse_retry_after(headers, at))
     if status not in (200, 206):
         failure_class = FailureClass.AUTH if status == 401 else FailureClass.DOWNLOAD_FAILED
         return Unusable(
-            FetchFailure.EXPIRED, Failure(failure_class, f"{where} answered {status}", http_status=status)
+            FetchFailure.EXPIRED, Failure(failure_class, f"{url} returned HTTP {status}", http_status=status)
         )
-    body = _range(ask, headers) if status == 206 else _whole(headers)
-    if body is None:
-        # To ask for all again is the way out where a range was asked for; nothing is left to change where none was.
-        odd = _failed(f"{where} answered 206 to a request without a range", status)
-        return Restart() if ask.offset else RetryLater(odd)
-    return _unacceptable(headers, body, where, max_bytes, status) or body
+    body = _partial_body(requested, headers) if status == 206 else _whole_body(headers)
+    if body is not None:
+        return _reject(headers, body, url, max_bytes, status) or body
+    if requested.offset:
+        return Restart()
+    # The whole body was requested already, so there is nothing to change.
+    return RetryLater(_failure(f"{url} returned HTTP 206 to a request without a range", status))
 
 
-def _whole(headers: Mapping[str, str]) -> ResponseBody:
-    length = _length(headers)
+def _whole_body(headers: Mapping[str, str]) -> ResponseBody:
+    length = _content_length(headers)
     if length is not None and length <= SMALL_BYTES:
-        # It is never resumed, so the rest need not be read.
+        # It is never resumed, so no validator is needed.
         return ResponseBody(0, length, PartMetadata(length))
-    has_sure_end = length is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
-    return ResponseBody(0, length, PartMetadata(length, _validator(headers)), has_sure_end)
+    shows_truncation = length is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
+    return ResponseBody(0, length, PartMetadata(length, _validator(headers)), shows_truncation)
 
 
-def _range(ask: RangeRequest, headers: Mapping[str, str]) -> ResponseBody | None:
-    """Hold a 206 against what was asked; None where it does not fit."""
+def _partial_body(requested: RangeRequest, headers: Mapping[str, str]) -> ResponseBody | None:
+    """Compare a 206 with what was requested; None if it does not fit."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    if not ask.offset or match is None:
+    if not requested.offset or match is None:
         return None
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
     length = last - first + 1
-    if first != ask.offset or length < 1 or (total is not None and last >= total):
+    if first != requested.offset or length < 1 or (total is not None and last >= total):
         return None
-    if _length(headers) not in (None, length):
+    if _content_length(headers) not in (None, length):
         return None
-    facts, known = PartMetadata(total, _validator(headers)), ask.known
+    known, validator = requested.metadata, _validator(headers)
     if known.total_bytes is not None and total not in (None, known.total_bytes):
         return None
-    if known.validator and facts.validator and known.validator != facts.validator:
+    if known.validator and validator and known.validator != validator:
         return None
-    return ResponseBody(
-        first,
-        length,
-        PartMetadata(facts.total_bytes or known.total_bytes, facts.validator or known.validator),
-    )
+    return ResponseBody(first, length, PartMetadata(total or known.total_bytes, validator or known.validator))
 
 
-def _unacceptable(
-    headers: Mapping[str, str], body: ResponseBody, where: str, max_bytes: int, status: int
+def _reject(
+    headers: Mapping[str, str], body: ResponseBody, url: str, max_bytes: int, status: int
 ) -> Unusable | None:
-    """Say what speaks against a body before a byte of it is read."""
+    """Return why a body can't be the asset, before a byte of it is read; None if nothing shows that."""
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
-    total = body.facts.total_bytes
+    total = body.metadata.total_bytes
     if media_type in _NOT_MEDIA:
-        return invalid(f"{where} gave {media_type} instead of the asset", status)
+        return invalid(f"{url} sent {media_type} instead of the asset", status)
     if encoding not in ("", "identity"):
-        return invalid(
-            f"{where} gave the asset compressed ({encoding[:20]}), which was not asked for", status
-        )
+        return invalid(f"{url} sent the asset compressed ({encoding[:20]}), which was not requested", status)
     if total is not None and total > max_bytes:
-        return invalid(f"{where} declares {total} bytes, and assets.max_size allows {max_bytes}", status)
+        return invalid(f"{url} declares {total} bytes; assets.max_size allows {max_bytes}", status)
     if total == 0:
-        return invalid(f"{where} gave an empty file", status)
+        return invalid(f"{url} sent an empty file", status)
     return None
 
 
 def invalid(message: str, status: int | None = None) -> Unusable:
-    """Say that what came is not the asset."""
+    """Decide that what a URL gives is not the asset."""
     return Unusable(FetchFailure.INVALID, Failure(FailureClass.ASSET_INVALID, message, http_status=status))
 
 
-def _failed(message: str, status: int) -> Failure:
+def _failure(message: str, status: int) -> Failure:
     return Failure(FailureClass.DOWNLOAD_FAILED, message, http_status=status)
 
 
-def _length(headers: Mapping[str, str]) -> int | None:
+def _content_length(headers: Mapping[str, str]) -> int | None:
     text = headers.get("Content-Length", "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
-    """Find something that changes whenever the file does; a weak ETag may stay the same."""
+    """Return a value that changes whenever the file does, if there is one; a weak ETag may stay the same."""
     etag = headers.get("ETag", "").strip()
     if _STRONG_ETAG.fullmatch(etag):
         return etag
     modified = headers.get("Last-Modified", "").strip()
     modified_at, at = parse_http_date(modified), parse_http_date(headers.get("Date", ""))
-    if modified_at is not None and at is not None and at - modified_at >= _SETTLED_S:
+    if modified_at is not None and at is not None and at - modified_at >= _VALIDATOR_AGE_S:
         return modified
     return None

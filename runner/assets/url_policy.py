@@ -1,18 +1,18 @@
 """
-Which addresses an asset may be fetched from, and which of them may see the key.
+Which URLs an asset may be downloaded from, and which of them may get the key.
 
-The addresses come from answers of the API and from redirects, so they are held to this:
+The URLs come from responses of the API and from redirects, so these rules apply:
 
 - http and https only, without a user name, and never from https down to http;
 - the key goes to the gateway's origin (scheme, host and port) and nowhere else; once a
   chain of redirects has left that origin, the key is not sent again even if it returns;
-- where the manifest names `assets.hosts`, to those hosts and the gateway's alone;
+- if the manifest names `assets.hosts`, to those hosts and the gateway's alone;
 - only to public network addresses. A gateway on a loopback, private or link-local address
-  makes addresses of that same kind permissible, since its assets are its neighbours.
+  makes addresses of that same scope allowed, since its assets are beside it.
 
-The last rule is held twice: here for addresses written as numbers, and for names when they
-are resolved for the very connection (`runner.assets.resolver`), so that no later answer of
-the DNS can change what was checked.
+The last rule is applied twice: here for hosts written as numbers, and for names when they
+are resolved for the very connection (`runner.assets.resolver`), so that no later DNS
+response can change what was checked.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from yarl import URL
 from runner.core.addresses import AddressScope, address_scope
 
 MAX_REDIRECTS = 5
-_MAX_CHARACTERS = 16_384
+_MAX_CHARS = 16_384
 
-_ILLEGAL = re.compile(r"[\x00-\x20\x7f\\]")
+_INVALID_CHARS = re.compile(r"[\x00-\x20\x7f\\]")
 _PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class AddressRefused(ValueError):
-    """An address must not be fetched; the message says why, as a sentence without the address's query."""
+class UrlRefused(ValueError):
+    """A URL must not be requested; the message is a sentence that tells why, without the URL's query."""
 
 
 Origin = tuple[str, str, int]
@@ -46,101 +46,95 @@ Origin = tuple[str, str, int]
 
 class Hop(Struct, frozen=True):
     """
-    One request on the way to an asset.
+    One request of a chain of redirects.
 
     Attributes:
-        has_key: Whether the request carries the key.
-        is_astray: Whether the chain has left the gateway's origin, after which no request carries it.
+        sends_key: Whether the request carries the key.
+        left_gateway: Whether the chain has left the gateway's origin, after which no request carries the key.
     """
 
     url: URL
-    has_key: bool
-    is_astray: bool
+    sends_key: bool
+    left_gateway: bool
 
 
 class UrlPolicy(Struct, frozen=True):
     """
-    Decides about addresses.
+    Decides about URLs.
 
     Attributes:
         gateway: Its origin.
-        hosts: What the manifest pins: ``cdn.example.com`` is that host alone, ``*.example.com`` every host
-            below example.com; None for any public host.
+        hosts: The hosts that the manifest allows: ``cdn.example.com`` is that host alone, ``*.example.com``
+            every host below example.com; None for any public host.
     """
 
     gateway: Origin
     hosts: tuple[str, ...] | None = None
 
-    def first(self, url: str) -> Hop:
+    def start(self, url: str) -> Hop:
         """
-        Judge the address that an answer of the API gives.
+        Check a URL that a response of the API names.
 
         Raises:
-            AddressRefused: It must not be fetched.
+            UrlRefused: It must not be requested.
         """
-        address = parse(url)
-        self._check_host(address)
-        is_gateway = origin(address) == self.gateway
-        return Hop(address, has_key=is_gateway, is_astray=not is_gateway)
+        target = parse_url(url)
+        self._check_host(target)
+        is_gateway = origin(target) == self.gateway
+        return Hop(target, sends_key=is_gateway, left_gateway=not is_gateway)
 
     def follow(self, hop: Hop, location: str) -> Hop:
         """
-        Judge where a redirect points.
+        Check the target of a redirect.
 
         Raises:
-            AddressRefused: It must not be followed.
+            UrlRefused: It must not be followed.
         """
-        target = parse(location, base=hop.url)
+        target = parse_url(location, base=hop.url)
         if hop.url.scheme == "https" and target.scheme == "http":
-            raise AddressRefused(
-                f"{display_url(hop.url)} redirects from https to http, at {display_url(target)}"
-            )
+            raise UrlRefused(f"{display_url(hop.url)} redirects from https to http: {display_url(target)}")
         self._check_host(target)
-        is_astray = hop.is_astray or origin(target) != self.gateway
-        return Hop(target, has_key=not is_astray, is_astray=is_astray)
+        left_gateway = hop.left_gateway or origin(target) != self.gateway
+        return Hop(target, sends_key=not left_gateway, left_gateway=left_gateway)
 
     def _check_host(self, url: URL) -> None:
         host = url.raw_host or ""
-        if self.hosts is None or origin(url) == self.gateway or is_pinned(host, self.hosts):
+        if self.hosts is None or origin(url) == self.gateway or is_listed(host, self.hosts):
             return
-        raise AddressRefused(f"{display_url(url)} is on a host that assets.hosts does not name")
+        raise UrlRefused(f"{display_url(url)} is on a host that assets.hosts does not list")
 
 
-def parse(url: str, *, base: URL | None = None) -> URL:
+def parse_url(url: str, *, base: URL | None = None) -> URL:
     """
-    Read an address without changing a byte of it, since a signature may cover them all.
+    Parse a URL without changing a byte of it, since a signature may cover them all.
 
     Raises:
-        AddressRefused: It is no absolute http or https address, or one that hides where it leads.
+        UrlRefused: It is not an absolute http or https URL, or hides its real host.
     """
     is_plain = _PLAIN.fullmatch(url) is not None
-    if not is_plain and _ILLEGAL.search(url):
-        raise AddressRefused("the address of the asset has characters that no address can have")
-    if len(url) > _MAX_CHARACTERS:
-        raise AddressRefused(f"the address of the asset has {len(url)} characters")
+    if not is_plain and _INVALID_CHARS.search(url):
+        raise UrlRefused("the asset URL has invalid characters")
+    if len(url) > _MAX_CHARS:
+        raise UrlRefused(f"the asset URL has {len(url)} characters; at most {_MAX_CHARS} are allowed")
     try:
-        address = URL(url, encoded=is_plain)
+        parsed = URL(url, encoded=is_plain)
         if base is not None:
-            address = base.join(address)
-        host, port = address.raw_host, address.port
+            parsed = base.join(parsed)
+        host, port = parsed.raw_host, parsed.port
     except ValueError:
-        raise AddressRefused("the address of the asset is not readable as one") from None
-    if address.scheme not in _DEFAULT_PORTS:
-        raise AddressRefused(
-            f"the address of the asset has the scheme {address.scheme[:20] or 'none'!r}, not http(s)"
-        )
+        raise UrlRefused("the asset URL is not valid") from None
+    if parsed.scheme not in _DEFAULT_PORTS:
+        raise UrlRefused(f"the asset URL has the scheme {parsed.scheme[:20] or 'none'!r}, not http or https")
     if not host or not port:
-        raise AddressRefused("the address of the asset names no host")
-    if "@" in address.raw_authority:
-        raise AddressRefused(
-            f"{display_url(address)} carries a user name, which can hide where an address leads"
-        )
-    return address
+        raise UrlRefused("the asset URL has no host")
+    if "@" in parsed.raw_authority:
+        raise UrlRefused(f"{display_url(parsed)} has a user name, which can hide the real host")
+    return parsed
 
 
 def origin(url: URL) -> Origin:
     """
-    Name the origin of an address; a port that goes without saying counts as said.
+    Return the origin of a URL, with its scheme's default port if it names none.
 
     >>> origin(URL("https://API.example.com")) == origin(URL("https://api.example.com:443/v1"))
     True
@@ -150,7 +144,7 @@ def origin(url: URL) -> Origin:
 
 def display_url(url: URL) -> str:
     """
-    Write an address for a person: without its query, which may be a signature.
+    Return a URL for messages: without its query, which may be a signature.
 
     >>> display_url(URL("https://cdn.example.com/a.mp4?X-Signature=secret"))
     'https://cdn.example.com/a.mp4'
@@ -160,11 +154,11 @@ def display_url(url: URL) -> str:
     return f"{url.scheme}://{url.raw_host}{port}{path}"
 
 
-def is_pinned(host: str, hosts: Sequence[str]) -> bool:
+def is_listed(host: str, hosts: Sequence[str]) -> bool:
     """
-    Say whether the manifest's `assets.hosts` has a host.
+    Return whether a host is one of the manifest's `assets.hosts`.
 
-    >>> is_pinned("a.cdn.example.com", ["*.example.com"]), is_pinned("example.com", ["*.example.com"])
+    >>> is_listed("a.cdn.example.com", ["*.example.com"]), is_listed("example.com", ["*.example.com"])
     (True, False)
     """
     host = host.lower().rstrip(".")
@@ -178,30 +172,30 @@ def is_pinned(host: str, hosts: Sequence[str]) -> bool:
 @lru_cache(maxsize=1024)
 def literal_scope(host: str) -> AddressScope | None:
     """
-    Say from where a host can be reached that is written as a network address; None where it is a name.
+    Return the scope of a host that is written as a network address; None for a name.
 
     Raises:
-        AddressRefused: As for `literal`.
+        UrlRefused: As for `parse_literal`.
     """
-    address = literal(host)
+    address = parse_literal(host)
     return None if address is None else address_scope(address)
 
 
-def literal(host: str) -> IPv4Address | IPv6Address | None:
+def parse_literal(host: str) -> IPv4Address | IPv6Address | None:
     """
-    Read a host that is written as a network address; None where it is a name.
+    Return the address of a host that is written as a network address; None for a name.
 
     Raises:
-        AddressRefused: It is a number in a form that programs read differently, such as 0x7f.1 or 2130706433.
+        UrlRefused: It is a number in a form that programs read differently, such as 0x7f.1 or 2130706433.
 
-    >>> literal("127.0.0.1"), literal("cdn.example.com")
+    >>> parse_literal("127.0.0.1"), parse_literal("cdn.example.com")
     (IPv4Address('127.0.0.1'), None)
     """
     bare = host.strip("[]").rstrip(".")
     try:
         return ip_address(bare)
     except ValueError:
-        # What the last part says decides for browsers too whether a host is meant as a number.
+        # For browsers too the last part decides whether a host is meant as a number.
         if _NUMERIC.fullmatch(bare.rpartition(".")[2].lower()):
-            raise AddressRefused(f"the host {host[:60]!r} is a network address in a disguise") from None
+            raise UrlRefused(f"the host {host[:60]!r} is a network address in an ambiguous form") from None
         return None

@@ -1,6 +1,6 @@
 """
-The way to the API: the HTTP client, and the keys that it may use.
+The API: the HTTP client, and the keys that it may use.
 
-Nothing above this room sees a status code, a header or an exception of the HTTP
-library: each call comes back as one of the values in `core.outcome`.
+Nothing above this package handles a status code, a header or an exception of the HTTP
+library: each call returns one of the values in `core.outcomes`.
 """

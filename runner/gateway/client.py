@@ -1,4 +1,4 @@
-"""The HTTP client: the only place where requests leave for the API, and where HTTP becomes our outcomes."""
+"""The HTTP client of the API: requests out, outcomes back."""
 
 from __future__ import annotations
 
@@ -36,44 +36,44 @@ from runner.network_errors import describe_network_error
 
 POST_KEEPALIVE_S = 2.0
 """
-How long an idle connection may serve another POST.
+How long an idle connection may be reused for another POST, in seconds.
 
-A server that closes an idle connection just as a POST leaves on it puts the job
-in doubt for nothing. Servers commonly wait 5 s or more before they do, so nothing
-older than 2 s is used: at a job a second and faster connections are reused, at
-slower rates a fresh one costs two round trips and 0.3 ms that nobody notices.
+A server that closes an idle connection just as a POST is sent on it makes the job
+uncertain for nothing. Servers commonly wait 5 s or more before they do, so no connection
+idle for more than 2 s is used: from a job per second on connections are reused, and at
+slower rates a new one costs two round trips and 0.3 ms that nobody notices.
 """
 
 POLL_KEEPALIVE_S = 30.0
-"""The same for queries, where a closed connection costs only a second try."""
+"""The same for polls, where a closed connection costs only a second try."""
 
-LARGE_BODY_BYTES = 1024 * 1024
-SLOWEST_UPLOAD_BYTES_PER_S = 100_000
-"""A large body gets this much longer to leave, so that a slow line does not manufacture doubt."""
+_LARGE_BODY_BYTES = 1024 * 1024
+_MIN_UPLOAD_BYTES_PER_S = 100_000
+"""A large body gets as much longer as it takes at this rate, so that a slow line does not make jobs uncertain."""
 
-MOST_REDIRECTS = 3
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-MOST_HEADER_BYTES = 64 * 1024
-"""Of one header line: aiohttp's own bound of 8 KiB would put a job in doubt for a long cookie."""
+_MAX_HEADER_BYTES = 64 * 1024
+"""Of one header line: with aiohttp's own limit of 8 KiB a long cookie would make a job uncertain."""
 
 
 class GatewayClient:
     """
-    Submit, poll and probe over HTTP; network trouble comes back as an outcome, never as an exception.
+    Submits, polls and probes over HTTP; a network error is returned as an outcome, never raised.
 
-    To be entered (``async with``) before the first call. One instance serves any
-    number of calls at once, with any number of keys; it keeps no cookies, reads no
-    ``.netrc``, and follows redirects only for queries and only within the
-    gateway's own origin, so that a key never goes anywhere else.
+    An async context manager, to be entered before the first call. One instance serves any
+    number of calls at once, with any number of keys; it stores no cookies, reads no
+    ``.netrc``, and follows redirects only for polls and only within the gateway's
+    origin, so that a key goes nowhere else.
 
     Args:
         base_url: With or without a trailing slash or ``/v1``.
-        proxy: The http proxy to go through, or None for the direct way; see `address.proxy_for`.
+        proxy: The HTTP proxy to use, or None for a direct connection; see `urls.proxy_for`.
         wall_clock: Seconds since 1970, for a Retry-After that is a date.
 
     Raises:
-        UsageError: The base URL is not the address of a gateway.
+        UsageError: The base URL is not the URL of a gateway.
     """
 
     def __init__(
@@ -92,107 +92,113 @@ class GatewayClient:
         self._proxy = proxy
         self._wall_clock = wall_clock
         self._headers: dict[str, CIMultiDict[str]] = {}
-        self._posts: aiohttp.ClientSession
-        self._gets: aiohttp.ClientSession
+        self._post_session: aiohttp.ClientSession
+        self._get_session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        # The system's resolver: it knows /etc/hosts, and is the same whatever else is installed.
+        # The system's resolver: it reads /etc/hosts, and is the same whatever else is installed.
         resolver = aiohttp.ThreadedResolver()
         connect_s = self._timeouts.connect_s
-        # The time to connect comes on top, so that a time-out while connecting is told apart from
-        # one after it: the first is "not sent", the second is doubt.
-        self._posts = _session(POST_KEEPALIVE_S, resolver, connect_s, connect_s + self._timeouts.submit_s)
-        self._gets = _session(POLL_KEEPALIVE_S, resolver, connect_s, connect_s + self._timeouts.poll_s)
+        # The time to connect is added, so that a time-out while connecting can be told from one
+        # after it: the first is "not sent", the second uncertain.
+        self._post_session = _session(
+            POST_KEEPALIVE_S, resolver, connect_s, connect_s + self._timeouts.submit_s
+        )
+        self._get_session = _session(POLL_KEEPALIVE_S, resolver, connect_s, connect_s + self._timeouts.poll_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._posts.close()
-        await self._gets.close()
+        await self._post_session.close()
+        await self._get_session.close()
 
     async def submit(self, body: bytes, key: str) -> SubmitOutcome:
         """
-        POST a job, exactly once, and say what it came to.
+        POST a job, exactly once, and return its outcome.
 
-        Cancelling this call may abandon a POST whose task is paid for: whoever
-        cancels must shield it and wait for the outcome, or hold the job in doubt.
+        Canceling this call may abandon a POST whose task is paid for: the caller must
+        shield it and wait for the outcome, or treat the job as uncertain.
         """
         try:
-            answer = await self._post(body, key)
+            response = await self._post(body, key)
         except ConnectFailed as error:
-            return NotSent(self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.submit_s))
+            return NotSent(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.submit_s))
         except Exception as error:
-            # Also what nobody foresaw: once a byte may have left, only an answer ends the doubt.
-            return Ambiguous(self._trouble(FailureClass.UNCERTAIN_SUBMIT, error, self._timeouts.submit_s))
-        return classify_submit(answer.status, answer.headers, answer.body, self._wall_clock(), secrets=(key,))
+            # Unforeseen errors too: once a byte may have been sent, only a response makes it certain.
+            return Ambiguous(self._failure(FailureClass.UNCERTAIN_SUBMIT, error, self._timeouts.submit_s))
+        return classify_submit(
+            response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
+        )
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
-        """Ask for a task."""
+        """GET a task."""
         try:
-            answer = await self._get(task_url(self._videos, task_id), key)
+            response = await self._get(task_url(self._videos, task_id), key)
         except (aiohttp.ClientError, OSError) as error:
-            return Transient(self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
-        return classify_poll(answer.status, answer.headers, answer.body, self._wall_clock(), secrets=(key,))
+            return Transient(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
+        return classify_poll(
+            response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
+        )
 
     async def probe(self, key: str) -> Probed:
-        """Ask for the list of models, which is free, to learn whether the gateway answers and knows the key."""
+        """GET the list of models, which is free, to learn whether the gateway responds and accepts the key."""
         try:
-            answer = await self._get(self._models, key)
+            response = await self._get(self._models, key)
         except (aiohttp.ClientError, OSError) as error:
             return Probed(
-                False, failure=self._trouble(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s)
+                False, failure=self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s)
             )
-        return read_probe(answer, (key,))
+        return interpret_probe(response, (key,))
 
     async def _post(self, body: bytes, key: str) -> HttpResponse:
         # aiohttp warns of large bytes, and writes a file-like body in pieces.
-        large = len(body) > LARGE_BODY_BYTES
-        response = await self._posts.post(
+        is_large = len(body) > _LARGE_BODY_BYTES
+        response = await self._post_session.post(
             self._videos,
-            data=io.BytesIO(body) if large else body,
+            data=io.BytesIO(body) if is_large else body,
             headers=self._headers_for(key),
             allow_redirects=False,
             proxy=self._proxy,
-            timeout=self._time_for(len(body)) if large else self._posts.timeout,
+            timeout=self._timeout_for(len(body)) if is_large else self._post_session.timeout,
         )
         return await read_response(response)
 
-    def _time_for(self, body_bytes: int) -> aiohttp.ClientTimeout:
-        upload_s = body_bytes / SLOWEST_UPLOAD_BYTES_PER_S
+    def _timeout_for(self, body_bytes: int) -> aiohttp.ClientTimeout:
+        upload_s = body_bytes / _MIN_UPLOAD_BYTES_PER_S
         connect_s, submit_s = self._timeouts.connect_s, self._timeouts.submit_s
-        # The wait for the answer is counted from the body's last byte.
+        # The wait for the response counts from the last byte of the body.
         return aiohttp.ClientTimeout(
             total=connect_s + upload_s + submit_s, connect=connect_s, sock_read=submit_s
         )
 
     async def _get(self, url: URL, key: str) -> HttpResponse:
-        for _ in range(MOST_REDIRECTS + 1):
-            response = await self._gets.get(
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._get_session.get(
                 url, headers=self._headers_for(key), allow_redirects=False, proxy=self._proxy
             )
-            answer = await read_response(response)
-            target = _redirect(url, answer)
+            result = await read_response(response)
+            target = _redirect_target(url, result)
             if target is None:
                 break
             url = target
-        return answer
+        return result
 
     def _headers_for(self, key: str) -> CIMultiDict[str]:
-        """Build the one header that depends on the key, once a key; the session adds those of every request."""
+        """Return the header that depends on the key, made once per key; the session adds the others."""
         headers = self._headers.get(key)
         if headers is None:
             headers = self._headers[key] = CIMultiDict({"Authorization": f"Bearer {key}"})
         return headers
 
-    def _trouble(self, cls: FailureClass, error: Exception, timeout_s: float) -> Failure:
-        is_connecting = isinstance(error, ConnectFailed)
+    def _failure(self, cls: FailureClass, error: Exception, timeout_s: float) -> Failure:
+        cause = error.cause if isinstance(error, ConnectFailed) else error
         message = describe_network_error(
-            error.cause if isinstance(error, ConnectFailed) else error,
+            cause,
             self._host,
             connect_s=self._timeouts.connect_s,
             timeout_s=timeout_s,
-            is_connecting=is_connecting,
+            is_connecting=cause is not error,
         )
         return Failure(cls, message)
 
@@ -206,21 +212,21 @@ def _session(
         headers={
             "Content-Type": "application/json",
             "Accept": "application/json",
-            # Answers are small, and one that can't be compressed can't be a bomb.
+            # Responses are small, and one that is not compressed can't be a decompression bomb.
             "Accept-Encoding": "identity",
             "User-Agent": user_agent(),
         },
         timeout=aiohttp.ClientTimeout(total=total_s, connect=connect_s),
-        # Unpacked within bounds by `answer.unpack`.
+        # `decompress` does it, with a limit.
         auto_decompress=False,
-        max_line_size=MOST_HEADER_BYTES,
-        max_field_size=MOST_HEADER_BYTES,
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
     )
 
 
-def _redirect(url: URL, answer: HttpResponse) -> URL | None:
-    """Say where a query goes on: only within its own origin, since the key goes with it."""
-    if answer.status not in REDIRECTS or not (location := answer.headers.get("Location")):
+def _redirect_target(url: URL, response: HttpResponse) -> URL | None:
+    """Return where a redirect leads, if it is within the same origin, since the key is sent there too."""
+    if response.status not in _REDIRECTS or not (location := response.headers.get("Location")):
         return None
     try:
         target = url.join(URL(location))
@@ -230,21 +236,21 @@ def _redirect(url: URL, answer: HttpResponse) -> URL | None:
 
 
 def user_agent() -> str:
-    """Name the program and its version, as every request does."""
+    """Return the User-Agent header of every request: the program and its version."""
     return f"runner/{__version__}"
 
 
-MOST_BYTES = 4 * 1024 * 1024
-"""Of a body that is read, and of what is unpacked from it; the API's own answers have about one kilobyte."""
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Of a response that is read, and of what is decompressed from it; the API's own responses have about one kilobyte."""
 
 
 class HttpResponse(Struct, frozen=True):
     """
-    What came back.
+    A response as it was received.
 
     Attributes:
-        headers: Found by any spelling of their names.
-        body: Unpacked, and possibly cut short.
+        headers: Without regard to the case of their names.
+        body: Decompressed, and possibly truncated.
     """
 
     status: int
@@ -253,73 +259,73 @@ class HttpResponse(Struct, frozen=True):
 
 
 async def read_response(response: aiohttp.ClientResponse) -> HttpResponse:
-    """Read what there is of an answer, and let go of its connection. A cancellation passes through."""
+    """Read as much of a response as arrives, and release its connection."""
     try:
         body = await _read_bounded(response.content)
     finally:
-        # Reuses the connection where the body was read to its end, and closes it where it was not.
+        # Reuses the connection if the body was read to its end, and closes it if not.
         response.release()
     encoding = response.headers.get("Content-Encoding")
-    return HttpResponse(response.status, response.headers, unpack(body, encoding) if encoding else body)
+    return HttpResponse(response.status, response.headers, decompress(body, encoding) if encoding else body)
 
 
 async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
     chunks: list[bytes] = []
-    room = MOST_BYTES
+    left = MAX_BODY_BYTES
     try:
-        while room > 0 and (chunk := await content.readany()):
-            chunks.append(chunk[:room])
-            room -= len(chunk)
+        while left > 0 and (chunk := await content.readany()):
+            chunks.append(chunk[:left])
+            left -= len(chunk)
     except (aiohttp.ClientError, OSError):
-        # Broken off, badly framed, or (TimeoutError is an OSError) too slow: what arrived is judged.
+        # Closed early, badly framed, or (TimeoutError is an OSError) too slow: what arrived is classified.
         pass
     return b"".join(chunks)
 
 
-def unpack(body: bytes, encoding: str) -> bytes:
+def decompress(body: bytes, encoding: str) -> bytes:
     """
-    Unpack a body that was compressed although nobody asked for it, up to `MOST_BYTES`.
+    Decompress a body that was compressed though that was not requested, up to `MAX_BODY_BYTES`.
 
-    A body that can't be unpacked comes back as it is.
+    A body that can't be decompressed is returned as it is.
 
-    >>> unpack(zlib.compress(b'{"id": "task_1"}'), "deflate")
+    >>> decompress(zlib.compress(b'{"id": "task_1"}'), "deflate")
     b'{"id": "task_1"}'
     """
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
     try:
-        # 32 + 15: the header says whether it is gzip or zlib.
-        return zlib.decompressobj(wbits=47).decompress(body, MOST_BYTES)
+        # 32 + 15: the header tells whether it is gzip or zlib.
+        return zlib.decompressobj(wbits=47).decompress(body, MAX_BODY_BYTES)
     except zlib.error:
         return body
 
 
-def read_probe(answer: HttpResponse, secrets: tuple[str, ...] = ()) -> Probed:
+def interpret_probe(response: HttpResponse, secrets: tuple[str, ...] = ()) -> Probed:
     """
-    Say what the answer to a probe shows.
+    Decide what the response to a probe shows.
 
-    The gateway answers when it sends JSON with a status below 500: even a refused
+    The gateway responds if it sends JSON with a status below 500: even a rejected
     key proves that it is back.
     """
-    server_at = parse_http_date(answer.headers.get("Date", ""))
+    server_at = parse_http_date(response.headers.get("Date", ""))
     try:
-        document = jsontext.loads(answer.body)
+        document = jsontext.loads(response.body)
     except (ValueError, RecursionError):
-        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
-    if answer.status == 200:
+        return Probed(False, server_at=server_at, failure=_not_json(response.status))
+    if response.status == 200:
         return Probed(True, _model_ids(document), server_at)
-    # The same refusals as for a query; the clock matters only for its Retry-After.
-    outcome = classify_poll(answer.status, answer.headers, answer.body, 0.0, secrets=secrets)
+    # The same refusals as for a poll; the clock matters only for its Retry-After.
+    outcome = classify_poll(response.status, response.headers, response.body, 0.0, secrets=secrets)
     if isinstance(outcome, Polled):
-        return Probed(False, server_at=server_at, failure=_not_json(answer.status))
+        return Probed(False, server_at=server_at, failure=_not_json(response.status))
     failure = outcome.failure
     if not isinstance(outcome, Denied):
         failure = replace(failure, cls=FailureClass.UNAVAILABLE)
-    return Probed(400 <= answer.status < 500, server_at=server_at, failure=failure)
+    return Probed(400 <= response.status < 500, server_at=server_at, failure=failure)
 
 
 def _not_json(status: int) -> Failure:
-    message = f"GET /v1/models answered HTTP {status} without a list of models; is the base URL right?"
+    message = f"GET /v1/models returned HTTP {status} without a list of models; is the base URL right?"
     return Failure(FailureClass.UNAVAILABLE, message, http_status=status)
 
 

@@ -1,15 +1,15 @@
 """
-Which failures of a request mean that nothing of it left this machine.
+Tell which failures of a request mean that nothing of it was sent.
 
-A POST may be sent again by itself only where that is certain, so the line is not
-drawn by the type of the exception but by the place where it was raised. aiohttp
-takes two steps for each request: it asks its connector for a connection, and
+A POST may be repeated automatically only if that is certain, so it is not decided by
+the type of the exception but by the place where it was raised. aiohttp
+takes two steps for each request: it gets a connection from its connector, and
 only then writes the first byte on it (`ClientSession._request`:
 ``conn = await self._connector.connect(...)``, then ``await req.send(conn)``).
-`StrictConnector` is that connector. Whatever goes wrong inside `connect`, it
-raises as `ConnectFailed`; no other failure is ever taken for it.
+`StrictConnector` is that connector. It raises whatever goes wrong in `connect`
+as `ConnectFailed`; no other failure is taken for it.
 
-What aiohttp 3.10 to 3.14 raises, by the step it happens in:
+What aiohttp 3.11 to 3.14 raises, by step:
 
 =========================================  =====================================================  =============
 exception                                  when                                                   POST
@@ -20,31 +20,30 @@ exception                                  when                                 
 ``ClientConnectorCertificateError``        the certificate is not trusted (the client speaks
                                            after the handshake only; there is no 0-RTT here)      not sent
 ``ClientProxyConnectionError``             the proxy can't be reached                             not sent
-``ClientHttpProxyError``                   the proxy refused CONNECT; only that line left         not sent
+``ClientHttpProxyError``                   the proxy refused CONNECT; only that line was sent     not sent
 ``TimeoutError`` in `connect`              DNS, TCP and TLS took longer than ``connect``          not sent
-``ServerDisconnectedError`` in `connect`   the proxy hung up on CONNECT                           not sent
+``ServerDisconnectedError`` in `connect`   the proxy closed the connection after CONNECT          not sent
 -----------------------------------------  -----------------------------------------------------  -------------
-``ServerDisconnectedError``                closed without an answer; on a reused connection too:
-                                           the server may have read the request before it closed  in doubt
-``ClientOSError``, ``ConnectionReset…``    the connection broke while writing or waiting          in doubt
-``ClientResponseError`` (status 400!)      the answer is not HTTP, or its headers are too long;
-                                           the status is aiohttp's invention                      in doubt
-``TimeoutError``, ``SocketTimeoutError``   no answer in time; the total time-out too, which does
-                                           not say in which step it fell                          in doubt
-anything else                              unknown                                                in doubt
+``ServerDisconnectedError``                closed without a response; on a reused connection too:
+                                           the server may have read the request before it closed  uncertain
+``ClientOSError``, ``ConnectionReset…``    the connection broke while writing or waiting          uncertain
+``ClientResponseError`` (status 400!)      the response is not HTTP, or its headers are too long;
+                                           the status is made up by aiohttp                       uncertain
+``TimeoutError``, ``SocketTimeoutError``   no response in time; the total time-out too, which does
+                                           not tell in which step it occurred                     uncertain
+anything else                              unknown                                                uncertain
 =========================================  =====================================================  =============
 
-Two things besides could make a POST leave twice, or answer one with the answer to another:
+Two other things could send a POST twice, or give it the response to another request:
 
-- aiohttp sends a request again when a reused connection turns out to be closed,
+- aiohttp repeats a request if a reused connection turns out to be closed,
   but only for ``IDEMPOTENT_METHODS``, and POST is none of these.
-- A server may talk on an idle connection, such as a 408 before it hangs up.
-  aiohttp would hand those bytes to the next request as its answer, and a stray 429
-  would have a job submitted twice. A connection with unread bytes is closed here
-  instead of used.
+- A server may send data on an idle connection, such as a 408 before it closes it.
+  aiohttp would take that for the response to the next request, and a 429 among it
+  would submit a job twice. A connection with unread bytes is closed, not reused.
 
-There is no limit on connections: how many requests run at once is decided by the
-limits of the run, and a wait for a free connection would count as time to connect.
+Connections are not limited: the limits of the run decide how many requests are made at
+once, and a wait for a free connection would count as time to connect.
 """
 
 from __future__ import annotations
@@ -56,12 +55,12 @@ from aiohttp.tracing import Trace
 
 from runner.network_errors import UnsolicitedData
 
-MOST_SPOILED = 16
-"""Connections with stray bytes that are closed in a row before the request is given up."""
+_MAX_CLOSED = 16
+"""Connections with unread bytes that are closed in a row before the request fails."""
 
 
 class ConnectFailed(aiohttp.ClientError):
-    """No connection could be had, so that no byte of the request left this machine."""
+    """There is no connection, so no byte of the request was sent."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(type(cause).__name__)
@@ -69,7 +68,7 @@ class ConnectFailed(aiohttp.ClientError):
 
 
 class StrictConnector(aiohttp.TCPConnector):
-    """Open or reuse connections; tell what failed before the first byte from all that fails after it."""
+    """Opens or reuses connections, and tells failures before the first byte from those after it."""
 
     def __init__(self, *, keepalive_s: float, resolver: aiohttp.abc.AbstractResolver) -> None:
         super().__init__(limit=0, keepalive_timeout=keepalive_s, resolver=resolver)
@@ -78,13 +77,13 @@ class StrictConnector(aiohttp.TCPConnector):
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         """
-        Give a connection on which nothing was received that was not asked for.
+        Return a connection without unread bytes.
 
         Raises:
-            ConnectFailed: There is none to be had.
+            ConnectFailed: There is none.
         """
         try:
-            for _ in range(MOST_SPOILED):
+            for _ in range(_MAX_CLOSED):
                 connection = await super().connect(req, traces, timeout)
                 if connection.protocol is not None and not connection.protocol.should_close:
                     return connection

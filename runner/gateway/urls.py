@@ -1,4 +1,4 @@
-"""Where the gateway is, and which proxy leads there."""
+"""URLs of the gateway, and the proxy to use for it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from runner.errors import UsageError
 
 def gateway_root(base_url: str) -> str:
     """
-    Bring a base URL into the one form that paths are appended to.
+    Return a base URL in the one form that paths are appended to.
 
     Raises:
-        UsageError: It is not the http(s) address of a gateway. Its text is not
-            echoed where it carries credentials or a query.
+        UsageError: It is not the http or https URL of a gateway. It is not repeated if it has
+            credentials or a query.
 
     >>> gateway_root(" https://api.powertokens.ai/v1/ ")
     'https://api.powertokens.ai'
@@ -33,30 +33,30 @@ def gateway_root(base_url: str) -> str:
         url, port = URL(), None
     if url.user is not None or url.password is not None or url.query_string or url.fragment:
         raise UsageError(
-            "the base URL carries credentials, a query or a fragment",
+            "the base URL has credentials, a query or a fragment",
             hint="write only https://HOST; the key comes from the environment",
         )
     if url.scheme not in ("http", "https") or not url.raw_host or port is None:
         raise UsageError(
-            f"{text!r} is not the address of a gateway", hint="write it like https://api.powertokens.ai"
+            f"{text!r} is not the URL of a gateway", hint="write it like https://api.powertokens.ai"
         )
     return str(url).rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def task_url(videos: URL, task_id: str) -> URL:
     """
-    Address one task, from where all of them are; whatever the id holds, it stays one segment of the path.
+    Return the URL of a task, below that of all videos; whatever the id holds, it stays one segment of the path.
 
     >>> task_url(URL("https://api.powertokens.ai/v1/videos"), "a/../b?c")
     URL('https://api.powertokens.ai/v1/videos/a%2F..%2Fb%3Fc')
     """
-    # Half of what reading the whole address again would take.
+    # Takes half the time of parsing the whole URL again.
     return videos.with_path(f"{videos.raw_path}/{_segment(task_id)}", encoded=True)
 
 
 def content_url(root: str, task_id: str) -> str:
     """
-    Address the gateway's own copy of a task's video.
+    Return the URL of the gateway's own copy of a task's video.
 
     >>> content_url("https://api.powertokens.ai", "task_1")
     'https://api.powertokens.ai/v1/videos/task_1/content'
@@ -70,15 +70,15 @@ def _segment(task_id: str) -> str:
 
 def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:
     """
-    Choose the proxy that the environment names for the gateway; None for the direct way.
+    Return the proxy that the environment names for the gateway; None for a direct connection.
 
-    ``https_proxy``, ``http_proxy`` and ``no_proxy`` count, in either case, the
-    lower case first. The machine itself is never behind a proxy. This replaces
-    aiohttp's ``trust_env``, which also adds logins from ``.netrc`` and visits a
-    thread twice for each request.
+    ``https_proxy``, ``http_proxy`` and ``no_proxy`` are read, in lower case or else in upper
+    case. This machine itself is never behind a proxy. This replaces aiohttp's
+    ``trust_env``, which also adds logins from ``.netrc`` and uses a thread twice
+    for each request.
 
     Raises:
-        UsageError: The proxy is of a kind that can't be used, such as SOCKS.
+        UsageError: The proxy is of an unsupported kind, such as SOCKS.
 
     >>> proxy_for("https://api.powertokens.ai", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".local"})
     'http://proxy:3128'
@@ -94,7 +94,7 @@ def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:
         proxy = f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")):
         raise UsageError(
-            f"{name} names a proxy of a kind that can't be used",
+            f"{name} names a proxy of an unsupported kind",
             hint="set it to an http:// proxy, or unset it",
         )
     return proxy
@@ -105,6 +105,6 @@ def _either_case(environ: Mapping[str, str], name: str) -> str:
 
 
 def _is_excluded(host: str, no_proxy: str) -> bool:
-    """Read ``no_proxy`` as curl does: names with or without a leading dot, their subdomains too, or a star."""
+    """Return whether ``no_proxy`` excludes a host, as curl reads it: names with their subdomains, or a star."""
     names = (entry.strip().lower().lstrip(".") for entry in no_proxy.split(","))
     return any(name == "*" or host == name or host.endswith(f".{name}") for name in names if name)

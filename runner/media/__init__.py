@@ -1,13 +1,13 @@
 """
-What a downloaded file says of itself: whether it is whole, and what is in it.
+Read what a downloaded file is, and whether it is complete.
 
-Files are looked at piece by piece and never held in memory.
+Files are read piece by piece and never held in memory.
 """
 
 from __future__ import annotations
 
-from runner.media.facts import InvalidMedia, MediaFacts, Readable
-from runner.media.images import read_jpeg, read_picture, read_png
+from runner.media.images import read_image
+from runner.media.info import InvalidMedia, MediaInfo
 from runner.media.mp4 import read_mp4
 
-__all__ = ["InvalidMedia", "MediaFacts", "Readable", "read_jpeg", "read_mp4", "read_picture", "read_png"]
+__all__ = ["InvalidMedia", "MediaInfo", "read_image", "read_mp4"]

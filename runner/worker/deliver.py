@@ -19,7 +19,7 @@ from msgspec import Struct
 from runner import jsontext
 from runner.assets.mismatch import mismatches
 from runner.assets.publish import is_complete
-from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, as_asset, part_of
+from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
 from runner.core.asset_urls import NextStep, UrlSearch
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event
@@ -27,7 +27,7 @@ from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import retry_wait_s
 from runner.core.settings import RetryPolicy
-from runner.media import MediaFacts
+from runner.media import MediaInfo
 from runner.worker.poll import query_task
 from runner.worker.ports import Api, Clock, JobStore, Keys
 
@@ -39,7 +39,7 @@ class Downloader(Protocol):
     """Downloads; see `assets.fetch`."""
 
     async def fetch(
-        self, wish: AssetRequest, remember: Callable[[PartMetadata], None]
+        self, request: AssetRequest, save_metadata: Callable[[PartMetadata], None]
     ) -> Fetched | NotFetched:
         """Bring an asset whole to its part file."""
 
@@ -120,7 +120,7 @@ class Delivery(Struct, frozen=True):
         """Say how many bytes of a job's video are on disk, and of how many; None where that is not known yet."""
         name = asset_path(job.job_id, AssetKind.VIDEO, ".mp4", sharded=self.sharded)
         try:
-            size = os.stat(part_of(self._placed(name))).st_size
+            size = os.stat(part_path(self._placed(name))).st_size
         except OSError:
             return 0, None
         return size, self.store.load_parts(job).get(AssetKind.VIDEO.value, {}).get("total_bytes")
@@ -132,8 +132,8 @@ class Delivery(Struct, frozen=True):
         result = await self._asset(job, AssetKind.VIDEO, UrlSearch(route), seen)
         if isinstance(result, Failure):
             return result
-        facts = MediaFacts(result.content_type, result.width, result.height, result.duration_s)
-        for sentence in mismatches(request, facts):
+        info = MediaInfo(result.content_type, result.width, result.height, result.duration_s)
+        for sentence in mismatches(request, info):
             job.warn(sentence)
         found.append(result)
         return None
@@ -178,21 +178,21 @@ class Delivery(Struct, frozen=True):
         default = ".mp4" if kind is AssetKind.VIDEO else ".png"
         name = asset_path(job.job_id, kind, default, sharded=self.sharded)
         known = self.store.load_parts(job).get(kind.value) if seen.may_have_parts else None
-        wish = AssetRequest(
+        request = AssetRequest(
             url=url,
             path=self._placed(name),
             kind=kind,
             key=self._key(job),
-            known=None if known is None else PartMetadata(**known),
+            metadata=None if known is None else PartMetadata(**known),
         )
-        result = await self.fetcher.fetch(wish, lambda facts: self._remember(job, kind, facts))
+        result = await self.fetcher.fetch(request, lambda metadata: self._remember(job, kind, metadata))
         if isinstance(result, NotFetched):
             return result.failure
-        suffix = _SUFFIXES.get(result.facts.media_type, default)
+        suffix = _SUFFIXES.get(result.info.media_type, default)
         if suffix != default:
             name = name.removesuffix(default) + suffix
         await self.publisher.publish(result.part_path, self._placed(name))
-        return as_asset(result, kind, name)
+        return result.to_asset(kind, name)
 
     def _placed(self, name: str) -> str:
         return f"{self.run_dir}/{name}"
@@ -201,8 +201,9 @@ class Delivery(Struct, frozen=True):
         fingerprints = self.keys.for_task(job.key)
         return self.keys.secret(fingerprints[0]) if fingerprints else None
 
-    def _remember(self, job: Job, kind: AssetKind, facts: PartMetadata) -> None:
-        self.store.save_part(job, kind, {"total_bytes": facts.total_bytes, "validator": facts.validator})
+    def _remember(self, job: Job, kind: AssetKind, metadata: PartMetadata) -> None:
+        stored = {"total_bytes": metadata.total_bytes, "validator": metadata.validator}
+        self.store.save_part(job, kind, stored)
 
 
 def delivery_hints(request_text: str) -> Mapping[str, Json]:

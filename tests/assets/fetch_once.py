@@ -1,4 +1,4 @@
-"""Fetch one asset in a process of its own, which a test may kill. Arguments: the address, the folder, facts as JSON."""
+"""Fetch one asset in a process of its own, which a test may kill. Arguments: the URL, the folder, the metadata file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from msgspec.structs import asdict
 
 from runner.assets.request import Fetched, PartMetadata
-from tests.assets.helpers import fetcher, wish
+from tests.assets.helpers import asset_request, fetcher
 
 
-def recall(store: Path) -> PartMetadata | None:
-    return PartMetadata(**json.loads(store.read_text())) if store.exists() else None
+def load(path: Path) -> PartMetadata | None:
+    return PartMetadata(**json.loads(path.read_text())) if path.exists() else None
 
 
-async def main(url: str, folder: Path, store: Path) -> None:
-    def remember(facts: PartMetadata) -> None:
-        store.write_text(json.dumps(asdict(facts)))
+async def main(url: str, folder: Path, metadata_path: Path) -> None:
+    def save(metadata: PartMetadata) -> None:
+        metadata_path.write_text(json.dumps(asdict(metadata)))
 
     async with fetcher() as fetch:
-        result = await fetch.fetch(wish(url, folder, known=recall(store)), remember)
+        result = await fetch.fetch(asset_request(url, folder, metadata=load(metadata_path)), save)
     print(result.sha256 if isinstance(result, Fetched) else result)
 
 

@@ -1,4 +1,4 @@
-"""A fetcher for tests: no real waits, no chance, and a gateway on the loopback unless told otherwise."""
+"""A fetcher for tests: no real waits, no random draws, and a gateway on loopback unless told otherwise."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ LOOPBACK_GATEWAY = "http://127.0.0.1:1"
 KEY = "sk-test-4242"
 
 
-class Waits(list[float]):
-    """Stands in for sleeping: notes how long, and goes on at once."""
+class FakeSleep(list[float]):
+    """Records how long it is to sleep, and returns at once."""
 
-    async def __call__(self, wait_s: float) -> None:
-        self.append(wait_s)
+    async def __call__(self, seconds: float) -> None:
+        self.append(seconds)
 
 
-def fetcher(base_url: str = LOOPBACK_GATEWAY, *, waits: Waits | None = None, **also: object) -> Fetcher:
-    settings: dict[str, object] = {
+def fetcher(base_url: str = LOOPBACK_GATEWAY, **changes: object) -> Fetcher:
+    arguments: dict[str, object] = {
         "rules": AssetRules(max_bytes=10_000_000),
         "retry": RetryPolicy(attempts=3, base_s=2.0, cap_s=60.0),
         "timeouts": Timeouts(stall_s=0.15, connect_s=5.0),
         "user_agent": "runner-tests",
-        "sleep": Waits() if waits is None else waits,
+        "sleep": FakeSleep(),
         "draw": lambda: 0.5,
         "clock": lambda: 1_700_000_000.0,
         "free_bytes": lambda folder: 10**12,
     }
-    return Fetcher(base_url, **{**settings, **also})  # type: ignore[arg-type]
+    return Fetcher(base_url, **{**arguments, **changes})  # type: ignore[arg-type]
 
 
-def wish(
+def asset_request(
     url: str,
     folder: Path,
     *,
     kind: AssetKind = AssetKind.VIDEO,
     key: str | None = KEY,
-    known: PartMetadata | None = None,
+    metadata: PartMetadata | None = None,
 ) -> AssetRequest:
-    return AssetRequest(url, f"{folder}/assets/sky.mp4", kind, key, known)
+    return AssetRequest(url, f"{folder}/assets/sky.mp4", kind, key, metadata)

@@ -1,9 +1,9 @@
-"""A server for assets, on a real socket, that says exactly what a script tells it to."""
+"""An HTTP server for assets, on a real socket, that sends exactly the responses that a test gives it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -12,86 +12,101 @@ from runner.assets.response import OVERLAP_BYTES
 
 @dataclass(frozen=True)
 class Request:
-    """What the server was asked."""
+    """A request that the server received."""
 
     path: str
     headers: dict[str, str]
 
     @property
-    def first(self) -> int:
-        """The first byte asked for; 0 where all is asked for."""
+    def offset(self) -> int:
+        """The first byte requested; 0 for the whole body."""
         return int(self.headers.get("range", "bytes=0-")[6:-1])
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """
-    What the server answers.
+    A response to send.
 
     Attributes:
         length: The declared length; None for the body's own, "" to declare none.
-        cut: Close the connection after so many bytes of the body.
-        stall: Send no more after so many bytes of the body, and keep the connection open.
+        close_after: Close the connection after so many bytes of the body.
+        stall_after: Send no more after so many bytes of the body, and keep the connection open.
         chunked: Send the body in chunks, and declare no length.
     """
 
     status: int = 200
     body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     length: str | None = None
-    cut: int | None = None
-    stall: int | None = None
+    close_after: int | None = None
+    stall_after: int | None = None
     chunked: bool = False
 
 
-Follow = Callable[[int], Answer]
-"""An answer that depends on the first byte that was asked for."""
+RangeHandler = Callable[[int], Response]
+"""Makes the response to a request by its offset."""
+
+VIDEO_TYPE = {"Content-Type": "video/mp4"}
 
 
-def file(body: bytes, **also: object) -> Answer:
-    """Answer with a video."""
-    headers = {"Content-Type": "video/mp4", **also.pop("headers", {})}  # type: ignore[dict-item]
-    return Answer(200, body, headers, **also)  # type: ignore[arg-type]
-
-
-def rest(
+def video(
     body: bytes,
     *,
+    headers: Mapping[str, str] = VIDEO_TYPE,
+    length: str | None = None,
+    close_after: int | None = None,
+    stall_after: int | None = None,
+    chunked: bool = False,
+) -> Response:
+    """Return a response with a whole video."""
+    return Response(200, body, {**VIDEO_TYPE, **headers}, length, close_after, stall_after, chunked)
+
+
+def video_range(
+    body: bytes,
+    *,
+    headers: Mapping[str, str] = VIDEO_TYPE,
     shift: int = 0,
     total: int | None = None,
-    new: int | None = None,
     last: int | None = None,
-    **also: object,
-) -> Follow:
+    new: int | None = None,
+) -> RangeHandler:
     """
-    Answer with what a file has from the asked byte on.
+    Return a handler that sends the part of a file from the requested offset on.
 
-    It may be made wrong: shifted from what was asked, or with another total; it may end
-    early, with byte `last`; and with `new` the connection is closed after so many bytes
-    behind those that the client has already.
+    Args:
+        shift: Start so many bytes after the requested offset.
+        total: State this length of the file instead of its own.
+        last: End with this byte instead of the file's last one.
+        new: Close the connection after so many bytes that the client does not have yet.
     """
 
-    def answer(first: int) -> Answer:
-        start = first + shift
+    def handle(offset: int) -> Response:
+        start = offset + shift
         end = len(body) if last is None else last + 1
-        place = f"bytes {start}-{end - 1}/{len(body) if total is None else total}"
-        headers = {"Content-Type": "video/mp4", "Content-Range": place, **also.get("headers", {})}  # type: ignore[dict-item]
-        return Answer(206, body[start:end], headers, cut=None if new is None else OVERLAP_BYTES + new)
+        content_range = f"bytes {start}-{end - 1}/{len(body) if total is None else total}"
+        return Response(
+            206,
+            body[start:end],
+            {**VIDEO_TYPE, "Content-Range": content_range, **headers},
+            close_after=None if new is None else OVERLAP_BYTES + new,
+        )
 
-    return answer
+    return handle
 
 
-def redirect(location: str, status: int = 302) -> Answer:
-    return Answer(status, b"moved", {"Location": location})
+def redirect(location: str, status: int = 302) -> Response:
+    return Response(status, b"moved", {"Location": location})
 
 
 class Server:
-    """Gives its answers in turn, and keeps what it was asked and how many bytes of bodies it sent."""
+    """Sends its responses in turn, and records the requests and how many bytes of bodies it sent."""
 
-    def __init__(self, answers: Sequence[Answer | Follow]) -> None:
-        self.answers = list(answers)
-        self.last: Answer | Follow = Answer(500, b"nothing left to say")
-        self.answer_by_path: Callable[[str], Answer] | None = None
+    def __init__(self, responses: Sequence[Response | RangeHandler]) -> None:
+        self.responses = list(responses)
+        self.default_response: Response | RangeHandler = Response(500, b"no response left")
+        self.response_by_path: Callable[[str], Response] | None = None
         self.requests: list[Request] = []
         self.sent_bytes = 0
         self.port = 0
@@ -103,54 +118,61 @@ class Server:
         """Serve one connection until its end."""
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
-                self.requests.append(_parsed(await reader.readuntil(b"\r\n\r\n")))
-                answer = self._next(self.requests[-1])
-                if not await self._say(answer, reader, writer):
+                self.requests.append(_parse(await reader.readuntil(b"\r\n\r\n")))
+                response = self._next(self.requests[-1])
+                if not await self._send(response, reader, writer):
                     break
         writer.close()
 
-    def _next(self, request: Request) -> Answer:
-        if self.answer_by_path is not None:
-            return self.answer_by_path(request.path)
-        answer = self.answers.pop(0) if self.answers else self.last
-        return answer if isinstance(answer, Answer) else answer(request.first)
+    def _next(self, request: Request) -> Response:
+        if self.response_by_path is not None:
+            return self.response_by_path(request.path)
+        response = self.responses.pop(0) if self.responses else self.default_response
+        return response if isinstance(response, Response) else response(request.offset)
 
-    async def _say(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        writer.write(_head(answer))
-        end = min(x for x in (answer.cut, answer.stall, len(answer.body)) if x is not None)
-        body = answer.body[:end]
-        writer.write(b"%x\r\n%b\r\n" % (len(body), body) if answer.chunked and body else body)
+    async def _send(
+        self, response: Response, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Send a response; return whether the connection stays open."""
+        writer.write(_head(response))
+        ends = (response.close_after, response.stall_after, len(response.body))
+        body = response.body[: min(end for end in ends if end is not None)]
+        writer.write(b"%x\r\n%b\r\n" % (len(body), body) if response.chunked and body else body)
         self.sent_bytes += len(body)
-        if answer.stall is not None:
+        if response.stall_after is not None:
             await writer.drain()
-            # Until the other side has lost its patience.
+            # Until the client has timed out.
             await reader.read()
-        if answer.chunked and answer.cut is None:
+        if response.chunked and response.close_after is None:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
-        return answer.cut is None and answer.stall is None and (answer.length != "" or answer.chunked)
+        is_whole = response.close_after is None and response.stall_after is None
+        return is_whole and (response.length != "" or response.chunked)
 
 
-def _head(answer: Answer) -> bytes:
-    headers = dict(answer.headers)
-    if answer.chunked:
+def _head(response: Response) -> bytes:
+    headers = dict(response.headers)
+    if response.chunked:
         headers["Transfer-Encoding"] = "chunked"
-    elif answer.length != "":
-        headers["Content-Length"] = str(len(answer.body)) if answer.length is None else answer.length
-    lines = [f"HTTP/1.1 {answer.status} Said", *(f"{name}: {value}" for name, value in headers.items())]
+    elif response.length != "":
+        headers["Content-Length"] = str(len(response.body)) if response.length is None else response.length
+    lines = [
+        f"HTTP/1.1 {response.status} Reason",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def _parsed(head: bytes) -> Request:
+def _parse(head: bytes) -> Request:
     first, *lines = head.decode().strip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     return Request(first.split()[1], headers)
 
 
 @asynccontextmanager
-async def serving(*answers: Answer | Follow) -> AsyncIterator[Server]:
-    """Run a server on a port of the loopback."""
-    server = Server(answers)
+async def serving(*responses: Response | RangeHandler) -> AsyncIterator[Server]:
+    """Run a server on a port of the loopback interface."""
+    server = Server(responses)
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     server.port = listener.sockets[0].getsockname()[1]
     try:

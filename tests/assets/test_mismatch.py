@@ -1,4 +1,4 @@
-"""What was delivered against what was asked for: a warning where they differ, silence where they don't."""
+"""What was delivered and what was requested: a warning if they differ, and none if they do not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from runner.assets.mismatch import mismatches
-from runner.media import MediaFacts
+from runner.media import MediaInfo
 
 
 @pytest.mark.parametrize(
@@ -23,24 +23,24 @@ from runner.media import MediaFacts
         ({}, 1, 1, 1.0),
     ],
 )
-def test_what_fits_is_not_warned_of(
+def test_a_matching_video_gets_no_warning(
     request_body: Mapping[str, object], width: int | None, height: int | None, duration_s: float | None
 ) -> None:
     """Whole frames, sides that are multiples of 16, and unknown facts are no differences."""
-    assert mismatches(request_body, MediaFacts("video/mp4", width, height, duration_s)) == ()
+    assert () == mismatches(request_body, MediaInfo("video/mp4", width, height, duration_s))
 
 
 @pytest.mark.parametrize(
-    ("request_body", "word"),
+    ("request_body", "ending"),
     [
-        ({"seconds": "10"}, "10 s were asked for"),
-        ({"size": "1080P"}, "1080P was asked for"),
-        ({"size": "1280x704"}, "1280x704 was asked for"),
-        ({"ratio": "9:16"}, "the ratio 9:16 was asked for"),
+        ({"seconds": "10"}, "10 s were requested"),
+        ({"size": "1080P"}, "1080P was requested"),
+        ({"size": "1280x704"}, "1280x704 was requested"),
+        ({"ratio": "9:16"}, "the ratio 9:16 was requested"),
     ],
 )
-def test_what_differs_is_said(request_body: Mapping[str, object], word: str) -> None:
-    """Both what came and what was asked for are in the sentence."""
-    (sentence,) = mismatches(request_body, MediaFacts("video/mp4", 1280, 720, 5.0))
+def test_a_difference_is_a_warning(request_body: Mapping[str, object], ending: str) -> None:
+    """Both the delivered and the requested value are in the sentence."""
+    (sentence,) = mismatches(request_body, MediaInfo("video/mp4", 1280, 720, 5.0))
 
-    assert sentence.endswith(word)
+    assert sentence.endswith(ending)

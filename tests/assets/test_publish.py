@@ -1,4 +1,4 @@
-"""Files get their names together, durable, and each caller hears of its own file."""
+"""Files get their final names together, durable, and each caller gets the result of its own file."""
 
 from __future__ import annotations
 
@@ -22,36 +22,40 @@ def make_parts(folder: Path, count: int) -> list[Path]:
     return parts
 
 
-async def test_files_that_come_together_are_published_together(tmp_path: Path) -> None:
+async def publish(publisher: Publisher, part: Path, final: Path | None = None) -> None:
+    await publisher.publish(str(part), str(part.with_suffix("") if final is None else final))
+
+
+async def test_simultaneous_files_are_published_together(tmp_path: Path) -> None:
     """Every file ends under its own name, with its own bytes, and no part is left."""
     parts = make_parts(tmp_path / "assets", 300)
     async with Publisher() as publisher:
-        await asyncio.gather(*(publisher.publish(part, part.with_suffix("")) for part in parts))
+        await asyncio.gather(*(publish(publisher, part) for part in parts))
 
     assert [f"file {n}" for n in range(300)] == [part.with_suffix("").read_text() for part in parts]
     assert not any(part.exists() for part in parts)
 
 
-async def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
-    """A rerun replaces the old result, in one step, when the new one is whole."""
+async def test_a_file_replaces_an_older_one(tmp_path: Path) -> None:
+    """A rerun replaces the old result, in one step, when the new one is complete."""
     (part,) = make_parts(tmp_path / "assets", 1)
     final = part.with_suffix("")
     final.write_text("old")
     async with Publisher() as publisher:
-        await publisher.publish(part, final)
+        await publish(publisher, part)
 
-    assert final.read_text() == "file 0"
+    assert "file 0" == final.read_text()
 
 
-async def test_one_file_that_fails_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    """Each caller hears of its own file, in words that say what to do."""
+async def test_one_file_that_fails_does_not_block_the_others(tmp_path: Path) -> None:
+    """Each caller gets the error of its own file, with what to do."""
     parts = make_parts(tmp_path / "assets", 2)
-    missing, homeless = tmp_path / "assets/none.mp4.part", parts.pop()
+    missing, without_folder = tmp_path / "assets/none.mp4.part", parts.pop()
     async with Publisher() as publisher:
         results = await asyncio.gather(
-            publisher.publish(parts[0], parts[0].with_suffix("")),
-            publisher.publish(missing, missing.with_suffix("")),
-            publisher.publish(homeless, tmp_path / "no such folder/a.mp4"),
+            publish(publisher, parts[0]),
+            publish(publisher, missing),
+            publish(publisher, without_folder, tmp_path / "no such folder/a.mp4"),
             return_exceptions=True,
         )
 
@@ -59,11 +63,11 @@ async def test_one_file_that_fails_does_not_hold_up_the_others(tmp_path: Path) -
     assert parts[0].with_suffix("").exists()
 
 
-async def test_leaving_finishes_what_is_in_hand(tmp_path: Path) -> None:
-    """A drain loses no file that was handed over, even if nobody waits for it any more."""
+async def test_leaving_finishes_what_was_requested(tmp_path: Path) -> None:
+    """A drain loses no file that was requested, even if nobody waits for it any more."""
     parts = make_parts(tmp_path / "assets", 20)
     async with Publisher() as publisher:
-        callers = [asyncio.create_task(publisher.publish(part, part.with_suffix(""))) for part in parts]
+        callers = [asyncio.create_task(publish(publisher, part)) for part in parts]
         await asyncio.sleep(0)
         for caller in callers:
             caller.cancel()
@@ -72,26 +76,26 @@ async def test_leaving_finishes_what_is_in_hand(tmp_path: Path) -> None:
     assert all(part.with_suffix("").exists() for part in parts)
 
 
-def test_syncing_tells_of_each_file(tmp_path: Path) -> None:
-    """An error of one file is that file's alone, whichever thread met it."""
+def test_syncing_returns_an_error_for_each_file(tmp_path: Path) -> None:
+    """An error of one file is not another file's, whichever thread met it."""
     parts = make_parts(tmp_path / "a", 5)
     parts[2].unlink()
-    with ThreadPoolExecutor(1) as helper:
-        outcomes = sync_files(parts, helper)
+    with ThreadPoolExecutor(2) as pool:
+        errors = sync_files(map(str, parts), pool)
 
-    assert [outcome is None for outcome in outcomes] == [True, True, False, True, True]
+    assert [True, True, False, True, True] == [error is None for error in errors]
 
 
 @pytest.mark.parametrize(
     ("content", "expected"), [(b"video", True), (b"vidoe", False), (b"vide", False), (None, False)]
 )
-def test_a_file_that_is_whole_already_is_known_by_its_digest(
+def test_a_complete_file_is_recognized_by_its_digest(
     content: bytes | None, expected: bool, tmp_path: Path
 ) -> None:
-    """What is on disk with the right digest is not fetched again, and nothing else passes for it."""
+    """What is on disk with the right digest is not downloaded again, and nothing else is taken for it."""
     final = tmp_path / "a.mp4"
     if content is not None:
         final.write_bytes(content)
     asset = Asset(AssetKind.VIDEO, "a.mp4", 5, sha256(b"video").hexdigest(), "video/mp4")
 
-    assert expected == is_complete(final, asset)
+    assert expected == is_complete(str(final), asset)

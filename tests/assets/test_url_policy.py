@@ -1,4 +1,4 @@
-"""Where assets may come from, and who sees the key."""
+"""Which URLs assets may be downloaded from, and who gets the key."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from yarl import URL
 
 from runner.assets.request import Fetched, FetchFailure, NotFetched
 from runner.assets.url_policy import (
-    AddressRefused,
     UrlPolicy,
-    literal,
+    UrlRefused,
     origin,
-    parse,
+    parse_literal,
+    parse_url,
 )
 from runner.core.settings import AssetRules
-from tests.assets.helpers import KEY, LOOPBACK_GATEWAY, fetcher, wish
-from tests.assets.server import Answer, file, redirect, serving
+from tests.assets.helpers import KEY, LOOPBACK_GATEWAY, asset_request, fetcher
+from tests.assets.server import Response, redirect, serving, video
 from tests.media.samples import mp4
 
 VIDEO = mp4(1_000)
 PUBLIC_GATEWAY = "https://api.example.com"
-GATE = UrlPolicy(origin(URL(PUBLIC_GATEWAY)))
+POLICY = UrlPolicy(origin(URL(PUBLIC_GATEWAY)))
 
 
-class Names(AbstractResolver):
-    """Resolves names from a table, one answer after the other: the last one stays."""
+class FakeResolver(AbstractResolver):
+    """Resolves names from a table, one address after the other; the last one stays."""
 
     def __init__(self, **addresses: str) -> None:
         self.addresses = {name.replace("_", "."): found.split() for name, found in addresses.items()}
@@ -52,10 +52,10 @@ class Names(AbstractResolver):
 @pytest.mark.parametrize(
     "host", ["2130706433", "127.1", "0x7f.0.0.1", "0177.0.0.1", "0x7f000001", "1.2.3.4.5"]
 )
-def test_disguised_numbers_are_refused(host: str) -> None:
-    """What one program takes for a name and another for an address is neither here."""
-    with pytest.raises(AddressRefused, match="in a disguise"):
-        literal(host)
+def test_ambiguous_numbers_are_refused(host: str) -> None:
+    """What one program takes for a name and another for an address is refused."""
+    with pytest.raises(UrlRefused, match="in an ambiguous form"):
+        parse_literal(host)
 
 
 @pytest.mark.parametrize(
@@ -77,31 +77,31 @@ def test_disguised_numbers_are_refused(host: str) -> None:
         "https://example.com/" + "a" * 20_000,
     ],
 )
-def test_addresses_that_are_no_plain_http_are_refused(url: str) -> None:
-    """Nothing but http(s) with a plain host is fetched, and the reason quotes no query."""
-    with pytest.raises(AddressRefused):
-        GATE.first(url)
+def test_urls_that_are_not_plain_http_are_refused(url: str) -> None:
+    """Only http and https URLs with a plain host are requested."""
+    with pytest.raises(UrlRefused):
+        POLICY.start(url)
 
 
 @given(st.text(max_size=60), st.sampled_from(["", "https://", "http://a.example/", "https://[", "//"]))
-def test_no_address_crashes_the_reader(text: str, start: str) -> None:
-    """An address from an answer is read or refused, whatever it is."""
+def test_no_url_crashes_the_parser(text: str, start: str) -> None:
+    """A URL from a response is parsed or refused, whatever it is."""
     try:
-        address = parse(start + text)
-    except AddressRefused:
+        address = parse_url(start + text)
+    except UrlRefused:
         return
     assert address.scheme in ("http", "https")
 
 
-def test_a_signed_address_is_asked_for_as_it_was_given() -> None:
-    """A signature covers every byte, so nothing is decoded, sorted or encoded anew."""
+def test_a_signed_url_is_not_changed() -> None:
+    """A signature covers every byte, so nothing is decoded, sorted or encoded again."""
     url = "https://cdn.example.com/a%2Fb%7Ec.mp4?X-Sig=a%2Bb%3D&x=1+2&Y=%e4"
 
-    assert url == str(parse(url))
+    assert url == str(parse_url(url))
 
 
 @pytest.mark.parametrize(
-    ("url", "has_key"),
+    ("url", "sends_key"),
     [
         ("https://api.example.com/v1/videos/x/content", True),
         ("https://API.example.com:443/v1/videos/x/content", True),
@@ -111,25 +111,27 @@ def test_a_signed_address_is_asked_for_as_it_was_given() -> None:
         ("https://api.example.com.evil.example/a", False),
     ],
 )
-def test_the_key_goes_to_the_origin_of_the_gateway_alone(url: str, has_key: bool) -> None:
-    """Scheme, host and port decide; the field that the address stood in does not."""
-    assert has_key == GATE.first(url).has_key
+def test_the_key_goes_to_the_origin_of_the_gateway_alone(url: str, sends_key: bool) -> None:
+    """Scheme, host and port decide, not the field of the response that had the URL."""
+    assert sends_key == POLICY.start(url).sends_key
 
 
-def test_a_key_that_was_dropped_stays_dropped() -> None:
-    """A host on the way can't send the key, through a redirect, to an address of its own choice."""
-    start = GATE.first("https://api.example.com/v1/videos/x/content")
-    inside = GATE.follow(start, "/elsewhere?x=1")
-    outside = GATE.follow(inside, "https://cdn.example.com/a.mp4")
-    back = GATE.follow(outside, "https://api.example.com/v1/anything")
+def test_a_dropped_key_stays_dropped() -> None:
+    """No host can redirect the key to a URL of its own choice."""
+    start = POLICY.start("https://api.example.com/v1/videos/x/content")
+    inside = POLICY.follow(start, "/elsewhere?x=1")
+    outside = POLICY.follow(inside, "https://cdn.example.com/a.mp4")
+    back = POLICY.follow(outside, "https://api.example.com/v1/anything")
 
-    assert [hop.has_key for hop in (start, inside, outside, back)] == [True, True, False, False]
+    assert [True, True, False, False] == [hop.sends_key for hop in (start, inside, outside, back)]
 
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
-    """Nobody on the way gets to read or change the file."""
-    with pytest.raises(AddressRefused, match="from https to http"):
-        GATE.follow(GATE.first("https://cdn.example.com/a.mp4?sig=1"), "http://cdn.example.com/a.mp4?sig=1")
+    """Nobody between can read or change the file."""
+    with pytest.raises(UrlRefused, match="from https to http"):
+        POLICY.follow(
+            POLICY.start("https://cdn.example.com/a.mp4?sig=1"), "http://cdn.example.com/a.mp4?sig=1"
+        )
 
 
 @pytest.mark.parametrize(
@@ -143,49 +145,49 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
         ("https://sub.cdn.example.com/a", True),
     ],
 )
-def test_pinned_hosts(url: str, is_refused: bool) -> None:
-    """A name pins one host, a star all below one, and the gateway needs no pin."""
-    gate = UrlPolicy(GATE.gateway, hosts=("CDN.example.com", "*.media.example"))
+def test_listed_hosts(url: str, is_refused: bool) -> None:
+    """A name allows one host, a star all hosts below one, and the gateway is always allowed."""
+    policy = UrlPolicy(POLICY.gateway, hosts=("CDN.example.com", "*.media.example"))
 
     if is_refused:
-        with pytest.raises(AddressRefused, match=r"assets\.hosts"):
-            gate.first(url)
+        with pytest.raises(UrlRefused, match=r"assets\.hosts"):
+            policy.start(url)
     else:
-        gate.first(url)
+        policy.start(url)
 
 
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "2130706433"]
 )
-async def test_inner_addresses_are_not_even_connected_to(host: str, tmp_path: Path) -> None:
-    """An answer of a public gateway can't make this machine read its own network."""
-    names = Names(api_example_com="93.184.216.34")
-    async with serving(file(VIDEO)) as server, fetcher(PUBLIC_GATEWAY, resolver=names) as fetch:
-        result = await fetch.fetch(wish(server.url(host=host), tmp_path))
+async def test_inner_addresses_are_not_connected_to(host: str, tmp_path: Path) -> None:
+    """A response of a public gateway can't make this machine read its own network."""
+    resolver = FakeResolver(api_example_com="93.184.216.34")
+    async with serving(video(VIDEO)) as server, fetcher(PUBLIC_GATEWAY, resolver=resolver) as fetch:
+        result = await fetch.fetch(asset_request(server.url(host=host), tmp_path))
 
     assert isinstance(result, NotFetched)
     assert FetchFailure.REFUSED is result.reason
-    assert server.requests == []
+    assert [] == server.requests
 
 
-async def test_a_name_that_lies_inside_is_refused_when_it_is_connected_to(tmp_path: Path) -> None:
-    """The check is of the very address that is connected to, so the DNS can't change its mind in between."""
-    names = Names(api_example_com="93.184.216.34", cdn_example_com="127.0.0.1")
-    async with serving(file(VIDEO)) as server, fetcher(PUBLIC_GATEWAY, resolver=names) as fetch:
-        result = await fetch.fetch(wish(server.url(host="cdn.example.com"), tmp_path))
+async def test_a_name_with_an_inner_address_is_refused(tmp_path: Path) -> None:
+    """The very address that is connected to is checked, so no later DNS response can change it."""
+    resolver = FakeResolver(api_example_com="93.184.216.34", cdn_example_com="127.0.0.1")
+    async with serving(video(VIDEO)) as server, fetcher(PUBLIC_GATEWAY, resolver=resolver) as fetch:
+        result = await fetch.fetch(asset_request(server.url(host="cdn.example.com"), tmp_path))
 
     assert isinstance(result, NotFetched)
     assert FetchFailure.REFUSED is result.reason
-    assert "lies at a loopback address" in result.failure.message
-    assert server.requests == []
+    assert "has a loopback address" in result.failure.message
+    assert [] == server.requests
 
 
-async def test_neighbours_of_the_gateway_are_permissible(tmp_path: Path) -> None:
-    """A gateway on this machine may keep its files on this machine, under a name or a number."""
-    names = Names(gateway_test="127.0.0.1", files_test="127.0.0.1", router_test="192.168.1.1")
-    async with serving(file(VIDEO)) as server, fetcher("http://gateway.test", resolver=names) as fetch:
-        near = await fetch.fetch(wish(server.url(host="files.test"), tmp_path))
-        beyond = await fetch.fetch(wish(server.url(host="router.test"), tmp_path))
+async def test_addresses_of_the_gateways_scope_are_allowed(tmp_path: Path) -> None:
+    """A gateway on this machine may have its files on this machine, under a name or a number."""
+    resolver = FakeResolver(gateway_test="127.0.0.1", files_test="127.0.0.1", router_test="192.168.1.1")
+    async with serving(video(VIDEO)) as server, fetcher("http://gateway.test", resolver=resolver) as fetch:
+        near = await fetch.fetch(asset_request(server.url(host="files.test"), tmp_path))
+        beyond = await fetch.fetch(asset_request(server.url(host="router.test"), tmp_path))
 
     assert isinstance(near, Fetched)
     assert isinstance(beyond, NotFetched)
@@ -193,33 +195,33 @@ async def test_neighbours_of_the_gateway_are_permissible(tmp_path: Path) -> None
 
 
 async def test_an_unknown_name_is_tried_again(tmp_path: Path) -> None:
-    """A laptop that lost its network finds it again; nothing is given up at once."""
-    async with fetcher(resolver=Names()) as fetch:
-        result = await fetch.fetch(wish("http://cdn.example.com/a.mp4?sig=s3cret", tmp_path))
+    """A laptop that lost its network gets it back; nothing is given up at once."""
+    async with fetcher(resolver=FakeResolver()) as fetch:
+        result = await fetch.fetch(asset_request("http://cdn.example.com/a.mp4?sig=s3cret", tmp_path))
 
     assert isinstance(result, NotFetched)
     assert FetchFailure.EXHAUSTED is result.reason
     assert (
-        result.failure.message
-        == "no connection to http://cdn.example.com/a.mp4: its host name could not be resolved"
+        "no connection to http://cdn.example.com/a.mp4: its host name could not be resolved"
+        == result.failure.message
     )
 
 
-async def test_the_key_is_dropped_on_the_way_to_another_origin(tmp_path: Path) -> None:
-    """The gateway may point to a CDN; the CDN never sees the key."""
-    async with serving(file(VIDEO)) as cdn, serving() as gateway:
-        gateway.answers = [redirect("/inside"), redirect(cdn.url("/a.mp4?sig=1"), 307)]
+async def test_the_key_is_not_sent_to_another_origin(tmp_path: Path) -> None:
+    """The gateway may redirect to a CDN; the CDN never gets the key."""
+    async with serving(video(VIDEO)) as cdn, serving() as gateway:
+        gateway.responses = [redirect("/inside"), redirect(cdn.url("/a.mp4?sig=1"), 307)]
         async with fetcher(gateway.url("")) as fetch:
-            result = await fetch.fetch(wish(gateway.url("/content"), tmp_path))
+            result = await fetch.fetch(asset_request(gateway.url("/content"), tmp_path))
 
     assert isinstance(result, Fetched)
     assert [f"Bearer {KEY}"] * 2 == [request.headers["authorization"] for request in gateway.requests]
-    assert [request.path for request in cdn.requests] == ["/a.mp4?sig=1"]
+    assert ["/a.mp4?sig=1"] == [request.path for request in cdn.requests]
     assert "authorization" not in cdn.requests[0].headers
 
 
 @pytest.mark.parametrize(
-    ("answers", "requests"),
+    ("responses", "requests"),
     [
         ((redirect("/a.mp4"),) * 9, 6),
         ((redirect("file:///etc/passwd"),), 1),
@@ -228,12 +230,12 @@ async def test_the_key_is_dropped_on_the_way_to_another_origin(tmp_path: Path) -
     ],
     ids=["loop", "file", "user name", "cloud credentials"],
 )
-async def test_redirects_that_lead_nowhere_are_refused(
-    answers: tuple[Answer, ...], requests: int, tmp_path: Path
+async def test_bad_redirects_are_refused(
+    responses: tuple[Response, ...], requests: int, tmp_path: Path
 ) -> None:
-    """Redirects are bounded, and each is held to the same rules as the first address."""
-    async with serving(*answers) as server, fetcher() as fetch:
-        result = await fetch.fetch(wish(server.url("/a.mp4?sig=s3cret"), tmp_path))
+    """Redirects are bounded, and each is checked by the same rules as the first URL."""
+    async with serving(*responses) as server, fetcher() as fetch:
+        result = await fetch.fetch(asset_request(server.url("/a.mp4?sig=s3cret"), tmp_path))
 
     assert isinstance(result, NotFetched)
     assert FetchFailure.REFUSED is result.reason
@@ -241,14 +243,14 @@ async def test_redirects_that_lead_nowhere_are_refused(
     assert requests == len(server.requests)
 
 
-async def test_pinned_hosts_hold_for_redirects(tmp_path: Path) -> None:
-    """A pinned host can't point to one that is not."""
+async def test_listed_hosts_apply_to_redirects(tmp_path: Path) -> None:
+    """A listed host can't redirect to one that is not."""
     rules = AssetRules(hosts=("127.0.0.1",))
     async with (
         serving(redirect("http://localhost:1/a.mp4")) as server,
         fetcher(LOOPBACK_GATEWAY, rules=rules) as fetch,
     ):
-        result = await fetch.fetch(wish(server.url(), tmp_path))
+        result = await fetch.fetch(asset_request(server.url(), tmp_path))
 
     assert isinstance(result, NotFetched)
     assert "assets.hosts" in result.failure.message

@@ -1,4 +1,4 @@
-"""How an asset comes to have its name: the fakes beside the real fetcher, before a server, and the real publisher."""
+"""How an asset gets its final name: with the fakes, and with the real fetcher, a server, and the real publisher."""
 
 from __future__ import annotations
 
@@ -11,104 +11,104 @@ from pathlib import Path
 import pytest
 
 from runner.assets.publish import Publisher
-from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, part_of
+from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, part_path
 from runner.core.model import FailureClass
 from runner.errors import RunDirError
 from runner.worker.deliver import AssetPublisher, Downloader
-from tests.assets.helpers import fetcher, wish
-from tests.assets.server import Answer, file, serving
+from tests.assets.helpers import asset_request, fetcher
+from tests.assets.server import Response, serving, video
 from tests.engine.answers import failure
 from tests.engine.fakes import FakeFetcher, FakePublisher
 from tests.media.samples import mp4
 
 
 @dataclass(frozen=True)
-class Hands:
-    """What brings an asset, and what names it; `wish` is for one that can be had."""
+class Parts:
+    """What downloads an asset, what publishes it, and a request for one."""
 
     fetcher: Downloader
     publisher: AssetPublisher
-    wish: AssetRequest
+    request: AssetRequest
 
     async def fetch(self) -> Fetched | NotFetched:
-        """Fetch it, with nobody who remembers."""
-        return await self.fetcher.fetch(self.wish, lambda facts: None)
+        """Download it, without saving its metadata."""
+        return await self.fetcher.fetch(self.request, lambda metadata: None)
 
 
 @asynccontextmanager
-async def faked(folder: Path, *, is_gone: bool = False) -> AsyncIterator[Hands]:
+async def faked(folder: Path, *, is_gone: bool = False) -> AsyncIterator[Parts]:
     """Use the fakes."""
     answer = NotFetched(FetchFailure.EXPIRED, failure(FailureClass.DOWNLOAD_FAILED)) if is_gone else None
-    yield Hands(
+    yield Parts(
         FakeFetcher(lambda name, nth: answer, takes_s=0.0),
         FakePublisher(),
-        wish("https://cdn.example/a.mp4", folder),
+        asset_request("https://cdn.example/a.mp4", folder),
     )
 
 
 @asynccontextmanager
-async def real(folder: Path, *, is_gone: bool = False) -> AsyncIterator[Hands]:
-    """Use the real ones; the server is on loopback."""
-    answer = Answer(403, b"expired") if is_gone else file(mp4(1_000))
+async def real(folder: Path, *, is_gone: bool = False) -> AsyncIterator[Parts]:
+    """Use the real parts; the server is on loopback."""
+    answer = Response(403, b"expired") if is_gone else video(mp4(1_000))
     async with serving(answer) as server, fetcher(server.url("")) as fetching, Publisher() as publishing:
-        yield Hands(fetching, publishing, wish(server.url(), folder))
+        yield Parts(fetching, publishing, asset_request(server.url(), folder))
 
 
-Having = Callable[..., AbstractAsyncContextManager[Hands]]
-both = pytest.mark.parametrize("hands", [faked, real])
+OpenParts = Callable[..., AbstractAsyncContextManager[Parts]]
+both = pytest.mark.parametrize("open_parts", [faked, real])
 
 
 @both
-async def test_asset_is_a_part_until_it_is_published(hands: Having, tmp_path: Path) -> None:
+async def test_an_asset_is_a_part_file_until_it_is_published(open_parts: OpenParts, tmp_path: Path) -> None:
     """
-    What was fetched is whole, beside the name that it is to have; only publishing gives it that.
+    What was downloaded is complete, beside its final name; only publishing gives it that name.
     """
-    async with hands(tmp_path) as have:
-        final = Path(have.wish.path)
-        fetched = await have.fetch()
+    async with open_parts(tmp_path) as parts:
+        final = Path(parts.request.path)
+        fetched = await parts.fetch()
         assert isinstance(fetched, Fetched)
         part = Path(fetched.part_path)
         content, was_named = part.read_bytes(), final.exists()
-        await have.publisher.publish(fetched.part_path, have.wish.path)
+        await parts.publisher.publish(fetched.part_path, parts.request.path)
 
-    assert (part_of(have.wish.path), False) == (fetched.part_path, was_named)
+    assert (part_path(parts.request.path), False) == (fetched.part_path, was_named)
     assert (len(content), sha256(content).hexdigest()) == (fetched.bytes, fetched.sha256)
-    assert "video/mp4" == fetched.facts.media_type
+    assert "video/mp4" == fetched.info.media_type
     assert (content, False) == (final.read_bytes(), part.exists())
 
 
 @both
-async def test_asset_that_can_not_be_had_is_an_outcome(hands: Having, tmp_path: Path) -> None:
+async def test_an_asset_that_is_gone_is_an_outcome(open_parts: OpenParts, tmp_path: Path) -> None:
     """
-    An address that gives nothing raises nothing, and leaves no file.
+    A URL that gives nothing raises nothing, and leaves no file.
     """
-    async with hands(tmp_path, is_gone=True) as have:
-        outcome = await have.fetch()
+    async with open_parts(tmp_path, is_gone=True) as parts:
+        outcome = await parts.fetch()
 
     assert isinstance(outcome, NotFetched)
     assert (FetchFailure.EXPIRED, FailureClass.DOWNLOAD_FAILED) == (outcome.reason, outcome.failure.cls)
-    assert not Path(have.wish.path).exists()
+    assert not Path(parts.request.path).exists()
 
 
 @both
-async def test_publishing_takes_the_place_of_an_older_file(hands: Having, tmp_path: Path) -> None:
+async def test_publishing_replaces_an_older_file(open_parts: OpenParts, tmp_path: Path) -> None:
     """
-    A new attempt's file replaces the old one.
+    The file of a new attempt replaces the old one.
     """
-    async with hands(tmp_path) as have:
-        fetched = await have.fetch()
+    async with open_parts(tmp_path) as parts:
+        fetched = await parts.fetch()
         assert isinstance(fetched, Fetched)
-        Path(have.wish.path).write_bytes(b"old")
-        await have.publisher.publish(fetched.part_path, have.wish.path)
+        Path(parts.request.path).write_bytes(b"old")
+        await parts.publisher.publish(fetched.part_path, parts.request.path)
 
-    assert fetched.bytes == Path(have.wish.path).stat().st_size
+    assert fetched.bytes == Path(parts.request.path).stat().st_size
 
 
 @both
-async def test_file_that_can_not_be_published_stops_the_run(hands: Having, tmp_path: Path) -> None:
+async def test_a_file_that_can_not_be_published_stops_the_run(open_parts: OpenParts, tmp_path: Path) -> None:
     """
-    Trouble with the run directory is an error that says so, and no outcome of one job.
+    An error of the run directory is raised, and is no outcome of one job.
     """
-    async with hands(tmp_path) as have:
+    async with open_parts(tmp_path) as parts:
         with pytest.raises(RunDirError):
-            await have.publisher.publish(f"{tmp_path}/none.part", f"{tmp_path}/none.mp4")
+            await parts.publisher.publish(f"{tmp_path}/none.part", f"{tmp_path}/none.mp4")

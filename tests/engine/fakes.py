@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_of
+from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord, JobSpec
@@ -31,7 +31,7 @@ from runner.engine.engine import Engine
 from runner.engine.events import Event, JobEnded, Notice
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
-from runner.media import MediaFacts
+from runner.media import MediaInfo
 from runner.store import query
 from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
@@ -195,18 +195,16 @@ class FakeFetcher:
     ) -> None:
         self.on_fetch = on_fetch
         self.takes_s = takes_s
-        self.wishes: list[AssetRequest] = []
         self.under_way = 0
         self.most_at_once = 0
         self._turns: Counter[str] = Counter()
 
     async def fetch(
-        self, wish: AssetRequest, remember: Callable[[PartMetadata], None]
+        self, request: AssetRequest, save_metadata: Callable[[PartMetadata], None]
     ) -> Fetched | NotFetched:
-        name = Path(wish.path).stem
+        name = Path(request.path).stem
         answer = self.on_fetch(name, self._turns[name])
         self._turns[name] += 1
-        self.wishes.append(wish)
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
         try:
@@ -215,11 +213,11 @@ class FakeFetcher:
             self.under_way -= 1
         if answer is not None:
             return _given(answer)
-        part = Path(part_of(wish.path))
+        part = Path(part_path(request.path))
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(FILM)
         return Fetched(
-            str(part), len(FILM), hashlib.sha256(FILM).hexdigest(), MediaFacts("video/mp4", 640, 360, 5.0)
+            str(part), len(FILM), hashlib.sha256(FILM).hexdigest(), MediaInfo("video/mp4", 640, 360, 5.0)
         )
 
 

@@ -1,4 +1,4 @@
-"""Where keys come from, what is refused, and that none of it is ever shown."""
+"""Where keys are read from, which values are errors, and that none is ever shown."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def test_default_variables(environ: dict[str, str], expected: list[str]) -> None
     """A key, or a pool of keys, each once and in order."""
     found = read_keys([NAME], environ)
 
-    assert secrets(found) == expected
-    assert found.unset == ()
+    assert expected == secrets(found)
+    assert () == found.unset
 
 
 def test_named_variables() -> None:
-    """A manifest that names its variables gets these and no others, and learns which are empty."""
+    """A manifest that names its variables gets these and no others, and which of them are empty."""
     found = read_keys(["A", "B", "C"], {"A": "sk-a", "C": "sk-c", NAME: "sk-other"})
 
-    assert secrets(found) == ["sk-a", "sk-c"]
-    assert found.unset == ("B",)
+    assert ["sk-a", "sk-c"] == secrets(found)
+    assert ("B",) == found.unset
 
 
 def test_key_in_a_file(tmp_path: Path) -> None:
-    """NAME_FILE names a file with the key, as container secrets do; the variable itself goes first."""
+    """NAME_FILE names a file with the key, as with container secrets; the variable itself has precedence."""
     file = tmp_path / "key"
     file.write_text("\ufeffsk-a\r\nsk-b\r\n", encoding="utf-8")
 
-    assert secrets(read_keys([NAME], {f"{NAME}_FILE": f" {file} "})) == ["sk-a", "sk-b"]
-    assert secrets(read_keys([NAME], {f"{NAME}_FILE": str(file), NAME: "sk-c"})) == ["sk-c"]
+    assert ["sk-a", "sk-b"] == secrets(read_keys([NAME], {f"{NAME}_FILE": f" {file} "}))
+    assert ["sk-c"] == secrets(read_keys([NAME], {f"{NAME}_FILE": str(file), NAME: "sk-c"}))
 
 
 def test_no_key() -> None:
@@ -55,7 +55,7 @@ def test_no_key() -> None:
     with pytest.raises(CredentialsMissing) as caught:
         read_keys([NAME], {NAME: " , "})
 
-    assert str(caught.value) == f"no API key is set in {NAME} or {NAME}S"
+    assert f"no API key is set in {NAME} or {NAME}S" == str(caught.value)
     assert caught.value.hint is not None
     assert f"export {NAME}=" in caught.value.hint
 
@@ -64,8 +64,8 @@ def test_no_key() -> None:
     "value",
     ["Bearer sk-hidden", "'sk-hidden'", '"sk-hidden"', "sk-hidden\x00", "sk-hidden\u200b", "sk-hidden…"],
 )
-def test_what_cannot_be_a_key(value: str) -> None:
-    """What no header can carry is refused before anything is sent, without repeating it."""
+def test_values_that_can_not_be_a_key(value: str) -> None:
+    """A value that no header can carry is an error before anything is sent, and is not repeated."""
     with pytest.raises(CredentialsMissing, match=NAME) as caught:
         read_keys([NAME], {NAME: value})
 
@@ -84,15 +84,15 @@ def test_file_without_a_key(tmp_path: Path, content: bytes | None) -> None:
 
 
 def test_key_is_not_shown() -> None:
-    """A key has a public name, and that is all that its repr gives."""
+    """A key has a public name, and its repr shows nothing else."""
     found = read_keys([NAME], {NAME: "sk-hidden"})
 
     assert "hidden" not in f"{found!r} {found}"
     assert fingerprint("sk-hidden") in repr(found)
 
 
-def test_env_lines() -> None:
-    """Quotes, comments and ``export`` are understood; a value is taken as it stands."""
+def test_env_file() -> None:
+    """Quotes, comments and ``export`` are understood; nothing in a value is replaced."""
     text = """
         # a comment
         export A=sk-1   # behind
@@ -102,9 +102,11 @@ def test_env_lines() -> None:
         E=
         F= # nothing
         G=it's
+        H="of two
+        lines"
     """
 
-    assert parse_env(text, ".env") == {
+    assert {
         "A": "sk-1",
         "B": "two words # and more",
         "C": "$HOME/${X}",
@@ -112,34 +114,35 @@ def test_env_lines() -> None:
         "E": "",
         "F": "",
         "G": "it's",
-    }
+        "H": "of two\n        lines",
+    } == parse_env(text, ".env")
 
 
 @pytest.mark.parametrize(
     "line", ["sk-hidden", "=sk-hidden", "A='sk-hidden", "A='sk-hidden' b", "1A=sk-hidden"]
 )
 def test_broken_env_line(line: str) -> None:
-    """A line that is something else is named by its number, and not repeated."""
+    """Any other line is named by its number, and not repeated."""
     with pytest.raises(UsageError) as caught:
-        parse_env(f"OK=1\n{line}\n", ".env")
+        parse_env(f"A='of two\nlines'\n\n# comment\n \n {line}\nB=1\n", ".env")
 
-    assert str(caught.value).startswith(".env:2: ")
+    assert str(caught.value).startswith(".env:6: ")
     assert "hidden" not in f"{caught.value!r} {caught.value.hint}"
 
 
 def test_environment_wins(tmp_path: Path) -> None:
-    """What is set already stays; what is empty or absent comes from the file."""
+    """What is set already stays; what is empty or unset is read from the file."""
     file = tmp_path / ".env"
     file.write_text("A=file\nB=file\nC=file\n")
 
     merged = with_env_file({"A": "set", "B": "", "D": "set"}, file)
 
-    assert merged == {"A": "set", "B": "file", "C": "file", "D": "set"}
+    assert {"A": "set", "B": "file", "C": "file", "D": "set"} == merged
 
 
 @pytest.mark.parametrize("content", [None, b"A=\xff", b"A=1\n" * 50_000])
 def test_unreadable_env_file(tmp_path: Path, content: bytes | None) -> None:
-    """A file that can't be one of variables is an error, not an empty environment."""
+    """A file that can't be read as variables is an error, not an empty environment."""
     file = tmp_path / ".env"
     if content is not None:
         file.write_bytes(content)

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from runner.errors import UsageError
-from runner.gateway.client import MOST_BYTES, unpack
+from runner.gateway.client import MAX_BODY_BYTES, decompress
 from runner.gateway.urls import gateway_root, proxy_for
 
 ROOT = "https://api.powertokens.ai"
@@ -16,14 +16,14 @@ ROOT = "https://api.powertokens.ai"
 @pytest.mark.parametrize("text", ["", "/", "/v1", "/v1/", "//", "/v1//"])
 def test_root_has_one_form(text: str) -> None:
     """A trailing slash or version makes no difference."""
-    assert gateway_root(ROOT + text) == ROOT
+    assert ROOT == gateway_root(ROOT + text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "api.powertokens.ai", "ftp://host", "https://", "http://host:99999", "https://[::1"]
 )
-def test_root_must_be_an_address(text: str) -> None:
-    """What is not an http(s) address is refused before anything is sent."""
+def test_root_must_be_a_url(text: str) -> None:
+    """What is not an http or https URL is an error before anything is sent."""
     with pytest.raises(UsageError):
         gateway_root(text)
 
@@ -32,7 +32,7 @@ def test_root_must_be_an_address(text: str) -> None:
     "text", ["https://user:hunter2@host", "https://host?key=hunter2", "https://host#hunter2"]
 )
 def test_root_without_secrets(text: str) -> None:
-    """Credentials in an address are refused, and not repeated."""
+    """Credentials in a URL are an error, and not repeated."""
     with pytest.raises(UsageError) as caught:
         gateway_root(text)
 
@@ -53,23 +53,25 @@ def test_root_without_secrets(text: str) -> None:
 )
 def test_proxy_of_the_environment(environ: dict[str, str], proxy: str | None) -> None:
     """The variables mean what they mean to other programs."""
-    assert proxy_for(ROOT, environ) == proxy
+    assert proxy == proxy_for(ROOT, environ)
 
 
-@pytest.mark.parametrize("root", ["http://127.0.0.1:80", "http://localhost:80", "http://[::1]:80"])
+@pytest.mark.parametrize(
+    "root", ["http://127.0.0.1:80", "http://localhost:80", "http://api.localhost:80", "http://[::1]:80"]
+)
 def test_no_proxy_to_this_machine(root: str) -> None:
-    """A simulator on this machine is reached directly."""
+    """A simulator on this machine is connected to directly."""
     assert proxy_for(root, {"http_proxy": "http://a:1"}) is None
 
 
-def test_proxy_of_another_kind() -> None:
-    """A SOCKS proxy is refused, since going past it is not what the user wants."""
+def test_unsupported_proxy() -> None:
+    """A SOCKS proxy is an error, since the user does not want to bypass it."""
     with pytest.raises(UsageError, match="https_proxy"):
         proxy_for(ROOT, {"HTTPS_PROXY": "socks5://user:secret@a:1"})
 
 
-def test_bomb_does_not_unfold() -> None:
-    """What a small body unpacks to is bounded."""
-    bomb = zlib.compress(bytes(20 * MOST_BYTES), level=9)
+def test_decompression_bomb() -> None:
+    """What a small body decompresses to is bounded."""
+    bomb = zlib.compress(bytes(20 * MAX_BODY_BYTES), level=9)
 
-    assert len(unpack(bomb, "deflate")) == MOST_BYTES
+    assert MAX_BODY_BYTES == len(decompress(bomb, "deflate"))

@@ -1,4 +1,4 @@
-"""Small whole media files, made by hand, so that every byte of them is known."""
+"""Small complete media files, made by hand, so that every byte of them is known."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from struct import pack
 from zlib import compress, crc32
 
 MATRIX = pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-TURNED = pack(">9I", 0, 0x10000, 0, 0xFFFF0000, 0, 0, 0, 0, 0x40000000)
+ROTATED = pack(">9I", 0, 0x10000, 0, 0xFFFF0000, 0, 0, 0, 0, 0x40000000)
 
 
 def box(kind: bytes, content: bytes = b"", *, wide: bool = False) -> bytes:
-    """Frame a box, with a 64-bit size where asked for."""
+    """Return a box, with a 64-bit size if requested."""
     if wide:
         return pack(">I4sQ", 1, kind, 16 + len(content)) + content
     return pack(">I4s", 8 + len(content), kind) + content
 
 
 def open_box(kind: bytes, content: bytes) -> bytes:
-    """Frame a box without a size: it runs to the end of the file."""
+    """Return a box without a size: it extends to the end of the file."""
     return pack(">I4s", 0, kind) + content
 
 
@@ -53,13 +53,13 @@ def moov(width: int = 1280, height: int = 720, seconds: float = 5.0, *, tables: 
     return box(b"moov", mvhd(seconds) + sound + track(tkhd(width, height), tables=tables))
 
 
-def mp4(payload: int = 1000, **film: float) -> bytes:
-    """Make a whole video whose `mdat` holds this many bytes, no two stretches of them alike."""
-    return FTYP + moov(**film) + box(b"mdat", noise(payload))  # type: ignore[arg-type]
+def mp4(payload: int = 1000, **movie: float) -> bytes:
+    """Return a complete video whose `mdat` has this many bytes, which do not repeat."""
+    return FTYP + moov(**movie) + box(b"mdat", noise(payload))  # type: ignore[arg-type]
 
 
 def noise(size: int, seed: int = 1) -> bytes:
-    """Make bytes that do not repeat, and are the same each time."""
+    """Return bytes that do not repeat, and are the same each time."""
     from random import Random
 
     return Random(seed).randbytes(size)
@@ -79,7 +79,7 @@ def segment(marker: int, content: bytes) -> bytes:
 
 
 def jpeg(width: int = 64, height: int = 48) -> bytes:
-    """Make the frame of a JPEG picture, with a thumbnail's end inside and escaped bytes in its coded data."""
+    """Return the structure of a JPEG image, with a thumbnail's end inside and escaped bytes in its coded data."""
     thumbnail = segment(0xE1, b"Exif\0\0\xff\xd8\xff\xd9")
     frame = segment(0xC0, pack(">BHHB", 8, height, width, 3) + bytes(9))
     coded = b"\x12\xff\x00\x34\xff\xd0\x56" * 20

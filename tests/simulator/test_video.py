@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.media.facts import MediaFacts
+from runner.media.info import MediaInfo
 from runner.media.mp4 import read_mp4
 from runner.simulator import media_writer
 from runner.simulator.video import MediaBody, VideoSpec, last_frame, video, video_spec
@@ -125,7 +125,7 @@ def test_our_reader_finds_what_was_requested(moov_first: bool, with_sound: bool)
     """The program's own MP4 reader accepts each form of the file."""
     file = video(spec(size="480p", seconds="3", generate_audio=with_sound), moov_first=moov_first)[:]
 
-    assert MediaFacts("video/mp4", 854, 480, 3.0) == read_mp4(io.BytesIO(file), len(file))
+    assert MediaInfo("video/mp4", 854, 480, 3.0) == read_mp4(io.BytesIO(file), len(file))
 
 
 def boxes(data: bytes) -> list[str]:

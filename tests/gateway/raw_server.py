@@ -1,4 +1,4 @@
-"""A server of raw bytes on loopback: each test says what goes over the wire, and counts what came."""
+"""A server of raw bytes on loopback: each test decides what is sent, and checks what was received."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ QUICK = Timeouts(connect_s=0.3, submit_s=0.3, poll_s=0.3)
 
 
 @dataclass
-class Server:
+class RawServer:
     """
-    What the server saw.
+    What the server received.
 
     Attributes:
-        requests: Heads of the requests, in order of arrival; also of those whose body did not come whole.
-        bodies: Their bodies, as far as they came.
+        requests: Heads of the requests, in order of arrival; also of those whose body did not arrive completely.
+        bodies: Their bodies, as far as they arrived.
         connections: How many were accepted.
     """
 
@@ -35,10 +35,10 @@ class Server:
     connections: int = 0
 
 
-class Wire:
-    """One connection, from the server's end."""
+class Connection:
+    """One connection, from the server's side."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: RawServer) -> None:
         self._reader = reader
         self._writer = writer
         self._server = server
@@ -59,7 +59,7 @@ class Wire:
             self._server.bodies[-1] = await self._reader.readexactly(int(length))
         return head
 
-    async def some(self, count: int) -> None:
+    async def read_body(self, count: int) -> None:
         self._server.bodies[-1] += await self._reader.readexactly(count)
 
     async def send(self, data: bytes) -> None:
@@ -67,59 +67,61 @@ class Wire:
         await self._writer.drain()
 
     async def hang(self) -> None:
-        """Say nothing until the client goes away."""
+        """Send nothing until the client closes the connection."""
         await self._reader.read()
 
     def reset(self) -> None:
-        """Break the connection at once, without a farewell."""
+        """Reset the connection."""
         sock = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 
-Script = Callable[[Wire], Awaitable[None]]
+Handler = Callable[[Connection], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def serve(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """Play the script on each connection; its end closes the connection."""
-    seen = Server()
-    players: set[asyncio.Task[None]] = set()
+async def serve(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+    """Call the handler with each connection, and close the connection when it returns."""
+    server = RawServer()
+    handlers: set[asyncio.Task[None]] = set()
 
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        players.add(task)
-        seen.connections += 1
+        handlers.add(task)
+        server.connections += 1
         try:
-            await script(Wire(reader, writer, seen))
+            await handler(Connection(reader, writer, server))
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # The client went away.
+            pass  # The client closed the connection.
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    listener = await asyncio.start_server(play, "127.0.0.1", 0, ssl=tls)
-    seen.url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
-        yield seen
+        yield server
     finally:
         listener.close()
-        # What is still on its way is read and counted before anybody looks at the counts.
-        if players:
-            await asyncio.wait(players, timeout=5)
+        # What is still arriving is read and counted before a test looks at the counts.
+        if handlers:
+            await asyncio.wait(handlers, timeout=5)
 
 
 @contextlib.asynccontextmanager
-async def meet(script: Script, timeouts: Timeouts = QUICK) -> AsyncIterator[tuple[Server, GatewayClient]]:
-    """Start a server and a client that knows it."""
-    async with serve(script) as server, GatewayClient(server.url, timeouts) as gateway:
+async def server_and_client(
+    handler: Handler, timeouts: Timeouts = QUICK
+) -> AsyncIterator[tuple[RawServer, GatewayClient]]:
+    """Start a server, and a client of it."""
+    async with serve(handler) as server, GatewayClient(server.url, timeouts) as gateway:
         yield server, gateway
 
 
 def header(head: str, name: str) -> str | None:
-    """Find a header in a request as it came."""
+    """Return the value of a header of a request."""
     for line in head.split("\r\n")[1:]:
         key, _, value = line.partition(":")
         if key.lower() == name.lower():
@@ -127,18 +129,18 @@ def header(head: str, name: str) -> str | None:
     return None
 
 
-def answer(status: str, body: bytes = b"", *headers: str) -> bytes:
-    """Write an answer of JSON."""
+def response(status: str, body: bytes = b"", *headers: str) -> bytes:
+    """Return a response with JSON."""
     lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def accepted(task_id: str) -> bytes:
-    """Write the answer to a POST that made a task."""
-    return answer("200 OK", b'{"id": "%s", "status": "queued"}' % task_id.encode())
+    """Return the response to a POST that made a task."""
+    return response("200 OK", b'{"id": "%s", "status": "queued"}' % task_id.encode())
 
 
-async def turn(turns: int = 20) -> None:
+async def run_event_loop(turns: int = 20) -> None:
     """Let the event loop handle what has arrived."""
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -1,0 +1,158 @@
+"""Bodies on their way from a connection to the disk: what happens to connections, memory and time-outs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from runner.assets.part_file import PartFile
+from runner.assets.receive import BATCH_BYTES, TooLarge, receive
+from runner.assets.request import Fetched, NotFetched
+from runner.core.settings import Timeouts
+from tests.assets.helpers import asset_request, fetcher
+from tests.assets.server import Server, serving, video
+from tests.media.samples import mp4
+
+LARGE = mp4(3_000_000)
+STALL_S = 0.05
+READ_BUFFER_BYTES = 16 << 10
+
+
+class CountingServer(Server):
+    """Counts its connections."""
+
+    connections = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        await super().handle(reader, writer)
+
+
+class SlowDisk(Executor):
+    """
+    A writer thread that takes a while for each batch.
+
+    Attributes:
+        batches: The size of each batch, in bytes.
+        most_waiting: The most batches that waited to be written at once.
+    """
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.batches: list[int] = []
+        self.most_waiting = 0
+        self._waiting = 0
+        self._delay_s = delay_s
+
+    def submit(self, fn: Callable, batch: list[bytes]) -> Future:  # type: ignore[override, type-arg]
+        self.batches.append(sum(map(len, batch)))
+        self._waiting += 1
+        self.most_waiting = max(self.most_waiting, self._waiting)
+        written: Future[None] = Future()
+        asyncio.get_running_loop().call_later(self._delay_s, self._write, fn, batch, written)
+        return written
+
+    def _write(self, fn: Callable[[list[bytes]], None], batch: list[bytes], written: Future[None]) -> None:
+        self._waiting -= 1
+        fn(batch)
+        written.set_result(None)
+
+
+async def receive_from(server: Server, folder: Path, threads: Executor, max_bytes: int = 10_000_000) -> Path:
+    part = PartFile(f"{folder}/a.mp4.part")
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=STALL_S)
+    async with (
+        aiohttp.ClientSession(timeout=timeout, read_bufsize=READ_BUFFER_BYTES) as session,
+        session.get(server.url()) as response,
+    ):
+        try:
+            await receive(response, part, threads, offset=0, max_bytes=max_bytes)
+        finally:
+            part.close()
+    return Path(part.path)
+
+
+async def test_memory_is_bounded_while_the_disk_is_slow(tmp_path: Path) -> None:
+    """
+    No more than a batch is gathered beside the one that is written, however slow the disk is.
+    """
+    disk = SlowDisk()
+    async with serving(video(LARGE)) as server:
+        part = await receive_from(server, tmp_path, disk)
+
+    assert LARGE == part.read_bytes()
+    assert 1 == disk.most_waiting
+    assert max(disk.batches) <= BATCH_BYTES + 2 * READ_BUFFER_BYTES + (256 << 10)
+
+
+async def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
+    """
+    A connection that is not read from because the disk is slow has not stalled, though nothing arrives for longer.
+    """
+    disk = SlowDisk(delay_s=3 * STALL_S)
+    async with serving(video(LARGE[: 4 * BATCH_BYTES])) as server:
+        part = await receive_from(server, tmp_path, disk)
+
+    assert 4 * BATCH_BYTES == part.stat().st_size
+    assert len(disk.batches) > 1
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_past_the_limit_ends(chunked: bool, tmp_path: Path) -> None:
+    """
+    A body that grows past what is allowed is read no further.
+    """
+    disk = SlowDisk()
+    async with serving(video(LARGE, chunked=chunked)) as server:
+        with pytest.raises(TooLarge):
+            await receive_from(server, tmp_path, disk, max_bytes=1_000_000)
+
+    assert sum(disk.batches) <= 1_000_000
+
+
+async def test_a_connection_serves_one_large_body_after_the_other(tmp_path: Path) -> None:
+    """
+    With the last byte of a body its connection is free, so that the next file needs no new handshake.
+    """
+    server = CountingServer([video(LARGE)] * 3)
+    async with await asyncio.start_server(server.handle, "127.0.0.1", 0) as listener, fetcher() as fetch:
+        server.port = listener.sockets[0].getsockname()[1]
+        results = [await fetch.fetch(asset_request(server.url(), tmp_path / str(n))) for n in range(3)]
+
+        listener.close()
+
+    assert 1 == server.connections
+    for result in results:
+        assert isinstance(result, Fetched)
+        assert LARGE == Path(result.part_path).read_bytes()
+
+
+async def test_bytes_after_the_declared_length_are_ignored(tmp_path: Path) -> None:
+    """
+    A server that sends more than it declared gives the file that it declared, and spoils no later request.
+    """
+    too_long = video(LARGE + b"and more", length=str(len(LARGE)))
+    async with serving(too_long, video(LARGE)) as server, fetcher() as fetch:
+        results = [await fetch.fetch(asset_request(server.url(), tmp_path / str(n))) for n in range(2)]
+
+    for result in results:
+        assert isinstance(result, Fetched)
+        assert LARGE == Path(result.part_path).read_bytes()
+
+
+async def test_a_stalled_download_ends_and_keeps_what_was_received(tmp_path: Path) -> None:
+    """
+    A body that stops arriving fails after the stall time-out, and its beginning stays on disk.
+    """
+    async with serving() as server, fetcher(timeouts=Timeouts(stall_s=STALL_S)) as fetch:
+        server.default_response = video(LARGE, stall_after=1_000_000)
+        async with asyncio.timeout(5):
+            result = await fetch.fetch(asset_request(server.url(), tmp_path))
+
+    assert isinstance(result, NotFetched)
+    assert f"no data from {server.url()} for 0.05 s" == result.failure.message
+    assert 1_000_000 == (tmp_path / "assets" / "sky.mp4.part").stat().st_size
