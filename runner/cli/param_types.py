@@ -158,7 +158,7 @@ def _items(words: Iterable[str]) -> list[CompletionItem]:
 
 
 def _run_directories(incomplete: str) -> Iterator[str]:
-    from runner.store.database import DB_NAME, RESULTS_NAME
+    from runner.core.filenames import DB_NAME, RESULTS_NAME
 
     for path in _paths(incomplete, lambda _path: False):
         folder = Path(path)

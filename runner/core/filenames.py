@@ -16,6 +16,36 @@ from hashlib import sha256
 
 from runner.core.model import AssetKind, Json
 
+DB_NAME = "run.db"
+RESULTS_NAME = "results.jsonl"
+FAILED_NAME = "failed.yaml"
+SUMMARY_NAME = "summary.json"
+REPORT_NAME = "report.html"
+ASSETS_NAME = "assets"
+SIMULATOR_LEDGER_NAME = "simulator.jsonl"
+"""Where the simulator keeps its tasks, so that a simulated run that was killed finds them again."""
+LOCK_NAME = ".lock"
+RESERVE_NAME = ".reserve"
+"""Space that is freed when the disk is full, so that what was paid for can still be saved."""
+
+DB_FILES = (f"{DB_NAME}-wal", f"{DB_NAME}-shm", f"{DB_NAME}-journal", DB_NAME)
+"""The database, after the files that SQLite keeps beside it."""
+
+RUN_FILES = frozenset(
+    {
+        *DB_FILES,
+        RESULTS_NAME,
+        FAILED_NAME,
+        SUMMARY_NAME,
+        REPORT_NAME,
+        ASSETS_NAME,
+        SIMULATOR_LEDGER_NAME,
+        LOCK_NAME,
+        RESERVE_NAME,
+    }
+)
+"""Everything that a run directory holds."""
+
 MAX_FILES_FLAT = 5_000
 """A run with more jobs distributes its assets over 256 folders."""
 
@@ -42,7 +72,7 @@ def asset_path(job_id: str, kind: AssetKind, suffix: str, *, sharded: bool) -> s
     >>> asset_path("sky", AssetKind.LAST_FRAME, ".png", sharded=True)
     'assets/05/sky.last_frame.png'
     """
-    folder = f"assets/{_digest(job_id)[:2]}" if sharded else "assets"
+    folder = f"{ASSETS_NAME}/{_digest(job_id)[:2]}" if sharded else ASSETS_NAME
     middle = ".last_frame" if kind is AssetKind.LAST_FRAME else ""
     return f"{folder}/{file_stem(job_id)}{middle}{suffix}"
 

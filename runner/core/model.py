@@ -191,6 +191,14 @@ class JobSpec(NamedTuple):
     source: Position = Position("")
 
 
+class OnChanged(StrEnum):
+    """What to do with a job whose request is not the one that already ran under its id."""
+
+    ERROR = "error"
+    KEEP = "keep"
+    RERUN = "rerun"
+
+
 class Job(Struct, eq=False):
     """
     What the engine has in memory of a job that it works on; the request stays in the store.

@@ -138,6 +138,16 @@ def format_size(size_bytes: int) -> str:
     return f"{size_bytes} B"
 
 
+def format_count(count: int, noun: str) -> str:
+    """
+    Write a number of things, in the plural unless it is one.
+
+    >>> format_count(1, "job"), format_count(1200, "job"), format_count(0, "job")
+    ('1 job', '1,200 jobs', '0 jobs')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _split(text: str, kind: str, forms: str) -> tuple[str, str, str]:
     match = _AMOUNT.fullmatch(text)
     if match is None:

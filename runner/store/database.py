@@ -8,11 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.disk import sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
-
-DB_NAME = "run.db"
-RESULTS_NAME = "results.jsonl"
 
 _MIN_BYTES = 512
 """Size of the smallest page, and so of the smallest database that is not empty."""

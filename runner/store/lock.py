@@ -19,9 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from runner.core.filenames import LOCK_NAME
 from runner.errors import RunLocked
-
-LOCK_NAME = ".lock"
 
 
 class RunLock:

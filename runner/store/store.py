@@ -10,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from runner.core.filenames import DB_NAME
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
-from runner.store.database import DB_NAME, connect_reader, connect_writer, journal_mode, translated
+from runner.store.database import connect_reader, connect_writer, journal_mode, translated
 from runner.store.lock import RunLock
 from runner.store.writer import DiskReserve, Writer
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from itertools import islice
 from typing import Any
 
 from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, advance, sources
-from runner.core.model import Attempt, JobSpec, Json, has_files
+from runner.core.model import Attempt, JobSpec, Json, OnChanged, has_files
+from runner.core.units import format_count
 from runner.errors import JobsChanged
 from runner.store import rows
 from runner.store.transitions import attach_task
@@ -32,14 +32,6 @@ _INSERT_JOBS = rows.BulkStatement(
     11,
 )
 _INSERT_SPECS = rows.BulkStatement("INSERT INTO specs VALUES ", 9)
-
-
-class OnChanged(StrEnum):
-    """What to do with a job whose request is not the one that already ran under its id."""
-
-    ERROR = "error"
-    KEEP = "keep"
-    RERUN = "rerun"
 
 
 class Change(Struct, frozen=True):
@@ -349,21 +341,17 @@ def _short(request: Json, name: str) -> str:
 def _refuse_changes(report: SyncReport, on_changed: OnChanged, not_replaceable: list[Change]) -> None:
     if not_replaceable:
         raise JobsChanged(
-            f"{_jobs(len(not_replaceable))} changed while a task for it may exist: "
+            f"{format_count(len(not_replaceable), 'job')} changed while a task for it may exist: "
             + _listed(not_replaceable, len(not_replaceable)),
             hint="finish them first (`runner resume`), or resolve them (`runner resolve`)",
         )
     if report.changed and on_changed is OnChanged.ERROR:
         raise JobsChanged(
-            f"{_jobs(report.changed)} changed since it was submitted: "
+            f"{format_count(report.changed, 'job')} changed since it was submitted: "
             + _listed(report.changes, report.changed),
             hint="give a changed job a new id; or use --on-changed keep (keep the old results) or "
             "--on-changed rerun (submit them again, and pay again)",
         )
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _listed(changes: list[Change], count: int) -> str:

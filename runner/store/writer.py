@@ -19,6 +19,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from runner.core.filenames import RESERVE_NAME
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
 from runner.store.database import translated
@@ -204,7 +205,6 @@ def _as_runner_error(error: Exception, path: Path) -> RunnerError:
     return RunDirError(f"a bug in runner: {path} does not accept a value ({error!r})"[:500])
 
 
-RESERVE_NAME = ".reserve"
 RESERVE_BYTES = 4 * 1024 * 1024
 
 
