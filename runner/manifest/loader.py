@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from pathlib import Path as FilePath
@@ -274,13 +274,17 @@ MAX_KEPT = 1000
 
 class ProblemCollector:
     """
-    Takes problems as they are reported.
+    Collects problems as they are reported.
+
+    Args:
+        on_problem: Gets each of them too.
 
     Attributes:
         kept: The first `limit` errors and the first `limit` warnings, in the order they came.
     """
 
-    def __init__(self, limit: int = MAX_KEPT) -> None:
+    def __init__(self, on_problem: Callable[[Problem], None] | None = None, *, limit: int = MAX_KEPT) -> None:
+        self._on_problem = on_problem
         self.kept: list[Problem] = []
         self._limit = limit
         self._counts: Counter[Severity] = Counter()
@@ -290,6 +294,8 @@ class ProblemCollector:
         self._counts[problem.severity] += 1
         if self._counts[problem.severity] <= self._limit:
             self.kept.append(problem)
+        if self._on_problem is not None:
+            self._on_problem(problem)
 
     @property
     def errors(self) -> int:
