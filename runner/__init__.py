@@ -1,16 +1,16 @@
 """
 A batch runner for paid, asynchronous video generation APIs that never pays twice.
 
-The same that the command line does, for programs. Here a manifest is checked, run against
-the simulator (leave `simulate` away for the real gateway), and its results are read:
+What the command line does, for programs. Here a manifest is checked, run against the
+simulator (leave `simulate` out for the real gateway), and its results are read:
 
 >>> import asyncio, tempfile, runner
 >>> checked = runner.check(["manifests/seedance-1.yaml"])
 >>> print(checked)
 no errors, no warnings in 1 job
 >>> options, folder = runner.RunOptions(simulate=True), tempfile.mkdtemp()
->>> outcome = runner.run("manifests/seedance-1.yaml", output=folder, options=options)
->>> outcome.exit_code, outcome.counts[runner.State.SUCCEEDED]
+>>> done = runner.run("manifests/seedance-1.yaml", output=folder, options=options)
+>>> done.exit_code, done.counts[runner.State.SUCCEEDED]
 (0, 1)
 >>> for result in runner.read_results(folder):
 ...     print(result.record.job_id, [asset.path for asset in result.record.assets])
@@ -20,25 +20,25 @@ A second run finds nothing to do, and pays for nothing:
 
 >>> runner.run("manifests/seedance-1.yaml", output=folder, options=options).did_nothing
 True
->>> runner.plan("manifests/seedance-1.yaml", output=folder, simulate=True).done
+>>> runner.plan("manifests/seedance-1.yaml", output=folder, options=options).done
 1
 
-Asynchronous code awaits `run_async`, or follows the events as they happen:
+Asynchronous code awaits `run_async`, or gets the events as they happen:
 
 >>> async def watch(folder):
 ...     async with runner.follow("manifests/wan-kf2v.yaml", output=folder, options=options) as events:
 ...         async for event in events:
 ...             if isinstance(event, runner.JobEnded):
 ...                 print(event.job_id, event.state)
-...     return events.outcome.exit_code
+...     return events.result.exit_code
 >>> asyncio.run(watch(tempfile.mkdtemp()))
 looking-up succeeded
 0
 
-What goes wrong with a job is in its result. What keeps a run from beginning is a `RunnerError`
-with a ``message`` and a ``hint``.
+What goes wrong with a job is in its result. If a run can't begin, that is a `RunnerError` with a
+``message`` and a ``hint``.
 
-Importing this module costs nothing: each name is loaded when it is first used.
+Importing this module is cheap: each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from runner.api.execute import RunResult as RunResult
     from runner.api.models import model as model
     from runner.api.models import models as models
-    from runner.api.options import Overrides as Overrides
     from runner.api.options import RunOptions as RunOptions
     from runner.api.plan import Plan as Plan
     from runner.api.plan import plan as plan
@@ -77,12 +76,12 @@ if TYPE_CHECKING:
     from runner.store.transitions import Selection as Selection
 
 __version__ = "0.1.0"
-"""As in `pyproject.toml`. Looking it up in the installed package's metadata would cost every start 5 ms."""
+"""As in `pyproject.toml`. Reading it from the installed package's metadata would cost every start 5 ms."""
 
 _NAMES = {
     "runner.api.validate": ("Validation", "check"),
     "runner.api.doctor": ("doctor",),
-    "runner.api.options": ("Overrides", "RunOptions"),
+    "runner.api.options": ("RunOptions",),
     "runner.api.models": ("model", "models"),
     "runner.api.plan": ("Plan", "plan"),
     "runner.api.blocking": (
@@ -104,21 +103,21 @@ _NAMES = {
     "runner.errors": ("RunnerError",),
     "runner.store.transitions": ("Selection",),
 }
-"""The public names by the modules that they are loaded from."""
+"""The public names, by the modules that they are loaded from."""
 
-_PLACES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Load a public name when it is first used."""
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'runner' has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(_PLACES[name]), name)
+    value: object = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PLACES})
+    return sorted({*globals(), *_MODULES})

@@ -1,6 +1,6 @@
 """
-Everything that the command line can do, for programs.
+What each command does, for programs too.
 
-`check` and `plan` look at a manifest, `run`, `resume` and `rerun` work on one,
-`resolve` settles what is in doubt, `status` and `read_results` look at what is there.
+The way of a run: `options` holds what the user asks, `config` what is in force, `run_dir` opens the
+run directory, and `execute` builds the parts and runs the engine.
 """

@@ -1,4 +1,4 @@
-"""Running from a program: blocking, or with the events of a run as an asynchronous iterator."""
+"""Run from a program: blocking, or with the events of a run as an asynchronous iterator."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from pathlib import Path
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
-from runner.api.execute import RunResult
+from runner.api.execute import RunResult, ignore
 from runner.api.options import RunOptions
+from runner.core.filenames import RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
-from runner.engine.events import Event, Observer
+from runner.engine.events import Observer, RunEvent
 from runner.results.reader import ResultsFile, open_results
-from runner.store.database import RESULTS_NAME
 from runner.store.transitions import Selection
 
 run_async, resume_async, rerun_async = run_api.run, run_api.resume, rerun_api.rerun
-
-
-def _ignore(event: object) -> None:
-    """Watch nothing."""
 
 
 def run(
@@ -30,12 +26,12 @@ def run(
     *,
     output: Path | str | None = None,
     options: RunOptions = RunOptions(),
-    observe: Observer = _ignore,
+    observe: Observer = ignore,
 ) -> RunResult:
     """
-    Run a manifest to its end, and return what came of it. The same call again goes on where it stopped.
+    Run a manifest to its end. The same call again continues where it stopped.
 
-    From asynchronous code await `run_async`, or follow the events with `follow`.
+    Asynchronous code awaits `run_async`, or uses `follow` to get the events.
 
     Args:
         output: The run directory; by default ``output/`` and the manifest's name.
@@ -54,9 +50,9 @@ def run(
 
 
 def resume(
-    run_dir: Path | str, *, options: RunOptions = RunOptions(), observe: Observer = _ignore
+    run_dir: Path | str, *, options: RunOptions = RunOptions(), observe: Observer = ignore
 ) -> RunResult:
-    """Go on with a run without its manifest; as `run` otherwise."""
+    """Continue a run without its manifest; otherwise like `run`."""
     return asyncio.run(run_api.resume(Path(run_dir), options=options, observe=observe))
 
 
@@ -65,51 +61,51 @@ def rerun(
     selection: Selection = Selection(),
     *,
     options: RunOptions = RunOptions(),
-    observe: Observer = _ignore,
+    observe: Observer = ignore,
 ) -> RunResult:
     """
-    Run again what did not succeed, and pay again only for what failed; as `run` otherwise.
+    Run again what did not succeed, and pay again only for what failed; otherwise like `run`.
 
-    Jobs in doubt, lost ones, and those that were refused for what they ask are left alone unless
-    the selection names their class.
+    Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are left alone unless
+    their class is selected.
     """
     return asyncio.run(rerun_api.rerun(Path(run_dir), selection, options=options, observe=observe))
 
 
 class RunStream:
     """
-    The events of a run under way: an asynchronous iterator that ends with the run.
+    The events of a run: an asynchronous iterator that ends with the run.
 
-    What its reader has not taken yet is kept in memory.
+    Events that were not read yet are kept in memory.
     """
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
         self._engine: Engine | None = None
         self._task: asyncio.Task[RunResult]
 
     @property
-    def outcome(self) -> RunResult:
+    def result(self) -> RunResult:
         """
-        What came of the run, once the iteration has ended.
+        The result of the run, once the iteration has ended.
 
         Raises:
-            RunnerError: The run could not begin or go on.
+            RunnerError: The run could not begin or continue.
         """
         return self._task.result()
 
     def stop(self) -> None:
-        """Stop as the first Ctrl-C does: submit no more, wait for POSTs on their way, lose nothing."""
+        """Stop as the first Ctrl-C does: submit no more, wait for the answers to POSTs, lose nothing."""
         if self._engine is None:
             # Nothing can have been sent before there is an engine.
             self._task.cancel()
         else:
-            self._engine.stop(Stop(StopReason.INTERRUPTED, "the program that ran it stopped it"))
+            self._engine.stop(Stop(StopReason.INTERRUPTED, "the calling program stopped the run"))
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[RunEvent]:
         return self._events()
 
-    async def _events(self) -> AsyncIterator[Event]:
+    async def _events(self) -> AsyncIterator[RunEvent]:
         while (event := await self._queue.get()) is not None:
             yield event
         # An error of the run is the iteration's.
@@ -121,44 +117,44 @@ async def follow(
     manifest: Path | str, *, output: Path | str | None = None, options: RunOptions = RunOptions()
 ) -> AsyncIterator[RunStream]:
     """
-    Run a manifest and follow its events; leaving the block early stops the run without losing anything.
+    Run a manifest and get its events; leaving the block early stops the run without losing anything.
 
-    ``async with follow("kittens.yaml") as events:`` gives what ``async for event in events:`` goes through;
-    after that ``events.outcome`` says what came of the run.
+    In ``async with follow("kittens.yaml") as events:`` use ``async for event in events:``, and after that
+    ``events.result``.
     """
-    following = RunStream()
+    stream = RunStream()
 
-    def started(engine: Engine) -> None:
-        following._engine = engine
+    def on_started(engine: Engine) -> None:
+        stream._engine = engine
 
     task = asyncio.create_task(
         run_api.run(
             Path(manifest),
             output=None if output is None else Path(output),
             options=options,
-            observe=following._queue.put_nowait,
-            started=started,
+            observe=stream._queue.put_nowait,
+            on_started=on_started,
         ),
         name="run",
     )
-    following._task = task
-    task.add_done_callback(lambda _: following._queue.put_nowait(None))
+    stream._task = task
+    task.add_done_callback(lambda _: stream._queue.put_nowait(None))
     try:
-        yield following
+        yield stream
     finally:
         if not task.done():
-            following.stop()
+            stream.stop()
             await asyncio.wait([task])
 
 
 def read_results(path: Path | str) -> ResultsFile:
     """
-    Open the results of a run: a ``results.jsonl``, plain or gzip'd, or the run directory it is in.
+    Open the results of a run: a ``results.jsonl``, plain or gzipped, or its run directory.
 
-    Iterating gives one result for each job, whose ``record`` has all that is known of it.
+    Iterating yields one result per job, whose ``record`` has all that is known of the job.
 
     Raises:
-        ResultsError: There are none, or they can't be read as results.
+        ResultsError: There are none, or they can't be read.
     """
-    place = Path(path)
-    return open_results(place / RESULTS_NAME if place.is_dir() else place)
+    file = Path(path)
+    return open_results(file / RESULTS_NAME if file.is_dir() else file)

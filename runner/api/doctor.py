@@ -1,4 +1,4 @@
-"""Whether this machine, the key and the gateway are fit for a run; nothing here costs anything."""
+"""Check whether this machine, the key and the gateway are ready for a run; free of charge."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from runner.api.options import EffectiveSettings, Overrides, apply_overrides, credentials, read_environment
+from runner.api.config import apply_options, find_keys, read_environment
+from runner.api.options import RunOptions
+from runner.api.validate import manifest_error
 from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
 from runner.core.units import format_duration, format_size
 from runner.errors import RunnerError
 from runner.gateway.credentials import ApiKey
+from runner.manifest.loader import ProblemCollector, load
 
-LEAST_PYTHON = (3, 11)
-FAST = ("uvloop",)
-MOST_SKEW_S = 60.0
-LEAST_FREE_BYTES = 5_000_000_000
+MIN_PYTHON = (3, 11)
+FAST_PACKAGES = ("uvloop",)
+MAX_SKEW_S = 60.0
+MIN_FREE_BYTES = 5_000_000_000
 SLOW_FSYNC_S = 0.05
 SPARE_FILES = 100
-"""Open files that the program needs besides one connection for each request under way."""
+"""Open files that the program needs besides one connection for each request in progress."""
 PROBE_TIMEOUTS = Timeouts(connect_s=10.0, poll_s=15.0)
 _FSYNCS = 5
 
 
 class CheckVerdict(StrEnum):
-    """How a check came out; only a problem keeps a run from working."""
+    """The result of a check; only with a problem a run can't work."""
 
     OK = "ok"
     WARNING = "warning"
@@ -48,12 +51,12 @@ class CheckVerdict(StrEnum):
 
 class Check(Struct, frozen=True):
     """
-    One thing that was looked at.
+    One check.
 
     Attributes:
         name: A stable word.
         message: What was found, in a sentence.
-        hint: What to do about it; None where all is well.
+        hint: What to do about it, or None.
     """
 
     name: str
@@ -66,24 +69,24 @@ def doctor(
     manifest: Path | None = None,
     *,
     output: Path = Path("output"),
-    overrides: Overrides = Overrides(),
+    options: RunOptions = RunOptions(),
     wall_clock: Callable[[], float] = time.time,
 ) -> Iterator[Check]:
     """
-    Look at everything that a run needs, one after the other.
+    Check everything that a run needs, one after the other.
 
     The only request is GET /v1/models, which is free (fact F6).
 
     Args:
-        manifest: Its settings and models are looked at too.
-        output: The folder that run directories are made in.
+        manifest: Its settings and models are checked too.
+        output: The folder that run directories are created in.
     """
     yield _python()
     yield _packages()
     settings, models = Settings(name="doctor"), frozenset[str]()
-    beside = Path() if manifest is None else manifest.parent
+    folder = Path() if manifest is None else manifest.parent
     try:
-        environ = read_environment(overrides, beside)
+        environ = read_environment(options, folder)
     except RunnerError as error:
         yield _failed("env-file", error)
         return
@@ -93,21 +96,22 @@ def doctor(
             yield Check("manifest", CheckVerdict.OK, f"{manifest} has no errors")
         except RunnerError as error:
             yield _failed("manifest", error)
-    effective = apply_overrides(settings, overrides, environ)
-    yield _address(effective)
+    settings, sources = apply_options(settings, options, environ, simulate=False)
+    base_url = settings.base_url or DEFAULT_BASE_URL
+    yield _address(base_url, sources["gateway.base_url"])
     try:
-        keys = credentials(effective.settings, environ)
+        keys = find_keys(settings, environ, simulate=False)
     except RunnerError as error:
         yield _failed("key", error)
     else:
-        yield from _gateway(effective.base_url, keys.keys, environ, models, wall_clock)
+        yield from _gateway(base_url, keys.keys, environ, models, wall_clock)
     yield from _disk(output)
-    yield _open_files(effective.settings)
+    yield _open_files(settings)
 
 
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < LEAST_PYTHON:
+    if sys.version_info < MIN_PYTHON:
         return Check(
             "python", CheckVerdict.PROBLEM, f"this is Python {version}", "install Python 3.11 or newer"
         )
@@ -115,21 +119,18 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    missing = [name for name in FAST if importlib.util.find_spec(name) is None]
+    missing = [name for name in FAST_PACKAGES if importlib.util.find_spec(name) is None]
     if not missing:
-        return Check("packages", CheckVerdict.OK, f"{' and '.join(FAST)} are installed")
+        return Check("packages", CheckVerdict.OK, f"{' and '.join(FAST_PACKAGES)} are installed")
     return Check(
         "packages",
         CheckVerdict.WARNING,
-        f"{' and '.join(missing)} would make it faster, and nothing more",
+        f"{' and '.join(missing)} would make it faster; it works without",
         "pip install 'runner[fast]'",
     )
 
 
 def _read(manifest: Path) -> tuple[Settings, frozenset[str]]:
-    from runner.api.validate import manifest_error
-    from runner.manifest.loader import ProblemCollector, load
-
     problems = ProblemCollector()
     loaded = load(manifest, problems, variables={}, today=datetime.now(UTC).date())
     models = frozenset(spec.model for spec in loaded.jobs(problems))
@@ -143,17 +144,16 @@ def _failed(name: str, error: RunnerError) -> Check:
     return Check(name, CheckVerdict.PROBLEM, f"{error.message}{first}", error.hint)
 
 
-def _address(effective: EffectiveSettings) -> Check:
-    source = effective.sources["gateway.base_url"]
-    host = urlsplit(effective.base_url).hostname
+def _address(base_url: str, source: str) -> Check:
+    host = urlsplit(base_url).hostname
     if host == TEST_HOST:
         return Check(
             "address",
             CheckVerdict.WARNING,
             f"{host} is the vendor's test environment ({source})",
-            f"use {DEFAULT_BASE_URL}; one of the API's documents shows the other by mistake",
+            f"use {DEFAULT_BASE_URL}; one of the API's documents shows the test address by mistake",
         )
-    return Check("address", CheckVerdict.OK, f"the gateway is {effective.base_url} ({source})")
+    return Check("address", CheckVerdict.OK, f"the gateway is {base_url} ({source})")
 
 
 def _gateway(
@@ -170,11 +170,11 @@ def _gateway(
         return
     first = probes[0]
     if not first.is_reachable:
-        said = first.failure.message if first.failure else "it did not say why"
+        why = first.failure.message if first.failure else "it did not say why"
         yield Check(
             "gateway",
             CheckVerdict.PROBLEM,
-            f"the gateway does not answer: {said}",
+            f"the gateway does not answer: {why}",
             "check the address and the network",
         )
         return
@@ -187,7 +187,7 @@ def _gateway(
 
 
 async def _probe(base_url: str, keys: tuple[ApiKey, ...], environ: Mapping[str, str]) -> list[Probed]:
-    # The HTTP library is only imported when there is a key to ask with.
+    # The HTTP library is slow to import, and not needed without a key.
     from runner.gateway.client import GatewayClient
     from runner.gateway.urls import gateway_root, proxy_for
 
@@ -203,7 +203,10 @@ def _key(key: ApiKey, probed: Probed) -> Check:
         return Check("key", CheckVerdict.OK, f"{name} is accepted")
     if failure.cls is FailureClass.QUOTA:
         return Check(
-            "key", CheckVerdict.PROBLEM, f"{name} can't pay: {failure.message}", "top up the account"
+            "key",
+            CheckVerdict.PROBLEM,
+            f"{name} is out of credit: {failure.message}",
+            "add credit to the account",
         )
     if failure.cls in (FailureClass.AUTH, FailureClass.FORBIDDEN):
         return Check(
@@ -213,29 +216,32 @@ def _key(key: ApiKey, probed: Probed) -> Check:
             "set a key of this gateway's console",
         )
     return Check(
-        "key", CheckVerdict.WARNING, f"{name} could not be tried: {failure.message}", "try again in a minute"
+        "key",
+        CheckVerdict.WARNING,
+        f"{name} could not be checked: {failure.message}",
+        "try again in a minute",
     )
 
 
 def _clock(server_at: float | None, now_at: float) -> Check:
     if server_at is None:
-        return Check("clock", CheckVerdict.WARNING, "the gateway did not say what time it is", None)
+        return Check("clock", CheckVerdict.WARNING, "the gateway did not tell its time", None)
     skew_s = abs(now_at - server_at)
-    if skew_s <= MOST_SKEW_S:
+    if skew_s <= MAX_SKEW_S:
         return Check("clock", CheckVerdict.OK, "this clock agrees with the gateway's")
     way = "ahead of" if now_at > server_at else "behind"
     return Check(
         "clock",
         CheckVerdict.WARNING,
         f"this clock is {format_duration(skew_s)} {way} the gateway's",
-        "set it (timedatectl set-ntp true): times in the results, and waits until a date, follow it",
+        "set it (timedatectl set-ntp true): times in the results, and waits until a date, depend on it",
     )
 
 
 def _models(wanted: frozenset[str], offered: frozenset[str]) -> Check:
     if not offered:
         return Check(
-            "models", CheckVerdict.WARNING, "the gateway did not say which models the key may use", None
+            "models", CheckVerdict.WARNING, "the gateway did not tell which models the key may use", None
         )
     missing = sorted(wanted - offered)
     if not missing:
@@ -244,15 +250,15 @@ def _models(wanted: frozenset[str], offered: frozenset[str]) -> Check:
         "models",
         CheckVerdict.WARNING,
         f"the gateway's list does not have {', '.join(missing)}",
-        "ask for access, or look whether the list is complete: such jobs may be refused",
+        "ask for access, or check whether the list is complete: these jobs may be refused",
     )
 
 
 def _disk(output: Path) -> Iterator[Check]:
-    """Try the file system in the folder that will hold run directories, or the nearest that exists."""
+    """Check the file system of the folder for run directories, or of its nearest parent that exists."""
     folder = next(place for place in (output, *output.resolve().parents) if place.is_dir())
     free = shutil.disk_usage(folder).free
-    if free < LEAST_FREE_BYTES:
+    if free < MIN_FREE_BYTES:
         yield Check(
             "disk",
             CheckVerdict.WARNING,
@@ -269,7 +275,7 @@ def _disk(output: Path) -> Iterator[Check]:
         yield Check(
             "disk",
             CheckVerdict.PROBLEM,
-            f"nothing can be written in {folder.resolve()}: {error.strerror or error}",
+            f"{folder.resolve()} can't be written: {error.strerror or error}",
             "choose another folder with -o",
         )
 
@@ -300,7 +306,7 @@ def _journal(folder: Path) -> Check:
     return Check(
         "sqlite",
         CheckVerdict.WARNING,
-        "this file system can't keep SQLite's write-ahead log, so run.db is written more slowly",
+        "this file system does not support SQLite's write-ahead log, so writing to run.db is slower",
         "put run directories on a local disk",
     )
 

@@ -1,4 +1,4 @@
-"""What can be run: the models, their parameters, and the schemas behind them."""
+"""The models that can be used, their parameters and schemas, and a starter manifest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from runner.errors import UsageError
 from runner.results.failed_manifest import flow
 from runner.schema.catalog import load
 from runner.schema.describe import Description, describe
+from runner.schema.wording import did_you_mean
 
 
 def models() -> tuple[Description, ...]:
     """
-    Describe every document, with the models that it is for.
+    Describe every schema, with the models that it is for.
 
     >>> [described.schema for described in models() if "wan2.7-r2v" in described.models]
     ['wan2.7-r2v']
@@ -26,30 +27,30 @@ def models() -> tuple[Description, ...]:
 
 def model(name: str) -> tuple[Description, ...]:
     """
-    Describe one model by every document that it may be used with, the usual one first.
+    Describe one model by every schema that it may be used with, the usual one first.
 
     >>> [described.input for described in model("wan2.7-i2v")]
     ['media', 'image']
 
     Raises:
-        UsageError: No document knows it; the nearest name is given.
+        UsageError: No schema knows it; the hint has the nearest name.
     """
     catalog = load()
     chosen = catalog.select({"model": name})
     if isinstance(chosen, Finding):
-        raise UsageError(f"no document knows the model {name!r}", hint=_nearest(name, tuple(catalog.models)))
+        raise UsageError(f"no schema knows the model {name!r}", hint=_nearest(name, tuple(catalog.models)))
     return tuple(describe(catalog.schema(schema), name) for schema in catalog.models[name])
 
 
 def schema(name: str = "manifest") -> dict[str, Any]:
     """
-    Give a JSON Schema: of the ``manifest``, of a line of the ``result``, of a model, or by its own name.
+    Return a JSON Schema: of the ``manifest``, of a line of the ``result``, of a model, or by its own name.
 
     >>> schema("result")["title"]
     'A line of results.jsonl'
 
     Raises:
-        UsageError: There is none of this name; the nearest one is given.
+        UsageError: There is no such schema; the hint has the nearest name.
     """
     catalog = load()
     known = ("manifest", "result", *catalog.models, *catalog.names)
@@ -60,7 +61,7 @@ def schema(name: str = "manifest") -> dict[str, Any]:
 
 def example_job(described: Description, job_id: str = "example") -> str:
     """
-    Write a document's example as a job that pastes into a manifest, under `jobs`.
+    Write a schema's example as a job to paste into a manifest, under `jobs`.
 
     >>> print(example_job(model("wan2.7-r2v")[0]))
       - id: example
@@ -74,7 +75,7 @@ def example_job(described: Description, job_id: str = "example") -> str:
 
 def _example_lines(described: Description, job_id: str) -> Iterator[str]:
     yield f"  - id: {flow(job_id)}"
-    # Where the model alone would choose another document, the job has to name this one.
+    # If the model alone would select another schema, the job has to name this one.
     if load().select(described.example) is not load().schema(described.schema):
         yield f"    schema: {flow(described.schema)}"
     yield "    request:"
@@ -83,39 +84,33 @@ def _example_lines(described: Description, job_id: str) -> Iterator[str]:
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
-    from runner.schema.wording import did_you_mean
-
     return did_you_mean(name, known) or f"there are {', '.join(known)}"
-
-
-FILE_NAME = "manifest.yaml"
-_SCHEMA_PLACE = "SCHEMA_PATH"
 
 
 def starter_text() -> str:
     """
-    Give a commented manifest that runs as it stands with `--simulate`.
+    Return a commented manifest that can be run with `--simulate`.
 
-    Its first line leads editors to the schema that was installed with the program.
+    Its first line tells editors where the manifest's schema is installed.
 
     >>> starter_text().startswith("# yaml-language-server: $schema=/")
     True
     """
     text = Path(__file__).with_name("starter.yaml").read_text(encoding="utf-8")
-    return text.replace(_SCHEMA_PLACE, (load().folder / "manifest.schema.json").resolve().as_posix(), 1)
+    return text.replace("SCHEMA_PATH", (load().folder / "manifest.schema.json").resolve().as_posix(), 1)
 
 
 def write_starter(path: Path) -> Path:
     """
-    Write the starter manifest to a new file, or into a folder as ``manifest.yaml``; return where it is.
+    Write the starter manifest to a new file, or into a folder as ``manifest.yaml``; return its path.
 
     Raises:
-        UsageError: A file is there already, which is left as it is; or none can be written there.
+        UsageError: The file exists, and is left as it is; or it can't be written.
     """
-    path = path / FILE_NAME if path.is_dir() else path
+    path = path / "manifest.yaml" if path.is_dir() else path
     if path.exists():
         raise UsageError(
-            f"{path} exists already, and was left as it is", hint="name another file: runner init NEW.yaml"
+            f"{path} exists, and was left as it is", hint="name another file: runner init NEW.yaml"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +118,6 @@ def write_starter(path: Path) -> Path:
             file.write(starter_text())
     except OSError as error:
         raise UsageError(
-            f"{path} can't be written: {error.strerror or error}", hint="name another place: runner init PATH"
+            f"{path} can't be written: {error.strerror or error}", hint="name another path: runner init PATH"
         ) from None
     return path

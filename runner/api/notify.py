@@ -1,4 +1,4 @@
-"""Tell of a run's end whom its manifest names: a webhook, or a command. Trouble with that changes nothing of the run."""
+"""Send the notifications of a run's end that its manifest asks for, to webhooks and commands. Trouble with them changes nothing of the run."""
 
 from __future__ import annotations
 
@@ -10,88 +10,94 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec.structs import replace
 
-from runner import jsontext
-from runner.api.execute import RunResult, outcome_json
+from runner.api.execute import RunResult, result_json
 from runner.core.lifecycle import State
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
+from runner.jsontext import dumps
 
 WEBHOOK_S = 10.0
 COMMAND_S = 30.0
 
 
-def triggered_events(outcome: RunResult) -> frozenset[str]:
+def triggered_events(result: RunResult) -> frozenset[str]:
     """
-    Name what there is to tell of: ``finish`` always, ``failure`` and ``uncertain`` where they apply.
+    Name the events to notify of: ``finish`` always, ``failure`` and ``uncertain`` if they apply.
 
-    Nothing where nothing was done, so that a quiet night stays quiet, and nothing of a rehearsal.
+    There are none if nothing was done, and none for a simulated run.
     """
-    if outcome.did_nothing or outcome.is_simulated:
+    if result.did_nothing or result.is_simulated:
         return frozenset()
-    found = {"finish"}
-    bad = (State.FAILED, State.TIMED_OUT, State.UNDELIVERED)
-    if any(outcome.counts[state] for state in bad) or any(stop.exit_code == 3 for stop in outcome.stops):
-        found.add("failure")
-    if outcome.counts[State.UNCERTAIN]:
-        found.add("uncertain")
-    return frozenset(found)
+    events = {"finish"}
+    unsuccessful = (State.FAILED, State.TIMED_OUT, State.UNDELIVERED)
+    if any(result.counts[state] for state in unsuccessful) or any(
+        stop.exit_code == 3 for stop in result.stops
+    ):
+        events.add("failure")
+    if result.counts[State.UNCERTAIN]:
+        events.add("uncertain")
+    return frozenset(events)
 
 
-async def send_notifications(outcome: RunResult, settings: Settings) -> RunResult:
+async def send_notifications(result: RunResult, settings: Settings) -> RunResult:
     """
-    Tell everybody whom the manifest names, at once, and note in the outcome what went wrong with that.
+    Send all configured notifications concurrently, and add what went wrong with them to the result.
 
-    A webhook gets a POST with the summary as JSON, a command gets it on its standard input; what happened is
+    A webhook gets a POST with the summary as JSON, a command gets it on its standard input; the events are
     under ``occasions``. The variables that hold keys are not in the command's environment.
     """
-    happened = triggered_events(outcome)
-    due = [way for way in settings.notify if happened & set(way.on)]
+    events = triggered_events(result)
+    due = [notify for notify in settings.notify if events & set(notify.on)]
     if not due:
-        return outcome
+        return result
     try:
-        text = jsontext.dumps({**outcome_json(outcome), "occasions": sorted(happened)})
+        text = dumps({**result_json(result), "occasions": sorted(events)})
     except RunnerError as error:
-        return replace(outcome, troubles=(*outcome.troubles, error.message))
-    tellings = [_post(way.webhook, text) for way in due if way.webhook is not None]
-    tellings += [_start(way.command, text, settings.key_names) for way in due if way.command]
-    troubles = [trouble for trouble in await asyncio.gather(*tellings) if trouble is not None]
-    return replace(outcome, troubles=(*outcome.troubles, *troubles))
+        return replace(result, troubles=(*result.troubles, error.message))
+    sending = [_post(notify.webhook, text) for notify in due if notify.webhook is not None]
+    sending += [_run_command(notify.command, text, settings.key_names) for notify in due if notify.command]
+    troubles = [trouble for trouble in await asyncio.gather(*sending) if trouble is not None]
+    return replace(result, troubles=(*result.troubles, *troubles))
 
 
 async def _post(url: str, text: bytes) -> str | None:
     # The path of a webhook's address is often a secret.
-    place = f"the webhook at {urlsplit(url).hostname}"
+    webhook = f"the webhook at {urlsplit(url).hostname}"
     try:
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_S)
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
             session.post(
                 url, data=text, headers={"Content-Type": "application/json"}, allow_redirects=False
-            ) as answer,
+            ) as response,
         ):
-            return None if answer.status < 300 else f"{place} answered {answer.status}"
+            return None if response.status < 300 else f"{webhook} answered {response.status}"
     except TimeoutError:
-        return f"{place} did not answer within {WEBHOOK_S:g} s"
+        return f"{webhook} did not answer within {WEBHOOK_S:g} s"
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return f"{place} can't be reached ({type(error).__name__})"
+        return f"{webhook} can't be reached ({type(error).__name__})"
 
 
-async def _start(command: Sequence[str], text: bytes, key_names: Sequence[str]) -> str | None:
-    place = f"the command {command[0]!r}"
-    hidden = {name for key in (*key_names, DEFAULT_KEY_NAME, POOL_NAME) for name in (key, f"{key}_FILE")}
-    environ = {name: value for name, value in os.environ.items() if name not in hidden}
+async def _run_command(command: Sequence[str], text: bytes, key_names: Sequence[str]) -> str | None:
+    label = f"the command {command[0]!r}"
+    hidden = {
+        variable
+        for key_name in (*key_names, DEFAULT_KEY_NAME, POOL_NAME)
+        for variable in (key_name, f"{key_name}_FILE")
+    }
+    environ = {variable: value for variable, value in os.environ.items() if variable not in hidden}
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, env=environ
         )
     except (OSError, ValueError) as error:
-        return f"{place} can't be started: {getattr(error, 'strerror', None) or error}"
+        return f"{label} can't be started: {getattr(error, 'strerror', None) or error}"
     try:
         async with asyncio.timeout(COMMAND_S):
             await process.communicate(text)
     except TimeoutError:
         process.kill()
         await process.wait()
-        return f"{place} did not end within {COMMAND_S:g} s"
-    return None if process.returncode == 0 else f"{place} ended with {process.returncode}"
+        return f"{label} did not end within {COMMAND_S:g} s"
+    return None if process.returncode == 0 else f"{label} ended with {process.returncode}"

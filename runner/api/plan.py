@@ -14,19 +14,21 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api import run_facts
-from runner.api.options import EffectiveSettings, Overrides, apply_overrides, read_environment
+from runner.api.config import apply_options, read_environment
+from runner.api.options import RunOptions
+from runner.api.run_facts import LEARNED, default_run_dir, expand_date, read_facts, require_same_kind
 from runner.api.validate import manifest_error
 from runner.core.estimate import Estimate, estimate_duration
+from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
-from runner.core.settings import Limits
+from runner.core.settings import Limits, Settings
 from runner.errors import StoreMissing
-from runner.manifest.loader import Manifest, ProblemCollector, load
+from runner.manifest.loader import ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
 from runner.store import query
-from runner.store.database import DB_NAME, RESULTS_NAME, connect_empty, connect_reader, translated
+from runner.store.database import connect_empty, connect_reader, translated
 from runner.store.lock import holder_of
 from runner.store.sync import SyncReport, compare
 
@@ -42,7 +44,7 @@ class Action(StrEnum):
 
 
 class Group(Struct, frozen=True):
-    """Jobs of one model that meet the same for the same reason."""
+    """Jobs of one model with the same action for the same reason."""
 
     action: Action
     why: str
@@ -52,11 +54,11 @@ class Group(Struct, frozen=True):
 
 class PlannedJob(Struct, frozen=True):
     """
-    A job that a run would do something for.
+    A job that a run would work on.
 
     Attributes:
-        request: The body as it would be sent; what was a local file is shortened to its digest.
-        place: Where the manifest asks for it.
+        request: The body as it would be sent; a local file is shortened to its digest.
+        place: Where the manifest defines it.
     """
 
     job_id: str
@@ -71,18 +73,21 @@ class Plan(Struct, frozen=True, kw_only=True):
     What a run of a manifest would do if it began now.
 
     Attributes:
-        holder: The process that is at work in the run directory, or None.
-        compared: How the manifest and the run directory differ. A run refuses to begin where jobs ``changed``.
-        groups: All jobs, those that left the manifest included; what is to be done first.
-        first: The first jobs that something is done for, as many as were asked for.
-        estimate: For what is to be submitted; it knows of durations where jobs of this run have ended before.
+        holder: The process that is using the run directory, or None.
+        settings: Those in force.
+        sources: Where they come from; see `apply_options`.
+        compared: How the manifest and the run directory differ. A run does not begin if jobs ``changed``.
+        groups: All jobs, those that left the manifest included; those with something to do come first.
+        first: The first jobs that a run would work on, as many as `show` says.
+        estimate: For the jobs to submit; it counts durations if jobs of this run have ended before.
         mean_generate_s: Those durations, by model.
     """
 
     name: str
     run_dir: Path
     holder: str | None
-    effective: EffectiveSettings
+    settings: Settings
+    sources: Mapping[str, str]
     problems: ProblemCollector
     compared: SyncReport
     groups: tuple[Group, ...]
@@ -93,7 +98,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     mean_generate_s: Mapping[str, float]
 
     def count(self, action: Action) -> int:
-        """Count the jobs that meet an action."""
+        """Count the jobs with an action."""
         return sum(group.jobs for group in self.groups if group.action is action)
 
 
@@ -101,70 +106,59 @@ def plan(
     manifest: Path | str,
     *,
     output: Path | None = None,
+    options: RunOptions = RunOptions(),
     show: int = 0,
-    simulate: bool = False,
-    variables: Mapping[str, Json] | None = None,
-    overrides: Overrides = Overrides(),
-    report: Callable[[Problem], None] | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
 ) -> Plan:
     """
-    Say what a run would do now. Memory stays flat, and a run may be going on in the directory.
+    Return what a run with these options would do now, in constant memory; safe to use while a run is active.
 
     Args:
-        show: So many jobs are given with their requests.
-        report: Gets the manifest's problems, warnings included, as they are found.
+        show: How many jobs to return with their requests.
+        on_problem: Gets the manifest's problems, warnings included, as they are found.
 
     Raises:
         ManifestError: A run would refuse the manifest.
         RunDirError: A run could not use the directory.
-        UsageError: The directory holds a simulated run and this is none, or the other way round.
+        UsageError: The directory holds a real run and this would be a simulated one, or the other way round.
     """
-    problems = ProblemCollector()
-
-    def note(problem: Problem) -> None:
-        problems(problem)
-        if report is not None:
-            report(problem)
-
-    path = Path(manifest)
-    environ = read_environment(overrides, path.parent)
+    problems = ProblemCollector(on_problem)
+    path, simulate = Path(manifest), options.simulate
+    environ = read_environment(options, path.parent)
     today = datetime.now(UTC).date()
-    loaded = load(path, note, variables=variables or {}, today=today)
-    effective = apply_overrides(loaded.settings, overrides, environ)
-    if simulate:
-        # The simulator is only imported for its haste.
-        from runner.api.simulate import with_simulator_speed
-
-        effective = replace(effective, settings=with_simulator_speed(effective.settings, overrides))
-    wished = Path(output) if output else run_facts.default_run_dir(loaded.name, simulate=simulate)
-    run_dir = run_facts.expand_date(wished, today)
+    loaded = load(path, problems, variables=options.variables, today=today, is_strict=options.strict)
+    settings, sources = apply_options(loaded.settings, options, environ, simulate=simulate)
+    run_dir = expand_date(Path(output) if output else default_run_dir(loaded.name, simulate=simulate), today)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
-        sorting = _GroupBuilder(show)
-        compared = _compared(connection, loaded, problems, note, sorting)
+        groups = _GroupBuilder(show)
+        compared = compare(connection, loaded.jobs(problems), each=groups.add, gone=groups.add_gone)
+        if problems.errors:
+            raise manifest_error(loaded, problems)
         mean_generate_s = query.mean_generate_s(connection)
-        limits = _learned(effective.settings.limits, query.meta(connection, run_facts.LEARNED))
+        limits = _with_learned_rates(settings.limits, query.meta(connection, LEARNED))
     return Plan(
         name=loaded.name,
         run_dir=run_dir,
         holder=holder_of(run_dir),
-        effective=effective,
+        settings=settings,
+        sources=sources,
         problems=problems,
         compared=compared,
-        groups=tuple(sorting.groups()),
-        first=tuple(sorting.first),
-        done=sorting.states[State.SUCCEEDED],
-        uncertain=sorting.states[State.UNCERTAIN] + sorting.states[State.SUBMITTING],
-        estimate=estimate_duration(sorting.to_submit(), limits, mean_generate_s),
+        groups=tuple(groups.groups()),
+        first=tuple(groups.first),
+        done=groups.states[State.SUCCEEDED],
+        uncertain=groups.states[State.UNCERTAIN] + groups.states[State.SUBMITTING],
+        estimate=estimate_duration(groups.to_submit(), limits, mean_generate_s),
         mean_generate_s=mean_generate_s,
     )
 
 
 def choose_action(state: State | None, *, task_id: str | None = None) -> tuple[Action, str]:
     """
-    Say what a run does with a job of the manifest, and why.
+    Return what a run does with a job of the manifest, and why.
 
     Args:
-        state: As the run directory has it, or None where it does not have it.
+        state: The job's in the run directory; None if it is not there.
         task_id: The task that the manifest names for the job.
 
     >>> choose_action(None)
@@ -184,14 +178,14 @@ def choose_action(state: State | None, *, task_id: str | None = None) -> tuple[A
 _ACTIONS = {Step.SUBMIT: Action.SUBMIT, Step.POLL: Action.POLL, Step.DOWNLOAD: Action.DOWNLOAD}
 _WHY = {
     State.PENDING: "not submitted yet",
-    State.SUBMITTING: "being submitted, or in doubt where no process is at work",
+    State.SUBMITTING: "being submitted, or uncertain if no process is running",
     State.SUBMITTED: "submitted, its task is known",
-    State.DOWNLOADING: "made, and not fetched yet",
+    State.DOWNLOADING: "succeeded remotely, not downloaded yet",
     State.SUCCEEDED: "succeeded",
-    State.FAILED: "failed; --retry-failed or `runner rerun` takes it up",
-    State.UNCERTAIN: "in doubt until `runner resolve` settles it",
+    State.FAILED: "failed; --retry-failed or `runner rerun` submits it again",
+    State.UNCERTAIN: "uncertain until `runner resolve` resolves it",
     State.TIMED_OUT: "timed out before, its task is known",
-    State.UNDELIVERED: "made and paid for, and could not be fetched before",
+    State.UNDELIVERED: "succeeded remotely, could not be downloaded before",
 }
 _CHANGED = "its request is not the one that was submitted"
 _REPLACED = "not submitted yet, and its request has changed"
@@ -199,16 +193,16 @@ _GONE = "it left the manifest"
 
 
 class _GroupBuilder:
-    """Takes the jobs in one by one, and keeps counts and the first few."""
+    """Counts jobs by action, reason and model, and keeps the first few."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, show: int) -> None:
+        self._show = show
         self._groups: Counter[tuple[Action, str, str]] = Counter()
         self.first: list[PlannedJob] = []
         self.states: Counter[State] = Counter()
 
     def add(self, spec: JobSpec, word: str) -> None:
-        """Take in a job of the manifest, with how the store knows it."""
+        """Count a job of the manifest, by how the store knows it."""
         match word:
             case "changed":
                 action, why = Action.LEAVE, _CHANGED
@@ -221,13 +215,13 @@ class _GroupBuilder:
                 self.states[state] += 1
                 action, why = choose_action(state, task_id=spec.task_id)
         self._groups[action, why, spec.model] += 1
-        if len(self.first) < self._most and action in _ACTIONS.values():
+        if len(self.first) < self._show and action in _ACTIONS.values():
             self.first.append(
                 PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))
             )
 
     def add_gone(self, state: State) -> None:
-        """Take in a job that left the manifest: never submitted, but what was paid for is fetched."""
+        """Count a job that left the manifest: it is not submitted, but downloaded if it was paid for."""
         self.states[state] += state is State.UNCERTAIN
         action, why = choose_action(state)
         if action in (Action.SUBMIT, Action.DONE):
@@ -235,10 +229,10 @@ class _GroupBuilder:
         self._groups[action, f"{_GONE}; {why}" if action is not Action.LEAVE else _GONE, ""] += 1
 
     def groups(self) -> Iterator[Group]:
-        """Give the groups: by what is done, and in the order in which they came."""
+        """Yield the groups by action, and in the order in which they came."""
         for action in Action:
-            for (of, why, model), jobs in self._groups.items():
-                if of is action:
+            for (group_action, why, model), jobs in self._groups.items():
+                if group_action is action:
                     yield Group(action, why, model, jobs)
 
     def to_submit(self) -> dict[str, int]:
@@ -250,21 +244,8 @@ class _GroupBuilder:
         return left
 
 
-def _compared(
-    connection: sqlite3.Connection,
-    manifest: Manifest,
-    problems: ProblemCollector,
-    note: Callable[[Problem], None],
-    sorting: _GroupBuilder,
-) -> SyncReport:
-    compared = compare(connection, manifest.jobs(note), each=sorting.add, gone=sorting.add_gone)
-    if problems.errors:
-        raise manifest_error(manifest, problems)
-    return compared
-
-
 def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
-    """Open what is there; where no run began yet, every job is new."""
+    """Open the run's database, or an empty one if no run began yet."""
     path = run_dir / DB_NAME
     if not path.exists() or not path.stat().st_size:
         if (run_dir / RESULTS_NAME).exists():
@@ -274,17 +255,17 @@ def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
             )
         return connect_empty()
     connection = connect_reader(run_dir)
-    origin = query.meta(connection, run_facts.ORIGIN)
     try:
-        if origin is not None:
-            run_facts.require_same_kind(run_facts.RunOrigin.read(origin), run_dir, simulate=simulate)
+        facts = read_facts(connection)
+        if facts is not None:
+            require_same_kind(facts.origin, run_dir, simulate=simulate)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _learned(limits: Limits, text: str | None) -> Limits:
+def _with_learned_rates(limits: Limits, text: str | None) -> Limits:
     """Lower the rates to what an earlier run found to be allowed."""
     learned = json.loads(text or "{}")
     models = {
@@ -293,5 +274,5 @@ def _learned(limits: Limits, text: str | None) -> Limits:
         else own
         for model, own in limits.models.items()
     }
-    least = min(limits.submit_per_s, learned.get("", limits.submit_per_s))
-    return replace(limits, submit_per_s=least, models=models)
+    submit_per_s = min(limits.submit_per_s, learned.get("", limits.submit_per_s))
+    return replace(limits, submit_per_s=submit_per_s, models=models)

@@ -1,4 +1,4 @@
-"""The report of a run, drawn anew from ``run.db``; also while a run is going on, since it only reads."""
+"""The report of a run, generated from ``run.db``, which is only read: the run may be going on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api import run_facts
+from runner.api.run_facts import read_facts
+from runner.core.filenames import DB_NAME, REPORT_NAME
 from runner.core.lifecycle import State
-from runner.core.model import JobRecord
-from runner.core.settings import DEFAULT_BASE_URL
 from runner.core.summary import summarize
 from runner.errors import ReportError
 from runner.jsontext import dumps
@@ -22,21 +21,19 @@ from runner.report.page import write_report
 from runner.results.files import atomic_write
 from runner.results.formats import batch_line
 from runner.store import query
-from runner.store.database import DB_NAME, connect_reader, translated
+from runner.store.database import connect_reader, translated
 
-REPORT_NAME = "report.html"
-
-MOST_STEP_BYTES = 1 << 20
-"""What GitHub takes from one step; beyond it, it shows nothing at all."""
+MAX_STEP_SUMMARY_BYTES = 1 << 20
+"""GitHub shows nothing of a larger one."""
 
 
 def write_html(run_dir: Path, *, now_at: float) -> Path:
     """
-    Draw ``report.html`` anew, beside the assets that it plays, and return where it is.
+    Write ``report.html`` into the run directory, beside the assets that it plays, and return its path.
 
     Raises:
         RunDirError: The directory is no run directory, or its ``run.db`` can't be read.
-        ReportError: There is nothing to draw, or the file can't be written.
+        ReportError: There are no jobs, or the file can't be written.
     """
     out = run_dir / REPORT_NAME
     with _opened(run_dir) as run, _writing(out):
@@ -59,7 +56,7 @@ def write_openai(run_dir: Path, out: Path) -> None:
 
 
 def markdown(run_dir: Path) -> str:
-    """Say in Markdown, in less than 1 MiB, how a run went; the errors are those of `write_html`."""
+    """Summarize a run in Markdown, in less than 1 MiB; the errors are those of `write_html`."""
     with _opened(run_dir) as run:
         summary = summarize(query.records(run.reader))
         others = (record for record in query.records(run.reader) if record.state is not State.SUCCEEDED)
@@ -75,34 +72,29 @@ def append_step_summary(run_dir: Path, out: Path) -> None:
     """
     text = markdown(run_dir).encode()
     with _writing(out), out.open("ab") as file:
-        if file.tell() + len(text) > MOST_STEP_BYTES:
+        if file.tell() + len(text) > MAX_STEP_SUMMARY_BYTES:
             raise ReportError(
-                f"{out} would get larger than the 1 MiB that GitHub shows of a step",
+                f"{out} would be larger than the 1 MiB that GitHub shows of a step",
                 hint="write this summary in a step of its own",
             )
         file.write(text)
 
 
-class _Run(Struct, frozen=True):
+class _OpenRun(Struct, frozen=True):
     reader: sqlite3.Connection
     name: str
     gateway: str
 
 
 @contextmanager
-def _opened(run_dir: Path) -> Iterator[_Run]:
+def _opened(run_dir: Path) -> Iterator[_OpenRun]:
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
-        text = query.meta(reader, run_facts.SETTINGS)
-        if text is None or not _first(reader):
+        facts = read_facts(reader)
+        if facts is None or not next(query.records(reader), None):
             raise ReportError(
                 f"{run_dir} holds no jobs yet: there is nothing to report", hint="runner run MANIFEST"
             )
-        settings = run_facts.read_settings(text)
-        yield _Run(reader, settings.name, settings.base_url or DEFAULT_BASE_URL)
-
-
-def _first(reader: sqlite3.Connection) -> JobRecord | None:
-    return next(query.records(reader), None)
+        yield _OpenRun(reader, facts.settings.name, facts.gateway)
 
 
 @contextmanager

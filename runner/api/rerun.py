@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.api.execute import OnStarted, RunResult, execute, ignore_engine, ignore_event
+from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
-from runner.api.run_dir import load_request, open_run, require_run, with_time_left
+from runner.api.run_dir import load_config, open_run, require_run
 from runner.core.lifecycle import State
 from runner.engine.events import Observer
-from runner.store import query
+from runner.store.query import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 
@@ -22,41 +22,48 @@ async def rerun(
     selection: Selection = Selection(),
     *,
     options: RunOptions = RunOptions(),
-    confirm: Callable[[RerunPlan], None] = ignore_event,
-    observe: Observer = ignore_event,
-    started: OnStarted = ignore_engine,
+    confirm: Callable[[RerunPlan], None] = ignore,
+    observe: Observer = ignore,
+    on_started: OnStarted = ignore,
 ) -> RunResult:
     """
     Run again what did not succeed: download what is undelivered, poll what timed out, submit what failed.
 
-    Left alone unless their class is named: jobs in doubt, lost ones, and those that moderation or the API's
+    Left alone unless their class is selected: uncertain jobs, lost ones, and those that moderation or the API's
     own checks refused.
 
     Args:
         confirm: Gets the plan before anything is done; an exception from it stops everything.
     """
-    began = time.monotonic()
+    started_at = time.monotonic()
     require_run(run_dir)
     async with open_run(run_dir, options.if_locked, observe) as store:
         confirm(select_for_rerun(store.reader, selection))
-        # The engine's own connection sees what is committed here, and keeps the choice while it works.
-        todo = load_request(store, with_time_left(options, began), query.JobFilter(selected=True))
+        config = load_config(store, options)
+        # The reader sees what is committed here, and keeps its own selection while the engine works.
         with store.transaction() as connection:
             select_for_rerun(connection, selection)
             requeue_selected(connection, at=time.time())
-        outcome = await execute(store, todo, observe, started)
-    return await send_notifications(outcome, todo.settings)
+        result = await execute(
+            store,
+            config,
+            options.after(time.monotonic() - started_at),
+            JobFilter(selected=True),
+            observe=observe,
+            on_started=on_started,
+        )
+    return await send_notifications(result, config.settings)
 
 
 def plan_rerun(run_dir: Path, selection: Selection = Selection()) -> RerunPlan:
-    """Say what `rerun` would do, and change nothing."""
+    """Return what `rerun` would do, and change nothing."""
     require_run(run_dir)
     with Store(run_dir) as store:
         return select_for_rerun(store.reader, selection)
 
 
 def retry_failed(store: Store, job: str | None) -> None:
-    """Make failed jobs pending again, by the same choice as a rerun."""
+    """Make failed jobs pending again, by the same selection as a rerun."""
     with store.transaction() as connection:
         select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=job))
         requeue_selected(connection, at=time.time())

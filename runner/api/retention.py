@@ -1,8 +1,8 @@
 """
-Delete older runs of a series, such as those of every night: the directories beside this one that differ in their date.
+Delete older runs of a series, such as nightly runs: the directories beside this one whose names differ only in the date.
 
-A directory goes only if this program wrote it, everything in it is of this program, no process works in it,
-and none of its jobs is unfinished or in doubt. Whatever is unclear stays.
+A directory is deleted only if a run wrote it, it holds nothing else, no process uses it, and none of its
+jobs is unfinished or uncertain. Whatever is unclear is kept.
 """
 
 from __future__ import annotations
@@ -16,31 +16,28 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api import run_facts
-from runner.api.outputs import FAILED_NAME, REPORT_NAME, SUMMARY_NAME
-from runner.api.simulate import LEDGER_NAME
+from runner.api.run_facts import read_facts
+from runner.core.filenames import ASSETS_NAME, DB_FILES, DB_NAME, LOCK_NAME, RUN_FILES
 from runner.core.lifecycle import State
 from runner.errors import RunnerError, UsageError
 from runner.store import query
-from runner.store.database import DB_NAME, RESULTS_NAME, connect_reader
-from runner.store.lock import LOCK_NAME, RunLock
-from runner.store.writer import RESERVE_NAME
+from runner.store.database import connect_reader
+from runner.store.lock import RunLock
 
 _DATE = re.compile(r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
-_OURS = frozenset({RESULTS_NAME, FAILED_NAME, SUMMARY_NAME, REPORT_NAME, LEDGER_NAME, "assets", RESERVE_NAME})
-_LAST = (f"{DB_NAME}-wal", f"{DB_NAME}-shm", f"{DB_NAME}-journal", DB_NAME, LOCK_NAME)
-_SETTLED = frozenset({State.SUCCEEDED, State.FAILED})
+_DELETED_LAST = (*DB_FILES, LOCK_NAME)
+_FINISHED = frozenset({State.SUCCEEDED, State.FAILED})
 
 
 class KeptRun(Struct, frozen=True):
-    """An older run that would have gone, and why it stays."""
+    """An older run that should have been deleted, and why it is kept."""
 
     run_dir: Path
     why: str
 
 
 class RetentionResult(Struct, frozen=True):
-    """What deleting older runs came to."""
+    """Which older runs were deleted."""
 
     deleted: tuple[Path, ...]
     kept: tuple[KeptRun, ...]
@@ -48,15 +45,15 @@ class RetentionResult(Struct, frozen=True):
 
 def require_series(run_dir: Path) -> None:
     """
-    Make sure that a run directory is one of a series.
+    Check that a run directory is one of a series.
 
     Raises:
         UsageError: There is no date in its name.
     """
     if _split(run_dir.name) is None:
         raise UsageError(
-            f"older runs can't be told from others, since the name of {run_dir} has no date in it",
-            hint="write ${date} into the manifest's name, or into -o, to use --keep-runs or --keep-days",
+            f"the name of {run_dir} has no date in it, so older runs can't be found",
+            hint="use ${date} in the manifest's name, or in -o, with --keep-runs or --keep-days",
         )
 
 
@@ -67,31 +64,31 @@ def delete_older(
     Delete the runs of a series that are older than this one and not to be kept.
 
     Args:
-        run_dir: The newest run to count; it and those of later dates always stay.
-        keep_runs: So many of the newest stay, this one included; None for any number.
-        keep_days: Those of the last so many days stay; None for any age. Where both are given, what either keeps stays.
+        run_dir: The newest run that counts; it and those of later dates are always kept.
+        keep_runs: Keep the newest N, this one included; None to keep none by their number.
+        keep_days: Keep those of the last N days; None to keep none by their age. A run that either keeps is kept.
     """
     earlier = sorted(_earlier(run_dir), reverse=True)
     by_number = set() if keep_runs is None else set(earlier[: max(0, keep_runs - 1)])
     by_age = set() if keep_days is None else {e for e in earlier if (today - e[0]).days <= keep_days}
-    deleted, spared = [], []
+    deleted, kept = [], []
     for _, path in (entry for entry in earlier if entry not in by_number | by_age):
         why = _delete(path, like=run_dir)
         if why is None:
             deleted.append(path)
         else:
-            spared.append(KeptRun(path, why))
-    return RetentionResult(tuple(deleted), tuple(spared))
+            kept.append(KeptRun(path, why))
+    return RetentionResult(tuple(deleted), tuple(kept))
 
 
 def _earlier(run_dir: Path) -> Iterator[tuple[date, Path]]:
-    """Find the directories of the same name but for an earlier date."""
-    mine = _split(run_dir.name)
-    if mine is None:
+    """Find the directories with the same name but an earlier date."""
+    own = _split(run_dir.name)
+    if own is None:
         return
     for path in run_dir.resolve().parent.iterdir():
         other = _split(path.name)
-        if other is None or (other[0], other[2]) != (mine[0], mine[2]) or other[1] >= mine[1]:
+        if other is None or (other[0], other[2]) != (own[0], own[2]) or other[1] >= own[1]:
             continue
         if path.is_dir() and not path.is_symlink():
             yield other[1], path
@@ -99,7 +96,7 @@ def _earlier(run_dir: Path) -> Iterator[tuple[date, Path]]:
 
 def _split(name: str) -> tuple[str, date, str] | None:
     """
-    Cut a name in two at its only date.
+    Split a name at its only date; None if it has no date, or several.
 
     >>> _split("nightly-2026-11-21-simulated")
     ('nightly-', datetime.date(2026, 11, 21), '-simulated')
@@ -115,11 +112,11 @@ def _split(name: str) -> tuple[str, date, str] | None:
 
 
 def _delete(run_dir: Path, *, like: Path) -> str | None:
-    """Delete a run directory, or say why it stays."""
+    """Delete a run directory, or return why it is kept."""
     if not (run_dir / DB_NAME).is_file():
-        return "it has no run.db"
-    if foreign := _foreign(run_dir):
-        return f"it has files of others: {foreign}"
+        return f"it has no {DB_NAME}"
+    if foreign := _foreign_file(run_dir):
+        return f"it has other files, such as {foreign}"
     try:
         with RunLock(run_dir):
             why = _reason_to_keep(run_dir, like)
@@ -132,33 +129,37 @@ def _delete(run_dir: Path, *, like: Path) -> str | None:
         return f"it can't be deleted: {error.strerror or error}"
 
 
-def _foreign(run_dir: Path) -> str | None:
+def _foreign_file(run_dir: Path) -> str | None:
     for path in sorted(run_dir.iterdir()):
-        if path.name not in _OURS and path.name not in _LAST:
+        if path.name not in RUN_FILES:
             return path.name
-        if path.is_symlink() or path.is_dir() != (path.name == "assets"):
+        if path.is_symlink() or path.is_dir() != (path.name == ASSETS_NAME):
             return path.name
     return None
 
 
 def _reason_to_keep(run_dir: Path, like: Path) -> str | None:
-    with closing(connect_reader(run_dir)) as reader, closing(connect_reader(like)) as own:
-        origin, mine = query.meta(reader, run_facts.ORIGIN), query.meta(own, run_facts.ORIGIN)
-        if origin is None or mine is None:
-            return "no manifest was ever taken in"
-        if run_facts.RunOrigin.read(origin).is_simulated != run_facts.RunOrigin.read(mine).is_simulated:
-            return "one of them is simulated"
+    with closing(connect_reader(run_dir)) as reader, closing(connect_reader(like)) as own_reader:
+        facts, own_facts = read_facts(reader), read_facts(own_reader)
+        if facts is None or own_facts is None:
+            return "no manifest was loaded into it"
+        if facts.origin.is_simulated != own_facts.origin.is_simulated:
+            return "one of the two runs is simulated"
         counts = query.counts(reader)
-        open_jobs = sum(count for state, count in counts.items() if state not in _SETTLED)
-        if counts[State.UNCERTAIN]:
-            return f"{counts[State.UNCERTAIN]} of its jobs are in doubt"
-        return f"{open_jobs} of its jobs are unfinished" if open_jobs else None
+        if uncertain := counts[State.UNCERTAIN]:
+            return f"{uncertain:,} of its jobs {'is' if uncertain == 1 else 'are'} uncertain"
+        unfinished = sum(count for state, count in counts.items() if state not in _FINISHED)
+        return (
+            f"{unfinished:,} of its jobs {'is' if unfinished == 1 else 'are'} unfinished"
+            if unfinished
+            else None
+        )
 
 
 def _remove(run_dir: Path) -> None:
-    """Delete what can be made again first, and what says what the directory is last."""
+    """Delete a run's files; last those that make the directory known as a run."""
     with suppress(FileNotFoundError):
-        shutil.rmtree(run_dir / "assets")
-    for name in (*sorted(_OURS - {"assets"}), *_LAST):
+        shutil.rmtree(run_dir / ASSETS_NAME)
+    for name in (*sorted(RUN_FILES - {ASSETS_NAME, *_DELETED_LAST}), *_DELETED_LAST):
         (run_dir / name).unlink(missing_ok=True)
     run_dir.rmdir()

@@ -1,55 +1,51 @@
-"""Run a manifest, and go on with a run."""
+"""Run a manifest, and resume a run."""
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api import run_facts
-from runner.api.execute import OnStarted, RunResult, execute, ignore_engine, ignore_event
+from runner.api.config import RunConfig, apply_options, find_keys, read_environment
+from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.notify import send_notifications
-from runner.api.options import (
-    EffectiveSettings,
-    IfLocked,
-    RunOptions,
-    apply_overrides,
-    credentials,
-    read_environment,
-)
+from runner.api.options import RunOptions
 from runner.api.rerun import retry_failed
-from runner.api.run_dir import (
-    load_request,
-    open_run,
-    read_origin,
-    require_run,
-    run_request,
-    save_settings,
-    with_time_left,
+from runner.api.retention import delete_older, require_series
+from runner.api.run_dir import load_config, open_run, require_run
+from runner.api.run_facts import (
+    RunFacts,
+    RunOrigin,
+    default_run_dir,
+    expand_date,
+    read_facts,
+    require_same_kind,
+    save_facts,
 )
-from runner.api.simulate import simulated_keys, with_simulator_speed
 from runner.api.validate import manifest_error
 from runner.core.filenames import MAX_FILES_FLAT
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
 from runner.core.problem import Problem
 from runner.core.settings import Settings
+from runner.core.units import format_count
 from runner.engine.events import Observer
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
+from runner.store.query import JobFilter
 from runner.store.store import Store
-from runner.store.sync import SyncReport, sync
+from runner.store.sync import sync
 from runner.store.transitions import import_records
 
 _CUT_SHORT = (130, 143, 3)
 """Exit codes after which no older run is deleted: something is wrong, and it may be wanted."""
-
-__all__ = ["IfLocked", "RunOptions", "resume", "run"]
+_WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
 
 
 async def run(
@@ -57,20 +53,20 @@ async def run(
     *,
     output: Path | None = None,
     options: RunOptions = RunOptions(),
-    observe: Observer = ignore_event,
-    report: Callable[[Problem], None] = ignore_event,
-    started: OnStarted = ignore_engine,
+    observe: Observer = ignore,
+    on_problem: Callable[[Problem], None] = ignore,
+    on_started: OnStarted = ignore,
 ) -> RunResult:
     """
-    Run a manifest: submit what is new, poll and fetch what was submitted, and write the results.
+    Run a manifest: submit new jobs, poll and download those that were submitted, and write the results.
 
-    The same call again goes on where the first one stopped, and does nothing when all is done.
+    The same call again continues where the first one stopped, and does nothing when all is done.
 
     Args:
         output: The run directory; by default ``output/`` and the manifest's name. ``${date}`` in it is today in UTC.
         observe: Gets events as they happen.
-        report: Gets the manifest's problems, warnings included, as they are found.
-        started: Gets the engine, to stop it.
+        on_problem: Gets the manifest's problems, warnings included, as they are found.
+        on_started: Gets the engine, to stop it.
 
     Raises:
         ManifestError: The manifest has errors; nothing was sent.
@@ -78,123 +74,121 @@ async def run(
         RunDirError: The run directory can't be used.
         UsageError: Options do not fit the run that the directory holds.
     """
-    began = time.monotonic()
+    started_at = time.monotonic()
     today = datetime.now(UTC).date()
-    environ = read_environment(options.overrides, manifest.parent)
-    problems = ProblemCollector()
-
-    def note(problem: Problem) -> None:
-        problems(problem)
-        report(problem)
-
-    loaded = load(manifest, note, variables=options.variables, today=today, is_strict=options.strict)
-    effective = _in_force(loaded.settings, options, environ)
-    settings = effective.settings
-    keys = simulated_keys() if options.simulate else credentials(settings, environ)
-    run_dir = run_facts.expand_date(
-        output or run_facts.default_run_dir(loaded.name, simulate=options.simulate), today
-    )
+    environ = read_environment(options, manifest.parent)
+    problems = ProblemCollector(on_problem)
+    loaded = load(manifest, problems, variables=options.variables, today=today, is_strict=options.strict)
+    settings, _ = apply_options(loaded.settings, options, environ, simulate=options.simulate)
+    keys = find_keys(settings, environ, simulate=options.simulate)
+    run_dir = expand_date(output or default_run_dir(loaded.name, simulate=options.simulate), today)
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
-        from runner.api.retention import delete_older, require_series
-
         require_series(run_dir)
     async with open_run(run_dir, options.if_locked, observe) as store:
-        origin = read_origin(store, str(manifest), simulate=options.simulate)
-        if not options.simulate:
-            _require_same_gateway(store, effective)
-        taken = _take_in(store, loaded, options, note, problems)
-        origin = replace(origin, sharded=origin.sharded or taken.jobs > MAX_FILES_FLAT)
-        save_settings(store, settings, origin)
+        facts = _load_into(store, loaded, settings, options, problems)
         if options.retry_failed:
             retry_failed(store, options.job)
-        options = with_time_left(options, began)
-        scope = query.JobFilter(glob=options.job)
-        todo = run_request(settings, effective.base_url, keys, origin, scope, options, environ)
-        outcome = await execute(store, todo, observe, started)
-    if is_series and outcome.exit_code not in _CUT_SHORT:
-        tidied = delete_older(run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=today)
-        outcome = replace(outcome, retention=tidied)
-    return await send_notifications(outcome, settings)
+        result = await execute(
+            store,
+            RunConfig(facts.settings, facts.origin, keys, environ),
+            options.after(time.monotonic() - started_at),
+            JobFilter(glob=options.job),
+            observe=observe,
+            on_started=on_started,
+        )
+    if is_series and result.exit_code not in _CUT_SHORT:
+        retention = delete_older(
+            run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=today
+        )
+        result = replace(result, retention=retention)
+    return await send_notifications(result, settings)
 
 
 async def resume(
     run_dir: Path,
     *,
     options: RunOptions = RunOptions(),
-    observe: Observer = ignore_event,
-    started: OnStarted = ignore_engine,
+    observe: Observer = ignore,
+    on_started: OnStarted = ignore,
 ) -> RunResult:
     """
-    Go on with a run without its manifest.
+    Continue a run without its manifest.
 
     Raises:
         StoreMissing: The directory is no run directory.
         CredentialsMissing, RunDirError: As for `run`.
     """
-    began = time.monotonic()
+    started_at = time.monotonic()
     require_run(run_dir)
     async with open_run(run_dir, options.if_locked, observe) as store:
         if options.retry_failed:
             retry_failed(store, options.job)
-        todo = load_request(store, with_time_left(options, began), query.JobFilter(glob=options.job))
-        outcome = await execute(store, todo, observe, started)
-    return await send_notifications(outcome, todo.settings)
+        config = load_config(store, options)
+        result = await execute(
+            store,
+            config,
+            options.after(time.monotonic() - started_at),
+            JobFilter(glob=options.job),
+            observe=observe,
+            on_started=on_started,
+        )
+    return await send_notifications(result, config.settings)
 
 
-def _in_force(settings: Settings, options: RunOptions, environ: Mapping[str, str]) -> EffectiveSettings:
-    effective = apply_overrides(settings, options.overrides, environ)
-    if not options.simulate:
-        return effective
-    return replace(effective, settings=with_simulator_speed(effective.settings, options.overrides))
+def _load_into(
+    store: Store, manifest: Manifest, settings: Settings, options: RunOptions, problems: ProblemCollector
+) -> RunFacts:
+    """Save a manifest's jobs, and what a later process needs to continue without the manifest."""
+    saved = read_facts(store.reader)
+    if saved is None:
+        origin = RunOrigin(str(manifest.path), options.simulate, sharded=False)
+    else:
+        origin = saved.origin
+        require_same_kind(origin, store.run_dir, simulate=options.simulate)
+        if not options.simulate and not options.base_url:
+            _require_same_gateway(store, saved, settings)
+    with store.transaction() as connection:
+        jobs = _sync_jobs(connection, manifest, options, problems)
+        facts = RunFacts(settings, replace(origin, sharded=origin.sharded or jobs > MAX_FILES_FLAT))
+        save_facts(connection, facts)
+    return facts
 
 
-_WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
-
-
-def _require_same_gateway(store: Store, effective: EffectiveSettings) -> None:
-    """Refuse to ask one gateway for the tasks of another: they would look lost, and they were paid for."""
-    text = store.meta(run_facts.SETTINGS)
-    before = None if text is None else run_facts.read_settings(text).base_url
-    if before is None or effective.sources["gateway.base_url"] == "flag":
-        return
-    if gateway_root(before) == gateway_root(effective.base_url):
-        return
+def _require_same_gateway(store: Store, saved: RunFacts, settings: Settings) -> None:
+    """Refuse to poll the tasks of one gateway at another: they would look lost, and they were paid for."""
+    old = gateway_root(saved.gateway)
+    new = gateway_root(RunFacts(settings, saved.origin).gateway)
     counts = query.counts(store.reader)
-    if tasks := sum(counts[state] for state in _WITH_A_TASK):
+    tasks = sum(counts[state] for state in _WITH_A_TASK)
+    if old != new and tasks:
         raise UsageError(
-            f"{store.run_dir} has {tasks} tasks at {gateway_root(before)}, and would ask for them at "
-            f"{gateway_root(effective.base_url)}",
-            hint=f"go on there with --base-url {gateway_root(before)}, or say --base-url if it is the same gateway",
+            f"{store.run_dir} has {format_count(tasks, 'task')} at {old}, and would poll them at {new}",
+            hint=f"continue there with --base-url {old}, or use --base-url {new} if it is the same gateway",
         )
 
 
-def _take_in(
-    store: Store,
-    manifest: Manifest,
-    options: RunOptions,
-    report: Callable[[Problem], None],
-    problems: ProblemCollector,
-) -> SyncReport:
-    """Check every job and take it into the store: all of them, or none."""
-    at = time.time()
-    refused: list[JobRecord] = []
+def _sync_jobs(
+    connection: sqlite3.Connection, manifest: Manifest, options: RunOptions, problems: ProblemCollector
+) -> int:
+    """Check every job and save it: all of them, or none. Return how many there are."""
+    now_at = time.time()
+    invalid: list[JobRecord] = []
 
-    def refuse(spec: JobSpec, why: str) -> None:
-        refused.append(_refused(spec, why, at))
+    def keep_invalid(spec: JobSpec, why: str) -> None:
+        invalid.append(_failed_record(spec, why, now_at))
 
-    with store.transaction() as connection:
-        jobs = manifest.jobs(report, refuse if options.skip_invalid else None)
-        taken = sync(connection, jobs, on_changed=options.on_changed, at=at)
-        counts = manifest.counts
-        has_twins = counts is not None and counts.duplicates > 0
-        if problems.errors and (not options.skip_invalid or has_twins or not counts):
-            raise manifest_error(manifest, problems)
-        import_records(connection, refused, at=at)
-    return taken
+    jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
+    report = sync(connection, jobs, on_changed=options.on_changed, at=now_at)
+    counts = manifest.counts
+    has_duplicates = counts is not None and counts.duplicates > 0
+    if problems.errors and (not options.skip_invalid or has_duplicates or not counts):
+        raise manifest_error(manifest, problems)
+    import_records(connection, invalid, at=now_at)
+    return report.jobs
 
 
-def _refused(spec: JobSpec, why: str, at: float) -> JobRecord:
+def _failed_record(spec: JobSpec, why: str, now_at: float) -> JobRecord:
     return JobRecord(
         job_id=spec.job_id,
         index=spec.index,
@@ -205,7 +199,7 @@ def _refused(spec: JobSpec, why: str, at: float) -> JobRecord:
         metadata=spec.metadata,
         state=State.FAILED,
         timeout_s=spec.timeout_s,
-        finished_at=at,
+        finished_at=now_at,
         error=Failure(FailureClass.INVALID_REQUEST, why[:500]),
         source=spec.source,
     )

@@ -1,20 +1,24 @@
-"""What a run directory remembers of its manifest, so that a run goes on without it."""
+"""What a run directory is called, and what its ``run.db`` remembers of the manifest, so that a run continues without it."""
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import date
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from runner.core.settings import (
-    Settings,
-)
+from runner.core.settings import DEFAULT_BASE_URL, Settings
 from runner.errors import UsageError
+from runner.store import query
 
-SETTINGS, LEARNED, ORIGIN = "settings", "learned", "origin"
-"""Keys of the store's facts about the whole run."""
+SIMULATED = "simulator"
+"""What the results of a simulated run name as their gateway, so that they are never taken for a real one's."""
+
+LEARNED = "learned"
+"""Key of the rates that an earlier run found to be allowed."""
+_SETTINGS, _ORIGIN = "settings", "origin"
 
 
 class RunOrigin(Struct, frozen=True):
@@ -31,20 +35,45 @@ class RunOrigin(Struct, frozen=True):
     is_simulated: bool
     sharded: bool
 
-    def text(self) -> str:
-        """Write it for the store."""
-        return msgspec.json.encode(self).decode()
 
-    @classmethod
-    def read(cls, text: str) -> RunOrigin:
-        """Read back what `text` wrote."""
-        return msgspec.json.decode(text, type=cls)
+class RunFacts(Struct, frozen=True):
+    """
+    What a run remembers of its manifest.
+
+    Attributes:
+        settings: With the options of the newest process applied. They hold names of environment variables, never keys.
+    """
+
+    settings: Settings
+    origin: RunOrigin
+
+    @property
+    def gateway(self) -> str:
+        """The run's gateway as its results name it: a base URL, or `SIMULATED`."""
+        return SIMULATED if self.origin.is_simulated else self.settings.base_url or DEFAULT_BASE_URL
+
+
+def read_facts(reader: sqlite3.Connection) -> RunFacts | None:
+    """Read what a run remembers; None if no manifest was ever loaded into its directory."""
+    settings, origin = query.meta(reader, _SETTINGS), query.meta(reader, _ORIGIN)
+    if settings is None or origin is None:
+        return None
+    return RunFacts(msgspec.json.decode(settings, type=Settings), msgspec.json.decode(origin, type=RunOrigin))
+
+
+def save_facts(connection: sqlite3.Connection, facts: RunFacts) -> None:
+    """Save what a later process needs to continue without the manifest; writes nothing if nothing changed."""
+    for key, value in ((_SETTINGS, facts.settings), (_ORIGIN, facts.origin)):
+        text = msgspec.json.encode(value).decode()
+        if query.meta(connection, key) != text:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
 
 def default_run_dir(name: str, *, simulate: bool) -> Path:
     """
-    Name the directory of a run that was given none. A simulated run has one of its own, so that it is never
-    taken for a real one.
+    Return the directory of a run for which none was given.
+
+    A simulated run has one of its own, so that it is never taken for a real one.
 
     >>> default_run_dir("kittens", simulate=True).as_posix()
     'output/kittens-simulated'
@@ -71,23 +100,8 @@ def require_same_kind(origin: RunOrigin, run_dir: Path, *, simulate: bool) -> No
     """
     if origin.is_simulated == simulate:
         return
-    was, asked = ("simulated", "real") if origin.is_simulated else ("real", "simulated")
+    held, wanted = ("simulated", "real") if origin.is_simulated else ("real", "simulated")
     raise UsageError(
-        f"{run_dir} holds a {was} run, and this would be a {asked} one",
-        hint="choose another run directory with -o" + (", or add --simulate" if was == "simulated" else ""),
+        f"{run_dir} holds a {held} run, and this would be a {wanted} one",
+        hint="choose another run directory with -o" + (", or add --simulate" if held == "simulated" else ""),
     )
-
-
-def settings_text(settings: Settings) -> str:
-    """
-    Encode settings as JSON for the store. They hold names of environment variables, never keys.
-
-    >>> read_settings(settings_text(Settings(name="kittens"))) == Settings(name="kittens")
-    True
-    """
-    return msgspec.json.encode(settings).decode()
-
-
-def read_settings(text: str) -> Settings:
-    """Decode what `settings_text` encoded."""
-    return msgspec.json.decode(text, type=Settings)

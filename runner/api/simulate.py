@@ -1,4 +1,4 @@
-"""Running against the simulator inside the process: nothing is sent anywhere, and nobody waits long."""
+"""Running against the simulator inside the process: nothing is sent anywhere, and waits are short."""
 
 from __future__ import annotations
 
@@ -8,33 +8,28 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.options import Overrides
+from runner.api.options import RunOptions
+from runner.core.filenames import SIMULATOR_LEDGER_NAME
 from runner.core.settings import PollPolicy, Settings
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
 
-LEDGER_NAME = "simulator.jsonl"
-"""Where the simulator keeps its tasks, in the run directory, so that a run that was killed finds them again."""
-
-SIMULATED = "simulator"
-"""What the results of a simulated run name as their gateway, so that they are never taken for a real one's."""
-
-_SECRET = "simulated-key"  # noqa: S105  (opens nothing but the simulator)
+_SECRET = "simulated-key"  # noqa: S105  (valid for the simulator only)
 _SUBMIT_PER_S = 20.0
 _POLL_PER_S = 100.0
 _POLL = PollPolicy(first_s=0.2, interval_s=0.2, max_interval_s=1.0)
 
 
 def simulated_keys() -> KeySet:
-    """Name the key that a simulated run uses, so that none has to be set."""
+    """Return the key that a simulated run uses, so that none has to be set."""
     return KeySet((ApiKey(fingerprint(_SECRET), _SECRET),))
 
 
-def with_simulator_speed(settings: Settings, overrides: Overrides) -> Settings:
-    """Shorten rates and waits, except where the command line sets them, since nobody is to be spared."""
+def with_simulator_speed(settings: Settings, options: RunOptions) -> Settings:
+    """Raise rates and shorten waits, except for rates that an option sets."""
     limits = settings.limits
-    if overrides.submit_per_s is None:
+    if options.submit_per_s is None:
         limits = replace(limits, submit_per_s=max(limits.submit_per_s, _SUBMIT_PER_S))
-    if overrides.poll_per_s is None:
+    if options.poll_per_s is None:
         limits = replace(limits, poll_per_s=max(limits.poll_per_s, _POLL_PER_S))
     return replace(settings, limits=limits, poll=replace(_POLL, timeout_s=settings.poll.timeout_s))
 
@@ -42,17 +37,17 @@ def with_simulator_speed(settings: Settings, overrides: Overrides) -> Settings:
 @asynccontextmanager
 async def simulated_gateway(run_dir: Path, scenario: str | None) -> AsyncIterator[str]:
     """
-    Start the simulator for the length of a run, and give its base URL.
+    Start the simulator for the length of a run, and return its base URL.
 
     Raises:
-        ScenarioError: The scenario can't be acted out.
+        ScenarioError: The scenario is not valid.
     """
-    # A real run needs nothing of it.
+    # Not needed by a real run, and its web server is slow to import.
     from runner.simulator.scenario_reader import load_scenario
     from runner.simulator.server import Simulator
 
     chosen = None if scenario is None else load_scenario(scenario)
-    async with Simulator(chosen, ledger_path=run_dir / LEDGER_NAME) as simulator:
+    async with Simulator(chosen, ledger_path=run_dir / SIMULATOR_LEDGER_NAME) as simulator:
         yield simulator.base_url
 
 
@@ -60,13 +55,13 @@ async def serve_simulator(
     scenario: str | None, *, port: int, ledger: Path | None, ready: Callable[[str, str], None]
 ) -> None:
     """
-    Serve the simulator until this is cancelled.
+    Serve the simulator until this is canceled.
 
     Args:
-        ready: Gets its base URL, and a key that it takes, once it can be used.
+        ready: Gets its base URL, and a key that it accepts, once it can be used.
 
     Raises:
-        ScenarioError: The scenario can't be acted out.
+        ScenarioError: The scenario is not valid.
         OSError: The port is taken.
     """
     from runner.simulator.scenario_reader import load_scenario

@@ -1,4 +1,4 @@
-"""How a run stands, on a directory at rest or in use: nothing is written."""
+"""The status of a run, while it is running or not; nothing is written."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api import run_facts
+from runner.api.run_facts import read_facts
 from runner.core.estimate import estimate_duration
+from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
 from runner.store import query
-from runner.store.database import DB_NAME, connect_reader, translated
+from runner.store.database import connect_reader, translated
 from runner.store.lock import holder_of
 
 RECENT_S = 600.0
-"""Rates are those of the last ten minutes, or of the time since the first submission where that is shorter."""
-STUCK_TIMES = 3.0
-"""A task is stuck when it takes so many times the median of its model's finished ones."""
-ENOUGH_FINISHED = 5
-"""Finished tasks of a model from which their median says something."""
-MOST_STUCK = 100
+"""Rates are those of the last ten minutes, or of the time since the first submission if that is shorter."""
+STUCK_FACTOR = 3.0
+"""A task is stuck if it takes this many times the median of its model's finished tasks."""
+MIN_FINISHED = 5
+"""Finished tasks of a model from which their median is meaningful."""
+MAX_STUCK = 100
 
 
 class StuckJob(Struct, frozen=True):
-    """A task that takes far longer than those of its model did."""
+    """A task that takes far longer than finished tasks of its model did."""
 
     job_id: str
     model: str
@@ -38,15 +39,15 @@ class StuckJob(Struct, frozen=True):
 
 class Status(Struct, frozen=True, kw_only=True):
     """
-    How a run stands.
+    The status of a run.
 
     Attributes:
-        by_state: Every state, zeros included; jobs that left the manifest don't count, unless in doubt.
-        by_class: Jobs at rest without success, by the class of their failure.
+        by_state: Every state, zeros included; jobs that left the manifest don't count, unless they are uncertain.
+        by_class: Jobs that ended without success, by the class of their failure.
         holder: The process that works on the run, or None.
-        submitted_per_s: Over the last minutes; 0 where no process is at work. `finished_per_s` likewise.
-        seconds_left: Until all that can end has ended; None where there is nothing to go by.
-        binding: What keeps it from going faster, in the manifest's words; empty where nothing is left.
+        submitted_per_s: Over the last minutes, as is `finished_per_s`; 0 if no process is running.
+        seconds_left: Until every job that can end has ended; None if there is nothing to base an estimate on.
+        limited_by: The limit that keeps it from being faster, in the manifest's words; empty if nothing is left.
     """
 
     run_dir: Path
@@ -58,20 +59,20 @@ class Status(Struct, frozen=True, kw_only=True):
     submitted_per_s: float
     finished_per_s: float
     seconds_left: float | None
-    binding: str
+    limited_by: str
     stuck: tuple[StuckJob, ...]
     first_submitted_at: float | None
     last_finished_at: float | None
 
     @property
     def left(self) -> int:
-        """Jobs that a run still does something for."""
+        """Jobs that a run would still work on."""
         return sum(count for state, count in self.by_state.items() if next_step(state) is not None)
 
 
 def status(run_dir: Path | str, *, now_at: float) -> Status:
     """
-    Say how a run stands.
+    Return the status of a run.
 
     Args:
         now_at: Seconds since 1970.
@@ -83,12 +84,12 @@ def status(run_dir: Path | str, *, now_at: float) -> Status:
     folder = Path(run_dir)
     with closing(connect_reader(folder)) as connection, translated(folder / DB_NAME):
         holder = holder_of(folder)
-        text = query.meta(connection, run_facts.SETTINGS)
-        settings = None if text is None else run_facts.read_settings(text)
+        facts = read_facts(connection)
+        settings = None if facts is None else facts.settings
         by_state = query.counts(connection, with_gone=False)
-        pace = query.run_rate(connection, since_at=now_at - RECENT_S)
-        submitted_per_s, finished_per_s = _rates(pace, now_at) if holder else (0.0, 0.0)
-        seconds_left, binding = _time_left(connection, settings, by_state, submitted_per_s, finished_per_s)
+        rate = query.run_rate(connection, since_at=now_at - RECENT_S)
+        submitted_per_s, finished_per_s = _rates(rate, now_at) if holder else (0.0, 0.0)
+        seconds_left, limited_by = _time_left(connection, settings, by_state, finished_per_s)
         return Status(
             run_dir=folder,
             name=None if settings is None else settings.name,
@@ -99,26 +100,25 @@ def status(run_dir: Path | str, *, now_at: float) -> Status:
             submitted_per_s=submitted_per_s,
             finished_per_s=finished_per_s,
             seconds_left=seconds_left,
-            binding=binding,
+            limited_by=limited_by,
             stuck=tuple(_stuck(connection, now_at)) if holder else (),
-            first_submitted_at=pace.first_submitted_at,
-            last_finished_at=pace.last_finished_at,
+            first_submitted_at=rate.first_submitted_at,
+            last_finished_at=rate.last_finished_at,
         )
 
 
-def _rates(pace: query.RunRate, now_at: float) -> tuple[float, float]:
-    """Submissions and endings a second over the recent time that the run has been going."""
-    if pace.first_submitted_at is None:
+def _rates(rate: query.RunRate, now_at: float) -> tuple[float, float]:
+    """Return how many jobs were submitted, and how many ended, per second of the recent time."""
+    if rate.first_submitted_at is None:
         return 0.0, 0.0
-    window_s = min(max(now_at - pace.first_submitted_at, 1.0), RECENT_S)
-    return pace.submitted / window_s, pace.finished / window_s
+    window_s = min(max(now_at - rate.first_submitted_at, 1.0), RECENT_S)
+    return rate.submitted / window_s, rate.finished / window_s
 
 
 def _time_left(
     connection: sqlite3.Connection,
     settings: Settings | None,
     by_state: Mapping[State, int],
-    submitted_per_s: float,
     finished_per_s: float,
 ) -> tuple[float | None, str]:
     left = sum(count for state, count in by_state.items() if next_step(state) is not None)
@@ -129,14 +129,14 @@ def _time_left(
         settings.limits,
         query.mean_generate_s(connection),
     )
-    binding = estimate.limited_by
+    limited_by = estimate.limited_by
     in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     if not by_state[State.PENDING]:
-        binding = "waiting for the tasks that were submitted"
+        limited_by = "waiting for submitted tasks"
     elif in_flight >= settings.limits.in_flight:
-        binding = f"limits.in_flight {settings.limits.in_flight}"
-    # What is achieved tells more than what would be allowed.
-    return (left / finished_per_s if finished_per_s else estimate.seconds or None), binding
+        limited_by = f"limits.in_flight {settings.limits.in_flight}"
+    # The rate that is reached tells more than the one that is allowed.
+    return (left / finished_per_s if finished_per_s else estimate.seconds or None), limited_by
 
 
 def _stuck(connection: sqlite3.Connection, now_at: float) -> list[StuckJob]:
@@ -144,11 +144,11 @@ def _stuck(connection: sqlite3.Connection, now_at: float) -> list[StuckJob]:
     stuck = []
     for job in query.jobs_in_states(connection, [State.SUBMITTED], waiting_since=0.0):
         if job.model not in medians:
-            medians[job.model] = query.median_s(connection, job.model, at_least=ENOUGH_FINISHED)
+            medians[job.model] = query.median_s(connection, job.model, at_least=MIN_FINISHED)
         median_s = medians[job.model]
         if median_s is None or job.submitted_at is None:
             continue
         age_s = now_at - job.submitted_at
-        if age_s > STUCK_TIMES * median_s:
+        if age_s > STUCK_FACTOR * median_s:
             stuck.append(StuckJob(job.job_id, job.model, job.task_id, age_s, median_s))
-    return sorted(stuck, key=lambda job: -job.age_s)[:MOST_STUCK]
+    return sorted(stuck, key=lambda job: -job.age_s)[:MAX_STUCK]

@@ -1,4 +1,4 @@
-"""Read manifests and say what is wrong with them; nothing is sent, and nothing is written."""
+"""Validate manifests; nothing is sent, and nothing is written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from runner.manifest.loader import Manifest, ProblemCollector, counted, load
 
 class Validation(Struct, frozen=True):
     """
-    What checking some manifests came to.
+    The result of checking some manifests.
 
     Attributes:
-        jobs: That the manifests stand for together.
-        problems: All of them, counted; the first thousand errors and warnings are kept.
+        jobs: How many jobs the manifests expand to.
+        problems: All of them are counted, and the first thousand errors and warnings are kept.
     """
 
     jobs: int
@@ -28,7 +28,7 @@ class Validation(Struct, frozen=True):
 
     @property
     def is_valid(self) -> bool:
-        """Nothing keeps the manifests from being run."""
+        """Whether the manifests can be run."""
         return not self.problems.errors
 
     def __str__(self) -> str:
@@ -38,49 +38,41 @@ class Validation(Struct, frozen=True):
 def check(
     manifests: Iterable[Path | str],
     *,
-    report: Callable[[Problem], None] | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
     variables: Mapping[str, Json] | None = None,
     strict: bool = False,
     today: date | None = None,
 ) -> Validation:
     """
-    Check manifests to their last job, and report every problem of all of them in one pass.
-
-    Memory stays flat, however many jobs there are.
+    Check every job of some manifests, and report all problems in one pass and in constant memory.
 
     Args:
-        report: Gets each problem as it is found.
-        variables: Over those of the manifests, as `--var`.
-        strict: Whether a warning is as bad as an error.
+        on_problem: Gets each problem as it is found.
+        variables: Over those of the manifests (`--var`).
+        strict: Whether warnings are errors.
         today: For ``${date}``; by default the date in UTC.
     """
-    problems = ProblemCollector()
-
-    def note(problem: Problem) -> None:
-        problems(problem)
-        if report is not None:
-            report(problem)
-
-    day = today or datetime.now(UTC).date()
+    problems = ProblemCollector(on_problem)
+    today = today or datetime.now(UTC).date()
     jobs = 0
     for path in manifests:
         try:
-            manifest = load(Path(path), note, variables=variables or {}, today=day, is_strict=strict)
+            manifest = load(Path(path), problems, variables=variables or {}, today=today, is_strict=strict)
         except ManifestError as error:
             for problem in error.problems:
-                note(problem)
+                problems(problem)
             continue
-        for _ in manifest.jobs(note):
+        for _ in manifest.jobs(problems):
             pass
         jobs += 0 if manifest.counts is None else manifest.counts.jobs
     return Validation(jobs, problems)
 
 
 def manifest_error(manifest: Manifest, problems: ProblemCollector) -> ManifestError:
-    """Say that a manifest can't be run as it is, with all that is wrong with it."""
+    """Return the error for a manifest that can't be run, with its problems."""
     jobs = manifest.counts.jobs if manifest.counts else 0
     return ManifestError(
         f"{counted(problems, jobs)}; nothing was submitted",
         problems=problems.kept,
-        hint=f"correct {manifest.path}, and look again: runner validate {manifest.path}",
+        hint=f"correct {manifest.path}, then check it: runner validate {manifest.path}",
     )

@@ -17,7 +17,7 @@ from runner.core.lifecycle import State
 from runner.core.problem import Problem
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.units import format_duration, format_rate
-from runner.engine.events import Event, JobEnded, Snapshot
+from runner.engine.events import JobEnded, RunEvent, Snapshot
 from runner.errors import RunnerError
 
 
@@ -85,7 +85,7 @@ COLOURS: Mapping[State, str] = {
 _LONGEST = 300
 
 
-def event_line(event: Event) -> str:
+def event_line(event: RunEvent) -> str:
     """Put an event into one safe line."""
     if isinstance(event, JobEnded):
         line = f"{event.job_id}: {LABELS[event.state]}"

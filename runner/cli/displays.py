@@ -27,7 +27,7 @@ from runner.cli.console import (
 )
 from runner.core.lifecycle import State
 from runner.core.units import format_duration, format_size
-from runner.engine.events import DownloadProgress, Event, JobEnded, Notice, Snapshot
+from runner.engine.events import DownloadProgress, JobEnded, Notice, RunEvent, Snapshot
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -70,7 +70,7 @@ class LiveDisplay:
         """Draw from now on."""
         self._drawing = asyncio.create_task(self._draw(engine), name="display")
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Take in what happened; notices and, where wanted, every job stay above the display."""
         line = event_line(event)
         if not isinstance(event, JobEnded):
@@ -186,7 +186,7 @@ class PlainDisplay:
         echo_stderr(f"{self._title}: {counts_text(engine.counts)}")
         self._ticking = asyncio.create_task(self._tick(engine), name="display")
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Show what is notable."""
         is_known_soon = isinstance(event, Notice) and event.kind == "writing"
         if self._verbose or not (isinstance(event, JobEnded) or is_known_soon):

@@ -36,10 +36,10 @@ def command(
     The only request is a free one. The exit code is 0 where a run can work, warnings or not, else 1.
     """
     from runner.api.doctor import CheckVerdict, doctor
-    from runner.api.options import Overrides
+    from runner.api.options import RunOptions
 
     checks = []
-    for check in doctor(manifest, output=output, overrides=Overrides(base_url=base_url, env_file=env_file)):
+    for check in doctor(manifest, output=output, options=RunOptions(base_url=base_url, env_file=env_file)):
         checks.append(check)
         if not as_json:
             word = click.style(f"{check.verdict:<8}", fg=_COLOURS[check.verdict])

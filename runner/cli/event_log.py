@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from runner.core.problem import Problem
 from runner.core.sanitize import redact
-from runner.engine.events import Event, JobEnded
+from runner.engine.events import JobEnded, RunEvent
 from runner.errors import UsageError
 from runner.jsontext import dumps
 from runner.results.formats import utc_text
@@ -64,7 +64,7 @@ class EventLog(logging.Handler):
             self._file.close()
             self._file = None
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Add an event of the run."""
         if isinstance(event, JobEnded):
             self.write(

@@ -1,4 +1,4 @@
-"""The options that several commands share, in groups, and what they come to."""
+"""The options that several commands share, in groups, and their conversion to `RunOptions`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import re
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from msgspec import Struct
 
-from runner.core.units import DURATION_FORMS, RATE_FORMS, parse_duration, parse_rate
+from runner.api.options import IfLocked, RunOptions
+from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 
-if TYPE_CHECKING:
-    from runner.api.options import Overrides, RunOptions
-
+DEFAULTS = RunOptions()
 
 SHARE_FORMS = "a number of jobs such as 20, or a share such as 5%"
 CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
@@ -127,9 +126,19 @@ _COUNT = click.IntRange(min=1)
 
 PACING = (
     click.option(
-        "--submit-rate", metavar="RATE", callback=parsed_by(parse_rate), help=f"Submissions: {RATE_FORMS}."
+        "--submit-rate",
+        "submit_per_s",
+        metavar="RATE",
+        callback=parsed_by(parse_rate),
+        help=f"Submissions: {RATE_FORMS}.",
     ),
-    click.option("--poll-rate", metavar="RATE", callback=parsed_by(parse_rate), help="Queries, likewise."),
+    click.option(
+        "--poll-rate",
+        "poll_per_s",
+        metavar="RATE",
+        callback=parsed_by(parse_rate),
+        help="Queries, likewise.",
+    ),
     click.option("--in-flight", metavar="N", type=_COUNT, help="Remote tasks that exist at once."),
     click.option("--downloads", metavar="N", type=_COUNT, help="Assets that are fetched at once."),
     click.option(
@@ -163,17 +172,19 @@ BOUNDS = (
     ),
     click.option(
         "--drain-time",
+        "drain_s",
         metavar="DURATION",
-        default="10m",
+        default=format_duration(DEFAULTS.drain_s),
         show_default=True,
         callback=parsed_by(parse_duration),
         help="How long what was paid for is still waited for after that.",
     ),
     click.option(
         "--if-locked",
-        type=click.Choice(["fail", "wait", "skip"]),
-        default="fail",
+        type=click.Choice([choice.value for choice in IfLocked]),
+        default=DEFAULTS.if_locked.value,
         show_default=True,
+        callback=parsed_by(IfLocked),
         help="Where another process works in the run directory: exit 5, wait for it, or leave it (exit 0).",
     ),
 )
@@ -224,14 +235,13 @@ def with_options(*groups: Any) -> Callable[[Command], Command]:
 
 
 class DisplayOptions(Struct, frozen=True, kw_only=True):
-    """How a person wants to watch a run, see `WATCHING`; and whether a directory in use is to be left alone."""
+    """How a person wants to watch a run, see `WATCHING`."""
 
     as_json: bool
     quiet: bool
     verbose: bool
     log_file: Path | None
     metrics_file: Path | None
-    skip_locked: bool
 
 
 def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
@@ -239,37 +249,15 @@ def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
     wishes = {name: values.pop(name) for name in ("as_json", "quiet", "verbose", "log_file", "metrics_file")}
     if wishes["quiet"] and wishes["verbose"]:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    return DisplayOptions(**wishes, skip_locked=values["if_locked"] == "skip")
+    return DisplayOptions(**wishes)
 
 
-def pop_overrides(values: dict[str, Any]) -> Overrides:
-    """Take the options of `PACING` out of a command's values."""
-    from runner.api.options import Overrides
-
-    return Overrides(
-        base_url=values.pop("base_url"),
-        submit_per_s=values.pop("submit_rate"),
-        poll_per_s=values.pop("poll_rate"),
-        in_flight=values.pop("in_flight"),
-        downloads=values.pop("downloads"),
-        env_file=values.pop("env_file"),
-    )
-
-
-def pop_run_options(values: dict[str, Any], **more: Any) -> RunOptions:
-    """Take the options of `PACING` and `BOUNDS`, and what is left, as options of a run."""
-    from runner.api.options import IfLocked, RunOptions
-
+def run_options(values: dict[str, Any]) -> RunOptions:
+    """Make `RunOptions` of what is left of a command's values; they have the names of its fields."""
     if values.get("scenario") is not None and values.get("simulate") is False:
         raise click.UsageError("--scenario says what the simulator plays, and needs --simulate.")
-    overrides = pop_overrides(values)
     run_s = earliest_deadline(values.pop("max_runtime"), values.pop("stop_at"))
-    drain_s = values.pop("drain_time")
-    # To leave a locked directory alone is decided where its error arrives.
-    if_locked = IfLocked.WAIT if values.pop("if_locked") == "wait" else IfLocked.FAIL
-    return RunOptions(
-        overrides=overrides, run_s=run_s, drain_s=drain_s, if_locked=if_locked, **values, **more
-    )
+    return RunOptions(run_s=run_s, **values)
 
 
 def earliest_deadline(max_runtime_s: float | None, stop_at: Any) -> float | None:

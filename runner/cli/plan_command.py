@@ -45,17 +45,15 @@ def command(
 
     Nothing is sent and nothing is written; a run may be going on meanwhile.
     """
-    from runner.api.options import Overrides
+    from runner.api.options import RunOptions
     from runner.api.plan import plan
 
     planned = plan(
         manifest,
         output=output,
         show=show,
-        simulate=simulate,
-        variables=variables,
-        overrides=Overrides(base_url=base_url, env_file=env_file),
-        report=lambda problem: None if as_json else show_problem(problem),
+        options=RunOptions(simulate=simulate, variables=variables, base_url=base_url, env_file=env_file),
+        on_problem=lambda problem: None if as_json else show_problem(problem),
     )
     if as_json:
         click.echo(json.dumps(_counts(planned)))
@@ -96,9 +94,9 @@ def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
     yield f"{planned.run_dir}: {jobs:,} {'job' if jobs == 1 else 'jobs'}, {_begun(planned)}"
     if verbose:
         yield ""
-        from runner.api.options import settings_lines
+        from runner.api.config import settings_lines
 
-        yield from settings_lines(planned.effective)
+        yield from settings_lines(planned.settings, planned.sources)
     yield ""
     yield from _groups(planned)
     for change in planned.compared.changes:

@@ -17,7 +17,7 @@ from runner.cli.options import (
     SIMULATE,
     WATCHING,
     pop_display_options,
-    pop_run_options,
+    run_options,
     with_options,
 )
 from runner.cli.param_types import CLASS, RUN_DIR, STATE
@@ -72,8 +72,7 @@ def command(
     from runner.errors import UsageError
 
     wishes, job = pop_display_options(values), values.pop("job")
-    simulate = values.pop("simulate")
-    options = pop_run_options(values, simulate=simulate)
+    options = run_options(values)
     selection = _selection(states, classes, job)
     run_dir = None if output is not None and what.is_file() else run_dir_of(what)
     if run_dir is not None:
@@ -144,10 +143,10 @@ def _carry_out(
             options=options,
             confirm=_teller(run_dir, watch.event),
             observe=watch.event,
-            started=watch.started,
+            on_started=watch.started,
         )
 
-    return run_and_report(work, wishes, title=run_dir.name, scenario=options.scenario)
+    return run_and_report(work, options, wishes, title=run_dir.name)
 
 
 def _teller(run_dir: Path, observe: Observer) -> Callable[[RerunPlan], None]:

@@ -15,7 +15,7 @@ from runner.cli.options import (
     SCENARIO,
     WATCHING,
     pop_display_options,
-    pop_run_options,
+    run_options,
     with_options,
 )
 from runner.cli.param_types import RUN_DIR
@@ -35,10 +35,10 @@ def command(run_dir: Path, **values: Any) -> int:
     from runner.cli.run_session import run_and_report
 
     wishes = pop_display_options(values)
-    options = pop_run_options(values)
+    options = run_options(values)
     return run_and_report(
-        lambda watch: resume(run_dir, options=options, observe=watch.event, started=watch.started),
+        lambda watch: resume(run_dir, options=options, observe=watch.event, on_started=watch.started),
+        options,
         wishes,
         title=run_dir.name,
-        scenario=options.scenario,
     )

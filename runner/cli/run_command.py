@@ -9,18 +9,21 @@ import click
 
 from runner.cli.options import (
     BOUNDS,
+    DEFAULTS,
     JOB,
     PACING,
     RETRY_FAILED,
     SCENARIO,
     SIMULATE,
     WATCHING,
+    parsed_by,
     pop_display_options,
-    pop_run_options,
+    run_options,
     variable_option,
     with_options,
 )
 from runner.cli.param_types import MANIFEST, RUN_DIR
+from runner.core.model import OnChanged
 
 
 @click.command("run")
@@ -37,9 +40,10 @@ from runner.cli.param_types import MANIFEST, RUN_DIR
 @click.option("--strict", is_flag=True, help="Take warnings of the manifest for errors.")
 @click.option(
     "--on-changed",
-    type=click.Choice(["error", "keep", "rerun"]),
-    default="error",
+    type=click.Choice([choice.value for choice in OnChanged]),
+    default=DEFAULTS.on_changed.value,
     show_default=True,
+    callback=parsed_by(OnChanged),
     help="Jobs whose request is not the one that ran under their id: refuse, leave them, or submit (and pay for) them.",
 )
 @variable_option
@@ -63,21 +67,19 @@ def command(manifest: Path, output: Path | None, **values: Any) -> int:
     """
     from runner.api.run import run
     from runner.cli.run_session import run_and_report
-    from runner.store.sync import OnChanged
 
     wishes = pop_display_options(values)
-    variables, on_changed = values.pop("variables"), OnChanged(values.pop("on_changed"))
-    options = pop_run_options(values, variables=variables, on_changed=on_changed)
+    options = run_options(values)
     return run_and_report(
         lambda watch: run(
             manifest,
             output=output,
             options=options,
             observe=watch.event,
-            report=watch.problem,
-            started=watch.started,
+            on_problem=watch.problem,
+            on_started=watch.started,
         ),
+        options,
         wishes,
         title=manifest.stem,
-        scenario=options.scenario,
     )

@@ -11,12 +11,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.api.options import IfLocked, RunOptions
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.event_log import EventLog
 from runner.cli.final_summary import show_summary
 from runner.cli.signals import Interrupted, Signals
 from runner.core.problem import Problem, Severity
-from runner.engine.events import Event, Notice
+from runner.engine.events import Notice, RunEvent
 from runner.errors import RunLocked, RunnerError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Display(Protocol):
     def started(self, engine: Engine) -> None:
         """Take the engine to look at."""
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Show what happened."""
 
     def close(self) -> None:
@@ -48,7 +49,7 @@ class QuietDisplay:
     def started(self, engine: Engine) -> None:
         """Look at nothing."""
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Show why the run stops, and nothing else."""
         from runner.cli.console import echo_stderr, event_line
 
@@ -72,7 +73,7 @@ class RunObserver:
         self._log = log
         self._signals = signals
 
-    def event(self, event: Event) -> None:
+    def event(self, event: RunEvent) -> None:
         """Take an event of the run."""
         self._log.event(event)
         self._show(lambda display: display.event(event))
@@ -145,19 +146,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def run_and_report(begin: Begin, wishes: DisplayOptions, *, title: str, scenario: str | None) -> int:
+def run_and_report(begin: Begin, options: RunOptions, wishes: DisplayOptions, *, title: str) -> int:
     """Conduct a run, do what is left to do after it, and return the exit code."""
     try:
         outcome = run_watched(begin, wishes, title)
     except RunLocked as error:
-        if not wishes.skip_locked:
+        if options.if_locked is not IfLocked.SKIP:
             raise
         echo_stderr(f"{error.message}; left alone")
         return 0
     except Interrupted as interrupted:
         echo_stderr("interrupted before any job was taken up; nothing was sent")
         return interrupted.exit_code
-    return close(outcome, wishes, scenario=scenario)
+    return close(outcome, wishes, scenario=options.scenario)
 
 
 def close(outcome: RunResult, wishes: DisplayOptions, *, scenario: str | None = None) -> int:
@@ -187,9 +188,9 @@ def _write_metrics(outcome: RunResult, path: Path) -> None:
 
 def _print_summary(outcome: RunResult) -> None:
     from runner import jsontext
-    from runner.api.execute import outcome_json
+    from runner.api.execute import result_json
 
-    echo_stdout(jsontext.dumps(outcome_json(outcome)).decode())
+    echo_stdout(jsontext.dumps(result_json(outcome)).decode())
 
 
 def _tell_of_others(outcome: RunResult, *, quiet: bool) -> None:

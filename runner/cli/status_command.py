@@ -68,7 +68,7 @@ def _json(found: Status) -> dict[str, object]:
         "submitted_per_min": round(found.submitted_per_s * 60, 2),
         "finished_per_min": round(found.finished_per_s * 60, 2),
         "seconds_left": None if found.seconds_left is None else round(found.seconds_left, 1),
-        "binding": found.binding,
+        "binding": found.limited_by,
         "stuck": [asdict(job) for job in found.stuck],
         "first_submitted_at": utc_text(found.first_submitted_at),
         "last_finished_at": utc_text(found.last_finished_at),
@@ -104,7 +104,7 @@ def _pace(found: Status) -> Iterator[str]:
 
     yield f"  {rate(found.submitted_per_s)} submitted, {rate(found.finished_per_s)} ended (last 10 minutes)"
     left = "not known yet" if found.seconds_left is None else format_duration(found.seconds_left)
-    yield f"  time left: {left}" + (f"; bound by {found.binding}" if found.binding else "")
+    yield f"  time left: {left}" + (f"; bound by {found.limited_by}" if found.limited_by else "")
     if found.stuck:
         yield f"  {len(found.stuck)} taking over three times as long as usual:"
     for job in found.stuck[:_MOST_SHOWN]:

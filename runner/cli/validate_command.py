@@ -37,7 +37,7 @@ def command(manifests: tuple[Path, ...], strict: bool, form: str, variables: dic
 
     as_json = _JsonList()
     forms: dict[str, Show] = {"text": _as_text, "json": as_json, "github": _as_github}
-    checked = check(manifests, report=forms[form], variables=variables, strict=strict)
+    checked = check(manifests, on_problem=forms[form], variables=variables, strict=strict)
     if form == "json":
         as_json.end(valid=checked.is_valid, jobs=checked.jobs)
     echo_stderr(str(checked) if checked.is_valid else f"{checked}; nothing was submitted")

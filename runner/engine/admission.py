@@ -1,9 +1,9 @@
 """
-Whether a job may be submitted now, of which model and with which key; and what each answer teaches.
+Whether a job may be submitted now, of which model and with which key; and what each answer changes.
 
-The limits that bind a submission meet here: the pace of the run and of each
-model, the tasks that exist at once, the health of the keys, and the breaker that
-keeps an outage from putting a whole batch in doubt.
+All limits on submissions are applied here: the rate of the run and of each model, the tasks that
+exist at once, the state of the keys, and the circuit breaker that keeps an outage from making a
+whole batch uncertain.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason
 from runner.engine.pending_jobs import PendingJobs
 
-KEY_REST_S = 5.0
-"""How long a throttled key rests while others of the pool go on, where the server names no time."""
+KEY_COOLDOWN_S = 5.0
+"""How long a throttled key is not used while others of the pool are, if the server names no time."""
 
-LOOK_AGAIN_S = 1.0
+RECHECK_BREAKER_S = 1.0
 
-_WITHDRAWN = Throttled(Failure(FailureClass.INTERRUPTED, "withdrawn before it was sent"))
-"""What the breaker hears of a submission that never left: it says nothing about the gateway."""
+_NEVER_SENT = Throttled(Failure(FailureClass.INTERRUPTED, "abandoned before it was sent"))
+"""What the breaker records for a submission that never left: it says nothing about the gateway."""
 
 
 class Admitted(Struct, frozen=True):
@@ -54,8 +54,8 @@ class NotAdmitted(Struct, frozen=True):
     Nothing may be submitted now.
 
     Attributes:
-        until: When to look again; None where only an event can change it.
-        why: Which limit binds, in words.
+        until: When to look again; None if only an event can change it.
+        why: The limit that holds the submission back, in words.
     """
 
     until: float | None
@@ -64,18 +64,18 @@ class NotAdmitted(Struct, frozen=True):
 
 class Admission:
     """
-    The limits on submissions, for one run. Every method takes ``now``, a monotonic reading.
+    The limits on submissions, for one run. ``now`` is a reading of the monotonic clock.
 
     Args:
         learned: Rates that an earlier run found to be allowed, by model; under "" for the whole run.
-        limit_s: How long the gateway may take nothing before the run stops.
+        stall_s: How long the gateway may accept nothing before the run stops.
     """
 
     def __init__(
-        self, limits: Limits, keyring: KeyPool, *, learned: Mapping[str, float], limit_s: float
+        self, limits: Limits, key_pool: KeyPool, *, learned: Mapping[str, float], stall_s: float
     ) -> None:
         self._limits = limits
-        self._key_pool = keyring
+        self._key_pool = key_pool
         self.pacer = Pacer(limits.submit_per_s, learned_per_s=learned.get(""))
         self._pacers = {
             model: Pacer(own.submit_per_s, learned_per_s=learned.get(model))
@@ -83,98 +83,98 @@ class Admission:
             if own.submit_per_s is not None
         }
         self.breaker = CircuitBreaker()
-        self.stall_timer = StallTimer(limit_s)
-        self._holders: dict[int, str] = {}
-        self._in_flight_of: Counter[str] = Counter()
-        self._under_way: dict[int, float] = {}
+        self.stall_timer = StallTimer(stall_s)
+        self._slots: dict[int, str] = {}
+        self._in_flight_by_model: Counter[str] = Counter()
+        self._sent_at: dict[int, float] = {}
         self._last_model: str | None = None
 
     @property
     def in_flight(self) -> int:
         """Remote tasks that exist, or may come to exist."""
-        return len(self._holders)
+        return len(self._slots)
 
-    def admit(self, window: PendingJobs, now: float) -> Admitted | NotAdmitted:
-        """Choose the model whose turn it is and the key to use, or say what holds everything back."""
+    def admit(self, pending: PendingJobs, now: float) -> Admitted | NotAdmitted:
+        """Choose the next model in turn and the key to use, or return which limit holds everything back."""
         if self.in_flight >= self._limits.in_flight:
             return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
         if not self.breaker.may_submit(now):
-            # An answer, a probe or the end of a wait opens it; the last is looked for now and then.
-            return NotAdmitted(now + LOOK_AGAIN_S, _circuit_text(self.breaker))
+            # An answer, a probe or the passing of time closes it; only the last must be checked for.
+            return NotAdmitted(now + RECHECK_BREAKER_S, _circuit_text(self.breaker))
         run = Queue(self.in_flight, self._limits.in_flight, self.pacer.opens_at)
-        turn = choose_model(run, self._queues(window, now), after=self._last_model, now=now)
-        if isinstance(turn, Blocked):
-            return self._blocked(turn, window, now)
-        choice = self._key_pool.pick(now)
-        if isinstance(choice, UseKey):
-            self._last_model = turn.model
-            return Admitted(turn.model, choice.fingerprint)
-        return NotAdmitted(choice.until if isinstance(choice, WaitForKey) else None, "every key rests")
+        choice = choose_model(run, self._queues(pending, now), after=self._last_model, now=now)
+        if isinstance(choice, Blocked):
+            return self._blocked(choice, pending, now)
+        key = self._key_pool.pick(now)
+        if isinstance(key, UseKey):
+            self._last_model = choice.model
+            return Admitted(choice.model, key.fingerprint)
+        return NotAdmitted(key.until if isinstance(key, WaitForKey) else None, "every key is cooling down")
 
-    def _queues(self, window: PendingJobs, now: float) -> list[ModelQueue]:
+    def _queues(self, pending: PendingJobs, now: float) -> list[ModelQueue]:
         queues = []
-        for model in window.models:
+        for model in pending.models:
             own = self._limits.models.get(model)
             pacer = self._pacers.get(model)
             queues.append(
                 ModelQueue(
-                    self._in_flight_of[model],
+                    self._in_flight_by_model[model],
                     None if own is None else own.in_flight,
                     None if pacer is None else pacer.opens_at,
                     model,
-                    window.has_ready(model, now),
+                    pending.has_ready(model, now),
                 )
             )
         return queues
 
-    def _blocked(self, blocked: Blocked, window: PendingJobs, now: float) -> NotAdmitted:
+    def _blocked(self, blocked: Blocked, pending: PendingJobs, now: float) -> NotAdmitted:
         match blocked.by:
             case Limit.RATE:
                 return NotAdmitted(blocked.until, _rate_text(self.pacer, now))
             case Limit.MODEL_RATE:
-                return NotAdmitted(blocked.until, "submit rate of each model")
+                return NotAdmitted(blocked.until, "submit rate of every model")
             case Limit.MODEL_IN_FLIGHT:
-                return NotAdmitted(window.next_due(now), "in_flight of each model")
+                return NotAdmitted(pending.next_due(now), "in_flight of every model")
             case _:
-                return NotAdmitted(window.next_due(now), "waiting before the next try")
+                return NotAdmitted(pending.next_due(now), "waiting before retries")
 
     def record_sent(self, seq: int, model: str, now: float) -> None:
-        """Note that a job's submission begins."""
+        """Record that a job's submission begins."""
         self.pacer.record_sent(now)
         pacer = self._pacers.get(model)
         if pacer is not None:
             pacer.record_sent(now)
-        self._under_way[seq] = now
+        self._sent_at[seq] = now
         self.breaker.record_sent(now)
         self.reserve_slot(seq, model)
 
     def reserve_slot(self, seq: int, model: str) -> None:
-        """Note a remote task, or one that may come to exist."""
-        self._holders[seq] = model
-        self._in_flight_of[model] += 1
+        """Count a remote task, or one that may come to exist."""
+        self._slots[seq] = model
+        self._in_flight_by_model[model] += 1
 
     def release_slot(self, seq: int) -> None:
-        """Note that a job's remote task has ended, or never came to exist; a second time changes nothing."""
-        model = self._holders.pop(seq, None)
+        """Record that a job's remote task has ended, or never existed; a second call changes nothing."""
+        model = self._slots.pop(seq, None)
         if model is not None:
-            self._in_flight_of[model] -= 1
+            self._in_flight_by_model[model] -= 1
 
-    def record_abandoned(self, seq: int, doubt: Failure | None, now: float) -> None:
+    def record_abandoned(self, seq: int, failure: Failure | None, now: float) -> None:
         """
-        Note that a submission ended on our side, without an answer of the gateway's.
+        Record that a submission was abandoned before an answer arrived.
 
         Args:
-            doubt: Why the job is in doubt now; None where nothing has left.
+            failure: Why the job is uncertain now; None if nothing was sent.
         """
-        if self._under_way.pop(seq, None) is not None:
-            self.breaker.record_answer(_WITHDRAWN if doubt is None else Ambiguous(doubt), now)
+        if self._sent_at.pop(seq, None) is not None:
+            self.breaker.record_answer(_NEVER_SENT if failure is None else Ambiguous(failure), now)
         self.release_slot(seq)
 
     def record_outcome(
         self, seq: int, model: str, key: str, outcome: SubmitOutcome, now: float
     ) -> Stop | None:
-        """Learn from an answer; return why the run must stop submitting, if it must."""
-        sent_at = self._under_way.pop(seq, now)
+        """Record an answer; return why the run must stop submitting, or None."""
+        sent_at = self._sent_at.pop(seq, now)
         self.breaker.record_answer(outcome, now)
         if not isinstance(outcome, Accepted | Rejected):
             self.stall_timer.record_refusal(outcome.failure.message, now)
@@ -189,12 +189,12 @@ class Admission:
                 self.pacer.freeze_growth(now)
             case KeyRefused(failure):
                 self._key_pool.retire(key, failure)
-                return key_stop(failure) if self._key_pool.is_exhausted else None
+                return stop_for_refused_key(failure) if self._key_pool.is_exhausted else None
             case BadBaseUrl(failure):
                 return Stop(
                     StopReason.BAD_BASE_URL,
                     f"the gateway redirects submissions, so its address is wrong: {failure.message}",
-                    "correct gateway.base_url in the manifest, or give --base-url",
+                    "correct gateway.base_url in the manifest, or use --base-url",
                 )
             case NotSent() | Ambiguous():
                 self.pacer.freeze_growth(now)
@@ -202,12 +202,12 @@ class Admission:
             return Stop(
                 StopReason.FORBIDDEN,
                 f"{FORBIDDEN_TO_STOP} jobs in a row were refused with 403",
-                "check that the key may use these models, then go on with the failed ones: --retry-failed",
+                "check that the key may use these models, then run again with --retry-failed",
             )
         return None
 
     def learned(self) -> dict[str, float]:
-        """Name the rates that were found to be allowed, for the next run."""
+        """Return the rates that were found to be allowed, for the next run."""
         pacers = {"": self.pacer, **self._pacers}
         return {name: p.learned_per_s for name, p in pacers.items() if p.learned_per_s is not None}
 
@@ -215,8 +215,8 @@ class Admission:
         self, model: str, key: str, now: float, sent_at: float, retry_after_s: float | None
     ) -> None:
         if self._key_pool.is_pool:
-            # Limits are per account: while this key rests, another account's may go on.
-            self._key_pool.cool_down(key, now + (retry_after_s or KEY_REST_S))
+            # Limits are per account: another key may belong to another account, and be used meanwhile.
+            self._key_pool.cool_down(key, now + (retry_after_s or KEY_COOLDOWN_S))
             retry_after_s = None
         for pacer in self._pacers_of(model):
             pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
@@ -226,11 +226,17 @@ class Admission:
         return (self.pacer,) if own is None else (self.pacer, own)
 
 
-def key_stop(failure: Failure) -> Stop:
-    """Say why a run stops that has no usable key left."""
+def stop_for_refused_key(failure: Failure) -> Stop:
+    """Return why a run stops that has no usable key left."""
     if failure.cls is FailureClass.QUOTA:
-        return Stop(StopReason.QUOTA, f"the account can't pay: {failure.message}", "top it up, then go on")
-    return Stop(StopReason.AUTH, f"the key was refused: {failure.message}", "set a valid key, then go on")
+        return Stop(
+            StopReason.QUOTA,
+            f"the account is out of credit: {failure.message}",
+            "add credit, then resume the run",
+        )
+    return Stop(
+        StopReason.AUTH, f"the key was refused: {failure.message}", "set a valid key, then resume the run"
+    )
 
 
 def _rate_text(pacer: Pacer, now: float) -> str:
@@ -246,8 +252,8 @@ def _rate_text(pacer: Pacer, now: float) -> str:
 def _circuit_text(breaker: CircuitBreaker) -> str:
     match breaker.state:
         case CircuitState.OPEN:
-            return "the gateway is out: waiting until it answers again"
+            return "gateway outage: waiting until it answers again"
         case CircuitState.HALF_OPEN:
             return "after an outage: one job at a time"
         case _:
-            return "waiting for the answers to the last submissions"
+            return "waiting for answers to earlier submissions"

@@ -1,9 +1,9 @@
-"""What the parts of the engine share: the rooms it works with, what it was asked, and the running count."""
+"""What the parts of the engine share: what it is given, and the progress of the run."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec import Struct
 
@@ -12,53 +12,51 @@ from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason
-from runner.engine.events import Observer
+from runner.core.units import format_count
+from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import query
 from runner.store.query import JobFilter
 from runner.store.store import Store
-from runner.worker.deliver import Delivery
-from runner.worker.poll import finish_unsuccessful
-from runner.worker.ports import Api, Clock, Keys
+from runner.worker.deliver import Deliverer
+from runner.worker.poll import Poller
+from runner.worker.ports import Clock
+from runner.worker.submit import Submitter
 
 log = logging.getLogger(__name__)
 
 
-class EngineOptions(Struct, frozen=True, kw_only=True):
+class EngineContext(Struct, frozen=True, kw_only=True):
     """
-    What one process is asked to do of a run.
+    All that the engine is given for one process's work on a run.
 
     Attributes:
-        scope: Which jobs it takes up.
-        limit: Jobs that it submits at most.
-        max_failures: Jobs that may become failed in this process before it stops; None for any number.
+        learned: Rates that an earlier run found to be allowed, by model; under "" for the whole run.
+        job_filter: Which jobs it works on.
+        limit: Jobs that it submits at most; None for any number.
+        max_failures: Jobs that may become failed in this process before it stops: a number, or a share of
+            all jobs such as 0.1; None for any number.
         run_s: How long it submits; None for as long as there is something to submit.
-        drain_s: How long it goes on after that with what was paid for.
-    """
-
-    scope: JobFilter = JobFilter()
-    limit: int | None = None
-    max_failures: int | None = None
-    run_s: float | None = None
-    drain_s: float = 600.0
-
-
-class Services(Struct, frozen=True, kw_only=True):
-    """
-    What the engine works with.
-
-    Attributes:
-        render: Makes the body of a request that names local files.
-        probe: Asks the gateway something free, and says whether it answered.
+        drain_s: How long it goes on polling and downloading after that.
+        render: Makes the body of a request that names local files; it blocks.
+        probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
+        observe: Gets the run's events.
     """
 
+    settings: Settings
+    learned: Mapping[str, float]
+    job_filter: JobFilter
+    limit: int | None
+    max_failures: int | float | None
+    run_s: float | None
+    drain_s: float
     store: Store
-    api: Api
-    keys: Keys
     key_pool: KeyPool
-    delivery: Delivery
+    submitter: Submitter
+    poller: Poller
+    deliverer: Deliverer
     clock: Clock
     render: Callable[[str], bytes]
     probe: Callable[[], Awaitable[bool]]
@@ -67,68 +65,75 @@ class Services(Struct, frozen=True, kw_only=True):
     observe: Observer
 
 
-class JobCounts:
+class RunProgress:
     """
-    The count of jobs by state, and what happens when one comes to rest.
+    How many jobs are in each state, what happens when one ends, and why the run stops.
+
+    Args:
+        on_stop: Called when there is a reason to stop.
 
     Attributes:
         counts: Jobs by state, kept up to date without asking the store.
-        failed: Jobs that became failed in this process.
+        stops: Why nothing more is submitted, in the order in which the reasons came up.
     """
 
-    def __init__(self, rooms: Services, options: EngineOptions, stop: Callable[[Stop], None]) -> None:
-        self._rooms = rooms
-        self._most = options.max_failures
-        self._stop = stop
-        self.counts = query.counts(rooms.store.reader)
-        self.failed = 0
+    def __init__(self, context: EngineContext, on_stop: Callable[[], None]) -> None:
+        self._context = context
+        self._on_stop = on_stop
+        self.counts = query.counts(context.store.reader)
+        self.stops: list[Stop] = []
+        self._failed = 0
+        most = context.max_failures
+        self._max_failures = int(most * sum(self.counts.values())) if isinstance(most, float) else most
+
+    def stop(self, stop: Stop) -> None:
+        """Submit no more; the first stop of each reason is reported and kept."""
+        if any(known.reason is stop.reason for known in self.stops):
+            return
+        self.stops.append(stop)
+        self._context.observe(Notice("stopping", stop.message, stop.hint))
+        self._on_stop()
 
     def record_transition(self, before: State, job: Job) -> None:
-        """Note that a job is no longer where it was."""
+        """Count a job under its new state."""
         self.counts[before] -= 1
         self.counts[job.state] += 1
 
     def finish_unsuccessful(self, job: Job, event: Event, failure: Failure) -> None:
-        """Bring a job to rest without success, save it, and tell."""
+        """End a job without success, save it, and report it."""
         before = job.state
-        finish_unsuccessful(job, event, failure, store=self._rooms.store, clock=self._rooms.clock)
+        job.transition(event)
+        job.error = failure
+        job.finished_at = self._context.clock.wall()
+        self._context.store.save(job)
         self.record_transition(before, job)
         self.record_end(job)
 
     def record_end(self, job: Job) -> None:
-        """Tell of a job that came to rest and was saved."""
-        self._rooms.results.add(job)
+        """Report a job that ended and was saved."""
+        self._context.results.add(job)
         if job.state is not State.FAILED:
             return
-        self.failed += 1
-        if self._most is not None and self.failed > self._most:
-            self._stop(
-                Stop(StopReason.FAILURES, f"{self.failed} jobs failed, more than --max-failures {self._most}")
+        self._failed += 1
+        if self._max_failures is not None and self._failed > self._max_failures:
+            message = (
+                f"{format_count(self._failed, 'job')} failed, more than --max-failures {self._max_failures}"
             )
-
-
-class EngineContext(Struct, frozen=True):
-    """All of that, handed to each part."""
-
-    services: Services
-    settings: Settings
-    options: EngineOptions
-    job_counts: JobCounts
-    stop: Callable[[Stop], None]
+            self.stop(Stop(StopReason.FAILURES, message))
 
 
 def stop_for_store_error(error: RunnerError) -> Stop:
-    """Say why a run stops whose store can't be written."""
+    """Return why a run stops that can't write to its store."""
     reason = StopReason.DISK if isinstance(error, DiskFull) else StopReason.STORE
     return Stop(reason, error.message, error.hint)
 
 
 def stop_for_error(error: Exception) -> Stop:
-    """Say why a run stops that met an error which is no single job's."""
+    """Return why a run stops after an error that concerns more than one job."""
     if isinstance(error, DiskFull | RunDirError):
         return stop_for_store_error(error)
     log.error("a bug in runner stopped the run", exc_info=error)
     what = f"{type(error).__name__}: {error}"[:500]
     return Stop(
-        StopReason.INTERNAL, f"a bug in runner stopped the run: {what}", "nothing is lost; go on with it"
+        StopReason.INTERNAL, f"a bug in runner stopped the run: {what}", "nothing is lost; resume the run"
     )

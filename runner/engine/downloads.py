@@ -1,4 +1,4 @@
-"""Finished tasks whose assets are to be fetched, those first whose addresses expire soonest."""
+"""Succeeded tasks whose assets are to be fetched; those whose addresses expire soonest come first."""
 
 from __future__ import annotations
 
@@ -11,58 +11,61 @@ from runner.core.asset_urls import expires_at
 from runner.core.model import Job
 from runner.core.outcomes import RemoteTask
 from runner.core.stop import Stop, StopReason
-from runner.engine.context import EngineContext
+from runner.engine.context import EngineContext, RunProgress
 from runner.engine.events import DownloadProgress
 from runner.engine.job_tasks import JobTasks
 from runner.errors import DiskFull
 
 BACKLOG_PER_DOWNLOAD = 50
 """
-Finished tasks that may wait, for each download at once, before nothing more is submitted: their
-addresses expire, so a slow host must not let them pile up without end.
+Succeeded tasks that may wait, per concurrent download, before submissions pause: their addresses
+expire, so a slow host must not let them pile up without end.
 """
 
 
 class Downloads:
-    """The last part of a job's way: from its task's success to whole files. Holds no remote slot."""
+    """The last part of a job's path: from its task's success to complete files. Takes no remote slot."""
 
-    def __init__(self, context: EngineContext, *, ended: Callable[[], None]) -> None:
-        self._context = context
-        self._services = context.services
-        self._most = context.settings.limits.downloads
+    def __init__(
+        self, context: EngineContext, progress: RunProgress, *, on_step_end: Callable[[], None]
+    ) -> None:
+        self._clock = context.clock
+        self._deliverer = context.deliverer
+        self._progress = progress
+        self._max_downloads = context.settings.limits.downloads
         self._heap: list[tuple[float, int, Job, RemoteTask | None]] = []
         self._order = itertools.count()
         self._active: dict[int, Job] = {}
-        self.tasks = JobTasks(context, ended=ended, released=lambda job: None)
+        self.tasks = JobTasks(progress, on_step_end=on_step_end)
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def active(self) -> tuple[DownloadProgress, ...]:
-        """Say how far the downloads under way are, in the order in which they began."""
-        progress = self._services.delivery.progress
+        """Return the progress of each download, in the order in which they began."""
+        progress = self._deliverer.progress
         return tuple(DownloadProgress(job.job_id, *progress(job)) for job in self._active.values())
 
     @property
     def backlog(self) -> int | None:
-        """How many tasks wait, where they are too many; None where they are not."""
-        return len(self._heap) if len(self._heap) >= BACKLOG_PER_DOWNLOAD * self._most else None
+        """How many tasks wait, if they are too many, or None."""
+        return len(self._heap) if len(self._heap) >= BACKLOG_PER_DOWNLOAD * self._max_downloads else None
 
     def add(self, job: Job, task: RemoteTask | None) -> None:
         """
-        Take a job whose task succeeded.
+        Queue a job whose task succeeded.
 
         Args:
-            task: The answer that shows it; None for what an earlier run left, which has waited longest.
+            task: The answer that shows it; None for a job of an earlier run, which has waited longest.
         """
-        seen_at = self._services.clock.wall()
+        seen_at = self._clock.wall()
         urls = task.video_urls if task is not None else ()
         at = expires_at(urls[0], seen_at=seen_at) if urls else seen_at
         heapq.heappush(self._heap, (at, next(self._order), job, task))
 
     def schedule(self) -> None:
-        """Start as many as may be under way at once."""
-        while self._heap and len(self.tasks) < self._most:
+        """Start as many as may be in progress at once."""
+        while self._heap and len(self.tasks) < self._max_downloads:
             _, _, job, task = heapq.heappop(self._heap)
             self.tasks.start(partial(self._deliver, job, task), job)
 
@@ -70,12 +73,12 @@ class Downloads:
         before = job.state
         self._active[job.seq] = job
         try:
-            await self._services.delivery.deliver(job, task)
+            await self._deliverer.deliver(job, task)
         except DiskFull as error:
-            # The job stays as it is, and its part file too: a later run goes on from there.
-            self._context.stop(Stop(StopReason.DISK, error.message, error.hint))
+            # The job and its part file stay as they are, for a later run.
+            self._progress.stop(Stop(StopReason.DISK, error.message, error.hint))
             return
         finally:
             del self._active[job.seq]
-            self._context.job_counts.record_transition(before, job)
-        self._context.job_counts.record_end(job)
+            self._progress.record_transition(before, job)
+        self._progress.record_end(job)

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""What a run reports to its observer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.core.model import Failure
 
 
 class JobEnded(Struct, frozen=True):
-    """A job came to rest, and that is on disk."""
+    """A job ended, and that is on disk."""
 
     job_id: str
     model: str
@@ -21,7 +21,7 @@ class JobEnded(Struct, frozen=True):
 
 class Notice(Struct, frozen=True):
     """
-    Something that a person watching should know.
+    Something that a person watching the run should know.
 
     Attributes:
         kind: A stable word, such as ``throttled``, ``outage``, ``recovered``, ``key_retired`` or ``stopping``.
@@ -32,12 +32,16 @@ class Notice(Struct, frozen=True):
     hint: str | None = None
 
 
+RunEvent = JobEnded | Notice
+Observer = Callable[[RunEvent], None]
+
+
 class DownloadProgress(Struct, frozen=True):
     """
-    A download in hand: what is on disk of a job's video.
+    How much of a job's video is on disk, while it is downloaded.
 
     Attributes:
-        total_bytes: None while it is not known, or where the file is too small to be worth keeping in parts.
+        total_bytes: None if it is not known yet, or if the file is too small to be kept in parts.
     """
 
     job_id: str
@@ -47,16 +51,16 @@ class DownloadProgress(Struct, frozen=True):
 
 class Snapshot(Struct, frozen=True):
     """
-    Where a run stands at one moment.
+    The state of a run at one moment.
 
     Attributes:
         counts: Jobs by state.
-        downloads: Those in hand, and ``downloads_waiting`` how many jobs wait for theirs.
-        in_flight: Remote tasks that exist, of the ``max_in_flight`` that may.
-        submit_per_s: The rate that is allowed now, and ``accepted_per_s`` what was reached over the last minute.
-        limited_by: Which limit holds the next submission back, in words; empty where none does.
+        downloads: Those in progress; ``downloads_waiting`` jobs wait for theirs.
+        in_flight: Remote tasks that exist, of at most ``max_in_flight``.
+        submit_per_s: The rate that is allowed now; ``accepted_per_s`` is what was reached over the last minute.
+        limited_by: The limit that holds the next submission back, in words; empty if there is none.
         is_stopping: Whether nothing more is submitted.
-        seconds_left: An estimate, or None where there is nothing to go by.
+        seconds_left: An estimate, or None if there is nothing to base one on.
     """
 
     counts: Mapping[State, int]
@@ -69,7 +73,3 @@ class Snapshot(Struct, frozen=True):
     limited_by: str
     is_stopping: bool
     seconds_left: float | None
-
-
-Event = JobEnded | Notice
-Observer = Callable[[Event], None]

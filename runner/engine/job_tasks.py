@@ -1,4 +1,4 @@
-"""The coroutines under way of one kind, with an owner, and one job's trouble kept from the others."""
+"""Coroutines in progress of one kind of step, each with an owner, and each job's trouble kept from the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
-from runner.engine.context import EngineContext, stop_for_store_error
+from runner.engine.context import RunProgress, stop_for_store_error
 from runner.errors import DiskFull, RunDirError, RunnerError
 
 log = logging.getLogger(__name__)
@@ -16,19 +16,23 @@ log = logging.getLogger(__name__)
 
 class JobTasks:
     """
-    A bounded set of steps.
+    The steps of one kind that are in progress.
 
     Args:
-        ended: Called after each step, whatever came of it.
-        released: Called with a job whose remote slot, if it has one, a bug of ours frees.
+        on_step_end: Called after each step, whatever came of it.
+        release_slot: Called with a job whose step a bug ended, to free its remote slot if it has one.
     """
 
     def __init__(
-        self, context: EngineContext, *, ended: Callable[[], None], released: Callable[[Job], None]
+        self,
+        progress: RunProgress,
+        *,
+        on_step_end: Callable[[], None],
+        release_slot: Callable[[Job], None] = lambda job: None,
     ) -> None:
-        self._context = context
-        self._ended = ended
-        self._released = released
+        self._progress = progress
+        self._on_step_end = on_step_end
+        self._release_slot = release_slot
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -42,42 +46,41 @@ class JobTasks:
         task.add_done_callback(self._done)
 
     def cancel(self) -> None:
-        """Give up the requests under way."""
+        """Cancel every step in progress."""
         for task in self._tasks:
             task.cancel()
 
     async def wait(self) -> None:
-        """Wait until no step is under way."""
+        """Wait until no step is in progress."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._ended()
+        self._on_step_end()
 
     async def _guarded(self, step: Callable[[], Awaitable[None]], job: Job) -> None:
         try:
             await step()
         except (DiskFull, RunDirError) as error:
-            self._context.stop(stop_for_store_error(error))
+            self._progress.stop(stop_for_store_error(error))
         except asyncio.CancelledError:
-            # A POST that was given up left its job in doubt; anything else stays as it is.
+            # A POST that was abandoned left its job uncertain; any other job stays as it is.
             if job.state is State.UNCERTAIN:
-                self._context.job_counts.record_end(job)
+                self._progress.record_end(job)
             raise
         except Exception as error:
             log.exception("a bug in runner ended job %s", job.job_id)
-            self._crashed(job, error)
+            self._record_crash(job, error)
 
-    def _crashed(self, job: Job, error: Exception) -> None:
-        """Bring a job to rest, as its state allows, and nothing else of the run."""
-        self._released(job)
-        tally = self._context.job_counts
+    def _record_crash(self, job: Job, error: Exception) -> None:
+        """End a job as its state allows, and nothing else of the run."""
+        self._release_slot(job)
         if job.state.has_ended:
-            tally.record_end(job)
+            self._progress.record_end(job)
             return
         failure = Failure(FailureClass.INTERNAL, f"a bug in runner: {type(error).__name__}: {error}"[:500])
         try:
-            tally.finish_unsuccessful(job, Event.CRASHED, failure)
-        except RunnerError as trouble:
-            self._context.stop(stop_for_store_error(trouble))
+            self._progress.finish_unsuccessful(job, Event.CRASHED, failure)
+        except RunnerError as store_error:
+            self._progress.stop(stop_for_store_error(store_error))

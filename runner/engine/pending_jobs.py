@@ -1,4 +1,4 @@
-"""The few jobs that are next to be submitted: read from the store as they are needed, by model."""
+"""The few jobs that are next to be submitted, by model; read from the store as they are needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.core.model import Job
 from runner.store import query
 from runner.store.query import JobFilter
 
-_REFILL = 256
+_READ_AHEAD = 256
 
 
 class _ModelQueue(Struct):
@@ -23,22 +23,24 @@ class _ModelQueue(Struct):
     after: tuple[int, int] = (-1, -1)
     unread: int = 0
 
+    def __len__(self) -> int:
+        return len(self.ready) + len(self.deferred) + self.unread
+
 
 class PendingJobs:
     """
-    Pending jobs in manifest order, model by model; nothing else of them is in memory.
+    Pending jobs in manifest order, by model; only the next few are in memory.
 
-    A job that was refused for now comes back through `put_back` and goes first
+    A job that must be submitted again comes back through `defer`, and is first in line
     once its time has come.
     """
 
-    def __init__(self, reader: sqlite3.Connection, scope: JobFilter) -> None:
+    def __init__(self, reader: sqlite3.Connection, job_filter: JobFilter) -> None:
         self._reader = reader
-        self._scope = scope
-        self._queues = {
-            model: _ModelQueue(unread=count) for model, count in query.pending_by_model(reader, scope).items()
-        }
-        self._left = sum(queue.unread for queue in self._queues.values())
+        self._filter = job_filter
+        counts = query.pending_by_model(reader, job_filter)
+        self._queues = {model: _ModelQueue(unread=count) for model, count in counts.items()}
+        self._left = sum(counts.values())
 
     def __len__(self) -> int:
         return self._left
@@ -46,60 +48,56 @@ class PendingJobs:
     @property
     def models(self) -> tuple[str, ...]:
         """The models that have jobs left, in the order of their first jobs."""
-        return tuple(model for model, queue in self._queues.items() if _count(queue))
+        return tuple(model for model, queue in self._queues.items() if len(queue))
 
     def by_model(self) -> dict[str, int]:
         """Count the jobs that are left, by model."""
-        return {model: _count(queue) for model, queue in self._queues.items()}
+        return {model: len(queue) for model, queue in self._queues.items()}
 
     def has_ready(self, model: str, now: float) -> bool:
-        """Say whether a job of the model may be submitted now."""
+        """Return whether a job of the model may be submitted now."""
         queue = self._queues[model]
         return bool(queue.ready or queue.unread or (queue.deferred and queue.deferred[0][0] <= now))
 
     def next_due(self, now: float) -> float | None:
         """
-        Say when time alone makes a job of another model ready; None where it makes none.
+        Return when the next deferred job is due, or None.
 
         A model whose first deferred job is due already waits for something else.
         """
         firsts = (queue.deferred[0][0] for queue in self._queues.values() if queue.deferred)
         return min((due for due in firsts if due > now), default=None)
 
-    def take(self, model: str, now: float) -> tuple[Job, str] | None:
-        """Take the next job of a model with its request's text; None where nothing is ready after all."""
+    def pop(self, model: str, now: float) -> tuple[Job, str] | None:
+        """Remove and return the next job of a model with its request's text; None if nothing is ready after all."""
         queue = self._queues[model]
         if queue.deferred and queue.deferred[0][0] <= now:
             _, _, job, text = heapq.heappop(queue.deferred)
             self._left -= 1
             return job, text
         if not queue.ready and queue.unread:
-            self._refill(model, queue, now)
+            self._read_ahead(model, queue, now)
         if not queue.ready:
             return None
         self._left -= 1
         return queue.ready.popleft()
 
-    def put_back(self, job: Job, text: str, *, due: float) -> None:
-        """Take a job back that is to be submitted again, not before its time."""
+    def defer(self, job: Job, text: str, *, due: float) -> None:
+        """Add a job back that is to be submitted again, not before its time."""
         queue = self._queues.setdefault(job.model, _ModelQueue())
         heapq.heappush(queue.deferred, (due, job.seq, job, text))
         self._left += 1
 
-    def _refill(self, model: str, queue: _ModelQueue, now: float) -> None:
+    def _read_ahead(self, model: str, queue: _ModelQueue, now: float) -> None:
         found = query.pending(
-            self._reader, model, after=queue.after, count=_REFILL, scope=self._scope, waiting_since=now
+            self._reader, model, after=queue.after, count=_READ_AHEAD, scope=self._filter, waiting_since=now
         )
         queue.ready.extend(found)
-        if len(found) < _REFILL:
-            # What was counted at the start and is not there any more is not ours to submit.
+        if len(found) < _READ_AHEAD:
+            # What was counted at the start and is no longer there is not ours to submit.
             self._left -= queue.unread - len(found)
             queue.unread = 0
         else:
             queue.unread -= len(found)
             last = found[-1][0]
             queue.after = (last.index, last.seq)
-
-
-def _count(queue: _ModelQueue) -> int:
-    return len(queue.ready) + len(queue.deferred) + queue.unread

@@ -1,4 +1,4 @@
-"""Tasks that wait for their next query: entries of a heap, and a bounded number of requests."""
+"""Tasks that wait for their next poll: entries of a heap, and a bounded number of requests."""
 
 from __future__ import annotations
 
@@ -6,52 +6,55 @@ import heapq
 from collections.abc import Callable
 from functools import partial
 
+from msgspec.structs import replace
+
 from runner.core import polling
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
 from runner.core.pacing import Pacer
-from runner.engine.admission import Admission, key_stop
-from runner.engine.context import EngineContext
+from runner.engine.admission import Admission, stop_for_refused_key
+from runner.engine.context import EngineContext, RunProgress
 from runner.engine.job_tasks import JobTasks
-from runner.worker.poll import poll
 
-MOST_QUERIES = 64
-"""Queries under way at once."""
+MAX_CONCURRENT_POLLS = 64
 
 
 class Polls:
     """
-    The second part of a job's way: from its task's id to the sight of its end.
+    The second part of a job's path: from its task id until an answer shows how the task ended.
 
     Args:
-        succeeded: Gets each job whose task succeeded, with the answer that shows it.
-        ended: Called after each step.
+        on_succeeded: Gets each job whose task succeeded, with the answer that shows it.
+        on_step_end: Called after each step.
     """
 
     def __init__(
         self,
         context: EngineContext,
+        progress: RunProgress,
         admission: Admission,
         *,
-        succeeded: Callable[[Job, RemoteTask], None],
-        ended: Callable[[], None],
+        on_succeeded: Callable[[Job, RemoteTask], None],
+        on_step_end: Callable[[], None],
     ) -> None:
         self._context = context
-        self._services = context.services
+        self._progress = progress
         self._admission = admission
-        self._succeeded = succeeded
+        self._on_succeeded = on_succeeded
         self._heap: list[tuple[float, int, Job]] = []
         self._active: dict[int, Job] = {}
         self._pacer = Pacer(context.settings.limits.poll_per_s)
         self._durations: dict[str, polling.QuantileEstimator] = {}
-        self.tasks = JobTasks(context, ended=ended, released=lambda job: admission.release_slot(job.seq))
+        self.tasks = JobTasks(
+            progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
+        )
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def seen_s(self) -> dict[str, float]:
-        """Say how long tasks have taken in this process, by model."""
+    def durations_s(self) -> dict[str, float]:
+        """Return how long tasks took in this process, by model."""
         return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
 
     @property
@@ -60,26 +63,28 @@ class Polls:
         return tuple(self._active.values())
 
     def resume(self, job: Job) -> None:
-        """Take a job that an earlier process left: its task has waited, so it is asked for as soon as may be."""
+        """Add a job of an earlier process: its task has waited long enough, so it is polled as soon as possible."""
         self._active[job.seq] = job
-        heapq.heappush(self._heap, (self._services.clock.now(), job.seq, job))
+        heapq.heappush(self._heap, (self._context.clock.now(), job.seq, job))
 
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
-        """Wait for the next query of a job: its first, or the one after an outcome."""
+        """Schedule the next poll of a job: its first, or the one after an outcome."""
         self._active[job.seq] = job
-        now = self._services.clock.now()
+        now = self._context.clock.now()
         at = now + self._wait_s(job, outcome, now - job.waiting_since)
         heapq.heappush(self._heap, (at, job.seq, job))
 
     def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
-        policy, draw = self._context.settings.poll, self._services.draw()
+        policy, draw = self._context.settings.poll, self._context.draw()
         if isinstance(outcome, Transient | Denied):
             job.uninformative_polls += 1
-            wished_s = outcome.retry_after_s if isinstance(outcome, Transient) else None
             wait_s = polling.poll_backoff_s(
-                policy, failures=job.uninformative_polls, draw=draw, retry_after_s=wished_s
+                policy,
+                failures=job.uninformative_polls,
+                draw=draw,
+                retry_after_s=outcome.retry_after_s if isinstance(outcome, Transient) else None,
             )
-            # The last query comes when patience ends, so that no task is given up unseen.
+            # The last poll comes at the time-out, so that no task is given up unseen.
             return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
         job.uninformative_polls = 0
         durations = self._durations.get(job.model)
@@ -95,8 +100,8 @@ class Polls:
         )
 
     def schedule(self, now: float) -> float | None:
-        """Start the queries that are due, and say when to look again."""
-        while self._heap and len(self.tasks) < MOST_QUERIES:
+        """Start the polls that are due, and return when to look again; None if only an event can change anything."""
+        while self._heap and len(self.tasks) < MAX_CONCURRENT_POLLS:
             due, _, job = self._heap[0]
             ready_at = max(due, self._pacer.opens_at)
             last_at = job.waiting_since + self._timeout_s(job) + self._context.settings.poll.max_interval_s
@@ -104,53 +109,53 @@ class Polls:
                 return min(ready_at, last_at)
             heapq.heappop(self._heap)
             if ready_at > now:
-                # 429s hold the queries back: patience ends without a last look, but it ends.
-                self._leave(job, Event.POLL_TIMED_OUT, _timed_out(None, self._timeout_s(job)))
+                # Give up at the deadline even if polling is throttled.
+                self._finish(job, Event.POLL_TIMED_OUT, _timed_out(None, self._timeout_s(job)))
                 continue
             self._pacer.record_sent(now)
             self.tasks.start(partial(self._poll, job), job)
         return None
 
     async def _poll(self, job: Job) -> None:
-        sent_at = self._services.clock.now()
+        sent_at = self._context.clock.now()
         before = job.state
         try:
-            outcome = await poll(
-                job,
-                api=self._services.api,
-                keys=self._services.keys,
-                store=self._services.store,
-                clock=self._services.clock,
-            )
+            outcome = await self._context.poller.poll(job)
         finally:
             if job.state is not before:
                 self._release(job)
-                self._context.job_counts.record_transition(before, job)
-        now = self._services.clock.now()
+                self._progress.record_transition(before, job)
+        now = self._context.clock.now()
         if isinstance(outcome, Transient) and outcome.is_throttled:
             self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
         elif isinstance(outcome, Polled):
             self._pacer.record_accepted(now, now - sent_at)
             self._admission.stall_timer.record_progress()
         if job.state is before:
-            self._still_waiting(job, outcome, now)
+            self._continue(job, outcome, now)
         elif job.state is State.DOWNLOADING:
             assert isinstance(outcome, Polled)
             if job.generate_s is not None:
                 self._durations.setdefault(job.model, polling.QuantileEstimator()).add(job.generate_s)
-            self._succeeded(job, outcome.task)
+            self._on_succeeded(job, outcome.task)
         else:
-            self._context.job_counts.record_end(job)
+            self._progress.record_end(job)
 
-    def _still_waiting(self, job: Job, outcome: PollOutcome, now: float) -> None:
+    def _continue(self, job: Job, outcome: PollOutcome, now: float) -> None:
+        """Schedule the next poll of a task that did not end, or give it up."""
         if isinstance(outcome, Denied) and outcome.failure.cls is FailureClass.AUTH:
-            # Every key is unknown. The id is kept, and polled on: another process may bring a key that is known.
-            self._context.stop(key_stop(outcome.failure))
+            # No key is valid. The task is still polled: it stays known, and another process may have a valid key.
+            self._progress.stop(stop_for_refused_key(outcome.failure))
         age_s = now - job.waiting_since
         if isinstance(outcome, Unknown) and self._is_lost(job, age_s):
-            self._leave(job, Event.REMOTE_FAILED, _as_lost(outcome.failure))
+            message = f"the API no longer knows the task: {outcome.failure.message}"
+            self._finish(
+                job,
+                Event.REMOTE_FAILED,
+                replace(outcome.failure, cls=FailureClass.LOST, message=message),
+            )
         elif polling.is_overdue(age_s, self._timeout_s(job)):
-            self._leave(job, Event.POLL_TIMED_OUT, _timed_out(outcome, self._timeout_s(job)))
+            self._finish(job, Event.POLL_TIMED_OUT, _timed_out(outcome, self._timeout_s(job)))
         else:
             self.add(job, outcome)
 
@@ -159,9 +164,9 @@ class Polls:
         job.unknown_polls = polling.count_unknown(job.unknown_polls, age_s=age_s, tolerance_s=tolerance_s)
         return job.unknown_polls >= polling.UNKNOWNS_UNTIL_LOST
 
-    def _leave(self, job: Job, event: Event, failure: Failure) -> None:
+    def _finish(self, job: Job, event: Event, failure: Failure) -> None:
         self._release(job)
-        self._context.job_counts.finish_unsuccessful(job, event, failure)
+        self._progress.finish_unsuccessful(job, event, failure)
 
     def _release(self, job: Job) -> None:
         self._active.pop(job.seq, None)
@@ -171,21 +176,11 @@ class Polls:
         return self._context.settings.poll.timeout_s if job.timeout_s is None else job.timeout_s
 
 
-def _as_lost(failure: Failure) -> Failure:
-    return Failure(
-        FailureClass.LOST,
-        f"the API no longer knows the task: {failure.message}",
-        failure.code,
-        failure.http_status,
-        failure.request_id,
-    )
-
-
 def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:
     if outcome is None:
-        seen = "429s held the queries back"
+        why = "429s delayed the polls"
     elif isinstance(outcome, Polled):
-        seen = f"the task was still {outcome.task.raw_status or outcome.task.status}"
+        why = f"the task was still {outcome.task.raw_status or outcome.task.status}"
     else:
-        seen = f"the last answer was: {outcome.failure.message}"
-    return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {timeout_s:g} s; {seen}")
+        why = f"the last answer was: {outcome.failure.message}"
+    return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {timeout_s:g} s; {why}")

@@ -1,4 +1,4 @@
-"""Append the result line of each job that ends, behind the run and durable before it is announced."""
+"""Append the result line of each job that ended, in the background; a job is reported once its end is durable."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from runner.core.model import Job
 from runner.engine.events import JobEnded, Observer
 from runner.store.store import Store
 
-_GATHER_S = 0.1
-"""How long ended jobs gather before their lines are appended: the file is a view, and may follow."""
+_BATCH_S = 0.1
+"""How long ended jobs are collected before their lines are appended."""
 
 
 class ResultsAppender:
     """
-    Appends to the results in the background.
+    Appends result lines in the background.
 
     Args:
-        append: Writes the lines of some jobs, by their handles in the store; called in a thread.
+        append: Writes the lines of some jobs, given by their handles in the store; called in a thread.
     """
 
     def __init__(self, store: Store, append: Callable[[Sequence[int]], None], observe: Observer) -> None:
@@ -26,39 +26,39 @@ class ResultsAppender:
         self._append = append
         self._observe = observe
         self._ended: list[Job] = []
-        self._ready = asyncio.Event()
-        self._closing = False
+        self._wake_up = asyncio.Event()
+        self._is_closing = False
 
     def add(self, job: Job) -> None:
-        """Take a job that came to rest and was saved."""
+        """Add a job that ended and was saved."""
         self._ended.append(job)
-        self._ready.set()
+        self._wake_up.set()
 
     def close(self) -> None:
-        """Let `run` end once everything is told."""
-        self._closing = True
-        self._ready.set()
+        """Let `run` return once every job is reported."""
+        self._is_closing = True
+        self._wake_up.set()
 
     async def run(self) -> None:
         """
-        Tell of every job, until closed.
+        Append the lines of jobs and report them, until closed.
 
         Raises:
             RunnerError: The store can't be written; nothing more is reported as ended.
         """
         while True:
-            await self._ready.wait()
-            self._ready.clear()
-            if not self._closing:
-                await asyncio.sleep(_GATHER_S)
+            await self._wake_up.wait()
+            self._wake_up.clear()
+            if not self._is_closing:
+                await asyncio.sleep(_BATCH_S)
             ended, self._ended = self._ended, []
             if ended:
-                await self._tell(ended)
-            if self._closing and not self._ended:
+                await self._report(ended)
+            if self._is_closing and not self._ended:
                 return
 
-    async def _tell(self, ended: list[Job]) -> None:
-        # What is told is taken down first: a job may have been taken up again by the time it is durable.
+    async def _report(self, ended: list[Job]) -> None:
+        # The events are made first: a job may have been resumed by the time it is durable.
         events = [JobEnded(job.job_id, job.model, job.state, job.error) for job in ended]
         await self._store.durable(max(job.commit for job in ended))
         await asyncio.to_thread(self._append, [job.seq for job in ended])

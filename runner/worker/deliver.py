@@ -1,8 +1,8 @@
 """
-Bring the assets of one succeeded task to disk: whole, verified, durable, under their final names.
+Bring the assets of one succeeded task to disk: complete, verified, durable, under their final names.
 
-Every way to an asset is tried (see `core.delivery`) before the job is left as
-`undelivered`; that state keeps the task id, so a later run tries them all again.
+Every address of an asset is tried (see `core.asset_urls`) before the job becomes `undelivered`;
+that state keeps the task id, so a later run tries them all again.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from msgspec import Struct
 
-from runner import jsontext
 from runner.assets.mismatch import mismatches
 from runner.assets.publish import is_complete
-from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
+from runner.assets.request import AssetRequest, NotFetched, PartMetadata, part_path
 from runner.core.asset_urls import NextStep, UrlSearch
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event
@@ -27,57 +25,34 @@ from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import retry_wait_s
 from runner.core.settings import RetryPolicy
+from runner.jsontext import dumps, loads
 from runner.media import MediaInfo
-from runner.worker.poll import query_task
-from runner.worker.ports import Api, Clock, JobStore, Keys
+from runner.worker.poll import Poller
+from runner.worker.ports import AssetPublisher, Clock, DeliveryStore, Downloader, Keys
 
-_ASKED = ("seconds", "size", "ratio", "return_last_frame")
+_HINTS = ("seconds", "size", "ratio", "return_last_frame")
+_DEFAULT_SUFFIXES = {AssetKind.VIDEO: ".mp4", AssetKind.LAST_FRAME: ".png"}
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "video/quicktime": ".mov"}
+_LABELS = {AssetKind.VIDEO: "video", AssetKind.LAST_FRAME: "last frame"}
 
 
-class Downloader(Protocol):
-    """Downloads; see `assets.fetch`."""
-
-    async def fetch(
-        self, request: AssetRequest, save_metadata: Callable[[PartMetadata], None]
-    ) -> Fetched | NotFetched:
-        """Bring an asset whole to its part file."""
-
-
-class AssetPublisher(Protocol):
-    """Durable final names; see `assets.publish`."""
-
-    async def publish(self, part: str, final: str) -> None:
-        """Make a file durable under its final name."""
-
-
-class DeliveryStore(JobStore, Protocol):
-    """The store, with what a delivery reads from it."""
-
-    def request_text(self, job: Job) -> str:
-        """Read the job's request as it is stored."""
-
-    def load_parts(self, job: Job) -> Mapping[str, Json]:
-        """Read what an earlier process remembered of unfinished downloads, by kind."""
-
-    def load_assets(self, job: Job) -> tuple[Asset, ...]:
-        """Read the assets that the store has for the job."""
-
-
-class Delivery(Struct, frozen=True):
+class Deliverer(Struct, frozen=True, kw_only=True):
     """
-    All that deliveries share.
+    Delivers jobs whose tasks succeeded.
 
     Attributes:
-        content_url: The gateway's own route for a task's video.
+        poller: Asks for fresh addresses.
+        retry: How often a query for fresh addresses is tried.
+        draw: A random draw from [0, 1).
+        content_url: The gateway's own address of a task's video.
         sharded: Whether assets are spread over 256 folders.
     """
 
-    api: Api
+    poller: Poller
     keys: Keys
     store: DeliveryStore
     clock: Clock
-    fetcher: Downloader
+    downloader: Downloader
     publisher: AssetPublisher
     run_dir: Path
     retry: RetryPolicy
@@ -90,191 +65,202 @@ class Delivery(Struct, frozen=True):
         Fetch all assets of a job and save how that ended.
 
         Args:
-            task: The answer that showed its success; None where a later run goes on, and asks again.
+            task: The answer that showed its success; None to query the task first, for a job of an earlier run.
 
         Raises:
             DiskFull: There is no room; the job stays `downloading`.
             RunnerError: The store can't be written.
         """
-        began = self.clock.now()
-        request = (
-            job.delivery_hints
-            if job.delivery_hints is not None
-            else delivery_hints(self.store.request_text(job))
-        )
-        seen = _LatestTask(self, job, task)
-        found: list[Asset] = []
-        failure = await self._video(job, request, seen, found)
-        if failure is None and request.get("return_last_frame") is True:
-            failure = await self._last_frame(job, seen, found)
+        started_at = self.clock.now()
+        delivery = _Delivery(self, job, task)
+        failure = await delivery.fetch_all()
         if failure is not None:
             job.transition(Event.NOT_DELIVERED)
         else:
             job.transition(Event.DELIVERED)
-            job.download_s = self.clock.now() - began
+            job.download_s = self.clock.now() - started_at
         job.error = failure
         job.finished_at = self.clock.wall()
-        self.store.save(job, assets=found)
+        self.store.save(job, assets=delivery.assets)
 
     def progress(self, job: Job) -> tuple[int, int | None]:
-        """Say how many bytes of a job's video are on disk, and of how many; None where that is not known yet."""
-        name = asset_path(job.job_id, AssetKind.VIDEO, ".mp4", sharded=self.sharded)
+        """Return how many bytes of a job's video are on disk, and of how many; None if that is not known yet."""
         try:
-            size = os.stat(part_path(self._placed(name))).st_size
+            size = os.stat(part_path(self.full_path(self.asset_name(job, AssetKind.VIDEO)))).st_size
         except OSError:
             return 0, None
         return size, self.store.load_parts(job).get(AssetKind.VIDEO.value, {}).get("total_bytes")
 
-    async def _video(
-        self, job: Job, request: Mapping[str, Json], seen: _LatestTask, found: list[Asset]
-    ) -> Failure | None:
-        route = None if job.task_id is None else self.content_url(job.task_id)
-        result = await self._asset(job, AssetKind.VIDEO, UrlSearch(route), seen)
-        if isinstance(result, Failure):
-            return result
-        info = MediaInfo(result.content_type, result.width, result.height, result.duration_s)
-        for sentence in mismatches(request, info):
+    def asset_name(self, job: Job, kind: AssetKind) -> str:
+        """Name an asset's file, relative to the run directory."""
+        return asset_path(job.job_id, kind, _DEFAULT_SUFFIXES[kind], sharded=self.sharded)
+
+    def full_path(self, name: str) -> str:
+        """Return the path of a file of the run directory."""
+        return f"{self.run_dir}/{name}"
+
+
+class _Delivery:
+    """
+    The delivery of one job.
+
+    Attributes:
+        assets: What was delivered so far.
+    """
+
+    def __init__(self, deliverer: Deliverer, job: Job, task: RemoteTask | None) -> None:
+        self._deliverer = deliverer
+        self._job = job
+        self._task = task
+        self._query_failure: Failure | None = None
+        self._is_resumed = task is None
+        # An earlier process, or an earlier address, may have left an unfinished download.
+        self._may_have_parts = task is None
+        self.assets: list[Asset] = []
+
+    async def fetch_all(self) -> Failure | None:
+        """Fetch every asset that the request asks for; return why that failed, or None."""
+        job, store = self._job, self._deliverer.store
+        hints = job.delivery_hints
+        if hints is None:
+            hints = delivery_hints(store.request_text(job))
+        failure = await self._fetch_video(hints)
+        if failure is None and hints.get("return_last_frame") is True:
+            failure = await self._fetch_last_frame()
+        return failure
+
+    async def _fetch_video(self, hints: Mapping[str, Json]) -> Failure | None:
+        job = self._job
+        content_url = None if job.task_id is None else self._deliverer.content_url(job.task_id)
+        video = await self._fetch(AssetKind.VIDEO, UrlSearch(content_url))
+        if isinstance(video, Failure):
+            return video
+        info = MediaInfo(video.content_type, video.width, video.height, video.duration_s)
+        for sentence in mismatches(hints, info):
             job.warn(sentence)
-        found.append(result)
+        self.assets.append(video)
         return None
 
-    async def _last_frame(self, job: Job, seen: _LatestTask, found: list[Asset]) -> Failure | None:
-        result = await self._asset(job, AssetKind.LAST_FRAME, UrlSearch(), seen)
-        if isinstance(result, Asset):
-            found.append(result)
+    async def _fetch_last_frame(self) -> Failure | None:
+        frame = await self._fetch(AssetKind.LAST_FRAME, UrlSearch())
+        if isinstance(frame, Asset):
+            self.assets.append(frame)
             return None
-        if await seen.urls(AssetKind.LAST_FRAME):
-            return result
+        if self._task is None or self._task.last_frame_urls:
+            return frame
         # The stock gateway does not pass it on (fact F74), so its absence is no failure.
-        job.warn("the last frame was requested, and the API named none")
+        self._job.warn("the last frame was requested, and the API named none")
         return None
 
-    async def _asset(
-        self, job: Job, kind: AssetKind, search: UrlSearch, seen: _LatestTask
-    ) -> Asset | Failure:
-        if seen.is_taken_up:
-            kept = next((asset for asset in self.store.load_assets(job) if asset.kind is kind), None)
-            if kept is not None and await asyncio.to_thread(is_complete, self._placed(kept.path), kept):
-                return kept
-        search.offer(await seen.urls(kind))
-        failure = seen.failure or Failure(
+    async def _fetch(self, kind: AssetKind, search: UrlSearch) -> Asset | Failure:
+        """Fetch an asset from the first address that gives it."""
+        if self._is_resumed and (asset := await self._complete_asset(kind)) is not None:
+            return asset
+        search.offer(await self._urls(kind))
+        failure = self._query_failure or Failure(
             FailureClass.DOWNLOAD_FAILED,
-            f"the task succeeded, and the API named no address for its {_label(kind)}",
+            f"the task succeeded, and the API named no address for its {_LABELS[kind]}",
         )
-        while (move := search.next_step()) is not NextStep.GIVE_UP:
-            if isinstance(move, NextStep):
-                await seen.ask_again()
-                search.offer(await seen.urls(kind))
+        while (step := search.next_step()) is not NextStep.GIVE_UP:
+            if isinstance(step, NextStep):
+                await self._query_task()
+                search.offer(await self._urls(kind))
                 continue
-            result = await self._fetch(job, kind, move, seen)
+            result = await self._download(kind, step)
             if isinstance(result, Asset):
                 return result
-            # What came of it is on disk, and the next address may well give the same file.
-            seen.may_have_parts = True
+            self._may_have_parts = True
             failure = result
         return failure
 
-    async def _fetch(self, job: Job, kind: AssetKind, url: str, seen: _LatestTask) -> Asset | Failure:
-        default = ".mp4" if kind is AssetKind.VIDEO else ".png"
-        name = asset_path(job.job_id, kind, default, sharded=self.sharded)
-        known = self.store.load_parts(job).get(kind.value) if seen.may_have_parts else None
+    async def _complete_asset(self, kind: AssetKind) -> Asset | None:
+        """Return an asset that an earlier process delivered, if its file is still complete."""
+        deliverer = self._deliverer
+        for asset in deliverer.store.load_assets(self._job):
+            if asset.kind is kind and await asyncio.to_thread(
+                is_complete, deliverer.full_path(asset.path), asset
+            ):
+                return asset
+        return None
+
+    async def _download(self, kind: AssetKind, url: str) -> Asset | Failure:
+        deliverer, job = self._deliverer, self._job
+        name = deliverer.asset_name(job, kind)
+        part = deliverer.store.load_parts(job).get(kind.value) if self._may_have_parts else None
+
+        def save_metadata(metadata: PartMetadata) -> None:
+            values = {"total_bytes": metadata.total_bytes, "validator": metadata.validator}
+            deliverer.store.save_part(job, kind, values)
+
         request = AssetRequest(
             url=url,
-            path=self._placed(name),
+            path=deliverer.full_path(name),
             kind=kind,
-            key=self._key(job),
-            metadata=None if known is None else PartMetadata(**known),
+            key=self._key(),
+            metadata=None if part is None else PartMetadata(**part),
         )
-        result = await self.fetcher.fetch(request, lambda metadata: self._remember(job, kind, metadata))
+        result = await deliverer.downloader.fetch(request, save_metadata)
         if isinstance(result, NotFetched):
             return result.failure
-        suffix = _SUFFIXES.get(result.info.media_type, default)
-        if suffix != default:
-            name = name.removesuffix(default) + suffix
-        await self.publisher.publish(result.part_path, self._placed(name))
+        default = _DEFAULT_SUFFIXES[kind]
+        name = name.removesuffix(default) + _SUFFIXES.get(result.info.media_type, default)
+        await deliverer.publisher.publish(result.part_path, deliverer.full_path(name))
         return result.to_asset(kind, name)
 
-    def _placed(self, name: str) -> str:
-        return f"{self.run_dir}/{name}"
+    def _key(self) -> str | None:
+        keys = self._deliverer.keys
+        fingerprints = keys.for_task(self._job.key)
+        return keys.secret(fingerprints[0]) if fingerprints else None
 
-    def _key(self, job: Job) -> str | None:
-        fingerprints = self.keys.for_task(job.key)
-        return self.keys.secret(fingerprints[0]) if fingerprints else None
-
-    def _remember(self, job: Job, kind: AssetKind, metadata: PartMetadata) -> None:
-        stored = {"total_bytes": metadata.total_bytes, "validator": metadata.validator}
-        self.store.save_part(job, kind, stored)
-
-
-def delivery_hints(request_text: str) -> Mapping[str, Json]:
-    """Pick from a request what its delivery must know; requests that ask for the same share one mapping."""
-    request = jsontext.loads(request_text)
-    return _shared(jsontext.dumps({name: request[name] for name in _ASKED if name in request}))
-
-
-@lru_cache(maxsize=1024)
-def _shared(text: bytes) -> Mapping[str, Json]:
-    asked: Mapping[str, Json] = jsontext.loads(text)
-    return asked
-
-
-class _LatestTask:
-    """
-    The newest answer that shows a job's task, asked for when it is needed.
-
-    Attributes:
-        is_taken_up: Whether an earlier process may have fetched something of the job already.
-        may_have_parts: Whether that or an earlier address may have left an unfinished download.
-    """
-
-    def __init__(self, delivery: Delivery, job: Job, task: RemoteTask | None) -> None:
-        self._delivery = delivery
-        self._job = job
-        self._task = task
-        self.is_taken_up = self.may_have_parts = task is None
-        self.failure: Failure | None = None
-
-    async def urls(self, kind: AssetKind) -> tuple[str, ...]:
-        """Name the addresses that the answer gives for an asset."""
+    async def _urls(self, kind: AssetKind) -> tuple[str, ...]:
+        """Name the addresses that the newest answer gives for an asset."""
         if self._task is None:
-            await self.ask_again()
+            await self._query_task()
         if self._task is None:
             return ()
         return self._task.video_urls if kind is AssetKind.VIDEO else self._task.last_frame_urls
 
-    async def ask_again(self) -> None:
-        """Ask for the task until it is shown, or the tries are used up."""
-        delivery = self._delivery
-        for attempt in range(1, delivery.retry.attempts + 1):
-            outcome = await query_task(self._job, api=delivery.api, keys=delivery.keys)
+    async def _query_task(self) -> None:
+        """Query the task until it is shown, or the attempts are used up."""
+        deliverer = self._deliverer
+        for attempt in range(1, deliverer.retry.attempts + 1):
+            outcome = await deliverer.poller.query_task(self._job)
             self._job.polls += 1
             if isinstance(outcome, Polled):
-                self._take(outcome.task)
+                self._record(outcome.task)
                 return
-            self.failure = Failure(
+            self._query_failure = Failure(
                 FailureClass.DOWNLOAD_FAILED, f"no fresh address: {outcome.failure.message}"
             )
             if not isinstance(outcome, Transient):
                 return
             wait_s = retry_wait_s(
-                delivery.retry,
+                deliverer.retry,
                 attempt=attempt,
                 retry_after_s=outcome.retry_after_s,
-                draw=delivery.draw(),
+                draw=deliverer.draw(),
             )
             if wait_s is None:
                 return
-            await delivery.clock.sleep(wait_s)
+            await deliverer.clock.sleep(wait_s)
 
-    def _take(self, task: RemoteTask) -> None:
+    def _record(self, task: RemoteTask) -> None:
         if task.status is RemoteStatus.SUCCEEDED:
-            self._task, self.failure = task, None
+            self._task, self._query_failure = task, None
         else:
-            self.failure = Failure(
+            self._query_failure = Failure(
                 FailureClass.DOWNLOAD_FAILED,
                 f"the API now calls the task {task.raw_status!r}, and names no address",
             )
 
 
-def _label(kind: AssetKind) -> str:
-    return "video" if kind is AssetKind.VIDEO else "last frame"
+def delivery_hints(request_text: str) -> Mapping[str, Json]:
+    """Pick from a request what its delivery must know; equal results are one shared mapping."""
+    request = loads(request_text)
+    return _shared(dumps({name: request[name] for name in _HINTS if name in request}))
+
+
+@lru_cache(maxsize=1024)
+def _shared(hints: bytes) -> Mapping[str, Json]:
+    mapping: Mapping[str, Json] = loads(hints)
+    return mapping

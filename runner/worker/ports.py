@@ -1,15 +1,17 @@
-"""What a step needs of the rooms around it, and no more."""
+"""What the steps of a job need from the outside, and nothing more."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.outcomes import PollOutcome, SubmitOutcome
 
 
 class Clock(Protocol):
-    """Time, as an argument."""
+    """The time."""
 
     def now(self) -> float:
         """Read the monotonic clock, in seconds."""
@@ -22,33 +24,62 @@ class Clock(Protocol):
 
 
 class Api(Protocol):
-    """The gateway. It never raises for what goes wrong on the way: that is an outcome."""
+    """The gateway. Network trouble is an outcome, never an exception."""
 
     async def submit(self, body: bytes, key: str) -> SubmitOutcome:
         """POST a job's request, once."""
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
-        """Ask for a task."""
+        """Query a task."""
 
 
 class Keys(Protocol):
-    """Keys by their fingerprints."""
+    """API keys by their fingerprints."""
 
     def secret(self, fingerprint: str) -> str:
-        """Look a key up."""
+        """Return the key itself."""
 
     def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
-        """Name the keys to ask for a task with, its own first."""
+        """Order the keys to query a task with: the one that submitted it first."""
 
 
 class JobStore(Protocol):
-    """The store."""
+    """Where jobs are saved."""
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
-        """Put a job as it stands into the next commit, and return its number."""
+        """Put the current state of a job into the next commit, and return the commit's number."""
 
     async def durable(self, number: int) -> None:
         """Wait until a commit is on disk."""
 
+
+class DeliveryStore(JobStore, Protocol):
+    """Where jobs are saved, with what a delivery reads and keeps."""
+
+    def request_text(self, job: Job) -> str:
+        """Read the job's request as it is stored."""
+
+    def load_parts(self, job: Job) -> Mapping[str, Json]:
+        """Read what an earlier process saved about unfinished downloads, by kind of asset."""
+
+    def load_assets(self, job: Job) -> tuple[Asset, ...]:
+        """Read the job's assets."""
+
     def save_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
-        """Keep what is known of an unfinished download."""
+        """Save what is known of an unfinished download."""
+
+
+class Downloader(Protocol):
+    """Downloads to part files; see `assets.fetch`."""
+
+    async def fetch(
+        self, request: AssetRequest, save_metadata: Callable[[PartMetadata], None]
+    ) -> Fetched | NotFetched:
+        """Download an asset to its part file, until it is complete and verified."""
+
+
+class AssetPublisher(Protocol):
+    """Durable final names; see `assets.publish`."""
+
+    async def publish(self, part: str, final: str) -> None:
+        """Make a file durable under its final name."""

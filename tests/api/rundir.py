@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from runner.api import run_facts
+from runner.api.run_facts import RunFacts, RunOrigin, save_facts
 from runner.core.lifecycle import State
+from runner.core.model import OnChanged
 from runner.manifest.loader import load
 from runner.store.store import Store
-from runner.store.sync import OnChanged, sync
+from runner.store.sync import sync
 
 MANIFEST = """\
 version: 1
@@ -29,9 +30,11 @@ def write_manifest(path: Path, *ids: str) -> Path:
     return path
 
 
-def make_run(run_dir: Path, manifest: Path, states: Mapping[str, State], **changes: object) -> Path:
+def make_run(
+    run_dir: Path, manifest: Path, states: Mapping[str, State], *, simulate: bool = False, **changes: object
+) -> Path:
     """
-    Take a manifest into a run directory, and put each job into a state.
+    Load a manifest into a run directory, and put each job into a state.
 
     Further arguments are columns of all jobs, such as ``generate_s``.
     """
@@ -42,11 +45,7 @@ def make_run(run_dir: Path, manifest: Path, states: Mapping[str, State], **chang
             columns = {"state": state.value, "attempt": int(state is not State.PENDING), **changes}
             sets = ", ".join(f"{name} = ?" for name in columns)
             connection.execute(f"UPDATE jobs SET {sets} WHERE job_id = ?", (*columns.values(), job_id))
-        facts = {
-            run_facts.SETTINGS: run_facts.settings_text(loaded.settings),
-            run_facts.ORIGIN: run_facts.RunOrigin(str(manifest), is_simulated=False, sharded=False).text(),
-        }
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+        save_facts(connection, RunFacts(loaded.settings, RunOrigin(str(manifest), simulate, sharded=False)))
     return run_dir
 
 

@@ -1,4 +1,4 @@
-"""Telling of a run's end: whom, of what, and that trouble with it stays small."""
+"""Notifications of a run's end: who gets which, and that trouble with them does not matter."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from runner.core.settings import Notify, Settings
 from runner.core.stop import Stop, StopReason
 from runner.core.summary import summarize
 
-NOBODY = dict.fromkeys(State, 0)
+NO_JOBS = dict.fromkeys(State, 0)
 
 
 def ended(*stops: Stop, did_nothing: bool = False, is_simulated: bool = False, **counts: int) -> RunResult:
-    """Make the outcome of a run."""
-    by_state = {**NOBODY, **{State(name): count for name, count in counts.items()}}
+    """Make the result of a run."""
+    by_state = {**NO_JOBS, **{State(name): count for name, count in counts.items()}}
     return RunResult(
         Path("output/kittens"),
         "kittens",
@@ -37,23 +37,23 @@ def ended(*stops: Stop, did_nothing: bool = False, is_simulated: bool = False, *
     )
 
 
-class Hook:
-    """A webhook that remembers what it was told."""
+class Webhook:
+    """A webhook that keeps what it received."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.told: list[dict[str, object]] = []
+        self.received: list[dict[str, object]] = []
         self.status = 200
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        self.told.append(json.loads(await request.read()))
+        self.received.append(json.loads(await request.read()))
         return web.Response(status=self.status, headers={"Location": self.url} if self.status == 307 else {})
 
 
 @pytest.fixture
-async def hook() -> AsyncIterator[Hook]:
+async def hook() -> AsyncIterator[Webhook]:
     """Serve a webhook."""
-    hook = Hook()
+    hook = Webhook()
     server = web.ServerRunner(web.Server(hook.handle))
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
@@ -63,7 +63,7 @@ async def hook() -> AsyncIterator[Hook]:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "on", "is_told"),
+    ("result", "on", "is_notified"),
     [
         (ended(succeeded=2), "finish", True),
         (ended(succeeded=2), "failure", False),
@@ -77,39 +77,39 @@ async def hook() -> AsyncIterator[Hook]:
         (ended(is_simulated=True, failed=1), "failure", False),
     ],
 )
-async def test_who_is_told_of_what(outcome: RunResult, on: str, is_told: bool, hook: Hook) -> None:
+async def test_who_is_notified(result: RunResult, on: str, is_notified: bool, hook: Webhook) -> None:
     """
-    Each is told of what they asked for; nobody of a run that did nothing, or of a rehearsal.
+    Each receives the events it is configured for; nobody is notified of a run that did nothing, or was simulated.
     """
     settings = Settings(name="kittens", notify=(Notify(on=(on,), webhook=hook.url),))
 
-    after = await send_notifications(outcome, settings)
+    after = await send_notifications(result, settings)
 
-    assert is_told == bool(hook.told)
+    assert is_notified == bool(hook.received)
     assert () == after.troubles
-    if is_told:
-        assert ("kittens", True) == (hook.told[0]["run"], on in hook.told[0]["occasions"])  # type: ignore[operator]
+    if is_notified:
+        assert ("kittens", True) == (hook.received[0]["run"], on in hook.received[0]["occasions"])  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
     ("status", "said"), [(500, "answered 500"), (307, "answered 307"), (404, "answered 404")]
 )
-async def test_webhook_that_fails_is_reported_once(status: int, said: str, hook: Hook) -> None:
+async def test_webhook_that_fails_is_reported_once(status: int, said: str, hook: Webhook) -> None:
     """
-    A webhook's trouble is a sentence without its path, which is often a secret; a redirect is not followed.
+    The sentence leaves out the webhook's path, which is often a secret; a redirect is not followed.
     """
     hook.status = status
 
     after = await send_notifications(ended(), Settings(name="kittens", notify=(Notify(webhook=hook.url),)))
 
-    assert 1 == len(hook.told)
+    assert 1 == len(hook.received)
     assert (1, True) == (len(after.troubles), said in after.troubles[0])
     assert "secret-path" not in after.troubles[0]
 
 
-async def test_webhook_that_is_not_there() -> None:
+async def test_webhook_that_cannot_be_reached() -> None:
     """
-    A closed port is a sentence too.
+    A closed port is reported too.
     """
     after = await send_notifications(
         ended(), Settings(name="kittens", notify=(Notify(webhook="http://127.0.0.1:9/x"),))
@@ -120,7 +120,7 @@ async def test_webhook_that_is_not_there() -> None:
 
 async def test_command_gets_the_summary_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A command has the summary on its standard input; the variables that hold keys are not in its environment.
+    A command gets the summary on its standard input, without the variables that hold keys.
     """
     for name in ("OUR_KEY", "OUR_KEY_FILE", "POWERTOKENS_API_KEY", "POWERTOKENS_API_KEYS"):
         monkeypatch.setenv(name, "sk-secret-0123456789")
@@ -128,11 +128,13 @@ async def test_command_gets_the_summary_and_no_key(tmp_path: Path, monkeypatch: 
         "import json, os, sys\n"
         "json.dump({'body': json.load(sys.stdin), 'environ': dict(os.environ)}, open(sys.argv[1], 'w'))"
     )
-    way = Notify(command=(sys.executable, "-c", script, str(tmp_path / "told.json")))
+    notify = Notify(command=(sys.executable, "-c", script, str(tmp_path / "received.json")))
 
-    after = await send_notifications(ended(), Settings(name="kittens", key_names=("OUR_KEY",), notify=(way,)))
+    after = await send_notifications(
+        ended(), Settings(name="kittens", key_names=("OUR_KEY",), notify=(notify,))
+    )
 
-    text = (tmp_path / "told.json").read_text()
+    text = (tmp_path / "received.json").read_text()
     assert () == after.troubles
     assert "kittens" == json.loads(text)["body"]["run"]
     assert "sk-secret" not in text
@@ -148,7 +150,7 @@ async def test_command_gets_the_summary_and_no_key(tmp_path: Path, monkeypatch: 
 )
 async def test_command_that_fails(command: tuple[str, ...], said: str | None) -> None:
     """
-    A command that can't be started or fails is a sentence; one that does not read its input is none.
+    A command that can't be started, or fails, is reported; one that does not read its input is not.
     """
     after = await send_notifications(ended(), Settings(name="kittens", notify=(Notify(command=command),)))
 
@@ -156,9 +158,9 @@ async def test_command_that_fails(command: tuple[str, ...], said: str | None) ->
     assert said is None or said in after.troubles[0]
 
 
-async def test_all_are_told_at_once(hook: Hook) -> None:
+async def test_notifications_are_concurrent(hook: Webhook) -> None:
     """
-    One that is slow does not keep the others from being told.
+    A slow one does not delay the others.
     """
     slow = Notify(command=(sys.executable, "-c", "import sys; sys.stdin.read()"))
     settings = Settings(name="kittens", notify=(slow, Notify(webhook=hook.url), Notify(webhook=hook.url)))
@@ -166,4 +168,4 @@ async def test_all_are_told_at_once(hook: Hook) -> None:
     async with asyncio.timeout(20):
         await send_notifications(ended(), settings)
 
-    assert 2 == len(hook.told)
+    assert 2 == len(hook.received)

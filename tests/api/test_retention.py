@@ -1,4 +1,4 @@
-"""Deleting older runs of a series: only what is whole, settled, ours and free."""
+"""Deleting older runs of a series: only those that are finished, our own and not in use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from runner.api import run_facts
 from runner.api.retention import delete_older, require_series
 from runner.core.lifecycle import State
 from runner.errors import UsageError
@@ -19,27 +18,23 @@ TODAY = date(2026, 11, 21)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Have a folder of runs."""
+    """Make a folder for runs."""
     (tmp_path / "output").mkdir()
     return tmp_path / "output"
 
 
-def night(folder: Path, day: int, state: State = State.SUCCEEDED, *, simulate: bool = False) -> Path:
-    """Make the run of a night with one job in a state."""
+def make_night(folder: Path, day: int, state: State = State.SUCCEEDED, *, simulate: bool = False) -> Path:
+    """Make a night's run, with one job in a state."""
     manifest = write_manifest(folder.parent / "nightly.yaml", "a")
-    run_dir = make_run(folder / f"nightly-2026-11-{day:02}", manifest, {"a": state})
-    if simulate:
-        with Store(run_dir) as store, store.transaction() as connection:
-            origin = run_facts.RunOrigin(str(manifest), is_simulated=True, sharded=False)
-            connection.execute("UPDATE meta SET value = ? WHERE key = ?", (origin.text(), run_facts.ORIGIN))
+    run_dir = make_run(folder / f"nightly-2026-11-{day:02}", manifest, {"a": state}, simulate=simulate)
     (run_dir / "assets").mkdir()
     (run_dir / "assets" / "a.mp4").write_bytes(b"x")
     (run_dir / "results.jsonl").write_text("")
     return run_dir
 
 
-def names(folder: Path) -> list[str]:
-    """Name the days that are left."""
+def days(folder: Path) -> list[str]:
+    """Return the days whose runs are left."""
     return sorted(path.name.rpartition("-")[2] for path in folder.iterdir())
 
 
@@ -55,65 +50,65 @@ def names(folder: Path) -> list[str]:
         (3, 1, ["15", "20", "21"]),
     ],
 )
-def test_newest_stay(keep_runs: int | None, keep_days: int | None, left: list[str], folder: Path) -> None:
+def test_newest_are_kept(keep_runs: int | None, keep_days: int | None, left: list[str], folder: Path) -> None:
     """
-    So many of the newest stay, or those of the last days; what either keeps stays.
+    The newest N are kept, or those of the last N days; a run that either keeps is kept.
     """
     for day in (10, 15, 20, 21):
-        night(folder, day)
+        make_night(folder, day)
 
     delete_older(folder / "nightly-2026-11-21", keep_runs=keep_runs, keep_days=keep_days, today=TODAY)
 
-    assert left == names(folder)
+    assert left == days(folder)
 
 
 @pytest.mark.parametrize(
     "state", [state for state in State if state not in (State.SUCCEEDED, State.FAILED)], ids=str
 )
-def test_run_with_something_left_stays(state: State, folder: Path) -> None:
+def test_unfinished_run_is_kept(state: State, folder: Path) -> None:
     """
-    A directory with an unfinished job, or one in doubt, is never deleted, and that is said.
+    A directory with an unfinished or uncertain job is never deleted, and that is reported.
     """
-    old, new = night(folder, 20, state), night(folder, 21)
+    old, new = make_night(folder, 20, state), make_night(folder, 21)
 
-    tidied = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
+    result = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
 
-    assert ["20", "21"] == names(folder)
-    assert [old] == [kept.run_dir for kept in tidied.kept]
+    assert ["20", "21"] == days(folder)
+    assert [old] == [kept.run_dir for kept in result.kept]
     assert (old / "assets" / "a.mp4").exists()
 
 
-def test_what_is_not_clearly_ours_stays(folder: Path) -> None:
+def test_what_is_not_clearly_our_own_is_kept(folder: Path) -> None:
     """
-    Files of others, links, other programs' directories, other series and simulated runs all stay.
+    Other files, links, other programs' directories, other series and simulated runs are all kept.
     """
-    new = night(folder, 21)
-    (night(folder, 1) / "notes.txt").write_text("mine")
-    linked = night(folder, 2)
+    new = make_night(folder, 21)
+    (make_night(folder, 1) / "notes.txt").write_text("mine")
+    linked = make_night(folder, 2)
     (linked / "assets" / "a.mp4").unlink()
     (linked / "assets").rmdir()
     (linked / "assets").symlink_to(folder)
     (folder / "nightly-2026-11-03").mkdir()
     (folder / "nightly-2026-11-04").symlink_to(new)
-    night(folder, 5, simulate=True)
+    make_night(folder, 5, simulate=True)
     (folder / "nightly-2026-11-06").write_text("a file")
-    night(folder, 7).rename(folder / "other-2026-11-07")
+    make_night(folder, 7).rename(folder / "other-2026-11-07")
     broken = folder / "nightly-2026-11-08"
     broken.mkdir()
     (broken / "run.db").write_text("no database")
-    before = names(folder)
+    before = days(folder)
 
-    tidied = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
+    result = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
 
-    assert () == tidied.deleted
-    assert before == names(folder)
+    assert () == result.deleted
+    assert before == days(folder)
 
 
-def test_run_in_use_stays_until_it_is_free(folder: Path) -> None:
+def test_run_in_use_is_kept(folder: Path) -> None:
     """
-    A directory that a process works in is left alone.
+    A directory that a process is using is not deleted; once it is free, it is.
     """
-    old, new = night(folder, 20), night(folder, 21)
+    old, new = make_night(folder, 20), make_night(folder, 21)
     with Store(old):
         in_use = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
 
@@ -125,19 +120,19 @@ def test_run_in_use_stays_until_it_is_free(folder: Path) -> None:
 
 def test_later_runs_are_not_older(folder: Path) -> None:
     """
-    A run of an earlier date that is done again deletes nothing that came after it.
+    Running an earlier date again deletes nothing of later dates.
     """
-    old, _ = night(folder, 20), night(folder, 21)
+    old, _ = make_night(folder, 20), make_night(folder, 21)
 
     delete_older(old, keep_runs=1, keep_days=None, today=TODAY)
 
-    assert ["20", "21"] == names(folder)
+    assert ["20", "21"] == days(folder)
 
 
 @pytest.mark.parametrize("name", ["kittens", "a-2026-11-21-b-2026-11-20", "2026-13-01", "v12026-11-21"])
 def test_series_needs_one_date(name: str) -> None:
     """
-    Without exactly one date in its name a run is no part of a series.
+    A run whose name does not have exactly one date is not part of a series.
     """
     with pytest.raises(UsageError, match="no date"):
         require_series(Path("output") / name)

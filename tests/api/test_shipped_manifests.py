@@ -1,4 +1,4 @@
-"""The manifests that come with the program: each runs as it is, and says what the API's document says."""
+"""The manifests that come with the program: each can be run, and follows the API's documents."""
 
 from __future__ import annotations
 
@@ -29,10 +29,8 @@ MANIFESTS = ROOT / "manifests"
 NIGHTLY = MANIFESTS / "nightly"
 RUNNABLE = [*sorted(MANIFESTS.glob("*.yaml")), NIGHTLY / "nightly.yaml"]
 EXAMPLES = ROOT / "tests" / "schema" / "examples"
-_DAY, _NEXT_DAY = date(2026, 11, 21), date(2026, 11, 22)
-
-
 QUICK = RunOptions(simulate=True, scenario=str(Path(__file__).with_name("quick.yaml")))
+_DAY, _NEXT_DAY = date(2026, 11, 21), date(2026, 11, 22)
 
 
 def _yaml(name: str) -> Any:
@@ -42,9 +40,9 @@ def _yaml(name: str) -> Any:
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
 async def test_it_runs_against_the_simulator(path: Path, tmp_path: Path) -> None:
     """Every job ends with a video, and the exit code says so."""
-    outcome = await run(path, output=tmp_path / "out", options=QUICK)
+    result = await run(path, output=tmp_path / "out", options=QUICK)
 
-    assert 0 == outcome.exit_code
+    assert 0 == result.exit_code
     results = list(open_results(tmp_path / "out" / "results.jsonl"))
     assert {State.SUCCEEDED} == {result.record.state for result in results}
     for result in results:
@@ -53,7 +51,7 @@ async def test_it_runs_against_the_simulator(path: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
 def test_editors_find_its_schema(path: Path) -> None:
-    """The first line leads to the schema, from where the manifest stands."""
+    """The first line is the path to the schema, relative to the manifest."""
     first = path.read_text().splitlines()[0]
     prefix = "# yaml-language-server: $schema="
 
@@ -61,8 +59,8 @@ def test_editors_find_its_schema(path: Path) -> None:
     assert (ROOT / "schemas" / "manifest.schema.json").samefile(path.parent / first.removeprefix(prefix))
 
 
-def test_the_demo_shows_everything() -> None:
-    """All families of models, a matrix, rows and a last frame, in about a dozen jobs."""
+def test_demo_shows_everything() -> None:
+    """It has all families of models, a matrix, rows and a last frame, in about a dozen jobs."""
     demo = load(MANIFESTS / "demo.yaml", _refuse, variables={}, today=_DAY)
     specs = list(demo.jobs(_refuse))
 
@@ -76,7 +74,7 @@ def test_the_demo_shows_everything() -> None:
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
 def test_each_document_has_a_manifest_with_its_own_example(example: Path) -> None:
-    """What is sent for it is the document's request, key for key."""
+    """Some manifest sends exactly the document's example request."""
     request = json.loads(example.read_text())
     requests = []
     for path in MANIFESTS.glob("*.yaml"):
@@ -86,8 +84,8 @@ def test_each_document_has_a_manifest_with_its_own_example(example: Path) -> Non
     assert request in requests
 
 
-def test_a_night_is_named_by_its_date() -> None:
-    """Another night has another directory and other jobs, so nothing of it is taken for done."""
+def test_nightly_run_is_named_by_its_date() -> None:
+    """Another night has another directory and other jobs, so none of them counts as done."""
     nights = [load(NIGHTLY / "nightly.yaml", _refuse, variables={}, today=day) for day in (_DAY, _NEXT_DAY)]
     first, second = ({spec.job_id for spec in night.jobs(_refuse)} for night in nights)
 
@@ -95,8 +93,8 @@ def test_a_night_is_named_by_its_date() -> None:
     assert not first & second
 
 
-def test_the_length_of_the_night_can_be_overridden() -> None:
-    """What its comment promises holds."""
+def test_nightly_variables_can_be_overridden() -> None:
+    """As its comment says."""
     assert not check([NIGHTLY / "nightly.yaml"], variables={"length": "13"}).is_valid
 
 
@@ -104,7 +102,7 @@ _FIELD = r"(\*|[0-9]+(-[0-9]+)?)(/[0-9]+)?(,[0-9]+(-[0-9]+)?)*"
 _CRON_LINE = re.compile(rf"(?:{_FIELD}\s+){{5}}\S.*")
 
 
-def test_the_crontab() -> None:
+def test_crontab() -> None:
     """Each line is a comment, a variable, or five fields and a command."""
     lines = (NIGHTLY / "crontab").read_text().splitlines()
     jobs = [line for line in lines if line and not re.match(r"#|[A-Z_]+=", line)]
@@ -116,8 +114,8 @@ def test_the_crontab() -> None:
 
 
 @pytest.mark.parametrize("name", ["runner-nightly.service", "runner-nightly.timer"])
-def test_the_systemd_units_are_units(name: str) -> None:
-    """Sections, keys and values, and the timer is for the service that is there."""
+def test_systemd_units(name: str) -> None:
+    """They have sections, keys and values, and a service has a command and a timer a time."""
     unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(NIGHTLY / name)
@@ -128,7 +126,7 @@ def test_the_systemd_units_are_units(name: str) -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    """Systemd's own check has nothing to say; the program stands in a place that exists here."""
+    """Systemd's own check finds nothing; the program's path is replaced by one that exists here."""
     for name in ("runner-nightly.service", "runner-nightly.timer"):
         text = (NIGHTLY / name).read_text().replace("/usr/local/bin/runner", "/bin/true")
         (tmp_path / name).write_text(text)
@@ -146,19 +144,19 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     )
 
 
-def test_the_github_workflow() -> None:
-    """Its jobs have steps that use an action or run something, and the key comes from a secret."""
+def test_github_workflow() -> None:
+    """Its steps use an action or run something, and the key comes from a secret."""
     workflow = _yaml("github-actions.yaml")
 
-    # PyYAML takes the key `on` for true, as GitHub does not.
+    # PyYAML reads the key `on` as true; GitHub does not.
     assert _CRON_LINE.fullmatch(workflow[True]["schedule"][0]["cron"] + " x")
     for job in workflow["jobs"].values():
         assert all("uses" in step or "run" in step for step in job["steps"])
     assert "${{ secrets.POWERTOKENS_API_KEY }}" in (NIGHTLY / "github-actions.yaml").read_text()
 
 
-def test_the_kubernetes_cron_job() -> None:
-    """Volumes that are mounted exist, and one night does not start while the other still runs."""
+def test_kubernetes_cron_job() -> None:
+    """Mounted volumes exist, and a run does not start while the last one is still running."""
     job = _yaml("kubernetes-cronjob.yaml")
     pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
@@ -169,7 +167,7 @@ def test_the_kubernetes_cron_job() -> None:
 
 
 def _command_lines() -> list[list[str]]:
-    """Collect the words of every command of ours in the examples."""
+    """Collect the words of every runner command in the examples."""
     pod = _yaml("kubernetes-cronjob.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     steps = [step for job in _yaml("github-actions.yaml")["jobs"].values() for step in job["steps"]]
     shell = [
@@ -184,8 +182,8 @@ def _command_lines() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", _command_lines(), ids=" ".join)
-def test_the_command_lines_are_understood(words: list[str]) -> None:
-    """An option that was renamed would fail in the night, when nobody looks."""
+def test_command_lines_are_valid(words: list[str]) -> None:
+    """An option that was renamed would fail at night, when nobody is watching."""
     command = cli.get_command(click.Context(cli), words[0])
 
     assert command is not None
@@ -193,7 +191,7 @@ def test_the_command_lines_are_understood(words: list[str]) -> None:
 
 
 def test_each_scheduler_starts_a_run() -> None:
-    """None of the examples was lost on the way to the test above."""
+    """The test above has found every example."""
     assert 4 == sum(words[0] == "run" for words in _command_lines())
 
 

@@ -7,12 +7,11 @@ import time
 from datetime import date
 from pathlib import Path
 
-from msgspec.structs import replace
-
-from runner.api import run_facts
+from runner.api.run_facts import RunFacts, RunOrigin, save_facts
+from runner.core.model import OnChanged
 from runner.manifest.loader import load
 from runner.store.store import Store
-from runner.store.sync import OnChanged, sync
+from runner.store.sync import sync
 
 
 def main() -> None:
@@ -34,12 +33,7 @@ def main() -> None:
             "INSERT INTO assets SELECT seq, 'video', 'assets/' || job_id || '.mp4', 10240, "
             "'9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08', 'video/mp4', 864, 496, 5.0, 1 FROM jobs"
         )
-        settings = replace(loaded.settings)
-        for key, text in {
-            run_facts.SETTINGS: run_facts.settings_text(settings),
-            run_facts.ORIGIN: run_facts.RunOrigin(str(manifest), False, sharded=True).text(),
-        }.items():
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+        save_facts(connection, RunFacts(loaded.settings, RunOrigin(str(manifest), False, sharded=True)))
 
 
 if __name__ == "__main__":

@@ -46,13 +46,15 @@ async def hold(kind: str, count: int) -> float:
             task.cancel()
         return (after - before) / count
     settings = Settings(name="benchmark")
-    rooms = SimpleNamespace(clock=SimpleNamespace(now=time.monotonic), draw=random.random)
-    context: Any = SimpleNamespace(rooms=rooms, settings=settings)
-    admission = Admission(settings.limits, KeyPool(["ab12"]), learned={}, limit_s=3600)
-    queries = Polls(context, admission, succeeded=lambda job, task: None, ended=lambda: None)
+    context: Any = SimpleNamespace(
+        settings=settings, clock=SimpleNamespace(now=time.monotonic), draw=random.random
+    )
+    admission = Admission(settings.limits, KeyPool(["ab12"]), learned={}, stall_s=3600)
+    progress: Any = None
+    polls = Polls(context, progress, admission, on_succeeded=lambda job, task: None, on_step_end=lambda: None)
     for job in jobs:
         admission.reserve_slot(job.seq, job.model)
-        queries.add(job)
+        polls.add(job)
     return (resident_kib() - before) / count
 
 

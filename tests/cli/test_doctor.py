@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.api.doctor import Check, CheckVerdict, doctor
-from runner.api.options import Overrides
+from runner.api.options import RunOptions
 from runner.simulator.server import Simulator
 from tests.api.rundir import write_manifest
 from tests.cli.command import runner
@@ -60,7 +60,7 @@ def test_a_gateway_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says so and goes on with the other checks."""
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
 
-    found = _checks(overrides=Overrides(base_url="http://127.0.0.1:9"))
+    found = _checks(options=RunOptions(base_url="http://127.0.0.1:9"))
 
     assert found["gateway"].verdict is CheckVerdict.PROBLEM
     assert {"disk", "fsync", "sqlite", "open-files"} <= set(found)
@@ -70,7 +70,7 @@ def test_a_clock_that_is_wrong(gateway: Simulator, monkeypatch: pytest.MonkeyPat
     """An hour too early is found by the gateway's Date."""
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
 
-    found = _checks(overrides=Overrides(base_url=gateway.base_url), wall_clock=lambda: 0.0)
+    found = _checks(options=RunOptions(base_url=gateway.base_url), wall_clock=lambda: 0.0)
 
     assert found["clock"].verdict is CheckVerdict.WARNING
     assert "behind the gateway's" in found["clock"].message
@@ -78,7 +78,7 @@ def test_a_clock_that_is_wrong(gateway: Simulator, monkeypatch: pytest.MonkeyPat
 
 def test_the_test_host_is_warned_of() -> None:
     """One of the API's documents shows it by mistake."""
-    found = _checks(overrides=Overrides(base_url="https://baze-api.powerbuyin.top"))
+    found = _checks(options=RunOptions(base_url="https://baze-api.powerbuyin.top"))
 
     assert found["address"].verdict is CheckVerdict.WARNING
 
@@ -100,7 +100,7 @@ def test_an_unwritable_folder_is_a_problem() -> None:
     found = _checks(output=Path("/proc/runs"))
 
     assert found["disk"].verdict is CheckVerdict.PROBLEM
-    assert "nothing can be written in /proc" in found["disk"].message
+    assert "/proc can't be written" in found["disk"].message
 
 
 def test_it_leaves_nothing_behind() -> None:

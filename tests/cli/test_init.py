@@ -54,7 +54,7 @@ def test_a_file_that_is_there_stays() -> None:
     ran = runner("init")
 
     assert ran.code == 2
-    assert "error[usage]: manifest.yaml exists already, and was left as it is" in ran.err
+    assert "error[usage]: manifest.yaml exists, and was left as it is" in ran.err
     assert Path("manifest.yaml").read_text() == "mine"
 
 

@@ -178,7 +178,7 @@ def test_one_id_for_different_jobs_is_refused() -> None:
 
     done = runner("rerun", "results.jsonl")
 
-    assert (2, True) == (done.code, "different jobs of the id 'a'" in done.err)
+    assert (2, True) == (done.code, "different jobs with the id 'a'" in done.err)
 
 
 def test_directory_of_a_manifest_is_not_mixed_with_results() -> None:

@@ -101,8 +101,8 @@ def test_what_is_refused_is_named_and_nothing_is_settled(run_dir: Path) -> None:
     done = resolve(run_dir, "doubt-*", "fine", "nobody", "--give-up")
 
     assert 2 == done.code
-    assert "fine is succeeded, not in doubt" in done.err
-    assert "nobody names no job in doubt" in done.err
+    assert "fine is succeeded, not uncertain" in done.err
+    assert "nobody names no uncertain job" in done.err
     assert 3 == list(states(run_dir).values()).count("uncertain")
 
 
@@ -128,7 +128,7 @@ def test_tasks_from_a_file(run_dir: Path, tmp_path: Path) -> None:
         ("doubt-1,../../x\n", "line 1: '../../x' is not a task id"),
         ("doubt-1,sk-abcdefgh\n", "looks like an API key"),
         ("\n\n", "names no jobs"),
-        ("doubt-1,task_1\ndoubt-2,task_1\n", "another job is to have it too"),
+        ("doubt-1,task_1\ndoubt-2,task_1\n", "it is named for another job too"),
         ("doubt-1,task_1\nnobody,task_2\n", "nobody is no job of this run"),
     ],
 )

@@ -14,11 +14,11 @@ from runner.assets.publish import Publisher
 from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, part_path
 from runner.core.model import FailureClass
 from runner.errors import RunDirError
-from runner.worker.deliver import AssetPublisher, Downloader
+from runner.worker.ports import AssetPublisher, Downloader
 from tests.assets.helpers import asset_request, fetcher
 from tests.assets.server import Response, serving, video
 from tests.engine.answers import failure
-from tests.engine.fakes import FakeFetcher, FakePublisher
+from tests.engine.fakes import FakeDownloader, FakePublisher
 from tests.media.samples import mp4
 
 
@@ -40,7 +40,7 @@ async def faked(folder: Path, *, is_gone: bool = False) -> AsyncIterator[Parts]:
     """Use the fakes."""
     answer = NotFetched(FetchFailure.EXPIRED, failure(FailureClass.DOWNLOAD_FAILED)) if is_gone else None
     yield Parts(
-        FakeFetcher(lambda name, nth: answer, takes_s=0.0),
+        FakeDownloader(lambda name, nth: answer, takes_s=0.0),
         FakePublisher(),
         asset_request("https://cdn.example/a.mp4", folder),
     )

@@ -1,4 +1,4 @@
-"""Time and keys: the fakes beside the real ones."""
+"""Clocks and keys: the same tests for the fakes and the real ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.engine.fakes import FakeKeys, LoopClock
 
 
 @pytest.mark.parametrize("clock", [LoopClock(), SystemClock()])
-async def test_both_clocks_go_on_while_one_sleeps(clock: Clock) -> None:
+async def test_both_readings_advance_during_a_sleep(clock: Clock) -> None:
     """
-    Sleeping takes as long as it says, by both readings, and the wall clock counts from 1970.
+    A sleep takes as long as it should by both readings, and the wall clock counts from 1970.
     """
     now, wall = clock.now(), clock.wall()
     await clock.sleep(0.01)
 
-    # The wall clock of a machine may be set; a test of it has to be generous.
+    # The wall clock may be adjusted meanwhile, so this test is generous.
     assert clock.now() - now >= 0.009
     assert wall <= clock.wall()
     assert wall > 1_600_000_000
@@ -33,9 +33,9 @@ def pooled() -> PooledKeys:
 
 
 @pytest.mark.parametrize("keys", [FakeKeys("a", "b"), pooled()], ids=["fake", "real"])
-def test_task_is_asked_for_with_its_own_key_first(keys: Keys) -> None:
+def test_task_is_polled_with_its_own_key_first(keys: Keys) -> None:
     """
-    Every key of the pool may ask, the one that made the task before the others.
+    Every key of the pool may be used, the one that made the task first.
     """
     first, second = keys.for_task(None)
 
@@ -44,9 +44,9 @@ def test_task_is_asked_for_with_its_own_key_first(keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("keys", [FakeKeys("a", "b"), pooled()], ids=["fake", "real"])
-def test_key_that_is_gone_is_asked_with_no_more(keys: Keys) -> None:
+def test_removed_key_is_not_used(keys: Keys) -> None:
     """
-    A task of a key that is no more in the pool is asked for with those that are; looking the lost one up is a bug.
+    A task of a key that is no longer in the pool is polled with those that are; looking that key up is a bug.
     """
     assert keys.for_task(None) == keys.for_task("of an earlier run")
     with pytest.raises(KeyError):

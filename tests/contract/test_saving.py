@@ -1,4 +1,4 @@
-"""What the never-twice protocol relies on in a store: the tests' notebook and the stage's store beside the real one."""
+"""What the never-twice protocol needs of a store: the same tests for two test stores and the real one."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from runner.store.database import connect_reader
 from runner.store.store import Store
 from runner.store.sync import OnChanged, sync
 from runner.worker.ports import JobStore
-from tests.engine.fakes import Notebook, StageStore, job_in_hand, spec
+from tests.engine.fakes import FakeStore, HarnessStore, job_in_memory, spec
 
 
 @dataclass(frozen=True)
-class Room:
+class OpenStore:
     """
     A store with one job in it.
 
     Attributes:
-        kept: Reads the job's state as the next process would find it.
-        break_down: Sees to it that nothing more can be written.
+        saved_state: Reads the job's state as the next process would find it.
+        break_down: Makes sure that nothing more can be written.
     """
 
     store: JobStore
     job: Job
-    kept: Callable[[], State]
+    saved_state: Callable[[], State]
     break_down: Callable[[], None]
 
 
 @asynccontextmanager
-async def notebook(run_dir: Path) -> AsyncIterator[Room]:
+async def fake(run_dir: Path) -> AsyncIterator[OpenStore]:
     """Open the fake."""
-    book = Notebook()
-    book.is_durable.set()
+    store = FakeStore()
+    store.is_durable.set()
 
     def break_down() -> None:
-        book.error = DiskFull("no room")
+        store.error = DiskFull("no room")
 
-    yield Room(book, job_in_hand("a", State.PENDING), lambda: book.saved[-1][0], break_down)
+    yield OpenStore(store, job_in_memory("a", State.PENDING), lambda: store.saved[-1][0], break_down)
 
 
 @asynccontextmanager
-async def store(run_dir: Path, make: type[Store]) -> AsyncIterator[Room]:
+async def on_disk(run_dir: Path, make: type[Store]) -> AsyncIterator[OpenStore]:
     """Open a store on disk."""
 
-    def kept() -> State:
+    def saved_state() -> State:
         with closing(connect_reader(run_dir)) as reader:
             found = query.job(reader, "a", waiting_since=0.0)
             assert found is not None
@@ -66,71 +66,71 @@ async def store(run_dir: Path, make: type[Store]) -> AsyncIterator[Room]:
         assert job is not None
 
         def break_down() -> None:
-            # No text that SQLite takes.
+            # Not a text that SQLite accepts.
             job.remote_status = "\ud800"
 
         async with opened:
-            yield Room(opened, job, kept, break_down)
+            yield OpenStore(opened, job, saved_state, break_down)
 
 
-Opening = Callable[[Path], AbstractAsyncContextManager[Room]]
+Opening = Callable[[Path], AbstractAsyncContextManager[OpenStore]]
 all_three = pytest.mark.parametrize(
     "opening",
-    [notebook, partial(store, make=StageStore), partial(store, make=Store)],
-    ids=["notebook", "stage", "real"],
+    [fake, partial(on_disk, make=HarnessStore), partial(on_disk, make=Store)],
+    ids=["fake", "harness", "real"],
 )
 
 
 @all_three
-async def test_what_is_durable_is_kept(opening: Opening, tmp_path: Path) -> None:
+async def test_durable_changes_survive(opening: Opening, tmp_path: Path) -> None:
     """
     Once its commit is durable, the next process finds a job as it was saved.
     """
-    async with opening(tmp_path) as room:
-        room.job.transition(Event.INTENT)
-        await room.store.durable(room.store.save(room.job, Attempt(1, 0.0, "pending")))
+    async with opening(tmp_path) as it:
+        it.job.transition(Event.INTENT)
+        await it.store.durable(it.store.save(it.job, Attempt(1, 0.0, "pending")))
 
-        assert State.SUBMITTING is room.kept()
-
-
-@all_three
-async def test_numbers_of_commits_never_fall(opening: Opening, tmp_path: Path) -> None:
-    """
-    A job remembers the commit that it is in, so that its task is polled no sooner; an older one is durable with it.
-    """
-    async with opening(tmp_path) as room:
-        first = room.store.save(room.job)
-        await room.store.durable(first)
-        second = room.store.save(room.job)
-        await room.store.durable(second)
-        await room.store.durable(first)
-
-        assert 0 < first <= second == room.job.commit
+        assert State.SUBMITTING is it.saved_state()
 
 
 @all_three
-async def test_nothing_saved_is_nothing_to_wait_for(opening: Opening, tmp_path: Path) -> None:
+async def test_commit_numbers_never_decrease(opening: Opening, tmp_path: Path) -> None:
     """
-    A job that an earlier process left has no commit of this one, and may be polled at once.
+    A job knows its newest commit, so that its task is not polled before; older commits are durable with it.
     """
-    async with opening(tmp_path) as room:
-        assert 0 == room.job.commit
+    async with opening(tmp_path) as it:
+        first = it.store.save(it.job)
+        await it.store.durable(first)
+        second = it.store.save(it.job)
+        await it.store.durable(second)
+        await it.store.durable(first)
 
-        await room.store.durable(room.job.commit)
+        assert 0 < first <= second == it.job.commit
 
 
 @all_three
-async def test_store_that_failed_takes_nothing_more(opening: Opening, tmp_path: Path) -> None:
+async def test_job_without_a_commit_needs_no_wait(opening: Opening, tmp_path: Path) -> None:
     """
-    Who waits for a commit that failed hears why, and so does whoever saves after that.
+    A job of an earlier process has no commit of this one, and may be polled at once.
     """
-    async with opening(tmp_path) as room:
-        room.break_down()
-        number = room.store.save(room.job)
+    async with opening(tmp_path) as it:
+        assert 0 == it.job.commit
+
+        await it.store.durable(it.job.commit)
+
+
+@all_three
+async def test_store_that_failed_accepts_nothing_more(opening: Opening, tmp_path: Path) -> None:
+    """
+    A failed commit raises an error to those who wait for it, and to those who save after it.
+    """
+    async with opening(tmp_path) as it:
+        it.break_down()
+        number = it.store.save(it.job)
 
         with pytest.raises(RunnerError) as caught:
-            await room.store.durable(number)
+            await it.store.durable(number)
         with pytest.raises(RunnerError) as again:
-            room.store.save(room.job)
+            it.store.save(it.job)
 
     assert str(caught.value) == str(again.value)

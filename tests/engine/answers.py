@@ -1,4 +1,4 @@
-"""What the fake API and the fake downloads may answer."""
+"""Answers of the fake API and of fake downloads."""
 
 from __future__ import annotations
 

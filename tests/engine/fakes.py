@@ -1,4 +1,4 @@
-"""Small fakes behind the engine's ports, and a stage to play a run on: a real store, virtual time."""
+"""Small fakes for the ports of the engine, and a harness that runs it on a real store and virtual time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord, JobSpec
+from runner.core.model import Asset, Attempt, Job, JobRecord, JobSpec, OnChanged
 from runner.core.outcomes import (
     Accepted,
     Ambiguous,
@@ -26,28 +26,30 @@ from runner.core.outcomes import (
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
 from runner.disk import write_error
-from runner.engine.context import EngineOptions, Services
+from runner.engine.context import EngineContext
 from runner.engine.engine import Engine
-from runner.engine.events import Event, JobEnded, Notice
+from runner.engine.events import JobEnded, Notice, RunEvent
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
 from runner.store import query
+from runner.store.query import JobFilter
 from runner.store.store import Store
-from runner.store.sync import OnChanged, sync
+from runner.store.sync import sync
 from runner.store.transitions import recover
-from runner.worker.deliver import Delivery
+from runner.worker.deliver import Deliverer
+from runner.worker.poll import Poller
+from runner.worker.submit import Submitter
 from tests.engine.answers import ACCEPTED, RUNNING, SUCCEEDED, Answer
 from tests.engine.virtual_time import VirtualLoop, run_virtually
 
 WALL_AT_0 = 1_800_000_000.0
 FIRST_KEY = "key-1"
-EVERYTHING = EngineOptions()
-FILM = b"a kitten, as film"
-"""What every download that goes well brings."""
+VIDEO = b"a kitten"
+"""The content of every successful download."""
 
-BRISK = Settings(
-    name="stage",
+FAST = Settings(
+    name="harness",
     limits=Limits(submit_per_s=5.0, poll_per_s=50.0, in_flight=8, downloads=4),
     poll=PollPolicy(first_s=1.0, interval_s=1.0, max_interval_s=5.0, timeout_s=120.0),
     retry=RetryPolicy(attempts=3, base_s=1.0, cap_s=5.0),
@@ -56,7 +58,7 @@ BRISK = Settings(
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A POST as the fake API heard it, with what it answered (or was going to)."""
+    """A POST that the fake API received, with its answer."""
 
     at: float
     job: str
@@ -66,17 +68,17 @@ class Post:
 
     @property
     def may_be_paid(self) -> bool:
-        """Whether a task exists for it, or nobody can know."""
+        """Whether a task exists for it, or that is unknown."""
         return self.task_id is not None or isinstance(self.answer, Ambiguous | Exception)
 
 
 class FakeApi:
     """
-    The remote side. It outlives the engines that talk to it, as the real one does.
+    The remote side. It outlives the engines that use it, as the real one does.
 
     Args:
         on_submit: Answers the nth POST (from 0) of a job.
-        on_poll: Answers the nth query of a task.
+        on_poll: Answers the nth poll of a task.
         answer_s: How long an answer takes.
     """
 
@@ -92,29 +94,29 @@ class FakeApi:
         self.answer_s = answer_s
         self.posts: list[Post] = []
         self.polls: list[tuple[float, str, str]] = []
-        self._turns: Counter[str] = Counter()
-        self._looks: Counter[str] = Counter()
+        self._post_counts: Counter[str] = Counter()
+        self._poll_counts: Counter[str] = Counter()
 
     async def submit(self, body: bytes, key: str) -> SubmitOutcome:
         job = json.loads(body)["prompt"]
-        answer = self.on_submit(job, self._turns[job])
-        self._turns[job] += 1
+        answer = self.on_submit(job, self._post_counts[job])
+        self._post_counts[job] += 1
         task_id = f"task-{job}-{len(self.posts)}" if answer == ACCEPTED else None
         self.posts.append(Post(_now(), job, key, answer, task_id))
         await asyncio.sleep(self.answer_s)
         if task_id is not None:
             return Accepted(RemoteTask((task_id,), RemoteStatus.QUEUED))
-        return _given(answer)
+        return _return_or_raise(answer)
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
-        answer = self.on_poll(task_id, self._looks[task_id])
-        self._looks[task_id] += 1
+        answer = self.on_poll(task_id, self._poll_counts[task_id])
+        self._poll_counts[task_id] += 1
         self.polls.append((_now(), task_id, key))
         await asyncio.sleep(self.answer_s)
-        return _given(answer)
+        return _return_or_raise(answer)
 
     def posts_of(self, job: str) -> list[Post]:
-        """Give the POSTs of one job."""
+        """Return the POSTs of one job."""
         return [post for post in self.posts if post.job == job]
 
     def paid(self) -> Counter[str]:
@@ -122,7 +124,7 @@ class FakeApi:
         return Counter(post.job for post in self.posts if post.may_be_paid)
 
 
-def _given(answer: Answer) -> Any:
+def _return_or_raise(answer: Answer) -> Any:
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -150,18 +152,18 @@ class FakeKeys:
 
     def __init__(self, *fingerprints: str) -> None:
         self._secrets = {fingerprint: fingerprint for fingerprint in fingerprints}
-        self.ring = KeyPool(fingerprints)
+        self.pool = KeyPool(fingerprints)
 
     def secret(self, fingerprint: str) -> str:
         return self._secrets[fingerprint]
 
     def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
-        return self.ring.for_task(fingerprint)
+        return self.pool.for_task(fingerprint)
 
 
 @dataclass
-class Notebook:
-    """A store that keeps what it was given, and is durable, or fails for good, when the test says so."""
+class FakeStore:
+    """A store that keeps what it is given, and is durable, or fails for good, when the test says so."""
 
     is_durable: asyncio.Event = field(default_factory=asyncio.Event)
     error: RunnerError | None = None
@@ -183,11 +185,8 @@ class Notebook:
             raise self.error
         await self.is_durable.wait()
 
-    def save_part(self, job: Job, kind: AssetKind, facts: Any) -> None:
-        raise AssertionError("nothing is downloaded here")
 
-
-class FakeFetcher:
+class FakeDownloader:
     """Downloads that end as `on_fetch` says: with a `NotFetched`, an exception, or else with a file."""
 
     def __init__(
@@ -195,34 +194,34 @@ class FakeFetcher:
     ) -> None:
         self.on_fetch = on_fetch
         self.takes_s = takes_s
-        self.under_way = 0
         self.most_at_once = 0
-        self._turns: Counter[str] = Counter()
+        self._active = 0
+        self._counts: Counter[str] = Counter()
 
     async def fetch(
         self, request: AssetRequest, save_metadata: Callable[[PartMetadata], None]
     ) -> Fetched | NotFetched:
         name = Path(request.path).stem
-        answer = self.on_fetch(name, self._turns[name])
-        self._turns[name] += 1
-        self.under_way += 1
-        self.most_at_once = max(self.most_at_once, self.under_way)
+        answer = self.on_fetch(name, self._counts[name])
+        self._counts[name] += 1
+        self._active += 1
+        self.most_at_once = max(self.most_at_once, self._active)
         try:
             await asyncio.sleep(self.takes_s)
         finally:
-            self.under_way -= 1
+            self._active -= 1
         if answer is not None:
-            return _given(answer)
+            return _return_or_raise(answer)
         part = Path(part_path(request.path))
         part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(FILM)
+        part.write_bytes(VIDEO)
         return Fetched(
-            str(part), len(FILM), hashlib.sha256(FILM).hexdigest(), MediaInfo("video/mp4", 640, 360, 5.0)
+            str(part), len(VIDEO), hashlib.sha256(VIDEO).hexdigest(), MediaInfo("video/mp4", 640, 360, 5.0)
         )
 
 
 class FakePublisher:
-    """Gives files their names; what a loss of power would leave of them is not its concern."""
+    """Gives files their names, without syncing them."""
 
     async def publish(self, part: str, final: str) -> None:
         await asyncio.sleep(0)
@@ -232,18 +231,18 @@ class FakePublisher:
             raise write_error(error, final) from error
 
 
-class StageStore(Store):
-    """A store that says whether its thread is at work, so that virtual time waits for it."""
+class HarnessStore(Store):
+    """A store that tells whether its thread is busy, so that virtual time waits for it."""
 
-    def __enter__(self) -> StageStore:
+    def __enter__(self) -> HarnessStore:
         super().__enter__()
-        # A test ends processes, and no power: nothing has to reach the disk.
+        # These tests end processes and cut no power, so nothing has to reach the disk.
         self._connection.execute("PRAGMA synchronous = OFF")
         return self
 
     def is_busy(self) -> bool:
         writer = self._writer
-        return writer is not None and (len(writer._outstanding) > 1 or writer._is_wanted)
+        return writer is not None and (len(writer._outstanding) > 1 or writer._is_requested)
 
 
 def spec(job_id: str, index: int, *, model: str = "model-a", task_id: str | None = None) -> JobSpec:
@@ -259,11 +258,11 @@ def specs(count: int, *, model: str = "model-a", start: int = 0) -> list[JobSpec
 
 
 @dataclass(slots=True)
-class Played:
-    """What came of a run on the stage, by job id."""
+class FinishedRun:
+    """How a run in the harness ended, by job id."""
 
     engine: Engine
-    events: list[Event]
+    events: list[RunEvent]
     records: dict[str, JobRecord]
     counts: dict[State, int]
     took_s: float
@@ -273,97 +272,110 @@ class Played:
         return {job_id: record.state for job_id, record in self.records.items()}
 
     @property
-    def reasons(self) -> list[str]:
+    def stop_reasons(self) -> list[str]:
         return [stop.reason.value for stop in self.engine.stops]
+
+    @property
+    def ended_jobs(self) -> list[str]:
+        return [event.job_id for event in self.events if isinstance(event, JobEnded)]
 
     def notices(self, kind: str) -> list[Notice]:
         return [event for event in self.events if isinstance(event, Notice) and event.kind == kind]
 
 
-async def _no_probe() -> bool:
+async def _probe_succeeds() -> bool:
     return True
 
 
 @dataclass(slots=True)
-class Stage:
-    """Everything for a run on virtual time; `play` is one process of it, and may be called again."""
+class EngineHarness:
+    """Everything for a run on virtual time; `run` is one process of it, and may be called again."""
 
     run_dir: Path
     api: FakeApi = field(default_factory=FakeApi)
-    settings: Settings = BRISK
+    settings: Settings = FAST
     keys: Sequence[str] = (FIRST_KEY,)
-    fetcher: FakeFetcher = field(default_factory=FakeFetcher)
-    probe: Callable[[], Awaitable[bool]] = _no_probe
+    downloader: FakeDownloader = field(default_factory=FakeDownloader)
+    probe: Callable[[], Awaitable[bool]] = _probe_succeeds
     render: Callable[[str], bytes] = str.encode
     draw: Callable[[], float] = lambda: 0.5
     append: Callable[[Sequence[int]], None] = lambda seqs: None
 
-    def take_in(self, jobs: Iterable[JobSpec]) -> None:
+    def add_jobs(self, jobs: Iterable[JobSpec]) -> None:
         """Sync jobs into the store."""
-        with StageStore(self.run_dir) as store, store.transaction() as connection:
+        with HarnessStore(self.run_dir) as store, store.transaction() as connection:
             sync(connection, jobs, on_changed=OnChanged.ERROR, at=WALL_AT_0)
 
-    def play(
-        self,
-        options: EngineOptions = EVERYTHING,
-        *,
-        meanwhile: Callable[[Engine, StageStore], Awaitable[None]] | None = None,
-    ) -> Played:
-        """Run one process to its end; ``meanwhile`` runs beside the engine."""
+    def run(
+        self, *, meanwhile: Callable[[Engine, HarnessStore], Awaitable[None]] | None = None, **bounds: Any
+    ) -> FinishedRun:
+        """
+        Run one process to its end.
 
-        async def main(loop: VirtualLoop) -> Played:
-            events: list[Event] = []
-            with StageStore(self.run_dir) as store:
+        Args:
+            meanwhile: Runs beside the engine.
+            bounds: The engine's ``limit``, ``max_failures``, ``run_s`` and ``drain_s``.
+        """
+
+        async def main(loop: VirtualLoop) -> FinishedRun:
+            events: list[RunEvent] = []
+            with HarnessStore(self.run_dir) as store:
                 loop.is_busy = store.is_busy
                 with store.transaction() as connection:
                     recover(connection, at=WALL_AT_0)
                 async with store:
-                    engine = Engine(self._rooms(store, events.append), self.settings, options, learned={})
+                    engine = Engine(self._context(store, events.append, bounds))
                     beside = asyncio.ensure_future(meanwhile(engine, store)) if meanwhile else None
                     await engine.run()
                     if beside is not None:
                         beside.cancel()
                         await asyncio.gather(beside, return_exceptions=True)
-                found = {record.job_id: record for record in query.records(store.reader)}
-                return Played(engine, events, found, query.counts(store.reader), loop.time())
+                records = {record.job_id: record for record in query.records(store.reader)}
+                return FinishedRun(engine, events, records, query.counts(store.reader), loop.time())
 
         return run_virtually(main)
 
-    def _rooms(self, store: StageStore, observe: Callable[[Event], None]) -> Services:
+    def _context(
+        self, store: HarnessStore, observe: Callable[[RunEvent], None], bounds: dict[str, Any]
+    ) -> EngineContext:
         clock = LoopClock()
         keys = FakeKeys(*self.keys)
-        delivery = Delivery(
-            api=self.api,
+        poller = Poller(self.api, keys, store, clock)
+        deliverer = Deliverer(
+            poller=poller,
             keys=keys,
             store=store,
             clock=clock,
-            fetcher=self.fetcher,
+            downloader=self.downloader,
             publisher=FakePublisher(),
             run_dir=self.run_dir,
             retry=self.settings.retry,
             draw=self.draw,
             content_url=lambda task_id: f"https://api.example/v1/videos/{task_id}/content",
         )
-        return Services(
-            store=store,
-            api=self.api,
-            keys=keys,
-            key_pool=keys.ring,
-            delivery=delivery,
-            clock=clock,
-            render=self.render,
-            probe=self.probe,
-            draw=self.draw,
-            results=ResultsAppender(store, self.append, observe),
-            observe=observe,
-        )
+        parts: dict[str, Any] = {
+            "settings": self.settings,
+            "learned": {},
+            "job_filter": JobFilter(),
+            "limit": None,
+            "max_failures": None,
+            "run_s": None,
+            "drain_s": 600.0,
+            "store": store,
+            "key_pool": keys.pool,
+            "submitter": Submitter(self.api, keys, store, clock),
+            "poller": poller,
+            "deliverer": deliverer,
+            "clock": clock,
+            "render": self.render,
+            "probe": self.probe,
+            "draw": self.draw,
+            "results": ResultsAppender(store, self.append, observe),
+            "observe": observe,
+        }
+        return EngineContext(**{**parts, **bounds})
 
 
-def ended(events: Sequence[Event]) -> list[str]:
-    """Name the jobs that were told to have ended."""
-    return [event.job_id for event in events if isinstance(event, JobEnded)]
-
-
-def job_in_hand(job_id: str, state: State, **changes: Any) -> Job:
+def job_in_memory(job_id: str, state: State, **changes: Any) -> Job:
     """Make a job as the engine keeps it."""
     return Job(seq=1, job_id=job_id, index=0, model="model-a", state=state, **changes)

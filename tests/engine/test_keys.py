@@ -1,4 +1,4 @@
-"""A pool of keys: taken in turn, retired when refused, and asked for tasks with care."""
+"""A pool of keys: used in turn, retired when refused, and polled with in the right order."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from tests.engine.answers import (
     THROTTLED,
     UNKNOWN,
 )
-from tests.engine.fakes import FakeApi, Stage, specs
+from tests.engine.fakes import EngineHarness, FakeApi, specs
 
 
 class KeyedApi(FakeApi):
-    """Answers by the key that is used: POSTs by ``posts``, queries by ``looks``."""
+    """Answers by the key that is used."""
 
-    def __init__(self, posts: dict[str, Any], looks: dict[str, Any]) -> None:
+    def __init__(self, posts: dict[str, Any], polls: dict[str, Any]) -> None:
         super().__init__()
-        self._by_key, self._looks_by_key = posts, looks
+        self._posts_by_key, self._polls_by_key = posts, polls
 
     async def submit(self, body: bytes, key: str) -> Any:
-        self.on_submit = lambda job, nth: self._by_key.get(key, ACCEPTED)
+        self.on_submit = lambda job, nth: self._posts_by_key.get(key, ACCEPTED)
         return await super().submit(body, key)
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
-        self.on_poll = lambda task, nth: self._looks_by_key.get(key, SUCCEEDED)
+        self.on_poll = lambda task, nth: self._polls_by_key.get(key, SUCCEEDED)
         return await super().poll(task_id, key)
 
 
-def played_with(tmp_path: Path, api: FakeApi, *keys: str, jobs: int = 6) -> Any:
-    """Play some jobs with some keys."""
-    stage = Stage(tmp_path, api, keys=keys)
-    stage.take_in(specs(jobs))
-    return stage.play()
+def run_with_keys(tmp_path: Path, api: FakeApi, *keys: str, jobs: int = 6) -> Any:
+    """Run some jobs with some keys."""
+    harness = EngineHarness(tmp_path, api, keys=keys)
+    harness.add_jobs(specs(jobs))
+    return harness.run()
 
 
 def test_keys_are_used_in_turn(tmp_path: Path) -> None:
@@ -50,85 +50,85 @@ def test_keys_are_used_in_turn(tmp_path: Path) -> None:
     """
     api = FakeApi()
 
-    played_with(tmp_path, api, "a", "b", "c")
+    run_with_keys(tmp_path, api, "a", "b", "c")
 
     assert Counter(a=2, b=2, c=2) == Counter(post.key for post in api.posts)
 
 
-def test_key_without_money_is_retired_and_its_job_goes_with_another(tmp_path: Path) -> None:
+def test_key_without_credit_is_retired_and_its_job_submitted_with_another(tmp_path: Path) -> None:
     """
-    A refused key submits once; its job is submitted with the next key, and the run is told.
+    A refused key submits once; its job is submitted with the next key, and there is a notice.
     """
     api = KeyedApi({"a": NO_MONEY}, {})
 
-    played = played_with(tmp_path, api, "a", "b")
+    run = run_with_keys(tmp_path, api, "a", "b")
 
-    assert {State.SUCCEEDED} == set(played.states.values())
+    assert {State.SUCCEEDED} == set(run.states.values())
     assert Counter(a=1, b=6) == Counter(post.key for post in api.posts)
-    assert 1 == len(played.notices("key_retired"))
-    assert [] == played.reasons
+    assert 1 == len(run.notices("key_retired"))
+    assert [] == run.stop_reasons
 
 
 def test_run_stops_when_every_key_is_retired(tmp_path: Path) -> None:
     """
-    Without a key left nothing was paid for, and every job is as it was.
+    Once no key is left, nothing was paid for, and every job is pending.
     """
     api = KeyedApi({"a": NO_MONEY, "b": BAD_KEY}, {})
 
-    played = played_with(tmp_path, api, "a", "b")
+    run = run_with_keys(tmp_path, api, "a", "b")
 
-    assert {State.PENDING} == set(played.states.values())
-    assert 1 == len(played.reasons)
-    assert played.reasons[0] in ("auth", "quota")
+    assert {State.PENDING} == set(run.states.values())
+    assert 1 == len(run.stop_reasons)
+    assert run.stop_reasons[0] in ("auth", "quota")
     assert len(api.posts) <= 4
 
 
-def test_throttled_key_rests_while_others_go_on(tmp_path: Path) -> None:
+def test_throttled_key_cools_down_while_others_are_used(tmp_path: Path) -> None:
     """
-    A key whose account is throttled leaves the work to the others.
+    While a key's account is throttled, the other keys are used.
     """
     api = KeyedApi({"a": THROTTLED}, {})
 
-    played = played_with(tmp_path, api, "a", "b", jobs=20)
+    run = run_with_keys(tmp_path, api, "a", "b", jobs=20)
 
     keys = Counter(post.key for post in api.posts)
-    assert {State.SUCCEEDED} == set(played.states.values())
+    assert {State.SUCCEEDED} == set(run.states.values())
     assert 20 == keys["b"]
     assert keys["a"] <= 6
 
 
 def test_key_of_another_account_never_makes_a_task_lost(tmp_path: Path) -> None:
     """
-    Where a task's own key is refused for a while, that another account does not know the task says nothing.
+    While a task's own key is refused, it does not matter that another account does not know the task.
     """
-    refusals = 0
+    refused = 0
 
     class Api(KeyedApi):
         async def poll(self, task_id: str, key: str) -> PollOutcome:
-            nonlocal refusals
-            mine = self.posts[int(task_id.rsplit("-", 1)[1])].key
+            nonlocal refused
+            own_key = self.posts[int(task_id.rsplit("-", 1)[1])].key
             self.on_poll = lambda task, nth: UNKNOWN
-            if key == mine:
-                refusals += 1
-                self.on_poll = lambda task, nth: POLL_403 if refusals < 300 else SUCCEEDED
+            if key == own_key:
+                refused += 1
+                self.on_poll = lambda task, nth: POLL_403 if refused < 300 else SUCCEEDED
             return await FakeApi.poll(self, task_id, key)
 
-    played = played_with(tmp_path, Api({}, {}), "a", "b")
+    run = run_with_keys(tmp_path, Api({}, {}), "a", "b")
 
-    assert {State.SUCCEEDED, State.TIMED_OUT} >= set(played.states.values())
+    assert {State.SUCCEEDED, State.TIMED_OUT} >= set(run.states.values())
 
 
 def test_401_while_polling_stops_submissions_and_keeps_the_ids(tmp_path: Path) -> None:
     """
-    A key that is unknown while polling stops the run; tasks that exist keep their ids for the next one.
+    A key that is refused while polling stops the run; existing tasks keep their ids for the next one.
     """
     api = KeyedApi({}, {"a": POLL_401})
 
-    played = played_with(tmp_path, api, "a", jobs=30)
+    run = run_with_keys(tmp_path, api, "a", jobs=30)
 
-    assert ["auth"] == played.reasons
-    assert played.counts[State.PENDING] > 0
-    waiting = [record for record in played.records.values() if record.state is State.TIMED_OUT]
+    assert ["auth"] == run.stop_reasons
+    assert run.counts[State.PENDING] > 0
+    waiting = [record for record in run.records.values() if record.state is State.TIMED_OUT]
     assert len(api.posts) == len(waiting)
     assert all(record.task_id for record in waiting)
 
@@ -139,7 +139,7 @@ def test_401_of_one_key_of_a_pool_does_not_stop_the_run(tmp_path: Path) -> None:
     """
     api = KeyedApi({}, {"a": POLL_401})
 
-    played = played_with(tmp_path, api, "a", "b")
+    run = run_with_keys(tmp_path, api, "a", "b")
 
-    assert {State.SUCCEEDED} == set(played.states.values())
-    assert [] == played.reasons
+    assert {State.SUCCEEDED} == set(run.states.values())
+    assert [] == run.stop_reasons

@@ -1,4 +1,4 @@
-"""Whatever the gateway does, a run goes on, or ends and says why."""
+"""Whatever the gateway does, a run continues, or ends and says why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.settings import PollPolicy
-from runner.engine.context import EngineOptions
 from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
@@ -25,104 +24,102 @@ from tests.engine.answers import (
     UNKNOWN,
     Bug,
 )
-from tests.engine.fakes import BRISK, FakeApi, Stage, specs
+from tests.engine.fakes import FAST, EngineHarness, FakeApi, specs
 
-PATIENT = replace(
-    BRISK, poll=PollPolicy(first_s=10.0, interval_s=15.0, max_interval_s=60.0, timeout_s=3600.0)
-)
+SLOW = replace(FAST, poll=PollPolicy(first_s=10.0, interval_s=15.0, max_interval_s=60.0, timeout_s=3600.0))
 
 
-async def _is_out() -> bool:
+async def _probe_fails() -> bool:
     return False
 
 
-async def _raises() -> bool:
+async def _probe_raises() -> bool:
     raise Bug("probe")
 
 
 @pytest.mark.parametrize("answer", [THROTTLED, NOT_SENT, AMBIGUOUS], ids=["429", "refused", "502"])
-@pytest.mark.parametrize("probe", [_is_out, _raises], ids=["out", "bug"])
-def test_gateway_that_takes_nothing_ends_the_run_after_the_patience(
+@pytest.mark.parametrize("probe", [_probe_fails, _probe_raises], ids=["fails", "bug"])
+def test_gateway_that_accepts_nothing_ends_the_run_after_the_timeout(
     answer: Any, probe: Any, tmp_path: Path
 ) -> None:
     """
-    A gateway that only refuses, for as long as a task may take, ends the run; nearly all jobs stay pending.
+    A gateway that accepts nothing for as long as a task may take ends the run; nearly all jobs stay pending.
     """
-    stage = Stage(tmp_path, FakeApi(lambda job, nth: answer), settings=PATIENT, probe=probe)
-    stage.take_in(specs(40))
+    harness = EngineHarness(tmp_path, FakeApi(lambda job, nth: answer), settings=SLOW, probe=probe)
+    harness.add_jobs(specs(40))
 
-    played = stage.play()
+    run = harness.run()
 
-    assert ["unavailable"] == played.reasons
-    assert "3600s" in played.engine.stops[0].message or "1h" in played.engine.stops[0].message
-    assert 3600.0 <= played.took_s < 2 * 3600.0
-    assert played.counts[State.UNCERTAIN] <= 10
-    assert 40 == played.counts[State.UNCERTAIN] + played.counts[State.PENDING]
+    assert ["unavailable"] == run.stop_reasons
+    assert "3600s" in run.engine.stops[0].message or "1h" in run.engine.stops[0].message
+    assert 3600.0 <= run.took_s < 2 * 3600.0
+    assert run.counts[State.UNCERTAIN] <= 10
+    assert 40 == run.counts[State.UNCERTAIN] + run.counts[State.PENDING]
 
 
-def test_gateway_that_answers_while_its_upstream_is_out_puts_few_in_doubt(tmp_path: Path) -> None:
+def test_upstream_outage_makes_few_jobs_uncertain(tmp_path: Path) -> None:
     """
-    Probes that are well and POSTs that all end in 502: the trials grow rare, and end.
+    If probes succeed while every POST ends in 502, trials become rare, and end.
     """
-    stage = Stage(tmp_path, FakeApi(lambda job, nth: AMBIGUOUS), settings=PATIENT)
-    stage.take_in(specs(100))
+    harness = EngineHarness(tmp_path, FakeApi(lambda job, nth: AMBIGUOUS), settings=SLOW)
+    harness.add_jobs(specs(100))
 
-    played = stage.play()
+    run = harness.run()
 
-    assert ["unavailable"] == played.reasons
-    assert played.counts[State.UNCERTAIN] <= 15
+    assert ["unavailable"] == run.stop_reasons
+    assert run.counts[State.UNCERTAIN] <= 15
 
 
-def test_slow_pace_of_ones_own_is_no_standstill(tmp_path: Path) -> None:
+def test_slow_rate_is_no_stall(tmp_path: Path) -> None:
     """
-    A run that submits a job every two hours waits that long between any two, and stops for nothing.
+    A run that submits a job every two hours is not stopped because nothing happens in between.
     """
-    limits = replace(PATIENT.limits, submit_per_s=1 / 7200)
+    limits = replace(SLOW.limits, submit_per_s=1 / 7200)
     api = FakeApi(lambda job, nth: THROTTLED if nth == 0 and job.endswith("1") else ACCEPTED)
-    stage = Stage(tmp_path, api, settings=replace(PATIENT, limits=limits))
-    stage.take_in(specs(3))
+    harness = EngineHarness(tmp_path, api, settings=replace(SLOW, limits=limits))
+    harness.add_jobs(specs(3))
 
-    played = stage.play()
+    run = harness.run()
 
-    assert [] == played.reasons
-    assert {State.SUCCEEDED} == set(played.states.values())
+    assert [] == run.stop_reasons
+    assert {State.SUCCEEDED} == set(run.states.values())
 
 
 @pytest.mark.parametrize(
-    "look",
+    "answer",
     [RUNNING, POLL_403, POLL_401, POLL_429, POLL_502, UNKNOWN],
     ids=["running", "403", "401", "429", "502", "unknown"],
 )
-def test_tasks_that_never_end_rest_when_patience_does(look: Any, tmp_path: Path) -> None:
+def test_tasks_that_never_end_time_out(answer: Any, tmp_path: Path) -> None:
     """
-    No answer to queries keeps a task in hand longer than its time-out and one wait more.
+    No answer to polls keeps a task longer than its time-out and one more wait.
     """
-    stage = Stage(tmp_path, FakeApi(on_poll=lambda task, nth: look), settings=PATIENT)
-    stage.take_in(specs(8))
+    harness = EngineHarness(tmp_path, FakeApi(on_poll=lambda task, nth: answer), settings=SLOW)
+    harness.add_jobs(specs(8))
 
-    played = stage.play()
+    run = harness.run()
 
-    assert {State.TIMED_OUT, State.FAILED} >= set(played.states.values()) - {State.PENDING}
-    assert played.took_s <= 3600.0 + 60.0 + 60.0
-    assert all(record.task_id for record in played.records.values() if record.state is not State.PENDING)
+    assert {State.TIMED_OUT, State.FAILED} >= set(run.states.values()) - {State.PENDING}
+    assert run.took_s <= 3600.0 + 60.0 + 60.0
+    assert all(record.task_id for record in run.records.values() if record.state is not State.PENDING)
 
 
 def test_deadline_ends_a_run_that_only_waits(tmp_path: Path) -> None:
     """
-    With --max-runtime a run ends in time, however the gateway behaves.
+    With --max-runtime a run ends in time, whatever the gateway does.
     """
-    stage = Stage(tmp_path, FakeApi(lambda job, nth: NOT_SENT), settings=PATIENT, probe=_is_out)
-    stage.take_in(specs(10))
+    harness = EngineHarness(tmp_path, FakeApi(lambda job, nth: NOT_SENT), settings=SLOW, probe=_probe_fails)
+    harness.add_jobs(specs(10))
 
-    played = stage.play(EngineOptions(run_s=60.0))
+    run = harness.run(run_s=60.0)
 
-    assert ["deadline"] == played.reasons
-    assert played.took_s < 62.0
+    assert ["deadline"] == run.stop_reasons
+    assert run.took_s < 62.0
 
 
-def test_run_says_what_it_waits_for(tmp_path: Path) -> None:
+def test_outage_is_reported(tmp_path: Path) -> None:
     """
-    An outage is told when it begins and when it ends, and the run goes on by itself.
+    An outage is reported when it begins and when it ends, and the run continues by itself.
     """
 
     def answer(job: str, nth: int) -> Any:
@@ -130,11 +127,11 @@ def test_run_says_what_it_waits_for(tmp_path: Path) -> None:
 
         return NOT_SENT if asyncio.get_running_loop().time() < 300.0 else ACCEPTED
 
-    stage = Stage(tmp_path, FakeApi(answer, lambda task, nth: SUCCEEDED), settings=PATIENT)
-    stage.take_in(specs(20))
+    harness = EngineHarness(tmp_path, FakeApi(answer, lambda task, nth: SUCCEEDED), settings=SLOW)
+    harness.add_jobs(specs(20))
 
-    played = stage.play()
+    run = harness.run()
 
-    assert {State.SUCCEEDED} == set(played.states.values())
-    assert "nothing is submitted until it is back" in played.notices("outage")[0].message
-    assert played.notices("recovered")
+    assert {State.SUCCEEDED} == set(run.states.values())
+    assert "nothing is submitted until it recovers" in run.notices("outage")[0].message
+    assert run.notices("recovered")

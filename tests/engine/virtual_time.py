@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: an hour passes at once where nothing happens in it."""
+"""An event loop whose clock jumps: an hour in which nothing happens passes at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-LONGEST_S = 30 * 24 * 3600.0
-"""Virtual time after which whatever is still going on is called a hang."""
+MAX_VIRTUAL_S = 30 * 24 * 3600.0
+"""Virtual time after which a run that has not ended counts as hanging."""
 
-_LONGEST_REAL_WAIT_S = 20.0
+_MAX_REAL_WAIT_S = 20.0
 
 
 class Hang(BaseException):
-    """Nothing will ever happen again. No `Exception`, so that no guard takes it for a job's own trouble."""
+    """Nothing will ever happen again. Not an `Exception`, so that nothing catches it as a job's own error."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """
-    A loop on virtual time. Threads of executors run at once; for others `is_busy` says to wait in real time.
+    A loop on virtual time. Executors run inline; for other threads, `is_busy` says to wait in real time.
     """
 
     def __init__(self) -> None:
@@ -56,20 +56,20 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
         if self._loop.is_busy() or timeout is None:
             return self._wait()
         self._loop.virtual_now += timeout
-        if self._loop.virtual_now > LONGEST_S:
-            raise Hang(f"still going on after {LONGEST_S:g} s")
+        if self._loop.virtual_now > MAX_VIRTUAL_S:
+            raise Hang(f"not ended after {MAX_VIRTUAL_S:g} s")
         return []
 
     def _wait(self) -> list[Any]:
         now = time.monotonic()
         self._waiting_since = self._waiting_since or now
-        if now - self._waiting_since > _LONGEST_REAL_WAIT_S:
-            raise Hang("nothing is scheduled, and nobody will wake the loop")
+        if now - self._waiting_since > _MAX_REAL_WAIT_S:
+            raise Hang("nothing is scheduled, and nothing will wake the loop")
         return super().select(0.02)
 
 
 def run_virtually(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end on a loop of virtual time."""
+    """Run a coroutine on a loop with virtual time."""
     loops: list[VirtualLoop] = []
 
     def make() -> VirtualLoop:

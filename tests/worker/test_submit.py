@@ -1,4 +1,4 @@
-"""The never-twice protocol at its edges: what is on disk when a submission is cut short on our side."""
+"""The never-twice protocol: what is on disk when a submission is abandoned on our side."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass, Job
 from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask
 from runner.errors import DiskFull
-from runner.worker.submit import submit
+from runner.worker.submit import Submitter
 from tests.engine.answers import Bug
-from tests.engine.fakes import FakeKeys, LoopClock, Notebook, job_in_hand
+from tests.engine.fakes import FakeKeys, FakeStore, LoopClock, job_in_memory
 
 
-class Gateway:
-    """Counts POSTs, and answers as the test says."""
+class BlockingApi:
+    """Counts POSTs, and answers when the test says so."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
         self._answer = answer
         self.posts = 0
-        self.is_asked = asyncio.Event()
+        self.was_called = asyncio.Event()
         self.may_answer = asyncio.Event()
 
     async def submit(self, body: bytes, key: str) -> Any:
         self.posts += 1
-        self.is_asked.set()
+        self.was_called.set()
         await self.may_answer.wait()
         return self._answer()
 
@@ -37,28 +37,26 @@ class Gateway:
 
 
 def accept() -> Accepted:
-    """Answer with a task's id."""
+    """Answer with a task id."""
     return Accepted(RemoteTask(("task_1",), RemoteStatus.QUEUED))
 
 
 def raise_bug() -> None:
-    """Answer as a mistake of ours would."""
+    """Fail as a mistake in our code would."""
     raise Bug("post")
 
 
-def begin(job: Job, store: Notebook, api: Gateway, *, key: str = "a") -> asyncio.Task[Any]:
+def start(job: Job, store: FakeStore, api: BlockingApi, *, key: str = "a") -> asyncio.Task[Any]:
     """Start a submission."""
-    return asyncio.create_task(
-        submit(job, b"{}", key, api=api, keys=FakeKeys("a"), store=store, clock=LoopClock())
-    )
+    return asyncio.create_task(Submitter(api, FakeKeys("a"), store, LoopClock()).submit(job, b"{}", key))
 
 
 async def test_nothing_leaves_before_the_intent_is_durable() -> None:
     """
     The POST waits for the disk, and the task's id is saved with its answer.
     """
-    job, store, api = job_in_hand("a", State.PENDING), Notebook(), Gateway(accept)
-    task = begin(job, store, api)
+    job, store, api = job_in_memory("a", State.PENDING), FakeStore(), BlockingApi(accept)
+    task = start(job, store, api)
     await asyncio.sleep(0)
     assert ([(State.SUBMITTING, "pending")], 0) == (store.saved, api.posts)
 
@@ -70,12 +68,12 @@ async def test_nothing_leaves_before_the_intent_is_durable() -> None:
     assert ("task_1", 1) == (job.task_id, api.posts)
 
 
-async def test_run_given_up_before_the_intent_is_durable_leaves_the_job_as_it_was() -> None:
+async def test_cancellation_before_the_intent_is_durable_leaves_the_job_pending() -> None:
     """
-    Nothing was sent, so the job is pending again, and its history says so.
+    Nothing was sent, so the job is pending again, and its attempts say so.
     """
-    job, store, api = job_in_hand("a", State.PENDING), Notebook(), Gateway(accept)
-    task = begin(job, store, api)
+    job, store, api = job_in_memory("a", State.PENDING), FakeStore(), BlockingApi(accept)
+    task = start(job, store, api)
     await asyncio.sleep(0)
 
     task.cancel()
@@ -86,26 +84,30 @@ async def test_run_given_up_before_the_intent_is_durable_leaves_the_job_as_it_wa
     assert (0, 0) == (job.attempt, api.posts)
 
 
-async def test_intent_that_can_not_be_written_sends_nothing() -> None:
+async def test_intent_that_cannot_be_saved_sends_nothing() -> None:
     """
-    A store that takes nothing more means no POST.
+    If the store can't be written, there is no POST.
     """
-    job, store, api = job_in_hand("a", State.PENDING), Notebook(error=DiskFull("full")), Gateway(accept)
+    job, store, api = (
+        job_in_memory("a", State.PENDING),
+        FakeStore(error=DiskFull("full")),
+        BlockingApi(accept),
+    )
 
     with pytest.raises(DiskFull):
-        await begin(job, store, api)
+        await start(job, store, api)
 
     assert (State.PENDING, 0) == (job.state, api.posts)
 
 
-async def test_run_given_up_while_the_answer_is_awaited_leaves_the_job_in_doubt() -> None:
+async def test_cancellation_before_the_answer_leaves_the_job_uncertain() -> None:
     """
-    The POST has left and nobody hears its answer: uncertain at once, never pending.
+    The POST was sent and its answer is not read: uncertain at once, never pending.
     """
-    job, store, api = job_in_hand("a", State.PENDING), Notebook(), Gateway(accept)
+    job, store, api = job_in_memory("a", State.PENDING), FakeStore(), BlockingApi(accept)
     store.is_durable.set()
-    task = begin(job, store, api)
-    await api.is_asked.wait()
+    task = start(job, store, api)
+    await api.was_called.wait()
 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -116,27 +118,27 @@ async def test_run_given_up_while_the_answer_is_awaited_leaves_the_job_in_doubt(
     assert FailureClass.UNCERTAIN_SUBMIT is job.error.cls
 
 
-async def test_bug_while_the_answer_is_read_leaves_the_job_in_doubt() -> None:
+async def test_bug_while_the_answer_is_read_leaves_the_job_uncertain() -> None:
     """
-    Whatever we do wrong after the POST has left, the job is not submitted again.
+    Whatever goes wrong in our code after the POST was sent, the job is not submitted again.
     """
-    job, store, api = job_in_hand("a", State.PENDING), Notebook(), Gateway(raise_bug)
+    job, store, api = job_in_memory("a", State.PENDING), FakeStore(), BlockingApi(raise_bug)
     store.is_durable.set()
     api.may_answer.set()
 
     with pytest.raises(Bug):
-        await begin(job, store, api)
+        await start(job, store, api)
 
     assert (State.UNCERTAIN, "uncertain") == store.saved[-1]
 
 
-async def test_key_that_is_not_there_leaves_the_job_as_it_was() -> None:
+async def test_unknown_key_leaves_the_job_as_it_was() -> None:
     """
-    A mistake before the intent puts nothing in doubt.
+    A mistake before the intent makes no job uncertain.
     """
-    job, store, api = job_in_hand("a", State.PENDING), Notebook(), Gateway(accept)
+    job, store, api = job_in_memory("a", State.PENDING), FakeStore(), BlockingApi(accept)
 
     with pytest.raises(KeyError):
-        await begin(job, store, api, key="b")
+        await start(job, store, api, key="b")
 
     assert (State.PENDING, [], 0) == (job.state, store.saved, api.posts)

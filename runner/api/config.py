@@ -1,0 +1,153 @@
+"""What is in force for a run: options and environment over the manifest's settings, and the keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import fields, replace
+
+from runner.api.options import RunOptions
+from runner.api.run_facts import RunFacts
+from runner.api.simulate import simulated_keys, with_simulator_speed
+from runner.core.settings import DEFAULT_BASE_URL, Settings
+from runner.core.units import format_count, format_duration, format_rate, format_size
+from runner.gateway.credentials import KeySet, read_keys, with_env_file
+
+BASE_URL_NAME = "POWERTOKENS_BASE_URL"
+
+_LIMITS = ("submit_per_s", "poll_per_s", "in_flight", "downloads")
+"""The limits that an option can set."""
+
+
+class RunConfig(RunFacts, frozen=True):
+    """
+    What is in force for one process's work on a run.
+
+    Attributes:
+        environ: The environment, completed by the ``.env`` file; for proxies.
+    """
+
+    keys: KeySet
+    environ: Mapping[str, str]
+
+
+def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, str]:
+    """
+    Read the process's environment, completed by a ``.env`` file; what is set already wins.
+
+    Args:
+        folder: Where ``.env`` is looked for unless an option names the file; None to look nowhere.
+
+    Raises:
+        UsageError: The file that was named can't be read.
+    """
+    if options.env_file is not None:
+        return with_env_file(os.environ, options.env_file)
+    if folder is not None and (folder / ".env").is_file():
+        return with_env_file(os.environ, folder / ".env")
+    return os.environ
+
+
+def apply_options(
+    settings: Settings, options: RunOptions, environ: Mapping[str, str], *, simulate: bool
+) -> tuple[Settings, Mapping[str, str]]:
+    """
+    Apply options and environment to a manifest's settings.
+
+    Returns:
+        The settings with their base URL set, and where those that may come from several places come from:
+        by a name such as ``gateway.base_url``, one of ``flag``, ``environment``, ``manifest`` and ``default``.
+    """
+    base_url, source = _base_url(settings, options, environ)
+    sources = {"gateway.base_url": source}
+    limits, defaults = settings.limits, Settings(name="").limits
+    for name in _LIMITS:
+        value, key = getattr(options, name), f"limits.{_manifest_key(name)}"
+        if value is not None:
+            limits = replace(limits, **{name: value})
+            sources[key] = "flag"
+        else:
+            sources[key] = "default" if getattr(limits, name) == getattr(defaults, name) else "manifest"
+    settings = replace(settings, limits=limits, base_url=base_url)
+    return (with_simulator_speed(settings, options) if simulate else settings), sources
+
+
+def find_keys(settings: Settings, environ: Mapping[str, str], *, simulate: bool) -> KeySet:
+    """
+    Collect the keys to run with.
+
+    Raises:
+        CredentialsMissing: None is set; the message names the variables.
+    """
+    return simulated_keys() if simulate else read_keys(settings.key_names, environ)
+
+
+def settings_lines(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
+    """
+    Write each setting by its name in the manifest, with its value and its source.
+
+    >>> settings, sources = apply_options(Settings(name="kittens"), RunOptions(in_flight=3), {}, simulate=False)
+    >>> [" ".join(line.split()) for line in settings_lines(settings, sources) if "in_flight" in line]
+    ['limits.in_flight 3 (flag)']
+    """
+    defaults = Settings(name=settings.name)
+    yield _line("gateway.base_url", str(settings.base_url), sources["gateway.base_url"])
+    yield _line("gateway.api_keys", ", ".join(settings.key_names), _source(settings, defaults, "key_names"))
+    for section in ("limits", "poll", "timeouts", "retry", "assets"):
+        values, default = getattr(settings, section), getattr(defaults, section)
+        for entry in fields(values):
+            value = getattr(values, entry.name)
+            key = f"{section}.{_manifest_key(entry.name)}"
+            if isinstance(value, Mapping):
+                yield from _model_lines(key, value)
+            else:
+                source = sources.get(key) or _source(values, default, entry.name)
+                yield _line(key, _value_text(entry.name, value), source)
+    channels = format_count(len(settings.notify), "channel")
+    yield _line("notify", channels, _source(settings, defaults, "notify"))
+
+
+def _base_url(settings: Settings, options: RunOptions, environ: Mapping[str, str]) -> tuple[str, str]:
+    if options.base_url:
+        return options.base_url, "flag"
+    if environ.get(BASE_URL_NAME):
+        return environ[BASE_URL_NAME], "environment"
+    if settings.base_url:
+        return settings.base_url, "manifest"
+    return DEFAULT_BASE_URL, "default"
+
+
+def _model_lines(key: str, models: Mapping[str, Any]) -> Iterator[str]:
+    for model, values in models.items():
+        for entry in fields(values):
+            value = getattr(values, entry.name)
+            if value is not None:
+                name = f"{key}.{model}.{_manifest_key(entry.name)}"
+                yield _line(name, _value_text(entry.name, value), "manifest")
+
+
+def _source(values: object, defaults: object, name: str) -> str:
+    return "default" if getattr(values, name) == getattr(defaults, name) else "manifest"
+
+
+def _manifest_key(name: str) -> str:
+    return "max_size" if name == "max_bytes" else name.removesuffix("_per_s").removesuffix("_s")
+
+
+def _value_text(name: str, value: Any) -> str:
+    if value is None:
+        return "any"
+    if name.endswith("_per_s"):
+        return format_rate(value)
+    if name.endswith("_s"):
+        return format_duration(value)
+    if name.endswith("_bytes"):
+        return format_size(value)
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _line(name: str, value: str, source: str) -> str:
+    return f"  {name:<36} {value}  ({source})"
