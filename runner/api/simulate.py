@@ -21,7 +21,7 @@ SIMULATED = "simulator"
 _SECRET = "simulated-key"  # noqa: S105  (opens nothing but the simulator)
 _SUBMIT_PER_S = 20.0
 _POLL_PER_S = 100.0
-_POLL = PollPolicy(first_s=0.2, interval_s=0.2, max_interval_s=1.0)
+_POLL = PollPolicy(first_s=0.2, interval_s=0.2, max_interval_s=0.4)
 
 
 def simulated_keys() -> KeySet:
