@@ -16,7 +16,7 @@ from runner.gateway.credentials import ApiKey, KeySet, fingerprint
 _SECRET = "simulated-key"  # noqa: S105  (valid for the simulator only)
 _SUBMIT_PER_S = 20.0
 _POLL_PER_S = 100.0
-_POLL = PollPolicy(first_s=0.2, interval_s=0.2, max_interval_s=1.0)
+_POLL = PollPolicy(first_s=0.2, interval_s=0.2, max_interval_s=0.4)
 
 
 def simulated_keys() -> KeySet:
