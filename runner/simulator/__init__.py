@@ -1,6 +1,5 @@
 """
-A gateway on loopback that acts out the real one: its shapes, its faults, and real videos.
+A simulated gateway on loopback, with the API's answers and faults, and real videos.
 
-It knows the wire format and the schemas, and nothing of our client. `server`
-has the way in; `scenario` says what a scenario file may hold.
+It knows the API's formats and the schemas, but not the client. `server` starts it, and `README.md` explains scenarios.
 """

@@ -81,12 +81,12 @@ MIXED_RESULTS = {
     **dict.fromkeys(
         [
             "reset",
-            "reset unmade",
+            "reset without a task",
             "hang",
-            "half an answer",
+            "partial answer",
             "no id",
             "bad gateway",
-            "bad gateway unmade",
+            "bad gateway without a task",
             "server error",
             "unavailable",
             "submit html",
@@ -98,7 +98,7 @@ MIXED_RESULTS = {
     **dict.fromkeys(
         [
             "failed",
-            "failed with text for an address",
+            "failed with text in the URL",
             "failed in metadata",
             "failed as text",
             "failed in output",

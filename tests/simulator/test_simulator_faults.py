@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from simulator_client import KEY, SEEDANCE, Response, SimulatorClient, start_simulator
 
 from runner.simulator.faults import FAULTS, RequestKind
+from tests.simulator.simulator_client import KEY, SEEDANCE, Response, SimulatorClient, start_simulator
 
 ANSWERS = {
     "bad_request": (400, "bad_request_body"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import openai
 import pytest
-from simulator_client import start_simulator
+
+from tests.simulator.simulator_client import start_simulator
 
 REQUEST = {
     "model": "wan2.7-i2v",

@@ -19,6 +19,7 @@ from runner.simulator.scenario import (
     JobInfo,
     Match,
     Outage,
+    RateLimit,
     Rule,
     Scenario,
     Shape,
@@ -115,18 +116,16 @@ def test_the_schema_allows_each_option_for_its_faults_only() -> None:
 def test_the_schema_describes_every_key_with_an_example() -> None:
     """Its keys are those of the classes, and each has a description and valid examples."""
     definitions = SCHEMA["$defs"]
-    sections = {
-        Scenario: SCHEMA["properties"],
-        Rule: definitions["rule"]["properties"],
-        Match: definitions["match"]["properties"],
-        TaskBehavior: definitions["task"]["properties"],
-        Outage: definitions["outage"]["properties"],
-    }
-    additional = {Scenario: {"version"}, Rule: {*RequestKind}}
-    internal = {Rule: {"faults"}}
+    sections = [
+        ({"version", *Scenario.__struct_fields__}, SCHEMA["properties"]),
+        ({*RequestKind, *Rule.__struct_fields__} - {"faults"}, definitions["rule"]["properties"]),
+        ({*Match.__struct_fields__}, definitions["match"]["properties"]),
+        ({*TaskBehavior.__struct_fields__}, definitions["task"]["properties"]),
+        ({*Outage.__struct_fields__}, definitions["outage"]["properties"]),
+        ({*RateLimit.__struct_fields__}, SCHEMA["properties"]["rate_limit"]["properties"]),
+    ]
 
-    for kind, properties in sections.items():
-        fields = {*kind.__struct_fields__, *additional.get(kind, ())} - internal.get(kind, set())
+    for fields, properties in sections:
         assert fields == properties.keys()
         for name, rules in properties.items():
             assert rules["description"], name

@@ -13,11 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from simulator_client import KEY, SEEDANCE, SimulatorClient, start_simulator
 
 from runner.errors import UsageError
 from runner.simulator.server import Simulator, serve
 from runner.simulator.state import request_digest
+from tests.simulator.simulator_client import KEY, SEEDANCE, SimulatorClient, start_simulator
 
 FIRST_FRAME = {"prompt": "A kitten", "image": "https://example.com/a.png", "seconds": "5"}
 

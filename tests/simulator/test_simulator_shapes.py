@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from simulator_client import SEEDANCE, start_simulator
+
+from tests.simulator.simulator_client import SEEDANCE, start_simulator
 
 I2V = {
     "model": "wan2.7-i2v",

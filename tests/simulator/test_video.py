@@ -204,7 +204,7 @@ def test_the_sound_is_as_long_as_the_video_and_silent(tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     path.write_bytes(video(spec(size="480p", seconds="3"))[:])
 
-    command = ["ffmpeg", "-v", "error", "-i", path, "-map", "0:a", "-f", "s16le", "-"]
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a", "-f", "s16le", "-"]
     samples = subprocess.run(command, capture_output=True, check=True).stdout
 
     assert bytes(len(samples)) == samples
@@ -229,7 +229,20 @@ def test_the_last_frame_is_that_of_the_video(tmp_path: Path) -> None:
 def pixels(path: Path, *, frame: int) -> bytes:
     """Decode one frame to a coarse grid."""
     picked = f"select=eq(n\\,{frame}),scale=in_color_matrix=bt709:flags=neighbor,format=rgb24,scale=61:40:flags=neighbor"
-    command = ["ffmpeg", "-v", "error", "-i", path, "-vf", picked, "-frames:v", "1", "-f", "rawvideo", "-"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-vf",
+        picked,
+        "-frames:v",
+        "1",
+        "-f",
+        "rawvideo",
+        "-",
+    ]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
