@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, FailureClass, JobRecord
+from runner.core.model import Attempt, Failure, FailureClass, JobRecord
+from runner.core.problem import Position
 from runner.errors import ResultsError
 from runner.results.formats import line_bytes, result_line
 from runner.results.reader import open_results
@@ -122,17 +123,24 @@ def test_same_id_with_another_request_is_another_job(written):
         (b"\n\n", "is empty"),
         (line(succeeded())[:50], "has no whole line"),
         (edited(schema_version=2), "has schema_version 2; this program reads up to 1"),
-        (edited(schema_version=True), "has the schema_version True"),
+        (edited(schema_version=True), "has an invalid 'schema_version': True"),
         (edited(schema_version=...), "has no 'schema_version'"),
         (edited(job_id=...), "has no 'job_id'"),
         (edited(request=...), "has no 'request'"),
         (edited(status="suceeded"), "did you mean 'succeeded'?"),
-        (edited(submitted_at="yesterday"), "instead of a time such as"),
-        (edited(polls="7"), "has '7' as 'polls' instead of a whole number"),
-        (edited(attempts=[5]), "instead of a list of objects"),
-        (edited(error={"class": "odd"}), "unknown class 'odd'"),
+        (edited(status="x` - at `$.y"), "has an invalid 'status': unknown value"),
+        (edited(submitted_at="yesterday"), "has an invalid 'submitted_at': expected a time such as 2026"),
+        (edited(job_id=""), "has an empty 'job_id'"),
+        (edited(polls="7"), "has an invalid 'polls': expected a whole number, got '7'"),
+        (edited(polls=-1), "has an invalid 'polls': expected a whole number, got -1"),
+        (edited(index=2**63), "has an invalid 'index': expected a whole number, got 9223372036854775808"),
+        (edited(generate_s="5"), "has an invalid 'generate_s': expected float or null, got str"),
+        (edited(metadata=[]), "has an invalid 'metadata': expected object, got array"),
+        (edited(attempts=[5]), "has an invalid 'attempts[0]': expected object, got int"),
+        (edited(attempts=[{"number": 1}]), "has no 'attempts[0].outcome'"),
+        (edited(error={"class": "odd"}), "has an invalid 'error.class': unknown value 'odd'; known are inv"),
         (edited(generate_s=float("inf")), ""),
-        (b'{"custom_id": "a", "response": null, "error": null}\n', "OpenAI batch shape"),
+        (b'{"custom_id": "a", "response": null, "error": null}\n', "OpenAI batch format"),
         (b"[" * 3000 + b"]" * 3000 + b"\n", ""),
         (b"[1, 2]\n", "is not a JSON object"),
         (b"job_id,status\nsky,failed\n", "is not JSON"),
@@ -188,3 +196,36 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
         found = []
 
     assert len(found) <= 1
+
+
+def test_fields_of_the_store_are_not_read(written):
+    """A file can't set what only a run's own database knows."""
+    attempt = {"outcome": "accepted", "key": "0f3a"}
+    (found,) = open_results(written(edited(digest="5", is_gone=True, source=["/", 1, 1], attempts=[attempt])))
+
+    assert ("", False, Position("")) == (found.record.digest, found.record.is_gone, found.record.source)
+    assert (Attempt(0, 0.0, "accepted"),) == found.record.attempts
+
+
+def test_missing_and_null_fields_have_defaults(written):
+    """What a filter dropped, or a data frame wrote as null, is read as if nothing was known."""
+    dropped = {
+        "metadata": None,
+        "polls": None,
+        "index": None,
+        "schema": None,
+        "gateway": None,
+        "attempts": ...,
+    }
+    (found,) = open_results(written(edited(**dropped, error={"class": "lost", "code": 5})))
+
+    record = found.record
+    assert (None, {}, 0, 0, "", ()) == (
+        found.gateway,
+        record.metadata,
+        record.polls,
+        record.index,
+        record.schema,
+        record.attempts,
+    )
+    assert Failure(FailureClass.LOST, "", "5") == record.error
