@@ -19,7 +19,7 @@ from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import write_report
 from runner.results.files import atomic_write
-from runner.results.formats import batch_line
+from runner.results.formats import openai_batch_line
 from runner.store import query
 from runner.store.database import connect_reader, translated
 
@@ -52,7 +52,7 @@ def write_openai(run_dir: Path, out: Path) -> None:
     """Write the jobs in the shape of the OpenAI batch API's output; the errors are those of `write_html`."""
     with _opened(run_dir) as run, _writing(out), atomic_write(out) as file:
         for record in query.records(run.reader):
-            file.write(dumps(batch_line(record, run=run.name)) + b"\n")
+            file.write(dumps(openai_batch_line(record, run=run.name)) + b"\n")
 
 
 def markdown(run_dir: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, advance
 from runner.core.problem import Position
@@ -56,7 +56,7 @@ class Failure(Struct, frozen=True):
         request_id: The API's id of that request, for its support, or None.
     """
 
-    cls: FailureClass
+    cls: FailureClass = field(name="class")
     message: str
     code: str | None = None
     http_status: int | None = None
@@ -134,7 +134,7 @@ class JobRecord(Struct, frozen=True):
     request: Mapping[str, Json]
     digest: str
     metadata: Mapping[str, Json]
-    state: State
+    state: State = field(name="status")
     timeout_s: float | None = None
     task_id: str | None = None
     remote_status: str | None = None

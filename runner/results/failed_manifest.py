@@ -1,13 +1,13 @@
 """
-`failed.yaml`: what did not succeed, as a manifest that runs and pays for nothing twice.
+`failed.yaml`: what did not succeed, as a manifest that can be run and pays for nothing twice.
 
-Each job goes where its state sends it:
+The state of a job decides:
 
-- failed and pending jobs as they were: they are submitted;
-- jobs with a task at the API (timed out, undelivered, still on their way, or named by
-  somebody) with its ``task_id``: they are polled and downloaded, never submitted;
-- jobs that may have a paid task which nobody can name (uncertain, lost, written
-  off) only as comments: a person looks first.
+- failed and pending jobs are written as they were: they are submitted;
+- jobs with a task at the API (timed out, undelivered, still running, or named by a person) are written with
+  its ``task_id``: they are polled and downloaded, never submitted;
+- jobs that may have a paid task with an unknown id (uncertain, lost, written off) are written only as
+  comments: a person decides.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ from runner.core.settings import Settings
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
-_UNNAMED_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
-_ON_ITS_WAY = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
+_MAY_HAVE_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
+_HAS_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
 
 _RERUN = re.compile(r"(.*)-rerun(?:-(\d{1,6}))?", re.ASCII | re.DOTALL)
-_LONGEST_NAME = 100
+_MAX_NAME_CHARS = 100
 
 KnownKeys = Callable[[str], AbstractSet[str] | None]
-"""Gives the keys that the schema of this name knows in a request; None where there is no such schema."""
+"""Returns the keys of a request in the schema with this name; None if there is no such schema."""
 
 
-class _Place(Enum):
-    NOWHERE = auto()
+class _Entry(Enum):
+    """How a job is written."""
+
+    NONE = auto()
     COMMENT = auto()
-    SUBMIT = auto()
-    RESUME = auto()
+    WITHOUT_TASK = auto()
+    WITH_TASK = auto()
 
 
 def write_failed(
@@ -57,41 +59,42 @@ def write_failed(
     settings: Settings | None = None,
 ) -> int:
     """
-    Write the manifest of what did not succeed, streamed; where all succeeded there is no such file.
+    Write the manifest of what did not succeed, as a stream; if every job succeeded, remove the file.
 
-    Where ``settings`` are given, it keeps the run's pace. The keys' names are those of the environment variables that hold them. Where ``known_keys`` is
-    given, keys of a request that its schema does not know are written under ``extra``, where the
-    manifest allows them.
+    Args:
+        key_names: Names of the environment variables that have the API keys.
+        known_keys: If given, keys of a request that its schema does not have are written under ``extra``.
+        settings: If given, the manifest has the same limits and polling.
 
     Returns:
-        How many jobs can be run from it.
+        The number of jobs that the manifest runs.
     """
-    count, noted = 0, False
+    count, is_empty = 0, True
     with atomic_write(path) as file:
         head = "".join(_header(path, run, base_url, key_names))
         file.write((head if settings is None else head + _pace(settings)).encode())
         for record in records:
-            place = _place(record)
-            if place is _Place.NOWHERE:
+            entry = _entry(record)
+            if entry is _Entry.NONE:
                 continue
-            noted = True
-            if place is _Place.COMMENT:
+            is_empty = False
+            if entry is _Entry.COMMENT:
                 file.write("".join(_comment(record, path.parent)).encode())
                 continue
             if not count:
                 file.write(b"jobs:\n")
             count += 1
-            file.write(_job(record, place, known_keys).encode())
+            file.write(_job(record, entry, known_keys).encode())
         if not count:
             file.write(b"jobs: []\n")
-    if not noted:
+    if is_empty:
         path.unlink()
     return count
 
 
 def rerun_name(run: str) -> str:
     """
-    Name the run of a `failed.yaml`, so that it gets a directory of its own.
+    Return the name of the run of a `failed.yaml`, which gets a directory of its own.
 
     >>> rerun_name("kittens"), rerun_name("kittens-rerun"), rerun_name("kittens-rerun-2")
     ('kittens-rerun', 'kittens-rerun-2', 'kittens-rerun-3')
@@ -100,38 +103,38 @@ def rerun_name(run: str) -> str:
     match = _RERUN.fullmatch(run)
     if match:
         stem, number = match[1], f"-{int(match[2] or 1) + 1}"
-    return f"{stem[: _LONGEST_NAME - len('-rerun' + number)]}-rerun{number}"
+    return f"{stem[: _MAX_NAME_CHARS - len('-rerun' + number)]}-rerun{number}"
 
 
-def _place(record: JobRecord) -> _Place:
+def _entry(record: JobRecord) -> _Entry:
     state = record.state
     if state is State.SUCCEEDED:
-        return _Place.NOWHERE
-    if state in _ON_ITS_WAY:
-        return _Place.RESUME if record.task_id else _Place.COMMENT
+        return _Entry.NONE
+    if state in _HAS_TASK:
+        return _Entry.WITH_TASK if record.task_id else _Entry.COMMENT
     if state in (State.UNCERTAIN, State.SUBMITTING):
-        return _Place.COMMENT
-    if state is State.FAILED and record.error is not None and record.error.cls in _UNNAMED_TASK:
-        return _Place.COMMENT
+        return _Entry.COMMENT
+    if state is State.FAILED and record.error is not None and record.error.cls in _MAY_HAVE_TASK:
+        return _Entry.COMMENT
     if state is State.PENDING and record.task_id:
-        return _Place.RESUME
-    # A task that somebody named was never submitted by this run, and must not be by the next one.
+        return _Entry.WITH_TASK
+    # A job whose task a person named was not submitted by this run, and must not be by the next one.
     if record.task_id and record.attempts and record.attempts[-1].outcome == "attached":
-        return _Place.RESUME
-    # Who took a job out of the manifest does not want to pay for it.
-    return _Place.NOWHERE if record.is_gone else _Place.SUBMIT
+        return _Entry.WITH_TASK
+    # A job that was removed from the manifest is not to be paid for.
+    return _Entry.NONE if record.is_gone else _Entry.WITHOUT_TASK
 
 
 def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]) -> Iterator[str]:
     folder = _quoted(path.parent)
     yield (
         printable(
-            f"# What did not succeed in the run {text(run)}. It runs as it is: runner run {_quoted(path)}"
+            f"# The jobs of run {text(run)} that did not succeed. To run them: runner run {_quoted(path)}"
         )
         + "\n"
     )
-    yield "# Jobs with a task_id are polled and downloaded, and cost nothing; the others are submitted, and cost what they cost.\n"
-    yield f"# Use this file or `runner rerun {folder}`, not both: neither knows what the other has paid for.\n"
+    yield "# Jobs with a task_id are polled and downloaded, which is free; all others are submitted and paid for.\n"
+    yield f"# Use either this file or `runner rerun {folder}`, not both: neither knows what the other paid for.\n"
     yield "version: 1\n"
     yield f"name: {_literal(rerun_name(run))}\n"
     yield "gateway:\n"
@@ -195,10 +198,10 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
         )
 
 
-def _job(record: JobRecord, place: _Place, known_keys: KnownKeys | None) -> str:
+def _job(record: JobRecord, entry: _Entry, known_keys: KnownKeys | None) -> str:
     request, extra = _split(record, known_keys)
     lines = [f"  - id: {_literal(record.job_id)}  # {_described(record)}"]
-    if place is _Place.RESUME:
+    if entry is _Entry.WITH_TASK:
         lines.append(f"    task_id: {_literal(record.task_id or '')}")
     if record.schema:
         lines.append(f"    schema: {_literal(record.schema)}")
@@ -215,7 +218,7 @@ def _job(record: JobRecord, place: _Place, known_keys: KnownKeys | None) -> str:
 
 
 def _described(record: JobRecord) -> str:
-    """Say in one line which job this is, where it is and why."""
+    """Return the job's id, its state and its failure, in one line."""
     parts = [record.state.value]
     if record.error is not None:
         code = f" ({record.error.code})" if record.error.code else ""
@@ -232,7 +235,7 @@ def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[Mapping[str
 
 
 def _escaped(value: Json) -> Json:
-    """Make a value one that the manifest reads back: no placeholders in it, local files by their path."""
+    """Return the value as a manifest has it: placeholders are escaped, local files are paths."""
     if isinstance(value, str):
         return value.replace("${", "$${")
     if isinstance(value, Mapping):
@@ -259,16 +262,16 @@ def _duration(seconds: float) -> str:
 
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-_LONGEST_PLAIN = 100
+_MAX_PLAIN_CHARS = 100
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
-# What YAML does not call printable, and the line breaks of YAML 1.1, which it folds.
+# Characters that are not printable in YAML, and the line breaks of YAML 1.1, which it folds.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def flow(value: Json) -> str:
     """
-    Write a value on one line.
+    Return a value as YAML, on one line.
 
     >>> flow({"ratio": "16:9", "ok": "no", "count": 5, "tags": ["a", "小猫"], "none": None})
     '{ratio: "16:9", ok: "no", count: 5, tags: [a, "小猫"], none: null}'
@@ -284,26 +287,26 @@ def flow(value: Json) -> str:
 
 def _number(value: float) -> str:
     """
-    Write a number that is not whole.
+    Return a float as YAML.
 
     >>> _number(0.5), _number(1e-7), _number(float("-inf"))
     ('0.5', '1.0e-07', '-.inf')
     """
     if not math.isfinite(value):
         return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
-    # YAML 1.1 takes 1e-07 for text: its numbers have a point.
+    # In YAML 1.1, 1e-07 is text: numbers have a point.
     mantissa, mark, exponent = repr(value).partition("e")
     return f"{mantissa}.0e{exponent}" if mark and "." not in mantissa else repr(value)
 
 
 def text(value: str) -> str:
     r"""
-    Write text on one line, quoted unless it can't be anything else.
+    Return text as YAML, on one line; quoted unless it can only be text.
 
     >>> print(text("wan2.7-i2v"), text("no"), text("a\nb"), text("2026-11-21"))
     wan2.7-i2v "no" "a\nb" "2026-11-21"
     """
-    return _short_text(value) if len(value) <= _LONGEST_PLAIN else _quoted_yaml_text(value)
+    return _short_text(value) if len(value) <= _MAX_PLAIN_CHARS else _quoted_yaml_text(value)
 
 
 # A million jobs have the same few keys, models and sizes.
@@ -319,7 +322,7 @@ def _quoted_yaml_text(value: str) -> str:
 
 
 def printable(line: str) -> str:
-    """Escape what YAML allows nowhere, not even in a comment; a lone surrogate, which has no UTF-8, becomes ``?``."""
+    """Escape what YAML does not allow even in a comment; a lone surrogate, which has no UTF-8, becomes ``?``."""
     if line.isprintable():
         return line
     line = _LONE_SURROGATE.sub("?", line)

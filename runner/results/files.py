@@ -1,4 +1,4 @@
-"""Files that have their name only when they are whole and durable."""
+"""Write files atomically, and append to results files."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _BUFFER_BYTES = 1 << 20
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
-    Write a file beside its place, and move it there when the block ends.
+    Write a temporary file, and rename it to the path when the block ends.
 
-    The content is durable before the name is; a reader sees the old file or the new
-    one, never a part. When the block raises, the old file stays and nothing is left.
+    The content is durable before the name is; a reader sees the old file or the new one, never a part. If the
+    block raises, the old file remains and the temporary file is removed.
 
     Raises:
-        DiskFull: There is no room for it.
+        DiskFull: There is no space for it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with translate_disk_full(path):
             temporary.unlink(missing_ok=True)
-            # Created anew, so that a link planted at the temporary name is not followed.
+            # Created exclusively, so that a link planted at the temporary name is not followed.
             with temporary.open("xb", buffering=_BUFFER_BYTES) as file:
                 yield file
                 file.flush()
@@ -45,10 +45,10 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def translate_disk_full(path: Path) -> Iterator[None]:
     """
-    Turn "no space left" into the error that says so.
+    Convert an operating system's error that the disk is full.
 
     Raises:
-        DiskFull: The disk or the user's share of it is full.
+        DiskFull: The disk, or the user's quota of it, is full.
     """
     try:
         yield
@@ -63,9 +63,9 @@ _BLOCK_BYTES = 1 << 16
 
 class ResultsWriter:
     """
-    Appends whole lines to a results file.
+    Appends complete lines to a results file.
 
-    To be closed before the file is rewritten: an open one goes on writing to the old file.
+    Close it before the file is replaced: an open one would continue to write to the old file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class ResultsWriter:
         Append one or more lines, each with its line feed; readers see them at once.
 
         Raises:
-            DiskFull: There is no room; nothing of the lines was left in the file.
+            DiskFull: There is no space; nothing of the lines is in the file.
         """
         start = os.fstat(self._descriptor).st_size
         rest = memoryview(lines)
@@ -91,7 +91,7 @@ class ResultsWriter:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -105,12 +105,12 @@ class ResultsWriter:
 
 def repair_tail(path: Path) -> int:
     """
-    End a results file with a whole line: cut off what a dead process left of its last one.
+    Remove an incomplete last line, which a dead process left, from a results file.
 
-    A last line that is whole but for its line feed (an editor's work) gets one.
+    If the last line is complete except for its line feed (as editors leave it), that is added.
 
     Returns:
-        How many bytes were cut off.
+        How many bytes were removed.
     """
     try:
         file = path.open("r+b")
@@ -132,9 +132,9 @@ def _last_line_start(descriptor: int, size: int) -> int:
     end = size
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        place = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
         end = start
     return 0
 

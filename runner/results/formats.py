@@ -1,8 +1,9 @@
 """
-One job as a line of `results.jsonl`; `schemas/result.schema.json` describes it.
+The formats of results: lines of `results.jsonl`, `summary.json`, and lines of an OpenAI batch's output.
 
-One line loads a file of any size. DuckDB and `datasets` guess the types from the
-beginning of a file, where perhaps no job has failed yet, so they are told to look further::
+`schemas/result.schema.json` describes a line of `results.jsonl`. One statement loads a file of any size.
+DuckDB and `datasets` infer the types from the start of a file, where perhaps no job has failed yet, so they
+are told to look further::
 
     pandas.read_json("results.jsonl", lines=True)
     duckdb.sql("SELECT * FROM read_json('results.jsonl', sample_size=-1)")
@@ -27,17 +28,17 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 
 def line_bytes(record: JobRecord, *, run: str, gateway: str) -> bytes:
-    """Write a job as one line of compact JSON, its line feed included."""
+    """Return a job as one line of compact JSON, including its line feed."""
     return dumps(result_line(record, run=run, gateway=gateway)) + b"\n"
 
 
 def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]:
     """
-    Say what a run knows of a job in the shape that other programs read.
+    Return a job in the format of `results.jsonl`.
 
-    Every key is always there, so that a column has one type. The request is as
-    sent, but for pictures that went inside it: `placeholder` says how those stand.
-    ``schema`` and ``timeout_s`` are there so that the file alone can be rerun.
+    Every key is always there, so that a column has one type. The request is as sent, except for pictures
+    inside it, which are replaced by placeholders (see `inline_media`). ``schema`` and ``timeout_s`` are there
+    so that the file alone is enough for a rerun.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -66,11 +67,11 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
     }
 
 
-# A line says when its job was submitted twice: of the job, and of its last attempt.
+# A line has the time of the submission twice: of the job, and of its last attempt.
 @lru_cache(maxsize=64)
 def utc_text(at: float | None) -> str | None:
     """
-    Write a time as UTC with milliseconds; None where there is none, or none that a calendar has.
+    Format a time as UTC with milliseconds; None if there is none, or it is in no calendar.
 
     >>> utc_text(1795226401.25), utc_text(1e30)
     ('2026-11-21T02:00:01.250Z', None)
@@ -82,7 +83,7 @@ def utc_text(at: float | None) -> str | None:
         date_text = _date_text(day)
     except (ValueError, OverflowError):
         return None
-    # Half of what datetime takes; a line has four times, and they were most of its cost.
+    # This takes half of the time of datetime; a line has four times, which were most of its cost.
     hours, rest_ms = divmod(rest_ms, 3_600_000)
     minutes, rest_ms = divmod(rest_ms, 60_000)
     whole_s, ms = divmod(rest_ms, 1000)
@@ -135,7 +136,7 @@ def _error(failure: Failure | None) -> dict[str, Json] | None:
 
 
 def summary_json(summary: Summary, *, run: str, gateway: str) -> dict[str, Json]:
-    """Say what a run came to in the shape that other programs read; every status has its count, zeros included."""
+    """Return a summary in the format of `summary.json`; every status has its count, including zeros."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run,
@@ -165,7 +166,7 @@ def summary_json(summary: Summary, *, run: str, gateway: str) -> dict[str, Json]
 
 
 def write_summary(path: Path, summary: Summary, *, run: str, gateway: str) -> None:
-    """Write `summary.json`, whole and durable."""
+    """Write `summary.json`, atomically and durably."""
     with atomic_write(path) as file:
         file.write(dumps(summary_json(summary, run=run, gateway=gateway)) + b"\n")
 
@@ -182,19 +183,19 @@ def _durations(durations: DurationSummary | None) -> Json:
     }
 
 
-def batch_line(record: JobRecord, *, run: str) -> dict[str, Json]:
+def openai_batch_line(record: JobRecord, *, run: str) -> dict[str, Json]:
     """
-    Show a job as a line of a batch's output.
+    Return a job in the format of a line of an OpenAI batch's output.
 
-    A job that succeeded has the task as its body, with the paths of its assets; one that the API
-    answered with an HTTP error has that answer; any other has an ``error`` with our class as its code.
+    The response of a job that succeeded has the task as its body, with the paths of its assets; that of a job
+    that the API refused has the HTTP error; any other job has an ``error`` with the failure class as its code.
     """
     response = _response(record)
     return {
         "id": f"{run}/{record.index}",
         "custom_id": record.job_id,
         "response": response,
-        "error": None if response is not None else _error_openai_batch(record),
+        "error": None if response is not None else _openai_error(record),
     }
 
 
@@ -217,20 +218,20 @@ def _task(record: JobRecord) -> dict[str, Json]:
         "object": "video",
         "model": record.model,
         "status": "completed",
-        "created_at": _whole(record.submitted_at),
-        "completed_at": _whole(record.finished_at),
+        "created_at": _whole_seconds(record.submitted_at),
+        "completed_at": _whole_seconds(record.finished_at),
         "assets": [
             {"kind": asset.kind.value, "path": asset.path, "sha256": asset.sha256} for asset in record.assets
         ],
     }
 
 
-def _whole(at: float | None) -> int | None:
+def _whole_seconds(at: float | None) -> int | None:
     return None if utc_text(at) is None or at is None else int(at)
 
 
-def _error_openai_batch(record: JobRecord) -> dict[str, Json]:
-    error: Failure | None = record.error
+def _openai_error(record: JobRecord) -> dict[str, Json]:
+    error = record.error
     if error is None:
         return {"code": record.state.value, "message": f"the job is {record.state.value}"}
     return {"code": error.cls.value, "message": error.message}

@@ -1,14 +1,13 @@
 """
-How a picture that was sent inside a request stands in the results: by digest and source, not by content.
+Placeholders for pictures that were sent inside a request: results have their digest and source, not their content.
 
 A data URI of megabytes becomes a string of about 150 characters::
 
     data:image/png;bytes=40960;sha256=9f2c…;source=/home/ada/frames/1.png
 
-It stays a string because the same field holds a public URL in other jobs: DuckDB
-and `datasets` give a column one type, and refuse or blur one that is now text and
-now an object. It can't be taken for a real data URI, since those have a comma
-(RFC 2397) and this has none: commas and semicolons in the path are percent-encoded.
+It is a string because the same field has a public URL in other jobs: DuckDB and `datasets` give a column one
+type, and refuse or convert one with both texts and objects. It can't be confused with a real data URI, which
+has a comma (RFC 2397): commas and semicolons in the path are percent-encoded.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ _PLACEHOLDER = re.compile(
 
 def replace_inline_media(value: Json) -> Json:
     """
-    Replace local files and data URIs, however deep, by their placeholders; everything else stays as it is.
+    Replace local files and data URIs, however deep, by placeholders.
 
     >>> replace_inline_media({"prompt": "a kitten", "image": "data:text/plain;base64,aGk="})["image"][:32]
     'data:text/plain;bytes=2;sha256=8'
     """
     if type(value) is str:
-        return _shorten_text(value) if value[:5].lower() == "data:" else value
-    # A look at the type first: it takes a tenth of the time of asking whether something is a mapping.
+        return _replace_data_uri(value) if value[:5].lower() == "data:" else value
+    # The type first: comparing it takes a tenth of the time of isinstance with an abstract class.
     if type(value) is dict or isinstance(value, Mapping):
         if is_file_reference(value):
             return _placeholder(value["media_type"], value["bytes"], value["sha256"], value[FILE_KEY])
@@ -52,7 +51,7 @@ def replace_inline_media(value: Json) -> Json:
     return value
 
 
-def _shorten_text(text: str) -> str:
+def _replace_data_uri(text: str) -> str:
     match = _INLINE.match(text)
     if match is None:
         return text
@@ -60,7 +59,7 @@ def _shorten_text(text: str) -> str:
     try:
         content = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
-        # Sent as it was written; what can be named is the text itself.
+        # It was sent as it is; the digest is that of the text.
         content = payload.encode("utf-8", "replace")
     return _placeholder(match[1] or "text/plain", len(content), hashlib.sha256(content).hexdigest(), None)
 
@@ -72,11 +71,11 @@ def _placeholder(media_type: str, size_bytes: int, sha256: str, source: str | No
 
 class Restored(Struct, frozen=True):
     """
-    A request from the results, made whole as far as this machine can.
+    A request from the results, with its local files as far as this machine has them.
 
     Attributes:
-        request: With ``{"$file": …}`` references, whether or not the local files are still what they were.
-        missing: Why it can't be submitted, one sentence for each file; empty where it can.
+        request: With ``{"$file": …}`` references, whether or not the local files are unchanged.
+        missing: Why it can't be submitted, one sentence for each file; empty if it can.
     """
 
     request: Mapping[str, Json]
@@ -87,31 +86,31 @@ def restore_inline_media(request: Mapping[str, Json]) -> Restored:
     """
     Find the local files that a request from the results was sent with.
 
-    A file counts as found only when its content has the recorded digest, so a results
-    file from elsewhere can't make this machine send a file that its writer has not seen.
+    A file is found only if its content has the recorded digest, so a results file from elsewhere can't make
+    this machine send a file that its author has not seen.
     """
     missing: list[str] = []
-    whole = _recover(request, "request", missing)
-    return Restored(cast("Mapping[str, Json]", whole), tuple(missing))
+    restored = _restore(request, "request", missing)
+    return Restored(cast("Mapping[str, Json]", restored), tuple(missing))
 
 
-def _recover(value: Json, path: str, missing: list[str]) -> Json:
+def _restore(value: Json, path: str, missing: list[str]) -> Json:
     if isinstance(value, str):
         match = _PLACEHOLDER.fullmatch(value) if value.startswith("data:") else None
-        return value if match is None else _find(match, path, missing)
+        return value if match is None else _file_reference(match, path, missing)
     if isinstance(value, Mapping):
-        return {key: _recover(item, f"{path}.{key}", missing) for key, item in value.items()}
+        return {key: _restore(item, f"{path}.{key}", missing) for key, item in value.items()}
     if isinstance(value, list):
-        return [_recover(item, f"{path}[{place}]", missing) for place, item in enumerate(value)]
+        return [_restore(item, f"{path}[{place}]", missing) for place, item in enumerate(value)]
     return value
 
 
-def _find(match: re.Match[str], path: str, missing: list[str]) -> Json:
-    """Refer to the file even where it is missing: a placeholder that was sent as it stands could be paid for."""
+def _file_reference(match: re.Match[str], path: str, missing: list[str]) -> Json:
+    """Return a reference to the file even if it is missing: a placeholder that is sent as it is might be paid for."""
     source, size_bytes = unquote(match["source"] or "", errors="surrogateescape"), int(match["bytes"])
     if not source:
         missing.append(
-            f"{path}: its picture was written into the manifest, and the results keep only its digest"
+            f"{path}: its picture was written in the manifest, and the results have only its digest"
         )
     elif reason := _difference(source, size_bytes, match["sha256"]):
         missing.append(f"{path}: {source!r} {reason}")
@@ -129,10 +128,10 @@ def _difference(source: str, size_bytes: int, sha256: str) -> str | None:
         if not file.is_absolute() or not file.is_file():
             return "is not on this machine"
         if file.stat().st_size != size_bytes:
-            return f"has {file.stat().st_size} bytes now, it was sent with {size_bytes}"
+            return f"has {file.stat().st_size} bytes now, but had {size_bytes} when it was sent"
         with file.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
-                return "has other content now than what was sent"
+                return "has other content now than when it was sent"
     except (OSError, ValueError) as error:
         return f"can't be read ({error.__class__.__name__})"
     return None

@@ -1,29 +1,39 @@
 """
-A line of a results file, as hostile input, back into what a run knew of the job.
+Parse a line of a results file, which may come from anywhere.
 
-Every failure is a ``ValueError`` with one sentence; the reader adds the place. Keys
-that a rerun can't do without must be there; the rest may have been dropped by whoever
-filtered the file.
+Every failure is a ``ValueError`` with a message that names the field and what was expected; the reader adds
+the position. Fields that a rerun needs must be there; whoever filtered the file may have removed the others.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, JobRecord, Json
+from runner.core.model import AssetKind, FailureClass, JobRecord, Json
 from runner.results.formats import SCHEMA_VERSION
 
-_Word = TypeVar("_Word", bound=StrEnum)
-_Object = Mapping[str, Json]
-_DEEPEST = 64
+_MAX_DEPTH = 64
+
+_DEFAULTS: Mapping[str, Mapping[str, Json]] = {
+    "": {"gateway": None, "index": 0, "schema": "", "digest": "", "metadata": {}},
+    "attempts": {"number": 0, "submitted_at": 0.0},
+    "assets": {"bytes": 0},
+    "error": {"message": ""},
+}
+"""By the name of an object, the values of fields that are missing or null; "" is the line itself."""
+_COUNTS = frozenset({"index", "polls", "number", "http_status", "bytes", "width", "height"})
+_NOT_EMPTY = frozenset({"run", "job_id", "model", "outcome", "path", "sha256", "content_type"})
+_NOT_READ = frozenset({"digest", "source", "is_gone", "key"})
+"""Fields of the store that results do not have."""
+_ENUMS: Mapping[str, type[StrEnum]] = {"status": State, "kind": AssetKind, "class": FailureClass}
 
 
 class NewerVersion(ValueError):
@@ -35,10 +45,10 @@ class ResultLine(Struct, frozen=True):
     A line of a results file.
 
     Attributes:
-        gateway: The base URL that the job was sent to; None where the line does not say.
+        gateway: The base URL that the job was sent to, or None if the line has none.
         line: Its number in the file, from 1.
-        record: What the line says. Pictures in the request stand as placeholders (`placeholder.recover` makes
-            them whole), the digest is empty, and times are to the millisecond.
+        record: The job. Pictures in the request are placeholders (see `inline_media.restore_inline_media`), the
+            digest is empty, and times are to the millisecond.
     """
 
     run: str
@@ -49,205 +59,106 @@ class ResultLine(Struct, frozen=True):
 
 def parse_line(value: Json, *, line: int) -> ResultLine:
     """
-    Read a result line.
+    Parse a result line.
 
     Raises:
         NewerVersion: Its schema version is not known yet.
-        ValueError: It is not a result line, in one sentence.
+        ValueError: It is not a result line.
     """
+    _check_version(value)
+    if _is_too_deep(value.get("request")):
+        raise ValueError(f"has a request that is nested deeper than {_MAX_DEPTH} levels")
+    fields = _normalize(value, "")
+    try:
+        return msgspec.convert({**fields, "line": line, "record": fields}, ResultLine)
+    except msgspec.ValidationError as error:
+        raise ValueError(_describe(error)) from None
+
+
+def _check_version(value: Json) -> None:
     if not isinstance(value, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of error for every kind of bad line
-    _check_version(value)
-    return ResultLine(_text(value, "run"), _optional_text(value, "gateway"), line, _record(value))
-
-
-def _check_version(value: _Object) -> None:
     if "schema_version" not in value:
         if "custom_id" in value:
-            raise ValueError("is a line of the OpenAI batch shape, which does not hold enough to rerun from")
+            raise ValueError("is in the OpenAI batch format, which has too little to rerun from")
         raise ValueError("has no 'schema_version'; it is not a result line")
     version = value["schema_version"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(f"has the schema_version {_shown(version)}, which is not one")
+        raise ValueError(f"has an invalid 'schema_version': {_shown(version)}")
     if version > SCHEMA_VERSION:
         raise NewerVersion(f"has schema_version {version}; this program reads up to {SCHEMA_VERSION}")
 
 
-def _record(value: _Object) -> JobRecord:
-    return JobRecord(
-        job_id=_text(value, "job_id"),
-        index=_count(value, "index"),
-        model=_text(value, "model"),
-        schema=_optional_text(value, "schema") or "",
-        request=_request(value),
-        digest="",
-        metadata=_object(value, "metadata") if value.get("metadata") is not None else {},
-        state=_word(State, value, "status"),
-        timeout_s=_seconds(value, "timeout_s"),
-        task_id=_optional_text(value, "task_id"),
-        remote_status=_optional_text(value, "remote_status"),
-        submitted_at=_time(value, "submitted_at"),
-        completed_at=_time(value, "completed_at"),
-        finished_at=_time(value, "finished_at"),
-        generate_s=_seconds(value, "generate_s"),
-        download_s=_seconds(value, "download_s"),
-        polls=_count(value, "polls"),
-        attempts=tuple(_attempt(item) for item in _objects(value, "attempts")),
-        assets=tuple(_asset(item) for item in _objects(value, "assets")),
-        warnings=_texts(value, "warnings"),
-        error=_error(value),
-    )
-
-
-def _attempt(value: _Object) -> Attempt:
-    submitted_at = _time(value, "submitted_at")
-    return Attempt(
-        number=_count(value, "number"),
-        submitted_at=0.0 if submitted_at is None else submitted_at,
-        outcome=_text(value, "outcome"),
-        task_id=_optional_text(value, "task_id"),
-        http_status=_optional_count(value, "http_status"),
-        error=_error(value),
-    )
-
-
-def _asset(value: _Object) -> Asset:
-    path = _text(value, "path")
-    if path.startswith("/") or "\\" in path or ":" in path or ".." in path.split("/"):
+def _normalize(value: Mapping[str, Any], name: str) -> dict[str, Json]:
+    """Return the fields of an object as `JobRecord` has them, with defaults for those that are missing or null."""
+    fields = dict(_DEFAULTS[name])
+    for key, item in value.items():
+        if item is None or key in _NOT_READ:
+            continue
+        if item == "" and key in _NOT_EMPTY:
+            raise ValueError(f"has an empty {key!r}")
+        if key.endswith("_at"):
+            fields[key] = _time(item, key)
+        elif key in _COUNTS:
+            fields[key] = _count(item, key)
+        elif key == "code":
+            fields[key] = str(item)
+        elif key in _DEFAULTS and isinstance(item, dict):
+            fields[key] = _normalize(item, key)
+        elif key in _DEFAULTS and isinstance(item, list):
+            fields[key] = [_normalize(each, key) if isinstance(each, dict) else each for each in item]
+        else:
+            fields[key] = item
+    path = str(fields.get("path", ""))
+    if name == "assets" and (path.startswith("/") or ".." in path.split("/") or set(path) & {"\\", ":"}):
         raise ValueError(f"has an asset at {_shown(path)}, outside its run directory")
-    return Asset(
-        kind=_word(AssetKind, value, "kind"),
-        path=path,
-        bytes=_count(value, "bytes"),
-        sha256=_text(value, "sha256"),
-        content_type=_text(value, "content_type"),
-        width=_optional_count(value, "width"),
-        height=_optional_count(value, "height"),
-        duration_s=_seconds(value, "duration_s"),
-    )
+    return fields
 
 
-def _error(value: _Object) -> Failure | None:
-    if value.get("error") is None:
-        return None
-    error = _object(value, "error")
-    code = error.get("code")
-    return Failure(
-        cls=_word(FailureClass, error, "class"),
-        message=_optional_text(error, "message") or "",
-        code=None if code is None else str(code),
-        http_status=_optional_count(error, "http_status"),
-        request_id=_optional_text(error, "request_id"),
-    )
+def _count(value: Json, key: str) -> int:
+    # A data frame writes the whole numbers of a column with gaps as 7.0.
+    if type(value) not in (int, float) or not 0 <= value < 2**63 or value != int(value):
+        raise ValueError(f"has an invalid {key!r}: expected a whole number, got {_shown(value)}")
+    return int(value)
 
 
-def _get(value: _Object, key: str) -> Json:
-    if key not in value:
-        raise ValueError(f"has no {key!r}")
-    return value[key]
-
-
-def _text(value: _Object, key: str) -> str:
-    text = _get(value, key)
-    if not isinstance(text, str) or not text:
-        raise _wrong(key, text, "text")
-    return text
-
-
-def _optional_text(value: _Object, key: str) -> str | None:
-    text = value.get(key)
-    if text is not None and not isinstance(text, str):
-        raise _wrong(key, text, "text or null")
-    return text
-
-
-def _texts(value: _Object, key: str) -> tuple[str, ...]:
-    texts = value.get(key) or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise _wrong(key, texts, "a list of texts")
-    return tuple(texts)
-
-
-def _object(value: _Object, key: str) -> dict[str, Json]:
-    item = _get(value, key)
-    if not isinstance(item, dict):
-        raise _wrong(key, item, "an object")
-    return item
-
-
-def _request(value: _Object) -> dict[str, Json]:
-    request = _object(value, "request")
-    level: list[Json] = [request]
-    for _ in range(_DEEPEST):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return request
-    raise ValueError(f"has a request nested deeper than {_DEEPEST} levels")
-
-
-def _children(value: Json) -> Iterable[Json]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _objects(value: _Object, key: str) -> list[dict[str, Json]]:
-    items = value.get(key) or []
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise _wrong(key, items, "a list of objects")
-    return items
-
-
-def _optional_count(value: _Object, key: str) -> int | None:
-    number = value.get(key)
-    if number is None:
-        return None
-    # A data frame writes whole numbers of a column with gaps as 7.0.
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**63:
-        raise _wrong(key, number, "a whole number")
-    if number != int(number):
-        raise _wrong(key, number, "a whole number")
-    return int(number)
-
-
-def _count(value: _Object, key: str) -> int:
-    return _optional_count(value, key) or 0
-
-
-def _seconds(value: _Object, key: str) -> float | None:
-    number = value.get(key)
-    if number is None:
-        return None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise _wrong(key, number, "a number of seconds or null")
-    return float(number)
-
-
-def _time(value: _Object, key: str) -> float | None:
-    text = _optional_text(value, key)
-    if text is None:
-        return None
+def _time(value: Json, key: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise _wrong(key, text, "a time such as 2026-11-21T02:00:01.250Z") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"has an invalid {key!r}: expected a time such as 2026-11-21T02:00:01.250Z, got {_shown(value)}"
+        ) from None
 
 
-def _word(words: type[_Word], value: _Object, key: str) -> _Word:
-    word = _text(value, key)
-    try:
-        return words(word)
-    except ValueError:
-        near = get_close_matches(word, list(words), 1)
-        hint = f"; did you mean {str(near[0])!r}?" if near else f"; known are {', '.join(words)}"
-        raise ValueError(f"has the unknown {key} {_shown(word)}{hint}") from None
+def _describe(error: msgspec.ValidationError) -> str:
+    """
+    Convert msgspec's message, which ends with the path of the value.
 
-
-def _wrong(key: str, found: Json, wanted: str) -> ValueError:
-    return ValueError(f"has {_shown(found)} as {key!r} instead of {wanted}")
+    >>> _describe(msgspec.ValidationError("Object missing required field `model` - at `$.record`"))
+    "has no 'model'"
+    >>> _describe(msgspec.ValidationError("Invalid enum value 'fail' - at `$.record.status`"))
+    "has an invalid 'status': unknown value 'fail'; did you mean 'failed'?"
+    """
+    problem, _, path = str(error).replace("`", "").rpartition(" - at $.")
+    path = path.removeprefix("record").removeprefix(".")
+    if problem.startswith("Object missing"):
+        names = [path, problem.rpartition(" ")[2]]
+        return f"has no {'.'.join(filter(None, names))!r}"
+    if problem.startswith("Invalid enum value"):
+        word, known = problem.partition("'")[2][:-1], list(_ENUMS[path.rpartition(".")[2]])
+        near = get_close_matches(word, known, 1)
+        hint = f"did you mean {str(near[0])!r}?" if near else f"known are {', '.join(known)}"
+        problem = f"unknown value {_shown(word)}; {hint}"
+    return f"has an invalid {path!r}: {problem[:1].lower()}{problem[1:]}".replace(" | ", " or ")
 
 
 def _shown(value: Json) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_too_deep(value: Json, levels: int = _MAX_DEPTH) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_too_deep(child, levels - 1) for child in children)

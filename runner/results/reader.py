@@ -1,14 +1,13 @@
 """
-Read a results file from anywhere: another machine, another version, an editor, an attacker.
+Read a results file, which may come from another machine, another version, an editor or an attacker.
 
-Several lines may speak of the same job, and only one of them counts:
+Several lines may be about the same job, and only one of them counts:
 
-- In one run, the later line: a job's line is appended each time it comes to rest.
-  The attempts of the earlier lines are kept, united with its own.
-- Across runs (files that were put together), jobs of one id and one request are one
-  job, and the line that got furthest counts: a job that failed on Monday and
-  succeeded in Tuesday's rerun has succeeded, in whichever order the files stand.
-  With one id and different requests they are different jobs, and both are given.
+- In one run, the last line: a line is appended each time a job ends. The attempts of the earlier lines are
+  merged with its own.
+- Across runs (concatenated files), jobs with the same id and the same request are one job, and the line that
+  got furthest counts: a job that failed on Monday and succeeded in Tuesday's rerun has succeeded, whatever
+  the order of the files. With the same id and different requests they are different jobs, and both are read.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from runner.errors import ResultsError
 from runner.jsontext import loads
 from runner.results.parse import NewerVersion, ResultLine, parse_line
 
-_FURTHER = (
+_PROGRESS = (
     State.PENDING,
     State.FAILED,
     State.SUBMITTING,
@@ -42,10 +41,10 @@ _FURTHER = (
     State.UNDELIVERED,
     State.SUCCEEDED,
 )
-_IN_DOUBT = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
-_LONGEST_LINE_BYTES = 100_000_000
+_MAY_HAVE_TASK = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
+_MAX_LINE_BYTES = 100_000_000
 _BOM = b"\xef\xbb\xbf"
-_FOREIGN: Mapping[bytes, str] = {
+_OTHER_FORMATS: Mapping[bytes, str] = {
     b"PK\x03\x04": "a zip archive",
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
     b"\xfd7zXZ": "compressed with xz",
@@ -59,23 +58,23 @@ _FOREIGN: Mapping[bytes, str] = {
 
 class ResultsFile(Struct):
     """
-    A results file that has been read once and found good; iterating over it reads it again.
+    A valid results file; iterating over it reads it again.
 
     Attributes:
-        jobs: How many jobs it gives.
+        jobs: Number of jobs.
         runs: The runs that its lines are from, with their number of lines.
-        warnings: What a person should know of the file, one sentence each.
+        warnings: One sentence each, for a person.
     """
 
     path: Path
     jobs: int
     runs: Mapping[str, int]
     warnings: tuple[str, ...]
-    _chosen: _Chosen
+    _selected: _SelectedLines
 
     def __iter__(self) -> Iterator[ResultLine]:
         """
-        Give the line that counts of each job, in the order of the file.
+        Yield the line that counts of each job, in the order of the file.
 
         Raises:
             ResultsError: The file has changed since it was opened.
@@ -83,24 +82,24 @@ class ResultsFile(Struct):
         earlier: dict[int, tuple[Attempt, ...]] = {}
         for result in _Lines(self.path):
             key = _job_key(result)
-            last = self._chosen.last_lines.get(key)
+            last = self._selected.last_lines.get(key)
             if last is None or result.line > last:
                 raise ResultsError(f"{self.path} has changed while it was read", hint="run the command again")
             attempts = _merge_attempts(earlier.pop(key, ()), result.record.attempts)
             if result.line < last:
                 earlier[key] = attempts
-            elif result.line not in self._chosen.outdone:
+            elif result.line not in self._selected.superseded:
                 yield replace(result, record=replace(result.record, attempts=attempts))
 
 
 def open_results(path: Path) -> ResultsFile:
     """
-    Read and check a results file, plain or gzip'd, keeping about 100 bytes a job.
+    Read and check a results file, plain or gzip'd, with about 100 bytes of memory per job.
 
-    A last line that its writer did not finish is left out, with a warning.
+    An incomplete last line is left out, with a warning.
 
     Raises:
-        ResultsError: It can't be read, is empty, was written by a newer version, or has a bad line.
+        ResultsError: It can't be read, is empty, was written by a newer version, or has an invalid line.
     """
     lines = _Lines(path)
     runs: Counter[str] = Counter()
@@ -110,34 +109,34 @@ def open_results(path: Path) -> ResultsFile:
         last_lines[_job_key(result)] = result.line
     if not last_lines:
         raise ResultsError(
-            f"{path} is empty" if not lines.warnings else f"{path} has no whole line",
+            f"{path} is empty" if not lines.warnings else f"{path} has no complete line",
             hint="name the results.jsonl of a run, or its run directory",
         )
-    chosen = _Chosen(last_lines, _superseded(path, last_lines) if len(runs) > 1 else frozenset())
-    jobs = len(last_lines) - len(chosen.outdone)
-    return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_notes(runs, jobs)), chosen)
+    selected = _SelectedLines(last_lines, _superseded(path, last_lines) if len(runs) > 1 else frozenset())
+    jobs = len(last_lines) - len(selected.superseded)
+    return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_warnings(runs, jobs)), selected)
 
 
-class _Chosen(Struct, frozen=True):
-    """Which lines count: the last one of each job of each run, but for those that another run's line outdoes."""
+class _SelectedLines(Struct, frozen=True):
+    """The lines that count: the last one of each job in each run, unless another run's line supersedes it."""
 
     last_lines: Mapping[int, int]
-    outdone: frozenset[int]
+    superseded: frozenset[int]
 
 
-def _notes(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
+def _warnings(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
     if len(runs) > 1:
         names = ", ".join(repr(name) for name in list(runs)[:5]) + (", …" if len(runs) > 5 else "")
-        yield f"holds lines of {len(runs)} runs ({names}), {jobs} jobs in all; the line that got furthest counts"
+        yield f"has lines of {len(runs)} runs ({names}), {jobs} jobs in all; the line that got furthest counts"
     repeated = sum(runs.values()) - jobs
     if repeated and len(runs) == 1:
-        yield f"{repeated} earlier lines of jobs that have a later one were left out, but for their attempts"
+        yield f"{repeated} lines of jobs that have a later line were left out, except for their attempts"
 
 
 def _superseded(path: Path, last_lines: Mapping[int, int]) -> frozenset[int]:
-    """Find the lines of jobs that got further in another run."""
+    """Return the lines of jobs that got further in another run."""
     best: dict[int, tuple[int, int]] = {}
-    outdone: set[int] = set()
+    superseded: set[int] = set()
     for result in _Lines(path):
         if last_lines.get(_job_key(result)) != result.line:
             continue
@@ -147,17 +146,17 @@ def _superseded(path: Path, last_lines: Mapping[int, int]) -> frozenset[int]:
         other = best.setdefault(key, mine)
         if mine > other:
             best[key] = mine
-            outdone.add(other[1])
+            superseded.add(other[1])
         elif mine < other:
-            outdone.add(result.line)
-    return frozenset(outdone)
+            superseded.add(result.line)
+    return frozenset(superseded)
 
 
 def _progress(record: JobRecord) -> int:
-    """Rank how far a job got, by what would be lost if it were forgotten: videos first, then tasks, then doubts."""
-    if record.error is not None and record.error.cls in _IN_DOUBT and record.state is State.FAILED:
-        return _FURTHER.index(State.SUBMITTING)
-    return _FURTHER.index(record.state)
+    """Rank how far a job got, by what would be lost without it: videos, then tasks, then uncertain submissions."""
+    if record.error is not None and record.error.cls in _MAY_HAVE_TASK and record.state is State.FAILED:
+        return _PROGRESS.index(State.SUBMITTING)
+    return _PROGRESS.index(record.state)
 
 
 def _job_key(result: ResultLine) -> int:
@@ -171,24 +170,24 @@ def _fingerprint(*parts: str) -> int:
 def _merge_attempts(earlier: tuple[Attempt, ...], later: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     if not earlier or earlier == later:
         return later
-    # The later line knows how an attempt ended that was still awaited in the earlier one.
+    # An attempt without an answer in the earlier line may have one in the later line.
     attempts = {(attempt.number, attempt.submitted_at): attempt for attempt in (*earlier, *later)}
     return tuple(attempts[key] for key in sorted(attempts))
 
 
 class _Lines(Struct):
-    """The lines of a results file, parsed; its warnings are complete once they were read to the end."""
+    """The parsed lines of a results file; the warnings are complete after the last line."""
 
     path: Path
     warnings: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[ResultLine]:
         try:
-            with _opened(self.path) as file:
+            with _open(self.path) as file:
                 yield from self._results(file)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ResultsError(
-                f"{self.path} is gzip'd, and damaged or cut off",
+                f"{self.path} is gzip'd, and damaged or incomplete",
                 hint="copy it again from where it was written",
             ) from error
         except OSError as error:
@@ -196,7 +195,7 @@ class _Lines(Struct):
 
     def _results(self, file: BinaryIO) -> Iterator[ResultLine]:
         number = 0
-        while text := file.readline(_LONGEST_LINE_BYTES):
+        while text := file.readline(_MAX_LINE_BYTES):
             number += 1
             if number == 1:
                 text = text.removeprefix(_BOM)
@@ -211,26 +210,26 @@ class _Lines(Struct):
         try:
             value = loads(text)
         except (ValueError, RecursionError):
-            if not text.endswith(b"\n") and len(text) < _LONGEST_LINE_BYTES:
-                self.warnings.append(f"{place} was not finished by its writer, and is left out")
+            if not text.endswith(b"\n") and len(text) < _MAX_LINE_BYTES:
+                self.warnings.append(f"{place} is incomplete, and is left out")
                 return None
-            raise ResultsError(f"{place} is not JSON", hint="correct the line, or take it out") from None
+            raise ResultsError(f"{place} is not JSON", hint="correct the line, or remove it") from None
         try:
             return parse_line(value, line=number)
         except NewerVersion as error:
-            raise ResultsError(f"{place} {error}", hint="update the program that reads it") from None
+            raise ResultsError(f"{place} {error}", hint="upgrade runner") from None
         except ValueError as error:
-            raise ResultsError(f"{place} {error}", hint="correct the line, or take it out") from None
+            raise ResultsError(f"{place} {error}", hint="correct the line, or remove it") from None
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     file = path.open("rb")
     start = file.read(16)
     file.seek(0)
     if start.startswith(b"\x1f\x8b"):
         file.close()
         return cast("BinaryIO", gzip.open(path))
-    for magic, kind in _FOREIGN.items():
+    for magic, kind in _OTHER_FORMATS.items():
         if start.startswith(magic):
             file.close()
             raise ResultsError(

@@ -1,4 +1,4 @@
-"""Records for tests: one by hand, and any that hypothesis can think of."""
+"""Records for tests: some by hand, and strategies for any record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VIDEO = Asset(AssetKind.VIDEO, "assets/sky.mp4", 1_048_576, "a" * 64, "video/mp4
 
 
 def succeeded(job_id: str = "sky", **changes: Any) -> JobRecord:
-    """Make a job that went well at its first attempt."""
+    """Create a job that succeeded at its first attempt."""
     record = JobRecord(
         job_id=job_id,
         index=0,
@@ -52,16 +52,16 @@ def succeeded(job_id: str = "sky", **changes: Any) -> JobRecord:
 def unsuccessful(
     job_id: str, state: State, cls: FailureClass, message: str = "no", **changes: Any
 ) -> JobRecord:
-    """Make a job that came to rest otherwise."""
+    """Create a job that ended in another state."""
     failure = Failure(cls, message, "some_code", 400, "req_1")
-    bare: dict[str, Any] = {"assets": (), "generate_s": None, "download_s": None}
-    return replace(succeeded(job_id), **{**bare, "state": state, "error": failure, **changes})
+    without_assets: dict[str, Any] = {"assets": (), "generate_s": None, "download_s": None}
+    return replace(succeeded(job_id), **{**without_assets, "state": state, "error": failure, **changes})
 
 
-# Surrogates have no UTF-8, so no file can hold them.
+# Surrogates have no UTF-8, so no file can have them.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
-# JSON numbers of the results are to the millisecond.
+# Numbers in the results are to the millisecond.
 seconds = st.integers(0, 10**8).map(lambda ms: ms / 1000)
 times = st.integers(0, 4 * 10**12).map(lambda ms: ms / 1000)
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | texts

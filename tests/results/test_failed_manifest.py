@@ -1,4 +1,4 @@
-"""failed.yaml runs as it is, gives every value back, and pays for nothing twice."""
+"""failed.yaml can be run as it is, has every value unchanged, and pays for nothing twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(tmp_path):
 
 
 def test_header_names_the_run_and_never_a_key(write):
-    """It gets a run directory of its own, talks to the same gateway, and names where keys are."""
+    """Its run has a directory of its own, uses the same gateway, and names the variables with the keys."""
     _, text = write(unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED))
 
     manifest = yaml.safe_load(text)
@@ -38,7 +38,7 @@ def test_header_names_the_run_and_never_a_key(write):
 
 
 def test_failed_job_is_as_it_was(write):
-    """A failed job is submitted anew with all that was asked for, and without its old task."""
+    """A failed job is submitted again with the same request, and without its old task."""
     record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, timeout_s=5400.0)
 
     count, text = write(record)
@@ -55,8 +55,8 @@ def test_failed_job_is_as_it_was(write):
     ]
 
 
-def test_failed_task_that_somebody_named_is_named_again(write):
-    """A job that was given its task was never submitted, and running the file does not submit it either."""
+def test_failed_job_whose_task_was_named_names_it_again(write):
+    """A job whose task a person named was never submitted, and running the file does not submit it either."""
     attached = Attempt(1, 900.0, "attached", "task_x")
     record = unsuccessful(
         "sky", State.FAILED, FailureClass.REMOTE_FAILED, task_id="task_x", attempts=(attached,)
@@ -70,8 +70,8 @@ def test_failed_task_that_somebody_named_is_named_again(write):
 @pytest.mark.parametrize(
     "state", [State.TIMED_OUT, State.UNDELIVERED, State.SUBMITTED, State.DOWNLOADING, State.PENDING]
 )
-def test_job_with_a_task_keeps_it(write, state):
-    """What was paid for is polled and fetched by its task id, and so never submitted."""
+def test_job_with_a_task_names_it(write, state):
+    """What was paid for is polled and downloaded by its task id, and so never submitted."""
     count, text = write(unsuccessful("sky", state, FailureClass.POLL_TIMEOUT, task_id="task_x"))
 
     assert 1 == count
@@ -88,7 +88,7 @@ def test_job_with_a_task_keeps_it(write, state):
     ],
 )
 def test_job_that_may_be_paid_is_only_a_comment(write, state, cls):
-    """What may have a paid task that nobody can name is shown, and is not run by mistake."""
+    """A job that may have a paid task with an unknown id is shown, and can't be run by mistake."""
     count, text = write(unsuccessful("sky", state, cls, "reset\nby: peer"))
 
     assert 0 == count
@@ -97,24 +97,24 @@ def test_job_that_may_be_paid_is_only_a_comment(write, state, cls):
 
 
 def test_pending_job_is_as_it_was(write):
-    """A job that was never sent is there too, so that the file alone finishes the batch."""
+    """A job that was never sent is written too, so that the file alone is enough to finish the batch."""
     _, text = write(succeeded("sky", state=State.PENDING, task_id=None, attempts=(), assets=()))
 
     assert "task_id" not in yaml.safe_load(text)["jobs"][0]
 
 
-def test_job_that_left_the_manifest_is_not_submitted(write):
-    """Nobody pays for what they took out; what was paid for already is still fetched."""
-    gone = unsuccessful("a", State.FAILED, FailureClass.REMOTE_FAILED, is_gone=True)
+def test_removed_job_is_not_submitted(write):
+    """A job that was removed from the manifest is not paid for; what was paid for already is still downloaded."""
+    removed = unsuccessful("a", State.FAILED, FailureClass.REMOTE_FAILED, is_gone=True)
     paid = unsuccessful("b", State.UNDELIVERED, FailureClass.DOWNLOAD_FAILED, is_gone=True)
 
-    _, text = write(gone, paid)
+    _, text = write(removed, paid)
 
     assert ["b"] == [job["id"] for job in yaml.safe_load(text)["jobs"]]
 
 
-def test_all_succeeded_leaves_no_file(write, tmp_path):
-    """After a run without failures there is nothing that looks like one."""
+def test_without_failures_there_is_no_file(write, tmp_path):
+    """After a run without failures an old file is removed."""
     (tmp_path / "failed.yaml").write_text("of yesterday")
 
     assert (0, None) == write(succeeded())
@@ -124,8 +124,8 @@ def test_all_succeeded_leaves_no_file(write, tmp_path):
 @pytest.mark.parametrize(
     "text", [*HOSTILE, "no", "16:9", "on", "2026-11-21", "1e3", "~", "<<", "!!x", "# a", " a "]
 )
-def test_text_comes_back(write, text):
-    """Text that YAML would take for something else, or not at all, comes back; placeholders stay text."""
+def test_text_is_read_back(write, text):
+    """Text that YAML would read as something else, or refuse, is unchanged; placeholders remain text."""
     record = unsuccessful(
         text[:200],
         State.FAILED,
@@ -137,19 +137,19 @@ def test_text_comes_back(write, text):
     _, written = write(record)
 
     (job,) = yaml.safe_load(written)["jobs"]
-    assert job["request"]["prompt"].replace("$${", "${") == text
-    assert job["id"].replace("$${", "${") == text[:200]
+    assert text == job["request"]["prompt"].replace("$${", "${")
+    assert text[:200] == job["id"].replace("$${", "${")
     assert "${" not in job["request"]["prompt"].replace("$${", "")
 
 
 @given(json_objects)
-def test_any_value_comes_back(value):
-    """Whatever a request or its metadata holds is read back as it was."""
-    assert yaml.safe_load(f"value: {flow(value)}\n") == {"value": value}
+def test_any_value_is_read_back(value):
+    """Whatever is in a request or its metadata is read back unchanged."""
+    assert {"value": value} == yaml.safe_load(f"value: {flow(value)}\n")
 
 
 def test_local_file_is_written_by_its_path(write):
-    """A local file is named as in the manifest that it came from."""
+    """A local file is a path, as in the manifest that it is from."""
     picture = {"$file": "/a/${b}.png", "sha256": "a" * 64, "media_type": "image/png", "bytes": 9}
     record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, request={"image": picture})
 
@@ -157,7 +157,7 @@ def test_local_file_is_written_by_its_path(write):
 
 
 def test_unknown_keys_go_to_extra(write):
-    """Fields that went into the body unchecked are written where the manifest allows them."""
+    """Fields that were sent without a check are written where the manifest allows them."""
     record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, request={"model": "m", "new": 1})
 
     (job,) = yaml.safe_load(write(record, known_keys=lambda schema: {"model"})[1])["jobs"]

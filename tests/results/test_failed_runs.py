@@ -1,4 +1,4 @@
-"""failed.yaml is a manifest: what it asks for is what was asked for, by the manifest's own reading."""
+"""failed.yaml is a manifest: read as one, it has the same requests as before."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def read(tmp_path, *records, **options):
 @pytest.mark.parametrize(
     "prompt", [text[:900] for text in HOSTILE] + ["no", "$${x} $ ${y}", "16:9", "2026-11-21"]
 )
-def test_job_is_asked_for_as_it_was(tmp_path, prompt):
-    """A failed job comes back with its id, request, metadata and patience, whatever its prompt holds."""
+def test_job_is_read_back(tmp_path, prompt):
+    """A failed job is read back with its id, request, metadata and timeout, whatever is in its prompt."""
     record = failed("sky ${n}", prompt, metadata={"caption": prompt, "n": 1.5}, timeout_s=90.0)
 
     manifest, (spec,) = read(tmp_path, record)
@@ -61,8 +61,8 @@ def test_job_is_asked_for_as_it_was(tmp_path, prompt):
     assert ("K",) == manifest.settings.key_names
 
 
-def test_pace_of_the_run_comes_back(tmp_path):
-    """What failed is run again as gently as it was the first time."""
+def test_limits_and_polling_are_read_back(tmp_path):
+    """What failed is rerun with the limits and the polling of the first run."""
     limits = Limits(submit_per_s=1 / 3, in_flight=2, models={SEEDANCE: ModelLimits(in_flight=1)})
     settings = Settings(name="kittens", limits=limits, poll=PollPolicy(first_s=0.5, timeout_s=7200.0))
 
@@ -71,8 +71,8 @@ def test_pace_of_the_run_comes_back(tmp_path):
     assert (limits, settings.poll) == (manifest.settings.limits, manifest.settings.poll)
 
 
-def test_task_and_unchecked_fields_come_back(tmp_path):
-    """A job with a task is polled by it; a field that no schema knows is still sent."""
+def test_task_and_extra_fields_are_read_back(tmp_path):
+    """A job with a task is polled by it; a field that no schema has is still sent."""
     paid = failed("paid", "a kitten", State.TIMED_OUT, task_id="task_x")
     extra = failed(
         "extra", "a kitten", request={"model": SEEDANCE, "prompt": "a kitten", "brand_new": {"a": [1]}}
@@ -81,10 +81,10 @@ def test_task_and_unchecked_fields_come_back(tmp_path):
     _, specs = read(tmp_path, paid, extra)
 
     assert ["task_x", None] == [spec.task_id for spec in specs]
-    assert specs[1].request == extra.request
+    assert extra.request == specs[1].request
 
 
 def test_name_fits_however_often_it_is_rerun():
-    """The name stays one that a directory may have."""
+    """The name remains valid for a directory."""
     assert len(rerun_name("x" * 100)) <= 100
     assert "x" * 89 + "-rerun-1000" == rerun_name("x" * 90 + "-rerun-999")

@@ -1,4 +1,4 @@
-"""Result files are appended to in whole lines, and replaced only by whole files."""
+"""Results files get only complete lines, and are replaced only by complete files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runner.core.model import FailureClass
 from runner.core.summary import summarize
 from runner.errors import DiskFull
 from runner.results.files import ResultsWriter, atomic_write, repair_tail, translate_disk_full
-from runner.results.formats import batch_line, write_summary
+from runner.results.formats import openai_batch_line, write_summary
 from tests.results.records import succeeded, unsuccessful
 
 
 def test_append_is_seen_at_once(tmp_path):
-    """Who follows the file sees each job as it ends, before the writer closes."""
+    """A reader sees each job when it ends, before the file is closed."""
     path = tmp_path / "results.jsonl"
 
     with ResultsWriter(path) as writer:
@@ -29,7 +29,7 @@ def test_append_is_seen_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("left", "mended", "cut"),
+    ("before", "after", "removed"),
     [
         (b"", b"", 0),
         (b'{"a":1}\n', b'{"a":1}\n', 0),
@@ -38,19 +38,19 @@ def test_append_is_seen_at_once(tmp_path):
         (b'{"a":1}\n{"b":2}', b'{"a":1}\n{"b":2}\n', 0),
         (b'{"a":1}\n' + bytes(200_000), b'{"a":1}\n', 200_000),
     ],
-    ids=["empty", "whole", "torn", "torn first", "no line feed", "zeros of a power loss"],
+    ids=["empty", "complete", "torn", "torn first", "no line feed", "zeros after a power loss"],
 )
-def test_torn_last_line_is_mended_on_open(tmp_path, left, mended, cut):
-    """What a dead process left of its last line does not spoil the next line."""
+def test_incomplete_last_line_is_repaired(tmp_path, before, after, removed):
+    """The incomplete last line of a dead process does not corrupt the next line."""
     path = tmp_path / "results.jsonl"
-    path.write_bytes(left)
+    path.write_bytes(before)
 
-    assert repair_tail(path) == cut
-    assert path.read_bytes() == mended
+    assert removed == repair_tail(path)
+    assert after == path.read_bytes()
 
 
-def test_rewrite_replaces_the_file_whole(tmp_path):
-    """Readers see the old file until the new one is whole, and nothing else is left in the folder."""
+def test_write_replaces_the_file_atomically(tmp_path):
+    """Readers see the old file until the new one is complete, and no other file remains in the folder."""
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"old\n")
 
@@ -60,11 +60,11 @@ def test_rewrite_replaces_the_file_whole(tmp_path):
 
     assert b"old\n" == seen
     assert b"a\nb\n" == path.read_bytes()
-    assert list(tmp_path.iterdir()) == [path]
+    assert [path] == list(tmp_path.iterdir())
 
 
-def test_broken_rewrite_leaves_the_old_file(tmp_path):
-    """A rewrite that fails midway loses nothing and leaves nothing behind."""
+def test_failed_write_leaves_the_old_file(tmp_path):
+    """A write that fails midway loses nothing and leaves no other file."""
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"old\n")
 
@@ -76,7 +76,7 @@ def test_broken_rewrite_leaves_the_old_file(tmp_path):
     with pytest.raises(RuntimeError):
         write()
     assert b"old\n" == path.read_bytes()
-    assert list(tmp_path.iterdir()) == [path]
+    assert [path] == list(tmp_path.iterdir())
 
 
 def test_planted_link_is_not_followed(tmp_path):
@@ -94,14 +94,14 @@ def test_planted_link_is_not_followed(tmp_path):
     assert "{}" == path.read_text()
 
 
-def test_full_disk_is_said(tmp_path):
-    """No room is an error that a person can act on."""
+def test_full_disk_is_an_error_of_its_own(tmp_path):
+    """A full disk is an error that a person can act on."""
     with pytest.raises(DiskFull, match="no space left to write"), translate_disk_full(tmp_path):
         raise OSError(28, "No space left on device")
 
 
 def test_summary_file(tmp_path):
-    """summary.json has every status, zeros included, and the failures by class."""
+    """summary.json has every status, including those without jobs, and the failures by class."""
     path = tmp_path / "summary.json"
     failed = unsuccessful("b", State.FAILED, FailureClass.MODERATION)
 
@@ -109,20 +109,22 @@ def test_summary_file(tmp_path):
 
     summary = json.loads(path.read_bytes())
     assert 2 == summary["jobs"]
-    assert summary["by_status"] == {**dict.fromkeys(map(str, State), 0), "succeeded": 1, "failed": 1}
+    assert {**dict.fromkeys(map(str, State), 0), "succeeded": 1, "failed": 1} == summary["by_status"]
     assert {"moderation": 1} == summary["by_class"]
     assert {"count": 1, "mean": 93.1, "p50": 93.1, "p90": 93.1, "max": 93.1} == summary["generate_s"]
     assert "2026-11-21T02:00:01.250Z" == summary["first_submitted_at"]
 
 
-def test_batch_view():
-    """A line of the batch shape has a response where the API answered, and else an error."""
-    answered = batch_line(succeeded(), run="kittens")
-    refused = batch_line(unsuccessful("b", State.FAILED, FailureClass.MODERATION, "refused"), run="kittens")
-    doubtful = batch_line(
+def test_openai_batch_format():
+    """A line has a response if the API answered, and otherwise an error."""
+    answered = openai_batch_line(succeeded(), run="kittens")
+    refused = openai_batch_line(
+        unsuccessful("b", State.FAILED, FailureClass.MODERATION, "refused"), run="kittens"
+    )
+    uncertain = openai_batch_line(
         unsuccessful("c", State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT, "reset"), run="kittens"
     )
-    pending = batch_line(succeeded("d", state=State.PENDING), run="kittens")
+    pending = openai_batch_line(succeeded("d", state=State.PENDING), run="kittens")
 
     assert ("sky", None) == (answered["custom_id"], answered["error"])
     assert (200, "task_x") == (answered["response"]["status_code"], answered["response"]["body"]["id"])
@@ -134,5 +136,5 @@ def test_batch_view():
     assert (
         None,
         {"code": "uncertain_submit", "message": "reset"},
-    ) == (doubtful["response"], doubtful["error"])
+    ) == (uncertain["response"], uncertain["error"])
     assert {"code": "pending", "message": "the job is pending"} == pending["error"]

@@ -1,4 +1,4 @@
-"""A result line says all that a run knows of a job, in a published shape that common tools load."""
+"""A result line has all that a run knows of a job, in a published format that common tools load."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def line(record: JobRecord) -> bytes:
     return line_bytes(record, run="kittens", gateway="https://api.powertokens.ai")
 
 
-def test_shape():
-    """The line of a finished job is the documented one, times in UTC with milliseconds."""
+def test_format():
+    """The line of a finished job is the documented one, with times in UTC with milliseconds."""
     value = json.loads(line(succeeded()))
 
     assert "succeeded" == value["status"]
@@ -49,7 +49,7 @@ def test_shape():
 
 
 def test_error_has_its_five_keys():
-    """A failure carries class, code, message, status and request id, so that a column has one type."""
+    """A failure always has class, code, message, status and request id, so that a column has one type."""
     record = unsuccessful("sky", State.FAILED, FailureClass.MODERATION, "refused")
 
     assert {
@@ -63,27 +63,27 @@ def test_error_has_its_five_keys():
 
 @given(records)
 def test_any_line_follows_the_schema_and_reads_back(record):
-    """Whatever a record holds, its line is valid by the published schema and gives the record back."""
+    """Whatever is in a record, its line is valid by the published schema, and is parsed to the same record."""
     written = line(record)
     value = json.loads(written)
 
     jsonschema.Draft202012Validator(SCHEMA).validate(value)
     assert 1 == written.count(b"\n")
-    assert parse_line(value, line=1).record == record
+    assert record == parse_line(value, line=1).record
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_one_line(text):
-    """No prompt, however nasty or long, breaks a line in two or is changed."""
+    """No prompt, however hostile or long, splits a line or is changed."""
     written = line(succeeded(request={"model": "m", "prompt": text}))
 
     assert 1 == written.count(b"\n")
-    assert json.loads(written)["request"]["prompt"] == text
+    assert text == json.loads(written)["request"]["prompt"]
 
 
 @given(times)
 def test_times_are_what_datetime_reads(at):
-    """A written time is the moment to the millisecond."""
+    """A formatted time is right to the millisecond."""
     text = utc_text(at)
 
     assert text is not None
@@ -92,13 +92,13 @@ def test_times_are_what_datetime_reads(at):
 
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), -1e30, 1e18])
-def test_time_that_no_calendar_has(at):
-    """A time that the API made up does not break the line of its job."""
+def test_time_that_is_in_no_calendar(at):
+    """An absurd time from the API does not break the line of its job."""
     assert utc_text(at) is None
 
 
-def test_local_file_and_data_uri_are_shortened():
-    """A picture stands by digest, size and source; its content does not go into the results."""
+def test_local_file_and_data_uri_are_replaced():
+    """Results have a picture's digest, size and source, and not its content."""
     sha256 = hashlib.sha256(PICTURE).hexdigest()
     reference = {
         "$file": "/home/a b/猫,;1.png",
@@ -108,35 +108,35 @@ def test_local_file_and_data_uri_are_shortened():
     }
     inline = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
 
-    short = replace_inline_media({"image": reference, "images": [inline, "https://example.com/a.png"]})
+    replaced = replace_inline_media({"image": reference, "images": [inline, "https://example.com/a.png"]})
 
     head = f"data:image/png;bytes={len(PICTURE)};sha256={sha256}"
-    assert short["image"] == head + ";source=/home/a%20b/%E7%8C%AB%2C%3B1.png"
-    assert short["images"] == [head, "https://example.com/a.png"]
+    assert head + ";source=/home/a%20b/%E7%8C%AB%2C%3B1.png" == replaced["image"]
+    assert [head, "https://example.com/a.png"] == replaced["images"]
 
 
-def test_prompt_that_begins_like_a_data_uri_is_left_alone():
-    """Only a data URI is shortened, not text that looks a little like one."""
+def test_prompt_that_begins_like_a_data_uri_is_unchanged():
+    """Only a data URI is replaced, not text that looks like one."""
     assert "data: the kittens; base64, they say" == replace_inline_media(
         "data: the kittens; base64, they say"
     )
 
 
-def test_recover_finds_an_unchanged_file(tmp_path):
-    """A job can be submitted again where its local file is still what it was."""
+def test_unchanged_file_is_restored(tmp_path):
+    """A job can be submitted again if its local file is unchanged."""
     file = tmp_path / "猫 1.png"
     file.write_bytes(PICTURE)
     sha256 = hashlib.sha256(PICTURE).hexdigest()
     reference = {"$file": str(file), "sha256": sha256, "media_type": "image/png", "bytes": len(PICTURE)}
 
-    found = restore_inline_media(replace_inline_media({"image": reference}))
+    restored = restore_inline_media(replace_inline_media({"image": reference}))
 
-    assert found.request == {"image": reference}
-    assert () == found.missing
+    assert {"image": reference} == restored.request
+    assert () == restored.missing
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda file: file.unlink(), "is not on this machine"),
         (lambda file: file.write_bytes(PICTURE + b"x"), "bytes now"),
@@ -144,29 +144,29 @@ def test_recover_finds_an_unchanged_file(tmp_path):
     ],
     ids=["absent", "longer", "changed"],
 )
-def test_recover_refuses_another_file(tmp_path, change, said):
-    """A job whose local file is gone or was changed is not submitted, and the reason is said; it still asks for the file."""
+def test_missing_or_changed_file_is_reported(tmp_path, change, expected):
+    """A job whose local file is missing or changed is not submitted, and says why; its request still has the file."""
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
     sha256 = hashlib.sha256(PICTURE).hexdigest()
     reference = {"$file": str(file), "sha256": sha256, "media_type": "image/png", "bytes": len(PICTURE)}
-    short = replace_inline_media({"image": reference})
+    replaced = replace_inline_media({"image": reference})
     change(file)
 
-    found = restore_inline_media(short)
+    restored = restore_inline_media(replaced)
 
-    assert {"image": reference} == found.request
-    assert said in found.missing[0]
+    assert {"image": reference} == restored.request
+    assert expected in restored.missing[0]
 
 
-def test_recover_says_that_inline_content_is_gone():
-    """What was written into the manifest itself can't be had back from its digest."""
-    short = replace_inline_media({"image": "data:image/png;base64,iVBORw0KGgo="})
+def test_inline_content_is_not_restored():
+    """What was written in the manifest itself can't be restored from its digest."""
+    replaced = replace_inline_media({"image": "data:image/png;base64,iVBORw0KGgo="})
 
-    found = restore_inline_media(short)
+    restored = restore_inline_media(replaced)
 
-    assert "keep only its digest" in found.missing[0]
-    assert short == replace_inline_media(found.request)
+    assert "have only its digest" in restored.missing[0]
+    assert replaced == replace_inline_media(restored.request)
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def results_file(tmp_path):
 
 
 def test_pandas_loads_it(results_file):
-    """One line of pandas loads a results file."""
+    """One statement with pandas loads a results file."""
     pandas = pytest.importorskip("pandas")
 
     frame = pandas.read_json(results_file, lines=True)
@@ -195,7 +195,7 @@ def test_pandas_loads_it(results_file):
 
 
 def test_duckdb_loads_it(results_file):
-    """One line of DuckDB loads a results file, with a picture's column as text in every job."""
+    """One statement with DuckDB loads a results file, and a column of pictures is text in every job."""
     duckdb = pytest.importorskip("duckdb")
 
     rows = duckdb.sql(
@@ -209,7 +209,7 @@ def test_duckdb_loads_it(results_file):
 
 
 def test_datasets_loads_it(results_file, tmp_path):
-    """One line of Hugging Face datasets loads a results file."""
+    """One statement with Hugging Face datasets loads a results file."""
     datasets = pytest.importorskip("datasets")
 
     data = datasets.load_dataset(
