@@ -1,4 +1,4 @@
-"""What a POST and a query come to: the fake API beside the real gateway, before the simulator."""
+"""The outcomes of POSTs and polls: the fake API, and the real client with the simulator."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from tests.simulator.simulator_client import SEEDANCE, start_simulator
 @dataclass(frozen=True)
 class Case:
     """
-    One thing that an API may answer.
+    An answer of the API.
 
     Attributes:
-        faked: What the fake is told to answer.
-        played: What the simulator is told to act out, as a rule of a scenario.
-        kind: Of the outcome.
-        cls: Of its failure, where there is one.
+        answer: What the fake returns.
+        rule: What the simulator does, as a rule of a scenario.
+        kind: The type of the outcome.
+        cls: The class of its failure, if there is one.
     """
 
-    faked: answers.Answer
-    played: str
+    answer: answers.Answer
+    rule: str
     kind: type[SubmitOutcome | PollOutcome]
     cls: FailureClass | None = None
 
@@ -61,13 +61,13 @@ POSTS = {
     "no channel": Case(answers.NO_CHANNEL, "{submit: no_channel}", NoChannel, FailureClass.UNAVAILABLE),
     "rejected": Case(answers.REJECTED, "{submit: bad_request}", Rejected, FailureClass.INVALID_REQUEST),
     "forbidden": Case(answers.FORBIDDEN, "{submit: forbidden}", Rejected, FailureClass.FORBIDDEN),
-    "in doubt": Case(answers.AMBIGUOUS, "{submit: bad_gateway}", Ambiguous, FailureClass.UNCERTAIN_SUBMIT),
-    "no money": Case(answers.NO_MONEY, "{submit: quota}", KeyRefused, FailureClass.QUOTA),
+    "uncertain": Case(answers.AMBIGUOUS, "{submit: bad_gateway}", Ambiguous, FailureClass.UNCERTAIN_SUBMIT),
+    "no credit": Case(answers.NO_MONEY, "{submit: quota}", KeyRefused, FailureClass.QUOTA),
     "bad key": Case(answers.BAD_KEY, "{submit: unauthorized}", KeyRefused, FailureClass.AUTH),
-    "wrong address": Case(answers.BAD_BASE_URL, "{submit: redirect}", BadBaseUrl, FailureClass.UNAVAILABLE),
+    "wrong base URL": Case(answers.BAD_BASE_URL, "{submit: redirect}", BadBaseUrl, FailureClass.UNAVAILABLE),
 }
 
-QUERIES = {
+POLLS = {
     "unknown": Case(answers.UNKNOWN, "{poll: task_not_exist}", Unknown, FailureClass.LOST),
     "401": Case(answers.POLL_401, "{poll: unauthorized}", Denied, FailureClass.AUTH),
     "403": Case(answers.POLL_403, "{poll: forbidden}", Denied, FailureClass.FORBIDDEN),
@@ -83,7 +83,7 @@ QUERIES = {
 
 @dataclass(frozen=True)
 class Remote:
-    """An API, and how many POSTs it has heard that are paid for, or may be."""
+    """An API, and how many of the POSTs that it received are paid for, or may be."""
 
     api: Api
     paid: Callable[[], int]
@@ -91,19 +91,19 @@ class Remote:
 
 @asynccontextmanager
 async def faked(case: Case) -> AsyncIterator[Remote]:
-    """Have the fake answer every POST, or every query, like this."""
+    """Let the fake answer every POST, or every poll, like this."""
     if case in POSTS.values():
-        api = FakeApi(lambda job, nth: case.faked, answer_s=0.01)
+        api = FakeApi(lambda job, nth: case.answer, answer_s=0.01)
     else:
-        api = FakeApi(on_poll=lambda task, nth: case.faked, answer_s=0.01)
+        api = FakeApi(on_poll=lambda task, nth: case.answer, answer_s=0.01)
     yield Remote(api, lambda: api.paid().total())
 
 
 @asynccontextmanager
 async def real(case: Case) -> AsyncIterator[Remote]:
-    """Have the simulator act it out, and the gateway's client tell what it came to."""
+    """Let the simulator answer, and the gateway's client return the outcome."""
     async with (
-        start_simulator(f"rules: [{case.played}]") as client,
+        start_simulator(f"rules: [{case.rule}]") as client,
         GatewayClient(client.simulator.base_url, Timeouts()) as gateway,
     ):
         yield Remote(gateway, lambda: len(client.simulator.ledger.accepted))
@@ -117,20 +117,20 @@ async def new_task(api: Api) -> RemoteTask:
 
 
 BODY = json.dumps(SEEDANCE).encode()
-Answering = Callable[[Case], AbstractAsyncContextManager[Remote]]
-both = pytest.mark.parametrize("remote", [faked, real])
+OpenRemote = Callable[[Case], AbstractAsyncContextManager[Remote]]
+both = pytest.mark.parametrize("open_remote", [faked, real])
 
 
 @both
 @pytest.mark.parametrize("name", POSTS)
-async def test_what_a_post_comes_to(name: str, remote: Answering) -> None:
+async def test_outcome_of_a_post(name: str, open_remote: OpenRemote) -> None:
     """
-    Every answer has its kind and its class, and none but a doubtful one leaves open whether it was paid for.
+    Every answer has its type and its class, and only an ambiguous one leaves open whether the POST is paid for.
     """
     case = POSTS[name]
-    async with remote(case) as there:
-        outcome = await there.api.submit(BODY, FIRST_KEY)
-        paid = there.paid()
+    async with open_remote(case) as remote:
+        outcome = await remote.api.submit(BODY, FIRST_KEY)
+        paid = remote.paid()
 
     assert case.kind is type(outcome)
     assert case.cls is (None if isinstance(outcome, Accepted) else outcome.failure.cls)
@@ -138,15 +138,15 @@ async def test_what_a_post_comes_to(name: str, remote: Answering) -> None:
 
 
 @both
-@pytest.mark.parametrize("name", QUERIES)
-async def test_what_a_query_comes_to(name: str, remote: Answering) -> None:
+@pytest.mark.parametrize("name", POLLS)
+async def test_outcome_of_a_poll(name: str, open_remote: OpenRemote) -> None:
     """
-    Trouble is an outcome with a class; a task that is shown says how it is, why it failed, and where its video is.
+    An error is an outcome with a class; a task has its status, why it failed, and the URL of its video.
     """
-    case = QUERIES[name]
-    async with remote(case) as there:
-        task = await new_task(there.api)
-        outcome = await there.api.poll(task.ids[0], FIRST_KEY)
+    case = POLLS[name]
+    async with open_remote(case) as remote:
+        task = await new_task(remote.api)
+        outcome = await remote.api.poll(task.ids[0], FIRST_KEY)
 
     assert case.kind is type(outcome)
     failure = outcome.task.error if isinstance(outcome, Polled) else outcome.failure
@@ -159,38 +159,38 @@ async def test_what_a_query_comes_to(name: str, remote: Answering) -> None:
 
 
 @both
-async def test_every_task_has_an_id_of_its_own(remote: Answering) -> None:
+async def test_every_task_has_its_own_id(open_remote: OpenRemote) -> None:
     """
     An accepted POST gives an id, the same request a second time gives another, and neither task has ended.
     """
-    async with remote(POSTS["accepted"]) as there:
-        tasks = [await new_task(there.api) for _ in range(2)]
+    async with open_remote(POSTS["accepted"]) as remote:
+        tasks = [await new_task(remote.api) for _ in range(2)]
 
     assert 2 == len({task.ids[0] for task in tasks})
     assert not any(task.status.is_terminal for task in tasks)
 
 
 @both
-async def test_post_that_is_given_up_may_be_paid_for(remote: Answering) -> None:
+async def test_canceled_post_may_be_paid_for(open_remote: OpenRemote) -> None:
     """
-    Cancelling a submission does not take it back: who cancels must hold the job in doubt.
+    Canceling a submission does not undo it: then the job is uncertain.
     """
-    async with remote(Case(answers.ACCEPTED, "{submit: hang}", Accepted)) as there:
-        post = asyncio.create_task(there.api.submit(BODY, FIRST_KEY))
-        # The simulator keeps a ledger, and rings no bell.
-        while not there.paid():  # noqa: ASYNC110
+    async with open_remote(Case(answers.ACCEPTED, "{submit: hang}", Accepted)) as remote:
+        post = asyncio.create_task(remote.api.submit(BODY, FIRST_KEY))
+        # The simulator has a ledger, and nothing to await.
+        while not remote.paid():  # noqa: ASYNC110
             await asyncio.sleep(0)
         post.cancel()
         with pytest.raises(asyncio.CancelledError):
             await post
 
-        assert 1 == there.paid()
+        assert 1 == remote.paid()
 
 
 @pytest.mark.parametrize("is_real", [False, True])
-async def test_post_that_never_left(is_real: bool) -> None:
+async def test_post_that_was_not_sent(is_real: bool) -> None:
     """
-    Where nobody listens nothing was sent, which is an outcome too.
+    Without a server nothing is sent, which is an outcome too.
     """
     async with GatewayClient("http://127.0.0.1:1", Timeouts()) as gateway:
         api: Api = gateway if is_real else FakeApi(lambda job, nth: answers.NOT_SENT, answer_s=0)
