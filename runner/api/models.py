@@ -9,7 +9,7 @@ from typing import Any
 from runner.core.problem import Finding
 from runner.errors import UsageError
 from runner.results.failed_manifest import flow
-from runner.schema.catalog import load
+from runner.schema.catalog import load_catalog
 from runner.schema.describe import Description, describe
 from runner.schema.wording import did_you_mean
 
@@ -21,7 +21,7 @@ def models() -> tuple[Description, ...]:
     >>> [described.schema for described in models() if "wan2.7-r2v" in described.models]
     ['wan2.7-r2v']
     """
-    catalog = load()
+    catalog = load_catalog()
     return tuple(describe(catalog.schema(name)) for name in catalog.names)
 
 
@@ -35,7 +35,7 @@ def model(name: str) -> tuple[Description, ...]:
     Raises:
         UsageError: No schema knows it; the hint has the nearest name.
     """
-    catalog = load()
+    catalog = load_catalog()
     chosen = catalog.select({"model": name})
     if isinstance(chosen, Finding):
         raise UsageError(f"no schema knows the model {name!r}", hint=_nearest(name, tuple(catalog.models)))
@@ -52,7 +52,7 @@ def schema(name: str = "manifest") -> dict[str, Any]:
     Raises:
         UsageError: There is no such schema; the hint has the nearest name.
     """
-    catalog = load()
+    catalog = load_catalog()
     known = ("manifest", "result", *catalog.models, *catalog.names)
     if name not in known:
         raise UsageError(f"there is no schema {name!r}", hint=_nearest(name, known))
@@ -76,7 +76,7 @@ def example_job(described: Description, job_id: str = "example") -> str:
 def _example_lines(described: Description, job_id: str) -> Iterator[str]:
     yield f"  - id: {flow(job_id)}"
     # If the model alone would select another schema, the job has to name this one.
-    if load().select(described.example) is not load().schema(described.schema):
+    if load_catalog().select(described.example) is not load_catalog().schema(described.schema):
         yield f"    schema: {flow(described.schema)}"
     yield "    request:"
     for key, value in described.example.items():
@@ -97,7 +97,8 @@ def starter_text() -> str:
     True
     """
     text = Path(__file__).with_name("starter.yaml").read_text(encoding="utf-8")
-    return text.replace("SCHEMA_PATH", (load().folder / "manifest.schema.json").resolve().as_posix(), 1)
+    schema_path = (load_catalog().folder / "manifest.schema.json").resolve()
+    return text.replace("SCHEMA_PATH", schema_path.as_posix(), 1)
 
 
 def write_starter(path: Path) -> Path:

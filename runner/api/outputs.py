@@ -12,7 +12,7 @@ from runner.core.summary import Summary
 from runner.results.failed_manifest import write_failed
 from runner.results.files import ResultsWriter, atomic_write
 from runner.results.formats import line_bytes, write_summary
-from runner.schema.catalog import load as load_catalog
+from runner.schema.catalog import load_catalog
 from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.store import Store

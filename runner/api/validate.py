@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.core.problem import Problem
 from runner.errors import ManifestError
-from runner.manifest.loader import Manifest, ProblemCollector, counted, load
+from runner.manifest.loader import Manifest, ProblemCollector, summarize_problems, load
 
 
 class Validation(Struct, frozen=True):
@@ -32,7 +32,7 @@ class Validation(Struct, frozen=True):
         return not self.problems.errors
 
     def __str__(self) -> str:
-        return counted(self.problems, self.jobs)
+        return summarize_problems(self.problems, self.jobs)
 
 
 def check(
@@ -72,7 +72,7 @@ def manifest_error(manifest: Manifest, problems: ProblemCollector) -> ManifestEr
     """Return the error for a manifest that can't be run, with its problems."""
     jobs = manifest.counts.jobs if manifest.counts else 0
     return ManifestError(
-        f"{counted(problems, jobs)}; nothing was submitted",
-        problems=problems.kept,
+        f"{summarize_problems(problems, jobs)}; nothing was submitted",
+        problems=problems.problems,
         hint=f"correct {manifest.path}, then check it: runner validate {manifest.path}",
     )

@@ -113,15 +113,15 @@ class LazyChoice(_TextType):
 
 
 def _models() -> tuple[str, ...]:
-    from runner.schema.catalog import load
+    from runner.schema.catalog import load_catalog
 
-    return tuple(load().models)
+    return tuple(load_catalog().models)
 
 
 def _schemas() -> tuple[str, ...]:
-    from runner.schema.catalog import load
+    from runner.schema.catalog import load_catalog
 
-    catalog = load()
+    catalog = load_catalog()
     return tuple(dict.fromkeys(("manifest", "result", *catalog.models, *catalog.names)))
 
 

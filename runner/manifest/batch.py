@@ -13,8 +13,8 @@ from pathlib import Path
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
-from runner.manifest.document import Report
-from runner.manifest.row_files import JSONL_SUFFIXES, RowFileError, read_objects
+from runner.manifest.document import ProblemHandler
+from runner.manifest.row_files import JSONL_SUFFIXES, RowFileError, read_jsonl
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 
 _ROUTE = "/v1/videos"
@@ -49,9 +49,9 @@ class BatchFile:
         self._url = self._first_url()
         self.base_url = self._url.removesuffix(_ROUTE) or None
 
-    def drafts(self, report: Report) -> Iterator[UncheckedJob]:
+    def unchecked_jobs(self, report: ProblemHandler) -> Iterator[UncheckedJob]:
         """Stream the jobs. What is wrong with a line is reported, and the line left out."""
-        origin = EntrySource(None, rows_file=str(self.path))
+        origin = EntrySource(None, row_file=str(self.path))
 
         is_empty = True
 
@@ -62,7 +62,7 @@ class BatchFile:
 
         url = self._url
         try:
-            for line, row in read_objects(self.path, complain):
+            for line, row in read_jsonl(self.path, complain):
                 is_empty = False
                 if (
                     len(row) == len(_KEYS)
@@ -85,7 +85,7 @@ class BatchFile:
     def _first_url(self) -> str:
         """Read the address that the first readable line names; without one, that of the convention."""
         try:
-            for _, row in read_objects(self.path, lambda *_: None):
+            for _, row in read_jsonl(self.path, lambda *_: None):
                 url = row.get("url")
                 return url if isinstance(url, str) and _is_address(url) else _ROUTE
         except RowFileError:

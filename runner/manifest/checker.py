@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Severity
-from runner.manifest.document import Report
-from runner.manifest.job_digest import automatic_id, canonical_text, request_digest
+from runner.manifest.document import ProblemHandler
+from runner.manifest.job_digest import automatic_id, canonical_json, request_digest
 from runner.manifest.unchecked_job import Path, UncheckedJob
 from runner.schema.catalog import Catalog
 from runner.schema.request_schema import RequestSchema
@@ -27,14 +27,14 @@ _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _NOT_JSON = Finding(("request",), "the request holds a number that JSON does not have (NaN or an infinity)")
 
-MOST_EXPLAINED = 10_000
+MAX_EXPLAINED = 10_000
 """Invalid jobs after which others that do not look clean are no longer looked into: each takes most of a millisecond."""
-_NOT_EXPLAINED = Finding(("request",), f"after {MOST_EXPLAINED:,} invalid jobs no more are looked into")
+_NOT_EXPLAINED = Finding(("request",), f"after {MAX_EXPLAINED:,} invalid jobs no more are looked into")
 
-Note = Callable[[UncheckedJob, str, str | None], None]
+CheckedHandler = Callable[[UncheckedJob, str, str | None], None]
 """Takes a job, its id, and the digest of its request (None where it is invalid, or a deliberate repetition)."""
 
-Refuse = Callable[[JobSpec, str], None]
+InvalidHandler = Callable[[JobSpec, str], None]
 """Takes what is known of a job that can't be sent, and why, in a sentence."""
 
 
@@ -52,20 +52,20 @@ class JobChecker:
         catalog: Catalog,
         folder: FilePath,
         *,
-        report: Report,
-        note: Note,
-        refuse: Refuse | None = None,
+        report: ProblemHandler,
+        note: CheckedHandler,
+        refuse: InvalidHandler | None = None,
         is_strict: bool = False,
     ) -> None:
         self._select = catalog.select
         self._folder = folder
         self._report = report
-        self._note = note
-        self._refuse = refuse
+        self._on_checked = note
+        self._on_invalid = refuse
         self._is_strict = is_strict
         self._first_digest: str | None = None
         self.jobs = 0
-        self.refused = 0
+        self.invalid = 0
 
     def check(self, draft: UncheckedJob) -> JobSpec | None:
         """Make a draft a job that can be sent; None where it can't be, which was reported."""
@@ -73,10 +73,10 @@ class JobChecker:
         self.jobs = index + 1
         findings: list[Finding] = []
         request, mould = draft.request, draft.template
-        if mould is not None and mould.is_clean(request):
+        if mould is not None and mould.is_known_clean(request):
             schema_name = mould.schema_name
         else:
-            request, schema_name, is_clean = self._look_at(draft, findings)
+            request, schema_name, is_clean = self._check_request(draft, findings)
             mould = mould if is_clean else None
         if draft.extra:
             request = _with_extra(request, draft.extra, findings)
@@ -110,40 +110,40 @@ class JobChecker:
             request,
             digest,
             draft.metadata,
-            draft.source_entry.timeout_s,
+            draft.source.timeout_s,
             task_id,
             tuple(found.message for found in findings) if findings else (),
-            draft.source(),
+            draft.position(),
         )
         if findings and not self._report_findings(draft, spec, findings):
-            self._note(draft, job_id, None)
+            self._on_checked(draft, job_id, None)
             return None
-        self._note(draft, job_id, digest if draft.repetition is None else self._distinct(draft, digest))
+        self._on_checked(draft, job_id, digest if draft.repetition is None else self._comparable_digest(draft, digest))
         return spec
 
-    def _look_at(self, draft: UncheckedJob, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
+    def _check_request(self, draft: UncheckedJob, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
         """Normalise and check a request; give it with the name of its schema, and whether it is clean."""
         request = draft.request
-        schema = self._select(request, draft.source_entry.schema)
+        schema = self._select(request, draft.source.schema)
         if isinstance(schema, Finding):
             findings.append(_under("request", schema))
             return request, "", False
-        request = schema.normalise(request)
+        request = schema.normalize(request)
         if not schema.is_clean(request):
-            return self._look_into(request, schema, findings), schema.name, False
+            return self._explain_request(request, schema, findings), schema.name, False
         mould = draft.template
         if mould is not None and not mould.schema_name and request is draft.request:
-            mould.learn(request, schema)
+            mould.set_clean_example(request, schema)
         return request, schema.name, True
 
-    def _look_into(
+    def _explain_request(
         self, request: dict[str, Json], schema: RequestSchema, findings: list[Finding]
     ) -> dict[str, Json]:
         """Check a request that is not clean as it stands: it may hold local files, or be wrong."""
         if None in request.values():
             # Only the lines of batch files get here with nulls: elsewhere they were taken away before.
             request = {key: value for key, value in request.items() if value is not None}
-        if self.refused >= MOST_EXPLAINED and self._refuse is None:
+        if self.invalid >= MAX_EXPLAINED and self._on_invalid is None:
             findings.append(_NOT_EXPLAINED)
             return request
         # Most manifests name no file, and hold no request that is worth a second look.
@@ -157,7 +157,7 @@ class JobChecker:
         if not schema.is_clean(attached.stand_in):
             found += schema.findings(attached.stand_in)
         if attached.extra_bytes:
-            size = schema.body_finding(len(canonical_text(attached.stand_in)) + attached.extra_bytes)
+            size = schema.body_finding(len(canonical_json(attached.stand_in)) + attached.extra_bytes)
             found += [size] if size else []
         findings += (_under("request", one) for one in found)
         return attached.request
@@ -169,12 +169,12 @@ class JobChecker:
         errors = [found for found in findings if self._is_strict or found.severity is Severity.ERROR]
         if not errors:
             return True
-        self.refused += 1
-        if self._refuse is not None:
-            self._refuse(spec._replace(warnings=()), errors[0].message)
+        self.invalid += 1
+        if self._on_invalid is not None:
+            self._on_invalid(spec._replace(warnings=()), errors[0].message)
         return False
 
-    def _distinct(self, draft: UncheckedJob, digest: str) -> str | None:
+    def _comparable_digest(self, draft: UncheckedJob, digest: str) -> str | None:
         """Leave out the digest of a repetition that asks for the same as the first: it is meant."""
         if draft.repetition == 1:
             self._first_digest = digest

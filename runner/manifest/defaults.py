@@ -41,28 +41,28 @@ class DefaultsMerger:
         self._for_all = merge({}, defaults.request)
         self._by_model = {name: merge(self._for_all, over) for name, over in defaults.models.items()}
         self._metadata = merge({}, defaults.metadata)
-        self.is_plain = is_plain([self._metadata, self._for_all, list(self._by_model.values())])
+        self.is_literal = is_literal([self._metadata, self._for_all, list(self._by_model.values())])
         """Whether nothing in the defaults is a placeholder."""
 
     def model_of(self, request: Mapping[str, Json]) -> Json:
         """Give the model that a request asks for, or else the defaults do; it may be a placeholder."""
         return request["model"] if "model" in request else self._for_all.get("model")
 
-    def request(self, request: Mapping[str, Json], model: Json) -> dict[str, Json]:
+    def merge_request(self, request: Mapping[str, Json], model: Json) -> dict[str, Json]:
         """Lay a request over the defaults for its model."""
         defaults = self._by_model.get(model) if isinstance(model, str) else None
         return merge(self._for_all if defaults is None else defaults, request)
 
-    def has_own(self, model: Json) -> bool:
+    def has_model(self, model: Json) -> bool:
         """Say whether there are defaults for this very model."""
         return isinstance(model, str) and model in self._by_model
 
-    def metadata(self, metadata: Mapping[str, Json]) -> dict[str, Json]:
+    def merge_metadata(self, metadata: Mapping[str, Json]) -> dict[str, Json]:
         """Lay a job's metadata over the defaults."""
         return merge(self._metadata, metadata)
 
 
-def is_plain(value: Json) -> bool:
+def is_literal(value: Json) -> bool:
     """
     Say whether rendering would give back the value as it is: no dollar sign and no null in it.
 
@@ -84,7 +84,7 @@ def is_plain(value: Json) -> bool:
         if kind is str:
             if "$" in item:
                 return False
-        elif item is None or ((kind is dict or kind is list) and not is_plain(item)):
+        elif item is None or ((kind is dict or kind is list) and not is_literal(item)):
             return False
     return True
 

@@ -25,11 +25,12 @@ from yaml.events import (
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ManifestError
-from runner.manifest.yaml_parser import find, open_events, position_of, unparsable
-from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_text
-from runner.schema.catalog import load
+from runner.manifest.yaml_parser import find_events, open_events, to_position, parse_problem
+from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
+from runner.schema.catalog import load_catalog
+from runner.schema.request_schema import compile_check
 
-Report = Callable[[Problem], None]
+ProblemHandler = Callable[[Problem], None]
 
 
 class Entry(Struct):
@@ -57,13 +58,13 @@ class Entry(Struct):
 
     def position(self, path: tuple[str | int, ...] = ()) -> Position:
         """Give the place of a value, or of its nearest ancestor that is written out."""
-        return position_of(find(self._trace, path)[1].start_mark, self._file)
+        return to_position(find_events(self._trace, path)[1].start_mark, self._file)
 
     def key_position(self, path: tuple[str | int, ...]) -> Position:
         """Give the place of the key that a value stands under, or of the value where it has none."""
-        return position_of(find(self._trace, path)[0].start_mark, self._file)
+        return to_position(find_events(self._trace, path)[0].start_mark, self._file)
 
-    def place_of(self, finding: Finding) -> Position:
+    def position_of(self, finding: Finding) -> Position:
         """Give the place to look at for a finding: a key that should not be there, or else a value."""
         is_about_key = finding.message.startswith("unknown key")
         return self.key_position(finding.path) if is_about_key else self.position(finding.path)
@@ -72,7 +73,7 @@ class Entry(Struct):
         """Give a finding its place."""
         path = path_text(finding.path)
         return Problem(
-            finding.severity, self.place_of(finding), finding.message, self.label, path, finding.hint
+            finding.severity, self.position_of(finding), finding.message, self.label, path, finding.hint
         )
 
     def problems(self, findings: Iterable[Finding]) -> list[Problem]:
@@ -113,7 +114,7 @@ class Document:
         self.path = path
         self.header = header
 
-    def entries(self, report: Report) -> Iterator[Entry]:
+    def entries(self, report: ProblemHandler) -> Iterator[Entry]:
         """
         Stream the elements of `jobs`, reading the file anew each time.
 
@@ -125,10 +126,10 @@ class Document:
             with self.path.open("rb") as stream:
                 yield from _DocumentReader(stream, file, report).entries()
         except (YAMLError, YamlUnreadable, OSError) as error:
-            report(_fatal(error, self.path))
+            report(_read_problem(error, self.path))
 
 
-def open_document(path: Path, report: Report) -> Document:
+def open_document(path: Path, report: ProblemHandler) -> Document:
     """
     Read a manifest's header, and report what is wrong with it.
 
@@ -139,27 +140,27 @@ def open_document(path: Path, report: Report) -> Document:
         ManifestError: Nothing can be read, with the problem that says why; what was reported is not repeated.
     """
     try:
-        with open_text(path) as stream:
+        with open_manifest(path) as stream:
             return Document(path, _DocumentReader(stream, str(path), report).header(path))
     except (YAMLError, YamlUnreadable, OSError) as error:
-        raise ManifestError(f"{path} cannot be read as a manifest", problems=[_fatal(error, path)]) from error
+        raise ManifestError(f"{path} cannot be read as a manifest", problems=[_read_problem(error, path)]) from error
 
 
 class _DocumentReader:
     """One pass over a file."""
 
-    def __init__(self, stream: IO[bytes], file: str, report: Report) -> None:
+    def __init__(self, stream: IO[bytes], file: str, report: ProblemHandler) -> None:
         self._file = file
         self._report = report
         self._job: int | None = None
-        self._told: set[Position] = set()
+        self._reported: set[Position] = set()
         self._next = open_events(stream)
-        self._builder = ValueBuilder(self._next, self._complain)
+        self._builder = ValueBuilder(self._next, self._report_at)
 
     def header(self, path: Path) -> Entry:
         """Read all keys but `jobs`, whose value is only looked at, and stop as soon as no more can follow."""
         builder = self._builder
-        root = self._root()
+        root = self._read_root()
         builder.begin()
         trace = builder.trace
         trace.append(root)
@@ -171,7 +172,7 @@ class _DocumentReader:
             if key == "jobs" and not has_jobs:
                 has_jobs = True
                 trace.append(event)
-                if not self._pass_jobs(event, trace, lambda: is_plain_block and jobs_come_last(path)):
+                if not self._skip_jobs(event, trace, lambda: is_plain_block and jobs_come_last(path)):
                     break
                 builder.trace = trace
             elif key is not None and (key in value or key == "jobs"):
@@ -182,15 +183,15 @@ class _DocumentReader:
                 if key is not None:
                     value[key] = item
         else:
-            self._end()
+            self._read_end()
         if not has_jobs:
-            self._complain(root, "the key 'jobs' is missing", "list what is to be made under jobs:")
+            self._report_at(root, "the key 'jobs' is missing", "list what is to be made under jobs:")
         return Entry(value, -1, self._file, trace)
 
     def entries(self) -> Iterator[Entry]:
         """Stream the jobs; the problems of the other keys were reported with the header."""
-        report, self._report = self._report, _ignore
-        self._root()
+        report, self._report = self._report, _discard
+        self._read_root()
         has_jobs = False
         for key, _ in self._keys():
             event = self._next()
@@ -198,12 +199,12 @@ class _DocumentReader:
                 has_jobs = True
                 self._report = report
                 yield from self._jobs()
-                self._report, self._job = _ignore, None
+                self._report, self._job = _discard, None
             else:
                 self._builder.begin()
                 self._builder.build(event)
         self._report = report
-        self._end()
+        self._read_end()
 
     def _jobs(self) -> Iterator[Entry]:
         builder, next_event, file = self._builder, self._next, self._file
@@ -213,11 +214,11 @@ class _DocumentReader:
             if event.__class__ is SequenceEndEvent:
                 return
             self._job = index
-            self._told.clear()
+            self._reported.clear()
             builder.begin()
             value = builder.build(event, 3)
             findings = job_findings(value)
-            if not findings and not builder.is_broken:
+            if not findings and not builder.is_invalid:
                 yield Entry(value, index, file, builder.trace)
             else:
                 self._report_job(Entry(value, index, file, builder.trace), findings)
@@ -226,10 +227,10 @@ class _DocumentReader:
     def _report_job(self, entry: Entry, findings: list[Finding]) -> None:
         """Report what is wrong with a job, but nothing more of what could not be read in the first place."""
         for problem in entry.problems(findings):
-            if problem.position not in self._told:
+            if problem.position not in self._reported:
                 self._report(problem)
 
-    def _root(self) -> Any:
+    def _read_root(self) -> Any:
         """Read up to the first event inside the outermost mapping, and give the event that begins it."""
         self._next()
         start = self._next()
@@ -249,24 +250,24 @@ class _DocumentReader:
                 return
             yield self._builder.read_key(event), event
 
-    def _end(self) -> None:
+    def _read_end(self) -> None:
         """Read what follows the outermost mapping, which must be nothing."""
         self._next()
         event = self._next()
         if not isinstance(event, StreamEndEvent):
             raise YamlUnreadable("a second document begins here; a manifest is one document", event)
 
-    def _pass_jobs(self, start: Any, trace: list[Any], are_last: Callable[[], bool]) -> bool:
+    def _skip_jobs(self, start: Any, trace: list[Any], are_last: Callable[[], bool]) -> bool:
         """Read past the jobs, and check that there are any; False where that was spared, as they come last."""
         if not isinstance(start, SequenceStartEvent):
-            self._complain(start, "jobs must be a list, written out here", None)
+            self._report_at(start, "jobs must be a list, written out here", None)
             event = self._builder.skip(start)
             if event is not start:
                 trace.append(event)
             return True
         event = self._next()
         if isinstance(event, SequenceEndEvent):
-            self._complain(start, "jobs is empty: there is nothing to make", None)
+            self._report_at(start, "jobs is empty: there is nothing to make", None)
         elif are_last():
             return False
         while not isinstance(event, SequenceEndEvent):
@@ -275,37 +276,37 @@ class _DocumentReader:
         trace.append(event)
         return True
 
-    def _complain(self, event: Any, message: str, hint: str | None) -> None:
+    def _report_at(self, event: Any, message: str, hint: str | None) -> None:
         job = None if self._job is None else job_label(self._job)
-        place = position_of(event.start_mark, self._file)
-        self._told.add(place)
+        place = to_position(event.start_mark, self._file)
+        self._reported.add(place)
         self._report(Problem(Severity.ERROR, place, message, job, hint=hint))
 
 
-def _ignore(_problem: Problem) -> None:
+def _discard(_problem: Problem) -> None:
     """Leave out what was reported before."""
 
 
-def _fatal(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Problem:
+def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Problem:
     """Say why reading ended."""
     file = str(path)
     if isinstance(error, YAMLError):
-        return unparsable(error, path, file)
+        return parse_problem(error, path, file)
     if isinstance(error, YamlUnreadable):
-        place = Position(file) if error.event is None else position_of(error.event.start_mark, file)
+        place = Position(file) if error.event is None else to_position(error.event.start_mark, file)
         return Problem(Severity.ERROR, place, error.message)
     return Problem(Severity.ERROR, Position(file), f"cannot be read: {error.strerror or error}")
 
 
 def job_findings(value: Json) -> list[Finding]:
     """List what is wrong with an element of `jobs`; for one without fault this takes a microsecond or two."""
-    return [] if _fits(_job_validator(), value) else _explained(_job_schema(), value, "the job")
+    return [] if _fits(_job_validator(), value) else _explain(_job_schema(), value, "the job")
 
 
 def header_findings(value: Json) -> list[Finding]:
     """List what is wrong with the keys of a manifest, its jobs apart."""
     schema = _header_schema()
-    return [] if _fits(_compiled(schema), value) else _explained(schema, value, "the manifest")
+    return [] if _fits(compile_check(schema), value) else _explain(schema, value, "the manifest")
 
 
 def _fits(is_valid: Callable[[Json], bool], value: Json) -> bool:
@@ -316,7 +317,7 @@ def _fits(is_valid: Callable[[Json], bool], value: Json) -> bool:
         return False
 
 
-def _explained(schema: dict[str, Json], value: Json, root: str) -> list[Finding]:
+def _explain(schema: dict[str, Json], value: Json, root: str) -> list[Finding]:
     # A manifest without fault is spared the import.
     from runner.schema.explain import explain
 
@@ -325,21 +326,14 @@ def _explained(schema: dict[str, Json], value: Json, root: str) -> list[Finding]
 
 def _header_schema() -> dict[str, Json]:
     # Whether there are jobs is told where the file is read: only there is their place known.
-    return {**load().document("manifest"), "required": ["version"]}
+    return {**load_catalog().document("manifest"), "required": ["version"]}
 
 
 def _job_schema() -> dict[str, Json]:
-    schema = load().document("manifest")
+    schema = load_catalog().document("manifest")
     return {**schema["$defs"]["job"], "$defs": schema["$defs"]}
 
 
 @cache
 def _job_validator() -> Callable[[Json], bool]:
-    return _compiled(_job_schema())
-
-
-def _compiled(schema: dict[str, Json]) -> Callable[[Json], bool]:
-    import jsonschema_rs
-
-    is_valid: Callable[[Json], bool] = jsonschema_rs.Draft202012Validator(schema).is_valid
-    return is_valid
+    return compile_check(_job_schema())

@@ -19,13 +19,13 @@ from typing import BinaryIO, Self
 from msgspec import Struct
 
 from runner.core.problem import Finding, Severity
-from runner.manifest.document import Report
+from runner.manifest.document import ProblemHandler
 from runner.manifest.unchecked_job import UncheckedJob
 
 _BUCKETS = 256
 _BUCKET_MASK = _BUCKETS - 1
-_MOST_IN_MEMORY = 1 << 15
-_MOST_LOOKED_INTO = 10_000
+_MAX_IN_MEMORY = 1 << 15
+_MAX_REPEATED = 10_000
 """Of equal numbers, each kind: more than anybody reads, and the rest is the same mistake again."""
 
 
@@ -81,14 +81,14 @@ class HashBuckets:
         """List the numbers that came more than once, up to a bound."""
         found: set[int] = set()
         for place in range(_BUCKETS):
-            if len(found) >= _MOST_LOOKED_INTO:
+            if len(found) >= _MAX_REPEATED:
                 break
-            bucket = self._whole(place)
+            bucket = self._read_bucket(place)
             if len(set(bucket)) < len(bucket):
                 found.update(number for number, count in Counter(bucket).items() if count > 1)
         return frozenset(found)
 
-    def _whole(self, place: int) -> array[int]:
+    def _read_bucket(self, place: int) -> array[int]:
         """Put together what there is of a bucket in memory and in the file."""
         whole, ends = self._buckets[place][:], self._ends
         for piece in range(place, len(ends), _BUCKETS):
@@ -111,21 +111,21 @@ class DuplicateDetector:
         self.digests = HashBuckets()
         self._append_id = self.ids.append
         self._append_digest = self.digests.append
-        self._room = _MOST_IN_MEMORY
+        self._left_until_spill = _MAX_IN_MEMORY
 
-    def note(self, _draft: UncheckedJob, job_id: str, digest: str | None) -> None:
+    def add(self, _draft: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Take a job in; without a digest its request is not compared."""
         number = hash(job_id)
         self._append_id[number & _BUCKET_MASK](number)
         if digest is not None:
             number = hash(digest)
             self._append_digest[number & _BUCKET_MASK](number)
-        self._room -= 1
-        if not self._room:
+        self._left_until_spill -= 1
+        if not self._left_until_spill:
             self._spill()
 
     def _spill(self) -> None:
-        self._room = _MOST_IN_MEMORY
+        self._left_until_spill = _MAX_IN_MEMORY
         self.ids.spill()
         self.digests.spill()
 
@@ -154,7 +154,7 @@ class DuplicateReporter:
         errors: Jobs with an id that is taken, and jobs without ids that ask for the same.
     """
 
-    def __init__(self, ids: frozenset[int], digests: frozenset[int], report: Report) -> None:
+    def __init__(self, ids: frozenset[int], digests: frozenset[int], report: ProblemHandler) -> None:
         self.errors = 0
         self._ids = ids
         self._digests = digests
@@ -162,7 +162,7 @@ class DuplicateReporter:
         self._by_id: dict[str, _First] = {}
         self._by_digest: dict[str, _First] = {}
 
-    def note(self, draft: UncheckedJob, job_id: str, digest: str | None) -> None:
+    def compare(self, draft: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Compare a job with those before it."""
         if hash(job_id) in self._ids and self._is_taken(draft, job_id):
             return
@@ -170,18 +170,18 @@ class DuplicateReporter:
             return
         first = self._by_digest.setdefault(digest, _First(draft, job_id))
         if first.draft is not draft:
-            self._tell(draft, job_id, _same_request(first, draft))
+            self._report_duplicate(draft, job_id, _same_request(first, draft))
 
     def _is_taken(self, draft: UncheckedJob, job_id: str) -> bool:
         first = self._by_id.setdefault(job_id, _First(draft, job_id))
         if first.draft is draft:
             return False
         self.errors += 1
-        self._tell(draft, job_id, _same_id(first, draft))
+        self._report_duplicate(draft, job_id, _same_id(first, draft))
         return True
 
-    def _tell(self, draft: UncheckedJob, job_id: str, finding: Finding) -> None:
-        origin = draft.source_entry
+    def _report_duplicate(self, draft: UncheckedJob, job_id: str, finding: Finding) -> None:
+        origin = draft.source
         shown_id = job_id if draft.job_id is not None else None
         if draft.line:
             origin.report_row(draft.line, finding, self._report, shown_id)
@@ -194,21 +194,21 @@ def _same_id(first: _First, draft: UncheckedJob) -> Finding:
         where = "several jobs of this entry ask" if _share_a_place(first.draft, draft) else _at(first, "asks")
         return Finding((), f"{where} for the same, and none has an id", "repeat makes a job more than once")
     if _share_a_place(first.draft, draft):
-        names = ", ".join(f"${{{name}}}" for name in draft.source_entry.names)
+        names = ", ".join(f"${{{name}}}" for name in draft.source.variable_names)
         message = f"several jobs of this entry have the id {first.job_id!r}"
         return Finding(("id",), message, f"tell them apart by {names}")
     return Finding(("id",), _at(first, f"has the id {first.job_id!r} too"), "each job needs an id of its own")
 
 
 def _same_request(first: _First, draft: UncheckedJob) -> Finding:
-    where = "of this entry too" if _share_a_place(first.draft, draft) else f"at {first.draft.source()}"
+    where = "of this entry too" if _share_a_place(first.draft, draft) else f"at {first.draft.position()}"
     message = f"the request is the same as that of {first.job_id!r} {where}, and both are paid for"
     return Finding((), message, "use repeat if that is meant", Severity.WARNING)
 
 
 def _at(first: _First, does: str) -> str:
-    return f"the job at {first.draft.source()} {does}"
+    return f"the job at {first.draft.position()} {does}"
 
 
 def _share_a_place(first: UncheckedJob, second: UncheckedJob) -> bool:
-    return first.source_entry is second.source_entry and not second.line
+    return first.source is second.source and not second.line

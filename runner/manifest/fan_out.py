@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from runner.core.model import Json
 from runner.core.problem import Finding
 from runner.manifest.defaults import DefaultsMerger, Variables
-from runner.manifest.document import Report
-from runner.manifest.row_files import Complain, Row, RowFile, open_rows
+from runner.manifest.document import ProblemHandler
+from runner.manifest.row_files import RowErrorHandler, Row, RowFile, open_row_file
 from runner.manifest.template import (
     RequestTemplate,
     Scope,
@@ -48,39 +48,39 @@ class EntryExpansion:
         inheritance: DefaultsMerger,
         variables: Variables,
         origin: EntrySource,
-        report: Report,
+        report: ProblemHandler,
     ) -> None:
-        self.is_broken = False
+        self.is_invalid = False
         self.is_empty = False
-        self.has_complained = False
+        self.has_row_errors = False
         self._origin = origin
         self._report = report
         self._axes = axes
         self._inheritance = inheritance
         for finding in axes.findings():
-            self._refuse(finding)
+            self._report_entry(finding)
         outer = Scope(variables.values, frozenset(axes.names()), axes.is_open)
         own = entry_variables(value.get("vars", _NOTHING), outer, variables.overrides)
         for finding in own.findings:
-            self._refuse(finding, "vars")
+            self._report_entry(finding, "vars")
         self._computed = own.computed
         self._scope = own.scope
-        origin.names = tuple(sorted({*axes.names(), *(name for name, _ in own.computed)}))
+        origin.variable_names = tuple(sorted({*axes.names(), *(name for name, _ in own.computed)}))
         self._id = self._compile(value.get("id"), "id")
-        self._metadata = self._compile(inheritance.metadata(value.get("metadata", _NOTHING)), "metadata")
+        self._metadata = self._compile(inheritance.merge_metadata(value.get("metadata", _NOTHING)), "metadata")
         self._extra = self._compile(value.get("extra", {}), "extra")
         self._task_id = self._compile(value.get("task_id"), "task_id")
         self._own_request = value.get("request", _NOTHING)
-        self._requests = self._moulds()
+        self._requests = self._choose_template()
 
-    def drafts(self) -> Iterator[UncheckedJob]:
+    def jobs(self) -> Iterator[UncheckedJob]:
         """Stream the jobs; what is wrong with a row is reported, and the row left out."""
         origin, computed = self._origin, self._computed
         job_id, metadata, extra, task_id = (
             template.render for template in (self._id, self._metadata, self._extra, self._task_id)
         )
         line = None
-        for line, repetition, values in self._axes.combinations(self._complain):
+        for line, repetition, values in self._axes.combinations(self._report_row):
             try:
                 for name, render in computed:
                     values[name] = render(values)
@@ -98,52 +98,52 @@ class EntryExpansion:
                 )
             except KeyError as error:
                 known = ", ".join(sorted(values)) or "nothing"
-                self._complain(
+                self._report_row(
                     line, f"the row has no '{error.args[0]}', which the job uses", f"it has {known}"
                 )
         self.is_empty = line is None
 
-    def _moulds(self) -> Callable[[Values], RequestTemplate]:
+    def _choose_template(self) -> Callable[[Values], RequestTemplate]:
         """Compile the request: once, or where rows name the model, once for each model with defaults of its own."""
         inheritance, own = self._inheritance, self._own_request
         model = compile_template(inheritance.model_of(own), self._scope)
         if not model.varying:
-            only = self._mould(model.render({}))
+            only = self._request_template(model.render({}))
             return lambda _: only
-        by_model: dict[str | None, RequestTemplate] = {None: self._mould(None)}
+        by_model: dict[str | None, RequestTemplate] = {None: self._request_template(None)}
 
         def of_values(values: Values) -> RequestTemplate:
             name = model.render(values)
-            key = name if inheritance.has_own(name) else None
+            key = name if inheritance.has_model(name) else None
             if key not in by_model:
-                by_model[key] = self._mould(name)
+                by_model[key] = self._request_template(name)
             return by_model[key]
 
         return of_values
 
-    def _mould(self, model: Json) -> RequestTemplate:
-        return RequestTemplate(self._compile(self._inheritance.request(self._own_request, model), "request"))
+    def _request_template(self, model: Json) -> RequestTemplate:
+        return RequestTemplate(self._compile(self._inheritance.merge_request(self._own_request, model), "request"))
 
     def _compile(self, value: Json, key: str) -> Template:
         """Compile a value that stands under a key of the entry."""
         template = compile_template(value, self._scope)
         for finding in template.findings:
-            self._refuse(finding, key)
+            self._report_entry(finding, key)
         return template
 
-    def _refuse(self, finding: Finding, *under: str) -> None:
-        self.is_broken = True
+    def _report_entry(self, finding: Finding, *under: str) -> None:
+        self.is_invalid = True
         self._origin.report_once(replace(finding, path=(*under, *finding.path)), self._report)
 
-    def _complain(self, line: int, message: str, hint: str | None) -> None:
-        self.has_complained = True
+    def _report_row(self, line: int, message: str, hint: str | None) -> None:
+        self.has_row_errors = True
         self._origin.report_row(line, Finding((), message, hint), self._report)
 
 
-REPETITION = "n"
+REPEAT_NAME = "n"
 """The name that counts repetitions, from 1."""
 
-Scene = tuple[int, int | None, dict[str, Json]]
+Combination = tuple[int, int | None, dict[str, Json]]
 """A row's line (0 where there is none), the number of the repetition (or None), and a job's values by name."""
 
 
@@ -163,7 +163,7 @@ class Dimensions(Struct, frozen=True):
     def names(self) -> tuple[str, ...]:
         """List the names that a job's values have; those of JSONL rows are known only when they are read."""
         columns = self.rows.names or () if self.rows else ()
-        return (*columns, *self.matrix, *((REPETITION,) if self.repeat is not None else ()))
+        return (*columns, *self.matrix, *((REPEAT_NAME,) if self.repeat is not None else ()))
 
     @property
     def is_open(self) -> bool:
@@ -178,12 +178,12 @@ class Dimensions(Struct, frozen=True):
             for name in self.matrix
             if name in columns
         ]
-        if self.repeat is not None and REPETITION in columns | set(self.matrix):
-            message = f"'{REPETITION}' counts the repetitions, and is a column or in the matrix too"
+        if self.repeat is not None and REPEAT_NAME in columns | set(self.matrix):
+            message = f"'{REPEAT_NAME}' counts the repetitions, and is a column or in the matrix too"
             found.append(Finding(("repeat",), message, "rename the other one"))
         return found
 
-    def combinations(self, complain: Complain) -> Iterator[Scene]:
+    def combinations(self, complain: RowErrorHandler) -> Iterator[Combination]:
         """
         Stream the values of every job; each mapping is the taker's own.
 
@@ -203,7 +203,7 @@ class Dimensions(Struct, frozen=True):
                     yield line, None, values
                     continue
                 for number in range(1, self.repeat + 1):
-                    yield line, number, values | {REPETITION: number}
+                    yield line, number, values | {REPEAT_NAME: number}
 
 
 def read_dimensions(entry: Mapping[str, Json], folder: Path) -> Dimensions:
@@ -213,5 +213,5 @@ def read_dimensions(entry: Mapping[str, Json], folder: Path) -> Dimensions:
     Raises:
         RowFileError: The row file that it names can't be read.
     """
-    rows = open_rows(folder / entry["from"]) if "from" in entry else None
+    rows = open_row_file(folder / entry["from"]) if "from" in entry else None
     return Dimensions(rows, entry.get("matrix") or {}, entry.get("repeat"))

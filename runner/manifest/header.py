@@ -12,7 +12,7 @@ from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.core.settings import TEST_HOST, Settings
-from runner.manifest.document import Document, Report, header_findings
+from runner.manifest.document import Document, ProblemHandler, header_findings
 
 VERSION = 1
 
@@ -47,7 +47,7 @@ class Header(Struct, frozen=True, kw_only=True):
 
     version: int
     name: str
-    written: Mapping[str, Json] = field(default_factory=dict)
+    values: Mapping[str, Json] = field(default_factory=dict)
     defaults: Defaults = Defaults()
     vars: Mapping[str, Json] = field(default_factory=dict)
 
@@ -56,10 +56,10 @@ class Header(Struct, frozen=True, kw_only=True):
         """What the run needs to know; put together only here, since checking the jobs needs none of it."""
         from runner.manifest.settings import read_settings
 
-        return read_settings(self.written, self.name)[0]
+        return read_settings(self.values, self.name)[0]
 
 
-def read_header(document: Document, report: Report, variables: Mapping[str, Json]) -> Header:
+def read_header(document: Document, report: ProblemHandler, variables: Mapping[str, Json]) -> Header:
     """
     Read the header of a manifest, and report everything that is wrong with it.
 
@@ -81,7 +81,7 @@ def read_header(document: Document, report: Report, variables: Mapping[str, Json
     return Header(
         version=VERSION,
         name=name,
-        written=value,
+        values=value,
         defaults=Defaults(**defaults),
         vars=value.get("vars", {}),
     )
@@ -122,11 +122,11 @@ def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
 
     settings, findings = read_settings(value, name)
     if settings.base_url is not None:
-        findings += _address_findings(settings.base_url)
+        findings += _base_url_findings(settings.base_url)
     return findings
 
 
-def _address_findings(base_url: str) -> Iterator[Finding]:
+def _base_url_findings(base_url: str) -> Iterator[Finding]:
     """Warn of addresses that are probably a mistake; nothing of the address is shown but its host."""
     path = ("gateway", "base_url")
     try:
@@ -153,9 +153,9 @@ def _address_findings(base_url: str) -> Iterator[Finding]:
 
 def _model_findings(value: Mapping[str, Json]) -> Iterator[Finding]:
     """Warn of bounds and defaults for models that are probably misspelt: they would apply to nothing."""
-    from runner.schema.catalog import load
+    from runner.schema.catalog import load_catalog
 
-    models = load().models
+    models = load_catalog().models
     for section in ("limits", "defaults"):
         for model in value.get(section, {}).get("models", {}):
             if model not in models and (hint := _did_you_mean(model, models)):

@@ -28,7 +28,7 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def canonical_text(request: Mapping[str, Json]) -> str:
+def canonical_json(request: Mapping[str, Json]) -> str:
     r"""
     Write a request as JSON with sorted keys, without blanks, in ASCII.
 

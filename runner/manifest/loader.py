@@ -17,15 +17,15 @@ from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Problem, Severity
 from runner.core.units import parse_duration
 from runner.manifest.batch import BatchFile, is_batch_file
-from runner.manifest.checker import JobChecker, Note, Refuse
-from runner.manifest.defaults import DefaultsMerger, Variables, is_plain, read_variables
-from runner.manifest.document import Document, Entry, Report, open_document
+from runner.manifest.checker import JobChecker, CheckedHandler, InvalidHandler
+from runner.manifest.defaults import DefaultsMerger, Variables, is_literal, read_variables
+from runner.manifest.document import Document, Entry, ProblemHandler, open_document
 from runner.manifest.duplicates import DuplicateDetector
 from runner.manifest.header import VERSION, Header, read_header
 from runner.manifest.row_files import RowFileError
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog
-from runner.schema.catalog import load as load_catalog
+from runner.schema.catalog import load_catalog as load_catalog
 
 if TYPE_CHECKING:
     from runner.core.settings import Settings
@@ -44,14 +44,14 @@ class Counts(Struct, frozen=True):
     """
 
     jobs: int
-    refused: int
+    invalid: int
     duplicates: int
 
 
-class _Source(Protocol):
+class _JobSource(Protocol):
     """Where drafts come from, as often as they are asked for."""
 
-    def drafts(self, report: Report) -> Iterator[UncheckedJob]:
+    def unchecked_jobs(self, report: ProblemHandler) -> Iterator[UncheckedJob]:
         """Give every job that could be read, and report what is wrong with the others."""
 
 
@@ -64,7 +64,7 @@ class Manifest:
     """
 
     def __init__(
-        self, path: Path, header: Header, source: _Source, catalog: Catalog, *, is_strict: bool
+        self, path: Path, header: Header, source: _JobSource, catalog: Catalog, *, is_strict: bool
     ) -> None:
         self.path = path
         self.header = header
@@ -83,7 +83,7 @@ class Manifest:
         """What the run needs to know besides its jobs."""
         return self.header.settings
 
-    def jobs(self, report: Report, refuse: Refuse | None = None) -> Iterator[JobSpec]:
+    def jobs(self, report: ProblemHandler, refuse: InvalidHandler | None = None) -> Iterator[JobSpec]:
         """
         Stream the jobs that can be sent, reading the files anew each time.
 
@@ -95,27 +95,27 @@ class Manifest:
         if self._is_strict:
             report = _as_errors(report)
         with DuplicateDetector() as census:
-            checker = self._checker(report, census.note, refuse)
+            checker = self._checker(report, census.add, refuse)
             check = checker.check
-            for draft in self._source.drafts(report):
+            for draft in self._source.unchecked_jobs(report):
                 spec = check(draft)
                 if spec is not None:
                     yield spec
-            self.counts = Counts(checker.jobs, checker.refused, self._duplicates(census, report))
+            self.counts = Counts(checker.jobs, checker.invalid, self._duplicates(census, report))
 
-    def _duplicates(self, census: DuplicateDetector, report: Report) -> int:
+    def _duplicates(self, census: DuplicateDetector, report: ProblemHandler) -> int:
         ids, digests = census.ids.repeated(), census.digests.repeated()
         if not ids and not digests:
             return 0
         from runner.manifest.duplicates import DuplicateReporter
 
         twins = DuplicateReporter(ids, digests, report)
-        checker = self._checker(_ignore, twins.note, None)
-        for draft in self._source.drafts(_ignore):
+        checker = self._checker(_discard, twins.compare, None)
+        for draft in self._source.unchecked_jobs(_discard):
             checker.check(draft)
         return twins.errors
 
-    def _checker(self, report: Report, note: Note, refuse: Refuse | None) -> JobChecker:
+    def _checker(self, report: ProblemHandler, note: CheckedHandler, refuse: InvalidHandler | None) -> JobChecker:
         return JobChecker(
             self._catalog,
             self.path.parent,
@@ -128,7 +128,7 @@ class Manifest:
 
 def load(
     path: Path,
-    report: Report,
+    report: ProblemHandler,
     *,
     variables: Mapping[str, Json],
     today: date,
@@ -148,7 +148,7 @@ def load(
         batch = BatchFile(path)
         name = safe_name(path.stem)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
-        header = Header(version=VERSION, name=name, written={"gateway": gateway})
+        header = Header(version=VERSION, name=name, values={"gateway": gateway})
         return Manifest(path, header, batch, catalog, is_strict=is_strict)
     if is_strict:
         report = _as_errors(report)
@@ -165,14 +165,14 @@ class _Entries(Struct, frozen=True):
     document: Document
     expander: Expander
 
-    def drafts(self, report: Report) -> Iterator[UncheckedJob]:
+    def unchecked_jobs(self, report: ProblemHandler) -> Iterator[UncheckedJob]:
         """Read and expand the entries one by one."""
-        expand = self.expander.drafts
+        expand = self.expander.expand
         for entry in self.document.entries(report):
             yield from expand(entry, report)
 
 
-def _variables(document: Document, overrides: Mapping[str, Json], today: date, report: Report) -> Variables:
+def _variables(document: Document, overrides: Mapping[str, Json], today: date, report: ProblemHandler) -> Variables:
     written = document.header.value.get("vars")
     # What is not a mapping is reported with the rest of the header.
     own = written if isinstance(written, dict) else {}
@@ -182,18 +182,18 @@ def _variables(document: Document, overrides: Mapping[str, Json], today: date, r
     return variables
 
 
-def _as_errors(report: Report) -> Report:
+def _as_errors(report: ProblemHandler) -> ProblemHandler:
     def strictly(problem: Problem) -> None:
         report(replace(problem, severity=Severity.ERROR))
 
     return strictly
 
 
-def _ignore(_problem: Problem) -> None:
+def _discard(_problem: Problem) -> None:
     """Leave out what was reported before."""
 
 
-FANNING_KEYS = frozenset({"matrix", "repeat", "from", "vars"})
+EXPANSION_KEYS = frozenset({"matrix", "repeat", "from", "vars"})
 """The keys of an entry that give its jobs values of their own."""
 
 _NOTHING: Mapping[str, Json] = {}
@@ -212,18 +212,18 @@ class Expander:
         self._variables = variables
         self._folder = folder
 
-    def drafts(self, entry: Entry, report: Report) -> Iterator[UncheckedJob]:
+    def expand(self, entry: Entry, report: ProblemHandler) -> Iterator[UncheckedJob]:
         """Stream the jobs of an entry. What is wrong with it is reported, and the jobs concerned left out."""
         value = entry.value
-        origin = _origin(entry)
+        origin = _entry_source(entry)
         inheritance = self._inheritance
-        if inheritance.is_plain and value.keys().isdisjoint(FANNING_KEYS) and is_plain(value):
+        if inheritance.is_literal and value.keys().isdisjoint(EXPANSION_KEYS) and is_literal(value):
             own = value.get("request", _NOTHING)
             yield UncheckedJob(
                 origin,
                 value.get("id"),
-                inheritance.request(own, inheritance.model_of(own)),
-                inheritance.metadata(value.get("metadata", _NOTHING)),
+                inheritance.merge_request(own, inheritance.model_of(own)),
+                inheritance.merge_metadata(value.get("metadata", _NOTHING)),
                 value.get("extra", _NOTHING),
                 value.get("task_id"),
             )
@@ -233,34 +233,34 @@ class Expander:
         try:
             axes = read_dimensions(value, self._folder)
             if axes.rows is not None:
-                origin.rows_file = str(axes.rows.path)
+                origin.row_file = str(axes.rows.path)
             yield from self._fanned_out(value, axes, origin, report)
         except RowFileError as error:
             self._report_rows_file(origin, value["from"], error, report)
 
     def _fanned_out(
-        self, value: Mapping[str, Json], axes: Dimensions, origin: EntrySource, report: Report
+        self, value: Mapping[str, Json], axes: Dimensions, origin: EntrySource, report: ProblemHandler
     ) -> Iterator[UncheckedJob]:
         from runner.manifest.fan_out import EntryExpansion
 
         fan = EntryExpansion(value, axes, self._inheritance, self._variables, origin, report)
-        if fan.is_broken:
+        if fan.is_invalid:
             return
-        yield from fan.drafts()
-        if fan.is_empty and not fan.has_complained:
+        yield from fan.jobs()
+        if fan.is_empty and not fan.has_row_errors:
             message = f"'{value['from']}' has no rows; the entry makes no job"
             origin.report_once(Finding(("from",), message, severity=Severity.WARNING), report)
 
-    def _report_rows_file(self, origin: EntrySource, name: str, error: RowFileError, report: Report) -> None:
+    def _report_rows_file(self, origin: EntrySource, name: str, error: RowFileError, report: ProblemHandler) -> None:
         if error.line:
-            origin.rows_file = str(self._folder / name)
+            origin.row_file = str(self._folder / name)
             origin.report_row(error.line, Finding(("from",), error.message, error.hint), report)
         else:
             hint = error.hint or f"row files are found from the manifest's folder: {self._folder / name}"
             origin.report_once(Finding(("from",), error.message, hint), report)
 
 
-def _origin(entry: Entry) -> EntrySource:
+def _entry_source(entry: Entry) -> EntrySource:
     timeout = entry.value.get("timeout")
     return EntrySource(
         entry,
@@ -269,7 +269,7 @@ def _origin(entry: Entry) -> EntrySource:
     )
 
 
-MAX_KEPT = 1000
+MAX_COLLECTED = 1000
 
 
 class ProblemCollector:
@@ -283,9 +283,11 @@ class ProblemCollector:
         kept: The first `limit` errors and the first `limit` warnings, in the order they came.
     """
 
-    def __init__(self, on_problem: Callable[[Problem], None] | None = None, *, limit: int = MAX_KEPT) -> None:
+    def __init__(
+        self, on_problem: Callable[[Problem], None] | None = None, *, limit: int = MAX_COLLECTED
+    ) -> None:
         self._on_problem = on_problem
-        self.kept: list[Problem] = []
+        self.problems: list[Problem] = []
         self._limit = limit
         self._counts: Counter[Severity] = Counter()
 
@@ -293,7 +295,7 @@ class ProblemCollector:
         """Count a problem, and keep it while there is room."""
         self._counts[problem.severity] += 1
         if self._counts[problem.severity] <= self._limit:
-            self.kept.append(problem)
+            self.problems.append(problem)
         if self._on_problem is not None:
             self._on_problem(problem)
 
@@ -308,7 +310,7 @@ class ProblemCollector:
         return self._counts[Severity.WARNING]
 
 
-def counted(problems: ProblemCollector, jobs: int) -> str:
+def summarize_problems(problems: ProblemCollector, jobs: int) -> str:
     """
     Count problems in words.
 

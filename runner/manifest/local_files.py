@@ -20,7 +20,7 @@ from runner.core.model import FILE_KEY, Json, is_file_reference
 from runner.core.problem import Finding
 from runner.errors import FileChanged
 from runner.schema.media_fields import MediaField
-from runner.schema.paths import dotted, find
+from runner.schema.paths import format_path, find_values
 from runner.schema.request_schema import RequestSchema
 
 _MARKS = ("./", "../", "/", "~")
@@ -55,13 +55,13 @@ def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) 
     extra_bytes = 0
     model = str(request.get("model"))
     for field in schema.media_fields:
-        for path, text in find(request, field.path):
+        for path, text in find_values(request, field.path):
             file = local_path(text, folder)
             if file is None:
                 continue
-            picture, problems = _look_at(file, field, model)
+            picture, problems = _check_file(file, field, model)
             findings += [
-                Finding(path, f"{dotted(path)}: {_shown(text)} {problem}", hint) for problem, hint in problems
+                Finding(path, f"{format_path(path)}: {_shown(text)} {problem}", hint) for problem, hint in problems
             ]
             stand_in = _replaced(stand_in, path, _STAND_IN_DATA if field.allows_data_uri else _STAND_IN_URL)
             if picture is not None and not problems:
@@ -102,21 +102,21 @@ def render_request(request: Mapping[str, Json]) -> dict[str, Json]:
     return rendered
 
 
-def _look_at(
+def _check_file(
     file: Path, field: MediaField, model: str
-) -> tuple[Picture | None, list[tuple[str, str | None]]]:
+) -> tuple[LocalImage | None, list[tuple[str, str | None]]]:
     """Read a local file, and say what is wrong with it, each with a hint."""
     if not field.allows_data_uri:
         problem = f"is a local file, and {model} takes only public URLs here"
         return None, [(problem, "upload it, and give its https address")]
     try:
-        picture = read_picture(file)
+        picture = read_image(file)
     except OSError as error:
         return None, [(f"can't be read: {error.strerror or error}", f"looked for {file}")]
-    return picture, [(problem, None) for problem in picture_errors(picture, field, model)]
+    return picture, [(problem, None) for problem in image_errors(picture, field, model)]
 
 
-def _reference(picture: Picture) -> dict[str, Json]:
+def _reference(picture: LocalImage) -> dict[str, Json]:
     return {
         FILE_KEY: picture.path,
         "sha256": picture.sha256,
@@ -125,7 +125,7 @@ def _reference(picture: Picture) -> dict[str, Json]:
     }
 
 
-def _data_uri_bytes(picture: Picture) -> int:
+def _data_uri_bytes(picture: LocalImage) -> int:
     return len(f"data:{picture.media_type};base64,") + 4 * ((picture.bytes + 2) // 3)
 
 
@@ -170,7 +170,7 @@ _HEIF_BRANDS = (b"mif1", b"msf1")
 _HEAD_BYTES = 16
 
 
-class Picture(Struct, frozen=True):
+class LocalImage(Struct, frozen=True):
     """
     A local picture as it was when it was read.
 
@@ -193,7 +193,7 @@ class Picture(Struct, frozen=True):
         return f"image/{self.format}"
 
 
-def read_picture(path: Path) -> Picture:
+def read_image(path: Path) -> LocalImage:
     """
     Read a picture; an unchanged file is read only once while it is remembered.
 
@@ -204,7 +204,7 @@ def read_picture(path: Path) -> Picture:
     return _read(os.path.abspath(path), status.st_mtime_ns, status.st_size)
 
 
-def picture_errors(picture: Picture, field: MediaField, model: str) -> list[str]:
+def image_errors(picture: LocalImage, field: MediaField, model: str) -> list[str]:
     """Say what a model will not take about a picture (fact F23)."""
     formats = field.formats_for(model)
     if picture.format is None:
@@ -230,7 +230,7 @@ def picture_errors(picture: Picture, field: MediaField, model: str) -> list[str]
 
 
 @lru_cache(maxsize=4096)
-def _read(path: str, _mtime_ns: int, size: int) -> Picture:
+def _read(path: str, _mtime_ns: int, size: int) -> LocalImage:
     # Imported here, since most manifests name no local file.
     import imagesize
 
@@ -243,10 +243,10 @@ def _read(path: str, _mtime_ns: int, size: int) -> Picture:
             width, height = imagesize.get(stream)
         except Exception:  # whatever a hostile file does to the parser, it is not a picture
             width = height = -1
-    return Picture(path, sha256, size, picture_format(head), max(int(width), 0), max(int(height), 0))
+    return LocalImage(path, sha256, size, image_format(head), max(int(width), 0), max(int(height), 0))
 
 
-def picture_format(head: bytes) -> str | None:
+def image_format(head: bytes) -> str | None:
     r"""
     Tell a format by the first 16 bytes of a file.
 

@@ -43,7 +43,7 @@ class RowFile(Struct, frozen=True):
     path: Path
     names: tuple[str, ...] | None
 
-    def rows(self, complain: Complain) -> Iterator[Row]:
+    def rows(self, complain: RowErrorHandler) -> Iterator[Row]:
         """
         Stream the rows. What is wrong with one is complained of, and the row left out.
 
@@ -51,11 +51,11 @@ class RowFile(Struct, frozen=True):
             RowFileError: The file can't be read to its end.
         """
         if self.names is None:
-            return read_objects(self.path, complain)
+            return read_jsonl(self.path, complain)
         return _read_table(self.path, self.names, complain)
 
 
-def open_rows(path: Path) -> RowFile:
+def open_row_file(path: Path) -> RowFile:
     """
     Look at the head of a row file. An empty file is a table without columns.
 
@@ -72,7 +72,7 @@ def open_rows(path: Path) -> RowFile:
                 return RowFile(path, None)
             line, cells = next(_records(path, stream), (1, []))
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise os_error(path, error) from error
     return RowFile(path, _column_names(line, cells))
 
 
@@ -86,7 +86,7 @@ def _column_names(line: int, cells: list[str]) -> tuple[str, ...]:
     return names
 
 
-def _read_table(path: Path, names: tuple[str, ...], complain: Complain) -> Iterator[Row]:
+def _read_table(path: Path, names: tuple[str, ...], complain: RowErrorHandler) -> Iterator[Row]:
     width = len(names)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -103,7 +103,7 @@ def _read_table(path: Path, names: tuple[str, ...], complain: Complain) -> Itera
                 else:
                     yield line, dict(zip(names, cells, strict=True))
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise os_error(path, error) from error
 
 
 def _counted(number: int, thing: str) -> str:
@@ -153,7 +153,7 @@ KEY_MESSAGE = "this looks like an API key, which does not belong among the jobs"
 KEY_HINT = "keep the key in an environment variable, and its name under gateway.api_keys"
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 
-Complain = Callable[[int, str, str | None], None]
+RowErrorHandler = Callable[[int, str, str | None], None]
 """Takes a line (from 1; 0 for the file as a whole), what is wrong there, and a hint."""
 
 
@@ -167,7 +167,7 @@ class RowFileError(Exception):
         self.hint = hint
 
 
-def read_objects(path: Path, complain: Complain) -> Iterator[tuple[int, dict[str, Json]]]:
+def read_jsonl(path: Path, complain: RowErrorHandler) -> Iterator[tuple[int, dict[str, Json]]]:
     """
     Stream the objects of a JSONL file, each with its line. Blank lines are passed over.
 
@@ -187,26 +187,26 @@ def read_objects(path: Path, complain: Complain) -> Iterator[tuple[int, dict[str
                     value = loads(line)
                 except (ValueError, RecursionError):
                     if raw.strip():
-                        complain(number, _why_not_json(raw), None)
+                        complain(number, _json_error(raw), None)
                     continue
                 if type(value) is not dict:
                     complain(number, "the line is JSON, but not an object in braces", None)
                 elif line.count("{") + line.count("[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
                     complain(number, TOO_DEEP, None)
-                elif _may_hold_key(line) and _holds_key(value):
+                elif _may_contain_key(line) and _contains_key(value):
                     complain(number, KEY_MESSAGE, KEY_HINT)
                 else:
                     yield number, value
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise os_error(path, error) from error
 
 
-def unreadable(path: Path, error: OSError) -> RowFileError:
+def os_error(path: Path, error: OSError) -> RowFileError:
     """Say in the operating system's words why a file can't be read."""
     return RowFileError(0, f"'{path.name}' can't be read: {error.strerror or error}")
 
 
-def _why_not_json(raw: bytes) -> str:
+def _json_error(raw: bytes) -> str:
     """Ask the standard library what is wrong, so that the words are the same whatever else is installed."""
     try:
         is_too_deep = _is_deeper(json.loads(raw.decode().rstrip()), MAX_DEPTH)
@@ -233,15 +233,15 @@ def _is_deeper(value: Json, levels: int) -> bool:
     return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
-def _may_hold_key(line: str) -> bool:
+def _may_contain_key(line: str) -> bool:
     """Look for the letters that every key comes with: in the line as a whole, since that is one text instead of many."""
     line = line.lower()
     return "sk-" in line or "key" in line or "bearer" in line or "secret" in line or "authorization" in line
 
 
-def _holds_key(value: Json) -> bool:
+def _contains_key(value: Json) -> bool:
     if isinstance(value, str):
         return looks_like_key(value)
     if isinstance(value, dict):
-        return any(_holds_key(item) for item in value.values())
-    return isinstance(value, list) and any(_holds_key(item) for item in value)
+        return any(_contains_key(item) for item in value.values())
+    return isinstance(value, list) and any(_contains_key(item) for item in value)

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from runner.core.model import Json
 
-MAYBE_NOT_TEXT = frozenset("-+.0123456789~nNtTfF")
+NON_TEXT_STARTS = frozenset("-+.0123456789~nNtTfF")
 """The first characters of all plain scalars that are not text; so is the empty one."""
 
 _WORDS: dict[str, Json] = {
@@ -81,7 +81,7 @@ def resolve_tagged(tag: str, text: str) -> Json:
         return text
     name = CORE_TAGS.get(tag)
     if name is None:
-        raise ValueError(unsupported_tag(tag))
+        raise ValueError(unsupported_tag_message(tag))
     if name == "str":
         return text
     value = resolve_plain(text)
@@ -93,7 +93,7 @@ def resolve_tagged(tag: str, text: str) -> Json:
     return value
 
 
-def unsupported_tag(tag: str) -> str:
+def unsupported_tag_message(tag: str) -> str:
     """Say that a tag means nothing here; it is often no tag at all, but text that was to be quoted."""
     shown = tag.replace("tag:yaml.org,2002:", "!!")[:60]
     return f"the tag {shown} is not supported (a text that begins with '!' must be quoted)"

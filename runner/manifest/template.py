@@ -100,7 +100,7 @@ def compile_template(value: Json, scope: Scope) -> Template:
     )
 
 
-def as_text(value: Json) -> str:
+def to_text(value: Json) -> str:
     """
     Write a value for the middle of a string: JSON, but text without quotes and null as nothing.
 
@@ -173,10 +173,10 @@ class _Compiler:
 
     def _string(self, text: str, path: Path) -> _Compiled:
         pieces = self._pieces(text, path)
-        if not any(isinstance(piece, _Name) for piece in pieces):
+        if not any(isinstance(piece, _Placeholder) for piece in pieces):
             if len(pieces) == 1:
                 return _Compiled(pieces[0])
-            return _Compiled("".join(map(as_text, pieces)))
+            return _Compiled("".join(map(to_text, pieces)))
         self.varying.append(path)
         if len(pieces) == 1:
             return _Compiled(None, itemgetter(pieces[0].text))
@@ -202,11 +202,11 @@ class _Compiler:
             hint = f"close it with '}}', or write '{_LITERAL}' for a literal '${{'"
             self.findings.append(Finding(path, f"placeholder '{match.group()[:40]}' has no end", hint))
         elif name in scope.varying:
-            return _Name(name)
+            return _Placeholder(name)
         elif name in scope.constants:
             return scope.constants[name]
         elif scope.is_open:
-            return _Name(name)
+            return _Placeholder(name)
         else:
             known = scope.names()
             from runner.schema.wording import did_you_mean
@@ -217,21 +217,21 @@ class _Compiler:
         return ""
 
 
-class _Name(Struct, frozen=True):
+class _Placeholder(Struct, frozen=True):
     """A placeholder that takes its value from a job."""
 
     text: str
 
 
 def _joiner(pieces: list[Json]) -> Render:
-    fixed = [None if isinstance(piece, _Name) else as_text(piece) for piece in pieces]
-    names = [(place, piece.text) for place, piece in enumerate(pieces) if isinstance(piece, _Name)]
+    fixed = [None if isinstance(piece, _Placeholder) else to_text(piece) for piece in pieces]
+    names = [(place, piece.text) for place, piece in enumerate(pieces) if isinstance(piece, _Placeholder)]
 
     def render(values: Values) -> Json:
         parts = fixed.copy()
         for place, name in names:
             value = values[name]
-            parts[place] = value if type(value) is str else as_text(value)
+            parts[place] = value if type(value) is str else to_text(value)
         return "".join(parts)  # type: ignore[arg-type]  # every None was a name, and now holds text
 
     return render
@@ -294,14 +294,14 @@ class RequestTemplate:
         self._texts: tuple[tuple[str, int], ...] = ()
         self._alike: dict[str, DigestTemplate] = {}
 
-    def learn(self, request: dict[str, Json], schema: RequestSchema) -> None:
+    def set_clean_example(self, request: dict[str, Json], schema: RequestSchema) -> None:
         """Take in the first clean request, which the schema left as it was made."""
         self.schema_name = schema.name
         free = schema.length_only_fields(request)
         if self._keys <= free.keys():
             self._texts = tuple((key, free[key]) for key in self._keys)
 
-    def is_clean(self, request: dict[str, Json]) -> bool:
+    def is_known_clean(self, request: dict[str, Json]) -> bool:
         """Say whether a request must be as clean as the first, since only texts are others that no rule is about."""
         for key, longest in self._texts:
             text = request.get(key)

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
-from runner.manifest.document import Entry, Report, job_label, path_text
+from runner.manifest.document import Entry, ProblemHandler, job_label, path_text
 
 if TYPE_CHECKING:
     from runner.manifest.template import RequestTemplate
@@ -31,29 +31,29 @@ class EntrySource(Struct):
     """
 
     entry: Entry | None
-    rows_file: str = ""
+    row_file: str = ""
     schema: str | None = None
     timeout_s: float | None = None
-    names: tuple[str, ...] = ()
-    _told: set[tuple[Path, str]] = field(default_factory=set)
+    variable_names: tuple[str, ...] = ()
+    _reported: set[tuple[Path, str]] = field(default_factory=set)
 
     def label(self, line: int, job_id: Json) -> str:
         """Name one of its jobs as a person finds it again, such as ``jobs[3] "grass-2"``."""
         return job_label(line - 1 if self.entry is None else self.entry.index, job_id)
 
-    def report_once(self, finding: Finding, report: Report, label: str | None = None) -> None:
+    def report_once(self, finding: Finding, report: ProblemHandler, label: str | None = None) -> None:
         """Report what is the same for all of its jobs, at its place in the manifest, the first time only."""
-        if (finding.path, finding.message) not in self._told:
-            self._told.add((finding.path, finding.message))
+        if (finding.path, finding.message) not in self._reported:
+            self._reported.add((finding.path, finding.message))
             entry = self.entry
             if entry is None:
-                report(_problem(finding, Position(self.rows_file), None))
+                report(_problem(finding, Position(self.row_file), None))
             else:
-                report(_problem(finding, entry.place_of(finding), label or entry.label))
+                report(_problem(finding, entry.position_of(finding), label or entry.label))
 
-    def report_row(self, line: int, finding: Finding, report: Report, job_id: Json = None) -> None:
+    def report_row(self, line: int, finding: Finding, report: ProblemHandler, job_id: Json = None) -> None:
         """Report what came with a row, at its line."""
-        report(_problem(finding, Position(self.rows_file, line), self.label(line, job_id)))
+        report(_problem(finding, Position(self.row_file, line), self.label(line, job_id)))
 
 
 class UncheckedJob(Struct):
@@ -68,7 +68,7 @@ class UncheckedJob(Struct):
         template: That its request was made with; None where it was written out.
     """
 
-    source_entry: EntrySource
+    source: EntrySource
     job_id: Json
     request: dict[str, Json]
     metadata: Mapping[str, Json]
@@ -78,21 +78,21 @@ class UncheckedJob(Struct):
     repetition: int | None = None
     template: RequestTemplate | None = None
 
-    def source(self) -> Position:
+    def position(self) -> Position:
         """Give the place of the job: its row, or else its entry."""
-        origin, line = self.source_entry, self.line
+        origin, line = self.source, self.line
         if line or origin.entry is None:
-            return Position(origin.rows_file, line)
+            return Position(origin.row_file, line)
         return origin.entry.position()
 
-    def report(self, finding: Finding, report: Report) -> None:
+    def report(self, finding: Finding, report: ProblemHandler) -> None:
         """Report what is wrong with the job, at its row or in the manifest, by its path from the entry's root."""
-        if self.line and self._came_with_row(finding.path):
-            self.source_entry.report_row(self.line, finding, report, self.job_id)
+        if self.line and self._is_from_row(finding.path):
+            self.source.report_row(self.line, finding, report, self.job_id)
         else:
-            self.source_entry.report_once(finding, report, self.source_entry.label(self.line, self.job_id))
+            self.source.report_once(finding, report, self.source.label(self.line, self.job_id))
 
-    def _came_with_row(self, path: Path) -> bool:
+    def _is_from_row(self, path: Path) -> bool:
         if self.template is None:
             return True
         if path[:1] != ("request",):

@@ -65,22 +65,22 @@ def open_events(stream: SupportsRead[bytes]) -> NextEvent:
     return next_event
 
 
-def position_of(mark: Any, file: str) -> Position:
+def to_position(mark: Any, file: str) -> Position:
     """Turn a parser's mark, which counts from 0, into a position."""
     return Position(file, mark.line + 1, mark.column + 1)
 
 
-def unparsable(error: YAMLError, path: Path, file: str) -> Problem:
+def parse_problem(error: YAMLError, path: Path, file: str) -> Problem:
     """Say why a file cannot be parsed any further, and where."""
     if isinstance(error, ReaderError):
-        return _unreadable_text(path, file)
+        return _decoding_problem(path, file)
     if not isinstance(error, MarkedYAMLError):
         return Problem(Severity.ERROR, Position(file), f"not readable as YAML: {error}")
     mark = error.problem_mark or error.context_mark
     deep = None if mark is None else _first_too_deep(path, mark)
     if deep is not None:
-        return Problem(Severity.ERROR, position_of(deep.start_mark, file), TOO_DEEP)
-    position = Position(file) if mark is None else position_of(mark, file)
+        return Problem(Severity.ERROR, to_position(deep.start_mark, file), TOO_DEEP)
+    position = Position(file) if mark is None else to_position(mark, file)
     what = error.problem or "the structure breaks off"
     if what == _PARSERS_OWN_BOUND:
         return Problem(Severity.ERROR, position, TOO_DEEP)
@@ -155,7 +155,7 @@ _NOT_PRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00
 _BLOCK = 1 << 20
 
 
-def _unreadable_text(path: Path, file: str) -> Problem:
+def _decoding_problem(path: Path, file: str) -> Problem:
     """Find the first byte or character that no YAML file may hold."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line, column, offset = 1, 1, 0
@@ -196,7 +196,7 @@ _STARTS = (MappingStartEvent, SequenceStartEvent)
 _ENDS = (MappingEndEvent, SequenceEndEvent)
 
 
-def find(trace: Sequence[Any], path: Sequence[str | int]) -> tuple[Any, Any]:
+def find_events(trace: Sequence[Any], path: Sequence[str | int]) -> tuple[Any, Any]:
     """
     Walk to a value, or to its nearest ancestor that is written out.
 
@@ -207,14 +207,14 @@ def find(trace: Sequence[Any], path: Sequence[str | int]) -> tuple[Any, Any]:
     """
     at = key_at = 0
     for step in path:
-        found = child(trace, at, step)
+        found = find_child(trace, at, step)
         if found is None:
             break
         key_at, at = found
     return trace[key_at], trace[at]
 
 
-def child(trace: Sequence[Any], start: int, step: str | int) -> tuple[int, int] | None:
+def find_child(trace: Sequence[Any], start: int, step: str | int) -> tuple[int, int] | None:
     """Give the places of the key and the value of one step down, or None where it is not written out."""
     if isinstance(trace[start], MappingStartEvent):
         merge = None

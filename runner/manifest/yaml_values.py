@@ -26,17 +26,17 @@ from runner.core.model import Json
 from runner.core.sanitize import MIN_KEY_CHARS, looks_like_key
 from runner.manifest.scalars import (
     CORE_TAGS,
-    MAYBE_NOT_TEXT,
+    NON_TEXT_STARTS,
     resolve_plain,
     resolve_tagged,
-    unsupported_tag,
+    unsupported_tag_message,
 )
-from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, child
+from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, find_child
 
 MAX_ALIASED = 10_000
 """So many values of one entry, or of the header, may come from aliases: a bomb has billions."""
 
-Complain = Callable[[Any, str, str | None], None]
+YamlErrorHandler = Callable[[Any, str, str | None], None]
 """Takes the event that is to blame, what is wrong with it, and a hint."""
 
 
@@ -64,10 +64,10 @@ class ValueBuilder:
         complain: Who hears of problems; the value is built to its end all the same.
     """
 
-    def __init__(self, next_event: NextEvent, complain: Complain) -> None:
-        self.complain = complain
+    def __init__(self, next_event: NextEvent, complain: YamlErrorHandler) -> None:
+        self.on_error = complain
         self.trace: list[Any] = []
-        self.is_broken = False
+        self.is_invalid = False
         self._next = next_event
         self._anchors: dict[str, tuple[Json, int]] = {}
         self._aliased = 0
@@ -77,7 +77,7 @@ class ValueBuilder:
     def begin(self) -> None:
         """Start a new value with an empty trace."""
         self.trace = []
-        self.is_broken = False
+        self.is_invalid = False
         self._aliased = 0
 
     def build(self, event: Any, depth: int = 2) -> Json:
@@ -116,15 +116,15 @@ class ValueBuilder:
         """Read a key of the outermost mapping; None where it is none, which was complained of."""
         self.trace.append(event)
         if _is_merge(event):
-            self._complain(event, "<< cannot bring in keys of the manifest itself", "write them out")
+            self._error(event, "<< cannot bring in keys of the manifest itself", "write them out")
             return None
-        return self._odd_key(event, depth=1)
+        return self._uncommon_key(event, depth=1)
 
     def report_duplicate(self, event: Any, key: str, start: int = 0) -> None:
         """Say that a key stands twice in the mapping that begins at a place of the trace."""
-        first = child(self.trace, start, key)
+        first = find_child(self.trace, start, key)
         hint = None if first is None else f"first on line {self.trace[first[0]].start_mark.line + 1}"
-        self._complain(event, f"the key {key[:40]!r} stands here twice", hint)
+        self._error(event, f"the key {key[:40]!r} stands here twice", hint)
 
     def _value(self, event: Any, depth: int) -> Json:
         if event.__class__ is AliasEvent:
@@ -169,17 +169,17 @@ class ValueBuilder:
                 self._merge(merged, depth)
                 continue
             else:
-                key = self._odd_key(key_event, depth)
+                key = self._uncommon_key(key_event, depth)
             event = next_event()
             note(event)
             if event.__class__ is not ScalarEvent or event.anchor is not None or event.tag is not None:
                 item = self._value(event, depth + 1)
             else:
                 item = event.value
-                if not event.style and (not item or item[0] in MAYBE_NOT_TEXT):
+                if not event.style and (not item or item[0] in NON_TEXT_STARTS):
                     item = self._plain(event)
                 elif len(item) >= MIN_KEY_CHARS and looks_like_key(item):
-                    item = self._secret(event)
+                    item = self._api_key(event)
             if key is None:
                 continue
             if key in value:
@@ -206,7 +206,7 @@ class ValueBuilder:
 
     def _scalar(self, event: Any) -> Json:
         if looks_like_key(event.value):
-            return self._secret(event)
+            return self._api_key(event)
         # A style is empty for plain scalars, or one of ' " | >.
         if event.tag is not None:
             return self._tagged(event)
@@ -216,19 +216,19 @@ class ValueBuilder:
         try:
             return resolve_plain(event.value)
         except ValueError as error:
-            self._complain(event, str(error), None)
+            self._error(event, str(error), None)
             return event.value
 
     def _tagged(self, event: Any) -> Json:
         try:
             return resolve_tagged(event.tag, event.value)
         except ValueError as error:
-            self._complain(event, str(error), None)
+            self._error(event, str(error), None)
             return event.value
 
-    def _secret(self, event: Any) -> str:
+    def _api_key(self, event: Any) -> str:
         hint = "keep the key in an environment variable, and its name under gateway.api_keys"
-        self._complain(event, "this looks like an API key, which a manifest must not hold", hint)
+        self._error(event, "this looks like an API key, which a manifest must not hold", hint)
         # The name of a variable is right wherever text is, so that nothing else is said of it.
         return "REDACTED"
 
@@ -236,18 +236,18 @@ class ValueBuilder:
         if depth > MAX_DEPTH:
             raise YamlUnreadable(TOO_DEEP, event)
         if event.tag is not None and event.tag != "!" and CORE_TAGS.get(event.tag) != name:
-            self._complain(event, unsupported_tag(event.tag), None)
+            self._error(event, unsupported_tag_message(event.tag), None)
 
-    def _odd_key(self, event: Any, depth: int) -> str | None:
+    def _uncommon_key(self, event: Any, depth: int) -> str | None:
         """Read a key that was not met before, or that is no plain text."""
         if event.__class__ is not ScalarEvent:
             self._value(event, depth + 1)
-            self._complain(event, "a key must be text, not a list, a mapping or an alias", None)
+            self._error(event, "a key must be text, not a list, a mapping or an alias", None)
             return None
         key = self._value(event, depth + 1)
         if not isinstance(key, str):
             hint = f"write '{event.value[:40]}' in quotes"
-            self._complain(event, f"the key {event.value[:40] or 'null'} is not text", hint)
+            self._error(event, f"the key {event.value[:40] or 'null'} is not text", hint)
             return None
         if not event.style and event.tag is None:
             if len(self._plain_keys) > 10_000:
@@ -264,13 +264,13 @@ class ValueBuilder:
         if all(isinstance(source, dict) for source in sources):
             # The first that has a key wins.
             merged.extend(sources)
-        elif not self.is_broken:
-            self._complain(event, "<< takes a mapping, or a list of mappings", None)
+        elif not self.is_invalid:
+            self._error(event, "<< takes a mapping, or a list of mappings", None)
 
     def _alias(self, event: Any) -> Json:
         found = self._anchors.get(event.anchor)
         if found is None:
-            self._complain(event, f"nothing above is marked with &{event.anchor[:40]}", None)
+            self._error(event, f"nothing above is marked with &{event.anchor[:40]}", None)
             return None
         value, size = found
         self._aliased += size
@@ -278,16 +278,16 @@ class ValueBuilder:
             raise YamlUnreadable(f"the aliases stand for more than {MAX_ALIASED:,} values", event)
         return value
 
-    def _complain(self, event: Any, message: str, hint: str | None) -> None:
-        self.is_broken = True
-        self.complain(event, message, hint)
+    def _error(self, event: Any, message: str, hint: str | None) -> None:
+        self.is_invalid = True
+        self.on_error(event, message, hint)
 
 
 def _is_merge(event: Any) -> bool:
     return event.__class__ is ScalarEvent and event.value == "<<" and not event.style and event.tag is None
 
 
-def open_text(path: Path) -> IO[bytes]:
+def open_manifest(path: Path) -> IO[bytes]:
     """
     Open a file that may be a manifest.
 

@@ -1,6 +1,6 @@
 """
-One request, held against what its API document says.
+Requests checked against the schemas of the API's documents.
 
-`catalog` chooses the schema, `RequestSchema` asks it, `explain` puts what is wrong
-into words. The rules themselves are in the schema files.
+`catalog` chooses the schema, `RequestSchema` checks a request, `explain` describes
+what is wrong. The rules themselves are in the schema files.
 """

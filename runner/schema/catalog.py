@@ -1,4 +1,4 @@
-"""Which schemas there are, and which one a request is held against."""
+"""The schema files, and which of them a request is checked with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.core.problem import Finding
 from runner.schema.request_schema import RequestSchema
+from runner.schema.wording import did_you_mean, format_value, type_mismatch
 
 _SUFFIX = ".schema.json"
 
@@ -19,9 +20,9 @@ class Catalog:
     The schemas of one folder.
 
     Attributes:
-        folder: Where the files are.
+        folder: The folder of the files.
         names: Short names of the models' schemas, sorted.
-        models: The schemas of each model: the one to take unless the request's input style says otherwise, first.
+        models: Names of the schemas of each model; the first applies unless the request has another input style.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,16 +43,16 @@ class Catalog:
 
     def schema(self, name: str) -> RequestSchema:
         """
-        Give the schema of this short name.
+        Return the schema of this short name.
 
         Raises:
-            KeyError: There is none; `select` says so in words.
+            KeyError: There is none; `select` reports it in words.
         """
         return self._schemas[name]
 
     def document(self, name: str) -> dict[str, Any]:
         """
-        Give any schema file by its short name, ``manifest`` and ``result`` too; not to be altered.
+        Return any schema file by its short name, ``manifest`` and ``result`` too; not to be changed.
 
         Raises:
             KeyError: There is none of this name.
@@ -59,15 +60,15 @@ class Catalog:
         document: dict[str, Any] = self._documents[name]
         return document
 
-    def select(self, request: Mapping[str, Any], named: str | None = None) -> RequestSchema | Finding:
+    def select(self, request: Mapping[str, Any], schema_name: str | None = None) -> RequestSchema | Finding:
         """
-        Choose the schema of a request, or say why there is none.
+        Choose the schema of a request, or return why there is none.
 
-        A schema that the job names wins. Else the model decides, and where one model has
-        several input styles, what the request holds (fact F103).
+        A schema that the job names wins. Otherwise the model decides, and if one model has
+        several input styles, the keys of the request (fact F103).
         """
-        if named is not None:
-            return self._schemas.get(named) or self._unknown_schema(named)
+        if schema_name is not None:
+            return self._schemas.get(schema_name) or self._unknown_schema(schema_name)
         model = request.get("model")
         choice = self._choices.get(model) if isinstance(model, str) else None
         if choice is None:
@@ -89,37 +90,33 @@ class Catalog:
         return {model: tuple(names) for model, names in models.items()}
 
     def _alternative(self, name: str) -> tuple[str, str | None, RequestSchema]:
-        """Give the key by which a request has another input style, the key by which it has not, and its schema."""
+        """Return the key of another input style, the key that excludes it (or None), and its schema."""
         style = self._documents[name]["x-alternative"]
         return style["with"], style.get("without"), self._schemas[name]
 
-    def _unknown_schema(self, named: str) -> Finding:
-        from runner.schema.wording import did_you_mean, show
-
-        hint = did_you_mean(named, self.names) or f"there are {', '.join(self.names)}"
-        return Finding((), f"unknown schema {show(named)}", hint)
+    def _unknown_schema(self, name: str) -> Finding:
+        hint = did_you_mean(name, self.names) or f"the schemas are {', '.join(self.names)}"
+        return Finding((), f"unknown schema {format_value(name)}", hint)
 
     def _unknown_model(self, request: Mapping[str, Any]) -> Finding:
-        from runner.schema.wording import did_you_mean, mismatch, show
-
         if "model" not in request:
-            return Finding((), "missing key 'model' in request", f"there are {', '.join(self.models)}")
+            return Finding((), "missing key 'model' in request", f"the models are {', '.join(self.models)}")
         model = request["model"]
         if not isinstance(model, str):
-            return Finding(("model",), f"model: {mismatch(model, 'string')}")
-        other = "a job may name its schema in 'schema' to use a model that none is for"
+            return Finding(("model",), f"model: {type_mismatch(model, 'string')}")
+        hint = "a job may use another model with 'schema', the name of the schema to check it with"
         guess = did_you_mean(model, self.models)
         return Finding(
-            ("model",), f"model: no schema knows {show(model)}", f"{guess} {other}" if guess else other
+            ("model",), f"model: no schema knows {format_value(model)}", f"{guess} {hint}" if guess else hint
         )
 
 
 @cache
-def load() -> Catalog:
+def load_catalog() -> Catalog:
     """
-    Read the schemas that travel with the program, once.
+    Read the schemas that come with the program, once.
 
-    They are inside the installed package; in a checkout they stand beside it.
+    They are inside the installed package; in a checkout they are beside it.
     """
     package = Path(__file__).parent.parent
     installed = package / "_schemas"

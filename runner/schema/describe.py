@@ -1,4 +1,4 @@
-"""A document in words: what ``models NAME`` and the generated reference show."""
+"""A document in words, for ``runner models NAME`` and the generated reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner.schema.request_schema import RequestSchema
-from runner.schema.wording import bounds, choices, kinds
+from runner.schema.wording import format_bounds, format_choices, type_names
 
 
 class Parameter(Struct, frozen=True):
@@ -16,8 +16,8 @@ class Parameter(Struct, frozen=True):
     One key of a request.
 
     Attributes:
-        rule: What it may be, in words; differences between models included.
-        default: What the server takes when the key is absent; None where the document names nothing.
+        rule: What it may be, in words, with the differences between models.
+        default: What the server uses if the key is absent; None if the document names nothing.
     """
 
     name: str
@@ -29,15 +29,15 @@ class Parameter(Struct, frozen=True):
 
 class Description(Struct, frozen=True):
     """
-    What a document offers, to all of its models or to one.
+    What a document says about all of its models, or about one.
 
     Attributes:
         schema: Short name of the schema.
         source: The page of the API's documentation.
-        input: The key that carries the input style.
+        input: The key of the input style.
         sizes: As the API spells them.
         seconds: In words, such as ``2 to 12``.
-        example: What has to be there, and the prompt, from the document's own example.
+        example: The required keys and the prompt, from the document's own example.
     """
 
     schema: str
@@ -53,11 +53,11 @@ class Description(Struct, frozen=True):
 
 
 def describe(schema: RequestSchema, model: str | None = None) -> Description:
-    """Put a schema into words, for one of its models or for all."""
+    """Describe a schema, for one of its models or for all."""
     document = schema.document
     models = (model,) if model else schema.models
     properties: dict[str, dict[str, Any]] = document["properties"]
-    # A prompt is optional in most documents, and no example to learn from goes without one.
+    # A prompt is optional in most documents, but every example should have one.
     shown = (*document["required"], "prompt")
     example = {key: value for key, value in document["x-example"].items() if key in shown}
     return Description(
@@ -68,7 +68,7 @@ def describe(schema: RequestSchema, model: str | None = None) -> Description:
         models=models,
         input=document["x-input"],
         sizes=_sizes(document, models),
-        seconds=_by_model(document, "seconds", models),
+        seconds=_format_by_model(document, "seconds", models),
         parameters=tuple(
             Parameter(
                 name=name,
@@ -86,15 +86,15 @@ def describe(schema: RequestSchema, model: str | None = None) -> Description:
 def _rule(document: dict[str, Any], name: str, models: Sequence[str]) -> str:
     rules = document["properties"][name]
     if "enum" in rules or rules["type"] == "boolean":
-        return _by_model(document, name, models)
-    return _plain_rule(rules)
+        return _format_by_model(document, name, models)
+    return _rule_for_all(rules)
 
 
-def _plain_rule(rules: dict[str, Any]) -> str:
+def _rule_for_all(rules: dict[str, Any]) -> str:
     if "x-media" in rules:
         return "http or https URL, or a local file" if rules["x-media"]["local"] else "http or https URL"
     if rules["type"] == "integer":
-        return f"{kinds('integer')}, {bounds(rules)}"
+        return f"{type_names('integer')}, {format_bounds(rules)}"
     if rules["type"] == "array":
         return f"{_count(rules)} {_item(rules['items'])}"
     limits = [limit for entry in rules.get("x-warnings", ()) if (limit := entry["when"].get("minLength"))]
@@ -114,11 +114,11 @@ def _count(rules: dict[str, Any]) -> str:
 
 def _item(rules: dict[str, Any]) -> str:
     if rules["type"] != "object":
-        return _plain_rule(rules)
+        return _rule_for_all(rules)
     keys = []
     for name, child in rules["properties"].items():
         optional = "" if name in rules["required"] else " (optional)"
-        what = choices(child["enum"]) if "enum" in child else _plain_rule(child)
+        what = format_choices(child["enum"]) if "enum" in child else _rule_for_all(child)
         keys.append(f"{name}{optional}: {what}")
     return f"with {'; '.join(keys)}"
 
@@ -128,31 +128,31 @@ def _sizes(document: dict[str, Any], models: Sequence[str]) -> tuple[str, ...]:
     return tuple(size for size in document["properties"]["size"]["enum"] if size in allowed)
 
 
-def _by_model(document: dict[str, Any], name: str, models: Sequence[str]) -> str:
-    """Say what is allowed; models that differ are named."""
+def _format_by_model(document: dict[str, Any], name: str, models: Sequence[str]) -> str:
+    """List what is allowed; models that differ are named."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for model in models:
         groups.setdefault(_allowed(document, name, model), []).append(model)
     if len(groups) == 1:
-        return _choices(next(iter(groups)))
-    return "; ".join(f"{_choices(allowed)} for {', '.join(names)}" for allowed, names in groups.items())
+        return _format_allowed(next(iter(groups)))
+    return "; ".join(f"{_format_allowed(allowed)} for {', '.join(names)}" for allowed, names in groups.items())
 
 
-def _choices(allowed: tuple[Any, ...]) -> str:
-    return kinds("boolean") if allowed == (True, False) else choices(allowed)
+def _format_allowed(allowed: tuple[Any, ...]) -> str:
+    return type_names("boolean") if allowed == (True, False) else format_choices(allowed)
 
 
 def _allowed(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
-    """List what one model takes for a key, by the rules that are about the model alone."""
+    """List what one model allows for a key, by the rules that depend on the model alone."""
     allowed: tuple[Any, ...] = tuple(document["properties"][name].get("enum", (True, False)))
     for rule in document.get("allOf", ()):
         condition = rule["if"]["properties"]
-        if set(condition) != {"model"} or not _admits(condition["model"], model):
+        if set(condition) != {"model"} or not _allows(condition["model"], model):
             continue
         then = rule["then"]["properties"].get(name, {})
-        allowed = tuple(value for value in allowed if _admits(then, value))
+        allowed = tuple(value for value in allowed if _allows(then, value))
     return allowed
 
 
-def _admits(rules: dict[str, Any], value: Any) -> bool:
+def _allows(rules: dict[str, Any], value: Any) -> bool:
     return bool(value == rules.get("const", value) and value in rules.get("enum", (value,)))

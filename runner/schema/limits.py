@@ -1,4 +1,4 @@
-"""Limits that JSON Schema can't express: recommended words of one text, and bytes of the whole request."""
+"""Limits that JSON Schema can't express: recommended words of a text, and bytes of a request."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def _cjk() -> re.Pattern[str]:
 
 
 class WordLimit(Struct, frozen=True):
-    """What a document recommends at most for one text."""
+    """The longest text that a document recommends, in Chinese characters and in words."""
 
     cjk: int
     words: int
 
     def excess(self, text: str) -> str | None:
         """
-        Say by how much a text is too long, or None where it is not.
+        Describe a text that is too long; return None if it is not.
 
         >>> WordLimit(cjk=2, words=3).excess("小猫 runs")
         >>> WordLimit(cjk=2, words=3).excess("小猫们 run")
         '3 Chinese characters, where at most 2 are recommended'
         """
-        # A word takes a character at least: most prompts need no counting.
+        # A word has at least one character: most prompts need no counting.
         if len(text) <= min(self.cjk, self.words):
             return None
         cjk = 0 if text.isascii() else len(_cjk().findall(text))
@@ -48,14 +48,14 @@ class WordLimit(Struct, frozen=True):
 
 
 class BodyLimit(Struct, frozen=True):
-    """Bytes of the body past which there is a warning, and past which the server refuses it (fact F27)."""
+    """Bytes of the body above which there is a warning, and above which the server refuses it (fact F27)."""
 
     warning: int
     error: int
 
     def finding(self, size_bytes: int) -> Finding | None:
         """
-        Say what is wrong with a body of this size, or None.
+        Return what is wrong with a body of this size, or None.
 
         >>> BodyLimit(warning=10_000_000, error=64_000_000).finding(12_500_000).message
         'the request has 12.5 MB; over 10 MB may be refused'

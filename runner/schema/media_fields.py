@@ -1,4 +1,4 @@
-"""What a document says about the pictures that a request names."""
+"""What a document allows of the images that a request names."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from runner.schema.paths import PathPattern, strings
-
-STAND_IN = "data:image/png;base64,"
-"""Stands for a local file while its request is checked: what is sent in the end has this form."""
+from runner.schema.paths import PathPattern, text_schemas
 
 
 class MediaField(Struct, frozen=True):
     """
-    A place in a request where the address of a picture stands, and what the picture may be (fact F23).
+    A field of a request that names an image, and what the image may be (fact F23).
 
     Attributes:
-        path: Keys from the request's root; ``*`` is every item of a list. See `runner.schema.paths.find`.
+        path: Keys from the request's root, with ``*`` for every item of a list.
         allows_data_uri: Whether a local file may be sent here, as a base64 data URI.
         formats: Lower-case names, ``jpeg`` for JPG.
         formats_by_model: Further formats of single models.
-        max_bytes: Of the file, before base64; itself allowed.
+        max_bytes: Of the file, before base64; inclusive.
         min_side_px: Of width and of height, as is max_side_px.
         min_ratio: Width by height, as is max_ratio.
-        ratio_is_exclusive: Whether the bounds of the ratio are themselves refused.
+        ratio_is_exclusive: Whether the bounds of the ratio are themselves not allowed.
     """
 
     path: PathPattern
@@ -40,19 +37,19 @@ class MediaField(Struct, frozen=True):
     formats_by_model: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def formats_for(self, model: str) -> tuple[str, ...]:
-        """List the formats that one model takes."""
+        """Return the formats that one model allows."""
         return self.formats + self.formats_by_model.get(model, ())
 
     def allows_ratio(self, ratio: float) -> bool:
-        """Say whether a picture of this shape (width by height) is taken."""
+        """Return whether an image of this ratio (width by height) is allowed."""
         if self.ratio_is_exclusive:
             return self.min_ratio < ratio < self.max_ratio
         return self.min_ratio <= ratio <= self.max_ratio
 
 
 def media_fields(schema: dict[str, Any]) -> tuple[MediaField, ...]:
-    """Read every ``x-media`` of a schema."""
-    return tuple(_field(path, text["x-media"]) for path, text in strings(schema) if "x-media" in text)
+    """Return the media fields of a schema: its texts with ``x-media``."""
+    return tuple(_field(path, text["x-media"]) for path, text in text_schemas(schema) if "x-media" in text)
 
 
 def _field(path: PathPattern, rules: dict[str, Any]) -> MediaField:

@@ -1,22 +1,22 @@
-"""Where a value stands in a request: paths, patterns of paths, and how a person reads them."""
+"""Where a value is in a request: paths, patterns of paths, and how people read them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 JsonPath = tuple[str | int, ...]
 """Keys and indices from the root."""
 
 PathPattern = tuple[str, ...]
-"""Keys from the root; ``*`` stands for every item of a list."""
+"""Keys from the root; ``*`` matches every item of a list."""
 
 
-def dotted(path: Sequence[str | int]) -> str:
+def format_path(path: JsonPath) -> str:
     """
-    Write a path as a person does.
+    Write a path as people do.
 
-    >>> dotted(("media", 0, "url"))
+    >>> format_path(("media", 0, "url"))
     'media[0].url'
     """
     text = ""
@@ -25,11 +25,11 @@ def dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def find(instance: Any, pattern: PathPattern) -> Iterator[tuple[JsonPath, Any]]:
+def find_values(instance: Any, pattern: PathPattern) -> Iterator[tuple[JsonPath, Any]]:
     """
-    Walk to every value that a pattern means; what is absent or of another shape is passed over.
+    Yield every value that a pattern matches, with its path; what is absent or of another shape is skipped.
 
-    >>> list(find({"media": [{"url": "a"}, {"text": "b"}]}, ("media", "*", "url")))
+    >>> list(find_values({"media": [{"url": "a"}, {"text": "b"}]}, ("media", "*", "url")))
     [(('media', 0, 'url'), 'a')]
     """
     if not pattern:
@@ -41,18 +41,18 @@ def find(instance: Any, pattern: PathPattern) -> Iterator[tuple[JsonPath, Any]]:
         children = enumerate(instance)
     elif isinstance(instance, dict) and step in instance:
         children = ((step, instance[step]),)
-    for key, value in children:
-        for path, found in find(value, rest):
-            yield (key, *path), found
+    for key, child in children:
+        for path, value in find_values(child, rest):
+            yield (key, *path), value
 
 
-def strings(
+def text_schemas(
     schema: dict[str, Any], pattern: PathPattern = ()
 ) -> Iterator[tuple[PathPattern, dict[str, Any]]]:
-    """Walk through a schema to every place where the value is described as text, in its own order."""
+    """Yield the subschema of every text in a schema, with its place, in the schema's order."""
     if schema.get("type") == "string":
         yield pattern, schema
     for key, child in schema.get("properties", {}).items():
-        yield from strings(child, (*pattern, key))
+        yield from text_schemas(child, (*pattern, key))
     if isinstance(items := schema.get("items"), dict):
-        yield from strings(items, (*pattern, "*"))
+        yield from text_schemas(items, (*pattern, "*"))

@@ -184,6 +184,6 @@ def _models() -> dict[str, Json]:
             "owned_by": "byteplus" if model.startswith("seedance") else "ali",
             "supported_endpoint_types": ["openai-video"],
         }
-        for model in catalog.load().models
+        for model in catalog.load_catalog().models
     ]
     return {"object": "list", "data": models, "success": True}

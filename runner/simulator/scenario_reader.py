@@ -16,9 +16,9 @@ from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ScenarioError
 from runner.manifest.document import Entry
-from runner.manifest.yaml_parser import open_events, position_of, unparsable
+from runner.manifest.yaml_parser import open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable
-from runner.schema.catalog import load
+from runner.schema.catalog import load_catalog
 from runner.simulator.faults import RequestKind
 from runner.simulator.scenario import Scenario
 
@@ -51,9 +51,9 @@ def load_scenario(path_or_name: str | Path) -> Scenario:
             hint=f"give a file, or one of: {', '.join(shipped)}",
         ) from None
     except YAMLError as error:
-        problems.append(unparsable(error, path, str(path)))
+        problems.append(parse_problem(error, path, str(path)))
     except YamlUnreadable as error:
-        place = position_of(error.event.start_mark, str(path)) if error.event else Position(str(path))
+        place = to_position(error.event.start_mark, str(path)) if error.event else Position(str(path))
         problems.append(Problem(Severity.ERROR, place, error.message))
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -68,7 +68,7 @@ def _read(path: Path, problems: list[Problem]) -> Entry:
         if hint and "gateway.api_keys" in hint:
             # That is where the keys of a manifest belong.
             message, hint = "this looks like a real API key", "make up a shorter one, such as sk-sim-one"
-        place = position_of(event.start_mark, str(path))
+        place = to_position(event.start_mark, str(path))
         problems.append(Problem(Severity.ERROR, place, message, hint=hint))
 
     with path.open("rb") as stream:
@@ -86,7 +86,7 @@ def _read(path: Path, problems: list[Problem]) -> Entry:
 
 def _findings(value: Json) -> list[Finding]:
     """Return what is wrong with a scenario."""
-    schema = load().document("scenario")
+    schema = load_catalog().document("scenario")
     findings: list[Finding] = []
     try:
         is_valid = jsonschema_rs.Draft202012Validator(schema).is_valid(value)

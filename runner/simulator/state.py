@@ -190,7 +190,7 @@ def validation_error(request: Any) -> str | None:
     """
     if not isinstance(request, dict):
         return "the body is not a JSON object"
-    schemas = catalog.load()
+    schemas = catalog.load_catalog()
     schema = schemas.select(request)
     if isinstance(schema, Finding):
         # The document of first frames is for models of any name.

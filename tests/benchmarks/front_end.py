@@ -160,8 +160,8 @@ def _yaml(memory: Path, jobs: int) -> Path:
 
 
 def _schema(memory: Path) -> Path:
-    from runner.schema.catalog import load
+    from runner.schema.catalog import load_catalog
 
     path = memory / "schema.json"
-    path.write_text(json.dumps(load().schema("seedance-1").document))
+    path.write_text(json.dumps(load_catalog().schema("seedance-1").document))
     return path

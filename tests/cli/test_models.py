@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.schema.catalog import load
+from runner.schema.catalog import load_catalog
 from tests.cli.command import runner
 
-MODELS = tuple(load().models)
+MODELS = tuple(load_catalog().models)
 
 
 def test_every_model_and_document_is_listed() -> None:
@@ -18,7 +18,7 @@ def test_every_model_and_document_is_listed() -> None:
     ran = runner("models")
 
     assert ran.code == 0
-    for name in (*MODELS, *load().names):
+    for name in (*MODELS, *load_catalog().names):
         assert name in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
 

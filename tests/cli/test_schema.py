@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from runner.schema.catalog import load
+from runner.schema.catalog import load_catalog
 from tests.cli.command import runner
 
-NAMES = ("manifest", "result", *load().models, *load().names)
+NAMES = ("manifest", "result", *load_catalog().models, *load_catalog().names)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -74,7 +74,7 @@ def layers() -> Iterator[str]:
 
 def schemas() -> Iterator[str]:
     """List the schemas of models: what each is for, and which document it follows."""
-    found = catalog.load()
+    found = catalog.load_catalog()
     yield "| schema | what it is for | models | document |"
     yield "|---|---|---|---|"
     for name in found.names:
@@ -139,7 +139,7 @@ def manifest_keys() -> Iterator[str]:
 
 def scenario_keys() -> Iterator[str]:
     """List every key of a scenario, as its schema describes it."""
-    document = catalog.load().document("scenario")
+    document = catalog.load_catalog().document("scenario")
     yield "| key | meaning | default | example |"
     yield "|---|---|---|---|"
     yield from _keys(document, document["properties"], "")

@@ -40,7 +40,7 @@ def read(path: Path, *, is_strict: bool = False, **variables: Json) -> Read:
     refused: list[tuple[JobSpec, str]] = []
     manifest = load(path, problems, variables=variables, today=date(2026, 11, 21), is_strict=is_strict)
     jobs = list(manifest.jobs(problems, refuse=lambda job, why: refused.append((job, why))))
-    return Read(manifest, jobs, [str(one).replace(f"{path.parent}/", "") for one in problems.kept], refused)
+    return Read(manifest, jobs, [str(one).replace(f"{path.parent}/", "") for one in problems.problems], refused)
 
 
 def read_text(folder: Path, jobs: str, header: str = "", **variables: Json) -> Read:

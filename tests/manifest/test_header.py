@@ -23,7 +23,7 @@ from runner.core.settings import (
 )
 from runner.manifest.document import open_document
 from runner.manifest.header import Header, read_header
-from runner.schema.catalog import load
+from runner.schema.catalog import load_catalog
 from tests.manifest.reading import everything
 
 GOOD = Path(__file__).parent / "good"
@@ -108,7 +108,7 @@ def test_a_simulator_needs_no_encryption(tmp_path: Path, host: str) -> None:
 
 def test_the_schema_states_the_defaults_of_the_settings(tmp_path: Path) -> None:
     """The reference in manifests/README.md comes from the schema: it must not promise other defaults than the code has."""
-    properties = load().document("manifest")["properties"]
+    properties = load_catalog().document("manifest")["properties"]
     stated = {
         section: {
             key: about["default"]
@@ -137,7 +137,7 @@ def test_every_key_of_the_schema_is_described_with_an_example() -> None:
             found += bare(about, f"{path}.{key}")
         return found
 
-    manifest = load().document("manifest")
+    manifest = load_catalog().document("manifest")
 
     assert bare(manifest, "manifest") == []
     assert bare(manifest["$defs"]["job"], "job") == []

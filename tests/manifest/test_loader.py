@@ -169,7 +169,7 @@ def test_what_is_refused_is_told(tmp_path: Path) -> None:
     assert found.manifest.counts is not None
     assert (3, 1, 0) == (
         found.manifest.counts.jobs,
-        found.manifest.counts.refused,
+        found.manifest.counts.invalid,
         found.manifest.counts.duplicates,
     )
 
@@ -259,4 +259,4 @@ def test_problems_are_bounded() -> None:
         problems(Problem(severity, Position("a"), "b"))
 
     assert (1, 3) == (problems.errors, problems.warnings)
-    assert [Severity.WARNING, Severity.WARNING, Severity.ERROR] == [one.severity for one in problems.kept]
+    assert [Severity.WARNING, Severity.WARNING, Severity.ERROR] == [one.severity for one in problems.problems]

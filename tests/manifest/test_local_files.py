@@ -11,7 +11,7 @@ import pytest
 
 from runner.core.model import has_files
 from runner.errors import FileChanged
-from runner.manifest.local_files import picture_format, render_request
+from runner.manifest.local_files import image_format, render_request
 from tests.manifest.jobs import SEEDANCE, Read, png, read_text
 
 
@@ -168,4 +168,4 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 )
 def test_formats(head: bytes, expected: str | None) -> None:
     """A format is told by the content, since names lie."""
-    assert expected == picture_format(head)
+    assert expected == image_format(head)

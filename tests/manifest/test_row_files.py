@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.row_files import RowFileError, open_rows
+from runner.manifest.row_files import RowFileError, open_row_file
 
 KEY = "sk-" + "a1B2c3D4" * 6
 
@@ -17,7 +17,7 @@ KEY = "sk-" + "a1B2c3D4" * 6
 def rows_of(path: Path) -> tuple[list[tuple[int, dict[str, Json]]], list[tuple[int, str]]]:
     """Read a row file: its rows with their lines, and what was complained of."""
     complaints: list[tuple[int, str]] = []
-    rows = open_rows(path).rows(lambda line, message, _hint: complaints.append((line, message)))
+    rows = open_row_file(path).rows(lambda line, message, _hint: complaints.append((line, message)))
     return list(rows), complaints
 
 
@@ -114,7 +114,7 @@ def test_a_folder_is_no_row_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
 
     with pytest.raises(RowFileError, match="can't be read: Is a directory"):
-        open_rows(tmp_path / "rows.csv")
+        open_row_file(tmp_path / "rows.csv")
 
 
 @given(

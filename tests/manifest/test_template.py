@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.defaults import is_plain
+from runner.manifest.defaults import is_literal
 from runner.manifest.template import Scope, compile_template
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -103,7 +103,7 @@ def test_round_trip(value: Json) -> None:
 @given(VALUES)
 def test_plain_is_what_rendering_leaves_alone(value: Json) -> None:
     """The short way for values without placeholders gives what the long one would."""
-    if is_plain([value]):
+    if is_literal([value]):
         assert [value] == compile_template([value], Scope()).render({})
 
 

@@ -12,7 +12,7 @@ from runner.core.problem import Severity
 from runner.core.settings import Limits, ModelLimits, PollPolicy, Settings
 from runner.manifest.loader import load
 from runner.results.failed_manifest import rerun_name, write_failed
-from runner.schema.catalog import load as load_catalog
+from runner.schema.catalog import load_catalog as load_catalog
 from tests.results.records import HOSTILE, unsuccessful
 
 SEEDANCE = "seedance-1-0-pro-250528"

@@ -1,4 +1,4 @@
-"""The model and the input style choose the schema; what can't be chosen is said with the nearest name."""
+"""The model and the input style select the schema; if none fits, the error names the closest one."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ from runner.core.problem import Finding
 from runner.schema import catalog
 from runner.schema.catalog import Catalog
 
-CATALOG = catalog.load()
+CATALOG = catalog.load_catalog()
 SEEDANCE = "seedance-1-0-pro-250528"
 
 
 @pytest.mark.parametrize(
-    ("request_", "named", "expected"),
+    ("request_", "schema_name", "expected"),
     [
         ({"model": "first-frame-video-model"}, None, "first-frame-video"),
         ({"model": "wan2.7-i2v", "media": []}, None, "wan2.7-i2v"),
@@ -30,13 +30,13 @@ SEEDANCE = "seedance-1-0-pro-250528"
         ({"model": SEEDANCE, "media": []}, "seedance-1", "seedance-1"),
     ],
 )
-def test_schema_is_chosen(request_, named, expected):
-    """The named schema wins, then the model, then what the request holds."""
-    assert expected == CATALOG.select(request_, named).name
+def test_schema_is_chosen(request_, schema_name, expected):
+    """The named schema wins, then the model, then the keys of the request."""
+    assert expected == CATALOG.select(request_, schema_name).name
 
 
 @pytest.mark.parametrize(
-    ("request_", "named", "path", "message", "hint"),
+    ("request_", "schema_name", "path", "message", "hint"),
     [
         (
             {"model": "wan2.7-i2"},
@@ -47,13 +47,13 @@ def test_schema_is_chosen(request_, named, expected):
         ),
         ({"model": 5}, None, ("model",), "model: 5 is a number, not text", None),
         ({"model": ["x"]}, None, ("model",), "model: a list is not text", None),
-        ({}, None, (), "missing key 'model' in request", "there are first-frame-video-model"),
+        ({}, None, (), "missing key 'model' in request", "the models are first-frame-video-model"),
         ({"model": "x"}, "wan-kf2", (), "unknown schema 'wan-kf2'", "did you mean 'wan-kf2v'?"),
     ],
 )
-def test_no_schema_is_said(request_, named, path, message, hint):
-    """What no schema fits is an error with the nearest name."""
-    finding = CATALOG.select(request_, named)
+def test_no_schema_fits(request_, schema_name, path, message, hint):
+    """A request that no schema fits is an error with the closest name."""
+    finding = CATALOG.select(request_, schema_name)
 
     assert isinstance(finding, Finding)
     assert (path, message) == (finding.path, finding.message)
@@ -80,7 +80,7 @@ def test_file_is_a_schema(name):
 
 @pytest.mark.parametrize("name", CATALOG.names)
 def test_every_property_is_described(name):
-    """A reader can hold each property against the document's sentence."""
+    """Each property has the document's description."""
     document = CATALOG.document(name)
 
     assert document["title"]
@@ -97,14 +97,14 @@ def test_installed_schemas_win(tmp_path):
 
 
 def test_nothing_heavy_is_imported_to_check():
-    """Choosing, normalising and passing a clean request never imports the slow validator or the client."""
+    """Selecting a schema and checking a clean request never imports the slow validator or the client."""
     script = """
 import sys
 from runner.schema import catalog
-c = catalog.load()
+c = catalog.load_catalog()
 for name in c.names:
     schema = c.schema(name)
-    schema.is_clean(schema.normalise(schema.document["x-example"]))
+    schema.is_clean(schema.normalize(schema.document["x-example"]))
 print([name for name in ("jsonschema", "aiohttp", "difflib") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,13 +1,13 @@
-"""The quick check and the explanation are two readings of one file, and must agree."""
+"""The fast check and the explanation agree on which requests are clean."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.schema import catalog
-from runner.schema.request_schema import LONG_MEDIA
+from runner.schema.request_schema import LONG_MEDIA_CHARS
 
-CATALOG = catalog.load()
+CATALOG = catalog.load_catalog()
 URL = "https://example.com/a.png"
 MODELS = [*CATALOG.models, "other", ""]
 FIELDS = {
@@ -70,7 +70,7 @@ FIELDS = {
 
 @st.composite
 def cases(draw):
-    """Take a document's example and change a few of its fields, so that many requests are nearly right."""
+    """Change a few fields of a document's example, so that many requests are nearly valid."""
     schema = CATALOG.schema(draw(st.sampled_from(CATALOG.names)))
     request = dict(schema.document["x-example"])
     for key in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True)):
@@ -85,12 +85,12 @@ def cases(draw):
 @pytest.mark.slow
 @given(cases())
 def test_clean_means_no_findings(case):
-    """A request is clean exactly when there is nothing to say about it, normalised or not."""
+    """A request is clean exactly if it has no findings, normalized or not."""
     schema, request = case
-    normal = schema.normalise(request)
+    normalized = schema.normalize(request)
 
     assert schema.is_clean(request) == (schema.findings(request) == [])
-    assert schema.is_clean(normal) == (schema.findings(normal) == [])
+    assert schema.is_clean(normalized) == (schema.findings(normalized) == [])
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_clean_means_no_findings(case):
     ],
     ids=["key", "big", "too-big"],
 )
-def test_oddities_are_told(change, message):
-    """A key that JSON can't carry, and what is too big to send, is neither clean nor a traceback."""
+def test_unusual_findings(change, message):
+    """A key that JSON can't carry, and a body that is too large, are findings and no traceback."""
     schema = CATALOG.schema("seedance-1")
     request = {**schema.document["x-example"], **change}
 
@@ -119,11 +119,11 @@ def test_oddities_are_told(change, message):
 
 @pytest.mark.parametrize(
     "change",
-    [{"image": "data:image/png;base64," + "A" * 2 * LONG_MEDIA}, {"prompt": "A kitten runs. " * 100}],
+    [{"image": "data:image/png;base64," + "A" * 2 * LONG_MEDIA_CHARS}, {"prompt": "A kitten runs. " * 100}],
     ids=["media", "prompt"],
 )
-def test_long_is_not_wrong(change):
-    """A big picture and a long prompt within the limits are clean, though they are counted by hand."""
+def test_long_texts_are_clean(change):
+    """A large image and a long prompt within the limits are clean, though they have to be counted."""
     schema = CATALOG.schema("seedance-1")
 
     assert schema.is_clean({**schema.document["x-example"], **change})

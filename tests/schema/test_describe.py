@@ -1,17 +1,17 @@
-"""What ``models`` shows is read from the schemas, and runs."""
+"""What ``runner models`` shows comes from the schemas, and is valid."""
 
 import pytest
 
 from runner.schema import catalog
 from runner.schema.describe import describe
 
-CATALOG = catalog.load()
+CATALOG = catalog.load_catalog()
 PAIRS = [(name, model) for model, names in CATALOG.models.items() for name in names]
 
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
 def test_smallest_example_is_valid(name, model):
-    """The example that is shown for a model chooses the schema it is shown for, and is accepted by it."""
+    """The example that is shown for a model selects the schema that it is shown for, and has no errors."""
     schema = CATALOG.schema(name)
 
     example = describe(schema, model).example
@@ -20,23 +20,23 @@ def test_smallest_example_is_valid(name, model):
     assert [finding for finding in schema.findings(example) if finding.severity == "error"] == []
 
 
-def test_rules_of_a_model_are_told_apart():
-    """For all models the differences are named; for one only what it takes is told."""
+def test_rules_by_model():
+    """For all models the differences are named; for one model only its own rules are shown."""
     schema = CATALOG.schema("seedance-1")
 
-    everyone = {parameter.name: parameter.rule for parameter in describe(schema).parameters}
+    all_models = {parameter.name: parameter.rule for parameter in describe(schema).parameters}
     pro = {
         parameter.name: parameter.rule for parameter in describe(schema, "seedance-1-0-pro-250528").parameters
     }
 
-    assert everyone["seconds"].startswith("-1 or 4 to 12 for seedance-1-5-pro-251215; 2 to 12 for ")
+    assert all_models["seconds"].startswith("-1 or 4 to 12 for seedance-1-5-pro-251215; 2 to 12 for ")
     assert pro["seconds"] == "2 to 12"
     assert pro["draft"] == "only false"
     assert pro["watermark"] == "true or false"
     assert pro["image"] == "http or https URL, or a local file"
 
 
-def test_document_is_summed_up():
+def test_description_of_a_document():
     """Title, source, sizes and defaults come from the document."""
     description = describe(CATALOG.schema("wan-kf2v"), "wan2.1-kf2v-plus")
     parameters = {parameter.name: parameter for parameter in description.parameters}
@@ -49,8 +49,8 @@ def test_document_is_summed_up():
     assert parameters["prompt_extend"].default is True
 
 
-def test_media_fields_say_where_files_may_stand():
-    """Only Seedance takes local files; each place where a picture is named is known."""
+def test_media_fields():
+    """Only Seedance allows local files; every field that names an image is known."""
     places = {
         media.path: media.allows_data_uri
         for name in CATALOG.names

@@ -1,4 +1,4 @@
-"""The documents' own examples are requests that nothing is said against."""
+"""The documents' own examples are valid requests."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from runner.schema import catalog
 from runner.schema.request_schema import RequestSchema
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.json"))
-CATALOG = catalog.load()
+CATALOG = catalog.load_catalog()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_of_a_document_is_clean(path):
-    """The curl example of a document fits its schema; only the first one's placeholder is warned of."""
+    """The curl example of a document fits its schema; only the placeholder in the first one has a warning."""
     request = json.loads(path.read_text(encoding="utf-8"))
 
     schema = CATALOG.select(request)
@@ -25,7 +25,7 @@ def test_example_of_a_document_is_clean(path):
     expected = [Severity.WARNING] if path.stem.startswith("000") else []
     assert expected == [finding.severity for finding in schema.findings(request)]
     assert schema.is_clean(request) == (not expected)
-    assert schema.normalise(request) is request
+    assert schema.normalize(request) is request
 
 
 def test_every_document_has_an_example():

@@ -1,4 +1,4 @@
-"""Texts that no rule looks into: whatever they are, a clean request stays clean."""
+"""Texts that matter by their length alone: with any of them, a clean request stays clean."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from runner.schema import catalog
 from runner.schema.request_schema import length_only_fields
 
-CATALOG = catalog.load()
+CATALOG = catalog.load_catalog()
 CASES = [
     (schema, {**schema.document["x-example"], "model": model}, key)
     for schema in map(CATALOG.schema, CATALOG.names)
@@ -15,8 +15,8 @@ CASES = [
 ]
 
 
-def test_prompts_are_free():
-    """Where a prompt stands by itself, a million rows that differ in it are checked as one."""
+def test_prompt_is_length_only():
+    """No rule but one about its length applies to a prompt, so rows that differ in it need no check each."""
     schema = CATALOG.schema("seedance-1")
 
     assert {"prompt": 500} == schema.length_only_fields(
@@ -26,21 +26,21 @@ def test_prompts_are_free():
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(CASES), st.data())
-def test_any_text_will_do(case, data):
-    """What is called free is free: any text up to the length that is named leaves nothing to be said."""
+def test_any_text_is_clean(case, data):
+    """With any text up to the length, the request has no findings."""
     schema, request, key = case
-    longest = schema.length_only_fields(request)[key]
-    length = data.draw(st.integers(1, longest) | st.sampled_from([1, longest]))
+    limit = schema.length_only_fields(request)[key]
+    length = data.draw(st.integers(1, limit) | st.sampled_from([1, limit]))
     start = data.draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=length))
     changed = {**request, key: start.ljust(length, data.draw(st.sampled_from("x猫 \0🎬")))}
 
     assert [] == schema.findings(changed)
-    assert changed is schema.normalise(changed)
+    assert changed is schema.normalize(changed)
     assert schema is CATALOG.select(changed, schema.name)
 
 
-def test_a_request_that_was_looked_into_promises_nothing():
-    """A prompt that was counted by hand says nothing about the sum of all that is in the next request."""
+def test_counted_request_has_no_length_only_fields():
+    """If a prompt had to be counted, another one may make the body too large."""
     schema = CATALOG.schema("seedance-1")
     request = {"model": "seedance-1-0-pro-250528", "prompt": "cat " * 200}
 
@@ -48,8 +48,8 @@ def test_a_request_that_was_looked_into_promises_nothing():
     assert {} == schema.length_only_fields(request)
 
 
-def test_texts_that_another_rule_names_are_not_free():
-    """A rule may hold a text against another key, or reach keys that it does not name."""
+def test_texts_of_other_rules_are_not_length_only():
+    """A rule may compare a text with another key, or apply to keys that it does not name."""
     text = {"type": "string", "maxLength": 9}
     properties = {"a": text, "b": text, "c": {**text, "pattern": "x"}, "d": {**text, "minLength": 2}}
     named = {"if": {"properties": {"a": {"const": "x"}}}, "then": {"required": ["b"]}}

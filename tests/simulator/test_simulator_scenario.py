@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 import runner.simulator
 from runner.errors import ScenarioError
-from runner.schema.catalog import load
+from runner.schema.catalog import load_catalog
 from runner.simulator.faults import FAULTS, Fault, RequestKind
 from runner.simulator.scenario import (
     DurationRange,
@@ -29,7 +29,7 @@ from runner.simulator.scenario import (
 from runner.simulator.scenario_reader import load_scenario, shipped_scenarios
 from runner.simulator.task import Phase
 
-SCHEMA: dict[str, Any] = load().document("scenario")
+SCHEMA: dict[str, Any] = load_catalog().document("scenario")
 PAGE = Path(runner.simulator.__file__).with_name("README.md")
 
 

@@ -1,4 +1,4 @@
-"""Normalisation gives values the type that the document wants, and loses nothing."""
+"""Normalization converts values to the types that the document requires, and loses nothing."""
 
 import copy
 import json
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from runner.schema import catalog
 
-CATALOG = catalog.load()
-# A busy machine is no failure.
-CALMLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CATALOG = catalog.load_catalog()
+# A busy machine is not a failure.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SEEDANCE = CATALOG.schema("seedance-1")
 
 SCALARS = st.one_of(
@@ -41,7 +41,7 @@ SCHEMA_AND_REQUEST = st.sampled_from(CATALOG.names).flatmap(
 
 
 def meaning(value):
-    """Reduce a value to what it means, whatever type carries it."""
+    """Reduce a value to its meaning, whatever its type."""
     if isinstance(value, dict):
         return {key: meaning(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -64,12 +64,12 @@ def meaning(value):
         ({"ratio": "Adaptive"}, {"ratio": "adaptive"}),
     ],
 )
-def test_value_is_mended(given_, expected):
-    """What has an exact counterpart becomes it."""
-    mended = SEEDANCE.normalise(given_)
+def test_value_is_converted(given_, expected):
+    """A value with an exact counterpart becomes it."""
+    converted = SEEDANCE.normalize(given_)
 
-    assert expected == mended
-    assert [type(value) for value in expected.values()] == [type(value) for value in mended.values()]
+    assert expected == converted
+    assert [type(value) for value in expected.values()] == [type(value) for value in converted.values()]
 
 
 @pytest.mark.parametrize(
@@ -98,41 +98,41 @@ def test_value_is_mended(given_, expected):
     ),
 )
 def test_value_without_exact_counterpart_is_left(request_):
-    """What can't be converted without loss or guessing stays for the schema to refuse: the same object comes back."""
-    assert SEEDANCE.normalise(request_) is request_
+    """What can't be converted without loss or guessing is left for the schema to refuse: the same object is returned."""
+    assert SEEDANCE.normalize(request_) is request_
 
 
-def test_items_of_media_are_mended():
-    """The letter case of an enum is mended inside a list too, and the given list is not touched."""
+def test_items_of_media_are_converted():
+    """The letter case of an enum is corrected inside a list too, and the given list is not changed."""
     given_ = {"media": [{"type": "First_Frame", "url": "x"}, {"type": "last_frame", "url": "y"}]}
     before = copy.deepcopy(given_)
 
-    mended = CATALOG.schema("wan2.7-i2v").normalise(given_)
+    converted = CATALOG.schema("wan2.7-i2v").normalize(given_)
 
-    assert mended["media"][0] == {"type": "first_frame", "url": "x"}
-    assert mended["media"][1] is given_["media"][1]
+    assert converted["media"][0] == {"type": "first_frame", "url": "x"}
+    assert converted["media"][1] is given_["media"][1]
     assert before == given_
 
 
-@CALMLY
+@UNHURRIED
 @given(SCHEMA_AND_REQUEST)
-def test_normalising_is_idempotent_and_keeps_the_meaning(case):
-    """Twice is once; the given request is untouched; nothing changes but types and letter case."""
+def test_normalizing_is_idempotent_and_keeps_the_meaning(case):
+    """A second time changes nothing; the given request is not changed; only types and letter case are."""
     schema, request = case
     before = copy.deepcopy(request)
 
-    once = schema.normalise(request)
+    once = schema.normalize(request)
 
-    assert schema.normalise(once) is once
+    assert schema.normalize(once) is once
     assert before == request
     assert meaning(before) == meaning(once)
 
 
-@CALMLY
+@UNHURRIED
 @given(SCHEMA_AND_REQUEST)
-def test_normalising_never_makes_things_worse(case):
-    """A request that was fine stays fine, byte for byte."""
+def test_normalizing_never_makes_things_worse(case):
+    """A clean request stays the same, byte for byte."""
     schema, request = case
 
     if schema.is_clean(request):
-        assert json.dumps(request) == json.dumps(schema.normalise(request))
+        assert json.dumps(request) == json.dumps(schema.normalize(request))
