@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.core.problem import Problem
 from runner.errors import ManifestError
-from runner.manifest.loader import Manifest, ProblemCollector, summarize_problems, load
+from runner.manifest.loader import Manifest, ProblemCollector, load, summarize_problems
 
 
 class Validation(Struct, frozen=True):

@@ -18,6 +18,8 @@ HIDDEN = "[redacted]"
 
 MIN_KEY_CHARS = 20
 """No shorter text looks like a key; callers on the hot path check the length first."""
+KEY_HINT = "keep the key in an environment variable, and its name under gateway.api_keys"
+"""What to do about a text that looks like a key."""
 
 # The rest of a longer text is ignored.
 _MAX_READ_CHARS = 20_000
@@ -25,7 +27,7 @@ _MAX_READ_CHARS = 20_000
 # Words have no digits; names such as api_key are followed by a value.
 _LONG_VALUE = "(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{24,}"
 _KEY = re.compile(
-    r"(?<![A-Za-z0-9])(?:sk-|[spr]k_)(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{17,}"
+    r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{17,}"
     r"|\b[Bb]earer\s+(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{16,}"
     rf"|(?i:\bapi[_-]?key|\bauthorization|\bsecret(?:[_-]?key)?)[\"']?\s*[:=]\s*[\"']?{_LONG_VALUE}",
     re.ASCII,
@@ -62,7 +64,7 @@ def looks_like_key(text: str) -> bool:
     (True, False)
     """
     # Few texts pass these searches for fixed letters, which cost a fraction of the regular expression.
-    has_prefix = "sk-" in text or "k_" in text or "earer" in text
+    has_prefix = "sk-" in text or "earer" in text
     if not has_prefix and ((":" not in text and "=" not in text) or text.startswith(("http://", "https://"))):
         return False
     if len(text) < MIN_KEY_CHARS or text.startswith("data:"):

@@ -1,5 +1,5 @@
 """
-A manifest's text to jobs: read with positions, expanded, normalised and checked, as a stream.
+From a manifest's text to jobs: read with positions, expanded, normalized and checked, as a stream.
 
-`check.load` is the way in. Whatever is wrong goes to a report, all of it in one pass.
+`loader.load` is the entry point. Everything that is wrong is reported, in one pass.
 """

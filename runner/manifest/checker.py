@@ -1,15 +1,15 @@
 """
-From a draft to a job that can be sent: normalised, checked, named and hashed.
+From an unchecked job to one that can be sent: normalized, checked, named and hashed.
 
-Nearly every job takes the short way: its request is clean, and only its digest
-has to be worked out. All else is for jobs that somebody must hear about.
+Nearly every job takes the short way: its request is clean, and only its digest has to be
+computed. Everything else is for jobs with problems to report.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path as FilePath
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -17,25 +17,25 @@ from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Severity
 from runner.manifest.document import ProblemHandler
 from runner.manifest.job_digest import automatic_id, canonical_json, request_digest
-from runner.manifest.unchecked_job import Path, UncheckedJob
+from runner.manifest.unchecked_job import UncheckedJob
 from runner.schema.catalog import Catalog
 from runner.schema.request_schema import RequestSchema
 
 MAX_ID_LENGTH = 200
-# Line and paragraph separators end a line of the results for many readers; half a character has no UTF-8.
+# Line and paragraph separators end a line of the results for many readers; a lone surrogate has no UTF-8.
 _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-_NOT_JSON = Finding(("request",), "the request holds a number that JSON does not have (NaN or an infinity)")
+_NOT_JSON = Finding(("request",), "the request has a number that JSON does not have (NaN or an infinity)")
 
 MAX_EXPLAINED = 10_000
-"""Invalid jobs after which others that do not look clean are no longer looked into: each takes most of a millisecond."""
-_NOT_EXPLAINED = Finding(("request",), f"after {MAX_EXPLAINED:,} invalid jobs no more are looked into")
+"""Invalid jobs after which requests that are not clean are no longer explained: each takes most of a millisecond."""
+_NOT_EXPLAINED = Finding(("request",), f"not checked further: {MAX_EXPLAINED:,} jobs are invalid already")
 
 CheckedHandler = Callable[[UncheckedJob, str, str | None], None]
-"""Takes a job, its id, and the digest of its request (None where it is invalid, or a deliberate repetition)."""
+"""Takes a job, its id, and the digest of its request (None if it is invalid, or an intended repetition)."""
 
 InvalidHandler = Callable[[JobSpec, str], None]
-"""Takes what is known of a job that can't be sent, and why, in a sentence."""
+"""Takes what is known of an invalid job, and why it is invalid, in a sentence."""
 
 
 class JobChecker:
@@ -43,65 +43,60 @@ class JobChecker:
     Checks the jobs of one manifest in their order.
 
     Attributes:
-        jobs: How many were seen.
-        refused: How many of them can't be sent.
+        jobs: How many were checked.
+        invalid: How many of them can't be sent.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        folder: FilePath,
+        folder: Path,
         *,
         report: ProblemHandler,
-        note: CheckedHandler,
-        refuse: InvalidHandler | None = None,
+        on_checked: CheckedHandler,
+        on_invalid: InvalidHandler | None = None,
         is_strict: bool = False,
     ) -> None:
         self._select = catalog.select
         self._folder = folder
         self._report = report
-        self._on_checked = note
-        self._on_invalid = refuse
+        self._on_checked = on_checked
+        self._on_invalid = on_invalid
         self._is_strict = is_strict
         self._first_digest: str | None = None
         self.jobs = 0
         self.invalid = 0
 
-    def check(self, draft: UncheckedJob) -> JobSpec | None:
-        """Make a draft a job that can be sent; None where it can't be, which was reported."""
+    def check(self, job: UncheckedJob) -> JobSpec | None:
+        """Return a job as it can be sent; None if it is invalid, which was reported."""
         index = self.jobs
         self.jobs = index + 1
         findings: list[Finding] = []
-        request, mould = draft.request, draft.template
-        if mould is not None and mould.is_known_clean(request):
-            schema_name = mould.schema_name
+        request, template = job.request, job.template
+        if template is not None and template.is_known_clean(request):
+            schema_name = template.schema_name
         else:
-            request, schema_name, is_clean = self._check_request(draft, findings)
-            mould = mould if is_clean else None
-        if draft.extra:
-            request = _with_extra(request, draft.extra, findings)
-            mould = None
+            request, schema_name, is_clean = self._check_request(job, findings)
+            template = template if is_clean else None
+        if job.extra:
+            request = _with_extra(request, job.extra, findings)
+            template = None
         try:
-            digest = request_digest(request) if mould is None else mould.digest(request, schema_name)
+            digest = request_digest(request) if template is None else template.digest(request, schema_name)
         except ValueError:
             digest = ""
             findings.append(_NOT_JSON)
-        job_id = draft.job_id
-        # What is printable holds nothing that ids must not; asking is quick.
+        job_id = job.job_id
+        # A printable text contains nothing that ids must not, and the question is cheap.
         if (
             type(job_id) is not str
             or not 0 < len(job_id) <= MAX_ID_LENGTH
             or not job_id.isprintable()
             or job_id.isspace()
         ):
-            job_id = _job_id(draft, digest, findings)
-        task_id = draft.task_id
-        if task_id is not None:
-            from runner.core.wire import task_id_error
-
-            problem = task_id_error(task_id) if isinstance(task_id, str) else "this is not text"
-            if problem:
-                findings.append(Finding(("task_id",), f"task_id: {problem}"))
+            job_id = _job_id(job, digest, findings)
+        if job.task_id is not None:
+            findings += _task_id_findings(job.task_id)
         spec = JobSpec(
             job_id,
             index,
@@ -109,63 +104,63 @@ class JobChecker:
             schema_name,
             request,
             digest,
-            draft.metadata,
-            draft.source.timeout_s,
-            task_id,
-            tuple(found.message for found in findings) if findings else (),
-            draft.position(),
+            job.metadata,
+            job.source.timeout_s,
+            job.task_id,
+            tuple(finding.message for finding in findings) if findings else (),
+            job.position(),
         )
-        if findings and not self._report_findings(draft, spec, findings):
-            self._on_checked(draft, job_id, None)
+        if findings and not self._report_findings(job, spec, findings):
+            self._on_checked(job, job_id, None)
             return None
-        self._on_checked(draft, job_id, digest if draft.repetition is None else self._comparable_digest(draft, digest))
+        self._on_checked(job, job_id, digest if job.repetition is None else self._comparable(job, digest))
         return spec
 
-    def _check_request(self, draft: UncheckedJob, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
-        """Normalise and check a request; give it with the name of its schema, and whether it is clean."""
-        request = draft.request
-        schema = self._select(request, draft.source.schema)
+    def _check_request(self, job: UncheckedJob, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
+        """Normalize and check a request; return it with the name of its schema, and whether it is clean."""
+        request = job.request
+        schema = self._select(request, job.source.schema)
         if isinstance(schema, Finding):
-            findings.append(_under("request", schema))
+            findings.append(_under_request(schema))
             return request, "", False
         request = schema.normalize(request)
         if not schema.is_clean(request):
-            return self._explain_request(request, schema, findings), schema.name, False
-        mould = draft.template
-        if mould is not None and not mould.schema_name and request is draft.request:
-            mould.set_clean_example(request, schema)
+            return self._explain(request, schema, findings), schema.name, False
+        template = job.template
+        if template is not None and not template.schema_name and request is job.request:
+            template.set_clean_example(request, schema)
         return request, schema.name, True
 
-    def _explain_request(
+    def _explain(
         self, request: dict[str, Json], schema: RequestSchema, findings: list[Finding]
     ) -> dict[str, Json]:
-        """Check a request that is not clean as it stands: it may hold local files, or be wrong."""
+        """Check a request that is not clean as it is: it may name local files, or be invalid."""
         if None in request.values():
-            # Only the lines of batch files get here with nulls: elsewhere they were taken away before.
+            # Only lines of batch files have nulls here: elsewhere they were removed before.
             request = {key: value for key, value in request.items() if value is not None}
         if self.invalid >= MAX_EXPLAINED and self._on_invalid is None:
             findings.append(_NOT_EXPLAINED)
             return request
-        # Most manifests name no file, and hold no request that is worth a second look.
+        # Most manifests name no file, and have only clean requests.
         from runner.manifest.local_files import attach_files
 
         attached = attach_files(request, schema, self._folder)
         if attached is None:
-            findings += (_under("request", found) for found in schema.findings(request))
+            findings += map(_under_request, schema.findings(request))
             return request
-        found = [*attached.findings]
+        findings += map(_under_request, attached.findings)
         if not schema.is_clean(attached.stand_in):
-            found += schema.findings(attached.stand_in)
+            findings += map(_under_request, schema.findings(attached.stand_in))
         if attached.extra_bytes:
-            size = schema.body_finding(len(canonical_json(attached.stand_in)) + attached.extra_bytes)
-            found += [size] if size else []
-        findings += (_under("request", one) for one in found)
+            body_bytes = len(canonical_json(attached.stand_in)) + attached.extra_bytes
+            if finding := schema.body_finding(body_bytes):
+                findings.append(_under_request(finding))
         return attached.request
 
-    def _report_findings(self, draft: UncheckedJob, spec: JobSpec, findings: list[Finding]) -> bool:
-        """Report what was found, and say whether the job can be sent nevertheless."""
+    def _report_findings(self, job: UncheckedJob, spec: JobSpec, findings: list[Finding]) -> bool:
+        """Report findings, and return whether the job can be sent nevertheless."""
         for finding in findings:
-            draft.report(finding, self._report)
+            job.report(finding, self._report)
         errors = [found for found in findings if self._is_strict or found.severity is Severity.ERROR]
         if not errors:
             return True
@@ -174,9 +169,9 @@ class JobChecker:
             self._on_invalid(spec._replace(warnings=()), errors[0].message)
         return False
 
-    def _comparable_digest(self, draft: UncheckedJob, digest: str) -> str | None:
-        """Leave out the digest of a repetition that asks for the same as the first: it is meant."""
-        if draft.repetition == 1:
+    def _comparable(self, job: UncheckedJob, digest: str) -> str | None:
+        """Return the digest of a repetition; None if it equals the first one's, which is intended."""
+        if job.repetition == 1:
             self._first_digest = digest
             return digest
         return None if digest == self._first_digest else digest
@@ -186,21 +181,21 @@ def _with_extra(
     request: dict[str, Json], extra: Mapping[str, Json], findings: list[Finding]
 ) -> dict[str, Json]:
     for key in extra:
-        path: Path = ("extra", key)
+        path = ("extra", key)
         if key in request:
             message = f"extra: {key!r} is in the request too"
             findings.append(Finding(path, message, "keep one of them"))
         else:
-            message = f"extra: {key!r} goes into the body unchecked"
+            message = f"extra: {key!r} is added to the body unchecked"
             findings.append(Finding(path, message, severity=Severity.WARNING))
     return {**request, **extra}
 
 
-def _job_id(draft: UncheckedJob, digest: str, findings: list[Finding]) -> str:
-    """Give a job without an id an automatic one, and find out what is wrong with an odd one."""
-    job_id = draft.job_id
+def _job_id(job: UncheckedJob, digest: str, findings: list[Finding]) -> str:
+    """Return the automatic id of a job without one, or find what is wrong with an unusual one."""
+    job_id = job.job_id
     if job_id is None:
-        return automatic_id(str(draft.request.get("model", "job")), digest, draft.repetition)
+        return automatic_id(str(job.request.get("model", "job")), digest, job.repetition)
     if type(job_id) is int:
         return str(job_id)
     if type(job_id) is not str:
@@ -217,5 +212,13 @@ def _job_id(draft: UncheckedJob, digest: str, findings: list[Finding]) -> str:
     return str(job_id)[:MAX_ID_LENGTH]
 
 
-def _under(key: str, finding: Finding) -> Finding:
-    return replace(finding, path=(key, *finding.path))
+def _task_id_findings(task_id: Json) -> list[Finding]:
+    # Few jobs name a task, and what reads the API's answers is slow to import.
+    from runner.core.wire import task_id_error
+
+    problem = task_id_error(task_id) if isinstance(task_id, str) else "this is not text"
+    return [Finding(("task_id",), f"task_id: {problem}")] if problem else []
+
+
+def _under_request(finding: Finding) -> Finding:
+    return replace(finding, path=("request", *finding.path))

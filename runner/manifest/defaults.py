@@ -1,4 +1,4 @@
-"""What jobs get from the defaults: the job over its model's over those for all; null removes."""
+"""Defaults of a manifest, merged into its jobs, and its variables."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.core.problem import Finding
 from runner.manifest.header import Defaults
-
-_NOTHING: Mapping[str, Json] = {}
+from runner.manifest.template import Scope, entry_variables
 
 
 def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]:
     """
-    Lay one mapping over another and leave both as they are.
+    Merge one mapping into another, without changing either.
 
-    Mappings merge, lists and scalars replace, and null removes what is below it.
+    Mappings are merged, lists and scalars replaced, and null removes the key.
 
     >>> merge({"size": "720P", "style": {"a": 1, "b": 2}}, {"size": None, "style": {"b": 3}, "images": ["x"]})
     {'style': {'a': 1, 'b': 3}, 'images': ['x']}
@@ -35,7 +34,7 @@ def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]
 
 
 class DefaultsMerger:
-    """The defaults of one manifest, merged once for each model."""
+    """The defaults of one manifest, merged once for each model: a job's values over its model's over those for all."""
 
     def __init__(self, defaults: Defaults) -> None:
         self._for_all = merge({}, defaults.request)
@@ -45,30 +44,30 @@ class DefaultsMerger:
         """Whether nothing in the defaults is a placeholder."""
 
     def model_of(self, request: Mapping[str, Json]) -> Json:
-        """Give the model that a request asks for, or else the defaults do; it may be a placeholder."""
+        """Return the model of a request, or else of the defaults; it may be a placeholder."""
         return request["model"] if "model" in request else self._for_all.get("model")
 
     def merge_request(self, request: Mapping[str, Json], model: Json) -> dict[str, Json]:
-        """Lay a request over the defaults for its model."""
+        """Merge a request into the defaults for its model."""
         defaults = self._by_model.get(model) if isinstance(model, str) else None
         return merge(self._for_all if defaults is None else defaults, request)
 
     def has_model(self, model: Json) -> bool:
-        """Say whether there are defaults for this very model."""
+        """Return whether there are defaults for this model alone."""
         return isinstance(model, str) and model in self._by_model
 
     def merge_metadata(self, metadata: Mapping[str, Json]) -> dict[str, Json]:
-        """Lay a job's metadata over the defaults."""
+        """Merge a job's metadata into the defaults."""
         return merge(self._metadata, metadata)
 
 
 def is_literal(value: Json) -> bool:
     """
-    Say whether rendering would give back the value as it is: no dollar sign and no null in it.
+    Return whether rendering would leave a value as it is: no dollar sign and no null in it.
 
-    >>> is_plain({"prompt": "A kitten", "media": [{"url": "https://example.com/a.png"}]})
+    >>> is_literal({"prompt": "A kitten", "media": [{"url": "https://example.com/a.png"}]})
     True
-    >>> is_plain({"prompt": "${prompt}"})
+    >>> is_literal({"prompt": "${prompt}"})
     False
     """
     kind = type(value)
@@ -79,7 +78,7 @@ def is_literal(value: Json) -> bool:
     elif kind is not list:
         return value is not None
     for item in value:
-        # The two commonest answers are given here, since a call costs more than all of the rest.
+        # The two most frequent cases are decided here, since a call costs more than all of the rest.
         kind = type(item)
         if kind is str:
             if "$" in item:
@@ -94,8 +93,8 @@ class Variables(Struct, frozen=True):
     The variables of a manifest with their values.
 
     Attributes:
-        values: The date among them.
-        overrides: Those that the command line gave: no job's own variable hides them.
+        values: All of them, the date included.
+        overrides: Those of the command line: no job's own variable replaces them.
     """
 
     values: Mapping[str, Json]
@@ -103,19 +102,14 @@ class Variables(Struct, frozen=True):
 
 
 def read_variables(
-    written: Mapping[str, Json], overrides: Mapping[str, Json], date: str
+    declared: Mapping[str, Json], overrides: Mapping[str, Json], date: str
 ) -> tuple[Variables, list[Finding]]:
     """
-    Work out the variables of a manifest.
+    Compute the variables of a manifest.
 
     >>> read_variables({"run": "${date}-a", "size": "720p"}, {"size": "480p"}, "2026-11-21")[0].values
     {'date': '2026-11-21', 'size': '480p', 'run': '2026-11-21-a'}
     """
-    given = {"date": date, **overrides}
-    if not written:
-        return Variables(given, overrides), []
-    from runner.manifest.template import Scope, entry_variables
-
-    start = Scope(constants=given)
-    own = entry_variables(written, start, overrides)
-    return Variables(own.scope.constants, overrides), own.findings
+    scope = Scope(constants={"date": date, **overrides})
+    variables = entry_variables(declared, scope, overrides)
+    return Variables(variables.scope.constants, overrides), variables.findings

@@ -1,8 +1,8 @@
 """
 A manifest as entries with positions: the header, and the jobs one at a time.
 
-The jobs are streamed: an entry is built, handed out and dropped, so that a
-manifest of a million jobs takes no more memory than one of ten.
+The jobs are streamed: each entry is built, yielded and dropped, so that a manifest
+of a million jobs takes no more memory than one of ten.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from yaml.events import (
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ManifestError
-from runner.manifest.yaml_parser import find_events, open_events, to_position, parse_problem
+from runner.manifest.yaml_parser import find_events, open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
 from runner.schema.catalog import load_catalog
+from runner.schema.paths import JsonPath, format_path
 from runner.schema.request_schema import compile_check
 
 ProblemHandler = Callable[[Problem], None]
@@ -38,53 +39,53 @@ class Entry(Struct):
     A mapping of the manifest: one element of `jobs`, or all the other keys together.
 
     Attributes:
-        value: Plain JSON values. Parts may be shared with other entries: never change them.
-        index: Its place in `jobs`, from 0; -1 for the header.
+        value: JSON values. Parts may be shared with other entries: never change them.
+        index: Its index in `jobs`, from 0; -1 for the header.
     """
 
     value: dict[str, Json]
     index: int
     _file: str
-    _trace: list[Any]
+    _events: list[Any]
 
     @property
     def label(self) -> str | None:
-        """The job as a person finds it again, such as ``jobs[3] "grass-2"``; None for the header."""
+        """The job as people find it, such as ``jobs[3] "grass-2"``; None for the header."""
         if self.index < 0:
             return None
-        # What is no mapping at all has a label too, when that is reported.
+        # An entry that is no mapping has a label too, for the problem that says so.
         job_id = self.value.get("id") if isinstance(self.value, dict) else None
         return job_label(self.index, job_id)
 
-    def position(self, path: tuple[str | int, ...] = ()) -> Position:
-        """Give the place of a value, or of its nearest ancestor that is written out."""
-        return to_position(find_events(self._trace, path)[1].start_mark, self._file)
+    def position(self, path: JsonPath = ()) -> Position:
+        """Return the place of a value, or of its nearest ancestor that is written out."""
+        return to_position(find_events(self._events, path)[1].start_mark, self._file)
 
-    def key_position(self, path: tuple[str | int, ...]) -> Position:
-        """Give the place of the key that a value stands under, or of the value where it has none."""
-        return to_position(find_events(self._trace, path)[0].start_mark, self._file)
+    def key_position(self, path: JsonPath) -> Position:
+        """Return the place of a value's key, or of the value if it has none."""
+        return to_position(find_events(self._events, path)[0].start_mark, self._file)
 
     def position_of(self, finding: Finding) -> Position:
-        """Give the place to look at for a finding: a key that should not be there, or else a value."""
+        """Return the place of a finding: that of a key if it is unknown, else of a value."""
         is_about_key = finding.message.startswith("unknown key")
         return self.key_position(finding.path) if is_about_key else self.position(finding.path)
 
     def problem(self, finding: Finding) -> Problem:
-        """Give a finding its place."""
-        path = path_text(finding.path)
+        """Add the place to a finding."""
+        path = format_path(finding.path)
         return Problem(
             finding.severity, self.position_of(finding), finding.message, self.label, path, finding.hint
         )
 
     def problems(self, findings: Iterable[Finding]) -> list[Problem]:
-        """Give each finding its place, and sort them by it."""
+        """Add the places to findings, and sort them by place."""
         problems = map(self.problem, findings)
         return sorted(problems, key=lambda problem: (problem.position.line, problem.position.column))
 
 
 def job_label(index: int, job_id: Json = None) -> str:
     """
-    Name a job of the manifest for a person.
+    Name a job of the manifest for people.
 
     >>> job_label(3, "grass-2"), job_label(3)
     ('jobs[3] "grass-2"', 'jobs[3]')
@@ -92,22 +93,12 @@ def job_label(index: int, job_id: Json = None) -> str:
     return f'jobs[{index}] "{job_id[:80]}"' if isinstance(job_id, str) and job_id else f"jobs[{index}]"
 
 
-def path_text(path: tuple[str | int, ...]) -> str:
-    """
-    Write a path as people read it.
-
-    >>> path_text(("media", 0, "url"))
-    'media[0].url'
-    """
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-
-
 class Document:
     """
     A manifest file that can be read.
 
     Attributes:
-        header: All keys but `jobs`.
+        header: All keys except `jobs`.
     """
 
     def __init__(self, path: Path, header: Entry) -> None:
@@ -116,10 +107,10 @@ class Document:
 
     def entries(self, report: ProblemHandler) -> Iterator[Entry]:
         """
-        Stream the elements of `jobs`, reading the file anew each time.
+        Stream the elements of `jobs`, reading the file again each time.
 
-        What is broken is reported and left out; a file that cannot be read
-        further is reported, and ends the stream.
+        Invalid elements are reported and left out; an error that makes the rest of the
+        file unreadable is reported, and ends the stream.
         """
         file = str(self.path)
         try:
@@ -133,17 +124,19 @@ def open_document(path: Path, report: ProblemHandler) -> Document:
     """
     Read a manifest's header, and report what is wrong with it.
 
-    The jobs are read only by `Document.entries`, except that they are skimmed
-    here when other keys follow them.
+    The jobs are read only by `Document.entries`, except that they are skipped over here
+    if other keys follow them.
 
     Raises:
-        ManifestError: Nothing can be read, with the problem that says why; what was reported is not repeated.
+        ManifestError: Nothing can be read; it has the problem, without those that were reported.
     """
     try:
         with open_manifest(path) as stream:
             return Document(path, _DocumentReader(stream, str(path), report).header(path))
     except (YAMLError, YamlUnreadable, OSError) as error:
-        raise ManifestError(f"{path} cannot be read as a manifest", problems=[_read_problem(error, path)]) from error
+        raise ManifestError(
+            f"{path} cannot be read as a manifest", problems=[_read_problem(error, path)]
+        ) from error
 
 
 class _DocumentReader:
@@ -158,11 +151,11 @@ class _DocumentReader:
         self._builder = ValueBuilder(self._next, self._report_at)
 
     def header(self, path: Path) -> Entry:
-        """Read all keys but `jobs`, whose value is only looked at, and stop as soon as no more can follow."""
+        """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
         builder = self._builder
         root = self._read_root()
         builder.begin()
-        trace = builder.trace
+        trace = builder.events
         trace.append(root)
         value: dict[str, Json] = {}
         has_jobs = False
@@ -174,7 +167,7 @@ class _DocumentReader:
                 trace.append(event)
                 if not self._skip_jobs(event, trace, lambda: is_plain_block and jobs_come_last(path)):
                     break
-                builder.trace = trace
+                builder.events = trace
             elif key is not None and (key in value or key == "jobs"):
                 builder.report_duplicate(key_event, key)
                 builder.build(event)
@@ -185,11 +178,11 @@ class _DocumentReader:
         else:
             self._read_end()
         if not has_jobs:
-            self._report_at(root, "the key 'jobs' is missing", "list what is to be made under jobs:")
+            self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
         return Entry(value, -1, self._file, trace)
 
     def entries(self) -> Iterator[Entry]:
-        """Stream the jobs; the problems of the other keys were reported with the header."""
+        """Stream the jobs; problems of the other keys were reported with the header."""
         report, self._report = self._report, _discard
         self._read_root()
         has_jobs = False
@@ -219,19 +212,19 @@ class _DocumentReader:
             value = builder.build(event, 3)
             findings = job_findings(value)
             if not findings and not builder.is_invalid:
-                yield Entry(value, index, file, builder.trace)
+                yield Entry(value, index, file, builder.events)
             else:
-                self._report_job(Entry(value, index, file, builder.trace), findings)
+                self._report_job(Entry(value, index, file, builder.events), findings)
             index += 1
 
     def _report_job(self, entry: Entry, findings: list[Finding]) -> None:
-        """Report what is wrong with a job, but nothing more of what could not be read in the first place."""
+        """Report what is wrong with a job, without findings at places that were reported while reading."""
         for problem in entry.problems(findings):
             if problem.position not in self._reported:
                 self._report(problem)
 
     def _read_root(self) -> Any:
-        """Read up to the first event inside the outermost mapping, and give the event that begins it."""
+        """Read the start of the outermost mapping, and return its event."""
         self._next()
         start = self._next()
         if isinstance(start, StreamEndEvent):
@@ -242,23 +235,23 @@ class _DocumentReader:
         return root
 
     def _keys(self) -> Iterator[tuple[str | None, Any]]:
-        """Give the keys of the outermost mapping; the caller reads each value before it asks for the next."""
+        """Yield the keys of the outermost mapping; the caller reads each value before the next key."""
         while True:
             event = self._next()
             if event.__class__ is MappingEndEvent:
-                self._builder.trace.append(event)
+                self._builder.events.append(event)
                 return
             yield self._builder.read_key(event), event
 
     def _read_end(self) -> None:
-        """Read what follows the outermost mapping, which must be nothing."""
+        """Make sure that nothing follows the outermost mapping."""
         self._next()
         event = self._next()
         if not isinstance(event, StreamEndEvent):
             raise YamlUnreadable("a second document begins here; a manifest is one document", event)
 
     def _skip_jobs(self, start: Any, trace: list[Any], are_last: Callable[[], bool]) -> bool:
-        """Read past the jobs, and check that there are any; False where that was spared, as they come last."""
+        """Check that there are jobs, and skip them; return False if they come last, so that there was no need to."""
         if not isinstance(start, SequenceStartEvent):
             self._report_at(start, "jobs must be a list, written out here", None)
             event = self._builder.skip(start)
@@ -267,7 +260,7 @@ class _DocumentReader:
             return True
         event = self._next()
         if isinstance(event, SequenceEndEvent):
-            self._report_at(start, "jobs is empty: there is nothing to make", None)
+            self._report_at(start, "jobs is empty", None)
         elif are_last():
             return False
         while not isinstance(event, SequenceEndEvent):
@@ -284,11 +277,11 @@ class _DocumentReader:
 
 
 def _discard(_problem: Problem) -> None:
-    """Leave out what was reported before."""
+    """Ignore a problem that was reported before."""
 
 
 def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Problem:
-    """Say why reading ended."""
+    """Describe why a file can't be read."""
     file = str(path)
     if isinstance(error, YAMLError):
         return parse_problem(error, path, file)
@@ -299,12 +292,12 @@ def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Pr
 
 
 def job_findings(value: Json) -> list[Finding]:
-    """List what is wrong with an element of `jobs`; for one without fault this takes a microsecond or two."""
+    """List what is wrong with an element of `jobs`; a valid one takes a microsecond or two."""
     return [] if _fits(_job_validator(), value) else _explain(_job_schema(), value, "the job")
 
 
 def header_findings(value: Json) -> list[Finding]:
-    """List what is wrong with the keys of a manifest, its jobs apart."""
+    """List what is wrong with the keys of a manifest, except its jobs."""
     schema = _header_schema()
     return [] if _fits(compile_check(schema), value) else _explain(schema, value, "the manifest")
 
@@ -313,19 +306,19 @@ def _fits(is_valid: Callable[[Json], bool], value: Json) -> bool:
     try:
         return is_valid(value)
     except ValueError:
-        # What the fast validator can't carry, such as numbers past 64 bits, is not wrong for that.
+        # A value that the fast validator can't represent, such as a number over 64 bits, may be valid.
         return False
 
 
 def _explain(schema: dict[str, Json], value: Json, root: str) -> list[Finding]:
-    # A manifest without fault is spared the import.
+    # A valid manifest does not need this slow import.
     from runner.schema.explain import explain
 
     return explain(schema, value, root=root)
 
 
 def _header_schema() -> dict[str, Json]:
-    # Whether there are jobs is told where the file is read: only there is their place known.
+    # Missing jobs are reported where the file is read, with their place.
     return {**load_catalog().document("manifest"), "required": ["version"]}
 
 

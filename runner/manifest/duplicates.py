@@ -1,10 +1,11 @@
 """
-Whether jobs are there twice, found without holding any job.
+Duplicate jobs, detected without keeping the jobs in memory.
 
-Of every job two numbers of 64 bits are kept: of its id and of its request. Equal
-numbers are looked for only at the end; where there are any, `duplicates` reads the
-jobs a second time. The numbers of more than `_MOST_IN_MEMORY` jobs wait for the end in
-a temporary file, so that memory does not follow the manifest.
+Of every job two numbers of 64 bits are kept: hashes of its id and of its request's
+digest. `DuplicateDetector` looks for equal numbers only at the end; if there are any,
+the jobs are read a second time, and `DuplicateReporter` compares them. The numbers of
+more than `_MAX_IN_MEMORY` jobs wait in a temporary file, so that memory does not grow
+with the manifest.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _BUCKETS = 256
 _BUCKET_MASK = _BUCKETS - 1
 _MAX_IN_MEMORY = 1 << 15
 _MAX_REPEATED = 10_000
-"""Of equal numbers, each kind: more than anybody reads, and the rest is the same mistake again."""
+"""Equal numbers that are compared, of ids and of digests: more are the same mistake again."""
 
 
 def _temporary_file() -> BinaryIO:
-    # Most manifests never need one.
+    # Most manifests never need one, and the import is slow.
     import tempfile
 
     return tempfile.TemporaryFile(buffering=0)
@@ -38,7 +39,7 @@ def _temporary_file() -> BinaryIO:
 
 class HashBuckets:
     """
-    Numbers for texts, eight bytes each, in buckets so that only few are compared at a time.
+    Hashes of texts, eight bytes each, in buckets so that only few are compared at a time.
 
     >>> hashes = HashBuckets()
     >>> for text in ("a", "b", "a"):
@@ -49,20 +50,19 @@ class HashBuckets:
 
     def __init__(self, make_file: Callable[[], BinaryIO] = _temporary_file) -> None:
         self._buckets = [array("q") for _ in range(_BUCKETS)]
-        self.append = tuple(bucket.append for bucket in self._buckets)
-        """For each bucket what takes a number in; for callers that have no time for `add`."""
+        self._append = tuple(bucket.append for bucket in self._buckets)
         self._make_file = make_file
         self._file: BinaryIO | None = None
         # Where in the file each bucket of each `spill` ends; it begins where the one before it ends.
         self._ends = array("q")
 
     def add(self, text: str) -> None:
-        """Take a text in."""
+        """Add the hash of a text."""
         number = hash(text)
-        self.append[number & _BUCKET_MASK](number)
+        self._append[number & _BUCKET_MASK](number)
 
     def spill(self) -> None:
-        """Move what is in memory to the file; where there is no room for that, it stays."""
+        """Move what is in memory to the file; if the disk is full, it stays in memory."""
         content = b"".join(self._buckets)
         end = self._ends[-1] if self._ends else 0
         try:
@@ -78,56 +78,49 @@ class HashBuckets:
             del bucket[:]
 
     def repeated(self) -> frozenset[int]:
-        """List the numbers that came more than once, up to a bound."""
-        found: set[int] = set()
-        for place in range(_BUCKETS):
-            if len(found) >= _MAX_REPEATED:
+        """Return the hashes that were added more than once, about `_MAX_REPEATED` of them at most."""
+        repeated: set[int] = set()
+        for index in range(_BUCKETS):
+            if len(repeated) >= _MAX_REPEATED:
                 break
-            bucket = self._read_bucket(place)
+            bucket = self._read_bucket(index)
             if len(set(bucket)) < len(bucket):
-                found.update(number for number, count in Counter(bucket).items() if count > 1)
-        return frozenset(found)
+                repeated.update(number for number, count in Counter(bucket).items() if count > 1)
+        return frozenset(repeated)
 
-    def _read_bucket(self, place: int) -> array[int]:
-        """Put together what there is of a bucket in memory and in the file."""
-        whole, ends = self._buckets[place][:], self._ends
-        for piece in range(place, len(ends), _BUCKETS):
+    def _read_bucket(self, index: int) -> array[int]:
+        """Join the parts of a bucket in memory and in the file."""
+        bucket, ends = self._buckets[index][:], self._ends
+        for part in range(index, len(ends), _BUCKETS):
             assert self._file is not None
-            start = ends[piece - 1] if piece else 0
-            whole.frombytes(os.pread(self._file.fileno(), ends[piece] - start, start))
-        return whole
+            start = ends[part - 1] if part else 0
+            bucket.frombytes(os.pread(self._file.fileno(), ends[part] - start, start))
+        return bucket
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
 class DuplicateDetector:
-    """Takes in the jobs of a manifest as they go by, within a ``with`` block."""
+    """Collects the hashes of a manifest's jobs, within a ``with`` block."""
 
     def __init__(self) -> None:
         self.ids = HashBuckets()
         self.digests = HashBuckets()
-        self._append_id = self.ids.append
-        self._append_digest = self.digests.append
         self._left_until_spill = _MAX_IN_MEMORY
 
-    def add(self, _draft: UncheckedJob, job_id: str, digest: str | None) -> None:
-        """Take a job in; without a digest its request is not compared."""
-        number = hash(job_id)
-        self._append_id[number & _BUCKET_MASK](number)
+    def add(self, _job: UncheckedJob, job_id: str, digest: str | None) -> None:
+        """Add a job; without a digest its request is not compared."""
+        self.ids.add(job_id)
         if digest is not None:
-            number = hash(digest)
-            self._append_digest[number & _BUCKET_MASK](number)
+            self.digests.add(digest)
         self._left_until_spill -= 1
         if not self._left_until_spill:
-            self._spill()
-
-    def _spill(self) -> None:
-        self._left_until_spill = _MAX_IN_MEMORY
-        self.ids.spill()
-        self.digests.spill()
+            self._left_until_spill = _MAX_IN_MEMORY
+            self.ids.spill()
+            self.digests.spill()
 
     def __enter__(self) -> Self:
         return self
@@ -140,18 +133,22 @@ class DuplicateDetector:
 
 
 class _First(Struct, frozen=True):
-    """The job that had an id or a request first."""
+    """The first job with an id or a request."""
 
-    draft: UncheckedJob
+    job: UncheckedJob
     job_id: str
 
 
 class DuplicateReporter:
     """
-    Takes in the jobs of a manifest a second time, and reports those that are there twice.
+    Compares the jobs of a manifest, read a second time, and reports duplicates.
+
+    Args:
+        ids: Hashes of ids that occur more than once.
+        digests: Hashes of digests that occur more than once.
 
     Attributes:
-        errors: Jobs with an id that is taken, and jobs without ids that ask for the same.
+        errors: Jobs with the id of an earlier one, and jobs without ids with the request of an earlier one.
     """
 
     def __init__(self, ids: frozenset[int], digests: frozenset[int], report: ProblemHandler) -> None:
@@ -162,53 +159,54 @@ class DuplicateReporter:
         self._by_id: dict[str, _First] = {}
         self._by_digest: dict[str, _First] = {}
 
-    def compare(self, draft: UncheckedJob, job_id: str, digest: str | None) -> None:
+    def compare(self, job: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Compare a job with those before it."""
-        if hash(job_id) in self._ids and self._is_taken(draft, job_id):
+        if hash(job_id) in self._ids and self._has_earlier_id(job, job_id):
             return
         if digest is None or hash(digest) not in self._digests:
             return
-        first = self._by_digest.setdefault(digest, _First(draft, job_id))
-        if first.draft is not draft:
-            self._report_duplicate(draft, job_id, _same_request(first, draft))
+        first = self._by_digest.setdefault(digest, _First(job, job_id))
+        if first.job is not job:
+            self._report_duplicate(job, job_id, _same_request(first, job))
 
-    def _is_taken(self, draft: UncheckedJob, job_id: str) -> bool:
-        first = self._by_id.setdefault(job_id, _First(draft, job_id))
-        if first.draft is draft:
+    def _has_earlier_id(self, job: UncheckedJob, job_id: str) -> bool:
+        first = self._by_id.setdefault(job_id, _First(job, job_id))
+        if first.job is job:
             return False
         self.errors += 1
-        self._report_duplicate(draft, job_id, _same_id(first, draft))
+        self._report_duplicate(job, job_id, _same_id(first, job))
         return True
 
-    def _report_duplicate(self, draft: UncheckedJob, job_id: str, finding: Finding) -> None:
-        origin = draft.source
-        shown_id = job_id if draft.job_id is not None else None
-        if draft.line:
-            origin.report_row(draft.line, finding, self._report, shown_id)
+    def _report_duplicate(self, job: UncheckedJob, job_id: str, finding: Finding) -> None:
+        source = job.source
+        shown_id = job_id if job.job_id is not None else None
+        if job.line:
+            source.report_row(job.line, finding, self._report, shown_id)
         else:
-            origin.report_once(finding, self._report, origin.label(0, shown_id))
+            source.report_once(finding, self._report, source.label(0, shown_id))
 
 
-def _same_id(first: _First, draft: UncheckedJob) -> Finding:
-    if draft.job_id is None and first.draft.job_id is None:
-        where = "several jobs of this entry ask" if _share_a_place(first.draft, draft) else _at(first, "asks")
-        return Finding((), f"{where} for the same, and none has an id", "repeat makes a job more than once")
-    if _share_a_place(first.draft, draft):
-        names = ", ".join(f"${{{name}}}" for name in draft.source.variable_names)
+def _same_id(first: _First, job: UncheckedJob) -> Finding:
+    is_same_entry = _are_of_one_entry(first.job, job)
+    if job.job_id is None and first.job.job_id is None:
+        subject = "several jobs of this entry have" if is_same_entry else _at(first, "has")
+        return Finding((), f"{subject} the same request and no id", "repeat makes a job more than once")
+    if is_same_entry:
+        names = ", ".join(f"${{{name}}}" for name in job.source.variable_names)
         message = f"several jobs of this entry have the id {first.job_id!r}"
-        return Finding(("id",), message, f"tell them apart by {names}")
+        return Finding(("id",), message, f"make it differ by {names}")
     return Finding(("id",), _at(first, f"has the id {first.job_id!r} too"), "each job needs an id of its own")
 
 
-def _same_request(first: _First, draft: UncheckedJob) -> Finding:
-    where = "of this entry too" if _share_a_place(first.draft, draft) else f"at {first.draft.position()}"
-    message = f"the request is the same as that of {first.job_id!r} {where}, and both are paid for"
-    return Finding((), message, "use repeat if that is meant", Severity.WARNING)
+def _same_request(first: _First, job: UncheckedJob) -> Finding:
+    where = "of this entry" if _are_of_one_entry(first.job, job) else f"at {first.job.position()}"
+    message = f"the request is the same as that of {first.job_id!r} {where}, and both are billed"
+    return Finding((), message, "use repeat if this is intended", Severity.WARNING)
 
 
-def _at(first: _First, does: str) -> str:
-    return f"the job at {first.draft.position()} {does}"
+def _at(first: _First, predicate: str) -> str:
+    return f"the job at {first.job.position()} {predicate}"
 
 
-def _share_a_place(first: UncheckedJob, second: UncheckedJob) -> bool:
+def _are_of_one_entry(first: UncheckedJob, second: UncheckedJob) -> bool:
     return first.source is second.source and not second.line

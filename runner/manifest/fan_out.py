@@ -1,7 +1,7 @@
 """
-One entry with placeholders, rows, a matrix or repetitions, and the jobs that it fans out to.
+The jobs of one entry with placeholders, rows, a matrix or repetitions.
 
-Everything is compiled once, and only what differs is put in for each job.
+Everything is compiled once, and only what differs is rendered for each job.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runner.core.model import Json
 from runner.core.problem import Finding
 from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import ProblemHandler
-from runner.manifest.row_files import RowErrorHandler, Row, RowFile, open_row_file
+from runner.manifest.row_files import Row, RowErrorHandler, RowFile, open_row_file
 from runner.manifest.template import (
     RequestTemplate,
     Scope,
@@ -36,65 +36,65 @@ class EntryExpansion:
     One entry, compiled.
 
     Attributes:
-        is_broken: Whether something is wrong with the entry itself, so that it makes no job.
-        is_empty: Whether it had nothing to make a job of, once its jobs were streamed.
-        has_complained: Whether a row was left out.
+        is_invalid: Whether something is wrong with the entry itself, so that it makes no job.
+        is_empty: Whether it made no job; known once its jobs were streamed.
+        has_row_errors: Whether a row was left out.
     """
 
     def __init__(
         self,
         value: Mapping[str, Json],
-        axes: Dimensions,
-        inheritance: DefaultsMerger,
+        dimensions: Dimensions,
+        defaults: DefaultsMerger,
         variables: Variables,
-        origin: EntrySource,
+        source: EntrySource,
         report: ProblemHandler,
     ) -> None:
         self.is_invalid = False
         self.is_empty = False
         self.has_row_errors = False
-        self._origin = origin
+        self._source = source
         self._report = report
-        self._axes = axes
-        self._inheritance = inheritance
-        for finding in axes.findings():
+        self._dimensions = dimensions
+        self._defaults = defaults
+        for finding in dimensions.findings():
             self._report_entry(finding)
-        outer = Scope(variables.values, frozenset(axes.names()), axes.is_open)
+        outer = Scope(variables.values, frozenset(dimensions.names()), dimensions.is_open)
         own = entry_variables(value.get("vars", _NOTHING), outer, variables.overrides)
         for finding in own.findings:
             self._report_entry(finding, "vars")
         self._computed = own.computed
         self._scope = own.scope
-        origin.variable_names = tuple(sorted({*axes.names(), *(name for name, _ in own.computed)}))
+        source.variable_names = tuple(sorted({*dimensions.names(), *(name for name, _ in own.computed)}))
         self._id = self._compile(value.get("id"), "id")
-        self._metadata = self._compile(inheritance.merge_metadata(value.get("metadata", _NOTHING)), "metadata")
+        self._metadata = self._compile(defaults.merge_metadata(value.get("metadata", _NOTHING)), "metadata")
         self._extra = self._compile(value.get("extra", {}), "extra")
         self._task_id = self._compile(value.get("task_id"), "task_id")
-        self._own_request = value.get("request", _NOTHING)
-        self._requests = self._choose_template()
+        self._request = value.get("request", _NOTHING)
+        self._template_for = self._choose_template()
 
     def jobs(self) -> Iterator[UncheckedJob]:
         """Stream the jobs; what is wrong with a row is reported, and the row left out."""
-        origin, computed = self._origin, self._computed
+        source, computed = self._source, self._computed
         job_id, metadata, extra, task_id = (
             template.render for template in (self._id, self._metadata, self._extra, self._task_id)
         )
         line = None
-        for line, repetition, values in self._axes.combinations(self._report_row):
+        for line, repetition, values in self._dimensions.combinations(self._report_row):
             try:
                 for name, render in computed:
                     values[name] = render(values)
-                mould = self._requests(values)
+                template = self._template_for(values)
                 yield UncheckedJob(
-                    origin,
+                    source,
                     job_id(values),
-                    mould.render(values),
+                    template.render(values),
                     metadata(values),
                     extra(values),
                     task_id(values),
                     line,
                     repetition,
-                    mould,
+                    template,
                 )
             except KeyError as error:
                 known = ", ".join(sorted(values)) or "nothing"
@@ -104,56 +104,55 @@ class EntryExpansion:
         self.is_empty = line is None
 
     def _choose_template(self) -> Callable[[Values], RequestTemplate]:
-        """Compile the request: once, or where rows name the model, once for each model with defaults of its own."""
-        inheritance, own = self._inheritance, self._own_request
-        model = compile_template(inheritance.model_of(own), self._scope)
+        """Compile the request: once, or if rows name the model, once for each model with defaults of its own."""
+        model = compile_template(self._defaults.model_of(self._request), self._scope)
         if not model.varying:
             only = self._request_template(model.render({}))
             return lambda _: only
         by_model: dict[str | None, RequestTemplate] = {None: self._request_template(None)}
 
-        def of_values(values: Values) -> RequestTemplate:
+        def template_for(values: Values) -> RequestTemplate:
             name = model.render(values)
-            key = name if inheritance.has_model(name) else None
+            key = name if self._defaults.has_model(name) else None
             if key not in by_model:
                 by_model[key] = self._request_template(name)
             return by_model[key]
 
-        return of_values
+        return template_for
 
     def _request_template(self, model: Json) -> RequestTemplate:
-        return RequestTemplate(self._compile(self._inheritance.merge_request(self._own_request, model), "request"))
+        return RequestTemplate(self._compile(self._defaults.merge_request(self._request, model), "request"))
 
     def _compile(self, value: Json, key: str) -> Template:
-        """Compile a value that stands under a key of the entry."""
+        """Compile the value of a key of the entry."""
         template = compile_template(value, self._scope)
         for finding in template.findings:
             self._report_entry(finding, key)
         return template
 
-    def _report_entry(self, finding: Finding, *under: str) -> None:
+    def _report_entry(self, finding: Finding, *parents: str) -> None:
         self.is_invalid = True
-        self._origin.report_once(replace(finding, path=(*under, *finding.path)), self._report)
+        self._source.report_once(replace(finding, path=(*parents, *finding.path)), self._report)
 
     def _report_row(self, line: int, message: str, hint: str | None) -> None:
         self.has_row_errors = True
-        self._origin.report_row(line, Finding((), message, hint), self._report)
+        self._source.report_row(line, Finding((), message, hint), self._report)
 
 
 REPEAT_NAME = "n"
-"""The name that counts repetitions, from 1."""
+"""The name of the number of a repetition, which is counted from 1."""
 
 Combination = tuple[int, int | None, dict[str, Json]]
-"""A row's line (0 where there is none), the number of the repetition (or None), and a job's values by name."""
+"""A row's line (0 without rows), the number of the repetition (or None), and a job's values by name."""
 
 
 class Dimensions(Struct, frozen=True):
     """
-    The dimensions of an entry.
+    The dimensions of an entry: it makes a job for each row, combination of the matrix, and repetition.
 
     Attributes:
         matrix: Values by name.
-        repeat: How often each job is made; None where the entry does not say.
+        repeat: How often each job is made; None if the entry has no ``repeat``.
     """
 
     rows: RowFile | None
@@ -161,36 +160,36 @@ class Dimensions(Struct, frozen=True):
     repeat: int | None
 
     def names(self) -> tuple[str, ...]:
-        """List the names that a job's values have; those of JSONL rows are known only when they are read."""
+        """List the names of a job's values; those of JSONL rows are known only when they are read."""
         columns = self.rows.names or () if self.rows else ()
         return (*columns, *self.matrix, *((REPEAT_NAME,) if self.repeat is not None else ()))
 
     @property
     def is_open(self) -> bool:
-        """Rows may bring names that nobody knows before they are read."""
+        """Whether rows may have names that are not known before they are read."""
         return self.rows is not None and self.rows.names is None
 
     def findings(self) -> list[Finding]:
-        """Say which names are taken twice."""
+        """List names that are used twice."""
         columns = set(self.rows.names or ()) if self.rows else set[str]()
-        found = [
+        findings = [
             Finding(("matrix", name), f"'{name}' is a column of the row file too", "rename one of them")
             for name in self.matrix
             if name in columns
         ]
         if self.repeat is not None and REPEAT_NAME in columns | set(self.matrix):
-            message = f"'{REPEAT_NAME}' counts the repetitions, and is a column or in the matrix too"
-            found.append(Finding(("repeat",), message, "rename the other one"))
-        return found
+            message = f"'{REPEAT_NAME}' is the number of the repetition, and is a column or in the matrix too"
+            findings.append(Finding(("repeat",), message, "rename the other one"))
+        return findings
 
-    def combinations(self, complain: RowErrorHandler) -> Iterator[Combination]:
+    def combinations(self, on_error: RowErrorHandler) -> Iterator[Combination]:
         """
-        Stream the values of every job; each mapping is the taker's own.
+        Stream the values of every job; the caller may change each mapping.
 
         Raises:
             RowFileError: The row file can't be read to its end.
         """
-        rows: Iterator[Row] = iter([(0, {})]) if self.rows is None else self.rows.rows(complain)
+        rows: Iterator[Row] = iter([(0, {})]) if self.rows is None else self.rows.read(on_error)
         if not self.matrix and self.repeat is None:
             for line, row in rows:
                 yield line, None, row
@@ -208,7 +207,7 @@ class Dimensions(Struct, frozen=True):
 
 def read_dimensions(entry: Mapping[str, Json], folder: Path) -> Dimensions:
     """
-    Read the dimensions of an entry whose structure was checked.
+    Read the dimensions of an entry that fits the schema.
 
     Raises:
         RowFileError: The row file that it names can't be read.

@@ -1,4 +1,4 @@
-"""What a manifest says besides its jobs, checked and as values."""
+"""The keys of a manifest besides its jobs, checked."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from runner.core.addresses import is_loopback_host
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
-from runner.core.settings import TEST_HOST, Settings
+from runner.core.sanitize import KEY_HINT
+from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
 from runner.manifest.document import Document, ProblemHandler, header_findings
+from runner.manifest.settings import read_settings
+from runner.schema.catalog import load_catalog
+from runner.schema.paths import JsonPath
+from runner.schema.wording import did_you_mean
 
 VERSION = 1
 
 _NO_SETTINGS = frozenset({"version", "name", "jobs", "defaults", "vars"})
-"""Where a manifest has no other keys, nothing can be wrong with its settings."""
+"""In a manifest without other keys, nothing can be wrong with the settings."""
 
 
 class Defaults(Struct, frozen=True, kw_only=True):
     """
-    What jobs get where they say nothing themselves, as it is written.
+    Values for jobs that have none of their own, as written.
 
     Attributes:
         request: For every job.
-        models: By model, over `request`.
+        models: By model; they replace those of `request`.
         metadata: For every job.
     """
 
@@ -37,12 +42,12 @@ class Defaults(Struct, frozen=True, kw_only=True):
 
 class Header(Struct, frozen=True, kw_only=True):
     """
-    The keys of a manifest but `jobs`.
+    The keys of a manifest except `jobs`.
 
     Attributes:
-        name: Names the run directory; a safe name of a directory.
-        vars: As they are written, placeholders and all.
-        written: All keys that are of the right form.
+        name: Of the run directory; safe as the name of a directory.
+        values: All keys that fit the schema.
+        vars: As written, with their placeholders.
     """
 
     version: int
@@ -53,9 +58,7 @@ class Header(Struct, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> Settings:
-        """What the run needs to know; put together only here, since checking the jobs needs none of it."""
-        from runner.manifest.settings import read_settings
-
+        """What the run needs to know; read only here, since checking the jobs does not need it."""
         return read_settings(self.values, self.name)[0]
 
 
@@ -63,15 +66,16 @@ def read_header(document: Document, report: ProblemHandler, variables: Mapping[s
     """
     Read the header of a manifest, and report everything that is wrong with it.
 
-    What is wrong is left at its default, so that the jobs can be checked all the same.
+    What is wrong keeps its default, so that the jobs can be checked nevertheless.
 
-    Placeholders in the name may use the ``variables``: the date, and those of `vars` and of the command line.
+    Args:
+        variables: For the name: the date, and those of `vars` and of the command line.
     """
     entry = document.header
     findings = header_findings(entry.value)
-    value = _without(entry.value, findings)
-    name, found = _name(value.get("name"), safe_name(document.path.stem), variables)
-    findings += found
+    value = _without_invalid(entry.value, findings)
+    name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables)
+    findings += name_findings
     if not value.keys() <= _NO_SETTINGS:
         findings += _settings_findings(value, name)
     findings += _model_findings(value)
@@ -87,39 +91,37 @@ def read_header(document: Document, report: ProblemHandler, variables: Mapping[s
     )
 
 
-def _without(value: dict[str, Json], findings: list[Finding]) -> dict[str, Json]:
-    """Copy a value without what has findings, so that the rest can be read without a second look."""
+def _without_invalid(value: dict[str, Json], findings: list[Finding]) -> dict[str, Json]:
+    """Copy a value without what has findings, so that the rest can be read without checks."""
     for finding in findings:
         if finding.path:
             value = _removed(value, finding.path)
     return value
 
 
-def _removed(value: Json, path: tuple[str | int, ...]) -> Json:
+def _removed(value: Json, path: JsonPath) -> Json:
     step, rest = path[0], path[1:]
     if isinstance(value, dict) and step in value:
         copy = dict(value)
         if rest and isinstance(value[step], dict):
             copy[step] = _removed(value[step], rest)
         else:
-            # What is wrong inside a list takes the list along.
+            # If something inside a list is wrong, the whole list is left out.
             del copy[step]
         return copy
     return value
 
 
-def _name(written: Json, otherwise: str, variables: Mapping[str, Json]) -> tuple[str, list[Finding]]:
-    if written is None:
-        return otherwise, []
+def _name(template: Json, default: str, variables: Mapping[str, Json]) -> tuple[str, list[Finding]]:
+    if template is None:
+        return default, []
     try:
-        return run_name(written, variables), []
+        return run_name(template, variables), []
     except ValueError as error:
-        return otherwise, [Finding(("name",), f"name: {error}")]
+        return default, [Finding(("name",), f"name: {error}")]
 
 
 def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
-    from runner.manifest.settings import read_settings
-
     settings, findings = read_settings(value, name)
     if settings.base_url is not None:
         findings += _base_url_findings(settings.base_url)
@@ -127,7 +129,7 @@ def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
 
 
 def _base_url_findings(base_url: str) -> Iterator[Finding]:
-    """Warn of addresses that are probably a mistake; nothing of the address is shown but its host."""
+    """Find what is wrong or probably a mistake in an address; only its host is shown."""
     path = ("gateway", "base_url")
     try:
         parts = urlsplit(base_url)
@@ -135,16 +137,17 @@ def _base_url_findings(base_url: str) -> Iterator[Finding]:
     except ValueError:
         host = None
     if not host:
-        yield Finding(path, "gateway.base_url: this address has no host, or a port that is none")
+        yield Finding(path, "gateway.base_url: this address has no host, or an invalid port")
         return
     if parts.username is not None or parts.password is not None:
-        hint = "put the key in an environment variable, and its name under gateway.api_keys"
-        yield Finding(path, "gateway.base_url: an address must not hold a name or a password", hint)
+        yield Finding(
+            path, "gateway.base_url: an address must not contain a user name or a password", KEY_HINT
+        )
     if parts.query or parts.fragment:
         yield Finding(path, "gateway.base_url: the address must end before '?' and '#'")
     if host == TEST_HOST:
         message = f"gateway.base_url: {TEST_HOST} is the vendor's test environment"
-        hint = "one of the API's documents shows it by mistake; the API is at https://api.powertokens.ai"
+        hint = f"one of the API's documents shows it by mistake; the API is at {DEFAULT_BASE_URL}"
         yield Finding(path, message, hint, Severity.WARNING)
     if parts.scheme.lower() == "http" and not is_loopback_host(host):
         message = f"gateway.base_url: the key would travel to {host} unencrypted"
@@ -152,19 +155,11 @@ def _base_url_findings(base_url: str) -> Iterator[Finding]:
 
 
 def _model_findings(value: Mapping[str, Json]) -> Iterator[Finding]:
-    """Warn of bounds and defaults for models that are probably misspelt: they would apply to nothing."""
-    from runner.schema.catalog import load_catalog
-
+    """Warn of limits and defaults for models that are probably misspelled: they would apply to nothing."""
     models = load_catalog().models
     for section in ("limits", "defaults"):
         for model in value.get(section, {}).get("models", {}):
-            if model not in models and (hint := _did_you_mean(model, models)):
+            if model not in models and (hint := did_you_mean(model, models)):
                 path = (section, "models", model)
                 message = f"{section}.models: no schema knows the model {model[:60]!r}"
                 yield Finding(path, message, hint, Severity.WARNING)
-
-
-def _did_you_mean(model: str, models: Mapping[str, Json]) -> str | None:
-    from runner.schema.wording import did_you_mean
-
-    return did_you_mean(model, models)

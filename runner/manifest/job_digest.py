@@ -1,9 +1,9 @@
 """
-What makes a job the same job: its id, and the digest of its request.
+The identity of a job: its id, and the digest of its request.
 
-The digest is taken from a canonical text that only the standard library writes,
-so that it is the same on every machine and after every upgrade. A local file
-counts by its content and not by its path.
+The digest is computed from canonical JSON that only the standard library writes, so
+that it is the same on every machine and after every upgrade. A local file counts by
+its content and not by its path.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from runner.core.model import FILE_KEY, Json, is_file_reference
 
 _MAX_MODEL_LENGTH = 100
 _ID_DIGITS = 16
-"""Of the digest in an automatic id: among a million jobs two agree by chance once in 37 million runs."""
+"""Digits of the digest in an automatic id: two of a million jobs are equal by chance once in 37 million runs."""
 
 
 _encode = json.JSONEncoder(
-    # A request is a tree by the way it was read: looking for cycles takes a third of the time.
+    # A request was read from text, so it has no cycles: looking for them takes a third of the time.
     check_circular=False,
     sort_keys=True,
     separators=(",", ":"),
@@ -30,12 +30,12 @@ _encode = json.JSONEncoder(
 
 def canonical_json(request: Mapping[str, Json]) -> str:
     r"""
-    Write a request as JSON with sorted keys, without blanks, in ASCII.
+    Encode a request as JSON with sorted keys, without spaces, in ASCII.
 
     Raises:
-        ValueError: It holds a number that JSON does not have (NaN or an infinity).
+        ValueError: It has a number that JSON does not have (NaN or an infinity).
 
-    >>> canonical_text({"prompt": "小猫", "model": "m"})
+    >>> canonical_json({"prompt": "小猫", "model": "m"})
     '{"model":"m","prompt":"\\u5c0f\\u732b"}'
     """
     return _encode(request)
@@ -50,7 +50,6 @@ def request_digest(request: Mapping[str, Json]) -> str:
 
     A local file is the same under every path:
 
-
     >>> one = {"image": {"$file": "/a.png", "sha256": "1f", "media_type": "image/png", "bytes": 9}}
     >>> other = {"image": {"$file": "/b.png", "sha256": "1f", "media_type": "image/png", "bytes": 9}}
     >>> request_digest(one) == request_digest(other)
@@ -64,27 +63,27 @@ def request_digest(request: Mapping[str, Json]) -> str:
 
 class DigestTemplate:
     """
-    Requests that differ in a few keys only: what they share is written once.
+    The digests of requests that differ in a few keys only: what they share is encoded once.
 
     Args:
         request: One of them.
-        varying: The keys by which they differ, all of which it has.
+        varying: The keys in which they differ, all of which it has.
 
-    >>> alike = DigestTemplate({"prompt": "a kitten", "model": "m"}, ["prompt"])
-    >>> alike.digest({"prompt": "a cat", "model": "m"}) == request_digest({"model": "m", "prompt": "a cat"})
+    >>> template = DigestTemplate({"prompt": "a kitten", "model": "m"}, ["prompt"])
+    >>> template.digest({"prompt": "a cat", "model": "m"}) == request_digest({"model": "m", "prompt": "a cat"})
     True
     """
 
-    __slots__ = ("_pieces", "_places")
+    __slots__ = ("_pieces", "_varying")
 
     def __init__(self, request: Mapping[str, Json], varying: Collection[str]) -> None:
         shared = "{"
         self._pieces: list[str] = []
-        self._places: list[tuple[int, str]] = []
+        self._varying: list[tuple[int, str]] = []
         for key in sorted(request):
             shared += f"{_encode(key)}:"
             if key in varying:
-                self._places.append((len(self._pieces) + 1, key))
+                self._varying.append((len(self._pieces) + 1, key))
                 self._pieces += shared, ""
                 shared = ","
             else:
@@ -93,16 +92,15 @@ class DigestTemplate:
 
     def digest(self, request: Mapping[str, Json]) -> str:
         """
-        Give what `request_digest` does, for one of these requests.
+        Return `request_digest` of one of these requests.
 
         Raises:
             ValueError: As for `canonical_text`.
             KeyError: The request lacks a key.
         """
         pieces = self._pieces.copy()
-        for place, key in self._places:
-            value = request[key]
-            pieces[place] = _encode(value)
+        for index, key in self._varying:
+            pieces[index] = _encode(request[key])
         text = "".join(pieces)
         return request_digest(request) if FILE_KEY in text else _hash(text)
 
@@ -113,7 +111,7 @@ def _hash(text: str) -> str:
 
 def automatic_id(model: str, digest: str, repetition: int | None = None) -> str:
     """
-    Name a job that was given no id; moving it in the manifest does not change the name.
+    Name a job without an id; moving it in the manifest does not change the name.
 
     >>> automatic_id("wan2.7-i2v", "3f9a1c2b7d0e5a4488cc21d07b6e9f10")
     'wan2.7-i2v-3f9a1c2b7d0e5a44'

@@ -1,13 +1,12 @@
-"""From a manifest file to checked jobs: the way in for everything that reads manifests."""
+"""From a manifest file to checked jobs: the entry point for everything that reads manifests."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,32 +14,28 @@ from msgspec.structs import replace
 from runner.core.filenames import safe_name
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Problem, Severity
+from runner.core.settings import Settings
 from runner.core.units import parse_duration
 from runner.manifest.batch import BatchFile, is_batch_file
-from runner.manifest.checker import JobChecker, CheckedHandler, InvalidHandler
+from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
 from runner.manifest.defaults import DefaultsMerger, Variables, is_literal, read_variables
 from runner.manifest.document import Document, Entry, ProblemHandler, open_document
-from runner.manifest.duplicates import DuplicateDetector
+from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
+from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import VERSION, Header, read_header
 from runner.manifest.row_files import RowFileError
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
-from runner.schema.catalog import Catalog
-from runner.schema.catalog import load_catalog as load_catalog
-
-if TYPE_CHECKING:
-    from runner.core.settings import Settings
-    from runner.manifest.defaults import Variables
-    from runner.manifest.fan_out import Dimensions
+from runner.schema.catalog import Catalog, load_catalog
 
 
 class Counts(Struct, frozen=True):
     """
-    What reading the jobs came to.
+    How many jobs of each kind a manifest has.
 
     Attributes:
-        jobs: That the manifest stands for.
-        refused: That have errors of their own.
-        duplicates: That have the id of another, or ask for the same without an id.
+        jobs: All of them.
+        invalid: Jobs with errors of their own.
+        duplicates: Jobs with the id of another one, or without an id and with the request of another one.
     """
 
     jobs: int
@@ -49,10 +44,10 @@ class Counts(Struct, frozen=True):
 
 
 class _JobSource(Protocol):
-    """Where drafts come from, as often as they are asked for."""
+    """The jobs of a manifest or of a batch file, as often as they are read."""
 
     def unchecked_jobs(self, report: ProblemHandler) -> Iterator[UncheckedJob]:
-        """Give every job that could be read, and report what is wrong with the others."""
+        """Stream every job that could be read, and report what is wrong with the others."""
 
 
 class Manifest:
@@ -75,7 +70,7 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        """Name the manifest's default run directory."""
+        """The name of the manifest's default run directory."""
         return self.header.name
 
     @property
@@ -83,45 +78,45 @@ class Manifest:
         """What the run needs to know besides its jobs."""
         return self.header.settings
 
-    def jobs(self, report: ProblemHandler, refuse: InvalidHandler | None = None) -> Iterator[JobSpec]:
+    def jobs(self, report: ProblemHandler, on_invalid: InvalidHandler | None = None) -> Iterator[JobSpec]:
         """
-        Stream the jobs that can be sent, reading the files anew each time.
+        Stream the valid jobs, reading the files again each time.
 
-        Everything that is wrong is reported, each problem once, and ``refuse`` is
-        told of each job that is left out. Jobs that are there twice are reported
-        after the last one. Nothing must be sent before the end, unless what was
-        found wrong is to be left out on purpose; even then not with ``counts.duplicates``.
+        Every problem is reported once, and ``on_invalid`` gets each job that is left
+        out. Duplicate jobs are reported after the last job. Nothing must be sent before
+        the end, unless invalid jobs are left out on purpose; even then not if
+        ``counts.duplicates`` is not 0.
         """
         if self._is_strict:
             report = _as_errors(report)
-        with DuplicateDetector() as census:
-            checker = self._checker(report, census.add, refuse)
+        with DuplicateDetector() as detector:
+            checker = self._checker(report, detector.add, on_invalid)
             check = checker.check
-            for draft in self._source.unchecked_jobs(report):
-                spec = check(draft)
+            for job in self._source.unchecked_jobs(report):
+                spec = check(job)
                 if spec is not None:
                     yield spec
-            self.counts = Counts(checker.jobs, checker.invalid, self._duplicates(census, report))
+            self.counts = Counts(checker.jobs, checker.invalid, self._report_duplicates(detector, report))
 
-    def _duplicates(self, census: DuplicateDetector, report: ProblemHandler) -> int:
-        ids, digests = census.ids.repeated(), census.digests.repeated()
+    def _report_duplicates(self, detector: DuplicateDetector, report: ProblemHandler) -> int:
+        ids, digests = detector.ids.repeated(), detector.digests.repeated()
         if not ids and not digests:
             return 0
-        from runner.manifest.duplicates import DuplicateReporter
+        reporter = DuplicateReporter(ids, digests, report)
+        checker = self._checker(_discard, reporter.compare, None)
+        for job in self._source.unchecked_jobs(_discard):
+            checker.check(job)
+        return reporter.errors
 
-        twins = DuplicateReporter(ids, digests, report)
-        checker = self._checker(_discard, twins.compare, None)
-        for draft in self._source.unchecked_jobs(_discard):
-            checker.check(draft)
-        return twins.errors
-
-    def _checker(self, report: ProblemHandler, note: CheckedHandler, refuse: InvalidHandler | None) -> JobChecker:
+    def _checker(
+        self, report: ProblemHandler, on_checked: CheckedHandler, on_invalid: InvalidHandler | None
+    ) -> JobChecker:
         return JobChecker(
             self._catalog,
             self.path.parent,
             report=report,
-            note=note,
-            refuse=refuse,
+            on_checked=on_checked,
+            on_invalid=on_invalid,
             is_strict=self._is_strict,
         )
 
@@ -137,127 +132,113 @@ def load(
     """
     Read the header of a manifest, or of a batch file, and report what is wrong with it.
 
-    The variables are the command line's, over the manifest's own; ``today`` is the
-    date in UTC, for ``${date}``. With ``is_strict`` a warning is as bad as an error.
+    Args:
+        variables: From the command line; they replace the manifest's own.
+        today: The date in UTC, for ``${date}``.
+        is_strict: Whether a warning counts as an error.
 
     Raises:
-        ManifestError: Nothing can be read; it carries the problem.
+        ManifestError: Nothing can be read; it has the problem.
     """
     catalog = load_catalog()
     if is_batch_file(path):
         batch = BatchFile(path)
-        name = safe_name(path.stem)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
-        header = Header(version=VERSION, name=name, values={"gateway": gateway})
+        header = Header(version=VERSION, name=safe_name(path.stem), values={"gateway": gateway})
         return Manifest(path, header, batch, catalog, is_strict=is_strict)
     if is_strict:
         report = _as_errors(report)
     document = open_document(path, report)
-    values = _variables(document, variables, today, report)
-    header = read_header(document, report, values.values)
-    source = _Entries(document, Expander(DefaultsMerger(header.defaults), values, path.parent))
-    return Manifest(path, header, source, catalog, is_strict=is_strict)
+    all_variables = _read_variables(document, variables, today, report)
+    header = read_header(document, report, all_variables.values)
+    entries = _Entries(document, DefaultsMerger(header.defaults), all_variables, path.parent)
+    return Manifest(path, header, entries, catalog, is_strict=is_strict)
 
 
-class _Entries(Struct, frozen=True):
-    """The jobs of a YAML manifest."""
-
-    document: Document
-    expander: Expander
-
-    def unchecked_jobs(self, report: ProblemHandler) -> Iterator[UncheckedJob]:
-        """Read and expand the entries one by one."""
-        expand = self.expander.expand
-        for entry in self.document.entries(report):
-            yield from expand(entry, report)
-
-
-def _variables(document: Document, overrides: Mapping[str, Json], today: date, report: ProblemHandler) -> Variables:
-    written = document.header.value.get("vars")
+def _read_variables(
+    document: Document, overrides: Mapping[str, Json], today: date, report: ProblemHandler
+) -> Variables:
+    declared = document.header.value.get("vars")
     # What is not a mapping is reported with the rest of the header.
-    own = written if isinstance(written, dict) else {}
-    variables, findings = read_variables(own, overrides, today.isoformat())
+    variables, findings = read_variables(
+        declared if isinstance(declared, dict) else {}, overrides, today.isoformat()
+    )
     for finding in findings:
         report(document.header.problem(replace(finding, path=("vars", *finding.path))))
     return variables
 
 
 def _as_errors(report: ProblemHandler) -> ProblemHandler:
-    def strictly(problem: Problem) -> None:
+    def report_error(problem: Problem) -> None:
         report(replace(problem, severity=Severity.ERROR))
 
-    return strictly
+    return report_error
 
 
 def _discard(_problem: Problem) -> None:
-    """Leave out what was reported before."""
+    """Ignore a problem that was reported before."""
 
 
-EXPANSION_KEYS = frozenset({"matrix", "repeat", "from", "vars"})
+_EXPANSION_KEYS = frozenset({"matrix", "repeat", "from", "vars"})
 """The keys of an entry that give its jobs values of their own."""
 
 _NOTHING: Mapping[str, Json] = {}
 
 
-class Expander:
-    """
-    Turns the entries of one manifest into jobs.
+class _Entries(Struct, frozen=True):
+    """The entries of a YAML manifest, expanded into jobs."""
 
-    Args:
-        folder: That row files are found in.
-    """
+    document: Document
+    defaults: DefaultsMerger
+    variables: Variables
+    folder: Path
+    """Row files are relative to it."""
 
-    def __init__(self, inheritance: DefaultsMerger, variables: Variables, folder: FilePath) -> None:
-        self._inheritance = inheritance
-        self._variables = variables
-        self._folder = folder
-
-    def expand(self, entry: Entry, report: ProblemHandler) -> Iterator[UncheckedJob]:
-        """Stream the jobs of an entry. What is wrong with it is reported, and the jobs concerned left out."""
-        value = entry.value
-        origin = _entry_source(entry)
-        inheritance = self._inheritance
-        if inheritance.is_literal and value.keys().isdisjoint(EXPANSION_KEYS) and is_literal(value):
-            own = value.get("request", _NOTHING)
+    def unchecked_jobs(self, report: ProblemHandler) -> Iterator[UncheckedJob]:
+        """Stream the jobs. What is wrong with an entry is reported, and the jobs concerned left out."""
+        defaults, expand = self.defaults, self._expand
+        for entry in self.document.entries(report):
+            value = entry.value
+            source = _entry_source(entry)
+            if not (defaults.is_literal and value.keys().isdisjoint(_EXPANSION_KEYS) and is_literal(value)):
+                yield from expand(value, source, report)
+                continue
+            request = value.get("request", _NOTHING)
             yield UncheckedJob(
-                origin,
+                source,
                 value.get("id"),
-                inheritance.merge_request(own, inheritance.model_of(own)),
-                inheritance.merge_metadata(value.get("metadata", _NOTHING)),
+                defaults.merge_request(request, defaults.model_of(request)),
+                defaults.merge_metadata(value.get("metadata", _NOTHING)),
                 value.get("extra", _NOTHING),
                 value.get("task_id"),
             )
-            return
-        from runner.manifest.fan_out import read_dimensions
 
-        try:
-            axes = read_dimensions(value, self._folder)
-            if axes.rows is not None:
-                origin.row_file = str(axes.rows.path)
-            yield from self._fanned_out(value, axes, origin, report)
-        except RowFileError as error:
-            self._report_rows_file(origin, value["from"], error, report)
-
-    def _fanned_out(
-        self, value: Mapping[str, Json], axes: Dimensions, origin: EntrySource, report: ProblemHandler
+    def _expand(
+        self, value: Mapping[str, Json], source: EntrySource, report: ProblemHandler
     ) -> Iterator[UncheckedJob]:
-        from runner.manifest.fan_out import EntryExpansion
+        try:
+            dimensions = read_dimensions(value, self.folder)
+            if dimensions.rows is not None:
+                source.row_file = str(dimensions.rows.path)
+            expansion = EntryExpansion(value, dimensions, self.defaults, self.variables, source, report)
+            if expansion.is_invalid:
+                return
+            yield from expansion.jobs()
+            if expansion.is_empty and not expansion.has_row_errors:
+                message = f"'{value['from']}' has no rows; the entry makes no job"
+                source.report_once(Finding(("from",), message, severity=Severity.WARNING), report)
+        except RowFileError as error:
+            self._report_row_file(source, value["from"], error, report)
 
-        fan = EntryExpansion(value, axes, self._inheritance, self._variables, origin, report)
-        if fan.is_invalid:
-            return
-        yield from fan.jobs()
-        if fan.is_empty and not fan.has_row_errors:
-            message = f"'{value['from']}' has no rows; the entry makes no job"
-            origin.report_once(Finding(("from",), message, severity=Severity.WARNING), report)
-
-    def _report_rows_file(self, origin: EntrySource, name: str, error: RowFileError, report: ProblemHandler) -> None:
+    def _report_row_file(
+        self, source: EntrySource, name: str, error: RowFileError, report: ProblemHandler
+    ) -> None:
         if error.line:
-            origin.row_file = str(self._folder / name)
-            origin.report_row(error.line, Finding(("from",), error.message, error.hint), report)
+            source.row_file = str(self.folder / name)
+            source.report_row(error.line, Finding(("from",), error.message, error.hint), report)
         else:
-            hint = error.hint or f"row files are found from the manifest's folder: {self._folder / name}"
-            origin.report_once(Finding(("from",), error.message, hint), report)
+            hint = error.hint or f"row files are relative to the manifest's folder: {self.folder / name}"
+            source.report_once(Finding(("from",), error.message, hint), report)
 
 
 def _entry_source(entry: Entry) -> EntrySource:
@@ -277,22 +258,20 @@ class ProblemCollector:
     Collects problems as they are reported.
 
     Args:
-        on_problem: Gets each of them too.
+        on_problem: Called with each problem, if given.
 
     Attributes:
-        kept: The first `limit` errors and the first `limit` warnings, in the order they came.
+        problems: The first `limit` errors and the first `limit` warnings, in the order they were reported.
     """
 
-    def __init__(
-        self, on_problem: Callable[[Problem], None] | None = None, *, limit: int = MAX_COLLECTED
-    ) -> None:
+    def __init__(self, on_problem: ProblemHandler | None = None, *, limit: int = MAX_COLLECTED) -> None:
         self._on_problem = on_problem
         self.problems: list[Problem] = []
         self._limit = limit
         self._counts: Counter[Severity] = Counter()
 
     def __call__(self, problem: Problem) -> None:
-        """Count a problem, and keep it while there is room."""
+        """Count a problem, and keep it if it is within the limit."""
         self._counts[problem.severity] += 1
         if self._counts[problem.severity] <= self._limit:
             self.problems.append(problem)
@@ -301,25 +280,25 @@ class ProblemCollector:
 
     @property
     def errors(self) -> int:
-        """How many errors were reported, kept or not."""
+        """The number of errors, including those that were not kept."""
         return self._counts[Severity.ERROR]
 
     @property
     def warnings(self) -> int:
-        """How many warnings were reported, kept or not."""
+        """The number of warnings, including those that were not kept."""
         return self._counts[Severity.WARNING]
 
 
 def summarize_problems(problems: ProblemCollector, jobs: int) -> str:
     """
-    Count problems in words.
+    Count problems and jobs in words.
 
-    >>> counted(ProblemCollector(), 300)
+    >>> summarize_problems(ProblemCollector(), 300)
     'no errors, no warnings in 300 jobs'
     """
-    found = f"{_some(problems.errors, 'error')}, {_some(problems.warnings, 'warning')}"
-    return f"{found} in {_some(jobs, 'job')}" if jobs else found
+    counts = f"{_count(problems.errors, 'error')}, {_count(problems.warnings, 'warning')}"
+    return f"{counts} in {_count(jobs, 'job')}" if jobs else counts
 
 
-def _some(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"

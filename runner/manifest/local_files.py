@@ -1,8 +1,8 @@
 """
-Local files in requests: checked when the manifest is read, put in when a request is sent.
+Local files in requests: checked when the manifest is read, read again when a request is sent.
 
-Between the two a request holds a reference in the place of each file (its path,
-digest, type and size), so that neither memory nor the store ever holds pictures.
+In between a request has a reference in the place of each file (its path, digest, type
+and size), so that neither memory nor the store ever has the images.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+import imagesize
 from msgspec import Struct
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
 from runner.core.problem import Finding
+from runner.core.units import format_size
 from runner.errors import FileChanged
 from runner.schema.media_fields import MediaField
-from runner.schema.paths import format_path, find_values
+from runner.schema.paths import JsonPath, find_values, format_path
 from runner.schema.request_schema import RequestSchema
+from runner.schema.wording import format_value
 
-_MARKS = ("./", "../", "/", "~")
+_PATH_PREFIXES = ("./", "../", "/", "~")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif")
-_LONGEST_PATH = 1024
-"""A longer text is a picture in base64, which may begin with a slash."""
+_MAX_PATH_CHARS = 1024
+"""A longer text is an image in base64, which may begin with a slash."""
 
 _STAND_IN_DATA = "data:image/png;base64,AAAA"
 _STAND_IN_URL = "https://example.com/"
@@ -34,11 +38,11 @@ _STAND_IN_URL = "https://example.com/"
 
 class AttachedFiles(Struct, frozen=True):
     """
-    A request whose local files were looked at.
+    A request whose local files were checked.
 
     Attributes:
         request: With a reference in the place of each file.
-        stand_in: What the schema is asked about instead: short texts that it takes in their places.
+        stand_in: For the schema to check: with a short valid text in the place of each file.
         extra_bytes: By how much the body that will be sent is longer than `stand_in`.
     """
 
@@ -49,7 +53,7 @@ class AttachedFiles(Struct, frozen=True):
 
 
 def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) -> AttachedFiles | None:
-    """Look for local files where a document names pictures; None where there is none."""
+    """Check the local files of a request, whose paths are relative to a folder; return None if it has none."""
     attached = stand_in = request
     findings: list[Finding] = []
     extra_bytes = 0
@@ -59,14 +63,15 @@ def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) 
             file = local_path(text, folder)
             if file is None:
                 continue
-            picture, problems = _check_file(file, field, model)
+            image, problems = _check_file(file, field, model)
             findings += [
-                Finding(path, f"{format_path(path)}: {_shown(text)} {problem}", hint) for problem, hint in problems
+                Finding(path, f"{format_path(path)}: {format_value(text)} {problem}", hint)
+                for problem, hint in problems
             ]
             stand_in = _replaced(stand_in, path, _STAND_IN_DATA if field.allows_data_uri else _STAND_IN_URL)
-            if picture is not None and not problems:
-                attached = _replaced(attached, path, _reference(picture))
-                extra_bytes += _data_uri_bytes(picture) - len(_STAND_IN_DATA)
+            if image is not None and not problems:
+                attached = _replaced(attached, path, _reference(image))
+                extra_bytes += _data_uri_bytes(image) - len(_STAND_IN_DATA)
     if stand_in is request:
         return None
     return AttachedFiles(attached, stand_in, tuple(findings), extra_bytes)
@@ -74,26 +79,26 @@ def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) 
 
 def local_path(text: Json, folder: Path) -> Path | None:
     """
-    Take a text for the path of a local file where it is one, or can't be meant as anything else.
+    Return the path that a text names, if it is a local file or can't be anything else.
 
     >>> local_path("./a.png", Path("manifests")), local_path("https://example.com/a.png", Path("manifests"))
     (PosixPath('manifests/a.png'), None)
     """
-    if not isinstance(text, str) or not text or len(text) > _LONGEST_PATH or "://" in text or "\0" in text:
+    if not isinstance(text, str) or not text or len(text) > _MAX_PATH_CHARS or "://" in text or "\0" in text:
         return None
     if text.startswith("data:"):
         return None
     if text.startswith("~"):
         return Path(os.path.expanduser(text))
     file = folder / text
-    if text.startswith(_MARKS) or text.lower().endswith(_SUFFIXES) or os.path.isfile(file):
+    if text.startswith(_PATH_PREFIXES) or text.lower().endswith(_SUFFIXES) or os.path.isfile(file):
         return file
     return None
 
 
 def render_request(request: Mapping[str, Json]) -> dict[str, Json]:
     """
-    Put each local file into a request as a data URI. It reads files: keep it off the event loop.
+    Replace each local file of a request by a data URI. It reads, hashes and encodes files: call it in a thread.
 
     Raises:
         FileChanged: A file is missing, unreadable, or not what it was when it was checked.
@@ -105,32 +110,32 @@ def render_request(request: Mapping[str, Json]) -> dict[str, Json]:
 def _check_file(
     file: Path, field: MediaField, model: str
 ) -> tuple[LocalImage | None, list[tuple[str, str | None]]]:
-    """Read a local file, and say what is wrong with it, each with a hint."""
+    """Read a local file, and list what is wrong with it, each with a hint."""
     if not field.allows_data_uri:
         problem = f"is a local file, and {model} takes only public URLs here"
-        return None, [(problem, "upload it, and give its https address")]
+        return None, [(problem, "upload it, and write its https address")]
     try:
-        picture = read_image(file)
+        image = read_image(file)
     except OSError as error:
         return None, [(f"can't be read: {error.strerror or error}", f"looked for {file}")]
-    return picture, [(problem, None) for problem in image_errors(picture, field, model)]
+    return image, [(problem, None) for problem in image_errors(image, field, model)]
 
 
-def _reference(picture: LocalImage) -> dict[str, Json]:
+def _reference(image: LocalImage) -> dict[str, Json]:
     return {
-        FILE_KEY: picture.path,
-        "sha256": picture.sha256,
-        "media_type": picture.media_type,
-        "bytes": picture.bytes,
+        FILE_KEY: image.path,
+        "sha256": image.sha256,
+        "media_type": image.media_type,
+        "bytes": image.bytes,
     }
 
 
-def _data_uri_bytes(picture: LocalImage) -> int:
-    return len(f"data:{picture.media_type};base64,") + 4 * ((picture.bytes + 2) // 3)
+def _data_uri_bytes(image: LocalImage) -> int:
+    return len(f"data:{image.media_type};base64,") + 4 * ((image.bytes + 2) // 3)
 
 
-def _replaced(value: Json, path: tuple[str | int, ...], new: Json) -> Json:
-    """Copy what is on the way to a path, with a new value at its end."""
+def _replaced(value: Json, path: JsonPath, new: Json) -> Json:
+    """Copy a value with a new one at a path; what is not on the path is shared."""
     if not path:
         return new
     copy = value.copy()
@@ -161,23 +166,23 @@ def _data_uri(reference: Mapping[str, Json]) -> str:
     return f"data:{reference['media_type']};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:79]}…")
-
-
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
-_HEIF_BRANDS = (b"mif1", b"msf1")
 _HEAD_BYTES = 16
+_SIGNATURES = re.compile(
+    rb"(?P<jpeg>\xff\xd8\xff)|(?P<png>\x89PNG\r\n\x1a\n)|(?P<gif>GIF8[79]a)|(?P<bmp>BM)|(?P<tiff>II\*\0|MM\0\*)"
+    rb"|(?P<webp>RIFF.{4}WEBP)|.{4}ftyp(?:(?P<heic>hei[cmsx]|hev[cx])|(?P<heif>m[is]f1))",
+    re.DOTALL,
+)
+"""The first bytes of each format that a model may allow."""
 
 
 class LocalImage(Struct, frozen=True):
     """
-    A local picture as it was when it was read.
+    A local image as it was when it was read.
 
     Attributes:
         path: Absolute.
-        format: In lower case, such as ``jpeg``; None where the content is no picture that is known here.
-        width: In pixels, as is height; 0 where the file does not say.
+        format: In lower case, such as ``jpeg``; None if the content is not an image of a known format.
+        width: In pixels, as is height; 0 if it can't be read.
     """
 
     path: str
@@ -189,13 +194,13 @@ class LocalImage(Struct, frozen=True):
 
     @property
     def media_type(self) -> str:
-        """Name the format as a data URI does."""
+        """The format as in a data URI."""
         return f"image/{self.format}"
 
 
 def read_image(path: Path) -> LocalImage:
     """
-    Read a picture; an unchanged file is read only once while it is remembered.
+    Read an image; an unchanged file is read only once while it is cached.
 
     Raises:
         OSError: It is missing or unreadable.
@@ -204,36 +209,35 @@ def read_image(path: Path) -> LocalImage:
     return _read(os.path.abspath(path), status.st_mtime_ns, status.st_size)
 
 
-def image_errors(picture: LocalImage, field: MediaField, model: str) -> list[str]:
-    """Say what a model will not take about a picture (fact F23)."""
+def image_errors(image: LocalImage, field: MediaField, model: str) -> list[str]:
+    """List why a model does not allow an image (fact F23)."""
     formats = field.formats_for(model)
-    if picture.format is None:
-        return [f"is not a picture of a known format ({', '.join(formats)})"]
-    found = []
-    if picture.format not in formats:
-        found.append(f"is {picture.format.upper()}; {model} takes {', '.join(formats)}")
-    if picture.bytes > field.max_bytes:
-        found.append(
-            f"has {picture.bytes / 1e6:.1f} MB; {model} takes {field.max_bytes / 1e6:.1f} MB at most"
+    if image.format is None:
+        return [f"is not an image of a known format ({', '.join(formats)})"]
+    errors = []
+    if image.format not in formats:
+        errors.append(f"is {image.format.upper()}; {model} allows {', '.join(formats)}")
+    if image.bytes > field.max_bytes:
+        errors.append(
+            f"has {format_size(image.bytes)}; {model} allows {format_size(field.max_bytes)} at most"
         )
-    if not picture.width or not picture.height:
-        return [*found, "is damaged: its size in pixels can't be read"]
-    sides = f"{picture.width}x{picture.height} pixels"
-    if not all(field.min_side_px <= side <= field.max_side_px for side in (picture.width, picture.height)):
-        found.append(f"has {sides}; {model} takes sides from {field.min_side_px} to {field.max_side_px}")
-    if not field.allows_ratio(picture.width / picture.height):
-        ratio = f"{picture.width / picture.height:.3g}"
-        found.append(
-            f"has {sides}, a ratio of {ratio}; {model} takes {field.min_ratio:g} to {field.max_ratio:g}"
+    if not image.width or not image.height:
+        return [*errors, "is damaged: its size in pixels can't be read"]
+    sides = f"{image.width}x{image.height} pixels"
+    if not all(field.min_side_px <= side <= field.max_side_px for side in (image.width, image.height)):
+        errors.append(
+            f"has {sides}; {model} allows sides from {field.min_side_px} to {field.max_side_px} pixels"
         )
-    return found
+    if not field.allows_ratio(image.width / image.height):
+        ratio = f"{image.width / image.height:.3g}"
+        errors.append(
+            f"has {sides}, a ratio of {ratio}; {model} allows {field.min_ratio:g} to {field.max_ratio:g}"
+        )
+    return errors
 
 
 @lru_cache(maxsize=4096)
 def _read(path: str, _mtime_ns: int, size: int) -> LocalImage:
-    # Imported here, since most manifests name no local file.
-    import imagesize
-
     with open(path, "rb") as stream:
         head = stream.read(_HEAD_BYTES)
         stream.seek(0)
@@ -241,35 +245,17 @@ def _read(path: str, _mtime_ns: int, size: int) -> LocalImage:
         stream.seek(0)
         try:
             width, height = imagesize.get(stream)
-        except Exception:  # whatever a hostile file does to the parser, it is not a picture
+        except Exception:  # whatever a malicious file does to the parser, it is not an image
             width = height = -1
     return LocalImage(path, sha256, size, image_format(head), max(int(width), 0), max(int(height), 0))
 
 
 def image_format(head: bytes) -> str | None:
     r"""
-    Tell a format by the first 16 bytes of a file.
+    Return the format of an image by the first 16 bytes of its file, or None.
 
-    >>> picture_format(b"\x89PNG\r\n\x1a\n" + bytes(8)), picture_format(b"%PDF-1.7")
+    >>> image_format(b"\x89PNG\r\n\x1a\n" + bytes(8)), image_format(b"%PDF-1.7")
     ('png', None)
     """
-    for magic, name in _MAGIC:
-        if head.startswith(magic):
-            return name
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp"
-    if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        return "heic" if brand in _HEIC_BRANDS else "heif" if brand in _HEIF_BRANDS else None
-    return None
-
-
-_MAGIC = (
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"BM", "bmp"),
-    (b"II*\x00", "tiff"),
-    (b"MM\x00*", "tiff"),
-)
+    match = _SIGNATURES.match(head)
+    return match.lastgroup if match else None

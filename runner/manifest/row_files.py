@@ -1,16 +1,17 @@
 """
 Row files: a job for each row of a CSV, TSV or JSONL file, read as a stream.
 
-Tables are read as spreadsheets save them: UTF-8 with or without a byte order
-mark, any line ending, quoted cells that hold separators and line breaks. Their
-first row names the columns. An empty cell is the empty text; blank lines are
-passed over; a row with too many or too few cells is an error.
+Tables are read as spreadsheets save them: UTF-8 with or without a byte order mark, any
+line ending, quoted cells with separators and line breaks. Their first row names the
+columns. An empty cell is the empty text; blank lines are skipped; a row with too many
+or too few cells is an error.
 
 A line of a JSONL file is an object, whose values keep their types.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
@@ -21,50 +22,71 @@ from msgspec import Struct
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.core.sanitize import MIN_KEY_CHARS, looks_like_key
+from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP
+
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+KEY_MESSAGE = "this looks like an API key, which does not belong in a row"
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _MAX_CELL_CHARS = 50_000_000
-"""A longer cell is a quote that was never closed; the largest picture that a model takes still fits as base64."""
+"""A longer cell is a quote that was never closed; the largest image that a model allows fits as base64."""
 
 Row = tuple[int, dict[str, Json]]
-"""The line that a row begins on, from 1, and its values by name."""
+"""The line where a row begins, from 1, and its values by name."""
+
+RowErrorHandler = Callable[[int, str, str | None], None]
+"""Takes a line (from 1; 0 for the file as a whole), what is wrong there, and a hint."""
+
+
+class RowFileError(Exception):
+    """
+    A row file can't be read any further.
+
+    Attributes:
+        line: Where the error is, from 1; 0 if it concerns the file as a whole.
+    """
+
+    def __init__(self, line: int, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+        self.hint = hint
 
 
 class RowFile(Struct, frozen=True):
     """
-    A row file whose head was read.
+    A row file whose beginning was read.
 
     Attributes:
-        names: Of the columns; None where each row brings its own.
+        names: Of the columns; None if each row has names of its own.
     """
 
     path: Path
     names: tuple[str, ...] | None
 
-    def rows(self, complain: RowErrorHandler) -> Iterator[Row]:
+    def read(self, on_error: RowErrorHandler) -> Iterator[Row]:
         """
-        Stream the rows. What is wrong with one is complained of, and the row left out.
+        Stream the rows. An invalid one goes to ``on_error``, and is left out.
 
         Raises:
             RowFileError: The file can't be read to its end.
         """
         if self.names is None:
-            return read_jsonl(self.path, complain)
-        return _read_table(self.path, self.names, complain)
+            return read_jsonl(self.path, on_error)
+        return _read_table(self.path, self.names, on_error)
 
 
 def open_row_file(path: Path) -> RowFile:
     """
-    Look at the head of a row file. An empty file is a table without columns.
+    Read the beginning of a row file. An empty file is a table without columns.
 
     Raises:
-        RowFileError: It is missing or unreadable, its suffix is not known, or its columns can't be told apart.
+        RowFileError: It is missing or unreadable, its suffix is unknown, or its columns have no distinct names.
     """
     suffix = path.suffix.lower()
     if suffix not in _SEPARATORS and suffix not in JSONL_SUFFIXES:
-        message = f"'{path.name}' is not a row file by its suffix"
+        message = f"'{path.name}' does not have the suffix of a row file"
         raise RowFileError(0, message, "row files end in .csv, .tsv, .jsonl or .ndjson")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -72,21 +94,21 @@ def open_row_file(path: Path) -> RowFile:
                 return RowFile(path, None)
             line, cells = next(_records(path, stream), (1, []))
     except OSError as error:
-        raise os_error(path, error) from error
+        raise _unreadable(path, error) from error
     return RowFile(path, _column_names(line, cells))
 
 
 def _column_names(line: int, cells: list[str]) -> tuple[str, ...]:
     names = tuple(cell.strip() for cell in cells)
-    for place, name in enumerate(names, start=1):
+    for number, name in enumerate(names, start=1):
         if not name:
-            raise RowFileError(line, f"column {place} has no name", "the first row names every column")
-        if name in names[: place - 1]:
+            raise RowFileError(line, f"column {number} has no name", "the first row names every column")
+        if name in names[: number - 1]:
             raise RowFileError(line, f"two columns are named '{name}'", "give each column a name of its own")
     return names
 
 
-def _read_table(path: Path, names: tuple[str, ...], complain: RowErrorHandler) -> Iterator[Row]:
+def _read_table(path: Path, names: tuple[str, ...], on_error: RowErrorHandler) -> Iterator[Row]:
     width = len(names)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -94,27 +116,22 @@ def _read_table(path: Path, names: tuple[str, ...], complain: RowErrorHandler) -
             next(records, None)
             for line, cells in records:
                 if len(cells) != width:
-                    message = (
-                        f"the row has {_counted(len(cells), 'cell')}, the file {_counted(width, 'column')}"
-                    )
-                    complain(line, message, "put cells that hold separators or line breaks in double quotes")
+                    message = f"the row has {_count(len(cells), 'cell')}, the file {_count(width, 'column')}"
+                    on_error(line, message, "put cells with separators or line breaks in double quotes")
                 elif any(len(cell) >= MIN_KEY_CHARS and looks_like_key(cell) for cell in cells):
-                    complain(line, KEY_MESSAGE, KEY_HINT)
+                    on_error(line, KEY_MESSAGE, KEY_HINT)
                 else:
                     yield line, dict(zip(names, cells, strict=True))
     except OSError as error:
-        raise os_error(path, error) from error
+        raise _unreadable(path, error) from error
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Read the records of a table, each with the line it begins on; blank lines are none."""
-    # Rows in JSONL have no use for it.
-    import csv
-
+    """Read the records of a table, each with the line where it begins; blank lines are skipped."""
     csv.field_size_limit(_MAX_CELL_CHARS)
     reader = csv.reader(_checked_lines(stream), delimiter=_SEPARATORS[path.suffix.lower()], strict=True)
     line = 1
@@ -133,7 +150,7 @@ def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
 def _checked_lines(stream: TextIO) -> Iterator[str]:
     for number, line in enumerate(stream, start=1):
         if "\0" in line:
-            raise RowFileError(number, "the line holds a NUL character", "save the file as text in UTF-8")
+            raise RowFileError(number, "the line has a NUL character", "save the file as UTF-8 text")
         yield line
 
 
@@ -149,29 +166,11 @@ def _not_utf8(path: Path) -> RowFileError:
     return RowFileError(0, "the file is not UTF-8", hint)
 
 
-KEY_MESSAGE = "this looks like an API key, which does not belong among the jobs"
-KEY_HINT = "keep the key in an environment variable, and its name under gateway.api_keys"
-JSONL_SUFFIXES = (".jsonl", ".ndjson")
-
-RowErrorHandler = Callable[[int, str, str | None], None]
-"""Takes a line (from 1; 0 for the file as a whole), what is wrong there, and a hint."""
-
-
-class RowFileError(Exception):
-    """Nothing more can be read from a file of rows, for a reason that is found on its line (0: on none)."""
-
-    def __init__(self, line: int, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.line = line
-        self.message = message
-        self.hint = hint
-
-
-def read_jsonl(path: Path, complain: RowErrorHandler) -> Iterator[tuple[int, dict[str, Json]]]:
+def read_jsonl(path: Path, on_error: RowErrorHandler) -> Iterator[Row]:
     """
-    Stream the objects of a JSONL file, each with its line. Blank lines are passed over.
+    Stream the objects of a JSONL file, each with its line. Blank lines are skipped.
 
-    What is wrong with a line is complained of, and the line left out.
+    An invalid line goes to ``on_error``, and is left out.
 
     Raises:
         RowFileError: The file is missing or can't be read to its end.
@@ -187,27 +186,26 @@ def read_jsonl(path: Path, complain: RowErrorHandler) -> Iterator[tuple[int, dic
                     value = loads(line)
                 except (ValueError, RecursionError):
                     if raw.strip():
-                        complain(number, _json_error(raw), None)
+                        on_error(number, _json_error(raw), None)
                     continue
                 if type(value) is not dict:
-                    complain(number, "the line is JSON, but not an object in braces", None)
+                    on_error(number, "the line is JSON, but not an object in braces", None)
                 elif line.count("{") + line.count("[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
-                    complain(number, TOO_DEEP, None)
+                    on_error(number, TOO_DEEP, None)
                 elif _may_contain_key(line) and _contains_key(value):
-                    complain(number, KEY_MESSAGE, KEY_HINT)
+                    on_error(number, KEY_MESSAGE, KEY_HINT)
                 else:
                     yield number, value
     except OSError as error:
-        raise os_error(path, error) from error
+        raise _unreadable(path, error) from error
 
 
-def os_error(path: Path, error: OSError) -> RowFileError:
-    """Say in the operating system's words why a file can't be read."""
+def _unreadable(path: Path, error: OSError) -> RowFileError:
     return RowFileError(0, f"'{path.name}' can't be read: {error.strerror or error}")
 
 
 def _json_error(raw: bytes) -> str:
-    """Ask the standard library what is wrong, so that the words are the same whatever else is installed."""
+    """Describe an invalid line by the standard library's error, which is the same for every JSON library."""
     try:
         is_too_deep = _is_deeper(json.loads(raw.decode().rstrip()), MAX_DEPTH)
     except UnicodeDecodeError:
@@ -216,8 +214,8 @@ def _json_error(raw: bytes) -> str:
         return f"the line is not JSON: {error.msg} at column {error.colno}"
     except RecursionError:
         is_too_deep = True
-    # JSON libraries have bounds of their own, each another.
-    return TOO_DEEP if is_too_deep else "the line holds a number or a character that JSON does not have"
+    # Each JSON library has a depth limit of its own.
+    return TOO_DEEP if is_too_deep else "the line has a number or a character that JSON does not have"
 
 
 def _is_deeper(value: Json, levels: int) -> bool:
@@ -234,7 +232,7 @@ def _is_deeper(value: Json, levels: int) -> bool:
 
 
 def _may_contain_key(line: str) -> bool:
-    """Look for the letters that every key comes with: in the line as a whole, since that is one text instead of many."""
+    """Search the whole line for parts of every key, since one search is faster than one for each value."""
     line = line.lower()
     return "sk-" in line or "key" in line or "bearer" in line or "secret" in line or "authorization" in line
 

@@ -1,4 +1,4 @@
-"""The settings of a run, from the keys of a manifest that are of the right form."""
+"""The settings of a run, from the keys of a manifest that fit its schema."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from runner.core.settings import (
     Timeouts,
 )
 from runner.core.units import format_duration, parse_duration, parse_rate, parse_size
-from runner.manifest.document import path_text
+from runner.schema.paths import JsonPath, format_path
 
 Values = Mapping[str, Json]
-Path = tuple[str | int, ...]
 _Value = TypeVar("_Value")
 
 
@@ -31,14 +30,14 @@ def read_settings(header: Values, name: str) -> tuple[Settings, list[Finding]]:
     Read the settings of a manifest that fits its schema.
 
     Returns:
-        The settings, and what the schema can't see: rates of zero, bounds that contradict each other.
+        The settings, and what the schema can't express: rates of zero, limits that contradict each other.
     """
-    reader = _Reader()
+    reader = _AmountReader()
     poll = PollPolicy(**reader.durations(header, "poll"))
     if poll.interval_s > poll.max_interval_s:
-        interval, most = format_duration(poll.interval_s), format_duration(poll.max_interval_s)
+        interval, maximum = format_duration(poll.interval_s), format_duration(poll.max_interval_s)
         path = ("poll", "max_interval" if "max_interval" in header.get("poll", {}) else "interval")
-        message = f"poll: the interval of {interval} is longer than max_interval, {most}"
+        message = f"poll: the interval of {interval} is longer than max_interval, {maximum}"
         reader.findings.append(Finding(path, message))
     gateway = header.get("gateway", {})
     settings = Settings(
@@ -55,41 +54,41 @@ def read_settings(header: Values, name: str) -> tuple[Settings, list[Finding]]:
     return settings, reader.findings
 
 
-class _Reader:
-    """Reads amounts, and gathers what is wrong with them."""
+class _AmountReader:
+    """Reads amounts, and collects what is wrong with them."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
 
-    def read(self, parse: Callable[[str], _Value], text: str, path: Path) -> _Value | None:
-        """Give the amount that a text stands for, or None where it is wrong."""
+    def read(self, parse: Callable[[str], _Value], text: str, path: JsonPath) -> _Value | None:
+        """Parse an amount; return None if it is wrong."""
         try:
             return parse(text)
         except ValueError as error:
-            self.findings.append(Finding(path, f"{path_text(path)}: {error}"))
+            self.findings.append(Finding(path, f"{format_path(path)}: {error}"))
             return None
 
     def durations(self, header: Values, section: str) -> dict[str, float]:
-        """Read all durations of a section, under the names that the settings give them."""
-        found: dict[str, float] = {}
+        """Read all durations of a section, under their names in the settings."""
+        durations: dict[str, float] = {}
         for key, text in header.get(section, {}).items():
             if (section, key) == ("retry", "attempts"):
                 continue
             parse = parse_duration if key in ("first", "unknown_task", "base") else _positive_duration
             seconds = self.read(parse, text, (section, key))
             if seconds is not None:
-                found[f"{key}_s"] = seconds
-        return found
+                durations[f"{key}_s"] = seconds
+        return durations
 
 
 def _positive_duration(text: str) -> float:
     seconds = parse_duration(text)
     if seconds == 0:
-        raise ValueError(f"{text!r} leaves no time at all")
+        raise ValueError(f"{text!r} must be longer than 0s")
     return seconds
 
 
-def _limits(reader: _Reader, limits: Values) -> Limits:
+def _limits(reader: _AmountReader, limits: Values) -> Limits:
     values: dict[str, Json] = {key: limits[key] for key in ("in_flight", "downloads") if key in limits}
     for key in ("submit", "poll"):
         rate = reader.read(parse_rate, limits[key], ("limits", key)) if key in limits else None
@@ -102,19 +101,19 @@ def _limits(reader: _Reader, limits: Values) -> Limits:
     return Limits(**values, models=models)
 
 
-def _model_limits(reader: _Reader, limits: Values, path: Path) -> ModelLimits:
+def _model_limits(reader: _AmountReader, limits: Values, path: JsonPath) -> ModelLimits:
     rate = reader.read(parse_rate, limits["submit"], (*path, "submit")) if "submit" in limits else None
     return ModelLimits(in_flight=limits.get("in_flight"), submit_per_s=rate)
 
 
-def _retry(reader: _Reader, header: Values) -> RetryPolicy:
+def _retry(reader: _AmountReader, header: Values) -> RetryPolicy:
     values: dict[str, Json] = dict(reader.durations(header, "retry"))
     if "attempts" in header.get("retry", {}):
         values["attempts"] = header["retry"]["attempts"]
     return RetryPolicy(**values)
 
 
-def _assets(reader: _Reader, assets: Values) -> AssetRules:
+def _assets(reader: _AmountReader, assets: Values) -> AssetRules:
     values: dict[str, Json] = {}
     size = (
         reader.read(parse_size, assets["max_size"], ("assets", "max_size")) if "max_size" in assets else None
@@ -126,13 +125,13 @@ def _assets(reader: _Reader, assets: Values) -> AssetRules:
     return AssetRules(**values)
 
 
-def _notify(written: Json) -> tuple[Notify, ...]:
-    ways = [written] if isinstance(written, dict) else written
+def _notify(value: Json) -> tuple[Notify, ...]:
+    targets = [value] if isinstance(value, dict) else value
     return tuple(
         Notify(
-            on=tuple(way.get("on", ("finish",))),
-            webhook=way.get("webhook"),
-            command=tuple(way["command"]) if "command" in way else None,
+            on=tuple(target.get("on", ("finish",))),
+            webhook=target.get("webhook"),
+            command=tuple(target["command"]) if "command" in target else None,
         )
-        for way in ways
+        for target in targets
     )

@@ -9,13 +9,11 @@ from msgspec import Struct, field
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
-from runner.manifest.document import Entry, ProblemHandler, job_label, path_text
+from runner.manifest.document import Entry, ProblemHandler, job_label
+from runner.schema.paths import JsonPath, format_path
 
 if TYPE_CHECKING:
     from runner.manifest.template import RequestTemplate
-
-Path = tuple[str | int, ...]
-"""Keys and indices from the root of an entry, such as ``("request", "media", 0, "url")``."""
 
 
 class EntrySource(Struct):
@@ -24,10 +22,10 @@ class EntrySource(Struct):
 
     Attributes:
         entry: None for a batch file.
-        rows_file: That the lines of its jobs are in; empty where there is none.
+        row_file: The file with the rows of its jobs; empty if it has none.
         schema: The schema that the entry names, or None.
         timeout_s: As in `JobSpec`.
-        names: That an id may use to tell the jobs of the entry apart.
+        variable_names: Names that an id may use to tell the jobs of the entry apart.
     """
 
     entry: Entry | None
@@ -35,10 +33,10 @@ class EntrySource(Struct):
     schema: str | None = None
     timeout_s: float | None = None
     variable_names: tuple[str, ...] = ()
-    _reported: set[tuple[Path, str]] = field(default_factory=set)
+    _reported: set[tuple[JsonPath, str]] = field(default_factory=set)
 
     def label(self, line: int, job_id: Json) -> str:
-        """Name one of its jobs as a person finds it again, such as ``jobs[3] "grass-2"``."""
+        """Name one of its jobs as people find it, such as ``jobs[3] "grass-2"``."""
         return job_label(line - 1 if self.entry is None else self.entry.index, job_id)
 
     def report_once(self, finding: Finding, report: ProblemHandler, label: str | None = None) -> None:
@@ -52,20 +50,20 @@ class EntrySource(Struct):
                 report(_problem(finding, entry.position_of(finding), label or entry.label))
 
     def report_row(self, line: int, finding: Finding, report: ProblemHandler, job_id: Json = None) -> None:
-        """Report what came with a row, at its line."""
+        """Report what is wrong with a row, at its line."""
         report(_problem(finding, Position(self.row_file, line), self.label(line, job_id)))
 
 
 class UncheckedJob(Struct):
     """
-    A job with its own values put in, but neither normalised nor checked.
+    A job with its own values filled in, but neither normalized nor checked.
 
     Attributes:
-        job_id: As the manifest gives it, of any type; None where it gives none.
-        extra: Fields that go into the body unchecked.
-        line: Of its row, from 1; 0 where it has none.
-        repetition: Its number within ``repeat``, from 1; None where nothing is repeated.
-        template: That its request was made with; None where it was written out.
+        job_id: As in the manifest, of any type; None if it has none.
+        extra: Fields that are added to the body unchecked.
+        line: Of its row, from 1; 0 if it has no row.
+        repetition: Its number within ``repeat``, from 1; None if its entry is not repeated.
+        template: What its request was rendered from; None if it was written out.
     """
 
     source: EntrySource
@@ -79,20 +77,20 @@ class UncheckedJob(Struct):
     template: RequestTemplate | None = None
 
     def position(self) -> Position:
-        """Give the place of the job: its row, or else its entry."""
-        origin, line = self.source, self.line
-        if line or origin.entry is None:
-            return Position(origin.row_file, line)
-        return origin.entry.position()
+        """Return the place of the job: its row, or else its entry."""
+        source, line = self.source, self.line
+        if line or source.entry is None:
+            return Position(source.row_file, line)
+        return source.entry.position()
 
     def report(self, finding: Finding, report: ProblemHandler) -> None:
-        """Report what is wrong with the job, at its row or in the manifest, by its path from the entry's root."""
+        """Report what is wrong with the job, by its path from the entry's root, at its row or in the manifest."""
         if self.line and self._is_from_row(finding.path):
             self.source.report_row(self.line, finding, report, self.job_id)
         else:
             self.source.report_once(finding, report, self.source.label(self.line, self.job_id))
 
-    def _is_from_row(self, path: Path) -> bool:
+    def _is_from_row(self, path: JsonPath) -> bool:
         if self.template is None:
             return True
         if path[:1] != ("request",):
@@ -100,11 +98,11 @@ class UncheckedJob(Struct):
         within, varying = path[1:], self.template.varying
         if any(within[: len(leaf)] == leaf for leaf in varying):
             return True
-        # A null in the row took a key away: what the request lacks is then the row's doing.
+        # A null in the row removes a key: the row is then why the request lacks it.
         return not within and any(leaf[0] not in self.request for leaf in varying if len(leaf) == 1)
 
 
 def _problem(finding: Finding, position: Position, label: str | None) -> Problem:
-    # People read paths from the request's root, as the API's documents do.
+    # People read paths from the request's root, as in the API's documents.
     path = finding.path[1:] if finding.path[:1] == ("request",) else finding.path
-    return Problem(finding.severity, position, finding.message, label, path_text(path), finding.hint)
+    return Problem(finding.severity, position, finding.message, label, format_path(path), finding.hint)

@@ -1,8 +1,8 @@
 """
 JSON values from YAML events, one whole value at a time.
 
-Every event of a value is kept beside it as its trace: cheaper than a table of
-positions, and enough to find any of them when a problem must be shown (`trace`).
+The events of a value are kept with it: cheaper than a table of positions, and enough to
+find any position for a problem (`yaml_parser.find_events`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from yaml.events import (
 )
 
 from runner.core.model import Json
-from runner.core.sanitize import MIN_KEY_CHARS, looks_like_key
+from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
 from runner.manifest.scalars import (
     CORE_TAGS,
     NON_TEXT_STARTS,
@@ -34,18 +34,18 @@ from runner.manifest.scalars import (
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, find_child
 
 MAX_ALIASED = 10_000
-"""So many values of one entry, or of the header, may come from aliases: a bomb has billions."""
+"""Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""
 
 YamlErrorHandler = Callable[[Any, str, str | None], None]
-"""Takes the event that is to blame, what is wrong with it, and a hint."""
+"""Takes the event with the error, what is wrong with it, and a hint."""
 
 
 class YamlUnreadable(Exception):
     """
-    The file cannot be read any further.
+    The file can't be read any further.
 
     Attributes:
-        event: What is to blame, or None where it is the file as a whole.
+        event: The event with the error; None if the error concerns the file as a whole.
     """
 
     def __init__(self, message: str, event: Any = None) -> None:
@@ -56,27 +56,27 @@ class YamlUnreadable(Exception):
 
 class ValueBuilder:
     """
-    Builds values from the events of one file; what its anchors name lasts for the file.
+    Builds values from the events of one file, whose anchors are valid throughout the file.
 
     Attributes:
-        trace: The events of the value that is being built or was built last.
-        is_broken: Whether that value has problems, which were told to `complain`.
-        complain: Who hears of problems; the value is built to its end all the same.
+        events: Of the value that is being built or was built last.
+        is_invalid: Whether that value has errors, which were given to `on_error`.
+        on_error: Called for each error; the value is built to its end nevertheless.
     """
 
-    def __init__(self, next_event: NextEvent, complain: YamlErrorHandler) -> None:
-        self.on_error = complain
-        self.trace: list[Any] = []
+    def __init__(self, next_event: NextEvent, on_error: YamlErrorHandler) -> None:
+        self.on_error = on_error
+        self.events: list[Any] = []
         self.is_invalid = False
         self._next = next_event
         self._anchors: dict[str, tuple[Json, int]] = {}
         self._aliased = 0
-        # Plain keys that were found to be text: the same string for all jobs. Bounded in `_odd_key`.
+        # Plain keys that are text: the same string object for all jobs. Bounded in `_uncommon_key`.
         self._plain_keys: dict[str, str] = {}
 
     def begin(self) -> None:
-        """Start a new value with an empty trace."""
-        self.trace = []
+        """Start a new value without events."""
+        self.events = []
         self.is_invalid = False
         self._aliased = 0
 
@@ -84,20 +84,20 @@ class ValueBuilder:
         """
         Build the value that begins with an event, and read its events to the last.
 
-        The value may share parts with others where the file has aliases: never change it.
+        The value may share parts with others if the file has aliases: never change it.
 
         Args:
             depth: The level of a collection that begins here; the outermost mapping is level 1.
 
         Raises:
-            Unreadable: It is too deep, or its aliases stand for too much.
-            yaml.YAMLError: The file cannot be parsed any further.
+            YamlUnreadable: It is too deep, or has too many values from aliases.
+            yaml.YAMLError: The file can't be parsed any further.
         """
-        self.trace.append(event)
+        self.events.append(event)
         return self._value(event, depth)
 
     def skip(self, event: Any) -> Any:
-        """Read past a value, but keep what its anchors name; give its last event."""
+        """Skip a value, but keep what its anchors name; return its last event."""
         depth = 0
         while True:
             kind = event.__class__
@@ -113,23 +113,23 @@ class ValueBuilder:
             event = self._next()
 
     def read_key(self, event: Any) -> str | None:
-        """Read a key of the outermost mapping; None where it is none, which was complained of."""
-        self.trace.append(event)
+        """Read a key of the outermost mapping; return None if it is invalid, which was reported."""
+        self.events.append(event)
         if _is_merge(event):
-            self._error(event, "<< cannot bring in keys of the manifest itself", "write them out")
+            self._error(event, "<< is not allowed for the keys of the manifest itself", "write the keys out")
             return None
         return self._uncommon_key(event, depth=1)
 
     def report_duplicate(self, event: Any, key: str, start: int = 0) -> None:
-        """Say that a key stands twice in the mapping that begins at a place of the trace."""
-        first = find_child(self.trace, start, key)
-        hint = None if first is None else f"first on line {self.trace[first[0]].start_mark.line + 1}"
-        self._error(event, f"the key {key[:40]!r} stands here twice", hint)
+        """Report a key that is in the mapping twice; the mapping begins at an index of the events."""
+        first = find_child(self.events, start, key)
+        hint = None if first is None else f"first on line {self.events[first[0]].start_mark.line + 1}"
+        self._error(event, f"duplicate key {key[:40]!r}", hint)
 
     def _value(self, event: Any, depth: int) -> Json:
         if event.__class__ is AliasEvent:
             return self._alias(event)
-        size_before = len(self.trace) + self._aliased
+        size_before = len(self.events) + self._aliased
         kind = event.__class__
         value: Json
         if kind is ScalarEvent:
@@ -141,20 +141,20 @@ class ValueBuilder:
             self._check_collection(event, depth, "seq")
             value = self._sequence(depth)
         if event.anchor is not None:
-            self._anchors[event.anchor] = (value, len(self.trace) + self._aliased - size_before + 1)
+            self._anchors[event.anchor] = (value, len(self.events) + self._aliased - size_before + 1)
         return value
 
-    # The two loops below run for every value of every job. What is usual is done in
-    # place; whatever is not (tags, anchors, aliases, odd keys) has a method of its own.
+    # The two loops below run for every value of every job. The common cases are handled in
+    # place; the others (tags, anchors, aliases, unusual keys) have methods of their own.
 
     def _mapping(self, depth: int) -> dict[str, Json]:
         value: dict[str, Json] = {}
         merged: list[dict[str, Json]] = []
-        start = len(self.trace) - 1
-        next_event, note, plain_keys = self._next, self.trace.append, self._plain_keys
+        start = len(self.events) - 1
+        next_event, add_event, plain_keys = self._next, self.events.append, self._plain_keys
         while True:
             key_event = next_event()
-            note(key_event)
+            add_event(key_event)
             if key_event.__class__ is MappingEndEvent:
                 break
             key: str | None
@@ -171,7 +171,7 @@ class ValueBuilder:
             else:
                 key = self._uncommon_key(key_event, depth)
             event = next_event()
-            note(event)
+            add_event(event)
             if event.__class__ is not ScalarEvent or event.anchor is not None or event.tag is not None:
                 item = self._value(event, depth + 1)
             else:
@@ -179,7 +179,7 @@ class ValueBuilder:
                 if not event.style and (not item or item[0] in NON_TEXT_STARTS):
                     item = self._plain(event)
                 elif len(item) >= MIN_KEY_CHARS and looks_like_key(item):
-                    item = self._api_key(event)
+                    item = self._reject_api_key(event)
             if key is None:
                 continue
             if key in value:
@@ -192,10 +192,10 @@ class ValueBuilder:
 
     def _sequence(self, depth: int) -> list[Json]:
         value: list[Json] = []
-        next_event, note = self._next, self.trace.append
+        next_event, add_event = self._next, self.events.append
         while True:
             event = next_event()
-            note(event)
+            add_event(event)
             kind = event.__class__
             if kind is SequenceEndEvent:
                 return value
@@ -206,7 +206,7 @@ class ValueBuilder:
 
     def _scalar(self, event: Any) -> Json:
         if looks_like_key(event.value):
-            return self._api_key(event)
+            return self._reject_api_key(event)
         # A style is empty for plain scalars, or one of ' " | >.
         if event.tag is not None:
             return self._tagged(event)
@@ -226,10 +226,9 @@ class ValueBuilder:
             self._error(event, str(error), None)
             return event.value
 
-    def _api_key(self, event: Any) -> str:
-        hint = "keep the key in an environment variable, and its name under gateway.api_keys"
-        self._error(event, "this looks like an API key, which a manifest must not hold", hint)
-        # The name of a variable is right wherever text is, so that nothing else is said of it.
+    def _reject_api_key(self, event: Any) -> str:
+        self._error(event, "this looks like an API key, which a manifest must not contain", KEY_HINT)
+        # The name of a variable is valid wherever text is, so that there is no second error.
         return "REDACTED"
 
     def _check_collection(self, event: Any, depth: int, name: str) -> None:
@@ -239,7 +238,7 @@ class ValueBuilder:
             self._error(event, unsupported_tag_message(event.tag), None)
 
     def _uncommon_key(self, event: Any, depth: int) -> str | None:
-        """Read a key that was not met before, or that is no plain text."""
+        """Read a key that occurs for the first time, or that is no plain text."""
         if event.__class__ is not ScalarEvent:
             self._value(event, depth + 1)
             self._error(event, "a key must be text, not a list, a mapping or an alias", None)
@@ -256,13 +255,13 @@ class ValueBuilder:
         return key
 
     def _merge(self, merged: list[dict[str, Json]], depth: int) -> None:
-        """Read what follows `<<` (of YAML 1.1, and still in use): a mapping, or a list of them."""
+        """Read the value of `<<` (YAML 1.1, still in use): a mapping, or a list of them."""
         event = self._next()
-        self.trace.append(event)
+        self.events.append(event)
         value = self._value(event, depth + 1)
         sources = value if isinstance(value, list) else [value]
         if all(isinstance(source, dict) for source in sources):
-            # The first that has a key wins.
+            # The first one with a key wins.
             merged.extend(sources)
         elif not self.is_invalid:
             self._error(event, "<< takes a mapping, or a list of mappings", None)
@@ -270,12 +269,12 @@ class ValueBuilder:
     def _alias(self, event: Any) -> Json:
         found = self._anchors.get(event.anchor)
         if found is None:
-            self._error(event, f"nothing above is marked with &{event.anchor[:40]}", None)
+            self._error(event, f"no value above has the anchor &{event.anchor[:40]}", None)
             return None
         value, size = found
         self._aliased += size
         if self._aliased > MAX_ALIASED:
-            raise YamlUnreadable(f"the aliases stand for more than {MAX_ALIASED:,} values", event)
+            raise YamlUnreadable(f"the aliases refer to more than {MAX_ALIASED:,} values", event)
         return value
 
     def _error(self, event: Any, message: str, hint: str | None) -> None:
@@ -292,14 +291,14 @@ def open_manifest(path: Path) -> IO[bytes]:
     Open a file that may be a manifest.
 
     Raises:
-        Unreadable: It is no regular file, or says that it is not UTF-8.
-        OSError: It is missing, or may not be read.
+        YamlUnreadable: It is no regular file, or begins as UTF-16 does.
+        OSError: It is missing, or there is no permission to read it.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise YamlUnreadable("this is a directory, not a manifest")
     if not stat.S_ISREG(mode):
-        raise YamlUnreadable("a manifest is read more than once; save this to a regular file first")
+        raise YamlUnreadable("a manifest is read more than once, and must be a regular file")
     stream = path.open("rb")
     start = stream.read(2)
     stream.seek(0)
@@ -309,10 +308,10 @@ def open_manifest(path: Path) -> IO[bytes]:
     return stream
 
 
-# A line that may go on with the outermost mapping: neither indented, nor a comment, nor an element of a list.
+# A line that may continue the outermost mapping: neither indented, nor a comment, nor a list item.
 _OUTER_LINE = re.compile(rb"\n(?=[^\s#-]|-\S)([^\r\n:]{0,8})")
 _JOBS_KEYS = (b"jobs", b'"jobs"', b"'jobs'")
-# Carriage returns alone, U+0085, U+2028 and U+2029 end lines in YAML too.
+# Single carriage returns, U+0085, U+2028 and U+2029 end lines in YAML too.
 _RARE_LINE_END = re.compile(rb"\r(?!\n)|\xc2\x85|\xe2\x80[\xa8\xa9]")
 
 _RARE_BYTES = (b"\r", b"\xc2\x85", b"\xe2\x80")
@@ -321,20 +320,20 @@ _BLOCK = 1 << 20
 
 def jobs_come_last(path: Path) -> bool:
     """
-    Say whether no key follows `jobs`, given that the outermost mapping is a block without indentation.
+    Return whether no key follows `jobs`, given that the outermost mapping is a block without indentation.
 
-    Only the beginnings of lines are looked at, which takes a twentieth of the time
-    of parsing. When in doubt the answer is False, which costs time alone.
+    Only the beginnings of lines are read, which takes a twentieth of the time of parsing.
+    If it is not certain, the answer is False, which costs time only.
     """
-    found = False
+    has_jobs = False
     with path.open("rb") as stream:
-        # Whole lines, so that nothing that is looked for is cut in two.
+        # Whole lines, so that nothing is split between two blocks.
         while block := stream.read(_BLOCK) + stream.readline():
             text = b"\n" + block
             if any(byte in text for byte in _RARE_BYTES) and _RARE_LINE_END.search(text):
                 return False
             for match in _OUTER_LINE.finditer(text):
-                if found:
+                if has_jobs:
                     return False
-                found = match[1].rstrip() in _JOBS_KEYS
-    return found
+                has_jobs = match[1].rstrip() in _JOBS_KEYS
+    return has_jobs

@@ -135,7 +135,9 @@ def _format_by_model(document: dict[str, Any], name: str, models: Sequence[str])
         groups.setdefault(_allowed(document, name, model), []).append(model)
     if len(groups) == 1:
         return _format_allowed(next(iter(groups)))
-    return "; ".join(f"{_format_allowed(allowed)} for {', '.join(names)}" for allowed, names in groups.items())
+    return "; ".join(
+        f"{_format_allowed(allowed)} for {', '.join(names)}" for allowed, names in groups.items()
+    )
 
 
 def _format_allowed(allowed: tuple[Any, ...]) -> str:

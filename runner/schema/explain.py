@@ -54,7 +54,9 @@ def explain(
     if found := list(_non_text_keys(instance)):
         return found
     errors = [leaf for error in ExplainingValidator(schema).iter_errors(instance) for leaf in _flatten(error)]
-    findings = (finding for error in _most_specific(errors) for finding in _Error(error, root, subject).findings())
+    findings = (
+        finding for error in _most_specific(errors) for finding in _Error(error, root, subject).findings()
+    )
     return list(dict.fromkeys(findings))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner.core.problem import Finding, Severity
+from runner.core.units import format_size
 
 # Kana, Hangul, and every plane of Han.
 _CJK = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -58,15 +59,15 @@ class BodyLimit(Struct, frozen=True):
         Return what is wrong with a body of this size, or None.
 
         >>> BodyLimit(warning=10_000_000, error=64_000_000).finding(12_500_000).message
-        'the request has 12.5 MB; over 10 MB may be refused'
+        'the request has 12.5 MB; more than 10 MB may be refused'
         """
-        size = f"the request has {size_bytes / 1e6:.1f} MB"
+        size = f"the request has {format_size(size_bytes)}"
         hint = "use public URLs instead of data in the request"
         if size_bytes > self.error:
-            return Finding((), f"{size}; the server takes {self.error / 1e6:.0f} MB at most", hint)
+            return Finding((), f"{size}; more than {format_size(self.error)} is refused", hint)
         if size_bytes > self.warning:
             return Finding(
-                (), f"{size}; over {self.warning / 1e6:.0f} MB may be refused", hint, Severity.WARNING
+                (), f"{size}; more than {format_size(self.warning)} may be refused", hint, Severity.WARNING
             )
         return None
 

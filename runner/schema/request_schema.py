@@ -82,9 +82,7 @@ class RequestSchema:
         model = request["model"]
         if not self._check_for(model)(request):
             return {}
-        return length_only_fields(
-            strict_copy(self.document, model=model if model in self.models else None)
-        )
+        return length_only_fields(strict_copy(self.document, model=model if model in self.models else None))
 
     def findings(self, request: dict[str, Any]) -> list[Finding]:
         """List everything that is wrong with a normalized request, errors and warnings, in words."""

@@ -20,8 +20,8 @@ from runner.core.sanitize import looks_like_key, redact, sanitize_line
         '"apiKey": "0123456789abcdef0123456789abcdef"',
     ],
 )
-def test_what_looks_like_a_key(text: str) -> None:
-    """The usual shapes of keys are known wherever they stand in a text."""
+def test_keys(text: str) -> None:
+    """The usual shapes of keys are recognized anywhere in a text."""
     assert looks_like_key(text)
 
 
@@ -42,8 +42,8 @@ def test_what_looks_like_a_key(text: str) -> None:
         "一只橘猫在清晨的阳光下慢慢走过草地: 镜头轻轻跟随 = 电影质感",
     ],
 )
-def test_what_does_not(text: str) -> None:
-    """Prompts, addresses with signatures, pictures and digests are no keys."""
+def test_texts_that_are_no_keys(text: str) -> None:
+    """Prompts, signed URLs, images and digests are no keys."""
     assert not looks_like_key(text)
 
 
@@ -56,18 +56,32 @@ def test_what_does_not(text: str) -> None:
         ("https://h.example/p", "https://user:pw@h.example/p#x"),
         (r"https:\/\/h.example\/p", r"https:\/\/h.example\/p?Signature=1"),
         ("api_key=[redacted]&x", "api_key=hush&x"),
+        ("api_key: [redacted], x", "api_key: 0123456789abcdef01234567, x"),
+        ("the token: expired", "the token: expired"),
+        ("[redacted] and sk_1", "sk_live_0123456789 and sk_1"),
+        ("s3://h/p", "s3://user:pw@h/p?versionId=1"),
+        ("request 0a1b2c3d4e5f60718293a4b5c6d7e8f9", "request 0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
         ("my [redacted]!", "my own-secret!"),
     ],
 )
-def test_redaction(shown, text):
+def test_redaction(shown: str, text: str) -> None:
     """
-    No key and no signed query survives in a message.
+    Keys and signed queries are hidden in a message.
     """
     assert shown == redact(text, ["own-secret"])
 
 
-def test_a_key_cannot_hide_behind_control_characters():
+def test_a_key_cannot_hide_behind_control_characters() -> None:
     """
-    Characters that don't show go before keys are looked for.
+    Invisible characters are removed before keys are searched for.
     """
     assert "abcdef" not in sanitize_line("s\x00k-abcdef123", max_chars=99)
+
+
+def test_redaction_of_opaque_texts() -> None:
+    """
+    In what a user wrote, a long run of letters and digits may be a key too, unless it is part of a path.
+    """
+    key, path = "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "/x/0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+
+    assert ("[redacted]", path) == (redact(key, opaque=True), redact(path, opaque=True))

@@ -1,4 +1,4 @@
-"""Batch files: a request a line, as other batch APIs take them."""
+"""Batch files: one request on each line, in the form of other batch APIs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from runner.core.model import Json
-from tests.manifest.jobs import SEEDANCE, read
+from tests.manifest.helpers import SEEDANCE, read_manifest
 
 
 def line(**changes: Json) -> str:
-    """Write a line of a batch file; a key that is None is left out."""
+    """Return a line of a batch file; a key that is None is left out."""
     row = {
         "custom_id": "a",
         "method": "POST",
@@ -27,42 +27,42 @@ def line(**changes: Json) -> str:
 
 @pytest.mark.parametrize("name", ["b.jsonl", "b.NDJSON", "b.txt"])
 def test_jobs(tmp_path: Path, name: str) -> None:
-    """A batch file is known by its suffix or its first line; bodies are normalised, and read as they are written."""
+    """A batch file is recognized by its suffix or its first line; bodies are normalized, and have no placeholders."""
     path = tmp_path / name
     path.write_text(
         line() + "\n" + line(custom_id="b", body={"model": SEEDANCE, "prompt": "${小猫}"}), encoding="utf-8"
     )
 
-    found = read(path)
+    result = read_manifest(path)
 
-    assert [] == found.problems
-    assert [("a", 0, 1), ("b", 1, 3)] == [(job.job_id, job.index, job.source.line) for job in found.jobs]
-    assert {"model": SEEDANCE, "prompt": "x", "seconds": "5"} == found.requests[0]
-    assert "${小猫}" == found.requests[1]["prompt"]
-    assert "b" == found.manifest.name
+    assert [] == result.problems
+    assert [("a", 0, 1), ("b", 1, 3)] == [(job.job_id, job.index, job.source.line) for job in result.jobs]
+    assert {"model": SEEDANCE, "prompt": "x", "seconds": "5"} == result.requests[0]
+    assert "${小猫}" == result.requests[1]["prompt"]
+    assert "b" == result.manifest.name
 
 
 def test_address(tmp_path: Path) -> None:
-    """Whole addresses say which gateway is meant."""
+    """A URL names the gateway."""
     path = tmp_path / "b.jsonl"
     path.write_text(line(url="https://gw.example.com/v1/videos"))
 
-    assert "https://gw.example.com" == read(path).manifest.settings.base_url
+    assert "https://gw.example.com" == read_manifest(path).manifest.settings.base_url
 
 
 def test_null_is_absent(tmp_path: Path) -> None:
-    """Tables written as JSONL have null where a cell is empty; it is not sent."""
+    """Tables written as JSONL have null for an empty cell; it is not sent."""
     path = tmp_path / "b.jsonl"
     path.write_text(line(body={"model": SEEDANCE, "prompt": "x", "image": None}))
 
-    assert [{"model": SEEDANCE, "prompt": "x"}] == read(path).requests
+    assert [{"model": SEEDANCE, "prompt": "x"}] == read_manifest(path).requests
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (line(method="GET"), "b.jsonl:1: jobs[0] \"a\": method: 'GET' is not 'POST'"),
-        (line(url="/v1/chat"), "b.jsonl:1: jobs[0] \"a\": url: '/v1/chat' does not make videos; only /v1/videos is supported"),
+        (line(url="/v1/chat"), "b.jsonl:1: jobs[0] \"a\": url: '/v1/chat' is not supported; write /v1/videos"),
         (line(body=[1]), 'b.jsonl:1: jobs[0] "a": body: the request must be an object'),
         (line(body=None), "b.jsonl:1: jobs[0] \"a\": missing key 'body'; a line of a batch file has custom_id, method, url, body"),
         (line(custom_id=None), "b.jsonl:1: jobs[0]: missing key 'custom_id'; a line of a batch file has custom_id, method, url, body"),
@@ -71,17 +71,17 @@ def test_null_is_absent(tmp_path: Path) -> None:
         (line() + "{\n", "b.jsonl:2: jobs[1]: the line is not JSON: Expecting property name enclosed in double quotes at column 2"),
         (line() + line(body={"model": SEEDANCE, "prompt": "y"}), "b.jsonl:2: jobs[1] \"a\": the job at b.jsonl:1 has the id 'a' too; each job needs an id of its own"),
         (line() + line(custom_id="b", body={"model": SEEDANCE, "prompt": "y", "seeds": 1}), "b.jsonl:2: jobs[1] \"b\": unknown key 'seeds' in request; did you mean 'seed'?"),
-        (line() + line(custom_id="b"), "b.jsonl:2: warning: jobs[1] \"b\": the request is the same as that of 'a' at b.jsonl:1, and both are paid for; use repeat if that is meant"),
-        (line() + line(custom_id="b", url="http://x/v1/videos"), "b.jsonl:2: jobs[1] \"b\": url: 'http://x/v1/videos' differs from '/v1/videos' on the first line; a file has one gateway"),
+        (line() + line(custom_id="b"), "b.jsonl:2: warning: jobs[1] \"b\": the request is the same as that of 'a' at b.jsonl:1, and both are billed; use repeat if this is intended"),
+        (line() + line(custom_id="b", url="http://x/v1/videos"), "b.jsonl:2: jobs[1] \"b\": url: 'http://x/v1/videos' differs from '/v1/videos' on the first line; all lines of a file use one gateway"),
         ("", "b.jsonl: warning: the batch file has no jobs"),
     ],
 )  # fmt: skip
-def test_what_is_wrong(tmp_path: Path, text: str, expected: str) -> None:
-    """Each mistake is told with its line, and all other lines are checked."""
+def test_invalid_lines(tmp_path: Path, text: str, expected: str) -> None:
+    """Each mistake is reported with its line, and all other lines are checked."""
     path = tmp_path / "b.jsonl"
     path.write_text(text)
 
-    assert [expected] == [problem.replace(f"{tmp_path}/", "") for problem in read(path).problems]
+    assert [expected] == [problem.replace(f"{tmp_path}/", "") for problem in read_manifest(path).problems]
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,10 @@ def test_what_is_wrong(tmp_path: Path, text: str, expected: str) -> None:
     ],
 )
 def test_a_file_without_a_readable_line(tmp_path: Path, content: str | None, expected: str) -> None:
-    """What can't be read is told once, and not called empty besides."""
+    """An unreadable file is reported once, and not as empty too."""
     if content is not None:
         (tmp_path / "b.jsonl").write_text(content)
 
-    assert [expected] == [problem.split(": Expecting")[0] for problem in read(tmp_path / "b.jsonl").problems]
+    assert [expected] == [
+        problem.split(": Expecting")[0] for problem in read_manifest(tmp_path / "b.jsonl").problems
+    ]

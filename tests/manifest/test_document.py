@@ -1,4 +1,4 @@
-"""The stream of entries: positions, memory, and files that are not what they seem."""
+"""The stream of entries: positions, memory, and files that are no manifests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.manifest import yaml_parser
 from runner.manifest.document import Document, open_document
 from runner.manifest.yaml_parser import PythonParser
 from runner.manifest.yaml_values import jobs_come_last
-from tests.manifest.reading import everything, problems_of, refuse
+from tests.manifest.helpers import fail, problems_of, read_document
 
 TEXT = """\
 version: 1
@@ -38,9 +38,9 @@ jobs:
 
 
 def opened(path: Path, text: str | bytes) -> Document:
-    """Write a manifest that nothing is wrong with, and open it."""
+    """Write a manifest without problems in its header, and open it."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return open_document(path, refuse)
+    return open_document(path, fail)
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,16 @@ def opened(path: Path, text: str | bytes) -> Document:
 def test_positions(
     tmp_path: Path, index: int, path: tuple[str | int, ...], value: tuple[int, int], key: tuple[int, int]
 ) -> None:
-    """Each value and key is found where it is written; what is not written, at what stands around it."""
+    """Values and keys have the places where they are written; what is not written, that of its parent."""
     file = tmp_path / "a.yaml"
-    entry = list(opened(file, TEXT).entries(refuse))[index]
+    entry = list(opened(file, TEXT).entries(fail))[index]
 
     assert entry.position(path) == Position(str(file), *value)
     assert entry.key_position(path) == Position(str(file), *key)
 
 
 def test_positions_in_the_header(tmp_path: Path) -> None:
-    """The header has places too, with that of the jobs among them."""
+    """The header has places too, including that of the jobs."""
     file = tmp_path / "a.yaml"
     header = opened(file, TEXT).header
 
@@ -82,19 +82,19 @@ def test_the_stream_can_be_read_again(tmp_path: Path) -> None:
     """The manifest is read once to check it and once to run it."""
     document = opened(tmp_path / "a.yaml", TEXT)
 
-    assert [entry.value for entry in document.entries(refuse)] == [
-        entry.value for entry in document.entries(refuse)
+    assert [entry.value for entry in document.entries(fail)] == [
+        entry.value for entry in document.entries(fail)
     ]
 
 
-def test_entries_are_dropped_as_they_are_read(tmp_path: Path) -> None:
-    """A manifest of any length takes the memory of one entry."""
+def test_entries_are_not_kept(tmp_path: Path) -> None:
+    """A manifest of any length needs the memory of one entry."""
     rows = "".join(f"  - {{id: job-{number}, request: {{seed: {number}}}}}\n" for number in range(5000))
     document = opened(tmp_path / "a.yaml", f"version: 1\njobs:\n{rows}")
 
     tracemalloc.start()
     count = 0
-    for entry in document.entries(refuse):
+    for entry in document.entries(fail):
         assert entry.index == count
         count += 1
     peak = tracemalloc.get_traced_memory()[1]
@@ -126,7 +126,7 @@ def test_entries_are_dropped_as_they_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_whether_the_jobs_come_last(tmp_path: Path, text: str, expected: bool) -> None:
-    """Keys after the jobs are never overlooked, whatever ends a line."""
+    """Keys after the jobs are never missed, whatever ends a line."""
     path = tmp_path / "a.yaml"
     path.write_bytes(text.encode())
 
@@ -138,31 +138,31 @@ def test_whether_the_jobs_come_last(tmp_path: Path, text: str, expected: bool) -
     [
         (b"", "a.yaml: the file is empty"),
         (b"\xff\xfev\x00:\x00", "a.yaml: not UTF-8: it begins as UTF-16 does; save it as UTF-8"),
-        (b"v\x00e\x00", "a.yaml:1:2: the character U+0000 is not allowed in YAML; take it out"),
+        (b"v\x00e\x00", "a.yaml:1:2: the character U+0000 is not allowed in YAML; remove it"),
         (b"version: 1\nname: caf\xe9\n", "a.yaml:2:10: not UTF-8: byte 0xE9 at offset 20; save it as UTF-8"),
         ("name: 小\n".encode()[:-2], "a.yaml:1:7: not UTF-8: byte 0xE5 at offset 6; save it as UTF-8"),
         (b'name: "\\ud83d\\ude00"\n', "a.yaml:1:"),
         (b"%YAML 9.0\n--- {}\n", "a.yaml:1:1: not readable as YAML"),
     ],
 )
-@pytest.mark.parametrize("parser", [yaml_parser.FastestParser, PythonParser], ids=["fastest", "python"])
-def test_bytes_that_are_no_text(
+@pytest.mark.parametrize("parser", [yaml_parser.DefaultParser, PythonParser], ids=["fastest", "python"])
+def test_invalid_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parser: Callable[..., object], data: bytes, message: str
 ) -> None:
-    """What can't be read at all has one message, with its place, whichever parser is installed."""
-    monkeypatch.setattr(yaml_parser, "FastestParser", parser)
+    """An unreadable file has one message, with its place, whichever parser is installed."""
+    monkeypatch.setattr(yaml_parser, "DefaultParser", parser)
     path = tmp_path / "a.yaml"
     path.write_bytes(data)
 
     with pytest.raises(ManifestError) as caught:
-        open_document(path, refuse)
+        open_document(path, fail)
 
     assert len(caught.value.problems) == 1
     assert str(caught.value.problems[0]).replace(f"{tmp_path}/", "").startswith(message)
 
 
 def test_bad_bytes_far_into_a_file(tmp_path: Path) -> None:
-    """The place of a bad byte is right past the blocks in which the file is read, amid a character too."""
+    """The place of an invalid byte is right beyond the first block of the file, and within a character."""
     line = "# " + "小" * 99 + "\n"
     path = tmp_path / "a.yaml"
     path.write_bytes(b"version: 1\njobs:\n  - id: a\n" + (line * 4000).encode() + b"  - id: \xff\n")
@@ -170,22 +170,22 @@ def test_bad_bytes_far_into_a_file(tmp_path: Path) -> None:
     assert problems_of(path) == ["a.yaml:4004:9: not UTF-8: byte 0xFF at offset 1200035; save it as UTF-8"]
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
-    """A directory, a missing file and a pipe each say what they are."""
+def test_not_a_regular_file(tmp_path: Path) -> None:
+    """A directory, a missing file and a pipe have messages of their own."""
     os.mkfifo(tmp_path / "pipe")
     expected = {
         "": "this is a directory, not a manifest",
         "missing.yaml": "cannot be read: No such file or directory",
-        "pipe": "a manifest is read more than once; save this to a regular file first",
+        "pipe": "a manifest is read more than once, and must be a regular file",
     }
 
     for name, message in expected.items():
         with pytest.raises(ManifestError) as caught:
-            open_document(tmp_path / name, refuse)
+            open_document(tmp_path / name, fail)
         assert [problem.message for problem in caught.value.problems] == [message]
 
 
-@pytest.mark.parametrize("parser", [yaml_parser.FastestParser, PythonParser], ids=["fastest", "python"])
+@pytest.mark.parametrize("parser", [yaml_parser.DefaultParser, PythonParser], ids=["fastest", "python"])
 @pytest.mark.parametrize(
     ("before", "opening", "column"),
     [
@@ -202,7 +202,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         ("  - ", "? - ", 5 + 62 * 2),
     ],
 )
-def test_a_flood_of_brackets(
+def test_too_many_levels(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     parser: Callable[..., object],
@@ -211,11 +211,11 @@ def test_a_flood_of_brackets(
     column: int,
 ) -> None:
     """
-    Thousands of levels end at the bound and at its place, without a recursion error.
+    Thousands of levels are an error at the place of the 65th, without a recursion error.
 
-    Whichever parser is installed: libyaml has a bound of its own since 0.2.6, which it may meet first.
+    This holds for every parser: libyaml 0.2.6 and later has a limit of its own, which it may reach first.
     """
-    monkeypatch.setattr(yaml_parser, "FastestParser", parser)
+    monkeypatch.setattr(yaml_parser, "DefaultParser", parser)
     path = tmp_path / "a.yaml"
     path.write_text("\ufeffversion: 1\njobs:\n" + before + opening * 3_000)
 
@@ -230,16 +230,16 @@ def test_a_flood_of_brackets(
         ("version: 1\n" + "".join(f"{' ' * level}a:\n" for level in range(2_000)), "66:65"),
     ],
 )
-def test_a_flood_outside_of_the_jobs(tmp_path: Path, text: str, place: str) -> None:
-    """The levels of the header count like those of the jobs."""
+def test_too_many_levels_outside_the_jobs(tmp_path: Path, text: str, place: str) -> None:
+    """Levels are counted in the header as in the jobs."""
     path = tmp_path / "a.yaml"
     path.write_text(text)
 
     assert f"a.yaml:{place}: nested more than 64 levels deep" in problems_of(path)
 
 
-def test_a_flood_where_a_key_must_be(tmp_path: Path) -> None:
-    """What can be no key is told as one or the other, but not in the words of the parser's own bound."""
+def test_too_many_levels_in_a_key(tmp_path: Path) -> None:
+    """An invalid key is reported as such or as too deep, but not in the words of the parser's own limit."""
     path = tmp_path / "a.yaml"
     path.write_text("version: 1\n" + "[" * 3_000)
 
@@ -248,38 +248,36 @@ def test_a_flood_where_a_key_must_be(tmp_path: Path) -> None:
     assert "maximum" not in problem
 
 
-@pytest.mark.parametrize(("levels", "is_told"), [(61, False), (62, True)])
-def test_a_syntax_error_past_the_depth_bound(tmp_path: Path, levels: int, is_told: bool) -> None:
-    """What is too deep and what is no YAML: the first of both is told."""
+@pytest.mark.parametrize(("levels", "is_too_deep"), [(61, False), (62, True)])
+def test_a_syntax_error_beyond_the_depth_limit(tmp_path: Path, levels: int, is_too_deep: bool) -> None:
+    """Of a level that is too deep and a syntax error, the first is reported."""
     path = tmp_path / "a.yaml"
     path.write_text("version: 1\njobs:\n  - request: " + "[" * levels + "@")
 
     assert len(problems_of(path)) == 1
-    assert ("nested more than 64" in problems_of(path)[0]) is is_told
+    assert ("nested more than 64" in problems_of(path)[0]) is is_too_deep
 
 
 def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
-    """A picture as a data URI may make a line of any length."""
-    picture = "data:image/png;base64," + "QUJD" * 2_500_000
-    document = opened(
-        tmp_path / "a.yaml", f"version: 1\njobs:\n  - request: {{image: '{picture}', seed: 1}}\n"
-    )
+    """An image as a data URI may be a line of any length."""
+    image = "data:image/png;base64," + "QUJD" * 2_500_000
+    document = opened(tmp_path / "a.yaml", f"version: 1\njobs:\n  - request: {{image: '{image}', seed: 1}}\n")
 
-    entries = list(document.entries(refuse))
+    entries = list(document.entries(fail))
 
-    assert entries[0].value["request"]["image"] == picture
+    assert entries[0].value["request"]["image"] == image
     assert (
         entries[0].position(("request", "seed")).column
-        == len("  - request: {image: '', seed: ") + len(picture) + 1
+        == len("  - request: {image: '', seed: ") + len(image) + 1
     )
 
 
-def test_a_file_that_breaks_off_later(tmp_path: Path) -> None:
+def test_a_syntax_error_after_valid_jobs(tmp_path: Path) -> None:
     """The jobs before a syntax error are checked, and the error is reported once."""
     path = tmp_path / "a.yaml"
     path.write_text("version: 1\njobs:\n  - id: a\n  - id: [\n")
 
-    read, problems = everything(path)
+    read, problems = read_document(path)
 
     assert read is not None
     assert [entry.value["id"] for entry in read[1]] == ["a"]
@@ -303,10 +301,8 @@ JSON = st.recursive(
 @settings(max_examples=100, deadline=None)
 @given(value=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), JSON, max_size=4))
 @pytest.mark.parametrize("form", ["json", "yaml block", "yaml flow"])
-def test_what_is_written_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, form: str, value: dict[str, Json]
-) -> None:
-    """Whatever JSON can carry survives the way through a manifest."""
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, form: str, value: dict[str, Json]) -> None:
+    """Any JSON value is read as it was written."""
     manifest = {"version": 1, "jobs": [{"metadata": value}]}
     if form == "json":
         text = json.dumps(manifest, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -317,11 +313,11 @@ def test_what_is_written_comes_back(
         )
     path = tmp_path_factory.getbasetemp() / "round.yaml"
 
-    assert [entry.value for entry in opened(path, text).entries(refuse)] == manifest["jobs"]
+    assert [entry.value for entry in opened(path, text).entries(fail)] == manifest["jobs"]
 
 
 class QuotingDumper(yaml.SafeDumper):
-    """Writes all text in double quotes: PyYAML's own plain text would be read by other rules."""
+    """Writes all text in double quotes: PyYAML's plain scalars follow other rules."""
 
 
 QuotingDumper.add_representer(
@@ -335,27 +331,25 @@ QuotingDumper.add_representer(
 @settings(max_examples=150, deadline=None)
 @given(data=st.binary(max_size=60) | st.text(alphabet="ab:-[]{}&*!|>'\"#%@`\n\t ,?<~=\\$0.", max_size=60))
 @pytest.mark.parametrize("start", [b"", b"version: 1\njobs:\n  - id: a\n    request: "])
-def test_nothing_is_too_hostile(
-    tmp_path_factory: pytest.TempPathFactory, start: bytes, data: bytes | str
-) -> None:
-    """Any bytes are read or reported, and never a traceback."""
-    path = tmp_path_factory.getbasetemp() / "hostile.yaml"
+def test_random_bytes(tmp_path_factory: pytest.TempPathFactory, start: bytes, data: bytes | str) -> None:
+    """Any bytes are read or reported, without a traceback."""
+    path = tmp_path_factory.getbasetemp() / "random.yaml"
     path.write_bytes(start + (data.encode() if isinstance(data, str) else data))
 
-    everything(path)
+    read_document(path)
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.text(alphabet="ab:-[]{}&*!|>'\"#\n ,?<~=\\$0.1", max_size=60))
-def test_both_parsers_read_the_same(tmp_path_factory: pytest.TempPathFactory, data: str) -> None:
-    """Where libyaml is missing, what is accepted means the same."""
+def test_both_parsers_agree(tmp_path_factory: pytest.TempPathFactory, data: str) -> None:
+    """What both parsers accept has the same values."""
     path = tmp_path_factory.getbasetemp() / "both.yaml"
     path.write_text("version: 1\njobs:\n  - metadata:\n      a: " + data)
 
-    fastest = everything(path)
+    fastest = read_document(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml_parser, "FastestParser", PythonParser)
-        python = everything(path)
+        patch.setattr(yaml_parser, "DefaultParser", PythonParser)
+        python = read_document(path)
 
     if fastest[0] is not None and python[0] is not None and not fastest[1] and not python[1]:
         assert [entry.value for entry in fastest[0][1]] == [entry.value for entry in python[0][1]]

@@ -1,4 +1,4 @@
-"""The header of a manifest as values."""
+"""The header of a manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runner.core.settings import (
 from runner.manifest.document import open_document
 from runner.manifest.header import Header, read_header
 from runner.schema.catalog import load_catalog
-from tests.manifest.reading import everything
+from tests.manifest.helpers import read_document
 
 GOOD = Path(__file__).parent / "good"
 
@@ -39,9 +39,9 @@ def read(path: Path, text: str) -> tuple[Header, list[str]]:
     ), problems
 
 
-def test_everything_that_is_written_arrives() -> None:
-    """Each key of the header gets to the setting that it is about, in seconds, bytes and calls a second."""
-    read_all, _ = everything(GOOD / "everything.yaml")
+def test_every_key_is_read() -> None:
+    """Each key of the header sets its setting, in seconds, bytes and calls per second."""
+    read_all, _ = read_document(GOOD / "everything.yaml")
 
     assert read_all is not None
     header = read_all[0]
@@ -72,25 +72,25 @@ def test_everything_that_is_written_arrives() -> None:
     assert header.vars == {"style": "cinematic"}
 
 
-def test_what_is_not_written_has_its_default(tmp_path: Path) -> None:
-    """A manifest needs no settings; its run is named after the file."""
+def test_defaults(tmp_path: Path) -> None:
+    """A manifest needs no settings; its run has the name of the file."""
     header, problems = read(tmp_path / "my: kittens.yaml", "version: 1\njobs: [{id: a}]\n")
 
     assert header.settings == Settings(name="my- kittens")
     assert problems == []
 
 
-def test_keys_after_the_jobs_count_too() -> None:
-    """Defaults that are written last apply as those that are written first."""
-    read_all, _ = everything(GOOD / "jobs_first.yaml")
+def test_keys_after_the_jobs() -> None:
+    """Keys after the jobs apply like those before them."""
+    read_all, _ = read_document(GOOD / "jobs_first.yaml")
 
     assert read_all is not None
     assert read_all[0].defaults.request == {"size": "720p"}
     assert read_all[0].vars == {"shared": {"seed": 1}}
 
 
-def test_what_is_wrong_is_left_at_its_default(tmp_path: Path) -> None:
-    """One bad duration does not keep the other settings, or the jobs, from being read."""
+def test_invalid_keys_keep_their_defaults(tmp_path: Path) -> None:
+    """With one invalid duration, the other settings and the jobs are read nevertheless."""
     text = "version: 1\npoll: {first: 5, interval: 20s}\njobs: [{id: a}]\n"
     header, problems = read(tmp_path / "a.yaml", text)
 
@@ -99,26 +99,28 @@ def test_what_is_wrong_is_left_at_its_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
-def test_a_simulator_needs_no_encryption(tmp_path: Path, host: str) -> None:
-    """A key may travel unencrypted inside the machine."""
+def test_loopback_needs_no_encryption(tmp_path: Path, host: str) -> None:
+    """A key may be sent unencrypted within the machine."""
     text = f"version: 1\ngateway: {{base_url: 'http://{host}'}}\njobs: [{{id: a}}]\n"
 
     assert read(tmp_path / "a.yaml", text)[1] == []
 
 
-def test_the_schema_states_the_defaults_of_the_settings(tmp_path: Path) -> None:
-    """The reference in manifests/README.md comes from the schema: it must not promise other defaults than the code has."""
+def test_the_schema_has_the_defaults_of_the_settings(tmp_path: Path) -> None:
+    """The reference in manifests/README.md comes from the schema, whose defaults must be those of the code."""
     properties = load_catalog().document("manifest")["properties"]
-    stated = {
+    defaults = {
         section: {
-            key: about["default"]
-            for key, about in properties[section]["properties"].items()
-            if "default" in about and key != "base_url"
+            key: rules["default"]
+            for key, rules in properties[section]["properties"].items()
+            if "default" in rules and key != "base_url"
         }
         for section in ("gateway", "limits", "poll", "timeouts", "retry", "assets")
     }
 
-    header, problems = read(tmp_path / "a.yaml", json.dumps({"version": 1, **stated, "jobs": [{"id": "a"}]}))
+    header, problems = read(
+        tmp_path / "a.yaml", json.dumps({"version": 1, **defaults, "jobs": [{"id": "a"}]})
+    )
 
     assert header.settings == Settings(name="a")
     assert problems == []
@@ -126,24 +128,27 @@ def test_the_schema_states_the_defaults_of_the_settings(tmp_path: Path) -> None:
 
 
 def test_every_key_of_the_schema_is_described_with_an_example() -> None:
-    """Editors show the descriptions, and manifests/README.md is made from them."""
+    """Editors show the descriptions, and manifests/README.md is generated from them."""
 
-    def bare(schema: Any, path: str) -> list[str]:
-        found: list[str] = []
-        for key, about in schema.get("properties", {}).items():
-            has_example = "examples" in about or "properties" in about or key == "jobs"
-            if "description" not in about or not has_example:
-                found.append(f"{path}.{key}")
-            found += bare(about, f"{path}.{key}")
-        return found
+    def undescribed(schema: Any, path: str) -> list[str]:
+        keys: list[str] = []
+        for key, rules in schema.get("properties", {}).items():
+            has_example = "examples" in rules or "properties" in rules or key == "jobs"
+            if "description" not in rules or not has_example:
+                keys.append(f"{path}.{key}")
+            keys += undescribed(rules, f"{path}.{key}")
+        return keys
 
     manifest = load_catalog().document("manifest")
 
-    assert bare(manifest, "manifest") == []
-    assert bare(manifest["$defs"]["job"], "job") == []
-    assert bare(manifest["$defs"]["notify"], "notify") == []
+    assert undescribed(manifest, "manifest") == []
+    assert undescribed(manifest["$defs"]["job"], "job") == []
+    assert undescribed(manifest["$defs"]["notify"], "notify") == []
     assert (
-        bare(manifest["properties"]["limits"]["properties"]["models"]["additionalProperties"], "models") == []
+        undescribed(
+            manifest["properties"]["limits"]["properties"]["models"]["additionalProperties"], "models"
+        )
+        == []
     )
 
 
@@ -174,10 +179,8 @@ SECTIONS = ("name", "gateway", "limits", "poll", "timeouts", "retry", "defaults"
         st.sampled_from(SECTIONS), JSON | st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3), max_size=4
     )
 )
-def test_no_header_is_too_strange(
-    tmp_path_factory: pytest.TempPathFactory, header: dict[str, object]
-) -> None:
-    """Whatever stands in a header is read or reported, and never a traceback."""
-    path = tmp_path_factory.getbasetemp() / "strange.yaml"
+def test_random_headers(tmp_path_factory: pytest.TempPathFactory, header: dict[str, object]) -> None:
+    """Any header is read or reported, without a traceback."""
+    path = tmp_path_factory.getbasetemp() / "random.yaml"
 
     read(path, yaml.safe_dump({**header, "jobs": [{"id": "a"}]}, default_style='"', allow_unicode=True))

@@ -1,4 +1,4 @@
-"""The digest of a request, and the ids that are made from it."""
+"""The digest of a request."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _shuffled(value: Json, order: random.Random) -> Json:
 @settings(max_examples=50)
 @given(REQUESTS, st.randoms(use_true_random=False))
 def test_order_of_keys(request: dict[str, Json], order: random.Random) -> None:
-    """A request whose keys are moved is the same request."""
+    """A request with its keys in another order has the same digest."""
     assert request_digest(request) == request_digest(_shuffled(request, order))
 
 
 @settings(max_examples=100)
 @given(REQUESTS, st.data())
-def test_what_is_alike_is_written_once(request: dict[str, Json], data: st.DataObject) -> None:
-    """A digest that is put together from what requests share is the digest of the whole."""
+def test_digest_template(request: dict[str, Json], data: st.DataObject) -> None:
+    """A digest by way of a template is the digest of the whole request."""
     varying = data.draw(st.sets(st.sampled_from(sorted(request))) if request else st.just(set[str]()))
     other = {key: data.draw(VALUES) if key in varying else value for key, value in request.items()}
 
@@ -49,7 +49,7 @@ def test_what_is_alike_is_written_once(request: dict[str, Json], data: st.DataOb
 
 
 def test_frozen() -> None:
-    """Digests are kept in stores for years: this one must never change."""
+    """Stores have digests for years: this one must never change."""
     request = {"model": "m", "prompt": '小猫\u007f\n"', "seed": 2**70, "x": [1e16, 1e-7, 0.1, True, None]}
 
     assert "1cf19b90aa4885a1d3232f831e88a41c" == request_digest(request)
@@ -57,13 +57,13 @@ def test_frozen() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_not_json(number: float) -> None:
-    """A number that JSON lacks has no digest, rather than one that depends on who writes it."""
+    """A request with a number that JSON does not have has no digest."""
     with pytest.raises(ValueError, match="JSON compliant"):
         request_digest({"seed": number})
 
 
 def test_files_count_by_content() -> None:
-    """A local file that was moved is the same; one that was changed is another."""
+    """A local file that was moved is the same; a changed one is not."""
 
     def request(path: str, sha256: str) -> dict[str, Json]:
         return {"image": {"$file": path, "sha256": sha256, "media_type": "image/png", "bytes": 9}}

@@ -1,4 +1,4 @@
-"""Local files in requests: checked when they are read, put in when they are sent."""
+"""Local files in requests: checked when the manifest is read, encoded when the request is sent."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import pytest
 from runner.core.model import has_files
 from runner.errors import FileChanged
 from runner.manifest.local_files import image_format, render_request
-from tests.manifest.jobs import SEEDANCE, Read, png, read_text
+from tests.manifest.helpers import SEEDANCE, ReadManifest, png, read_jobs
 
 
-def read_image(folder: Path, image: str, model: str = SEEDANCE) -> Read:
+def read_image(folder: Path, image: str, model: str = SEEDANCE) -> ReadManifest:
     """Read a job with this first frame."""
-    return read_text(folder, f"- {{id: a, request: {{model: {model}, prompt: x, image: '{image}'}}}}")
+    return read_jobs(folder, f"- {{id: a, request: {{model: {model}, prompt: x, image: '{image}'}}}}")
 
 
 @pytest.mark.parametrize(
     "name", ["./a.png", "a.png", "sub folder/../a.png", "{folder}/a.png", "./猫.jpg", "noend"]
 )
 def test_reference(tmp_path: Path, name: str) -> None:
-    """A picture is held as a reference to what it is by its content, and becomes a data URI when it is sent."""
+    """An image is a reference with the digest of its content, and becomes a data URI when it is sent."""
     content = png(400, 300)
     (tmp_path / "sub folder").mkdir()
     for file in ("a.png", "猫.jpg", "noend"):
         (tmp_path / file).write_bytes(content)
 
-    found = read_image(tmp_path, name.format(folder=tmp_path))
+    result = read_image(tmp_path, name.format(folder=tmp_path))
 
-    assert [] == found.problems
-    request = found.requests[0]
+    assert [] == result.problems
+    request = result.requests[0]
     reference = request["image"]
     assert os.path.samefile(reference["$file"], tmp_path / name.format(folder=tmp_path))
     assert os.path.isabs(reference["$file"])
@@ -49,7 +49,7 @@ def test_reference(tmp_path: Path, name: str) -> None:
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:
-    """A picture under another name makes the same job, a changed picture another one."""
+    """An image with another name makes the same job, a changed image another one."""
     for name, content in (("a.png", png(400, 300)), ("b.png", png(400, 300)), ("c.png", png(400, 301))):
         (tmp_path / name).write_bytes(content)
 
@@ -61,7 +61,7 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("image", ["https://example.com/a.png", "data:image/png;base64,AAAA"])
 def test_addresses_are_left_alone(tmp_path: Path, image: str) -> None:
-    """What is no local file is sent as it is."""
+    """What is not a local file is sent as it is."""
     request = read_image(tmp_path, image).requests[0]
 
     assert image == request["image"]
@@ -77,16 +77,19 @@ def test_addresses_are_left_alone(tmp_path: Path, image: str) -> None:
         ("./", "image: './' can't be read: Is a directory; looked for "),
         (
             "text.png",
-            "image: 'text.png' is not a picture of a known format (jpeg, png, webp, bmp, tiff, gif)",
+            "image: 'text.png' is not an image of a known format (jpeg, png, webp, bmp, tiff, gif)",
         ),
-        ("small.png", f"image: 'small.png' has 200x299 pixels; {SEEDANCE} takes sides from 300 to 6000"),
-        ("wide.png", f"image: 'wide.png' has 1000x400 pixels, a ratio of 2.5; {SEEDANCE} takes 0.4 to 2.5"),
-        ("heic.png", f"image: 'heic.png' is HEIC; {SEEDANCE} takes jpeg, png, webp, bmp, tiff, gif"),
+        (
+            "small.png",
+            f"image: 'small.png' has 200x299 pixels; {SEEDANCE} allows sides from 300 to 6000 pixels",
+        ),
+        ("wide.png", f"image: 'wide.png' has 1000x400 pixels, a ratio of 2.5; {SEEDANCE} allows 0.4 to 2.5"),
+        ("heic.png", f"image: 'heic.png' is HEIC; {SEEDANCE} allows jpeg, png, webp, bmp, tiff, gif"),
         ("cut.png", "image: 'cut.png' is damaged: its size in pixels can't be read"),
     ],
 )
-def test_pictures_that_the_model_refuses(tmp_path: Path, image: str, expected: str) -> None:
-    """What the server would refuse after the job was sent is told before, with the values in it."""
+def test_images_that_the_model_does_not_allow(tmp_path: Path, image: str, expected: str) -> None:
+    """What the server would refuse later is reported before anything is sent, with the values."""
     (tmp_path / "text.png").write_text("text")
     (tmp_path / "small.png").write_bytes(png(200, 299))
     (tmp_path / "wide.png").write_bytes(png(1000, 400))
@@ -99,19 +102,19 @@ def test_pictures_that_the_model_refuses(tmp_path: Path, image: str, expected: s
 
 
 def test_size(tmp_path: Path) -> None:
-    """A file over the model's bound is refused, and a body over 10 MB is warned of, before anything is sent."""
+    """A file over the model's limit is an error, and a body over 10 MB a warning, before anything is sent."""
     (tmp_path / "large.png").write_bytes(png(400, 300, padding=9_000_000))
     (tmp_path / "huge.png").write_bytes(png(400, 300, padding=32_000_000))
 
-    assert ['m.yaml:3:20: warning: jobs[0] "a": the request has 12.0 MB; over 10 MB may be refused'] == [
+    assert ['m.yaml:3:20: warning: jobs[0] "a": the request has 12 MB; more than 10 MB may be refused'] == [
         problem.split(";  ")[0].rsplit("; use", 1)[0]
         for problem in read_image(tmp_path, "large.png").problems
     ]
-    assert "'huge.png' has 32.0 MB" in read_image(tmp_path, "huge.png").problems[0]
+    assert "'huge.png' has 32 MB" in read_image(tmp_path, "huge.png").problems[0]
 
 
-def test_models_that_take_only_addresses(tmp_path: Path) -> None:
-    """Where the document allows no data URI, a local file is an error that says so, and the only one."""
+def test_models_that_allow_only_urls(tmp_path: Path) -> None:
+    """If the document allows no data URI, a local file is an error, and the only one."""
     (tmp_path / "a.png").write_bytes(png(400, 300))
     jobs = """\
 - id: a
@@ -122,13 +125,13 @@ def test_models_that_take_only_addresses(tmp_path: Path) -> None:
 
     assert [
         "m.yaml:6:38: jobs[0] \"a\": media[0].url: './a.png' is a local file, and wan2.7-i2v takes only public URLs here; "
-        "upload it, and give its https address"
-    ] == read_text(tmp_path, jobs).problems
+        "upload it, and write its https address"
+    ] == read_jobs(tmp_path, jobs).problems
 
 
 @pytest.mark.parametrize("what", ["changed", "removed"])
 def test_a_file_that_changed(tmp_path: Path, what: str) -> None:
-    """What was not checked is never sent."""
+    """A file that was not checked is never sent."""
     file = tmp_path / "a.png"
     file.write_bytes(png(400, 300))
     request = read_image(tmp_path, "a.png").requests[0]
@@ -140,7 +143,7 @@ def test_a_file_that_changed(tmp_path: Path, what: str) -> None:
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    """What is remembered of a file ends with its size or its time."""
+    """A cached image is read again if its size or its time changes."""
     file = tmp_path / "a.png"
     file.write_bytes(png(400, 300))
     before = read_image(tmp_path, "a.png").jobs[0].digest
@@ -166,6 +169,6 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         (b"", None),
     ],
 )
-def test_formats(head: bytes, expected: str | None) -> None:
-    """A format is told by the content, since names lie."""
+def test_image_formats(head: bytes, expected: str | None) -> None:
+    """The format depends on the content, not on the name."""
     assert expected == image_format(head)

@@ -1,4 +1,4 @@
-"""Row files: as they are saved by spreadsheets and scripts, and as they are broken by people."""
+"""Row files as spreadsheets and scripts save them, and with mistakes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEY = "sk-" + "a1B2c3D4" * 6
 
 
 def rows_of(path: Path) -> tuple[list[tuple[int, dict[str, Json]]], list[tuple[int, str]]]:
-    """Read a row file: its rows with their lines, and what was complained of."""
-    complaints: list[tuple[int, str]] = []
-    rows = open_row_file(path).rows(lambda line, message, _hint: complaints.append((line, message)))
-    return list(rows), complaints
+    """Read a row file: its rows with their lines, and its errors."""
+    errors: list[tuple[int, str]] = []
+    rows = open_row_file(path).read(lambda line, message, _hint: errors.append((line, message)))
+    return list(rows), errors
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def rows_of(path: Path) -> tuple[list[tuple[int, dict[str, Json]]], list[tuple[i
     ],
 )  # fmt: skip
 def test_rows(tmp_path: Path, name: str, content: bytes, expected: list[tuple[int, dict[str, Json]]]) -> None:
-    """What spreadsheets and scripts save is read as it is meant, each row with the line it begins on."""
+    """Files of spreadsheets and scripts are read, each row with the line where it begins."""
     (tmp_path / name).write_bytes(content)
 
     assert (expected, []) == rows_of(tmp_path / name)
@@ -50,22 +50,20 @@ def test_rows(tmp_path: Path, name: str, content: bytes, expected: list[tuple[in
     ("name", "content", "expected"),
     [
         ("a.csv", b"name,seed\na,1\nb\nc,2,3\nd,4\n", [(3, "the row has 1 cell, the file 2 columns"), (4, "the row has 3 cells, the file 2 columns")]),
-        ("key.csv", f"name\n{KEY}\n".encode(), [(2, "this looks like an API key, which does not belong among the jobs")]),
+        ("key.csv", f"name\n{KEY}\n".encode(), [(2, "this looks like an API key, which does not belong in a row")]),
         ("a.jsonl", b'{"a": 1}\n[1]\n{"a" 1}\n\xff\n', [(2, "the line is JSON, but not an object in braces"), (3, "the line is not JSON: Expecting ':' delimiter at column 6"), (4, "the line is not UTF-8")]),
-        ("nan.jsonl", b'{"a": NaN}\n', [(1, "the line holds a number or a character that JSON does not have")]),
+        ("nan.jsonl", b'{"a": NaN}\n', [(1, "the line has a number or a character that JSON does not have")]),
         ("deep.jsonl", b'{"a":' + b"[" * 100_000, [(1, "nested more than 64 levels deep")]),
         *[
             ("deep.jsonl", b'{"a":' + b"[" * depth + b"]" * depth + b"}", [(1, "nested more than 64 levels deep")])
             for depth in (64, 400, 2_000, 100_000)
         ],
         ("not_too_deep.jsonl", b'{"a":' + b"[" * 63 + b"]" * 63 + b"}", []),
-        ("key.jsonl", f'{{"a": {{"b": ["{KEY}"]}}}}\n'.encode(), [(1, "this looks like an API key, which does not belong among the jobs")]),
+        ("key.jsonl", f'{{"a": {{"b": ["{KEY}"]}}}}\n'.encode(), [(1, "this looks like an API key, which does not belong in a row")]),
     ],
 )  # fmt: skip
-def test_rows_that_are_left_out(
-    tmp_path: Path, name: str, content: bytes, expected: list[tuple[int, str]]
-) -> None:
-    """A row that can't be meant is told with its line, the others are read, and a key is never shown."""
+def test_invalid_rows(tmp_path: Path, name: str, content: bytes, expected: list[tuple[int, str]]) -> None:
+    """An invalid row is reported with its line, the others are read, and a key is never shown."""
     (tmp_path / name).write_bytes(content)
 
     assert expected == rows_of(tmp_path / name)[1]
@@ -76,7 +74,7 @@ def test_rows_that_are_left_out(
     [
         ("a.csv", b"name,name\n", 1, "two columns are named 'name'"),
         ("unnamed.csv", b"name,\n", 1, "column 2 has no name"),
-        ("nul.csv", b"name\na\n\0b\n", 3, "the line holds a NUL character"),
+        ("nul.csv", b"name\na\n\0b\n", 3, "the line has a NUL character"),
         ("latin1.csv", b"name\na\nb\ncaf\xe9\n", 4, "the line is not UTF-8"),
         ("utf16.csv", "name\na\n".encode("utf-16"), 1, "the line is not UTF-8"),
         (
@@ -91,7 +89,7 @@ def test_rows_that_are_left_out(
             2,
             "the row that begins here can't be read (',' expected after '\"')",
         ),
-        ("rows.xlsx", b"PK", 0, "'rows.xlsx' is not a row file by its suffix"),
+        ("rows.xlsx", b"PK", 0, "'rows.xlsx' does not have the suffix of a row file"),
         ("missing.csv", None, 0, "'missing.csv' can't be read: No such file or directory"),
         ("missing.jsonl", None, 0, "'missing.jsonl' can't be read: No such file or directory"),
     ],
@@ -99,7 +97,7 @@ def test_rows_that_are_left_out(
 def test_files_that_cannot_be_read(
     tmp_path: Path, name: str, content: bytes | None, line: int, message: str
 ) -> None:
-    """A file that can't be read to its end says where and why, rather than giving half of its rows in silence."""
+    """A file that can't be read to its end is an error with its place, and not half of its rows."""
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
@@ -109,8 +107,8 @@ def test_files_that_cannot_be_read(
     assert (line, message) == (caught.value.line, caught.value.message)
 
 
-def test_a_folder_is_no_row_file(tmp_path: Path) -> None:
-    """What can't be opened is said in the system's words."""
+def test_a_folder_is_not_a_row_file(tmp_path: Path) -> None:
+    """A file that can't be opened has the operating system's error."""
     (tmp_path / "rows.csv").mkdir()
 
     with pytest.raises(RowFileError, match="can't be read: Is a directory"):
@@ -125,8 +123,8 @@ def test_a_folder_is_no_row_file(tmp_path: Path) -> None:
         max_size=5,
     )
 )
-def test_what_csv_writes_is_read(tmp_path_factory: pytest.TempPathFactory, table: list[list[str]]) -> None:
-    """Any text in a cell comes back as it was saved."""
+def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, table: list[list[str]]) -> None:
+    """Any text in a cell is read as it was saved."""
     import csv
 
     path = tmp_path_factory.mktemp("rows") / "a.csv"

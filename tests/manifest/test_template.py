@@ -1,4 +1,4 @@
-"""Placeholders: what they take, what they leave alone, and what is said of those that can't be filled."""
+"""Placeholders: their values, what is not a placeholder, and errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _without_nulls(value: Json) -> Json:
 )
 @pytest.mark.parametrize("is_constant", [True, False])
 def test_filling(text: str, expected: Json, is_constant: bool) -> None:
-    """A value is put in once, with its type where it stands alone, whether it is known early or late."""
+    """A value is filled in once, with its type if it is the whole text, as a constant and for each job."""
     values = {
         "seed": 7,
         "flag": True,
@@ -67,25 +67,25 @@ def test_filling(text: str, expected: Json, is_constant: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("${sed}", "unknown placeholder '${sed}'", "did you mean 'seed'? There are date, seed"),
-        ("${}", "unknown placeholder '${}'", "there are date, seed"),
+        ("${sed}", "unknown placeholder '${sed}'", "did you mean 'seed'? The names are date, seed"),
+        ("${}", "unknown placeholder '${}'", "the names are date, seed"),
         (
             "a ${seed",
-            "placeholder '${seed' has no end",
+            "placeholder '${seed' is not closed",
             "close it with '}', or write '$${' for a literal '${'",
         ),
     ],
 )
-def test_what_cannot_be_filled(text: str, message: str, hint: str) -> None:
-    """A placeholder that nothing fills is told with the names that there are, and never sent as it stands."""
-    found = compile_template({"a": [text]}, Scope({"date": "x"}, frozenset({"seed"}))).findings
+def test_unknown_placeholders(text: str, message: str, hint: str) -> None:
+    """An unknown placeholder is reported with the known names."""
+    findings = compile_template({"a": [text]}, Scope({"date": "x"}, frozenset({"seed"}))).findings
 
-    assert [(("a", 0), message, hint)] == [(one.path, one.message, one.hint) for one in found]
+    assert [(("a", 0), message, hint)] == [(one.path, one.message, one.hint) for one in findings]
 
 
 @given(VALUES)
 def test_round_trip(value: Json) -> None:
-    """What has its dollar signs before braces doubled comes out as it was, but for nulls in mappings."""
+    """A value with its placeholders escaped is rendered as it was, except for nulls in mappings."""
 
     def escaped(value: Json) -> Json:
         if isinstance(value, str):
@@ -101,8 +101,8 @@ def test_round_trip(value: Json) -> None:
 
 
 @given(VALUES)
-def test_plain_is_what_rendering_leaves_alone(value: Json) -> None:
-    """The short way for values without placeholders gives what the long one would."""
+def test_literal_values_render_unchanged(value: Json) -> None:
+    """A value without placeholders is the same after rendering, which is therefore skipped."""
     if is_literal([value]):
         assert [value] == compile_template([value], Scope()).render({})
 
@@ -120,8 +120,8 @@ def test_jobs_do_not_share_what_varies(values: list[Json]) -> None:
     assert [expected(value) for value in values] == jobs
 
 
-def test_null_takes_a_key_away() -> None:
-    """A key that a row leaves null is absent, rather than sent as null; the order of the others stays."""
+def test_null_removes_a_key() -> None:
+    """A key whose value is null is absent, not sent as null; the others keep their order."""
     template = compile_template({"a": "${x}", "b": 1, "c": "${y}"}, Scope(varying={"x", "y"}))
 
     assert {"b": 1, "c": 2} == template.render({"x": None, "y": 2})

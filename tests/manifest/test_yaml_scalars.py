@@ -1,4 +1,4 @@
-"""Scalars by the core rules of YAML 1.2, and texts that look like keys."""
+"""YAML scalars by the core schema of YAML 1.2."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 
 from runner.core.model import Json
 from runner.manifest.scalars import resolve_plain
-from tests.manifest.reading import everything
+from tests.manifest.helpers import read_document
 
 PLAIN: list[tuple[str, Json]] = [
-    # Text that YAML 1.1 takes for something else.
+    # Text that is something else in YAML 1.1.
     ("16:9", "16:9"),
     ("12:30:45", "12:30:45"),
     ("no", "no"),
@@ -63,20 +63,20 @@ PLAIN: list[tuple[str, Json]] = [
 
 @pytest.mark.parametrize(("text", "value"), PLAIN)
 def test_plain_scalars(text: str, value: Json) -> None:
-    """A plain scalar means what the core rules say, and keeps its type."""
-    found = resolve_plain(text)
+    """A plain scalar has the value and type of the core schema."""
+    result = resolve_plain(text)
 
-    assert found == value
-    assert type(found) is type(value)
+    assert result == value
+    assert type(result) is type(value)
 
 
-def test_the_table_holds_in_a_file(tmp_path: Path) -> None:
-    """Every scalar of the table, plain and quoted, comes out of a file as it comes out of the rules."""
+def test_scalars_in_a_file(tmp_path: Path) -> None:
+    """Every scalar of the table has its value in a file too, and is text if it is quoted."""
     rows = [f"    - {{metadata: {{plain: {text}, quoted: '{text}'}}}}" for text, _ in PLAIN if text != "-"]
     path = tmp_path / "a.yaml"
     path.write_text("\n".join(["version: 1", "jobs:", *rows]), encoding="utf-8")
 
-    read, problems = everything(path)
+    read, problems = read_document(path)
 
     assert problems == []
     assert read is not None
@@ -88,7 +88,7 @@ def test_the_table_holds_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [".inf", "-.INF", "+.Inf", ".nan", ".NaN", "1e999", "1" * 5000, "0x" + "f" * 2000]
 )
-def test_numbers_that_json_has_not(text: str) -> None:
-    """What could not be sent is refused where it is written."""
+def test_numbers_that_json_does_not_have(text: str) -> None:
+    """A number that can't be sent is an error where it is written."""
     with pytest.raises(ValueError, match="quote it if it is text"):
         resolve_plain(text)

@@ -125,7 +125,9 @@ def test_keys_are_redacted(secret):
     """A key in the wrong field does not reach a log."""
     (finding,) = explain({"properties": {"size": {"enum": ["a"]}}}, {"size": secret})
 
-    assert re.fullmatch(r"size: '(Bearer |x )?\[redacted\]( y)?' is not allowed \(only 'a'\)", finding.message)
+    assert re.fullmatch(
+        r"size: '(Bearer |x )?\[redacted\]( y)?' is not allowed \(only 'a'\)", finding.message
+    )
 
 
 @pytest.mark.parametrize(

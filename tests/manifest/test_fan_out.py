@@ -1,4 +1,4 @@
-"""What an entry stands for: defaults, matrix, repetitions, variables and rows."""
+"""The jobs of an entry: defaults, matrix, repetitions, variables and rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runner.core.model import Json
 from runner.manifest.defaults import merge
-from tests.manifest.jobs import SEEDANCE, read, read_text
+from tests.manifest.helpers import SEEDANCE, read_jobs, read_manifest
 
 LEAVES = st.integers() | st.lists(st.integers(), max_size=2)
 SHAPED = st.fixed_dictionaries(
@@ -25,13 +25,13 @@ MAPPINGS = st.dictionaries(st.sampled_from("abm"), ANY, max_size=3)
 
 @given(SHAPED, SHAPED, SHAPED)
 def test_merging_is_associative(low: dict[str, Json], middle: dict[str, Json], high: dict[str, Json]) -> None:
-    """Where a key is a mapping everywhere or nowhere, it does not matter which defaults are merged first."""
+    """If a key is a mapping everywhere or nowhere, the order of merging does not matter."""
     assert merge(merge(low, middle), high) == merge(low, merge(middle, high))
 
 
 @given(MAPPINGS, MAPPINGS)
 def test_null_removes(low: dict[str, Json], high: dict[str, Json]) -> None:
-    """No null outlives a merge, what is null above is gone, and neither side is changed."""
+    """Nothing is null after a merge, a null removes its key, and neither side is changed."""
     before = repr((low, high))
 
     merged = merge(merge({}, low), high)
@@ -46,14 +46,14 @@ def test_null_removes(low: dict[str, Json], high: dict[str, Json]) -> None:
 
 @given(MAPPINGS)
 def test_merging_with_nothing(low: dict[str, Json]) -> None:
-    """Defaults without a job over them, and a job over itself, stay as they are."""
+    """Merging with nothing, or with itself, changes nothing."""
     clean = merge({}, low)
 
     assert clean == merge(clean, {}) == merge(clean, clean)
 
 
 def test_precedence(tmp_path: Path) -> None:
-    """The job is over the defaults of its model, which are over those for all; null takes a default away."""
+    """A job replaces the defaults of its model, which replace those for all; null removes a default."""
     header = f"""\
 defaults:
   request: {{model: {SEEDANCE}, size: 480p, watermark: false, seed: 1}}
@@ -64,7 +64,7 @@ defaults:
         "- {id: a, request: {prompt: x, ratio: '9:16', seed: null}, metadata: {tags: {b: 3}, project: null}}"
     )
 
-    job = read_text(tmp_path, jobs, header).jobs[0]
+    job = read_jobs(tmp_path, jobs, header).jobs[0]
 
     request = {"model": SEEDANCE, "size": "720p", "watermark": False, "ratio": "9:16", "prompt": "x"}
     assert request == job.request
@@ -72,14 +72,14 @@ defaults:
 
 
 def test_defaults_of_a_model_that_rows_name(tmp_path: Path) -> None:
-    """Where the model is a placeholder, each job gets the defaults of its own model."""
+    """If the model is a placeholder, each job has the defaults of its own model."""
     header = (
         f"defaults: {{models: {{{SEEDANCE}: {{size: 480p}}, seedance-1-5-pro-251215: {{draft: true}}}}}}\n"
     )
     models = f"[{SEEDANCE}, seedance-1-5-pro-251215, seedance-1-0-pro-fast-251015]"
     jobs = f"- {{id: '${{m}}', matrix: {{m: {models}}}, request: {{model: '${{m}}', prompt: x, size: 480p}}}}"
 
-    requests = read_text(tmp_path, jobs, header).requests
+    requests = read_jobs(tmp_path, jobs, header).requests
 
     assert [
         {"size", "model", "prompt"},
@@ -89,7 +89,7 @@ def test_defaults_of_a_model_that_rows_name(tmp_path: Path) -> None:
 
 
 def test_matrix_and_repeat(tmp_path: Path) -> None:
-    """Every combination is made once, the axis that is written last turns fastest, and n fastest of all."""
+    """Every combination is made once; the last dimension changes fastest, and n fastest of all."""
     jobs = f"""\
 - id: ${{seed}}-${{ratio}}-${{n}}
   matrix: {{seed: [1, 2], ratio: [16:9, 9:16]}}
@@ -97,41 +97,41 @@ def test_matrix_and_repeat(tmp_path: Path) -> None:
   request: {{model: {SEEDANCE}, prompt: x, seed: '${{seed}}', ratio: '${{ratio}}'}}
 """
 
-    found = read_text(tmp_path, jobs)
+    result = read_jobs(tmp_path, jobs)
 
     assert [
         f"{seed}-{ratio}-{n}" for seed in (1, 2) for ratio in ("16:9", "9:16") for n in (1, 2)
-    ] == found.ids
-    assert list(range(8)) == [job.index for job in found.jobs]
-    assert [1, 1, 1, 1, 2, 2, 2, 2] == [request["seed"] for request in found.requests]
-    assert [] == found.problems
+    ] == result.ids
+    assert list(range(8)) == [job.index for job in result.jobs]
+    assert [1, 1, 1, 1, 2, 2, 2, 2] == [request["seed"] for request in result.requests]
+    assert [] == result.problems
 
 
 def test_rows_times_matrix(tmp_path: Path) -> None:
-    """A row file and a matrix in one entry make every combination, row by row, with the row as their place."""
+    """A row file and a matrix make every combination, row by row, with the row as their place."""
     (tmp_path / "r.csv").write_text("name\na\nb\n")
     jobs = (
         "- {id: '${name}${seed}', from: r.csv, matrix: {seed: [1, 2]}, "
         f"request: {{model: {SEEDANCE}, prompt: x, seed: '${{seed}}', ratio: 16:9}}, metadata: {{n: '${{name}}'}}}}"
     )
 
-    found = read_text(tmp_path, jobs)
+    result = read_jobs(tmp_path, jobs)
 
-    assert ["a1", "a2", "b1", "b2"] == found.ids
-    assert [2, 2, 3, 3] == [job.source.line for job in found.jobs]
+    assert ["a1", "a2", "b1", "b2"] == result.ids
+    assert [2, 2, 3, 3] == [job.source.line for job in result.jobs]
 
 
 def test_repeat_without_an_id(tmp_path: Path) -> None:
-    """Deliberate repetitions get ids that are told apart, and no word of blame."""
-    found = read_text(tmp_path, f"- {{repeat: 3, request: {{model: {SEEDANCE}, prompt: x}}}}")
+    """Repetitions have different ids, and no warning."""
+    result = read_jobs(tmp_path, f"- {{repeat: 3, request: {{model: {SEEDANCE}, prompt: x}}}}")
 
-    assert [] == found.problems
-    assert ["1", "2", "3"] == [job_id.rsplit("-", 1)[1] for job_id in found.ids]
-    assert 1 == len({job.digest for job in found.jobs})
+    assert [] == result.problems
+    assert ["1", "2", "3"] == [job_id.rsplit("-", 1)[1] for job_id in result.ids]
+    assert 1 == len({job.digest for job in result.jobs})
 
 
 def test_variables(tmp_path: Path) -> None:
-    """A variable sees the date and those above it; a job's own hide the manifest's, the command line's hide all."""
+    """A variable may use the date and those above it; a job's replace the manifest's, the command line's replace all."""
     header = "vars: {look: warm, tag: '${date}/${look}', size: 480p}\n"
     jobs = f"""\
 - id: ${{name}}
@@ -142,16 +142,16 @@ def test_variables(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("name\na\nb\n")
 
     assert [("a: 2026-11-21/warm", "720p"), ("b: 2026-11-21/warm", "720p")] == [
-        (request["prompt"], request["size"]) for request in read_text(tmp_path, jobs, header).requests
+        (request["prompt"], request["size"]) for request in read_jobs(tmp_path, jobs, header).requests
     ]
     assert [("a: 2026-11-21/cold", "1080p"), ("b: 2026-11-21/cold", "1080p")] == [
         (request["prompt"], request["size"])
-        for request in read_text(tmp_path, jobs, header, look="cold", size="1080p").requests
+        for request in read_jobs(tmp_path, jobs, header, look="cold", size="1080p").requests
     ]
 
 
 def test_types_of_rows(tmp_path: Path) -> None:
-    """A JSONL row keeps the types of its values, a CSV cell becomes what the document wants, null is absent."""
+    """A JSONL row keeps the types of its values, a CSV cell is converted to the document's type, null is absent."""
     (tmp_path / "r.jsonl").write_text('{"seed": 5, "image": null, "id": 7}\n')
     (tmp_path / "r.csv").write_text("seed,flag\n5,TRUE\n")
     jobs = f"""\
@@ -159,62 +159,62 @@ def test_types_of_rows(tmp_path: Path) -> None:
 - {{id: b, from: r.csv, request: {{model: {SEEDANCE}, prompt: y, seed: '${{seed}}', watermark: '${{flag}}'}}}}
 """
 
-    found = read_text(tmp_path, jobs)
+    result = read_jobs(tmp_path, jobs)
 
-    assert ["7", "b"] == found.ids
-    assert {"model": SEEDANCE, "prompt": "x", "seed": 5} == found.requests[0]
-    assert {"model": SEEDANCE, "prompt": "y", "seed": 5, "watermark": True} == found.requests[1]
+    assert ["7", "b"] == result.ids
+    assert {"model": SEEDANCE, "prompt": "x", "seed": 5} == result.requests[0]
+    assert {"model": SEEDANCE, "prompt": "y", "seed": 5, "watermark": True} == result.requests[1]
 
 
 def test_values_are_not_read_again(tmp_path: Path) -> None:
-    """A prompt that happens to hold ${...} is sent as it is."""
+    """A value that contains ${...} is sent as it is."""
     (tmp_path / "r.csv").write_text('prompt\n"costs ${price}, $${x}"\n')
 
-    found = read_text(
+    result = read_jobs(
         tmp_path, f"- {{id: a, from: r.csv, request: {{model: {SEEDANCE}, prompt: '${{prompt}}'}}}}"
     )
 
-    assert "costs ${price}, $${x}" == found.requests[0]["prompt"]
+    assert "costs ${price}, $${x}" == result.requests[0]["prompt"]
 
 
 @pytest.mark.parametrize(
     ("jobs", "expected"),
     [
-        ("- {id: a, request: {model: '${m}'}}", "m.yaml:3:28: jobs[0] \"a\": unknown placeholder '${m}'; there are date"),
-        ("- {id: a, repeat: 2, vars: {v: '${w}'}}", "m.yaml:3:32: jobs[0] \"a\": unknown placeholder '${w}'; there are date, n"),
-        ("- {id: '${row}', from: r.csv, request: {prompt: '${promt}'}}", "m.yaml:3:49: jobs[0] \"${row}\": unknown placeholder '${promt}'; did you mean 'prompt'? There are date, prompt, row"),
+        ("- {id: a, request: {model: '${m}'}}", "m.yaml:3:28: jobs[0] \"a\": unknown placeholder '${m}'; the names are date"),
+        ("- {id: a, repeat: 2, vars: {v: '${w}'}}", "m.yaml:3:32: jobs[0] \"a\": unknown placeholder '${w}'; the names are date, n"),
+        ("- {id: '${row}', from: r.csv, request: {prompt: '${promt}'}}", "m.yaml:3:49: jobs[0] \"${row}\": unknown placeholder '${promt}'; did you mean 'prompt'? The names are date, prompt, row"),
         ("- {from: r.csv, matrix: {row: [1]}}", "m.yaml:3:31: jobs[0]: 'row' is a column of the row file too; rename one of them"),
-        ("- {matrix: {n: [1]}, repeat: 2}", "m.yaml:3:30: jobs[0]: 'n' counts the repetitions, and is a column or in the matrix too; rename the other one"),
-        ("- {from: no.csv}", "m.yaml:3:10: jobs[0]: 'no.csv' can't be read: No such file or directory; row files are found from the manifest's folder: no.csv"),
-        ("- {from: m.yaml}", "m.yaml:3:10: jobs[0]: 'm.yaml' is not a row file by its suffix; row files end in .csv, .tsv, .jsonl or .ndjson"),
+        ("- {matrix: {n: [1]}, repeat: 2}", "m.yaml:3:30: jobs[0]: 'n' is the number of the repetition, and is a column or in the matrix too; rename the other one"),
+        ("- {from: no.csv}", "m.yaml:3:10: jobs[0]: 'no.csv' can't be read: No such file or directory; row files are relative to the manifest's folder: no.csv"),
+        ("- {from: m.yaml}", "m.yaml:3:10: jobs[0]: 'm.yaml' does not have the suffix of a row file; row files end in .csv, .tsv, .jsonl or .ndjson"),
         ("- {from: none.csv}", "m.yaml:3:10: warning: jobs[0]: 'none.csv' has no rows; the entry makes no job"),
-        ("- {from: ragged.csv}", "ragged.csv:2: jobs[0]: the row has 2 cells, the file 1 column; put cells that hold separators or line breaks in double quotes"),
+        ("- {from: ragged.csv}", "ragged.csv:2: jobs[0]: the row has 2 cells, the file 1 column; put cells with separators or line breaks in double quotes"),
         ("- {from: twice.csv}", "twice.csv:1: jobs[0]: two columns are named 'a'; give each column a name of its own"),
         ("- {from: r.jsonl, request: {prompt: '${a}'}}", "r.jsonl:1: jobs[0]: the row has no 'a', which the job uses; it has b"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_entry(tmp_path: Path, jobs: str, expected: str) -> None:
-    """Each mistake is told once, where it is written: in the manifest, or at the line of the row file."""
+def test_invalid_entries(tmp_path: Path, jobs: str, expected: str) -> None:
+    """Each mistake is reported once, where it is written: in the manifest, or at the line of the row file."""
     (tmp_path / "r.csv").write_text("row,prompt\na,b\n")
     (tmp_path / "none.csv").write_text("a\n")
     (tmp_path / "ragged.csv").write_text("a\nb,c\n")
     (tmp_path / "twice.csv").write_text("a,a\n")
     (tmp_path / "r.jsonl").write_text('{"b": 1}\n')
 
-    assert [expected] == read_text(tmp_path, jobs).problems
+    assert [expected] == read_jobs(tmp_path, jobs).problems
 
 
-def test_a_variable_of_the_manifest_that_cannot_be_filled(tmp_path: Path) -> None:
-    """What is wrong with vars is told at vars."""
-    found = read_text(
+def test_an_invalid_variable_of_the_manifest(tmp_path: Path) -> None:
+    """What is wrong with vars is reported at vars."""
+    result = read_jobs(
         tmp_path, f"- {{id: a, request: {{model: {SEEDANCE}, prompt: x}}}}", "vars: {a: '${b}', b: 1}\n"
     )
 
-    assert ["m.yaml:2:11: unknown placeholder '${b}'; there are date"] == found.problems
+    assert ["m.yaml:2:11: unknown placeholder '${b}'; the names are date"] == result.problems
 
 
 def test_a_manifest_with_spaces_in_its_path(tmp_path: Path) -> None:
-    """Folders and files with blanks and Chinese names are found."""
+    """Folders and files with spaces and Chinese names are found."""
     folder = tmp_path / "my 猫 folder"
     folder.mkdir()
     (folder / "行 1.csv").write_text("p\n小猫\n", encoding="utf-8")
@@ -224,4 +224,4 @@ def test_a_manifest_with_spaces_in_its_path(tmp_path: Path) -> None:
         encoding="utf-8",
     )
 
-    assert ["小猫"] == read(path).ids
+    assert ["小猫"] == read_manifest(path).ids

@@ -1,4 +1,4 @@
-"""Rows are checked by what they differ in; what comes of it is what comes of requests that are written out."""
+"""Rows that are checked by what differs between them give the same jobs as requests that are written out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from tests.manifest.jobs import SEEDANCE, Read, read
+from tests.manifest.helpers import SEEDANCE, ReadManifest, read_manifest
 
 PROMPTS = st.sampled_from(
     [
@@ -49,7 +49,7 @@ CONSTANTS: dict[str, Json] = {
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[dict[str, Json], list[dict[str, Json]]]:
-    """Choose which keys a template leaves to its rows, and what is in them."""
+    """Choose which keys of a template are placeholders, and the rows for them."""
     keys = draw(st.sets(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3) | st.just({"prompt"}))
     constants = draw(st.sampled_from([CONSTANTS, {**CONSTANTS, "seconds": 5}]))
     request = {key: value for key, value in constants.items() if key not in keys or draw(st.booleans())}
@@ -57,18 +57,18 @@ def tables(draw: st.DrawFn) -> tuple[dict[str, Json], list[dict[str, Json]]]:
     return request | {key: f"${{{key}}}" for key in sorted(keys)}, rows
 
 
-def _results(found: Read) -> list[tuple[Json, ...]]:
-    jobs = [(job.job_id, job.request, job.digest, job.schema, job.model, job.warnings) for job in found.jobs]
-    refused = [(job.job_id, job.request, job.digest, job.schema, why) for job, why in found.refused]
-    return [*jobs, *refused]
+def _results(result: ReadManifest) -> list[tuple[Json, ...]]:
+    jobs = [(job.job_id, job.request, job.digest, job.schema, job.model, job.warnings) for job in result.jobs]
+    invalid = [(job.job_id, job.request, job.digest, job.schema, reason) for job, reason in result.invalid]
+    return [*jobs, *invalid]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
-def test_rows_give_what_written_requests_give(
+def test_rows_give_the_jobs_of_a_batch_file(
     tmp_path_factory: pytest.TempPathFactory, table: tuple[dict[str, Json], list[dict[str, Json]]]
 ) -> None:
-    """A template with rows makes the same jobs as a batch file that has each request in full, good and bad."""
+    """A template with rows makes the same jobs, valid and invalid, as a batch file with each request in full."""
     request, rows = table
     folder: Path = tmp_path_factory.mktemp("m")
     filled = [{key: row.get(key, value) for key, value in request.items()} for row in rows]
@@ -85,4 +85,4 @@ def test_rows_give_what_written_requests_give(
     entry = {"id": "${n}", "from": "rows.jsonl", "request": request}
     (folder / "m.yaml").write_text(json.dumps({"version": 1, "jobs": [entry]}))
 
-    assert _results(read(folder / "batch.jsonl")) == _results(read(folder / "m.yaml"))
+    assert _results(read_manifest(folder / "batch.jsonl")) == _results(read_manifest(folder / "m.yaml"))
