@@ -29,7 +29,7 @@ from runner.manifest.yaml_parser import find_events, open_events, parse_problem,
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
 from runner.schema.catalog import load_catalog
 from runner.schema.paths import JsonPath, format_path
-from runner.schema.request_schema import compile_check
+from runner.schema.request_schema import ValueSchema
 
 ProblemHandler = Callable[[Problem], None]
 
@@ -293,40 +293,17 @@ def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Pr
 
 def job_findings(value: Json) -> list[Finding]:
     """List what is wrong with an element of `jobs`; a valid one takes a microsecond or two."""
-    return [] if _fits(_job_validator(), value) else _explain(_job_schema(), value, "the job")
+    return _job_schema().findings(value)
 
 
 def header_findings(value: Json) -> list[Finding]:
     """List what is wrong with the keys of a manifest, except its jobs."""
-    schema = _header_schema()
-    return [] if _fits(compile_check(schema), value) else _explain(schema, value, "the manifest")
-
-
-def _fits(is_valid: Callable[[Json], bool], value: Json) -> bool:
-    try:
-        return is_valid(value)
-    except ValueError:
-        # A value that the fast validator can't represent, such as a number over 64 bits, may be valid.
-        return False
-
-
-def _explain(schema: dict[str, Json], value: Json, root: str) -> list[Finding]:
-    # A valid manifest does not need this slow import.
-    from runner.schema.explain import explain
-
-    return explain(schema, value, root=root)
-
-
-def _header_schema() -> dict[str, Json]:
     # Missing jobs are reported where the file is read, with their place.
-    return {**load_catalog().document("manifest"), "required": ["version"]}
-
-
-def _job_schema() -> dict[str, Json]:
-    schema = load_catalog().document("manifest")
-    return {**schema["$defs"]["job"], "$defs": schema["$defs"]}
+    schema = {**load_catalog().document("manifest"), "required": ["version"]}
+    return ValueSchema(schema, "the manifest").findings(value)
 
 
 @cache
-def _job_validator() -> Callable[[Json], bool]:
-    return compile_check(_job_schema())
+def _job_schema() -> ValueSchema:
+    schema = load_catalog().document("manifest")
+    return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")

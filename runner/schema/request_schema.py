@@ -86,11 +86,8 @@ class RequestSchema:
 
     def findings(self, request: dict[str, Any]) -> list[Finding]:
         """List everything that is wrong with a normalized request, errors and warnings, in words."""
-        # This import takes half as long as a whole `validate` of a small manifest without problems.
-        from runner.schema.explain import explain
-
         model = request.get("model") if isinstance(request, dict) else None
-        return explain(self.document, request, subject=model if isinstance(model, str) else None)
+        return _explain(self.document, request, subject=model if isinstance(model, str) else None)
 
     def body_finding(self, size_bytes: int) -> Finding | None:
         """Return what is wrong with a body of this size, or None; for a body that is larger than its request."""
@@ -118,12 +115,12 @@ class RequestSchema:
         """Return the check of one model, compiled once; models that the document does not name share one."""
         name = model if model in self.models else _ANY_OTHER
         if name not in self._checks:
-            self._checks[name] = compile_check(strict_copy(self.document, model=name or None))
+            self._checks[name] = _compile(strict_copy(self.document, model=name or None))
         return self._checks[name]
 
     @cached_property
     def _fits_at_any_length(self) -> Check:
-        return compile_check(strict_copy(self.document, refuses_long=False))
+        return _compile(strict_copy(self.document, refuses_long=False))
 
     def _is_clean_if_long(self, request: dict[str, Any]) -> bool:
         """Check a request that was refused, perhaps only because a text in it is long."""
@@ -138,12 +135,48 @@ class RequestSchema:
         )
 
 
-def compile_check(schema: dict[str, Any]) -> Check:
-    """Compile a plain JSON Schema; its check raises ValueError for a value that JSON can't carry."""
+class ValueSchema:
+    """
+    The schema of a value that is not a request, such as the header of a manifest; compiled when it is first used.
+
+    Args:
+        root: What the whole value is called in messages.
+    """
+
+    def __init__(self, schema: dict[str, Any], root: str) -> None:
+        self._schema = schema
+        self._root = root
+
+    @cached_property
+    def _check(self) -> Check:
+        return _compile(self._schema)
+
+    def findings(self, value: Any) -> list[Finding]:
+        """List everything that is wrong with a value; a valid one takes a microsecond or two."""
+        try:
+            if self._check(value):
+                return []
+        except ValueError:
+            # A value that the fast validator can't represent, such as a number over 64 bits, may be valid.
+            pass
+        return _explain(self._schema, value, root=self._root)
+
+
+def _compile(schema: dict[str, Any]) -> Check:
+    """Compile a plain JSON Schema; its check raises ValueError for a value that it can't represent."""
     # A command that checks nothing does not need it.
     import jsonschema_rs
 
     return jsonschema_rs.Draft202012Validator(schema).is_valid
+
+
+def _explain(
+    schema: dict[str, Any], instance: Any, *, root: str = "request", subject: str | None = None
+) -> list[Finding]:
+    # This import takes longer than the rest of a `validate` of a small manifest without problems.
+    from runner.schema.explain import explain
+
+    return explain(schema, instance, root=root, subject=subject)
 
 
 LONG_MEDIA_CHARS = 100_000

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
 import msgspec
 from yaml.error import YAMLError
 from yaml.events import StreamEndEvent
@@ -19,6 +18,7 @@ from runner.manifest.document import Entry
 from runner.manifest.yaml_parser import open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable
 from runner.schema.catalog import load_catalog
+from runner.schema.request_schema import ValueSchema
 from runner.simulator.faults import RequestKind
 from runner.simulator.scenario import Scenario
 
@@ -81,23 +81,12 @@ def _read(path: Path, problems: list[Problem]) -> Entry:
         next_event()
         if not isinstance(event := next_event(), StreamEndEvent):
             raise YamlUnreadable("a second document starts here; a scenario is one document", event)
-    return Entry(value, -1, str(path), builder.trace)
+    return Entry(value, -1, str(path), builder.events)
 
 
 def _findings(value: Json) -> list[Finding]:
     """Return what is wrong with a scenario."""
-    schema = load_catalog().document("scenario")
-    findings: list[Finding] = []
-    try:
-        is_valid = jsonschema_rs.Draft202012Validator(schema).is_valid(value)
-    except ValueError:
-        # The fast validator rejects numbers that do not fit into 64 bits.
-        is_valid = False
-    if not is_valid:
-        # It takes a tenth of a second to import, and most scenarios are valid.
-        from runner.schema.explain import explain
-
-        findings = explain(schema, value, root="the scenario")
+    findings = ValueSchema(load_catalog().document("scenario"), "the scenario").findings(value)
     return findings or list(_job_label_findings(value.get("job_label")))
 
 
