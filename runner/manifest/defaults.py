@@ -34,7 +34,7 @@ def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]
 
 
 class DefaultsMerger:
-    """The defaults of one manifest, merged once for each model: a job's values over its model's over those for all."""
+    """The defaults of one manifest, merged once for each model: those of a model replace those for all."""
 
     def __init__(self, defaults: Defaults) -> None:
         self._for_all = merge({}, defaults.request)

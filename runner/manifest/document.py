@@ -58,34 +58,34 @@ class Entry(Struct):
         return job_label(self.index, job_id)
 
     def position(self, path: JsonPath = ()) -> Position:
-        """Return the place of a value, or of its nearest ancestor that is written out."""
+        """Return the position of a value, or of its nearest ancestor that is written out."""
         return to_position(find_events(self._events, path)[1].start_mark, self._file)
 
     def key_position(self, path: JsonPath) -> Position:
-        """Return the place of a value's key, or of the value if it has none."""
+        """Return the position of a value's key, or of the value if it has none."""
         return to_position(find_events(self._events, path)[0].start_mark, self._file)
 
     def position_of(self, finding: Finding) -> Position:
-        """Return the place of a finding: that of a key if it is unknown, else of a value."""
+        """Return the position of a finding: that of a key if it is unknown, else of a value."""
         is_about_key = finding.message.startswith("unknown key")
         return self.key_position(finding.path) if is_about_key else self.position(finding.path)
 
     def problem(self, finding: Finding) -> Problem:
-        """Add the place to a finding."""
+        """Add the position to a finding."""
         path = format_path(finding.path)
         return Problem(
             finding.severity, self.position_of(finding), finding.message, self.label, path, finding.hint
         )
 
     def problems(self, findings: Iterable[Finding]) -> list[Problem]:
-        """Add the places to findings, and sort them by place."""
+        """Add the positions to findings, and sort them by position."""
         problems = map(self.problem, findings)
         return sorted(problems, key=lambda problem: (problem.position.line, problem.position.column))
 
 
 def job_label(index: int, job_id: Json = None) -> str:
     """
-    Name a job of the manifest for people.
+    Return the name of a job of the manifest, for people.
 
     >>> job_label(3, "grass-2"), job_label(3)
     ('jobs[3] "grass-2"', 'jobs[3]')
@@ -135,7 +135,7 @@ def open_document(path: Path, report: ProblemHandler) -> Document:
             return Document(path, _DocumentReader(stream, str(path), report).header(path))
     except (YAMLError, YamlUnreadable, OSError) as error:
         raise ManifestError(
-            f"{path} cannot be read as a manifest", problems=[_read_problem(error, path)]
+            f"{path} can't be read as a manifest", problems=[_read_problem(error, path)]
         ) from error
 
 
@@ -155,8 +155,8 @@ class _DocumentReader:
         builder = self._builder
         root = self._read_root()
         builder.begin()
-        trace = builder.events
-        trace.append(root)
+        events = builder.events
+        events.append(root)
         value: dict[str, Json] = {}
         has_jobs = False
         is_plain_block = root.start_mark.column == 0 and not root.flow_style
@@ -164,10 +164,10 @@ class _DocumentReader:
             event = self._next()
             if key == "jobs" and not has_jobs:
                 has_jobs = True
-                trace.append(event)
-                if not self._skip_jobs(event, trace, lambda: is_plain_block and jobs_come_last(path)):
+                events.append(event)
+                if not self._skip_jobs(event, events, lambda: is_plain_block and jobs_come_last(path)):
                     break
-                builder.events = trace
+                builder.events = events
             elif key is not None and (key in value or key == "jobs"):
                 builder.report_duplicate(key_event, key)
                 builder.build(event)
@@ -179,7 +179,7 @@ class _DocumentReader:
             self._read_end()
         if not has_jobs:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
-        return Entry(value, -1, self._file, trace)
+        return Entry(value, -1, self._file, events)
 
     def entries(self) -> Iterator[Entry]:
         """Stream the jobs; problems of the other keys were reported with the header."""
@@ -218,7 +218,7 @@ class _DocumentReader:
             index += 1
 
     def _report_job(self, entry: Entry, findings: list[Finding]) -> None:
-        """Report what is wrong with a job, without findings at places that were reported while reading."""
+        """Report what is wrong with a job, without findings at positions that were reported while reading."""
         for problem in entry.problems(findings):
             if problem.position not in self._reported:
                 self._report(problem)
@@ -250,13 +250,13 @@ class _DocumentReader:
         if not isinstance(event, StreamEndEvent):
             raise YamlUnreadable("a second document begins here; a manifest is one document", event)
 
-    def _skip_jobs(self, start: Any, trace: list[Any], are_last: Callable[[], bool]) -> bool:
+    def _skip_jobs(self, start: Any, events: list[Any], are_last: Callable[[], bool]) -> bool:
         """Check that there are jobs, and skip them; return False if they come last, so that there was no need to."""
         if not isinstance(start, SequenceStartEvent):
             self._report_at(start, "jobs must be a list, written out here", None)
             event = self._builder.skip(start)
             if event is not start:
-                trace.append(event)
+                events.append(event)
             return True
         event = self._next()
         if isinstance(event, SequenceEndEvent):
@@ -266,14 +266,14 @@ class _DocumentReader:
         while not isinstance(event, SequenceEndEvent):
             self._builder.skip(event)
             event = self._next()
-        trace.append(event)
+        events.append(event)
         return True
 
     def _report_at(self, event: Any, message: str, hint: str | None) -> None:
         job = None if self._job is None else job_label(self._job)
-        place = to_position(event.start_mark, self._file)
-        self._reported.add(place)
-        self._report(Problem(Severity.ERROR, place, message, job, hint=hint))
+        position = to_position(event.start_mark, self._file)
+        self._reported.add(position)
+        self._report(Problem(Severity.ERROR, position, message, job, hint=hint))
 
 
 def _discard(_problem: Problem) -> None:
@@ -286,9 +286,9 @@ def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Pr
     if isinstance(error, YAMLError):
         return parse_problem(error, path, file)
     if isinstance(error, YamlUnreadable):
-        place = Position(file) if error.event is None else to_position(error.event.start_mark, file)
-        return Problem(Severity.ERROR, place, error.message)
-    return Problem(Severity.ERROR, Position(file), f"cannot be read: {error.strerror or error}")
+        position = Position(file) if error.event is None else to_position(error.event.start_mark, file)
+        return Problem(Severity.ERROR, position, error.message)
+    return Problem(Severity.ERROR, Position(file), f"can't be read: {error.strerror or error}")
 
 
 def job_findings(value: Json) -> list[Finding]:
@@ -298,7 +298,7 @@ def job_findings(value: Json) -> list[Finding]:
 
 def header_findings(value: Json) -> list[Finding]:
     """List what is wrong with the keys of a manifest, except its jobs."""
-    # Missing jobs are reported where the file is read, with their place.
+    # Missing jobs are reported where the file is read, with their position.
     schema = {**load_catalog().document("manifest"), "required": ["version"]}
     return ValueSchema(schema, "the manifest").findings(value)
 

@@ -151,8 +151,8 @@ def load(
     document = open_document(path, report)
     all_variables = _read_variables(document, variables, today, report)
     header = read_header(document, report, all_variables.values)
-    entries = _Entries(document, DefaultsMerger(header.defaults), all_variables, path.parent)
-    return Manifest(path, header, entries, catalog, is_strict=is_strict)
+    jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, path.parent)
+    return Manifest(path, header, jobs, catalog, is_strict=is_strict)
 
 
 def _read_variables(
@@ -185,8 +185,8 @@ _EXPANSION_KEYS = frozenset({"matrix", "repeat", "from", "vars"})
 _NOTHING: Mapping[str, Json] = {}
 
 
-class _Entries(Struct, frozen=True):
-    """The entries of a YAML manifest, expanded into jobs."""
+class _EntryJobs(Struct, frozen=True):
+    """The jobs of a YAML manifest: its entries, expanded."""
 
     document: Document
     defaults: DefaultsMerger

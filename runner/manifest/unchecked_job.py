@@ -40,7 +40,7 @@ class EntrySource(Struct):
         return job_label(line - 1 if self.entry is None else self.entry.index, job_id)
 
     def report_once(self, finding: Finding, report: ProblemHandler, label: str | None = None) -> None:
-        """Report what is the same for all of its jobs, at its place in the manifest, the first time only."""
+        """Report what is the same for all of its jobs, at its position in the manifest, the first time only."""
         if (finding.path, finding.message) not in self._reported:
             self._reported.add((finding.path, finding.message))
             entry = self.entry
@@ -77,7 +77,7 @@ class UncheckedJob(Struct):
     template: RequestTemplate | None = None
 
     def position(self) -> Position:
-        """Return the place of the job: its row, or else its entry."""
+        """Return the position of the job: its row, or else its entry."""
         source, line = self.source, self.line
         if line or source.entry is None:
             return Position(source.row_file, line)

@@ -55,7 +55,9 @@ def explain(
         return found
     errors = [leaf for error in ExplainingValidator(schema).iter_errors(instance) for leaf in _flatten(error)]
     findings = (
-        finding for error in _most_specific(errors) for finding in _Error(error, root, subject).findings()
+        finding
+        for error in _most_specific(errors)
+        for finding in _SchemaError(error, root, subject).findings()
     )
     return list(dict.fromkeys(findings))
 
@@ -157,7 +159,7 @@ def _rank(error: ValidationError) -> tuple[int, int]:
     return 3, 0
 
 
-class _Error:
+class _SchemaError:
     """One error of the validator, to be put into words."""
 
     def __init__(self, error: ValidationError, root: str, subject: str | None) -> None:
@@ -250,12 +252,12 @@ Sentence = tuple[str, str | None]
 """What is wrong with a value, and a hint."""
 
 
-def _type(error: _Error) -> Sentence:
+def _type(error: _SchemaError) -> Sentence:
     is_bare = error.expected == "string" and isinstance(error.value, int | float)
     return type_mismatch(error.value, error.expected), "put it in quotes" if is_bare else None
 
 
-def _enum(error: _Error) -> Sentence:
+def _enum(error: _SchemaError) -> Sentence:
     value, allowed = error.value, error.expected
     subject = f" for {error.subject}" if error.subject and error.subject != value else ""
     # Between numbers, as in sizes and ratios, the nearest spelling is not what was meant.
@@ -266,15 +268,15 @@ def _enum(error: _Error) -> Sentence:
     return f"{format_value(value)} is not allowed{subject}{choices}", hint
 
 
-def _const(error: _Error) -> Sentence:
+def _const(error: _SchemaError) -> Sentence:
     return f"{format_value(error.value)} is not allowed (only {format_value(error.expected)})", None
 
 
-def _bounds(error: _Error) -> Sentence:
+def _bounds(error: _SchemaError) -> Sentence:
     return f"{format_value(error.value)} is not allowed ({format_bounds(error.schema)})", None
 
 
-def _length(error: _Error) -> Sentence:
+def _length(error: _SchemaError) -> Sentence:
     if not error.value:
         return "is empty", None
     comparison = "fewer than" if error.keyword.startswith("min") else "more than"
@@ -282,7 +284,7 @@ def _length(error: _Error) -> Sentence:
     return f"{len(error.value)} {noun}, {comparison} the {error.expected} allowed", None
 
 
-def _items(error: _Error) -> Sentence:
+def _items(error: _SchemaError) -> Sentence:
     low, high = error.schema.get("minItems", 0), error.schema.get("maxItems")
     count = len(error.value)
     bound = "exactly" if low == high else "at least" if count < low else "at most"
@@ -290,22 +292,22 @@ def _items(error: _Error) -> Sentence:
     return f"{count} {noun}, where {bound} {error.expected} {verb} needed", None
 
 
-def _pattern(error: _Error) -> Sentence:
+def _pattern(error: _SchemaError) -> Sentence:
     examples = error.schema.get("examples", ())
     hint = f"for example {format_value(examples[0])}" if examples else None
     return f"{format_value(error.value)} is not {error.schema.get('title') or 'what is expected here'}", hint
 
 
-def _contains(error: _Error) -> Sentence:
+def _contains(error: _SchemaError) -> Sentence:
     is_over = error.keyword == "maxContains"
     return "too many items of one kind" if is_over else "a required item is missing", None
 
 
-def _unique(_error: _Error) -> Sentence:
+def _unique(_error: _SchemaError) -> Sentence:
     return "an item is there twice", None
 
 
-def _forms(error: _Error) -> Sentence:
+def _forms(error: _SchemaError) -> Sentence:
     if error.keyword == "oneOf" and not error.context:
         return "fits more than one of the forms that exclude each other", None
     if all(form.validator == "required" for form in error.context):
@@ -314,11 +316,11 @@ def _forms(error: _Error) -> Sentence:
     return f"{format_value(error.value)} has none of the forms that are allowed here", None
 
 
-def _not_allowed(error: _Error) -> Sentence:
+def _not_allowed(error: _SchemaError) -> Sentence:
     return f"{format_value(error.value)} is not allowed here", None
 
 
-_SENTENCES: dict[str, Callable[[_Error], Sentence]] = {
+_SENTENCES: dict[str, Callable[[_SchemaError], Sentence]] = {
     "type": _type,
     "enum": _enum,
     "const": _const,

@@ -49,7 +49,7 @@ def find_values(instance: Any, pattern: PathPattern) -> Iterator[tuple[JsonPath,
 def text_schemas(
     schema: dict[str, Any], pattern: PathPattern = ()
 ) -> Iterator[tuple[PathPattern, dict[str, Any]]]:
-    """Yield the subschema of every text in a schema, with its place, in the schema's order."""
+    """Yield the subschema of every text in a schema, with its pattern, in the schema's order."""
     if schema.get("type") == "string":
         yield pattern, schema
     for key, child in schema.get("properties", {}).items():

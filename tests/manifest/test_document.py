@@ -175,7 +175,7 @@ def test_not_a_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     expected = {
         "": "this is a directory, not a manifest",
-        "missing.yaml": "cannot be read: No such file or directory",
+        "missing.yaml": "can't be read: No such file or directory",
         "pipe": "a manifest is read more than once, and must be a regular file",
     }
 
