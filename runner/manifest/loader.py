@@ -15,7 +15,7 @@ from runner.core.filenames import safe_name
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Problem, Severity
 from runner.core.settings import Settings
-from runner.core.units import parse_duration
+from runner.core.units import format_count, parse_duration
 from runner.manifest.batch import BatchFile, is_batch_file
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
 from runner.manifest.defaults import DefaultsMerger, Variables, is_literal, read_variables
@@ -296,9 +296,6 @@ def summarize_problems(problems: ProblemCollector, jobs: int) -> str:
     >>> summarize_problems(ProblemCollector(), 300)
     'no errors, no warnings in 300 jobs'
     """
-    counts = f"{_count(problems.errors, 'error')}, {_count(problems.warnings, 'warning')}"
-    return f"{counts} in {_count(jobs, 'job')}" if jobs else counts
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"
+    errors = format_count(problems.errors, "error") if problems.errors else "no errors"
+    warnings = format_count(problems.warnings, "warning") if problems.warnings else "no warnings"
+    return f"{errors}, {warnings}" + (f" in {format_count(jobs, 'job')}" if jobs else "")

@@ -23,6 +23,7 @@ from msgspec import Struct
 from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
+from runner.core.units import format_count
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -116,7 +117,8 @@ def _read_table(path: Path, names: tuple[str, ...], on_error: RowErrorHandler) -
             next(records, None)
             for line, cells in records:
                 if len(cells) != width:
-                    message = f"the row has {_count(len(cells), 'cell')}, the file {_count(width, 'column')}"
+                    expected = format_count(width, "column")
+                    message = f"the row has {format_count(len(cells), 'cell')}, the file {expected}"
                     on_error(line, message, "put cells with separators or line breaks in double quotes")
                 elif any(len(cell) >= MIN_KEY_CHARS and looks_like_key(cell) for cell in cells):
                     on_error(line, KEY_MESSAGE, KEY_HINT)
@@ -124,10 +126,6 @@ def _read_table(path: Path, names: tuple[str, ...], on_error: RowErrorHandler) -
                     yield line, dict(zip(names, cells, strict=True))
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:

@@ -23,6 +23,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from runner.core.problem import Finding, Severity
+from runner.core.units import format_count
 from runner.schema.limits import BodyLimit, WordLimit, body_bytes
 from runner.schema.paths import JsonPath, format_path
 from runner.schema.wording import (
@@ -288,8 +289,8 @@ def _items(error: _SchemaError) -> Sentence:
     low, high = error.schema.get("minItems", 0), error.schema.get("maxItems")
     count = len(error.value)
     bound = "exactly" if low == high else "at least" if count < low else "at most"
-    noun, verb = "item" if count == 1 else "items", "is" if error.expected == 1 else "are"
-    return f"{count} {noun}, where {bound} {error.expected} {verb} needed", None
+    verb = "is" if error.expected == 1 else "are"
+    return f"{format_count(count, 'item')}, where {bound} {error.expected} {verb} needed", None
 
 
 def _pattern(error: _SchemaError) -> Sentence:

@@ -13,6 +13,7 @@ from yaml.events import StreamEndEvent
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
+from runner.core.units import format_count
 from runner.errors import ScenarioError
 from runner.manifest.document import Entry
 from runner.manifest.yaml_parser import open_events, parse_problem, to_position
@@ -56,7 +57,7 @@ def load_scenario(path_or_name: str | Path) -> Scenario:
         place = to_position(error.event.start_mark, str(path)) if error.event else Position(str(path))
         problems.append(Problem(Severity.ERROR, place, error.message))
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = format_count(len(problems), "problem")
         raise ScenarioError(f"{count} in the scenario {name}", problems=problems)
     return _scenario(entry.value, path.stem)
 
