@@ -39,7 +39,7 @@ KnownKeys = Callable[[str], AbstractSet[str] | None]
 """Returns the keys of a request in the schema with this name; None if there is no such schema."""
 
 
-class _Entry(Enum):
+class _EntryKind(Enum):
     """How a job is written."""
 
     NONE = auto()
@@ -75,10 +75,10 @@ def write_failed(
         file.write((head if settings is None else head + _pace(settings)).encode())
         for record in records:
             entry = _entry(record)
-            if entry is _Entry.NONE:
+            if entry is _EntryKind.NONE:
                 continue
             is_empty = False
-            if entry is _Entry.COMMENT:
+            if entry is _EntryKind.COMMENT:
                 file.write("".join(_comment(record, path.parent)).encode())
                 continue
             if not count:
@@ -106,23 +106,23 @@ def rerun_name(run: str) -> str:
     return f"{stem[: _MAX_NAME_CHARS - len('-rerun' + number)]}-rerun{number}"
 
 
-def _entry(record: JobRecord) -> _Entry:
+def _entry(record: JobRecord) -> _EntryKind:
     state = record.state
     if state is State.SUCCEEDED:
-        return _Entry.NONE
+        return _EntryKind.NONE
     if state in _HAS_TASK:
-        return _Entry.WITH_TASK if record.task_id else _Entry.COMMENT
+        return _EntryKind.WITH_TASK if record.task_id else _EntryKind.COMMENT
     if state in (State.UNCERTAIN, State.SUBMITTING):
-        return _Entry.COMMENT
+        return _EntryKind.COMMENT
     if state is State.FAILED and record.error is not None and record.error.cls in _MAY_HAVE_TASK:
-        return _Entry.COMMENT
+        return _EntryKind.COMMENT
     if state is State.PENDING and record.task_id:
-        return _Entry.WITH_TASK
+        return _EntryKind.WITH_TASK
     # A job whose task a person named was not submitted by this run, and must not be by the next one.
     if record.task_id and record.attempts and record.attempts[-1].outcome == "attached":
-        return _Entry.WITH_TASK
+        return _EntryKind.WITH_TASK
     # A job that was removed from the manifest is not to be paid for.
-    return _Entry.NONE if record.is_gone else _Entry.WITHOUT_TASK
+    return _EntryKind.NONE if record.is_gone else _EntryKind.WITHOUT_TASK
 
 
 def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]) -> Iterator[str]:
@@ -198,10 +198,10 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
         )
 
 
-def _job(record: JobRecord, entry: _Entry, known_keys: KnownKeys | None) -> str:
+def _job(record: JobRecord, entry: _EntryKind, known_keys: KnownKeys | None) -> str:
     request, extra = _split(record, known_keys)
     lines = [f"  - id: {_literal(record.job_id)}  # {_described(record)}"]
-    if entry is _Entry.WITH_TASK:
+    if entry is _EntryKind.WITH_TASK:
         lines.append(f"    task_id: {_literal(record.task_id or '')}")
     if record.schema:
         lines.append(f"    schema: {_literal(record.schema)}")
