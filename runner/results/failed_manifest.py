@@ -23,17 +23,23 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from pathlib import Path
 
+from runner.core.filenames import MAX_NAME_CHARS
 from runner.core.lifecycle import State
-from runner.core.model import FILE_KEY, FailureClass, JobRecord, Json, is_file_reference
+from runner.core.model import FILE_KEY, MAY_HAVE_PAID_TASK, JobRecord, Json, is_file_reference
 from runner.core.settings import Settings
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
-_MAY_HAVE_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
 _HAS_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
 
 _RERUN = re.compile(r"(.*)-rerun(?:-(\d{1,6}))?", re.ASCII | re.DOTALL)
-_MAX_NAME_CHARS = 100
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_MAX_PLAIN_CHARS = 100
+_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
+# Characters that are not printable in YAML, and the line breaks of YAML 1.1, which it folds.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 KnownKeys = Callable[[str], AbstractSet[str] | None]
 """Returns the keys of a request in the schema with this name; None if there is no such schema."""
@@ -103,7 +109,7 @@ def rerun_name(run: str) -> str:
     match = _RERUN.fullmatch(run)
     if match:
         stem, number = match[1], f"-{int(match[2] or 1) + 1}"
-    return f"{stem[: _MAX_NAME_CHARS - len('-rerun' + number)]}-rerun{number}"
+    return f"{stem[: MAX_NAME_CHARS - len('-rerun' + number)]}-rerun{number}"
 
 
 def _entry(record: JobRecord) -> _EntryKind:
@@ -114,7 +120,7 @@ def _entry(record: JobRecord) -> _EntryKind:
         return _EntryKind.WITH_TASK if record.task_id else _EntryKind.COMMENT
     if state in (State.UNCERTAIN, State.SUBMITTING):
         return _EntryKind.COMMENT
-    if state is State.FAILED and record.error is not None and record.error.cls in _MAY_HAVE_TASK:
+    if state is State.FAILED and record.error is not None and record.error.cls in MAY_HAVE_PAID_TASK:
         return _EntryKind.COMMENT
     if state is State.PENDING and record.task_id:
         return _EntryKind.WITH_TASK
@@ -261,17 +267,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-_MAX_PLAIN_CHARS = 100
-_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
-# Characters that are not printable in YAML, and the line breaks of YAML 1.1, which it folds.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def flow(value: Json) -> str:
     """
     Return a value as YAML, on one line.
+
+    Text is plain only if it is text in every version of YAML, and otherwise in double quotes, in which
+    JSON's escapes are YAML's too. So any reader reads the same value.
 
     >>> flow({"ratio": "16:9", "ok": "no", "count": 5, "tags": ["a", "小猫"], "none": None})
     '{ratio: "16:9", ok: "no", count: 5, tags: [a, "小猫"], none: null}'
