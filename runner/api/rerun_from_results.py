@@ -34,7 +34,7 @@ from runner.api.run_facts import (
 from runner.api.simulate import with_simulator_speed
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
 from runner.core.lifecycle import State
-from runner.core.model import Failure, FailureClass, JobRecord
+from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobRecord
 from runner.core.settings import Settings
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
@@ -50,7 +50,6 @@ from runner.store.transitions import RerunPlan, Selection, import_records
 MAX_NAMED = 5
 _TO_SUBMIT = (State.PENDING, State.FAILED)
 _WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
-_MAY_HAVE_A_TASK = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
 
 
 class RerunSource(Struct, frozen=True):
@@ -187,7 +186,7 @@ def _unfinished(results: ResultsFile, missing: _MissingFiles, now_at: float) -> 
 
 
 def _may_have_a_task(record: JobRecord) -> bool:
-    return record.error is not None and record.error.cls in _MAY_HAVE_A_TASK
+    return record.error is not None and record.error.cls in MAY_HAVE_PAID_TASK
 
 
 def _as_uncertain(record: JobRecord, why: str, now_at: float) -> JobRecord:

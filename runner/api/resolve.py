@@ -17,7 +17,7 @@ from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
 from runner.core.lifecycle import Event, State, sources
-from runner.core.model import FailureClass
+from runner.core.model import MAY_HAVE_PAID_TASK
 from runner.core.wire import task_id_error
 from runner.errors import UsageError
 from runner.store import query
@@ -209,12 +209,9 @@ def _not_attachable(reader: sqlite3.Connection, job_id: str) -> str | None:
         return "is no job of this run"
     if job.state not in sources(Event.ATTACHED):
         return f"is {job.state}, not uncertain"
-    if job.state is State.FAILED and (job.error is None or job.error.cls not in _MAY_HAVE_A_TASK):
+    if job.state is State.FAILED and (job.error is None or job.error.cls not in MAY_HAVE_PAID_TASK):
         return f"failed ({'unknown' if job.error is None else job.error.cls}) without a task to name"
     return None
-
-
-_MAY_HAVE_A_TASK = (FailureClass.UNCERTAIN_SUBMIT, FailureClass.LOST)
 
 
 def _claimed(reader: sqlite3.Connection, tasks: Mapping[str, str]) -> list[UnresolvedJob]:

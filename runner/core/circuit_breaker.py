@@ -20,6 +20,8 @@ from runner.core.retry import backoff_s
 
 UNCERTAIN_TO_OPEN = 3
 FORBIDDEN_TO_STOP = 5
+MIN_REFUSALS = 3
+"""Refusals in a row before a stall is possible: at a job an hour, one means little."""
 
 _SILENCE_S = 5.0
 """After so long without any answer, at most `_MAX_UNANSWERED` POSTs may be waiting for theirs: each may become uncertain."""
@@ -156,15 +158,13 @@ class CircuitBreaker:
         self._probe_at = now + backoff_s(_FIRST_PROBE_S, _MAX_PROBE_S, self._failed_probes)
 
 
-MIN_REFUSALS = 3
-"""Refusals in a row before a stall is possible: at a job an hour, one means little."""
-
-
 class StallTimer:
     """
     Detects a gateway that makes no progress for too long. Every method takes ``now``, a monotonic reading.
 
-    Only answers count: a run that sends nothing, because its own limits hold it back, is not stalled.
+    No job fails because it is throttled or the gateway is down; each is retried. Without this limit, a run that
+    nobody watches would wait forever. Only answers count: a run that sends nothing, because its own limits
+    hold it back, is not stalled.
 
     >>> timer = StallTimer(limit_s=3600.0)
     >>> for now in (0.0, 10.0, 20.0):

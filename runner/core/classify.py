@@ -176,9 +176,9 @@ def _is_bad_base_url(status: int, error: ApiErrorInfo) -> bool:
     )
 
 
-def _is_status_of_task(word: str | None) -> bool:
+def _is_status_of_task(raw_status: str | None) -> bool:
     """Return whether a status without an id is a task's: in an envelope, these words are about the call."""
-    return word is not None and word.lower() not in ("success", "error")
+    return raw_status is not None and raw_status.lower() not in ("success", "error")
 
 
 def _is_unknown_task(status: int, error: ApiErrorInfo) -> bool:

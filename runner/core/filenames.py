@@ -59,6 +59,11 @@ _FAST_PLAIN = re.compile(
     rf"(?!{_RESERVED.pattern})[a-z0-9_](?:[a-z0-9._-]{{0,{_MAX_STEM_BYTES - 2}}}[a-z0-9_-])?"
 )
 """Matches nearly all ids, which then need no check of each character."""
+MAX_NAME_CHARS = 100
+"""Of the name of a run."""
+# Characters that some file system refuses, or a shell interprets.
+_UNSAFE = re.compile(r"[\\/:*?\"<>|\x00-\x1f\x7f-\x9f]+")
+_PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 
 
 def asset_path(job_id: str, kind: AssetKind, suffix: str, *, sharded: bool) -> str:
@@ -141,13 +146,6 @@ def _digest(job_id: str) -> str:
     return sha256(job_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-MAX_LENGTH = 100
-
-# Characters that some file system refuses, or a shell interprets.
-_UNSAFE = re.compile(r"[\\/:*?\"<>|\x00-\x1f\x7f-\x9f]+")
-_PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
-
-
 def run_name(template: str, variables: Mapping[str, Json]) -> str:
     """
     Fill in the variables of the name that a manifest gives its run.
@@ -169,7 +167,7 @@ def run_name(template: str, variables: Mapping[str, Json]) -> str:
     name = _PLACEHOLDER.sub(value_of, template)
     if name != safe_name(name):
         raise ValueError(
-            f"{name[:60]!r} can't name a directory: use up to {MAX_LENGTH} letters, digits, '-', '_' and '.', "
+            f"{name[:60]!r} can't name a directory: use up to {MAX_NAME_CHARS} letters, digits, '-', '_' and '.', "
             "without a '.' at either end"
         )
     return name
@@ -182,7 +180,7 @@ def safe_name(text: str) -> str:
     >>> safe_name("night: run*.v2"), safe_name(".."), safe_name("小猫")
     ('night- run-.v2', 'run', '小猫')
     """
-    name = _UNSAFE.sub("-", text)[:MAX_LENGTH].strip(". ")
+    name = _UNSAFE.sub("-", text)[:MAX_NAME_CHARS].strip(". ")
     if not name or _RESERVED.match(name.lower()):
         return f"run-{name}".rstrip("-")
     return name

@@ -16,6 +16,14 @@ from msgspec import Struct, field
 from runner.core.lifecycle import Event, State, advance
 from runner.core.problem import Position
 
+Json = Any
+"""A JSON value."""
+
+FILE_KEY = "$file"
+"""The key of a local file's path in a reference to it."""
+
+_NO_METADATA: Mapping[str, Json] = {}
+
 
 class FailureClass(StrEnum):
     """
@@ -43,6 +51,10 @@ class FailureClass(StrEnum):
     DEADLINE = "deadline"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
+
+
+MAY_HAVE_PAID_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
+"""With these failures there may be a paid task whose id, or whose state, is unknown."""
 
 
 class Failure(Struct, frozen=True):
@@ -152,12 +164,6 @@ class JobRecord(Struct, frozen=True):
     is_gone: bool = False
 
 
-Json = Any
-"""A JSON value."""
-
-_NOTHING: Mapping[str, Json] = {}
-
-
 class JobSpec(NamedTuple):
     """
     A job as the manifest defines it: expanded, normalized, and valid.
@@ -184,7 +190,7 @@ class JobSpec(NamedTuple):
     schema: str
     request: Mapping[str, Json]
     digest: str
-    metadata: Mapping[str, Json] = _NOTHING
+    metadata: Mapping[str, Json] = _NO_METADATA
     timeout_s: float | None = None
     task_id: str | None = None
     warnings: tuple[str, ...] = ()
@@ -257,10 +263,6 @@ class Job(Struct, eq=False):
         """Add a warning to the results, once."""
         if sentence not in self.warnings:
             self.warnings = (*self.warnings, sentence)
-
-
-FILE_KEY = "$file"
-"""The key of a local file's path in a reference to it."""
 
 
 def is_file_reference(value: Json) -> bool:

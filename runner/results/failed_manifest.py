@@ -23,23 +23,29 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from pathlib import Path
 
+from runner.core.filenames import MAX_NAME_CHARS
 from runner.core.lifecycle import State
-from runner.core.model import FILE_KEY, FailureClass, JobRecord, Json, is_file_reference
+from runner.core.model import FILE_KEY, MAY_HAVE_PAID_TASK, JobRecord, Json, is_file_reference
 from runner.core.settings import Settings
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
-_MAY_HAVE_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
 _HAS_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
 
 _RERUN = re.compile(r"(.*)-rerun(?:-(\d{1,6}))?", re.ASCII | re.DOTALL)
-_MAX_NAME_CHARS = 100
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_MAX_PLAIN_CHARS = 100
+_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
+# Characters that are not printable in YAML, and the line breaks of YAML 1.1, which it folds.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 KnownKeys = Callable[[str], AbstractSet[str] | None]
 """Returns the keys of a request in the schema with this name; None if there is no such schema."""
 
 
-class _Entry(Enum):
+class _EntryKind(Enum):
     """How a job is written."""
 
     NONE = auto()
@@ -75,10 +81,10 @@ def write_failed(
         file.write((head if settings is None else head + _pace(settings)).encode())
         for record in records:
             entry = _entry(record)
-            if entry is _Entry.NONE:
+            if entry is _EntryKind.NONE:
                 continue
             is_empty = False
-            if entry is _Entry.COMMENT:
+            if entry is _EntryKind.COMMENT:
                 file.write("".join(_comment(record, path.parent)).encode())
                 continue
             if not count:
@@ -103,26 +109,26 @@ def rerun_name(run: str) -> str:
     match = _RERUN.fullmatch(run)
     if match:
         stem, number = match[1], f"-{int(match[2] or 1) + 1}"
-    return f"{stem[: _MAX_NAME_CHARS - len('-rerun' + number)]}-rerun{number}"
+    return f"{stem[: MAX_NAME_CHARS - len('-rerun' + number)]}-rerun{number}"
 
 
-def _entry(record: JobRecord) -> _Entry:
+def _entry(record: JobRecord) -> _EntryKind:
     state = record.state
     if state is State.SUCCEEDED:
-        return _Entry.NONE
+        return _EntryKind.NONE
     if state in _HAS_TASK:
-        return _Entry.WITH_TASK if record.task_id else _Entry.COMMENT
+        return _EntryKind.WITH_TASK if record.task_id else _EntryKind.COMMENT
     if state in (State.UNCERTAIN, State.SUBMITTING):
-        return _Entry.COMMENT
-    if state is State.FAILED and record.error is not None and record.error.cls in _MAY_HAVE_TASK:
-        return _Entry.COMMENT
+        return _EntryKind.COMMENT
+    if state is State.FAILED and record.error is not None and record.error.cls in MAY_HAVE_PAID_TASK:
+        return _EntryKind.COMMENT
     if state is State.PENDING and record.task_id:
-        return _Entry.WITH_TASK
+        return _EntryKind.WITH_TASK
     # A job whose task a person named was not submitted by this run, and must not be by the next one.
     if record.task_id and record.attempts and record.attempts[-1].outcome == "attached":
-        return _Entry.WITH_TASK
+        return _EntryKind.WITH_TASK
     # A job that was removed from the manifest is not to be paid for.
-    return _Entry.NONE if record.is_gone else _Entry.WITHOUT_TASK
+    return _EntryKind.NONE if record.is_gone else _EntryKind.WITHOUT_TASK
 
 
 def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]) -> Iterator[str]:
@@ -198,10 +204,10 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
         )
 
 
-def _job(record: JobRecord, entry: _Entry, known_keys: KnownKeys | None) -> str:
+def _job(record: JobRecord, entry: _EntryKind, known_keys: KnownKeys | None) -> str:
     request, extra = _split(record, known_keys)
     lines = [f"  - id: {_literal(record.job_id)}  # {_described(record)}"]
-    if entry is _Entry.WITH_TASK:
+    if entry is _EntryKind.WITH_TASK:
         lines.append(f"    task_id: {_literal(record.task_id or '')}")
     if record.schema:
         lines.append(f"    schema: {_literal(record.schema)}")
@@ -261,17 +267,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-_MAX_PLAIN_CHARS = 100
-_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
-# Characters that are not printable in YAML, and the line breaks of YAML 1.1, which it folds.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def flow(value: Json) -> str:
     """
     Return a value as YAML, on one line.
+
+    Text is plain only if it is text in every version of YAML, and otherwise in double quotes, in which
+    JSON's escapes are YAML's too. So any reader reads the same value.
 
     >>> flow({"ratio": "16:9", "ok": "no", "count": 5, "tags": ["a", "小猫"], "none": None})
     '{ratio: "16:9", ok: "no", count: 5, tags: [a, "小猫"], none: null}'

@@ -13,6 +13,7 @@ from runner.disk import disk_full, is_disk_full, sync_folder
 from runner.jsontext import loads
 
 _BUFFER_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
 
 
 @contextmanager
@@ -58,12 +59,12 @@ def translate_disk_full(path: Path) -> Iterator[None]:
         raise disk_full(path) from error
 
 
-_BLOCK_BYTES = 1 << 16
-
-
 class ResultsWriter:
     """
-    Appends complete lines to a results file.
+    Appends complete lines to a results file, one for each job that ends.
+
+    An appended line may be lost in a power cut, and an incomplete one is removed by the next process. Both
+    come back from the store, because the file is written again at the end of each process.
 
     Close it before the file is replaced: an open one would continue to write to the old file.
     """

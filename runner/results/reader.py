@@ -25,7 +25,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, FailureClass, JobRecord
+from runner.core.model import MAY_HAVE_PAID_TASK, Attempt, JobRecord
 from runner.errors import ResultsError
 from runner.jsontext import loads
 from runner.results.parse import NewerVersion, ResultLine, parse_line
@@ -41,7 +41,6 @@ _PROGRESS = (
     State.UNDELIVERED,
     State.SUCCEEDED,
 )
-_MAY_HAVE_TASK = (FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT)
 _MAX_LINE_BYTES = 100_000_000
 _BOM = b"\xef\xbb\xbf"
 _OTHER_FORMATS: Mapping[bytes, str] = {
@@ -154,7 +153,7 @@ def _superseded(path: Path, last_lines: Mapping[int, int]) -> frozenset[int]:
 
 def _progress(record: JobRecord) -> int:
     """Rank how far a job got, by what would be lost without it: videos, then tasks, then uncertain submissions."""
-    if record.error is not None and record.error.cls in _MAY_HAVE_TASK and record.state is State.FAILED:
+    if record.error is not None and record.error.cls in MAY_HAVE_PAID_TASK and record.state is State.FAILED:
         return _PROGRESS.index(State.SUBMITTING)
     return _PROGRESS.index(record.state)
 

@@ -1,4 +1,23 @@
-"""The tables of ``run.db``, connections to it, and SQLite's errors as the program's own."""
+"""
+The format of ``run.db``, what each write promises, and connections to it.
+
+``run.db`` is the only source of truth of a run; results, summary and report are derived from it and can be
+written again. It is an SQLite database with a write-ahead log and ``synchronous=FULL``, so a commit that
+returned survives a power cut.
+
+- The intent to submit a job is committed before its POST is sent. So a job that a later run finds in
+  `submitting` is exactly a job whose POST may have been sent.
+- A task id is committed before the first poll of the task.
+- A job is reported as ended only after its end is committed, and is committed as succeeded only after its
+  assets are durable.
+- Everything else may wait for the next commit: losing it costs a poll or a download, never money.
+
+``jobs`` has what changes, and is small; ``specs`` has what the manifest says of a job, and is written once. The
+row of a job is always written as a whole, so several changes of one job in a commit are one write.
+
+``specs.task_id`` is a task that the manifest names: its job is polled and downloaded, and never submitted.
+``assets`` and ``parts`` have the number of their attempt, so that a new attempt does not use an old one's files.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +30,94 @@ from urllib.parse import quote
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.disk import sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
+
+FORMAT = 2
+"""
+Raised whenever an older program could no longer use the file.
+
+Format 1 also has a table ``events``, which nothing uses; a file of that format keeps it and its number.
+"""
+
+APPLICATION_ID = 0x72756E72
+"""The letters 'runr', which distinguish the database from another program's."""
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE jobs (
+    seq INTEGER PRIMARY KEY,
+    job_id TEXT NOT NULL UNIQUE,
+    idx INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    state TEXT NOT NULL,
+    is_gone INTEGER NOT NULL DEFAULT 0,
+    has_files INTEGER NOT NULL DEFAULT 0,
+    timeout_s REAL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    task_id TEXT,
+    other_task_id TEXT,
+    remote_status TEXT,
+    key TEXT,
+    submitted_at REAL,
+    completed_at REAL,
+    finished_at REAL,
+    generate_s REAL,
+    download_s REAL,
+    polls INTEGER NOT NULL DEFAULT 0,
+    error_class TEXT,
+    error TEXT,
+    warnings TEXT
+);
+CREATE INDEX jobs_pending ON jobs (model, idx) WHERE state = 'pending';
+CREATE INDEX jobs_idx ON jobs (is_gone, idx);
+
+CREATE TABLE specs (
+    seq INTEGER PRIMARY KEY,
+    request TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    schema TEXT NOT NULL,
+    warnings TEXT NOT NULL,
+    file TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    col INTEGER NOT NULL,
+    task_id TEXT
+);
+
+CREATE TABLE attempts (
+    seq INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    submitted_at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    task_id TEXT,
+    http_status INTEGER,
+    error TEXT,
+    key TEXT,
+    PRIMARY KEY (seq, number)
+) WITHOUT ROWID;
+
+CREATE TABLE assets (
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    path TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    width INTEGER,
+    height INTEGER,
+    duration_s REAL,
+    attempt INTEGER NOT NULL,
+    PRIMARY KEY (seq, kind)
+) WITHOUT ROWID;
+
+CREATE TABLE parts (
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    PRIMARY KEY (seq, kind)
+) WITHOUT ROWID;
+"""
 
 _MIN_BYTES = 512
 """Size of the smallest page, and so of the smallest database that is not empty."""
@@ -200,92 +307,3 @@ def _sync_names_above(run_dir: Path) -> None:
         # A folder of somebody else existed before.
         with suppress(OSError):
             sync_folder(folder)
-
-
-FORMAT = 2
-"""
-Raised whenever an older program could no longer use the file.
-
-Format 1 also has a table ``events``, which nothing uses; a file of that format keeps it and its number.
-"""
-
-APPLICATION_ID = 0x72756E72
-"""The letters 'runr', which distinguish the database from another program's."""
-
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-
-CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY,
-    job_id TEXT NOT NULL UNIQUE,
-    idx INTEGER NOT NULL,
-    model TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    state TEXT NOT NULL,
-    is_gone INTEGER NOT NULL DEFAULT 0,
-    has_files INTEGER NOT NULL DEFAULT 0,
-    timeout_s REAL,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    task_id TEXT,
-    other_task_id TEXT,
-    remote_status TEXT,
-    key TEXT,
-    submitted_at REAL,
-    completed_at REAL,
-    finished_at REAL,
-    generate_s REAL,
-    download_s REAL,
-    polls INTEGER NOT NULL DEFAULT 0,
-    error_class TEXT,
-    error TEXT,
-    warnings TEXT
-);
-CREATE INDEX jobs_pending ON jobs (model, idx) WHERE state = 'pending';
-CREATE INDEX jobs_idx ON jobs (is_gone, idx);
-
-CREATE TABLE specs (
-    seq INTEGER PRIMARY KEY,
-    request TEXT NOT NULL,
-    metadata TEXT NOT NULL,
-    schema TEXT NOT NULL,
-    warnings TEXT NOT NULL,
-    file TEXT NOT NULL,
-    line INTEGER NOT NULL,
-    col INTEGER NOT NULL,
-    task_id TEXT
-);
-
-CREATE TABLE attempts (
-    seq INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    submitted_at REAL NOT NULL,
-    outcome TEXT NOT NULL,
-    task_id TEXT,
-    http_status INTEGER,
-    error TEXT,
-    key TEXT,
-    PRIMARY KEY (seq, number)
-) WITHOUT ROWID;
-
-CREATE TABLE assets (
-    seq INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    path TEXT NOT NULL,
-    bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL,
-    content_type TEXT NOT NULL,
-    width INTEGER,
-    height INTEGER,
-    duration_s REAL,
-    attempt INTEGER NOT NULL,
-    PRIMARY KEY (seq, kind)
-) WITHOUT ROWID;
-
-CREATE TABLE parts (
-    seq INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    facts TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    PRIMARY KEY (seq, kind)
-) WITHOUT ROWID;
-"""

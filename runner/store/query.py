@@ -18,7 +18,7 @@ from runner.store import rows
 
 _BATCH = 500
 
-_Word = TypeVar("_Word", bound=StrEnum)
+_Value = TypeVar("_Value", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
 
 
@@ -258,13 +258,13 @@ def meta(connection: sqlite3.Connection, key: str) -> str | None:
 
 
 def _count(
-    connection: sqlite3.Connection, column: str, values: Iterable[_Word], where: str
-) -> dict[_Word, int]:
+    connection: sqlite3.Connection, column: str, values: Iterable[_Value], where: str
+) -> dict[_Value, int]:
     """Count the jobs by a column of few values. GROUP BY would sort a row of every job, in memory."""
-    words = list(values)
-    counts = ", ".join(f"count(*) FILTER (WHERE {column} = '{word.value}')" for word in words)
+    members = list(values)
+    counts = ", ".join(f"count(*) FILTER (WHERE {column} = '{member.value}')" for member in members)
     return dict(
-        zip(words, connection.execute(f"SELECT {counts} FROM jobs WHERE {where}").fetchone(), strict=True)
+        zip(members, connection.execute(f"SELECT {counts} FROM jobs WHERE {where}").fetchone(), strict=True)
     )
 
 

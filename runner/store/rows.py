@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,6 +21,7 @@ JOB_COLUMNS = (
     "seq, job_id, idx, model, state, attempt, task_id, other_task_id, remote_status, key, submitted_at, "
     "completed_at, finished_at, generate_s, download_s, polls, timeout_s, error, warnings, has_files"
 )
+"""In the order of the fields of `Job`."""
 
 
 class BulkStatement(Struct, frozen=True):
@@ -95,7 +96,7 @@ RECORD_COLUMNS = (
     "j.task_id, j.remote_status, j.submitted_at, j.completed_at, j.finished_at, j.generate_s, j.download_s, "
     "j.polls, s.warnings, j.warnings, j.error, s.file, s.line, s.col, j.is_gone"
 )
-
+"""In the order of the fields of `JobRecord`, after the key."""
 
 # A lookup in a dictionary takes a tenth of the time of one in the enumeration.
 _STATES = {state.value: state for state in State}
@@ -134,31 +135,11 @@ def job_row(job: Job) -> Row:
 
 def read_job(row: sqlite3.Row | Row, *, waiting_since: float) -> Job:
     """Convert a row of `JOB_COLUMNS` to a job."""
-    (seq, job_id, index, model, state, attempt, task_id, other, remote, key, submitted_at, completed_at,
-     finished_at, generate_s, download_s, polls, timeout_s, error, warnings, has_files) = row  # fmt: skip
-    return Job(
-        seq=seq,
-        job_id=job_id,
-        index=index,
-        model=model,
-        state=State(state),
-        attempt=attempt,
-        task_id=task_id,
-        other_task_id=other,
-        remote_status=remote,
-        key=key,
-        submitted_at=submitted_at,
-        completed_at=completed_at,
-        finished_at=finished_at,
-        generate_s=generate_s,
-        download_s=download_s,
-        polls=polls,
-        timeout_s=timeout_s,
-        error=read_failure(error),
-        warnings=tuple(json.loads(warnings)) if warnings else (),
-        has_files=bool(has_files),
-        waiting_since=waiting_since,
-    )
+    seq, job_id, index, model, state, *values, error, warnings, has_files = row
+    fields = (seq, job_id, index, model, _STATES[state], *values, read_failure(error), _texts(warnings))
+    job = Job(*fields)
+    job.has_files, job.waiting_since = bool(has_files), waiting_since
+    return job
 
 
 def attempt_row(seq: int, attempt: Attempt) -> Row:
@@ -193,46 +174,38 @@ def asset_row(job: Job, asset: Asset) -> Row:
 
 def read_attempt(row: Sequence[Any]) -> Attempt:
     """Convert a row of ``attempts``, without its ``seq``, to an attempt."""
-    number, submitted_at, outcome, task_id, http_status, error, key = row
-    return Attempt(number, submitted_at, outcome, task_id, http_status, read_failure(error), key)
+    *values, error, key = row
+    return Attempt(*(*values, read_failure(error), key))
 
 
 def read_asset(row: Sequence[Any]) -> Asset:
     """Convert a row of ``assets``, without its ``seq``, to an asset."""
-    kind, path, size, sha256, content_type, width, height, duration_s, _ = row
-    return Asset(AssetKind(kind), path, size, sha256, content_type, width, height, duration_s)
+    kind, *values, _ = row
+    return Asset(AssetKind(kind), *values)
 
 
 def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple[Asset, ...]) -> JobRecord:
     """Convert a row of `RECORD_COLUMNS` to a record."""
-    (_, job_id, index, model, schema, request, digest, metadata, state, timeout_s, task_id, remote,
-     submitted_at, completed_at, finished_at, generate_s, download_s, polls, spec_warnings, warnings,
+    (_, job_id, index, model, schema, request, digest, metadata, state, *values, spec_warnings, warnings,
      error, file, line, column, is_gone) = row  # fmt: skip
-    return JobRecord(
-        job_id=job_id,
-        index=index,
-        model=model,
-        schema=schema,
-        request=jsontext.loads(request),
-        digest=digest,
-        metadata=_mapping(metadata),
-        state=_STATES[state],
-        timeout_s=timeout_s,
-        task_id=task_id,
-        remote_status=remote,
-        submitted_at=submitted_at,
-        completed_at=completed_at,
-        finished_at=finished_at,
-        generate_s=generate_s,
-        download_s=download_s,
-        polls=polls,
-        attempts=attempts,
-        assets=assets,
-        warnings=(*_texts(spec_warnings), *_texts(warnings)),
-        error=read_failure(error),
-        source=Position(file, line, column),
-        is_gone=bool(is_gone),
+    fields = (
+        job_id,
+        index,
+        model,
+        schema,
+        jsontext.loads(request),
+        digest,
+        {} if metadata == "{}" else jsontext.loads(metadata),
+        _STATES[state],
+        *values,
+        attempts,
+        assets,
+        (*_texts(spec_warnings), *_texts(warnings)),
+        read_failure(error),
+        Position(file, line, column),
+        bool(is_gone),
     )
+    return JobRecord(*fields)
 
 
 def failure_text(failure: Failure | None) -> str | None:
@@ -248,12 +221,8 @@ def read_failure(text: str | None) -> Failure | None:
     """Decode what `failure_text` returned."""
     if text is None:
         return None
-    cls, message, code, http_status, request_id = json.loads(text)
-    return Failure(FailureClass(cls), message, code, http_status, request_id)
-
-
-def _mapping(text: str) -> Mapping[str, Json]:
-    return {} if text == "{}" else jsontext.loads(text)
+    cls, *values = json.loads(text)
+    return Failure(FailureClass(cls), *values)
 
 
 def _texts(text: str | None) -> tuple[str, ...]:

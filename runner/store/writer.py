@@ -27,6 +27,7 @@ from runner.store.rows import Row
 
 LINGER_S = 0.05
 """How long a change that nobody waits for may wait for others before it is committed."""
+RESERVE_BYTES = 4 * 1024 * 1024
 
 
 class _Batch(Struct):
@@ -205,12 +206,12 @@ def _as_runner_error(error: Exception, path: Path) -> RunnerError:
     return RunDirError(f"a bug in runner: {path} does not accept a value ({error!r})"[:500])
 
 
-RESERVE_BYTES = 4 * 1024 * 1024
-
-
 class DiskReserve:
     """
-    A file of zeros in the run directory, which exists only during a run.
+    A file of zeros in the run directory, which exists only during a run, and is deleted when the disk is full.
+
+    The worst moment for a full disk is between a POST and the commit of its task id: the task is paid for, and
+    its id is nowhere. The reserve is larger than what has to be written at such a moment.
 
     If it can't be created, because the disk is full already, the run starts without it: `is_released` is true
     from the start, and nothing is submitted.

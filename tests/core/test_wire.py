@@ -133,7 +133,7 @@ def test_ids(ids, body):
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "raw_statuses"),
     [
         (
             RemoteStatus.QUEUED,
@@ -146,11 +146,11 @@ def test_ids(ids, body):
         (RemoteStatus.EXPIRED, ["expired", "timeout"]),
     ],
 )
-def test_statuses_of_every_vocabulary(status, words):
+def test_statuses_of_every_vocabulary(status, raw_statuses):
     """
     All vocabularies mean the same few things, in any case.
     """
-    tasks = [read_task({"id": "a", "status": word}) for word in words]
+    tasks = [read_task({"id": "a", "status": raw}) for raw in raw_statuses]
 
     assert all(task.status is status for task in tasks)
     assert all(task.is_known_status for task in tasks)
@@ -298,12 +298,14 @@ def test_wrapped_failure():
     assert ("x", None, 200) == (error.message, error.code, error.http_status)
 
 
-@pytest.mark.parametrize(("word", "cls"), [("canceled", "remote_cancelled"), ("expired", "remote_expired")])
-def test_cancelled_and_expired(word, cls):
+@pytest.mark.parametrize(
+    ("raw_status", "cls"), [("canceled", "remote_cancelled"), ("expired", "remote_expired")]
+)
+def test_canceled_and_expired(raw_status, cls):
     """
     Canceled and expired tasks have classes of their own.
     """
-    error = read_task({"id": "a", "status": word}).error
+    error = read_task({"id": "a", "status": raw_status}).error
 
     assert error is not None
     assert cls == error.cls

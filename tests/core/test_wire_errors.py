@@ -109,7 +109,7 @@ def test_messages_are_one_safe_line(body):
 
 
 @pytest.mark.parametrize(
-    ("expected", "words"),
+    ("expected", "search_text"),
     [
         (True, "datainspectionfailed input data may contain inappropriate content."),
         (True, "inputtextsensitivecontentdetected"),
@@ -124,8 +124,8 @@ def test_messages_are_one_safe_line(body):
         (False, "request violates the schema"),
     ],
 )
-def test_moderation_words(expected, words):
+def test_moderation(expected, search_text):
     """
     A refusal by a content policy is recognized, and another error is not confused with one.
     """
-    assert expected == is_moderation(words)
+    assert expected == is_moderation(search_text)

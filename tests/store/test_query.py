@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from msgspec.structs import asdict
+
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass
+from runner.core.model import Failure, FailureClass, Job, JobRecord
 from runner.store import query
+from runner.store.rows import failure_text
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 
@@ -59,3 +62,58 @@ def test_more_jobs_than_one_batch(store: Store) -> None:
     found = list(query.records(store.reader))
     assert [spec.job_id for spec in specs] == [record.job_id for record in found]
     assert [spec.request for spec in specs] == [record.request for record in found]
+
+
+def test_every_field_is_read_back(store: Store) -> None:
+    """Each column of a job is read into its own field, of the record and of the engine's job."""
+    spec = make_spec("a")._replace(metadata={"n": 1}, warnings=("first",), timeout_s=90.0)
+    sync_jobs(store, spec)
+    failure = Failure(FailureClass.LOST, "gone", "E1", 404, "req-1")
+    with store.transaction() as connection:
+        connection.execute(
+            "UPDATE jobs SET state = 'failed', attempt = 2, task_id = 'task', other_task_id = 'other', "
+            "remote_status = 'status', key = 'key', submitted_at = 1.0, completed_at = 2.0, finished_at = 3.0, "
+            "generate_s = 4.0, download_s = 5.0, polls = 6, error = ?, warnings = ?, has_files = 1",
+            (failure_text(failure), '["second"]'),
+        )
+    common = {
+        "job_id": "a",
+        "index": 0,
+        "model": spec.model,
+        "state": State.FAILED,
+        "task_id": "task",
+        "remote_status": "status",
+        "submitted_at": 1.0,
+        "completed_at": 2.0,
+        "finished_at": 3.0,
+        "generate_s": 4.0,
+        "download_s": 5.0,
+        "polls": 6,
+        "timeout_s": 90.0,
+        "error": failure,
+    }
+
+    (record,) = query.records(store.reader)
+    expected = JobRecord(
+        schema=spec.schema,
+        request=spec.request,
+        digest=spec.digest,
+        metadata={"n": 1},
+        warnings=("first", "second"),
+        source=spec.source,
+        **common,
+    )
+    assert expected == record
+
+    job = query.job(store.reader, "a", waiting_since=7.0)
+    assert job is not None
+    fields = {
+        "seq": 1,
+        "attempt": 2,
+        "other_task_id": "other",
+        "key": "key",
+        "warnings": ("second",),
+        "has_files": True,
+        "waiting_since": 7.0,
+    }
+    assert asdict(Job(**{**common, **fields})) == asdict(job)
