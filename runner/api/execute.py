@@ -27,6 +27,7 @@ from runner.assets.publish import Publisher
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
+from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarize
 from runner.engine.context import EngineContext, stop_for_store_error
@@ -118,6 +119,9 @@ async def execute(
     try:
         engine: Engine | None = None
         if not _is_idle(store, job_filter):
+            if store.journal_mode != "wal":
+                message = f"no write-ahead log on this file system: {store.run_dir} is slower"
+                observe(Notice("journal", message))
             async with _engine(store, config, options, job_filter, outputs, observe) as engine:
                 on_started(engine)
                 await engine.run()
@@ -162,24 +166,13 @@ async def _engine(
     async with AsyncExitStack() as stack:
         if config.origin.is_simulated:
             base_url = await stack.enter_async_context(simulated_gateway(store.run_dir, options.scenario))
-        proxy = proxy_for(gateway_root(base_url), config.environ)
+        root = gateway_root(base_url)
+        proxy = proxy_for(root, config.environ)
         client = await stack.enter_async_context(GatewayClient(base_url, settings.timeouts, proxy=proxy))
-        fetcher = await stack.enter_async_context(
-            Fetcher(
-                base_url,
-                rules=settings.assets,
-                retry=settings.retry,
-                timeouts=settings.timeouts,
-                user_agent=user_agent(),
-            )
-        )
+        fetcher = await stack.enter_async_context(_fetcher(base_url, settings))
         publisher = await stack.enter_async_context(Publisher())
         await stack.enter_async_context(store)
-        if store.journal_mode != "wal":
-            what = "this file system does not support SQLite's write-ahead log"
-            observe(Notice("journal", f"{what}; writing to {store.run_dir} is slower"))
         keys, clock = PooledKeys(config.keys), SystemClock()
-        poller = Poller(client, keys, store, clock)
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -192,18 +185,18 @@ async def _engine(
                 store=store,
                 key_pool=keys.pool,
                 submitter=Submitter(client, keys, store, clock),
-                poller=poller,
+                poller=Poller(client, keys, store, clock),
                 deliverer=Deliverer(
-                    poller=poller,
-                    keys=keys,
-                    store=store,
-                    clock=clock,
+                    client,
+                    keys,
+                    store,
+                    clock,
                     downloader=fetcher,
                     publisher=publisher,
                     run_dir=store.run_dir,
                     retry=settings.retry,
                     draw=random.random,
-                    content_url=partial(content_url, gateway_root(base_url)),
+                    content_url=partial(content_url, root),
                     sharded=config.origin.sharded,
                 ),
                 clock=clock,
@@ -219,6 +212,16 @@ async def _engine(
         finally:
             with contextlib.suppress(RunnerError):
                 store.set_meta(LEARNED, json.dumps(engine.admission.learned()))
+
+
+def _fetcher(base_url: str, settings: Settings) -> Fetcher:
+    return Fetcher(
+        base_url,
+        rules=settings.assets,
+        retry=settings.retry,
+        timeouts=settings.timeouts,
+        user_agent=user_agent(),
+    )
 
 
 class PooledKeys:

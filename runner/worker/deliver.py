@@ -27,8 +27,8 @@ from runner.core.retry import retry_wait_s
 from runner.core.settings import RetryPolicy
 from runner.jsontext import dumps, loads
 from runner.media import MediaInfo
-from runner.worker.poll import Poller
-from runner.worker.ports import AssetPublisher, Clock, DeliveryStore, Downloader, Keys
+from runner.worker.poll import query_task
+from runner.worker.ports import Api, AssetPublisher, Clock, DeliveryStore, Downloader, Keys
 
 _HINTS = ("seconds", "size", "ratio", "return_last_frame")
 _DEFAULT_SUFFIXES = {AssetKind.VIDEO: ".mp4", AssetKind.LAST_FRAME: ".png"}
@@ -36,19 +36,18 @@ _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "vi
 _LABELS = {AssetKind.VIDEO: "video", AssetKind.LAST_FRAME: "last frame"}
 
 
-class Deliverer(Struct, frozen=True, kw_only=True):
+class Deliverer(Struct, frozen=True):
     """
     Delivers jobs whose tasks succeeded.
 
     Attributes:
-        poller: Asks for fresh addresses.
         retry: How often a query for fresh addresses is tried.
         draw: A random draw from [0, 1).
         content_url: The gateway's own address of a task's video.
         sharded: Whether assets are spread over 256 folders.
     """
 
-    poller: Poller
+    api: Api
     keys: Keys
     store: DeliveryStore
     clock: Clock
@@ -224,7 +223,7 @@ class _Delivery:
         """Query the task until it is shown, or the attempts are used up."""
         deliverer = self._deliverer
         for attempt in range(1, deliverer.retry.attempts + 1):
-            outcome = await deliverer.poller.query_task(self._job)
+            outcome = await query_task(self._job, api=deliverer.api, keys=deliverer.keys)
             self._job.polls += 1
             if isinstance(outcome, Polled):
                 self._record(outcome.task)

@@ -29,40 +29,13 @@ class Poller(Struct, frozen=True):
         """
         # The id is on disk before it is used, so that no task is ever known only to a process that may die.
         await self.store.durable(job.commit)
-        outcome = await self.query_task(job)
+        outcome = await query_task(job, api=self.api, keys=self.keys)
         job.polls += 1
         if not isinstance(outcome, Unknown):
             job.unknown_polls = 0
         if isinstance(outcome, Polled):
             self._record(job, outcome)
         return outcome
-
-    async def query_task(self, job: Job) -> PollOutcome:
-        """
-        Query a job's task, and save nothing.
-
-        Lookups are per account (fact F7), so any key of the same user finds the task, and a key of another
-        account does not know it: that the task does not exist counts only from the key that made it, or
-        from all keys.
-
-        If the answer to the submission named two different ids, they are tried in turn until one is known
-        (fact F30).
-        """
-        assert job.task_id is not None
-        denied: list[Denied] = []
-        unknown: Unknown | None = None
-        for fingerprint in self.keys.for_task(job.key):
-            outcome = await self.api.poll(job.task_id, self.keys.secret(fingerprint))
-            if isinstance(outcome, Polled):
-                job.key, job.other_task_id = fingerprint, None
-                return outcome
-            if isinstance(outcome, Denied):
-                denied.append(outcome)
-            elif isinstance(outcome, Unknown) and fingerprint != job.key:
-                unknown = outcome
-            else:
-                return _swap_id(job, outcome)
-        return _swap_id(job, _combine(denied, unknown))
 
     def _record(self, job: Job, outcome: Polled) -> None:
         task = outcome.task
@@ -80,6 +53,34 @@ class Poller(Struct, frozen=True):
         elif job.submitted_at is not None:
             job.generate_s = max(0.0, self.clock.wall() - job.submitted_at)
         self.store.save(job)
+
+
+async def query_task(job: Job, *, api: Api, keys: Keys) -> PollOutcome:
+    """
+    Query a job's task, and save nothing.
+
+    Lookups are per account (fact F7), so any key of the same user finds the task, and a key of another
+    account does not know it: that the task does not exist counts only from the key that made it, or
+    from all keys.
+
+    If the answer to the submission named two different ids, they are tried in turn until one is known
+    (fact F30).
+    """
+    assert job.task_id is not None
+    denied: list[Denied] = []
+    unknown: Unknown | None = None
+    for fingerprint in keys.for_task(job.key):
+        outcome = await api.poll(job.task_id, keys.secret(fingerprint))
+        if isinstance(outcome, Polled):
+            job.key, job.other_task_id = fingerprint, None
+            return outcome
+        if isinstance(outcome, Denied):
+            denied.append(outcome)
+        elif isinstance(outcome, Unknown) and fingerprint != job.key:
+            unknown = outcome
+        else:
+            return _swap_id(job, outcome)
+    return _swap_id(job, _combine(denied, unknown))
 
 
 def _combine(denied: list[Denied], unknown: Unknown | None) -> PollOutcome:

@@ -340,12 +340,11 @@ class EngineHarness:
     ) -> EngineContext:
         clock = LoopClock()
         keys = FakeKeys(*self.keys)
-        poller = Poller(self.api, keys, store, clock)
         deliverer = Deliverer(
-            poller=poller,
-            keys=keys,
-            store=store,
-            clock=clock,
+            self.api,
+            keys,
+            store,
+            clock,
             downloader=self.downloader,
             publisher=FakePublisher(),
             run_dir=self.run_dir,
@@ -364,7 +363,7 @@ class EngineHarness:
             "store": store,
             "key_pool": keys.pool,
             "submitter": Submitter(self.api, keys, store, clock),
-            "poller": poller,
+            "poller": Poller(self.api, keys, store, clock),
             "deliverer": deliverer,
             "clock": clock,
             "render": self.render,

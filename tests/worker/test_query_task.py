@@ -8,9 +8,9 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown
-from runner.worker.poll import Poller
+from runner.worker.poll import query_task
 from tests.engine.answers import POLL_401, POLL_403, POLL_502, RUNNING, UNKNOWN
-from tests.engine.fakes import FakeKeys, FakeStore, LoopClock, job_in_memory
+from tests.engine.fakes import FakeKeys, job_in_memory
 
 
 class KeyedApi:
@@ -26,11 +26,6 @@ class KeyedApi:
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         self.polls.append((task_id, key))
         return self._answers[key]
-
-
-def poller(api: KeyedApi, *keys: str) -> Poller:
-    """Make a poller with some keys."""
-    return Poller(api, FakeKeys(*keys), FakeStore(), LoopClock())
 
 
 @pytest.mark.parametrize(
@@ -55,7 +50,7 @@ async def test_answers_of_two_keys_are_combined(
     api = KeyedApi({"own": own, "other": other or RUNNING})
     job = job_in_memory("job", State.SUBMITTED, task_id="task", key="own")
 
-    outcome = await poller(api, "other", "own").query_task(job)
+    outcome = await query_task(job, api=api, keys=FakeKeys("other", "own"))
 
     assert combined is type(outcome)
     assert (1 if other is None else 2) == len(api.polls)
@@ -69,7 +64,7 @@ async def test_task_of_a_removed_key_is_unknown_only_to_all_keys() -> None:
     api = KeyedApi({"a": UNKNOWN, "b": RUNNING})
     job = job_in_memory("job", State.SUBMITTED, task_id="task", key="gone")
 
-    outcome = await poller(api, "a", "b").query_task(job)
+    outcome = await query_task(job, api=api, keys=FakeKeys("a", "b"))
 
     assert outcome is RUNNING
     assert "b" == job.key
@@ -83,7 +78,7 @@ async def test_two_ids_are_tried_in_turn_until_one_is_known() -> None:
     job = job_in_memory("job", State.SUBMITTED, task_id="one", other_task_id="two", key="a")
 
     for _ in range(4):
-        await poller(api, "a").query_task(job)
+        await query_task(job, api=api, keys=FakeKeys("a"))
 
     assert ["one", "two", "one", "two"] == [task_id for task_id, _ in api.polls]
 
@@ -94,6 +89,6 @@ async def test_id_that_is_known_is_kept_alone() -> None:
     """
     job = job_in_memory("job", State.SUBMITTED, task_id="one", other_task_id="two", key="a")
 
-    await poller(KeyedApi({"a": RUNNING}), "a").query_task(job)
+    await query_task(job, api=KeyedApi({"a": RUNNING}), keys=FakeKeys("a"))
 
     assert ("one", None) == (job.task_id, job.other_task_id)
