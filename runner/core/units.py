@@ -111,6 +111,19 @@ def format_duration(seconds: float) -> str:
 _DURATION_STEPS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
+def exact_duration(seconds: float) -> str:
+    """
+    Format a duration so that `parse_duration` returns it, to the microsecond.
+
+    >>> exact_duration(3600.0), exact_duration(90.0), exact_duration(0.25), exact_duration(1e9)
+    ('1h', '90s', '250ms', '1000000000s')
+    """
+    text = format_duration(seconds)
+    if " " not in text and parse_duration(text) == seconds:
+        return text
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
 def format_rate(per_s: float) -> str:
     """
     Format a rate for people, in the shortest unit in which it is at least 1.
@@ -122,6 +135,30 @@ def format_rate(per_s: float) -> str:
         if per_s * seconds >= 1 or unit == "h":
             return f"{_three_digits(per_s * seconds)}/{unit}"
     raise AssertionError("the last unit accepts every rate")
+
+
+def exact_rate(per_s: float) -> str:
+    """
+    Format a rate so that `parse_rate` returns it, or is off by a millionth per hour at most.
+
+    >>> exact_rate(0.5), exact_rate(1 / 3), exact_rate(7.12345)
+    ('30/min', '20/min', '7.12345/s')
+    """
+    for text in (format_rate(per_s), *(f"{per_s * in_s:.6g}/{unit}" for unit, in_s in _RATE_UNITS.items())):
+        number, _, unit = text.partition("/")
+        if "e" not in number and float(number) / _RATE_UNITS[unit] == per_s:
+            return text
+    return f"{per_s * 3600:.6f}/h"
+
+
+def format_count(count: int, noun: str) -> str:
+    """
+    Format a number of things.
+
+    >>> format_count(1, "job"), format_count(1200, "job")
+    ('1 job', '1,200 jobs')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_size(size_bytes: int) -> str:

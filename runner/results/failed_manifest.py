@@ -27,6 +27,7 @@ from runner.core.filenames import MAX_NAME_CHARS
 from runner.core.lifecycle import State
 from runner.core.model import FILE_KEY, MAY_HAVE_PAID_TASK, JobRecord, Json, is_file_reference
 from runner.core.settings import Settings
+from runner.core.units import exact_duration, exact_rate
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
@@ -154,38 +155,24 @@ def _pace(settings: Settings) -> str:
     models = {
         model: {
             **({} if own.in_flight is None else {"in_flight": own.in_flight}),
-            **({} if own.submit_per_s is None else {"submit": _rate(own.submit_per_s)}),
+            **({} if own.submit_per_s is None else {"submit": exact_rate(own.submit_per_s)}),
         }
         for model, own in limits.models.items()
     }
     bounds: dict[str, Json] = {
-        "submit": _rate(limits.submit_per_s),
-        "poll": _rate(limits.poll_per_s),
+        "submit": exact_rate(limits.submit_per_s),
+        "poll": exact_rate(limits.poll_per_s),
         "in_flight": limits.in_flight,
         "downloads": limits.downloads,
     }
     rates = {**bounds, "models": models} if models else bounds
     waits = {
-        "first": f"{poll.first_s!r}s",
-        "interval": f"{poll.interval_s!r}s",
-        "max_interval": f"{poll.max_interval_s!r}s",
-        "timeout": f"{poll.timeout_s!r}s",
+        "first": exact_duration(poll.first_s),
+        "interval": exact_duration(poll.interval_s),
+        "max_interval": exact_duration(poll.max_interval_s),
+        "timeout": exact_duration(poll.timeout_s),
     }
     return f"limits: {flow(rates)}\npoll: {flow(waits)}\n"
-
-
-def _rate(per_s: float) -> str:
-    """
-    Write a rate in the unit in which it has few digits.
-
-    >>> _rate(0.5), _rate(1 / 3)
-    ('0.5/s', '20/min')
-    """
-    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
-        text = f"{per_s * seconds:.6g}"
-        if "e" not in text and float(text) / seconds == per_s:
-            return f"{text}/{unit}"
-    return f"{per_s * 3600:.6f}/h"
 
 
 def _quoted(path: Path) -> str:
@@ -218,7 +205,7 @@ def _job(record: JobRecord, entry: _EntryKind, known_keys: KnownKeys | None) -> 
     if record.metadata:
         lines.append(f"    metadata: {flow(_escaped(record.metadata))}")
     if record.timeout_s is not None:
-        lines.append(f"    timeout: {_duration(record.timeout_s)}")
+        lines.append(f"    timeout: {exact_duration(record.timeout_s)}")
     lines.append("")
     return "\n".join(lines)
 
@@ -255,16 +242,6 @@ def _escaped(value: Json) -> Json:
 
 def _literal(value: str) -> str:
     return text(value.replace("${", "$${"))
-
-
-def _duration(seconds: float) -> str:
-    """
-    Write a duration as the manifest does.
-
-    >>> _duration(3600.0), _duration(0.25), _duration(1e9)
-    ('3600s', '0.25s', '1000000000s')
-    """
-    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
 def flow(value: Json) -> str:

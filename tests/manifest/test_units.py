@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.units import (
+    exact_duration,
+    exact_rate,
     format_duration,
     format_rate,
     format_size,
@@ -93,3 +95,17 @@ def test_a_rate_is_shown_as_it_is_written(per_s: float) -> None:
 def test_a_size_is_shown_as_it_is_written(size: int) -> None:
     """A shown size can be written into a manifest, and is the same to three figures."""
     assert parse_size(format_size(size)) == pytest.approx(size, rel=0.005)
+
+
+@given(st.floats(1e-6, 1e9))
+def test_exact_duration_is_read_back(seconds: float) -> None:
+    """What is written into a manifest is the duration itself, to the microsecond."""
+    assert seconds == pytest.approx(parse_duration(exact_duration(seconds)), abs=1e-6, rel=1e-12)
+
+
+@given(st.integers(1, 10**6), st.sampled_from(["s", "min", "h"]), st.integers(0, 3))
+def test_exact_rate_is_read_back(number: int, unit: str, decimals: int) -> None:
+    """A rate that people write, of up to six digits, is written into a manifest unchanged in value."""
+    per_s = parse_rate(f"{number / 10**decimals}/{unit}")
+
+    assert per_s == parse_rate(exact_rate(per_s))
