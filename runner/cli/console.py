@@ -15,7 +15,7 @@ import click
 
 from runner.core.lifecycle import State
 from runner.core.problem import Problem
-from runner.core.sanitize import redact, sanitize_line
+from runner.core.sanitize import redact, sanitize_line, sanitize_text
 from runner.core.units import format_duration, format_rate
 from runner.engine.events import JobEnded, RunEvent, Snapshot
 from runner.errors import RunnerError
@@ -34,10 +34,8 @@ def echo_stderr(text: str, *, style: str | None = None) -> None:
 
 
 def echo_stdout(text: str) -> None:
-    """Write a line of data to stdout. What it quotes from manifests and from the API can't paint the terminal."""
-    from runner.report.words import plain
-
-    click.echo(plain(text, most=len(text)))
+    """Print a line of data to stdout; control characters in it are shown as pictures."""
+    click.echo(sanitize_text(text, max_chars=len(text)))
 
 
 def show_error(error: RunnerError) -> None:

@@ -41,6 +41,11 @@ class State(StrEnum):
     UNDELIVERED = "undelivered"
 
     @property
+    def label(self) -> str:
+        """The state as people read it, such as ``timed out``."""
+        return self.value.replace("_", " ")
+
+    @property
     def has_ended(self) -> bool:
         """Whether this process is done with the job; a later run may still resume or rerun it."""
         return self in ENDED

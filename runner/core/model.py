@@ -74,6 +74,11 @@ class Failure(Struct, frozen=True):
     http_status: int | None = None
     request_id: str | None = None
 
+    @property
+    def details(self) -> str:
+        """The code and the HTTP status, such as ``bad_request, HTTP 400``; empty if there is neither."""
+        return ", ".join(filter(None, (self.code, f"HTTP {self.http_status}" if self.http_status else None)))
+
 
 class AssetKind(StrEnum):
     """What an asset is; there is a last frame only if the request asks for it."""

@@ -52,6 +52,9 @@ _SECRETS = (
 """What is hidden, each with a group for the part in front of it that remains."""
 # 32 letters and digits or more in a row, outside a URL.
 _OPAQUE = r"(?i)(?<![a-z0-9/._-])(?=[a-z]*[0-9])(?=[0-9]*[a-z])[a-z0-9]{32,}(?![a-z0-9/.])"
+# Directions that reach past their own text (embeddings, overrides, isolates), C1 controls, lone surrogates.
+_HOSTILE = "[\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
 
 
 def looks_like_key(text: str) -> bool:
@@ -96,6 +99,19 @@ def redact(text: str, secrets: Iterable[str] = (), *, opaque: bool = False) -> s
     for pattern in _SECRETS:
         text = re.sub(pattern, rf"\1{HIDDEN}", text)
     return re.sub(_OPAQUE, HIDDEN, text) if opaque else text
+
+
+def sanitize_text(text: str, *, max_chars: int) -> str:
+    r"""
+    Show control characters as pictures, and cut a long text. Tabs and line breaks are kept.
+
+    >>> sanitize_text("red \x1b[31m", max_chars=100), sanitize_text("a" * 30, max_chars=5)
+    ('red ␛[31m', 'aaaaa… (30 characters)')
+    """
+    if len(text) <= max_chars and text.isascii() and text.isprintable():
+        return text
+    shown = re.sub(_HOSTILE, "\ufffd", text[:max_chars]).translate(_PICTURES)
+    return shown if len(text) <= max_chars else f"{shown}… ({len(text):,} characters)"
 
 
 def sanitize_line(text: str, *, max_chars: int, secrets: Iterable[str] = ()) -> str:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
+from runner.core.units import format_count
 
 EXACT_UP_TO = 4096
 _GROWTH = 1.02
@@ -68,6 +69,21 @@ class Summary(Struct, frozen=True):
     warnings: int
     first_submitted_at: float | None
     last_finished_at: float | None
+
+
+def headline(summary: Summary) -> str:
+    """
+    Return a sentence about how many jobs succeeded.
+
+    >>> headline(summarize([]))
+    'There was nothing to do.'
+    """
+    jobs, succeeded = summary.jobs, summary.by_state[State.SUCCEEDED]
+    if not jobs:
+        return "There was nothing to do."
+    if succeeded == jobs:
+        return "The job succeeded." if jobs == 1 else f"All {jobs:,} jobs succeeded."
+    return f"{succeeded:,} of {format_count(jobs, 'job')} succeeded."
 
 
 def summarize(records: Iterable[JobRecord]) -> Summary:

@@ -1,35 +1,38 @@
-"""A step summary for GitHub Actions: Markdown, well under the 1 MiB that a step may write."""
+"""The step summary for GitHub Actions: Markdown, well under the 1 MiB that a step may write."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from runner.core.advice import advice
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
-from runner.core.summary import Summary
-from runner.report.words import duration_text, outcome_text, plain, size_text
+from runner.core.sanitize import sanitize_text
+from runner.core.summary import Summary, headline
+from runner.core.units import format_duration, format_size
 
-# GitHub shows nothing at all of a step that writes over 1 MiB. A hundred jobs of at most
-# 500 characters, each of up to 6 bytes as a reference, stay far below it.
-_MOST_LISTED = 100
+# GitHub shows no summary over 1 MiB at all. A hundred jobs of at most 500 characters, each
+# written as a reference of up to 6 bytes, stay far below that.
+_MAX_LISTED = 100
 _SPECIAL = re.compile(r"[!-+./:<-@\[-`{-~]")
 
 
-def step_summary(summary: Summary, not_succeeded: Iterable[JobRecord], *, run: str) -> str:
+def step_summary(summary: Summary, unsuccessful: Iterable[JobRecord], *, run: str) -> str:
     """
-    Say in Markdown how a run went: counts, failures by class with what to do, and the first jobs behind them.
+    Summarize a run in Markdown: counts, failures by class with what to do, and the first jobs that failed.
 
-    No more of the jobs are read than are listed.
+    Args:
+        unsuccessful: The jobs that did not succeed; no more of them are read than are listed.
     """
-    return "\n".join(_lines(summary, not_succeeded, run)) + "\n"
+    return "\n".join(_lines(summary, unsuccessful, run)) + "\n"
 
 
-def _lines(summary: Summary, not_succeeded: Iterable[JobRecord], run: str) -> Iterator[str]:
-    yield f"## {_text(run, 200)}"
+def _lines(summary: Summary, unsuccessful: Iterable[JobRecord], run: str) -> Iterator[str]:
+    yield f"## {_markdown_text(run, 200)}"
     yield ""
-    yield outcome_text(summary.by_state[State.SUCCEEDED], summary.jobs)
+    yield headline(summary)
     yield ""
     yield "| | |"
     yield "|---|---:|"
@@ -40,50 +43,48 @@ def _lines(summary: Summary, not_succeeded: Iterable[JobRecord], run: str) -> It
         yield "|---|---:|---|"
         for cls, jobs in summary.by_class.items():
             yield f"| `{cls}` | {jobs:,} | {advice(cls)} |"
-    yield from _jobs(summary, not_succeeded)
+    yield from _jobs(summary, unsuccessful)
 
 
 def _counts(summary: Summary) -> Iterator[str]:
     for state, count in summary.by_state.items():
         if count:
-            yield f"| {state.replace('_', ' ')} | {count:,} |"
+            yield f"| {state.label} | {count:,} |"
     if summary.generate:
-        yield f"| to generate, median | {duration_text(summary.generate.p50_s)} |"
-        yield f"| to generate, 90th percentile | {duration_text(summary.generate.p90_s)} |"
-    yield f"| delivered | {size_text(summary.asset_bytes)} |"
+        yield f"| generation time, median | {format_duration(summary.generate.p50_s)} |"
+        yield f"| generation time, 90th percentile | {format_duration(summary.generate.p90_s)} |"
+    yield f"| downloaded | {format_size(summary.asset_bytes)} |"
 
 
-def _jobs(summary: Summary, not_succeeded: Iterable[JobRecord]) -> Iterator[str]:
-    behind = summary.jobs - summary.by_state[State.SUCCEEDED]
-    if not behind:
+def _jobs(summary: Summary, unsuccessful: Iterable[JobRecord]) -> Iterator[str]:
+    total = summary.jobs - summary.by_state[State.SUCCEEDED]
+    if not total:
         return
-    listed = f"the first {_MOST_LISTED} of {behind:,}" if behind > _MOST_LISTED else f"{behind:,}"
+    listed = f"the first {_MAX_LISTED} of {total:,}" if total > _MAX_LISTED else f"{total:,}"
     yield ""
     yield f"<details><summary>Jobs that did not succeed: {listed}</summary>"
     yield ""
     yield "| job | model | state | reason |"
     yield "|---|---|---|---|"
-    for place, record in enumerate(not_succeeded):
-        if place >= _MOST_LISTED:
-            break
+    for record in islice(unsuccessful, _MAX_LISTED):
         reason = "" if record.error is None else f"{record.error.cls}: {record.error.message}"
         cells = (
-            _text(record.job_id, 100),
-            _text(record.model, 100),
-            record.state.replace("_", " "),
-            _text(reason, 300),
+            _markdown_text(record.job_id, 100),
+            _markdown_text(record.model, 100),
+            record.state.label,
+            _markdown_text(reason, 300),
         )
         yield f"| {' | '.join(cells)} |"
     yield ""
     yield "</details>"
 
 
-def _text(text: str, most: int) -> str:
+def _markdown_text(text: str, max_chars: int) -> str:
     r"""
-    Write foreign text so that Markdown shows it as it is: what could be markup becomes a character reference.
+    Escape foreign text for a cell of a Markdown table: what could be markup becomes a character reference.
 
-    >>> _text("a|b\n<b>*x*", 100)
+    >>> _markdown_text("a|b\n<b>*x*", 100)
     'a&#124;b &#60;b&#62;&#42;x&#42;'
     """
-    one_line = " ".join(plain(text, most).split())
+    one_line = " ".join(sanitize_text(text, max_chars=max_chars).split())
     return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", one_line)

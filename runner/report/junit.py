@@ -1,4 +1,4 @@
-"""JUnit XML, which every CI service reads: a test case a job."""
+"""JUnit XML, which every CI service reads: one test case per job."""
 
 from __future__ import annotations
 
@@ -10,32 +10,30 @@ from xml.sax.saxutils import escape, quoteattr
 from runner.core.advice import advice
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
+from runner.core.sanitize import sanitize_text
 from runner.core.summary import Summary
-from runner.report.words import plain
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
-# What is no character in XML 1.0, not even as a reference.
+# What XML 1.0 does not allow, not even as a reference.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NOT_STARTED = frozenset({State.PENDING})
 
 
-def write_junit(out: Path, records: Iterable[JobRecord], summary: Summary, *, run: str) -> None:
+def write_junit(path: Path, records: Iterable[JobRecord], summary: Summary, *, run: str) -> None:
     """
     Write the jobs of a run as one test suite, streamed.
 
-    A failed job is a failure; one that is uncertain, undelivered, timed out or still on its way is an
-    error (something is left to do for it); one that was never sent is skipped.
+    A failed job is a failure. A job that is uncertain, undelivered, timed out or not finished is an error,
+    because there is something left to do. A pending job is skipped.
     """
-    with atomic_write(out) as file:
+    with atomic_write(path) as file:
         for line in _lines(records, summary, run):
             file.write(line.encode())
 
 
 def _lines(records: Iterable[JobRecord], summary: Summary, run: str) -> Iterator[str]:
     states = summary.by_state
-    skipped = sum(states[state] for state in _NOT_STARTED)
-    failures = states[State.FAILED]
+    skipped, failures = states[State.PENDING], states[State.FAILED]
     counts: dict[str, str | int] = {
         "name": run,
         "tests": summary.jobs,
@@ -54,21 +52,21 @@ def _lines(records: Iterable[JobRecord], summary: Summary, run: str) -> Iterator
 def _case(record: JobRecord) -> str:
     time_s = (record.generate_s or 0) + (record.download_s or 0)
     head = _attributes({"classname": record.model, "name": record.job_id, "time": f"{time_s:.3f}"})
-    child = _outcome(record)
-    return f"<testcase{head}>{child}</testcase>\n" if child else f"<testcase{head}/>\n"
+    result = _result(record)
+    return f"<testcase{head}>{result}</testcase>\n" if result else f"<testcase{head}/>\n"
 
 
-def _outcome(record: JobRecord) -> str:
+def _result(record: JobRecord) -> str:
     if record.state is State.SUCCEEDED:
         return ""
-    if record.state in _NOT_STARTED:
+    if record.state is State.PENDING:
         return "<skipped/>"
     tag = "failure" if record.state is State.FAILED else "error"
     if record.error is None:
         return f"<{tag}{_attributes({'type': record.state.value})}/>"
-    said = _attributes({"type": record.error.cls.value, "message": record.error.message})
+    attributes = _attributes({"type": record.error.cls.value, "message": record.error.message})
     task = f"\ntask: {record.task_id}" if record.task_id else ""
-    return f"<{tag}{said}>{escape(_legal(advice(record.error.cls) + task))}</{tag}>"
+    return f"<{tag}{attributes}>{escape(_legal(advice(record.error.cls) + task))}</{tag}>"
 
 
 def _attributes(values: dict[str, str | int]) -> str:
@@ -76,4 +74,4 @@ def _attributes(values: dict[str, str | int]) -> str:
 
 
 def _legal(text: str) -> str:
-    return _ILLEGAL.sub("\ufffd", plain(text))
+    return _ILLEGAL.sub("\ufffd", sanitize_text(text, max_chars=2000))

@@ -1,13 +1,14 @@
-"""`report.html`: one file that asks no other host for anything."""
+"""`report.html`: one file that makes no request to any host."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,23 +19,24 @@ from msgspec.structs import asdict
 
 from runner.core.advice import advice
 from runner.core.lifecycle import State, describe
-from runner.core.model import AssetKind, FailureClass, JobRecord, Json
-from runner.core.summary import Summary, SummaryBuilder
+from runner.core.model import AssetKind, Failure, FailureClass, JobRecord, Json
+from runner.core.sanitize import sanitize_text
+from runner.core.summary import Summary, SummaryBuilder, headline
+from runner.core.units import format_count, format_duration, format_size
 from runner.jsontext import dumps
 from runner.report.aggregates import JobSample, TimeBins, histogram
-from runner.report.words import duration_text, outcome_text, plain, size_text
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 from runner.results.inline_media import replace_inline_media
 
-MOST_JOBS = 10_000
-"""Jobs that a page shows one by one; counts and charts are of all, however many."""
-_MOST_MODELS = 12
+MAX_JOBS = 10_000
+"""The most jobs that the page lists; its counts and charts include all jobs."""
+_MAX_MODELS = 12
 _SCRIPTS = ("charts.js", "timeline.js", "jobs.js")
 
 
 class FailureGroup(Struct, frozen=True):
-    """The jobs that share a class of failure, with the first of them as an example."""
+    """The jobs that share a failure class, with the id and message of the first of them."""
 
     cls: FailureClass
     jobs: int
@@ -45,56 +47,56 @@ class FailureGroup(Struct, frozen=True):
 
 def write_report(
     records: Iterable[JobRecord],
-    out: Path,
+    path: Path,
     *,
     run: str,
     gateway: str,
     now_at: float,
-    most_jobs: int = MOST_JOBS,
+    max_jobs: int = MAX_JOBS,
 ) -> Summary:
     """
-    Draw the report of a run, reading its jobs once and keeping at most ``most_jobs`` of them.
+    Write the report of a run, reading its jobs once and listing at most ``max_jobs`` of them.
 
-    It is to stand in the run directory: videos play from ``assets/`` beside it.
+    The file belongs in the run directory, because videos are played from ``assets/`` beside it.
     """
-    page = ReportBuilder(most_jobs)
+    builder = ReportBuilder(max_jobs)
     for record in records:
-        page.add(record)
-    return write_page(page, out, run=run, gateway=gateway, now_at=now_at)
+        builder.add(record)
+    return write_page(builder, path, run=run, gateway=gateway, now_at=now_at)
 
 
-def write_page(page: ReportBuilder, out: Path, *, run: str, gateway: str, now_at: float) -> Summary:
-    """Draw the report of the jobs that were taken in."""
-    summary = page.summary.summary()
-    # Piece by piece: of ten thousand jobs the whole page has many megabytes, and would be there more than once.
-    pieces = (
-        _environment().get_template("report.html").generate(_context(page, summary, run, gateway, now_at))
+def write_page(builder: ReportBuilder, path: Path, *, run: str, gateway: str, now_at: float) -> Summary:
+    """Write the report of the jobs that were added to a builder."""
+    summary = builder.summary.summary()
+    # In chunks, because the page of ten thousand jobs has many megabytes.
+    chunks = (
+        _environment().get_template("report.html").generate(_context(builder, summary, run, gateway, now_at))
     )
-    with atomic_write(out) as file:
-        for piece in pieces:
-            file.write(piece.encode("utf-8", "replace"))
+    with atomic_write(path) as file:
+        for chunk in chunks:
+            file.write(chunk.encode("utf-8", "replace"))
     return summary
 
 
 class ReportBuilder:
     """
-    Takes the jobs in one by one and keeps what the page needs of them, for a reader that has other use of them too.
+    Collects what the report needs from jobs added one by one, so that the caller can use each job too.
 
     Attributes:
-        summary: What they come to.
+        summary: The summary of the jobs.
     """
 
-    def __init__(self, most_jobs: int = MOST_JOBS) -> None:
+    def __init__(self, max_jobs: int = MAX_JOBS) -> None:
         self.summary = SummaryBuilder()
-        self.rows: JobSample[_Shown] = JobSample(most_jobs)
+        self.rows: JobSample[_EncodedRow] = JobSample(max_jobs)
         self.bins = TimeBins("succeeded", "other", "throttled")
         self.examples: dict[FailureClass, JobRecord] = {}
 
     def add(self, record: JobRecord) -> None:
-        """Take in a job."""
+        """Add a job."""
         succeeded = record.state is State.SUCCEEDED
         self.summary.add(record)
-        self.rows.offer(lambda: _shown(record), succeeded=succeeded)
+        self.rows.add(lambda: _encode(record), succeeded=succeeded)
         if record.finished_at is not None:
             self.bins.add("succeeded" if succeeded else "other", record.finished_at)
         for attempt in record.attempts:
@@ -104,46 +106,48 @@ class ReportBuilder:
             self.examples.setdefault(record.error.cls, record)
 
 
-class _Shown(NamedTuple):
-    """A job's card as the page's script reads it, ready to be written: a fifth of what the card itself takes."""
+class _EncodedRow(NamedTuple):
+    """A job as JSON for the page's script, which takes a fifth of the memory of a `JobRow`."""
 
-    place: int
-    text: Markup
+    position: int
+    json: Markup
 
 
-def _shown(record: JobRecord) -> _Shown:
-    return _Shown(record.index, _safe_json(list(job_row(record))))
+def _encode(record: JobRecord) -> _EncodedRow:
+    return _EncodedRow(record.index, _safe_json(list(job_row(record))))
 
 
 def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) -> Iterator[FailureGroup]:
-    """Put the failures of a run together by class, most frequent first, each with what to do about it."""
+    """Group the failures of a run by class, most frequent first, each with what to do about it."""
     for cls, jobs in summary.by_class.items():
         example = examples[cls]
         message = example.error.message if example.error else ""
-        yield FailureGroup(cls, jobs, plain(example.job_id, 200), plain(message, 500), advice(cls))
+        yield FailureGroup(cls, jobs, _shorten(example.job_id, 200), _shorten(message, 500), advice(cls))
 
 
-def _context(page: ReportBuilder, summary: Summary, run: str, gateway: str, now_at: float) -> dict[str, Json]:
-    cards = sorted(page.rows.chosen(), key=lambda shown: shown.place)
-    script = Markup("\n").join(map(_source, _SCRIPTS))
-    style = _source("report.css")
+def _context(
+    builder: ReportBuilder, summary: Summary, run: str, gateway: str, now_at: float
+) -> dict[str, Json]:
+    rows = sorted(builder.rows.items(), key=lambda row: row.position)
+    script = Markup("\n").join(map(_template_source, _SCRIPTS))
+    style = _template_source("report.css")
     return {
-        "run": plain(run, 200),
-        "gateway": plain(gateway, 200),
-        "made_at": utc_text(now_at),
-        "verdict": outcome_text(summary.by_state[State.SUCCEEDED], summary.jobs),
+        "run": _shorten(run, 200),
+        "gateway": _shorten(gateway, 200),
+        "generated_at": utc_text(now_at),
+        "headline": headline(summary),
         "summary": summary,
         "elapsed_s": _elapsed_s(summary),
         "first_at": utc_text(summary.first_submitted_at),
         "last_at": utc_text(summary.last_finished_at),
         "states": [(state, count, describe(state)) for state, count in summary.by_state.items() if count],
-        "models": list(summary.by_model.items())[:_MOST_MODELS],
-        "more_models": max(0, len(summary.by_model) - _MOST_MODELS),
-        "groups": list(failure_groups(summary, page.examples)),
-        "shown": len(cards),
+        "models": list(summary.by_model.items())[:_MAX_MODELS],
+        "more_models": max(0, len(summary.by_model) - _MAX_MODELS),
+        "groups": list(failure_groups(summary, builder.examples)),
+        "listed": len(rows),
         "fields": _safe_json(JobRow._fields),
-        "jobs": (shown.text for shown in cards),
-        **_charts(page, summary),
+        "jobs": (row.json for row in rows),
+        **_charts(builder, summary),
         "script": script,
         "style": style,
         "script_hash": _csp_hash(script),
@@ -151,14 +155,14 @@ def _context(page: ReportBuilder, summary: Summary, run: str, gateway: str, now_
     }
 
 
-def _charts(page: ReportBuilder, summary: Summary) -> dict[str, Markup]:
-    bins = page.bins.bins()
-    counts = page.summary.generate_counts()
+def _charts(builder: ReportBuilder, summary: Summary) -> dict[str, Markup]:
+    binned = builder.bins.binned()
+    counts = builder.summary.generate_counts()
     times = histogram(
-        {model: counts[model] for model in list(summary.by_model)[:_MOST_MODELS] if counts[model]}
+        {model: counts[model] for model in list(summary.by_model)[:_MAX_MODELS] if counts[model]}
     )
     return {
-        "bins": _safe_json(None if bins is None else asdict(bins)),
+        "bins": _safe_json(None if binned is None else asdict(binned)),
         "times": _safe_json(None if times is None else asdict(times)),
     }
 
@@ -171,13 +175,13 @@ def _elapsed_s(summary: Summary) -> float | None:
 
 def _safe_json(value: Json) -> Markup:
     r"""
-    Write JSON that no HTML parser takes for a tag, a comment or the end of its script element.
+    Encode a value as JSON that can't contain an HTML tag, a comment or the end of its script element.
 
     >>> _safe_json({"prompt": "</script><!--"})
     Markup('{"prompt":"\\u003c/script\\u003e\\u003c!--"}')
     """
     text = dumps(value).decode()
-    # These characters occur in JSON only inside strings, where the escape means the same.
+    # In JSON these characters occur only inside strings, where the escape is equivalent.
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - escaped above
@@ -190,20 +194,19 @@ def _csp_hash(source: str) -> str:
 
 def code_spans(text: str) -> Markup:
     """
-    Set what stands between backticks as code, and escape the rest.
+    Convert text in backticks to code elements, and escape the rest.
 
     >>> code_spans("use `<x>` & go")
     Markup('use <code>&lt;x&gt;</code> &amp; go')
     """
     parts = re.split("`([^`]*)`", text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
-        for place, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
     )
 
 
 @cache
-def _source(name: str) -> Markup:
+def _template_source(name: str) -> Markup:
     text = resources.files("runner.report").joinpath("templates", name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704 - our own file
 
@@ -218,27 +221,33 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        size=size_text, duration=duration_text, code_spans=code_spans, plain=plain, number="{:,}".format
+        size=format_size,
+        duration=format_duration,
+        count=format_count,
+        number="{:,}".format,
+        code_spans=code_spans,
+        shorten=_shorten,
     )
     return environment
 
 
-_LONGEST_VALUE = 300
-_MOST_VALUES = 40
+_MAX_VALUE_CHARS = 300
+_MAX_VALUES = 40
 
 
 class JobRow(NamedTuple):
     """
-    What the page knows of a job. The page's script reads the fields by their names.
+    What the page shows of a job. The page's script reads the fields by their names.
 
     Attributes:
-        place: In the manifest, from 0.
-        first_at: When its first attempt was made; the other times likewise in seconds since 1970.
-        params: The request but for model and prompt, and ``metadata`` likewise: key and text.
-        video: Path of the video, relative to the run directory, or None.
+        first_at: Time of the first attempt; this and the other times are in seconds since 1970.
+        params: Key and text of each request field except model and prompt.
+        metadata: Key and text of each metadata field.
+        video: Path of the video relative to the run directory, or None.
+        poster: Path of the last frame relative to the run directory, or None.
+        video_info: Dimensions, duration and size of the video.
     """
 
-    place: int
     id: str
     state: str
     model: str
@@ -257,22 +266,20 @@ class JobRow(NamedTuple):
     throttled: int
     video: str | None
     poster: str | None
-    facts: str
+    video_info: str
 
 
 def job_row(record: JobRecord) -> JobRow:
-    """Shorten a job to what the page shows of it."""
-    video = _path(record, AssetKind.VIDEO)
+    """Return what the page shows of a job, its texts shortened."""
     request = replace_inline_media(record.request)
     error = record.error
     return JobRow(
-        place=record.index,
-        id=plain(record.job_id, 200),
+        id=_shorten(record.job_id, 200),
         state=record.state.value,
-        model=plain(record.model, 200),
+        model=_shorten(record.model, 200),
         cls=None if error is None else error.cls.value,
-        message="" if error is None else _message(error.message, error.code, error.http_status),
-        prompt=plain(str(request.get("prompt") or "")),
+        message="" if error is None else _message(error),
+        prompt=_shorten(str(request.get("prompt") or ""), 2000),
         params=_pairs({key: value for key, value in request.items() if key not in ("model", "prompt")}),
         metadata=_pairs(record.metadata),
         first_at=_rounded(record.attempts[0].submitted_at if record.attempts else record.submitted_at),
@@ -280,48 +287,48 @@ def job_row(record: JobRecord) -> JobRow:
         generate_s=_rounded(record.generate_s),
         download_s=_rounded(record.download_s),
         finished_at=_rounded(record.finished_at),
-        task_id=plain(record.task_id or "", 200),
+        task_id=_shorten(record.task_id or "", 200),
         attempts=len(record.attempts),
         throttled=sum(attempt.outcome == "throttled" for attempt in record.attempts),
-        video=video,
+        video=_path(record, AssetKind.VIDEO),
         poster=_path(record, AssetKind.LAST_FRAME),
-        facts=_facts(record),
+        video_info=_video_info(record),
     )
+
+
+def _shorten(text: str, max_chars: int) -> str:
+    return sanitize_text(text, max_chars=max_chars)
 
 
 def _path(record: JobRecord, kind: AssetKind) -> str | None:
     return next((asset.path for asset in record.assets if asset.kind is kind), None)
 
 
-def _message(message: str, code: str | None, http_status: int | None) -> str:
-    known = ", ".join(filter(None, (plain(code or "", 100), f"HTTP {http_status}" if http_status else "")))
-    return plain(message, 500) + (f" ({known})" if known else "")
+def _message(error: Failure) -> str:
+    details = _shorten(error.details, 100)
+    return _shorten(error.message, 500) + (f" ({details})" if details else "")
 
 
 def _pairs(values: Mapping[str, Json]) -> list[tuple[str, str]]:
-    pairs = [(plain(str(key), 100), _shown_card(value)) for key, value in list(values.items())[:_MOST_VALUES]]
-    if len(values) > _MOST_VALUES:
-        pairs.append(("…", f"{len(values) - _MOST_VALUES} more"))
+    pairs = [
+        (_shorten(str(key), 100), _value_text(value)) for key, value in islice(values.items(), _MAX_VALUES)
+    ]
+    if len(values) > _MAX_VALUES:
+        pairs.append(("…", f"{len(values) - _MAX_VALUES} more"))
     return pairs
 
 
-def _shown_card(value: Json) -> str:
-    text = value if isinstance(value, str) else dumps(value).decode()
-    return plain(text, _LONGEST_VALUE)
+def _value_text(value: Json) -> str:
+    return _shorten(value if isinstance(value, str) else dumps(value).decode(), _MAX_VALUE_CHARS)
 
 
-def _facts(record: JobRecord) -> str:
-    """Say of the video what its file says of itself."""
+def _video_info(record: JobRecord) -> str:
     for asset in record.assets:
         if asset.kind is AssetKind.VIDEO:
-            shape = f"{asset.width} × {asset.height}" if asset.width and asset.height else ""
-            length = f"{asset.duration_s:.1f} s" if asset.duration_s else ""
-            return _joined((shape, length, f"{asset.bytes / 1e6:.1f} MB"))
+            dimensions = f"{asset.width} × {asset.height}" if asset.width and asset.height else ""
+            duration = format_duration(asset.duration_s) if asset.duration_s else ""
+            return ", ".join(filter(None, (dimensions, duration, format_size(asset.bytes))))
     return ""
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return ", ".join(part for part in parts if part)
 
 
 def _rounded(number: float | None) -> float | None:

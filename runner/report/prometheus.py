@@ -1,4 +1,4 @@
-"""Metrics in Prometheus' text format, for the textfile collector of a node exporter."""
+"""Metrics in the Prometheus text format, for the textfile collector of the node exporter."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ from runner.results.files import atomic_write
 _Sample = tuple[dict[str, str], float]
 
 
-def write_metrics(out: Path, summary: Summary, *, run: str, exit_code: int, now_at: float) -> None:
-    """Write the metrics of a run and rename them into place, as the collector asks for."""
-    with atomic_write(out) as file:
-        file.write(
-            metrics_text(summary, run=run, exit_code=exit_code, now_at=now_at).encode("utf-8", "replace")
-        )
+def write_metrics(path: Path, summary: Summary, *, run: str, exit_code: int, now_at: float) -> None:
+    """Write the metrics of a run to a file that appears complete, as the collector requires."""
+    text = metrics_text(summary, run=run, exit_code=exit_code, now_at=now_at)
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8", "replace"))
 
 
 def metrics_text(summary: Summary, *, run: str, exit_code: int, now_at: float) -> str:
-    """Say what a run came to as gauges, each with the name of the run as a label."""
+    """Format the results of a run as gauges, each labeled with the name of the run."""
     families: list[tuple[str, str, list[_Sample]]] = [
         ("jobs", "Jobs of the run by state.", _by("state", summary.by_state.items())),
         ("failures", "Jobs that did not succeed by class.", _by("class", summary.by_class.items())),
         (
             "model_jobs",
             "Jobs of the run by model.",
-            _by("model", ((n, m.jobs) for n, m in summary.by_model.items())),
+            _by("model", ((name, model.jobs) for name, model in summary.by_model.items())),
         ),
         ("generate_seconds", "Time to generate a video.", _quantiles(summary.generate)),
         ("download_seconds", "Time to download the assets of a job.", _quantiles(summary.download)),
-        ("asset_bytes", "Bytes of the assets that were delivered.", [({}, summary.asset_bytes)]),
+        ("asset_bytes", "Bytes of the downloaded assets.", [({}, summary.asset_bytes)]),
         ("throttled_answers", "Submissions answered with 'too many requests'.", [({}, summary.throttled)]),
-        ("exit_code", "What the process ended with; 0 where every job succeeded.", [({}, exit_code)]),
-        ("last_end_timestamp_seconds", "When the process ended.", [({}, now_at)]),
+        ("exit_code", "Exit code of the process; 0 if every job succeeded.", [({}, exit_code)]),
+        ("last_end_timestamp_seconds", "Time when the process ended.", [({}, now_at)]),
     ]
-    return "".join(line for name, words, samples in families for line in _family(name, words, samples, run))
+    return "".join(line for name, text, samples in families for line in _family(name, text, samples, run))
 
 
-def _family(name: str, words: str, samples: list[_Sample], run: str) -> Iterator[str]:
-    # A run's numbers may fall again when it is rerun, so all of them are gauges.
-    yield f"# HELP runner_run_{name} {words}\n# TYPE runner_run_{name} gauge\n"
+def _family(name: str, description: str, samples: list[_Sample], run: str) -> Iterator[str]:
+    # A rerun may decrease the numbers of a run, so all of them are gauges.
+    yield f"# HELP runner_run_{name} {description}\n# TYPE runner_run_{name} gauge\n"
     for labels, value in samples:
         pairs = ",".join(f'{key}="{_escaped(text)}"' for key, text in {"run": run, **labels}.items())
         yield f"runner_run_{name}{{{pairs}}} {value}\n"

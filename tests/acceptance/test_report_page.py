@@ -61,7 +61,7 @@ FILTER = """
     document.getElementById('state').value = arguments[0];
     document.getElementById('cls').value = arguments[1];
     filterJobs();
-    return document.getElementById('found').textContent;
+    return document.getElementById('matching').textContent;
 """
 
 

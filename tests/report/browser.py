@@ -1,4 +1,4 @@
-"""Headless Chromium through its driver, with nothing but the standard library."""
+"""Headless Chromium, controlled through its driver with the standard library alone."""
 
 from __future__ import annotations
 
@@ -29,35 +29,37 @@ _READY_WITHIN_S = 20
 
 
 class Browser:
-    """A session of the driver, by the WebDriver protocol."""
+    """A WebDriver session."""
 
     def __init__(self, port: int, profile: Path) -> None:
         self._port = port
         self._session = ""
         options = {"binary": CHROMIUM, "args": [*_FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {
+        capabilities = {
             "goog:chromeOptions": options,
             "goog:loggingPrefs": {"performance": "ALL", "browser": "ALL"},
         }
-        self._session = self._ask("POST", "", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+        self._session = self._command("POST", "", {"capabilities": {"alwaysMatch": capabilities}})[
+            "sessionId"
+        ]
 
     def open(self, page: Path) -> None:
-        """Load a page and wait until it is."""
-        self._ask("POST", "/url", {"url": page.as_uri()})
+        """Load a page, and wait until it is loaded."""
+        self._command("POST", "/url", {"url": page.as_uri()})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Give what the body of a function returns; a promise is awaited."""
-        return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+        """Run the body of a function, and return its result; a promise is awaited."""
+        return self._command("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     def log(self, kind: str) -> list[str]:
-        """Give the browser's own messages, or those of its network."""
-        return [entry["message"] for entry in self._ask("POST", "/se/log", {"type": kind})]
+        """Return the messages of a log: ``browser`` or ``performance``."""
+        return [entry["message"] for entry in self._command("POST", "/se/log", {"type": kind})]
 
     def close(self) -> None:
-        """End the browser."""
-        self._ask("DELETE", "")
+        """Close the browser."""
+        self._command("DELETE", "")
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    def _command(self, method: str, path: str, body: Any = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             connection.request(method, f"/session/{self._session}{path}".rstrip("/"), json.dumps(body or {}))

@@ -1,12 +1,12 @@
 "use strict";
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
-// Everything foreign goes into the page as text nodes and attributes, never as markup.
-function element(name, attributes = {}, ...children) {
+// Text from the run is added as text nodes and attributes, never as markup.
+function htmlElement(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-function drawing(name, attributes = {}, ...children) {
+function svgElement(name, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
 
@@ -18,48 +18,57 @@ function fill(node, attributes, children) {
   return node;
 }
 
-function canvas(width, height, label) {
-  return drawing("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
+function createChart(width, height, label) {
+  return svgElement("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
 }
 
-function seconds(value) {
-  if (value < 10) return `${Number(value.toFixed(1))} s`;
-  const whole = Math.round(value);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h${whole % 3600 >= 60 ? ` ${Math.floor((whole % 3600) / 60)} min` : ""}`;
-  return `${Math.floor(whole / 86400)} d${whole % 86400 >= 3600 ? ` ${Math.floor((whole % 86400) / 3600)} h` : ""}`;
+// Formats a duration like `format_duration` in core/units.py.
+function formatDuration(seconds) {
+  if (seconds < 0.9995) return seconds ? `${Math.round(seconds * 1000)}ms` : "0s";
+  if (seconds < 9.95 && Math.round(seconds * 10) !== Math.round(seconds) * 10) return `${seconds.toFixed(1)}s`;
+  for (const [size, unit, smaller, smallerUnit] of [[86400, "d", 3600, "h"], [3600, "h", 60, "m"], [60, "m", 1, "s"]]) {
+    const rounded = Math.round(seconds / smaller) * smaller;
+    if (rounded < size) continue;
+    const rest = (rounded % size) / smaller;
+    return `${Math.floor(rounded / size)}${unit}${rest ? ` ${rest}${smallerUnit}` : ""}`;
+  }
+  return `${Math.round(seconds)}s`;
 }
 
-function clock(at, span) {
-  const moment = new Date(at * 1000);
-  if (Number.isNaN(moment.getTime())) return "";
-  const text = moment.toISOString();
-  if (span > 2 * 86400) return `${text.slice(5, 10)} ${text.slice(11, 16)}`;
-  return span > 600 ? text.slice(11, 16) : text.slice(11, 19);
+// Formats a time in UTC, as precisely as a chart of this span needs.
+function formatTime(at, spanSeconds) {
+  const date = new Date(at * 1000);
+  if (Number.isNaN(date.getTime())) return "";
+  const text = date.toISOString();
+  if (spanSeconds > 2 * 86400) return `${text.slice(5, 10)} ${text.slice(11, 16)}`;
+  return spanSeconds > 600 ? text.slice(11, 16) : text.slice(11, 19);
 }
 
-// The room for a drawing inside its figure.
-function roomIn(figure) {
+function contentWidth(figure) {
   const style = getComputedStyle(figure);
   return Math.max(220, figure.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
 }
 
 function legend(entries) {
-  const list = element("ul", { class: "legend" });
-  for (const [kind, words] of entries) list.append(element("li", { class: `k-${kind}` }, element("span", {}, words)));
+  const list = htmlElement("ul", { class: "legend" });
+  for (const [kind, label] of entries) list.append(htmlElement("li", { class: `k-${kind}` }, htmlElement("span", {}, label)));
   return list;
 }
 
-// Puts time under a chart, with as many labels as there is room for.
-function timeAxis(svg, { left, width, y, start, end }) {
+function labelAnchor(index, last) {
+  if (index === 0) return "start";
+  return index === last ? "end" : "middle";
+}
+
+// Draws a time axis with as many labels as fit.
+function drawTimeAxis(svg, { left, width, y, start, end }) {
   const span = end - start;
-  const labels = Math.max(1, Math.min(8, Math.floor(width / 110)));
-  svg.append(drawing("line", { class: "axis", x1: left, x2: left + width, y1: y, y2: y }));
-  for (let step = 0; step <= labels; step += 1) {
-    const x = left + (width * step) / labels;
-    const anchor = step === 0 ? "start" : step === labels ? "end" : "middle";
-    svg.append(drawing("text", { x, y: y + 16, "text-anchor": anchor }, clock(start + (span * step) / labels, span)));
+  const last = Math.max(1, Math.min(8, Math.floor(width / 110)));
+  svg.append(svgElement("line", { class: "axis", x1: left, x2: left + width, y1: y, y2: y }));
+  for (let index = 0; index <= last; index += 1) {
+    const x = left + (width * index) / last;
+    const text = formatTime(start + (span * index) / last, span);
+    svg.append(svgElement("text", { x, y: y + 16, "text-anchor": labelAnchor(index, last) }, text));
   }
 }
 
@@ -68,67 +77,67 @@ function drawThroughput() {
   const bins = DATA.bins;
   if (!figure || !bins) return;
   const { succeeded, other, throttled } = bins.counts;
-  const sums = succeeded.map((count, place) => count + other[place]);
-  const highest = Math.max(1, ...sums), most = highest > 1 ? highest + (highest % 2) : 1, mostThrottled = Math.max(1, ...throttled);
-  const isThrottled = throttled.some((count) => count > 0);
-  const width = roomIn(figure), left = 44, plot = width - left, top = 8, tall = 170;
-  const base = top + tall, band = isThrottled ? 34 : 0, height = base + band + 26;
-  const end = bins.start_at + bins.width_s * sums.length;
-  const total = sums.reduce((sum, count) => sum + count, 0);
-  const svg = canvas(width, height, `Jobs that ended over time: ${total} jobs, at most ${highest} in ${seconds(bins.width_s)}`);
-  for (const share of [0, 0.5, 1]) {
-    const y = base - tall * share;
-    svg.append(drawing("line", { class: "axis", x1: left, x2: width, y1: y, y2: y }));
-    if (share !== 0.5 || most > 1) {
-      svg.append(drawing("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, (most * share).toLocaleString("en")));
+  const totals = succeeded.map((count, index) => count + other[index]);
+  const highest = Math.max(1, ...totals), top = highest > 1 ? highest + (highest % 2) : 1, maxThrottled = Math.max(1, ...throttled);
+  const hasThrottled = throttled.some((count) => count > 0);
+  const width = contentWidth(figure), left = 44, plotWidth = width - left, margin = 8, plotHeight = 170;
+  const baseline = margin + plotHeight, throttledHeight = hasThrottled ? 34 : 0, height = baseline + throttledHeight + 26;
+  const end = bins.start_at + bins.width_s * totals.length;
+  const total = totals.reduce((sum, count) => sum + count, 0);
+  const svg = createChart(width, height, `Finished jobs over time: ${total} jobs, at most ${highest} in ${formatDuration(bins.width_s)}`);
+  for (const fraction of [0, 0.5, 1]) {
+    const y = baseline - plotHeight * fraction;
+    svg.append(svgElement("line", { class: "axis", x1: left, x2: width, y1: y, y2: y }));
+    if (fraction !== 0.5 || top > 1) {
+      svg.append(svgElement("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, (top * fraction).toLocaleString("en")));
     }
   }
-  const step = plot / sums.length, bar = Math.max(0.5, Math.min(step - (step > 4 ? 1 : 0), 48));
-  sums.forEach((sum, place) => {
-    const x = left + step * place + (step - bar) / 2;
-    const good = (tall * succeeded[place]) / most, bad = (tall * other[place]) / most;
-    const group = drawing("g");
-    group.append(drawing("title", {}, `${clock(bins.start_at + bins.width_s * place, 86400)} UTC: ${succeeded[place]} succeeded, ${other[place]} other, ${throttled[place]} throttled`));
-    if (good) group.append(drawing("rect", { class: "k-succeeded", x, y: base - good, width: bar, height: good }));
-    if (bad) group.append(drawing("rect", { class: "k-other", x, y: base - good - bad, width: bar, height: bad }));
-    if (throttled[place]) {
-      const deep = 6 + (22 * throttled[place]) / mostThrottled;
-      group.append(drawing("rect", { class: "k-throttled", x, y: base + 4, width: bar, height: deep }));
+  const step = plotWidth / totals.length, barWidth = Math.max(0.5, Math.min(step - (step > 4 ? 1 : 0), 48));
+  totals.forEach((_, index) => {
+    const x = left + step * index + (step - barWidth) / 2;
+    const succeededHeight = (plotHeight * succeeded[index]) / top, otherHeight = (plotHeight * other[index]) / top;
+    const group = svgElement("g");
+    const time = formatTime(bins.start_at + bins.width_s * index, 86400);
+    group.append(svgElement("title", {}, `${time} UTC: ${succeeded[index]} succeeded, ${other[index]} did not succeed, ${throttled[index]} throttled`));
+    if (succeededHeight) group.append(svgElement("rect", { class: "k-succeeded", x, y: baseline - succeededHeight, width: barWidth, height: succeededHeight }));
+    if (otherHeight) group.append(svgElement("rect", { class: "k-other", x, y: baseline - succeededHeight - otherHeight, width: barWidth, height: otherHeight }));
+    if (throttled[index]) {
+      group.append(svgElement("rect", { class: "k-throttled", x, y: baseline + 4, width: barWidth, height: 6 + (22 * throttled[index]) / maxThrottled }));
     }
     svg.append(group);
   });
-  timeAxis(svg, { left, width: plot, y: base + band, start: bins.start_at, end });
-  const entries = [["succeeded", "succeeded"], ["other", "ended otherwise"]];
-  if (isThrottled) entries.push(["throttled", "answers of “too many requests”, below the line"]);
-  figure.replaceChildren(legend(entries), svg, element("figcaption", {}, `Jobs that ended in each ${seconds(bins.width_s)}; times are UTC.`));
+  drawTimeAxis(svg, { left, width: plotWidth, y: baseline + throttledHeight, start: bins.start_at, end });
+  const entries = [["succeeded", "succeeded"], ["other", "did not succeed"]];
+  if (hasThrottled) entries.push(["throttled", "throttled submissions, below the axis"]);
+  figure.replaceChildren(legend(entries), svg, htmlElement("figcaption", {}, `Finished jobs per ${formatDuration(bins.width_s)}; times are UTC.`));
 }
 
-function drawTimes() {
+function drawGenerationTimes() {
   const figure = document.getElementById("times");
   const times = DATA.times;
   if (!figure || !times) return;
   const models = Object.entries(times.counts);
-  const width = roomIn(figure), row = 62;
-  const svg = canvas(width, row * models.length + 24, `Distribution of generation times of ${models.length} models`);
+  const width = contentWidth(figure), rowHeight = 62;
+  const svg = createChart(width, rowHeight * models.length + 24, `Distribution of generation times of ${models.length} models`);
   const bars = times.edges_s.length - 1, step = width / bars;
-  models.forEach(([model, counts], place) => {
-    const base = row * (place + 1) - 4, most = Math.max(1, ...counts);
-    svg.append(drawing("text", { class: "name", x: 0, y: base - 42 }, model));
-    counts.forEach((count, at) => {
+  models.forEach(([model, counts], row) => {
+    const baseline = rowHeight * (row + 1) - 4, highest = Math.max(1, ...counts);
+    svg.append(svgElement("text", { class: "name", x: 0, y: baseline - 42 }, model));
+    counts.forEach((count, bar) => {
       if (!count) return;
-      const tall = Math.max(1.5, (36 * count) / most);
-      const rect = drawing("rect", { class: "k-bar", x: step * at, y: base - tall, width: Math.max(1, step - 1), height: tall });
-      rect.append(drawing("title", {}, `${count} of ${seconds(times.edges_s[at])} to ${seconds(times.edges_s[at + 1])}`));
+      const height = Math.max(1.5, (36 * count) / highest);
+      const rect = svgElement("rect", { class: "k-bar", x: step * bar, y: baseline - height, width: Math.max(1, step - 1), height });
+      rect.append(svgElement("title", {}, `${formatDuration(times.edges_s[bar])} to ${formatDuration(times.edges_s[bar + 1])}: ${count}`));
       svg.append(rect);
     });
-    svg.append(drawing("line", { class: "axis", x1: 0, x2: width, y1: base, y2: base }));
+    svg.append(svgElement("line", { class: "axis", x1: 0, x2: width, y1: baseline, y2: baseline }));
   });
-  const labels = Math.max(2, Math.min(6, Math.floor(width / 120)));
-  for (let label = 0; label <= labels; label += 1) {
-    const edge = Math.round((bars * label) / labels);
-    const anchor = label === 0 ? "start" : label === labels ? "end" : "middle";
-    svg.append(drawing("text", { x: step * edge, y: row * models.length + 14, "text-anchor": anchor }, seconds(times.edges_s[edge])));
+  const last = Math.max(2, Math.min(6, Math.floor(width / 120)));
+  for (let index = 0; index <= last; index += 1) {
+    const edge = Math.round((bars * index) / last);
+    const attributes = { x: step * edge, y: rowHeight * models.length + 14, "text-anchor": labelAnchor(index, last) };
+    svg.append(svgElement("text", attributes, formatDuration(times.edges_s[edge])));
   }
-  const scale = times.is_logarithmic ? " The axis is logarithmic." : "";
-  figure.replaceChildren(svg, element("figcaption", {}, `From submission until success was seen; each model has its own height.${scale}`));
+  const scale = times.is_logarithmic ? " The time axis is logarithmic." : "";
+  figure.replaceChildren(svg, htmlElement("figcaption", {}, `From submission to remote success; each model has its own vertical scale.${scale}`));
 }

@@ -1,89 +1,93 @@
 const PAGE_SIZE = 24;
 const view = { jobs: DATA.jobs, page: 0 };
-const haystacks = new Map();
+const searchTexts = new Map();
 
-// What a search looks through, made when the first search needs it.
-function haystack(job) {
-  let text = haystacks.get(job);
+// The text that a search looks through, made when it is first needed.
+function searchText(job) {
+  let text = searchTexts.get(job);
   if (text === undefined) {
     const pairs = [...job[FIELD.params], ...job[FIELD.metadata]].flat();
-    const own = [FIELD.id, FIELD.model, FIELD.prompt, FIELD.message, FIELD.task_id].map((place) => job[place]);
-    text = [...own, ...pairs].join("\n").toLowerCase();
-    haystacks.set(job, text);
+    const fields = [FIELD.id, FIELD.model, FIELD.prompt, FIELD.message, FIELD.task_id].map((field) => job[field]);
+    text = [...fields, ...pairs].join("\n").toLowerCase();
+    searchTexts.set(job, text);
   }
   return text;
 }
 
-function chosen(id) {
+function selected(id) {
   return document.getElementById(id).value;
 }
 
 function filterJobs() {
-  const state = chosen("state"), model = chosen("model"), cls = chosen("cls");
-  const words = chosen("search").toLowerCase().split(/\s+/).filter(Boolean);
+  const state = selected("state"), model = selected("model"), cls = selected("cls");
+  const words = selected("search").toLowerCase().split(/\s+/).filter(Boolean);
   view.jobs = DATA.jobs.filter((job) =>
     (!state || job[FIELD.state] === state) && (!model || job[FIELD.model] === model) && (!cls || job[FIELD.cls] === cls)
-    && (!words.length || words.every((word) => haystack(job).includes(word))));
+    && (!words.length || words.every((word) => searchText(job).includes(word))));
   view.page = 0;
-  const found = view.jobs.length.toLocaleString("en"), all = DATA.jobs.length.toLocaleString("en");
-  document.getElementById("found").textContent = `${found} of ${all} jobs`;
+  const matching = view.jobs.length.toLocaleString("en"), all = DATA.jobs.length.toLocaleString("en");
+  document.getElementById("matching").textContent = `${matching} of ${all} jobs`;
   drawTimeline(view.jobs);
   drawGallery();
 }
 
-function assetAddress(path) {
+function assetUrl(path) {
   return path.split("/").map(encodeURIComponent).join("/");
 }
 
 function pairList(pairs) {
-  const list = element("dl", { class: "pairs" });
-  for (const [key, value] of pairs) list.append(element("dt", {}, element("bdi", {}, key)), element("dd", {}, element("bdi", {}, value)));
+  const list = htmlElement("dl", { class: "pairs" });
+  for (const [key, value] of pairs) list.append(htmlElement("dt", {}, htmlElement("bdi", {}, key)), htmlElement("dd", {}, htmlElement("bdi", {}, value)));
   return list;
 }
 
-// A video takes nothing from the disk until its card is in sight.
-const sight = "IntersectionObserver" in window ? new IntersectionObserver((entries) => {
+// A video is not read from the disk until its card is visible.
+const visibility = "IntersectionObserver" in window ? new IntersectionObserver((entries) => {
   for (const entry of entries) {
     if (!entry.isIntersecting) continue;
     entry.target.preload = "metadata";
-    sight.unobserve(entry.target);
+    visibility.unobserve(entry.target);
   }
 }, { rootMargin: "200px" }) : null;
 
-function stage(job) {
+function noVideo(text) {
+  return htmlElement("div", { class: "no-video" }, text);
+}
+
+function videoOf(job) {
   const path = job[FIELD.video];
-  if (!path) return element("div", { class: "stage" }, job[FIELD.state] === "undelivered" ? "The video is not here yet" : "No video");
+  if (!path) return noVideo(job[FIELD.state] === "undelivered" ? "Not downloaded yet" : "No video");
   const poster = job[FIELD.poster];
-  const video = element("video", {
-    controls: "", playsinline: "", preload: "none", src: assetAddress(path),
-    poster: poster ? assetAddress(poster) : null, "aria-label": `Video of ${job[FIELD.id]}`,
+  const video = htmlElement("video", {
+    controls: "", playsinline: "", preload: "none", src: assetUrl(path),
+    poster: poster ? assetUrl(poster) : null, "aria-label": `Video of ${job[FIELD.id]}`,
   });
-  video.addEventListener("error", () => video.replaceWith(element("div", { class: "stage" }, `${path} is not beside this report`)), { once: true });
-  if (sight && !poster) sight.observe(video);
+  video.addEventListener("error", () => video.replaceWith(noVideo(`${path} is missing or can't be played`)), { once: true });
+  if (visibility && !poster) visibility.observe(video);
   return video;
 }
 
-function times(job) {
-  const pairs = [["model", job[FIELD.model]], ["task", job[FIELD.task_id]], ["video", job[FIELD.facts]]];
-  if (job[FIELD.first_at] !== null) pairs.push(["first sent", `${new Date(job[FIELD.first_at] * 1000).toISOString().slice(0, 19)}Z`]);
-  if (job[FIELD.generate_s] !== null) pairs.push(["generated in", seconds(job[FIELD.generate_s])]);
-  if (job[FIELD.download_s] !== null) pairs.push(["downloaded in", seconds(job[FIELD.download_s])]);
+function details(job) {
+  const pairs = [["model", job[FIELD.model]], ["task", job[FIELD.task_id]], ["video", job[FIELD.video_info]]];
+  if (job[FIELD.first_at] !== null) pairs.push(["first submitted", `${new Date(job[FIELD.first_at] * 1000).toISOString().slice(0, 19)}Z`]);
+  if (job[FIELD.generate_s] !== null) pairs.push(["generated in", formatDuration(job[FIELD.generate_s])]);
+  if (job[FIELD.download_s] !== null) pairs.push(["downloaded in", formatDuration(job[FIELD.download_s])]);
   if (job[FIELD.attempts] > 1) pairs.push(["attempts", `${job[FIELD.attempts]}, ${job[FIELD.throttled]} throttled`]);
   return pairs.filter(([, value]) => value);
 }
 
 function jobCard(job) {
   const state = job[FIELD.state];
-  const body = element("div", { class: "body" },
-    element("div", { class: "top" }, element("bdi", { class: "id" }, job[FIELD.id]), element("span", { class: `badge ${state}` }, state.replace("_", " "))));
+  const body = htmlElement("div", { class: "body" },
+    htmlElement("div", { class: "top" }, htmlElement("bdi", { class: "id" }, job[FIELD.id]), htmlElement("span", { class: `badge ${state}` }, state.replace("_", " "))));
   if (job[FIELD.cls] && state !== "succeeded") {
-    body.append(element("p", { class: "error" }, `${job[FIELD.cls]}: `, element("bdi", {}, job[FIELD.message])));
+    body.append(htmlElement("p", { class: "error" }, `${job[FIELD.cls]}: `, htmlElement("bdi", {}, job[FIELD.message])));
   }
-  if (job[FIELD.prompt]) body.append(element("p", { class: "prompt" }, element("bdi", { dir: "auto" }, job[FIELD.prompt])));
-  const more = element("details", {}, element("summary", {}, "Parameters and times"),
-    pairList([...times(job), ...job[FIELD.params], ...job[FIELD.metadata]]));
+  if (job[FIELD.prompt]) body.append(htmlElement("p", { class: "prompt" }, htmlElement("bdi", { dir: "auto" }, job[FIELD.prompt])));
+  const more = htmlElement("details", {}, htmlElement("summary", {}, "Details"),
+    pairList([...details(job), ...job[FIELD.params], ...job[FIELD.metadata]]));
   body.append(more);
-  const card = element("article", { class: "card" }, stage(job), body);
+  const card = htmlElement("article", { class: "card" }, videoOf(job), body);
   more.addEventListener("toggle", () => card.classList.toggle("open", more.open));
   return card;
 }
@@ -93,60 +97,53 @@ function drawGallery() {
   const start = view.page * PAGE_SIZE;
   const gallery = document.getElementById("gallery");
   gallery.replaceChildren(...view.jobs.slice(start, start + PAGE_SIZE).map(jobCard));
-  if (!view.jobs.length) gallery.append(element("p", { class: "quiet" }, "No job is like that."));
-  document.querySelectorAll("#jobs > .pager").forEach((pager) => pager.replaceChildren(...(pages > 1 ? pageButtons(pages) : [])));
+  if (!view.jobs.length) gallery.append(htmlElement("p", { class: "muted" }, "No jobs match these filters."));
+  const pagers = document.querySelectorAll("#jobs > .pager");
+  pagers.forEach((pager) => pager.replaceChildren(...(pages > 1 ? pageButtons("Previous", "Next", view.page, pages, openPage) : [])));
 }
 
-function pageButtons(pages) {
-  const turn = (words, page) => {
-    const button = element("button", { type: "button" }, words);
-    button.disabled = page < 0 || page >= pages;
-    button.addEventListener("click", () => {
-      view.page = page;
-      drawGallery();
-      document.querySelector("#jobs > .pager").scrollIntoView({ block: "start" });
-    });
-    return button;
-  };
-  return [turn("Previous", view.page - 1), element("span", {}, `${view.page + 1} of ${pages.toLocaleString("en")}`), turn("Next", view.page + 1)];
+function openPage(page) {
+  view.page = page;
+  drawGallery();
+  document.querySelector("#jobs > .pager").scrollIntoView({ block: "start" });
 }
 
-function offer(id, place) {
+function fillSelect(id, field) {
   const counts = new Map();
-  for (const job of DATA.jobs) if (job[place]) counts.set(job[place], (counts.get(job[place]) || 0) + 1);
+  for (const job of DATA.jobs) if (job[field]) counts.set(job[field], (counts.get(job[field]) || 0) + 1);
   const select = document.getElementById(id);
-  for (const [value, count] of [...counts].sort((one, other) => other[1] - one[1])) {
-    select.append(element("option", { value }, `${value.replaceAll("_", " ")} (${count.toLocaleString("en")})`));
+  for (const [value, count] of [...counts].sort((a, b) => b[1] - a[1])) {
+    select.append(htmlElement("option", { value }, `${value.replaceAll("_", " ")} (${count.toLocaleString("en")})`));
   }
   select.addEventListener("change", filterJobs);
 }
 
-function later(act, wait_ms) {
+function debounce(callback, delayMs) {
   let timer = 0;
   return () => {
     clearTimeout(timer);
-    timer = setTimeout(act, wait_ms);
+    timer = setTimeout(callback, delayMs);
   };
 }
 
 function drawCharts() {
   drawThroughput();
-  drawTimes();
+  drawGenerationTimes();
 }
 
 if (document.getElementById("jobs")) {
-  offer("state", FIELD.state);
-  offer("model", FIELD.model);
-  offer("cls", FIELD.cls);
-  document.getElementById("search").addEventListener("input", later(filterJobs, 120));
+  fillSelect("state", FIELD.state);
+  fillSelect("model", FIELD.model);
+  fillSelect("cls", FIELD.cls);
+  document.getElementById("search").addEventListener("input", debounce(filterJobs, 120));
   document.querySelector(".filters").addEventListener("submit", (event) => event.preventDefault());
   drawCharts();
   filterJobs();
-  let drawn = document.body.clientWidth;
-  new ResizeObserver(later(() => {
-    // The page grows and shrinks with every filter; only another width needs another drawing.
-    if (document.body.clientWidth === drawn) return;
-    drawn = document.body.clientWidth;
+  let drawnWidth = document.body.clientWidth;
+  new ResizeObserver(debounce(() => {
+    // Filters change the height of the page; only a new width needs new charts.
+    if (document.body.clientWidth === drawnWidth) return;
+    drawnWidth = document.body.clientWidth;
     drawCharts();
     drawTimeline(view.jobs);
   }, 100)).observe(document.body);
