@@ -1,6 +1,6 @@
 """
-The command line: one module a command, imported only when the command is used.
+The command line: one module per command, imported only when the command is used.
 
-`main` finds commands and shows errors; `console` knows how to speak to people;
-everything that is done is done by `runner.api`.
+`main` finds the command and turns errors into messages and exit codes, `console` prints, and `runner.api` does
+the work.
 """

@@ -1,4 +1,4 @@
-"""Speaking to people: errors, warnings and colour on stderr. Data goes to stdout, and nothing here writes there."""
+"""Output to the terminal: messages and errors for people to stderr, data to stdout."""
 
 from __future__ import annotations
 
@@ -7,45 +7,38 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 import click
 
-from runner.core.lifecycle import State
 from runner.core.problem import Problem
 from runner.core.sanitize import redact, sanitize_line, sanitize_text
-from runner.core.units import format_duration, format_rate
-from runner.engine.events import JobEnded, RunEvent, Snapshot
 from runner.errors import RunnerError
+
+_BUG_EXIT_CODE = 3
 
 
 def wants_color(stream: TextIO | None = None) -> bool:
-    """Follow NO_COLOR and FORCE_COLOR, and else whether the stream (stderr) is a terminal."""
+    """Return whether to use colors: as NO_COLOR and FORCE_COLOR say, else if the stream (stderr) is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (stream or sys.stderr).isatty()
 
 
 def echo_stderr(text: str, *, style: str | None = None) -> None:
-    """Write a line for people."""
+    """Print a line for people, in a color if given."""
     click.echo(click.style(text, fg=style) if style else text, err=True, color=wants_color())
 
 
 def echo_stdout(text: str) -> None:
-    """Print a line of data to stdout; control characters in it are shown as pictures."""
+    """Print a line of data; control characters in it are shown as pictures."""
     click.echo(sanitize_text(text, max_chars=len(text)))
 
 
 def show_error(error: RunnerError) -> None:
-    """
-    Show an error: what happened, where, and what to do next.
-
-    >>> from runner.errors import RunLocked
-    >>> str(RunLocked("output/kittens is in use by pid 8812", hint="wait for it"))
-    'output/kittens is in use by pid 8812'
-    """
+    """Print an error: what happened, where, and what to do next."""
     head = click.style(f"error[{error.reference}]:", fg="red", bold=True)
     click.echo(f"{head} {error.message}", err=True, color=wants_color())
     for problem in error.problems:
@@ -55,98 +48,13 @@ def show_error(error: RunnerError) -> None:
 
 
 def show_problem(problem: Problem) -> None:
-    """Show what is wrong with a manifest, and where."""
+    """Print a problem of a manifest with its place."""
     click.echo(f"  {problem}", err=True)
-
-
-LABELS: Mapping[State, str] = {
-    State.SUCCEEDED: "succeeded",
-    State.FAILED: "failed",
-    State.UNCERTAIN: "in doubt",
-    State.TIMED_OUT: "timed out",
-    State.UNDELIVERED: "undelivered",
-    State.PENDING: "pending",
-    State.SUBMITTING: "submitting",
-    State.SUBMITTED: "in flight",
-    State.DOWNLOADING: "downloading",
-}
-"""What people call the states, those at rest first."""
-
-COLOURS: Mapping[State, str] = {
-    State.SUCCEEDED: "green",
-    State.FAILED: "red",
-    State.UNCERTAIN: "yellow",
-    State.TIMED_OUT: "yellow",
-    State.UNDELIVERED: "yellow",
-}
-
-_LONGEST = 300
-
-
-def event_line(event: RunEvent) -> str:
-    """Put an event into one safe line."""
-    if isinstance(event, JobEnded):
-        line = f"{event.job_id}: {LABELS[event.state]}"
-        if event.error is not None and event.state is not State.SUCCEEDED:
-            line += f" ({event.error.cls}): {event.error.message}"
-        return sanitize_line(line, max_chars=_LONGEST)
-    line = event.message if event.hint is None else f"{event.message} ({event.hint})"
-    return sanitize_line(line, max_chars=_LONGEST)
-
-
-def counts_text(counts: Mapping[State, int]) -> str:
-    """
-    Name the states that have jobs.
-
-    >>> counts_text({State.SUCCEEDED: 1200, State.FAILED: 0, State.PENDING: 3})
-    '1,200 succeeded, 3 pending'
-    """
-    return ", ".join(f"{counts[state]:,} {label}" for state, label in LABELS.items() if counts.get(state))
-
-
-def rate_text(snapshot: Snapshot) -> str:
-    """Put the rate that is reached beside the one that is allowed, and say what holds it back."""
-    if snapshot.is_stopping:
-        return "submitting no more"
-    if not snapshot.counts[State.PENDING]:
-        return "everything is submitted"
-    reached, allowed = (_rate(per_s) for per_s in (snapshot.accepted_per_s, snapshot.submit_per_s))
-    held = f", held by: {snapshot.limited_by}" if snapshot.limited_by else ""
-    return f"submitting {reached} of {allowed}{held}"
-
-
-def left_text(snapshot: Snapshot) -> str:
-    """Say how long it still takes; empty where nothing is known."""
-    if not snapshot.seconds_left:
-        return ""
-    return f"about {format_duration(max(1.0, snapshot.seconds_left))} left"
-
-
-def at_rest(counts: Mapping[State, int]) -> int:
-    """Count the jobs that this process is through with."""
-    return sum(count for state, count in counts.items() if state.has_ended)
-
-
-def shell(*words: str | Path) -> str:
-    """
-    Write a command that can be pasted.
-
-    >>> shell("runner", "resume", Path("output/my run"))
-    "runner resume 'output/my run'"
-    """
-    return shlex.join(str(word) for word in words)
-
-
-def _rate(per_s: float) -> str:
-    return format_rate(per_s) if per_s > 0 else "0/s"
-
-
-EXIT_CODE = 3
 
 
 def show_bug(error: Exception, arguments: Sequence[str]) -> int:
     """
-    Say that it was our fault, keep the trace in a file, and show it where ``-v`` asks for it.
+    Print an internal error, and write its traceback to a file; with ``-v`` print that too.
 
     Returns:
         The exit code.
@@ -154,23 +62,32 @@ def show_bug(error: Exception, arguments: Sequence[str]) -> int:
     trace = redact("".join(traceback.format_exception(error)))
     if {"-v", "--verbose"} & set(arguments):
         echo_stderr(trace)
+    message = sanitize_line(str(error), max_chars=200)
+    echo_stderr(f"error[bug]: internal error: {type(error).__name__}: {message}")
+    path = _write_trace(trace)
+    if path is not None:
+        echo_stderr(f"  note: the traceback was written to {path}")
     echo_stderr(
-        f"error[bug]: a bug in runner: {type(error).__name__}: {sanitize_line(str(error), max_chars=200)}"
+        "  hint: report the error with that file; submitted jobs are on disk, and the same command continues"
     )
-    place = _write(trace)
-    if place is not None:
-        echo_stderr(f"  note: its trace is in {place}")
-    echo_stderr(
-        "  hint: report it with that file; what was submitted is on disk, and the same command goes on"
-    )
-    return EXIT_CODE
+    return _BUG_EXIT_CODE
 
 
-def _write(trace: str) -> str | None:
+def _write_trace(trace: str) -> str | None:
     try:
-        number, path = tempfile.mkstemp(prefix="runner-bug-", suffix=".txt")
-        with os.fdopen(number, "w", encoding="utf-8", errors="replace") as file:
+        descriptor, path = tempfile.mkstemp(prefix="runner-bug-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
             file.write(trace)
     except OSError:
         return None
     return path
+
+
+def command_text(*arguments: str | Path) -> str:
+    """
+    Quote a command so that it can be pasted into a shell.
+
+    >>> command_text("runner", "resume", Path("output/my run"))
+    "runner resume 'output/my run'"
+    """
+    return shlex.join(map(str, arguments))

@@ -1,218 +1,170 @@
-"""Watching a run on a terminal: a few lines that stay in place, with what is worth keeping scrolled above them."""
+"""What a run shows while it is active if stderr is no terminal or with --quiet, and the texts of all displays."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from runner.cli.console import (
-    COLOURS,
-    LABELS,
-    at_rest,
-    counts_text,
-    echo_stderr,
-    event_line,
-    left_text,
-    rate_text,
-    wants_color,
-)
+from runner.cli.console import echo_stderr
 from runner.core.lifecycle import State
-from runner.core.units import format_duration, format_size
-from runner.engine.events import DownloadProgress, JobEnded, Notice, RunEvent, Snapshot
+from runner.core.sanitize import sanitize_line
+from runner.core.units import format_duration, format_rate
+from runner.engine.events import JobEnded, Notice, RunEvent, Snapshot
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
 
+STATES = (
+    State.SUCCEEDED,
+    State.FAILED,
+    State.UNCERTAIN,
+    State.TIMED_OUT,
+    State.UNDELIVERED,
+    State.PENDING,
+    State.SUBMITTING,
+    State.SUBMITTED,
+    State.DOWNLOADING,
+)
+"""The states in the order in which they are shown: first those that end a job."""
 
-REFRESH_EVERY_S = 0.25
-MOST_DOWNLOADS = 4
-MOST_FAILURES = 3
+COLORS: Mapping[State, str] = {
+    State.SUCCEEDED: "green",
+    State.FAILED: "red",
+    State.UNCERTAIN: "yellow",
+    State.TIMED_OUT: "yellow",
+    State.UNDELIVERED: "yellow",
+}
+
+_MAX_LINE_CHARS = 300
+_PROGRESS_EVERY_S = 30.0
+_MAX_FAILURES_LISTED = 10
 
 
-class LiveDisplay:
-    """
-    Draws on stderr four times a second, from the event loop itself, so that nothing is looked at half changed.
-
-    Foreign text goes in as `Text`, which is never read as markup, after `wording` has made it one safe line.
-    """
-
-    def __init__(self, title: str, *, verbose: bool) -> None:
-        self._title = title
-        self._verbose = verbose
-        self._began = time.monotonic()
-        self._failures: deque[str] = deque(maxlen=MOST_FAILURES)
-        self._drawing: asyncio.Task[None] | None = None
-        self._console = Console(stderr=True, file=sys.stderr, no_color=not wants_color(), highlight=False)
-        self._live = Live(
-            self._line("reading the manifest"),
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._live.start(refresh=True)
-
-    def close(self) -> None:
-        """Clear what was drawn, so that the end of the run stands alone."""
-        self._live.stop()
+class Display(Protocol):
+    """Shows an active run."""
 
     def started(self, engine: Engine) -> None:
-        """Draw from now on."""
-        self._drawing = asyncio.create_task(self._draw(engine), name="display")
+        """Start to show an engine's progress; called in its event loop."""
 
     def event(self, event: RunEvent) -> None:
-        """Take in what happened; notices and, where wanted, every job stay above the display."""
-        line = event_line(event)
-        if not isinstance(event, JobEnded):
-            if event.kind == "writing":
-                self._live.update(self._line(event.message), refresh=True)
-            else:
-                self._above(line, "yellow")
-            return
-        if event.state is not State.SUCCEEDED:
-            self._failures.append(line)
-        if self._verbose:
-            self._above(line, COLOURS.get(event.state, ""))
+        """Show an event."""
 
-    def _above(self, line: str, style: str) -> None:
-        self._console.print(Text(line, style=style), soft_wrap=True)
-
-    async def _draw(self, engine: Engine) -> None:
-        while True:
-            self._live.update(self._view(engine.snapshot()), refresh=True)
-            await asyncio.sleep(REFRESH_EVERY_S)
-
-    def _line(self, text: str) -> Text:
-        return _one_line(Text.assemble((self._title, "bold"), f"  {text}"))
-
-    def _view(self, snapshot: Snapshot) -> RenderableType:
-        elapsed = format_duration(round(time.monotonic() - self._began))
-        left = left_text(snapshot)
-        jobs, done = sum(snapshot.counts.values()), at_rest(snapshot.counts)
-        rows: list[RenderableType] = [
-            self._line(f"{elapsed}, {left}" if left else elapsed),
-            _bar_row(done, jobs),
-            _counts_row(snapshot),
-            _one_line(Text(rate_text(snapshot), style="dim")),
-        ]
-        rows += [_download_row(fetching) for fetching in snapshot.downloads[:MOST_DOWNLOADS]]
-        if waiting := len(snapshot.downloads[MOST_DOWNLOADS:]) + snapshot.downloads_waiting:
-            rows.append(Text(f"and {waiting:,} more to download", style="dim"))
-        rows += [_one_line(Text(failure, style="red")) for failure in self._failures]
-        # What does not fit would push the top out of reach of the next drawing.
-        return Group(*rows[: max(1, self._console.height - 1)])
+    def close(self) -> None:
+        """Remove what should not stay on the screen."""
 
 
-def _bar_row(done: int, jobs: int) -> RenderableType:
-    row = Table.grid(padding=(0, 2), expand=False)
-    row.add_column()
-    row.add_column(no_wrap=True)
-    share = f" ({100 * done // jobs} %)" if jobs else ""
-    row.add_row(
-        ProgressBar(total=max(1, jobs), completed=done, width=40, complete_style="green"),
-        f"{done:,} of {jobs:,}{share}",
-    )
-    return row
+class QuietDisplay:
+    """Shows only why a run stops early."""
 
+    def started(self, engine: Engine) -> None:
+        """Show nothing."""
 
-def _counts_row(snapshot: Snapshot) -> Text:
-    text = Text()
-    for state, label in LABELS.items():
-        count = snapshot.counts.get(state, 0)
-        if not count and state not in (State.SUCCEEDED, State.FAILED):
-            continue
-        shown = f"{count:,}" if state is not State.SUBMITTED else f"{count:,} of {snapshot.max_in_flight:,}"
-        text.append(f"{shown} {label}", style=COLOURS.get(state, "") if count else "dim")
-        text.append("  ")
-    return _one_line(text)
+    def event(self, event: RunEvent) -> None:
+        """Show the notice that the run is stopping."""
+        if isinstance(event, Notice) and event.kind == "stopping":
+            echo_stderr(event_line(event))
 
-
-def _download_row(fetching: DownloadProgress) -> RenderableType:
-    row = Table.grid(padding=(0, 2), expand=False)
-    row.add_column(no_wrap=True, max_width=30, overflow="ellipsis")
-    row.add_column()
-    row.add_column(no_wrap=True)
-    if fetching.total_bytes:
-        bar = ProgressBar(
-            total=fetching.total_bytes, completed=fetching.bytes, width=20, complete_style="cyan"
-        )
-        sizes = f"{format_size(fetching.bytes)} of {format_size(fetching.total_bytes)}"
-        row.add_row(Text(fetching.job_id), bar, sizes)
-    else:
-        row.add_row(
-            Text(fetching.job_id), "downloading", format_size(fetching.bytes) if fetching.bytes else ""
-        )
-    return row
-
-
-def _one_line(text: Text) -> Text:
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
-
-
-LOG_EVERY_S = 30.0
-MOST_FAILURES_SHOWN = 10
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class PlainDisplay:
     """
-    Writes lines to stderr.
+    Prints notices, the first failures, and a line of progress every half minute.
 
     Args:
-        verbose: Whether every job that ends has a line, not only the first few that did not succeed.
+        verbose: Whether to print a line for every finished job.
     """
 
     def __init__(self, title: str, *, verbose: bool) -> None:
         self._title = title
         self._verbose = verbose
         self._failures = 0
-        self._ticking: asyncio.Task[None] | None = None
-
-    def close(self) -> None:
-        """Have nothing to clear away."""
+        self._progress: asyncio.Task[None] | None = None
 
     def started(self, engine: Engine) -> None:
-        """Say where the run stands, and from now on every half minute."""
+        """Print the counts now, and the progress every half minute."""
         echo_stderr(f"{self._title}: {counts_text(engine.counts)}")
-        self._ticking = asyncio.create_task(self._tick(engine), name="display")
+        self._progress = asyncio.create_task(self._print_progress(engine), name="display")
 
     def event(self, event: RunEvent) -> None:
-        """Show what is notable."""
-        is_known_soon = isinstance(event, Notice) and event.kind == "writing"
-        if self._verbose or not (isinstance(event, JobEnded) or is_known_soon):
+        """Print a notice, a failure, or with ``verbose`` any event."""
+        is_brief = isinstance(event, Notice) and event.kind == "writing"
+        if self._verbose or not (isinstance(event, JobEnded) or is_brief):
             echo_stderr(event_line(event))
         elif isinstance(event, JobEnded) and event.state is not State.SUCCEEDED:
-            self._failure(event)
+            self._print_failure(event)
 
-    def _failure(self, event: JobEnded) -> None:
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _print_failure(self, event: JobEnded) -> None:
         self._failures += 1
-        if self._failures <= MOST_FAILURES_SHOWN:
+        if self._failures <= _MAX_FAILURES_LISTED:
             echo_stderr(event_line(event))
-        elif self._failures == MOST_FAILURES_SHOWN + 1:
-            echo_stderr("further jobs that do not succeed are only counted; --verbose shows each")
+        elif self._failures == _MAX_FAILURES_LISTED + 1:
+            echo_stderr("further failures are counted but not listed; use --verbose to list them")
 
-    async def _tick(self, engine: Engine) -> None:
+    async def _print_progress(self, engine: Engine) -> None:
         while True:
-            await asyncio.sleep(LOG_EVERY_S)
+            await asyncio.sleep(_PROGRESS_EVERY_S)
             echo_stderr(progress_line(engine.snapshot()))
 
 
+def event_line(event: RunEvent) -> str:
+    """Format an event as one safe line."""
+    if isinstance(event, JobEnded):
+        line = f"{event.job_id}: {event.state.label}"
+        if event.error is not None and event.state is not State.SUCCEEDED:
+            line += f" ({event.error.cls}): {event.error.message}"
+    else:
+        line = event.message if event.hint is None else f"{event.message} ({event.hint})"
+    return sanitize_line(line, max_chars=_MAX_LINE_CHARS)
+
+
 def progress_line(snapshot: Snapshot) -> str:
-    """Say in a line how far a run is."""
+    """Format the progress of a run as one line."""
     jobs = sum(snapshot.counts.values())
     parts = (
-        f"{at_rest(snapshot.counts):,} of {jobs:,} done ({counts_text(snapshot.counts)})",
+        f"{ended_count(snapshot.counts):,} of {jobs:,} finished ({counts_text(snapshot.counts)})",
         rate_text(snapshot),
-        left_text(snapshot),
+        time_left_text(snapshot),
     )
     return "; ".join(part for part in parts if part)
+
+
+def counts_text(counts: Mapping[State, int]) -> str:
+    """
+    List the states that have jobs.
+
+    >>> counts_text({State.SUCCEEDED: 1200, State.FAILED: 0, State.PENDING: 3})
+    '1,200 succeeded, 3 pending'
+    """
+    return ", ".join(f"{counts[state]:,} {state.label}" for state in STATES if counts.get(state))
+
+
+def ended_count(counts: Mapping[State, int]) -> int:
+    """Count the jobs that this process has finished with."""
+    return sum(count for state, count in counts.items() if state.has_ended)
+
+
+def rate_text(snapshot: Snapshot) -> str:
+    """Format the current and the highest allowed rate of submissions, and what limits it."""
+    if snapshot.is_stopping:
+        return "no new submissions"
+    if not snapshot.counts[State.PENDING]:
+        return "all jobs submitted"
+    rate, max_rate = (
+        format_rate(per_s) if per_s > 0 else "0/s"
+        for per_s in (snapshot.accepted_per_s, snapshot.submit_per_s)
+    )
+    limit = f", limited by {snapshot.limited_by}" if snapshot.limited_by else ""
+    return f"submitting {rate} (max {max_rate}){limit}"
+
+
+def time_left_text(snapshot: Snapshot) -> str:
+    """Format the estimated time left; empty if it is not known."""
+    if not snapshot.seconds_left:
+        return ""
+    return f"about {format_duration(max(1.0, snapshot.seconds_left))} left"

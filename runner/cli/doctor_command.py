@@ -1,4 +1,4 @@
-"""`runner doctor`: is everything fit for a run? Costs nothing."""
+"""`runner doctor`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from runner.cli.console import echo_stdout, wants_color
 from runner.cli.param_types import MANIFEST
 
-_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+_COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 @click.command("doctor")
@@ -20,20 +20,24 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.option(
     "-o",
     "--output",
+    metavar="DIR",
     type=click.Path(path_type=Path),
     default="output",
-    help="Where run directories are made.",
+    show_default=True,
+    help="Directory in which run directories are created.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@click.option("--base-url", help="The gateway's address, over the manifest's.")
-@click.option("--env-file", type=click.Path(path_type=Path), help="A file of variables, in place of .env.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--base-url", metavar="URL", help="URL of the gateway; overrides the manifest.")
+@click.option(
+    "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
+)
 def command(
     manifest: Path | None, output: Path, as_json: bool, base_url: str | None, env_file: Path | None
 ) -> int:
     """
-    Check the key, the gateway, the clock, the disk and this machine, and say what to do about each.
+    Check the key, the gateway, the clock, the disk and this machine, and show how to fix problems.
 
-    The only request is a free one. The exit code is 0 where a run can work, warnings or not, else 1.
+    Nothing is submitted and nothing is billed. The exit code is 1 if there is a problem, and 0 otherwise.
     """
     from runner.api.doctor import CheckVerdict, doctor
     from runner.api.options import RunOptions
@@ -42,8 +46,8 @@ def command(
     for check in doctor(manifest, output=output, options=RunOptions(base_url=base_url, env_file=env_file)):
         checks.append(check)
         if not as_json:
-            word = click.style(f"{check.verdict:<8}", fg=_COLOURS[check.verdict])
-            click.echo(f"{word} ", nl=False, color=wants_color(sys.stdout))
+            verdict = click.style(f"{check.verdict:<8}", fg=_COLORS[check.verdict])
+            click.echo(f"{verdict} ", nl=False, color=wants_color(sys.stdout))
             echo_stdout(check.message)
             if check.hint:
                 echo_stdout(f"         {check.hint}")

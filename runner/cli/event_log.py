@@ -1,4 +1,4 @@
-"""The log file: everything that happens, one JSON object a line."""
+"""The log file of a run: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from runner.results.formats import utc_text
 
 class EventLog(logging.Handler):
     """
-    Appends to a log file, and takes what the program's loggers say; without a file it keeps that from stderr.
+    Appends events and the messages of the program's loggers to a file; without a file, discards both.
 
-    A disk that is full, or a file that goes away, ends the log and never the run.
+    If the file can't be written any more, for example because the disk is full, the log ends and the run goes on.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -34,15 +34,16 @@ class EventLog(logging.Handler):
         Open the file.
 
         Raises:
-            UsageError: It can't be written.
+            UsageError: The file can't be written.
         """
         if self._path is not None:
             try:
-                # A line is with the operating system before the next thing happens.
+                # Unbuffered, so that each line has left the process before the next event.
                 self._file = self._path.open("ab", buffering=0)
             except OSError as error:
                 raise UsageError(
-                    f"{self._path} can't be written: {error.strerror}", hint="mend --log-file"
+                    f"{self._path} can't be written: {error.strerror}",
+                    hint="check the path given to --log-file",
                 ) from None
         logging.getLogger("runner").addHandler(self)
         return self
@@ -55,7 +56,7 @@ class EventLog(logging.Handler):
             self._file.close()
 
     def write(self, kind: str, **values: Any) -> None:
-        """Add a line."""
+        """Append a line."""
         if self._file is None:
             return
         try:
@@ -65,7 +66,7 @@ class EventLog(logging.Handler):
             self._file = None
 
     def event(self, event: RunEvent) -> None:
-        """Add an event of the run."""
+        """Append an event of the run."""
         if isinstance(event, JobEnded):
             self.write(
                 "job_ended",
@@ -79,7 +80,7 @@ class EventLog(logging.Handler):
             self.write(event.kind, message=event.message, hint=event.hint)
 
     def problem(self, problem: Problem) -> None:
-        """Add a problem of the manifest."""
+        """Append a problem of the manifest."""
         self.write(
             "problem",
             severity=problem.severity.value,
@@ -91,7 +92,7 @@ class EventLog(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Add what a logger of the program says, with the trace of a bug."""
+        """Append a message of a logger, with the traceback of its exception."""
         trace = None if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
         self.write(
             "log",

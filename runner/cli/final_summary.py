@@ -1,4 +1,4 @@
-"""How a run ended, on one screen: what there is, what is missing and why, and the commands that go on."""
+"""What is printed when a run ends: counts, failures with what to do about them, and the commands to continue."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.console import COLOURS, LABELS, at_rest, echo_stderr, shell
+from runner.cli.console import command_text, echo_stderr
+from runner.cli.displays import COLORS, STATES, ended_count
 from runner.core.advice import advice
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass, JobRecord
+from runner.core.model import Failure, JobRecord
 from runner.core.sanitize import sanitize_line
 from runner.core.stop import StopReason
 from runner.core.units import format_duration, format_size
@@ -21,157 +22,150 @@ from runner.core.units import format_duration, format_size
 if TYPE_CHECKING:
     from runner.api.execute import RunResult
 
-WIDEST = 100
-MOST_UNCERTAIN = 5
+_MAX_WIDTH = 100
+_MAX_UNCERTAIN_LISTED = 5
 _BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
-_TO_GO_ON = frozenset({State.PENDING, State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
+_RESUMABLE = frozenset(
+    {State.PENDING, State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED}
+)
+
+_Line = tuple[str, str | None]
+"""A line and its color."""
 
 
-def show_summary(outcome: RunResult, *, scenario: str | None = None, quiet: bool = False) -> None:
+def show_summary(result: RunResult, *, scenario: str | None = None, quiet: bool = False) -> None:
     """
-    Show how a run ended.
+    Print how a run ended.
 
     Args:
-        scenario: What the simulator played, for the command that goes on with a simulated run.
-        quiet: Whether to leave out what only helps.
+        scenario: The simulator's scenario, for the command that continues a simulated run.
+        quiet: Whether to print only the reason of an early stop and the number of succeeded jobs.
     """
-    if outcome.did_nothing and not outcome.exit_code:
-        echo_stderr(f"{outcome.name}: nothing to do, {_all(outcome)}")
+    if result.did_nothing and not result.exit_code:
+        echo_stderr(f"{result.name}: nothing to do, {_all_succeeded(sum(result.counts.values()))}")
         return
-    more = () if scenario is None else ("--scenario", scenario)
-    go_on = shell("runner", "resume", outcome.run_dir, *more)
-    _headline(outcome, go_on)
+    options = () if scenario is None else ("--scenario", scenario)
+    resume = command_text("runner", "resume", result.run_dir, *options)
+    _print_headline(result, resume)
     if quiet:
         return
-    for line, colour in _body(outcome, go_on, shell("runner", "rerun", outcome.run_dir, *more)):
-        echo_stderr(line, style=colour)
+    for line, color in _body(result, resume, command_text("runner", "rerun", result.run_dir, *options)):
+        echo_stderr(line, style=color)
 
 
-def _all(outcome: RunResult) -> str:
-    jobs = sum(outcome.counts.values())
-    return (
-        "there are no jobs"
-        if not jobs
-        else f"all {jobs:,} jobs succeeded"
-        if jobs > 1
-        else "the job succeeded"
-    )
+def _all_succeeded(jobs: int) -> str:
+    if not jobs:
+        return "the run has no jobs"
+    return "the job succeeded" if jobs == 1 else f"all {jobs:,} jobs succeeded"
 
 
-def _headline(outcome: RunResult, go_on: str) -> None:
-    counts = outcome.counts
-    jobs, good = sum(counts.values()), counts[State.SUCCEEDED]
-    for stop in outcome.stops:
+def _print_headline(result: RunResult, resume: str) -> None:
+    counts = result.counts
+    jobs = sum(counts.values())
+    for stop in result.stops:
         head = click.style(f"stopped[{stop.reason}]:", fg="yellow", bold=True)
         if stop.reason in _BY_SIGNAL:
-            rendering = (
-                f", {counts[State.SUBMITTED]:,} still rendering remotely" if counts[State.SUBMITTED] else ""
+            running = (
+                f", {counts[State.SUBMITTED]:,} still running remotely" if counts[State.SUBMITTED] else ""
             )
-            echo_stderr(f"{head} {at_rest(counts):,} of {jobs:,} jobs finished{rendering}")
-            echo_stderr(f"  hint: {go_on}   # goes on, and pays for nothing twice")
+            echo_stderr(f"{head} {ended_count(counts):,} of {jobs:,} jobs finished{running}")
+            echo_stderr(f"  hint: {resume}   # continues without paying for any job twice")
             continue
         echo_stderr(f"{head} {sanitize_line(stop.message, max_chars=500)}")
         if stop.hint:
             echo_stderr(f"  hint: {stop.hint}")
-    text = f"{outcome.name}: {good:,} of {jobs:,} jobs succeeded"
-    echo_stderr(text + _in_time(outcome), style="green" if not outcome.exit_code else "yellow")
+    text = f"{result.name}: {counts[State.SUCCEEDED]:,} of {jobs:,} jobs succeeded"
+    echo_stderr(text + _size_and_time(result), style="yellow" if result.exit_code else "green")
 
 
-def _in_time(outcome: RunResult) -> str:
-    size = "" if outcome.summary is None else f", {format_size(outcome.summary.asset_bytes)}"
-    return "" if outcome.did_nothing else f"{size} in {format_duration(round(outcome.worked_s))}"
+def _size_and_time(result: RunResult) -> str:
+    if result.did_nothing:
+        return ""
+    size = "" if result.summary is None else f", {format_size(result.summary.asset_bytes)}"
+    return f"{size} in {format_duration(round(result.worked_s))}"
 
 
-def _body(outcome: RunResult, go_on: str, rerun: str) -> Iterator[tuple[str, str | None]]:
-    for state, label in LABELS.items():
-        if (count := outcome.counts[state]) and state is not State.SUCCEEDED:
-            yield f"  {count:>7,} {label}", COLOURS.get(state)
-    for record in outcome.examples:
+def _body(result: RunResult, resume: str, rerun: str) -> Iterator[_Line]:
+    for state in STATES:
+        if (count := result.counts[state]) and state is not State.SUCCEEDED:
+            yield f"  {count:>7,} {state.label}", COLORS.get(state)
+    for record in result.examples:
         if record.error is not None and record.state is not State.UNCERTAIN:
-            yield from _example(outcome, record, record.error.cls)
-    yield from _in_doubt(outcome)
-    yield from _unsaved(outcome)
+            yield from _failure(result, record, record.error)
+    yield from _uncertain(result)
+    yield from _unsaved(result)
     yield "", None
-    yield from _files(outcome)
-    is_said = any(stop.reason in _BY_SIGNAL for stop in outcome.stops)
-    if not is_said and any(outcome.counts[state] for state in _TO_GO_ON):
-        yield f"go on    {go_on}", None
-    if outcome.counts[State.FAILED]:
+    yield from _files(result)
+    has_resume_hint = any(stop.reason in _BY_SIGNAL for stop in result.stops)
+    if not has_resume_hint and any(result.counts[state] for state in _RESUMABLE):
+        yield f"resume   {resume}", None
+    if result.counts[State.FAILED]:
         yield f"rerun    {rerun}", None
 
 
-def _example(outcome: RunResult, record: JobRecord, cls: FailureClass) -> Iterator[tuple[str, str | None]]:
-    assert record.error is not None
-    many = f"{outcome.by_class.get(cls, 0):,} {cls}"
+def _failure(result: RunResult, record: JobRecord, error: Failure) -> Iterator[_Line]:
+    job_id, message = (sanitize_line(text, max_chars=240) for text in (record.job_id, error.message))
+    details = f" ({sanitize_line(error.details, max_chars=80)})" if error.details else ""
+    count = result.by_class.get(error.cls, 0)
     yield "", None
-    yield from _wrapped(
-        f"{many}, such as {sanitize_line(record.job_id, max_chars=100)}: {_why(record)}", "", "red"
-    )
-    yield from _wrapped(advice(cls), "  ", None)
+    yield from _wrapped(f"{count:,} {error.cls}, for example {job_id}: {message}{details}", "", "red")
+    yield from _wrapped(advice(error.cls), "  ", None)
 
 
-def _why(record: JobRecord) -> str:
-    assert record.error is not None
-    known = ", ".join(
-        filter(
-            None, (record.error.code, f"HTTP {record.error.http_status}" if record.error.http_status else "")
-        )
-    )
-    return sanitize_line(record.error.message, max_chars=240) + (
-        f" ({sanitize_line(known, max_chars=80)})" if known else ""
-    )
-
-
-def _in_doubt(outcome: RunResult) -> Iterator[tuple[str, str | None]]:
-    if not (count := outcome.counts[State.UNCERTAIN]):
+def _uncertain(result: RunResult) -> Iterator[_Line]:
+    if not (count := result.counts[State.UNCERTAIN]):
         return
     yield "", None
-    yield f"{count:,} in doubt: a task may have been made and paid for, and no answer says so", "yellow"
-    for record in outcome.uncertain[:MOST_UNCERTAIN]:
-        yield f"  {sanitize_line(_known(record), max_chars=_width() - 2)}", None
-    if count > MOST_UNCERTAIN:
-        yield f"  and {count - MOST_UNCERTAIN:,} more: {shell('runner', 'status', outcome.run_dir)}", None
-    job = outcome.uncertain[0].job_id if count == 1 else "JOB"
-    yield "  look for them in the account; then, for each", None
-    for choice, why in (
-        (("--task-id", "TASK_ID"), "there is a task: go on with it"),
-        (("--not-submitted",), "there is none: submit it again"),
-        (("--give-up",), "let it be"),
+    yield f"{count:,} uncertain: the gateway may have accepted the submission and charged for it", "yellow"
+    for record in result.uncertain[:_MAX_UNCERTAIN_LISTED]:
+        yield f"  {sanitize_line(_submission(record), max_chars=_width() - 2)}", None
+    if count > _MAX_UNCERTAIN_LISTED:
+        yield f"  and {count - _MAX_UNCERTAIN_LISTED:,} more: see {result.run_dir}/results.jsonl", None
+    job = result.uncertain[0].job_id if count == 1 else "JOB"
+    which = "it" if count == 1 else "each of them"
+    yield f"  look for {which} in your account, then run one of", None
+    for option, explanation in (
+        (("--task-id", "TASK_ID"), "a task exists: poll it and download its video"),
+        (("--not-submitted",), "no task exists: submit the job again"),
+        (("--give-up",), "mark the job as failed"),
     ):
-        yield f"    {shell('runner', 'resolve', outcome.run_dir, job, *choice)}   # {why}", None
+        yield f"    {command_text('runner', 'resolve', result.run_dir, job, *option)}   # {explanation}", None
 
 
-def _known(record: JobRecord) -> str:
+def _submission(record: JobRecord) -> str:
     attempt = record.attempts[-1] if record.attempts else None
     at, key = (None, None) if attempt is None else (attempt.submitted_at, attempt.key)
-    when = "" if at is None else f" sent {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    by = "" if key is None else f" with key {key}"
+    sent = "" if at is None else f" sent {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    with_key = "" if key is None else f" with key {key}"
     prompt = sanitize_line(str(record.request.get("prompt") or ""), max_chars=60)
-    return f"{record.job_id}{when}{by}{f', {prompt!r}' if prompt else ''}"
+    return f"{record.job_id}{sent}{with_key}{f', {prompt!r}' if prompt else ''}"
 
 
-def _unsaved(outcome: RunResult) -> Iterator[tuple[str, str | None]]:
-    if not outcome.unsaved:
+def _unsaved(result: RunResult) -> Iterator[_Line]:
+    if not result.unsaved:
         return
     yield "", None
-    yield "these tasks were paid for and could not be written down; keep this list", "red"
-    for job_id, task_id in outcome.unsaved:
-        yield f"    {shell('runner', 'resolve', outcome.run_dir, job_id, '--task-id', task_id)}", None
+    yield (
+        "the ids of these tasks could not be written to disk, and the tasks are paid for; keep this list",
+        "red",
+    )
+    for job_id, task_id in result.unsaved:
+        yield f"    {command_text('runner', 'resolve', result.run_dir, job_id, '--task-id', task_id)}", None
 
 
-def _files(outcome: RunResult) -> Iterator[tuple[str, str | None]]:
+def _files(result: RunResult) -> Iterator[_Line]:
     names = ["results.jsonl", "report.html"]
-    names += ["assets/"] if outcome.counts[State.SUCCEEDED] else []
-    names += ["failed.yaml"] if (outcome.run_dir / "failed.yaml").exists() else []
-    yield f"files    {outcome.run_dir}/ ({', '.join(names)})", None
+    names += ["assets/"] if result.counts[State.SUCCEEDED] else []
+    names += ["failed.yaml"] if (result.run_dir / "failed.yaml").exists() else []
+    yield f"files    {result.run_dir}/ ({', '.join(names)})", None
 
 
-def _wrapped(text: str, indent: str, colour: str | None) -> Iterator[tuple[str, str | None]]:
+def _wrapped(text: str, indent: str, color: str | None) -> Iterator[_Line]:
     for line in textwrap.wrap(
         text, _width(), initial_indent=indent, subsequent_indent=indent or "  ", break_on_hyphens=False
     ):
-        yield line, colour
+        yield line, color
 
 
 def _width() -> int:
-    return max(20, min(WIDEST, get_terminal_size().columns - 1))
+    return max(20, min(_MAX_WIDTH, get_terminal_size().columns - 1))

@@ -1,4 +1,4 @@
-"""`runner init`: a manifest to begin with."""
+"""`runner init`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runner.cli.console import echo_stderr
 @click.argument("path", default="manifest.yaml", type=click.Path(path_type=Path, allow_dash=True))
 def command(path: Path) -> None:
     """
-    Write a commented starter manifest to PATH (manifest.yaml), or to stdout for -.
+    Write a commented starter manifest to PATH (default: manifest.yaml), or to stdout if PATH is "-".
 
-    It runs as it stands with --simulate. A file that is there is never overwritten.
+    It runs unchanged with --simulate. An existing file is never overwritten.
     """
     from runner.api.models import starter_text, write_starter
 
@@ -23,5 +23,5 @@ def command(path: Path) -> None:
         click.echo(starter_text(), nl=False)
         return
     written = write_starter(path)
-    echo_stderr(f"wrote {written}; try it without a key, and without paying:")
+    echo_stderr(f"wrote {written}; try it without a key and free of charge:")
     echo_stderr(f"  runner run {written} --simulate")

@@ -16,7 +16,7 @@ from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse
 
 DEFAULTS = RunOptions()
 
-SHARE_FORMS = "a number of jobs such as 20, or a share such as 5%"
+SHARE_FORMS = "a number of jobs such as 20, or a percentage such as 5%"
 CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
 
 
@@ -24,7 +24,7 @@ Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 
 def parsed_by(read: Callable[[str], Any]) -> Callback:
-    """Make the callback of an option whose text a function reads; its ValueError is a usage error."""
+    """Return the callback of an option that is parsed by a function whose ValueError is a usage error."""
 
     def callback(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
         try:
@@ -39,13 +39,13 @@ def parsed_by(read: Callable[[str], Any]) -> Callback:
 
 def parse_share(text: str) -> int | float:
     """
-    Read a number of jobs, or a share of all of them as a number from 0 to 1.
+    Parse a number of jobs, or a percentage of them, which is returned as a float from 0 to 1.
 
     >>> parse_share("20"), parse_share("5%"), parse_share("0")
     (20, 0.05, 0)
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     number, is_share = (text[:-1], True) if text.endswith("%") else (text, False)
     try:
@@ -53,19 +53,19 @@ def parse_share(text: str) -> int | float:
     except ValueError:
         value = -1
     if not 0 <= value or (is_share and not value <= 1):
-        raise ValueError(f"{text!r} is neither a count nor a share; write {SHARE_FORMS}")
+        raise ValueError(f"{text!r} is neither a number nor a percentage; write {SHARE_FORMS}")
     return value
 
 
 def parse_clock(text: str) -> time:
     """
-    Read a time of day.
+    Parse a time of day.
 
     >>> parse_clock("06:30")
     datetime.time(6, 30)
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a time of day.
     """
     hour, colon, minute = text.partition(":")
     if not colon or not all(part.isascii() and part.isdigit() and len(part) <= 2 for part in (hour, minute)):
@@ -78,15 +78,15 @@ def parse_clock(text: str) -> time:
 
 def seconds_until(clock: time, now: datetime) -> float:
     """
-    Count the seconds until this machine's clock shows a time next; now itself is not next.
+    Return the seconds until the local clock shows a time for the next time after now.
 
-    A night on which the clocks change is an hour longer or shorter, and counted so.
+    Clock changes are taken into account.
 
     >>> seconds_until(time(6, 30), datetime(2026, 11, 21, 22, 0).astimezone())
     30600.0
     """
     for days in (0, 1):
-        # Without a zone of its own, a time is taken as the machine's, by the rules of that day.
+        # A naive time is local, with the UTC offset of that day.
         then = datetime.combine(now.date() + timedelta(days=days), clock).astimezone()
         if then > now:
             return (then - now).total_seconds()
@@ -108,14 +108,14 @@ def _read(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) ->
 
 
 def variable_option(decorated: _Decorated) -> _Decorated:
-    """Add the option; the command gets it as ``variables``, a mapping of texts."""
+    """Add the option `--var`; the command receives it as ``variables``, a mapping of texts."""
     return click.option(
         "--var",
         "variables",
         multiple=True,
         metavar="NAME=VALUE",
         callback=_read,
-        help="Set a variable of the manifest, over its own `vars`. May be given several times.",
+        help="Set a variable, overriding the manifest's `vars`. May be given several times.",
     )(decorated)
 
 
@@ -130,25 +130,34 @@ PACING = (
         "submit_per_s",
         metavar="RATE",
         callback=parsed_by(parse_rate),
-        help=f"Submissions: {RATE_FORMS}.",
+        help=f"Maximum rate of submissions: {RATE_FORMS}.",
     ),
     click.option(
         "--poll-rate",
         "poll_per_s",
         metavar="RATE",
         callback=parsed_by(parse_rate),
-        help="Queries, likewise.",
-    ),
-    click.option("--in-flight", metavar="N", type=_COUNT, help="Remote tasks that exist at once."),
-    click.option("--downloads", metavar="N", type=_COUNT, help="Assets that are fetched at once."),
-    click.option(
-        "--base-url", metavar="URL", help="The gateway; before POWERTOKENS_BASE_URL and the manifest."
+        help="Maximum rate of status queries, such as 10/s.",
     ),
     click.option(
-        "--env-file", type=_PATH, help="A file of NAME=VALUE lines; by default .env beside the manifest."
+        "--in-flight",
+        metavar="N",
+        type=_COUNT,
+        help="Maximum number of videos that are generated at the same time.",
+    ),
+    click.option("--downloads", metavar="N", type=_COUNT, help="Maximum number of concurrent downloads."),
+    click.option(
+        "--base-url",
+        metavar="URL",
+        help="URL of the gateway; overrides POWERTOKENS_BASE_URL and the manifest.",
+    ),
+    click.option(
+        "--env-file",
+        type=_PATH,
+        help="File of environment variables as NAME=VALUE lines; by default .env beside the manifest.",
     ),
 )
-"""How fast, and where."""
+"""Rates, limits and the gateway."""
 
 BOUNDS = (
     click.option("--limit", metavar="N", type=_COUNT, help="Submit at most N jobs in this process."),
@@ -156,19 +165,20 @@ BOUNDS = (
         "--max-failures",
         metavar="N|N%",
         callback=parsed_by(parse_share),
-        help=f"Stop once more jobs than that failed in this process: {SHARE_FORMS}.",
+        help=f"Stop when more jobs than this failed in this process: {SHARE_FORMS}.",
     ),
     click.option(
         "--max-runtime",
         metavar="DURATION",
         callback=parsed_by(parse_duration),
-        help=f"Submit no longer than that: {DURATION_FORMS}. Exit code 6 with work left.",
+        help=f"Stop submitting after this time: {DURATION_FORMS}. The exit code is 6 if jobs are left.",
     ),
     click.option(
         "--stop-at",
         metavar="HH:MM",
         callback=parsed_by(parse_clock),
-        help=f"Submit until then, {CLOCK_FORMS}: the next such time. Exit code 6 with work left.",
+        help="Stop submitting at this local time, such as 06:30, today or tomorrow. The exit code is 6 if jobs "
+        "are left.",
     ),
     click.option(
         "--drain-time",
@@ -177,7 +187,7 @@ BOUNDS = (
         default=format_duration(DEFAULTS.drain_s),
         show_default=True,
         callback=parsed_by(parse_duration),
-        help="How long what was paid for is still waited for after that.",
+        help="How long to wait for submitted jobs after --max-runtime or --stop-at.",
     ),
     click.option(
         "--if-locked",
@@ -185,45 +195,51 @@ BOUNDS = (
         default=DEFAULTS.if_locked.value,
         show_default=True,
         callback=parsed_by(IfLocked),
-        help="Where another process works in the run directory: exit 5, wait for it, or leave it (exit 0).",
+        help="If another process uses the run directory: fail with exit code 5, wait for it, or skip the run with "
+        "exit code 0.",
     ),
 )
-"""How long, and when not."""
+"""When to stop, and whether to start."""
 
 WATCHING = (
     click.option(
-        "--json", "as_json", is_flag=True, help="End with the summary as one line of JSON on stdout."
+        "--json", "as_json", is_flag=True, help="Print the summary as one line of JSON to stdout at the end."
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Show only errors and how it ended."),
-    click.option("-v", "--verbose", is_flag=True, help="Show every job that ends, and the trace of a bug."),
+    click.option("-q", "--quiet", is_flag=True, help="Show only errors and the final result."),
     click.option(
-        "--log-file", type=_PATH, help="Append everything that happens to this file, as JSON lines."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Show every finished job, and the traceback of an internal error.",
     ),
-    click.option("--metrics-file", type=_PATH, help="Write metrics for Prometheus there at the end."),
+    click.option(
+        "--log-file", type=_PATH, help="Append notices and finished jobs to this file as JSON lines."
+    ),
+    click.option(
+        "--metrics-file", type=_PATH, help="Write Prometheus metrics to this file at the end of the run."
+    ),
 )
-"""What is shown and kept of it."""
+"""What to show, and what to write besides the run directory."""
 
 SIMULATE = click.option(
     "--simulate",
     is_flag=True,
-    help="Rehearse against a simulated gateway: nothing is sent, and nothing costs.",
+    help="Use a simulated gateway: nothing is sent and nothing is billed.",
 )
 SCENARIO = click.option(
-    "--scenario", metavar="NAME|FILE", help="What the simulator plays: a shipped scenario or a file."
+    "--scenario", metavar="NAME|FILE", help="Scenario of the simulator: the name of a shipped one, or a file."
 )
-JOB = click.option(
-    "--job", metavar="GLOB", help="Only jobs whose id matches, as the shell matches file names."
-)
+JOB = click.option("--job", metavar="GLOB", help="Only jobs whose id matches a pattern, such as 'sky-*'.")
 RETRY_FAILED = click.option(
     "--retry-failed",
     is_flag=True,
-    help="Submit failed jobs again, by the same choice as rerun: a new, paid attempt.",
+    help="Also submit failed jobs again, as `rerun` does; every submission is paid for.",
 )
-"""One option each."""
+"""Single options."""
 
 
 def with_options(*groups: Any) -> Callable[[Command], Command]:
-    """Give a command the options of some groups, in this order."""
+    """Add options and groups of options to a command, in this order."""
     flat = [option for group in groups for option in (group if isinstance(group, tuple) else (group,))]
 
     def decorate(command: Command) -> Command:
@@ -235,7 +251,7 @@ def with_options(*groups: Any) -> Callable[[Command], Command]:
 
 
 class DisplayOptions(Struct, frozen=True, kw_only=True):
-    """How a person wants to watch a run, see `WATCHING`."""
+    """The values of `WATCHING`."""
 
     as_json: bool
     quiet: bool
@@ -245,23 +261,23 @@ class DisplayOptions(Struct, frozen=True, kw_only=True):
 
 
 def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
-    """Take the options of `WATCHING` out of a command's values."""
-    wishes = {name: values.pop(name) for name in ("as_json", "quiet", "verbose", "log_file", "metrics_file")}
-    if wishes["quiet"] and wishes["verbose"]:
-        raise click.UsageError("--quiet and --verbose exclude each other.")
-    return DisplayOptions(**wishes)
+    """Remove the options of `WATCHING` from a command's values, and return them."""
+    given = {name: values.pop(name) for name in ("as_json", "quiet", "verbose", "log_file", "metrics_file")}
+    if given["quiet"] and given["verbose"]:
+        raise click.UsageError("--quiet and --verbose can't be used together.")
+    return DisplayOptions(**given)
 
 
 def run_options(values: dict[str, Any]) -> RunOptions:
-    """Make `RunOptions` of what is left of a command's values; they have the names of its fields."""
+    """Convert the remaining values of a command to `RunOptions`, whose fields have their names."""
     if values.get("scenario") is not None and values.get("simulate") is False:
-        raise click.UsageError("--scenario says what the simulator plays, and needs --simulate.")
+        raise click.UsageError("--scenario needs --simulate.")
     run_s = earliest_deadline(values.pop("max_runtime"), values.pop("stop_at"))
     return RunOptions(run_s=run_s, **values)
 
 
 def earliest_deadline(max_runtime_s: float | None, stop_at: Any) -> float | None:
-    """Say how long jobs are submitted, where both bounds may be given."""
+    """Return for how many seconds jobs are submitted, the shorter of both bounds; None if neither is given."""
     bounds = [] if max_runtime_s is None else [max_runtime_s]
     if stop_at is not None:
         bounds.append(seconds_until(stop_at, datetime.now().astimezone()))

@@ -1,19 +1,22 @@
 """
-Arguments that a shell can complete: run directories, manifests, job ids, models, classes, states.
+Types of arguments that a shell can complete: run directories, manifests, job ids, models, classes, states.
 
-Completion must answer at once and never fail, so every search here is bounded, and
-what can't be read is simply not offered.
+Completion must be quick and never fail: every search is limited, and what can't be read is not offered.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+
+from runner.core.lifecycle import State
+from runner.core.model import FailureClass
+from runner.errors import RunnerError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -21,38 +24,38 @@ if TYPE_CHECKING:
     _PathType: TypeAlias = click.ParamType[Path]
     _TextType: TypeAlias = click.ParamType[str]
 else:
-    # Older versions of click that are good enough have no type parameters here.
+    # In older supported versions of click this type has no parameters.
     _PathType = _TextType = click.ParamType
 
-MOST_OFFERED = 100
-"""Of one kind; a longer list helps nobody."""
+MAX_OFFERED = 100
+"""The most completions of one word."""
 
 _MANIFEST_SUFFIXES = (".yaml", ".yml", ".jsonl")
 
 
 class RunDirectory(_PathType):
-    """A directory that a run wrote."""
+    """The path of a run directory."""
 
     name = "run_dir"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Take the path as it is; whether it holds a run is for the command to say."""
+        """Return the path; the command checks whether it is a run directory."""
         return Path(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer the directories that hold a run, and those on the way to one."""
+        """Offer run directories, and other directories with a slash at the end."""
         return _items(_run_directories(incomplete))
 
 
 class ManifestFile(_PathType):
-    """A manifest, or a batch file."""
+    """The path of a manifest or a batch file."""
 
     name = "manifest"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Take the path as it is; what is wrong with the file is reported with its content."""
+        """Return the path; errors of the file are reported with those of its content."""
         return Path(value)
 
     def shell_complete(
@@ -62,98 +65,80 @@ class ManifestFile(_PathType):
         return _items(_paths(incomplete, lambda path: path.suffix in _MANIFEST_SUFFIXES))
 
 
-class JobName(_TextType):
-    """The id of a job of the run directory that the same command line names."""
+class JobId(_TextType):
+    """The id of a job in the run directory given on the same command line."""
 
     name = "job"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take the id, or the pattern, as it is."""
+        """Return the id or the pattern."""
         return str(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer the ids that begin like this, from the run directory on the command line."""
-        # Where an option still waits for its value, click leaves the other words unparsed.
-        named = ctx.params.get("run_dir") or ctx.params.get("output") or next(iter(ctx.args), None)
-        return _items(_job_ids(Path(named), incomplete) if named else ())
+        """Offer the ids that begin with the text."""
+        # While the value of an option is completed, click leaves the other arguments unparsed.
+        run_dir = ctx.params.get("run_dir") or ctx.params.get("output") or next(iter(ctx.args), None)
+        return _items(_job_ids(Path(run_dir), incomplete) if run_dir else ())
 
 
 class LazyChoice(_TextType):
     """
-    One word of a closed list, which a program's completion offers and a wrong word is held against.
+    One of several words, which are loaded only when they are needed.
 
-    The list is made when it is needed, so that it costs no import before.
+    Args:
+        name: What the words are, for error messages.
+        load: Returns the words.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, load: Callable[[], Iterable[str]]) -> None:
         self.name = name
-
-    def words(self) -> tuple[str, ...]:
-        """List the words."""
-        return _WORDS[self.name]()
+        self._load = load
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take a word of the list, or fail with the nearest one."""
-        words = self.words()
+        """Return the word, or fail and suggest the nearest one."""
+        words = tuple(self._load())
         if value in words:
             return str(value)
         from difflib import get_close_matches
 
         near = get_close_matches(str(value), words, 1)
-        guess = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}."
-        raise click.BadParameter(f"there is no {self.name} {value!r}; {guess}", ctx, param)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(words)}."
+        raise click.BadParameter(f"unknown {self.name} {value!r}; {hint}", ctx, param)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer the words that begin like this."""
-        return _items(word for word in self.words() if word.startswith(incomplete))
+        """Offer the words that begin with the text."""
+        return _items(word for word in self._load() if word.startswith(incomplete))
 
 
-def _models() -> tuple[str, ...]:
+def _models() -> Iterable[str]:
     from runner.schema.catalog import load_catalog
 
-    return tuple(load_catalog().models)
+    return load_catalog().models
 
 
-def _schemas() -> tuple[str, ...]:
+def _schemas() -> Iterable[str]:
     from runner.schema.catalog import load_catalog
 
     catalog = load_catalog()
-    return tuple(dict.fromkeys(("manifest", "result", *catalog.models, *catalog.names)))
+    return dict.fromkeys(("manifest", "result", *catalog.models, *catalog.names))
 
 
-def _classes() -> tuple[str, ...]:
-    from runner.core.model import FailureClass
-
-    return tuple(cls.value for cls in FailureClass)
-
-
-def _states() -> tuple[str, ...]:
-    from runner.core.lifecycle import State
-
-    return tuple(state.value for state in State)
-
-
-_WORDS = {"model": _models, "schema": _schemas, "class": _classes, "state": _states}
-
-RUN_DIR, MANIFEST, JOB = RunDirectory(), ManifestFile(), JobName()
-MODEL, SCHEMA, CLASS, STATE = (
-    LazyChoice("model"),
-    LazyChoice("schema"),
-    LazyChoice("class"),
-    LazyChoice("state"),
-)
+RUN_DIR, MANIFEST, JOB = RunDirectory(), ManifestFile(), JobId()
+MODEL, SCHEMA = LazyChoice("model", _models), LazyChoice("schema", _schemas)
+CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
+STATE = LazyChoice("state", lambda: (state.value for state in State))
 
 
 def _items(words: Iterable[str]) -> list[CompletionItem]:
-    # Only a shell that completes a line asks for items, never a command that runs.
+    # Imported only while a shell completes a line.
     from click.shell_completion import CompletionItem
 
     with contextlib.suppress(OSError):
-        return [CompletionItem(word) for word in islice(words, MOST_OFFERED)]
+        return [CompletionItem(word) for word in islice(words, MAX_OFFERED)]
     return []
 
 
@@ -161,13 +146,12 @@ def _run_directories(incomplete: str) -> Iterator[str]:
     from runner.core.filenames import DB_NAME, RESULTS_NAME
 
     for path in _paths(incomplete, lambda _path: False):
-        folder = Path(path)
-        is_run = (folder / DB_NAME).is_file() or (folder / RESULTS_NAME).is_file()
+        is_run = any((Path(path) / name).is_file() for name in (DB_NAME, RESULTS_NAME))
         yield path.rstrip("/") if is_run else path
 
 
-def _paths(incomplete: str, wanted: Any) -> Iterator[str]:
-    """Walk one folder: what is wanted, and the folders that may hold it, with a slash behind."""
+def _paths(incomplete: str, is_offered: Callable[[Path], bool]) -> Iterator[str]:
+    """List the matching files of one folder that are to be offered, and its folders with a slash at the end."""
     folder_text, slash, start = incomplete.rpartition("/")
     folder = Path(folder_text + slash) if slash else Path()
     for path in sorted(folder.expanduser().iterdir()):
@@ -175,15 +159,13 @@ def _paths(incomplete: str, wanted: Any) -> Iterator[str]:
             continue
         if path.is_dir():
             yield f"{folder_text}{slash}{path.name}/"
-        elif wanted(path):
+        elif is_offered(path):
             yield f"{folder_text}{slash}{path.name}"
 
 
 def _job_ids(run_dir: Path, incomplete: str) -> list[str]:
-    from runner.errors import RunnerError
-    from runner.store import query
-    from runner.store.database import connect_reader
+    from runner.store import database, query
 
-    with contextlib.suppress(RunnerError), contextlib.closing(connect_reader(run_dir)) as connection:
-        return query.job_ids_with_prefix(connection, incomplete, limit=MOST_OFFERED)
+    with contextlib.suppress(RunnerError), contextlib.closing(database.connect_reader(run_dir)) as connection:
+        return query.job_ids_with_prefix(connection, incomplete, limit=MAX_OFFERED)
     return []

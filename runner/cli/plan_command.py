@@ -1,4 +1,4 @@
-"""`runner plan`: what a run would do now, to stdout."""
+"""`runner plan`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
 from runner.cli.options import variable_option
 from runner.cli.param_types import MANIFEST, RUN_DIR
+from runner.core.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from runner.api.plan import Plan
@@ -19,15 +20,21 @@ if TYPE_CHECKING:
 
 @click.command("plan")
 @click.argument("manifest", type=MANIFEST)
-@click.option("-o", "--output", type=RUN_DIR, help="The run directory.")
+@click.option("-o", "--output", metavar="DIR", type=RUN_DIR, help="Run directory, as for `run`.")
 @click.option(
-    "--show", type=click.IntRange(min=0), default=0, help="Show so many requests as they would be sent."
+    "--show",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Print the first N requests as they would be sent.",
 )
-@click.option("--simulate", is_flag=True, help="Plan a run against the simulator.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@click.option("-v", "--verbose", is_flag=True, help="Show every setting, and where it comes from.")
-@click.option("--base-url", help="The gateway's address, over the manifest's.")
-@click.option("--env-file", type=click.Path(path_type=Path), help="A file of variables, in place of .env.")
+@click.option("--simulate", is_flag=True, help="Plan a run with the simulated gateway.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every setting and its source.")
+@click.option("--base-url", metavar="URL", help="URL of the gateway; overrides the manifest.")
+@click.option(
+    "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
+)
 @variable_option
 def command(
     manifest: Path,
@@ -41,9 +48,9 @@ def command(
     variables: dict[str, str],
 ) -> None:
     """
-    Say what a run of MANIFEST would do now, and why.
+    Show what a run of MANIFEST would do now, and why.
 
-    Nothing is sent and nothing is written; a run may be going on meanwhile.
+    Nothing is sent and nothing is written. Safe to use while a run is active.
     """
     from runner.api.options import RunOptions
     from runner.api.plan import plan
@@ -61,9 +68,7 @@ def command(
     for line in _lines(planned, verbose=verbose):
         echo_stdout(line)
     if planned.compared.changed:
-        echo_stderr(
-            "A run stops at the changed jobs, before it sends anything, unless --on-changed says what to do."
-        )
+        echo_stderr("`runner run` refuses to start because of the changed jobs, unless --on-changed is given")
 
 
 def _counts(planned: Plan) -> dict[str, object]:
@@ -91,7 +96,7 @@ def _counts(planned: Plan) -> dict[str, object]:
 
 def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
     jobs = planned.compared.jobs
-    yield f"{planned.run_dir}: {jobs:,} {'job' if jobs == 1 else 'jobs'}, {_begun(planned)}"
+    yield f"{planned.run_dir}: {format_count(jobs, 'job')}, {_run_state(planned)}"
     if verbose:
         yield ""
         from runner.api.config import settings_lines
@@ -108,33 +113,32 @@ def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
     yield from _time(planned)
 
 
-def _begun(planned: Plan) -> str:
+def _run_state(planned: Plan) -> str:
     if planned.holder is not None:
-        return f"a run is going on: {planned.holder}"
+        return f"a run is active ({planned.holder})"
     if all(group.action in ("leave alone", "done") for group in planned.groups):
-        return "nothing is left to do"
+        return "nothing to do"
     is_new = planned.compared.new == planned.compared.jobs and not planned.compared.gone
-    return "nothing was submitted yet" if is_new else "a run would go on"
+    return "nothing submitted yet" if is_new else "to be continued"
 
 
 def _groups(planned: Plan) -> Iterator[str]:
-    last = None
+    action = None
     for group in planned.groups:
-        if group.action is not last:
-            last = group.action
+        if group.action is not action:
+            action = group.action
             yield f"{group.action}: {planned.count(group.action):,}"
         model = f"  {group.model}" if group.model else ""
         yield f"  {group.jobs:>9,}  {group.why}{model}"
 
 
 def _time(planned: Plan) -> Iterator[str]:
-    from runner.core.units import format_duration
-
     if not planned.estimate.limited_by:
         return
     yield ""
-    yield f"at the limits: {format_duration(planned.estimate.seconds)}, bound by {planned.estimate.limited_by}"
+    time = format_duration(planned.estimate.seconds)
+    yield f"estimated time: {time}, limited by {planned.estimate.limited_by}"
     if not planned.mean_generate_s:
-        yield "  no job of this run has ended yet, so only the rates are counted"
+        yield "  no job of this run has finished yet, so only the rates are considered"
     for model, mean_generate_s in planned.mean_generate_s.items():
-        yield f"  {model} took {format_duration(mean_generate_s)} before"
+        yield f"  {model}: {format_duration(mean_generate_s)} per video so far"

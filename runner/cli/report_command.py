@@ -1,4 +1,4 @@
-"""`runner report`: the report of a run, drawn anew or in another format."""
+"""`runner report`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("report")
 @click.argument("run_dir", type=RUN_DIR)
-@click.option("--html", is_flag=True, help="Draw report.html anew; so does the command without an option.")
-@click.option("--junit", metavar="FILE", type=_FILE, help="Write JUnit XML.")
+@click.option("--html", is_flag=True, help="Regenerate report.html; the default if no option is given.")
+@click.option("--junit", metavar="FILE", type=_FILE, help="Write JUnit XML to FILE.")
 @click.option(
-    "--github", is_flag=True, help="Append Markdown to $GITHUB_STEP_SUMMARY; to stdout where that is not set."
+    "--github",
+    is_flag=True,
+    help="Append Markdown to the file $GITHUB_STEP_SUMMARY, or print it if that is not set.",
 )
-@click.option("--openai", metavar="FILE", type=_FILE, help="Write JSON lines as the OpenAI batch API does.")
+@click.option(
+    "--openai", metavar="FILE", type=_FILE, help="Write JSON lines like the OpenAI batch API to FILE."
+)
 def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai: Path | None) -> None:
-    """Draw the report of the run in RUN_DIR; also while the run is going."""
+    """Regenerate the report of the run in RUN_DIR, or export it, even while the run is active."""
     from runner.api import report
 
     if html or not (junit or github or openai):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner import jsontext
+from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -23,35 +25,45 @@ from runner.cli.options import (
 from runner.cli.param_types import CLASS, RUN_DIR, STATE
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
-from runner.engine.events import Notice, Observer
+from runner.core.units import format_count
+from runner.engine.events import Notice
+from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.api.execute import RunResult
     from runner.api.options import RunOptions
-    from runner.api.rerun_from_results import RerunSource
     from runner.cli.options import DisplayOptions
     from runner.cli.run_session import RunObserver
     from runner.store.transitions import RerunPlan, Selection
 
+Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
+
 
 @click.command("rerun")
-@click.argument("what", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
-@click.option("--status", "states", type=STATE, multiple=True, help="Only jobs in this state. Repeatable.")
+@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
+@click.option(
+    "--status",
+    "states",
+    type=STATE,
+    multiple=True,
+    help="Only jobs in this state. May be given several times.",
+)
 @click.option(
     "--class",
     "classes",
     type=CLASS,
     multiple=True,
-    help="Only jobs that failed like this; also such as are else left alone. Repeatable.",
+    help="Only jobs with this failure class, including the classes that are skipped by default. May be given "
+    "several times.",
 )
 @with_options(JOB)
 @click.option(
-    "-o", "--output", metavar="DIR", type=RUN_DIR, help="The directory of a run that begins from results."
+    "-o", "--output", metavar="DIR", type=RUN_DIR, help="Run directory for a rerun from a results file."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @with_options(SIMULATE, SCENARIO, BOUNDS, PACING, WATCHING)
 def command(
-    what: Path,
+    source: Path,
     states: tuple[str, ...],
     classes: tuple[str, ...],
     output: Path | None,
@@ -59,109 +71,69 @@ def command(
     **values: Any,
 ) -> int:
     """
-    Run again what did not succeed in RUN_DIR_OR_RESULTS.
+    Rerun the jobs in RUN_DIR_OR_RESULTS that did not succeed.
 
-    What is undelivered is downloaded again and what timed out is polled again, free of charge; what failed or is
-    pending is submitted, as a new, paid attempt. Left alone, unless --class names them: lost jobs, and those that
-    moderation or the API's checks refused. Jobs in doubt wait for `runner resolve`.
+    Undelivered videos are downloaded and timed-out tasks are polled again, free of charge. Failed and pending
+    jobs are submitted, and every submission is paid for. Lost jobs and jobs that were refused by moderation or as
+    invalid are skipped, unless --class names them. Uncertain jobs need `runner resolve`.
 
-    From a results file alone, a new run directory is begun that remembers the tasks of the old one.
+    With a results file, a new run directory is created that knows the tasks of the old run.
     """
-    from runner.api.rerun_from_results import open_source, run_dir_of
-    from runner.api.run_dir import require_run
-    from runner.errors import UsageError
+    import asyncio
 
-    wishes, job = pop_display_options(values), values.pop("job")
+    from runner.api.rerun import plan_rerun, rerun
+    from runner.api.rerun_from_results import open_source, plan_results, rerun_results, run_dir_of
+    from runner.api.run_dir import require_run
+    from runner.cli.displays import event_line
+
+    display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
     selection = _selection(states, classes, job)
-    run_dir = None if output is not None and what.is_file() else run_dir_of(what)
+    run_dir = None if output is not None and source.is_file() else run_dir_of(source)
+    if run_dir is not None and output is not None:
+        require_run(run_dir)
+        raise UsageError(
+            f"a run directory is rerun in place, so -o can't be used with {source}",
+            hint=f"leave out -o, or start a new run from the results: {source}/results.jsonl -o {output}",
+        )
     if run_dir is not None:
-        if output is not None:
-            require_run(run_dir)
-            raise UsageError(
-                f"{what} is rerun where it is, and -o names another directory",
-                hint=f"leave -o out, or begin a new run from its results: {what}/results.jsonl -o {output}",
-            )
-        return _in_place(run_dir, selection, options, wishes, dry_run=dry_run)
-    return _from_results(open_source(what, output, options), selection, options, wishes, dry_run=dry_run)
+        if dry_run:
+            return _show(plan_rerun(run_dir, selection), run_dir, display_options)
+        return _run(partial(rerun, run_dir, selection), run_dir, options, display_options)
+    results = open_source(source, output, options)
+    if dry_run:
+        plan = asyncio.run(plan_results(results, selection, lambda event: echo_stderr(event_line(event))))
+        return _show(plan, results.run_dir, display_options)
+    return _run(partial(rerun_results, results, selection), results.run_dir, options, display_options)
 
 
 def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | None) -> Selection:
-    from runner.errors import UsageError
     from runner.store.transitions import Selection, rerunnable_states
 
-    chosen = frozenset(State(state) for state in states)
-    if other := chosen - rerunnable_states():
-        hint = "runner resolve settles jobs in doubt" if State.UNCERTAIN in other else None
+    selected = frozenset(State(state) for state in states)
+    if other := selected - rerunnable_states():
         raise UsageError(
-            f"no rerun takes up jobs that are {sorted(other)[0]}; --status takes {', '.join(sorted(rerunnable_states()))}",
-            hint=hint,
+            f"jobs that are {min(other).label} can't be rerun; --status takes {', '.join(sorted(rerunnable_states()))}",
+            hint="resolve uncertain jobs with: runner resolve" if State.UNCERTAIN in other else None,
         )
-    return Selection(chosen, frozenset(FailureClass(cls) for cls in classes), job)
+    return Selection(selected, frozenset(FailureClass(cls) for cls in classes), job)
 
 
-def _in_place(
-    run_dir: Path, selection: Selection, options: RunOptions, wishes: DisplayOptions, *, dry_run: bool
-) -> int:
-    from runner.api.rerun import plan_rerun, rerun
-
-    if dry_run:
-        return _show(plan_rerun(run_dir, selection), run_dir, wishes)
-    return _carry_out(partial(rerun, run_dir, selection), run_dir, options, wishes)
-
-
-def _from_results(
-    beginning: RerunSource,
-    selection: Selection,
-    options: RunOptions,
-    wishes: DisplayOptions,
-    *,
-    dry_run: bool,
-) -> int:
-    import asyncio
-
-    from runner.api.rerun_from_results import plan_results, rerun_results
-    from runner.cli.console import echo_stderr, event_line
-
-    run_dir = beginning.run_dir
-    if dry_run:
-        plan = asyncio.run(plan_results(beginning, selection, lambda event: echo_stderr(event_line(event))))
-        return _show(plan, run_dir, wishes)
-    return _carry_out(partial(rerun_results, beginning, selection), run_dir, options, wishes)
-
-
-def _carry_out(
-    rerun: Callable[..., Coroutine[Any, Any, RunResult]],
-    run_dir: Path,
-    options: RunOptions,
-    wishes: DisplayOptions,
-) -> int:
+def _run(rerun: Rerun, run_dir: Path, options: RunOptions, display_options: DisplayOptions) -> int:
     from runner.cli.run_session import run_and_report
 
-    def work(watch: RunObserver) -> Coroutine[Any, Any, RunResult]:
-        return rerun(
-            options=options,
-            confirm=_teller(run_dir, watch.event),
-            observe=watch.event,
-            on_started=watch.started,
-        )
+    def start(observer: RunObserver) -> Coroutine[Any, Any, RunResult]:
+        def show_plan(plan: RerunPlan) -> None:
+            for line in plan_lines(plan, run_dir):
+                observer.event(Notice("plan", line))
 
-    return run_and_report(work, options, wishes, title=run_dir.name)
+        return rerun(options=options, confirm=show_plan, observe=observer.event, on_started=observer.started)
 
-
-def _teller(run_dir: Path, observe: Observer) -> Callable[[RerunPlan], None]:
-    def tell(plan: RerunPlan) -> None:
-        for line in plan_lines(plan, run_dir):
-            observe(Notice("plan", line))
-
-    return tell
+    return run_and_report(start, options, display_options, title=run_dir.name)
 
 
-def _show(plan: RerunPlan, run_dir: Path, wishes: DisplayOptions) -> int:
-    from runner import jsontext
-    from runner.cli.console import echo_stdout
-
-    if wishes.as_json:
+def _show(plan: RerunPlan, run_dir: Path, display_options: DisplayOptions) -> int:
+    if display_options.as_json:
         values = {
             "to_submit": plan.to_submit,
             "to_poll": plan.to_poll,
@@ -177,36 +149,32 @@ def _show(plan: RerunPlan, run_dir: Path, wishes: DisplayOptions) -> int:
 
 def plan_lines(plan: RerunPlan, run_dir: Path) -> Iterator[str]:
     """
-    Say what a rerun does, and what it leaves alone and why.
+    Describe what a rerun does, and which jobs it skips and why.
 
     >>> from runner.store.transitions import RerunPlan
     >>> for line in plan_lines(RerunPlan(12, 1, 0, {"moderation": 2}), Path("output/kittens")):
     ...     print(line)
     rerun of output/kittens: 13 jobs
-    submit 12 again: new attempts, which are paid for
-    poll 1 again: free
-    leave 2 alone: moderation, would be refused again (--class moderation submits them anyway)
+    submit 12: new, paid attempts
+    poll 1: free of charge
+    skip 2 moderation: would be refused again; to submit them anyway, add --class moderation
     """
     total = plan.to_submit + plan.to_poll + plan.to_download
-    yield (
-        f"rerun of {run_dir}: {total:,} {'job' if total == 1 else 'jobs'}"
-        if total
-        else f"{run_dir}: nothing to rerun"
-    )
+    yield f"rerun of {run_dir}: {format_count(total, 'job')}" if total else f"{run_dir}: nothing to rerun"
     if plan.to_submit:
-        yield f"submit {plan.to_submit:,} again: new attempts, which are paid for"
+        yield f"submit {plan.to_submit:,}: new, paid attempts"
     if plan.to_poll:
-        yield f"poll {plan.to_poll:,} again: free"
+        yield f"poll {plan.to_poll:,}: free of charge"
     if plan.to_download:
-        yield f"download {plan.to_download:,} again: free"
+        yield f"download {plan.to_download:,}: free of charge"
     for cls, count in (plan.left_alone or {}).items():
-        yield f"leave {count:,} alone: {cls}{_WHY.get(cls, ', not selected')}"
+        yield f"skip {count:,} {cls}: {_SKIP_REASONS.get(cls, 'not selected')}"
 
 
-_REFUSED = ", would be refused again (--class {} submits them anyway)"
-_WHY: Mapping[str, str] = {
-    FailureClass.UNCERTAIN_SUBMIT: ", may be paid for already: runner resolve settles them",
-    FailureClass.LOST: ", may be paid for already (--class lost submits them anyway)",
-    FailureClass.MODERATION: _REFUSED.format(FailureClass.MODERATION),
-    FailureClass.INVALID_REQUEST: _REFUSED.format(FailureClass.INVALID_REQUEST),
+_SUBMIT_ANYWAY = "to submit them anyway, add --class"
+_SKIP_REASONS: Mapping[str, str] = {
+    FailureClass.UNCERTAIN_SUBMIT: "may be paid for; resolve them with `runner resolve`",
+    FailureClass.LOST: f"may be paid for; {_SUBMIT_ANYWAY} {FailureClass.LOST}",
+    FailureClass.MODERATION: f"would be refused again; {_SUBMIT_ANYWAY} {FailureClass.MODERATION}",
+    FailureClass.INVALID_REQUEST: f"would be refused again; {_SUBMIT_ANYWAY} {FailureClass.INVALID_REQUEST}",
 }

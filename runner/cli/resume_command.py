@@ -26,19 +26,21 @@ from runner.cli.param_types import RUN_DIR
 @with_options(JOB, RETRY_FAILED, BOUNDS, PACING, SCENARIO, WATCHING)
 def command(run_dir: Path, **values: Any) -> int:
     """
-    Go on with the run in RUN_DIR without its manifest.
+    Continue the run in RUN_DIR without its manifest.
 
-    What is pending is submitted, what was submitted is polled and downloaded; nothing is submitted twice. A
-    simulated run goes on simulated. The settings are those of the last run, with the options here over them.
+    Pending jobs are submitted, submitted jobs are polled and downloaded, and no job is submitted twice. A
+    simulated run stays simulated. The settings are those of the last run, unless options here override them.
     """
     from runner.api.run import resume
     from runner.cli.run_session import run_and_report
 
-    wishes = pop_display_options(values)
+    display_options = pop_display_options(values)
     options = run_options(values)
     return run_and_report(
-        lambda watch: resume(run_dir, options=options, observe=watch.event, on_started=watch.started),
+        lambda observer: resume(
+            run_dir, options=options, observe=observer.event, on_started=observer.started
+        ),
         options,
-        wishes,
+        display_options,
         title=run_dir.name,
     )

@@ -33,53 +33,57 @@ from runner.core.model import OnChanged
     "--output",
     metavar="DIR",
     type=RUN_DIR,
-    help="The run directory, by default output/ and the manifest's name; ${date} in it is today in UTC.",
+    help="Run directory; by default output/NAME, with the name of the manifest. ${date} becomes the date in UTC.",
 )
 @with_options(SIMULATE, SCENARIO, JOB, RETRY_FAILED)
 @click.option("--skip-invalid", is_flag=True, help="Record invalid jobs as failed, and run the others.")
-@click.option("--strict", is_flag=True, help="Take warnings of the manifest for errors.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option(
     "--on-changed",
     type=click.Choice([choice.value for choice in OnChanged]),
     default=DEFAULTS.on_changed.value,
     show_default=True,
     callback=parsed_by(OnChanged),
-    help="Jobs whose request is not the one that ran under their id: refuse, leave them, or submit (and pay for) them.",
+    help="What to do with jobs whose request has changed since they ran: stop with an error, keep their results, or "
+    "submit (and pay for) the new request.",
 )
 @variable_option
 @click.option(
     "--keep-runs",
     metavar="N",
     type=click.IntRange(min=1),
-    help="For a name or -o with ${date}: delete older runs at the end, all but the newest N. Never one with "
-    "unfinished jobs or jobs in doubt.",
+    help="If the name or -o contains ${date}: at the end, delete all but the newest N runs, except runs with "
+    "unfinished or uncertain jobs.",
 )
 @click.option(
-    "--keep-days", metavar="N", type=click.IntRange(min=0), help="Likewise, all but those of the last N days."
+    "--keep-days",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Like --keep-runs, but delete all but the runs of the last N days.",
 )
 @with_options(BOUNDS, PACING, WATCHING)
 def command(manifest: Path, output: Path | None, **values: Any) -> int:
     """
-    Run a MANIFEST, or a batch file of JSON lines: every video on disk, and one line per job.
+    Run the jobs of MANIFEST, which may be a batch file of JSON lines: submit them and download the videos.
 
-    The same command again goes on where it stopped, and does nothing when all is done. Ctrl-C once finishes what
-    is in hand, twice stops at once; neither loses anything.
+    The same command continues a run that was stopped, and does nothing if all jobs have succeeded. Press Ctrl-C
+    once to finish open requests and downloads, or twice to stop now; nothing is lost either way.
     """
     from runner.api.run import run
     from runner.cli.run_session import run_and_report
 
-    wishes = pop_display_options(values)
+    display_options = pop_display_options(values)
     options = run_options(values)
     return run_and_report(
-        lambda watch: run(
+        lambda observer: run(
             manifest,
             output=output,
             options=options,
-            observe=watch.event,
-            on_problem=watch.problem,
-            on_started=watch.started,
+            observe=observer.event,
+            on_problem=observer.problem,
+            on_started=observer.started,
         ),
         options,
-        wishes,
+        display_options,
         title=manifest.stem,
     )

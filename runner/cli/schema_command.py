@@ -1,4 +1,4 @@
-"""`runner schema`: a JSON Schema to stdout."""
+"""`runner schema`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
 Ctrl-C, SIGTERM and a closed terminal.
 
-Before the run has begun they end it at once: nothing was sent. From then on the
-first one lets it finish what is in hand, the second gives that up, and a third is
-the system's own. None of them loses anything: what counts is on disk already.
+Before the run has started, a signal ends the process at once: nothing was sent. After that the first signal
+stops submissions and lets active requests and downloads finish, the second abandons them, and a third is
+handled by the system. None of them loses anything, because everything that matters is already on disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 class Interrupted(KeyboardInterrupt):
     """
-    A signal while no job was under way.
+    A signal arrived before any job was started.
 
     Attributes:
-        exit_code: What the process ends with, as a shell reports the signal.
+        exit_code: The exit code of the process, as a shell reports the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -33,33 +33,33 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Watches for signals while it is entered; in the main thread only."""
+    """A context manager that handles signals; for the main thread only."""
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._count = 0
-        self._before: dict[int, object] = {}
+        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # Under nohup, or in the background of a script, a signal may be ignored on purpose.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._receive)
+                self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def started(self, engine: Engine) -> None:
-        """Take the engine that a signal stops from now on; called in its event loop."""
+        """Stop this engine at a signal from now on; called in its event loop."""
         self._engine, self._loop = engine, asyncio.get_running_loop()
 
     def ended(self) -> None:
-        """Let a signal end the process at once again."""
+        """End the process at a signal again."""
         self._engine = self._loop = None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
@@ -68,16 +68,17 @@ class Signals:
             raise Interrupted(number)
         self._count += 1
         if self._count == 1:
-            loop.call_soon_threadsafe(engine.stop, _stop_of(number))
+            loop.call_soon_threadsafe(engine.stop, _stop(number))
             return
-        for own in self._before:
-            signal.signal(own, signal.SIG_DFL)
+        for handled in self._previous:
+            signal.signal(handled, signal.SIG_DFL)
         loop.call_soon_threadsafe(engine.abandon)
 
 
-def _stop_of(number: int) -> Stop:
-    hint = "once more to stop at once; nothing is lost either way"
-    waiting = "submitting no more; waiting for answers and downloads in hand"
+def _stop(number: int) -> Stop:
+    what = "no new submissions; waiting for open requests and downloads"
     if number == signal.SIGINT:
-        return Stop(StopReason.INTERRUPTED, f"interrupted: {waiting}", hint)
-    return Stop(StopReason.TERMINATED, f"told to end: {waiting}", hint)
+        hint = "press Ctrl-C again to stop now; nothing is lost either way"
+        return Stop(StopReason.INTERRUPTED, f"interrupted: {what}", hint)
+    hint = "send it again to stop now; nothing is lost either way"
+    return Stop(StopReason.TERMINATED, f"{signal.Signals(number).name}: {what}", hint)

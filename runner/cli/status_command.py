@@ -1,4 +1,4 @@
-"""`runner status`: how a run stands, to stdout; also while it is going."""
+"""`runner status`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import asdict
 
-from runner.cli.console import echo_stdout
+from runner.cli.console import command_text, echo_stdout
 from runner.cli.param_types import RUN_DIR
 from runner.core.lifecycle import State
+from runner.core.units import format_count, format_duration, format_rate
+from runner.results.formats import utc_text
 
 if TYPE_CHECKING:
     from runner.api.status import Status
 
-WATCH_S = 2.0
-_MOST_SHOWN = 10
+_WATCH_EVERY_S = 2.0
+_MAX_STUCK_LISTED = 10
 
 
 @click.command("status")
 @click.argument("run_dir", type=RUN_DIR)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON; with --watch a line each time.")
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until no process is at work.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line every time.")
+@click.option("--watch", is_flag=True, help="Update every two seconds until the run is not active any more.")
 def command(run_dir: Path, as_json: bool, watch: bool) -> None:
-    """Say how the run in RUN_DIR stands: counts, rates, time left, what binds, what is stuck."""
+    """Show the status of the run in RUN_DIR: counts, rates, time left, the limiting setting, stuck tasks."""
     from runner.api.status import status
 
     drawn = 0
@@ -41,13 +43,13 @@ def command(run_dir: Path, as_json: bool, watch: bool) -> None:
                 drawn = _draw(list(_lines(found)), over=drawn if sys.stdout.isatty() else 0)
             if not watch or found.holder is None:
                 return
-            time.sleep(WATCH_S)
+            time.sleep(_WATCH_EVERY_S)
     except KeyboardInterrupt:
-        # Who stops looking has interrupted nothing.
         return
 
 
 def _draw(lines: list[str], *, over: int) -> int:
+    """Print lines in the place of the last ``over`` ones, and return how many they are."""
     if over:
         click.echo(f"\x1b[{over}A\x1b[J", nl=False)
     for line in lines:
@@ -56,8 +58,6 @@ def _draw(lines: list[str], *, over: int) -> int:
 
 
 def _json(found: Status) -> dict[str, object]:
-    from runner.results.formats import utc_text
-
     return {
         "jobs": found.jobs,
         "by_status": {state.value: count for state, count in found.by_state.items()},
@@ -76,37 +76,37 @@ def _json(found: Status) -> dict[str, object]:
 
 
 def _lines(found: Status) -> Iterator[str]:
-    yield f"{found.run_dir}: {found.jobs:,} {'job' if found.jobs == 1 else 'jobs'}, {_at_work(found)}"
+    yield f"{found.run_dir}: {format_count(found.jobs, 'job')}, {_activity(found)}"
     for state, count in found.by_state.items():
         if count:
-            yield f"  {count:>9,}  {state.replace('_', ' ')}"
+            yield f"  {count:>9,}  {state.label}"
+    if found.by_class:
+        yield "  by failure class:"
     for cls, count in found.by_class.items():
-        yield f"  {count:>9,}  of them {cls}"
+        yield f"  {count:>9,}  {cls}"
     if found.holder is not None:
-        yield from _pace(found)
+        yield from _progress(found)
     if found.by_state[State.UNCERTAIN]:
-        yield f"in doubt: runner resolve {found.run_dir} JOB..., after a look at the account"
+        resolve = f"{command_text('runner', 'resolve', found.run_dir)} JOB..."
+        yield f"look for the tasks of uncertain jobs in your account, then: {resolve}"
     if found.holder is None and found.left:
-        yield f"to go on: runner resume {found.run_dir}"
+        yield f"continue with: {command_text('runner', 'resume', found.run_dir)}"
 
 
-def _at_work(found: Status) -> str:
+def _activity(found: Status) -> str:
     if found.holder is not None:
-        return f"{found.holder} is at work"
-    return "no process is at work" if found.left else "nothing is left to do"
+        return f"active ({found.holder})"
+    return "not active" if found.left else "nothing left to do"
 
 
-def _pace(found: Status) -> Iterator[str]:
-    from runner.core.units import format_duration, format_rate
-
-    def rate(per_s: float) -> str:
-        return format_rate(per_s) if per_s else "0/min"
-
-    yield f"  {rate(found.submitted_per_s)} submitted, {rate(found.finished_per_s)} ended (last 10 minutes)"
+def _progress(found: Status) -> Iterator[str]:
+    submitted, finished = (
+        format_rate(per_s) if per_s else "0/min" for per_s in (found.submitted_per_s, found.finished_per_s)
+    )
+    yield f"  submitted {submitted}, finished {finished} (last 10 minutes)"
     left = "not known yet" if found.seconds_left is None else format_duration(found.seconds_left)
-    yield f"  time left: {left}" + (f"; bound by {found.limited_by}" if found.limited_by else "")
+    yield f"  time left: {left}" + (f"; limited by {found.limited_by}" if found.limited_by else "")
     if found.stuck:
-        yield f"  {len(found.stuck)} taking over three times as long as usual:"
-    for job in found.stuck[:_MOST_SHOWN]:
-        usual = format_duration(job.median_s)
-        yield f"    {job.job_id}: {format_duration(job.age_s)}, where {job.model} usually takes {usual}"
+        yield f"  taking more than three times as long as usual: {format_count(len(found.stuck), 'task')}"
+    for job in found.stuck[:_MAX_STUCK_LISTED]:
+        yield f"    {job.job_id}: {format_duration(job.age_s)} (usually {format_duration(job.median_s)} for {job.model})"

@@ -1,7 +1,8 @@
-"""`runner validate`: findings to stdout in the form that is asked for, the count to stderr."""
+"""`runner validate`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,50 +14,48 @@ from runner.cli.options import variable_option
 from runner.cli.param_types import MANIFEST
 from runner.core.problem import Problem
 
-Show = Callable[[Problem], None]
-
 
 @click.command("validate")
 @click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=MANIFEST)
-@click.option("--strict", is_flag=True, help="Take warnings for errors.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option(
     "--format",
-    "form",
+    "output_format",
     type=click.Choice(["text", "json", "github"]),
     default="text",
-    help="How findings are written; github makes annotations of them.",
+    show_default=True,
+    help="Format of the problems; github prints annotations for GitHub Actions.",
 )
 @variable_option
-def command(manifests: tuple[Path, ...], strict: bool, form: str, variables: dict[str, str]) -> int:
+def command(manifests: tuple[Path, ...], strict: bool, output_format: str, variables: dict[str, str]) -> int:
     """
-    Check manifests: every problem of all of them, each with its place.
+    Check manifests, and print every problem in them with its place.
 
-    Nothing is sent, and no key is needed. The exit code is 0 where everything can be run, else 2.
+    Nothing is sent and no key is needed. The exit code is 2 if there are errors, and 0 otherwise.
     """
     from runner.api.validate import check
 
-    as_json = _JsonList()
-    forms: dict[str, Show] = {"text": _as_text, "json": as_json, "github": _as_github}
-    checked = check(manifests, on_problem=forms[form], variables=variables, strict=strict)
-    if form == "json":
-        as_json.end(valid=checked.is_valid, jobs=checked.jobs)
+    json_writer = _JsonWriter()
+    writers: dict[str, Callable[[Problem], None]] = {
+        "text": lambda problem: echo_stdout(str(problem)),
+        "json": json_writer.write,
+        "github": _write_annotation,
+    }
+    checked = check(manifests, on_problem=writers[output_format], variables=variables, strict=strict)
+    if output_format == "json":
+        json_writer.finish(valid=checked.is_valid, jobs=checked.jobs)
     echo_stderr(str(checked) if checked.is_valid else f"{checked}; nothing was submitted")
     return 0 if checked.is_valid else 2
 
 
-def _as_text(problem: Problem) -> None:
-    echo_stdout(str(problem))
-
-
-class _JsonList:
-    """Writes one JSON object whose problems leave as they are found, so that memory stays flat."""
+class _JsonWriter:
+    """Prints one JSON object, its problems one by one as they are found, so that memory use is constant."""
 
     def __init__(self) -> None:
-        self._between = '{"problems": ['
+        self._separator = '{"problems": ['
 
-    def __call__(self, problem: Problem) -> None:
-        import json
-
+    def write(self, problem: Problem) -> None:
+        """Print a problem."""
         position = problem.position
         row: dict[str, Any] = {
             "severity": problem.severity.value,
@@ -68,27 +67,26 @@ class _JsonList:
             "message": problem.message,
             "hint": problem.hint,
         }
-        click.echo(f"{self._between}\n{json.dumps(row)}", nl=False)
-        self._between = ","
+        click.echo(f"{self._separator}\n{json.dumps(row)}", nl=False)
+        self._separator = ","
 
-    def end(self, *, valid: bool, jobs: int) -> None:
-        """Close the object with what the problems come to; without it the output is no JSON."""
-        opened = self._between if self._between != "," else "\n"
-        click.echo(f'{opened}], "valid": {str(valid).lower()}, "jobs": {jobs}}}')
+    def finish(self, *, valid: bool, jobs: int) -> None:
+        """Print the rest of the object."""
+        start = self._separator if self._separator != "," else "\n"
+        click.echo(f'{start}], "valid": {str(valid).lower()}, "jobs": {jobs}}}')
 
 
-def _as_github(problem: Problem) -> None:
+def _write_annotation(problem: Problem) -> None:
     position = problem.position
-    where = {"file": position.file, "line": position.line, "col": position.column}
-    places = ",".join(f"{name}={_property(str(value))}" for name, value in where.items() if value)
-    said = ": ".join(part for part in (problem.job, problem.message) if part)
-    echo_stdout(
-        f"::{problem.severity} {places}::{_escaped(said + (f'; {problem.hint}' if problem.hint else ''))}",
-    )
+    values = {"file": position.file, "line": position.line, "col": position.column}
+    properties = ",".join(f"{name}={_property(str(value))}" for name, value in values.items() if value)
+    text = ": ".join(part for part in (problem.job, problem.message) if part)
+    hint = f"; {problem.hint}" if problem.hint else ""
+    echo_stdout(f"::{problem.severity} {properties}::{_escaped(text + hint)}")
 
 
 def _escaped(text: str) -> str:
-    """Escape the text of a workflow command, so that nothing in it begins another one."""
+    """Escape the text of a workflow command, so that it can't contain another one."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

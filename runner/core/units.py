@@ -151,16 +151,6 @@ def exact_rate(per_s: float) -> str:
     return f"{per_s * 3600:.6f}/h"
 
 
-def format_count(count: int, noun: str) -> str:
-    """
-    Format a number of things.
-
-    >>> format_count(1, "job"), format_count(1200, "job")
-    ('1 job', '1,200 jobs')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def format_size(size_bytes: int) -> str:
     """
     Format a size for people, in decimal units.

@@ -1,4 +1,4 @@
-"""Run the command line as a person does, inside this process, and look at what came of it."""
+"""Runs commands inside this process, and captures what they print."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from runner.cli.main import run_command_line
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """What a command left: its exit code, its data and what it said to people."""
+class CommandResult:
+    """The exit code and the output of a command."""
 
-    code: int
-    out: str
-    err: str
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
-def runner(*arguments: object) -> Ran:
-    """Run a command; the working directory and the environment are the test's."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = run_command_line([str(argument) for argument in arguments])
-    return Ran(code, out.getvalue(), err.getvalue())
+def runner(*arguments: object) -> CommandResult:
+    """Run a command in the working directory and the environment of the test."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        exit_code = run_command_line([str(argument) for argument in arguments])
+    return CommandResult(exit_code, stdout.getvalue(), stderr.getvalue())

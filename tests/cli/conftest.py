@@ -1,4 +1,4 @@
-"""A gateway for commands that bring their own event loop."""
+"""A gateway for commands that run their own event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCENARIO = "version: 1\nkeys: [sk-good-key]\n"
 
 @pytest.fixture
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
-    """Serve a gateway that takes one key, from another thread, since the command has a loop of its own."""
+    """Serve a gateway that accepts one key, from another thread, since the command runs its own event loop."""
     scenario = tmp_path_factory.mktemp("gateway") / "scenario.yaml"
     scenario.write_text(SCENARIO)
     simulator = Simulator(load_scenario(str(scenario)))

@@ -1,4 +1,4 @@
-"""Every kind of bad input: its message with its place, from `validate` and from `run`, and nothing is sent."""
+"""Every kind of bad input: `validate` and `run` print the problem with its place, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -56,67 +56,69 @@ def _write(content: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_validate_says_what_is_wrong_and_where(kind: str) -> None:
-    """One line for the one mistake, with its place first, and exit 2."""
+def test_validate_prints_the_problem_and_its_place(kind: str) -> None:
+    """One line for the one problem, with its place first, and exit code 2."""
     content, place, part = BAD[kind]
 
-    ran = runner("validate", _write(content))
+    result = runner("validate", _write(content))
 
-    assert 2 == ran.code
-    assert [line for line in ran.out.splitlines() if line.startswith(place) and part in line], ran.out
-    assert 1 == len(ran.out.splitlines()), ran.out
+    assert 2 == result.exit_code
+    assert [line for line in result.stdout.splitlines() if line.startswith(place) and part in line], (
+        result.stdout
+    )
+    assert 1 == len(result.stdout.splitlines()), result.stdout
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_run_refuses_it_and_sends_nothing(kind: str, gateway: Simulator) -> None:
-    """The same line from `run`, whose good jobs stay unsent too."""
+    """`run` prints the same line, and sends no valid job either."""
     content, place, part = BAD[kind]
 
-    ran = runner("run", _write(content), "-o", "out")
+    result = runner("run", _write(content), "-o", "out")
 
-    assert (2, []) == (ran.code, list(gateway.ledger.accepted))
-    assert [line for line in ran.err.splitlines() if place in line and part in line], ran.err
-    assert "Traceback" not in ran.err
+    assert (2, []) == (result.exit_code, list(gateway.ledger.accepted))
+    assert [line for line in result.stderr.splitlines() if place in line and part in line], result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_several_mistakes_come_in_one_pass() -> None:
-    """Whoever mends one is not sent back for the next."""
+def test_several_problems_are_found_in_one_pass() -> None:
+    """All problems are printed at once, in the order of the file."""
     jobs = [BAD[kind][0] for kind in ("unknown key", "missing field", "unknown model")]
     path = _write(
         HEAD
         + "".join(str(text).removeprefix(HEAD).replace("id: a", f"id: j{n}") for n, text in enumerate(jobs))
     )
 
-    assert [3, 4, 5] == [int(line.split(":")[1]) for line in runner("validate", path).out.splitlines()]
+    assert [3, 4, 5] == [int(line.split(":")[1]) for line in runner("validate", path).stdout.splitlines()]
 
 
 def test_an_unreadable_row_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder in the place of a table is named, at the key that names it."""
+    """A folder given as a row file is an error at the key that names it."""
     Path("rows.csv").mkdir()
 
-    ran = runner("validate", _write(BAD["missing row file"][0]))
+    result = runner("validate", _write(BAD["missing row file"][0]))
 
-    assert 2 == ran.code
-    assert ran.out.startswith("m.yaml:3:19: ")
-    assert "rows.csv" in ran.out
+    assert 2 == result.exit_code
+    assert result.stdout.startswith("m.yaml:3:19: ")
+    assert "rows.csv" in result.stdout
 
 
 def test_an_unwritable_output(gateway: Simulator) -> None:
-    """A path through a file can't be a run directory; that is found before anything is sent."""
+    """A path through a file can't be a run directory, which is found before anything is sent."""
     Path("file").touch()
 
-    ran = runner("run", _write(HEAD + GOOD), "-o", "file/out")
+    result = runner("run", _write(HEAD + GOOD), "-o", "file/out")
 
-    assert (2, []) == (ran.code, list(gateway.ledger.accepted))
-    assert "file/out can't be written" in ran.err
+    assert (2, []) == (result.exit_code, list(gateway.ledger.accepted))
+    assert "file/out can't be written" in result.stderr
 
 
 def test_no_key(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is named before anything else happens: no directory is made, no job is read."""
+    """The error names the variable; no directory is created and no job is read."""
     monkeypatch.delenv("POWERTOKENS_API_KEY")
 
-    ran = runner("run", _write(HEAD + GOOD), "-o", "out")
+    result = runner("run", _write(HEAD + GOOD), "-o", "out")
 
-    assert (2, []) == (ran.code, list(gateway.ledger.accepted))
-    assert "error[no-key]: no API key is set in POWERTOKENS_API_KEY" in ran.err
+    assert (2, []) == (result.exit_code, list(gateway.ledger.accepted))
+    assert "error[no-key]: no API key is set in POWERTOKENS_API_KEY" in result.stderr
     assert not Path("out").exists()

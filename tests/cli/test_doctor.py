@@ -1,4 +1,4 @@
-"""`doctor`: each thing that it looks at, and nothing that costs."""
+"""`runner doctor`: every check, free of charge."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ def _checks(manifest: Path | None = None, **arguments: object) -> dict[str, Chec
     return {check.name: check for check in doctor(manifest, **arguments)}  # type: ignore[arg-type]
 
 
-def test_all_is_well(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a good key, a gateway and a manifest, nothing is a problem, and no job was submitted."""
+def test_without_problems(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a valid key, a gateway and a manifest there is no problem, and no job is submitted."""
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
 
-    ran = runner("doctor", write_manifest(Path("m.yaml"), "a"), "--base-url", gateway.base_url)
+    result = runner("doctor", write_manifest(Path("m.yaml"), "a"), "--base-url", gateway.base_url)
 
-    assert (0, "") == (ran.code, ran.err)
-    assert "every model of the manifest is offered" in ran.out
-    assert "this clock agrees with the gateway's" in ran.out
+    assert (0, "") == (result.exit_code, result.stderr)
+    assert "every model of the manifest is offered" in result.stdout
+    assert "this clock agrees with the gateway's" in result.stdout
     assert [] == list(gateway.ledger.accepted)
 
 
 def test_the_key_is_never_shown(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused key is named by its fingerprint, and that is a problem with a way out."""
+    """A refused key is a problem, and is named by its fingerprint."""
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-bad-key-0123456789")
 
-    ran = runner("doctor", "--base-url", gateway.base_url)
+    result = runner("doctor", "--base-url", gateway.base_url)
 
-    assert ran.code == 1
-    assert "is refused" in ran.out
-    assert "sk-bad" not in ran.out
-
-
-def test_no_key_names_the_variable() -> None:
-    """The first thing that a new user meets says what to do."""
-    ran = runner("doctor")
-
-    assert ran.code == 1
-    assert "no API key is set in POWERTOKENS_API_KEY" in ran.out
+    assert 1 == result.exit_code
+    assert "is refused" in result.stdout
+    assert "sk-bad" not in result.stdout
 
 
-def test_a_gateway_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so and goes on with the other checks."""
+def test_no_key() -> None:
+    """The problem names the variable to set."""
+    result = runner("doctor")
+
+    assert 1 == result.exit_code
+    assert "no API key is set in POWERTOKENS_API_KEY" in result.stdout
+
+
+def test_an_unreachable_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a problem, and the other checks are made as well."""
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
 
     found = _checks(options=RunOptions(base_url="http://127.0.0.1:9"))
@@ -66,8 +66,8 @@ def test_a_gateway_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"disk", "fsync", "sqlite", "open-files"} <= set(found)
 
 
-def test_a_clock_that_is_wrong(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour too early is found by the gateway's Date."""
+def test_a_wrong_clock(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong clock is found by the Date header of the gateway."""
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
 
     found = _checks(options=RunOptions(base_url=gateway.base_url), wall_clock=lambda: 0.0)
@@ -76,15 +76,15 @@ def test_a_clock_that_is_wrong(gateway: Simulator, monkeypatch: pytest.MonkeyPat
     assert "behind the gateway's" in found["clock"].message
 
 
-def test_the_test_host_is_warned_of() -> None:
-    """One of the API's documents shows it by mistake."""
+def test_the_host_of_the_test_environment() -> None:
+    """One of the API's documents shows it by mistake, so it gets a warning."""
     found = _checks(options=RunOptions(base_url="https://baze-api.powerbuyin.top"))
 
     assert found["address"].verdict is CheckVerdict.WARNING
 
 
 def test_a_manifest_with_errors_is_a_problem() -> None:
-    """The first error is shown with its place, and the other checks are made all the same."""
+    """The first error is shown with its place, and the other checks are made as well."""
     manifest = write_manifest(Path("m.yaml"), "a")
     manifest.write_text(manifest.read_text().replace("prompt:", "promt:"))
 
@@ -96,23 +96,23 @@ def test_a_manifest_with_errors_is_a_problem() -> None:
 
 
 def test_an_unwritable_folder_is_a_problem() -> None:
-    """A run could not keep what it pays for."""
+    """A run could not store the videos that it pays for."""
     found = _checks(output=Path("/proc/runs"))
 
     assert found["disk"].verdict is CheckVerdict.PROBLEM
     assert "/proc can't be written" in found["disk"].message
 
 
-def test_it_leaves_nothing_behind() -> None:
-    """The files that were written to try the disk are gone."""
+def test_it_leaves_no_files() -> None:
+    """The files that were written to test the disk are deleted."""
     _checks()
 
     assert [] == list(Path().iterdir())
 
 
 def test_json() -> None:
-    """A program gets each check with its verdict."""
-    found = json.loads(runner("doctor", "--json").out)
+    """--json prints each check with its verdict."""
+    found = json.loads(runner("doctor", "--json").stdout)
 
     assert {"name", "verdict", "message", "hint"} == set(found[0])
     assert {"ok", "problem"} <= {check["verdict"] for check in found}

@@ -1,4 +1,4 @@
-"""The starter manifest: never in the way of a file, and good as it stands."""
+"""`runner init`: the starter manifest is valid, and no file is overwritten."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_path_it_writes_manifest_yaml() -> None:
-    """The first command of a new user works without a question, and names the next one."""
-    ran = runner("init")
+    """The first command of a new user needs no argument, and prints the next command."""
+    result = runner("init")
 
-    assert ran.code == 0
+    assert 0 == result.exit_code
     assert Path("manifest.yaml").is_file()
-    assert "runner run manifest.yaml --simulate" in ran.err
-    assert ran.out == ""
+    assert "runner run manifest.yaml --simulate" in result.stderr
+    assert "" == result.stdout
 
 
-def test_what_it_writes_is_valid() -> None:
-    """A starter that had a problem would teach the wrong thing."""
+def test_the_starter_manifest_is_valid() -> None:
+    """The starter manifest has no errors and no warnings."""
     runner("init", "first/steps.yaml")
 
-    assert runner("validate", "--strict", "first/steps.yaml").code == 0
+    assert runner("validate", "--strict", "first/steps.yaml").exit_code == 0
 
 
-def test_the_row_file_that_it_teaches_works() -> None:
-    """The job that is commented out is as good as the others."""
+def test_the_commented_job_is_valid() -> None:
+    """The job with a row file, which is commented out, is valid too."""
     Path("prompts.csv").write_text("name,prompt\na,A kitten\n")
     runner("init")
     path = Path("manifest.yaml")
@@ -42,43 +42,43 @@ def test_the_row_file_that_it_teaches_works() -> None:
         "\n".join([*lines[:start], *(line.replace("# ", "", 1) for line in lines[start:])]) + "\n"
     )
 
-    ran = runner("validate", "--strict", path)
+    result = runner("validate", "--strict", path)
 
-    assert (0, "no errors, no warnings in 9 jobs\n") == (ran.code, ran.err)
+    assert (0, "no errors, no warnings in 9 jobs\n") == (result.exit_code, result.stderr)
 
 
-def test_a_file_that_is_there_stays() -> None:
-    """Somebody's manifest is never overwritten."""
+def test_an_existing_file_is_not_overwritten() -> None:
+    """An existing file is an error, and stays as it is."""
     Path("manifest.yaml").write_text("mine")
 
-    ran = runner("init")
+    result = runner("init")
 
-    assert ran.code == 2
-    assert "error[usage]: manifest.yaml exists, and was left as it is" in ran.err
-    assert Path("manifest.yaml").read_text() == "mine"
+    assert 2 == result.exit_code
+    assert "error[usage]: manifest.yaml exists, and was left as it is" in result.stderr
+    assert "mine" == Path("manifest.yaml").read_text()
 
 
 def test_a_folder_gets_manifest_yaml() -> None:
-    """A folder is a place to write into."""
+    """If the path is a folder, the file in it is called manifest.yaml."""
     Path("batch").mkdir()
 
-    assert runner("init", "batch").code == 0
+    assert 0 == runner("init", "batch").exit_code
     assert Path("batch/manifest.yaml").is_file()
 
 
 def test_a_dash_is_stdout() -> None:
-    """The starter can go through a pipe, and no file appears."""
-    ran = runner("init", "-")
+    """The starter manifest is printed, and no file is created."""
+    result = runner("init", "-")
 
-    assert ran.out.startswith("# yaml-language-server: $schema=/")
-    assert list(Path().iterdir()) == []
+    assert result.stdout.startswith("# yaml-language-server: $schema=/")
+    assert [] == list(Path().iterdir())
 
 
-def test_an_unwritable_place_is_an_error_that_says_so() -> None:
-    """A path through a file can't be made, and there is no traceback."""
+def test_an_unwritable_path_is_an_error() -> None:
+    """A path through a file can't be created, and there is no traceback."""
     Path("file").write_text("")
 
-    ran = runner("init", "file/manifest.yaml")
+    result = runner("init", "file/manifest.yaml")
 
-    assert ran.code == 2
-    assert ran.err.startswith("error[usage]: file/manifest.yaml can't be written")
+    assert 2 == result.exit_code
+    assert result.stderr.startswith("error[usage]: file/manifest.yaml can't be written")

@@ -1,4 +1,4 @@
-"""What can be run, as a person and as a program read it."""
+"""`runner models`: the table, the parameters of a model, and the JSON."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ MODELS = tuple(load_catalog().models)
 
 
 def test_every_model_and_document_is_listed() -> None:
-    """The table leaves nothing out, and fits a terminal of 80 columns."""
-    ran = runner("models")
+    """The table is complete, and fits a terminal of 80 columns."""
+    result = runner("models")
 
-    assert ran.code == 0
+    assert 0 == result.exit_code
     for name in (*MODELS, *load_catalog().names):
-        assert name in ran.out
-    assert max(map(len, ran.out.splitlines())) <= 80
+        assert name in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_example_pastes_into_a_manifest(name: str, tmp_path: Path) -> None:
-    """What `models NAME` shows under jobs runs as it is, with each document that the model has."""
-    lines = runner("models", name).out.splitlines()
+    """The examples of `models NAME` are valid under jobs, for each document of the model."""
+    lines = runner("models", name).stdout.splitlines()
     starts = [place for place, line in enumerate(lines) if line == "  - id: example"]
 
     assert starts
@@ -38,22 +38,23 @@ def test_the_example_pastes_into_a_manifest(name: str, tmp_path: Path) -> None:
             job.append(line)
         path = tmp_path / "pasted.yaml"
         path.write_text("\n".join(["version: 1", "jobs:", *job]) + "\n")
-        ran = runner("validate", path)
-        assert (0, True) == (ran.code, not ran.out or "placeholder" in ran.out)
+        result = runner("validate", path)
+        assert 0 == result.exit_code
+        assert not result.stdout or "placeholder" in result.stdout
 
 
 def test_an_unknown_model_gets_the_nearest() -> None:
-    """A typo is answered with what was probably meant."""
-    ran = runner("models", "wan2.7-i2")
+    """The error suggests the nearest name."""
+    result = runner("models", "wan2.7-i2")
 
-    assert ran.code == 2
-    assert "did you mean 'wan2.7-i2v'?" in ran.err
+    assert 2 == result.exit_code
+    assert "did you mean 'wan2.7-i2v'?" in result.stderr
 
 
 def test_json_has_each_parameter() -> None:
-    """A program gets all that a person sees."""
-    described = json.loads(runner("models", "wan2.7-r2v", "--json").out)
+    """--json prints the documents and their parameters in order."""
+    described = json.loads(runner("models", "wan2.7-r2v", "--json").stdout)
 
     assert ["wan2.7-r2v"] == [document["schema"] for document in described]
     names = [parameter["name"] for parameter in described[0]["parameters"]]
-    assert names[:2] == ["model", "subject_reference"]
+    assert ["model", "subject_reference"] == names[:2]

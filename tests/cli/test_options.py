@@ -1,4 +1,4 @@
-"""Amounts behind options: what is read, and what is refused with the allowed forms."""
+"""Values of options: how they are parsed, and which are refused with the allowed forms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.command import runner
 
 @pytest.fixture
 def berlin(monkeypatch: pytest.MonkeyPatch):
-    """Put this machine to Berlin for a test."""
+    """Set the time zone of this process to Berlin."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     clock_time.tzset()
     yield
@@ -34,63 +34,61 @@ def berlin(monkeypatch: pytest.MonkeyPatch):
 )
 def test_stop_at_is_the_next_such_time(berlin: None, now: str, stop_at: time, hours: int) -> None:
     """
-    `--stop-at` is local time, the next one, also in a night in which the clocks change.
+    `--stop-at` is the next such local time, also in a night in which the clocks change.
     """
     assert hours * 3600 == seconds_until(stop_at, datetime.fromisoformat(now).astimezone())
 
 
 @pytest.mark.parametrize("text", ["-1", "101%", "5 %%", "many", "", "1.5", "nan%"])
-def test_shares_that_are_none(text: str) -> None:
+def test_invalid_shares(text: str) -> None:
     """
-    What is neither a count nor a share is refused with both forms.
+    What is neither a number nor a percentage is refused, and both forms are shown.
     """
-    with pytest.raises(ValueError, match="a share such as 5%"):
+    with pytest.raises(ValueError, match="a percentage such as 5%"):
         parse_share(text)
 
 
 @pytest.mark.parametrize("text", ["24:00", "6", "06:60", "6:3:1", "-1:00", "٦:٠٠"])
-def test_clocks_that_are_none(text: str) -> None:
+def test_invalid_times_of_day(text: str) -> None:
     """
-    What is no time of day is refused with the form.
+    What is not a time of day is refused, and the form is shown.
     """
     with pytest.raises(ValueError, match="HH:MM"):
         parse_clock(text)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (("--max-runtime", "60"), "has no unit; write a number and ms, s, m, h or d"),
         (("--submit-rate", "60"), "60/min"),
         (("--stop-at", "noon"), "HH:MM"),
-        (("--max-failures", "lots"), "a share such as 5%"),
+        (("--max-failures", "lots"), "a percentage such as 5%"),
         (("--limit", "0"), "x>=1"),
         (("--on-changed", "ask"), "'error', 'keep', 'rerun'"),
         (("--if-locked", "kill"), "'fail', 'wait', 'skip'"),
         (("--var", "novalue"), "NAME=VALUE"),
         (("--scenario", "demo"), "--simulate"),
-        (("--quiet", "--verbose"), "exclude each other"),
+        (("--quiet", "--verbose"), "can't be used together"),
         (("--limits", "3"), "--limit"),
     ],
 )
-def test_option_that_is_not_understood_is_a_usage_error(
-    tmp_path: Path, words: tuple[str, ...], said: str
-) -> None:
+def test_invalid_option_is_a_usage_error(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
     """
-    A wrong value names the allowed forms, before the manifest is even looked for.
+    The error shows the allowed forms, before the manifest is read.
     """
-    done = runner("run", tmp_path / "absent.yaml", *words)
+    done = runner("run", tmp_path / "absent.yaml", *options)
 
-    assert 2 == done.code
-    assert done.err.startswith("error[usage]: ")
-    assert said in done.err
-    assert "run --help" in done.err
+    assert 2 == done.exit_code
+    assert done.stderr.startswith("error[usage]: ")
+    assert message in done.stderr
+    assert "run --help" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "resume", "rerun", "resolve", "simulate"])
-def test_every_option_is_explained(command: str) -> None:
+def test_every_option_has_a_help_text(command: str) -> None:
     """
-    No option of a command that works stands without a sentence.
+    The command and all its options have a help text.
     """
     from runner.cli.main import cli
 

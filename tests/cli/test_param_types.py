@@ -1,4 +1,4 @@
-"""What a shell offers: commands, run directories, job ids, models, classes, states."""
+"""Shell completion: commands, run directories, job ids, models, classes, states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from runner.cli.main import cli
-from runner.cli.param_types import CLASS, JOB, MOST_OFFERED, RUN_DIR, STATE
+from runner.cli.param_types import CLASS, JOB, MAX_OFFERED, RUN_DIR, STATE
 from tests.api.rundir import make_run, write_manifest
 from tests.cli.command import runner
 
@@ -34,22 +34,22 @@ def _offered(*words: str, command: click.Command = cli) -> list[str]:
 @click.option("--class", "classes", type=CLASS)
 @click.option("--status", type=STATE)
 def _command(run_dir: Path, job: str, classes: str, status: str) -> None:
-    """Stand for the commands that choose among the jobs of a run."""
+    """A command with the types of the commands that select jobs of a run."""
 
 
 def test_commands() -> None:
-    """The first word is a command."""
+    """The first word is completed to a command."""
     assert ["plan"] == _offered("pl")
 
 
 def test_models_and_schemas() -> None:
-    """The catalog's names are offered where one is expected."""
+    """The names of models and schemas are offered."""
     assert ["wan2.7-i2v", "wan2.7-r2v"] == _offered("models", "wan2.7")
     assert "manifest" in _offered("schema", "man")
 
 
 def test_run_directories() -> None:
-    """A directory with a run is a whole word; one without is a way to go on."""
+    """A run directory is offered without a slash, any other directory with one."""
     make_run(Path("output/kittens"), write_manifest(Path("m.yaml"), "a"), {})
     Path("output/kitchen").mkdir()
 
@@ -58,24 +58,24 @@ def test_run_directories() -> None:
 
 
 def test_manifests() -> None:
-    """Only files that may be manifests, and folders."""
+    """Only files that may be manifests are offered."""
     for name in ("a.yaml", "b.jsonl", "c.txt", ".hidden.yaml"):
         Path(name).touch()
 
     assert ["a.yaml", "b.jsonl"] == _offered("validate", "")
 
 
-def test_job_ids_of_the_run_that_is_named() -> None:
-    """Ids begin as what was typed, whatever characters they hold, and their number is bounded."""
-    ids = ["sky*", "sky[1]", "grass", *(f"many-{n}" for n in range(MOST_OFFERED + 20))]
+def test_job_ids_of_the_given_run() -> None:
+    """Ids that begin with the text are offered, whatever characters they contain, up to a limit."""
+    ids = ["sky*", "sky[1]", "grass", *(f"many-{n}" for n in range(MAX_OFFERED + 20))]
     make_run(Path("out"), write_manifest(Path("m.yaml"), *(f'"{one}"' for one in ids)), {})
 
     assert ["sky*", "sky[1]"] == _offered("out", "--job", "sky", command=_command)
-    assert MOST_OFFERED == len(_offered("out", "--job", "many", command=_command))
+    assert MAX_OFFERED == len(_offered("out", "--job", "many", command=_command))
 
 
-def test_trouble_offers_nothing() -> None:
-    """No directory, no run or a damaged one: silence, since a shell shows everything that is printed."""
+def test_errors_offer_nothing() -> None:
+    """A missing or damaged run directory prints nothing, because a shell would show it."""
     Path("damaged").mkdir()
     Path("damaged/run.db").write_bytes(b"not a database at all")
 
@@ -85,22 +85,22 @@ def test_trouble_offers_nothing() -> None:
 
 
 def test_classes_and_states() -> None:
-    """The closed lists of the results."""
+    """The failure classes and states of the results are offered."""
     assert ["remote_failed", "remote_cancelled", "remote_expired"] == _offered(
         "out", "--class", "remote", command=_command
     )
     assert ["submitting", "submitted"] == _offered("out", "--status", "sub", command=_command)
 
 
-def test_a_wrong_word_gets_the_nearest() -> None:
-    """What can be completed is checked as well."""
+def test_an_unknown_word_gets_the_nearest() -> None:
+    """A word that is not in the list is an error that suggests the nearest one."""
     with pytest.raises(click.BadParameter, match="did you mean 'moderation'"):
         CLASS.convert("moderaton", None, None)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_switching_it_on(shell: str) -> None:
-    """The documented line prints a script of that shell."""
+def test_completion_script(shell: str) -> None:
+    """The documented line prints a script for the shell."""
     variable = f"_RUNNER_COMPLETE={shell}_source"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])} | dict([variable.split("=")])
 
@@ -110,4 +110,4 @@ def test_switching_it_on(shell: str) -> None:
 
     assert (0, "") == (script.returncode, script.stderr)
     assert f"_RUNNER_COMPLETE={shell}_complete" in script.stdout
-    assert variable in runner("--help").out
+    assert variable in runner("--help").stdout

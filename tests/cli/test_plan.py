@@ -1,4 +1,4 @@
-"""`plan`: what a run would do now, for every state that a job can be in, without touching anything."""
+"""`runner plan`: what a run would do now, for every state of a job, without changing anything."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _counts(*arguments: object) -> dict[str, float]:
-    found: dict[str, float] = json.loads(runner("plan", *arguments, "--json").out)
+    found: dict[str, float] = json.loads(runner("plan", *arguments, "--json").stdout)
     return {key: count for key, count in found.items() if count}
 
 
 def test_before_the_first_run_all_is_new() -> None:
-    """No directory is made, and the time follows from the rate alone."""
+    """No directory is created, and the time is estimated from the rate alone."""
     manifest = write_manifest(Path("m.yaml"), "a", "b", "c")
 
     assert {"new": 3, "to_submit": 3, "seconds_at_limits": 1.5} == _counts(manifest)
@@ -47,10 +47,10 @@ def test_before_the_first_run_all_is_new() -> None:
 
 
 def test_the_keys_of_json_are_fixed() -> None:
-    """Other programs read them."""
+    """Programs rely on the keys and their order."""
     manifest = write_manifest(Path("m.yaml"), "a")
 
-    assert KEYS == list(json.loads(runner("plan", manifest, "--json").out))
+    assert KEYS == list(json.loads(runner("plan", manifest, "--json").stdout))
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_the_keys_of_json_are_fixed() -> None:
         (State.UNDELIVERED, {"to_download": 1}),
     ],
 )
-def test_each_state_leads_where_a_run_would_take_it(state: State, counts: dict[str, float]) -> None:
-    """Only what was never sent is submitted; what was paid for is polled and fetched."""
+def test_action_for_each_state(state: State, counts: dict[str, float]) -> None:
+    """Only jobs that were never sent are submitted; paid jobs are polled and downloaded."""
     manifest = write_manifest(Path("m.yaml"), "a")
     run_dir = make_run(Path("out"), manifest, {"a": state})
 
     assert counts == _counts(manifest, "-o", run_dir)
 
 
-def test_what_left_the_manifest_is_never_submitted() -> None:
-    """Of jobs that are gone, only what was paid for is still polled and fetched."""
+def test_removed_jobs_are_never_submitted() -> None:
+    """Removed jobs that were paid for are still polled and downloaded."""
     states = {
         "a": State.PENDING,
         "b": State.SUBMITTED,
@@ -98,42 +98,42 @@ def test_what_left_the_manifest_is_never_submitted() -> None:
     } == _counts(manifest, "-o", run_dir)
 
 
-def test_a_changed_job_is_named_with_what_changed() -> None:
-    """A run would stop there, and the plan says so before it happens."""
+def test_a_changed_job_is_shown_with_the_change() -> None:
+    """The plan shows what changed, and that a run would refuse to start."""
     manifest = write_manifest(Path("m.yaml"), "a", "b")
     run_dir = make_run(Path("out"), manifest, {"a": State.SUCCEEDED, "b": State.PENDING})
     manifest.write_text(manifest.read_text().replace("kitten ${n}", "cat ${n}"))
 
-    ran = runner("plan", manifest, "-o", run_dir)
+    result = runner("plan", manifest, "-o", run_dir)
 
-    assert "changed: a (succeeded): prompt: 'kitten a' -> 'cat a'" in ran.out
-    assert "--on-changed" in ran.err
+    assert "changed: a (succeeded): prompt: 'kitten a' -> 'cat a'" in result.stdout
+    assert "--on-changed" in result.stderr
     assert {"changed": 1, "to_submit": 1, "left_alone": 1, "seconds_at_limits": 0.5} == _counts(
         manifest, "-o", run_dir
     )
 
 
-def test_a_task_that_the_manifest_names_is_polled() -> None:
-    """A job with a task_id is never counted among those to submit."""
+def test_a_job_with_a_task_id_is_polled() -> None:
+    """A job with a task_id is not counted among the jobs to submit."""
     manifest = write_manifest(Path("m.yaml"), "a")
     manifest.write_text(manifest.read_text() + "    task_id: task_x\n")
 
     assert {"new": 1, "to_poll": 1} == _counts(manifest)
 
 
-def test_durations_seen_before_count() -> None:
-    """Four slots and tasks of a minute make eight jobs take two minutes, whatever the rate allows."""
+def test_estimate_considers_earlier_durations() -> None:
+    """With four slots and tasks of a minute, eight jobs take two minutes, whatever the rate allows."""
     ids = [f"j{n}" for n in range(9)]
     manifest = write_manifest(Path("m.yaml"), *ids)
     run_dir = make_run(Path("out"), manifest, {"j0": State.SUCCEEDED}, generate_s=60.0)
 
-    ran = runner("plan", manifest, "-o", run_dir)
+    result = runner("plan", manifest, "-o", run_dir)
 
-    assert "at the limits: 2m, bound by limits.in_flight 4" in ran.out
+    assert "estimated time: 2m, limited by limits.in_flight 4" in result.stdout
 
 
-def test_it_changes_nothing_and_says_the_same_twice() -> None:
-    """Planning is looking: not a byte of the directory differs afterwards."""
+def test_it_changes_nothing() -> None:
+    """Not a byte of the run directory changes, and a second plan prints the same."""
     manifest = write_manifest(Path("m.yaml"), "a", "b")
     run_dir = make_run(Path("out"), manifest, {"a": State.SUCCEEDED})
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
@@ -144,81 +144,81 @@ def test_it_changes_nothing_and_says_the_same_twice() -> None:
     assert before == {path.name: path.read_bytes() for path in run_dir.iterdir()}
 
 
-def test_it_works_while_a_run_is_going() -> None:
-    """The lock of the run is no obstacle, and its holder is named."""
+def test_it_works_while_a_run_is_active() -> None:
+    """The plan ignores the lock of the run, and names its holder."""
     manifest = write_manifest(Path("m.yaml"), "a")
     run_dir = make_run(Path("out"), manifest, {"a": State.SUBMITTED})
 
     with Store(run_dir):
-        ran = runner("plan", manifest, "-o", run_dir)
+        result = runner("plan", manifest, "-o", run_dir)
 
-    assert ran.code == 0
-    assert "a run is going on: pid " in ran.out
+    assert 0 == result.exit_code
+    assert "a run is active (pid " in result.stdout
 
 
-def test_show_gives_the_exact_requests() -> None:
-    """What --show prints is the body that would be sent, defaults applied, and no more of them than asked."""
+def test_show_prints_the_exact_requests() -> None:
+    """--show N prints the first N bodies as they would be sent, with defaults applied."""
     manifest = write_manifest(Path("m.yaml"), "a", "b")
 
-    ran = runner("plan", manifest, "--show", "1")
+    result = runner("plan", manifest, "--show", "1")
 
-    assert '"prompt": "kitten a"' in ran.out
-    assert "kitten b" not in ran.out
-    assert "a: submit, new (m.yaml:5:5)" in ran.out
+    assert '"prompt": "kitten a"' in result.stdout
+    assert "kitten b" not in result.stdout
+    assert "a: submit, new (m.yaml:5:5)" in result.stdout
 
 
 def test_a_local_picture_is_shown_by_its_digest() -> None:
-    """A data URI would fill the screen."""
+    """The request shows the digest of a local file, not its data URI."""
     Path("a.png").write_bytes(png(400, 300))
     manifest = write_manifest(Path("m.yaml"), "a")
     manifest.write_text(manifest.read_text().replace("prompt:", "image: ./a.png, prompt:"))
 
-    assert '"image": "data:image/png;bytes=' in runner("plan", manifest, "--show", "1").out
+    assert '"image": "data:image/png;bytes=' in runner("plan", manifest, "--show", "1").stdout
 
 
-def test_verbose_says_where_each_setting_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flag over environment over manifest over default, and the one that won is named."""
+def test_verbose_shows_the_source_of_each_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option overrides the environment, the manifest and the default; the source is shown."""
     manifest = write_manifest(Path("m.yaml"), "a")
     monkeypatch.setenv("POWERTOKENS_BASE_URL", "https://env.example")
 
-    settings = [" ".join(line.split()) for line in runner("plan", manifest, "-v").out.splitlines()]
+    settings = [" ".join(line.split()) for line in runner("plan", manifest, "-v").stdout.splitlines()]
 
     assert "gateway.base_url https://env.example (environment)" in settings
     assert "limits.submit 2/s (manifest)" in settings
     assert "limits.downloads 4 (default)" in settings
-    flagged = runner("plan", manifest, "-v", "--base-url", "https://flag.example").out
+    flagged = runner("plan", manifest, "-v", "--base-url", "https://flag.example").stdout
     assert "gateway.base_url https://flag.example (flag)" in " ".join(flagged.split())
 
 
 def test_an_invalid_manifest_is_refused_as_a_run_would() -> None:
-    """All problems, exit 2, and no counts that nobody could rely on."""
+    """All problems are printed, the exit code is 2, and there are no counts."""
     manifest = write_manifest(Path("m.yaml"), "a")
     manifest.write_text(manifest.read_text().replace("prompt:", "promt:"))
 
-    ran = runner("plan", manifest)
+    result = runner("plan", manifest)
 
-    assert (2, "") == (ran.code, ran.out)
-    assert "did you mean 'prompt'?" in ran.err
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "did you mean 'prompt'?" in result.stderr
 
 
-def test_a_simulated_run_is_no_real_one() -> None:
-    """As a run would, a plan refuses to mix them up."""
+def test_real_and_simulated_runs_are_not_mixed() -> None:
+    """Like a run, a plan refuses the directory of the other kind of run."""
     manifest = write_manifest(Path("m.yaml"), "a")
     run_dir = make_run(Path("out"), manifest, {})
 
-    ran = runner("plan", manifest, "-o", run_dir, "--simulate")
+    result = runner("plan", manifest, "-o", run_dir, "--simulate")
 
-    assert ran.code == 2
-    assert "holds a real run, and this would be a simulated one" in ran.err
+    assert 2 == result.exit_code
+    assert "holds a real run, and this would be a simulated one" in result.stderr
 
 
 def test_results_without_a_store_are_refused() -> None:
-    """Calling every job new would invite paying for all of them again."""
+    """If every job were new, all of them could be paid for again."""
     manifest = write_manifest(Path("m.yaml"), "a")
     Path("out").mkdir()
     Path("out/results.jsonl").write_text("{}\n")
 
-    ran = runner("plan", manifest, "-o", "out")
+    result = runner("plan", manifest, "-o", "out")
 
-    assert ran.code == 2
-    assert "error[store-missing]" in ran.err
+    assert 2 == result.exit_code
+    assert "error[store-missing]" in result.stderr

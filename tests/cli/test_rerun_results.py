@@ -1,4 +1,4 @@
-"""`runner rerun` from a results file alone: what it submits, takes up, refuses and never guesses."""
+"""`runner rerun` of a results file: what it submits, polls, downloads, skips and refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from runner.results.formats import result_line
 from runner.simulator.server import Simulator
-from tests.cli.command import Ran, runner
+from tests.cli.command import runner
 from tests.results.records import succeeded
 
 REQUEST = {"model": "seedance-1-0-pro-250528", "prompt": "a kitten", "seconds": "4"}
@@ -19,14 +19,14 @@ REQUEST = {"model": "seedance-1-0-pro-250528", "prompt": "a kitten", "seconds": 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder, with a key set."""
+    """Change to an empty folder, and set a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
     return tmp_path
 
 
 def line(job_id: str, status: str, **changes: Any) -> dict[str, Any]:
-    """Make a result line of a job that did not succeed."""
+    """Return a result line of a job that did not succeed."""
     value = result_line(succeeded(job_id), run="kittens", gateway="http://127.0.0.1:9")
     error = {
         "class": "remote_failed",
@@ -46,11 +46,11 @@ def write(*lines: Mapping[str, Any]) -> Path:
     return path
 
 
-def plan(*words: object) -> dict[str, Any]:
-    """Ask what a rerun would do."""
-    done = runner("rerun", "results.jsonl", "--dry-run", "--json", *words)
-    assert 0 == done.code, done.err
-    value: dict[str, Any] = json.loads(done.out)
+def plan(*options: object) -> dict[str, Any]:
+    """Return what a rerun would do."""
+    done = runner("rerun", "results.jsonl", "--dry-run", "--json", *options)
+    assert 0 == done.exit_code, done.stderr
+    value: dict[str, Any] = json.loads(done.stdout)
     return value
 
 
@@ -60,9 +60,9 @@ def states(run_dir: str) -> dict[str, tuple[str, str | None]]:
     return {value["job_id"]: (value["status"], (value["error"] or {}).get("class")) for value in lines}
 
 
-def test_each_state_goes_its_own_way() -> None:
+def test_action_for_each_state() -> None:
     """
-    Failed and pending jobs are submitted, tasks are polled and fetched, doubts and refusals are left alone.
+    Failed and pending jobs are submitted, tasks are polled and downloaded, uncertain and refused jobs are skipped.
     """
     write(
         line("a", "failed"),
@@ -84,7 +84,7 @@ def test_each_state_goes_its_own_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "to_submit", "to_poll"),
+    ("options", "to_submit", "to_poll"),
     [
         (("--class", "moderation"), 1, 0),
         (("--status", "timed_out"), 0, 1),
@@ -92,22 +92,22 @@ def test_each_state_goes_its_own_way() -> None:
         (("--status", "failed", "--job", "nobody"), 0, 0),
     ],
 )
-def test_choice(words: tuple[str, ...], to_submit: int, to_poll: int) -> None:
+def test_selection(options: tuple[str, ...], to_submit: int, to_poll: int) -> None:
     """
-    Class, state and pattern choose, as they do in a run directory.
+    Class, state and pattern select jobs as in a run directory.
     """
     moderation = {"class": "moderation", "message": "no"}
     write(line("sky-1", "failed"), line("h", "failed", error=moderation), line("t", "timed_out"))
 
-    chosen = plan(*words)
+    planned = plan(*options)
 
-    assert (to_submit, to_poll) == (chosen["to_submit"], chosen["to_poll"])
+    assert (to_submit, to_poll) == (planned["to_submit"], planned["to_poll"])
 
 
-def test_job_whose_file_is_absent_is_refused_and_the_others_run(gateway: Simulator, folder: Path) -> None:
+def test_job_with_a_missing_file_is_refused_and_the_others_run(gateway: Simulator, folder: Path) -> None:
     """
-    A picture that is not on this machine fails its own job, is named, and is never sent as a placeholder, not
-    even when its class is asked for.
+    A job whose picture is not on this machine fails with an error that names the picture; the placeholder is
+    never sent, not even if the class of the job is selected.
     """
     absent = f"data:image/png;bytes=9;sha256={'a' * 64};source=/nowhere/a.png"
     request = {**REQUEST, "image": absent}
@@ -116,7 +116,7 @@ def test_job_whose_file_is_absent_is_refused_and_the_others_run(gateway: Simulat
         line("inline", "failed", request={**request, "image": f"data:image/png;bytes=9;sha256={'b' * 64}"}),
         line("fine", "failed", request={**REQUEST, "prompt": "fine"}),
     )
-    words = (
+    options = (
         "--base-url",
         gateway.base_url,
         "--submit-rate",
@@ -127,63 +127,70 @@ def test_job_whose_file_is_absent_is_refused_and_the_others_run(gateway: Simulat
         "0s",
     )
 
-    done = runner("rerun", "results.jsonl", "-o", "again", *words)
-    asked_for = runner("rerun", "again", "--class", "invalid_request", *words)
+    done = runner("rerun", "results.jsonl", "-o", "again", *options)
+    by_class = runner("rerun", "again", "--class", "invalid_request", *options)
 
-    assert "'/nowhere/a.png' is not on this machine" in done.err
+    assert "'/nowhere/a.png' is not on this machine" in done.stderr
     assert {("failed", "invalid_request")} == {states("again")[job_id] for job_id in ("absent", "inline")}
-    assert ["fine"] == [entry.prompt for entry in gateway.ledger.accepted], asked_for.err
+    assert ["fine"] == [entry.prompt for entry in gateway.ledger.accepted], by_class.stderr
 
 
 @pytest.mark.parametrize(
-    ("gateways", "said"),
+    ("gateways", "message"),
     [
         (("http://127.0.0.1:9", "https://api.example.com"), "do not name one gateway"),
         ((None, None), "do not name one gateway (none)"),
         (("simulator", "http://127.0.0.1:9"), "results of a simulated run"),
     ],
 )
-def test_gateway_that_is_not_clear(gateways: tuple[str | None, str | None], said: str) -> None:
+def test_ambiguous_gateway(gateways: tuple[str | None, str | None], message: str) -> None:
     """
-    Where the lines do not name one gateway, none is guessed.
+    If the lines do not name exactly one gateway, none is guessed.
     """
     write(line("a", "failed", gateway=gateways[0]), line("b", "failed", gateway=gateways[1]))
 
     done = runner("rerun", "results.jsonl")
 
-    assert (2, True) == (done.code, said in done.err), done.err
+    assert 2 == done.exit_code, done.stderr
+
+    assert message in done.stderr
     assert not Path("output").exists()
 
 
 @pytest.mark.slow
 def test_simulated_results_stay_simulated() -> None:
     """
-    Results of a rehearsal are rerun as one, into a directory that says so, without a key.
+    Results of a simulated run are rerun with the simulator, in a directory named so, without a key.
     """
     write(line("a", "failed", gateway="simulator"))
 
     done = runner("rerun", "results.jsonl", "-q")
     real = runner("rerun", "results.jsonl", "--base-url", "https://api.example.com")
 
-    assert (0, {"a": ("succeeded", None)}) == (done.code, states("output/kittens-rerun-simulated")), done.err
-    assert (2, True) == (real.code, "simulated" in real.err)
+    assert (0, {"a": ("succeeded", None)}) == (done.exit_code, states("output/kittens-rerun-simulated")), (
+        done.stderr
+    )
+    assert 2 == real.exit_code
+    assert "simulated" in real.stderr
 
 
 def test_one_id_for_different_jobs_is_refused() -> None:
     """
-    Where two runs used one id for different requests, neither is left out in silence.
+    Two lines with the same id and different requests are an error.
     """
     other = {**line("a", "failed"), "run": "puppies", "request": {"model": "wan2.7-i2v", "prompt": "a puppy"}}
     write(line("a", "failed"), other)
 
     done = runner("rerun", "results.jsonl")
 
-    assert (2, True) == (done.code, "different jobs with the id 'a'" in done.err)
+    assert 2 == done.exit_code
+
+    assert "different jobs with the id 'a'" in done.stderr
 
 
 def test_directory_of_a_manifest_is_not_mixed_with_results() -> None:
     """
-    A run that has a manifest takes in no results of another.
+    Results can't be rerun in the directory of a run that has a manifest.
     """
     Path("m.yaml").write_text(
         "version: 1\njobs:\n  - {id: a, request: {model: seedance-1-0-pro-250528, prompt: x}}\n"
@@ -193,32 +200,36 @@ def test_directory_of_a_manifest_is_not_mixed_with_results() -> None:
 
     done = runner("rerun", "results.jsonl", "-o", "out")
 
-    assert (2, True) == (done.code, "holds the run of m.yaml" in done.err)
+    assert 2 == done.exit_code
+
+    assert "holds the run of m.yaml" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
-        (("--status", "uncertain"), "runner resolve settles"),
-        (("--status", "done"), "no state 'done'"),
+        (("--status", "uncertain"), "with: runner resolve"),
+        (("--status", "done"), "unknown state 'done'"),
         (("--class", "moderatoin"), "did you mean 'moderation'"),
     ],
 )
-def test_choice_that_is_none(words: tuple[str, ...], said: str) -> None:
+def test_invalid_selection(options: tuple[str, ...], message: str) -> None:
     """
-    States that no rerun takes up, and words that are none, are refused with what would be right.
+    States that can't be rerun and unknown options are errors that show the allowed ones.
     """
     write(line("a", "failed"))
 
-    done: Ran = runner("rerun", "results.jsonl", *words)
+    done = runner("rerun", "results.jsonl", *options)
 
-    assert (2, True) == (done.code, said in done.err), done.err
+    assert 2 == done.exit_code, done.stderr
+
+    assert message in done.stderr
 
 
-def test_results_that_are_not_there_are_said_to_be_missing() -> None:
-    """A mistyped name is told as such, with a new directory named or without."""
+def test_missing_results_file() -> None:
+    """A file that does not exist is an error, also with -o."""
     done = runner("rerun", "reslts.jsonl", "-o", "again")
 
-    assert 2 == done.code
-    assert "there is no run directory reslts.jsonl" in done.err
+    assert 2 == done.exit_code
+    assert "there is no run directory reslts.jsonl" in done.stderr
     assert not Path("again").exists()

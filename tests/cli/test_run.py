@@ -1,4 +1,4 @@
-"""`runner run` and `runner resume` against the simulator: what is written, and what is said."""
+"""`runner run` and `runner resume` with the simulator: what they write and what they print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.console import show_bug
-from tests.cli.command import Ran, runner
+from tests.cli.command import CommandResult, runner
 
 MANIFEST = """
 version: 1
@@ -28,171 +28,179 @@ generate_s: [0.1, 0.2]
 rules:
   - {name: hostile, match: {prompt: 'kitten 2'},
      task: {end: failed, message: "\\e[31m[bold]bad[/bold]\\e]0;title\\a"}}
-  - {name: in doubt, match: {prompt: 'kitten 3'}, submit: {fault: reset, created: true}}
+  - {name: answer lost, match: {prompt: 'kitten 3'}, submit: {fault: reset, created: true}}
 """
 
 
-QUICK = "version: 1\ngenerate_s: [0.1, 0.2]\n"
+NO_FAULTS = "version: 1\ngenerate_s: [0.1, 0.2]\n"
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder with a manifest and a scenario in it."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with a manifest and a scenario."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kittens.yaml").write_text(MANIFEST)
     (tmp_path / "scenario.yaml").write_text(SCENARIO)
-    (tmp_path / "quick.yaml").write_text(QUICK)
+    (tmp_path / "no-faults.yaml").write_text(NO_FAULTS)
     return tmp_path
 
 
-def run(*words: object) -> Ran:
-    """Run the manifest against the simulator, by a scenario without trouble unless another is named."""
-    scenario = () if "--scenario" in words else ("--scenario", "quick.yaml")
-    return runner("run", "kittens.yaml", "--simulate", *scenario, *words)
+def run(*options: object) -> CommandResult:
+    """Run the manifest with the simulator, with a scenario without faults unless another is given."""
+    scenario = () if "--scenario" in options else ("--scenario", "no-faults.yaml")
+    return runner("run", "kittens.yaml", "--simulate", *scenario, *options)
 
 
-def test_run_ends_with_a_summary_and_again_does_nothing(desk: Path) -> None:
+def test_run_ends_with_a_summary_and_again_does_nothing(folder: Path) -> None:
     """
-    The default directory of a rehearsal is its own; the same command again says in a line that all is done.
+    A simulated run has its own default directory; the same command again prints one line and does nothing.
     """
     first, again = run("--json"), run("--json")
 
-    summary = json.loads(first.out)
-    assert (0, 3, "simulator") == (first.code, summary["by_status"]["succeeded"], summary["gateway"])
+    summary = json.loads(first.stdout)
+    assert (0, 3, "simulator") == (first.exit_code, summary["by_status"]["succeeded"], summary["gateway"])
     assert (0, str(Path("output/kittens-simulated"))) == (summary["exit_code"], summary["run_dir"])
-    assert 1 == first.out.count("\n")
-    assert "3 of 3 jobs succeeded" in first.err
-    assert (0, "kittens: nothing to do, all 3 jobs succeeded\n") == (again.code, again.err)
-    assert summary == json.loads(again.out)
-    lines = (desk / "output/kittens-simulated/results.jsonl").read_text().splitlines()
+    assert 1 == first.stdout.count("\n")
+    assert "3 of 3 jobs succeeded" in first.stderr
+    assert (0, "kittens: nothing to do, all 3 jobs succeeded\n") == (again.exit_code, again.stderr)
+    assert summary == json.loads(again.stdout)
+    lines = (folder / "output/kittens-simulated/results.jsonl").read_text().splitlines()
     assert {"simulator"} == {json.loads(line)["gateway"] for line in lines}
 
 
-def test_ending_says_what_failed_why_and_what_to_do(desk: Path) -> None:
+def test_final_summary(folder: Path) -> None:
     """
-    One screen: each class with an example and advice, jobs in doubt with the three commands, and the way on.
+    It has each failure class with an example and advice, uncertain jobs with the commands, and how to continue.
     """
     done = run("--scenario", "scenario.yaml", "-o", "a dir", "--var", "what=kitten")
 
-    assert 4 == done.code
-    assert "1 remote_failed, such as job-2: " in done.err
-    assert "submits it as a new, paid attempt" in " ".join(done.err.split())
-    assert "job-3 sent " in done.err
-    assert "with key " in done.err
-    for choice in ("--task-id TASK_ID", "--not-submitted", "--give-up"):
-        assert f"runner resolve 'a dir' job-3 {choice}" in done.err
-    assert "runner rerun 'a dir' --scenario scenario.yaml" in done.err
-    assert "failed.yaml" in done.err
+    assert 4 == done.exit_code
+    assert "1 remote_failed, for example job-2: " in done.stderr
+    assert "submits it as a new, paid attempt" in " ".join(done.stderr.split())
+    assert "job-3 sent " in done.stderr
+    assert "with key " in done.stderr
+    for option in ("--task-id TASK_ID", "--not-submitted", "--give-up"):
+        assert f"runner resolve 'a dir' job-3 {option}" in done.stderr
+    assert "runner rerun 'a dir' --scenario scenario.yaml" in done.stderr
+    assert "failed.yaml" in done.stderr
 
 
-def test_what_the_api_says_can_not_paint_the_terminal(desk: Path) -> None:
+def test_messages_of_the_api_are_sanitized(folder: Path) -> None:
     """
-    Escape sequences go, and markup stays text.
+    Escape sequences are removed, and markup stays text.
     """
     done = run("--scenario", "scenario.yaml", "-v")
 
-    assert "\x1b" not in done.err
-    assert "[bold]bad[/bold]" in done.err
+    assert "\x1b" not in done.stderr
+    assert "[bold]bad[/bold]" in done.stderr
 
 
-def test_quiet_says_only_how_it_ended(desk: Path) -> None:
+def test_quiet(folder: Path) -> None:
     """
-    `--quiet` leaves a line at the end.
+    `--quiet` prints one line at the end.
     """
     done = run("--quiet")
 
-    assert ["kittens: 3 of 3 jobs succeeded"] == [line.split(",")[0] for line in done.err.splitlines()]
+    assert ["kittens: 3 of 3 jobs succeeded"] == [line.split(",")[0] for line in done.stderr.splitlines()]
 
 
-def test_log_and_metrics_files(desk: Path) -> None:
+def test_log_and_metrics_files(folder: Path) -> None:
     """
-    The log holds an object a line, one for every job that ended; metrics are written at the end.
+    The log has a line for every finished job; metrics are written at the end.
     """
     done = run("--scenario", "scenario.yaml", "--log-file", "log.jsonl", "--metrics-file", "run.prom")
 
-    entries = [json.loads(line) for line in (desk / "log.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     ended = {entry["job_id"]: entry["status"] for entry in entries if entry["event"] == "job_ended"}
     assert {"job-1": "succeeded", "job-2": "failed", "job-3": "uncertain"} == ended
     assert all("at" in entry for entry in entries)
-    metrics = (desk / "run.prom").read_text()
-    assert f'runner_run_exit_code{{run="kittens"}} {done.code}' in metrics
+    metrics = (folder / "run.prom").read_text()
+    assert f'runner_run_exit_code{{run="kittens"}} {done.exit_code}' in metrics
 
 
-def test_files_that_can_not_be_written(desk: Path) -> None:
+def test_files_that_can_not_be_written(folder: Path) -> None:
     """
-    A log that can't be opened is refused at once; metrics that can't be written change nothing.
+    A log file that can't be opened is an error at the start; metrics that can't be written are a warning.
     """
     refused = run("--log-file", "absent/log.jsonl")
     done = run("--metrics-file", "absent/run.prom")
 
-    assert (2, True) == (refused.code, "absent/log.jsonl can't be written" in refused.err)
-    assert (0, True) == (done.code, "the metrics could not be written" in done.err)
+    assert 2 == refused.exit_code
+
+    assert "absent/log.jsonl can't be written" in refused.stderr
+    assert 0 == done.exit_code
+    assert "could not write the metrics to absent/run.prom" in done.stderr
 
 
-def test_date_in_the_run_directory(desk: Path) -> None:
+def test_date_in_the_run_directory(folder: Path) -> None:
     """
-    ${date} in -o is today in UTC, also for plan.
+    ${date} in -o is the date in UTC.
     """
     before = datetime.now(UTC).date().isoformat()
     done = run("-o", "nights/${date}", "--limit", "1")
     after = datetime.now(UTC).date().isoformat()
 
-    assert 0 == done.code
-    assert {path.name for path in (desk / "nights").iterdir()} <= {before, after}
+    assert 0 == done.exit_code
+    assert {path.name for path in (folder / "nights").iterdir()} <= {before, after}
 
 
 @pytest.mark.slow
-def test_limit_and_job_leave_the_rest_for_resume(desk: Path) -> None:
+def test_limit_and_job_leave_the_rest_for_resume(folder: Path) -> None:
     """
-    What a run was not to submit is pending, and `resume` submits it without the manifest.
+    Jobs that a run did not submit are pending, and `resume` submits them without the manifest.
     """
     limited = run("-o", "out", "--limit", "1")
     one = runner("resume", "out", "--job", "*-3")
-    (desk / "kittens.yaml").unlink()
+    (folder / "kittens.yaml").unlink()
     rest = runner("resume", "out", "--json")
 
-    assert "2 pending" in limited.err
-    assert "1 pending" in one.err
-    assert 3 == json.loads(rest.out)["by_status"]["succeeded"]
+    assert "2 pending" in limited.stderr
+    assert "1 pending" in one.stderr
+    assert 3 == json.loads(rest.stdout)["by_status"]["succeeded"]
 
 
-def test_real_and_simulated_runs_are_kept_apart(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_and_simulated_runs_are_kept_apart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A directory of a rehearsal is refused to a real run; a scenario is refused to a real run's directory.
+    A real run refuses the directory of a simulated run.
     """
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-not-used-anywhere")
     run("-o", "out")
 
     done = runner("run", "kittens.yaml", "-o", "out")
 
-    assert (2, True) == (done.code, "holds a simulated run" in done.err)
+    assert 2 == done.exit_code
+
+    assert "holds a simulated run" in done.stderr
 
 
-def test_series_needs_a_date_in_its_name(desk: Path) -> None:
+def test_series_needs_a_date_in_its_name(folder: Path) -> None:
     """
-    Older runs are deleted only where a date tells the series; else the command is refused before it begins.
+    Older runs are deleted only if a date identifies the series; otherwise the command is an error.
     """
     done = run("--keep-runs", "2")
 
-    assert (2, True) == (done.code, "${date}" in done.err)
-    assert not (desk / "output").exists()
+    assert 2 == done.exit_code
+
+    assert "${date}" in done.stderr
+    assert not (folder / "output").exists()
 
 
-def test_bug_of_ours_has_its_trace_in_a_file(
+def test_internal_error_writes_its_traceback_to_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    A bug is a short message with the place of its trace; the trace itself is shown only with -v, without keys.
+    An internal error prints a short message and the path of its traceback, which -v prints too, without keys.
     """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     bug = KeyError("sk-secret-0123456789")
     bug.__traceback__ = None
 
-    codes = show_bug(bug, ["run", "x"]), show_bug(bug, ["run", "x", "-v"])
+    exit_codes = show_bug(bug, ["run", "x"]), show_bug(bug, ["run", "x", "-v"])
 
-    said = capsys.readouterr().err
-    kept = [path.read_text() for path in tmp_path.glob("runner-bug-*.txt")]
-    assert (3, 3) == codes
-    assert (2, 2) == (said.count("error[bug]"), len(kept))
-    assert all("sk-secret" not in text for text in (said, *kept))
-    assert 1 == said.count("\nKeyError") + said.startswith("KeyError")
+    stderr = capsys.readouterr().err
+    traces = [path.read_text() for path in tmp_path.glob("runner-bug-*.txt")]
+    assert (3, 3) == exit_codes
+    assert 2 == stderr.count("error[bug]")
+    assert 2 == len(traces)
+    assert all("sk-secret" not in text for text in (stderr, *traces))
+    assert 1 == stderr.count("\nKeyError") + stderr.startswith("KeyError")

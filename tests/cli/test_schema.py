@@ -1,4 +1,4 @@
-"""Schemas to stdout, for editors and other programs."""
+"""`runner schema` prints schemas for editors and other programs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ NAMES = ("manifest", "result", *load_catalog().models, *load_catalog().names)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_schema_is_printed_as_json(name: str) -> None:
-    """Whatever names a schema prints it, and nothing else."""
-    ran = runner("schema", name)
+    """The name of a schema or a model prints the schema, and nothing else."""
+    result = runner("schema", name)
 
-    assert (0, "") == (ran.code, ran.err)
-    assert json.loads(ran.out)["$schema"].startswith("https://json-schema.org/")
+    assert (0, "") == (result.exit_code, result.stderr)
+    assert json.loads(result.stdout)["$schema"].startswith("https://json-schema.org/")
 
 
 def test_the_manifest_is_the_default() -> None:
-    """The schema that people want most needs no name."""
-    assert runner("schema", "manifest").out == runner("schema").out
+    """Without a name, the schema of the manifest is printed."""
+    assert runner("schema", "manifest").stdout == runner("schema").stdout
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    """A typo is answered with what was probably meant, and stdout stays empty."""
-    ran = runner("schema", "manifst")
+    """The error suggests the nearest name, and nothing is printed to stdout."""
+    result = runner("schema", "manifst")
 
-    assert (2, "") == (ran.code, ran.out)
-    assert "did you mean 'manifest'?" in ran.err
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "did you mean 'manifest'?" in result.stderr

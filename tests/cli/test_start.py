@@ -1,7 +1,7 @@
 """
-How soon a command begins: what it imports before it does its work, which never flakes where a timing would.
+How fast a command starts: which modules it imports, because a test of the time itself would be flaky.
 
-Half of the time of a short command is imports, so that one line in the wrong place costs every command.
+Imports are half of the time of a short command, so one import in the wrong place slows down every command.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ HEAVY = {
 OF_RUNS = {"runner.store", "runner.worker", "runner.gateway"}
 OF_ERRORS = {"runner.schema.explain", "difflib"}
 OF_FILES = {"runner.manifest.local_files", "imagesize"}
-"""What only some manifests need."""
+"""Modules that only some manifests need."""
 
 
 def _imported(code: str, folder: Path, among: set[str]) -> set[str]:
-    """Run code in a fresh interpreter, and give those of some modules that it imported."""
+    """Run code in a new interpreter, and return which of some modules it imported."""
     script = f"import sys\n{code}\nprint(*({among!r} & sys.modules.keys()))"
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
@@ -52,7 +52,7 @@ def _imported(code: str, folder: Path, among: set[str]) -> set[str]:
         capture_output=True,
         text=True,
     )
-    return set(ran.stdout.split()) & among
+    return set(result.stdout.split()) & among
 
 
 def _command(*arguments: str) -> str:
@@ -60,7 +60,7 @@ def _command(*arguments: str) -> str:
 
 
 def test_help_imports_no_command() -> None:
-    """It names every command, and needs none of them."""
+    """It lists every command, and imports none."""
     used = _imported(_command("--help"), ROOT, HEAVY | {"yaml", "dataclasses", "runner.core", "runner.api"})
 
     assert set() == used
@@ -71,7 +71,7 @@ def test_help_imports_no_command() -> None:
     [(PLAIN, HEAVY | OF_RUNS | OF_ERRORS | OF_FILES), (WITH_VARIABLE, HEAVY | OF_RUNS | OF_ERRORS)],
 )
 def test_validate_imports_what_the_manifest_needs(text: str, spared: set[str], tmp_path: Path) -> None:
-    """A valid manifest is checked before the heavy libraries would even be imported."""
+    """A valid manifest is checked without the heavy libraries."""
     (tmp_path / "m.yaml").write_text(text, encoding="utf-8")
 
     assert set() == _imported(_command("validate", "m.yaml"), tmp_path, spared)
@@ -87,8 +87,8 @@ def test_rows_import_nothing_heavy(tmp_path: Path) -> None:
     assert set() == used
 
 
-def test_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
-    """The simulator with its web server, and the report, do not delay the first POST."""
+def test_a_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
+    """Before the first POST, a run does not import the simulator, the report, or what few runs need."""
     spared = {
         "runner.simulator",
         "aiohttp.web",

@@ -1,4 +1,4 @@
-"""`validate`: what is found goes to stdout in the form asked for, and costs neither a key nor a request."""
+"""`runner validate` prints problems to stdout in the chosen format, and needs no key and no request."""
 
 from __future__ import annotations
 
@@ -29,90 +29,90 @@ def _write(text: str, name: str = "m.yaml") -> Path:
     return path
 
 
-def test_a_valid_manifest_says_so_and_exits_0() -> None:
-    """Nothing on stdout, a count on stderr, and no key was needed."""
-    ran = runner("validate", _write(VALID), "--var", "length=5")
+def test_a_valid_manifest() -> None:
+    """Nothing on stdout, the counts on stderr, exit code 0, and no key is needed."""
+    result = runner("validate", _write(VALID), "--var", "length=5")
 
-    assert (0, "", "no errors, no warnings in 1 job\n") == (ran.code, ran.out, ran.err)
+    assert (0, "", "no errors, no warnings in 1 job\n") == (result.exit_code, result.stdout, result.stderr)
 
 
-def test_variables_of_the_command_line_count() -> None:
-    """What --var sets is checked like everything else."""
-    ran = runner("validate", _write(VALID), "--var", "length=13")
+def test_variables_of_the_command_line() -> None:
+    """The value of --var is checked like any other."""
+    result = runner("validate", _write(VALID), "--var", "length=13")
 
-    assert ran.code == 2
-    assert "m.yaml:4:74: jobs[0] \"a\": seconds: '13' is not allowed for seedance-1-0-pro-250528" in ran.out
+    assert 2 == result.exit_code
+    assert (
+        "m.yaml:4:74: jobs[0] \"a\": seconds: '13' is not allowed for seedance-1-0-pro-250528"
+        in result.stdout
+    )
 
 
 @pytest.mark.parametrize("given", ["length", "=5", "a b=1"])
 def test_a_variable_without_name_or_value_is_refused(given: str) -> None:
-    """A slip in --var must not become an empty variable."""
-    ran = runner("validate", _write(VALID), "--var", given)
+    """A mistake in --var must not become an empty variable."""
+    result = runner("validate", _write(VALID), "--var", given)
 
-    assert ran.code == 2
-    assert f"{given!r} is not NAME=VALUE" in ran.err
+    assert 2 == result.exit_code
+    assert f"{given!r} is not NAME=VALUE" in result.stderr
 
 
 def test_all_problems_of_all_files_in_one_pass() -> None:
-    """A file that can't be read does not hide what is wrong with the next one."""
+    """A file that can't be read does not hide the problems of the next one."""
     bad = _write("version: 1\njobz: []\njobs:\n  - id: a\n    request: {model: wan2.7-i2, prompt: x}\n")
 
-    ran = runner("validate", "missing.yaml", bad)
+    result = runner("validate", "missing.yaml", bad)
 
-    assert ran.code == 2
-    assert [line.partition(": ")[0] for line in ran.out.splitlines()] == [
-        "missing.yaml",
-        "m.yaml:2:1",
-        "m.yaml:5:22",
-    ]
-    assert ran.err == "3 errors, no warnings in 1 job; nothing was submitted\n"
+    assert 2 == result.exit_code
+    places = [line.partition(": ")[0] for line in result.stdout.splitlines()]
+    assert ["missing.yaml", "m.yaml:2:1", "m.yaml:5:22"] == places
+    assert "3 errors, no warnings in 1 job; nothing was submitted\n" == result.stderr
 
 
 WARNED = "version: 1\njobs:\n  - {id: a, request: {model: wan2.2-kf2v-flash, images: [https://e.com/a, https://e.com/b]}}\n"
 
 
-def test_a_warning_is_no_error_unless_strict() -> None:
-    """--strict is for those who want none; a warning says that it is one."""
+def test_a_warning_is_an_error_with_strict() -> None:
+    """A warning is marked as one, and is an error with --strict."""
     path = _write(WARNED)
 
-    assert runner("validate", path).code == 0
-    assert runner("validate", path).out.startswith('m.yaml:3:22: warning: jobs[0] "a": no prompt')
-    assert runner("validate", path, "--strict").code == 2
+    assert 0 == runner("validate", path).exit_code
+    assert runner("validate", path).stdout.startswith('m.yaml:3:22: warning: jobs[0] "a": no prompt')
+    assert 2 == runner("validate", path, "--strict").exit_code
 
 
 def test_json_is_one_object() -> None:
-    """A program reads the same findings, with their places as numbers."""
-    ran = runner("validate", _write(WARNED), "--format", "json")
+    """The JSON has the same problems, with their places as numbers."""
+    result = runner("validate", _write(WARNED), "--format", "json")
 
-    found = json.loads(ran.out)
+    found = json.loads(result.stdout)
     assert (True, 1) == (found["valid"], found["jobs"])
     (problem,) = found["problems"]
-    assert list(problem) == ["severity", "file", "line", "column", "job", "path", "message", "hint"]
+    assert ["severity", "file", "line", "column", "job", "path", "message", "hint"] == list(problem)
     assert ("warning", "m.yaml", 3, 22) == tuple(
         problem[key] for key in ("severity", "file", "line", "column")
     )
 
 
-def test_json_without_problems_is_json_too() -> None:
-    """The list is there when it is empty."""
-    ran = runner("validate", _write(VALID), "--var", "length=5", "--format", "json")
+def test_json_without_problems() -> None:
+    """The list of problems is empty."""
+    result = runner("validate", _write(VALID), "--var", "length=5", "--format", "json")
 
-    assert {"problems": [], "valid": True, "jobs": 1} == json.loads(ran.out)
+    assert {"problems": [], "valid": True, "jobs": 1} == json.loads(result.stdout)
 
 
 def test_github_annotations_are_escaped() -> None:
     """A name with a comma or a line break can't forge a second annotation."""
     path = _write("version: 1\njobs: []\n100%: 1\n", "a,b:c.yaml")
 
-    lines = runner("validate", path, "--format", "github").out.splitlines()
+    lines = runner("validate", path, "--format", "github").stdout.splitlines()
 
-    assert len(lines) == 2
+    assert 2 == len(lines)
     assert all(line.startswith("::error file=a%2Cb%3Ac.yaml,line=") for line in lines)
     assert any("unknown key '100%25'" in line for line in lines)
 
 
 def test_hostile_text_does_not_reach_the_terminal() -> None:
-    """Escape sequences in a job's id are shown as pictures, not obeyed."""
+    """Escape sequences in a job's id are shown as pictures."""
     path = _write('version: 1\njobs:\n  - {id: "a\\e[31m", request: {model: x}}\n')
 
-    assert "\x1b" not in runner("validate", path).out
+    assert "\x1b" not in runner("validate", path).stdout
