@@ -12,6 +12,8 @@ import ssl
 
 import aiohttp
 
+from runner.core.units import format_duration
+
 
 class UnsolicitedData(aiohttp.ClientError):
     """The server sent bytes before it was sent a request."""
@@ -30,14 +32,14 @@ def describe_network_error(
         is_connecting: Whether there was no connection yet, where the error itself does not tell.
 
     >>> describe_network_error(TimeoutError(), "api.powertokens.ai", connect_s=10, timeout_s=120)
-    'no response from api.powertokens.ai within 120 s'
+    'no response from api.powertokens.ai within 2m'
     """
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) or is_connecting:
         return _describe_connect_error(error, target, connect_s)
     if isinstance(error, aiohttp.SocketTimeoutError):
-        return f"no data from {target} for {timeout_s:g} s"
+        return f"no data from {target} for {format_duration(timeout_s)}"
     if isinstance(error, TimeoutError):
-        return f"no response from {target} within {timeout_s:g} s"
+        return f"no response from {target} within {format_duration(timeout_s)}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return f"{target} closed the connection without a response"
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -51,7 +53,7 @@ def describe_network_error(
 
 def _describe_connect_error(error: Exception, target: str, connect_s: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"no connection to {target} within {connect_s:g} s"
+        return f"no connection to {target} within {format_duration(connect_s)}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"no connection to {target}: its host name could not be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

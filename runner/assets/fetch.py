@@ -41,6 +41,7 @@ from runner.assets.url_policy import MAX_REDIRECTS, Hop, UrlPolicy, UrlRefused, 
 from runner.core.model import Failure, FailureClass
 from runner.core.retry import DownloadTries
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
+from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, write_error
 from runner.errors import DiskFull
 from runner.media import InvalidMedia
@@ -259,8 +260,8 @@ class Fetcher:
             raise write_error(error, folder) from error
         if free < needed + self._reserved_bytes + RESERVE_BYTES:
             raise DiskFull(
-                f"{folder} has {free / 1e9:.1f} GB free; the downloads in progress need "
-                f"{(needed + self._reserved_bytes) / 1e9:.1f} GB and a reserve of {RESERVE_BYTES / 1e9:.1f} GB",
+                f"{folder} has {format_size(free)} free; the downloads in progress need "
+                f"{format_size(needed + self._reserved_bytes)} and a reserve of {format_size(RESERVE_BYTES)}",
                 hint=FREE_SPACE_HINT,
             )
         self._reserved_bytes += needed

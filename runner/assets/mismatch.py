@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from runner.core.model import Json
+from runner.core.units import format_duration
 from runner.media import MediaInfo
 
 _DURATION_TOLERANCE_S = 0.5
@@ -23,7 +24,7 @@ def mismatches(request: Mapping[str, Json], info: MediaInfo) -> tuple[str, ...]:
     Return a sentence for each way in which a video differs from its request; none where either states nothing.
 
     >>> mismatches({"seconds": "5", "size": "720P"}, MediaInfo("video/mp4", 832, 480, 10.0))
-    ('the video is 10 s long; 5 s were requested', 'the video is 832x480 pixels; 720P was requested')
+    ('the video is 10s long; 5s was requested', 'the video is 832x480 pixels; 720P was requested')
     """
     found = (_duration_mismatch(request, info), _size_mismatch(request, info), _ratio_mismatch(request, info))
     return tuple(sentence for sentence in found if sentence is not None)
@@ -39,7 +40,9 @@ def _duration_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | No
         return None
     if abs(info.duration_s - requested_s) <= _DURATION_TOLERANCE_S:
         return None
-    return f"the video is {info.duration_s:g} s long; {requested_s:g} s were requested"
+    return (
+        f"the video is {format_duration(info.duration_s)} long; {format_duration(requested_s)} was requested"
+    )
 
 
 def _size_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | None:

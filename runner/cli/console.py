@@ -48,7 +48,7 @@ def show_error(error: RunnerError) -> None:
 
 
 def show_problem(problem: Problem) -> None:
-    """Print a problem of a manifest with its place."""
+    """Print a problem of a manifest with its position."""
     click.echo(f"  {problem}", err=True)
 
 

@@ -21,7 +21,7 @@ class EventLog(logging.Handler):
     """
     Appends events and the messages of the program's loggers to a file; without a file, discards both.
 
-    If the file can't be written any more, for example because the disk is full, the log ends and the run goes on.
+    If the file can't be written any more, for example because the disk is full, the log ends and the run continues.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -49,7 +49,7 @@ def command(run_dir: Path, as_json: bool, watch: bool) -> None:
 
 
 def _draw(lines: list[str], *, over: int) -> int:
-    """Print lines in the place of the last ``over`` ones, and return how many they are."""
+    """Print lines over the last ``over`` ones, and return their number."""
     if over:
         click.echo(f"\x1b[{over}A\x1b[J", nl=False)
     for line in lines:

@@ -29,7 +29,7 @@ from runner.core.problem import Problem
 @variable_option
 def command(manifests: tuple[Path, ...], strict: bool, output_format: str, variables: dict[str, str]) -> int:
     """
-    Check manifests, and print every problem in them with its place.
+    Check manifests, and print every problem with its position.
 
     Nothing is sent and no key is needed. The exit code is 2 if there are errors, and 0 otherwise.
     """

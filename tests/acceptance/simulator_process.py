@@ -94,8 +94,10 @@ def runner(
     *arguments: str | Path, timeout_s: float = 60, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command and wait for its end."""
-    words, environ = command_line(*arguments, **variables)
-    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False)
+    command, environ = command_line(*arguments, **variables)
+    return subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
 
 
 def results_by_id(run_dir: Path) -> dict[str, dict[str, Any]]:

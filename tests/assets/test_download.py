@@ -118,7 +118,7 @@ async def test_an_invalid_file_is_kept_for_inspection(tmp_path: Path) -> None:
 async def test_a_full_disk_stops_a_download_before_it_starts(tmp_path: Path) -> None:
     """The declared length must fit the disk, with a reserve for the store."""
     async with serving(video(LARGE)) as server, fetcher(free_bytes=lambda folder: 256 << 20) as fetch:
-        with pytest.raises(DiskFull, match=r"0\.3 GB free; the downloads in progress need"):
+        with pytest.raises(DiskFull, match=r"268 MB free; the downloads in progress need"):
             await fetch.fetch(asset_request(server.url(), tmp_path))
 
 

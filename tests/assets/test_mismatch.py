@@ -33,7 +33,7 @@ def test_a_matching_video_gets_no_warning(
 @pytest.mark.parametrize(
     ("request_body", "ending"),
     [
-        ({"seconds": "10"}, "10 s were requested"),
+        ({"seconds": "10"}, "10s was requested"),
         ({"size": "1080P"}, "1080P was requested"),
         ({"size": "1280x704"}, "1280x704 was requested"),
         ({"ratio": "9:16"}, "the ratio 9:16 was requested"),

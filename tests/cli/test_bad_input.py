@@ -1,4 +1,4 @@
-"""Every kind of bad input: `validate` and `run` print the problem with its place, and nothing is sent."""
+"""Every kind of bad input: `validate` and `run` print the problem with its position, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def _write(content: str | bytes) -> Path:
 
 @pytest.mark.parametrize("kind", BAD)
 def test_validate_prints_the_problem_and_its_place(kind: str) -> None:
-    """One line for the one problem, with its place first, and exit code 2."""
-    content, place, part = BAD[kind]
+    """One line for the one problem, with its position first, and exit code 2."""
+    content, position, part = BAD[kind]
 
     result = runner("validate", _write(content))
 
     assert 2 == result.exit_code
-    assert [line for line in result.stdout.splitlines() if line.startswith(place) and part in line], (
+    assert [line for line in result.stdout.splitlines() if line.startswith(position) and part in line], (
         result.stdout
     )
     assert 1 == len(result.stdout.splitlines()), result.stdout
@@ -72,12 +72,12 @@ def test_validate_prints_the_problem_and_its_place(kind: str) -> None:
 @pytest.mark.parametrize("kind", BAD)
 def test_run_refuses_it_and_sends_nothing(kind: str, gateway: Simulator) -> None:
     """`run` prints the same line, and sends no valid job either."""
-    content, place, part = BAD[kind]
+    content, position, part = BAD[kind]
 
     result = runner("run", _write(content), "-o", "out")
 
     assert (2, []) == (result.exit_code, list(gateway.ledger.accepted))
-    assert [line for line in result.stderr.splitlines() if place in line and part in line], result.stderr
+    assert [line for line in result.stderr.splitlines() if position in line and part in line], result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -84,7 +84,7 @@ def test_the_host_of_the_test_environment() -> None:
 
 
 def test_a_manifest_with_errors_is_a_problem() -> None:
-    """The first error is shown with its place, and the other checks are made as well."""
+    """The first error is shown with its position, and the other checks are made as well."""
     manifest = write_manifest(Path("m.yaml"), "a")
     manifest.write_text(manifest.read_text().replace("prompt:", "promt:"))
 

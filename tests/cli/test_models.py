@@ -27,7 +27,7 @@ def test_every_model_and_document_is_listed() -> None:
 def test_the_example_pastes_into_a_manifest(name: str, tmp_path: Path) -> None:
     """The examples of `models NAME` are valid under jobs, for each document of the model."""
     lines = runner("models", name).stdout.splitlines()
-    starts = [place for place, line in enumerate(lines) if line == "  - id: example"]
+    starts = [index for index, line in enumerate(lines) if line == "  - id: example"]
 
     assert starts
     for start in starts:

@@ -68,7 +68,7 @@ async def test_no_response_to_a_poll() -> None:
         outcome = await gateway.poll("task_1", KEY)
 
     assert isinstance(outcome, Transient)
-    assert "no response from 127.0.0.1 within 0.3 s" == outcome.failure.message
+    assert "no response from 127.0.0.1 within 300ms" == outcome.failure.message
 
 
 async def test_poll_survives_a_closed_connection() -> None:
