@@ -1,0 +1,111 @@
+"""What an active run shows on a terminal, without one, and with --quiet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.cli.displays import Display, PlainDisplay, QuietDisplay
+from runner.core.lifecycle import State
+from runner.core.model import Failure, FailureClass
+from runner.engine.events import JobEnded, Notice
+
+ROOT = Path(__file__).parents[2]
+MANIFEST = """
+version: 1
+name: kittens
+jobs:
+  - {id: '[bold]${n}', repeat: 3, request: {model: seedance-1-0-pro-250528, prompt: 'x ${n}', seconds: 4, size: 480p}}
+"""
+SCENARIO = """
+version: 1
+generate_s: [0.1, 0.2]
+rules:
+  - {match: {prompt: x 2}, submit: {fault: bad_request, times: always}}
+"""
+
+
+def failed(job_id: str) -> JobEnded:
+    failure = Failure(FailureClass.REMOTE_FAILED, "no \x1b[31mreason")
+    return JobEnded(job_id, "wan2.7-i2v", State.FAILED, failure)
+
+
+@pytest.mark.parametrize(
+    ("make", "lines"),
+    [
+        (QuietDisplay, ["the key was refused (set a valid key)"]),
+        (
+            lambda: PlainDisplay("kittens", verbose=False),
+            [
+                *(f"job-{n}: failed (remote_failed): no reason" for n in range(10)),
+                "further failures are counted but not listed; use --verbose to list them",
+                "slow down",
+                "the key was refused (set a valid key)",
+            ],
+        ),
+        (
+            lambda: PlainDisplay("kittens", verbose=True),
+            [
+                "job: succeeded",
+                *(f"job-{n}: failed (remote_failed): no reason" for n in range(12)),
+                "slow down",
+                "the key was refused (set a valid key)",
+                "writing the results",
+            ],
+        ),
+    ],
+    ids=["quiet", "plain", "verbose"],
+)
+def test_lines_without_a_terminal(
+    make: Callable[[], Display], lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Quiet: only why the run stops; plain: notices and ten failures; verbose: every event, one safe line each."""
+    display = make()
+
+    display.event(JobEnded("job", "wan2.7-i2v", State.SUCCEEDED, None))
+    for n in range(12):
+        display.event(failed(f"job-{n}"))
+    display.event(Notice("throttled", "slow down"))
+    display.event(Notice("stopping", "the key was refused", "set a valid key"))
+    display.event(Notice("writing", "writing the results"))
+
+    assert lines == capsys.readouterr().err.splitlines()
+
+
+def test_live_display_of_a_terminal(tmp_path: Path) -> None:
+    """The lines are redrawn in place, failures are listed as plain text, and at the end all is cleared."""
+    (tmp_path / "m.yaml").write_text(MANIFEST)
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    arguments = ["run", "m.yaml", "--simulate", "--scenario", "s.yaml", "-o", "out"]
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", *arguments],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+    )
+    os.close(slave)
+    output = b""
+    try:
+        while chunk := os.read(master, 1 << 16):
+            output += chunk
+    except OSError:
+        # Linux reports the end of the other side as an error.
+        pass
+    finally:
+        os.close(master)
+
+    assert 1 == process.wait(timeout=30)
+    text = output.decode()
+    assert "of 3 (" in text
+    assert "submitting " in text
+    assert "[bold]2: failed (invalid_request)" in text
+    _, _, after_last_erase = text.rpartition("\x1b[2K")
+    assert after_last_erase.lstrip().startswith("\x1b[33mkittens: 2 of 3 jobs succeeded")
