@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from msgspec import to_builtins
 
+from runner.api.options import RunOptions
 from runner.cli.console import echo_stdout, wants_color
 from runner.cli.param_types import MANIFEST
 
@@ -40,7 +41,6 @@ def command(
     Nothing is submitted and nothing is billed. The exit code is 1 if there is a problem, and 0 otherwise.
     """
     from runner.api.doctor import CheckVerdict, doctor
-    from runner.api.options import RunOptions
 
     checks = []
     for check in doctor(manifest, output=output, options=RunOptions(base_url=base_url, env_file=env_file)):

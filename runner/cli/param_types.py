@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from runner.schema.catalog import Catalog
 
     _PathType: TypeAlias = click.ParamType[Path]
     _TextType: TypeAlias = click.ParamType[str]
@@ -114,21 +117,19 @@ class LazyChoice(_TextType):
         return _items(word for word in self._load() if word.startswith(incomplete))
 
 
-def _models() -> Iterable[str]:
+def _catalog() -> Catalog:
     from runner.schema.catalog import load_catalog
 
-    return load_catalog().models
+    return load_catalog()
 
 
 def _schemas() -> Iterable[str]:
-    from runner.schema.catalog import load_catalog
-
-    catalog = load_catalog()
+    catalog = _catalog()
     return dict.fromkeys(("manifest", "result", *catalog.models, *catalog.names))
 
 
 RUN_DIR, MANIFEST, JOB = RunDirectory(), ManifestFile(), JobId()
-MODEL, SCHEMA = LazyChoice("model", _models), LazyChoice("schema", _schemas)
+MODEL, SCHEMA = LazyChoice("model", lambda: _catalog().models), LazyChoice("schema", _schemas)
 CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
 STATE = LazyChoice("state", lambda: (state.value for state in State))
 
@@ -143,8 +144,6 @@ def _items(words: Iterable[str]) -> list[CompletionItem]:
 
 
 def _run_directories(incomplete: str) -> Iterator[str]:
-    from runner.core.filenames import DB_NAME, RESULTS_NAME
-
     for path in _paths(incomplete, lambda _path: False):
         is_run = any((Path(path) / name).is_file() for name in (DB_NAME, RESULTS_NAME))
         yield path.rstrip("/") if is_run else path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
 from runner.cli.options import variable_option
 from runner.cli.param_types import MANIFEST, RUN_DIR
@@ -52,7 +53,6 @@ def command(
 
     Nothing is sent and nothing is written. Safe to use while a run is active.
     """
-    from runner.api.options import RunOptions
     from runner.api.plan import plan
 
     planned = plan(

@@ -81,15 +81,14 @@ def command(
     """
     import asyncio
 
-    from runner.api.rerun import plan_rerun, rerun
-    from runner.api.rerun_from_results import open_source, plan_results, rerun_results, run_dir_of
+    from runner.api import rerun, rerun_from_results
     from runner.api.run_dir import require_run
     from runner.cli.displays import event_line
 
     display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
     selection = _selection(states, classes, job)
-    run_dir = None if output is not None and source.is_file() else run_dir_of(source)
+    run_dir = None if output is not None and source.is_file() else rerun_from_results.run_dir_of(source)
     if run_dir is not None and output is not None:
         require_run(run_dir)
         raise UsageError(
@@ -98,13 +97,16 @@ def command(
         )
     if run_dir is not None:
         if dry_run:
-            return _show(plan_rerun(run_dir, selection), run_dir, display_options)
-        return _run(partial(rerun, run_dir, selection), run_dir, options, display_options)
-    results = open_source(source, output, options)
+            return _show(rerun.plan_rerun(run_dir, selection), run_dir, display_options)
+        return _run(partial(rerun.rerun, run_dir, selection), run_dir, options, display_options)
+    results = rerun_from_results.open_source(source, output, options)
     if dry_run:
-        plan = asyncio.run(plan_results(results, selection, lambda event: echo_stderr(event_line(event))))
+        plan = asyncio.run(
+            rerun_from_results.plan_results(results, selection, lambda event: echo_stderr(event_line(event)))
+        )
         return _show(plan, results.run_dir, display_options)
-    return _run(partial(rerun_results, results, selection), results.run_dir, options, display_options)
+    start = partial(rerun_from_results.rerun_results, results, selection)
+    return _run(start, results.run_dir, options, display_options)
 
 
 def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | None) -> Selection:

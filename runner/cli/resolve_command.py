@@ -13,6 +13,7 @@ from runner.cli.param_types import JOB, RUN_DIR
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count
+from runner.core.wire import task_id_error
 
 if TYPE_CHECKING:
     from runner.api.resolve import ResolveResult
@@ -49,7 +50,6 @@ def command(
     resolved, none is. Nothing is sent; continue with `runner resume`.
     """
     from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks
-    from runner.core.wire import task_id_error
 
     if sum((task_id is not None, not_submitted, give_up, tasks_file is not None)) != 1:
         raise click.UsageError("Use exactly one of --task-id, --not-submitted, --give-up and --from.")
