@@ -125,7 +125,7 @@ def _packages() -> Check:
     return Check(
         "packages",
         CheckVerdict.WARNING,
-        f"{' and '.join(missing)} would make it faster; it works without",
+        f"optional packages for more speed are not installed: {', '.join(missing)}",
         "pip install 'runner[fast]'",
     )
 
@@ -288,7 +288,7 @@ def _durability(folder: Path) -> Check:
             file.flush()
             os.fsync(file.fileno())
     each_s = (time.perf_counter() - began) / _FSYNCS
-    message = f"a durable write takes {each_s * 1000:.1f} ms"
+    message = f"a durable write takes {format_duration(each_s)}"
     if each_s <= SLOW_FSYNC_S:
         return Check("fsync", CheckVerdict.OK, message)
     return Check("fsync", CheckVerdict.WARNING, message, "a local disk would be faster than this one")

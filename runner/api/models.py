@@ -38,7 +38,7 @@ def model(name: str) -> tuple[Description, ...]:
     catalog = load_catalog()
     chosen = catalog.select({"model": name})
     if isinstance(chosen, Finding):
-        raise UsageError(f"no schema knows the model {name!r}", hint=_nearest(name, tuple(catalog.models)))
+        raise UsageError(f"unknown model {name!r}", hint=_nearest(name, tuple(catalog.models)))
     return tuple(describe(catalog.schema(schema), name) for schema in catalog.models[name])
 
 
@@ -55,7 +55,7 @@ def schema(name: str = "manifest") -> dict[str, Any]:
     catalog = load_catalog()
     known = ("manifest", "result", *catalog.models, *catalog.names)
     if name not in known:
-        raise UsageError(f"there is no schema {name!r}", hint=_nearest(name, known))
+        raise UsageError(f"unknown schema {name!r}", hint=_nearest(name, known))
     return catalog.document(catalog.models[name][0] if name in catalog.models else name)
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from runner.api.execute import RunResult, result_json
 from runner.core.lifecycle import State
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
+from runner.core.units import format_duration
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
@@ -74,7 +75,7 @@ async def _post(url: str, text: bytes) -> str | None:
         ):
             return None if response.status < 300 else f"{webhook} answered {response.status}"
     except TimeoutError:
-        return f"{webhook} did not answer within {WEBHOOK_S:g} s"
+        return f"{webhook} did not answer within {format_duration(WEBHOOK_S)}"
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return f"{webhook} can't be reached ({type(error).__name__})"
 
@@ -99,5 +100,5 @@ async def _run_command(command: Sequence[str], text: bytes, key_names: Sequence[
     except TimeoutError:
         process.kill()
         await process.wait()
-        return f"{label} did not end within {COMMAND_S:g} s"
+        return f"{label} did not end within {format_duration(COMMAND_S)}"
     return None if process.returncode == 0 else f"{label} ended with {process.returncode}"

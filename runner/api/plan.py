@@ -24,11 +24,10 @@ from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
 from runner.core.settings import Limits, Settings
-from runner.errors import StoreMissing
 from runner.manifest.loader import ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
 from runner.store import query
-from runner.store.database import connect_empty, connect_reader, translated
+from runner.store.database import connect_empty, connect_reader, missing_database, translated
 from runner.store.lock import holder_of
 from runner.store.sync import SyncReport, compare
 
@@ -39,7 +38,7 @@ class Action(StrEnum):
     SUBMIT = "submit"
     POLL = "poll"
     DOWNLOAD = "download"
-    LEAVE = "leave alone"
+    LEAVE = "skip"
     DONE = "done"
 
 
@@ -187,9 +186,9 @@ _WHY = {
     State.TIMED_OUT: "timed out before, its task is known",
     State.UNDELIVERED: "succeeded remotely, could not be downloaded before",
 }
-_CHANGED = "its request is not the one that was submitted"
+_CHANGED = "its request has changed since it was submitted"
 _REPLACED = "not submitted yet, and its request has changed"
-_GONE = "it left the manifest"
+_GONE = "no longer in the manifest"
 
 
 class _GroupBuilder:
@@ -249,10 +248,7 @@ def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
     path = run_dir / DB_NAME
     if not path.exists() or not path.stat().st_size:
         if (run_dir / RESULTS_NAME).exists():
-            raise StoreMissing(
-                f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}: what was already paid for can't be known",
-                hint=f"start a new directory from the results: runner rerun {run_dir / RESULTS_NAME} -o NEW",
-            )
+            raise missing_database(run_dir)
         return connect_empty()
     connection = connect_reader(run_dir)
     try:

@@ -174,7 +174,7 @@ class _Resolver:
             if job_ids:
                 found.update(dict.fromkeys(job_ids))
             else:
-                why = "names no uncertain job" if state is None else f"is {state}, not uncertain"
+                why = "matches no uncertain job" if state is None else f"is {state.label}, not uncertain"
                 refused.append(UnresolvedJob(pattern, why))
         if not refused:
             act = mark_not_submitted if resolution is Resolution.NOT_SUBMITTED else write_off
@@ -206,7 +206,7 @@ def _state_of(reader: sqlite3.Connection, job_id: str) -> State | None:
 def _not_attachable(reader: sqlite3.Connection, job_id: str) -> str | None:
     job = query.job(reader, job_id, waiting_since=0.0)
     if job is None:
-        return "is no job of this run"
+        return "is not a job of this run"
     if job.state not in sources(Event.ATTACHED):
         return f"is {job.state}, not uncertain"
     if job.state is State.FAILED and (job.error is None or job.error.cls not in MAY_HAVE_PAID_TASK):

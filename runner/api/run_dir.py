@@ -28,11 +28,11 @@ def require_run(run_dir: Path) -> None:
     Raises:
         StoreMissing: It is not.
     """
-    hint = "name a directory that a run wrote, such as output/kittens"
+    hint = "name a run directory, such as output/kittens"
     if not run_dir.is_dir():
-        raise StoreMissing(f"there is no run directory {run_dir}", hint=hint)
+        raise StoreMissing(f"the run directory {run_dir} does not exist", hint=hint)
     if not (run_dir / DB_NAME).exists() and not (run_dir / RESULTS_NAME).exists():
-        raise StoreMissing(f"{run_dir} is no run directory: it has no {DB_NAME}", hint=hint)
+        raise StoreMissing(f"{run_dir} is not a run directory: it has no {DB_NAME}", hint=hint)
 
 
 @asynccontextmanager

@@ -116,7 +116,7 @@ def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
 def _run_state(planned: Plan) -> str:
     if planned.holder is not None:
         return f"a run is active ({planned.holder})"
-    if all(group.action in ("leave alone", "done") for group in planned.groups):
+    if all(group.action in ("skip", "done") for group in planned.groups):
         return "nothing to do"
     is_new = planned.compared.new == planned.compared.jobs and not planned.compared.gone
     return "nothing submitted yet" if is_new else "to be continued"

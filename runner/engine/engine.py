@@ -226,7 +226,7 @@ class Engine:
         if is_out:
             message = self.admission.stall_timer.last_message
             self._context.observe(
-                Notice("outage", f"gateway outage: nothing is submitted until it recovers ({message})")
+                Notice("outage", f"gateway outage: submissions are paused until it recovers ({message})")
             )
         else:
             self._context.observe(Notice("recovered", "the gateway accepts jobs again"))

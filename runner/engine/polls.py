@@ -13,6 +13,7 @@ from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
 from runner.core.pacing import Pacer
+from runner.core.units import format_duration
 from runner.engine.admission import Admission, stop_for_refused_key
 from runner.engine.context import EngineContext, RunProgress
 from runner.engine.job_tasks import JobTasks
@@ -183,4 +184,4 @@ def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:
         why = f"the task was still {outcome.task.raw_status or outcome.task.status}"
     else:
         why = f"the last answer was: {outcome.failure.message}"
-    return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {timeout_s:g} s; {why}")
+    return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {format_duration(timeout_s)}; {why}")

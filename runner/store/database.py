@@ -128,6 +128,14 @@ _CHECK_BELOW_BYTES = 64_000_000
 """Files up to this size are checked as a whole when they are opened, which takes a tenth of a second."""
 
 
+def missing_database(run_dir: Path) -> StoreMissing:
+    """Return the error for a directory that has results but no ``run.db``."""
+    return StoreMissing(
+        f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}, so it is unknown what was already paid for",
+        hint=f"start a new directory from the results: runner rerun {run_dir / RESULTS_NAME} -o NEW",
+    )
+
+
 def connect_writer(run_dir: Path) -> sqlite3.Connection:
     """
     Open ``run.db`` for the one process that writes it, and create it if it does not exist.
@@ -143,10 +151,7 @@ def connect_writer(run_dir: Path) -> sqlite3.Connection:
     path = run_dir / DB_NAME
     is_new = not path.exists() or path.stat().st_size == 0
     if is_new and (run_dir / RESULTS_NAME).exists():
-        raise StoreMissing(
-            f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}, so it is unknown what was already paid for",
-            hint=f"start a new directory from the results: runner rerun {run_dir / RESULTS_NAME} -o NEW",
-        )
+        raise missing_database(run_dir)
     with translated(path):
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         try:

@@ -341,13 +341,13 @@ def _short(request: Json, name: str) -> str:
 def _refuse_changes(report: SyncReport, on_changed: OnChanged, not_replaceable: list[Change]) -> None:
     if not_replaceable:
         raise JobsChanged(
-            f"{format_count(len(not_replaceable), 'job')} changed while a task for it may exist: "
+            f"{format_count(len(not_replaceable), 'job')} changed although a task for the old request may exist: "
             + _listed(not_replaceable, len(not_replaceable)),
             hint="finish them first (`runner resume`), or resolve them (`runner resolve`)",
         )
     if report.changed and on_changed is OnChanged.ERROR:
         raise JobsChanged(
-            f"{format_count(report.changed, 'job')} changed since it was submitted: "
+            f"{format_count(report.changed, 'job')} changed since submission: "
             + _listed(report.changes, report.changed),
             hint="give a changed job a new id; or use --on-changed keep (keep the old results) or "
             "--on-changed rerun (submit them again, and pay again)",

@@ -231,5 +231,5 @@ def test_missing_results_file() -> None:
     done = runner("rerun", "reslts.jsonl", "-o", "again")
 
     assert 2 == done.exit_code
-    assert "there is no run directory reslts.jsonl" in done.stderr
+    assert "the run directory reslts.jsonl does not exist" in done.stderr
     assert not Path("again").exists()

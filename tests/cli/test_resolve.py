@@ -102,7 +102,7 @@ def test_one_refused_job_refuses_all(run_dir: Path) -> None:
 
     assert 2 == done.exit_code
     assert "fine is succeeded, not uncertain" in done.stderr
-    assert "nobody names no uncertain job" in done.stderr
+    assert "nobody matches no uncertain job" in done.stderr
     assert 3 == list(states(run_dir).values()).count("uncertain")
 
 
@@ -129,7 +129,7 @@ def test_tasks_from_a_file(run_dir: Path, tmp_path: Path) -> None:
         ("job-1,sk-abcdefgh\n", "looks like an API key"),
         ("\n\n", "names no jobs"),
         ("job-1,task_1\njob-2,task_1\n", "it is named for another job too"),
-        ("job-1,task_1\nnobody,task_2\n", "nobody is no job of this run"),
+        ("job-1,task_1\nnobody,task_2\n", "nobody is not a job of this run"),
     ],
 )
 def test_file_with_bad_lines(run_dir: Path, tmp_path: Path, rows: str, message: str) -> None:

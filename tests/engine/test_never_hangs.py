@@ -133,5 +133,5 @@ def test_outage_is_reported(tmp_path: Path) -> None:
     run = harness.run()
 
     assert {State.SUCCEEDED} == set(run.states.values())
-    assert "nothing is submitted until it recovers" in run.notices("outage")[0].message
+    assert "submissions are paused until it recovers" in run.notices("outage")[0].message
     assert run.notices("recovered")

@@ -105,7 +105,7 @@ def test_rerun_never_replaces_a_job_whose_task_may_exist(store: Store, state: St
     sync_jobs(store, make_spec("a"))
     set_state(store, "a", state)
 
-    with pytest.raises(JobsChanged, match="while a task for it may exist"):
+    with pytest.raises(JobsChanged, match="although a task for the old request may exist"):
         sync_jobs(store, make_spec("a", seconds="8"), on_changed=OnChanged.RERUN)
 
 
