@@ -41,6 +41,22 @@ async def test_new_attempt_knows_nothing_of_an_old_ones_files(store: Store) -> N
         assert ((), {}) == (store.load_assets(job), store.load_parts(job))
 
 
+async def test_finished_download_has_no_part(store: Store) -> None:
+    """
+    What was known of an unfinished download is deleted in the commit of its asset.
+    """
+    job = one_job(store)
+    async with store:
+        job.attempt = 1
+        store.save_part(job, AssetKind.VIDEO, {"total_bytes": 7, "validator": None})
+        await store.durable(store.save(job))
+        assert ["video"] == list(store.load_parts(job))
+
+        await store.durable(store.save(job, assets=[VIDEO]))
+
+        assert {} == store.load_parts(job)
+
+
 async def test_old_result_remains_until_there_is_a_new_one(store: Store) -> None:
     """
     The record has the old attempt's assets until the new attempt has its own, and then only those.
