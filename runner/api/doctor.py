@@ -225,7 +225,7 @@ def _key(key: ApiKey, probed: Probed) -> Check:
 
 def _clock(server_at: float | None, now_at: float) -> Check:
     if server_at is None:
-        return Check("clock", CheckVerdict.WARNING, "the gateway did not tell its time", None)
+        return Check("clock", CheckVerdict.WARNING, "the gateway's answer has no date", None)
     skew_s = abs(now_at - server_at)
     if skew_s <= MAX_SKEW_S:
         return Check("clock", CheckVerdict.OK, "this clock agrees with the gateway's")
@@ -241,7 +241,7 @@ def _clock(server_at: float | None, now_at: float) -> Check:
 def _models(wanted: frozenset[str], offered: frozenset[str]) -> Check:
     if not offered:
         return Check(
-            "models", CheckVerdict.WARNING, "the gateway did not tell which models the key may use", None
+            "models", CheckVerdict.WARNING, "the gateway did not list the models that the key may use", None
         )
     missing = sorted(wanted - offered)
     if not missing:

@@ -36,7 +36,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         variables: Over those of the manifest (`--var`).
         base_url: Over the environment's and the manifest's.
         env_file: A file of variables in place of ``.env`` beside the manifest.
-        submit_per_s: Over the manifest's ``limits.submit``; likewise `poll_per_s`, `in_flight` and `downloads`.
+        submit_per_s: Over the manifest's ``limits``, as are `poll_per_s`, `in_flight` and `downloads`.
     """
 
     simulate: bool = False
@@ -62,5 +62,10 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     downloads: int | None = None
 
     def after(self, elapsed_s: float) -> RunOptions:
-        """Return the options with the time left for submitting once some of it has passed."""
+        """
+        Return the options with what is left of `run_s` after some time.
+
+        >>> RunOptions(run_s=60.0).after(45.0).run_s
+        15.0
+        """
         return self if self.run_s is None else replace(self, run_s=max(0.0, self.run_s - elapsed_s))

@@ -1,4 +1,4 @@
-"""The report of a run, generated from ``run.db``, which is only read: the run may be going on."""
+"""The report of a run, generated from ``run.db``; it is only read, so the run may be active."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def stop_for_refused_key(failure: Failure) -> Stop:
 def _rate_text(pacer: Pacer, now: float) -> str:
     match pacer.limited_by(now):
         case RateSource.PAUSED:
-            return "pause that the gateway asked for"
+            return "wait requested by the gateway"
         case RateSource.LEARNED:
             return f"rate learned from 429s ({pacer.per_s:.3g}/s)"
         case _:

@@ -38,7 +38,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         max_failures: Jobs that may become failed in this process before it stops: a number, or a share of
             all jobs such as 0.1; None for any number.
         run_s: How long it submits; None for as long as there is something to submit.
-        drain_s: How long it goes on polling and downloading after that.
+        drain_s: How long it continues to poll and download after that.
         render: Makes the body of a request that names local files; it blocks.
         probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
@@ -73,7 +73,7 @@ class RunProgress:
         on_stop: Called when there is a reason to stop.
 
     Attributes:
-        counts: Jobs by state, kept up to date without asking the store.
+        counts: Jobs by state, kept up to date without querying the store.
         stops: Why nothing more is submitted, in the order in which the reasons came up.
     """
 

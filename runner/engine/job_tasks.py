@@ -1,4 +1,4 @@
-"""Coroutines in progress of one kind of step, each with an owner, and each job's trouble kept from the others."""
+"""The coroutines of one kind of step; an error in one job's step does not affect other jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class JobTasks:
     The steps of one kind that are in progress.
 
     Args:
-        on_step_end: Called after each step, whatever came of it.
+        on_step_end: Called after each step, however it ended.
         release_slot: Called with a job whose step a bug ended, to free its remote slot if it has one.
     """
 

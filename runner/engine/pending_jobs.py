@@ -33,6 +33,9 @@ class PendingJobs:
 
     A job that must be submitted again comes back through `defer`, and is first in line
     once its time has come.
+
+    Attributes:
+        left: How many there are.
     """
 
     def __init__(self, reader: sqlite3.Connection, job_filter: JobFilter) -> None:
@@ -40,10 +43,7 @@ class PendingJobs:
         self._filter = job_filter
         counts = query.pending_by_model(reader, job_filter)
         self._queues = {model: _ModelQueue(unread=count) for model, count in counts.items()}
-        self._left = sum(counts.values())
-
-    def __len__(self) -> int:
-        return self._left
+        self.left = sum(counts.values())
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -73,20 +73,20 @@ class PendingJobs:
         queue = self._queues[model]
         if queue.deferred and queue.deferred[0][0] <= now:
             _, _, job, text = heapq.heappop(queue.deferred)
-            self._left -= 1
+            self.left -= 1
             return job, text
         if not queue.ready and queue.unread:
             self._read_ahead(model, queue, now)
         if not queue.ready:
             return None
-        self._left -= 1
+        self.left -= 1
         return queue.ready.popleft()
 
     def defer(self, job: Job, text: str, *, due: float) -> None:
         """Add a job back that is to be submitted again, not before its time."""
         queue = self._queues.setdefault(job.model, _ModelQueue())
         heapq.heappush(queue.deferred, (due, job.seq, job, text))
-        self._left += 1
+        self.left += 1
 
     def _read_ahead(self, model: str, queue: _ModelQueue, now: float) -> None:
         found = query.pending(
@@ -95,7 +95,7 @@ class PendingJobs:
         queue.ready.extend(found)
         if len(found) < _READ_AHEAD:
             # What was counted at the start and is no longer there is not ours to submit.
-            self._left -= queue.unread - len(found)
+            self.left -= queue.unread - len(found)
             queue.unread = 0
         else:
             queue.unread -= len(found)

@@ -56,8 +56,8 @@ class Submissions:
     @property
     def left(self) -> int:
         """Jobs that this process may still submit."""
-        limit = self._context.limit
-        return len(self._pending) if limit is None else min(len(self._pending), limit - self._submitted)
+        limit, left = self._context.limit, self._pending.left
+        return left if limit is None else min(left, limit - self._submitted)
 
     def left_by_model(self) -> dict[str, int]:
         """Count the jobs that this process may still submit, by model; a limit counts for the first models first."""

@@ -3,7 +3,7 @@ Submit one job: the never-twice protocol, from intent to outcome.
 
 1. The intent is saved, and durable, before a byte leaves.
 2. The POST is sent once. Nothing below repeats it.
-3. Whatever came of it is saved. A task id is durable before it is polled.
+3. Its outcome is saved, whatever it is. A task id is durable before it is polled.
 
 A POST that is abandoned (by cancellation, or by a bug in runner) leaves its job
 uncertain, at once and on disk, and never among those to submit.
@@ -31,7 +31,7 @@ class Submitter(Struct, frozen=True):
 
     async def submit(self, job: Job, body: bytes, key: str) -> SubmitOutcome:
         """
-        Submit a pending job and save what came of it.
+        Submit a pending job and save the outcome.
 
         Args:
             body: The request as it is sent.
@@ -88,8 +88,8 @@ class Submitter(Struct, frozen=True):
             job.polls = job.no_channel_posts = job.uninformative_polls = job.unknown_polls = 0
             job.remote_status = job.completed_at = job.finished_at = job.generate_s = job.download_s = None
         elif change.event is Event.NOT_SENT:
-            # The next attempt takes this one's number, since no task came of it; that the gateway
-            # throttled is kept, since it tells why a run was slow.
+            # No task was made, so the next attempt gets the same number; a throttled attempt stays in
+            # the history, since it explains why a run was slow.
             if not isinstance(outcome, Throttled):
                 job.attempt -= 1
             # Being throttled, or unreachable, is no fault of the job's: it may happen any number of times.

@@ -167,15 +167,16 @@ def test_tasks_that_were_paid_for_are_finished_after_a_stop(tmp_path: Path) -> N
     assert {State.SUCCEEDED: 5, State.PENDING: 7} == {s: n for s, n in run.counts.items() if n}
 
 
-def test_too_many_failures_stop_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [3, 0.075], ids=["number", "share"])
+def test_too_many_failures_stop_the_run(most: float, tmp_path: Path) -> None:
     """
-    `--max-failures 3` stops at the fourth job that failed in this process.
+    `--max-failures 3`, or 7.5 % of 40 jobs, stops at the fourth job that failed in this process.
     """
     api = FakeApi(lambda job, nth: REJECTED)
     harness = EngineHarness(tmp_path, api)
     harness.add_jobs(specs(40))
 
-    run = harness.run(max_failures=3)
+    run = harness.run(max_failures=most)
 
     assert ["failures"] == run.stop_reasons
     assert 4 <= run.counts[State.FAILED] <= 6
