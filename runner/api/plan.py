@@ -191,6 +191,28 @@ _REPLACED = "not submitted yet, and its request has changed"
 _GONE = "no longer in the manifest"
 
 
+def plan_json(planned: Plan) -> dict[str, Json]:
+    """Return the counts of a plan, and the requests that it shows, as `plan --json` prints them."""
+    counts: dict[str, Json] = {
+        "new": planned.compared.new,
+        "done": planned.done,
+        "changed": planned.compared.changed,
+        "gone": planned.compared.gone,
+        "uncertain": planned.uncertain,
+        "to_submit": planned.count(Action.SUBMIT),
+        "to_poll": planned.count(Action.POLL),
+        "to_download": planned.count(Action.DOWNLOAD),
+        "left_alone": planned.count(Action.LEAVE),
+        "seconds_at_limits": round(planned.estimate.seconds, 1),
+    }
+    if planned.first:
+        counts["requests"] = [
+            {"job_id": job.job_id, "action": job.action, "why": job.why, "request": job.request}
+            for job in planned.first
+        ]
+    return counts
+
+
 class _GroupBuilder:
     """Counts jobs by action, reason and model, and keeps the first few."""
 

@@ -18,6 +18,7 @@ from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
+from runner.schema.wording import did_you_mean
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -104,10 +105,7 @@ class LazyChoice(_TextType):
         words = tuple(self._load())
         if value in words:
             return str(value)
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(value), words, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(words)}."
+        hint = did_you_mean(value, words) or f"choose from {', '.join(words)}."
         raise click.BadParameter(f"unknown {self.name} {value!r}; {hint}", ctx, param)
 
     def shell_complete(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +53,9 @@ def command(
 
     Nothing is sent and nothing is written. Safe to use while a run is active.
     """
-    from runner.api.plan import plan
+    from runner.api import config, plan
 
-    planned = plan(
+    planned = plan.plan(
         manifest,
         output=output,
         show=show,
@@ -63,45 +63,21 @@ def command(
         on_problem=lambda problem: None if as_json else show_problem(problem),
     )
     if as_json:
-        click.echo(json.dumps(_counts(planned)))
+        click.echo(json.dumps(plan.plan_json(planned)))
         return
-    for line in _lines(planned, verbose=verbose):
+    settings = config.settings_lines(planned.settings, planned.sources) if verbose else ()
+    for line in _lines(planned, settings):
         echo_stdout(line)
     if planned.compared.changed:
         echo_stderr("`runner run` refuses to start because of the changed jobs, unless --on-changed is given")
 
 
-def _counts(planned: Plan) -> dict[str, object]:
-    from runner.api.plan import Action
-
-    counts: dict[str, object] = {
-        "new": planned.compared.new,
-        "done": planned.done,
-        "changed": planned.compared.changed,
-        "gone": planned.compared.gone,
-        "uncertain": planned.uncertain,
-        "to_submit": planned.count(Action.SUBMIT),
-        "to_poll": planned.count(Action.POLL),
-        "to_download": planned.count(Action.DOWNLOAD),
-        "left_alone": planned.count(Action.LEAVE),
-        "seconds_at_limits": round(planned.estimate.seconds, 1),
-    }
-    if planned.first:
-        counts["requests"] = [
-            {"job_id": job.job_id, "action": job.action, "why": job.why, "request": job.request}
-            for job in planned.first
-        ]
-    return counts
-
-
-def _lines(planned: Plan, *, verbose: bool) -> Iterator[str]:
+def _lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
     jobs = planned.compared.jobs
     yield f"{planned.run_dir}: {format_count(jobs, 'job')}, {_run_state(planned)}"
-    if verbose:
+    if settings:
         yield ""
-        from runner.api.config import settings_lines
-
-        yield from settings_lines(planned.settings, planned.sources)
+        yield from settings
     yield ""
     yield from _groups(planned)
     for change in planned.compared.changes:
