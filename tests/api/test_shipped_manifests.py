@@ -44,9 +44,9 @@ async def test_it_runs_against_the_simulator(path: Path, tmp_path: Path) -> None
 
     assert 0 == result.exit_code
     results = list(open_results(tmp_path / "out" / "results.jsonl"))
-    assert {State.SUCCEEDED} == {result.record.state for result in results}
-    for result in results:
-        assert all((tmp_path / "out" / asset.path).is_file() for asset in result.record.assets)
+    assert {State.SUCCEEDED} == {line.record.state for line in results}
+    for line in results:
+        assert all((tmp_path / "out" / asset.path).is_file() for asset in line.record.assets)
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
@@ -117,7 +117,7 @@ def test_crontab() -> None:
 def test_systemd_units(name: str) -> None:
     """They have sections, keys and values, and a service has a command and a timer a time."""
     unit = configparser.ConfigParser(interpolation=None, strict=False)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.optionxform = str  # type: ignore[assignment]
     unit.read(NIGHTLY / name)
 
     assert "Description" in unit["Unit"]

@@ -282,7 +282,16 @@ def aria2c(server: Gateway, files: int, memory: Path, size: int, at_once: int) -
     out.mkdir()
     wishes = out / "wishes.txt"
     wishes.write_text("".join(f"{server.url}/a/task_{n}\n  out={n}.mp4\n" for n in range(files)))
-    words = ["aria2c", "-q", "-i", wishes, f"-j{at_once}", "-d", out, "--file-allocation=none"]
+    words: list[str | Path] = [
+        "aria2c",
+        "-q",
+        "-i",
+        wishes,
+        f"-j{at_once}",
+        "-d",
+        out,
+        "--file-allocation=none",
+    ]
     taken = rig.other([*words, "--console-log-level=error"])
     whole = sum(path.stat().st_size == size for path in out.glob("*.mp4"))
     server.stats()

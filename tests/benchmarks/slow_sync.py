@@ -18,7 +18,7 @@ def main() -> None:
         time.sleep(dearer_s)
         return commit(self, batch)  # type: ignore[arg-type]
 
-    Writer._commit = slow  # type: ignore[assignment, method-assign]
+    Writer._commit = slow  # type: ignore[assignment]
     sys.exit(run_command_line(sys.argv[2:]))
 
 

@@ -40,14 +40,14 @@ def query_cpu(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[R
     ratios, note = [], ""
     for _ in range(rounds):
         costs = []
-        for take in (
-            lambda server: floor(server, few, 64, memory),
-            lambda server: runner(server, few, 64, disk, memory),
-        ):
+        for is_ours in (False, True):
             cpu = []
             for queries in (1, 1 + more):
                 with rig.gateway(asset, queries=queries) as server:
-                    cpu.append(take(server).cpu_ms)
+                    spent = (
+                        runner(server, few, 64, disk, memory) if is_ours else floor(server, few, 64, memory)
+                    )
+                    cpu.append(spent.cpu_ms)
             costs.append((cpu[1] - cpu[0]) / more * 1000)
         ratios.append(costs[1] / costs[0])
         note = f"{costs[1]:.0f} beside {costs[0]:.0f} us"

@@ -20,7 +20,7 @@ BOMB = (
     + f"jobs:\n{GOOD}"
 )
 
-BAD = {
+BAD: dict[str, tuple[str | bytes, str, str]] = {
     "not YAML": (f"{HEAD}  - {{id: a, request: [}}\n", "m.yaml:3:", "expected"),
     "not UTF-8": (b"version: 1\nname: caf\xe9\njobs: []\n", "m.yaml:2:", "UTF-8"),
     "empty": ("", "m.yaml: ", "the file is empty"),

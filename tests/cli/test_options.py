@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock_time
+from collections.abc import Iterator
 from datetime import datetime, time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.cli.command import runner
 
 
 @pytest.fixture
-def berlin(monkeypatch: pytest.MonkeyPatch):
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Set the time zone of this process to Berlin."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     clock_time.tzset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def _run(states: dict[str, State], **columns: object) -> Path:
+def _run(states: dict[str, State], **columns: Any) -> Path:
     return make_run(Path("out"), write_manifest(Path("m.yaml"), *states), states, **columns)
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from runner.core.lifecycle import Event, State
-from runner.core.model import Attempt, Job
+from runner.core.model import Attempt, Job, OnChanged
 from runner.errors import DiskFull, RunnerError
 from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.store import Store
-from runner.store.sync import OnChanged, sync
+from runner.store.sync import sync
 from runner.worker.ports import JobStore
 from tests.engine.fakes import FakeStore, HarnessStore, job_in_memory, spec
 

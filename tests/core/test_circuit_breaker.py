@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, UNCERTAIN_TO_OPEN, CircuitBreaker, CircuitState
 from runner.core.model import Failure, FailureClass
-from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, RemoteStatus, RemoteTask, Throttled
+from runner.core.outcomes import (
+    Accepted,
+    Ambiguous,
+    NotSent,
+    Rejected,
+    RemoteStatus,
+    RemoteTask,
+    SubmitOutcome,
+    Throttled,
+)
 
 ACCEPTED = Accepted(RemoteTask(("task_1",), RemoteStatus.QUEUED))
 AMBIGUOUS = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "502"))
@@ -20,7 +29,7 @@ INVALID = Rejected(Failure(FailureClass.INVALID_REQUEST, "no prompt"))
 THROTTLED = Throttled(Failure(FailureClass.RATE_LIMITED, "slow down"))
 
 
-def post(breaker, outcome, now):
+def post(breaker: CircuitBreaker, outcome: SubmitOutcome, now: float) -> None:
     """Send a POST that is answered at once."""
     breaker.record_sent(now)
     breaker.record_answer(outcome, now)
@@ -46,7 +55,7 @@ def simulate_outage(*, answer_s: float, is_healthy: bool, until: float = 600.0) 
 
 @pytest.mark.parametrize("answer_s", [0.1, 2.0, 30.0, 60.0, 120.0])
 @pytest.mark.parametrize("is_healthy", [True, False], ids=["upstream is out", "gateway is out"])
-def test_ten_minutes_of_outage(answer_s, is_healthy):
+def test_ten_minutes_of_outage(answer_s: float, is_healthy: bool) -> None:
     """
     Ten minutes of 502 or no answers at 60 jobs a minute make fewer than ten jobs uncertain.
     """
@@ -55,7 +64,7 @@ def test_ten_minutes_of_outage(answer_s, is_healthy):
     assert uncertain < 10
 
 
-def test_the_run_continues_automatically():
+def test_the_run_continues_automatically() -> None:
     """
     After a successful probe one job is submitted at a time, and when one is accepted all are.
     """
@@ -76,7 +85,7 @@ def test_the_run_continues_automatically():
     assert breaker.may_submit(7.0)
 
 
-def test_probes_grow_rarer():
+def test_probes_grow_rarer() -> None:
     """
     The pauses between probes double up to a minute.
     """
@@ -92,7 +101,7 @@ def test_probes_grow_rarer():
     assert [5.0, 10.0, 20.0, 40.0, 60.0, 60.0] == pauses
 
 
-def test_refused_connections_are_probed_not_hammered():
+def test_refused_connections_are_probed_not_hammered() -> None:
     """
     A gateway that can't be reached is tried with a free request, too.
     """
@@ -104,7 +113,7 @@ def test_refused_connections_are_probed_not_hammered():
     assert breaker.state is CircuitState.OPEN
 
 
-def test_other_answers_do_not_hide_an_outage():
+def test_other_answers_do_not_hide_an_outage() -> None:
     """
     Refusals between ambiguous answers do not show whether jobs are accepted.
     """
@@ -115,7 +124,7 @@ def test_other_answers_do_not_hide_an_outage():
     assert breaker.state is CircuitState.OPEN
 
 
-def test_forbidden_in_a_row_stops():
+def test_forbidden_in_a_row_stops() -> None:
     """
     Several 403 in a row are because of the key; with other answers between them, because of the jobs.
     """
@@ -152,14 +161,19 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_few_jobs_become_uncertain_between_accepted_answers(steps):
+def test_few_jobs_become_uncertain_between_accepted_answers(steps: list[tuple[str, float]]) -> None:
     """
     In any order of events: after the last accepted answer at most the limit and what was unanswered become
     uncertain, and one more for each successful probe.
     """
     breaker, now = CircuitBreaker(), 0.0
     uncertain = limit = 0
-    outcomes = {"accepted": ACCEPTED, "ambiguous": AMBIGUOUS, "not_sent": NOT_SENT, "throttled": THROTTLED}
+    outcomes: dict[str, SubmitOutcome] = {
+        "accepted": ACCEPTED,
+        "ambiguous": AMBIGUOUS,
+        "not_sent": NOT_SENT,
+        "throttled": THROTTLED,
+    }
     for step, after_s in steps:
         now += after_s
         if step == "send":

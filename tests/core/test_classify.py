@@ -92,13 +92,14 @@ PAGE = b"<html><title>load balancer: not enough backends</title></html>"
         ("Ambiguous", "uncertain_submit", 524, b""),
     ],
 )
-def test_answers_to_a_post(outcome, cls, status, body):
+def test_answers_to_a_post(outcome: str, cls: str, status: int, body: bytes) -> None:
     """
     Status and text together decide; whatever is not clear is uncertain.
     """
     result = classify_submit(status, {}, body, 0.0)
 
     assert outcome == type(result).__name__
+    assert not isinstance(result, Accepted)
     assert cls == result.failure.cls
     assert status == result.failure.http_status
 
@@ -112,7 +113,7 @@ def test_answers_to_a_post(outcome, cls, status, body):
         b'\xef\xbb\xbf{"code": "success", "data": {"task_id": "task_1"}}',
     ],
 )
-def test_an_id_is_proof(body):
+def test_an_id_is_proof(body: bytes) -> None:
     """
     A 2xx with an id is a paid task, whatever else it says.
     """
@@ -123,7 +124,7 @@ def test_an_id_is_proof(body):
 
 
 @pytest.mark.parametrize("status", [307, 400, 401, 429, 500, 503])
-def test_an_error_that_names_a_task_is_uncertain(status):
+def test_an_error_that_names_a_task_is_uncertain(status: int) -> None:
     """
     Such a POST is never sent again, and the id is shown to the person who resolves the job.
     """
@@ -133,17 +134,18 @@ def test_an_error_that_names_a_task_is_uncertain(status):
     assert "task_1" in result.failure.message
 
 
-def test_redirect_says_where_to():
+def test_redirect_says_where_to() -> None:
     """
     The message has the URL that the base URL redirects to, without its query.
     """
     result = classify_submit(308, {"Location": "https://www.example/v1/videos?key=1"}, b"", 0.0)
 
+    assert not isinstance(result, Accepted)
     assert "https://www.example/v1/videos, which is not followed" in result.failure.message
     assert "key=1" not in result.failure.message
 
 
-def test_throttled_has_the_retry_after():
+def test_throttled_has_the_retry_after() -> None:
     """
     The pacer gets the wait that the server asks for.
     """
@@ -153,12 +155,13 @@ def test_throttled_has_the_retry_after():
     assert 12.0 == result.retry_after_s
 
 
-def test_keys_never_show():
+def test_keys_never_show() -> None:
     """
     A key in an answer is hidden, even if it does not look like a key.
     """
     result = classify_submit(401, {}, e1("", "bad key hush-hush"), 0.0, secrets=["hush-hush"])
 
+    assert not isinstance(result, Accepted)
     assert "hush" not in repr(result.failure)
 
 
@@ -190,17 +193,18 @@ def test_keys_never_show():
         ("Transient", "unavailable", 200, b'{"status": "success"}'),
     ],
 )
-def test_answers_to_a_poll(outcome, cls, status, body):
+def test_answers_to_a_poll(outcome: str, cls: str, status: int, body: bytes) -> None:
     """
     No failed poll ends a job that is paid for.
     """
     result = classify_poll(status, {}, body, 0.0)
 
     assert outcome == type(result).__name__
+    assert not isinstance(result, Polled)
     assert cls == result.failure.cls
 
 
-def test_a_failure_about_quota_is_the_tasks_own():
+def test_a_failure_about_quota_is_the_tasks_own() -> None:
     """
     A task whose error mentions quota has failed; that does not stop the run.
     """
@@ -213,7 +217,7 @@ def test_a_failure_about_quota_is_the_tasks_own():
     assert ("remote_failed", 3.0) == (result.task.error.cls, result.poll_after_s)
 
 
-def test_a_throttled_poll_says_so():
+def test_a_throttled_poll_says_so() -> None:
     """
     A 429 slows down all polls.
     """
@@ -229,7 +233,7 @@ BODIES = st.binary(max_size=60) | st.sampled_from(
 
 
 @given(st.integers(100, 999), BODIES)
-def test_hostile_answers(status, body):
+def test_hostile_answers(status: int, body: bytes) -> None:
     """
     Any status with any bytes is classified, never an exception; a POST is accepted only by a 2xx with an id.
     """

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.pacing import Pacer, RateSource
-from tests.core.simulated_gateways import ChangingLimit, FixedWindow, SporadicRefusals, TokenBucket, simulate
+from tests.core.simulated_gateways import (
+    ChangingLimit,
+    FixedWindow,
+    Gateway,
+    SporadicRefusals,
+    TokenBucket,
+    simulate,
+)
 
 EVENTS = st.lists(
     st.tuples(st.floats(0, 3), st.sampled_from(["send", "send", "send", "accepted", "throttled", "freeze"])),
@@ -16,7 +25,9 @@ EVENTS = st.lists(
 
 
 @given(st.floats(0.01, 20), st.none() | st.floats(0.001, 40), EVENTS)
-def test_any_window_holds_the_rate(rate, learned, events):
+def test_any_window_holds_the_rate(
+    rate: float, learned: float | None, events: list[tuple[float, str]]
+) -> None:
     """
     Over any time never more requests than rate times time plus one, whatever the answers are; a 429 never speeds up.
     """
@@ -44,7 +55,7 @@ def test_any_window_holds_the_rate(rate, learned, events):
             assert last - first + 1 <= rate * (sent[last] - sent[first]) + 1 + 1e-6
 
 
-def test_late_timers_cost_no_rate():
+def test_late_timers_cost_no_rate() -> None:
     """
     At high rates a timer that fires 2 ms late every time costs almost nothing.
     """
@@ -56,7 +67,7 @@ def test_late_timers_cost_no_rate():
     assert pytest.approx(500, rel=0.01) == 1000 / now
 
 
-def test_one_cut_for_a_burst():
+def test_one_cut_for_a_burst() -> None:
     """
     Ten unanswered requests that are all refused cut the rate once.
     """
@@ -72,7 +83,7 @@ def test_one_cut_for_a_burst():
     assert after_one == pacer.per_s
 
 
-def test_retry_after_is_a_minimum():
+def test_retry_after_is_a_minimum() -> None:
     """
     Nothing is sent before the wait that the server asks for is over.
     """
@@ -84,7 +95,7 @@ def test_retry_after_is_a_minimum():
     assert pacer.limited_by(12.0) is RateSource.LEARNED
 
 
-def test_refusals_in_a_row_pause_instead_of_cutting():
+def test_refusals_in_a_row_pause_instead_of_cutting() -> None:
     """
     While a window is closed the rate remains, and the pauses grow up to a maximum.
     """
@@ -101,7 +112,7 @@ def test_refusals_in_a_row_pause_instead_of_cutting():
     assert 15.0 == pauses[-1]
 
 
-def test_overload_stops_growth():
+def test_overload_stops_growth() -> None:
     """
     A 503, or answers that become slower, stop the growth of the rate.
     """
@@ -116,7 +127,7 @@ def test_overload_stops_growth():
     assert 5.0 < slowed.per_s < growing.per_s
 
 
-def test_next_run_starts_with_the_learned_rate():
+def test_next_run_starts_with_the_learned_rate() -> None:
     """
     The rate found to be allowed is passed on; a pacer without refusals has learned nothing.
     """
@@ -132,7 +143,7 @@ def test_next_run_starts_with_the_learned_rate():
 
 
 @pytest.mark.parametrize(("accepted", "cut"), [(0, 0.5), (1, 0.5), (9, 0.1), (19, 0.05), (1000, 0.05)])
-def test_a_refusal_is_weighted_by_what_was_accepted(accepted, cut):
+def test_a_refusal_is_weighted_by_what_was_accepted(accepted: int, cut: float) -> None:
     """
     A 429 cuts the rate by its share of the answers since the last one, within limits.
     """
@@ -144,7 +155,7 @@ def test_a_refusal_is_weighted_by_what_was_accepted(accepted, cut):
     assert pytest.approx(10 * (1 - cut)) == pacer.per_s
 
 
-def test_isolated_refusals_cost_little():
+def test_isolated_refusals_cost_little() -> None:
     """
     After eight 429s with some answers between them most of a learned rate remains, and it soon recovers.
     """
@@ -159,7 +170,7 @@ def test_isolated_refusals_cost_little():
     assert pacer.per_s > 36
 
 
-def test_recovery_is_fast_then_slow_then_fast():
+def test_recovery_is_fast_then_slow_then_fast() -> None:
     """
     Half of a cut is recovered after a fifth of the answers; above the refused rate growth is fast again.
     """
@@ -181,7 +192,7 @@ def accept(pacer: Pacer, now: float, count: int) -> float:
     return now
 
 
-GATEWAYS = {
+GATEWAYS: dict[str, Callable[[float], Gateway]] = {
     "a second's bucket": lambda rate: TokenBucket(rate, max(1.0, rate)),
     "a strict bucket": lambda rate: TokenBucket(rate, max(1.0, rate / 10)),
     "no burst at all": lambda rate: TokenBucket(rate, 1.0),
@@ -194,7 +205,7 @@ GATEWAYS = {
 @pytest.mark.parametrize("times", [1.2, 2.0, 10.0])
 @pytest.mark.parametrize("rate", [0.5, 2.0, 10.0, 50.0])
 @pytest.mark.parametrize("gateway", GATEWAYS)
-def test_most_of_what_is_allowed_is_used(gateway, rate, times):
+def test_most_of_what_is_allowed_is_used(gateway: str, rate: float, times: float) -> None:
     """
     After half a minute, whatever rate is configured: nearly all that the gateway allows is used, with few refusals.
     """
@@ -206,7 +217,7 @@ def test_most_of_what_is_allowed_is_used(gateway, rate, times):
     assert result.throttled_share < 0.05
 
 
-def test_a_window_of_a_minute():
+def test_a_window_of_a_minute() -> None:
     """
     A limit per minute that is used up in seconds is found too, within some minutes.
     """
@@ -216,7 +227,7 @@ def test_a_window_of_a_minute():
     assert result.throttled_share < 0.05
 
 
-def test_a_limit_that_rises_is_followed():
+def test_a_limit_that_rises_is_followed() -> None:
     """
     A lower limit of the past does not limit the rate forever.
     """
@@ -231,7 +242,9 @@ def test_a_limit_that_rises_is_followed():
 @pytest.mark.parametrize(
     ("allowed_per_s", "configured_per_s", "burst"), [(40.0, 40.0, 1e6), (20.0, 100.0, 20.0)]
 )
-def test_sporadic_refusals_cost_little(allowed_per_s, configured_per_s, burst, every_s):
+def test_sporadic_refusals_cost_little(
+    allowed_per_s: float, configured_per_s: float, burst: float, every_s: float
+) -> None:
     """
     A gateway that refuses one request every few seconds, because others share its limit, is used nearly in full.
     """
@@ -242,7 +255,7 @@ def test_sporadic_refusals_cost_little(allowed_per_s, configured_per_s, burst, e
     assert result.throttled_share < 0.03
 
 
-def test_sporadic_refusals_of_an_idle_run_leave_the_rate():
+def test_sporadic_refusals_of_an_idle_run_leave_the_rate() -> None:
     """
     A run that sends little, because its tasks are slow, keeps its rate for the time when it may send more.
     """
@@ -260,7 +273,7 @@ def test_sporadic_refusals_of_an_idle_run_leave_the_rate():
 @pytest.mark.parametrize(
     ("before_per_s", "after_per_s", "used"), [(40.0, 20.0, 0.98), (40.0, 5.0, 0.98), (20.0, 40.0, 0.97)]
 )
-def test_a_limit_that_changes_is_found_again(before_per_s, after_per_s, used):
+def test_a_limit_that_changes_is_found_again(before_per_s: float, after_per_s: float, used: float) -> None:
     """
     A limit that falls or rises during a run is followed, without many refusals.
     """

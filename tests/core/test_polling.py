@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,9 @@ DRAWS = st.floats(0, 1, exclude_max=True)
     st.none() | st.floats(0, 5000),
     st.none() | st.floats(0, 3600),
 )
-def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, typical_s, poll_after_s):
+def test_waits_are_bounded(
+    policy: Any, polls: Any, age_s: Any, in_flight: Any, draw: Any, typical_s: Any, poll_after_s: Any
+) -> None:
     """
     Load and learning never stretch a wait past max_interval, and nothing stretches it past the timeout.
     """
@@ -58,7 +61,7 @@ def test_waits_are_bounded(policy, polls, age_s, in_flight, draw, typical_s, pol
         assert wait_s >= min(max(policy.first_s - age_s, 0.0), left_s)
 
 
-def test_no_pause_at_all():
+def test_no_pause_at_all() -> None:
     """
     An interval of 0 is honored, whatever is in flight.
     """
@@ -68,7 +71,7 @@ def test_no_pause_at_all():
         assert 0.0 == next_poll_s(policy, polls=polls, age_s=0.0, in_flight=500, draw=0.9, typical_s=99.0)
 
 
-def test_intervals_grow():
+def test_intervals_grow() -> None:
     """
     Each wait is longer than the one before, up to the maximum.
     """
@@ -79,7 +82,7 @@ def test_intervals_grow():
     assert 50.0 == waits[-1]
 
 
-def test_uninformative_polls_back_off():
+def test_uninformative_polls_back_off() -> None:
     """
     Failures double the wait up to the maximum, and the wait that the server asks for is the minimum.
     """
@@ -90,7 +93,7 @@ def test_uninformative_polls_back_off():
     assert poll_backoff_s(PollPolicy(interval_s=0.0), failures=1, draw=0.0) > 0
 
 
-def test_a_young_task_may_be_unknown():
+def test_a_young_task_may_be_unknown() -> None:
     """
     A young task is never lost; an old one is after three such answers in a row.
     """
@@ -103,7 +106,7 @@ def test_a_young_task_may_be_unknown():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_usual_duration_is_learned(seed):
+def test_the_usual_duration_is_learned(seed: int) -> None:
     """
     The estimate is about the time by which two thirds have finished.
     """
@@ -114,7 +117,7 @@ def test_the_usual_duration_is_learned(seed):
     assert pytest.approx(100, abs=15) == estimator.typical_s
 
 
-def test_few_durations_give_no_estimate():
+def test_few_durations_give_no_estimate() -> None:
     """
     A few durations are not enough.
     """

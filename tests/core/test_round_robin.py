@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,18 +26,19 @@ OPEN = Queue(0, 8, 0.0)
         (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(2, 2, 6.0, model="a"), ModelQueue(0, 2, 7.0, model="b")]),
     ],
 )
-def test_which_limit_blocks(limit, until, run, queues):
+def test_which_limit_blocks(limit: Any, until: float | None, run: Any, queues: Any) -> None:
     """
     The limit that blocks all models is named, with the time at which that ends without any event.
     """
     assert Blocked(limit, until) == choose_model(run, queues, after=None, now=5.0)
 
 
-def test_models_take_turns():
+def test_models_take_turns() -> None:
     """
     Without limits, each model has the same share.
     """
-    queues, after, chosen = [ModelQueue(0, model=name) for name in "abc"], None, Counter()
+    queues, after = [ModelQueue(0, model=name) for name in "abc"], None
+    chosen: Counter[str | None] = Counter()
     for _ in range(30):
         choice = choose_model(OPEN, queues, after=after, now=0.0)
         assert isinstance(choice, Chosen)
@@ -61,7 +63,7 @@ QUEUES = st.lists(
 
 
 @given(QUEUES, st.text(max_size=3), st.floats(0, 10))
-def test_a_model_is_chosen_if_and_only_if_one_may(queues, after, now):
+def test_a_model_is_chosen_if_and_only_if_one_may(queues: Any, after: Any, now: Any) -> None:
     """
     A model is chosen exactly when one has a job, a free slot and an open pacer.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from statistics import mean
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from runner.core.summary import EXACT_UP_TO, DurationHistogram, bucket, bucket_m
 from tests.results.records import AT, succeeded, unsuccessful
 
 
-def test_summary_of_a_small_run():
+def test_summary_of_a_small_run() -> None:
     """Counts by state, class and model, sizes and times are those of the jobs."""
     throttled = Attempt(1, AT - 60, "throttled", http_status=429)
     jobs = [
@@ -47,7 +48,7 @@ def test_summary_of_a_small_run():
     assert (40.0, 93.1) == (summary.generate.p50_s, summary.generate.max_s)
 
 
-def test_old_failure_of_a_job_that_succeeded_is_not_counted():
+def test_old_failure_of_a_job_that_succeeded_is_not_counted() -> None:
     """What failed before a job succeeded is history, not a failure of the run."""
     failure = unsuccessful("a", State.FAILED, FailureClass.MODERATION).error
 
@@ -55,7 +56,7 @@ def test_old_failure_of_a_job_that_succeeded_is_not_counted():
 
 
 @given(st.lists(st.tuples(st.sampled_from(State), st.sampled_from("abc"), st.sampled_from(FailureClass))))
-def test_counts_add_up(kinds):
+def test_counts_add_up(kinds: list[Any]) -> None:
     """Every job counts in one state, in one model, and if it has not succeeded in one failure class."""
     jobs = [
         unsuccessful(str(place), state, cls, model=model) for place, (state, model, cls) in enumerate(kinds)
@@ -70,7 +71,7 @@ def test_counts_add_up(kinds):
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
-def test_durations_of_few_values_are_exact(values):
+def test_durations_of_few_values_are_exact(values: list[float]) -> None:
     """Up to a certain number, the quantiles are values that occurred, by nearest rank."""
     histogram = DurationHistogram()
     for value in values:
@@ -85,7 +86,7 @@ def test_durations_of_few_values_are_exact(values):
     assert pytest.approx(mean(values)) == durations.mean_s
 
 
-def test_durations_of_many_values_are_within_one_percent():
+def test_durations_of_many_values_are_within_one_percent() -> None:
     """Beyond that number, the memory remains constant and the quantiles remain good."""
     values = [0.5 * 1.001**place for place in range(EXACT_UP_TO * 2)]
     histogram = DurationHistogram()
@@ -101,12 +102,12 @@ def test_durations_of_many_values_are_within_one_percent():
 
 
 @given(st.floats(0.001, 1e7))
-def test_bucket_represents_its_values(value):
+def test_bucket_represents_its_values(value: float) -> None:
     """The middle of a bucket is at most 1 % from any duration in it."""
     assert pytest.approx(value, rel=0.0101) == bucket_middle_s(bucket(value))
 
 
-def test_clock_that_was_set_back():
+def test_clock_that_was_set_back() -> None:
     """A negative duration counts as 0."""
     histogram = DurationHistogram()
     histogram.add(-5.0)
@@ -118,7 +119,7 @@ def test_clock_that_was_set_back():
 
 
 @pytest.mark.parametrize("cls", FailureClass)
-def test_every_failure_has_advice(cls):
+def test_every_failure_has_advice(cls: FailureClass) -> None:
     """There is a next step for every failure class."""
     assert advice(cls).endswith(".")
     assert 0 == advice(cls).count("`") % 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -83,7 +84,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("body", SHAPES.values(), ids=SHAPES)
-def test_every_documented_shape_of_success(body):
+def test_every_documented_shape_of_success(body: Any) -> None:
     """
     One host answers in four shapes and a wrapped one: each has the id and the URL.
     """
@@ -95,7 +96,7 @@ def test_every_documented_shape_of_success(body):
 
 
 @pytest.mark.parametrize("name", ["C BytePlus", "D Ark"])
-def test_last_frame(name):
+def test_last_frame(name: str) -> None:
     """
     The last frame is read where a shape documents one.
     """
@@ -125,7 +126,7 @@ def test_last_frame(name):
         ((), None),
     ],
 )
-def test_ids(ids, body):
+def test_ids(ids: Any, body: Any) -> None:
     """
     An id is found wherever it is if it can be part of a path: a lost id is a lost video.
     """
@@ -146,7 +147,7 @@ def test_ids(ids, body):
         (RemoteStatus.EXPIRED, ["expired", "timeout"]),
     ],
 )
-def test_statuses_of_every_vocabulary(status, raw_statuses):
+def test_statuses_of_every_vocabulary(status: RemoteStatus, raw_statuses: str) -> None:
     """
     All vocabularies mean the same few things, in any case.
     """
@@ -156,7 +157,7 @@ def test_statuses_of_every_vocabulary(status, raw_statuses):
     assert all(task.is_known_status for task in tasks)
 
 
-def test_unknown_status_counts_as_running():
+def test_unknown_status_counts_as_running() -> None:
     """
     An undocumented status does not end a paid task; a warning shows it once.
     """
@@ -167,7 +168,7 @@ def test_unknown_status_counts_as_running():
     assert "archiving" == task.raw_status
 
 
-def test_missing_status_is_queued():
+def test_missing_status_is_queued() -> None:
     """
     According to current Seedance pages, a submission is answered with an id alone.
     """
@@ -191,14 +192,14 @@ def test_missing_status_is_queued():
         (None, {}),
     ],
 )
-def test_progress(expected, value):
+def test_progress(expected: float | None, value: Any) -> None:
     """
     Progress is an integer, a float, a text or missing, and is used only if it makes sense.
     """
     assert expected == read_task({"id": "a", "progress": value}).progress
 
 
-def test_urls_in_the_documented_order():
+def test_urls_in_the_documented_order() -> None:
     """
     The place in the API's current documentation is tried first, each URL once.
     """
@@ -237,14 +238,14 @@ def test_urls_in_the_documented_order():
         ["https://cdn.example/a.mp4"],
     ],
 )
-def test_what_is_not_a_url(value):
+def test_what_is_not_a_url(value: Any) -> None:
     """
     Only absolute http(s) URLs with a host are ever downloaded.
     """
     assert () == read_task({"id": "a", "status": "completed", "metadata": {"url": value}}).video_urls
 
 
-def test_no_url_before_success():
+def test_no_url_before_success() -> None:
     """
     A URL counts only on success: a running task may show an old one.
     """
@@ -273,7 +274,7 @@ def test_no_url_before_success():
         ("moderation", "输入内容包含敏感信息", None, {"fail_reason": "输入内容包含敏感信息"}),
     ],
 )
-def test_why_a_task_failed(cls, message, code, fields):
+def test_why_a_task_failed(cls: str, message: str, code: str | None, fields: dict[str, Any]) -> None:
     """
     The reason is found in every place that is known to hold one.
     """
@@ -283,7 +284,7 @@ def test_why_a_task_failed(cls, message, code, fields):
     assert (FailureClass(cls), message, code) == (error.cls, error.message, error.code)
 
 
-def test_wrapped_failure():
+def test_wrapped_failure() -> None:
     """
     The envelope's own "success" is not the error of a failed task inside it.
     """
@@ -301,7 +302,7 @@ def test_wrapped_failure():
 @pytest.mark.parametrize(
     ("raw_status", "cls"), [("canceled", "remote_cancelled"), ("expired", "remote_expired")]
 )
-def test_canceled_and_expired(raw_status, cls):
+def test_canceled_and_expired(raw_status: str, cls: str) -> None:
     """
     Canceled and expired tasks have classes of their own.
     """
@@ -365,7 +366,7 @@ HOSTILE = st.recursive(
 
 
 @given(HOSTILE)
-def test_hostile_json_never_succeeds_by_accident(body):
+def test_hostile_json_never_succeeds_by_accident(body: Any) -> None:
     """
     Whatever JSON arrives: no exception, success only by the status, only http(s) URLs.
     """

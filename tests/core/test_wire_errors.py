@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,9 @@ from runner.core.wire_errors import is_moderation, read_error
         ("x", None, "r-1", {"message": "x", "request_id": "r-1"}),
     ],
 )
-def test_documented_forms(message, code, request_id, body):
+def test_documented_forms(
+    message: str, code: str | None, request_id: str | None, body: dict[str, Any]
+) -> None:
     """
     Message, code and request id are found in both documented forms, and in others that gateways use.
     """
@@ -45,7 +48,7 @@ def test_documented_forms(message, code, request_id, body):
     assert error.is_explicit
 
 
-def test_an_upstreams_error_in_quotes():
+def test_an_upstreams_error_in_quotes() -> None:
     """
     The gateway passes an upstream's body on as its message: a person sees the inner message.
     """
@@ -72,7 +75,7 @@ def test_an_upstreams_error_in_quotes():
         ("\ufffd\ufffd", 500, b"\xff\xfe"),
     ],
 )
-def test_what_is_not_json(message, status, body):
+def test_what_is_not_json(message: str, status: int | None, body: bytes) -> None:
     """
     A proxy's page, plain text or an empty body still gives a message.
     """
@@ -82,14 +85,14 @@ def test_what_is_not_json(message, status, body):
     assert not error.is_explicit
 
 
-def test_long_pages_are_cut():
+def test_long_pages_are_cut() -> None:
     """
     At most 300 characters of a page are used.
     """
     assert 300 == len(read_error(500, {}, b"x" * 10_000).message)
 
 
-def test_request_id_of_the_headers():
+def test_request_id_of_the_headers() -> None:
     """
     If the body has no request id, a header may.
     """
@@ -97,7 +100,7 @@ def test_request_id_of_the_headers():
 
 
 @given(st.binary(max_size=200) | st.text().map(lambda text: json.dumps({"error": text}).encode()))
-def test_messages_are_one_safe_line(body):
+def test_messages_are_one_safe_line(body: bytes) -> None:
     """
     Whatever a server sends, the message is a short printable line that can be written as UTF-8.
     """
@@ -124,7 +127,7 @@ def test_messages_are_one_safe_line(body):
         (False, "request violates the schema"),
     ],
 )
-def test_moderation(expected, search_text):
+def test_moderation(expected: bool, search_text: str) -> None:
     """
     A refusal by a content policy is recognized, and another error is not confused with one.
     """

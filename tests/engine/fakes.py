@@ -106,14 +106,16 @@ class FakeApi:
         await asyncio.sleep(self.answer_s)
         if task_id is not None:
             return Accepted(RemoteTask((task_id,), RemoteStatus.QUEUED))
-        return _return_or_raise(answer)
+        outcome: SubmitOutcome = _return_or_raise(answer)
+        return outcome
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         answer = self.on_poll(task_id, self._poll_counts[task_id])
         self._poll_counts[task_id] += 1
         self.polls.append((_now(), task_id, key))
         await asyncio.sleep(self.answer_s)
-        return _return_or_raise(answer)
+        outcome: PollOutcome = _return_or_raise(answer)
+        return outcome
 
     def posts_of(self, job: str) -> list[Post]:
         """Return the POSTs of one job."""
@@ -211,7 +213,8 @@ class FakeDownloader:
         finally:
             self._active -= 1
         if answer is not None:
-            return _return_or_raise(answer)
+            outcome: Fetched | NotFetched = _return_or_raise(answer)
+            return outcome
         part = Path(part_path(request.path))
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(VIDEO)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ def test_sample_uses_its_capacity(outcomes: list[bool], capacity: int) -> None:
     """
     sample: JobSample[bool] = JobSample(capacity)
     for succeeded in outcomes:
-        sample.add(lambda succeeded=succeeded: succeeded, succeeded=succeeded)
+        sample.add(partial(bool, succeeded), succeeded=succeeded)
 
     items = sample.items()
     others = outcomes.count(False)
@@ -28,7 +30,7 @@ def test_late_jobs_are_as_likely_as_early_ones() -> None:
     """Jobs of both kinds are sampled from all of the run, wherever they occurred."""
     sample: JobSample[int] = JobSample(100)
     for index in range(10_000):
-        sample.add(lambda index=index: index, succeeded=index < 5000)
+        sample.add(partial(int, index), succeeded=index < 5000)
 
     items = sample.items()
     assert 50 == sum(index < 5000 for index in items)

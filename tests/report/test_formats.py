@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass
+from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import summarize
 from runner.report.github import step_summary
 from runner.report.junit import write_junit
@@ -24,14 +25,14 @@ JOBS = [
 ]
 
 
-def hostile_jobs():
+def hostile_jobs() -> list[JobRecord]:
     return [
         unsuccessful(text, State.FAILED, FailureClass.INTERNAL, text, model=text, task_id=text)
         for text in HOSTILE
     ]
 
 
-def test_junit_counts_and_cases(tmp_path):
+def test_junit_counts_and_cases(tmp_path: Path) -> None:
     """Failed jobs are failures, those with something left to do are errors, pending ones are skipped."""
     path = tmp_path / "junit.xml"
 
@@ -44,7 +45,7 @@ def test_junit_counts_and_cases(tmp_path):
     assert "95.500" == suite[0].attrib["time"]
 
 
-def test_junit_with_hostile_text(tmp_path):
+def test_junit_with_hostile_text(tmp_path: Path) -> None:
     """Characters that XML does not allow, and markup in messages, leave the file well-formed."""
     path = tmp_path / "junit.xml"
 
@@ -55,7 +56,7 @@ def test_junit_with_hostile_text(tmp_path):
     assert HOSTILE[0] == suite[0].attrib["name"]
 
 
-def test_step_summary():
+def test_step_summary() -> None:
     """The summary has the counts, each failure class with advice, and the jobs that failed."""
     text = step_summary(summarize(JOBS), [job for job in JOBS if job.error], run="kittens")
 
@@ -65,7 +66,7 @@ def test_step_summary():
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_step_summary_escapes_hostile_text(hostile):
+def test_step_summary_escapes_hostile_text(hostile: str) -> None:
     """No prompt or message becomes markup, a link, a mention or another row."""
     jobs = [unsuccessful(hostile, State.FAILED, FailureClass.INTERNAL, hostile)]
 
@@ -77,7 +78,7 @@ def test_step_summary_escapes_hostile_text(hostile):
     assert not re.search(r"<(?!/?details|/?summary)|www\.|://|@|\*\*|\]\(", text)
 
 
-def test_step_summary_is_under_the_limit_of_github():
+def test_step_summary_is_under_the_limit_of_github() -> None:
     """However many jobs failed, and whatever their names, the summary is under 1 MiB."""
     jobs = [
         unsuccessful(
@@ -93,7 +94,7 @@ def test_step_summary_is_under_the_limit_of_github():
     assert len(step_summary(summarize(jobs), jobs, run="kittens").encode()) < 1 << 20
 
 
-def test_metrics():
+def test_metrics() -> None:
     """Metrics are gauges by state, class and model, labeled with the name of the run."""
     text = metrics_text(summarize(JOBS), run="kittens", exit_code=4, now_at=AT)
 
@@ -104,7 +105,7 @@ def test_metrics():
     assert 'runner_run_exit_code{run="kittens"} 4\n' in text
 
 
-def test_the_prometheus_client_reads_the_metrics(tmp_path):
+def test_the_prometheus_client_reads_the_metrics(tmp_path: Path) -> None:
     """The parser of the Prometheus client reads the file, whatever the names of the run and the models."""
     parser = pytest.importorskip("prometheus_client.parser")
     path = tmp_path / "runner.prom"

@@ -6,16 +6,19 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, FailureClass
+from runner.core.model import Attempt, FailureClass, JobRecord
 from runner.core.units import format_duration
 from runner.report.page import write_report
-from tests.report.browser import CHROMIUM, DRIVER, browser
+from tests.report.browser import CHROMIUM, DRIVER, Browser, browser
 from tests.results.records import AT, HOSTILE, VIDEO, succeeded, unsuccessful
 
 JOBS = [
@@ -52,7 +55,7 @@ JOBS = [
 ]
 
 
-def report(folder, jobs=JOBS, **options):
+def report(folder: Path, jobs: Iterable[JobRecord] = JOBS, **options: Any) -> Path:
     path = folder / "report.html"
     write_report(iter(jobs), path, run="kittens", gateway="https://api.powertokens.ai", now_at=AT, **options)
     return path
@@ -66,17 +69,17 @@ class Parsed(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
 
-def data_of(text):
+def data_of(text: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found is not None
     return json.loads(found[1])
 
 
-def test_hostile_text_makes_no_tags(tmp_path):
+def test_hostile_text_makes_no_tags(tmp_path: Path) -> None:
     """Whatever prompts and the API contain, the page has the tags of its template and no others."""
     harmless = Parsed(report(tmp_path, [succeeded()]).read_text())
     hostile = Parsed(report(tmp_path).read_text())
@@ -89,11 +92,12 @@ def test_hostile_text_makes_no_tags(tmp_path):
     ]
 
 
-def test_page_refers_to_no_host(tmp_path):
+def test_page_refers_to_no_host(tmp_path: Path) -> None:
     """No tag of the page refers to another host, and its policy forbids scripts to."""
     page = Parsed(report(tmp_path).read_text())
 
     policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy
     assert [] == [
@@ -101,12 +105,12 @@ def test_page_refers_to_no_host(tmp_path):
     ]
 
 
-def test_long_texts_are_cut(tmp_path):
+def test_long_texts_are_cut(tmp_path: Path) -> None:
     """A prompt of a megabyte does not make a page of megabytes."""
     assert report(tmp_path).stat().st_size < 200_000
 
 
-def test_many_jobs_are_sampled(tmp_path):
+def test_many_jobs_are_sampled(tmp_path: Path) -> None:
     """Of more jobs than it can list the page lists a sample with the failures in it, and counts all."""
     jobs = [succeeded(f"job-{n}", index=n) for n in range(500)]
     failed = [unsuccessful(f"bad-{n}", State.FAILED, FailureClass.QUOTA, index=500 + n) for n in range(5)]
@@ -121,19 +125,23 @@ def test_many_jobs_are_sampled(tmp_path):
     assert "500 of 505 jobs succeeded" in text
 
 
-def test_empty_run(tmp_path):
+def test_empty_run(tmp_path: Path) -> None:
     """The report of a run without jobs says so."""
     assert "There was nothing to do." in report(tmp_path, []).read_text()
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs chromium and chromedriver")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "assets").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver")
     with browser(tmp_path_factory.mktemp("profile")) as session:
-        session.folder = folder
         session.open(report(folder))
         yield session
 
@@ -147,7 +155,7 @@ FILTER = """
 """
 
 
-def test_filters(page):
+def test_filters(page: Browser) -> None:
     """State, model, failure class and search words filter the jobs, alone and together."""
     cases = {
         "40 of 40 jobs": {},
@@ -162,7 +170,7 @@ def test_filters(page):
     assert ["job-17"] == page.run(CARDS)
 
 
-def test_durations_are_formatted_as_in_the_terminal(page):
+def test_durations_are_formatted_as_in_the_terminal(page: Browser) -> None:
     """The script's form of a duration is the one of `format_duration`."""
     durations = [0, 0.25, 0.9996, 1, 1.5, 9.94, 9.96, 42, 59.6, 93.1, 100, 3599.6, 5400, 7325, 86399, 93600]
 
@@ -171,7 +179,7 @@ def test_durations_are_formatted_as_in_the_terminal(page):
     )
 
 
-def test_gallery_is_paged(page):
+def test_gallery_is_paged(page: Browser) -> None:
     """A page of the gallery has 24 cards, and the next page has the next ones."""
     page.run(FILTER, {})
     assert 24 == len(page.run(CARDS))
@@ -181,7 +189,7 @@ def test_gallery_is_paged(page):
     assert "job-24" == page.run(CARDS)[0]
 
 
-def test_hostile_text_does_not_run(page):
+def test_hostile_text_does_not_run(page: Browser) -> None:
     """Every hostile prompt is shown as text, and none of it runs."""
     page.run(FILTER, {"state": "failed"})
 
@@ -192,7 +200,7 @@ def test_hostile_text_does_not_run(page):
     assert HOSTILE[0][:150] in page.run(CARDS)
 
 
-def test_no_request_leaves_the_file(page):
+def test_no_request_leaves_the_file(page: Browser) -> None:
     """Opening and using the page makes no request to a host, and violates no rule of its policy."""
     page.run(FILTER, {})
 
@@ -207,7 +215,7 @@ def test_no_request_leaves_the_file(page):
     ]
 
 
-def test_charts_are_drawn_and_nothing_overflows(page):
+def test_charts_are_drawn_and_nothing_overflows(page: Browser) -> None:
     """Each chart is drawn and has a label for screen readers, and nothing is wider than the page."""
     page.run(FILTER, {})
 
@@ -219,11 +227,11 @@ def test_charts_are_drawn_and_nothing_overflows(page):
     assert page.run("return document.documentElement.scrollWidth <= window.innerWidth") is True
 
 
-def test_videos_play_and_missing_ones_are_reported(page):
+def test_videos_play_and_missing_ones_are_reported(page: Browser, folder: Path) -> None:
     """A video beside the page plays, whatever its name; a missing one is named."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("needs ffmpeg to make a video")
-    made = page.folder / "assets" / "sky #1?.mp4"
+    made = folder / "assets" / "sky #1?.mp4"
     source = ["-f", "lavfi", "-i", "testsrc=size=64x36:rate=5", "-t", "1", "-pix_fmt", "yuv420p"]
     subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *source, str(made)], check=True)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 from hypothesis import given
 
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, FailureClass
+from runner.core.model import Attempt, FailureClass, JobRecord
 from runner.results.failed_manifest import flow, write_failed
 from tests.results.records import HOSTILE, json_objects, succeeded, unsuccessful
 
+Write = Callable[..., tuple[int, Any]]
+"""Takes records, and options of the file; returns the number of jobs and the text, or None if there is no file."""
+
 
 @pytest.fixture
-def write(tmp_path):
-    def write(*records, **options):
+def write(tmp_path: Path) -> Write:
+    def write(*records: JobRecord, **options: Any) -> tuple[int, Any]:
         path = tmp_path / "failed.yaml"
         settings = {
             "run": "kittens",
@@ -27,7 +34,7 @@ def write(tmp_path):
     return write
 
 
-def test_header_names_the_run_and_never_a_key(write):
+def test_header_names_the_run_and_never_a_key(write: Write) -> None:
     """Its run has a directory of its own, uses the same gateway, and names the variables with the keys."""
     _, text = write(unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED))
 
@@ -37,7 +44,7 @@ def test_header_names_the_run_and_never_a_key(write):
     assert {"base_url": "https://api.powertokens.ai", "api_keys": ["KEY_A", "KEY_B"]} == manifest["gateway"]
 
 
-def test_failed_job_is_as_it_was(write):
+def test_failed_job_is_as_it_was(write: Write) -> None:
     """A failed job is submitted again with the same request, and without its old task."""
     record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, timeout_s=5400.0)
 
@@ -55,7 +62,7 @@ def test_failed_job_is_as_it_was(write):
     ]
 
 
-def test_failed_job_whose_task_was_named_names_it_again(write):
+def test_failed_job_whose_task_was_named_names_it_again(write: Write) -> None:
     """A job whose task a person named was never submitted, and running the file does not submit it either."""
     attached = Attempt(1, 900.0, "attached", "task_x")
     record = unsuccessful(
@@ -70,7 +77,7 @@ def test_failed_job_whose_task_was_named_names_it_again(write):
 @pytest.mark.parametrize(
     "state", [State.TIMED_OUT, State.UNDELIVERED, State.SUBMITTED, State.DOWNLOADING, State.PENDING]
 )
-def test_job_with_a_task_names_it(write, state):
+def test_job_with_a_task_names_it(write: Write, state: State) -> None:
     """What was paid for is polled and downloaded by its task id, and so never submitted."""
     count, text = write(unsuccessful("sky", state, FailureClass.POLL_TIMEOUT, task_id="task_x"))
 
@@ -87,7 +94,7 @@ def test_job_with_a_task_names_it(write, state):
         (State.FAILED, FailureClass.LOST),
     ],
 )
-def test_job_that_may_be_paid_is_only_a_comment(write, state, cls):
+def test_job_that_may_be_paid_is_only_a_comment(write: Write, state: State, cls: FailureClass) -> None:
     """A job that may have a paid task with an unknown id is shown, and can't be run by mistake."""
     count, text = write(unsuccessful("sky", state, cls, "reset\nby: peer"))
 
@@ -96,14 +103,14 @@ def test_job_that_may_be_paid_is_only_a_comment(write, state, cls):
     assert "# Left out: sky" in text
 
 
-def test_pending_job_is_as_it_was(write):
+def test_pending_job_is_as_it_was(write: Write) -> None:
     """A job that was never sent is written too, so that the file alone is enough to finish the batch."""
     _, text = write(succeeded("sky", state=State.PENDING, task_id=None, attempts=(), assets=()))
 
     assert "task_id" not in yaml.safe_load(text)["jobs"][0]
 
 
-def test_removed_job_is_not_submitted(write):
+def test_removed_job_is_not_submitted(write: Write) -> None:
     """A job that was removed from the manifest is not paid for; what was paid for already is still downloaded."""
     removed = unsuccessful("a", State.FAILED, FailureClass.REMOTE_FAILED, is_gone=True)
     paid = unsuccessful("b", State.UNDELIVERED, FailureClass.DOWNLOAD_FAILED, is_gone=True)
@@ -113,7 +120,7 @@ def test_removed_job_is_not_submitted(write):
     assert ["b"] == [job["id"] for job in yaml.safe_load(text)["jobs"]]
 
 
-def test_without_failures_there_is_no_file(write, tmp_path):
+def test_without_failures_there_is_no_file(write: Write, tmp_path: Path) -> None:
     """After a run without failures an old file is removed."""
     (tmp_path / "failed.yaml").write_text("of yesterday")
 
@@ -124,7 +131,7 @@ def test_without_failures_there_is_no_file(write, tmp_path):
 @pytest.mark.parametrize(
     "text", [*HOSTILE, "no", "16:9", "on", "2026-11-21", "1e3", "~", "<<", "!!x", "# a", " a "]
 )
-def test_text_is_read_back(write, text):
+def test_text_is_read_back(write: Write, text: str) -> None:
     """Text that YAML would read as something else, or refuse, is unchanged; placeholders remain text."""
     record = unsuccessful(
         text[:200],
@@ -143,12 +150,12 @@ def test_text_is_read_back(write, text):
 
 
 @given(json_objects)
-def test_any_value_is_read_back(value):
+def test_any_value_is_read_back(value: Any) -> None:
     """Whatever is in a request or its metadata is read back unchanged."""
     assert {"value": value} == yaml.safe_load(f"value: {flow(value)}\n")
 
 
-def test_local_file_is_written_by_its_path(write):
+def test_local_file_is_written_by_its_path(write: Write) -> None:
     """A local file is a path, as in the manifest that it is from."""
     picture = {"$file": "/a/${b}.png", "sha256": "a" * 64, "media_type": "image/png", "bytes": 9}
     record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, request={"image": picture})
@@ -156,7 +163,7 @@ def test_local_file_is_written_by_its_path(write):
     assert {"image": "/a/$${b}.png"} == yaml.safe_load(write(record)[1])["jobs"][0]["request"]
 
 
-def test_unknown_keys_go_to_extra(write):
+def test_unknown_keys_go_to_extra(write: Write) -> None:
     """Fields that were sent without a check are written where the manifest allows them."""
     record = unsuccessful("sky", State.FAILED, FailureClass.REMOTE_FAILED, request={"model": "m", "new": 1})
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass
-from runner.core.problem import Severity
+from runner.core.model import FailureClass, JobRecord
+from runner.core.problem import Problem, Severity
 from runner.core.settings import Limits, ModelLimits, PollPolicy, Settings
 from runner.manifest.loader import load
 from runner.results.failed_manifest import rerun_name, write_failed
@@ -18,17 +20,17 @@ from tests.results.records import HOSTILE, unsuccessful
 SEEDANCE = "seedance-1-0-pro-250528"
 
 
-def failed(job_id, prompt, state=State.FAILED, **changes):
+def failed(job_id: str, prompt: str, state: State = State.FAILED, **changes: Any) -> JobRecord:
     request = {"model": SEEDANCE, "prompt": prompt, "seconds": "5", "ratio": "16:9"}
     settings = {"model": SEEDANCE, "schema": "seedance-1", "request": request, "task_id": None, **changes}
     return unsuccessful(job_id, state, FailureClass.REMOTE_FAILED, **settings)
 
 
-def known_keys(schema):
+def known_keys(schema: str) -> Any:
     return load_catalog().document(schema)["properties"].keys()
 
 
-def read(tmp_path, *records, **options):
+def read(tmp_path: Path, *records: JobRecord, **options: Any) -> Any:
     path = tmp_path / "failed.yaml"
     write_failed(
         path,
@@ -39,7 +41,7 @@ def read(tmp_path, *records, **options):
         known_keys=known_keys,
         **options,
     )
-    problems = []
+    problems: list[Problem] = []
     manifest = load(path, problems.append, variables={}, today=date(2026, 11, 21))
     specs = list(manifest.jobs(problems.append))
     assert [] == [str(problem) for problem in problems if problem.severity is Severity.ERROR]
@@ -49,7 +51,7 @@ def read(tmp_path, *records, **options):
 @pytest.mark.parametrize(
     "prompt", [text[:900] for text in HOSTILE] + ["no", "$${x} $ ${y}", "16:9", "2026-11-21"]
 )
-def test_job_is_read_back(tmp_path, prompt):
+def test_job_is_read_back(tmp_path: Path, prompt: str) -> None:
     """A failed job is read back with its id, request, metadata and timeout, whatever is in its prompt."""
     record = failed("sky ${n}", prompt, metadata={"caption": prompt, "n": 1.5}, timeout_s=90.0)
 
@@ -61,7 +63,7 @@ def test_job_is_read_back(tmp_path, prompt):
     assert ("K",) == manifest.settings.key_names
 
 
-def test_limits_and_polling_are_read_back(tmp_path):
+def test_limits_and_polling_are_read_back(tmp_path: Path) -> None:
     """What failed is rerun with the limits and the polling of the first run."""
     limits = Limits(submit_per_s=1 / 3, in_flight=2, models={SEEDANCE: ModelLimits(in_flight=1)})
     settings = Settings(name="kittens", limits=limits, poll=PollPolicy(first_s=0.5, timeout_s=7200.0))
@@ -71,7 +73,7 @@ def test_limits_and_polling_are_read_back(tmp_path):
     assert (limits, settings.poll) == (manifest.settings.limits, manifest.settings.poll)
 
 
-def test_task_and_extra_fields_are_read_back(tmp_path):
+def test_task_and_extra_fields_are_read_back(tmp_path: Path) -> None:
     """A job with a task is polled by it; a field that no schema has is still sent."""
     paid = failed("paid", "a kitten", State.TIMED_OUT, task_id="task_x")
     extra = failed(
@@ -84,7 +86,7 @@ def test_task_and_extra_fields_are_read_back(tmp_path):
     assert extra.request == specs[1].request
 
 
-def test_name_fits_however_often_it_is_rerun():
+def test_name_fits_however_often_it_is_rerun() -> None:
     """The name remains valid for a directory."""
     assert len(rerun_name("x" * 100)) <= 100
     assert "x" * 89 + "-rerun-1000" == rerun_name("x" * 90 + "-rerun-999")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from runner.results.formats import openai_batch_line, write_summary
 from tests.results.records import succeeded, unsuccessful
 
 
-def test_append_is_seen_at_once(tmp_path):
+def test_append_is_seen_at_once(tmp_path: Path) -> None:
     """A reader sees each job when it ends, before the file is closed."""
     path = tmp_path / "results.jsonl"
 
@@ -40,7 +41,7 @@ def test_append_is_seen_at_once(tmp_path):
     ],
     ids=["empty", "complete", "torn", "torn first", "no line feed", "zeros after a power loss"],
 )
-def test_incomplete_last_line_is_repaired(tmp_path, before, after, removed):
+def test_incomplete_last_line_is_repaired(tmp_path: Path, before: bytes, after: bytes, removed: int) -> None:
     """The incomplete last line of a dead process does not corrupt the next line."""
     path = tmp_path / "results.jsonl"
     path.write_bytes(before)
@@ -49,7 +50,7 @@ def test_incomplete_last_line_is_repaired(tmp_path, before, after, removed):
     assert after == path.read_bytes()
 
 
-def test_write_replaces_the_file_atomically(tmp_path):
+def test_write_replaces_the_file_atomically(tmp_path: Path) -> None:
     """Readers see the old file until the new one is complete, and no other file remains in the folder."""
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"old\n")
@@ -63,12 +64,12 @@ def test_write_replaces_the_file_atomically(tmp_path):
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_failed_write_leaves_the_old_file(tmp_path):
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     """A write that fails midway loses nothing and leaves no other file."""
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"old\n")
 
-    def write():
+    def write() -> None:
         with atomic_write(path) as file:
             file.write(b"new\n")
             raise RuntimeError("the store broke")
@@ -79,7 +80,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_planted_link_is_not_followed(tmp_path):
+def test_planted_link_is_not_followed(tmp_path: Path) -> None:
     """A link at the temporary name does not make the program overwrite another file."""
     path, victim = tmp_path / "summary.json", tmp_path / "victim"
     victim.write_text("mine")
@@ -94,13 +95,13 @@ def test_planted_link_is_not_followed(tmp_path):
     assert "{}" == path.read_text()
 
 
-def test_full_disk_is_an_error_of_its_own(tmp_path):
+def test_full_disk_is_an_error_of_its_own(tmp_path: Path) -> None:
     """A full disk is an error that a person can act on."""
     with pytest.raises(DiskFull, match="no space left to write"), translate_disk_full(tmp_path):
         raise OSError(28, "No space left on device")
 
 
-def test_summary_file(tmp_path):
+def test_summary_file(tmp_path: Path) -> None:
     """summary.json has every status, including those without jobs, and the failures by class."""
     path = tmp_path / "summary.json"
     failed = unsuccessful("b", State.FAILED, FailureClass.MODERATION)
@@ -115,7 +116,7 @@ def test_summary_file(tmp_path):
     assert "2026-11-21T02:00:01.250Z" == summary["first_submitted_at"]
 
 
-def test_openai_batch_format():
+def test_openai_batch_format() -> None:
     """A line has a response if the API answered, and otherwise an error."""
     answered = openai_batch_line(succeeded(), run="kittens")
     refused = openai_batch_line(

@@ -7,6 +7,7 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -27,7 +28,7 @@ def line(record: JobRecord) -> bytes:
     return line_bytes(record, run="kittens", gateway="https://api.powertokens.ai")
 
 
-def test_format():
+def test_format() -> None:
     """The line of a finished job is the documented one, with times in UTC with milliseconds."""
     value = json.loads(line(succeeded()))
 
@@ -48,7 +49,7 @@ def test_format():
     assert value["error"] is None
 
 
-def test_error_has_its_five_keys():
+def test_error_has_its_five_keys() -> None:
     """A failure always has class, code, message, status and request id, so that a column has one type."""
     record = unsuccessful("sky", State.FAILED, FailureClass.MODERATION, "refused")
 
@@ -62,7 +63,7 @@ def test_error_has_its_five_keys():
 
 
 @given(records)
-def test_any_line_follows_the_schema_and_reads_back(record):
+def test_any_line_follows_the_schema_and_reads_back(record: JobRecord) -> None:
     """Whatever is in a record, its line is valid by the published schema, and is parsed to the same record."""
     written = line(record)
     value = json.loads(written)
@@ -73,7 +74,7 @@ def test_any_line_follows_the_schema_and_reads_back(record):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_stays_one_line(text):
+def test_hostile_text_stays_one_line(text: str) -> None:
     """No prompt, however hostile or long, splits a line or is changed."""
     written = line(succeeded(request={"model": "m", "prompt": text}))
 
@@ -82,7 +83,7 @@ def test_hostile_text_stays_one_line(text):
 
 
 @given(times)
-def test_times_are_what_datetime_reads(at):
+def test_times_are_what_datetime_reads(at: float) -> None:
     """A formatted time is right to the millisecond."""
     text = utc_text(at)
 
@@ -92,12 +93,12 @@ def test_times_are_what_datetime_reads(at):
 
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), -1e30, 1e18])
-def test_time_that_is_in_no_calendar(at):
+def test_time_that_is_in_no_calendar(at: float) -> None:
     """An absurd time from the API does not break the line of its job."""
     assert utc_text(at) is None
 
 
-def test_local_file_and_data_uri_are_replaced():
+def test_local_file_and_data_uri_are_replaced() -> None:
     """Results have a picture's digest, size and source, and not its content."""
     sha256 = hashlib.sha256(PICTURE).hexdigest()
     reference = {
@@ -115,14 +116,14 @@ def test_local_file_and_data_uri_are_replaced():
     assert [head, "https://example.com/a.png"] == replaced["images"]
 
 
-def test_prompt_that_begins_like_a_data_uri_is_unchanged():
+def test_prompt_that_begins_like_a_data_uri_is_unchanged() -> None:
     """Only a data URI is replaced, not text that looks like one."""
     assert "data: the kittens; base64, they say" == replace_inline_media(
         "data: the kittens; base64, they say"
     )
 
 
-def test_unchanged_file_is_restored(tmp_path):
+def test_unchanged_file_is_restored(tmp_path: Path) -> None:
     """A job can be submitted again if its local file is unchanged."""
     file = tmp_path / "猫 1.png"
     file.write_bytes(PICTURE)
@@ -144,7 +145,7 @@ def test_unchanged_file_is_restored(tmp_path):
     ],
     ids=["absent", "longer", "changed"],
 )
-def test_missing_or_changed_file_is_reported(tmp_path, change, expected):
+def test_missing_or_changed_file_is_reported(tmp_path: Path, change: Any, expected: str) -> None:
     """A job whose local file is missing or changed is not submitted, and says why; its request still has the file."""
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
@@ -159,7 +160,7 @@ def test_missing_or_changed_file_is_reported(tmp_path, change, expected):
     assert expected in restored.missing[0]
 
 
-def test_inline_content_is_not_restored():
+def test_inline_content_is_not_restored() -> None:
     """What was written in the manifest itself can't be restored from its digest."""
     replaced = replace_inline_media({"image": "data:image/png;base64,iVBORw0KGgo="})
 
@@ -170,7 +171,7 @@ def test_inline_content_is_not_restored():
 
 
 @pytest.fixture
-def results_file(tmp_path):
+def results_file(tmp_path: Path) -> Path:
     picture = {"$file": "/a.png", "sha256": "a" * 64, "media_type": "image/png", "bytes": 9}
     jobs = [
         succeeded("a"),
@@ -184,7 +185,7 @@ def results_file(tmp_path):
     return path
 
 
-def test_pandas_loads_it(results_file):
+def test_pandas_loads_it(results_file: Path) -> None:
     """One statement with pandas loads a results file."""
     pandas = pytest.importorskip("pandas")
 
@@ -194,7 +195,7 @@ def test_pandas_loads_it(results_file):
     assert pandas.Timestamp(AT, unit="s", tz="UTC") == pandas.to_datetime(frame.submitted_at)[0]
 
 
-def test_duckdb_loads_it(results_file):
+def test_duckdb_loads_it(results_file: Path) -> None:
     """One statement with DuckDB loads a results file, and a column of pictures is text in every job."""
     duckdb = pytest.importorskip("duckdb")
 
@@ -208,7 +209,7 @@ def test_duckdb_loads_it(results_file):
     assert "quota" == rows[3][3]
 
 
-def test_datasets_loads_it(results_file, tmp_path):
+def test_datasets_loads_it(results_file: Path, tmp_path: Path) -> None:
     """One statement with Hugging Face datasets loads a results file."""
     datasets = pytest.importorskip("datasets")
 

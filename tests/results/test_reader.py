@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +33,13 @@ def edited(**changes: Any) -> bytes:
     return json.dumps({key: item for key, item in value.items() if item is not ...}).encode() + b"\n"
 
 
+Written = Callable[..., Path]
+"""Writes lines into a file and returns its path."""
+
+
 @pytest.fixture
-def written(tmp_path):
-    def write(*lines: bytes):
+def written(tmp_path: Path) -> Written:
+    def write(*lines: bytes) -> Path:
         path = tmp_path / "results.jsonl"
         path.write_bytes(b"".join(lines))
         return path
@@ -41,7 +47,7 @@ def written(tmp_path):
     return write
 
 
-def test_reads_what_was_written(written):
+def test_reads_what_was_written(written: Written) -> None:
     """Each job is read as it was written, with its run and the gateway that it was sent to."""
     results = open_results(written(line(succeeded("a")), line(succeeded("b"))))
 
@@ -54,7 +60,7 @@ def test_reads_what_was_written(written):
     ]
 
 
-def test_incomplete_last_line_is_left_out_with_a_warning(written):
+def test_incomplete_last_line_is_left_out_with_a_warning(written: Written) -> None:
     """A dead process's incomplete last line costs only that line."""
     results = open_results(written(line(succeeded("a")), line(succeeded("b"))[:-40]))
 
@@ -62,19 +68,19 @@ def test_incomplete_last_line_is_left_out_with_a_warning(written):
     assert "results.jsonl:2 is incomplete" in results.warnings[0]
 
 
-def test_last_line_without_a_line_feed_counts(written):
+def test_last_line_without_a_line_feed_counts(written: Written) -> None:
     """An editor that removes the last line feed removes no job."""
     assert 1 == open_results(written(line(succeeded("a")).rstrip())).jobs
 
 
-def test_gzip_and_byte_order_mark_are_read(written):
+def test_gzip_and_byte_order_mark_are_read(written: Written) -> None:
     """A compressed file is read as it is, and so is one that an editor saved with a byte order mark."""
     compressed = written(gzip.compress(b"\xef\xbb\xbf" + line(succeeded("a")) + b"\n\n"))
 
     assert ["a"] == [found.record.job_id for found in open_results(compressed)]
 
 
-def test_last_line_of_a_job_counts_and_attempts_are_merged(written):
+def test_last_line_of_a_job_counts_and_attempts_are_merged(written: Written) -> None:
     """A job that failed and then succeeded has succeeded, and still has its first attempt."""
     first = replace(FAILED, attempts=(Attempt(1, AT, "accepted", "task_1", 200),))
     second = succeeded("sky", attempts=(Attempt(2, AT + 500, "accepted", "task_2", 200),))
@@ -87,7 +93,7 @@ def test_last_line_of_a_job_counts_and_attempts_are_merged(written):
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_of_two_runs_the_line_that_got_further_counts(written, order):
+def test_of_two_runs_the_line_that_got_further_counts(written: Written, order: Any) -> None:
     """A job that failed in one run and succeeded in its rerun is not paid for again, whatever the order of the files."""
     lines = [line(FAILED, "monday"), line(succeeded("sky"), "tuesday")]
 
@@ -97,7 +103,7 @@ def test_of_two_runs_the_line_that_got_further_counts(written, order):
     assert "2 runs" in results.warnings[0]
 
 
-def test_of_two_runs_an_uncertain_job_supersedes_a_failed_one(written):
+def test_of_two_runs_an_uncertain_job_supersedes_a_failed_one(written: Written) -> None:
     """A job that may have been paid for in one run does not count as failed because of another run."""
     uncertain = unsuccessful("sky", State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT)
 
@@ -106,7 +112,7 @@ def test_of_two_runs_an_uncertain_job_supersedes_a_failed_one(written):
     assert [State.UNCERTAIN] == [found.record.state for found in results]
 
 
-def test_same_id_with_another_request_is_another_job(written):
+def test_same_id_with_another_request_is_another_job(written: Written) -> None:
     """Jobs of two runs with the same id and different requests are both read."""
     other = replace(FAILED, request={"model": "other"})
 
@@ -152,7 +158,7 @@ def test_same_id_with_another_request_is_another_job(written):
         (edited(request={"a": json.loads("[" * 70 + "]" * 70)}), "nested deeper"),
     ],
 )
-def test_invalid_file_is_refused_with_a_message(written, content, expected):
+def test_invalid_file_is_refused_with_a_message(written: Written, content: bytes, expected: str) -> None:
     """Every kind of damage is one clear error that names the file, never a traceback of a library."""
     path = written(content)
 
@@ -164,20 +170,20 @@ def test_invalid_file_is_refused_with_a_message(written, content, expected):
     assert caught.value.hint
 
 
-def test_invalid_line_is_named(written):
+def test_invalid_line_is_named(written: Written) -> None:
     """The message says which line to correct."""
     with pytest.raises(ResultsError, match=r"results\.jsonl:2 has no 'model'"):
         open_results(written(line(succeeded()), edited(model=...), line(succeeded())))
 
 
-def test_absent_file_and_folder(tmp_path):
+def test_absent_file_and_folder(tmp_path: Path) -> None:
     """A path that is not a file is refused."""
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(ResultsError, match="can't be read"):
             open_results(path)
 
 
-def test_numbers_of_a_data_frame(written):
+def test_numbers_of_a_data_frame(written: Written) -> None:
     """A whole number that a data frame wrote as 7.0 is read."""
     (found,) = open_results(written(edited(polls=7.0, index=3.0)))
 
@@ -185,7 +191,7 @@ def test_numbers_of_a_data_frame(written):
 
 
 @given(st.binary(max_size=300) | records.map(line))
-def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """Whatever the content, the reader raises no other error than its own."""
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(content)
@@ -198,7 +204,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
     assert len(found) <= 1
 
 
-def test_fields_of_the_store_are_not_read(written):
+def test_fields_of_the_store_are_not_read(written: Written) -> None:
     """A file can't set what only a run's own database knows."""
     attempt = {"outcome": "accepted", "key": "0f3a"}
     (found,) = open_results(written(edited(digest="5", is_gone=True, source=["/", 1, 1], attempts=[attempt])))
@@ -207,7 +213,7 @@ def test_fields_of_the_store_are_not_read(written):
     assert (Attempt(0, 0.0, "accepted"),) == found.record.attempts
 
 
-def test_missing_and_null_fields_have_defaults(written):
+def test_missing_and_null_fields_have_defaults(written: Written) -> None:
     """A field that a filter removed, or a data frame wrote as null, is read as unknown."""
     missing = {
         "metadata": None,

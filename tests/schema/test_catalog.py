@@ -1,7 +1,11 @@
 """The model and the input style select the schema; if none fits, the error names the closest one."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -9,6 +13,7 @@ from jsonschema import Draft202012Validator
 from runner.core.problem import Finding
 from runner.schema import catalog
 from runner.schema.catalog import Catalog
+from runner.schema.request_schema import RequestSchema
 
 CATALOG = catalog.load_catalog()
 SEEDANCE = "seedance-1-0-pro-250528"
@@ -30,9 +35,12 @@ SEEDANCE = "seedance-1-0-pro-250528"
         ({"model": SEEDANCE, "media": []}, "seedance-1", "seedance-1"),
     ],
 )
-def test_schema_is_chosen(request_, schema_name, expected):
+def test_schema_is_chosen(request_: dict[str, Any], schema_name: str | None, expected: str) -> None:
     """The named schema wins, then the model, then the keys of the request."""
-    assert expected == CATALOG.select(request_, schema_name).name
+    schema = CATALOG.select(request_, schema_name)
+
+    assert isinstance(schema, RequestSchema)
+    assert expected == schema.name
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,9 @@ def test_schema_is_chosen(request_, schema_name, expected):
         ({"model": "x"}, "wan-kf2", (), "unknown schema 'wan-kf2'", "did you mean 'wan-kf2v'?"),
     ],
 )
-def test_no_schema_fits(request_, schema_name, path, message, hint):
+def test_no_schema_fits(
+    request_: dict[str, Any], schema_name: str | None, path: Any, message: str, hint: str | None
+) -> None:
     """A request that no schema fits is an error with the closest name."""
     finding = CATALOG.select(request_, schema_name)
 
@@ -61,15 +71,18 @@ def test_no_schema_fits(request_, schema_name, path, message, hint):
     assert (finding.hint or "").startswith(hint or "")
 
 
-def test_unknown_model_names_the_way_out():
+def test_unknown_model_names_the_way_out() -> None:
     """A model that no schema knows can be used by naming a schema."""
-    assert "'schema'" in CATALOG.select({"model": "veo"}).hint
+    finding = CATALOG.select({"model": "veo"})
+
+    assert isinstance(finding, Finding)
+    assert "'schema'" in (finding.hint or "")
 
 
 @pytest.mark.parametrize(
     "name", sorted(path.name.removesuffix(".schema.json") for path in CATALOG.folder.glob("*.json"))
 )
-def test_file_is_a_schema(name):
+def test_file_is_a_schema(name: str) -> None:
     """Every file in schemas/ is a valid JSON Schema 2020-12."""
     document = CATALOG.document(name)
 
@@ -79,7 +92,7 @@ def test_file_is_a_schema(name):
 
 
 @pytest.mark.parametrize("name", CATALOG.names)
-def test_every_property_is_described(name):
+def test_every_property_is_described(name: str) -> None:
     """Each property has the document's description."""
     document = CATALOG.document(name)
 
@@ -88,7 +101,7 @@ def test_every_property_is_described(name):
     assert [key for key, rules in document["properties"].items() if not rules.get("description")] == []
 
 
-def test_installed_schemas_win(tmp_path):
+def test_installed_schemas_win(tmp_path: Path) -> None:
     """A folder of schemas is all that a catalog needs, wherever it is."""
     for path in CATALOG.folder.glob("wan-*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -96,7 +109,7 @@ def test_installed_schemas_win(tmp_path):
     assert Catalog(tmp_path).names == ("wan-kf2v",)
 
 
-def test_nothing_heavy_is_imported_to_check():
+def test_nothing_heavy_is_imported_to_check() -> None:
     """Selecting a schema and checking a clean request never imports the slow validator or the client."""
     script = """
 import sys

@@ -1,5 +1,9 @@
 """The fast check and the explanation agree on which requests are clean."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,7 +73,7 @@ FIELDS = {
 
 
 @st.composite
-def cases(draw):
+def cases(draw: st.DrawFn) -> Any:
     """Change a few fields of a document's example, so that many requests are nearly valid."""
     schema = CATALOG.schema(draw(st.sampled_from(CATALOG.names)))
     request = dict(schema.document["x-example"])
@@ -84,7 +88,7 @@ def cases(draw):
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
 @given(cases())
-def test_clean_means_no_findings(case):
+def test_clean_means_no_findings(case: Any) -> None:
     """A request is clean exactly if it has no findings, normalized or not."""
     schema, request = case
     normalized = schema.normalize(request)
@@ -108,7 +112,7 @@ def test_clean_means_no_findings(case):
     ],
     ids=["key", "big", "too-big"],
 )
-def test_unusual_findings(change, message):
+def test_unusual_findings(change: dict[str, Any], message: str) -> None:
     """A key that JSON can't carry, and a body that is too large, are findings and no traceback."""
     schema = CATALOG.schema("seedance-1")
     request = {**schema.document["x-example"], **change}
@@ -122,7 +126,7 @@ def test_unusual_findings(change, message):
     [{"image": "data:image/png;base64," + "A" * 2 * LONG_MEDIA_CHARS}, {"prompt": "A kitten runs. " * 100}],
     ids=["media", "prompt"],
 )
-def test_long_texts_are_clean(change):
+def test_long_texts_are_clean(change: dict[str, Any]) -> None:
     """A large image and a long prompt within the limits are clean, though they have to be counted."""
     schema = CATALOG.schema("seedance-1")
 

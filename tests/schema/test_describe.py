@@ -1,5 +1,7 @@
 """What ``runner models`` shows comes from the schemas, and is valid."""
 
+from __future__ import annotations
+
 import pytest
 
 from runner.schema import catalog
@@ -10,7 +12,7 @@ PAIRS = [(name, model) for model, names in CATALOG.models.items() for name in na
 
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
-def test_smallest_example_is_valid(name, model):
+def test_smallest_example_is_valid(name: str, model: str) -> None:
     """The example that is shown for a model selects the schema that it is shown for, and has no errors."""
     schema = CATALOG.schema(name)
 
@@ -20,7 +22,7 @@ def test_smallest_example_is_valid(name, model):
     assert [finding for finding in schema.findings(example) if finding.severity == "error"] == []
 
 
-def test_rules_by_model():
+def test_rules_by_model() -> None:
     """For all models the differences are named; for one model only its own rules are shown."""
     schema = CATALOG.schema("seedance-1")
 
@@ -36,7 +38,7 @@ def test_rules_by_model():
     assert pro["image"] == "http or https URL, or a local file"
 
 
-def test_description_of_a_document():
+def test_description_of_a_document() -> None:
     """Title, source, sizes and defaults come from the document."""
     description = describe(CATALOG.schema("wan-kf2v"), "wan2.1-kf2v-plus")
     parameters = {parameter.name: parameter for parameter in description.parameters}
@@ -49,7 +51,7 @@ def test_description_of_a_document():
     assert parameters["prompt_extend"].default is True
 
 
-def test_media_fields():
+def test_media_fields() -> None:
     """Only Seedance allows local files; every field that names an image is known."""
     places = {
         media.path: media.allows_data_uri

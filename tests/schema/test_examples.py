@@ -1,5 +1,7 @@
 """The documents' own examples are valid requests."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -14,7 +16,7 @@ CATALOG = catalog.load_catalog()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_of_a_document_is_clean(path):
+def test_example_of_a_document_is_clean(path: Path) -> None:
     """The curl example of a document fits its schema; only the placeholder in the first one has a warning."""
     request = json.loads(path.read_text(encoding="utf-8"))
 
@@ -28,7 +30,7 @@ def test_example_of_a_document_is_clean(path):
     assert schema.normalize(request) is request
 
 
-def test_every_document_has_an_example():
+def test_every_document_has_an_example() -> None:
     """No document's example goes untested."""
     documents = {CATALOG.document(name)["x-source"]["document"] for name in CATALOG.names} - {None}
 
@@ -36,7 +38,7 @@ def test_every_document_has_an_example():
 
 
 @pytest.mark.parametrize("name", CATALOG.names)
-def test_example_inside_a_schema_is_its_documents(name):
+def test_example_inside_a_schema_is_its_documents(name: str) -> None:
     """The example that a schema carries is the document's, so that neither can drift."""
     document = CATALOG.document(name)
     source = document["x-source"]["document"]

@@ -1,6 +1,9 @@
 """Explanations for any schema: one sentence for each mistake, about the form that was meant, without secrets."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 import pytest
 
@@ -82,7 +85,7 @@ JOB = {
         ({}, {"a": {1: "x"}}, "a: the key 1 is a number, not text; put it in quotes"),
     ],
 )
-def test_mistake_is_one_sentence(schema, instance, expected):
+def test_mistake_is_one_sentence(schema: dict[str, Any], instance: Any, expected: str) -> None:
     """Each kind of mistake has its sentence, and a union is explained by the form that was meant."""
     findings = explain(schema, instance)
 
@@ -91,7 +94,7 @@ def test_mistake_is_one_sentence(schema, instance, expected):
     ]
 
 
-def test_root_and_subject_are_named():
+def test_root_and_subject_are_named() -> None:
     """The caller names the whole, and for whom something is not allowed."""
     schema = {"properties": {"size": {"enum": ["a", "b"]}}, "additionalProperties": False}
 
@@ -103,7 +106,7 @@ def test_root_and_subject_are_named():
     assert messages == ["size: 'c' is not allowed for m1 (a, b)", "unknown key 'x' in the manifest"]
 
 
-def test_path_leads_to_the_key():
+def test_path_leads_to_the_key() -> None:
     """A finding about an unknown key points at the key; one about a missing key at the mapping that lacks it."""
     schema = {"properties": {"jobs": {"items": JOB}}}
 
@@ -121,7 +124,7 @@ def test_path_leads_to_the_key():
         "x sk_live0123456789ab y",
     ],
 )
-def test_keys_are_redacted(secret):
+def test_keys_are_redacted(secret: str) -> None:
     """A key in the wrong field does not reach a log."""
     (finding,) = explain({"properties": {"size": {"enum": ["a"]}}}, {"size": secret})
 
@@ -142,12 +145,12 @@ def test_keys_are_redacted(secret):
         (float("nan"), "NaN"),
     ],
 )
-def test_value_is_shown_briefly(value, expected):
+def test_value_is_shown_briefly(value: Any, expected: str) -> None:
     """Names stay readable; signatures, passwords and data do not appear."""
     assert expected == format_value(value)
 
 
 @pytest.mark.parametrize("value", ["word " * 100, "https://example.com/" + "a/" * 200, "猫" * 500])
-def test_long_value_is_cut(value):
+def test_long_value_is_cut(value: str) -> None:
     """A message shows the beginning of a long value only."""
     assert len(format_value(value)) <= MAX_VALUE_CHARS

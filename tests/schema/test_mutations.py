@@ -1,6 +1,9 @@
 """Every way in which a request can be wrong, with its exact messages: the files in ``mutations``."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +23,7 @@ RAW_PHRASES = (
 )
 
 
-def expand(value):
+def expand(value: Any) -> Any:
     """Write out ``{"$repeat": [text, n]}``."""
     if isinstance(value, dict):
         if "$repeat" in value:
@@ -30,7 +33,7 @@ def expand(value):
     return [expand(child) for child in value] if isinstance(value, list) else value
 
 
-def table(name):
+def table(name: str) -> Any:
     return yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
@@ -40,7 +43,7 @@ CASES = [(name, number, case) for name in CATALOG.names for number, case in enum
 @pytest.mark.parametrize(
     ("name", "case"), [(n, c) for n, _, c in CASES], ids=[f"{n}-{i}" for n, i, _ in CASES]
 )
-def test_messages_of_a_mutation(name, case):
+def test_messages_of_a_mutation(name: str, case: dict[str, Any]) -> None:
     """A change of the document's example has the errors and warnings of the table, and is never accepted silently."""
     schema = CATALOG.schema(name)
     request = {**schema.document["x-example"], **expand(case.get("change", {}))}
@@ -49,7 +52,7 @@ def test_messages_of_a_mutation(name, case):
 
     findings = schema.findings(request)
 
-    messages = {Severity.ERROR: [], Severity.WARNING: []}
+    messages: dict[Severity, list[str]] = {Severity.ERROR: [], Severity.WARNING: []}
     for finding in findings:
         messages[finding.severity].append(finding.message + (f"; {finding.hint}" if finding.hint else ""))
     assert case.get("errors", []) == messages[Severity.ERROR]
@@ -59,7 +62,7 @@ def test_messages_of_a_mutation(name, case):
 
 
 @pytest.mark.parametrize("name", CATALOG.names)
-def test_table_is_long_enough(name):
+def test_table_is_long_enough(name: str) -> None:
     """Each document has at least 15 changes with errors and 5 with warnings."""
     cases = table(name)
 

@@ -1,7 +1,10 @@
 """Normalization converts values to the types that the document requires, and loses nothing."""
 
+from __future__ import annotations
+
 import copy
 import json
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +34,7 @@ VALUES = st.recursive(
 )
 
 
-def requests(schema):
+def requests(schema: Any) -> Any:
     return st.dictionaries(st.sampled_from(sorted(schema.document["properties"])), VALUES, max_size=6)
 
 
@@ -40,7 +43,7 @@ SCHEMA_AND_REQUEST = st.sampled_from(CATALOG.names).flatmap(
 )
 
 
-def meaning(value):
+def meaning(value: Any) -> Any:
     """Reduce a value to its meaning, whatever its type."""
     if isinstance(value, dict):
         return {key: meaning(child) for key, child in value.items()}
@@ -64,7 +67,7 @@ def meaning(value):
         ({"ratio": "Adaptive"}, {"ratio": "adaptive"}),
     ],
 )
-def test_value_is_converted(given_, expected):
+def test_value_is_converted(given_: dict[str, Any], expected: dict[str, Any]) -> None:
     """A value with an exact counterpart becomes it."""
     converted = SEEDANCE.normalize(given_)
 
@@ -97,12 +100,12 @@ def test_value_is_converted(given_, expected):
         f"{next(iter(request))}-{str(next(iter(request.values())))[:8] if next(iter(request)) != 'seconds' else 'odd'}"
     ),
 )
-def test_value_without_exact_counterpart_is_left(request_):
+def test_value_without_exact_counterpart_is_left(request_: dict[str, Any]) -> None:
     """What can't be converted without loss or guessing is left for the schema to refuse: the same object is returned."""
     assert SEEDANCE.normalize(request_) is request_
 
 
-def test_items_of_media_are_converted():
+def test_items_of_media_are_converted() -> None:
     """The letter case of an enum is corrected inside a list too, and the given list is not changed."""
     given_ = {"media": [{"type": "First_Frame", "url": "x"}, {"type": "last_frame", "url": "y"}]}
     before = copy.deepcopy(given_)
@@ -116,7 +119,7 @@ def test_items_of_media_are_converted():
 
 @UNHURRIED
 @given(SCHEMA_AND_REQUEST)
-def test_normalizing_is_idempotent_and_keeps_the_meaning(case):
+def test_normalizing_is_idempotent_and_keeps_the_meaning(case: Any) -> None:
     """A second time changes nothing; the given request is not changed; only types and letter case are."""
     schema, request = case
     before = copy.deepcopy(request)
@@ -130,7 +133,7 @@ def test_normalizing_is_idempotent_and_keeps_the_meaning(case):
 
 @UNHURRIED
 @given(SCHEMA_AND_REQUEST)
-def test_normalizing_never_makes_things_worse(case):
+def test_normalizing_never_makes_things_worse(case: Any) -> None:
     """A clean request stays the same, byte for byte."""
     schema, request = case
 

@@ -1,5 +1,9 @@
 """Texts that matter by their length alone: with any of them, a clean request stays clean."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +19,7 @@ CASES = [
 ]
 
 
-def test_prompt_is_length_only():
+def test_prompt_is_length_only() -> None:
     """No rule but one about its length applies to a prompt, so rows that differ in it need no check each."""
     schema = CATALOG.schema("seedance-1")
 
@@ -26,7 +30,7 @@ def test_prompt_is_length_only():
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(CASES), st.data())
-def test_any_text_is_clean(case, data):
+def test_any_text_is_clean(case: Any, data: Any) -> None:
     """With any text up to the length, the request has no findings."""
     schema, request, key = case
     limit = schema.length_only_fields(request)[key]
@@ -39,7 +43,7 @@ def test_any_text_is_clean(case, data):
     assert schema is CATALOG.select(changed, schema.name)
 
 
-def test_counted_request_has_no_length_only_fields():
+def test_counted_request_has_no_length_only_fields() -> None:
     """If a prompt had to be counted, another one may make the body too large."""
     schema = CATALOG.schema("seedance-1")
     request = {"model": "seedance-1-0-pro-250528", "prompt": "cat " * 200}
@@ -48,7 +52,7 @@ def test_counted_request_has_no_length_only_fields():
     assert {} == schema.length_only_fields(request)
 
 
-def test_texts_of_other_rules_are_not_length_only():
+def test_texts_of_other_rules_are_not_length_only() -> None:
     """A rule may compare a text with another key, or apply to keys that it does not name."""
     text = {"type": "string", "maxLength": 9}
     properties = {"a": text, "b": text, "c": {**text, "pattern": "x"}, "d": {**text, "minLength": 2}}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 
-from runner.core.model import JobSpec
+from runner.core.model import JobSpec, OnChanged
 from runner.core.problem import Position
 from runner.store.store import Store
-from runner.store.sync import OnChanged, SyncReport, sync
+from runner.store.sync import SyncReport, sync
 
 
 def make_spec(job_id: str, index: int = 0, **changes: object) -> JobSpec:

@@ -6,10 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, Failure, FailureClass
+from runner.core.model import Attempt, Failure, FailureClass, OnChanged
 from runner.store import query
 from runner.store.store import Store
-from runner.store.sync import OnChanged
 from runner.store.transitions import Selection, import_records, requeue_selected, select_for_rerun
 from tests.store.jobs import make_spec, sync_jobs
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import asdict
 
 from runner.core.lifecycle import State
@@ -76,7 +78,7 @@ def test_every_field_is_read_back(store: Store) -> None:
             "generate_s = 4.0, download_s = 5.0, polls = 6, error = ?, warnings = ?, has_files = 1",
             (failure_text(failure), '["second"]'),
         )
-    common = {
+    common: dict[str, Any] = {
         "job_id": "a",
         "index": 0,
         "model": spec.model,
@@ -107,7 +109,7 @@ def test_every_field_is_read_back(store: Store) -> None:
 
     job = query.job(store.reader, "a", waiting_since=7.0)
     assert job is not None
-    fields = {
+    fields: dict[str, Any] = {
         "seq": 1,
         "attempt": 2,
         "other_task_id": "other",

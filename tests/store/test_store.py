@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from runner.core.filenames import DB_NAME, RESERVE_NAME
 from runner.core.lifecycle import Event, State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass
 from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store import query
-from runner.store.database import DB_NAME
 from runner.store.lock import holder_of
 from runner.store.store import Store
-from runner.store.writer import RESERVE_NAME
 from tests.store.jobs import make_spec, sync_jobs
 
 
@@ -192,7 +191,7 @@ async def test_full_disk_releases_the_reserve_and_loses_nothing(store: Store) ->
             store._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
             return release()
 
-        store._reserve.release = raise_limit  # type: ignore[method-assign]
+        store._reserve.release = raise_limit
         number = store.save(job, Attempt(1, 5.0, "accepted", task_id="t" * 50_000))
         await store.durable(number)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runner.core.lifecycle import State
+from runner.core.model import OnChanged
 from runner.errors import JobsChanged
 from runner.store import query
 from runner.store.store import Store
-from runner.store.sync import OnChanged
 from tests.store.jobs import make_spec, sync_jobs
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.outcomes import Denied, Polled, PollOutcome, Transient, Unknown
+from runner.core.outcomes import Denied, Polled, PollOutcome, SubmitOutcome, Transient, Unknown
 from runner.worker.poll import query_task
 from tests.engine.answers import POLL_401, POLL_403, POLL_502, RUNNING, UNKNOWN
 from tests.engine.fakes import FakeKeys, job_in_memory
@@ -20,7 +20,7 @@ class KeyedApi:
         self._answers = answers
         self.polls: list[tuple[str, str]] = []
 
-    async def submit(self, body: bytes, key: str) -> None:
+    async def submit(self, body: bytes, key: str) -> SubmitOutcome:
         raise AssertionError("nothing is submitted here")
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
