@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from hashlib import sha256
 from io import BytesIO
@@ -40,6 +39,7 @@ async def receive(
         DiskFull, RunDirError: It can't be written.
         aiohttp.ClientError, TimeoutError, OSError: The network failed.
     """
+    loop = asyncio.get_running_loop()
     part.start(offset)
     batch: list[bytes] = []
     batch_bytes, left = 0, max_bytes - offset
@@ -53,15 +53,10 @@ async def receive(
             if batch_bytes >= BATCH_BYTES:
                 # Taken first: if this is canceled or fails, nothing may follow a batch that is perhaps torn.
                 full, batch, batch_bytes = batch, [], 0
-                await _write(part, full, threads)
+                await loop.run_in_executor(threads, part.append, full)
     finally:
         if batch:
-            await _write(part, batch, threads)
-
-
-async def _write(part: PartFile, batch: Sequence[bytes], threads: Executor) -> None:
-    """Have a thread write a batch. A cancellation does not end a write that has begun."""
-    await asyncio.shield(asyncio.wrap_future(threads.submit(part.append, batch)))
+            await loop.run_in_executor(threads, part.append, batch)
 
 
 def write_small(path: str, kind: AssetKind, content: bytes) -> Fetched:

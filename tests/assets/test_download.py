@@ -11,7 +11,7 @@ import pytest
 from runner.assets.request import Fetched, FetchFailure, NotFetched, PartMetadata
 from runner.assets.response import OVERLAP_BYTES
 from runner.core.model import AssetKind, FailureClass
-from runner.core.settings import RetryPolicy, Timeouts
+from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 from runner.errors import DiskFull, RunDirError
 from tests.assets.helpers import FakeSleep, asset_request, fetcher
 from tests.assets.server import RangeHandler, Response, serving, video, video_range
@@ -54,6 +54,15 @@ async def test_a_download_that_makes_progress_is_not_given_up(tmp_path: Path) ->
 
     assert isinstance(result, Fetched)
     assert server.sent_bytes < 2 * len(LARGE)
+
+
+async def test_a_body_without_length_and_validator_is_saved_too(tmp_path: Path) -> None:
+    """That nothing is known of a body is saved, so that its part is trusted: the overlap shows whether it fits."""
+    saved: list[PartMetadata] = []
+    async with serving(video(LARGE, chunked=True)) as server, fetcher() as fetch:
+        await fetch.fetch(asset_request(server.url(), tmp_path), saved.append)
+
+    assert [PartMetadata()] == saved
 
 
 async def test_metadata_of_small_files_is_not_saved(tmp_path: Path) -> None:
@@ -137,6 +146,38 @@ async def test_downloads_in_progress_count_as_used_space(tmp_path: Path) -> None
         with pytest.raises(DiskFull):
             await fetch.fetch(asset_request(server.url(), tmp_path / "2"))
         first.cancel()
+
+
+async def test_space_of_ended_downloads_is_free_again(tmp_path: Path) -> None:
+    """What a download reserved counts only while it is in progress."""
+    free = (256 << 20) + len(LARGE) * 3 // 2
+    async with (
+        serving(video(LARGE), video(LARGE)) as server,
+        fetcher(free_bytes=lambda folder: free) as fetch,
+    ):
+        results = [await fetch.fetch(asset_request(server.url(), tmp_path / str(n))) for n in range(2)]
+
+    assert [Fetched, Fetched] == [type(result) for result in results]
+
+
+async def test_a_part_file_past_the_limit_is_deleted(tmp_path: Path) -> None:
+    """What is not the asset does not fill the disk."""
+    rules = AssetRules(max_bytes=500_000)
+    async with serving(video(LARGE, chunked=True)) as server, fetcher(rules=rules) as fetch:
+        await fetch.fetch(asset_request(server.url(), tmp_path))
+
+    assert [] == list((tmp_path / "assets").iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc lists the open files on Linux only")
+async def test_files_are_closed(tmp_path: Path) -> None:
+    """A download that fails leaves no file open."""
+    async with serving() as server, fetcher() as fetch:
+        server.default_response = video(LARGE, close_after=300_000)
+        await fetch.fetch(asset_request(server.url(), tmp_path))
+        open_files = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.exists()]
+
+    assert [] == [path for path in open_files if path.is_relative_to(tmp_path)]
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.assets.request import Fetched, FetchFailure, NotFetched, PartMetadata
+from runner.core.settings import AssetRules
 from tests.assets.helpers import asset_request, fetcher
 from tests.assets.server import RangeHandler, Response, serving, video, video_range
 from tests.media.samples import mp4, noise
@@ -109,6 +110,7 @@ CASES = [
         "all rest all",
         LARGE,
     ),
+    Case("416 without a range", (Response(416),), "all", FetchFailure.EXPIRED, "returned HTTP 416"),
     Case("206 without a range", (Response(206, LARGE), FRESH), "all all", LARGE),
     Case("a part of the rest", (TRUNCATED, video_range(LARGE, last=550_000), REST), "all rest rest", LARGE),
     Case("resumed by another process", (REST,), "rest", LARGE, part=(LEFT, PartMetadata(len(LARGE), '"v1"'))),
@@ -193,3 +195,16 @@ async def test_responses(case: Case, tmp_path: Path) -> None:
         assert "s3cret" not in repr(result)
         assert re.search(case.message, result.failure.message)
         assert not (tmp_path / "assets" / "sky.mp4").exists()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("spare_bytes", "is_allowed"), [(0, True), (-1, False)])
+async def test_max_size_is_inclusive(
+    chunked: bool, spare_bytes: int, is_allowed: bool, tmp_path: Path
+) -> None:
+    """A file of exactly assets.max_size is downloaded, and one with a byte more is not."""
+    rules = AssetRules(max_bytes=len(LARGE) + spare_bytes)
+    async with serving(video(LARGE, chunked=chunked)) as server, fetcher(rules=rules) as fetch:
+        result = await fetch.fetch(asset_request(server.url(), tmp_path))
+
+    assert is_allowed == isinstance(result, Fetched)

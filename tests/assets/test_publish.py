@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -74,6 +75,37 @@ async def test_leaving_finishes_what_was_requested(tmp_path: Path) -> None:
         await asyncio.gather(*callers, return_exceptions=True)
 
     assert all(part.with_suffix("").exists() for part in parts)
+
+
+async def test_leaving_finishes_requests_of_the_same_moment(tmp_path: Path) -> None:
+    """A file that was requested just before the publisher is left is published, and its caller does not hang."""
+    parts = make_parts(tmp_path / "assets", 2)
+    async with Publisher() as publisher:
+        callers = [asyncio.create_task(publish(publisher, part)) for part in parts]
+        await asyncio.sleep(0)
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*callers)
+    assert all(part.with_suffix("").exists() for part in parts)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe is what can't be synced")
+async def test_a_part_that_can_not_be_synced_is_deleted(tmp_path: Path) -> None:
+    """Nobody knows how much of it is on the disk, so nothing resumes it."""
+    part = tmp_path / "a.mp4.part"
+    os.mkfifo(part)
+    async with Publisher() as publisher:
+        with pytest.raises(RunDirError):
+            await publish(publisher, part)
+
+    assert [] == list(tmp_path.iterdir())
+
+
+async def test_an_unexpected_error_reaches_every_caller(tmp_path: Path) -> None:
+    """A bug in the publisher's thread is raised by its callers, which would hang otherwise."""
+    async with Publisher() as publisher, asyncio.timeout(5):
+        with pytest.raises(ValueError, match="null"):
+            await publisher.publish(f"{tmp_path}/a\0b", f"{tmp_path}/a")
 
 
 def test_syncing_returns_an_error_for_each_file(tmp_path: Path) -> None:

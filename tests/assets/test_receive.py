@@ -39,30 +39,35 @@ class SlowDisk(Executor):
 
     Attributes:
         batches: The size of each batch, in bytes.
-        most_waiting: The most batches that waited to be written at once.
+        most_writes: The most batches that were written at once.
     """
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.batches: list[int] = []
-        self.most_waiting = 0
-        self._waiting = 0
+        self.most_writes = 0
+        self.is_idle = asyncio.Event()
+        self._writes = 0
         self._delay_s = delay_s
 
     def submit(self, fn: Callable, batch: list[bytes]) -> Future:  # type: ignore[override, type-arg]
         self.batches.append(sum(map(len, batch)))
-        self._waiting += 1
-        self.most_waiting = max(self.most_waiting, self._waiting)
+        self._writes += 1
+        self.most_writes = max(self.most_writes, self._writes)
+        self.is_idle.clear()
         written: Future[None] = Future()
+        written.set_running_or_notify_cancel()
         asyncio.get_running_loop().call_later(self._delay_s, self._write, fn, batch, written)
         return written
 
     def _write(self, fn: Callable[[list[bytes]], None], batch: list[bytes], written: Future[None]) -> None:
-        self._waiting -= 1
         fn(batch)
         written.set_result(None)
+        self._writes -= 1
+        if not self._writes:
+            self.is_idle.set()
 
 
-async def receive_from(server: Server, folder: Path, threads: Executor, max_bytes: int = 10_000_000) -> Path:
+async def receive_from(server: Server, folder: Path, disk: SlowDisk, max_bytes: int = 10_000_000) -> Path:
     part = PartFile(f"{folder}/a.mp4.part")
     timeout = aiohttp.ClientTimeout(total=None, sock_read=STALL_S)
     async with (
@@ -70,8 +75,9 @@ async def receive_from(server: Server, folder: Path, threads: Executor, max_byte
         session.get(server.url()) as response,
     ):
         try:
-            await receive(response, part, threads, offset=0, max_bytes=max_bytes)
+            await receive(response, part, disk, offset=0, max_bytes=max_bytes)
         finally:
+            await disk.is_idle.wait()
             part.close()
     return Path(part.path)
 
@@ -85,7 +91,7 @@ async def test_memory_is_bounded_while_the_disk_is_slow(tmp_path: Path) -> None:
         part = await receive_from(server, tmp_path, disk)
 
     assert LARGE == part.read_bytes()
-    assert 1 == disk.most_waiting
+    assert 1 == disk.most_writes
     assert max(disk.batches) <= BATCH_BYTES + 2 * READ_BUFFER_BYTES + (256 << 10)
 
 
@@ -99,6 +105,24 @@ async def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
 
     assert 4 * BATCH_BYTES == part.stat().st_size
     assert len(disk.batches) > 1
+
+
+async def test_a_cancellation_ends_with_the_batch_that_is_written(tmp_path: Path) -> None:
+    """
+    A batch that is being written is written completely, and nothing after it, which might not continue it.
+    """
+    disk = SlowDisk(delay_s=STALL_S)
+    async with serving(video(LARGE)) as server:
+        receiving = asyncio.create_task(receive_from(server, tmp_path, disk))
+        async with asyncio.timeout(5):
+            while not disk.batches:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+
+    (size,) = disk.batches
+    assert LARGE[:size] == (tmp_path / "a.mp4.part").read_bytes()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
