@@ -203,7 +203,7 @@ class Engine:
             self.stop(
                 Stop(
                     StopReason.DISK,
-                    f"the disk of {store.run_dir} is full",
+                    f"no space left for {store.run_dir}",
                     "free some space, then resume the run",
                 )
             )
