@@ -81,7 +81,7 @@ def test_full_disk_stops_the_run_and_loses_nothing(small_disk: Path, tmp_path: P
         paid = Counter(entry["prompt"] for entry in simulator.ledger)
 
     assert 3 == process.returncode, stderr
-    assert "room" in stderr
+    assert "free some space" in stderr
     assert "Traceback" not in stderr + again.stderr
     assert 3 == again.returncode, again.stderr
     assert len(paid_tasks) < 60
