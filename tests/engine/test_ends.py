@@ -63,7 +63,7 @@ def check_the_others(run: FinishedRun, api: FakeApi) -> None:
     assert 0 == run.engine.admission.in_flight
     assert 0 == run.engine.admission.breaker.unanswered
     assert dict(run.engine.counts) == run.counts
-    assert max(api.paid().values()) == 1
+    assert 1 == max(api.paid().values())
 
 
 CASES: dict[str, tuple[FakeApi, FakeDownloader, State, FailureClass | None]] = {

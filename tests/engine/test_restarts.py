@@ -136,7 +136,7 @@ def check_run(run: FinishedRun, api: RandomApi) -> None:
         assert record.state.has_ended, f"{job_id} is left {record.state}"
         tasks = [post.task_id for post in api.posts_of(job_id) if post.task_id]
         if tasks and record.state is not State.UNCERTAIN:
-            assert record.task_id == tasks[0], f"the task of {job_id} is lost"
+            assert tasks[0] == record.task_id, f"the task of {job_id} is lost"
         if record.state is State.SUCCEEDED:
             assert tasks
             assert record.assets
