@@ -157,7 +157,7 @@ class ValueSchema:
             if self._check(value):
                 return []
         except ValueError:
-            # A value that the fast validator can't represent, such as a number over 64 bits, may be valid.
+            # The fast validator can't represent keys that are not text, nor, in its older versions, long numbers.
             pass
         return _explain(self._schema, value, root=self._root)
 

@@ -253,10 +253,11 @@ jobs:
 
 
 def test_problems_are_bounded() -> None:
-    """Everything is counted, and a limited number kept; warnings do not displace errors."""
-    problems = ProblemCollector(limit=2)
+    """Everything is counted and handed on, and a limited number kept; warnings do not displace errors."""
+    handed_on: list[Problem] = []
+    problems = ProblemCollector(handed_on.append, limit=2)
     for severity in (Severity.WARNING, Severity.WARNING, Severity.WARNING, Severity.ERROR):
         problems(Problem(severity, Position("a"), "b"))
 
-    assert (1, 3) == (problems.errors, problems.warnings)
+    assert (1, 3, 4) == (problems.errors, problems.warnings, len(handed_on))
     assert [Severity.WARNING, Severity.WARNING, Severity.ERROR] == [one.severity for one in problems.problems]

@@ -164,6 +164,8 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         (b"MM\0*", "tiff"),
         (b"\0\0\0\x18ftypheic", "heic"),
         (b"\0\0\0\x18ftypmif1", "heif"),
+        (b"\0\0\0\x18ftypmsf1", "heif"),
+        (b"\0\0\0\x18ftyphevx", "heic"),
         (b"\0\0\0\x18ftypisom", None),
         (b"<svg", None),
         (b"", None),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.schema import catalog
-from runner.schema.request_schema import length_only_fields
+from runner.schema.request_schema import ValueSchema, length_only_fields
 
 CATALOG = catalog.load_catalog()
 CASES = [
@@ -61,3 +61,10 @@ def test_texts_of_other_rules_are_not_length_only() -> None:
 
     assert {"b": 9} == length_only_fields({"properties": properties, "allOf": [named]})
     assert {} == length_only_fields({"properties": properties, "allOf": [unnamed]})
+
+
+def test_a_value_that_the_fast_validator_cannot_represent():
+    """A key that is not text, which no JSON has, is a finding and no traceback."""
+    findings = ValueSchema({"type": "object"}, "the value").findings({1: 2})
+
+    assert ["the key 1 is a number, not text"] == [finding.message for finding in findings]
