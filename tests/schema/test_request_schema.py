@@ -63,7 +63,7 @@ def test_texts_of_other_rules_are_not_length_only() -> None:
     assert {} == length_only_fields({"properties": properties, "allOf": [unnamed]})
 
 
-def test_a_value_that_the_fast_validator_cannot_represent():
+def test_a_value_that_the_fast_validator_cannot_represent() -> None:
     """A key that is not text, which no JSON has, is a finding and no traceback."""
     findings = ValueSchema({"type": "object"}, "the value").findings({1: 2})
 
