@@ -27,7 +27,9 @@ from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
 from runner.core.units import format_duration, format_size
 from runner.errors import RunnerError
+from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import ApiKey
+from runner.gateway.urls import gateway_root, proxy_for
 from runner.manifest.loader import ProblemCollector, load
 
 MIN_PYTHON = (3, 11)
@@ -188,9 +190,6 @@ def _gateway(
 
 async def _probe(base_url: str, keys: tuple[ApiKey, ...], environ: Mapping[str, str]) -> list[Probed]:
     # The HTTP library is slow to import, and not needed without a key.
-    from runner.gateway.client import GatewayClient
-    from runner.gateway.urls import gateway_root, proxy_for
-
     proxy = proxy_for(gateway_root(base_url), environ)
     async with GatewayClient(base_url, PROBE_TIMEOUTS, proxy=proxy) as gateway:
         return [await gateway.probe(key.secret) for key in keys]

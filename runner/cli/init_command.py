@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from runner.api.models import starter_text, write_starter
 from runner.cli.console import echo_stderr
 
 
@@ -17,8 +18,6 @@ def command(path: Path) -> None:
 
     It runs unchanged with --simulate. An existing file is never overwritten.
     """
-    from runner.api.models import starter_text, write_starter
-
     if str(path) == "-":
         click.echo(starter_text(), nl=False)
         return

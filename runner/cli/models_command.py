@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import to_builtins
 
+from runner.api import models
 from runner.cli.param_types import MODEL
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ _WIDTH = 80
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str | None, as_json: bool) -> None:
     """List the available models, or show the parameters of MODEL with an example."""
-    from runner.api import models
-
     documents = models.models() if model is None else models.model(model)
     if as_json:
         click.echo(json.dumps(to_builtins(documents), indent=2, ensure_ascii=False))

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from runner.api.models import schema
 from runner.cli.param_types import SCHEMA
 
 
@@ -13,6 +14,4 @@ from runner.cli.param_types import SCHEMA
 @click.argument("name", metavar="[manifest|result|MODEL|SCHEMA]", default="manifest", type=SCHEMA)
 def command(name: str) -> None:
     """Print the JSON Schema of the manifest, of a line of the results, or of a model."""
-    from runner.api.models import schema
-
     click.echo(json.dumps(schema(name), indent=2, ensure_ascii=False))
