@@ -45,6 +45,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.version import __version__
+
 if TYPE_CHECKING:
     from runner.api.blocking import follow as follow
     from runner.api.blocking import read_results as read_results
@@ -74,9 +76,6 @@ if TYPE_CHECKING:
     from runner.engine.events import Notice as Notice
     from runner.errors import RunnerError as RunnerError
     from runner.store.transitions import Selection as Selection
-
-__version__ = "0.1.0"
-"""As in `pyproject.toml`. Reading it from the installed package's metadata would cost every start 5 ms."""
 
 _NAMES = {
     "runner.api.validate": ("Validation", "check"),

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner import __version__, jsontext
+from runner import jsontext
 from runner.core.classify import classify_poll, classify_submit
 from runner.core.http_headers import parse_http_date
 from runner.core.model import Failure, FailureClass, Json
@@ -33,6 +33,7 @@ from runner.core.settings import Timeouts
 from runner.gateway.connector import ConnectFailed, StrictConnector
 from runner.gateway.urls import gateway_root, task_url
 from runner.network_errors import describe_network_error
+from runner.version import __version__
 
 POST_KEEPALIVE_S = 2.0
 """

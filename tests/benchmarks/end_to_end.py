@@ -95,7 +95,7 @@ def _rates(pairs: list[tuple[Figures, Figures]], *, digits: int = 2) -> str:
 
 def small(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """10 KB assets: the rows that gate the speed of the program's own work."""
-    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    asset = rig.video_file(memory / "small.mp4", SMALL_BYTES)
     with rig.gateway(asset) as server:
         for at_once, must, aim in ((64, "0.60", "0.75"), (256, "0.65", "0.80")):
             pairs = _pairs(
@@ -138,7 +138,7 @@ def _cpu_and_memory(pairs: list[tuple[Figures, Figures]]) -> Iterator[Row]:
 
 def dear_sync(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """The same on a machine whose every commit takes 5 ms longer; the loop commits nothing."""
-    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    asset = rig.video_file(memory / "small.mp4", SMALL_BYTES)
     with rig.gateway(asset) as server:
         pairs = _pairs(
             rounds,
@@ -157,7 +157,7 @@ def dear_sync(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[R
 
 def synced_assets(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """Assets on the disk, made durable before their jobs are called succeeded."""
-    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    asset = rig.video_file(memory / "small.mp4", SMALL_BYTES)
     with rig.gateway(asset) as server:
         pairs = _pairs(
             rounds, partial(floor, server, jobs, 64, disk), partial(runner, server, jobs, 64, disk)
@@ -174,7 +174,7 @@ def synced_assets(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterat
 
 def sdk(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """The openai SDK, as its documentation shows it."""
-    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    asset = rig.video_file(memory / "small.mp4", SMALL_BYTES)
     try:
         # Not imported here: what this process has counts as the peak of the processes that it starts.
         version = metadata.version("openai")
@@ -204,7 +204,7 @@ def large(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """2 MB assets in memory: megabytes a second, and how memory grows with the size of assets."""
     few = max(jobs // 10, 100)
     peak_mib = yield from _megabytes(disk, memory, size=LARGE_BYTES, files=few, at_once=64, rounds=rounds)
-    with rig.gateway(rig.film(memory / "small.mp4", SMALL_BYTES)) as server:
+    with rig.gateway(rig.video_file(memory / "small.mp4", SMALL_BYTES)) as server:
         base_mib = runner(server, few, 64, disk, memory).peak_mib
     yield Row(
         "peak memory with 2 MB assets",
@@ -231,7 +231,7 @@ def _megabytes(
     Returns:
         The most memory that the program held, in MiB.
     """
-    asset = rig.film(memory / "large.mp4", size)
+    asset = rig.video_file(memory / "large.mp4", size)
     bare, own, peer, on_one = [], [], [], []
     peak_mib = 0.0
     with rig.gateway(asset) as server:

@@ -87,7 +87,7 @@ def jsonl_rows(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[
 def million(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """Plan and begin a run of a hundred times as many jobs; memory must not follow."""
     most, limit = jobs * 100, jobs * 2
-    with rig.gateway(rig.film(memory / "small.mp4", 10_240)) as server:
+    with rig.gateway(rig.video_file(memory / "small.mp4", 10_240)) as server:
         rows: list[tuple[str, float, float]] = []
         for command in ("plan", "run"):
             peaks = []

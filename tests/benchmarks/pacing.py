@@ -12,7 +12,7 @@ from tests.benchmarks.rig import Row
 def configured(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """Submissions a second beside what the manifest says."""
     per_s, count = 50, 500 if jobs > 5000 else 250
-    with rig.gateway(rig.film(memory / "small.mp4", 10_240)) as server:
+    with rig.gateway(rig.video_file(memory / "small.mp4", 10_240)) as server:
         path = rig.manifest(memory, server.url, count, at_once=1000, submit=f"{per_s}/s")
         out = disk / "paced"
         rig.run(["-m", "runner", "run", path, "-o", out])
@@ -32,7 +32,7 @@ def limited(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row
     """A gateway that takes 20 a second and answers 429 beyond, and a manifest that wishes for 100."""
     per_s, seconds = 20, 90 if jobs > 5000 else 60
     count = per_s * seconds
-    with rig.gateway(rig.film(memory / "small.mp4", 10_240), per_s=per_s) as server:
+    with rig.gateway(rig.video_file(memory / "small.mp4", 10_240), per_s=per_s) as server:
         path = rig.manifest(memory, server.url, count, at_once=1000, submit="100/s")
         out = disk / "limited"
         rig.run(["-m", "runner", "run", path, "-o", out])

@@ -173,7 +173,7 @@ def gateway(asset: Path, *, queries: int = 1, per_s: float = 0) -> Iterator[Gate
             process.kill()
 
 
-def film(path: Path, size: int) -> Path:
+def video_file(path: Path, size: int) -> Path:
     """Write a whole MP4 of a certain size, padded or cut in its samples."""
     from runner.simulator.video import video, video_spec
 

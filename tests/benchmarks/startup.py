@@ -13,7 +13,7 @@ from tests.benchmarks.rig import Row, ratio
 
 def startup(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """`runner --help`, `runner validate` and `runner run`, beside an interpreter that does nothing."""
-    with rig.gateway(rig.film(memory / "small.mp4", 10_240)) as server:
+    with rig.gateway(rig.video_file(memory / "small.mp4", 10_240)) as server:
         manifest = rig.manifest(memory, server.url, 10, at_once=10)
 
         def first_post(number: int) -> float:

@@ -36,7 +36,7 @@ def _kib(kind: str, count: int) -> float:
 def query_cpu(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
     """CPU of a query: what twenty more of them for each job add to a run, and to the bare loop."""
     few, more = max(jobs // 10, 500), 20
-    asset = rig.film(memory / "small.mp4", SMALL_BYTES)
+    asset = rig.video_file(memory / "small.mp4", SMALL_BYTES)
     ratios, note = [], ""
     for _ in range(rounds):
         costs = []
