@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.version import __version__
+from runner.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from runner.api.blocking import follow as follow
