@@ -116,8 +116,11 @@ class Engine:
         """Work until nothing is left that this process may do."""
         self._resume_jobs()
         appending = asyncio.create_task(self._append_results(), name="results")
-        if self._context.run_s is not None:
-            self._deadline = asyncio.get_running_loop().call_later(self._context.run_s, self._on_deadline)
+        run_s = self._context.run_s
+        if run_s is not None and run_s <= 0:
+            self._on_deadline()
+        elif run_s is not None:
+            self._deadline = asyncio.get_running_loop().call_later(run_s, self._on_deadline)
         self._schedule_all()
         try:
             await self._is_shut_down.wait()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from runner.api.options import RunOptions
-from runner.api.run import run
+from msgspec.structs import replace
+
+from runner.api.options import IfLocked, RunOptions
+from runner.api.run import resume, run
 from runner.core.lifecycle import State
-from tests.api.rundir import write_manifest
+from runner.engine.events import Notice, RunEvent
+from runner.store.store import Store
+from tests.api.rundir import make_run, write_manifest
 
 SIMULATED = RunOptions(simulate=True, scenario=str(Path(__file__).with_name("quick.yaml")))
 
@@ -39,3 +44,42 @@ async def test_results_that_cannot_be_written_do_not_hide_how_the_run_ended(tmp_
 
     assert (3, 2) == (result.exit_code, result.counts[State.SUCCEEDED])
     assert "can't be written" in result.stops[0].message
+
+
+async def test_waiting_for_the_lock_counts_as_run_time(tmp_path: Path) -> None:
+    """
+    `--max-runtime` counts from the call: if it is over when the directory is free, nothing is submitted.
+    """
+    manifest = write_manifest(tmp_path / "m.yaml", "a")
+    options = replace(SIMULATED, if_locked=IfLocked.WAIT, run_s=0.5)
+    is_waiting = asyncio.Event()
+
+    def observe(event: RunEvent) -> None:
+        if isinstance(event, Notice) and event.kind == "waiting":
+            is_waiting.set()
+
+    with Store(tmp_path / "out"):
+        running = asyncio.create_task(
+            run(manifest, output=tmp_path / "out", options=options, observe=observe)
+        )
+        await is_waiting.wait()
+    result = await running
+
+    assert (6, 1) == (result.exit_code, result.counts[State.PENDING])
+
+
+async def test_uncertain_jobs_of_a_dead_process_are_reported(tmp_path: Path) -> None:
+    """
+    A job that a dead process left between intent and answer is uncertain, and there is a notice.
+    """
+    manifest = write_manifest(tmp_path / "m.yaml", "a")
+    run_dir = make_run(tmp_path / "out", manifest, {"a": State.SUBMITTING}, simulate=True)
+    events: list[RunEvent] = []
+
+    result = await resume(run_dir, observe=events.append)
+
+    assert 1 == result.counts[State.UNCERTAIN]
+    (message,) = [
+        event.message for event in events if isinstance(event, Notice) and event.kind == "recovered"
+    ]
+    assert "1 job is uncertain" in message

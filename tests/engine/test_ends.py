@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,21 @@ def test_file_that_changed_fails_its_job_before_anything_is_sent(tmp_path: Path)
     assert State.FAILED == run.states[ODD]
     assert [] == api.posts_of(ODD)
     check_the_others(run, api)
+
+
+def test_backoff_of_polls_starts_again_after_an_answer(tmp_path: Path) -> None:
+    """
+    Only failed polls in a row lengthen the wait: after an answer that shows the task, it is short again.
+    """
+    api = api_with_polls(POLL_502, POLL_502, RUNNING, POLL_502, SUCCEEDED)
+    harness = EngineHarness(tmp_path, api)
+    harness.add_jobs(specs(3))
+
+    harness.run()
+
+    at = [at for at, task_id, _ in api.polls if ODD in task_id]
+    waits = [round(later - earlier, 3) for earlier, later in pairwise(at)]
+    assert waits[0] == waits[3] < waits[1]
 
 
 def test_both_ids_of_an_answer_are_polled(tmp_path: Path) -> None:

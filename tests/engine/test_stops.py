@@ -20,6 +20,7 @@ from tests.engine.answers import (
     FORBIDDEN,
     NO_MONEY,
     REJECTED,
+    REMOTE_FAILED,
     RUNNING,
     SUCCEEDED,
     Bug,
@@ -197,6 +198,18 @@ def test_deadline_stops_submissions_and_then_the_drain(tmp_path: Path) -> None:
     assert 8 == run.counts[State.SUBMITTED]
 
 
+def test_deadline_that_has_passed_submits_nothing(tmp_path: Path) -> None:
+    """
+    If no time is left when the engine starts, no job is submitted.
+    """
+    harness = EngineHarness(tmp_path)
+    harness.add_jobs(specs(2))
+
+    run = harness.run(run_s=0.0)
+
+    assert (["deadline"], []) == (run.stop_reasons, harness.api.posts)
+
+
 def test_deadline_after_the_end_does_nothing(tmp_path: Path) -> None:
     """
     A run that ends before its deadline cancels the timer.
@@ -246,6 +259,25 @@ def test_folder_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
     assert ["store"] == run.stop_reasons
     assert run.counts[State.DOWNLOADING] > 0
     assert 0 == run.counts[State.UNDELIVERED]
+
+
+@pytest.mark.parametrize("answer_s", [0.1, 2.0], ids=["in the failed commit", "after it"])
+def test_tasks_that_could_not_be_saved_are_named(answer_s: float, tmp_path: Path) -> None:
+    """
+    If the store fails, every task that was paid for is in it or among those that the engine names.
+    """
+    settings = replace(SLOW, limits=replace(SLOW.limits, in_flight=40))
+    unwritable = replace(REMOTE_FAILED, task=replace(REMOTE_FAILED.task, raw_status="\ud800"))
+    api = FakeApi(on_poll=lambda task, nth: unwritable, answer_s=answer_s)
+    harness = EngineHarness(tmp_path, api, settings=settings)
+    harness.add_jobs(specs(40))
+
+    run = harness.run()
+
+    saved = {record.task_id for record in run.records.values() if record.task_id}
+    named = {task_id for _, task_id in run.engine.unsaved}
+    assert named
+    assert {post.task_id for post in api.posts if post.task_id} == saved | named
 
 
 def test_bug_in_the_engine_stops_the_run(tmp_path: Path) -> None:
