@@ -3,8 +3,9 @@ Read a results file, which may come from another machine, another version, an ed
 
 Several lines may be about the same job, and only one of them counts:
 
-- In one run, the last line: a line is appended each time a job ends. The attempts of the earlier lines are
-  merged with its own.
+- In one run, a line of a success, then the one with more attempts, then the one with the later end, whatever the
+  order of the lines: copies of a file may be concatenated in any order. The attempts of the other lines are merged
+  with its own.
 - Across runs (concatenated files), jobs with the same id and the same request are one job, and the line that
   got furthest counts: a job that failed on Monday and succeeded in Tuesday's rerun has succeeded, whatever
   the order of the files. With the same id and different requests they are different jobs, and both are read.
@@ -78,17 +79,26 @@ class ResultsFile(Struct):
         Raises:
             ResultsError: The file has changed since it was opened.
         """
-        earlier: dict[int, tuple[Attempt, ...]] = {}
+        selected = self._selected
+        others = self._attempts_of_other_lines() if selected.has_repeats else {}
         for result in _Lines(self.path):
             key = _job_key(result)
-            last = self._selected.last_lines.get(key)
-            if last is None or result.line > last:
+            rank = selected.ranks.get(key)
+            if rank is None or result.line > selected.last_line:
                 raise ResultsError(f"{self.path} has changed while it was read", hint="run the command again")
-            attempts = _merge_attempts(earlier.pop(key, ()), result.record.attempts)
-            if result.line < last:
-                earlier[key] = attempts
-            elif result.line not in self._selected.superseded:
+            if result.line == _line_of(rank) and result.line not in selected.superseded:
+                attempts = _merge_attempts(result.record.attempts, others.pop(key, ()))
                 yield replace(result, record=replace(result.record, attempts=attempts))
+
+    def _attempts_of_other_lines(self) -> dict[int, tuple[Attempt, ...]]:
+        """Collect the attempts of the lines that do not count, by job."""
+        attempts: dict[int, tuple[Attempt, ...]] = {}
+        for result in _Lines(self.path):
+            key = _job_key(result)
+            rank = self._selected.ranks.get(key)
+            if rank is not None and result.line != _line_of(rank):
+                attempts[key] = _merge_attempts(result.record.attempts, attempts.get(key, ()))
+        return attempts
 
 
 def open_results(path: Path) -> ResultsFile:
@@ -102,25 +112,37 @@ def open_results(path: Path) -> ResultsFile:
     """
     lines = _Lines(path)
     runs: Counter[str] = Counter()
-    last_lines: dict[int, int] = {}
+    ranks: dict[int, int] = {}
+    last_line = 0
     for result in lines:
         runs[result.run] += 1
-        last_lines[_job_key(result)] = result.line
-    if not last_lines:
+        last_line, key = result.line, _job_key(result)
+        ranks[key] = max(ranks.get(key, -1), _rank(result))
+    if not ranks:
         raise ResultsError(
             f"{path} is empty" if not lines.warnings else f"{path} has no complete line",
             hint="name the results.jsonl of a run, or its run directory",
         )
-    selected = _SelectedLines(last_lines, _superseded(path, last_lines) if len(runs) > 1 else frozenset())
-    jobs = len(last_lines) - len(selected.superseded)
+    superseded = _superseded(path, ranks) if len(runs) > 1 else frozenset()
+    selected = _SelectedLines(ranks, superseded, last_line, has_repeats=runs.total() > len(ranks))
+    jobs = len(ranks) - len(superseded)
     return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_warnings(runs, jobs)), selected)
 
 
 class _SelectedLines(Struct, frozen=True):
-    """The lines that count: the last one of each job in each run, unless another run's line supersedes it."""
+    """
+    The lines that count: the one that got furthest of each job in each run, unless another run's line supersedes it.
 
-    last_lines: Mapping[int, int]
+    Attributes:
+        ranks: The highest rank of the lines of each job.
+        superseded: Numbers of lines.
+        has_repeats: Whether a job has several lines in one run.
+    """
+
+    ranks: Mapping[int, int]
     superseded: frozenset[int]
+    last_line: int
+    has_repeats: bool
 
 
 def _warnings(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
@@ -129,26 +151,55 @@ def _warnings(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
         yield f"has lines of {len(runs)} runs ({names}), {jobs} jobs in all; the line that got furthest counts"
     repeated = sum(runs.values()) - jobs
     if repeated and len(runs) == 1:
-        yield f"{repeated} lines of jobs that have a later line were left out, except for their attempts"
+        yield f"{repeated} lines of jobs that another line has further were left out, except for their attempts"
 
 
-def _superseded(path: Path, last_lines: Mapping[int, int]) -> frozenset[int]:
+def _superseded(path: Path, ranks: Mapping[int, int]) -> frozenset[int]:
     """Return the lines of jobs that got further in another run."""
     best: dict[int, tuple[int, int]] = {}
     superseded: set[int] = set()
     for result in _Lines(path):
-        if last_lines.get(_job_key(result)) != result.line:
+        rank = ranks.get(_job_key(result), -1)
+        if result.line != _line_of(rank):
             continue
         request = json.dumps(result.record.request, sort_keys=True)
         key = _fingerprint(result.record.job_id, request)
-        mine = (_progress(result.record), result.line)
+        mine = (_progress(result.record), rank)
         other = best.setdefault(key, mine)
         if mine > other:
             best[key] = mine
-            superseded.add(other[1])
+            superseded.add(_line_of(other[1]))
         elif mine < other:
             superseded.add(result.line)
     return frozenset(superseded)
+
+
+_LINE_BITS = 40
+
+
+def _rank(result: ResultLine) -> int:
+    """
+    Rank the lines of a job in one run by how far it had got, as one number, which takes little memory.
+
+    A success is furthest, then more attempts, then a known task, then the later end; only then the later line.
+    """
+    record = result.record
+    attempts = max((attempt.number for attempt in record.attempts), default=0)
+    end_ms = round((record.finished_at or 0) * 1000)
+    rank = int(record.state is State.SUCCEEDED)
+    for value, bits in (
+        (attempts, 32),
+        (int(record.task_id is not None), 1),
+        (end_ms, 52),
+        (_progress(record), 4),
+        (result.line, _LINE_BITS),
+    ):
+        rank = rank << bits | min(max(value, 0), (1 << bits) - 1)
+    return rank
+
+
+def _line_of(rank: int) -> int:
+    return rank & ((1 << _LINE_BITS) - 1)
 
 
 def _progress(record: JobRecord) -> int:
@@ -166,12 +217,18 @@ def _fingerprint(*parts: str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big")
 
 
-def _merge_attempts(earlier: tuple[Attempt, ...], later: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    if not earlier or earlier == later:
-        return later
-    # An attempt without an answer in the earlier line may have one in the later line.
-    attempts = {(attempt.number, attempt.submitted_at): attempt for attempt in (*earlier, *later)}
-    return tuple(attempts[key] for key in sorted(attempts))
+def _merge_attempts(
+    attempts: tuple[Attempt, ...], others: tuple[Attempt, ...]
+) -> tuple[Attempt, ...]:
+    """Add the attempts that only other lines have, and the answers that only those have."""
+    if not others or others == attempts:
+        return attempts
+    merged = {(attempt.number, attempt.submitted_at): attempt for attempt in others}
+    for attempt in attempts:
+        key = (attempt.number, attempt.submitted_at)
+        if key not in merged or attempt.outcome != "pending":
+            merged[key] = attempt
+    return tuple(merged[key] for key in sorted(merged))
 
 
 class _Lines(Struct):

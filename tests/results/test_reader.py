@@ -80,16 +80,67 @@ def test_gzip_and_byte_order_mark_are_read(written: Written) -> None:
     assert ["a"] == [found.record.job_id for found in open_results(compressed)]
 
 
-def test_last_line_of_a_job_counts_and_attempts_are_merged(written: Written) -> None:
-    """A job that failed and then succeeded has succeeded, and still has its first attempt."""
-    first = replace(FAILED, attempts=(Attempt(1, AT, "accepted", "task_1", 200),))
-    second = succeeded("sky", attempts=(Attempt(2, AT + 500, "accepted", "task_2", 200),))
+FIRST = Attempt(1, AT, "accepted", "task_1", 200)
+SECOND = Attempt(2, AT + 500, "accepted", "task_2", 200)
 
-    other, found = open_results(written(line(first), line(succeeded("other")), line(second)))
 
-    assert "other" == other.record.job_id
-    assert found.record.state is State.SUCCEEDED
-    assert [1, 2] == [attempt.number for attempt in found.record.attempts]
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_success_of_a_job_counts_and_attempts_are_merged(written: Written, order: tuple[int, ...]) -> None:
+    """A job that failed and then succeeded has succeeded, whatever the order, and still has its first attempt."""
+    lines = (
+        line(replace(FAILED, attempts=(FIRST,))),
+        line(succeeded("other")),
+        line(succeeded("sky", attempts=(SECOND,))),
+    )
+
+    found = {result.record.job_id: result.record for result in open_results(written(*map(lines.__getitem__, order)))}
+
+    assert {"other", "sky"} == found.keys()
+    assert found["sky"].state is State.SUCCEEDED
+    assert (FIRST, SECOND) == found["sky"].attempts
+
+
+@pytest.mark.parametrize(
+    ("less", "further"),
+    [
+        (replace(FAILED, attempts=(FIRST, SECOND)), succeeded("sky", attempts=(FIRST,))),
+        (
+            replace(FAILED, attempts=(FIRST,), finished_at=AT + 900),
+            unsuccessful("sky", State.TIMED_OUT, FailureClass.POLL_TIMEOUT, attempts=(FIRST, SECOND)),
+        ),
+        (replace(FAILED, attempts=(FIRST,)), replace(FAILED, attempts=(FIRST,), finished_at=AT + 900)),
+        (
+            unsuccessful("sky", State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT, task_id=None, attempts=(FIRST,)),
+            succeeded("sky", state=State.SUBMITTED, finished_at=None, assets=(), attempts=(FIRST,)),
+        ),
+    ],
+    ids=["success", "more attempts", "later end", "task"],
+)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_line_that_got_furthest_counts_in_any_order(
+    written: Written, less: JobRecord, further: JobRecord, order: tuple[int, ...]
+) -> None:
+    """Copies of one run's file may be concatenated in any order: the job is where its furthest line says."""
+    lines = (line(less), line(further))
+
+    (found,) = open_results(written(*map(lines.__getitem__, order)))
+
+    assert (further.state, further.task_id, further.finished_at) == (
+        found.record.state,
+        found.record.task_id,
+        found.record.finished_at,
+    )
+
+
+def test_answer_of_an_attempt_outlasts_a_line_without_it(written: Written) -> None:
+    """An attempt whose answer only another line has keeps that answer."""
+    unanswered = Attempt(2, AT + 500, "pending")
+    known = replace(FAILED, attempts=(FIRST, SECOND))
+    later = replace(FAILED, attempts=(FIRST, unanswered), finished_at=AT + 900)
+
+    (found,) = open_results(written(line(known), line(later)))
+
+    assert (FIRST, SECOND) == found.record.attempts
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
