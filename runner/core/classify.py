@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from runner.core.http_headers import parse_retry_after
 from runner.core.model import Failure, FailureClass
@@ -29,7 +32,7 @@ from runner.core.outcomes import (
     Unknown,
 )
 from runner.core.sanitize import sanitize_line
-from runner.core.wire import read_task
+from runner.core.wire import is_task_id, read_task
 from runner.core.wire_errors import (
     MESSAGE_CHARS,
     ApiErrorInfo,
@@ -59,6 +62,7 @@ _NO_CHANNEL_CODES = frozenset({"get_channel_failed", "model_not_found"})
 _AUTH_CODES = frozenset({"token_invalid", "invalid_api_key"})
 _QUOTA_CODES = frozenset({"insufficient_user_quota", "insufficient_quota", "pre_consume_token_quota_failed"})
 _UNKNOWN_TASK = re.compile(r"task_not_(?:exist|found)|task (?:does )?not (?:exist|found)|任务不存在")
+_TASK_ADDRESS = re.compile(r"/v1/videos/([^/?#]+)/?(?:[?#].*)?$")
 # The gateway's message for a path that it doesn't serve, such as with a base URL that ends in /v1.
 _UNKNOWN_PATH = re.compile(r"invalid url \(")
 
@@ -81,7 +85,9 @@ def classify_submit(
     """
     secrets = tuple(secrets)
     task = read_task(read_json(body), http_status=status, secrets=secrets)
-    if task.ids and 200 <= status < 300:
+    if not task.ids and (status == 303 or 200 <= status < 300):
+        task = replace(task, ids=_ids_in_location(headers))
+    if task.ids and (status == 303 or 200 <= status < 300):
         return Accepted(task, status)
     error = read_error(status, headers, body, secrets=secrets)
     if task.ids:
@@ -203,9 +209,19 @@ def _ambiguous(status: int, error: ApiErrorInfo, prefix: str) -> Ambiguous:
     return Ambiguous(_failure(FailureClass.UNCERTAIN_SUBMIT, status, error, prefix))
 
 
+def _ids_in_location(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the task whose address the answer gives as that of its result (fact F119)."""
+    found = _TASK_ADDRESS.search(_location(headers))
+    task_id = unquote(found[1]) if found else ""
+    return (task_id,) if is_task_id(task_id) else ()
+
+
+def _location(headers: Mapping[str, str]) -> str:
+    return next((value.strip() for name, value in headers.items() if name.lower() == "location"), "")
+
+
 def _redirect(headers: Mapping[str, str], secrets: tuple[str, ...]) -> str:
-    target = next((value for name, value in headers.items() if name.lower() == "location"), "")
-    where = sanitize_line(target, max_chars=200, secrets=secrets)
+    where = sanitize_line(_location(headers), max_chars=200, secrets=secrets)
     return f"redirected to {where}, which is not followed: " if where else "redirected: "
 
 

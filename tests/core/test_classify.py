@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.classify import classify_poll, classify_submit
-from runner.core.outcomes import Accepted, Ambiguous, Polled, Throttled, Transient
+from runner.core.outcomes import Accepted, Ambiguous, BadBaseUrl, Polled, Throttled, Transient
 
 
 def e1(code: str = "", message: str = "no") -> bytes:
@@ -175,6 +175,28 @@ def test_redirect_says_where_to() -> None:
     assert not isinstance(result, Accepted)
     assert "https://www.example/v1/videos, which is not followed" in result.failure.message
     assert "key=1" not in result.failure.message
+
+
+@pytest.mark.parametrize("status", [201, 202, 303])
+@pytest.mark.parametrize("location", ["/v1/videos/task_1", "https://api.example/v1/videos/task_1/?a=b"])
+def test_address_of_a_task_is_proof(status: int, location: str) -> None:
+    """
+    An answer that gives a task's address as that of its result names the task.
+    """
+    result = classify_submit(status, {"location": location}, b"", 0.0)
+
+    assert isinstance(result, Accepted)
+    assert ("task_1",) == result.task.ids
+
+
+@pytest.mark.parametrize(
+    ("status", "location"), [(307, "/v1/videos/task_1"), (303, "/login"), (303, "/v1/videos/"), (303, "")]
+)
+def test_other_redirects_name_no_task(status: int, location: str) -> None:
+    """
+    A redirect of the request itself, or to anywhere else, means that the base URL is wrong.
+    """
+    assert isinstance(classify_submit(status, {"Location": location}, b"", 0.0), BadBaseUrl)
 
 
 def test_throttled_has_the_retry_after() -> None:
