@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from runner.core.http_headers import parse_retry_after
 from runner.core.model import Failure, FailureClass
@@ -29,7 +32,7 @@ from runner.core.outcomes import (
     Unknown,
 )
 from runner.core.sanitize import sanitize_line
-from runner.core.wire import read_task
+from runner.core.wire import is_task_id, read_task
 from runner.core.wire_errors import (
     MESSAGE_CHARS,
     ApiErrorInfo,
@@ -51,13 +54,15 @@ _QUOTA_CODE = re.compile(
 _MONEY, _LACK = r"(?:quota|balance|credits?)\b", r"\b(?:insufficient|not enough|too low|used up)"
 _QUOTA_WORDS = re.compile(
     rf"\b{_MONEY}[^.;\n]{{0,40}}{_LACK}|{_LACK}[^.;\n]{{0,40}}\b{_MONEY}"
-    r"|(?:余额|额度).{0,6}(?:不足|不够|用尽|用完|耗尽)|欠费"
+    r"|余额|额度|欠费"
 )
-# Enough in a refusal; elsewhere such words may also say what was charged.
-_MONEY_WORDS = re.compile(r"余额|额度")
 _BAD_KEY = re.compile(r"\btoken_invalid\b|\binvalid_api_?key\b")
-_NO_CHANNEL = re.compile(r"get_channel_failed|model_not_found|\bno (?:available )?channel|无可用渠道")
+# Codes that the gateway itself gives before it charges (facts F37, F46, F47).
+_NO_CHANNEL_CODES = frozenset({"get_channel_failed", "model_not_found"})
+_AUTH_CODES = frozenset({"token_invalid", "invalid_api_key"})
+_QUOTA_CODES = frozenset({"insufficient_user_quota", "insufficient_quota", "pre_consume_token_quota_failed"})
 _UNKNOWN_TASK = re.compile(r"task_not_(?:exist|found)|task (?:does )?not (?:exist|found)|任务不存在")
+_TASK_ADDRESS = re.compile(r"/v1/videos/([^/?#]+)/?(?:[?#].*)?$")
 # The gateway's message for a path that it doesn't serve, such as with a base URL that ends in /v1.
 _UNKNOWN_PATH = re.compile(r"invalid url \(")
 
@@ -80,7 +85,9 @@ def classify_submit(
     """
     secrets = tuple(secrets)
     task = read_task(read_json(body), http_status=status, secrets=secrets)
-    if task.ids and 200 <= status < 300:
+    if not task.ids and (status == 303 or 200 <= status < 300):
+        task = replace(task, ids=_ids_in_location(headers))
+    if task.ids and (status == 303 or 200 <= status < 300):
         return Accepted(task, status)
     error = read_error(status, headers, body, secrets=secrets)
     if task.ids:
@@ -105,7 +112,7 @@ def _classify_refusal(
         return BadBaseUrl(_failure(FailureClass.UNAVAILABLE, status, error, "no such path at this URL: "))
     if status in _REFUSALS:
         return Rejected(_failure(_refusal_class(status, error), status, error))
-    if status == 503 and error.is_explicit and _NO_CHANNEL.search(error.search_text):
+    if status == 503 and error.own_code in _NO_CHANNEL_CODES:
         return NoChannel(
             _failure(FailureClass.UNAVAILABLE, status, error), parse_retry_after(headers, now_at)
         )
@@ -146,27 +153,31 @@ def classify_poll(
 
 def _key_failure(status: int, error: ApiErrorInfo) -> Failure | None:
     """
-    Return the failure if the key is unknown or out of credit, whatever the status; None otherwise.
+    Return the failure if the key is unknown or out of credit; None otherwise.
 
-    Wording counts only if the API itself wrote it: a load balancer's page may have the word "balance" too.
+    Wording counts only in a refusal, and only if the API itself wrote it: a load balancer's page may have the
+    word "balance" too, and after every other status a task may exist whose answer mentions a balance or a key.
+    There only a code of the gateway's own counts.
     A refusal by a content policy may quote a prompt about money, so its code goes before wording.
     """
+    if not 400 <= status < 500 or status == 408:
+        if error.own_code in _AUTH_CODES:
+            return _failure(FailureClass.AUTH, status, error)
+        return _failure(FailureClass.QUOTA, status, error) if error.own_code in _QUOTA_CODES else None
     if status == 401 or (error.is_explicit and _BAD_KEY.search(error.search_text)):
         is_quota = error.is_explicit and _QUOTA_CODE.search(error.search_text)
         return _failure(FailureClass.QUOTA if is_quota else FailureClass.AUTH, status, error)
-    if status == 402 or (error.is_explicit and _is_quota(status, error.search_text)):
+    if status == 402 or (error.is_explicit and _is_quota(error.search_text)):
         return _failure(FailureClass.QUOTA, status, error)
     return None
 
 
-def _is_quota(status: int, search_text: str) -> bool:
+def _is_quota(search_text: str) -> bool:
     if _QUOTA_CODE.search(search_text):
         return True
     if is_moderation_code(search_text):
         return False
-    return bool(
-        _QUOTA_WORDS.search(search_text) or (400 <= status < 500 and _MONEY_WORDS.search(search_text))
-    )
+    return bool(_QUOTA_WORDS.search(search_text))
 
 
 def _is_bad_base_url(status: int, error: ApiErrorInfo) -> bool:
@@ -198,9 +209,19 @@ def _ambiguous(status: int, error: ApiErrorInfo, prefix: str) -> Ambiguous:
     return Ambiguous(_failure(FailureClass.UNCERTAIN_SUBMIT, status, error, prefix))
 
 
+def _ids_in_location(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the task whose address the answer gives as that of its result (fact F119)."""
+    found = _TASK_ADDRESS.search(_location(headers))
+    task_id = unquote(found[1]) if found else ""
+    return (task_id,) if is_task_id(task_id) else ()
+
+
+def _location(headers: Mapping[str, str]) -> str:
+    return next((value.strip() for name, value in headers.items() if name.lower() == "location"), "")
+
+
 def _redirect(headers: Mapping[str, str], secrets: tuple[str, ...]) -> str:
-    target = next((value for name, value in headers.items() if name.lower() == "location"), "")
-    where = sanitize_line(target, max_chars=200, secrets=secrets)
+    where = sanitize_line(_location(headers), max_chars=200, secrets=secrets)
     return f"redirected to {where}, which is not followed: " if where else "redirected: "
 
 

@@ -43,7 +43,8 @@ class ApiErrorInfo(Struct, frozen=True):
 
     Attributes:
         message: One line for a person, without secrets, at most 500 characters.
-        code: The API's own code as text, or None.
+        code: The API's own code as text, or None; of its upstream, if the message is the upstream's error.
+        own_code: The API's own code in lower case; empty if there is none.
         request_id: The API's id of the request, or None.
         search_text: Code, type and message in lower case, for classification; never shown.
         is_explicit: Whether the API itself wrote it as JSON, rather than a proxy as HTML, plain text or nothing.
@@ -54,6 +55,7 @@ class ApiErrorInfo(Struct, frozen=True):
     code: str | None = None
     request_id: str | None = None
     search_text: str = ""
+    own_code: str = ""
     is_explicit: bool = False
     is_page: bool = False
 
@@ -148,7 +150,7 @@ def _error_at(
     search_text = f"{code} {kind} {text}"[:_SEARCH_CHARS].lower()
     text, inner_code, inner_id = _unwrap_upstream(text)
     text, suffix_id = _split_request_id(text)
-    code = inner_code or code
+    own_code, code = code, inner_code or code
     message = sanitize_line(text, max_chars=MESSAGE_CHARS, secrets=secrets)
     own_id = suffix_id or _text(body.get("request_id")) or inner_id or request_id
     return ApiErrorInfo(
@@ -156,6 +158,7 @@ def _error_at(
         code=sanitize_line(code, max_chars=_CODE_CHARS, secrets=secrets) or None,
         request_id=sanitize_line(own_id, max_chars=_CODE_CHARS, secrets=secrets) or None if own_id else None,
         search_text=search_text,
+        own_code=own_code.lower(),
         is_explicit=True,
     )
 

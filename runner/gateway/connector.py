@@ -41,6 +41,9 @@ Two other things could send a POST twice, or give it the response to another req
 - A server may send data on an idle connection, such as a 408 before it closes it.
   aiohttp would take that for the response to the next request, and a 429 among it
   would submit a job twice. A connection with unread bytes is closed, not reused.
+- A second response may follow the first one, such as an id behind a 429. So what
+  follows a response after which the POST may be sent again is waited for, and makes
+  the job uncertain. Until then no other POST uses the connection.
 
 Connections are not limited: the limits of the run decide how many requests are made at
 once, and a wait for a free connection would count as time to connect.
@@ -48,7 +51,12 @@ once, and a wait for a free connection would count as time to connect.
 
 from __future__ import annotations
 
+import asyncio
+from contextvars import ContextVar
+from weakref import WeakSet
+
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
@@ -67,11 +75,58 @@ class ConnectFailed(aiohttp.ClientError):
         self.cause = cause
 
 
-class StrictConnector(aiohttp.TCPConnector):
-    """Opens or reuses connections, and tells failures before the first byte from those after it."""
+class UsedConnection:
+    """The connection that a request was sent on."""
 
-    def __init__(self, *, keepalive_s: float, resolver: aiohttp.abc.AbstractResolver) -> None:
+    def __init__(self, protocol: ResponseHandler, unjudged: WeakSet[ResponseHandler]) -> None:
+        self._protocol = protocol
+        self._unjudged = unjudged
+
+    def allow_reuse(self) -> None:
+        """Let another request use the connection."""
+        self._unjudged.discard(self._protocol)
+
+    async def has_surplus(self, wait_s: float) -> bool:
+        """Return whether more bytes follow the response within a time."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._protocol.read()
+        except (TimeoutError, aiohttp.ClientConnectionError, aiohttp.EofStream):
+            return False
+        except Exception:
+            # What follows is not HTTP.
+            return True
+        return True
+
+
+_USED: ContextVar[UsedConnection] = ContextVar("used_connection")
+
+
+def used_connection() -> UsedConnection:
+    """Return the connection of this task's last request."""
+    return _USED.get()
+
+
+class StrictConnector(aiohttp.TCPConnector):
+    """
+    Opens or reuses connections, and tells failures before the first byte from those after it.
+
+    Args:
+        keepalive_s: How long an idle connection may be reused.
+        reuse_is_allowed: Whether any request may use a connection again; if not, only after
+            `UsedConnection.allow_reuse`.
+    """
+
+    def __init__(
+        self,
+        *,
+        keepalive_s: float,
+        resolver: aiohttp.abc.AbstractResolver,
+        reuse_is_allowed: bool = True,
+    ) -> None:
         super().__init__(limit=0, keepalive_timeout=keepalive_s, resolver=resolver)
+        self._reuse_is_allowed = reuse_is_allowed
+        self._unjudged: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -82,12 +137,26 @@ class StrictConnector(aiohttp.TCPConnector):
         Raises:
             ConnectFailed: There is none.
         """
+        skipped: list[Connection] = []
         try:
-            for _ in range(_MAX_CLOSED):
+            closed = 0
+            while closed < _MAX_CLOSED:
                 connection = await super().connect(req, traces, timeout)
-                if connection.protocol is not None and not connection.protocol.should_close:
+                protocol = connection.protocol
+                if protocol is None or protocol.should_close:
+                    connection.close()
+                    closed += 1
+                elif protocol in self._unjudged:
+                    skipped.append(connection)
+                else:
+                    if not self._reuse_is_allowed:
+                        self._unjudged.add(protocol)
+                    _USED.set(UsedConnection(protocol, self._unjudged))
                     return connection
-                connection.close()
         except Exception as error:
             raise ConnectFailed(error) from error
+        finally:
+            for connection in skipped:
+                # Somebody still waits for what may follow on it.
+                connection.release()
         raise ConnectFailed(UnsolicitedData())

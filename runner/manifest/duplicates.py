@@ -2,7 +2,7 @@
 Duplicate jobs, detected without keeping the jobs in memory.
 
 Of every job two numbers of 64 bits are kept: hashes of its id and of its request's
-digest. `DuplicateDetector` looks for equal numbers only at the end; if there are any,
+digest; and a third one of the task that it names, if it does. `DuplicateDetector` looks for equal numbers only at the end; if there are any,
 the jobs are read a second time, and `DuplicateReporter` compares them. The numbers of
 more than `_MAX_IN_MEMORY` jobs wait in a temporary file, so that memory does not grow
 with the manifest.
@@ -20,6 +20,7 @@ from typing import BinaryIO, Self
 from msgspec import Struct
 
 from runner.core.problem import Finding, Severity
+from runner.core.sanitize import redact
 from runner.manifest.document import ProblemHandler
 from runner.manifest.unchecked_job import UncheckedJob
 
@@ -109,18 +110,22 @@ class DuplicateDetector:
     def __init__(self) -> None:
         self.ids = HashBuckets()
         self.digests = HashBuckets()
+        self.task_ids = HashBuckets()
         self._left_until_spill = _MAX_IN_MEMORY
 
-    def add(self, _job: UncheckedJob, job_id: str, digest: str | None) -> None:
+    def add(self, job: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Add a job; without a digest its request is not compared."""
         self.ids.add(job_id)
         if digest is not None:
             self.digests.add(digest)
+        if isinstance(job.task_id, str):
+            self.task_ids.add(job.task_id)
         self._left_until_spill -= 1
         if not self._left_until_spill:
             self._left_until_spill = _MAX_IN_MEMORY
             self.ids.spill()
             self.digests.spill()
+            self.task_ids.spill()
 
     def __enter__(self) -> Self:
         return self
@@ -130,6 +135,7 @@ class DuplicateDetector:
     ) -> None:
         self.ids.close()
         self.digests.close()
+        self.task_ids.close()
 
 
 class _First(Struct, frozen=True):
@@ -146,23 +152,39 @@ class DuplicateReporter:
     Args:
         ids: Hashes of ids that occur more than once.
         digests: Hashes of digests that occur more than once.
+        task_ids: Hashes of tasks that are named more than once.
 
     Attributes:
-        errors: Jobs with the id of an earlier one, and jobs without ids with the request of an earlier one.
+        errors: Jobs with the id or the task of an earlier one, and jobs without ids with the request of an
+            earlier one.
     """
 
-    def __init__(self, ids: frozenset[int], digests: frozenset[int], report: ProblemHandler) -> None:
+    def __init__(
+        self,
+        ids: frozenset[int],
+        digests: frozenset[int],
+        task_ids: frozenset[int],
+        report: ProblemHandler,
+    ) -> None:
         self.errors = 0
         self._ids = ids
         self._digests = digests
+        self._task_ids = task_ids
         self._report = report
         self._by_id: dict[str, _First] = {}
         self._by_digest: dict[str, _First] = {}
+        self._by_task: dict[str, _First] = {}
 
     def compare(self, job: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Compare a job with those before it."""
         if hash(job_id) in self._ids and self._has_earlier_id(job, job_id):
             return
+        if isinstance(job.task_id, str) and hash(job.task_id) in self._task_ids:
+            first = self._by_task.setdefault(job.task_id, _First(job, job_id))
+            if first.job is not job:
+                self.errors += 1
+                self._report_duplicate(job, job_id, _same_task(first, job))
+                return
         if digest is None or hash(digest) not in self._digests:
             return
         first = self._by_digest.setdefault(digest, _First(job, job_id))
@@ -202,6 +224,15 @@ def _same_request(first: _First, job: UncheckedJob) -> Finding:
     where = "of this entry" if _are_of_one_entry(first.job, job) else f"at {first.job.position()}"
     message = f"the request is the same as that of {first.job_id!r} {where}, and both are billed"
     return Finding((), message, "use repeat if this is intended", Severity.WARNING)
+
+
+def _same_task(first: _First, job: UncheckedJob) -> Finding:
+    where = "of this entry" if _are_of_one_entry(first.job, job) else f"at {first.job.position()}"
+    return Finding(
+        ("task_id",),
+        f"the task {redact(str(job.task_id))!r} is named by {first.job_id!r} {where} too",
+        "a task makes one video, of one job",
+    )
 
 
 def _at(first: _First, predicate: str) -> str:

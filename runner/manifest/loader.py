@@ -100,9 +100,10 @@ class Manifest:
 
     def _report_duplicates(self, detector: DuplicateDetector, report: ProblemHandler) -> int:
         ids, digests = detector.ids.repeated(), detector.digests.repeated()
-        if not ids and not digests:
+        task_ids = detector.task_ids.repeated()
+        if not ids and not digests and not task_ids:
             return 0
-        reporter = DuplicateReporter(ids, digests, report)
+        reporter = DuplicateReporter(ids, digests, task_ids, report)
         checker = self._checker(_discard, reporter.compare, None)
         for job in self._source.unchecked_jobs(_discard):
             checker.check(job)

@@ -119,6 +119,11 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 """
 
+LATER_ADDITIONS = """
+CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
+"""
+"""What the writer adds to a file of an earlier version too; such a version can still use the file."""
+
 _MIN_BYTES = 512
 """Size of the smallest page, and so of the smallest database that is not empty."""
 
@@ -161,6 +166,7 @@ def connect_writer(run_dir: Path) -> sqlite3.Connection:
             if is_new or not _has_tables(connection):
                 _create(connection)
                 _sync_names_above(run_dir)
+            connection.executescript(LATER_ADDITIONS)
         except BaseException:
             connection.close()
             raise

@@ -198,6 +198,14 @@ def job_ids_by_task(connection: sqlite3.Connection, task_ids: Iterable[str]) -> 
     return dict(cursor.fetchall())
 
 
+def task_owner(connection: sqlite3.Connection, task_id: str) -> str | None:
+    """Return the job that has, or had, a task; None if no job of the run has."""
+    row = connection.execute(
+        "SELECT job_id FROM attempts JOIN jobs USING (seq) WHERE attempts.task_id = ? LIMIT 1", (task_id,)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def request_text(connection: sqlite3.Connection, seq: int) -> str:
     """Read a job's request as it is stored: the canonical JSON that is sent."""
     return str(connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()[0])

@@ -18,6 +18,9 @@ from runner.store.database import connect_reader, connect_writer, journal_mode, 
 from runner.store.lock import RunLock
 from runner.store.writer import DiskReserve, Writer
 
+_MAX_NEW_TASKS = 1000
+"""Tasks to remember before those that are committed are forgotten."""
+
 _CLEAR_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 
 
@@ -36,6 +39,8 @@ class Store:
         self.run_dir = run_dir
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
+        # Tasks that were saved in this run and may not be committed yet: job ids and commits by task id.
+        self._new_tasks: dict[str, tuple[str, int]] = {}
 
     def __enter__(self) -> Self:
         """
@@ -143,7 +148,20 @@ class Store:
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
         )
+        if attempt is not None and attempt.task_id is not None:
+            self._remember_task(attempt.task_id, job)
         return job.commit
+
+    def _remember_task(self, task_id: str, job: Job) -> None:
+        if len(self._new_tasks) >= _MAX_NEW_TASKS:
+            durable = self._active_writer.durable
+            self._new_tasks = {task: new for task, new in self._new_tasks.items() if new[1] > durable}
+        self._new_tasks[task_id] = (job.job_id, job.commit)
+
+    def task_owner(self, task_id: str) -> str | None:
+        """Return the job that has, or had, a task; None if no job of the run has."""
+        new = self._new_tasks.get(task_id)
+        return query.task_owner(self.reader, task_id) if new is None else new[0]
 
     async def durable(self, number: int) -> None:
         """

@@ -19,7 +19,7 @@ from msgspec import Struct, field
 from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json, OnChanged, has_files
 from runner.core.units import format_count
-from runner.errors import JobsChanged
+from runner.errors import JobsChanged, UsageError
 from runner.store import rows
 from runner.store.transitions import attach_task
 
@@ -77,6 +77,7 @@ def sync(
     Update the store to the manifest, in the transaction that the caller has open.
 
     Raises:
+        UsageError: The manifest names a task that another job of the run has.
         JobsChanged: Jobs changed that already ran, and ``on_changed`` does not say what to do; or they are
             in progress or uncertain, so that their request can't be replaced.
     """
@@ -98,8 +99,25 @@ def sync(
             writer.update(spec, job)
         writer.flush()
     _refuse_changes(report, on_changed, writer.not_replaceable)
+    if writer.has_named_tasks:
+        _refuse_shared_tasks(connection)
     report.gone = _mark_gone(connection, seen)
     return report
+
+
+def _refuse_shared_tasks(connection: sqlite3.Connection) -> None:
+    """Raise if a job names another job's task: one of the two would get the other's video."""
+    row = connection.execute(
+        "SELECT mine.job_id, s.task_id, other.job_id FROM specs s JOIN jobs mine USING (seq) "
+        "JOIN attempts a ON a.task_id = s.task_id AND a.seq <> s.seq JOIN jobs other ON other.seq = a.seq "
+        "WHERE s.task_id IS NOT NULL ORDER BY mine.seq DESC LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        job_id, task_id, owner = row
+        raise UsageError(
+            f"the job {job_id!r} can't have the task {task_id}: it belongs to {owner!r}",
+            hint="a task makes one video, of one job: correct or remove task_id in the manifest",
+        )
 
 
 def compare(
@@ -219,6 +237,7 @@ class _SyncWriter:
         self._specs: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
         self.not_replaceable: list[Change] = []
+        self.has_named_tasks = False
 
     def insert(self, spec: JobSpec) -> None:
         """Insert a job that the store does not have."""
@@ -242,6 +261,7 @@ class _SyncWriter:
         )
         self._specs.append((seq, rows.canonical(spec.request), *_details(spec)))
         if spec.task_id is not None:
+            self.has_named_tasks = True
             self._attempts.append(rows.attempt_row(seq, Attempt(1, self._at, "attached", spec.task_id)))
         self._report.new += 1
 
@@ -268,6 +288,7 @@ class _SyncWriter:
         # A failed job remains failed until the manifest names another task, or it is rerun.
         remains_failed = job.state is State.FAILED and job.task_id == spec.task_id and not is_replaced
         if spec.task_id is not None and not remains_failed:
+            self.has_named_tasks = True
             attach_task(self._connection, spec.job_id, spec.task_id, at=self._at)
 
     def flush(self) -> None:

@@ -52,6 +52,9 @@ class JobStore(Protocol):
     async def durable(self, number: int) -> None:
         """Wait until a commit is on disk."""
 
+    def task_owner(self, task_id: str) -> str | None:
+        """Return the job that has, or had, a task; None if no job of the run has."""
+
 
 class DeliveryStore(JobStore, Protocol):
     """Where jobs are saved, with what a delivery reads and keeps."""

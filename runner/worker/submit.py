@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt, Failure, FailureClass, Job
-from runner.core.outcomes import NoChannel, SubmitOutcome, Throttled, submit_transition
+from runner.core.outcomes import Accepted, Ambiguous, NoChannel, SubmitOutcome, Throttled, submit_transition
 from runner.worker.ports import Api, Clock, JobStore, Keys
 
 
@@ -55,8 +55,26 @@ class Submitter(Struct, frozen=True):
         except BaseException as error:
             self._mark_uncertain(job, sent_at, error)
             raise
+        if isinstance(outcome, Accepted):
+            outcome = self._without_foreign_task(job, outcome)
         self._apply(job, sent_at, outcome)
         return outcome
+
+    def _without_foreign_task(self, job: Job, accepted: Accepted) -> SubmitOutcome:
+        """
+        Return the outcome, or an uncertain one if the run has the task already (fact F41).
+
+        Such an answer belongs to another submission. The job's own task may exist, and nobody knows its id.
+        """
+        for task_id in accepted.task.ids:
+            owner = self.store.task_owner(task_id)
+            if owner is not None:
+                whose = "an earlier attempt at this job" if owner == job.job_id else f"the job {owner!r}"
+                message = f"the answer names task {task_id}, which belongs to {whose}; the task of {job.job_id!r} is unknown"
+                return Ambiguous(
+                    Failure(FailureClass.UNCERTAIN_SUBMIT, message, http_status=accepted.http_status)
+                )
+        return accepted
 
     def _undo(self, job: Job, sent_at: float) -> None:
         """Put a job back as it was before its intent: nothing was sent yet."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.classify import classify_poll, classify_submit
-from runner.core.outcomes import Accepted, Ambiguous, Polled, Throttled, Transient
+from runner.core.outcomes import Accepted, Ambiguous, BadBaseUrl, Polled, Throttled, Transient
 
 
 def e1(code: str = "", message: str = "no") -> bytes:
@@ -40,7 +40,6 @@ PAGE = b"<html><title>load balancer: not enough backends</title></html>"
         ("KeyRefused", "quota", 402, b""),
         ("KeyRefused", "quota", 400, e1("", "Insufficient balance")),
         ("KeyRefused", "quota", 403, e1("", "预扣费额度失败")),
-        ("KeyRefused", "quota", 500, e1("", "用户余额不足")),
         ("KeyRefused", "quota", 200, e1("insufficient_user_quota")),
         ("Throttled", "rate_limited", 429, b""),
         ("Throttled", "rate_limited", 429, e1("", "Requests rate limit exceeded")),
@@ -64,7 +63,8 @@ PAGE = b"<html><title>load balancer: not enough backends</title></html>"
         ("Rejected", "moderation", 400, e1("DataInspectionFailed", "the prompt 'my balance is not enough'")),
         ("NoChannel", "unavailable", 503, e1("model_not_found", "no available channel for model x")),
         ("NoChannel", "unavailable", 503, e2("get_channel_failed")),
-        ("NoChannel", "unavailable", 503, e1("", "分组下模型 x 无可用渠道")),
+        ("Ambiguous", "uncertain_submit", 503, e1("", "分组下模型 x 无可用渠道")),
+        ("Ambiguous", "uncertain_submit", 503, e2("x", "no available channel, model_not_found")),
         ("BadBaseUrl", "unavailable", 307, b""),
         ("BadBaseUrl", "unavailable", 405, PAGE),
         ("BadBaseUrl", "unavailable", 404, PAGE),
@@ -80,6 +80,38 @@ PAGE = b"<html><title>load balancer: not enough backends</title></html>"
             "uncertain_submit",
             200,
             b'{"code": "success", "message": "\xe5\xb7\xb2\xe6\x89\xa3\xe9\xa2\x9d\xe5\xba\xa6"}',
+        ),
+        (
+            "Ambiguous",
+            "uncertain_submit",
+            200,
+            b'{"task_uuid": "abc", "code": "queued", "message": "your balance is too low for another task"}',
+        ),
+        (
+            "Ambiguous",
+            "uncertain_submit",
+            202,
+            b'{"message": "accepted; balance insufficient for further tasks"}',
+        ),
+        ("Ambiguous", "uncertain_submit", 200, b'{"message": "ok, arrearage reminder"}'),
+        ("Ambiguous", "uncertain_submit", 408, e1("", "quota used up 98%")),
+        ("Ambiguous", "uncertain_submit", 500, e1("", "用户余额不足")),
+        ("Ambiguous", "uncertain_submit", 500, e1("", "balance insufficient")),
+        ("Ambiguous", "uncertain_submit", 504, e2("x", "account_overdue, quota used up")),
+        (
+            "Ambiguous",
+            "uncertain_submit",
+            502,
+            e2(
+                "bad_response_status_code",
+                "upstream answered 500 after accepting: invalid_api_key in callback",
+            ),
+        ),
+        (
+            "Ambiguous",
+            "uncertain_submit",
+            500,
+            e2("fail_to_fetch_task", '{"code":"insufficient_user_quota"}'),
         ),
         ("Ambiguous", "uncertain_submit", 408, b""),
         ("Ambiguous", "uncertain_submit", 409, b""),
@@ -143,6 +175,28 @@ def test_redirect_says_where_to() -> None:
     assert not isinstance(result, Accepted)
     assert "https://www.example/v1/videos, which is not followed" in result.failure.message
     assert "key=1" not in result.failure.message
+
+
+@pytest.mark.parametrize("status", [201, 202, 303])
+@pytest.mark.parametrize("location", ["/v1/videos/task_1", "https://api.example/v1/videos/task_1/?a=b"])
+def test_address_of_a_task_is_proof(status: int, location: str) -> None:
+    """
+    An answer that gives a task's address as that of its result names the task.
+    """
+    result = classify_submit(status, {"location": location}, b"", 0.0)
+
+    assert isinstance(result, Accepted)
+    assert ("task_1",) == result.task.ids
+
+
+@pytest.mark.parametrize(
+    ("status", "location"), [(307, "/v1/videos/task_1"), (303, "/login"), (303, "/v1/videos/"), (303, "")]
+)
+def test_other_redirects_name_no_task(status: int, location: str) -> None:
+    """
+    A redirect of the request itself, or to anywhere else, means that the base URL is wrong.
+    """
+    assert isinstance(classify_submit(status, {"Location": location}, b"", 0.0), BadBaseUrl)
 
 
 def test_throttled_has_the_retry_after() -> None:

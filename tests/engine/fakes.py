@@ -170,6 +170,7 @@ class FakeStore:
     is_durable: asyncio.Event = field(default_factory=asyncio.Event)
     error: RunnerError | None = None
     saved: list[tuple[State, str | None]] = field(default_factory=list)
+    owners: dict[str, str] = field(default_factory=dict)
     _has_failed: bool = False
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
@@ -186,6 +187,9 @@ class FakeStore:
             self._has_failed = True
             raise self.error
         await self.is_durable.wait()
+
+    def task_owner(self, task_id: str) -> str | None:
+        return self.owners.get(task_id)
 
 
 class FakeDownloader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from runner.assets.request import FetchFailure, NotFetched
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
+from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask
 from runner.core.settings import RetryPolicy, Timeouts
 from runner.errors import RunnerError
 from runner.store.store import Store
@@ -208,3 +210,23 @@ def test_task_of_a_job_is_polled_and_never_posted(tmp_path: Path) -> None:
 
     assert {"good": State.SUCCEEDED, "bad": State.FAILED} == run.states
     assert [] == api.posts
+
+
+def test_two_jobs_with_one_task(tmp_path: Path) -> None:
+    """
+    The second job that is given a task of the first is uncertain, at once and in a later run; its own is not known.
+    """
+    same = Accepted(RemoteTask(("task_same",), RemoteStatus.QUEUED))
+    harness = EngineHarness(tmp_path, FakeApi(lambda job, nth: same))
+    harness.add_jobs(specs(3))
+
+    first = harness.run(limit=2)
+    second = harness.run()
+
+    assert [State.SUCCEEDED, State.UNCERTAIN, State.UNCERTAIN] == list(second.states.values())
+    for job_id in ("model-a-001", "model-a-002"):
+        error = second.records[job_id].error
+        assert error is not None
+        assert "task task_same, which belongs to the job 'model-a-000'" in error.message
+    assert [State.SUCCEEDED, State.UNCERTAIN, State.PENDING] == list(first.states.values())
+    assert {"model-a-000": 1, "model-a-001": 1, "model-a-002": 1} == Counter(p.job for p in harness.api.posts)

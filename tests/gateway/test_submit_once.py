@@ -11,7 +11,7 @@ import pytest
 
 from runner.core.outcomes import Accepted, Ambiguous, BadBaseUrl, KeyRefused, Rejected, SubmitOutcome
 from runner.core.settings import Timeouts
-from runner.gateway.client import MAX_BODY_BYTES, GatewayClient
+from runner.gateway.client import MAX_BODY_BYTES, POST_KEEPALIVE_S, GatewayClient
 from tests.gateway.raw_server import (
     BODY,
     KEY,
@@ -240,6 +240,104 @@ async def test_unsolicited_bytes_are_not_the_next_response() -> None:
     assert isinstance(second, Accepted)
     assert (("task_1",), ("task_2",)) == (first.task.ids, second.task.ids)
     assert 2 == len(server.requests)
+
+
+FOLLOWED = {
+    "at once": (b"", accepted("task_1")),
+    "a moment later": (None, accepted("task_1")),
+    "not HTTP": (None, b"\x00\x01 noise\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize(("pause", "surplus"), FOLLOWED.values(), ids=FOLLOWED.keys())
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable", "401 Unauthorized"])
+async def test_bytes_behind_a_refusal_are_doubt(pause: bytes | None, surplus: bytes, status: str) -> None:
+    """
+    If anything follows an answer after which the job could be submitted again, a task may exist.
+    """
+    refusal = response(status, b'{"error": {"code": "get_channel_failed", "message": "busy"}}')
+
+    async def handler(connection: Connection) -> None:
+        await connection.request()
+        if pause is None:
+            await connection.send(refusal)
+            await run_event_loop(100)
+            await connection.send(surplus)
+        else:
+            await connection.send(refusal + surplus)
+        await connection.hang()
+
+    outcome, server = await submit_to(handler)
+
+    assert isinstance(outcome, Ambiguous)
+    assert "more bytes followed" in outcome.failure.message
+    assert 1 == len(server.requests)
+
+
+async def test_no_other_post_uses_a_connection_that_is_watched() -> None:
+    """
+    While it is open whether more follows a 429, another POST takes a connection of its own and not the late answer.
+    """
+    is_refused, may_follow = asyncio.Event(), asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.request()
+        if connection.number == 1:
+            await connection.send(response("429 Too Many Requests", b"{}"))
+            is_refused.set()
+            await may_follow.wait()
+            await connection.send(accepted("task_of_the_first"))
+        else:
+            may_follow.set()
+            await connection.send(accepted("task_of_the_second"))
+        await connection.hang()
+
+    async with server_and_client(handler) as (_, gateway):
+        first = asyncio.create_task(gateway.submit(BODY, KEY))
+        await is_refused.wait()
+        await run_event_loop(50)
+        second = await gateway.submit(BODY, KEY)
+
+        assert isinstance(await first, Ambiguous)
+
+    assert isinstance(second, Accepted)
+    assert ("task_of_the_second",) == second.task.ids
+
+
+async def test_connection_that_was_idle_is_not_reused_for_a_post() -> None:
+    """
+    A POST never meets a connection that a server with a keep-alive of one second may be closing.
+    """
+
+    async def handler(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(accepted(f"task_{connection.number}"))
+
+    async with server_and_client(handler) as (server, gateway):
+        await gateway.submit(BODY, KEY)
+        await asyncio.sleep(0.55)
+        await gateway.submit(BODY, KEY)
+
+    assert 2 == server.connections
+    assert POST_KEEPALIVE_S <= 0.5
+
+
+async def test_connection_is_reused_after_a_refusal() -> None:
+    """
+    A throttled gateway is not burdened with a new connection for each try.
+    """
+
+    async def handler(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(response("429 Too Many Requests", b"{}"))
+
+    async with server_and_client(handler) as (server, gateway):
+        for _ in range(2):
+            await gateway.submit(BODY, KEY)
+
+    assert (1, 2) == (server.connections, len(server.requests))
 
 
 async def test_connection_is_reused() -> None:

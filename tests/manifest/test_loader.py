@@ -42,6 +42,8 @@ def test_automatic_ids_do_not_depend_on_the_order(tmp_path: Path) -> None:
         (job("a") + job("a"), ["m.yaml:4:8: jobs[1] \"a\": the job at m.yaml:3:3 has the id 'a' too; each job needs an id of its own"]),
         (job("'a${n}'", more=", repeat: 3"), []),
         (job("'a${n}'", more=", repeat: 3") + job("b"), ["m.yaml:4:3: warning: jobs[1] \"b\": the request is the same as that of 'a1' at m.yaml:3:3, and both are billed; use repeat if this is intended"]),
+        (job("a", more=", task_id: t") + job("b", "y", more=", task_id: t"), ["m.yaml:4:74: jobs[1] \"b\": the task 't' is named by 'a' at m.yaml:3:3 too; a task makes one video, of one job"]),
+        (job("'a${n}'", more=", task_id: t, repeat: 2"), ["m.yaml:3:80: jobs[0] \"a2\": the task 't' is named by 'a1' of this entry too; a task makes one video, of one job"]),
         (job("a", more=", repeat: 3"), ["m.yaml:3:8: jobs[0] \"a\": several jobs of this entry have the id 'a'; make it differ by ${n}"]),
         (job(None, more=", matrix: {v: [1, 2]}"), ["m.yaml:3:3: jobs[0]: several jobs of this entry have the same request and no id; repeat makes a job more than once"]),
         (job("'${v}'", more=", matrix: {v: [1, 2]}"), ["m.yaml:3:3: warning: jobs[0] \"2\": the request is the same as that of '1' of this entry, and both are billed; use repeat if this is intended"]),

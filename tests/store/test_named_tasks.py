@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, OnChanged
+from runner.errors import UsageError
 from runner.store import query
 from runner.store.store import Store
 from runner.store.transitions import Selection, import_records, requeue_selected, select_for_rerun
@@ -144,3 +145,16 @@ def test_attached_task_of_imported_results_is_never_submitted(store: Store) -> N
 
     states = {record.job_id: record.state for record in query.records(store.reader)}
     assert {"a": State.PENDING, "b": State.SUBMITTED} == states
+
+
+def test_manifest_names_a_task_of_another_job(store: Store) -> None:
+    """
+    A job can't have the task that another job of the run has, or had: nothing of the manifest is taken in.
+    """
+    sync_jobs(store, make_spec("a")._replace(task_id="task_1"))
+
+    for changed in (make_spec("a"), make_spec("c")):
+        with pytest.raises(UsageError, match="'b' can't have the task task_1: it belongs to 'a'"):
+            sync_jobs(store, changed, make_spec("b", 1)._replace(task_id="task_1"))
+
+    assert ["a"] == [record.job_id for record in query.records(store.reader)]

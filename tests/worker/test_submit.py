@@ -10,7 +10,7 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, Job
-from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask
+from runner.core.outcomes import Accepted, Ambiguous, RemoteStatus, RemoteTask
 from runner.errors import DiskFull
 from runner.worker.submit import Submitter
 from tests.engine.answers import Bug
@@ -142,3 +142,21 @@ async def test_unknown_key_leaves_the_job_as_it_was() -> None:
         await start(job, store, api, key="b")
 
     assert (State.PENDING, [], 0) == (job.state, store.saved, api.posts)
+
+
+@pytest.mark.parametrize(("owner", "whose"), [("b", "the job 'b'"), ("a", "an earlier attempt at this job")])
+async def test_id_that_the_run_has_already_proves_no_task(owner: str, whose: str) -> None:
+    """
+    An answer with another submission's id leaves the job uncertain, and names both.
+    """
+    job, store = job_in_memory("a", State.PENDING), FakeStore(owners={"task_1": owner})
+    api = BlockingApi(accept)
+    store.is_durable.set()
+    api.may_answer.set()
+
+    outcome = await start(job, store, api)
+
+    assert isinstance(outcome, Ambiguous)
+    assert (State.UNCERTAIN, None) == (job.state, job.task_id)
+    assert (State.UNCERTAIN, "uncertain") == store.saved[-1]
+    assert f"task task_1, which belongs to {whose}; the task of 'a' is unknown" in outcome.failure.message
