@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -33,6 +33,7 @@ from runner.core.summary import Summary, summarize
 from runner.engine.context import EngineContext, stop_for_store_error
 from runner.engine.engine import Engine, SystemClock
 from runner.engine.events import Notice, Observer, RunEvent
+from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient, user_agent
@@ -106,9 +107,13 @@ async def execute(
     *,
     observe: Observer,
     on_started: OnStarted,
+    resubmit_lost: bool = False,
 ) -> RunResult:
     """
     Do what is to be done of a run, and bring its files up to date.
+
+    Args:
+        resubmit_lost: Whether to submit lost jobs again if the API still does not know their tasks.
 
     Raises:
         RunnerError: It could not begin.
@@ -122,7 +127,9 @@ async def execute(
             if store.journal_mode != "wal":
                 message = f"no write-ahead log on this file system: {store.run_dir} is slower"
                 observe(Notice("journal", message))
-            async with _engine(store, config, options, job_filter, outputs, observe) as engine:
+            async with _engine(
+                store, config, options, job_filter, outputs, observe, resubmit_lost=resubmit_lost
+            ) as engine:
                 on_started(engine)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
@@ -149,7 +156,8 @@ def _is_idle(store: Store, job_filter: JobFilter) -> bool:
         return False
     states = [state for state in State if next_step(state) is not None and state is not State.PENDING]
     jobs = query.jobs_in_states(store.reader, states, waiting_since=0.0, scope=job_filter)
-    return next(jobs, None) is None
+    lost = query.lost_jobs(store.reader, waiting_since=0.0, scope=job_filter)
+    return next(chain(jobs, lost), None) is None
 
 
 @asynccontextmanager
@@ -160,6 +168,8 @@ async def _engine(
     job_filter: JobFilter,
     outputs: Outputs,
     observe: Observer,
+    *,
+    resubmit_lost: bool,
 ) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
     settings, base_url = config.settings, config.gateway
@@ -173,6 +183,16 @@ async def _engine(
         publisher = await stack.enter_async_context(Publisher())
         await stack.enter_async_context(store)
         keys, clock = PooledKeys(config.keys), SystemClock()
+        poller = Poller(client, keys, store, clock)
+        await poll_lost_tasks(
+            store,
+            poller,
+            clock,
+            observe,
+            job_filter=job_filter,
+            poll_per_s=settings.limits.poll_per_s,
+            resubmit=resubmit_lost,
+        )
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -185,7 +205,7 @@ async def _engine(
                 store=store,
                 key_pool=keys.pool,
                 submitter=Submitter(client, keys, store, clock),
-                poller=Poller(client, keys, store, clock),
+                poller=poller,
                 deliverer=Deliverer(
                     client,
                     keys,

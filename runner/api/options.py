@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from runner.core.failure_guard import MaxFailures
 from runner.core.model import Json, OnChanged
 
 
@@ -28,7 +29,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     Attributes:
         scenario: The simulator's scenario, by name or path; only for simulated runs.
         job: Only jobs whose id matches this shell pattern.
-        max_failures: A number of jobs, or a share of all jobs such as 0.1.
+        max_failures: Jobs that may end without a video in this process: a number, a share of those that ended such as 0.1,
+            or "off" for any number; None stops after 20 in a row.
         run_s: How long jobs are submitted (`--max-runtime`, `--stop-at`), counted from the call; None for no limit.
         drain_s: How long jobs that were submitted are polled and downloaded after that (`--drain-time`).
         keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
@@ -47,7 +49,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     skip_invalid: bool = False
     strict: bool = False
     on_changed: OnChanged = OnChanged.ERROR
-    max_failures: int | float | None = None
+    max_failures: MaxFailures = None
     run_s: float | None = None
     drain_s: float = 600.0
     if_locked: IfLocked = IfLocked.FAIL

@@ -11,6 +11,7 @@ from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.run_dir import load_config, open_run, require_run
 from runner.core.lifecycle import State
+from runner.core.model import FailureClass
 from runner.engine.events import Observer
 from runner.store.query import JobFilter
 from runner.store.store import Store
@@ -30,7 +31,7 @@ async def rerun(
     Run again what did not succeed: download what is undelivered, poll what timed out, submit what failed.
 
     Left alone unless their class is selected: uncertain jobs, lost ones, and those that moderation or the API's
-    own checks refused.
+    own checks refused. Lost tasks are polled once more first, in any case.
 
     Args:
         confirm: Gets the plan before anything is done; an exception from it stops everything.
@@ -51,6 +52,7 @@ async def rerun(
             JobFilter(selected=True),
             observe=observe,
             on_started=on_started,
+            resubmit_lost=FailureClass.LOST in selection.classes,
         )
     return await send_notifications(result, config.settings)
 

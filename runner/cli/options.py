@@ -12,11 +12,12 @@ import click
 from msgspec import Struct
 
 from runner.api.options import IfLocked, RunOptions
+from runner.core.failure_guard import MaxFailures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 
 DEFAULTS = RunOptions()
 
-SHARE_FORMS = "a number of jobs such as 20, or a percentage such as 5%"
+SHARE_FORMS = "a number of jobs such as 20, a percentage such as 5%, or off"
 CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
 
 
@@ -37,23 +38,25 @@ def parsed_by(read: Callable[[str], Any]) -> Callback:
     return callback
 
 
-def parse_share(text: str) -> int | float:
+def parse_max_failures(text: str) -> MaxFailures:
     """
-    Parse a number of jobs, or a percentage of them, which is returned as a float from 0 to 1.
+    Parse a number of jobs, a percentage of them, which is returned as a float from 0 to 1, or "off".
 
-    >>> parse_share("20"), parse_share("5%"), parse_share("0")
-    (20, 0.05, 0)
+    >>> parse_max_failures("20"), parse_max_failures("5%"), parse_max_failures("off")
+    (20, 0.05, 'off')
 
     Raises:
-        ValueError: The text is neither.
+        ValueError: The text is none of them.
     """
+    if text == "off":
+        return "off"
     number, is_share = (text[:-1], True) if text.endswith("%") else (text, False)
     try:
         value = float(number) / 100 if is_share else int(number)
     except ValueError:
         value = -1
     if not 0 <= value or (is_share and not value <= 1):
-        raise ValueError(f"{text!r} is neither a number nor a percentage; write {SHARE_FORMS}")
+        raise ValueError(f"{text!r} is no number and no percentage; write {SHARE_FORMS}")
     return value
 
 
@@ -163,9 +166,10 @@ BOUNDS = (
     click.option("--limit", metavar="N", type=_COUNT, help="Submit at most N jobs in this process."),
     click.option(
         "--max-failures",
-        metavar="N|N%",
-        callback=parsed_by(parse_share),
-        help=f"Stop when more jobs than this failed in this process: {SHARE_FORMS}.",
+        metavar="N|N%|off",
+        callback=parsed_by(parse_max_failures),
+        help="Stop when more jobs than this ended without a video in this process (failed, undelivered or timed out): "
+        f"{SHARE_FORMS}. A percentage is of the jobs that ended, from 20 on. [default: stop after 20 such jobs in a row]",
     ),
     click.option(
         "--max-runtime",

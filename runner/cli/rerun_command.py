@@ -73,9 +73,10 @@ def command(
     """
     Rerun the jobs in RUN_DIR_OR_RESULTS that did not succeed.
 
-    Undelivered videos are downloaded and timed-out tasks are polled again, free of charge. Failed and pending
-    jobs are submitted, and every submission is paid for. Lost jobs and jobs that were refused by moderation or as
-    invalid are skipped, unless --class names them. Uncertain jobs need `runner resolve`.
+    Undelivered videos are downloaded, and timed-out and lost tasks are polled again, free of charge. Failed and
+    pending jobs are submitted, and every submission is paid for. Jobs whose tasks are still lost, and those that
+    were refused by moderation or as invalid, are skipped unless --class names them. Uncertain jobs need
+    `runner resolve`.
 
     With a results file, a new run directory is created that knows the tasks of the old run.
     """

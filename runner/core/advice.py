@@ -44,7 +44,7 @@ _ADVICE: Mapping[FailureClass, str] = {
         "`limits.in_flight` may help."
     ),
     FailureClass.LOST: (
-        "The API does not know the task, which may have been paid for. Look for it in the account; "
+        "The API does not know the task, which may have been paid for. Every later run asks for it once more; "
         "`runner rerun --class lost` submits it again and may pay twice."
     ),
     FailureClass.UNCERTAIN_SUBMIT: (

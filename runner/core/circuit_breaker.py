@@ -2,7 +2,7 @@
 Keep an outage from making a whole batch uncertain.
 
 A POST without a clear answer may be a paid task, and may not be sent again. So such answers stop the
-submissions: after three of them without an accepted one, a free request is sent with growing pauses
+submissions: after three of them without an accepted one, or five among the last twenty, a free request is sent with growing pauses
 until the gateway answers again, then one job at a time until one is accepted. The gateway may be healthy
 while its upstream is not: then every trial job becomes uncertain too, and the pause before the next trial
 grows to minutes.
@@ -12,6 +12,7 @@ Polls and downloads continue all the while.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import StrEnum
 
 from runner.core.model import FailureClass
@@ -19,6 +20,10 @@ from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, SubmitO
 from runner.core.retry import backoff_s
 
 UNCERTAIN_TO_OPEN = 3
+"""Uncertain answers without an accepted one between them."""
+WINDOW = 20
+UNCERTAIN_IN_WINDOW = 5
+"""Uncertain answers among the last `WINDOW` that were accepted or uncertain."""
 FORBIDDEN_TO_STOP = 5
 MIN_REFUSALS = 3
 """Refusals in a row before a stall is possible: at a job an hour, one means little."""
@@ -61,6 +66,7 @@ class CircuitBreaker:
         self.state = CircuitState.CLOSED
         self.unanswered = 0
         self._uncertain = 0
+        self._was_uncertain: deque[bool] = deque(maxlen=WINDOW)
         self._not_sent = 0
         self._forbidden = 0
         self._silent_since = 0.0
@@ -129,16 +135,19 @@ class CircuitBreaker:
 
     def _record_accepted(self) -> None:
         self._uncertain = self._not_sent = 0
+        self._was_uncertain.append(False)
         self._failed_probes = self._failed_trials = 0
         # A POST that was already unanswered when the outage began shows less than a trial would.
         self.state = CircuitState.HALF_OPEN if self.state is CircuitState.OPEN else CircuitState.CLOSED
 
     def _record_uncertain(self, now: float) -> None:
         self._uncertain += 1
+        self._was_uncertain.append(True)
+        is_outage = self._uncertain >= UNCERTAIN_TO_OPEN or sum(self._was_uncertain) >= UNCERTAIN_IN_WINDOW
         if self.state is CircuitState.HALF_OPEN:
             self._failed_trials += 1
             self._open(now, trial_at=now + backoff_s(_MAX_PROBE_S, _MAX_TRIAL_S, self._failed_trials))
-        elif self.state is CircuitState.CLOSED and self._uncertain >= UNCERTAIN_TO_OPEN:
+        elif self.state is CircuitState.CLOSED and is_outage:
             self._open(now, trial_at=now)
 
     def _record_not_sent(self, now: float) -> None:
@@ -150,6 +159,7 @@ class CircuitBreaker:
 
     def _open(self, now: float, *, trial_at: float) -> None:
         self.state = CircuitState.OPEN
+        self._was_uncertain.clear()
         self._trial_at = trial_at
         self._schedule_probe(now)
 

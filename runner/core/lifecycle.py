@@ -82,7 +82,7 @@ class Event(StrEnum):
     """Every asset is complete, verified, durable and under its final name."""
     NOT_DELIVERED = "not_delivered"
     RESUMED = "resumed"
-    """A later run polls or downloads again."""
+    """A later run polls or downloads again; of the failed jobs only lost ones."""
     RERUN = "rerun"
     """A person wants a new attempt, and may pay for it."""
     CONFIRMED_NOT_SUBMITTED = "confirmed_not_submitted"
@@ -126,7 +126,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _T: {Event.RESUMED: _SD, Event.RERUN: _P},
     _UD: {Event.RESUMED: _DL, Event.RERUN: _P},
     _U: {Event.ATTACHED: _SD, Event.CONFIRMED_NOT_SUBMITTED: _P, Event.WRITTEN_OFF: _F},
-    _F: {Event.RERUN: _P, Event.ATTACHED: _SD},
+    _F: {Event.RERUN: _P, Event.ATTACHED: _SD, Event.RESUMED: _SD},
     _OK: {Event.RERUN: _P},
 }
 """From each state, the events that it allows and where they lead."""

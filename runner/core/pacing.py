@@ -14,6 +14,7 @@ The limits of this API are not published and shared with strangers (facts F86, F
   slow around it, then faster and faster. Each 429 of a burst stretches the curve, so that refusals remain
   rare and little is left unused.
 - Slow answers and 503s stop the growth, because they precede 429s.
+- Answers that leave a job uncertain slow down more, for longer: see `DoubtBrake`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from runner.core.doubt_brake import DoubtBrake
 from runner.core.retry import backoff_s
 
 # The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a
@@ -51,6 +53,7 @@ class RateSource(StrEnum):
 
     CONFIGURED = "configured"
     LEARNED = "learned"
+    CAUTIOUS = "cautious"
     PAUSED = "paused"
 
 
@@ -73,12 +76,13 @@ class Pacer:
 
     def __init__(self, per_s: float, *, learned_per_s: float | None = None) -> None:
         self.configured_per_s = per_s
-        self.per_s = per_s
+        self._adapted_per_s = per_s
+        self._brake = DoubtBrake(per_s)
         self._recovery: _CubicRecovery | None = None
         if learned_per_s is not None and 0 < learned_per_s < per_s:
-            self.per_s = max(learned_per_s, self._min_per_s)
+            self._adapted_per_s = max(learned_per_s, self._min_per_s)
             self._recovery = _CubicRecovery(
-                self.per_s * (1 - _MIN_CUT), self.per_s, answers=_RECOVERY_ANSWERS
+                self._adapted_per_s * (1 - _MIN_CUT), self._adapted_per_s, answers=_RECOVERY_ANSWERS
             )
         self._last = float("-inf")
         self._paused_until = float("-inf")
@@ -90,6 +94,11 @@ class Pacer:
         self._latency = _Latency()
 
     @property
+    def per_s(self) -> float:
+        """The rate that is allowed now."""
+        return min(self._adapted_per_s, self._brake.per_s)
+
+    @property
     def opens_at(self) -> float:
         """When the next request may be sent; a time before now means at once."""
         return max(self._last + 1 / self.per_s, self._paused_until)
@@ -97,7 +106,9 @@ class Pacer:
     @property
     def learned_per_s(self) -> float | None:
         """The rate found to be allowed, for the next run; None if the configured one was never refused."""
-        return self.per_s if self._recovery is not None and self.per_s < self.configured_per_s else None
+        # An outage says nothing about the rate.
+        per_s = self._adapted_per_s if self._brake.is_after_outage else self.per_s
+        return per_s if per_s < self.configured_per_s else None
 
     def accepted_per_s(self, now: float) -> float:
         """Return the rate of answers other than refusals, over about the last minute."""
@@ -109,7 +120,9 @@ class Pacer:
         """Return what limits the rate now."""
         if now < self._paused_until:
             return RateSource.PAUSED
-        return RateSource.LEARNED if self.per_s < self.configured_per_s else RateSource.CONFIGURED
+        if self._brake.per_s < self._adapted_per_s:
+            return RateSource.CAUTIOUS
+        return RateSource.LEARNED if self._adapted_per_s < self.configured_per_s else RateSource.CONFIGURED
 
     def record_sent(self, now: float) -> None:
         """Record that a request is sent now. The caller has checked that ``opens_at <= now``."""
@@ -124,9 +137,10 @@ class Pacer:
         self._accepted_since_cut += 1
         self._accepted.add(now)
         self._latency.add(latency_s)
+        self._brake.record_accepted()
         if self._recovery is not None and now >= self._frozen_until and not self._latency.is_rising:
             self._recovery.answers += 1
-            self.per_s = min(self._recovery.per_s, self.configured_per_s)
+            self._adapted_per_s = min(self._recovery.per_s, self.configured_per_s)
 
     def record_throttled(self, now: float, *, sent_at: float, retry_after_s: float | None = None) -> None:
         """
@@ -146,14 +160,17 @@ class Pacer:
             return
         self._recovery.refusals += 1
         if is_new_burst:
-            self.pause(now + backoff_s(1 / self.per_s, _MAX_PAUSE_S, self._throttled_in_row - 1))
+            self.pause(now + backoff_s(1 / self._adapted_per_s, _MAX_PAUSE_S, self._throttled_in_row - 1))
 
     def _cut(self) -> None:
         """Cut the rate by the share of requests refused since the last cut, including the one refused now."""
         refused_share = 1 / (self._accepted_since_cut + 1)
         cut = min(max(refused_share, _MIN_CUT), _MAX_CUT)
-        refused_per_s, self.per_s = self.per_s, max(self.per_s * (1 - cut), self._min_per_s)
-        self._recovery = _CubicRecovery(self.per_s, refused_per_s)
+        refused_per_s, self._adapted_per_s = (
+            self._adapted_per_s,
+            max(self._adapted_per_s * (1 - cut), self._min_per_s),
+        )
+        self._recovery = _CubicRecovery(self._adapted_per_s, refused_per_s)
         self._accepted_since_cut = 0
 
     def _fit_window(self, now: float) -> None:
@@ -161,11 +178,22 @@ class Pacer:
         accepted_per_s = self._accepted.per_s(now)
         if accepted_per_s is None or self._recovery is None:
             return
-        self.per_s = max(min(accepted_per_s, self.per_s), self.per_s * (1 - _MAX_CUT), self._min_per_s)
+        self._adapted_per_s = max(
+            min(accepted_per_s, self._adapted_per_s), self._adapted_per_s * (1 - _MAX_CUT), self._min_per_s
+        )
         self._recovery = _CubicRecovery(
-            self.per_s, self.per_s / (1 - _MIN_CUT), refusals=self._recovery.refusals
+            self._adapted_per_s, self._adapted_per_s / (1 - _MIN_CUT), refusals=self._recovery.refusals
         )
         self._accepted_since_cut = 0
+
+    def record_doubtful(self, now: float, *, sent_at: float) -> None:
+        """Record an answer that left a job uncertain: it may have been refused because it was sent too fast."""
+        self._brake.record_doubtful(now, sent_at=sent_at, per_s=self.per_s)
+        self.freeze_growth(now)
+
+    def record_outage(self) -> None:
+        """Record that nothing is sent until the gateway answers again: the rate is low after that."""
+        self._brake.record_outage()
 
     def pause(self, until: float) -> None:
         """Allow nothing before then; a later end that was set before remains."""

@@ -175,6 +175,7 @@ class Admission:
     ) -> Stop | None:
         """Record an answer; return why the run must stop submitting, or None."""
         sent_at = self._sent_at.pop(seq, now)
+        before = self.breaker.state
         self.breaker.record_answer(outcome, now)
         if not isinstance(outcome, Accepted | Rejected):
             self.stall_timer.record_refusal(outcome.failure.message, now)
@@ -196,8 +197,15 @@ class Admission:
                     f"the gateway redirects submissions, so its address is wrong: {failure.message}",
                     "correct gateway.base_url in the manifest, or use --base-url",
                 )
-            case NotSent() | Ambiguous():
+            case NotSent():
                 self.pacer.freeze_growth(now)
+            case Ambiguous():
+                # One job a minute is not too fast: a trial that fails says that the outage lasts.
+                for pacer in self._pacers_of(model) if before is CircuitState.CLOSED else ():
+                    pacer.record_doubtful(now, sent_at=sent_at)
+        if before is CircuitState.CLOSED and self.breaker.state is CircuitState.OPEN:
+            for pacer in (self.pacer, *self._pacers.values()):
+                pacer.record_outage()
         if self.breaker.is_forbidden:
             return Stop(
                 StopReason.FORBIDDEN,
@@ -245,6 +253,8 @@ def _rate_text(pacer: Pacer, now: float) -> str:
             return "wait requested by the gateway"
         case RateSource.LEARNED:
             return f"rate learned from 429s ({pacer.per_s:.3g}/s)"
+        case RateSource.CAUTIOUS:
+            return f"lower rate after uncertain answers or an outage ({pacer.per_s:.3g}/s)"
         case _:
             return f"submit rate ({pacer.per_s:.3g}/s)"
 

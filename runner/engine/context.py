@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec import Struct
 
+from runner.core.failure_guard import FailureGuard, MaxFailures
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason
-from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, RunDirError, RunnerError
@@ -35,8 +35,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         learned: Rates that an earlier run found to be allowed, by model; under "" for the whole run.
         job_filter: Which jobs it works on.
         limit: Jobs that it submits at most; None for any number.
-        max_failures: Jobs that may become failed in this process before it stops: a number, or a share of
-            all jobs such as 0.1; None for any number.
+        max_failures: Jobs that may end without a video in this process before it stops; see `FailureGuard`.
         run_s: How long it submits; None for as long as there is something to submit.
         drain_s: How long it continues to poll and download after that.
         render: Makes the body of a request that names local files; it blocks.
@@ -49,7 +48,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     learned: Mapping[str, float]
     job_filter: JobFilter
     limit: int | None
-    max_failures: int | float | None
+    max_failures: MaxFailures
     run_s: float | None
     drain_s: float
     store: Store
@@ -82,9 +81,8 @@ class RunProgress:
         self._on_stop = on_stop
         self.counts = query.counts(context.store.reader)
         self.stops: list[Stop] = []
-        self._failed = 0
-        most = context.max_failures
-        self._max_failures = int(most * sum(self.counts.values())) if isinstance(most, float) else most
+        self._failure_guard = FailureGuard(context.max_failures)
+        self._resumed: dict[int, State] = {}
 
     def stop(self, stop: Stop) -> None:
         """Submit no more; the first stop of each reason is reported and kept."""
@@ -93,6 +91,13 @@ class RunProgress:
         self.stops.append(stop)
         self._context.observe(Notice("stopping", stop.message, stop.hint))
         self._on_stop()
+
+    def resume(self, job: Job) -> None:
+        """Continue with a job that ended without success in an earlier process."""
+        before = job.state
+        self._resumed[job.seq] = before
+        job.transition(Event.RESUMED)
+        self.record_transition(before, job)
 
     def record_transition(self, before: State, job: Job) -> None:
         """Count a job under its new state."""
@@ -112,14 +117,12 @@ class RunProgress:
     def record_end(self, job: Job) -> None:
         """Report a job that ended and was saved."""
         self._context.results.add(job)
-        if job.state is not State.FAILED:
+        if self._resumed.pop(job.seq, None) is job.state:
+            # It did not end like this because of what this process submitted.
             return
-        self._failed += 1
-        if self._max_failures is not None and self._failed > self._max_failures:
-            message = (
-                f"{format_count(self._failed, 'job')} failed, more than --max-failures {self._max_failures}"
-            )
-            self.stop(Stop(StopReason.FAILURES, message))
+        stop = self._failure_guard.record_end(job.state, pending=self.counts[State.PENDING])
+        if stop is not None:
+            self.stop(stop)
 
 
 def stop_for_store_error(error: RunnerError) -> Stop:

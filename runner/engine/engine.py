@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from runner.core.circuit_breaker import CircuitState
 from runner.core.estimate import seconds_left
-from runner.core.lifecycle import Event, State, Step, next_step
+from runner.core.lifecycle import State, Step, next_step
 from runner.core.stop import Drain, Stop, StopReason
 from runner.core.units import format_duration
 from runner.engine.admission import Admission
@@ -147,9 +147,7 @@ class Engine:
             self._context.store.reader, states, waiting_since=now, scope=self._context.job_filter
         ):
             if job.state.has_ended:
-                before = job.state
-                job.transition(Event.RESUMED)
-                self._progress.record_transition(before, job)
+                self._progress.resume(job)
             if job.state is State.SUBMITTED:
                 self.admission.reserve_slot(job.seq, job.model)
                 self.polls.resume(job)

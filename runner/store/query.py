@@ -120,6 +120,22 @@ def jobs_in_states(
         yield rows.read_job(row, waiting_since=waiting_since)
 
 
+LOST_WITH_TASK = "(state = 'failed' AND error_class = 'lost' AND task_id IS NOT NULL)"
+"""The condition for jobs whose tasks the API did not know any more; it may know them again."""
+
+
+def lost_jobs(
+    connection: sqlite3.Connection, *, waiting_since: float, scope: JobFilter = JobFilter()
+) -> Iterator[Job]:
+    """Read the jobs whose tasks are lost, in manifest order."""
+    where, values = _condition(scope)
+    cursor = connection.execute(
+        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE {LOST_WITH_TASK} {where} ORDER BY idx", values
+    )
+    for row in cursor:
+        yield rows.read_job(row, waiting_since=waiting_since)
+
+
 def job(connection: sqlite3.Connection, job_id: str, *, waiting_since: float) -> Job | None:
     """Read one job by its id; None if there is none."""
     row = connection.execute(

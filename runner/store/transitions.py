@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from runner.core.lifecycle import Event, State, Step, advance, next_step, recovery, sources
 from runner.core.model import MAY_HAVE_PAID_TASK, Attempt, Failure, FailureClass, JobRecord, has_files
 from runner.store import rows
+from runner.store.query import LOST_WITH_TASK
 
 NEVER_RESUBMITTED = MAY_HAVE_PAID_TASK | {FailureClass.MODERATION, FailureClass.INVALID_REQUEST}
 """No rerun submits jobs of these classes again unless they are named: they may be paid for, or would be refused again."""
@@ -84,7 +85,10 @@ def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> Re
         values,
     )
     plan = RerunPlan(left_alone=_deselect(connection, selection))
-    for state, count in connection.execute("SELECT state, count(*) FROM selected GROUP BY state"):
+    for state, count in connection.execute(
+        "SELECT state, count(*) FROM selected "
+        f"WHERE seq NOT IN (SELECT seq FROM jobs WHERE {_polled_again(selection)}) GROUP BY state"
+    ):
         match next_step(State(state)):
             case Step.POLL:
                 plan.to_poll += count
@@ -96,7 +100,11 @@ def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> Re
 
 
 def requeue_selected(connection: sqlite3.Connection, *, at: float) -> int:
-    """Make the selected failed jobs pending, or submitted if the manifest names their task; return how many."""
+    """
+    Make the selected failed jobs pending, or submitted if the manifest names their task; return how many.
+
+    Lost jobs stay as they are, since their tasks are polled first.
+    """
     selected = "state = 'failed' AND seq IN (SELECT seq FROM selected)"
     with_task = connection.execute(
         f"SELECT job_id, specs.task_id FROM jobs JOIN specs USING (seq) WHERE {selected} AND {_HAS_NAMED_TASK}"
@@ -105,7 +113,8 @@ def requeue_selected(connection: sqlite3.Connection, *, at: float) -> int:
         attach_task(connection, job_id, task_id, at=at)
     # The old task's id remains in its attempt; a pending job has none.
     requeued = connection.execute(
-        f"UPDATE jobs SET state = ?, task_id = NULL, other_task_id = NULL WHERE {selected}",
+        f"UPDATE jobs SET state = ?, task_id = NULL, other_task_id = NULL WHERE {selected} "
+        f"AND NOT {LOST_WITH_TASK}",
         (advance(State.FAILED, Event.RERUN).value,),
     )
     return len(with_task) + requeued.rowcount
@@ -255,17 +264,23 @@ def _conditions(selection: Selection) -> tuple[str, list[str]]:
 def _deselect(connection: sqlite3.Connection, selection: Selection) -> dict[str, int]:
     """Remove the jobs that may not be submitted again from the selection; count all that is left alone, by class."""
     classes = json.dumps(sorted(NEVER_RESUBMITTED - selection.classes))
+    polled_again = _polled_again(selection)
     connection.execute(
         "DELETE FROM selected WHERE seq IN (SELECT seq FROM jobs WHERE state = 'failed' "
-        "AND error_class IN (SELECT value FROM json_each(?)))",
+        f"AND error_class IN (SELECT value FROM json_each(?)) AND NOT {polled_again})",
         (classes,),
     )
     return dict(
         connection.execute(
             "SELECT coalesce(error_class, state), count(*) FROM jobs WHERE state IN ('failed', 'uncertain') "
-            "AND seq NOT IN (SELECT seq FROM selected) GROUP BY 1 ORDER BY 1"
+            f"AND (seq NOT IN (SELECT seq FROM selected) OR {polled_again}) GROUP BY 1 ORDER BY 1"
         ).fetchall()
     )
+
+
+def _polled_again(selection: Selection) -> str:
+    """Return the condition for lost jobs that are polled once more and, whatever that shows, not submitted."""
+    return "FALSE" if FailureClass.LOST in selection.classes else LOST_WITH_TASK
 
 
 def _job_row(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.options import parse_clock, parse_share, seconds_until
+from runner.cli.options import parse_clock, parse_max_failures, seconds_until
 from tests.cli.command import runner
 
 
@@ -46,7 +46,7 @@ def test_invalid_shares(text: str) -> None:
     What is neither a number nor a percentage is refused, and both forms are shown.
     """
     with pytest.raises(ValueError, match="a percentage such as 5%"):
-        parse_share(text)
+        parse_max_failures(text)
 
 
 @pytest.mark.parametrize("text", ["24:00", "6", "06:60", "6:3:1", "-1:00", "٦:٠٠"])

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, UNCERTAIN_TO_OPEN, CircuitBreaker, CircuitState
+from runner.core.circuit_breaker import (
+    FORBIDDEN_TO_STOP,
+    UNCERTAIN_IN_WINDOW,
+    UNCERTAIN_TO_OPEN,
+    WINDOW,
+    CircuitBreaker,
+    CircuitState,
+)
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
     Accepted,
@@ -83,6 +90,43 @@ def test_the_run_continues_automatically() -> None:
     assert breaker.state is CircuitState.CLOSED
     assert breaker.probe_at is None
     assert breaker.may_submit(7.0)
+
+
+def test_uncertain_answers_among_accepted_ones_open_it() -> None:
+    """
+    The fifth uncertain answer of the last twenty opens it, though an accepted one came after each; older ones don't count.
+    """
+    often, rarely = CircuitBreaker(), CircuitBreaker()
+    alternating: list[SubmitOutcome] = [ACCEPTED, AMBIGUOUS]
+    mostly_accepted: list[SubmitOutcome] = [
+        *[ACCEPTED] * (WINDOW // (UNCERTAIN_IN_WINDOW - 1) - 1),
+        AMBIGUOUS,
+    ]
+    for _ in range(UNCERTAIN_IN_WINDOW):
+        assert often.state is CircuitState.CLOSED
+        for outcome in alternating:
+            post(often, outcome, 0.0)
+    for _ in range(2 * UNCERTAIN_IN_WINDOW):
+        for outcome in mostly_accepted:
+            post(rarely, outcome, 0.0)
+
+    assert often.state is CircuitState.OPEN
+    assert rarely.state is CircuitState.CLOSED
+
+
+def test_the_window_starts_again_after_an_outage() -> None:
+    """
+    Once a trial is accepted, the uncertain answers of the outage count no more.
+    """
+    breaker = CircuitBreaker()
+    answers: list[SubmitOutcome] = [ACCEPTED, AMBIGUOUS]
+    for outcome in answers * UNCERTAIN_IN_WINDOW:
+        post(breaker, outcome, 0.0)
+    breaker.record_probe(5.0, is_healthy=True)
+    for outcome in answers:
+        post(breaker, outcome, 6.0)
+
+    assert breaker.state is CircuitState.CLOSED
 
 
 def test_probes_grow_rarer() -> None:

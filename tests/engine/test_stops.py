@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from runner.assets.request import FetchFailure, NotFetched
 from runner.core.lifecycle import State
+from runner.core.model import Failure, FailureClass
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
 from runner.errors import DiskFull, RunDirError
@@ -19,7 +21,6 @@ from tests.engine.answers import (
     BAD_BASE_URL,
     FORBIDDEN,
     NO_MONEY,
-    REJECTED,
     REMOTE_FAILED,
     RUNNING,
     SUCCEEDED,
@@ -168,19 +169,62 @@ def test_tasks_that_were_paid_for_are_finished_after_a_stop(tmp_path: Path) -> N
     assert {State.SUCCEEDED: 5, State.PENDING: 7} == {s: n for s, n in run.counts.items() if n}
 
 
-@pytest.mark.parametrize("most", [3, 0.075], ids=["number", "share"])
-def test_too_many_failures_stop_the_run(most: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("most", "failed"), [(3, 4), (0.075, 20), (None, 20)], ids=["number", "share", "default"]
+)
+def test_too_many_failures_stop_the_run(most: float | None, failed: int, tmp_path: Path) -> None:
     """
-    `--max-failures 3`, or 7.5 % of 40 jobs, stops at the fourth job that failed in this process.
+    `--max-failures 3` stops at the fourth job that failed; a share, and the default, once 20 jobs have ended.
     """
-    api = FakeApi(lambda job, nth: REJECTED)
+    api = FakeApi(on_poll=lambda task, nth: REMOTE_FAILED)
     harness = EngineHarness(tmp_path, api)
-    harness.add_jobs(specs(40))
+    harness.add_jobs(specs(60))
 
     run = harness.run(max_failures=most)
 
     assert ["failures"] == run.stop_reasons
-    assert 4 <= run.counts[State.FAILED] <= 6
+    assert failed <= run.counts[State.FAILED] <= failed + 8
+    assert run.counts[State.PENDING] > 0
+
+
+def test_undelivered_and_timed_out_jobs_count_as_failures(tmp_path: Path) -> None:
+    """
+    A host whose files can't be downloaded, or tasks that never end, do not cost the whole batch.
+    """
+    not_found = NotFetched(FetchFailure.REFUSED, Failure(FailureClass.DOWNLOAD_FAILED, "404"))
+    for name, api, downloader in (
+        ("undelivered", FakeApi(), FakeDownloader(lambda name, nth: not_found)),
+        ("timed_out", FakeApi(on_poll=lambda task, nth: RUNNING), FakeDownloader()),
+    ):
+        harness = EngineHarness(tmp_path / name, api, downloader=downloader)
+        harness.add_jobs(specs(60))
+
+        run = harness.run(max_failures=2)
+
+        assert ["failures"] == run.stop_reasons
+        assert 3 <= run.counts[State(name)] <= 3 + 8 + 8
+
+
+def test_jobs_that_already_ended_without_a_video_do_not_stop_a_later_run(tmp_path: Path) -> None:
+    """
+    Only what ends because of this process counts: a run with many undelivered jobs still submits the others.
+    """
+    is_fixed = False
+    not_found = NotFetched(FetchFailure.REFUSED, Failure(FailureClass.DOWNLOAD_FAILED, "404"))
+
+    def fetch(name: str, nth: int) -> Any:
+        return None if is_fixed and int(name[-3:]) >= 25 else not_found
+
+    harness = EngineHarness(tmp_path, downloader=FakeDownloader(fetch))
+    harness.add_jobs(specs(25))
+    harness.run(max_failures="off")
+    is_fixed = True
+    harness.add_jobs(specs(30))
+
+    run = harness.run()
+
+    assert [] == run.stop_reasons
+    assert {State.UNDELIVERED: 25, State.SUCCEEDED: 5} == {s: n for s, n in run.counts.items() if n}
 
 
 def test_deadline_stops_submissions_and_then_the_drain(tmp_path: Path) -> None:
