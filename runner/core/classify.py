@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from msgspec.structs import replace
 
 from runner.core.http_headers import parse_retry_after
+from runner.core.lenient_json import decode, read_json
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
     Accepted,
@@ -31,16 +32,18 @@ from runner.core.outcomes import (
     Transient,
     Unknown,
 )
-from runner.core.sanitize import sanitize_line
-from runner.core.wire import is_task_id, read_task
+from runner.core.sanitize import redact, sanitize_line
+from runner.core.wire import has_id, is_task_id, read_task, request_id_of
 from runner.core.wire_errors import (
     MESSAGE_CHARS,
     ApiErrorInfo,
     is_moderation,
     is_moderation_code,
     read_error,
-    read_json,
 )
+
+ANSWER_BYTES = 4096
+"""How much is kept of an answer that was not understood."""
 
 # With these statuses the API refuses before it charges (fact F36).
 _REFUSALS = frozenset({400, 403, 404, 413, 415, 422})
@@ -54,7 +57,7 @@ _QUOTA_CODE = re.compile(
 _MONEY, _LACK = r"(?:quota|balance|credits?)\b", r"\b(?:insufficient|not enough|too low|used up)"
 _QUOTA_WORDS = re.compile(
     rf"\b{_MONEY}[^.;\n]{{0,40}}{_LACK}|{_LACK}[^.;\n]{{0,40}}\b{_MONEY}"
-    r"|余额|额度|欠费"
+    r"|\brecharge\b|\btop[ -]?up\b|余额|额度|欠费"
 )
 _BAD_KEY = re.compile(r"\btoken_invalid\b|\binvalid_api_?key\b")
 # Codes that the gateway itself gives before it charges (facts F37, F46, F47).
@@ -84,24 +87,53 @@ def classify_submit(
     'Ambiguous'
     """
     secrets = tuple(secrets)
-    task = read_task(read_json(body), http_status=status, secrets=secrets)
-    if not task.ids and (status == 303 or 200 <= status < 300):
-        task = replace(task, ids=_ids_in_location(headers))
-    if task.ids and (status == 303 or 200 <= status < 300):
+    document = read_json(body)
+    task = read_task(document, http_status=status, secrets=secrets)
+    is_success = 200 <= status < 300
+    if not task.ids and (is_success or status == 303):
+        ids = _ids_in_location(headers) or (request_id_of(document, secrets) if is_success else ())
+        task = replace(task, ids=ids)
+    if task.ids and (is_success or status == 303):
         return Accepted(task, status)
     error = read_error(status, headers, body, secrets=secrets)
     if task.ids:
         # After every other outcome the job may be submitted again, automatically or by `rerun`. An error
         # with a task's id contradicts itself, so a person decides; `resolve` needs the id in the message.
-        return _ambiguous(status, error, f"the answer names task {task.ids[0]}, but is an error: ")
-    if 300 <= status < 400:
-        return BadBaseUrl(_failure(FailureClass.UNAVAILABLE, status, error, _redirect(headers, secrets)))
-    return _classify_refusal(status, headers, error, now_at)
+        shown = sanitize_line(task.ids[0], max_chars=200, secrets=secrets)
+        outcome: Rejected | Throttled | NoChannel | KeyRefused | BadBaseUrl | Ambiguous = _ambiguous(
+            status, error, f"the answer names task {shown}, but is an error: "
+        )
+    elif 300 <= status < 400:
+        outcome = BadBaseUrl(_failure(FailureClass.UNAVAILABLE, status, error, _redirect(headers, secrets)))
+    elif is_success and (refused := _http_error_in(error.own_code)) and not has_id(document):
+        outcome = _classify_refusal(refused, headers, error, now_at)
+        outcome = replace(outcome, failure=replace(outcome.failure, http_status=status))
+    else:
+        outcome = _classify_refusal(status, headers, error, now_at)
+    if isinstance(outcome, Ambiguous):
+        return replace(outcome, answer=excerpt(body, secrets))
+    return outcome
+
+
+def _http_error_in(code: str) -> int | None:
+    """Return the code of an answer if it is the number of an HTTP error: then the answer is that error (fact F55)."""
+    return int(code) if re.fullmatch("[45][0-9]{2}", code) else None
+
+
+def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str | None:
+    """
+    Return the start of an answer as text, without secrets, for a person to read; None if it is empty.
+
+    It is as it was sent otherwise, and has `ANSWER_BYTES` at most.
+    """
+    text = redact(decode(body[:ANSWER_BYTES]), secrets)
+    # A lone surrogate, or what the decoding made longer, can't be stored.
+    return text.encode("utf-8", "replace")[:ANSWER_BYTES].decode("utf-8", "ignore") or None
 
 
 def _classify_refusal(
     status: int, headers: Mapping[str, str], error: ApiErrorInfo, now_at: float
-) -> SubmitOutcome:
+) -> Rejected | Throttled | NoChannel | KeyRefused | BadBaseUrl | Ambiguous:
     if refused := _key_failure(status, error):
         return KeyRefused(refused)
     if status == 429:
@@ -120,13 +152,22 @@ def _classify_refusal(
 
 
 def classify_poll(
-    status: int, headers: Mapping[str, str], body: bytes, now_at: float, *, secrets: Iterable[str] = ()
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    now_at: float,
+    *,
+    secrets: Iterable[str] = (),
+    base_url: str | None = None,
 ) -> PollOutcome:
     """
     Return the outcome of a poll that was answered.
 
     Only a terminal status of the task ends a job; after every other answer the task is polled again until
     the poll timeout.
+
+    Args:
+        base_url: What relative addresses of assets are relative to.
 
     >>> classify_poll(200, {}, b'{"id": "task_1", "status": "failed"}', 0.0).task.error.cls.value
     'remote_failed'
@@ -136,9 +177,9 @@ def classify_poll(
     secrets = tuple(secrets)
     wait_s = parse_retry_after(headers, now_at)
     if 200 <= status < 300:
-        task = read_task(read_json(body), http_status=status, secrets=secrets)
+        task = read_task(read_json(body), http_status=status, secrets=secrets, base_url=base_url)
         if task.ids or _is_status_of_task(task.raw_status):
-            return Polled(task, wait_s)
+            return Polled(task, wait_s, None if task.is_known_status else excerpt(body, secrets))
     error = read_error(status, headers, body, secrets=secrets)
     if refused := _key_failure(status, error):
         return Denied(refused)
@@ -148,7 +189,8 @@ def classify_poll(
         return Unknown(_failure(FailureClass.LOST, status, error))
     throttled = status == 429
     cls = FailureClass.RATE_LIMITED if throttled else FailureClass.UNAVAILABLE
-    return Transient(_failure(cls, status, error), throttled, wait_s)
+    answer = excerpt(body, secrets) if 200 <= status < 300 else None
+    return Transient(_failure(cls, status, error), throttled, wait_s, answer)
 
 
 def _key_failure(status: int, error: ApiErrorInfo) -> Failure | None:
@@ -189,7 +231,7 @@ def _is_bad_base_url(status: int, error: ApiErrorInfo) -> bool:
 
 def _is_status_of_task(raw_status: str | None) -> bool:
     """Return whether a status without an id is a task's: in an envelope, these words are about the call."""
-    return raw_status is not None and raw_status.lower() not in ("success", "error")
+    return raw_status is not None and raw_status.lower() not in ("success", "error", "ok")
 
 
 def _is_unknown_task(status: int, error: ApiErrorInfo) -> bool:

@@ -14,7 +14,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from runner.core.lifecycle import Event
-from runner.core.model import Failure, FailureClass
+from runner.core.model import Failure, FailureClass, Json
 
 
 class RemoteStatus(StrEnum):
@@ -45,14 +45,16 @@ class RemoteTask(Struct, frozen=True):
     A task as an answer of the API shows it.
 
     Attributes:
-        ids: Every id in the answer, the one to poll first; empty if there is none.
+        ids: The ids of the task, the one to poll first; empty if there is none.
+        all_ids: Every id anywhere in the answer, such as the upstream's too.
         raw_status: The status as the API wrote it, or None.
-        is_known_status: Whether that status is in a documented vocabulary; an unknown one counts as running.
+        is_known_status: Whether that status is in a known vocabulary; what an unknown one means is guessed (fact F61).
         progress: From 0 to 100, or None.
         video_urls: Absolute http(s) URLs in the order to try; empty unless the task succeeded.
         last_frame_urls: The same for the last frame.
         error: Why the task failed, was canceled or expired; None otherwise.
         completed_at: Seconds since 1970 according to the API, or None. Not reliable (fact F68).
+        usage: What the task consumed according to the API, or None.
     """
 
     ids: tuple[str, ...]
@@ -64,6 +66,8 @@ class RemoteTask(Struct, frozen=True):
     last_frame_urls: tuple[str, ...] = ()
     error: Failure | None = None
     completed_at: float | None = None
+    usage: Mapping[str, Json] | None = None
+    all_ids: tuple[str, ...] = ()
 
 
 # The outcomes of a POST. After NotSent, Throttled and NoChannel the same POST may be sent again
@@ -121,9 +125,15 @@ class BadBaseUrl(Struct, frozen=True):
 
 
 class Ambiguous(Struct, frozen=True):
-    """Everything else. The POST may have made a paid task, so it is never sent again and the job becomes uncertain."""
+    """
+    Everything else. The POST may have made a paid task, so it is never sent again and the job becomes uncertain.
+
+    Attributes:
+        answer: The start of the answer as text, for a person to find an id in it; None if there was none.
+    """
 
     failure: Failure
+    answer: str | None = None
 
 
 SubmitOutcome = Accepted | Rejected | NotSent | Throttled | NoChannel | KeyRefused | BadBaseUrl | Ambiguous
@@ -138,10 +148,12 @@ class Polled(Struct, frozen=True):
 
     Attributes:
         poll_after_s: The wait before the next poll that it asks for (openai-poll-after-ms, Retry-After), or None.
+        answer: The start of the answer as text if its status is unknown, or None.
     """
 
     task: RemoteTask
     poll_after_s: float | None = None
+    answer: str | None = None
 
 
 class Unknown(Struct, frozen=True):
@@ -163,11 +175,13 @@ class Transient(Struct, frozen=True):
     Attributes:
         is_throttled: Whether it was a 429, which slows down all polls.
         retry_after_s: The wait that the server asks for, or None.
+        answer: The start of the answer as text if it was a success that could not be understood, or None.
     """
 
     failure: Failure
     is_throttled: bool = False
     retry_after_s: float | None = None
+    answer: str | None = None
 
 
 PollOutcome = Polled | Unknown | Denied | Transient

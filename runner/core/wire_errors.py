@@ -7,16 +7,16 @@ plain text, nothing at all.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from msgspec import Struct
 
-from runner import jsontext
+from runner.core.lenient_json import decode, read_json
 from runner.core.model import Json
 from runner.core.sanitize import sanitize_line
+from runner.core.wire_places import CODE_KEYS, FAILURE_PATHS, REASON_PATHS, TEXT_KEYS, at
 
 MESSAGE_CHARS = 500
 _PAGE_CHARS = 300
@@ -48,6 +48,7 @@ class ApiErrorInfo(Struct, frozen=True):
         request_id: The API's id of the request, or None.
         search_text: Code, type and message in lower case, for classification; never shown.
         is_explicit: Whether the API itself wrote it as JSON, rather than a proxy as HTML, plain text or nothing.
+        has_text: Whether it has a reason in words, not only a code.
         is_page: Whether it was an HTML page, which this API never writes.
     """
 
@@ -57,27 +58,8 @@ class ApiErrorInfo(Struct, frozen=True):
     search_text: str = ""
     own_code: str = ""
     is_explicit: bool = False
+    has_text: bool = False
     is_page: bool = False
-
-
-def read_json(body: bytes) -> Json:
-    """
-    Parse a body as JSON; None if it is not JSON, or is ``null``.
-
-    Too deeply nested JSON counts as no JSON.
-    """
-    try:
-        return jsontext.loads(body)
-    except (ValueError, RecursionError):
-        return _read_leniently(body)
-
-
-def _read_leniently(body: bytes) -> Json:
-    """Parse what is nearly JSON: an id next to a NaN, half of a surrogate pair or a byte order mark is still an id."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def read_error(
@@ -98,7 +80,7 @@ def read_error(
     found = find_error(read_json(body), secrets=secrets, request_id=request_id)
     if found is not None:
         return found
-    text = body[:_PAGE_READ_BYTES].decode("utf-8", "replace")
+    text = decode(body[:_PAGE_READ_BYTES])
     is_page = _PAGE.match(text) is not None or "html" in _header(headers, "content-type").lower()
     message = sanitize_line(_text_of_page(text) if is_page else text, max_chars=_PAGE_CHARS, secrets=secrets)
     return ApiErrorInfo(
@@ -110,44 +92,86 @@ def find_error(
     body: Json, *, secrets: Iterable[str] = (), request_id: str | None = None
 ) -> ApiErrorInfo | None:
     """
-    Find the error in a JSON body, in the order of fact F53; None if there is none.
+    Find the error in a JSON body, in the order of facts F53 and F54; None if there is none.
 
     Args:
         request_id: The id to return if the body has none itself.
     """
     if not isinstance(body, dict):
         return None
-    for place in _places(body):
-        if error := _error_at(place, body, tuple(secrets), request_id):
-            return error
-    return None
-
-
-def _places(body: dict[str, Json]) -> Iterable[Json]:
-    """Yield every value that may be the error, the most specific first."""
-    yield body.get("error")
-    metadata = body.get("metadata")
-    if isinstance(metadata, dict):
-        yield metadata.get("error")
+    places = [at(body, path) for path in _FIRST_PATHS]
     if _text(body.get("code")).lower() not in SUCCESS_CODES:
-        yield {"code": body.get("code"), "message": body.get("message"), "type": body.get("type")}
-    yield body.get("fail_reason")
-    yield body.get("output")
-    detail = body.get("detail")
-    yield detail[0] if isinstance(detail, list) and detail else detail
+        places.append({key: body.get(key) for key in ("code", "message", "msg", "type")})
+    places.append(_base_response(body))
+    places += [at(body, path) for path in _NEXT_PATHS]
+    return _first_error(places, body, tuple(secrets), request_id)
 
 
-def _error_at(
-    place: Json, body: dict[str, Json], secrets: tuple[str, ...], request_id: str | None
-) -> ApiErrorInfo | None:
-    if isinstance(place, dict):
-        code, kind = _text(place.get("code")), _text(place.get("type"))
-        text = _text(place.get("message")) or _text(place.get("msg")) or _text(place.get("detail"))
-    else:
-        code, kind, text = "", "", _text(place)
-    if not code and not text:
+def find_failure(body: Json, *, secrets: Iterable[str] = ()) -> ApiErrorInfo | None:
+    """
+    Find an error where nothing but an error can be; None if there is none.
+
+    >>> find_failure({"message": "queued"}), find_failure({"fail_reason": "no image"}).message
+    (None, 'no image')
+    """
+    if not isinstance(body, dict):
         return None
+    places = [_base_response(body), *(at(body, path) for path in FAILURE_PATHS)]
+    return _first_error(places, body, tuple(secrets), None)
+
+
+_FIRST_PATHS, _NEXT_PATHS = (
+    FAILURE_PATHS[:2],
+    (*FAILURE_PATHS[2:3], *REASON_PATHS[:2], *FAILURE_PATHS[3:], *REASON_PATHS[2:]),
+)
+
+
+def _base_response(body: dict[str, Json]) -> Json:
+    """Return ``base_resp`` if it has the code of an error (fact F54)."""
+    response = body.get("base_resp")
+    is_error = isinstance(response, dict) and _text(response.get("status_code")) not in ("", *SUCCESS_CODES)
+    return response if is_error else None
+
+
+def _first_error(
+    places: Iterable[Json], body: dict[str, Json], secrets: tuple[str, ...], request_id: str | None
+) -> ApiErrorInfo | None:
+    """Return the error at the first place that has a text, with the first code; without any text, the first code."""
+    first: tuple[str, str] | None = None
+    for place in places:
+        code, kind, text = _parts(place)
+        if text:
+            if not code and first is not None:
+                code, kind = first
+            return _error(code, kind, text, body, secrets, request_id)
+        if code and first is None:
+            first = code, kind
+    return None if first is None else _error(*first, "", body, secrets, request_id)
+
+
+def _parts(place: Json) -> tuple[str, str, str]:
+    """Return code, type and text of what may be an error."""
+    if isinstance(place, list):
+        place = place[0] if place else None
+    if not isinstance(place, dict):
+        text = _text(place)
+        # Where errors have a reason, successes may have an address.
+        return "", "", "" if text.startswith(("http://", "https://")) else text
+    code = next(filter(None, (_text(place.get(key)) for key in CODE_KEYS)), "")
+    text = next(filter(None, (_text(place.get(key)) for key in TEXT_KEYS)), "")
+    return code, _text(place.get("type")), text
+
+
+def _error(
+    code: str,
+    kind: str,
+    text: str,
+    body: dict[str, Json],
+    secrets: tuple[str, ...],
+    request_id: str | None,
+) -> ApiErrorInfo:
     search_text = f"{code} {kind} {text}"[:_SEARCH_CHARS].lower()
+    has_text = bool(text)
     text, inner_code, inner_id = _unwrap_upstream(text)
     text, suffix_id = _split_request_id(text)
     own_code, code = code, inner_code or code
@@ -160,6 +184,7 @@ def _error_at(
         search_text=search_text,
         own_code=own_code.lower(),
         is_explicit=True,
+        has_text=has_text,
     )
 
 
@@ -244,11 +269,13 @@ _MODERATION_CODE = re.compile(
     r"|\bsensitive_words_detected\b|\bprompt_blocked\b"
 )
 _MODERATION_WORDS = re.compile(
-    r"content[ _-]policy|usage polic(?:y|ies)|safety (?:system|policy|filter)"
-    r"|(?:inappropriate|sensitive|prohibited|harmful|unsafe) (?:content|information|words?|material)"
-    r"|green net|content moderation|(?:blocked|rejected|refused|flagged) by moderation"
+    r"content[ _-]polic|(?:usage|safety|community) polic|polic(?:y|ies) violation|violat\w+ (?:\w+ ){0,4}polic"
+    r"|due to (?:\w+ ){0,3}polic|\bsafety (?:system|filter|check|guideline|reason|concern|restriction)"
+    r"|(?:inappropriate|prohibited|harmful|unsafe) (?:content|information|words?|material|terms?|use)"
+    r"|(?<!case[ -])\bsensitive (?:content|information|words?|material|terms?|topics?|data)"
+    r"|green net|\bmoderation\b|\bnsfw\b|\bguardrails?\b|\brisk[ _-]?control\b"
     r"|copyright (?:restriction|infringement)"
-    r"|敏感|违规|违禁|内容安全|(?:未通过|不通过|没有通过).{0,6}审核|审核(?:未|不|失败|拒绝|拦截)"
+    r"|敏感|违规|违禁|内容安全|风控|审核"
 )
 
 

@@ -90,6 +90,7 @@ class GatewayClient:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         root = gateway_root(base_url)
+        self._root = root
         self._videos = URL(f"{root}/v1/videos", encoded=True)
         self._models = URL(f"{root}/v1/models", encoded=True)
         self._host = self._videos.host or ""
@@ -159,7 +160,12 @@ class GatewayClient:
         except (aiohttp.ClientError, OSError) as error:
             return Transient(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
         return classify_poll(
-            response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
+            response.status,
+            response.headers,
+            response.body,
+            self._wall_clock(),
+            secrets=(key,),
+            base_url=self._root,
         )
 
     async def probe(self, key: str) -> Probed:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
 from yarl import URL
 
 from runner.core.addresses import is_loopback_host
-from runner.core.wire import is_task_id
 from runner.errors import UsageError
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def gateway_root(base_url: str) -> str:
@@ -65,7 +67,10 @@ def content_url(root: str, task_id: str) -> str:
 
 
 def _segment(task_id: str) -> str:
-    return task_id if is_task_id(task_id) else quote(task_id, safe="")
+    if _PLAIN_ID.fullmatch(task_id):
+        return task_id
+    # A segment of dots alone would lead elsewhere.
+    return quote(task_id, safe="") if task_id.strip(".") else task_id.replace(".", "%2E")
 
 
 def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:

@@ -41,7 +41,9 @@ class Poller(Struct, frozen=True):
         task = outcome.task
         job.remote_status = task.raw_status or task.status.value
         if not task.is_known_status:
-            job.warn(f"the API reports an undocumented status, {task.raw_status!r}; it counts as running")
+            job.warn(
+                f"the API reports an undocumented status, {task.raw_status!r}; it counts as {task.status}"
+            )
         event, failure = task_transition(task)
         if event is None:
             return

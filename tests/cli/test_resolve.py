@@ -125,7 +125,7 @@ def test_tasks_from_a_file(run_dir: Path, tmp_path: Path) -> None:
         ("job-1\n", "line 1 is not job_id,task_id"),
         ("job-1,a,b\njob-2,\n", "line 2 is not job_id,task_id"),
         ("job-1,task_1\njob-1,task_2\n", "line 2 names 'job-1' a second time"),
-        ("job-1,../../x\n", "line 1: '../../x' is not a task id"),
+        ("job-1,a\x07b\n", "line 1: 'a\\x07b' is not a task id"),
         ("job-1,sk-abcdefgh\n", "looks like an API key"),
         ("\n\n", "names no jobs"),
         ("job-1,task_1\njob-2,task_1\n", "it is named for another job too"),

@@ -113,12 +113,22 @@ def test_last_frame(name: str) -> None:
         (("b",), {"id": "", "task_id": " b "}),
         (("7",), {"id": 7}),
         ((), {"id": True}),
-        ((), {"id": "../models"}),
-        ((), {"id": "https://evil.example/x"}),
-        ((), {"id": "a b"}),
-        ((), {"id": "a?x=1"}),
-        ((), {"id": "x" * 201}),
-        (("x" * 200,), {"id": "x" * 200}),
+        (("../models",), {"id": "../models"}),
+        (("a b",), {"id": " a b "}),
+        (("a+b/c==",), {"id": "a+b/c=="}),
+        (("猫",), {"id": "猫"}),
+        ((str(10**40),), {"id": 10**40}),
+        ((), {"id": "a\x00b"}),
+        ((), {"id": "猫\u2028b"}),
+        ((), {"id": "\ud800"}),
+        ((), {"id": "猫" * 342}),
+        ((), {"id": "x" * 1025}),
+        (("x" * 1024,), {"id": "x" * 1024}),
+        (("a", "b"), {"job_id": "b", "taskId": "a"}),
+        (("a",), {"output": {"task_id": "a"}, "request_id": "r"}),
+        (("a",), {"data": [{"task_id": "a"}]}),
+        (("a",), {"success": True, "message": "ok", "data": {"data": {"id": "a"}}}),
+        ((), {"request_id": "r"}),
         (("a",), {"code": "fail", "data": {"task_id": "a"}}),
         (("mine",), {"task_id": "mine", "status": "running", "data": {"id": "cgt-1", "status": "succeeded"}}),
         (("inner",), {"code": 0, "id": "request-1", "data": {"task_id": "inner", "status": "queued"}}),
@@ -221,7 +231,7 @@ def test_urls_in_the_documented_order() -> None:
     [
         "",
         "task failed: no such image",
-        "/v1/videos/a/content",
+        "/v1/videos/a/content",  # Relative, and the gateway is not known here.
         "//cdn.example/a.mp4",
         "ftp://cdn.example/a.mp4",
         "file:///etc/passwd",
@@ -230,12 +240,11 @@ def test_urls_in_the_documented_order() -> None:
         "https:///a.mp4",
         "http://[::1",
         "https://host:99999/a.mp4",
-        "https://host/a b.mp4",
         "https://host/a\r\nX-Evil: 1",
         "https://host\\@evil.example/",
         "https://" + "a" * 9000,
         5,
-        ["https://cdn.example/a.mp4"],
+        ["/a.mp4", {"url": "x"}],
     ],
 )
 def test_what_is_not_a_url(value: Any) -> None:
@@ -374,7 +383,7 @@ def test_hostile_json_never_succeeds_by_accident(body: Any) -> None:
 
     if task.status is RemoteStatus.SUCCEEDED:
         assert task.raw_status is not None
-        assert task.raw_status.lower() in {"succeeded", "completed", "success", "succeed"}
+        assert task.video_urls or task.raw_status.lower() in {"succeeded", "completed", "success", "succeed"}
     else:
         assert () == task.video_urls
     for url in (*task.video_urls, *task.last_frame_urls):

@@ -72,7 +72,8 @@ def test_an_upstreams_error_in_quotes() -> None:
         ("HTTP 522", 522, b"  "),
         ("upstream timed out", 504, b"upstream timed out\n"),
         ("no answer", None, b""),
-        ("\ufffd\ufffd", 500, b"\xff\xfe"),
+        ("\ufffd\ufffd", 500, b"\xff\xff"),
+        ("提示词", 500, "提示词".encode("gb18030")),
     ],
 )
 def test_what_is_not_json(message: str, status: int | None, body: bytes) -> None:

@@ -132,8 +132,8 @@ def test_task_ids(tmp_path: Path) -> None:
     """A task id is kept, and one that can't be polled is an error."""
     assert "task_1" == read_jobs(tmp_path, job("a", more=", task_id: task_1, timeout: 2h")).jobs[0].task_id
     assert (
-        "task_id: 'task/1' is not a task id"
-        in read_jobs(tmp_path, job("a", more=", task_id: task/1")).problems[0]
+        "task_id: 'task_1 ' is not a task id"
+        in read_jobs(tmp_path, job("a", more=", task_id: 'task_1 '")).problems[0]
     )
 
 
