@@ -44,6 +44,7 @@ from runner.core.wire_errors import (
 
 ANSWER_BYTES = 4096
 """How much is kept of an answer that was not understood."""
+_SHOWN_CHARS = 200
 
 # With these statuses the API refuses before it charges (fact F36).
 _REFUSALS = frozenset({400, 403, 404, 413, 415, 422})
@@ -111,8 +112,18 @@ def classify_submit(
     else:
         outcome = _classify_refusal(status, headers, error, now_at)
     if isinstance(outcome, Ambiguous):
-        return replace(outcome, answer=excerpt(body, secrets))
+        return _with_answer(outcome, body, secrets)
     return outcome
+
+
+def _with_answer(outcome: Ambiguous, body: bytes, secrets: tuple[str, ...]) -> Ambiguous:
+    """Keep the answer, and show its start if its message may stand in front of an id."""
+    answer, failure = excerpt(body, secrets), outcome.failure
+    shown = sanitize_line(answer or "", max_chars=_SHOWN_CHARS, secrets=secrets)
+    if shown and 200 <= (failure.http_status or 0) < 300 and shown not in failure.message:
+        message = f"{failure.message[: MESSAGE_CHARS - _SHOWN_CHARS - 20]}; the answer is {shown}"
+        failure = replace(failure, message=message)
+    return Ambiguous(failure, answer)
 
 
 def _http_error_in(code: str) -> int | None:

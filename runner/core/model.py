@@ -116,6 +116,7 @@ class Attempt(Struct, frozen=True):
         outcome: ``accepted``, ``rejected``, ``throttled``, ``no_channel``, ``refused``, ``not_sent``,
             ``uncertain``, ``attached``, or ``pending`` until the response arrives.
         key: Fingerprint of the key that was used, or None.
+        answer: The start of an answer that was not understood; not in the results. None also if it is not read.
     """
 
     number: int
@@ -125,6 +126,7 @@ class Attempt(Struct, frozen=True):
     http_status: int | None = None
     error: Failure | None = None
     key: str | None = None
+    answer: str | None = None
 
 
 class JobRecord(Struct, frozen=True):
@@ -224,6 +226,8 @@ class Job(Struct, eq=False):
         uninformative_polls: Polls in a row that failed: network errors, 429, 5xx, refused keys.
         unknown_polls: Polls in a row in which the API did not know the task, once it was no longer young.
         has_files: Whether its request has local files, which become data URIs when it is sent.
+        alias_id: The id by which the API calls the task in its answers, if it is not one that was polled.
+        odd_answer: What was odd in the last answer that was kept because it was not understood, or None.
         delivery_hints: What its request says of the video, if this process submitted it; shared among jobs.
         commit: Number of the store's commit that has the newest change.
     """
@@ -248,6 +252,8 @@ class Job(Struct, eq=False):
     error: Failure | None = None
     warnings: tuple[str, ...] = ()
     has_files: bool = False
+    alias_id: str | None = None
+    odd_answer: str | None = None
     delivery_hints: Mapping[str, Json] | None = None
     waiting_since: float = 0.0
     no_channel_posts: int = 0

@@ -100,10 +100,11 @@ class GatewayClient:
         self._headers: dict[str, CIMultiDict[str]] = {}
         self._post_session: aiohttp.ClientSession
         self._get_session: aiohttp.ClientSession
+        self._resolver: aiohttp.ThreadedResolver
 
     async def __aenter__(self) -> Self:
         # The system's resolver: it reads /etc/hosts, and is the same whatever else is installed.
-        resolver = aiohttp.ThreadedResolver()
+        self._resolver = resolver = aiohttp.ThreadedResolver()
         connect_s = self._timeouts.connect_s
         # The time to connect is added, so that a time-out while connecting can be told from one
         # after it: the first is "not sent", the second uncertain.
@@ -112,12 +113,14 @@ class GatewayClient:
             connect_s,
             connect_s + self._timeouts.submit_s,
         )
-        self._get_session = _session(
-            StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver),
-            connect_s,
-            connect_s + self._timeouts.poll_s,
+        self._get_session = self._get_session_of(
+            StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver)
         )
         return self
+
+    def _get_session_of(self, connector: StrictConnector) -> aiohttp.ClientSession:
+        connect_s = self._timeouts.connect_s
+        return _session(connector, connect_s, connect_s + self._timeouts.poll_s)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -155,8 +158,16 @@ class GatewayClient:
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         """GET a task."""
+        return await self._poll(self._get_session, task_id, key)
+
+    async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
+        """GET a task on a new connection, where no answer to another request can be left."""
+        async with self._get_session_of(StrictConnector(keepalive_s=0.0, resolver=self._resolver)) as session:
+            return await self._poll(session, task_id, key)
+
+    async def _poll(self, session: aiohttp.ClientSession, task_id: str, key: str) -> PollOutcome:
         try:
-            response = await self._get(task_url(self._videos, task_id), key)
+            response = await self._get(task_url(self._videos, task_id), key, session)
         except (aiohttp.ClientError, OSError) as error:
             return Transient(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
         return classify_poll(
@@ -171,7 +182,7 @@ class GatewayClient:
     async def probe(self, key: str) -> Probed:
         """GET the list of models, which is free, to learn whether the gateway responds and accepts the key."""
         try:
-            response = await self._get(self._models, key)
+            response = await self._get(self._models, key, self._get_session)
         except (aiohttp.ClientError, OSError) as error:
             return Probed(
                 False, failure=self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s)
@@ -199,9 +210,9 @@ class GatewayClient:
             total=connect_s + upload_s + submit_s, connect=connect_s, sock_read=submit_s
         )
 
-    async def _get(self, url: URL, key: str) -> HttpResponse:
+    async def _get(self, url: URL, key: str, session: aiohttp.ClientSession) -> HttpResponse:
         for _ in range(_MAX_REDIRECTS + 1):
-            response = await self._get_session.get(
+            response = await session.get(
                 url, headers=self._headers_for(key), allow_redirects=False, proxy=self._proxy
             )
             result = await read_response(response)

@@ -16,6 +16,7 @@ returned survives a power cut.
 row of a job is always written as a whole, so several changes of one job in a commit are one write.
 
 ``specs.task_id`` is a task that the manifest names: its job is polled and downloaded, and never submitted.
+``answers`` has the start of what an attempt was answered and was not understood.
 ``assets`` and ``parts`` have the number of their attempt, so that a new attempt does not use an old one's files.
 """
 
@@ -120,6 +121,12 @@ CREATE TABLE parts (
 """
 
 LATER_ADDITIONS = """
+CREATE TABLE IF NOT EXISTS answers (
+    seq INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    answer TEXT NOT NULL,
+    PRIMARY KEY (seq, number)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
 """What the writer adds to a file of an earlier version too; such a version can still use the file."""

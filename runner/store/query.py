@@ -222,6 +222,17 @@ def task_owner(connection: sqlite3.Connection, task_id: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:
+    """Read the answers about a job that were not understood, by the number of the attempt."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'answers'").fetchone() is None:
+        # A run of an earlier version.
+        return {}
+    cursor = connection.execute(
+        "SELECT number, answer FROM answers JOIN jobs USING (seq) WHERE job_id = ? ORDER BY number", (job_id,)
+    )
+    return dict(cursor.fetchall())
+
+
 def request_text(connection: sqlite3.Connection, seq: int) -> str:
     """Read a job's request as it is stored: the canonical JSON that is sent."""
     return str(connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()[0])

@@ -89,6 +89,7 @@ DROP_PARTS = BulkStatement("DELETE FROM parts WHERE (seq, kind) IN (VALUES ", 2,
 
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
+SAVE_ANSWER = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 
 RECORD_COLUMNS = (

@@ -147,10 +147,17 @@ class Store:
             job=rows.job_row(job),
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
+            answer=None
+            if attempt is None or attempt.answer is None
+            else (job.seq, attempt.number, attempt.answer),
         )
         if attempt is not None and attempt.task_id is not None:
             self._remember_task(attempt.task_id, job)
         return job.commit
+
+    def save_answer(self, job: Job, answer: str) -> None:
+        """Add an answer that was not understood to the next commit, with the job's current attempt."""
+        self._active_writer.add(answer=(job.seq, job.attempt, answer))
 
     def _remember_task(self, task_id: str, job: Job) -> None:
         if len(self._new_tasks) >= _MAX_NEW_TASKS:

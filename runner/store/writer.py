@@ -41,6 +41,7 @@ class _Batch(Struct):
     parts: dict[tuple[int, str], Row] = field(default_factory=dict)
     dropped_parts: list[tuple[int, str]] = field(default_factory=list)
     old_assets: list[tuple[int, int]] = field(default_factory=list)
+    answers: dict[tuple[int, int], Row] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -88,6 +89,7 @@ class Writer:
         attempt: Row | None = None,
         assets: list[Row] | None = None,
         part: Row | None = None,
+        answer: Row | None = None,
         meta: tuple[str, str] | None = None,
     ) -> int:
         """
@@ -113,6 +115,8 @@ class Writer:
                 batch.old_assets.extend((seq, attempt) for seq, *_, attempt in assets if attempt > 1)
             if part is not None:
                 batch.parts[part[0], part[1]] = part
+            if answer is not None:
+                batch.answers[answer[0], answer[1]] = answer
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
             return batch.number
@@ -175,6 +179,7 @@ class Writer:
                 rows.insert_rows(connection, rows.SAVE_JOBS, list(batch.jobs.values()))
                 rows.insert_rows(connection, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
                 connection.executemany(rows.SAVE_PART, batch.parts.values())
+                connection.executemany(rows.SAVE_ANSWER, batch.answers.values())
                 rows.insert_rows(connection, rows.DROP_PARTS, batch.dropped_parts)
                 connection.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
                 rows.insert_rows(connection, rows.SAVE_ASSETS, batch.assets)

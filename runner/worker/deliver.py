@@ -223,7 +223,9 @@ class _Delivery:
         """Query the task until it is shown, or the attempts are used up."""
         deliverer = self._deliverer
         for attempt in range(1, deliverer.retry.attempts + 1):
-            outcome = await query_task(self._job, api=deliverer.api, keys=deliverer.keys)
+            outcome = await query_task(
+                self._job, api=deliverer.api, keys=deliverer.keys, task_owner=deliverer.store.task_owner
+            )
             self._job.polls += 1
             if isinstance(outcome, Polled):
                 self._record(outcome.task)

@@ -32,6 +32,9 @@ class Api(Protocol):
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         """Query a task."""
 
+    async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
+        """Query a task on a connection that nothing else used."""
+
 
 class Keys(Protocol):
     """API keys by their fingerprints."""
@@ -54,6 +57,9 @@ class JobStore(Protocol):
 
     def task_owner(self, task_id: str) -> str | None:
         """Return the job that has, or had, a task; None if no job of the run has."""
+
+    def save_answer(self, job: Job, answer: str) -> None:
+        """Keep an answer about a job that was not understood, with the job's attempt."""
 
 
 class DeliveryStore(JobStore, Protocol):

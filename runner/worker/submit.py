@@ -124,5 +124,6 @@ class Submitter(Struct, frozen=True):
                 change.http_status,
                 change.failure,
                 job.key,
+                outcome.answer if isinstance(outcome, Ambiguous) else None,
             ),
         )

@@ -116,6 +116,19 @@ def test_answer_that_was_not_understood_is_kept() -> None:
         assert len(outcome.answer) <= ANSWER_BYTES
 
 
+def test_message_does_not_hide_the_answer() -> None:
+    """
+    An accepted answer with a message and an id that nobody can read is shown, so that a person finds the id.
+    """
+    body = b'{"message":"accepted","id":{"value":"tsk-88af"}}'
+    outcome = classify_submit(200, {}, body, 0.0)
+
+    assert isinstance(outcome, Ambiguous)
+    assert 'success without a task id: accepted; the answer is {"message"' in outcome.failure.message
+    assert "tsk-88af" in outcome.failure.message
+    assert len(classify_submit(200, {}, body + b"x" * 9000, 0.0).failure.message) <= 500  # type: ignore[union-attr]
+
+
 def test_unknown_word_is_kept() -> None:
     """
     The answer with a status that nobody knows is kept, and one with a known status is not.

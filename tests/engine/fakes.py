@@ -117,6 +117,9 @@ class FakeApi:
         outcome: PollOutcome = _return_or_raise(answer)
         return outcome
 
+    async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
+        return await self.poll(task_id, key)
+
     def posts_of(self, job: str) -> list[Post]:
         """Return the POSTs of one job."""
         return [post for post in self.posts if post.job == job]
@@ -171,6 +174,7 @@ class FakeStore:
     error: RunnerError | None = None
     saved: list[tuple[State, str | None]] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
+    answers: list[str] = field(default_factory=list)
     _has_failed: bool = False
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
@@ -187,6 +191,9 @@ class FakeStore:
             self._has_failed = True
             raise self.error
         await self.is_durable.wait()
+
+    def save_answer(self, job: Job, answer: str) -> None:
+        self.answers.append(answer)
 
     def task_owner(self, task_id: str) -> str | None:
         return self.owners.get(task_id)

@@ -7,7 +7,16 @@ from msgspec.structs import replace
 
 from runner.core.model import FailureClass
 from runner.core.outcomes import Denied, Polled, Probed, RemoteStatus, Transient, Unknown
-from tests.gateway.raw_server import KEY, Connection, Handler, header, response, serve, server_and_client
+from tests.gateway.raw_server import (
+    KEY,
+    Connection,
+    Handler,
+    accepted,
+    header,
+    response,
+    serve,
+    server_and_client,
+)
 
 RUNNING = response("200 OK", b'{"id": "task_1", "status": "in_progress"}')
 
@@ -172,3 +181,22 @@ async def test_probe_reads_any_json(body: bytes) -> None:
         probed = await gateway.probe(KEY)
 
     assert Probed(True) == replace(probed, models=())
+
+
+async def test_query_on_a_connection_of_its_own() -> None:
+    """
+    The late copy of an answer on a kept connection is not the answer to such a query.
+    """
+
+    async def handler(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(accepted(f"task_{connection.number}"))
+
+    async with server_and_client(handler) as (server, gateway):
+        outcomes = [await gateway.poll("a", KEY), await gateway.poll("a", KEY)]
+        outcomes += [await gateway.poll_afresh("a", KEY), await gateway.poll("a", KEY)]
+
+    ids = [outcome.task.ids[0] for outcome in outcomes if isinstance(outcome, Polled)]
+    assert ["task_1", "task_1", "task_2", "task_1"] == ids
+    assert 2 == server.connections

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Job
+from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
 from runner.store import query
 from runner.store.store import Store
@@ -118,3 +118,34 @@ def test_jobs_with_the_same_index_are_all_returned(store: Store) -> None:
         after = (page[-1][0].index, page[-1][0].seq)
 
     assert [f"job-{n}" for n in range(5)] == names
+
+
+async def test_answer_that_was_not_understood_is_kept_with_its_attempt(store: Store) -> None:
+    """
+    The answer to a submission and the last odd one to a query can be read later; another attempt has its own.
+    """
+    job = one_job(store)
+    async with store:
+        store.save(job, Attempt(1, 0.0, "uncertain", answer="odd"))
+        job.attempt = 2
+        await store.durable(store.save(job, Attempt(2, 0.0, "accepted", "task_1")))
+        store.save_answer(job, "first")
+        store.save_answer(job, "second")
+
+    assert {1: "odd", 2: "second"} == query.answers(store.reader, "a")
+    assert ["task_1"] == [a.task_id for record in query.records(store.reader) for a in record.attempts[1:]]
+
+
+def test_run_of_an_earlier_version(store: Store) -> None:
+    """
+    A run.db without the tables that came later is read as it is, and completed when it is opened to run.
+    """
+    with store.transaction() as connection:
+        connection.execute("DROP TABLE answers")
+        connection.execute("DROP INDEX attempts_task")
+    assert {} == query.answers(store.reader, "a")
+    store.__exit__(None, None, None)
+    store.__enter__()
+
+    names = {name for (name,) in store.reader.execute("SELECT name FROM sqlite_schema")}
+    assert {"answers", "attempts_task"} <= names

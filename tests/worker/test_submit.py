@@ -35,6 +35,9 @@ class BlockingApi:
     async def poll(self, task_id: str, key: str) -> Any:
         raise AssertionError("nothing is polled here")
 
+    async def poll_afresh(self, task_id: str, key: str) -> Any:
+        raise AssertionError("nothing is polled here")
+
 
 def accept() -> Accepted:
     """Answer with a task id."""
