@@ -25,6 +25,7 @@ from runner.api.validate import manifest_error
 from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
+from runner.core.stop import stop_for_unreachable_gateway
 from runner.core.units import format_duration, format_size
 from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient
@@ -173,12 +174,8 @@ def _gateway(
     first = probes[0]
     if not first.is_reachable:
         why = first.failure.message if first.failure else "it did not say why"
-        yield Check(
-            "gateway",
-            CheckVerdict.PROBLEM,
-            f"the gateway does not answer: {why}",
-            "check the address and the network",
-        )
+        stop = stop_for_unreachable_gateway(why)
+        yield Check("gateway", CheckVerdict.PROBLEM, stop.message, stop.hint)
         return
     yield Check("gateway", CheckVerdict.OK, "the gateway answers")
     for key, probed in zip(keys, probes, strict=True):

@@ -12,18 +12,17 @@ from enum import StrEnum
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from runner.api.config import apply_options, read_environment
 from runner.api.options import RunOptions
 from runner.api.run_facts import LEARNED, default_run_dir, expand_date, read_facts, require_same_kind
 from runner.api.validate import manifest_error
-from runner.core.estimate import Estimate, estimate_duration
+from runner.core.estimate import Estimate, estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
-from runner.core.settings import Limits, Settings
+from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
 from runner.store import query
@@ -134,7 +133,7 @@ def plan(
         if problems.errors:
             raise manifest_error(loaded, problems)
         mean_generate_s = query.mean_generate_s(connection)
-        limits = _with_learned_rates(settings.limits, query.meta(connection, LEARNED))
+        limits = with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}"))
     return Plan(
         name=loaded.name,
         run_dir=run_dir,
@@ -147,7 +146,13 @@ def plan(
         first=tuple(groups.first),
         done=groups.states[State.SUCCEEDED],
         uncertain=groups.states[State.UNCERTAIN] + groups.states[State.SUBMITTING],
-        estimate=estimate_duration(groups.to_submit(), limits, mean_generate_s),
+        estimate=estimate_duration(
+            groups.to_submit(),
+            limits,
+            mean_generate_s,
+            first_poll_s=settings.poll.first_s,
+            in_flight=groups.count(Action.POLL),
+        ),
         mean_generate_s=mean_generate_s,
     )
 
@@ -256,6 +261,10 @@ class _GroupBuilder:
                 if group_action is action:
                     yield Group(action, why, model, jobs)
 
+    def count(self, action: Action) -> int:
+        """Count the jobs with an action."""
+        return sum(jobs for (each, _, _), jobs in self._groups.items() if each is action)
+
     def to_submit(self) -> dict[str, int]:
         """Count what is to be submitted, by model."""
         left: Counter[str] = Counter()
@@ -281,16 +290,3 @@ def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _with_learned_rates(limits: Limits, text: str | None) -> Limits:
-    """Lower the rates to what an earlier run found to be allowed."""
-    learned = json.loads(text or "{}")
-    models = {
-        model: replace(own, submit_per_s=min(own.submit_per_s, learned.get(model, own.submit_per_s)))
-        if own.submit_per_s is not None
-        else own
-        for model, own in limits.models.items()
-    }
-    submit_per_s = min(limits.submit_per_s, learned.get("", limits.submit_per_s))
-    return replace(limits, submit_per_s=submit_per_s, models=models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -9,8 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.run_facts import read_facts
-from runner.core.estimate import estimate_duration
+from runner.api.run_facts import LEARNED, read_facts
+from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
@@ -124,19 +125,21 @@ def _time_left(
     left = sum(count for state, count in by_state.items() if next_step(state) is not None)
     if not left or settings is None:
         return (None if left else 0.0), ""
+    in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     estimate = estimate_duration(
         query.pending_by_model(connection, query.JobFilter()),
-        settings.limits,
+        with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}")),
         query.mean_generate_s(connection),
+        first_poll_s=settings.poll.first_s,
+        in_flight=left - by_state[State.PENDING],
+        finished_per_s=finished_per_s,
     )
     limited_by = estimate.limited_by
-    in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     if not by_state[State.PENDING]:
         limited_by = "waiting for submitted tasks"
     elif in_flight >= settings.limits.in_flight:
         limited_by = f"limits.in_flight {settings.limits.in_flight}"
-    # The rate that is reached tells more than the one that is allowed.
-    return (left / finished_per_s if finished_per_s else estimate.seconds or None), limited_by
+    return estimate.known_s, limited_by
 
 
 def _stuck(connection: sqlite3.Connection, now_at: float) -> list[StuckJob]:

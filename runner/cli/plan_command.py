@@ -113,8 +113,9 @@ def _time(planned: Plan) -> Iterator[str]:
         return
     yield ""
     time = format_duration(planned.estimate.seconds)
-    yield f"estimated time: {time}, limited by {planned.estimate.limited_by}"
-    if not planned.mean_generate_s:
-        yield "  no job of this run has finished yet, so only the rates are considered"
+    about = "" if planned.estimate.is_known else "at least "
+    yield f"estimated time: {about}{time}, limited by {planned.estimate.limited_by}"
+    if not planned.estimate.is_known:
+        yield "  no job of this run has finished yet, so only the limits are considered"
     for model, mean_generate_s in planned.mean_generate_s.items():
         yield f"  {model}: {format_duration(mean_generate_s)} per video so far"

@@ -12,6 +12,7 @@ Polls and downloads continue all the while.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from enum import StrEnum
 
@@ -25,6 +26,10 @@ WINDOW = 20
 UNCERTAIN_IN_WINDOW = 5
 """Uncertain answers among the last `WINDOW` that were accepted or uncertain."""
 FORBIDDEN_TO_STOP = 5
+SAME_REFUSALS_TO_STOP = 5
+"""Jobs in a row that are refused with the same text: more than their requests must be wrong."""
+_OWN_ID = re.compile(r"\b(?=\w*\d)[\w-]{12,}\b")
+"""What differs between the texts of two answers because it names the answer, such as an id or a time."""
 MIN_REFUSALS = 3
 """Refusals in a row before a stall is possible: at a job an hour, one means little."""
 
@@ -69,6 +74,8 @@ class CircuitBreaker:
         self._was_uncertain: deque[bool] = deque(maxlen=WINDOW)
         self._not_sent = 0
         self._forbidden = 0
+        self._refusal = ""
+        self._same_refusals = 0
         self._silent_since = 0.0
         self._failed_probes = 0
         self._failed_trials = 0
@@ -81,13 +88,18 @@ class CircuitBreaker:
         return self._forbidden >= FORBIDDEN_TO_STOP
 
     @property
+    def repeated_refusal(self) -> str | None:
+        """The text with which so many jobs in a row were refused that the run must stop; None otherwise."""
+        return self._refusal if self._same_refusals >= SAME_REFUSALS_TO_STOP else None
+
+    @property
     def probe_at(self) -> float | None:
         """When to send a free request next, and to call `record_probe`; None if no probe is needed."""
         return self._probe_at if self.state is CircuitState.OPEN else None
 
     def may_submit(self, now: float) -> bool:
         """Return whether one more POST may be sent now."""
-        if self.is_forbidden or self.state is CircuitState.OPEN:
+        if self.is_forbidden or self.repeated_refusal is not None or self.state is CircuitState.OPEN:
             return False
         if self.state is CircuitState.HALF_OPEN or self._uncertain > 0 or self._not_sent > 0:
             return self.unanswered == 0
@@ -103,7 +115,7 @@ class CircuitBreaker:
         """Record the outcome of a POST: exactly once for each `record_sent`; an interrupted one is ambiguous."""
         self.unanswered -= 1
         self._silent_since = now
-        self._count_forbidden(outcome)
+        self._count_refusals(outcome)
         match outcome:
             case Accepted():
                 self._record_accepted()
@@ -126,12 +138,19 @@ class CircuitBreaker:
         else:
             self.state = CircuitState.HALF_OPEN
 
-    def _count_forbidden(self, outcome: SubmitOutcome) -> None:
-        if isinstance(outcome, Rejected):
+    def _count_refusals(self, outcome: SubmitOutcome) -> None:
+        if isinstance(outcome, Accepted):
+            self._forbidden = self._same_refusals = 0
+        elif isinstance(outcome, Rejected):
             is_forbidden = outcome.failure.cls is FailureClass.FORBIDDEN
             self._forbidden = self._forbidden + 1 if is_forbidden else 0
-        elif isinstance(outcome, Accepted):
-            self._forbidden = 0
+            text = _OWN_ID.sub("", outcome.failure.message)
+            # A content policy says the same about each prompt that it refuses.
+            is_counted = outcome.failure.cls is FailureClass.INVALID_REQUEST
+            if not is_counted or text != self._refusal:
+                self._same_refusals = 0
+            self._refusal = text
+            self._same_refusals += is_counted
 
     def _record_accepted(self) -> None:
         self._uncertain = self._not_sent = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.core.settings import Limits
 from runner.core.units import format_rate
@@ -15,83 +16,121 @@ class Estimate(Struct, frozen=True):
     An estimate of the time left.
 
     Attributes:
-        seconds: Until the last job has ended, if nothing goes wrong.
-        limited_by: The limit that decides it, as the manifest names it; empty if there is nothing to do.
+        seconds: Until the last job has ended, if nothing goes wrong. The least that the limits allow, if no
+            duration is known.
+        limited_by: The limit that decides it, as the manifest names it; empty if there is nothing to submit.
+        is_known: Whether it considers how long tasks take, and not the limits alone.
     """
 
     seconds: float
     limited_by: str
+    is_known: bool
+
+    @property
+    def known_s(self) -> float | None:
+        """The seconds to show to somebody who waits; None before they are known."""
+        return self.seconds if self.is_known else None
 
 
 def estimate_duration(
-    pending: Mapping[str, int], limits: Limits, mean_generate_s: Mapping[str, float]
+    pending: Mapping[str, int],
+    limits: Limits,
+    mean_generate_s: Mapping[str, float],
+    *,
+    first_poll_s: float = 0.0,
+    in_flight: int = 0,
+    wait_s: float = 0.0,
+    finished_per_s: float = 0.0,
 ) -> Estimate:
     """
     Estimate how long it takes to submit and finish so many jobs of each model.
 
-    If no duration is known, only the rates decide. Otherwise the number of tasks that may exist at once counts
-    too, and the last job has to finish; a model without known durations is assumed to be like the others.
+    A model without known durations is assumed to be like the others. If no duration is known, the rates decide,
+    and that a task is in flight at least until its first poll.
 
     Args:
         pending: Jobs to submit, by model.
         mean_generate_s: How long a task takes, by model, as far as known.
+        first_poll_s: From a submission to the first poll.
+        in_flight: Jobs that were submitted and have not ended.
+        wait_s: Until anything may be submitted.
+        finished_per_s: The rate at which jobs ended lately; 0 if unknown. It tells more than the limits do.
 
     >>> estimate_duration({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
-    Estimate(seconds=120.0, limited_by='limits.submit 1/s')
+    Estimate(seconds=120.0, limited_by='limits.submit 1/s', is_known=False)
     >>> estimate_duration({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0, in_flight=8), {"wan2.7-i2v": 90.0})
-    Estimate(seconds=1350.0, limited_by='limits.in_flight 8')
+    Estimate(seconds=1350.0, limited_by='limits.in_flight 8', is_known=True)
+    >>> estimate_duration({"wan2.7-i2v": 120}, Limits(submit_per_s=2.0, poll_per_s=0.5), {}).limited_by
+    'limits.poll 30/min'
     """
     jobs = {model: count for model, count in pending.items() if count}
-    if not jobs:
-        return Estimate(0.0, "")
+    left = sum(jobs.values()) + in_flight
     known = [mean_generate_s[model] for model in jobs if model in mean_generate_s] or list(
         mean_generate_s.values()
     )
-    default_s = sum(known) / len(known) if known else 0.0
-    task_s = {model: mean_generate_s.get(model, default_s) for model in jobs}
-    seconds, limited_by = max(_minimum_times(jobs, limits, task_s))
-    return Estimate(seconds, limited_by)
-
-
-def seconds_left(
-    pending: Mapping[str, int], in_flight: int, limits: Limits, mean_generate_s: Mapping[str, float]
-) -> float | None:
-    """
-    Estimate how many seconds a run will still take; None if nothing is known about it.
-
-    Args:
-        pending: Jobs to submit, by model.
-        in_flight: Jobs that were submitted and have not ended.
-        mean_generate_s: How long a task takes, by model, as far as known.
-
-    >>> seconds_left({}, 3, Limits(), {"wan2.7-i2v": 90.0})
-    90.0
-    >>> seconds_left({}, 3, Limits(), {})
-    """
-    if any(pending.values()):
-        return estimate_duration(pending, limits, mean_generate_s).seconds
-    if not in_flight:
-        return 0.0
-    return max(mean_generate_s.values(), default=None)
+    seconds, limited_by = max(known, default=0.0) if in_flight else 0.0, ""
+    if jobs:
+        default_s = sum(known) / len(known) if known else 0.0
+        task_s = {model: mean_generate_s.get(model, default_s) for model in jobs}
+        bounds = _minimum_times(jobs, limits, task_s, first_poll_s=first_poll_s, in_flight=in_flight)
+        seconds, limited_by = max(bounds)
+        seconds += wait_s
+    if left and finished_per_s > 0:
+        return Estimate(left / finished_per_s, limited_by, is_known=True)
+    return Estimate(seconds, limited_by, is_known=bool(known) or not left)
 
 
 def _minimum_times(
-    jobs: Mapping[str, int], limits: Limits, task_s: Mapping[str, float]
+    jobs: Mapping[str, int],
+    limits: Limits,
+    task_s: Mapping[str, float],
+    *,
+    first_poll_s: float,
+    in_flight: int,
 ) -> Iterator[tuple[float, str]]:
     """Yield the shortest time that each limit alone allows, with the limit's name."""
     last_s = max(task_s.values())
     total = sum(jobs.values())
     yield total / limits.submit_per_s + last_s, f"limits.submit {format_rate(limits.submit_per_s)}"
-    busy_s = sum(count * task_s[model] for model, count in jobs.items())
+    # Each task takes at least the poll that shows its end.
+    yield (total + in_flight) / limits.poll_per_s + last_s, f"limits.poll {format_rate(limits.poll_per_s)}"
+    # The tasks that exist already have used half of their time on average.
+    busy_s = sum(count * task_s[model] for model, count in jobs.items()) + in_flight * last_s / 2
     # With fewer jobs than slots, the longest task decides.
-    yield max(busy_s / limits.in_flight, last_s), f"limits.in_flight {limits.in_flight}"
+    in_flight_s = max(
+        busy_s / limits.in_flight, last_s, _least_turns_s(total, limits.in_flight, first_poll_s)
+    )
+    yield in_flight_s, f"limits.in_flight {limits.in_flight}"
     for model, count in jobs.items():
         own = limits.models.get(model)
         if own is not None and own.submit_per_s is not None:
             rate = format_rate(own.submit_per_s)
             yield count / own.submit_per_s + task_s[model], f"limits.models.{model}.submit {rate}"
         if own is not None and own.in_flight is not None:
+            turns_s = _least_turns_s(count, own.in_flight, first_poll_s)
             yield (
-                max(count * task_s[model] / own.in_flight, task_s[model]),
+                max(count * task_s[model] / own.in_flight, task_s[model], turns_s),
                 f"limits.models.{model}.in_flight {own.in_flight}",
             )
+
+
+def _least_turns_s(jobs: int, slots: int, first_poll_s: float) -> float:
+    """Return how long it takes at least until the last job gets a slot: each is taken until its task's first poll."""
+    return max(jobs / slots - 1, 0.0) * first_poll_s
+
+
+def with_learned_rates(limits: Limits, learned: Mapping[str, float]) -> Limits:
+    """
+    Lower the rates to what an earlier run found to be allowed.
+
+    Args:
+        learned: By model; under "" for the whole run.
+    """
+    models = {
+        model: replace(own, submit_per_s=min(own.submit_per_s, learned.get(model, own.submit_per_s)))
+        if own.submit_per_s is not None
+        else own
+        for model, own in limits.models.items()
+    }
+    submit_per_s = min(limits.submit_per_s, learned.get("", limits.submit_per_s))
+    return replace(limits, submit_per_s=submit_per_s, models=models)

@@ -33,6 +33,8 @@ class StopReason(StrEnum):
     QUOTA = "quota"
     FORBIDDEN = "forbidden"
     BAD_BASE_URL = "bad_base_url"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
     UNAVAILABLE = "unavailable"
     FAILURES = "failures"
     DISK = "disk"
@@ -59,6 +61,7 @@ _DRAIN_IN_PROGRESS = frozenset(
         StopReason.STORE,
         StopReason.INTERNAL,
         StopReason.DRAIN_ENDED,
+        StopReason.UNREACHABLE,
     }
 )
 
@@ -85,6 +88,18 @@ class Stop(Struct, frozen=True):
     def exit_code(self) -> int:
         """The exit code, unless another one takes precedence."""
         return _CODES.get(self.reason, _STOPPED_EARLY_CODE)
+
+
+def stop_for_unreachable_gateway(why: str) -> Stop:
+    """
+    Return why a run stops that never reached the gateway.
+
+    Args:
+        why: What went wrong, as a clause.
+    """
+    return Stop(
+        StopReason.UNREACHABLE, f"the gateway does not answer: {why}", "check the address and the network"
+    )
 
 
 def exit_code(stops: Iterable[Stop], counts: Mapping[State, int]) -> int:

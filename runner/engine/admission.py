@@ -13,7 +13,13 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from runner.core.circuit_breaker import FORBIDDEN_TO_STOP, CircuitBreaker, CircuitState, StallTimer
+from runner.core.circuit_breaker import (
+    FORBIDDEN_TO_STOP,
+    SAME_REFUSALS_TO_STOP,
+    CircuitBreaker,
+    CircuitState,
+    StallTimer,
+)
 from runner.core.key_pool import KeyPool, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
@@ -30,13 +36,16 @@ from runner.core.outcomes import (
 from runner.core.pacing import Pacer, RateSource
 from runner.core.round_robin import Blocked, Limit, ModelQueue, Queue, choose_model
 from runner.core.settings import Limits
-from runner.core.stop import Stop, StopReason
+from runner.core.stop import Stop, StopReason, stop_for_unreachable_gateway
 from runner.engine.pending_jobs import PendingJobs
 
 KEY_COOLDOWN_S = 5.0
 """How long a throttled key is not used while others of the pool are, if the server names no time."""
 
 RECHECK_BREAKER_S = 1.0
+
+UNREACHED_TO_STOP = 3
+"""Requests that reach nothing, before any that does, until the run stops: the address or the network must be wrong."""
 
 _NEVER_SENT = Throttled(Failure(FailureClass.INTERRUPTED, "abandoned before it was sent"))
 """What the breaker records for a submission that never left: it says nothing about the gateway."""
@@ -69,6 +78,9 @@ class Admission:
     Args:
         learned: Rates that an earlier run found to be allowed, by model; under "" for the whole run.
         stall_s: How long the gateway may accept nothing before the run stops.
+
+    Attributes:
+        has_contact: Whether any request of this process has reached the gateway.
     """
 
     def __init__(
@@ -88,6 +100,8 @@ class Admission:
         self._in_flight_by_model: Counter[str] = Counter()
         self._sent_at: dict[int, float] = {}
         self._last_model: str | None = None
+        self._unreached = 0
+        self.has_contact = False
 
     @property
     def in_flight(self) -> int:
@@ -177,6 +191,7 @@ class Admission:
         sent_at = self._sent_at.pop(seq, now)
         before = self.breaker.state
         self.breaker.record_answer(outcome, now)
+        unreachable = self.record_contact(outcome.failure if isinstance(outcome, NotSent) else None)
         if not isinstance(outcome, Accepted | Rejected):
             self.stall_timer.record_refusal(outcome.failure.message, now)
         match outcome:
@@ -212,6 +227,28 @@ class Admission:
                 f"{FORBIDDEN_TO_STOP} jobs in a row were refused with 403",
                 "check that the key may use these models, then run again with --retry-failed",
             )
+        if (refusal := self.breaker.repeated_refusal) is not None:
+            return Stop(
+                StopReason.REFUSED,
+                f"{SAME_REFUSALS_TO_STOP} jobs in a row were refused with the same words: {refusal}",
+                "check the key with runner doctor, and the request; then submit the refused jobs again with "
+                "runner rerun --class invalid_request",
+            )
+        return unreachable
+
+    def record_contact(self, failure: Failure | None) -> Stop | None:
+        """
+        Record whether a request reached the gateway; return why the run must stop, or None.
+
+        Args:
+            failure: Why it did not, or None.
+        """
+        if failure is None:
+            self.has_contact = True
+        elif not self.has_contact:
+            self._unreached += 1
+            if self._unreached >= UNREACHED_TO_STOP:
+                return stop_for_unreachable_gateway(failure.message)
         return None
 
     def learned(self) -> dict[str, float]:

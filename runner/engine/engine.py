@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from runner.core.circuit_breaker import CircuitState
-from runner.core.estimate import seconds_left
+from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, Step, next_step
+from runner.core.settings import Limits
 from runner.core.stop import Drain, Stop, StopReason
 from runner.core.units import format_duration
 from runner.engine.admission import Admission
@@ -109,8 +110,23 @@ class Engine:
             accepted_per_s=self.admission.pacer.accepted_per_s(now),
             limited_by="" if is_stopping else self.submissions.limited_by,
             is_stopping=is_stopping,
-            seconds_left=seconds_left(pending, in_progress, limits, self.polls.durations_s()),
+            seconds_left=self._seconds_left(pending, limits, in_progress, now),
         )
+
+    def _seconds_left(
+        self, pending: Mapping[str, int], limits: Limits, in_progress: int, now: float
+    ) -> float | None:
+        if any(pending.values()) and self.admission.breaker.state is not CircuitState.CLOSED:
+            # Nobody knows how long an outage lasts.
+            return None
+        return estimate_duration(
+            pending,
+            limits,
+            self.polls.durations_s(),
+            first_poll_s=self._context.settings.poll.first_s,
+            in_flight=in_progress,
+            wait_s=max(0.0, self.admission.pacer.opens_at - now),
+        ).known_s
 
     async def run(self) -> None:
         """Work until nothing is left that this process may do."""

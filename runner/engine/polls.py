@@ -85,6 +85,9 @@ class Polls:
                 draw=draw,
                 retry_after_s=outcome.retry_after_s if isinstance(outcome, Transient) else None,
             )
+            if not self._admission.has_contact:
+                # Whether the gateway can be reached at all must be clear soon.
+                wait_s = min(wait_s, self._context.settings.retry.base_s)
             # The last poll comes at the time-out, so that no task is given up unseen.
             return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
         job.uninformative_polls = 0
@@ -126,6 +129,9 @@ class Polls:
             if job.state is not before:
                 self._release(job)
                 self._progress.record_transition(before, job)
+        stop = self._admission.record_contact(_unanswered(outcome))
+        if stop is not None:
+            self._progress.stop(stop)
         now = self._context.clock.now()
         if isinstance(outcome, Transient) and outcome.is_throttled:
             self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
@@ -175,6 +181,13 @@ class Polls:
 
     def _timeout_s(self, job: Job) -> float:
         return self._context.settings.poll.timeout_s if job.timeout_s is None else job.timeout_s
+
+
+def _unanswered(outcome: PollOutcome) -> Failure | None:
+    """Return why a poll was not answered at all; None if it was."""
+    if isinstance(outcome, Transient) and outcome.failure.http_status is None:
+        return outcome.failure
+    return None
 
 
 def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:

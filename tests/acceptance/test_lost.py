@@ -112,6 +112,5 @@ def test_gateway_that_is_down_leaves_lost_jobs_as_they_are(tmp_path: Path) -> No
 
     assert 1 == done.returncode
     assert "lost tasks can't be polled now" in done.stderr
-    assert ("failed", "lost") == tuple(
-        (line["status"], line["error"]["class"]) for line in [results_by_id(out)["job-2"]]
-    )[0]
+    job = results_by_id(out)["job-2"]
+    assert ("failed", "lost") == (job["status"], job["error"]["class"])

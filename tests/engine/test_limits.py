@@ -151,3 +151,28 @@ def test_backlog_of_downloads_stops_submissions(tmp_path: Path) -> None:
     assert 50 <= most <= 50 + 20
     assert 1 == harness.downloader.most_at_once
     assert {State.SUCCEEDED} == set(run.states.values())
+
+
+def test_time_left_is_not_shown_before_it_is_known(tmp_path: Path) -> None:
+    """
+    No figure before a task has ended; then one that includes the wait that the gateway asked for.
+    """
+    shown: list[tuple[float, float | None]] = []
+
+    async def watch(engine: Engine, store: Any) -> None:
+        while True:
+            shown.append((asyncio.get_running_loop().time(), engine.snapshot().seconds_left))
+            await asyncio.sleep(1.0)
+
+    wait_an_hour = replace(THROTTLED, retry_after_s=3600.0)
+    api = FakeApi(
+        lambda job, nth: wait_an_hour if nth == 0 and job.endswith("001") else ACCEPTED,
+        lambda task, nth: SUCCEEDED if nth >= 5 else RUNNING,
+    )
+    harness = EngineHarness(tmp_path, api, settings=with_limits(in_flight=1))
+    harness.add_jobs(specs(3))
+
+    harness.run(meanwhile=watch)
+
+    assert all(seconds is None for at, seconds in shown if at < 5.0)
+    assert all(seconds is not None and seconds > 3000.0 for at, seconds in shown if 20.0 < at < 600.0)

@@ -37,6 +37,11 @@ async def _probe_raises() -> bool:
     raise Bug("probe")
 
 
+def first_throttled(job: str, nth: int) -> Any:
+    """Answer one POST, as a gateway that exists, and let no other reach it."""
+    return THROTTLED if nth == 0 and job.endswith("000") else NOT_SENT
+
+
 @pytest.mark.parametrize("answer", [THROTTLED, NOT_SENT, AMBIGUOUS], ids=["429", "refused", "502"])
 @pytest.mark.parametrize("probe", [_probe_fails, _probe_raises], ids=["fails", "bug"])
 def test_gateway_that_accepts_nothing_ends_the_run_after_the_timeout(
@@ -45,7 +50,8 @@ def test_gateway_that_accepts_nothing_ends_the_run_after_the_timeout(
     """
     A gateway that accepts nothing for as long as a task may take ends the run; nearly all jobs stay pending.
     """
-    harness = EngineHarness(tmp_path, FakeApi(lambda job, nth: answer), settings=SLOW, probe=probe)
+    api = FakeApi(first_throttled if answer == NOT_SENT else lambda job, nth: answer)
+    harness = EngineHarness(tmp_path, api, settings=SLOW, probe=probe)
     harness.add_jobs(specs(40))
 
     run = harness.run()
@@ -108,7 +114,7 @@ def test_deadline_ends_a_run_that_only_waits(tmp_path: Path) -> None:
     """
     With --max-runtime a run ends in time, whatever the gateway does.
     """
-    harness = EngineHarness(tmp_path, FakeApi(lambda job, nth: NOT_SENT), settings=SLOW, probe=_probe_fails)
+    harness = EngineHarness(tmp_path, FakeApi(first_throttled), settings=SLOW, probe=_probe_fails)
     harness.add_jobs(specs(10))
 
     run = harness.run(run_s=60.0)
@@ -125,7 +131,7 @@ def test_outage_is_reported(tmp_path: Path) -> None:
     def answer(job: str, nth: int) -> Any:
         import asyncio
 
-        return NOT_SENT if asyncio.get_running_loop().time() < 300.0 else ACCEPTED
+        return first_throttled(job, nth) if asyncio.get_running_loop().time() < 300.0 else ACCEPTED
 
     harness = EngineHarness(tmp_path, FakeApi(answer, lambda task, nth: SUCCEEDED), settings=SLOW)
     harness.add_jobs(specs(20))

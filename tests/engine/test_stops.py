@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from runner.assets.request import FetchFailure, NotFetched
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
+from runner.core.outcomes import Rejected
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
 from runner.errors import DiskFull, RunDirError
@@ -21,6 +22,8 @@ from tests.engine.answers import (
     BAD_BASE_URL,
     FORBIDDEN,
     NO_MONEY,
+    NOT_SENT,
+    POLL_502,
     REMOTE_FAILED,
     RUNNING,
     SUCCEEDED,
@@ -148,6 +151,92 @@ def test_refusal_of_every_job_stops_the_run(answer: Any, reason: str, left: int,
     assert run.counts[State.PENDING] >= left
     assert len(api.posts) <= 8
     assert run.took_s < 30.0
+
+
+@pytest.mark.parametrize("jobs", [1, 20])
+def test_gateway_that_was_never_reached_stops_the_run_within_seconds(jobs: int, tmp_path: Path) -> None:
+    """
+    A wrong address is told at once, in the words of `doctor`, and every job stays pending.
+    """
+    harness = EngineHarness(tmp_path, FakeApi(lambda job, nth: NOT_SENT))
+    harness.add_jobs(specs(jobs))
+
+    run = harness.run()
+
+    assert ["unreachable"] == run.stop_reasons
+    assert "the gateway does not answer: as the test wants it" == run.engine.stops[0].message
+    assert jobs == run.counts[State.PENDING]
+    assert run.took_s < 10.0
+
+
+def test_gateway_that_never_answers_polls_stops_a_resumed_run(tmp_path: Path) -> None:
+    """
+    With tasks to poll alone the run stops too, and leaves them to the next one.
+    """
+    api = slow_api()
+    harness = EngineHarness(tmp_path, api, settings=SLOW)
+    harness.add_jobs(specs(1))
+    harness.run(meanwhile=after(1.0, INTERRUPTED))
+    api.on_poll = lambda task, nth: POLL_502
+
+    run = harness.run()
+
+    assert ["unreachable"] == run.stop_reasons
+    assert 1 == run.counts[State.SUBMITTED]
+    assert run.took_s < 10.0
+
+
+def test_gateway_that_was_reached_once_is_waited_for(tmp_path: Path) -> None:
+    """
+    After any answer, connections that fail are an outage, which ends.
+    """
+    harness = EngineHarness(
+        tmp_path,
+        FakeApi(lambda job, nth: NOT_SENT if nth < 5 and "000" not in job else ACCEPTED),
+        settings=SLOW,
+    )
+    harness.add_jobs(specs(5))
+
+    run = harness.run()
+
+    assert [] == run.stop_reasons
+    assert {State.SUCCEEDED} == set(run.states.values())
+
+
+def test_same_refusal_of_different_jobs_stops_the_run(tmp_path: Path) -> None:
+    """
+    A wrong key that a gateway answers with 400 does not fail a whole batch; the ids in the texts differ.
+    """
+
+    def refuse(job: str, nth: int) -> Any:
+        message = f"invalid token (request id: 20261126{hash(job) % 10**12:012})"
+        return Rejected(Failure(FailureClass.INVALID_REQUEST, message))
+
+    harness = EngineHarness(tmp_path, FakeApi(refuse))
+    harness.add_jobs(specs(40))
+
+    run = harness.run()
+
+    assert ["refused"] == run.stop_reasons
+    assert "5 jobs in a row were refused with the same words: invalid token" in run.engine.stops[0].message
+    assert 5 <= run.counts[State.FAILED] <= 8
+
+
+def test_different_refusals_do_not_stop_the_run(tmp_path: Path) -> None:
+    """
+    What is wrong with each request is the request's own; so is a content policy, which always says the same.
+    """
+
+    def refuse(job: str, nth: int) -> Any:
+        number = int(job[-3:])
+        if number % 2:
+            return Rejected(Failure(FailureClass.MODERATION, "against the content policy"))
+        return Rejected(Failure(FailureClass.INVALID_REQUEST, f"prompt {'x' * number} is not allowed"))
+
+    harness = EngineHarness(tmp_path, FakeApi(refuse))
+    harness.add_jobs(specs(18))
+
+    assert [] == harness.run().stop_reasons
 
 
 def test_tasks_that_were_paid_for_are_finished_after_a_stop(tmp_path: Path) -> None:
