@@ -13,7 +13,9 @@ def main() -> None:
     """Run the command line, and exit with its code."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
     from runner.cli.main import run_command_line
+    from runner.cli.streams import prepare_streams
 
+    prepare_streams()
     code = run_command_line(sys.argv[1:])
     # What is left goes with the process: the interpreter need not look for cycles in it first.
     gc.freeze()

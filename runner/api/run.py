@@ -181,8 +181,7 @@ def _sync_jobs(
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
     report = sync(connection, jobs, on_changed=options.on_changed, at=now_at)
     counts = manifest.counts
-    has_duplicates = counts is not None and counts.duplicates > 0
-    if problems.errors and (not options.skip_invalid or has_duplicates or not counts):
+    if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
         raise manifest_error(manifest, problems)
     import_records(connection, invalid, at=now_at)
     return report.jobs

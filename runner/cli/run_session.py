@@ -93,7 +93,9 @@ def run_and_report(
     if display_options.metrics_file is not None:
         _write_metrics(result, display_options.metrics_file)
     if display_options.as_json:
-        echo_stdout(jsontext.dumps(result_json(result)).decode())
+        # Nor on a reader of the summary that went away.
+        with contextlib.suppress(BrokenPipeError):
+            echo_stdout(jsontext.dumps(result_json(result)).decode())
     return result.exit_code
 
 

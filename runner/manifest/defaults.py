@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runner.core.model import Json
 from runner.core.problem import Finding
@@ -95,10 +95,16 @@ class Variables(Struct, frozen=True):
     Attributes:
         values: All of them, the date included.
         overrides: Those of the command line: no job's own variable replaces them.
+        used: Names that placeholders use or `vars` declare, as far as the manifest was read.
     """
 
     values: Mapping[str, Json]
     overrides: Mapping[str, Json]
+    used: set[str] = field(default_factory=set)
+
+    def unused_overrides(self) -> list[str]:
+        """List the names of the command line that have no effect; complete when every job was read."""
+        return [name for name in self.overrides if name not in self.used]
 
 
 def read_variables(
@@ -112,4 +118,6 @@ def read_variables(
     """
     scope = Scope(constants={"date": date, **overrides})
     variables = entry_variables(declared, scope, overrides)
-    return Variables(variables.scope.constants, overrides), variables.findings
+    return Variables(
+        variables.scope.constants, overrides, {"date", *declared, *scope.used}
+    ), variables.findings

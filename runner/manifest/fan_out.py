@@ -6,7 +6,7 @@ Everything is compiled once, and only what differs is rendered for each job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -59,7 +59,8 @@ class EntryExpansion:
         self._defaults = defaults
         for finding in dimensions.findings():
             self._report_entry(finding)
-        outer = Scope(variables.values, frozenset(dimensions.names()), dimensions.is_open)
+        used: set[str] = set()
+        outer = Scope(variables.values, frozenset(dimensions.names()), dimensions.is_open, used)
         own = entry_variables(value.get("vars", _NOTHING), outer, variables.overrides)
         for finding in own.findings:
             self._report_entry(finding, "vars")
@@ -72,6 +73,9 @@ class EntryExpansion:
         self._task_id = self._compile(value.get("task_id"), "task_id")
         self._request = value.get("request", _NOTHING)
         self._template_for = self._choose_template()
+        for finding in dimensions.filter_findings(used):
+            self._report_entry(finding)
+        variables.used.update(used.difference(dimensions.names()))
 
     def jobs(self) -> Iterator[UncheckedJob]:
         """Stream the jobs; what is wrong with a row is reported, and the row left out."""
@@ -142,6 +146,9 @@ class EntryExpansion:
 REPEAT_NAME = "n"
 """The name of the number of a repetition, which is counted from 1."""
 
+_FILTER_NAMES = ("exclude", "include")
+"""Keys that select combinations in the matrices of other programs."""
+
 Combination = tuple[int, int | None, dict[str, Json]]
 """A row's line (0 without rows), the number of the repetition (or None), and a job's values by name."""
 
@@ -181,6 +188,14 @@ class Dimensions(Struct, frozen=True):
             message = f"'{REPEAT_NAME}' is the number of the repetition, and is a column or in the matrix too"
             findings.append(Finding(("repeat",), message, "rename the other one"))
         return findings
+
+    def filter_findings(self, used: Collection[str]) -> Iterator[Finding]:
+        """Find axes that were probably meant to select combinations: no placeholder uses them."""
+        for name in _FILTER_NAMES:
+            if name in self.matrix and name not in used:
+                message = f"matrix.{name}: this would be an axis of the matrix like any other, and no placeholder uses it"
+                hint = f"write the combinations as several entries; for an axis of this name, use ${{{name}}}"
+                yield Finding(("matrix", name), message, hint)
 
     def combinations(self, on_error: RowErrorHandler) -> Iterator[Combination]:
         """

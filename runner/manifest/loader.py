@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from runner.core.filenames import safe_name
 from runner.core.model import JobSpec, Json
-from runner.core.problem import Finding, Problem, Severity
+from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.settings import Settings
 from runner.core.units import format_count, parse_duration
 from runner.manifest.batch import BatchFile, is_batch_file
@@ -25,7 +25,9 @@ from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import VERSION, Header, read_header
 from runner.manifest.row_files import RowFileError
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
+from runner.manifest.template import Scope, compile_template
 from runner.schema.catalog import Catalog, load_catalog
+from runner.schema.wording import did_you_mean
 
 
 class Counts(Struct, frozen=True):
@@ -36,11 +38,18 @@ class Counts(Struct, frozen=True):
         jobs: All of them.
         invalid: Jobs with errors of their own.
         duplicates: Jobs with the id of another one, or without an id and with the request of another one.
+        unused_variables: Variables of the command line that have no effect.
     """
 
     jobs: int
     invalid: int
     duplicates: int
+    unused_variables: int = 0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the valid jobs may run without the invalid ones."""
+        return not self.duplicates and not self.unused_variables
 
 
 class _JobSource(Protocol):
@@ -59,13 +68,21 @@ class Manifest:
     """
 
     def __init__(
-        self, path: Path, header: Header, source: _JobSource, catalog: Catalog, *, is_strict: bool
+        self,
+        path: Path,
+        header: Header,
+        source: _JobSource,
+        catalog: Catalog,
+        variables: Variables,
+        *,
+        is_strict: bool,
     ) -> None:
         self.path = path
         self.header = header
         self.counts: Counts | None = None
         self._source = source
         self._catalog = catalog
+        self._variables = variables
         self._is_strict = is_strict
 
     @property
@@ -83,9 +100,9 @@ class Manifest:
         Stream the valid jobs, reading the files again each time.
 
         Every problem is reported once, and ``on_invalid`` gets each job that is left
-        out. Duplicate jobs are reported after the last job. Nothing must be sent before
-        the end, unless invalid jobs are left out on purpose; even then not if
-        ``counts.duplicates`` is not 0.
+        out. Duplicate jobs and variables without effect are reported after the last job.
+        Nothing must be sent before the end, unless invalid jobs are left out on purpose;
+        even then only if ``counts.is_usable``.
         """
         if self._is_strict:
             report = _as_errors(report)
@@ -96,7 +113,18 @@ class Manifest:
                 spec = check(job)
                 if spec is not None:
                     yield spec
-            self.counts = Counts(checker.jobs, checker.invalid, self._report_duplicates(detector, report))
+            duplicates = self._report_duplicates(detector, report)
+            unused = self._report_unused_variables(report)
+            self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused)
+
+    def _report_unused_variables(self, report: ProblemHandler) -> int:
+        unused = self._variables.unused_overrides()
+        for name in unused:
+            known = sorted(self._variables.used)
+            hint = did_you_mean(name, known) or f"the manifest uses {', '.join(known[:20]) or 'none'}"
+            message = f"--var {name}: the manifest has no variable and no placeholder of this name"
+            report(Problem(Severity.ERROR, Position(str(self.path)), message, hint=hint))
+        return len(unused)
 
     def _report_duplicates(self, detector: DuplicateDetector, report: ProblemHandler) -> int:
         ids, digests = detector.ids.repeated(), detector.digests.repeated()
@@ -146,14 +174,16 @@ def load(
         batch = BatchFile(path)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
         header = Header(version=VERSION, name=safe_name(path.stem), values={"gateway": gateway})
-        return Manifest(path, header, batch, catalog, is_strict=is_strict)
+        return Manifest(path, header, batch, catalog, Variables({}, variables), is_strict=is_strict)
     if is_strict:
         report = _as_errors(report)
     document = open_document(path, report)
     all_variables = _read_variables(document, variables, today, report)
     header = read_header(document, report, all_variables.values)
+    # The name is filled in elsewhere; here only its placeholders matter.
+    compile_template(document.header.value.get("name"), Scope(all_variables.values, used=all_variables.used))
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, path.parent)
-    return Manifest(path, header, jobs, catalog, is_strict=is_strict)
+    return Manifest(path, header, jobs, catalog, all_variables, is_strict=is_strict)
 
 
 def _read_variables(

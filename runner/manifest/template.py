@@ -44,11 +44,13 @@ class Scope(Struct, frozen=True):
         constants: Values that are known now, and are filled in while compiling.
         varying: Names with a value for each job. They hide constants of the same name.
         is_open: Whether jobs may have further names, as the rows of JSONL files do.
+        used: Gets each name that a placeholder uses.
     """
 
     constants: Mapping[str, Json] = field(default_factory=dict)
     varying: Collection[str] = ()
     is_open: bool = False
+    used: set[str] = field(default_factory=set)
 
     def names(self) -> list[str]:
         """List every name that is known before a job is rendered."""
@@ -195,6 +197,7 @@ class _Compiler:
     def _lookup(self, match: re.Match[str], path: JsonPath) -> Json:
         name, closing = match[1].strip(), match[2]
         scope = self._scope
+        scope.used.add(name)
         if not closing:
             hint = f"close it with '}}', or write '{_LITERAL}' for a literal '${{'"
             self.findings.append(Finding(path, f"placeholder '{match.group()[:40]}' is not closed", hint))
@@ -257,11 +260,12 @@ def entry_variables(
     computed: list[tuple[str, Render]] = []
     findings: list[Finding] = []
     for name, value in declared.items():
+        scope.used.add(name)
         if name in overrides:
             constants[name] = overrides[name]
             varying.discard(name)
             continue
-        template = compile_template(value, Scope(constants, frozenset(varying), scope.is_open))
+        template = compile_template(value, Scope(constants, frozenset(varying), scope.is_open, scope.used))
         findings += [Finding((name, *found.path), found.message, found.hint) for found in template.findings]
         if template.varying:
             computed.append((name, template.render))
@@ -269,7 +273,8 @@ def entry_variables(
         else:
             constants[name] = template.render({})
             varying.discard(name)
-    return EntryVariables(Scope(constants, frozenset(varying), scope.is_open), tuple(computed), findings)
+    inner = Scope(constants, frozenset(varying), scope.is_open, scope.used)
+    return EntryVariables(inner, tuple(computed), findings)
 
 
 class RequestTemplate:

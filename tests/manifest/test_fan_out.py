@@ -225,3 +225,21 @@ def test_a_manifest_with_spaces_in_its_path(tmp_path: Path) -> None:
     )
 
     assert ["小猫"] == read_manifest(path).ids
+
+
+@pytest.mark.parametrize("name", ["exclude", "include"])
+def test_matrix_filters_of_other_programs(tmp_path: Path, name: str) -> None:
+    """A key that selects combinations elsewhere is an axis here: an error, unless a placeholder uses the axis."""
+    start = f"- {{matrix: {{seed: [1, 2], {name}: [{{seed: 1}}]}}, request: {{model: {SEEDANCE}, prompt: "
+    problems = read_jobs(tmp_path, start + "'${seed}'}}").problems
+
+    assert [
+        f"m.yaml:3:36: jobs[0]: matrix.{name}: this would be an axis of the matrix like any other, and no placeholder "
+        f"uses it; write the combinations as several entries; for an axis of this name, use ${{{name}}}"
+    ] == problems
+    assert [] == read_jobs(tmp_path, start + f"'${{seed}} ${{{name}}}'}}}}").problems
+
+    mapping = read_jobs(
+        tmp_path, f"- {{matrix: {{{name}: {{seed: 1}}}}, request: {{model: {SEEDANCE}}}}}"
+    ).problems
+    assert "each key of a matrix, exclude and include too, is an axis with a list of values" in mapping[0]

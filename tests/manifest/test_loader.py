@@ -263,3 +263,58 @@ def test_problems_are_bounded() -> None:
 
     assert (1, 3, 4) == (problems.errors, problems.warnings, len(handed_on))
     assert [Severity.WARNING, Severity.WARNING, Severity.ERROR] == [one.severity for one in problems.problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lenght", "did you mean 'length'?"),
+        ("SEED", "did you mean 'seed'?"),
+        ("zzz", "the manifest uses date, length, night, own, prompt, seed, unset"),
+        ("axis", "the manifest uses date, length, night, own, prompt, seed, unset"),
+    ],
+)
+def test_unused_variable(tmp_path: Path, name: str, hint: str) -> None:
+    """A variable of the command line that has no effect is an error, which no option overrides: it is mistyped."""
+    result = read_jobs(
+        tmp_path,
+        f"- {{vars: {{own: 1}}, matrix: {{axis: [3]}}, request: {{model: {SEEDANCE}, prompt: '${{prompt}}', seed: '${{seed}}', seconds: '${{axis}}'}}}}",
+        "name: n-${night}\nvars: {length: 5, unset: a}\n",
+        **{"night": "1", "prompt": "x", "seed": "1", name: "8"},
+    )
+
+    assert [
+        f"m.yaml: --var {name}: the manifest has no variable and no placeholder of this name; {hint}"
+    ] == (result.problems)
+    assert result.manifest.counts is not None
+    assert not result.manifest.counts.is_usable
+
+
+@pytest.mark.parametrize("name", ["length", "night", "own", "date", "prompt", "in_defaults"])
+def test_used_variable(tmp_path: Path, name: str) -> None:
+    """A variable may be declared by the manifest or an entry, or be used by a placeholder alone."""
+    values = {
+        "night": "1",
+        "prompt": "x",
+        "in_defaults": "480p",
+        name: "2" if name != "in_defaults" else "720p",
+    }
+    result = read_jobs(
+        tmp_path,
+        f"- {{vars: {{own: 1}}, request: {{model: {SEEDANCE}, prompt: '${{prompt}}'}}}}",
+        "name: n-${night}\nvars: {length: 5}\ndefaults: {request: {size: '${in_defaults}'}}\n",
+        **values,
+    )
+
+    assert [] == result.problems
+
+
+def test_unused_variable_of_a_batch_file(tmp_path: Path) -> None:
+    """A batch file has no variables, so each one of the command line is an error."""
+    path = tmp_path / "m.jsonl"
+    body = f'{{"model": "{SEEDANCE}", "prompt": "x"}}'
+    path.write_text(f'{{"custom_id": "a", "method": "POST", "url": "/v1/videos", "body": {body}}}\n')
+
+    assert [
+        "m.jsonl: --var seed: the manifest has no variable and no placeholder of this name; the manifest uses none"
+    ] == (read_manifest(path, seed="1").problems)
