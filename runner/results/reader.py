@@ -217,9 +217,7 @@ def _fingerprint(*parts: str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big")
 
 
-def _merge_attempts(
-    attempts: tuple[Attempt, ...], others: tuple[Attempt, ...]
-) -> tuple[Attempt, ...]:
+def _merge_attempts(attempts: tuple[Attempt, ...], others: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """Add the attempts that only other lines have, and the answers that only those have."""
     if not others or others == attempts:
         return attempts

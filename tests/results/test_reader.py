@@ -93,7 +93,10 @@ def test_success_of_a_job_counts_and_attempts_are_merged(written: Written, order
         line(succeeded("sky", attempts=(SECOND,))),
     )
 
-    found = {result.record.job_id: result.record for result in open_results(written(*map(lines.__getitem__, order)))}
+    found = {
+        result.record.job_id: result.record
+        for result in open_results(written(*map(lines.__getitem__, order)))
+    }
 
     assert {"other", "sky"} == found.keys()
     assert found["sky"].state is State.SUCCEEDED
@@ -110,7 +113,9 @@ def test_success_of_a_job_counts_and_attempts_are_merged(written: Written, order
         ),
         (replace(FAILED, attempts=(FIRST,)), replace(FAILED, attempts=(FIRST,), finished_at=AT + 900)),
         (
-            unsuccessful("sky", State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT, task_id=None, attempts=(FIRST,)),
+            unsuccessful(
+                "sky", State.UNCERTAIN, FailureClass.UNCERTAIN_SUBMIT, task_id=None, attempts=(FIRST,)
+            ),
             succeeded("sky", state=State.SUBMITTED, finished_at=None, assets=(), attempts=(FIRST,)),
         ),
     ],
