@@ -18,6 +18,9 @@ from runner.gateway.credentials import KeySet, read_keys, with_env_file
 
 BASE_URL_NAME = "POWERTOKENS_BASE_URL"
 
+_ADDRESS_NAMES = frozenset({BASE_URL_NAME, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+"""Variables that decide where the key goes, in either case."""
+
 _LIMITS = ("submit_per_s", "poll_per_s", "in_flight", "downloads")
 """The limits that an option can set."""
 
@@ -28,15 +31,22 @@ class RunConfig(RunFacts, frozen=True):
 
     Attributes:
         environ: The environment, completed by the ``.env`` file; for proxies.
+        gateway_source: What names the gateway.
+        needs_base_url: Whether only ``--base-url`` names it, so that the next command needs the option too.
     """
 
     keys: KeySet
     environ: Mapping[str, str]
+    gateway_source: str = "the manifest"
+    needs_base_url: bool = False
 
 
 def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, str]:
     """
     Read the process's environment, completed by a ``.env`` file; what is set already wins.
+
+    A ``.env`` that no option names may come with a manifest from somebody else: it may set keys, but not the
+    addresses that they are sent to.
 
     Args:
         folder: Where ``.env`` is looked for unless an option names the file; None to look nowhere.
@@ -47,8 +57,20 @@ def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, s
     if options.env_file is not None:
         return with_env_file(os.environ, options.env_file)
     if folder is not None and (folder / ".env").is_file():
-        return with_env_file(os.environ, folder / ".env")
+        environ = with_env_file(os.environ, folder / ".env")
+        return {name: value for name, value in environ.items() if not _is_ignored(name)}
     return os.environ
+
+
+def ignored_variables(options: RunOptions, folder: Path) -> list[str]:
+    """Return the variables of a ``.env`` file that `read_environment` ignores."""
+    if options.env_file is not None or not (folder / ".env").is_file():
+        return []
+    return sorted(filter(_is_ignored, with_env_file({}, folder / ".env")))
+
+
+def _is_ignored(name: str) -> bool:
+    return name.upper() in _ADDRESS_NAMES and not os.environ.get(name)
 
 
 def apply_options(

@@ -22,6 +22,7 @@ from msgspec import Struct
 from runner.api.config import apply_options, find_keys, read_environment
 from runner.api.options import RunOptions
 from runner.api.validate import manifest_error
+from runner.core.addresses import unencrypted_host
 from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
@@ -155,6 +156,13 @@ def _address(base_url: str, source: str) -> Check:
             CheckVerdict.WARNING,
             f"{host} is the vendor's test environment ({source})",
             f"use {DEFAULT_BASE_URL}; one of the API's documents shows the test address by mistake",
+        )
+    if (exposed := unencrypted_host(base_url)) is not None:
+        return Check(
+            "address",
+            CheckVerdict.WARNING,
+            f"the key travels to {exposed} unencrypted ({source})",
+            "use https://",
         )
     return Check("address", CheckVerdict.OK, f"the gateway is {base_url} ({source})")
 

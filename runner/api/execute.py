@@ -63,6 +63,7 @@ class RunResult(Struct, frozen=True):
         gateway: As the results name it.
         did_nothing: There was nothing to do, and nothing was written.
         is_simulated: Nothing was sent anywhere.
+        needs_base_url: Whether only an option names the gateway, so that the next command needs it too.
         uncertain: Uncertain jobs, the first thousand of them.
         by_class: Jobs that ended without success, by failure class.
         examples: One job of each of these classes.
@@ -81,6 +82,7 @@ class RunResult(Struct, frozen=True):
     stops: tuple[Stop, ...] = ()
     is_simulated: bool = False
     did_nothing: bool = False
+    needs_base_url: bool = False
     uncertain: tuple[JobRecord, ...] = ()
     by_class: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[JobRecord, ...] = ()
@@ -291,6 +293,7 @@ def _result(
         stops,
         config.origin.is_simulated,
         did_nothing=summary is None and not stops,
+        needs_base_url=config.needs_base_url,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MAX_UNCERTAIN_SHOWN)),
         by_class=by_class,
         examples=tuple(query.first_of_each_class(store.reader, by_class)),

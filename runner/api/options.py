@@ -33,6 +33,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
             or "off" for any number; None stops after 20 in a row.
         run_s: How long jobs are submitted (`--max-runtime`, `--stop-at`), counted from the call; None for no limit.
         drain_s: How long jobs that were submitted are polled and downloaded after that (`--drain-time`).
+        trust: Start commands that only the run directory names (`resume`, `rerun`).
         keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
         keep_days: Delete older runs of the series, all but those of the last N days.
         variables: Over those of the manifest (`--var`).
@@ -53,6 +54,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     run_s: float | None = None
     drain_s: float = 600.0
     if_locked: IfLocked = IfLocked.FAIL
+    trust: bool = False
     keep_runs: int | None = None
     keep_days: int | None = None
     variables: Mapping[str, Json] = field(default_factory=dict)

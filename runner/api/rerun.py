@@ -10,6 +10,7 @@ from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.run_dir import load_config, open_run, require_run
+from runner.api.trust import announce_gateway, trusted_settings
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.engine.events import Observer
@@ -39,8 +40,9 @@ async def rerun(
     started_at = time.monotonic()
     require_run(run_dir)
     async with open_run(run_dir, options.if_locked, observe) as store:
-        confirm(select_for_rerun(store.reader, selection))
         config = load_config(store, options)
+        announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
+        confirm(select_for_rerun(store.reader, selection))
         # The reader sees what is committed here, and keeps its own selection while the engine works.
         with store.transaction() as connection:
             select_for_rerun(connection, selection)
@@ -54,7 +56,7 @@ async def rerun(
             on_started=on_started,
             resubmit_lost=FailureClass.LOST in selection.classes,
         )
-    return await send_notifications(result, config.settings)
+    return await send_notifications(result, trusted_settings(config, options, observe))
 
 
 def plan_rerun(run_dir: Path, selection: Selection = Selection()) -> RerunPlan:

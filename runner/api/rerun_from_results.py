@@ -32,10 +32,12 @@ from runner.api.run_facts import (
     save_facts,
 )
 from runner.api.simulate import with_simulator_speed
+from runner.api.trust import FLAG, gateway_source, refused_gateway
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobRecord
-from runner.core.settings import Settings
+from runner.core.settings import DEFAULT_BASE_URL, Settings
+from runner.core.summary import summarize
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
 from runner.errors import ResultsError, UsageError
@@ -58,12 +60,26 @@ class RerunSource(Struct, frozen=True):
 
     Attributes:
         run_dir: It need not exist yet.
+        gateway_source: What names the gateway; None if only the file does.
+        is_finished: Whether every job of the file has succeeded, so that there is nothing to rerun.
     """
 
     results: ResultsFile
     run_dir: Path
     settings: Settings
     simulate: bool
+    gateway_source: str | None
+    is_finished: bool
+
+    @property
+    def gateway(self) -> str:
+        """The gateway of the rerun, as its results name it."""
+        return SIMULATED if self.simulate else self.settings.base_url or DEFAULT_BASE_URL
+
+    @property
+    def is_nothing_to_do(self) -> bool:
+        """Whether every job has succeeded, and no earlier call has left a run directory with others."""
+        return self.is_finished and not (self.run_dir / DB_NAME).exists()
 
 
 def run_dir_of(path: Path) -> Path | None:
@@ -82,7 +98,7 @@ def open_source(path: Path, run_dir: Path | None, options: RunOptions) -> RerunS
         UsageError: Its gateway is not clear, or a simulated run would become a real one.
     """
     results = open_results(path)
-    gateways = _collect_gateways(results)
+    gateways, is_finished = _collect_gateways(results)
     if SIMULATED in gateways and (len(gateways) > 1 or options.base_url):
         raise UsageError(
             f"{path} holds results of a simulated run, which no real gateway knows",
@@ -91,11 +107,14 @@ def open_source(path: Path, run_dir: Path | None, options: RunOptions) -> RerunS
     simulate = options.simulate or SIMULATED in gateways
     name = rerun_name(next(iter(results.runs)))
     settings = Settings(name=name)
+    source: str | None = "--simulate"
     if simulate:
         settings = with_simulator_speed(settings, options)
     else:
-        settings = replace(settings, base_url=_gateway(path, gateways, options))
-    return RerunSource(results, run_dir or default_run_dir(name, simulate=simulate), settings, simulate)
+        base_url, source = _gateway(path, gateways, options, is_finished=is_finished)
+        settings = replace(settings, base_url=base_url)
+    run_dir = run_dir or default_run_dir(name, simulate=simulate)
+    return RerunSource(results, run_dir, settings, simulate, source, is_finished)
 
 
 async def rerun_results(
@@ -113,8 +132,12 @@ async def rerun_results(
     Jobs that are already in the directory stay as they are there.
 
     Raises:
-        UsageError: The directory holds a run of a manifest.
+        UsageError: The directory holds a run of a manifest, or only the file names the gateway.
     """
+    if source.is_nothing_to_do:
+        return _nothing_to_do(source)
+    if source.gateway_source is None:
+        raise refused_gateway(source.gateway, str(source.results.path))
     started_at = time.monotonic()
     await _import_jobs(source, options.if_locked, observe)
     return await rerun(
@@ -129,12 +152,29 @@ async def rerun_results(
 
 async def plan_results(source: RerunSource, selection: Selection, observe: Observer) -> RerunPlan:
     """Return what `rerun_results` would do, and leave nothing behind."""
+    if source.is_nothing_to_do:
+        return RerunPlan()
     if (source.run_dir / DB_NAME).exists():
         return plan_rerun(source.run_dir, selection)
     with TemporaryDirectory(prefix="runner-") as folder:
         temporary = replace(source, run_dir=Path(folder))
         await _import_jobs(temporary, IfLocked.FAIL, observe)
         return plan_rerun(temporary.run_dir, selection)
+
+
+def _nothing_to_do(source: RerunSource) -> RunResult:
+    """Return the result of a rerun of a file in which every job has succeeded: nothing is written."""
+    summary = summarize(result.record for result in source.results)
+    return RunResult(
+        source.run_dir,
+        source.settings.name,
+        source.gateway,
+        exit_code=0,
+        counts=summary.by_state,
+        is_simulated=source.simulate,
+        did_nothing=True,
+        summary=summary,
+    )
 
 
 async def _import_jobs(source: RerunSource, if_locked: IfLocked, observe: Observer) -> None:
@@ -221,12 +261,19 @@ class _MissingFiles:
             self._observe(Notice("refused", f"{jobs} can't be submitted here, since files are missing"))
 
 
-def _collect_gateways(results: ResultsFile) -> set[str | None]:
-    """Collect the gateways that the lines name, and check that job ids are unique."""
+def _collect_gateways(results: ResultsFile) -> tuple[set[str | None], bool]:
+    """
+    Collect the gateways that the lines name, and check that job ids are unique.
+
+    Returns:
+        The gateways of the jobs that have not succeeded, or of all if all have; and whether all have.
+    """
     gateways: set[str | None] = set()
+    of_successes: set[str | None] = set()
     seen: set[int] = set()
     for result in results:
         if result.record.state is State.SUCCEEDED:
+            of_successes.add(result.gateway)
             continue
         gateways.add(result.gateway)
         key = hash(result.record.job_id)
@@ -236,17 +283,24 @@ def _collect_gateways(results: ResultsFile) -> set[str | None]:
                 hint="rerun the results of each run separately",
             )
         seen.add(key)
-    return gateways
+    return gateways or of_successes, not gateways
 
 
-def _gateway(path: Path, gateways: set[str | None], options: RunOptions) -> str:
-    environ = read_environment(options, path.parent)
+def _gateway(
+    path: Path, gateways: set[str | None], options: RunOptions, *, is_finished: bool
+) -> tuple[str, str | None]:
+    """Return the gateway, and what names it. A ``.env`` beside the file does not count: it may come with it."""
+    environ = read_environment(options, None)
     chosen = options.base_url or environ.get(BASE_URL_NAME)
     if chosen:
-        return chosen
+        return chosen, FLAG if options.base_url else BASE_URL_NAME
     roots = {None if gateway is None else gateway_root(gateway) for gateway in gateways}
     if len(roots) == 1 and (only := next(iter(roots))) is not None:
-        return only
+        if is_finished:
+            return only, "the results file"
+        return only, gateway_source(only, options, environ, lambda: None)
+    if is_finished:
+        return DEFAULT_BASE_URL, "the default"
     names = ", ".join(sorted(root for root in roots if root)) or "none"
     raise UsageError(
         f"the lines of {path} do not name one gateway ({names})", hint="name the one to use with --base-url"

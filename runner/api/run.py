@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.config import RunConfig, apply_options, find_keys, read_environment
+from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
@@ -26,6 +26,7 @@ from runner.api.run_facts import (
     require_same_kind,
     save_facts,
 )
+from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.api.validate import manifest_error
 from runner.core.filenames import MAX_FILES_FLAT
 from runner.core.lifecycle import State
@@ -33,7 +34,7 @@ from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.core.units import format_count
-from runner.engine.events import Observer
+from runner.engine.events import Notice, Observer
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
@@ -79,7 +80,12 @@ async def run(
     environ = read_environment(options, manifest.parent)
     problems = ProblemCollector(on_problem)
     loaded = load(manifest, problems, variables=options.variables, today=today, is_strict=options.strict)
-    settings, _ = apply_options(loaded.settings, options, environ, simulate=options.simulate)
+    settings, sources = apply_options(loaded.settings, options, environ, simulate=options.simulate)
+    if names := ignored_variables(options, manifest.parent):
+        message = f"{manifest.parent / '.env'}: ignored {', '.join(names)}: it may set keys, but no addresses"
+        observe(Notice("warning", message, "export them, or name the file with --env-file"))
+    if sources["gateway.base_url"] != "manifest" and not options.simulate:
+        warn_unencrypted(settings.base_url or "", observe)
     keys = find_keys(settings, environ, simulate=options.simulate)
     run_dir = expand_date(output or default_run_dir(loaded.name, simulate=options.simulate), today)
     is_series = options.keep_runs is not None or options.keep_days is not None
@@ -91,7 +97,18 @@ async def run(
             retry_failed(store, options.job)
         result = await execute(
             store,
-            RunConfig(facts.settings, facts.origin, keys, environ),
+            RunConfig(
+                facts.settings,
+                facts.origin,
+                keys,
+                environ,
+                needs_base_url=bool(options.base_url)
+                and not options.simulate
+                and gateway_source(
+                    facts.gateway, replace(options, base_url=None), environ, lambda: loaded.settings
+                )
+                is None,
+            ),
             options.after(time.monotonic() - started_at),
             JobFilter(glob=options.job),
             observe=observe,
@@ -122,9 +139,10 @@ async def resume(
     started_at = time.monotonic()
     require_run(run_dir)
     async with open_run(run_dir, options.if_locked, observe) as store:
+        config = load_config(store, options)
+        announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.retry_failed:
             retry_failed(store, options.job)
-        config = load_config(store, options)
         result = await execute(
             store,
             config,
@@ -133,7 +151,7 @@ async def resume(
             observe=observe,
             on_started=on_started,
         )
-    return await send_notifications(result, config.settings)
+    return await send_notifications(result, trusted_settings(config, options, observe))
 
 
 def _load_into(
@@ -142,7 +160,7 @@ def _load_into(
     """Save a manifest's jobs, and what a later process needs to continue without the manifest."""
     saved = read_facts(store.reader)
     if saved is None:
-        origin = RunOrigin(str(manifest.path), options.simulate, sharded=False)
+        origin = RunOrigin(str(manifest.path.absolute()), options.simulate, sharded=False)
     else:
         origin = saved.origin
         require_same_kind(origin, store.run_dir, simulate=options.simulate)

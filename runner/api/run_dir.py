@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from runner.api.config import RunConfig, apply_options, find_keys, read_environment
 from runner.api.options import IfLocked, RunOptions
-from runner.api.run_facts import read_facts, require_same_kind
+from runner.api.run_facts import RunFacts, read_facts, require_same_kind
+from runner.api.trust import gateway_source, manifest_settings, refused_gateway
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
 from runner.errors import RunLocked, StoreMissing, UsageError
+from runner.store.database import connect_reader
 from runner.store.store import Store
 from runner.store.transitions import recover
 
@@ -76,14 +82,9 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
     Raises:
         StoreMissing: No manifest was ever loaded into this directory.
         CredentialsMissing: No key is set.
-        UsageError: The options do not fit the run.
+        UsageError: The options do not fit the run, or only the directory names its gateway.
     """
-    saved = read_facts(store.reader)
-    if saved is None:
-        raise StoreMissing(
-            f"{store.run_dir} holds no run yet: no manifest was loaded into it",
-            hint="start it with: runner run MANIFEST",
-        )
+    saved = _require_facts(store.reader, store.run_dir)
     simulate = saved.origin.is_simulated
     if options.simulate:
         require_same_kind(saved.origin, store.run_dir, simulate=True)
@@ -91,7 +92,42 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
         raise UsageError(
             f"{store.run_dir} holds a real run, which takes no scenario", hint="leave --scenario out"
         )
-    manifest = saved.origin.manifest
-    environ = read_environment(options, None if manifest is None else Path(manifest).parent)
+    environ = _environment(saved, options)
     settings, _ = apply_options(saved.settings, options, {}, simulate=simulate)
-    return RunConfig(settings, saved.origin, find_keys(settings, environ, simulate=simulate), environ)
+    facts = RunFacts(settings, saved.origin)
+    source = _gateway_source(facts, options, environ)
+    if source is None:
+        raise refused_gateway(facts.gateway, str(store.run_dir))
+    keys = find_keys(settings, environ, simulate=simulate)
+    needs_base_url = _gateway_source(facts, replace(options, base_url=None), environ) is None
+    return RunConfig(settings, saved.origin, keys, environ, source, needs_base_url)
+
+
+def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None]:
+    """Return the gateway that a run would continue with, and what names it; None if only the directory does."""
+    with closing(connect_reader(run_dir)) as reader:
+        saved = _require_facts(reader, run_dir)
+    settings, _ = apply_options(saved.settings, options, {}, simulate=saved.origin.is_simulated)
+    facts = RunFacts(settings, saved.origin)
+    return facts.gateway, _gateway_source(facts, options, _environment(saved, options))
+
+
+def _require_facts(reader: sqlite3.Connection, run_dir: Path) -> RunFacts:
+    saved = read_facts(reader)
+    if saved is None:
+        raise StoreMissing(
+            f"{run_dir} holds no run yet: no manifest was loaded into it",
+            hint="start it with: runner run MANIFEST",
+        )
+    return saved
+
+
+def _environment(facts: RunFacts, options: RunOptions) -> Mapping[str, str]:
+    manifest = facts.origin.manifest
+    return read_environment(options, None if manifest is None else Path(manifest).parent)
+
+
+def _gateway_source(facts: RunFacts, options: RunOptions, environ: Mapping[str, str]) -> str | None:
+    if facts.origin.is_simulated:
+        return "--simulate"
+    return gateway_source(facts.gateway, options, environ, partial(manifest_settings, facts))

@@ -26,7 +26,7 @@ class RunOrigin(Struct, frozen=True):
     Where a run comes from.
 
     Attributes:
-        manifest: The manifest's path as it was given, or None for a run that began from results.
+        manifest: The manifest's absolute path, or None for a run that began from results.
         is_simulated: Whether its jobs went to the simulator; such a run never meets a real gateway.
         sharded: Whether its assets are spread over 256 folders.
     """

@@ -123,6 +123,11 @@ def event_line(event: RunEvent) -> str:
     return sanitize_line(line, max_chars=_MAX_LINE_CHARS)
 
 
+def show_event(event: RunEvent) -> None:
+    """Print an event as one safe line."""
+    echo_stderr(event_line(event))
+
+
 def progress_line(snapshot: Snapshot) -> str:
     """Format the progress of a run as one line."""
     jobs = sum(snapshot.counts.values())

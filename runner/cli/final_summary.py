@@ -44,7 +44,8 @@ def show_summary(result: RunResult, *, scenario: str | None = None, quiet: bool 
     if result.did_nothing and not result.exit_code:
         echo_stderr(f"{result.name}: nothing to do, {_all_succeeded(sum(result.counts.values()))}")
         return
-    options = () if scenario is None else ("--scenario", scenario)
+    options: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)
+    options += ("--base-url", result.gateway) if result.needs_base_url else ()
     resume = command_text("runner", "resume", result.run_dir, *options)
     _print_headline(result, resume)
     if quiet:

@@ -239,6 +239,11 @@ RETRY_FAILED = click.option(
     is_flag=True,
     help="Also submit failed jobs again, as `rerun` does; every submission is paid for.",
 )
+TRUST = click.option(
+    "--trust",
+    is_flag=True,
+    help="Start the commands that the run directory names, even if the manifest on this machine does not.",
+)
 """Single options."""
 
 

@@ -53,7 +53,8 @@ def command(
 
     Nothing is sent and nothing is written. Safe to use while a run is active.
     """
-    from runner.api import config, plan
+    from runner.api import config, plan, trust
+    from runner.cli.displays import show_event
 
     planned = plan.plan(
         manifest,
@@ -65,6 +66,8 @@ def command(
     if as_json:
         click.echo(json.dumps(plan.plan_json(planned)))
         return
+    if planned.sources["gateway.base_url"] != "manifest" and not simulate:
+        trust.warn_unencrypted(planned.settings.base_url or "", show_event)
     settings = config.settings_lines(planned.settings, planned.sources) if verbose else ()
     for line in _lines(planned, settings):
         echo_stdout(line)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner import jsontext
-from runner.cli.console import echo_stderr, echo_stdout
+from runner.cli.console import echo_stdout
 from runner.cli.options import (
     BOUNDS,
     JOB,
     PACING,
     SCENARIO,
     SIMULATE,
+    TRUST,
     WATCHING,
     pop_display_options,
     run_options,
@@ -61,7 +62,7 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
     "-o", "--output", metavar="DIR", type=RUN_DIR, help="Run directory for a rerun from a results file."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@with_options(SIMULATE, SCENARIO, BOUNDS, PACING, WATCHING)
+@with_options(SIMULATE, SCENARIO, TRUST, BOUNDS, PACING, WATCHING)
 def command(
     source: Path,
     states: tuple[str, ...],
@@ -83,8 +84,9 @@ def command(
     import asyncio
 
     from runner.api import rerun, rerun_from_results
-    from runner.api.run_dir import require_run
-    from runner.cli.displays import event_line
+    from runner.api.run_dir import planned_gateway, require_run
+    from runner.api.trust import announce_gateway
+    from runner.cli.displays import show_event
 
     display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
@@ -98,13 +100,13 @@ def command(
         )
     if run_dir is not None:
         if dry_run:
+            announce_gateway(*planned_gateway(run_dir, options), show_event, where=str(run_dir))
             return _show(rerun.plan_rerun(run_dir, selection), run_dir, display_options)
         return _run(partial(rerun.rerun, run_dir, selection), run_dir, options, display_options)
     results = rerun_from_results.open_source(source, output, options)
     if dry_run:
-        plan = asyncio.run(
-            rerun_from_results.plan_results(results, selection, lambda event: echo_stderr(event_line(event)))
-        )
+        announce_gateway(results.gateway, results.gateway_source, show_event, where=str(source))
+        plan = asyncio.run(rerun_from_results.plan_results(results, selection, show_event))
         return _show(plan, results.run_dir, display_options)
     start = partial(rerun_from_results.rerun_results, results, selection)
     return _run(start, results.run_dir, options, display_options)

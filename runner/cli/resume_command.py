@@ -13,6 +13,7 @@ from runner.cli.options import (
     PACING,
     RETRY_FAILED,
     SCENARIO,
+    TRUST,
     WATCHING,
     pop_display_options,
     run_options,
@@ -23,7 +24,7 @@ from runner.cli.param_types import RUN_DIR
 
 @click.command("resume")
 @click.argument("run_dir", type=RUN_DIR)
-@with_options(JOB, RETRY_FAILED, BOUNDS, PACING, SCENARIO, WATCHING)
+@with_options(JOB, RETRY_FAILED, TRUST, BOUNDS, PACING, SCENARIO, WATCHING)
 def command(run_dir: Path, **values: Any) -> int:
     """
     Continue the run in RUN_DIR without its manifest.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 """Holds an IPv4 address in its last 32 bits, to which a translator on the path connects (RFC 6052)."""
@@ -62,3 +63,18 @@ def is_loopback_host(host: str) -> bool:
         return address_scope(ip_address(name)) is AddressScope.LOOPBACK
     except ValueError:
         return False
+
+
+def unencrypted_host(url: str) -> str | None:
+    """
+    Return the host to which a request would travel over a network unencrypted; None if it would not.
+
+    >>> unencrypted_host("http://api.example.com/v1"), unencrypted_host("http://127.0.0.1:8080")
+    ('api.example.com', None)
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host = parts.hostname
+    except ValueError:
+        return None
+    return host if host and parts.scheme.lower() == "http" and not is_loopback_host(host) else None

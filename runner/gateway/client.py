@@ -17,6 +17,7 @@ from yarl import URL
 
 from runner import jsontext
 from runner.core.classify import classify_poll, classify_submit
+from runner.core.echoed_keys import hide_keys
 from runner.core.http_headers import parse_http_date
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import (
@@ -97,6 +98,7 @@ class GatewayClient:
         self._timeouts = timeouts
         self._proxy = proxy
         self._wall_clock = wall_clock
+        # By key: the keys that were sent, none of which may be stored if an answer repeats it.
         self._headers: dict[str, CIMultiDict[str]] = {}
         self._post_session: aiohttp.ClientSession
         self._get_session: aiohttp.ClientSession
@@ -142,8 +144,11 @@ class GatewayClient:
         except Exception as error:
             # Unforeseen errors too: once a byte may have been sent, only a response makes it certain.
             return Ambiguous(self._failure(FailureClass.UNCERTAIN_SUBMIT, error, self._timeouts.submit_s))
-        outcome = classify_submit(
-            response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
+        outcome = hide_keys(
+            classify_submit(
+                response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
+            ),
+            self._headers,
         )
         if isinstance(outcome, Ambiguous):
             return outcome
@@ -170,7 +175,7 @@ class GatewayClient:
             response = await self._get(task_url(self._videos, task_id), key, session)
         except (aiohttp.ClientError, OSError) as error:
             return Transient(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
-        return classify_poll(
+        outcome = classify_poll(
             response.status,
             response.headers,
             response.body,
@@ -178,6 +183,7 @@ class GatewayClient:
             secrets=(key,),
             base_url=self._root,
         )
+        return hide_keys(outcome, self._headers)
 
     async def probe(self, key: str) -> Probed:
         """GET the list of models, which is free, to learn whether the gateway responds and accepts the key."""

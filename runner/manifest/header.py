@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
-from runner.core.addresses import is_loopback_host
+from runner.core.addresses import unencrypted_host
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
@@ -23,6 +23,8 @@ VERSION = 1
 
 _NO_SETTINGS = frozenset({"version", "name", "jobs", "defaults", "vars"})
 """In a manifest without other keys, nothing can be wrong with the settings."""
+
+_KEY_NAME_ENDS = ("_KEY", "_KEYS", "_TOKEN")
 
 
 class Defaults(Struct, frozen=True, kw_only=True):
@@ -125,7 +127,20 @@ def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
     settings, findings = read_settings(value, name)
     if settings.base_url is not None:
         findings += _base_url_findings(settings.base_url)
+    findings += _key_name_findings(value.get("gateway", {}).get("api_keys", ()))
     return findings
+
+
+def _key_name_findings(names: Sequence[str]) -> Iterator[Finding]:
+    """Warn of variables that hold something else by their names: whatever they hold is sent to the gateway."""
+    for place, name in enumerate(names):
+        if not name.upper().endswith(_KEY_NAME_ENDS):
+            yield Finding(
+                ("gateway", "api_keys", place),
+                f"gateway.api_keys: {name[:60]!r} is not the name of a key, and its value would be sent to the gateway",
+                f"name a variable that ends in {', '.join(_KEY_NAME_ENDS[:-1])} or {_KEY_NAME_ENDS[-1]}",
+                Severity.WARNING,
+            )
 
 
 def _base_url_findings(base_url: str) -> Iterator[Finding]:
@@ -149,7 +164,7 @@ def _base_url_findings(base_url: str) -> Iterator[Finding]:
         message = f"gateway.base_url: {TEST_HOST} is the vendor's test environment"
         hint = f"one of the API's documents shows it by mistake; the API is at {DEFAULT_BASE_URL}"
         yield Finding(path, message, hint, Severity.WARNING)
-    if parts.scheme.lower() == "http" and not is_loopback_host(host):
+    if unencrypted_host(base_url) is not None:
         message = f"gateway.base_url: the key would travel to {host} unencrypted"
         yield Finding(path, message, "write https://", Severity.WARNING)
 

@@ -24,8 +24,8 @@ from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import VERSION, Header, read_header
 from runner.manifest.row_files import RowFileError
-from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.manifest.template import Scope, compile_template
+from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.wording import did_you_mean
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt, Failure, FailureClass, Job
-from runner.core.outcomes import Accepted, Ambiguous, NoChannel, SubmitOutcome, Throttled, submit_transition
+from runner.core.outcomes import Accepted, Ambiguous, NoChannel, SubmitOutcome, submit_transition
 from runner.worker.ports import Api, Clock, JobStore, Keys
 
 
@@ -106,10 +106,7 @@ class Submitter(Struct, frozen=True):
             job.polls = job.no_channel_posts = job.uninformative_polls = job.unknown_polls = 0
             job.remote_status = job.completed_at = job.finished_at = job.generate_s = job.download_s = None
         elif change.event is Event.NOT_SENT:
-            # No task was made, so the next attempt gets the same number; a throttled attempt stays in
-            # the history, since it explains why a run was slow.
-            if not isinstance(outcome, Throttled):
-                job.attempt -= 1
+            # No task was made, and the attempt stays in the history: it explains why a run was slow.
             # Being throttled, or unreachable, is no fault of the job's: it may happen any number of times.
             job.no_channel_posts += isinstance(outcome, NoChannel)
         else:

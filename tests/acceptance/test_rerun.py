@@ -121,9 +121,12 @@ def test_rerun_from_results_on_another_machine(
     shutil.copy(first / "results.jsonl", elsewhere)
     shutil.rmtree(first)
 
-    done = runner("rerun", elsewhere / "results.jsonl", "-o", elsewhere / "second")
-    again = runner("rerun", elsewhere / "results.jsonl", "-o", elsewhere / "second")
+    arguments = ("rerun", elsewhere / "results.jsonl", "-o", elsewhere / "second")
+    refused = runner(*arguments)
+    done = runner(*arguments, "--base-url", simulator.base_url)
+    again = runner(*arguments, POWERTOKENS_BASE_URL=simulator.base_url)
 
+    assert 2 == refused.returncode, refused.stderr
     assert {**dict.fromkeys(STATES, 1), "job-1": 2} == paid(simulator)
     assert {"job-1": "succeeded", "job-2": "succeeded", "job-3": "failed", "job-4": "uncertain"} == states(
         elsewhere / "second"

@@ -85,7 +85,17 @@ attempts = st.builds(
     number=st.integers(1, 99),
     submitted_at=times,
     outcome=st.sampled_from(
-        ["accepted", "rejected", "throttled", "not_sent", "uncertain", "attached", "pending"]
+        [
+            "accepted",
+            "rejected",
+            "throttled",
+            "no_channel",
+            "refused",
+            "not_sent",
+            "uncertain",
+            "attached",
+            "pending",
+        ]
     ),
     task_id=st.none() | texts,
     http_status=st.none() | st.integers(100, 599),

@@ -15,12 +15,25 @@ from hypothesis import given
 
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
+from runner.core.outcomes import (
+    Accepted,
+    Ambiguous,
+    BadBaseUrl,
+    KeyRefused,
+    NoChannel,
+    NotSent,
+    Rejected,
+    RemoteStatus,
+    RemoteTask,
+    Throttled,
+    submit_transition,
+)
 from runner.results.formats import line_bytes, result_line, utc_text
 from runner.results.inline_media import replace_inline_media, restore_inline_media
 from runner.results.parse import parse_line
+from tests.conftest import SCHEMA, invalid_lines
 from tests.results.records import AT, HOSTILE, records, succeeded, times, unsuccessful
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "result.schema.json").read_text())
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 
@@ -218,3 +231,32 @@ def test_datasets_loads_it(results_file: Path, tmp_path: Path) -> None:
     )
 
     assert ["a", "b", "c", "d", "e"] == data["job_id"]
+
+
+def test_each_outcome_of_an_attempt_is_in_the_schema() -> None:
+    """The schema names what the program writes of each outcome of a POST."""
+    failure = Failure(FailureClass.UNAVAILABLE, "no")
+    outcomes = [
+        kind(failure) for kind in (Rejected, NotSent, Throttled, NoChannel, KeyRefused, BadBaseUrl, Ambiguous)
+    ]
+    accepted = Accepted(RemoteTask(("task_1",), RemoteStatus.QUEUED))
+
+    written = {submit_transition(outcome).attempt_outcome for outcome in (*outcomes, accepted)}
+
+    assert {*written, "attached", "pending"} == set(
+        SCHEMA["$defs"]["attempt"]["properties"]["outcome"]["enum"]
+    )
+
+
+def test_check_of_the_suite_finds_an_invalid_line(tmp_path: Path) -> None:
+    """The check that the suite makes at its end names the line that does not follow the schema."""
+    (tmp_path / "run.db").touch()
+    value = result_line(succeeded(), run="r", gateway="g")
+    (tmp_path / "results.jsonl").write_bytes(
+        line(succeeded()) + json.dumps({**value, "polls": -1}).encode() + b"\n{"
+    )
+
+    (found,) = invalid_lines(tmp_path)
+
+    (tmp_path / "run.db").unlink()
+    assert f"{tmp_path}/results.jsonl:2: -1 is less than the minimum of 0" == found

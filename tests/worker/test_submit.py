@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass, Job
-from runner.core.outcomes import Accepted, Ambiguous, RemoteStatus, RemoteTask
+from runner.core.model import Failure, FailureClass, Job
+from runner.core.outcomes import (
+    Accepted,
+    Ambiguous,
+    KeyRefused,
+    NoChannel,
+    NotSent,
+    RemoteStatus,
+    RemoteTask,
+    SubmitOutcome,
+    Throttled,
+)
 from runner.errors import DiskFull
 from runner.worker.submit import Submitter
 from tests.engine.answers import Bug
@@ -85,6 +95,25 @@ async def test_cancellation_before_the_intent_is_durable_leaves_the_job_pending(
 
     assert (State.PENDING, "not_sent") == store.saved[-1]
     assert (0, 0) == (job.attempt, api.posts)
+
+
+@pytest.mark.parametrize("kind", [NotSent, NoChannel, KeyRefused, Throttled])
+async def test_attempt_that_came_to_nothing_stays_in_the_history(
+    kind: Callable[[Failure], SubmitOutcome],
+) -> None:
+    """
+    The next attempt gets a number of its own, so both are in the results.
+    """
+    job, store = job_in_memory("a", State.PENDING), FakeStore()
+    store.is_durable.set()
+    answers = iter([kind(Failure(FailureClass.UNAVAILABLE, "no")), accept()])
+    api = BlockingApi(lambda: next(answers))
+    api.may_answer.set()
+
+    await start(job, store, api)
+    await start(job, store, api)
+
+    assert (2, State.SUBMITTED) == (job.attempt, job.state)
 
 
 async def test_intent_that_cannot_be_saved_sends_nothing() -> None:

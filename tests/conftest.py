@@ -1,0 +1,34 @@
+"""Every result line that any test makes the program write is held against the published schema."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "result.schema.json").read_text())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _result_lines_follow_the_schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """At the end of the tests, check the results of every run directory that they left."""
+    yield
+    assert [] == list(invalid_lines(tmp_path_factory.getbasetemp()))
+
+
+def invalid_lines(folder: Path) -> Iterator[str]:
+    """Find the lines of results beside a `run.db` that do not follow the schema; a torn last line is none."""
+    validator = jsonschema_rs.validator_for(SCHEMA)
+    for path, folders, files in os.walk(folder):
+        if "results.jsonl" not in files or "run.db" not in files:
+            continue
+        folders[:] = [name for name in folders if name != "assets"]
+        lines = Path(path, "results.jsonl").read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n") and not validator.is_valid(json.loads(line)):
+                why = next(validator.iter_errors(json.loads(line))).message
+                yield f"{path}/results.jsonl:{number}: {why}"
