@@ -31,8 +31,8 @@ from runner.core.units import format_duration, format_size
 from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import ApiKey
-from runner.gateway.urls import gateway_root, proxy_for
 from runner.manifest.loader import ProblemCollector, load
+from runner.proxies import Proxies, shown_proxy
 
 MIN_PYTHON = (3, 11)
 FAST_PACKAGES = ("uvloop",)
@@ -175,10 +175,14 @@ def _gateway(
     wall_clock: Callable[[], float],
 ) -> Iterator[Check]:
     try:
-        probes = asyncio.run(_probe(base_url, keys, environ))
+        proxy = Proxies.from_environ(environ).for_url(base_url)
+        probes = asyncio.run(_probe(base_url, keys, proxy))
     except RunnerError as error:
         yield _failed("gateway", error)
         return
+    if proxy is not None:
+        message = f"requests to the gateway go through {shown_proxy(proxy)}, and downloads by the same rule"
+        yield Check("proxy", CheckVerdict.OK, message)
     first = probes[0]
     if not first.is_reachable:
         why = first.failure.message if first.failure else "it did not say why"
@@ -193,9 +197,7 @@ def _gateway(
         yield _models(models, frozenset().union(*(probed.models for probed in probes)))
 
 
-async def _probe(base_url: str, keys: tuple[ApiKey, ...], environ: Mapping[str, str]) -> list[Probed]:
-    # The HTTP library is slow to import, and not needed without a key.
-    proxy = proxy_for(gateway_root(base_url), environ)
+async def _probe(base_url: str, keys: tuple[ApiKey, ...], proxy: str | None) -> list[Probed]:
     async with GatewayClient(base_url, PROBE_TIMEOUTS, proxy=proxy) as gateway:
         return [await gateway.probe(key.secret) for key in keys]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,6 +17,7 @@ from runner.core.units import format_duration
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
+from runner.proxies import Proxies
 
 WEBHOOK_S = 10.0
 COMMAND_S = 30.0
@@ -41,7 +42,9 @@ def triggered_events(result: RunResult) -> frozenset[str]:
     return frozenset(events)
 
 
-async def send_notifications(result: RunResult, settings: Settings) -> RunResult:
+async def send_notifications(
+    result: RunResult, settings: Settings, environ: Mapping[str, str] = os.environ
+) -> RunResult:
     """
     Send all configured notifications concurrently, and add what went wrong with them to the result.
 
@@ -56,21 +59,26 @@ async def send_notifications(result: RunResult, settings: Settings) -> RunResult
         text = dumps({**result_json(result), "occasions": sorted(events)})
     except RunnerError as error:
         return replace(result, troubles=(*result.troubles, error.message))
-    sending = [_post(notify.webhook, text) for notify in due if notify.webhook is not None]
+    proxies = Proxies.from_environ(environ)
+    sending = [_post(notify.webhook, text, proxies) for notify in due if notify.webhook is not None]
     sending += [_run_command(notify.command, text, settings.key_names) for notify in due if notify.command]
     troubles = [trouble for trouble in await asyncio.gather(*sending) if trouble is not None]
     return replace(result, troubles=(*result.troubles, *troubles))
 
 
-async def _post(url: str, text: bytes) -> str | None:
+async def _post(url: str, text: bytes, proxies: Proxies) -> str | None:
     # The path of a webhook's address is often a secret.
     webhook = f"the webhook at {urlsplit(url).hostname}"
     try:
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_S)
         async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            aiohttp.ClientSession(timeout=timeout) as session,
             session.post(
-                url, data=text, headers={"Content-Type": "application/json"}, allow_redirects=False
+                url,
+                data=text,
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,
+                proxy=proxies.for_url(url),
             ) as response,
         ):
             return None if response.status < 300 else f"{webhook} answered {response.status}"

@@ -56,7 +56,7 @@ async def rerun(
             on_started=on_started,
             resubmit_lost=FailureClass.LOST in selection.classes,
         )
-    return await send_notifications(result, trusted_settings(config, options, observe))
+    return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
 def plan_rerun(run_dir: Path, selection: Selection = Selection()) -> RerunPlan:

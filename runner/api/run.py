@@ -119,7 +119,7 @@ async def run(
             run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=today
         )
         result = replace(result, retention=retention)
-    return await send_notifications(result, settings)
+    return await send_notifications(result, settings, environ)
 
 
 async def resume(
@@ -151,7 +151,7 @@ async def resume(
             observe=observe,
             on_started=on_started,
         )
-    return await send_notifications(result, trusted_settings(config, options, observe))
+    return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
 def _load_into(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from runner import jsontext
+from runner.connector import ConnectFailed, StrictConnector, used_connection
 from runner.core.classify import classify_poll, classify_submit
 from runner.core.echoed_keys import hide_keys
 from runner.core.http_headers import parse_http_date
@@ -33,7 +34,7 @@ from runner.core.outcomes import (
 )
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
-from runner.gateway.connector import ConnectFailed, StrictConnector, used_connection
+from runner.deadline import Deadline
 from runner.gateway.urls import gateway_root, task_url
 from runner.network_errors import describe_network_error
 from runner.version import __version__
@@ -75,7 +76,7 @@ class GatewayClient:
 
     Args:
         base_url: With or without a trailing slash or ``/v1``.
-        proxy: The HTTP proxy to use, or None for a direct connection; see `urls.proxy_for`.
+        proxy: The HTTP proxy to use, or None for a direct connection; see `runner.proxies`.
         wall_clock: Seconds since 1970, for a Retry-After that is a date.
 
     Raises:
@@ -108,21 +109,14 @@ class GatewayClient:
         # The system's resolver: it reads /etc/hosts, and is the same whatever else is installed.
         self._resolver = resolver = aiohttp.ThreadedResolver()
         connect_s = self._timeouts.connect_s
-        # The time to connect is added, so that a time-out while connecting can be told from one
-        # after it: the first is "not sent", the second uncertain.
         self._post_session = _session(
             StrictConnector(keepalive_s=POST_KEEPALIVE_S, resolver=resolver, reuse_is_allowed=False),
             connect_s,
-            connect_s + self._timeouts.submit_s,
         )
-        self._get_session = self._get_session_of(
-            StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver)
+        self._get_session = _session(
+            StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver), connect_s
         )
         return self
-
-    def _get_session_of(self, connector: StrictConnector) -> aiohttp.ClientSession:
-        connect_s = self._timeouts.connect_s
-        return _session(connector, connect_s, connect_s + self._timeouts.poll_s)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -167,7 +161,8 @@ class GatewayClient:
 
     async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
         """GET a task on a new connection, where no answer to another request can be left."""
-        async with self._get_session_of(StrictConnector(keepalive_s=0.0, resolver=self._resolver)) as session:
+        connector = StrictConnector(keepalive_s=0.0, resolver=self._resolver)
+        async with _session(connector, self._timeouts.connect_s) as session:
             return await self._poll(session, task_id, key)
 
     async def _poll(self, session: aiohttp.ClientSession, task_id: str, key: str) -> PollOutcome:
@@ -198,35 +193,52 @@ class GatewayClient:
     async def _post(self, body: bytes, key: str) -> HttpResponse:
         # aiohttp warns of large bytes, and writes a file-like body in pieces.
         is_large = len(body) > _LARGE_BODY_BYTES
-        response = await self._post_session.post(
+        request = self._post_session.post(
             self._videos,
             data=io.BytesIO(body) if is_large else body,
             headers=self._headers_for(key),
             allow_redirects=False,
             proxy=self._proxy,
-            timeout=self._timeout_for(len(body)) if is_large else self._post_session.timeout,
         )
-        return await read_response(response)
-
-    def _timeout_for(self, body_bytes: int) -> aiohttp.ClientTimeout:
-        upload_s = body_bytes / _MIN_UPLOAD_BYTES_PER_S
-        connect_s, submit_s = self._timeouts.connect_s, self._timeouts.submit_s
-        # The wait for the response counts from the last byte of the body.
-        return aiohttp.ClientTimeout(
-            total=connect_s + upload_s + submit_s, connect=connect_s, sock_read=submit_s
-        )
+        upload_s = len(body) / _MIN_UPLOAD_BYTES_PER_S if is_large else 0.0
+        return await self._exchange(request, upload_s + self._timeouts.submit_s)
 
     async def _get(self, url: URL, key: str, session: aiohttp.ClientSession) -> HttpResponse:
         for _ in range(_MAX_REDIRECTS + 1):
-            response = await session.get(
+            request = session.get(
                 url, headers=self._headers_for(key), allow_redirects=False, proxy=self._proxy
             )
-            result = await read_response(response)
+            result = await self._exchange(request, self._timeouts.poll_s)
             target = _redirect_target(url, result)
             if target is None:
                 break
             url = target
         return result
+
+    async def _exchange(self, request: Awaitable[aiohttp.ClientResponse], response_s: float) -> HttpResponse:
+        """Wait for a response, and read as much of it as arrives in time."""
+        response: aiohttp.ClientResponse | None = None
+        chunks: list[bytes] = []
+        try:
+            # The time to connect is added, so that a time-out while connecting can be told from one
+            # after it: the first is "not sent", the second uncertain.
+            async with Deadline(self._timeouts.connect_s + response_s):
+                response = await request
+                await _read_bounded(response.content, chunks)
+        except (aiohttp.ClientError, OSError):
+            # Once the head is here, what arrived is classified, though the body was closed early, badly
+            # framed, or (TimeoutError is an OSError) too slow.
+            if response is None:
+                raise
+        finally:
+            if response is not None:
+                # Reuses the connection if the body was read to its end, and closes it if not.
+                response.release()
+        encoding = response.headers.get("Content-Encoding")
+        body = b"".join(chunks)
+        return HttpResponse(
+            response.status, response.headers, decompress(body, encoding) if encoding else body
+        )
 
     def _headers_for(self, key: str) -> CIMultiDict[str]:
         """Return the header that depends on the key, made once per key; the session adds the others."""
@@ -247,7 +259,7 @@ class GatewayClient:
         return Failure(cls, message)
 
 
-def _session(connector: StrictConnector, connect_s: float, total_s: float) -> aiohttp.ClientSession:
+def _session(connector: StrictConnector, connect_s: float) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -258,7 +270,8 @@ def _session(connector: StrictConnector, connect_s: float, total_s: float) -> ai
             "Accept-Encoding": "identity",
             "User-Agent": user_agent(),
         },
-        timeout=aiohttp.ClientTimeout(total=total_s, connect=connect_s),
+        # `_exchange` limits the rest.
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_s),
         # `decompress` does it, with a limit.
         auto_decompress=False,
         max_line_size=_MAX_HEADER_BYTES,
@@ -273,7 +286,8 @@ def _redirect_target(url: URL, response: HttpResponse) -> URL | None:
     try:
         target = url.join(URL(location))
         return target if target.origin() == url.origin() else None
-    except ValueError:
+    except (ValueError, LookupError):
+        # yarl raises an IndexError for http://[]@.
         return None
 
 
@@ -300,28 +314,11 @@ class HttpResponse(Struct, frozen=True):
     body: bytes
 
 
-async def read_response(response: aiohttp.ClientResponse) -> HttpResponse:
-    """Read as much of a response as arrives, and release its connection."""
-    try:
-        body = await _read_bounded(response.content)
-    finally:
-        # Reuses the connection if the body was read to its end, and closes it if not.
-        response.release()
-    encoding = response.headers.get("Content-Encoding")
-    return HttpResponse(response.status, response.headers, decompress(body, encoding) if encoding else body)
-
-
-async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
-    chunks: list[bytes] = []
+async def _read_bounded(content: aiohttp.StreamReader, chunks: list[bytes]) -> None:
     left = MAX_BODY_BYTES
-    try:
-        while left > 0 and (chunk := await content.readany()):
-            chunks.append(chunk[:left])
-            left -= len(chunk)
-    except (aiohttp.ClientError, OSError):
-        # Closed early, badly framed, or (TimeoutError is an OSError) too slow: what arrived is classified.
-        pass
-    return b"".join(chunks)
+    while left > 0 and (chunk := await content.readany()):
+        chunks.append(chunk[:left])
+        left -= len(chunk)
 
 
 def decompress(body: bytes, encoding: str) -> bytes:

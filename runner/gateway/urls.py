@@ -1,14 +1,12 @@
-"""URLs of the gateway, and the proxy to use for it."""
+"""URLs of the gateway."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from urllib.parse import quote
 
 from yarl import URL
 
-from runner.core.addresses import is_loopback_host
 from runner.errors import UsageError
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -71,45 +69,3 @@ def _segment(task_id: str) -> str:
         return task_id
     # A segment of dots alone would lead elsewhere.
     return quote(task_id, safe="") if task_id.strip(".") else task_id.replace(".", "%2E")
-
-
-def proxy_for(root: str, environ: Mapping[str, str]) -> str | None:
-    """
-    Return the proxy that the environment names for the gateway; None for a direct connection.
-
-    ``https_proxy``, ``http_proxy`` and ``no_proxy`` are read, in lower case or else in upper
-    case. This machine itself is never behind a proxy. This replaces aiohttp's
-    ``trust_env``, which also adds logins from ``.netrc`` and uses a thread twice
-    for each request.
-
-    Raises:
-        UsageError: The proxy is of an unsupported kind, such as SOCKS.
-
-    >>> proxy_for("https://api.powertokens.ai", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".local"})
-    'http://proxy:3128'
-    >>> proxy_for("https://gateway.local", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".local"})
-    """
-    url = URL(root)
-    name = f"{url.scheme}_proxy"
-    proxy = _either_case(environ, name)
-    host = url.host or ""
-    if not proxy or is_loopback_host(host) or _is_excluded(host, _either_case(environ, "no_proxy")):
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if not proxy.startswith(("http://", "https://")):
-        raise UsageError(
-            f"{name} names a proxy of an unsupported kind",
-            hint="set it to an http:// proxy, or unset it",
-        )
-    return proxy
-
-
-def _either_case(environ: Mapping[str, str], name: str) -> str:
-    return (environ.get(name) or environ.get(name.upper()) or "").strip()
-
-
-def _is_excluded(host: str, no_proxy: str) -> bool:
-    """Return whether ``no_proxy`` excludes a host, as curl reads it: names with their subdomains, or a star."""
-    names = (entry.strip().lower().lstrip(".") for entry in no_proxy.split(","))
-    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names if name)

@@ -1,4 +1,4 @@
-"""Base URLs as people write them, and proxies as environments name them."""
+"""Base URLs as people write them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import UsageError
 from runner.gateway.client import MAX_BODY_BYTES, decompress
-from runner.gateway.urls import gateway_root, proxy_for
+from runner.gateway.urls import gateway_root
 
 ROOT = "https://api.powertokens.ai"
 
@@ -37,37 +37,6 @@ def test_root_without_secrets(text: str) -> None:
         gateway_root(text)
 
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
-
-
-@pytest.mark.parametrize(
-    ("environ", "proxy"),
-    [
-        ({}, None),
-        ({"https_proxy": "http://a:1", "HTTPS_PROXY": "http://b:1"}, "http://a:1"),
-        ({"HTTPS_PROXY": "proxy:3128"}, "http://proxy:3128"),
-        ({"HTTP_PROXY": "http://a:1"}, None),
-        ({"HTTPS_PROXY": "http://a:1", "no_proxy": "x, powertokens.ai"}, None),
-        ({"HTTPS_PROXY": "http://a:1", "NO_PROXY": "*"}, None),
-        ({"HTTPS_PROXY": "http://a:1", "NO_PROXY": "tokens.ai,,"}, "http://a:1"),
-    ],
-)
-def test_proxy_of_the_environment(environ: dict[str, str], proxy: str | None) -> None:
-    """The variables mean what they mean to other programs."""
-    assert proxy == proxy_for(ROOT, environ)
-
-
-@pytest.mark.parametrize(
-    "root", ["http://127.0.0.1:80", "http://localhost:80", "http://api.localhost:80", "http://[::1]:80"]
-)
-def test_no_proxy_to_this_machine(root: str) -> None:
-    """A simulator on this machine is connected to directly."""
-    assert proxy_for(root, {"http_proxy": "http://a:1"}) is None
-
-
-def test_unsupported_proxy() -> None:
-    """A SOCKS proxy is an error, since the user does not want to bypass it."""
-    with pytest.raises(UsageError, match="https_proxy"):
-        proxy_for(ROOT, {"HTTPS_PROXY": "socks5://user:secret@a:1"})
 
 
 def test_decompression_bomb() -> None:
