@@ -21,6 +21,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import quote
 
 from msgspec import Struct
 from yarl import URL
@@ -30,8 +31,10 @@ from runner.core.addresses import AddressScope, address_scope
 MAX_REDIRECTS = 5
 _MAX_CHARS = 16_384
 
-_INVALID_CHARS = re.compile(r"[\x00-\x20\x7f\\]")
-_PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
+_INVALID_CHARS = re.compile(r"[\x00-\x1f\x7f\\]")
+_TO_ENCODE = re.compile(r"[^\x21-\x7e]+")
+_AUTHORITY = re.compile(r"((?:[a-zA-Z][a-zA-Z0-9+.-]*:)?//)([^/?#]*)")
+_MAX_LABEL_CHARS, _MAX_HOST_CHARS = 63, 253
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -108,28 +111,47 @@ def parse_url(url: str, *, base: URL | None = None) -> URL:
     """
     Parse a URL without changing a byte of it, since a signature may cover them all.
 
+    Spaces and characters outside ASCII, which no request can have, are percent-encoded.
+
     Raises:
         UrlRefused: It is not an absolute http or https URL, or hides its real host.
     """
-    is_plain = _PLAIN.fullmatch(url) is not None
-    if not is_plain and _INVALID_CHARS.search(url):
+    url = url.strip(" ")
+    if _INVALID_CHARS.search(url):
         raise UrlRefused("the asset URL has invalid characters")
     if len(url) > _MAX_CHARS:
         raise UrlRefused(f"the asset URL has {len(url)} characters; at most {_MAX_CHARS} are allowed")
     try:
-        parsed = URL(url, encoded=is_plain)
-        if base is not None:
+        parsed = URL(_encode(url), encoded=True)
+        if base is not None and not parsed.scheme:
             parsed = base.join(parsed)
         host, port = parsed.raw_host, parsed.port
-    except ValueError:
+    except (ValueError, LookupError):
+        # yarl raises an IndexError for http://[]@.
         raise UrlRefused("the asset URL is not valid") from None
     if parsed.scheme not in _DEFAULT_PORTS:
         raise UrlRefused(f"the asset URL has the scheme {parsed.scheme[:20] or 'none'!r}, not http or https")
     if not host or not port:
         raise UrlRefused("the asset URL has no host")
+    if len(host) > _MAX_HOST_CHARS or max(map(len, host.split("."))) > _MAX_LABEL_CHARS or " " in host:
+        raise UrlRefused(f"the asset URL has a host that no name server knows: {host[:60]}…")
     if "@" in parsed.raw_authority:
         raise UrlRefused(f"{display_url(parsed)} has a user name, which can hide the real host")
     return parsed
+
+
+def _encode(url: str) -> str:
+    """Percent-encode what a request can't have; a host outside ASCII becomes its IDNA form."""
+    if _TO_ENCODE.search(url) is None:
+        return url
+    match = _AUTHORITY.match(url)
+    if match is None or match[2].isascii():
+        start = "" if match is None else match[0]
+    else:
+        start = match[1] + URL(f"http://{match[2]}").raw_authority
+    rest = url if match is None else url[match.end() :]
+    # A header's bytes that are not UTF-8 are surrogates here.
+    return start + _TO_ENCODE.sub(lambda found: quote(found[0].encode("utf-8", "surrogateescape")), rest)
 
 
 def origin(url: URL) -> Origin:

@@ -6,8 +6,15 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-_NAT64 = IPv6Network("64:ff9b::/96")
-"""Holds an IPv4 address in its last 32 bits, to which a translator on the path connects (RFC 6052)."""
+_HOLDING_IPV4 = (
+    IPv6Network("64:ff9b::/96"),
+    IPv6Network("::/96"),
+    IPv6Network("::ffff:0:0:0/96"),
+)
+"""
+Networks whose addresses hold an IPv4 address in their last 32 bits, to which a translator on the path, or the
+system itself, may connect: RFC 6052, RFC 4291 2.5.5.1 (such as ::127.0.0.1), RFC 2765.
+"""
 
 
 class AddressScope(StrEnum):
@@ -44,9 +51,34 @@ def address_scope(address: IPv4Address | IPv6Address) -> AddressScope:
 
 
 def _wrapped_ipv4(address: IPv6Address) -> IPv4Address | None:
-    if address in _NAT64:
+    if address.is_loopback or address.is_unspecified:
+        return None
+    if any(address in network for network in _HOLDING_IPV4):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
+
+
+_INTERNAL_SUFFIXES = (
+    ".localhost",
+    ".local",
+    ".internal",
+    ".intranet",
+    ".lan",
+    ".corp",
+    ".home",
+    ".home.arpa",
+)
+
+
+def is_internal_name(host: str) -> bool:
+    """
+    Return whether a host's name is one that only a private network resolves.
+
+    >>> is_internal_name("metadata.google.internal"), is_internal_name("db"), is_internal_name("cdn.example.com")
+    (True, True, False)
+    """
+    name = host.lower().rstrip(".")
+    return "." not in name or name.endswith(_INTERNAL_SUFFIXES)
 
 
 def is_loopback_host(host: str) -> bool:

@@ -4,7 +4,8 @@ Read the size and duration of an MP4 file, and whether it is complete (ISO/IEC 1
 A file is a sequence of boxes: a 32-bit size, a type of four letters, the content. A
 size of 1 means that a 64-bit size follows the type, a size of 0 that the box
 extends to the end of the file. A complete video has an `ftyp`, a `moov` and at least
-one `mdat`, in any order, and its boxes fill the file to the last byte.
+one `mdat`, in any order. What follows the last of them and is no box is padding, which some
+writers and hosts add; it is no part of the video.
 
 The file comes from an untrusted host: every size is checked against what is
 there, the walk is bounded, and nothing but a `moov` of reasonable size is read.
@@ -12,6 +13,8 @@ there, the walk is bounded, and nothing but a `moov` of reasonable size is read.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from struct import Struct
 from typing import BinaryIO
 
@@ -21,6 +24,8 @@ _MEDIA_TYPE = "video/mp4"
 
 _MAX_BOXES = 100_000
 """More than a video of minutes has: two boxes per fragment, one fragment per second. A walk of 8-byte boxes must end."""
+_MAX_CHILDREN = 10_000
+"""Of one box inside the `moov`, where a dozen is usual: 2 million empty ones took 1 GB of memory."""
 _MAX_MOOV_BYTES = 16 << 20
 """A larger `moov` is not read, so size and duration stay unknown; that of a minute of video has some 50 KB."""
 
@@ -28,6 +33,10 @@ _U32 = Struct(">I")
 _U64 = Struct(">Q")
 _HEADER = Struct(">I4s")
 _REQUIRED = (b"ftyp", b"moov", b"mdat")
+_TOP_LEVEL = frozenset(
+    b"ftyp moov mdat moof mfra sidx ssix styp emsg prft pdin meta uuid udta free skip wide".split()
+)
+"""A file that ends inside one of these is truncated."""
 
 
 _Box = tuple[bytes, int, int]
@@ -64,7 +73,7 @@ def read_mp4(file: BinaryIO, size: int) -> MediaInfo:
 
 
 def _top_level(file: BinaryIO, size: int) -> tuple[list[_Box], bool]:
-    """List the boxes of a file, which must fill it exactly; also return whether the last one states no size."""
+    """List the boxes of a file, without padding at its end; also return whether the last one states no size."""
     boxes: list[_Box] = []
     offset, is_open = 0, False
     while offset < size:
@@ -73,10 +82,20 @@ def _top_level(file: BinaryIO, size: int) -> tuple[list[_Box], bool]:
         header = read_at(file, offset, 16)
         if not offset and not header[4:8].isalnum():
             raise InvalidMedia("does not start like an MP4 file")
-        box, is_open = _box(header, 0, offset, size)
+        try:
+            box, is_open = _box(header, 0, offset, size)
+        except InvalidMedia:
+            if _is_padding(header, size - offset, {kind for kind, _, _ in boxes}):
+                break
+            raise
         boxes.append(box)
         offset = box[2]
     return boxes, is_open
+
+
+def _is_padding(header: bytes, left: int, kinds: set[bytes]) -> bool:
+    """Return whether what is left of a file can't be the start of a box, and all that is required came before it."""
+    return kinds.issuperset(_REQUIRED) and (left < 8 or header[4:8] not in _TOP_LEVEL)
 
 
 def _children(data: bytes, start: int, end: int) -> list[_Box]:
@@ -91,6 +110,8 @@ def _children(data: bytes, start: int, end: int) -> list[_Box]:
         else:
             boxes.append(_box(data, start, start, end)[0])
         start = boxes[-1][2]
+        if len(boxes) > _MAX_CHILDREN:
+            raise InvalidMedia(f"has more than {_MAX_CHILDREN} boxes in one box")
     return boxes
 
 
@@ -200,8 +221,10 @@ def _sample_bytes(moov: bytes, track: list[_Box]) -> int:
     count = _number(moov, table, 8, _U32) or 0
     if common_size:
         return common_size * count
-    sizes = moov[start + 12 : min(end, start + 12 + 4 * count)]
-    return sum(Struct(f">{len(sizes) // 4}I").unpack_from(sizes))
+    sizes = array("I", moov[start + 12 : start + 12 + 4 * min(count, (end - start - 12) // 4)])
+    if sys.byteorder == "little":
+        sizes.byteswap()
+    return sum(sizes)
 
 
 def _is_version_1(moov: bytes, box: _Box) -> bool:

@@ -54,6 +54,14 @@ def test_a_complete_video_is_read(content: bytes) -> None:
     assert MediaInfo("video/mp4", 1280, 720, 5.0) == video(content)
 
 
+@pytest.mark.parametrize("padding", [b"\n", bytes(4), bytes(64), b"\r\n--boundary--", b"x" * 1000])
+def test_padding_behind_the_last_box_is_no_damage(padding: bytes) -> None:
+    """What follows a whole video and is no box is left alone: players ignore it too."""
+    content = FTYP + moov() + MDAT + padding
+
+    assert MediaInfo("video/mp4", 1280, 720, 5.0) == video(content)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -66,8 +74,11 @@ def test_a_complete_video_is_read(content: bytes) -> None:
         (FTYP + moov() + pack(">I4sQ", 1, b"mdat", 10**12), "is truncated: its mdat box"),
         (FTYP + moov() + pack(">I4sQ", 1, b"mdat", 15), "smaller than its own header"),
         (FTYP + moov() + pack(">I4s", 7, b"mdat"), "smaller than its own header"),
-        (FTYP + moov() + MDAT + b"\0\0\0", "ends inside the header of a box"),
-        (FTYP + moov() + MDAT + bytes(8), "has no valid box at byte"),
+        (FTYP + MDAT + b"\0\0\0", "ends inside the header of a box"),
+        (FTYP + MDAT + bytes(8), "has no valid box at byte"),
+        (FTYP + moov() + MDAT + pack(">I4s", 500, b"mdat"), "is truncated: its mdat box"),
+        (FTYP + moov() + MDAT + pack(">I4s", 500, b"moof"), "is truncated: its moof box"),
+        (FTYP + box(b"moov", box(b"free") * 2_000_000) + MDAT, "has more than 10000 boxes in one box"),
         (FTYP + box(b"moov", pack(">I4s", 500, b"trak")) + MDAT, "is truncated: its trak box"),
         (FTYP + box(b"free") * 100_001, "has more than 100000 boxes"),
     ],
