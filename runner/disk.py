@@ -5,15 +5,38 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from shutil import disk_usage
+from tempfile import TemporaryFile
 
 from runner.errors import DiskFull, RunDirError
 
+MAX_RESERVE_BYTES = 256 << 20
+_HINTS = {
+    errno.EROFS: "the file system is read-only: check the disk, then run the same command again",
+    errno.EIO: "the disk failed: check it, then run the same command again",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run the same command again",
+    errno.ENFILE: "too many files are open on this machine; run the same command again later",
+}
+_OF_ONE_FILE = frozenset(
+    {errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENXIO}
+    | {errno.ENAMETOOLONG, errno.ENOTEMPTY, errno.EILSEQ}
+)
 FREE_SPACE_HINT = "free some space, then run the same command again; nothing that was paid for is lost"
 
 
 def is_disk_full(error: OSError) -> bool:
     """Return whether the disk, or the user's quota of it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def reserve_bytes(folder: str | Path) -> int:
+    """
+    Return the space to leave free on a folder's disk, above all for the store and the results.
+
+    Raises:
+        OSError: The folder can't be examined.
+    """
+    return min(MAX_RESERVE_BYTES, disk_usage(folder).total // 20)
 
 
 def disk_full(path: str | Path) -> DiskFull:
@@ -27,8 +50,24 @@ def write_error(error: OSError, path: str | Path) -> DiskFull | RunDirError:
         return disk_full(path)
     return RunDirError(
         f"{path} can't be written: {error.strerror or error}",
-        hint="make the folder writable, then run the same command again",
+        hint=_HINTS.get(error.errno or 0, "make the folder writable, then run the same command again"),
     )
+
+
+class FileUnwritable(Exception):
+    """One file can't be written, though its folder can: something else has its name."""
+
+
+def asset_error(error: OSError, path: str) -> DiskFull | RunDirError | FileUnwritable:
+    """Return the error of an asset's file: if its folder can be written, it is trouble of that file alone."""
+    if error.errno in _OF_ONE_FILE:
+        folder = os.path.dirname(path)
+        try:
+            with TemporaryFile(dir=folder):
+                return FileUnwritable(f"{path} can't be written: {error.strerror}; move away what is there")
+        except OSError:
+            pass
+    return write_error(error, path)
 
 
 def sync_folder(folder: str | Path) -> None:

@@ -38,15 +38,17 @@ from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import KeySet
-from runner.gateway.urls import content_url, gateway_root, proxy_for
+from runner.gateway.urls import content_url, gateway_root
 from runner.jsontext import dumps, loads
 from runner.manifest.local_files import render_request
+from runner.proxies import Proxies
 from runner.results.formats import summary_json
 from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.query import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
+from runner.worker.pauses import RetryPauses
 from runner.worker.poll import Poller
 from runner.worker.submit import Submitter
 
@@ -179,9 +181,12 @@ async def _engine(
         if config.origin.is_simulated:
             base_url = await stack.enter_async_context(simulated_gateway(store.run_dir, options.scenario))
         root = gateway_root(base_url)
-        proxy = proxy_for(root, config.environ)
-        client = await stack.enter_async_context(GatewayClient(base_url, settings.timeouts, proxy=proxy))
-        fetcher = await stack.enter_async_context(_fetcher(base_url, settings))
+        proxies = Proxies.from_environ(config.environ)
+        client = await stack.enter_async_context(
+            GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
+        )
+        pauses = RetryPauses()
+        fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))
         publisher = await stack.enter_async_context(Publisher())
         await stack.enter_async_context(store)
         keys, clock = PooledKeys(config.keys), SystemClock()
@@ -220,6 +225,8 @@ async def _engine(
                     draw=random.random,
                     content_url=partial(content_url, root),
                     sharded=config.origin.sharded,
+                    max_download_s=settings.timeouts.download_s,
+                    pauses=pauses,
                 ),
                 clock=clock,
                 render=_render,
@@ -236,13 +243,15 @@ async def _engine(
                 store.set_meta(LEARNED, json.dumps(engine.admission.learned()))
 
 
-def _fetcher(base_url: str, settings: Settings) -> Fetcher:
+def _fetcher(base_url: str, settings: Settings, proxies: Proxies, pauses: RetryPauses) -> Fetcher:
     return Fetcher(
         base_url,
         rules=settings.assets,
         retry=settings.retry,
         timeouts=settings.timeouts,
         user_agent=user_agent(),
+        sleep=pauses.sleep,
+        proxies=proxies,
     )
 
 

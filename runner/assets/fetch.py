@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from random import random
 from shutil import disk_usage
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from runner.assets.part_file import OverlapMismatch, PartFile, file_size
-from runner.assets.receive import TooLarge, receive, verify, write_small
+from runner.assets.receive import TooLarge, TooSlow, arriving, receive, verify, write_small
 from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_path
 from runner.assets.resolver import ForbiddenAddress, GuardedResolver
 from runner.assets.response import (
@@ -38,20 +38,26 @@ from runner.assets.response import (
     invalid,
 )
 from runner.assets.url_policy import MAX_REDIRECTS, Hop, UrlPolicy, UrlRefused, display_url, origin
+from runner.connector import ConnectFailed, StrictConnector
 from runner.core.model import Failure, FailureClass
 from runner.core.retry import DownloadTries
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 from runner.core.units import format_size
-from runner.disk import FREE_SPACE_HINT, write_error
+from runner.deadline import Deadline
+from runner.disk import FREE_SPACE_HINT, reserve_bytes, write_error
 from runner.errors import DiskFull
 from runner.media import InvalidMedia
 from runner.network_errors import describe_network_error
+from runner.proxies import NO_PROXIES, Proxies
 
-RESERVE_BYTES = 256 << 20
-"""Disk space that downloads leave free, above all for the store and the results."""
 _WRITER_THREADS = 2
 """Two hash 2 GB/s; with more, which only contend, the rate was a tenth lower."""
 _READ_BUFFER_BYTES = 16 << 10
+_MAX_HEADER_BYTES = 64 << 10
+"""Of one header line: content policies and signed locations are longer than aiohttp's limit of 8 KiB."""
+_KEEPALIVE_S = 15.0
+
+_T = TypeVar("_T")
 
 SaveMetadata = Callable[[PartMetadata], None]
 
@@ -76,6 +82,7 @@ class Fetcher:
         clock: Callable[[], float] = time.time,
         free_bytes: Callable[[str], int] = lambda folder: disk_usage(folder).free,
         resolver: AbstractResolver | None = None,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._url_policy = UrlPolicy(origin(URL(base_url)), rules.hosts)
         self._max_bytes = rules.max_bytes
@@ -87,27 +94,35 @@ class Fetcher:
         self._clock = clock
         self._free_bytes = free_bytes
         self._given_resolver = resolver
+        self._proxies = proxies
         self._reserved_bytes = 0
 
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="asset-writer")
         self._resolver = GuardedResolver(self._url_policy.gateway, self._given_resolver)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=self._resolver, limit=0, ttl_dns_cache=600),
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._timeouts.connect_s, sock_read=self._timeouts.stall_s
-            ),
+        self._session = self._open_session(self._resolver)
+        # Resolves nothing but the names of proxies, which are on private addresses.
+        self._proxy_session = self._open_session(aiohttp.ThreadedResolver())
+        return self
+
+    def _open_session(self, resolver: AbstractResolver) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=resolver),
+            # The rest is limited by `_send_hop` and `receive`.
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
             headers={"User-Agent": self._user_agent},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
         )
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        await self._proxy_session.close()
         await self._resolver.close()
         # Canceled downloads may have a last batch in a thread; it is written in milliseconds.
         self._threads.shutdown(wait=True)
@@ -136,9 +151,9 @@ class Fetcher:
         result = await (self._verify(download) if download.may_be_complete else self._try(download))
         while not isinstance(result, Fetched):
             if isinstance(result, Unusable):
-                return NotFetched(result.reason, result.failure)
+                return NotFetched(result.reason, result.failure, result.may_become_ready)
             if isinstance(result, RetryLater):
-                tries = tries.add_failure(download.part.size)
+                tries = tries.add_failure(download.part.size, is_too_slow=result.is_too_slow)
                 wait_s = tries.wait_s(self._retry, draw=self._draw(), retry_after_s=result.retry_after_s)
                 if wait_s is None:
                     return NotFetched(FetchFailure.EXHAUSTED, result.failure)
@@ -153,7 +168,11 @@ class Fetcher:
         requested = download.next_range()
         if requested.offset and not download.part.is_hashed:
             # Before the request: a body that arrives meanwhile would be lost if its connection breaks.
-            await asyncio.get_running_loop().run_in_executor(self._threads, download.part.digest)
+            await self._in_thread(download.part.digest)
+        # Without a validator nothing but the overlap will show whether the rest belongs to what is there.
+        is_unsure = requested.offset > 0 and requested.metadata.validator is None
+        if is_unsure and not await self._in_thread(download.part.has_distinctive_end, OVERLAP_BYTES):
+            requested = RangeRequest()
         try:
             response, decision = await self._send(download, requested)
             async with response:
@@ -164,8 +183,17 @@ class Fetcher:
             return _refused(str(error))
         except OverlapMismatch:
             return Restart()
+        except TooSlow:
+            least = format_size(round(self._timeouts.least_bytes_per_s))
+            message = (
+                f"{download.shown_url} sent less than {least} per second over a minute (timeouts.least_speed)"
+            )
+            return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message), is_too_slow=True)
         except (aiohttp.ClientError, OSError) as error:
             return _interpret_error(error, download.shown_url, self._timeouts)
+
+    async def _in_thread(self, function: Callable[..., _T], *args: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     async def _send(
         self, download: Download, requested: RangeRequest
@@ -185,11 +213,26 @@ class Fetcher:
     async def _send_hop(
         self, hop: Hop, download: Download, requested: RangeRequest
     ) -> tuple[aiohttp.ClientResponse, Decision]:
-        await self._resolver.policy.check_literal(hop.url.raw_host or "")
         headers = requested.headers()
         if hop.sends_key and download.request.key is not None:
             headers["Authorization"] = f"Bearer {download.request.key}"
-        response = await self._session.get(hop.url, headers=headers, allow_redirects=False)
+        proxy = self._proxies.for_url(str(hop.url))
+        session = self._session if proxy is None else self._proxy_session
+        # Without the wait for a connection, this is how long a head may take; nothing limits its single bytes.
+        async with Deadline(self._timeouts.connect_s + self._timeouts.stall_s):
+            if proxy is None:
+                await self._resolver.policy.check_literal(hop.url.raw_host or "")
+            else:
+                await self._resolver.policy.check_unresolved(hop.url.raw_host or "")
+            try:
+                response = await session.get(hop.url, headers=headers, allow_redirects=False, proxy=proxy)
+            except (LookupError, ValueError, TypeError) as error:
+                # What the libraries do not foresee in an address, such as a host that has no IDNA form.
+                if isinstance(error, aiohttp.ClientError | OSError):
+                    raise
+                raise UrlRefused(
+                    f"{display_url(hop.url)} can't be requested ({type(error).__name__})"
+                ) from error
         decision = interpret(
             requested,
             response.status,
@@ -197,6 +240,7 @@ class Fetcher:
             url=download.shown_url,
             max_bytes=self._max_bytes,
             at=self._clock(),
+            has_key="Authorization" in headers,
         )
         return response, decision
 
@@ -205,7 +249,7 @@ class Fetcher:
     ) -> Fetched | Decision:
         """Write a body to the disk and verify the file."""
         if body.is_small:
-            content = await response.read()
+            content = b"".join([chunk async for chunk in arriving(response, self._timeouts)])
             try:
                 return write_small(download.part.path, download.request.kind, content)
             except InvalidMedia as error:
@@ -214,8 +258,22 @@ class Fetcher:
         reserved = self._reserve_space(download, body)
         try:
             await receive(
-                response, download.part, self._threads, offset=body.offset, max_bytes=self._max_bytes
+                response,
+                download.part,
+                self._threads,
+                offset=body.offset,
+                max_bytes=self._max_bytes,
+                timeouts=self._timeouts,
+                check_space=lambda: self._check_space(download),
+                is_compressed=body.is_compressed,
             )
+        except InvalidMedia as error:
+            download.part.discard()
+            return invalid(f"{download.shown_url} sent a file that {error}", response.status)
+        except NoSpace as error:
+            # The file may have no end: it is given up, so that the disk has space for other jobs.
+            download.part.discard()
+            return invalid(f"{download.shown_url} sent {error}", response.status)
         except TooLarge:
             download.part.discard()
             return invalid(
@@ -237,17 +295,17 @@ class Fetcher:
         another try; in one that arrived in one piece of the declared length it is the asset's own.
         """
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, verify, download.part, download.request.kind
-            )
+            return await self._in_thread(verify, download.part, download.request.kind)
         except InvalidMedia as error:
             message = f"{download.shown_url} sent a file that {error}"
         if is_pieced:
             return Restart()
         if not shows_truncation:
             return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
-        download.part.quarantine()
-        return invalid(message)
+        is_empty = not download.part.size
+        if (kept := download.part.quarantine()) is not None:
+            message += f"; it is kept as {kept}"
+        return invalid(message, may_become_ready=is_empty)
 
     def _reserve_space(self, download: Download, body: ResponseBody) -> int:
         """Check that there is space for a file beside all downloads in progress; return the bytes reserved."""
@@ -255,17 +313,30 @@ class Fetcher:
         folder = os.path.dirname(download.part.path)
         try:
             os.makedirs(folder, exist_ok=True)
-            free = self._free_bytes(folder)
+            free, reserve = self._free_bytes(folder), reserve_bytes(folder)
         except OSError as error:
             raise write_error(error, folder) from error
-        if free < needed + self._reserved_bytes + RESERVE_BYTES:
+        if free < needed + self._reserved_bytes + reserve:
             raise DiskFull(
                 f"{folder} has {format_size(free)} free; the downloads in progress need "
-                f"{format_size(needed + self._reserved_bytes)} and a reserve of {format_size(RESERVE_BYTES)}",
+                f"{format_size(needed + self._reserved_bytes)} and a reserve of {format_size(reserve)}",
                 hint=FREE_SPACE_HINT,
             )
         self._reserved_bytes += needed
         return needed
+
+    def _check_space(self, download: Download) -> None:
+        """Check that a body without a declared length leaves the reserve free; for others that is certain."""
+        if download.metadata.total_bytes is not None:
+            return
+        folder = os.path.dirname(download.part.path)
+        if self._free_bytes(folder) < reserve_bytes(folder):
+            size = format_size(download.part.size)
+            raise NoSpace(f"{size} without declaring a length, and there is no space for more in {folder}")
+
+
+class NoSpace(Exception):
+    """A body without a declared length does not fit the disk."""
 
 
 class Download:
@@ -320,11 +391,23 @@ class Download:
 
 def _interpret_error(error: aiohttp.ClientError | OSError, url: str, timeouts: Timeouts) -> Decision:
     """Decide what a failed request means. The error's own text is not repeated, since it may have a signed URL."""
+    is_connecting = isinstance(error, ConnectFailed)
+    if isinstance(error, ConnectFailed):
+        if not isinstance(error.cause, aiohttp.ClientError | OSError):
+            # Such as a host that has no IDNA form: the resolver is the first to look.
+            return _refused(f"{url} can't be requested ({type(error.cause).__name__})")
+        error = error.cause
     if isinstance(error.__cause__, ForbiddenAddress):
         return _refused(f"{url} is not allowed: {error.__cause__}")
     if isinstance(error, aiohttp.InvalidURL):
         return _refused(f"{url} is not a valid URL")
-    message = describe_network_error(error, url, connect_s=timeouts.connect_s, timeout_s=timeouts.stall_s)
+    message = describe_network_error(
+        error,
+        url,
+        connect_s=timeouts.connect_s,
+        timeout_s=timeouts.stall_s,
+        is_connecting=is_connecting,
+    )
     return RetryLater(Failure(FailureClass.DOWNLOAD_FAILED, message))
 
 

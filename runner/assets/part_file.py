@@ -8,13 +8,15 @@ from contextlib import suppress
 from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING
+from zlib import compress
 
-from runner.disk import write_error
+from runner.disk import asset_error
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 _READ_BYTES = 1 << 20
+_DISTINCTIVE_BYTES = 4 << 10
 _BINARY = getattr(os, "O_BINARY", 0)
 """Without it Windows writes a line feed as two characters."""
 
@@ -54,6 +56,7 @@ class PartFile:
         Raises:
             DiskFull: There is no space.
             RunDirError: The file can't be written.
+        FileUnwritable: Only this file can't be written.
         """
         with self._lock:
             try:
@@ -64,7 +67,7 @@ class PartFile:
                     os.lseek(self._descriptor, offset, os.SEEK_SET)
                     self._overlap = os.read(self._descriptor, self.size - offset)
             except OSError as error:
-                raise write_error(error, self.path) from error
+                raise asset_error(error, self.path) from error
 
     def append(self, batch: Sequence[bytes]) -> None:
         """
@@ -74,6 +77,7 @@ class PartFile:
             OverlapMismatch: They repeat what is on disk, and differ. The file is unchanged.
             DiskFull: There is no space.
             RunDirError: The file can't be written.
+        FileUnwritable: Only this file can't be written.
         """
         with self._lock:
             for chunk in batch:
@@ -81,7 +85,7 @@ class PartFile:
                 try:
                     self._write(new)
                 except OSError as error:
-                    raise write_error(error, self.path) from error
+                    raise asset_error(error, self.path) from error
 
     @property
     def is_hashed(self) -> bool:
@@ -101,9 +105,26 @@ class PartFile:
                     self._open()
                     self._hash_file()
             except OSError as error:
-                raise write_error(error, self.path) from error
+                raise asset_error(error, self.path) from error
             assert self._digest is not None
             return self._digest.hexdigest()
+
+    def has_distinctive_end(self, size: int) -> bool:
+        """
+        Return whether the last bytes identify the file: a run of zeros is the same in many.
+
+        Raises:
+            DiskFull, RunDirError, FileUnwritable: The file can't be read.
+        """
+        with self._lock:
+            try:
+                self._open()
+                assert self._descriptor is not None
+                os.lseek(self._descriptor, self.size - size, os.SEEK_SET)
+                end = os.read(self._descriptor, size)
+            except OSError as error:
+                raise asset_error(error, self.path) from error
+        return len(compress(end, 1)) >= _DISTINCTIVE_BYTES
 
     def close(self) -> None:
         """Close the file, after a write that may be in progress."""
@@ -118,11 +139,20 @@ class PartFile:
         with suppress(OSError):
             os.unlink(self.path)
 
-    def quarantine(self) -> None:
-        """Rename a file that is not the asset, for a person to look at: the next download starts from nothing."""
+    def quarantine(self) -> str | None:
+        """
+        Rename a file that is not the asset, for a person to look at: the next download starts from nothing.
+
+        Returns:
+            Its new path, or None if it could not be renamed.
+        """
         self.close()
-        with suppress(OSError):
-            os.replace(self.path, self.path.removesuffix(".part") + ".invalid")
+        path = self.path.removesuffix(".part") + ".invalid"
+        try:
+            os.replace(self.path, path)
+        except OSError:
+            return None
+        return path
 
     def _open(self) -> None:
         if self._descriptor is None:
@@ -167,6 +197,7 @@ def write_file(path: str, content: bytes) -> None:
     Raises:
         DiskFull: There is no space.
         RunDirError: The file can't be written.
+        FileUnwritable: Only this file can't be written.
     """
     try:
         descriptor = _open(path, os.O_WRONLY | os.O_TRUNC)
@@ -177,7 +208,7 @@ def write_file(path: str, content: bytes) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise write_error(error, path) from error
+        raise asset_error(error, path) from error
 
 
 def _open(path: str, flags: int) -> int:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from runner.core.model import Asset
-from runner.disk import sync_folder, write_error
+from runner.disk import asset_error, sync_folder
 
 _MAX_BATCH = 256
 _SYNC_THREADS = 4
@@ -75,7 +75,7 @@ class Publisher:
         try:
             await done
         except OSError as error:
-            raise write_error(error, final) from error
+            raise asset_error(error, final) from error
 
     def _enqueue_pending(self) -> None:
         pending, self._pending = self._pending, []

@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from hashlib import sha256
 from io import BytesIO
 from typing import BinaryIO
 
-from aiohttp import ClientResponse
+from aiohttp import ClientPayloadError, ClientResponse, SocketTimeoutError
 
 from runner.assets.part_file import PartFile, write_file
 from runner.assets.request import Fetched
 from runner.core.model import AssetKind
-from runner.disk import write_error
+from runner.core.settings import Timeouts
+from runner.deadline import Deadline
+from runner.disk import asset_error
 from runner.media import InvalidMedia, MediaInfo, read_image, read_mp4
 
 BATCH_BYTES = 256 << 10
 """How much gathers before a thread writes it: a change of threads costs as much as writing 100 KB."""
 
 
+MAX_BATCH_S = 5.0
+"""How old a batch may become before it is written, so that a slow download is on disk too."""
+LEAST_SPEED_WINDOW_S = 60.0
+SPACE_CHECK_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
+_COMPRESSED_STARTS = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+
+
 class TooLarge(Exception):
     """A body without a declared length grew past what is allowed."""
 
 
+class TooSlow(Exception):
+    """A body came more slowly than is allowed, over `LEAST_SPEED_WINDOW_S`."""
+
+
 async def receive(
-    response: ClientResponse, part: PartFile, threads: Executor, *, offset: int, max_bytes: int
+    response: ClientResponse,
+    part: PartFile,
+    threads: Executor,
+    *,
+    offset: int,
+    max_bytes: int,
+    timeouts: Timeouts,
+    check_space: Callable[[], None],
+    is_compressed: bool = False,
 ) -> None:
     """
     Write a body to its part file while it arrives.
@@ -33,8 +57,13 @@ async def receive(
     While a batch is written, only what fits the session's read buffer is received. What was
     received before an error is on disk when this returns.
 
+    Args:
+        check_space: Called now and then, to raise `DiskFull` before a body of any length has filled the disk.
+
     Raises:
         TooLarge: The file would have more than `max_bytes`.
+        TooSlow: The body arrives too slowly.
+        InvalidMedia: It is compressed, and damaged.
         OverlapMismatch: The body does not continue what is on disk.
         DiskFull, RunDirError: It can't be written.
         aiohttp.ClientError, TimeoutError, OSError: The network failed.
@@ -42,21 +71,93 @@ async def receive(
     loop = asyncio.get_running_loop()
     part.start(offset)
     batch: list[bytes] = []
-    batch_bytes, left = 0, max_bytes - offset
+    batch_bytes, left, since_check = 0, max_bytes - offset, 0
+    written_at = loop.time()
+    chunks = arriving(response, timeouts)
     try:
-        async for chunk in response.content.iter_any():
+        async for chunk in decompressed(chunks) if is_compressed else chunks:
             left -= len(chunk)
             if left < 0:
                 raise TooLarge
             batch.append(chunk)
             batch_bytes += len(chunk)
-            if batch_bytes >= BATCH_BYTES:
+            since_check += len(chunk)
+            if batch_bytes >= BATCH_BYTES or loop.time() - written_at >= MAX_BATCH_S:
                 # Taken first: if this is canceled or fails, nothing may follow a batch that is perhaps torn.
                 full, batch, batch_bytes = batch, [], 0
                 await loop.run_in_executor(threads, part.append, full)
+                written_at = loop.time()
+            if since_check >= SPACE_CHECK_BYTES:
+                since_check = 0
+                check_space()
     finally:
         if batch:
             await loop.run_in_executor(threads, part.append, batch)
+
+
+async def arriving(response: ClientResponse, timeouts: Timeouts) -> AsyncIterator[bytes]:
+    """
+    Yield a body's pieces while they arrive. The time that the caller takes for each does not count.
+
+    Raises:
+        TooSlow: Less than the least speed arrived over a minute.
+        aiohttp.ClientError, OSError: The network failed, or nothing arrived for `timeouts.stall_s`.
+    """
+    loop, content, stall_s = asyncio.get_running_loop(), response.content, timeouts.stall_s
+    least_bytes = timeouts.least_bytes_per_s * LEAST_SPEED_WINDOW_S
+    window_s, missing = LEAST_SPEED_WINDOW_S, least_bytes
+    while window_s > 0:
+        chunk = content.read_nowait(-1)
+        if not chunk:
+            limit_s, began_at = min(stall_s, window_s), loop.time()
+            try:
+                async with Deadline(limit_s):
+                    chunk = await content.readany()
+            except TimeoutError as error:
+                raise (SocketTimeoutError() if stall_s <= window_s else TooSlow()) from error
+            if not chunk:
+                return
+            waited_s = loop.time() - began_at
+            # This process was stopped for longer than it would have waited: that says nothing of the host.
+            window_s = LEAST_SPEED_WINDOW_S if waited_s > limit_s else window_s - waited_s
+        missing -= len(chunk)
+        if missing <= 0:
+            window_s, missing = LEAST_SPEED_WINDOW_S, least_bytes
+        yield chunk
+    raise TooSlow
+
+
+async def decompressed(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """
+    Yield a body that was compressed though that was not requested; one that only claims to be is yielded as it is.
+
+    Raises:
+        InvalidMedia: It is damaged.
+        aiohttp.ClientPayloadError: It is truncated.
+    """
+    decompressor = None
+    async for chunk in chunks:
+        if decompressor is None:
+            if not chunk.startswith(_COMPRESSED_STARTS):
+                yield chunk
+                async for rest in chunks:
+                    yield rest
+                return
+            # 32 + 15: the header tells whether it is gzip or zlib.
+            decompressor = zlib.decompressobj(wbits=47)
+        while chunk:
+            try:
+                piece = decompressor.decompress(chunk, _PIECE_BYTES)
+            except zlib.error as error:
+                raise InvalidMedia("is compressed, and damaged") from error
+            chunk = decompressor.unconsumed_tail
+            if piece:
+                yield piece
+    if decompressor is not None:
+        if rest := decompressor.flush():
+            yield rest
+        if not decompressor.eof:
+            raise ClientPayloadError
 
 
 def write_small(path: str, kind: AssetKind, content: bytes) -> Fetched:
@@ -86,7 +187,7 @@ def verify(part: PartFile, kind: AssetKind) -> Fetched:
         with open(part.path, "rb") as file:
             return Fetched(part.path, part.size, digest, _read_info(kind, file, part.size))
     except OSError as error:
-        raise write_error(error, part.path) from error
+        raise asset_error(error, part.path) from error
 
 
 def _read_info(kind: AssetKind, file: BinaryIO, size: int) -> MediaInfo:

@@ -85,10 +85,16 @@ class Fetched(Struct, frozen=True):
 
 
 class NotFetched(Struct, frozen=True):
-    """No asset, and why."""
+    """
+    No asset, and why.
+
+    Attributes:
+        may_become_ready: Whether the URL may give it a little later, if the task ended only now.
+    """
 
     reason: FetchFailure
     failure: Failure
+    may_become_ready: bool = False
 
 
 def part_path(path: str) -> str:

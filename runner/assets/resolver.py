@@ -14,7 +14,7 @@ from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from runner.assets.url_policy import Origin, UrlRefused, literal_scope
-from runner.core.addresses import AddressScope, address_scope
+from runner.core.addresses import AddressScope, address_scope, is_internal_name
 
 
 class ForbiddenAddress(OSError):
@@ -54,6 +54,25 @@ class AddressPolicy:
             return
         if scope not in await self.allowed_scopes():
             raise UrlRefused(f"the host {host} is a {scope} address; assets must be on public ones")
+
+    async def check_unresolved(self, host: str) -> None:
+        """
+        Check a host that a proxy resolves: by its name, or as `check_literal`.
+
+        Raises:
+            UrlRefused: It is not allowed.
+        """
+        if host == self._gateway[1]:
+            return
+        if literal_scope(host) is None:
+            if is_internal_name(host):
+                raise UrlRefused(f"the host {host} is of a private network; assets must be on public ones")
+            return
+        try:
+            await self.check_literal(host)
+        except OSError:
+            # Behind a proxy the gateway's own name need not resolve here, and it is a public one then.
+            raise UrlRefused(f"the host {host} is not public; assets must be on public ones") from None
 
     async def _gateway_scopes(self) -> frozenset[AddressScope]:
         _, host, port = self._gateway

@@ -26,6 +26,11 @@ _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE = frozenset({408, 425, 429})
 _NOT_MEDIA = ("text/html", "application/json", "application/xhtml+xml", "application/problem+json")
+_MAY_BECOME_READY = frozenset({403, 404})
+"""What storage answers for a file that it is about to get; some hosts send a page, or nothing, instead."""
+_DECODED = frozenset({"gzip", "x-gzip", "deflate"})
+_COMPRESSED = _DECODED | {"br", "zstd", "compress", "x-compress"}
+"""Other words, such as aws-chunked, utf-8 and binary, are left over from an upload, and mean nothing (fact F90)."""
 _VALIDATOR_AGE_S = 60
 """How much older than the response a Last-Modified must be, so that no other change shares its second (RFC 9110 8.8.2.2)."""
 
@@ -61,17 +66,24 @@ class ResponseBody(Struct, frozen=True):
         length: How many bytes follow, or None if that was not declared.
         metadata: What to store about the whole file.
         shows_truncation: Whether a truncated body would be noticed; one that ends with its connection would not.
+        is_compressed: Whether it is to be decompressed; it is never resumed then.
     """
 
     offset: int
     length: int | None
     metadata: PartMetadata
     shows_truncation: bool = True
+    is_compressed: bool = False
 
     @property
     def is_small(self) -> bool:
         """Whether it is the whole file, and small enough to be held in memory."""
-        return not self.offset and self.length is not None and self.length <= SMALL_BYTES
+        return (
+            not self.offset
+            and not self.is_compressed
+            and self.length is not None
+            and self.length <= SMALL_BYTES
+        )
 
 
 class Redirect(Struct, frozen=True):
@@ -85,17 +97,29 @@ class Restart(Struct, frozen=True):
 
 
 class RetryLater(Struct, frozen=True):
-    """Nothing was received, or not enough: try again after a pause."""
+    """
+    Nothing was received, or not enough: try again after a pause.
+
+    Attributes:
+        is_too_slow: Whether the body came too slowly; what it brought is then no progress.
+    """
 
     failure: Failure
     retry_after_s: float | None = None
+    is_too_slow: bool = False
 
 
 class Unusable(Struct, frozen=True):
-    """This URL gives no asset."""
+    """
+    This URL gives no asset.
+
+    Attributes:
+        may_become_ready: Whether it may give one a little later, if the task ended only now.
+    """
 
     reason: FetchFailure
     failure: Failure
+    may_become_ready: bool = False
 
 
 Decision = ResponseBody | Redirect | Restart | RetryLater | Unusable
@@ -103,7 +127,14 @@ Decision = ResponseBody | Redirect | Restart | RetryLater | Unusable
 
 
 def interpret(
-    requested: RangeRequest, status: int, headers: Mapping[str, str], *, url: str, max_bytes: int, at: float
+    requested: RangeRequest,
+    status: int,
+    headers: Mapping[str, str],
+    *,
+    url: str,
+    max_bytes: int,
+    at: float,
+    has_key: bool = False,
 ) -> Decision:
     """
     Decide what a response means.
@@ -112,6 +143,7 @@ def interpret(
         headers: With names that compare without regard to case.
         url: For messages, without its query.
         at: The time of the response in seconds since 1970, for a Retry-After that is a date.
+        has_key: Whether the request carried the key, so that a 401 refuses it.
     """
     if status in _REDIRECTS and "Location" in headers:
         return Redirect(headers["Location"])
@@ -120,9 +152,15 @@ def interpret(
     if status in _RETRYABLE or status >= 500:
         return RetryLater(_failure(f"{url} returned HTTP {status}", status), parse_retry_after(headers, at))
     if status not in (200, 206):
-        failure_class = FailureClass.AUTH if status == 401 else FailureClass.DOWNLOAD_FAILED
+        is_key_refused = status == 401 and has_key
         return Unusable(
-            FetchFailure.EXPIRED, Failure(failure_class, f"{url} returned HTTP {status}", http_status=status)
+            FetchFailure.EXPIRED,
+            Failure(
+                FailureClass.AUTH if is_key_refused else FailureClass.DOWNLOAD_FAILED,
+                f"{url} returned HTTP {status}",
+                http_status=status,
+            ),
+            may_become_ready=status in _MAY_BECOME_READY,
         )
     body = _partial_body(requested, headers) if status == 206 else _whole_body(headers)
     if body is not None:
@@ -135,6 +173,8 @@ def interpret(
 
 def _whole_body(headers: Mapping[str, str]) -> ResponseBody:
     length = _content_length(headers)
+    if _encoding(headers) in _DECODED:
+        return ResponseBody(0, length, PartMetadata(), is_compressed=True)
     if length is not None and length <= SMALL_BYTES:
         # It is never resumed, so no validator is needed.
         return ResponseBody(0, length, PartMetadata(length))
@@ -145,7 +185,7 @@ def _whole_body(headers: Mapping[str, str]) -> ResponseBody:
 def _partial_body(requested: RangeRequest, headers: Mapping[str, str]) -> ResponseBody | None:
     """Compare a 206 with what was requested; None if it does not fit."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    if not requested.offset or match is None:
+    if not requested.offset or match is None or _encoding(headers) in _COMPRESSED:
         return None
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
@@ -167,22 +207,27 @@ def _reject(
 ) -> Unusable | None:
     """Return why a body can't be the asset, before a byte of it is read; None if nothing shows that."""
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = _encoding(headers)
     total = body.metadata.total_bytes
     if media_type in _NOT_MEDIA:
-        return invalid(f"{url} sent {media_type} instead of the asset", status)
-    if encoding not in ("", "identity"):
+        return invalid(f"{url} sent {media_type} instead of the asset", status, may_become_ready=True)
+    if encoding in _COMPRESSED - _DECODED:
         return invalid(f"{url} sent the asset compressed ({encoding[:20]}), which was not requested", status)
     if total is not None and total > max_bytes:
         return invalid(f"{url} declares {total} bytes; assets.max_size allows {max_bytes}", status)
     if total == 0:
-        return invalid(f"{url} sent an empty file", status)
+        return invalid(f"{url} sent an empty file", status, may_become_ready=True)
     return None
 
 
-def invalid(message: str, status: int | None = None) -> Unusable:
+def invalid(message: str, status: int | None = None, *, may_become_ready: bool = False) -> Unusable:
     """Decide that what a URL gives is not the asset."""
-    return Unusable(FetchFailure.INVALID, Failure(FailureClass.ASSET_INVALID, message, http_status=status))
+    failure = Failure(FailureClass.ASSET_INVALID, message, http_status=status)
+    return Unusable(FetchFailure.INVALID, failure, may_become_ready)
+
+
+def _encoding(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Encoding", "").strip().lower()
 
 
 def _failure(message: str, status: int) -> Failure:

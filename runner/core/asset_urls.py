@@ -20,6 +20,13 @@ DEFAULT_LIFETIME_S = 24 * 3600.0
 """How long a URL works that does not say so: the shortest of the documented times (fact F77)."""
 
 MAX_POLLS = 2
+MAX_URLS = 8
+"""Tried for one asset; an answer may name any number of them."""
+READY_S = 120.0
+"""
+How long after its task's success an address may give nothing, or a page, as long as the host does not have the file
+everywhere (fact F91).
+"""
 
 
 class NextStep(Enum):
@@ -57,7 +64,7 @@ class UrlSearch(Struct):
 
     def next_step(self) -> str | NextStep:
         """Return the URL to try next, or what to do instead."""
-        if self._waiting:
+        if self._waiting and len(self._tried) < MAX_URLS:
             return self._try(self._waiting.pop(0))
         # If the answer had no URL at all, the route comes first: polling again at once would give
         # the same answer (fact F78).
@@ -67,6 +74,11 @@ class UrlSearch(Struct):
         if self.content_url is not None and self.content_url not in self._tried:
             return self._try(self.content_url)
         return self._poll() if may_poll else NextStep.GIVE_UP
+
+    def start_again(self) -> None:
+        """Forget what was tried: all of it may work a little later."""
+        self._tried.clear()
+        self._polls = 0
 
     def _try(self, url: str) -> str:
         self._tried.add(url)

@@ -67,7 +67,7 @@ class DownloadTries(Struct, frozen=True):
     failed: int = 0
     furthest_bytes: int = 0
 
-    def add_failure(self, size_bytes: int) -> DownloadTries:
+    def add_failure(self, size_bytes: int, *, is_too_slow: bool = False) -> DownloadTries:
         """
         Count a failed try; one that got at least 64 KiB further than any before counts as the first again.
 
@@ -75,8 +75,13 @@ class DownloadTries(Struct, frozen=True):
         DownloadTries(failed=1, furthest_bytes=1000000)
         >>> DownloadTries(failed=3, furthest_bytes=1_000_000).add_failure(900_000)
         DownloadTries(failed=4, furthest_bytes=1000000)
+
+        What came too slowly is no progress: a host that trickles would hold its download for ever.
+
+        >>> DownloadTries(failed=3, furthest_bytes=0).add_failure(1_000_000, is_too_slow=True)
+        DownloadTries(failed=4, furthest_bytes=0)
         """
-        if size_bytes - self.furthest_bytes >= _PROGRESS_BYTES:
+        if not is_too_slow and size_bytes - self.furthest_bytes >= _PROGRESS_BYTES:
             return DownloadTries(1, size_bytes)
         return DownloadTries(self.failed + 1, self.furthest_bytes)
 

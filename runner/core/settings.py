@@ -69,6 +69,8 @@ class Timeouts(Struct, frozen=True, kw_only=True):
         poll_s: For the answer to a poll.
         stall_s: For the next bytes of a download.
         unknown_task_s: How long the API may not know a new task (it answers before it stores the task).
+        least_bytes_per_s: A download that is slower over a minute is interrupted, and tried again.
+        download_s: For one asset, with all its addresses, tries and pauses.
     """
 
     connect_s: float = 10.0
@@ -76,6 +78,8 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     poll_s: float = 30.0
     stall_s: float = 60.0
     unknown_task_s: float = 120.0
+    least_bytes_per_s: float = 10_000.0
+    download_s: float = 7200.0
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):

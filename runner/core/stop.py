@@ -21,7 +21,7 @@ class Drain(StrEnum):
     ALL = "all"
     """Everything that was paid for is polled and downloaded."""
     IN_PROGRESS = "in_progress"
-    """Only POSTs that were sent get their answers, and downloads that began are finished."""
+    """Only POSTs that were sent get their answers, and downloads that began have a while to finish."""
 
 
 class StopReason(StrEnum):

@@ -86,6 +86,22 @@ def parse_size(text: str) -> int:
     return int(float(number) * _SIZE_UNIT_OF[unit.lower()])
 
 
+def parse_speed(text: str) -> float:
+    """
+    Parse a speed, which is a size and ``/s``, to bytes per second.
+
+    >>> parse_speed("10kB/s")
+    10000.0
+
+    Raises:
+        ValueError: It is not a speed.
+    """
+    size, slash, unit = text.rpartition("/")
+    if not slash or unit.strip() != "s":
+        raise ValueError(f"{_quoted(text)} is not a speed; write a size and /s, such as 10kB/s")
+    return float(parse_size(size))
+
+
 def format_duration(seconds: float) -> str:
     """
     Format a duration for people, with its two largest units.

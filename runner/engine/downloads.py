@@ -69,6 +69,10 @@ class Downloads:
             _, _, job, task = heapq.heappop(self._heap)
             self.tasks.start(partial(self._deliver, job, task), job)
 
+    def end_pauses(self) -> None:
+        """Leave every download that waits to be tried again to a later run."""
+        self._deliverer.pauses.end()
+
     async def _deliver(self, job: Job, task: RemoteTask | None) -> None:
         before = job.state
         self._active[job.seq] = job

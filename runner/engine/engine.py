@@ -33,6 +33,12 @@ from runner.store import query
 
 log = logging.getLogger(__name__)
 
+DOWNLOAD_GRACE_S = 30.0
+"""
+How long downloads in progress may take after a signal: schedulers wait some 90 s before they kill, and nothing that
+was received is lost.
+"""
+
 
 class SystemClock:
     """The real time."""
@@ -79,6 +85,7 @@ class Engine:
         self._timer_at = 0.0
         self._is_schedule_due = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._grace: asyncio.TimerHandle | None = None
         self._is_shut_down = asyncio.Event()
         self._is_outage_reported = False
         self.unsaved: list[tuple[str, str]] = []
@@ -201,7 +208,9 @@ class Engine:
         self._report_outage()
         drain = self._drain
         again: list[float | None] = []
-        if drain is not Drain.IN_PROGRESS:
+        if drain is Drain.IN_PROGRESS:
+            self._limit_downloads()
+        else:
             self.downloads.schedule()
             again.append(self.polls.schedule(now))
         if drain is None:
@@ -210,6 +219,17 @@ class Engine:
         if self._is_done(drain):
             self._is_shut_down.set()
         self._arm_timer(min((at for at in again if at is not None), default=None), now)
+
+    def _limit_downloads(self) -> None:
+        """Give the downloads in progress a last while; what they received is kept for a later run."""
+        if self._grace is None:
+            self.downloads.end_pauses()
+            self._grace = asyncio.get_running_loop().call_later(DOWNLOAD_GRACE_S, self.downloads.tasks.cancel)
+        if not self._grace.cancelled() and any(
+            stop.reason is StopReason.DRAIN_ENDED for stop in self._progress.stops
+        ):
+            self._grace.cancel()
+            self.downloads.tasks.cancel()
 
     def _stop_if_stalled(self, now: float) -> None:
         """Stop if the store can't be written, or the gateway has accepted nothing for too long."""
@@ -282,7 +302,7 @@ class Engine:
     async def _shut_down(self) -> None:
         # From here on nothing is started, even if this coroutine was canceled.
         self._is_shut_down.set()
-        for timer in (self._timer, self._deadline):
+        for timer in (self._timer, self._deadline, self._grace):
             if timer is not None:
                 timer.cancel()
         self.polls.tasks.cancel()

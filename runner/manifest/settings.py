@@ -18,7 +18,7 @@ from runner.core.settings import (
     Settings,
     Timeouts,
 )
-from runner.core.units import format_duration, parse_duration, parse_rate, parse_size
+from runner.core.units import format_duration, parse_duration, parse_rate, parse_size, parse_speed
 from runner.schema.paths import JsonPath, format_path
 
 Values = Mapping[str, Json]
@@ -46,7 +46,7 @@ def read_settings(header: Values, name: str) -> tuple[Settings, list[Finding]]:
         key_names=tuple(gateway.get("api_keys", (DEFAULT_KEY_NAME,))),
         limits=_limits(reader, header.get("limits", {})),
         poll=poll,
-        timeouts=Timeouts(**reader.durations(header, "timeouts")),
+        timeouts=_timeouts(reader, header),
         retry=_retry(reader, header),
         assets=_assets(reader, header.get("assets", {})),
         notify=_notify(header.get("notify", ())),
@@ -72,7 +72,7 @@ class _AmountReader:
         """Read all durations of a section, under their names in the settings."""
         durations: dict[str, float] = {}
         for key, text in header.get(section, {}).items():
-            if (section, key) == ("retry", "attempts"):
+            if (section, key) in (("retry", "attempts"), ("timeouts", "least_speed")):
                 continue
             parse = parse_duration if key in ("first", "unknown_task", "base") else _positive_duration
             seconds = self.read(parse, text, (section, key))
@@ -104,6 +104,15 @@ def _limits(reader: _AmountReader, limits: Values) -> Limits:
 def _model_limits(reader: _AmountReader, limits: Values, path: JsonPath) -> ModelLimits:
     rate = reader.read(parse_rate, limits["submit"], (*path, "submit")) if "submit" in limits else None
     return ModelLimits(in_flight=limits.get("in_flight"), submit_per_s=rate)
+
+
+def _timeouts(reader: _AmountReader, header: Values) -> Timeouts:
+    values: dict[str, Json] = dict(reader.durations(header, "timeouts"))
+    if "least_speed" in header.get("timeouts", {}):
+        speed = reader.read(parse_speed, header["timeouts"]["least_speed"], ("timeouts", "least_speed"))
+        if speed is not None:
+            values["least_bytes_per_s"] = speed
+    return Timeouts(**values)
 
 
 def _retry(reader: _AmountReader, header: Values) -> RetryPolicy:

@@ -8,25 +8,31 @@ that state keeps the task id, so a later run tries them all again.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.assets.mismatch import mismatches
 from runner.assets.publish import is_complete
-from runner.assets.request import AssetRequest, NotFetched, PartMetadata, part_path
-from runner.core.asset_urls import NextStep, UrlSearch
+from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
+from runner.core.asset_urls import READY_S, NextStep, UrlSearch
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event
 from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import retry_wait_s
-from runner.core.settings import RetryPolicy
+from runner.core.settings import RetryPolicy, Timeouts
+from runner.core.units import format_duration
+from runner.deadline import Deadline
+from runner.disk import FileUnwritable
 from runner.jsontext import dumps, loads
 from runner.media import MediaInfo
+from runner.worker.pauses import RetryPauses
 from runner.worker.poll import query_task
 from runner.worker.ports import Api, AssetPublisher, Clock, DeliveryStore, Downloader, Keys
 
@@ -45,6 +51,8 @@ class Deliverer(Struct, frozen=True):
         draw: A random draw from [0, 1).
         content_url: The gateway's own address of a task's video.
         sharded: Whether assets are spread over 256 folders.
+        max_download_s: For one asset, with all its addresses, tries and pauses.
+        pauses: The pauses between two tries.
     """
 
     api: Api
@@ -58,6 +66,8 @@ class Deliverer(Struct, frozen=True):
     draw: Callable[[], float]
     content_url: Callable[[str], str]
     sharded: bool = False
+    max_download_s: float = Timeouts().download_s
+    pauses: RetryPauses = field(default_factory=RetryPauses)
 
     async def deliver(self, job: Job, task: RemoteTask | None) -> None:
         """
@@ -72,7 +82,10 @@ class Deliverer(Struct, frozen=True):
         """
         started_at = self.clock.now()
         delivery = _Delivery(self, job, task)
-        failure = await delivery.fetch_all()
+        try:
+            failure = await delivery.fetch_all()
+        except FileUnwritable as error:
+            failure = Failure(FailureClass.DOWNLOAD_FAILED, str(error))
         if failure is not None:
             job.transition(Event.NOT_DELIVERED)
         else:
@@ -155,22 +168,63 @@ class _Delivery:
         """Fetch an asset from the first address that gives it."""
         if self._is_resumed and (asset := await self._complete_asset(kind)) is not None:
             return asset
-        search.offer(await self._urls(kind))
-        failure = self._query_failure or Failure(
+        limit_s = self._deliverer.max_download_s
+        try:
+            async with Deadline(limit_s):
+                result = await self._search(kind, search)
+        except TimeoutError:
+            return Failure(
+                FailureClass.DOWNLOAD_FAILED,
+                f"the {_LABELS[kind]} was not complete after {format_duration(limit_s)} (timeouts.download)",
+            )
+        return result if isinstance(result, Failure) else await self._publish(kind, result)
+
+    async def _search(self, kind: AssetKind, search: UrlSearch) -> Fetched | Failure:
+        """Try all addresses, and all again while they may not be ready yet; return why the first one failed."""
+        failure: Failure | None = None
+        for attempt in itertools.count(1):
+            search.offer(await self._urls(kind))
+            if failure is None:
+                failure = self._query_failure
+            may_become_ready = False
+            while (step := search.next_step()) is not NextStep.GIVE_UP:
+                if isinstance(step, NextStep):
+                    await self._query_task()
+                    search.offer(await self._urls(kind))
+                    continue
+                result = await self._download(kind, step)
+                if isinstance(result, Fetched):
+                    return result
+                self._may_have_parts = True
+                may_become_ready |= result.may_become_ready
+                if failure is None:
+                    failure = self._reason(kind, result.failure)
+            wait_s = self._readiness_wait_s(attempt) if may_become_ready else None
+            if wait_s is None:
+                break
+            await self._deliverer.pauses.sleep(wait_s)
+            search.start_again()
+        return failure or self._no_address(kind)
+
+    def _reason(self, kind: AssetKind, failure: Failure) -> Failure:
+        """Return the reason of the address that was tried first; if the API named none, that comes before it."""
+        if self._task is not None and (self._task.video_urls or kind is not AssetKind.VIDEO):
+            return failure
+        return replace(failure, message=f"{self._no_address(kind).message}; {failure.message}")
+
+    def _no_address(self, kind: AssetKind) -> Failure:
+        return Failure(
             FailureClass.DOWNLOAD_FAILED,
             f"the task succeeded, and the API named no address for its {_LABELS[kind]}",
         )
-        while (step := search.next_step()) is not NextStep.GIVE_UP:
-            if isinstance(step, NextStep):
-                await self._query_task()
-                search.offer(await self._urls(kind))
-                continue
-            result = await self._download(kind, step)
-            if isinstance(result, Asset):
-                return result
-            self._may_have_parts = True
-            failure = result
-        return failure
+
+    def _readiness_wait_s(self, attempt: int) -> float | None:
+        """Return how long to wait before all addresses are tried again; None if they had time to become ready."""
+        deliverer, job = self._deliverer, self._job
+        seen_at = (job.submitted_at or 0.0) + (job.generate_s or 0.0)
+        if deliverer.clock.wall() - max(seen_at, job.completed_at or 0.0) > READY_S:
+            return None
+        return retry_wait_s(deliverer.retry, attempt=attempt, draw=deliverer.draw())
 
     async def _complete_asset(self, kind: AssetKind) -> Asset | None:
         """Return an asset that an earlier process delivered, if its file is still complete."""
@@ -182,9 +236,8 @@ class _Delivery:
                 return asset
         return None
 
-    async def _download(self, kind: AssetKind, url: str) -> Asset | Failure:
+    async def _download(self, kind: AssetKind, url: str) -> Fetched | NotFetched:
         deliverer, job = self._deliverer, self._job
-        name = deliverer.asset_name(job, kind)
         part = deliverer.store.load_parts(job).get(kind.value) if self._may_have_parts else None
 
         def save_metadata(metadata: PartMetadata) -> None:
@@ -197,15 +250,16 @@ class _Delivery:
 
         request = AssetRequest(
             url=url,
-            path=deliverer.full_path(name),
+            path=deliverer.full_path(deliverer.asset_name(job, kind)),
             kind=kind,
             key=self._key(),
             metadata=None if part is None else PartMetadata(**part),
         )
-        result = await deliverer.downloader.fetch(request, save_metadata)
-        if isinstance(result, NotFetched):
-            return result.failure
-        default = _DEFAULT_SUFFIXES[kind]
+        return await deliverer.downloader.fetch(request, save_metadata)
+
+    async def _publish(self, kind: AssetKind, result: Fetched) -> Asset:
+        deliverer, default = self._deliverer, _DEFAULT_SUFFIXES[kind]
+        name = deliverer.asset_name(self._job, kind)
         name = name.removesuffix(default) + _SUFFIXES.get(result.info.media_type, default)
         await deliverer.publisher.publish(result.part_path, deliverer.full_path(name))
         return result.to_asset(kind, name)
@@ -247,7 +301,7 @@ class _Delivery:
             )
             if wait_s is None:
                 return
-            await deliverer.clock.sleep(wait_s)
+            await deliverer.pauses.sleep(wait_s)
 
     def _record(self, task: RemoteTask) -> None:
         if task.status is RemoteStatus.SUCCEEDED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -60,6 +62,15 @@ V1 = video(LARGE, headers=ETAG, close_after=400_000)
 V2 = video(OTHER, headers={"ETag": '"v2"'})
 DAMAGED = b"x" * 100 + LARGE[100:400_000]
 FRESH = video(LARGE)
+
+
+def encoded(word: str) -> dict[str, str]:
+    return {"Content-Encoding": word}
+
+
+GZIP = encoded("gzip")
+ZEROS = LARGE[:100_000] + bytes(400_000) + LARGE[500_000:]
+"""Where it breaks off, it is the same as many other files."""
 
 CASES = [
     Case("small", (video(SMALL),), "all", SMALL),
@@ -145,12 +156,58 @@ CASES = [
     Case("empty, chunked", (video(b"", chunked=True),), "all", FetchFailure.INVALID, "is empty"),
     Case("small without moov", (video(SMALL_WITHOUT_MOOV),), "all", FetchFailure.INVALID, "has no moov box"),
     Case("large without moov", (video(WITHOUT_MOOV),), "all", FetchFailure.INVALID, "has no moov box"),
+    Case("gzip", (video(gzip.compress(SMALL), headers=GZIP),), "all", SMALL),
+    Case("gzip, large", (video(gzip.compress(LARGE), headers=GZIP),), "all", LARGE),
+    Case("deflate", (video(zlib.compress(SMALL), headers=encoded("deflate")),), "all", SMALL),
+    Case("gzip in name only", (video(SMALL, headers=GZIP),), "all", SMALL),
     Case(
-        "gzip",
-        (video(SMALL, headers={"Content-Encoding": "gzip"}),),
+        "gzip, truncated",
+        (video(gzip.compress(LARGE), headers=GZIP, close_after=400_000), FRESH),
+        "all rest",
+        LARGE,
+    ),
+    Case(
+        "gzip, ended by the connection too early",
+        (video(gzip.compress(LARGE), headers=GZIP, close_after=400_000, length=""), FRESH),
+        "all rest",
+        LARGE,
+    ),
+    Case(
+        "gzip, damaged",
+        (video(gzip.compress(SMALL)[:10] + b"\xff" * 9000, headers=GZIP),),
         "all",
         FetchFailure.INVALID,
-        "compressed",
+        "compressed, and damaged",
+    ),
+    Case(
+        "gzip bomb",
+        (video(gzip.compress(bytes(20_000_000)), headers=GZIP),),
+        "all",
+        FetchFailure.INVALID,
+        "more than",
+    ),
+    Case(
+        "the rest, compressed",
+        (TRUNCATED, video_range(LARGE, headers=GZIP), FRESH),
+        "all rest all",
+        LARGE,
+    ),
+    Case("brotli", (video(SMALL, headers=encoded("br")),), "all", FetchFailure.INVALID, "compressed"),
+    *(
+        Case(f"encoding {word}", (video(SMALL, headers=encoded(word)),), "all", SMALL)
+        for word in ("aws-chunked", "utf-8", "binary", "identity", "")
+    ),
+    *(
+        Case(f"{len(padding)} bytes behind the last box", (video(SMALL + padding),), "all", SMALL + padding)
+        for padding in (b"\n", bytes(4), bytes(64), b"\r\n--boundary--\r\n")
+    ),
+    Case("large, with padding", (video(LARGE + bytes(64)),), "all", LARGE + bytes(64)),
+    Case("headers of 60 KB", (video(SMALL, headers={"Set-Cookie": "x" * 60_000}),), "all", SMALL),
+    Case(
+        "zeros at the seam",
+        (video(ZEROS, close_after=400_000), video(ZEROS)),
+        "all all",
+        ZEROS,
     ),
     Case(
         "1 TB declared",

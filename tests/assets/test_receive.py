@@ -69,13 +69,21 @@ class SlowDisk(Executor):
 
 async def receive_from(server: Server, folder: Path, disk: SlowDisk, max_bytes: int = 10_000_000) -> Path:
     part = PartFile(f"{folder}/a.mp4.part")
-    timeout = aiohttp.ClientTimeout(total=None, sock_read=STALL_S)
+    timeouts = Timeouts(stall_s=STALL_S)
     async with (
-        aiohttp.ClientSession(timeout=timeout, read_bufsize=READ_BUFFER_BYTES) as session,
+        aiohttp.ClientSession(read_bufsize=READ_BUFFER_BYTES) as session,
         session.get(server.url()) as response,
     ):
         try:
-            await receive(response, part, disk, offset=0, max_bytes=max_bytes)
+            await receive(
+                response,
+                part,
+                disk,
+                offset=0,
+                max_bytes=max_bytes,
+                timeouts=timeouts,
+                check_space=lambda: None,
+            )
         finally:
             await disk.is_idle.wait()
             part.close()

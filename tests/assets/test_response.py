@@ -72,10 +72,13 @@ def test_a_range_that_does_not_fit_is_not_used(changes: dict[str, str]) -> None:
     [(401, FailureClass.AUTH), (403, FailureClass.DOWNLOAD_FAILED), (416, FailureClass.DOWNLOAD_FAILED)],
 )
 def test_a_refusal_ends_the_use_of_a_url(status: int, cls: FailureClass) -> None:
-    """The same request would be refused again; only a 401 is the key's fault."""
-    decision = decide(status, {})
+    """The same request would be refused again; only a 401 to a request with the key is the key's fault."""
+    decision = interpret(WHOLE, status, {}, url=URL, max_bytes=1, at=0.0, has_key=True)
+    without_key = decide(401, {})
 
     assert isinstance(decision, Unusable)
+    assert isinstance(without_key, Unusable)
+    assert FailureClass.DOWNLOAD_FAILED is without_key.failure.cls
     assert (FetchFailure.EXPIRED, cls, status) == (
         decision.reason,
         decision.failure.cls,
