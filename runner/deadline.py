@@ -19,7 +19,7 @@ class Deadline:
     as missing. Here the sockets are read first.
 
     Args:
-        seconds: From the entry, or from the last `restart`.
+        seconds: From the entry on.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -29,25 +29,15 @@ class Deadline:
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
-        self.restart()
+        self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire, _TURNS)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.pause()
+        assert self._handle is not None
+        self._handle.cancel()
         await self._timeout.__aexit__(kind, error, trace)
-
-    def restart(self) -> None:
-        """Begin to count anew."""
-        self.pause()
-        self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire, _TURNS)
-
-    def pause(self) -> None:
-        """Stop counting until `restart`."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
 
     def _expire(self, turns: int) -> None:
         loop = asyncio.get_running_loop()

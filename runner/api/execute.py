@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from shutil import disk_usage
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -30,6 +31,8 @@ from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarize
+from runner.core.units import format_size
+from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.context import EngineContext, stop_for_store_error
 from runner.engine.engine import Engine, SystemClock
 from runner.engine.events import Notice, Observer, RunEvent
@@ -135,12 +138,25 @@ async def execute(
                 store, config, options, job_filter, outputs, observe, resubmit_lost=resubmit_lost
             ) as engine:
                 on_started(engine)
+                if (stop := _lack_of_space(store, job_filter)) is not None:
+                    engine.stop(stop)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
         result = _result(store, config, outputs, engine, observe)
         return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
+
+
+def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
+    """Return why nothing should be submitted: the disk has no space for a video, which would be paid for."""
+    if not query.pending_by_model(store.reader, job_filter):
+        return None
+    free, reserve = disk_usage(store.run_dir).free, reserve_bytes(store.run_dir)
+    if free >= reserve:
+        return None
+    message = f"{store.run_dir} has {format_size(free)} free, less than the reserve of {format_size(reserve)}"
+    return Stop(StopReason.DISK, f"{message}; nothing was submitted", FREE_SPACE_HINT)
 
 
 def _guarded(observe: Observer) -> Observer:
@@ -289,7 +305,10 @@ def _result(
     summary = None
     if not store.is_finished:
         summary, stop = _finish(store, outputs)
-        if stop is not None:
+        # A disk that failed while the run worked fails here again, and was reported.
+        if stop is not None and not any(
+            known.reason in (StopReason.DISK, StopReason.STORE) for known in stops
+        ):
             observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)

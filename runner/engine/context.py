@@ -13,6 +13,7 @@ from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason
+from runner.disk import write_error
 from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, RunDirError, RunnerError
@@ -135,6 +136,9 @@ def stop_for_error(error: Exception) -> Stop:
     """Return why a run stops after an error that concerns more than one job."""
     if isinstance(error, DiskFull | RunDirError):
         return stop_for_store_error(error)
+    if isinstance(error, OSError):
+        # The network's are handled where they occur: what is left is the disk's, or a lack of open files.
+        return stop_for_store_error(write_error(error, error.filename or "a file of the run"))
     log.error("a bug in runner stopped the run", exc_info=error)
     what = f"{type(error).__name__}: {error}"[:500]
     return Stop(

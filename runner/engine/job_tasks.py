@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
-from runner.engine.context import RunProgress, stop_for_store_error
+from runner.engine.context import RunProgress, stop_for_error, stop_for_store_error
 from runner.errors import DiskFull, RunDirError, RunnerError
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class JobTasks:
     async def _guarded(self, step: Callable[[], Awaitable[None]], job: Job) -> None:
         try:
             await step()
-        except (DiskFull, RunDirError) as error:
-            self._progress.stop(stop_for_store_error(error))
+        except (DiskFull, RunDirError, OSError) as error:
+            self._progress.stop(stop_for_error(error))
         except asyncio.CancelledError:
             # A POST that was abandoned left its job uncertain; any other job stays as it is.
             if job.state is State.UNCERTAIN:

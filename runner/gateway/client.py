@@ -168,7 +168,8 @@ class GatewayClient:
     async def _poll(self, session: aiohttp.ClientSession, task_id: str, key: str) -> PollOutcome:
         try:
             response = await self._get(task_url(self._videos, task_id), key, session)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, LookupError) as error:
+            # The latter two for addresses in redirects that the libraries do not foresee.
             return Transient(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
         outcome = classify_poll(
             response.status,
