@@ -30,7 +30,7 @@ _MAY_BECOME_READY = frozenset({403, 404})
 """What storage answers for a file that it is about to get; some hosts send a page, or nothing, instead."""
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _COMPRESSED = _DECODED | {"br", "zstd", "compress", "x-compress"}
-"""Other words, such as aws-chunked, utf-8 and binary, are left over from an upload, and mean nothing (fact F90)."""
+"""Other words, such as aws-chunked, utf-8 and binary, are left over from an upload, and mean nothing (fact F84)."""
 _VALIDATOR_AGE_S = 60
 """How much older than the response a Last-Modified must be, so that no other change shares its second (RFC 9110 8.8.2.2)."""
 

@@ -25,7 +25,7 @@ MAX_URLS = 8
 READY_S = 120.0
 """
 How long after its task's success an address may give nothing, or a page, as long as the host does not have the file
-everywhere (fact F91).
+everywhere (fact F82).
 """
 
 

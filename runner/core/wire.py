@@ -337,20 +337,19 @@ def _absolute(text: str, base_url: str | None) -> str | None:
 
 def is_http_url(text: str) -> bool:
     """
-    Return whether a text is an absolute http(s) URL with a host; spaces in its path are sent percent-encoded.
+    Return whether a text is an absolute http(s) URL with a host, valid in a request.
 
     >>> is_http_url("https://cdn.example/a.mp4?X-Signature=1"), is_http_url("task failed: https://x")
     (True, False)
     """
     if len(text) <= _URL_CHARS and _FAST_URL.fullmatch(text):
         return True
-    if len(text) > _URL_CHARS or not text.isprintable() or "\\" in text:
+    if len(text) > _URL_CHARS or not text.isprintable() or " " in text or "\\" in text:
         return False
     try:
         parts = urlsplit(text)
         # Reading the port validates it.
-        has_host = bool(parts.hostname) and " " not in parts.netloc
-        return parts.scheme in ("http", "https") and has_host and parts.port != 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import subprocess
 import time
@@ -89,3 +90,30 @@ def test_full_disk_stops_the_run_and_loses_nothing(small_disk: Path, tmp_path: P
     assert 0 == done.returncode, done.stderr
     assert 60 == len(paid) == sum(paid.values())
     assert {"succeeded"} == {line["status"] for line in results_by_id(run_dir).values()}
+
+
+def test_nothing_is_submitted_while_there_is_no_space_for_a_video(tmp_path: Path) -> None:
+    """
+    Exit code 3 before the first POST: a video would be paid for and have no place.
+    """
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with (disk / "filler").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 192 << 20)
+        with run_simulator(tmp_path, SCENARIO) as simulator:
+            manifest = tmp_path / "disk.yaml"
+            manifest.write_text(MANIFEST.format(base_url=simulator.base_url), encoding="utf-8")
+            full = runner("run", manifest, "-o", disk / "out")
+            posted = len(simulator.ledger)
+            (disk / "filler").unlink()
+            done = runner("run", manifest, "-o", disk / "out")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+    assert (3, 0) == (full.returncode, posted)
+    assert "nothing was submitted" in full.stderr
+    assert 0 == done.returncode, done.stderr

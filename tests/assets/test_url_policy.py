@@ -101,6 +101,44 @@ def test_a_signed_url_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("/v.mp4?name=猫&sig=a%2Fb%2Bc%3D", "/v.mp4?name=%E7%8C%AB&sig=a%2Fb%2Bc%3D"),
+        ("/my video.mp4", "/my%20video.mp4"),
+        ("/a%2Fb/ü?x=1+2&y='()!", "/a%2Fb/%C3%BC?x=1+2&y='()!"),
+        ("/v.mp4?sig=%zz%", "/v.mp4?sig=%zz%"),
+        ("/a//c.mp4", "/a//c.mp4"),
+    ],
+)
+async def test_only_what_no_request_can_have_is_encoded(url: str, sent: str, tmp_path: Path) -> None:
+    """Spaces and characters outside ASCII are percent-encoded, at the start and in a redirect, and nothing else is touched."""
+    async with (
+        serving(video(VIDEO), redirect(url), video(VIDEO), redirect("PLACEHOLDER"), video(VIDEO)) as server,
+        fetcher() as fetch,
+    ):
+        server.responses[3] = redirect(server.url(url))
+        for start in (url, "/start", "/start"):
+            await fetch.fetch(asset_request(server.url(start), tmp_path))
+
+    assert [sent, "/start", sent, "/start", sent] == [request.path for request in server.requests]
+
+
+def test_a_host_outside_ascii_gets_its_idna_form() -> None:
+    """Its path is encoded, its name is not."""
+    assert "https://xn--bcher-kva.example/%C3%BC.mp4" == str(parse_url("https://bücher.example/ü.mp4"))
+
+
+async def test_a_location_of_9000_characters_is_followed(tmp_path: Path) -> None:
+    """Signed addresses are long."""
+    path = "/a.mp4?sig=" + "x" * 9000
+    async with serving(redirect(path), video(VIDEO)) as server, fetcher() as fetch:
+        result = await fetch.fetch(asset_request(server.url(), tmp_path))
+
+    assert isinstance(result, Fetched)
+    assert path == server.requests[1].path
+
+
+@pytest.mark.parametrize(
     ("url", "sends_key"),
     [
         ("https://api.example.com/v1/videos/x/content", True),
