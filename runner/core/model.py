@@ -56,6 +56,9 @@ class FailureClass(StrEnum):
 MAY_HAVE_PAID_TASK = frozenset({FailureClass.LOST, FailureClass.UNCERTAIN_SUBMIT})
 """With these failures there may be a paid task whose id, or whose state, is unknown."""
 
+NEVER_RESUBMITTED = MAY_HAVE_PAID_TASK | {FailureClass.MODERATION, FailureClass.INVALID_REQUEST}
+"""Jobs of these classes are submitted again only if they are named: they may be paid for, or would be refused again."""
+
 
 class Failure(Struct, frozen=True):
     """

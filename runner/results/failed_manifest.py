@@ -1,13 +1,16 @@
 """
 `failed.yaml`: what did not succeed, as a manifest that can be run and pays for nothing twice.
 
-The state of a job decides:
+The state of a job decides, as for a rerun:
 
-- failed and pending jobs are written as they were: they are submitted;
+- failed jobs are written as they were: they are submitted;
 - jobs with a task at the API (timed out, undelivered, still running, or named by a person) are written with
   its ``task_id``: they are polled and downloaded, never submitted;
-- jobs that may have a paid task with an unknown id (uncertain, lost, written off) are written only as
-  comments: a person decides.
+- jobs that may have a paid task with an unknown id (uncertain, lost, written off), or that would be refused
+  again (moderation, invalid requests), are written only as comments: a person decides;
+- pending jobs are left out: the run itself submits them.
+
+If there is no job to run, there is no file.
 """
 
 from __future__ import annotations
@@ -23,10 +26,20 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import fields
+
 from runner.core.filenames import MAX_NAME_CHARS
 from runner.core.lifecycle import State
-from runner.core.model import FILE_KEY, MAY_HAVE_PAID_TASK, JobRecord, Json, is_file_reference
-from runner.core.settings import Settings
+from runner.core.model import (
+    FILE_KEY,
+    MAY_HAVE_PAID_TASK,
+    NEVER_RESUBMITTED,
+    JobRecord,
+    Json,
+    is_file_reference,
+)
+from runner.core.settings import Limits, Settings
 from runner.core.units import exact_duration, exact_rate
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
@@ -66,25 +79,24 @@ def write_failed(
     settings: Settings | None = None,
 ) -> int:
     """
-    Write the manifest of what did not succeed, as a stream; if every job succeeded, remove the file.
+    Write the manifest of what did not succeed, as a stream; if it has no jobs to run, remove the file.
 
     Args:
         key_names: Names of the environment variables that have the API keys.
         known_keys: If given, keys of a request that its schema does not have are written under ``extra``.
-        settings: If given, the manifest has the same limits and polling.
+        settings: If given, the manifest has the same, such as limits and time-outs.
 
     Returns:
         The number of jobs that the manifest runs.
     """
-    count, is_empty = 0, True
+    count = 0
     with atomic_write(path) as file:
         head = "".join(_header(path, run, base_url, key_names))
-        file.write((head if settings is None else head + _pace(settings)).encode())
+        file.write((head if settings is None else head + _settings(settings)).encode())
         for record in records:
             entry = _entry(record)
             if entry is _EntryKind.NONE:
                 continue
-            is_empty = False
             if entry is _EntryKind.COMMENT:
                 file.write("".join(_comment(record, path.parent)).encode())
                 continue
@@ -92,9 +104,7 @@ def write_failed(
                 file.write(b"jobs:\n")
             count += 1
             file.write(_job(record, entry, known_keys).encode())
-        if not count:
-            file.write(b"jobs: []\n")
-    if is_empty:
+    if not count:
         path.unlink()
     return count
 
@@ -121,10 +131,10 @@ def _entry(record: JobRecord) -> _EntryKind:
         return _EntryKind.WITH_TASK if record.task_id else _EntryKind.COMMENT
     if state in (State.UNCERTAIN, State.SUBMITTING):
         return _EntryKind.COMMENT
-    if state is State.FAILED and record.error is not None and record.error.cls in MAY_HAVE_PAID_TASK:
+    if state is State.PENDING:
+        return _EntryKind.NONE
+    if record.error is not None and record.error.cls in NEVER_RESUBMITTED:
         return _EntryKind.COMMENT
-    if state is State.PENDING and record.task_id:
-        return _EntryKind.WITH_TASK
     # A job whose task a person named was not submitted by this run, and must not be by the next one.
     if record.task_id and record.attempts and record.attempts[-1].outcome == "attached":
         return _EntryKind.WITH_TASK
@@ -150,8 +160,22 @@ def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]
     yield f"  api_keys: {flow(list(key_names))}\n"
 
 
-def _pace(settings: Settings) -> str:
-    limits, poll = settings.limits, settings.poll
+def _settings(settings: Settings) -> str:
+    defaults = Settings(name=settings.name)
+    sections: dict[str, Json] = {
+        "limits": _limits(settings.limits),
+        "poll": _amounts(settings.poll),
+        "timeouts": _amounts(settings.timeouts),
+        "retry": _amounts(settings.retry),
+    }
+    if settings.assets != defaults.assets:
+        sections["assets"] = _amounts(settings.assets)
+    if settings.notify:
+        sections["notify"] = [_amounts(notify) for notify in settings.notify]
+    return "".join(f"{name}: {flow(value)}\n" for name, value in sections.items())
+
+
+def _limits(limits: Limits) -> dict[str, Json]:
     models = {
         model: {
             **({} if own.in_flight is None else {"in_flight": own.in_flight}),
@@ -165,14 +189,25 @@ def _pace(settings: Settings) -> str:
         "in_flight": limits.in_flight,
         "downloads": limits.downloads,
     }
-    rates = {**bounds, "models": models} if models else bounds
-    waits = {
-        "first": exact_duration(poll.first_s),
-        "interval": exact_duration(poll.interval_s),
-        "max_interval": exact_duration(poll.max_interval_s),
-        "timeout": exact_duration(poll.timeout_s),
-    }
-    return f"limits: {flow(rates)}\npoll: {flow(waits)}\n"
+    return {**bounds, "models": models} if models else bounds
+
+
+def _amounts(section: Struct) -> dict[str, Json]:
+    """Return a section of the settings as a manifest has it, without what is not set."""
+    values: dict[str, Json] = {}
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if value is None:
+            continue
+        if field.name == "max_bytes":
+            values["max_size"] = f"{value}B"
+        elif field.name == "least_bytes_per_s":
+            values["least_speed"] = f"{value:.0f}B/s"
+        elif field.name.endswith("_s"):
+            values[field.name.removesuffix("_s")] = exact_duration(value)
+        else:
+            values[field.name] = value
+    return values
 
 
 def _quoted(path: Path) -> str:
@@ -180,6 +215,10 @@ def _quoted(path: Path) -> str:
 
 
 def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
+    if record.error is not None and record.error.cls in NEVER_RESUBMITTED - MAY_HAVE_PAID_TASK:
+        yield f"  # Left out: {_described(record)}\n"
+        yield "  #   It would be refused again: correct it, and give it a new id.\n"
+        return
     sent_at = utc_text(record.attempts[-1].submitted_at if record.attempts else record.submitted_at)
     yield f"  # Left out: {_described(record)}\n"
     yield f"  #   It may have been paid for: sent {sent_at or 'at an unknown time'}, model {text(record.model)}"

@@ -14,12 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, Step, advance, next_step, recovery, sources
-from runner.core.model import MAY_HAVE_PAID_TASK, Attempt, Failure, FailureClass, JobRecord, has_files
+from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, JobRecord, has_files
 from runner.store import rows
 from runner.store.query import LOST_WITH_TASK
-
-NEVER_RESUBMITTED = MAY_HAVE_PAID_TASK | {FailureClass.MODERATION, FailureClass.INVALID_REQUEST}
-"""No rerun submits jobs of these classes again unless they are named: they may be paid for, or would be refused again."""
 
 
 class Selection(Struct, frozen=True):

@@ -74,9 +74,7 @@ def test_failed_job_whose_task_was_named_names_it_again(write: Write) -> None:
     assert "task_x" == yaml.safe_load(text)["jobs"][0]["task_id"]
 
 
-@pytest.mark.parametrize(
-    "state", [State.TIMED_OUT, State.UNDELIVERED, State.SUBMITTED, State.DOWNLOADING, State.PENDING]
-)
+@pytest.mark.parametrize("state", [State.TIMED_OUT, State.UNDELIVERED, State.SUBMITTED, State.DOWNLOADING])
 def test_job_with_a_task_names_it(write: Write, state: State) -> None:
     """What was paid for is polled and downloaded by its task id, and so never submitted."""
     count, text = write(unsuccessful("sky", state, FailureClass.POLL_TIMEOUT, task_id="task_x"))
@@ -92,22 +90,29 @@ def test_job_with_a_task_names_it(write: Write, state: State) -> None:
         (State.SUBMITTING, FailureClass.INTERRUPTED),
         (State.FAILED, FailureClass.UNCERTAIN_SUBMIT),
         (State.FAILED, FailureClass.LOST),
+        (State.FAILED, FailureClass.MODERATION),
+        (State.FAILED, FailureClass.INVALID_REQUEST),
     ],
 )
-def test_job_that_may_be_paid_is_only_a_comment(write: Write, state: State, cls: FailureClass) -> None:
-    """A job that may have a paid task with an unknown id is shown, and can't be run by mistake."""
-    count, text = write(unsuccessful("sky", state, cls, "reset\nby: peer"))
+def test_job_that_a_rerun_leaves_alone_is_only_a_comment(
+    write: Write, state: State, cls: FailureClass
+) -> None:
+    """A job that may be paid for, or would be refused again, is shown, and can't be run by mistake."""
+    other = unsuccessful("other", State.FAILED, FailureClass.REMOTE_FAILED)
 
-    assert 0 == count
-    assert [] == yaml.safe_load(text)["jobs"]
+    count, text = write(unsuccessful("sky", state, cls, "reset\nby: peer"), other)
+
+    assert 1 == count
+    assert ["other"] == [job["id"] for job in yaml.safe_load(text)["jobs"]]
     assert "# Left out: sky" in text
+    assert (0, None) == write(unsuccessful("sky", state, cls))
 
 
-def test_pending_job_is_as_it_was(write: Write) -> None:
-    """A job that was never sent is written too, so that the file alone is enough to finish the batch."""
-    _, text = write(succeeded("sky", state=State.PENDING, task_id=None, attempts=(), assets=()))
+def test_pending_job_is_left_out(write: Write) -> None:
+    """The run itself submits what was never sent; in a second manifest it would be paid for twice."""
+    pending = succeeded("sky", state=State.PENDING, task_id=None, attempts=(), assets=())
 
-    assert "task_id" not in yaml.safe_load(text)["jobs"][0]
+    assert (0, None) == write(pending)
 
 
 def test_removed_job_is_not_submitted(write: Write) -> None:

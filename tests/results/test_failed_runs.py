@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
 from runner.core.problem import Problem, Severity
-from runner.core.settings import Limits, ModelLimits, PollPolicy, Settings
+from runner.core.settings import (
+    AssetRules,
+    Limits,
+    ModelLimits,
+    Notify,
+    PollPolicy,
+    RetryPolicy,
+    Settings,
+    Timeouts,
+)
 from runner.manifest.loader import load
 from runner.results.failed_manifest import rerun_name, write_failed
 from runner.schema.catalog import load_catalog as load_catalog
@@ -63,14 +73,26 @@ def test_job_is_read_back(tmp_path: Path, prompt: str) -> None:
     assert ("K",) == manifest.settings.key_names
 
 
-def test_limits_and_polling_are_read_back(tmp_path: Path) -> None:
-    """What failed is rerun with the limits and the polling of the first run."""
+def test_settings_are_read_back(tmp_path: Path) -> None:
+    """What failed is rerun with the settings of the first run."""
     limits = Limits(submit_per_s=1 / 3, in_flight=2, models={SEEDANCE: ModelLimits(in_flight=1)})
-    settings = Settings(name="kittens", limits=limits, poll=PollPolicy(first_s=0.5, timeout_s=7200.0))
+    settings = Settings(
+        name="kittens",
+        limits=limits,
+        poll=PollPolicy(first_s=0.5, timeout_s=7200.0),
+        timeouts=Timeouts(submit_s=33.3, stall_s=7.0),
+        retry=RetryPolicy(attempts=9, base_s=0.1),
+        assets=AssetRules(max_bytes=1_234_567_890, hosts=("cdn.example",)),
+        notify=(
+            Notify(on=("failure", "uncertain"), command=("notify-send", "no: ${x}")),
+            Notify(webhook="https://h.example/"),
+        ),
+    )
 
     manifest, _ = read(tmp_path, failed("sky", "a kitten"), settings=settings)
 
-    assert (limits, settings.poll) == (manifest.settings.limits, manifest.settings.poll)
+    other_names = {"name": manifest.settings.name, "base_url": "https://g.example", "key_names": ("K",)}
+    assert replace(settings, **other_names) == manifest.settings
 
 
 def test_task_and_extra_fields_are_read_back(tmp_path: Path) -> None:
