@@ -394,7 +394,7 @@ def test_folder_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
     assert 0 == run.counts[State.UNDELIVERED]
 
 
-@pytest.mark.parametrize("answer_s", [0.1, 2.0], ids=["in the failed commit", "after it"])
+@pytest.mark.parametrize("answer_s", [0.2, 2.0], ids=["in the failed commit", "after it"])
 def test_tasks_that_could_not_be_saved_are_named(answer_s: float, tmp_path: Path) -> None:
     """
     If the store fails, every task that was paid for is in it or among those that the engine names.
