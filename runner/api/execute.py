@@ -224,6 +224,7 @@ async def _engine(
                 limit=options.limit,
                 max_failures=options.max_failures,
                 run_s=options.run_s,
+                stop_at=options.stop_at,
                 drain_s=options.drain_s,
                 store=store,
                 key_pool=keys.pool,

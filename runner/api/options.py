@@ -31,7 +31,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         job: Only jobs whose id matches this shell pattern.
         max_failures: Jobs that may end without a video in this process: a number, a share of those that ended such as 0.1,
             or "off" for any number; None stops after 20 in a row.
-        run_s: How long jobs are submitted (`--max-runtime`, `--stop-at`), counted from the call; None for no limit.
+        run_s: How long jobs are submitted (`--max-runtime`), counted from the call; None for no limit.
+        stop_at: Until when jobs are submitted (`--stop-at`), in seconds since 1970; None for no limit.
         drain_s: How long jobs that were submitted are polled and downloaded after that (`--drain-time`).
         trust: Start commands that only the run directory names (`resume`, `rerun`).
         keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
@@ -52,6 +53,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     on_changed: OnChanged = OnChanged.ERROR
     max_failures: MaxFailures = None
     run_s: float | None = None
+    stop_at: float | None = None
     drain_s: float = 600.0
     if_locked: IfLocked = IfLocked.FAIL
     trust: bool = False

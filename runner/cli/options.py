@@ -79,21 +79,25 @@ def parse_clock(text: str) -> time:
         raise ValueError(f"{text!r} is not a time of day; write {CLOCK_FORMS}") from None
 
 
-def seconds_until(clock: time, now: datetime) -> float:
+def next_time(clock: time, now: datetime) -> datetime:
     """
-    Return the seconds until the local clock shows a time for the next time after now.
+    Return the next moment at which the local clock shows a time; now if it shows that very minute.
 
-    Clock changes are taken into account.
+    Clock changes are taken into account: an hour that comes twice has each of its times twice.
 
-    >>> seconds_until(time(6, 30), datetime(2026, 11, 21, 22, 0).astimezone())
-    30600.0
+    >>> now = datetime(2026, 11, 21, 22, 0).astimezone()
+    >>> next_time(time(6, 30), now) - now
+    datetime.timedelta(seconds=30600)
     """
-    for days in (0, 1):
-        # A naive time is local, with the UTC offset of that day.
-        then = datetime.combine(now.date() + timedelta(days=days), clock).astimezone()
-        if then > now:
-            return (then - now).total_seconds()
-    raise AssertionError("tomorrow comes after today")
+    if (now.hour, now.minute) == (clock.hour, clock.minute):
+        return now
+    # A naive time is local, with the UTC offset of that day.
+    times = [
+        datetime.combine(now.date() + timedelta(days=days), clock.replace(fold=fold)).astimezone()
+        for days in (0, 1)
+        for fold in (0, 1)
+    ]
+    return min(then for then in times if then > now)
 
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -281,13 +285,7 @@ def run_options(values: dict[str, Any]) -> RunOptions:
     """Convert the remaining values of a command to `RunOptions`, whose fields have their names."""
     if values.get("scenario") is not None and values.get("simulate") is False:
         raise click.UsageError("--scenario needs --simulate.")
-    run_s = earliest_deadline(values.pop("max_runtime"), values.pop("stop_at"))
-    return RunOptions(run_s=run_s, **values)
-
-
-def earliest_deadline(max_runtime_s: float | None, stop_at: Any) -> float | None:
-    """Return for how many seconds jobs are submitted, the shorter of both bounds; None if neither is given."""
-    bounds = [] if max_runtime_s is None else [max_runtime_s]
+    stop_at = values.pop("stop_at")
     if stop_at is not None:
-        bounds.append(seconds_until(stop_at, datetime.now().astimezone()))
-    return min(bounds, default=None)
+        stop_at = next_time(stop_at, datetime.now().astimezone()).timestamp()
+    return RunOptions(run_s=values.pop("max_runtime"), stop_at=stop_at, **values)

@@ -1,23 +1,22 @@
 """
 Decide when to poll a task again, and when to stop.
 
-A poll is free, but rarely shows a change: the gateway itself looks at its tasks every 15 s, about one a
-second for each channel (fact F59). So the wait grows, also with the number of tasks in flight, and aims at
-the time at which tasks of this model usually finish.
+A poll is free, but rarely shows a change: the gateway itself looks at its tasks every 15 s (fact F59). So the wait grows,
+and aims at the time at which tasks of this model usually finish.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from msgspec import Struct
-
+from runner.core.durations import Durations
 from runner.core.retry import backoff_s
 from runner.core.settings import PollPolicy
 
 _GROWTH = 1.25
 _JITTER = 0.2
-_GATEWAY_S_PER_TASK = 1.0
+_EXPLORED = 0.05
+"""The share of looks that are earlier than seems best, once much is known."""
+_EXPLORED_AT_FIRST = 10
+"""Divided by the tasks so far it is that share before, up to a half."""
 _MIN_BACKOFF_S = 0.5
 
 UNKNOWNS_UNTIL_LOST = 3
@@ -29,46 +28,54 @@ def next_poll_s(
     *,
     polls: int,
     age_s: float,
-    in_flight: int,
     draw: float,
-    typical_s: float | None = None,
+    durations: Durations | None = None,
     poll_after_s: float | None = None,
     timeout_s: float | None = None,
 ) -> float:
     """
     Return how long to wait before the next poll of a task.
 
-    The tasks in flight and the typical duration stretch the wait up to ``max_interval_s``; only the server
-    may ask for more. The last poll is when the timeout expires, so that no task is given up without a last
-    look. An interval of 0 remains 0: no pause at all.
+    What is known of durations stretches the wait up to ``max_interval_s``; only the server may ask for more. The last poll
+    is when the timeout expires, so that no task is given up without a last look. An interval of 0 remains 0: no pause
+    at all.
 
     Args:
         polls: Polls of this task so far.
         age_s: Seconds since it was submitted.
-        in_flight: Number of our tasks at the gateway.
         draw: A random number from [0, 1), so that tasks submitted together are not polled together.
-        typical_s: When tasks of this model have usually finished (`QuantileEstimator.typical_s`), or None.
+        durations: How long tasks of this model take, or None.
         poll_after_s: The wait that the server asks for, or None.
         timeout_s: The job's own timeout instead of the policy's.
 
-    >>> next_poll_s(PollPolicy(), polls=0, age_s=0.0, in_flight=8, draw=0.0)
+    >>> next_poll_s(PollPolicy(), polls=0, age_s=0.0, draw=0.0)
     10.0
-    >>> next_poll_s(PollPolicy(), polls=3, age_s=60.0, in_flight=40, draw=0.0)
-    40.0
-    >>> next_poll_s(PollPolicy(), polls=1, age_s=20.0, in_flight=8, draw=0.0, typical_s=65.0)
-    45.0
+    >>> next_poll_s(PollPolicy(), polls=3, age_s=60.0, draw=0.0)
+    23.4375
     """
-    min_s = max(policy.first_s - age_s, 0.0) if polls == 0 else 0.0
-    # After that many polls the maximum decides anyway, and the power would overflow.
-    wait_s = policy.first_s if polls == 0 else policy.interval_s * _GROWTH ** min(polls - 1, 64)
-    if wait_s > 0:
-        max_s = max(policy.max_interval_s, min_s) / (1 + _JITTER)
-        until_typical_s = (typical_s or 0.0) - age_s
-        wait_s = min(max(wait_s, in_flight * _GATEWAY_S_PER_TASK, until_typical_s), max_s)
-        wait_s = max(wait_s * (1 + _JITTER * draw), min_s)
+    min_s = max(policy.first_s - age_s, 0.0) if polls == 0 else policy.interval_s
+    best_s = None
+    if durations is not None:
+        max_s = max(policy.max_interval_s, min_s)
+        best_s = durations.best_wait_s(age_s, min_s=min_s, max_s=max_s, interval_s=policy.interval_s)
+    if best_s is not None and durations is not None:
+        # Some tasks are looked at earlier, or it would never be noticed that they end earlier.
+        explored = max(_EXPLORED, min(_EXPLORED_AT_FIRST / durations.count, 0.5))
+        wait_s = min_s + min(draw / explored, 1.0) * (best_s - min_s)
+    else:
+        wait_s = _growing_wait_s(policy, polls, min_s, draw)
     wait_s = max(wait_s, poll_after_s or 0.0)
     limit_s = policy.timeout_s if timeout_s is None else timeout_s
     return min(wait_s, max(limit_s - age_s, 0.0))
+
+
+def _growing_wait_s(policy: PollPolicy, polls: int, min_s: float, draw: float) -> float:
+    """Return the wait if nothing is known about durations."""
+    if polls == 0:
+        return min_s
+    # After that many polls the maximum decides anyway, and the power would overflow.
+    wait_s = policy.interval_s * _GROWTH ** min(polls - 1, 64)
+    return min(wait_s, max(policy.max_interval_s, min_s) / (1 + _JITTER)) * (1 + _JITTER * draw)
 
 
 def poll_backoff_s(
@@ -116,35 +123,3 @@ def count_unknown(counted: int, *, age_s: float, tolerance_s: float) -> int:
     True
     """
     return 0 if age_s < tolerance_s else counted + 1
-
-
-class QuantileEstimator(Struct):
-    """
-    Estimates how long tasks of one model take, in constant memory.
-
-    The estimate is the time by which two thirds have finished: a first poll then finds most of them
-    finished, and comes late for few. Durations are a little too long, because they end with the poll that
-    showed success.
-    """
-
-    count: int = 0
-    estimate_s: float = 0.0
-
-    _QUANTILE: ClassVar[float] = 2 / 3
-    _MIN_COUNT: ClassVar[int] = 5
-
-    def add(self, duration_s: float) -> None:
-        """Record that a task finished after so many seconds."""
-        self.count += 1
-        if self.count == 1:
-            self.estimate_s = duration_s
-            return
-        # Each longer duration moves the estimate up by a step, each shorter one moves it down, in the
-        # proportion that balances at the quantile. Steps shrink to a minimum, so that it follows changes.
-        step_s = self.estimate_s * max(1.0 / self.count, 0.05)
-        self.estimate_s += step_s * (self._QUANTILE if duration_s > self.estimate_s else self._QUANTILE - 1)
-
-    @property
-    def typical_s(self) -> float | None:
-        """The estimate, or None until there are enough durations."""
-        return self.estimate_s if self.count >= self._MIN_COUNT else None

@@ -38,6 +38,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         limit: Jobs that it submits at most; None for any number.
         max_failures: Jobs that may end without a video in this process before it stops; see `FailureGuard`.
         run_s: How long it submits; None for as long as there is something to submit.
+        stop_at: When the wall clock shows this, it submits no more, however that came; None for no such time.
         drain_s: How long it continues to poll and download after that.
         render: Makes the body of a request that names local files; it blocks.
         probe: Sends the gateway a free request, and returns whether it answered.
@@ -51,6 +52,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     limit: int | None
     max_failures: MaxFailures
     run_s: float | None
+    stop_at: float | None
     drain_s: float
     store: Store
     key_pool: KeyPool

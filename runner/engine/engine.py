@@ -40,6 +40,10 @@ was received is lost.
 """
 
 
+CLOCK_CHECK_S = 1.0
+"""How often a run that waits looks whether the wall clock shows that it is to stop."""
+
+
 class SystemClock:
     """The real time."""
 
@@ -86,6 +90,7 @@ class Engine:
         self._is_schedule_due = False
         self._deadline: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
+        self._clock_check: asyncio.TimerHandle | None = None
         self._is_shut_down = asyncio.Event()
         self._is_outage_reported = False
         self.unsaved: list[tuple[str, str]] = []
@@ -144,6 +149,7 @@ class Engine:
             self._on_deadline()
         elif run_s is not None:
             self._deadline = asyncio.get_running_loop().call_later(run_s, self._on_deadline)
+        self._check_clock()
         self._schedule_all()
         try:
             await self._is_shut_down.wait()
@@ -204,6 +210,7 @@ class Engine:
     def _start_ready(self) -> None:
         """Start every step that may be started now, and set the timer for the next look."""
         now = self._context.clock.now()
+        self._stop_if_late()
         self._stop_if_stalled(now)
         self._report_outage()
         drain = self._drain
@@ -302,7 +309,7 @@ class Engine:
     async def _shut_down(self) -> None:
         # From here on nothing is started, even if this coroutine was canceled.
         self._is_shut_down.set()
-        for timer in (self._timer, self._deadline, self._grace):
+        for timer in (self._timer, self._deadline, self._grace, self._clock_check):
             if timer is not None:
                 timer.cancel()
         self.polls.tasks.cancel()
@@ -321,7 +328,20 @@ class Engine:
             except RunnerError:
                 self.unsaved.append((job.job_id, job.task_id or ""))
 
+    def _check_clock(self) -> None:
+        """Look at the wall clock now and then: a timer knows nothing of a suspended machine or a clock that was set."""
+        self._stop_if_late()
+        if self._context.stop_at is not None and not self._progress.stops:
+            self._clock_check = asyncio.get_running_loop().call_later(CLOCK_CHECK_S, self._check_clock)
+
+    def _stop_if_late(self) -> None:
+        stop_at = self._context.stop_at
+        if stop_at is not None and self._context.clock.wall() >= stop_at:
+            self._on_deadline()
+
     def _on_deadline(self) -> None:
+        if any(stop.reason is StopReason.DEADLINE for stop in self._progress.stops):
+            return
         self.stop(Stop(StopReason.DEADLINE, "the time limit for submissions was reached"))
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._context.drain_s, self._on_drain_deadline)

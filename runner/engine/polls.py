@@ -9,6 +9,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from runner.core import polling
+from runner.core.durations import Durations
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
@@ -46,7 +47,8 @@ class Polls:
         self._heap: list[tuple[float, int, Job]] = []
         self._active: dict[int, Job] = {}
         self._pacer = Pacer(context.settings.limits.poll_per_s)
-        self._durations: dict[str, polling.QuantileEstimator] = {}
+        self._durations: dict[str, Durations] = {}
+        self._seen_running_s: dict[int, float] = {}
         self.tasks = JobTasks(
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
@@ -56,7 +58,7 @@ class Polls:
 
     def durations_s(self) -> dict[str, float]:
         """Return how long tasks took in this process, by model."""
-        return {model: seen.estimate_s for model, seen in self._durations.items() if seen.count}
+        return {model: seen.mean_s for model, seen in self._durations.items()}
 
     @property
     def active(self) -> tuple[Job, ...]:
@@ -71,6 +73,8 @@ class Polls:
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Schedule the next poll of a job: its first, or the one after an outcome."""
         self._active[job.seq] = job
+        if outcome is None:
+            self._seen_running_s[job.seq] = 0.0
         now = self._context.clock.now()
         at = now + self._wait_s(job, outcome, now - job.waiting_since)
         heapq.heappush(self._heap, (at, job.seq, job))
@@ -91,14 +95,12 @@ class Polls:
             # The last poll comes at the time-out, so that no task is given up unseen.
             return min(wait_s, max(self._timeout_s(job) - age_s, 0.0))
         job.uninformative_polls = 0
-        durations = self._durations.get(job.model)
         return polling.next_poll_s(
             policy,
             polls=job.polls,
             age_s=age_s,
-            in_flight=self._admission.in_flight,
             draw=draw,
-            typical_s=None if durations is None else durations.typical_s,
+            durations=self._durations.get(job.model),
             poll_after_s=outcome.poll_after_s if isinstance(outcome, Polled) else None,
             timeout_s=self._timeout_s(job),
         )
@@ -123,6 +125,7 @@ class Polls:
     async def _poll(self, job: Job) -> None:
         sent_at = self._context.clock.now()
         before = job.state
+        seen_running_s = self._seen_running_s.get(job.seq)
         try:
             outcome = await self._context.poller.poll(job)
         finally:
@@ -137,16 +140,29 @@ class Polls:
             self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
         elif isinstance(outcome, Polled):
             self._pacer.record_accepted(now, now - sent_at)
+            if job.state is before and job.seq in self._seen_running_s:
+                self._seen_running_s[job.seq] = sent_at - job.waiting_since
             self._admission.stall_timer.record_progress()
         if job.state is before:
             self._continue(job, outcome, now)
         elif job.state is State.DOWNLOADING:
             assert isinstance(outcome, Polled)
-            if job.generate_s is not None:
-                self._durations.setdefault(job.model, polling.QuantileEstimator()).add(job.generate_s)
+            self._learn_duration(job, seen_running_s, sent_at)
             self._on_succeeded(job, outcome.task)
         else:
             self._progress.record_end(job)
+
+    def _learn_duration(self, job: Job, seen_running_s: float | None, sent_at: float) -> None:
+        """
+        Record between which ages a task ended.
+
+        Args:
+            seen_running_s: Its age at the poll before; None for a task of an earlier process.
+            sent_at: When the poll was sent that showed the end.
+        """
+        if seen_running_s is not None:
+            durations = self._durations.setdefault(job.model, Durations())
+            durations.add(seen_running_s, sent_at - job.waiting_since)
 
     def _continue(self, job: Job, outcome: PollOutcome, now: float) -> None:
         """Schedule the next poll of a task that did not end, or give it up."""
@@ -177,6 +193,7 @@ class Polls:
 
     def _release(self, job: Job) -> None:
         self._active.pop(job.seq, None)
+        self._seen_running_s.pop(job.seq, None)
         self._admission.release_slot(job.seq)
 
     def _timeout_s(self, job: Job) -> float:

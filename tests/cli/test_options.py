@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.options import parse_clock, parse_max_failures, seconds_until
+from runner.cli.options import next_time, parse_clock, parse_max_failures
 from tests.cli.command import runner
 
 
@@ -27,17 +27,30 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("now", "stop_at", "hours"),
     [
         ("2026-11-21 22:00", time(6, 0), 8),
-        ("2026-11-21 06:00", time(6, 0), 24),
+        ("2026-11-21 06:00", time(6, 0), 0),
+        ("2026-11-21 06:01", time(6, 0), 23 + 59 / 60),
+        ("2026-10-25 02:10+01:00", time(2, 30), 1 / 3),
+        ("2026-10-25 02:40+02:00", time(2, 30), 5 / 6),
         ("2026-10-24 22:00", time(6, 0), 9),
         ("2026-03-28 22:00", time(6, 0), 7),
     ],
-    ids=["tomorrow", "just now", "clocks go back", "clocks go forward"],
+    ids=[
+        "tomorrow",
+        "now",
+        "just now",
+        "in the second such hour",
+        "in both such hours",
+        "clocks go back",
+        "clocks go forward",
+    ],
 )
-def test_stop_at_is_the_next_such_time(berlin: None, now: str, stop_at: time, hours: int) -> None:
+def test_stop_at_is_the_next_such_time(berlin: None, now: str, stop_at: time, hours: float) -> None:
     """
     `--stop-at` is the next such local time, also in a night in which the clocks change.
     """
-    assert hours * 3600 == seconds_until(stop_at, datetime.fromisoformat(now).astimezone())
+    local = datetime.fromisoformat(now).astimezone()
+
+    assert pytest.approx(hours) == (next_time(stop_at, local) - local).total_seconds() / 3600
 
 
 @pytest.mark.parametrize("text", ["-1", "101%", "5 %%", "many", "", "1.5", "nan%"])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.core.durations import Durations
 from runner.core.polling import (
     UNKNOWNS_UNTIL_LOST,
-    QuantileEstimator,
     count_unknown,
     next_poll_s,
     poll_backoff_s,
@@ -32,24 +30,25 @@ DRAWS = st.floats(0, 1, exclude_max=True)
     POLICIES,
     st.integers(0, 3000),
     st.floats(0, 6000),
-    st.integers(0, 10_000),
     DRAWS,
-    st.none() | st.floats(0, 5000),
+    st.lists(st.tuples(st.floats(0, 500), st.floats(0, 500)), max_size=12),
     st.none() | st.floats(0, 3600),
 )
 def test_waits_are_bounded(
-    policy: Any, polls: Any, age_s: Any, in_flight: Any, draw: Any, typical_s: Any, poll_after_s: Any
+    policy: Any, polls: Any, age_s: Any, draw: Any, seen: Any, poll_after_s: Any
 ) -> None:
     """
-    Load and learning never stretch a wait past max_interval, and nothing stretches it past the timeout.
+    Learning never stretches a wait past max_interval, and nothing stretches it past the timeout.
     """
+    durations = Durations()
+    for above_s, more_s in seen:
+        durations.add(above_s, above_s + more_s)
     wait_s = next_poll_s(
         policy,
         polls=polls,
         age_s=age_s,
-        in_flight=in_flight,
         draw=draw,
-        typical_s=typical_s,
+        durations=durations,
         poll_after_s=poll_after_s,
     )
     left_s = max(policy.timeout_s - age_s, 0.0)
@@ -63,19 +62,23 @@ def test_waits_are_bounded(
 
 def test_no_pause_at_all() -> None:
     """
-    An interval of 0 is honored, whatever is in flight.
+    An interval of 0 is honored, whatever is known of durations.
     """
     policy = PollPolicy(first_s=0.0, interval_s=0.0)
 
+    durations = Durations()
+    for _ in range(9):
+        durations.add(60.0, 99.0)
+
     for polls in range(3):
-        assert 0.0 == next_poll_s(policy, polls=polls, age_s=0.0, in_flight=500, draw=0.9, typical_s=99.0)
+        assert 0.0 == next_poll_s(policy, polls=polls, age_s=0.0, draw=0.9, durations=durations)
 
 
 def test_intervals_grow() -> None:
     """
     Each wait is longer than the one before, up to the maximum.
     """
-    waits = [next_poll_s(PollPolicy(), polls=n, age_s=60.0, in_flight=1, draw=0.0) for n in range(1, 12)]
+    waits = [next_poll_s(PollPolicy(), polls=n, age_s=60.0, draw=0.0) for n in range(1, 12)]
 
     assert [15.0, 18.75, 23.4375] == waits[:3]
     assert sorted(waits) == waits
@@ -103,26 +106,3 @@ def test_a_young_task_may_be_unknown() -> None:
         counts.append(counted)
 
     assert [0, 0, 0, 1, 2, UNKNOWNS_UNTIL_LOST] == counts
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_usual_duration_is_learned(seed: int) -> None:
-    """
-    The estimate is about the time by which two thirds have finished.
-    """
-    random, estimator = Random(seed), QuantileEstimator()
-    for _ in range(400):
-        estimator.add(random.uniform(60, 120))
-
-    assert pytest.approx(100, abs=15) == estimator.typical_s
-
-
-def test_few_durations_give_no_estimate() -> None:
-    """
-    A few durations are not enough.
-    """
-    estimator = QuantileEstimator()
-    for _ in range(4):
-        estimator.add(60.0)
-
-    assert estimator.typical_s is None

@@ -140,13 +140,21 @@ def _now() -> float:
 
 
 class LoopClock:
-    """The loop's own time."""
+    """
+    The loop's own time.
+
+    Args:
+        wall_s: What the wall clock has advanced by at a time of the loop.
+    """
+
+    def __init__(self, wall_s: Callable[[float], float] = float) -> None:
+        self._wall_s = wall_s
 
     def now(self) -> float:
         return _now()
 
     def wall(self) -> float:
-        return WALL_AT_0 + _now()
+        return WALL_AT_0 + self._wall_s(_now())
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -373,6 +381,7 @@ class EngineHarness:
             "limit": None,
             "max_failures": None,
             "run_s": None,
+            "stop_at": None,
             "drain_s": 600.0,
             "store": store,
             "key_pool": keys.pool,

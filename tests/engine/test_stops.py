@@ -27,9 +27,10 @@ from tests.engine.answers import (
     REMOTE_FAILED,
     RUNNING,
     SUCCEEDED,
+    THROTTLED,
     Bug,
 )
-from tests.engine.fakes import FAST, EngineHarness, FakeApi, FakeDownloader, specs
+from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, FakeDownloader, LoopClock, specs
 
 SLOW = replace(FAST, poll=replace(FAST.poll, timeout_s=3600.0))
 
@@ -343,6 +344,29 @@ def test_deadline_that_has_passed_submits_nothing(tmp_path: Path) -> None:
     assert (["deadline"], []) == (run.stop_reasons, harness.api.posts)
 
 
+@pytest.mark.parametrize("jump_s", [0.0, 7200.0, -30.0], ids=["steady", "suspended", "set back"])
+def test_time_of_day_follows_the_wall_clock(jump_s: float, tmp_path: Path) -> None:
+    """
+    A machine that slept past the time submits nothing after it; a clock that is set back makes the run last longer.
+    """
+    jump_at, stop_s = 20.0, 60.0
+    api = FakeApi(lambda job, nth: THROTTLED if nth == 0 and "000" in job else ACCEPTED)
+    harness = EngineHarness(
+        tmp_path, api, settings=replace(FAST, limits=replace(FAST.limits, submit_per_s=0.5))
+    )
+    harness.add_jobs(specs(100))
+
+    def wall_s(now: float) -> float:
+        return now + (jump_s if now >= jump_at else 0.0)
+
+    run = harness.run(stop_at=WALL_AT_0 + stop_s, clock=LoopClock(wall_s))
+
+    ended_at = next(at for at in (n / 2 for n in range(1000)) if wall_s(at) >= stop_s)
+    assert ["deadline"] == run.stop_reasons
+    assert ended_at - 3.0 <= max(post.at for post in api.posts) < ended_at
+    assert run.counts[State.PENDING] > 0
+
+
 def test_deadline_after_the_end_does_nothing(tmp_path: Path) -> None:
     """
     A run that ends before its deadline cancels the timer.
@@ -394,7 +418,7 @@ def test_folder_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
     assert 0 == run.counts[State.UNDELIVERED]
 
 
-@pytest.mark.parametrize("answer_s", [0.1, 2.0], ids=["in the failed commit", "after it"])
+@pytest.mark.parametrize("answer_s", [0.2, 2.0], ids=["in the failed commit", "after it"])
 def test_tasks_that_could_not_be_saved_are_named(answer_s: float, tmp_path: Path) -> None:
     """
     If the store fails, every task that was paid for is in it or among those that the engine names.

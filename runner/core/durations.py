@@ -1,0 +1,118 @@
+"""
+Learn how long tasks take from looks at them, and when to look next.
+
+A look shows only whether a task has ended. One that was running at 20 s and done at 50 s took something in between,
+so an estimate from the time of the look alone would be too long, later looks would follow from it, and so on. Instead
+each task spreads its weight over all durations that its looks allow, in the proportions known so far.
+"""
+
+from __future__ import annotations
+
+import math
+
+_GROWTH = 1.05
+_BINS = 220
+"""Up to 12 hours."""
+_MIN_COUNT = 5
+_MIN_WEIGHT = 0.04
+"""Of the newest task, so that the estimate follows changes."""
+_UNIFORM = 0.02
+"""The share of a task's weight that does not depend on what is known so far, so that this is never final."""
+_NEGLIGIBLE = 0.02
+"""If fewer tasks than this take longer, nothing is known about those that do."""
+_CANDIDATES = 24
+_TOLERANCE = 0.02
+"""Of a delay, in mean durations, that one look less is worth."""
+
+
+class Durations:
+    """
+    The distribution of the durations of one model's tasks, in constant memory.
+
+    >>> durations = Durations()
+    >>> for _ in range(20):
+    ...     durations.add(25.0, 40.0)
+    >>> 25.0 < durations.mean_s < 40.0
+    True
+
+    Attributes:
+        count: Tasks so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._weights = [0.0] * _BINS
+
+    def add(self, above_s: float, up_to_s: float) -> None:
+        """
+        Record a task that ended between two looks.
+
+        Args:
+            above_s: How old it was when it was last seen running; 0 if it never was.
+            up_to_s: How old it was when it was seen to have ended.
+        """
+        self.count += 1
+        first = _bin(above_s) + (above_s > 0)
+        bins = range(min(first, _bin(up_to_s)), _bin(up_to_s) + 1)
+        weights = self._weights
+        known = sum(weights[index] for index in bins)
+        share = max(1 / self.count, _MIN_WEIGHT)
+        uniform = share * (_UNIFORM if known > 0 else 1.0) / len(bins)
+        scale = share * (1 - _UNIFORM) / known if known > 0 else 0.0
+        added = [weights[index] * scale + uniform for index in bins]
+        for index in range(_BINS):
+            weights[index] *= 1 - share
+        for index, weight in zip(bins, added, strict=True):
+            weights[index] += weight
+
+    @property
+    def mean_s(self) -> float:
+        """The mean; 0 if nothing is known."""
+        return sum(weight * _upper_s(index) for index, weight in enumerate(self._weights)) / math.sqrt(
+            _GROWTH
+        )
+
+    def best_wait_s(self, age_s: float, *, min_s: float, max_s: float, interval_s: float) -> float | None:
+        """
+        Return the wait before the next look with the least delay between a task's end and the look that shows it.
+
+        Args:
+            age_s: How old the task is, which is still running as far as known.
+            interval_s: Between the looks after that one.
+
+        Returns:
+            A wait from ``min_s`` to ``max_s``; None if not enough is known about tasks that are so old.
+        """
+        if self.count < _MIN_COUNT or interval_s <= 0 or max_s <= min_s:
+            return None
+        ends = [
+            (_upper_s(index) - age_s, weight)
+            for index, weight in enumerate(self._weights)
+            if weight > 1e-4 and _upper_s(index) > age_s
+        ]
+        if sum(weight for _, weight in ends) < _NEGLIGIBLE:
+            return None
+        waits = {min_s + (max_s - min_s) * n / _CANDIDATES for n in range(_CANDIDATES + 1)}
+        waits |= {left_s for left_s, _ in ends if min_s < left_s < max_s}
+        delays = {wait_s: _delay_s(wait_s, ends, interval_s) for wait_s in waits}
+        allowed_s = min(delays.values()) + _TOLERANCE * self.mean_s
+        return max(wait_s for wait_s, delay_s in delays.items() if delay_s <= allowed_s)
+
+
+def _delay_s(wait_s: float, ends: list[tuple[float, float]], interval_s: float) -> float:
+    """Return the mean time from a task's end until it is seen, if the first look is after a wait."""
+    total_s = weights = 0.0
+    for left_s, weight in ends:
+        late_s = wait_s - left_s
+        total_s += weight * (late_s if late_s >= 0 else late_s % interval_s)
+        weights += weight
+    return total_s / weights
+
+
+def _bin(seconds: float) -> int:
+    """Return the bin of a duration: the first whose upper end is not below it."""
+    return min(max(math.ceil(math.log(max(seconds, 1.0)) / math.log(_GROWTH) - 1e-9), 0), _BINS - 1)
+
+
+def _upper_s(index: int) -> float:
+    return float(_GROWTH**index)
