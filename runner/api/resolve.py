@@ -20,6 +20,7 @@ from runner.core.lifecycle import Event, State, sources
 from runner.core.model import MAY_HAVE_PAID_TASK
 from runner.core.wire import task_id_error
 from runner.errors import UsageError
+from runner.input_files import read_small
 from runner.store import query
 from runner.store.store import Store
 from runner.store.transitions import attach_task, mark_not_submitted, recover, uncertain_ids, write_off
@@ -93,11 +94,12 @@ def read_tasks(path: Path) -> dict[str, str]:
         UsageError: It can't be read, or has invalid lines; each is named by its number.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        content = read_small(path, MAX_FILE_BYTES)
+        if len(content) > MAX_FILE_BYTES:
             raise UsageError(
                 f"{path} is too large to be a list of tasks", hint="name a file of job_id,task_id lines"
             )
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _MODES = ("r", "w", "w")
 """How stdin, stdout and stderr are opened."""
@@ -19,7 +22,7 @@ _MODES = ("r", "w", "w")
 def prepare_streams() -> None:
     """Open the streams that are closed, and replace those for output by ones that can't fail."""
     _open_closed()
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", errors="replace", closefd=False)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", errors="replace")  # noqa: SIM115 - for good
     sys.stdout = _output(1, sys.stdout, is_for_people=False)
     sys.stderr = _output(2, sys.stderr, is_for_people=True)
 
@@ -46,17 +49,17 @@ class _Output(io.FileIO):
         self._is_dropped = False
         self._is_for_people = is_for_people
 
-    def write(self, data: bytes, /) -> int | None:  # type: ignore[override]  # bytes, or what can be read as such
+    def write(self, data: ReadableBuffer, /) -> int:
         """Write some or all of the bytes, and return how many."""
         if self._is_dropped:
-            return len(data)
+            return memoryview(data).nbytes
         try:
             return super().write(data)
         except OSError as error:
             self._is_dropped = True
             if isinstance(error, BrokenPipeError) and not self._is_for_people:
                 raise
-            return len(data)
+            return memoryview(data).nbytes
 
 
 def _output(number: int, stream: TextIO | None, *, is_for_people: bool) -> TextIO:

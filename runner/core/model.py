@@ -279,6 +279,9 @@ class Job(Struct, eq=False):
             self.warnings = (*self.warnings, sentence)
 
 
+_FILE_TYPES = {FILE_KEY: str, "sha256": str, "media_type": str, "bytes": int}
+
+
 def is_file_reference(value: Json) -> bool:
     """
     Return whether a value in a request is a reference to a local file.
@@ -286,7 +289,11 @@ def is_file_reference(value: Json) -> bool:
     >>> is_file_reference({"$file": "/a.png", "sha256": "1f", "media_type": "image/png", "bytes": 9})
     True
     """
-    return type(value) is dict and FILE_KEY in value and "sha256" in value
+    return (
+        type(value) is dict
+        and FILE_KEY in value
+        and _FILE_TYPES == {key: type(value.get(key)) for key in _FILE_TYPES}
+    )
 
 
 def has_files(value: Json) -> bool:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from runner.core.settings import DEFAULT_KEY_NAME
 from runner.errors import CredentialsMissing, UsageError
+from runner.input_files import read_small
 
 POOL_NAME = "POWERTOKENS_API_KEYS"
 """The variable that may hold several keys, read if the manifest names no variables."""
@@ -112,8 +113,7 @@ def _read_variable(name: str, environ: Mapping[str, str]) -> list[str]:
 def _read_key_file(path: Path, name: str) -> str:
     hint = f"check the path in {name}"
     try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_FILE_BYTES + 1)
+        content = read_small(path, _MAX_FILE_BYTES)
     except OSError as error:
         raise CredentialsMissing(
             f"{name} names {path}, which can't be read: {error.strerror}", hint=hint
@@ -169,8 +169,7 @@ def with_env_file(environ: Mapping[str, str], path: Path) -> dict[str, str]:
     """
     hint = "check the file, or name another one with --env-file"
     try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_FILE_BYTES + 1)
+        content = read_small(path, _MAX_FILE_BYTES)
         text = content.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}", hint=hint) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
+from runner.input_files import open_regular
 from runner.manifest.document import ProblemHandler
 from runner.manifest.row_files import JSONL_SUFFIXES, RowFileError, read_jsonl
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
@@ -29,7 +30,7 @@ def is_batch_file(path: Path) -> bool:
     if path.suffix.lower() in JSONL_SUFFIXES:
         return True
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
     except (OSError, ValueError, RecursionError):
         return False

@@ -114,7 +114,7 @@ class Document:
         """
         file = str(self.path)
         try:
-            with self.path.open("rb") as stream:
+            with open_manifest(self.path) as stream:
                 yield from _DocumentReader(stream, file, report).entries()
         except (YAMLError, YamlUnreadable, OSError) as error:
             report(_read_problem(error, self.path))

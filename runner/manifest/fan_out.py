@@ -6,8 +6,9 @@ Everything is compiled once, and only what differs is rendered for each job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 
 from msgspec import Struct
@@ -17,14 +18,18 @@ from runner.core.model import Json
 from runner.core.problem import Finding
 from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import ProblemHandler
-from runner.manifest.row_files import Row, RowErrorHandler, RowFile, open_row_file
+from runner.manifest.row_files import Row, RowErrorHandler, RowFile, RowFileError, open_row_file
 from runner.manifest.template import (
+    MAX_FILLED,
+    Render,
     RequestTemplate,
     Scope,
     Template,
+    TooLong,
     Values,
     compile_template,
     entry_variables,
+    filled_size,
 )
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 
@@ -86,8 +91,8 @@ class EntryExpansion:
         line = None
         for line, repetition, values in self._dimensions.combinations(self._report_row):
             try:
-                for name, render in computed:
-                    values[name] = render(values)
+                if computed:
+                    _add_computed(values, computed)
                 template = self._template_for(values)
                 yield UncheckedJob(
                     source,
@@ -105,6 +110,11 @@ class EntryExpansion:
                 self._report_row(
                     line, f"the row has no '{error.args[0]}', which the job uses", f"it has {known}"
                 )
+            except TooLong as error:
+                if line:
+                    self._report_row(line, str(error), "shorten its values")
+                else:
+                    self._source.report_once(Finding((), str(error), "shorten the variables"), self._report)
         self.is_empty = line is None
 
     def _choose_template(self) -> Callable[[Values], RequestTemplate]:
@@ -143,8 +153,20 @@ class EntryExpansion:
         self._source.report_row(line, Finding((), message, hint), self._report)
 
 
+def _add_computed(values: dict[str, Json], computed: Iterable[tuple[str, Render]]) -> None:
+    filled = 0
+    for name, render in computed:
+        values[name] = value = render(values)
+        filled += filled_size(value)
+        if filled > MAX_FILLED:
+            raise TooLong
+
+
 REPEAT_NAME = "n"
 """The name of the number of a repetition, which is counted from 1."""
+
+MAX_JOBS = 10_000_000
+"""Jobs that an entry may make; a matrix with many axes makes billions without anybody noticing."""
 
 _FILTER_NAMES = ("exclude", "include")
 """Keys that select combinations in the matrices of other programs."""
@@ -187,7 +209,14 @@ class Dimensions(Struct, frozen=True):
         if self.repeat is not None and REPEAT_NAME in columns | set(self.matrix):
             message = f"'{REPEAT_NAME}' is the number of the repetition, and is a column or in the matrix too"
             findings.append(Finding(("repeat",), message, "rename the other one"))
+        jobs = self._jobs_of_a_row()
+        if jobs > MAX_JOBS:
+            message = f"this makes {jobs:,} jobs; an entry makes {MAX_JOBS:,} at most"
+            findings.append(Finding(("matrix",) if self.matrix else ("repeat",), message))
         return findings
+
+    def _jobs_of_a_row(self) -> int:
+        return prod(map(len, self.matrix.values())) * (1 if self.repeat is None else self.repeat)
 
     def filter_findings(self, used: Collection[str]) -> Iterator[Finding]:
         """Find axes that were probably meant to select combinations: no placeholder uses them."""
@@ -210,7 +239,11 @@ class Dimensions(Struct, frozen=True):
                 yield line, None, row
             return
         names = tuple(self.matrix)
+        made, jobs_of_a_row = 0, self._jobs_of_a_row()
         for line, row in rows:
+            made += jobs_of_a_row
+            if made > MAX_JOBS:
+                raise RowFileError(line, f"the entry makes more than {MAX_JOBS:,} jobs from this row on")
             for choice in product(*self.matrix.values()):
                 values = row | dict(zip(names, choice, strict=True))
                 if self.repeat is None:

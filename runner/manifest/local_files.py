@@ -22,6 +22,7 @@ from runner.core.model import FILE_KEY, Json, is_file_reference
 from runner.core.problem import Finding
 from runner.core.units import format_size
 from runner.errors import FileChanged
+from runner.input_files import open_regular
 from runner.schema.media_fields import MediaField
 from runner.schema.paths import JsonPath, find_values, format_path
 from runner.schema.request_schema import RequestSchema
@@ -31,6 +32,9 @@ _PATH_PREFIXES = ("./", "../", "/", "~")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif")
 _MAX_PATH_CHARS = 1024
 """A longer text is an image in base64, which may begin with a slash."""
+
+MAX_FILE_BYTES = 100_000_000
+"""A larger file is not read; a model allows less."""
 
 _STAND_IN_DATA = "data:image/png;base64,AAAA"
 _STAND_IN_URL = "https://example.com/"
@@ -115,6 +119,9 @@ def _check_file(
         problem = f"is a local file, and {model} takes only public URLs here"
         return None, [(problem, "upload it, and write its https address")]
     try:
+        size = os.path.getsize(file)
+        if size > MAX_FILE_BYTES:
+            return None, [(f"has {format_size(size)}, more than any model allows", None)]
         image = read_image(file)
     except OSError as error:
         return None, [(f"can't be read: {error.strerror or error}", f"looked for {file}")]
@@ -156,7 +163,8 @@ def _rendered(value: Json) -> Json:
 def _data_uri(reference: Mapping[str, Json]) -> str:
     path = reference[FILE_KEY]
     try:
-        content = Path(path).read_bytes()
+        with open_regular(path) as stream:
+            content = stream.read(reference["bytes"] + 1)
     except OSError as error:
         raise FileChanged(
             f"the local file {path} can't be read any more: {error.strerror or error}"
@@ -238,7 +246,7 @@ def image_errors(image: LocalImage, field: MediaField, model: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _read(path: str, _mtime_ns: int, size: int) -> LocalImage:
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         head = stream.read(_HEAD_BYTES)
         stream.seek(0)
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()

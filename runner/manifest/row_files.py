@@ -15,6 +15,7 @@ import csv
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -24,14 +25,15 @@ from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
 from runner.core.units import format_count
+from runner.input_files import MAX_LINE, LineTooLong, lines_of, open_regular
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 KEY_MESSAGE = "this looks like an API key, which does not belong in a row"
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_MAX_CELL_CHARS = 50_000_000
-"""A longer cell is a quote that was never closed; the largest image that a model allows fits as base64."""
+_MAX_COLUMNS = 10_000
+"""A table with more columns is probably one that was turned by 90 degrees."""
 
 Row = tuple[int, dict[str, Json]]
 """The line where a row begins, from 1, and its values by name."""
@@ -90,7 +92,7 @@ def open_row_file(path: Path) -> RowFile:
         message = f"'{path.name}' does not have the suffix of a row file"
         raise RowFileError(0, message, "row files end in .csv, .tsv, .jsonl or .ndjson")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with _open_table(path) as stream:
             if suffix in JSONL_SUFFIXES:
                 return RowFile(path, None)
             line, cells = next(_records(path, stream), (1, []))
@@ -101,18 +103,23 @@ def open_row_file(path: Path) -> RowFile:
 
 def _column_names(line: int, cells: list[str]) -> tuple[str, ...]:
     names = tuple(cell.strip() for cell in cells)
+    if len(names) > _MAX_COLUMNS:
+        hint = "put a job on each row, and the names of its values in the first row"
+        raise RowFileError(line, f"the table has {len(names):,} columns; {_MAX_COLUMNS:,} are allowed", hint)
+    seen: set[str] = set()
     for number, name in enumerate(names, start=1):
         if not name:
             raise RowFileError(line, f"column {number} has no name", "the first row names every column")
-        if name in names[: number - 1]:
+        if name in seen:
             raise RowFileError(line, f"two columns are named '{name}'", "give each column a name of its own")
+        seen.add(name)
     return names
 
 
 def _read_table(path: Path, names: tuple[str, ...], on_error: RowErrorHandler) -> Iterator[Row]:
     width = len(names)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with _open_table(path) as stream:
             records = _records(path, stream)
             next(records, None)
             for line, cells in records:
@@ -130,7 +137,8 @@ def _read_table(path: Path, names: tuple[str, ...], on_error: RowErrorHandler) -
 
 def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Read the records of a table, each with the line where it begins; blank lines are skipped."""
-    csv.field_size_limit(_MAX_CELL_CHARS)
+    # A longer cell is a quote that was never closed.
+    csv.field_size_limit(MAX_LINE)
     reader = csv.reader(_checked_lines(stream), delimiter=_SEPARATORS[path.suffix.lower()], strict=True)
     line = 1
     try:
@@ -143,20 +151,26 @@ def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
         raise RowFileError(line, f"the row that begins here can't be read ({error})", hint) from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
+    except LineTooLong as error:
+        raise RowFileError(error.line, str(error)) from None
 
 
 def _checked_lines(stream: TextIO) -> Iterator[str]:
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(lines_of(stream), start=1):
         if "\0" in line:
             raise RowFileError(number, "the line has a NUL character", "save the file as UTF-8 text")
         yield line
 
 
+def _open_table(path: Path) -> TextIO:
+    return TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="")
+
+
 def _not_utf8(path: Path) -> RowFileError:
     """Find the line that is not UTF-8, since the decoder reads ahead of the rows."""
     hint = "save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+    with open_regular(path) as stream:
+        for number, line in enumerate(lines_of(stream), start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
@@ -175,10 +189,10 @@ def read_jsonl(path: Path, on_error: RowErrorHandler) -> Iterator[Row]:
     """
     loads = jsontext.loads
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             if stream.read(len(BOM_UTF8)) != BOM_UTF8:
                 stream.seek(0)
-            for number, raw in enumerate(stream, start=1):
+            for number, raw in enumerate(lines_of(stream), start=1):
                 try:
                     line = raw.decode()
                     value = loads(line)
@@ -196,6 +210,8 @@ def read_jsonl(path: Path, on_error: RowErrorHandler) -> Iterator[Row]:
                     yield number, value
     except OSError as error:
         raise _unreadable(path, error) from error
+    except LineTooLong as error:
+        raise RowFileError(error.line, str(error)) from None
 
 
 def _unreadable(path: Path, error: OSError) -> RowFileError:

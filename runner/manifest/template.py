@@ -35,6 +35,41 @@ Render = Callable[[Values], Json]
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 _LITERAL = "$${"
 
+MAX_FILLED = 50_000_000
+"""Bytes that placeholders may fill in, in one value or in all variables; the largest image fits as base64."""
+
+
+_NODE = 32
+"""Bytes that a value other than text counts as, which also bounds how long it takes to count them."""
+
+
+class TooLong(ValueError):
+    """Placeholders fill in more than `MAX_FILLED`."""
+
+    def __init__(self) -> None:
+        super().__init__(f"its placeholders would fill in more than {MAX_FILLED // 1_000_000} MB")
+
+
+def filled_size(value: Json) -> int:
+    """
+    Return about how many bytes a value takes when it is written out; above `MAX_FILLED` any number above it.
+
+    Lists and mappings may share their parts, so that a small value is written out as a huge one.
+
+    >>> filled_size("abc"), filled_size({"a": [1, 2]})
+    (3, 128)
+    """
+    if isinstance(value, str):
+        return len(value) if value.isascii() else 4 * len(value)
+    if not isinstance(value, dict | list):
+        return _NODE
+    size = _NODE
+    for item in value.values() if isinstance(value, dict) else value:
+        size += filled_size(item)
+        if size > MAX_FILLED:
+            break
+    return size
+
 
 class Scope(Struct, frozen=True):
     """
@@ -65,11 +100,13 @@ class Template(Struct, frozen=True):
         render: Returns the value of one job. A name that the job's values lack is a ``KeyError``.
         varying: Paths of the strings that differ from job to job; empty if the value is constant.
         findings: Placeholders that can't be filled; with any of them the template must not be rendered.
+        filled: The size of what placeholders filled in while compiling.
     """
 
     render: Render
     varying: frozenset[JsonPath]
     findings: tuple[Finding, ...]
+    filled: int = 0
 
 
 class _Compiled(NamedTuple):
@@ -79,9 +116,12 @@ class _Compiled(NamedTuple):
     render: Render | None = None
 
 
-def compile_template(value: Json, scope: Scope) -> Template:
+def compile_template(value: Json, scope: Scope, *, filled: int = 0) -> Template:
     """
     Compile a value with the names of a scope.
+
+    Args:
+        filled: The size of what other values filled in, if they count as one with this one.
 
     >>> scope = Scope(constants={"date": "2026-11-21"}, varying=["seed"])
     >>> template = compile_template({"seed": "${seed}", "tag": "${date}/${seed}", "cost": "$${seed}"}, scope)
@@ -90,12 +130,13 @@ def compile_template(value: Json, scope: Scope) -> Template:
     >>> compile_template("${sed}", scope).findings[0].hint
     "did you mean 'seed'? The names are date, seed"
     """
-    compiler = _Compiler(scope)
+    compiler = _Compiler(scope, filled)
     constant, render = compiler.compile(value, ())
     return Template(
         render=render or (lambda _: constant),
         varying=frozenset(compiler.varying),
         findings=tuple(compiler.findings),
+        filled=compiler.filled,
     )
 
 
@@ -114,8 +155,9 @@ def to_text(value: Json) -> str:
 class _Compiler:
     """Compiles one value, and collects the paths of what varies and what is wrong."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, filled: int) -> None:
         self._scope = scope
+        self.filled = filled
         self.varying: list[JsonPath] = []
         self.findings: list[Finding] = []
 
@@ -204,7 +246,7 @@ class _Compiler:
         elif name in scope.varying:
             return _Placeholder(name)
         elif name in scope.constants:
-            return scope.constants[name]
+            return self._filled_in(scope.constants[name], path)
         elif scope.is_open:
             return _Placeholder(name)
         else:
@@ -213,6 +255,15 @@ class _Compiler:
             names = ", ".join(known)
             hint = f"{guess} The names are {names}" if guess else f"the names are {names}"
             self.findings.append(Finding(path, f"unknown placeholder '${{{name}}}'", hint))
+        return ""
+
+    def _filled_in(self, value: Json, path: JsonPath) -> Json:
+        is_reported = self.filled > MAX_FILLED
+        self.filled += filled_size(value)
+        if self.filled <= MAX_FILLED:
+            return value
+        if not is_reported:
+            self.findings.append(Finding(path, str(TooLong()), "shorten the variables that it uses"))
         return ""
 
 
@@ -231,6 +282,8 @@ def _joiner(pieces: list[Json]) -> Render:
         for index, name in names:
             value = values[name]
             parts[index] = value if type(value) is str else to_text(value)
+        if sum(map(len, parts)) > MAX_FILLED:  # type: ignore[arg-type]  # as below
+            raise TooLong
         return "".join(parts)  # type: ignore[arg-type]  # every None was a placeholder, and is text now
 
     return render
@@ -258,6 +311,7 @@ def entry_variables(
     constants = dict(scope.constants)
     varying = set(scope.varying)
     computed: list[tuple[str, Render]] = []
+    filled = 0
     findings: list[Finding] = []
     for name, value in declared.items():
         scope.used.add(name)
@@ -265,7 +319,10 @@ def entry_variables(
             constants[name] = overrides[name]
             varying.discard(name)
             continue
-        template = compile_template(value, Scope(constants, frozenset(varying), scope.is_open, scope.used))
+        template = compile_template(
+            value, Scope(constants, frozenset(varying), scope.is_open, scope.used), filled=filled
+        )
+        filled = template.filled
         findings += [Finding((name, *found.path), found.message, found.hint) for found in template.findings]
         if template.varying:
             computed.append((name, template.render))

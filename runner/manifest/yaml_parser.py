@@ -21,6 +21,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.scanner import Scanner, ScannerError
 
 from runner.core.problem import Position, Problem, Severity
+from runner.input_files import MAX_LINE
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -61,8 +62,25 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def open_events(stream: SupportsRead[bytes]) -> NextEvent:
     """Parse a stream of bytes as YAML, a little at a time."""
-    next_event: NextEvent = DefaultParser(stream).get_event
+    next_event: NextEvent = DefaultParser(_BoundedLines(stream)).get_event
     return next_event
+
+
+class _BoundedLines:
+    """Ends a stream with an error at a line that would fill the memory, since a parser keeps a whole value."""
+
+    def __init__(self, stream: SupportsRead[bytes]) -> None:
+        self._stream = stream
+        self._length = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read the next bytes."""
+        block = self._stream.read(size)
+        end = block.rfind(b"\n")
+        self._length = len(block) - end - 1 + (self._length if end < 0 else 0)
+        if self._length > MAX_LINE:
+            raise YAMLError(f"a line is longer than {MAX_LINE // 1_000_000} MB")
+        return block
 
 
 def to_position(mark: Any, file: str) -> Position:

@@ -24,6 +24,7 @@ from yaml.events import (
 
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
+from runner.input_files import MAX_LINE, open_regular
 from runner.manifest.scalars import (
     CORE_TAGS,
     NON_TEXT_STARTS,
@@ -299,7 +300,7 @@ def open_manifest(path: Path) -> IO[bytes]:
         raise YamlUnreadable("this is a directory, not a manifest")
     if not stat.S_ISREG(mode):
         raise YamlUnreadable("a manifest is read more than once, and must be a regular file")
-    stream = path.open("rb")
+    stream = open_regular(path)
     start = stream.read(2)
     stream.seek(0)
     if start in (b"\xff\xfe", b"\xfe\xff"):
@@ -326,9 +327,9 @@ def jobs_come_last(path: Path) -> bool:
     If it is not certain, the answer is False, which costs time only.
     """
     has_jobs = False
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         # Whole lines, so that nothing is split between two blocks.
-        while block := stream.read(_BLOCK) + stream.readline():
+        while block := stream.read(_BLOCK) + stream.readline(MAX_LINE):
             text = b"\n" + block
             if any(byte in text for byte in _RARE_BYTES) and _RARE_LINE_END.search(text):
                 return False

@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
+from runner.input_files import open_regular
 
 _INLINE = re.compile(r"data:([\w.+/-]*)(?:;[\w.+/=\"-]*)*?;base64,", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
@@ -129,7 +130,7 @@ def _difference(source: str, size_bytes: int, sha256: str) -> str | None:
             return "is not on this machine"
         if file.stat().st_size != size_bytes:
             return f"has {file.stat().st_size} bytes now, but had {size_bytes} when it was sent"
-        with file.open("rb") as content:
+        with open_regular(file) as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
                 return "has other content now than when it was sent"
     except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.core.lifecycle import State
-from runner.core.model import AssetKind, FailureClass, JobRecord, Json
+from runner.core.model import FILE_KEY, AssetKind, FailureClass, JobRecord, Json
 from runner.results.formats import SCHEMA_VERSION
 
 _MAX_DEPTH = 64
@@ -68,6 +68,8 @@ def parse_line(value: Json, *, line: int) -> ResultLine:
     _check_version(value)
     if _is_too_deep(value.get("request")):
         raise ValueError(f"has a request that is nested deeper than {_MAX_DEPTH} levels")
+    if _has_key(value.get("request"), FILE_KEY):
+        raise ValueError(f"has a request with the key '{FILE_KEY}', which is never written to results")
     fields = _normalize(value, "")
     try:
         return msgspec.convert({**fields, "line": line, "record": fields}, ResultLine)
@@ -157,6 +159,11 @@ def _describe(error: msgspec.ValidationError) -> str:
 def _shown(value: Json) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _has_key(value: Json, key: str) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (isinstance(value, dict) and key in value) or any(_has_key(child, key) for child in children)
 
 
 def _is_too_deep(value: Json, levels: int = _MAX_DEPTH) -> bool:

@@ -28,6 +28,7 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, Attempt, JobRecord
 from runner.errors import ResultsError
+from runner.input_files import open_regular
 from runner.jsontext import loads
 from runner.results.parse import NewerVersion, ResultLine, parse_line
 
@@ -42,7 +43,9 @@ _PROGRESS = (
     State.UNDELIVERED,
     State.SUCCEEDED,
 )
-_MAX_LINE_BYTES = 100_000_000
+_NOT_RESULTS = "name the results.jsonl of a run, plain or gzip'd"
+_MAX_LINE_BYTES = 20_000_000
+_MAX_EMPTY_LINES = 100_000
 _BOM = b"\xef\xbb\xbf"
 _OTHER_FORMATS: Mapping[bytes, str] = {
     b"PK\x03\x04": "a zip archive",
@@ -237,7 +240,7 @@ class _Lines(Struct):
 
     def __iter__(self) -> Iterator[ResultLine]:
         try:
-            with _open(self.path) as file:
+            with open_regular(self.path) as raw, _decompressed(raw, self.path) as file:
                 yield from self._results(file)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ResultsError(
@@ -248,12 +251,21 @@ class _Lines(Struct):
             raise ResultsError(f"{self.path} can't be read: {error.strerror or error}") from error
 
     def _results(self, file: BinaryIO) -> Iterator[ResultLine]:
-        number = 0
-        while text := file.readline(_MAX_LINE_BYTES):
+        number = empty = 0
+        while text := file.readline(_MAX_LINE_BYTES + 1):
             number += 1
+            if len(text) > _MAX_LINE_BYTES:
+                raise ResultsError(
+                    f"{self.path}:{number} is too long to be the line of a job", hint=_NOT_RESULTS
+                )
             if number == 1:
                 text = text.removeprefix(_BOM)
             if not text.strip():
+                empty += 1
+                if empty > _MAX_EMPTY_LINES:
+                    raise ResultsError(
+                        f"{self.path} has more than {_MAX_EMPTY_LINES:,} empty lines", hint=_NOT_RESULTS
+                    )
                 continue
             result = self._result(text, number)
             if result is not None:
@@ -264,7 +276,7 @@ class _Lines(Struct):
         try:
             value = loads(text)
         except (ValueError, RecursionError):
-            if not text.endswith(b"\n") and len(text) < _MAX_LINE_BYTES:
+            if not text.endswith(b"\n"):
                 self.warnings.append(f"{place} is incomplete, and is left out")
                 return None
             raise ResultsError(f"{place} is not JSON", hint="correct the line, or remove it") from None
@@ -276,17 +288,12 @@ class _Lines(Struct):
             raise ResultsError(f"{place} {error}", hint="correct the line, or remove it") from None
 
 
-def _open(path: Path) -> BinaryIO:
-    file = path.open("rb")
+def _decompressed(file: BinaryIO, path: Path) -> BinaryIO:
     start = file.read(16)
     file.seek(0)
     if start.startswith(b"\x1f\x8b"):
-        file.close()
-        return cast("BinaryIO", gzip.open(path))
+        return cast("BinaryIO", gzip.open(file))
     for magic, kind in _OTHER_FORMATS.items():
         if start.startswith(magic):
-            file.close()
-            raise ResultsError(
-                f"{path} is {kind}, not a results file", hint="name a results.jsonl, plain or gzip'd"
-            )
+            raise ResultsError(f"{path} is {kind}, not a results file", hint=_NOT_RESULTS)
     return file

@@ -15,6 +15,7 @@ from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.units import format_count
 from runner.errors import ScenarioError
+from runner.input_files import open_regular
 from runner.manifest.document import Entry
 from runner.manifest.yaml_parser import open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable
@@ -72,7 +73,7 @@ def _read(path: Path, problems: list[Problem]) -> Entry:
         place = to_position(event.start_mark, str(path))
         problems.append(Problem(Severity.ERROR, place, message, hint=hint))
 
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         next_event = open_events(stream)
         builder = ValueBuilder(next_event, on_error)
         next_event()

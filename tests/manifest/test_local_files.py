@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.model import has_files
+from runner.core.model import Json, has_files
 from runner.errors import FileChanged
 from runner.manifest.local_files import image_format, render_request
 from tests.manifest.helpers import SEEDANCE, ReadManifest, png, read_jobs
@@ -174,3 +174,34 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 def test_image_formats(head: bytes, expected: str | None) -> None:
     """The format depends on the content, not on the name."""
     assert expected == image_format(head)
+
+
+def test_a_reference_is_read_like_any_path(tmp_path: Path) -> None:
+    """A file that became a pipe or grew without an end fails its job, and blocks nothing."""
+    reference = {"$file": str(tmp_path / "a"), "sha256": "0" * 64, "media_type": "image/png", "bytes": 9}
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(FileChanged, match="it is a pipe, and must be a regular file"):
+        render_request({"image": reference})
+    with (tmp_path / "b").open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(FileChanged, match="has changed since it was checked"):
+        render_request({"image": {**reference, "$file": str(tmp_path / "b")}})
+
+
+@pytest.mark.parametrize("broken", [{"$file": 7}, {"sha256": None}, {"media_type": 1}, {"bytes": "9"}])
+def test_what_only_looks_like_a_reference(broken: dict[str, Json]) -> None:
+    """A mapping with a key missing or of another type is no reference, but a value like any other."""
+    value = {"$file": "/dev/zero", "sha256": "0" * 64, "media_type": "image/png", "bytes": 9, **broken}
+
+    assert not has_files({"image": value})
+    assert {"image": value} == render_request({"image": value})
+
+
+def test_a_sparse_giant_is_not_read(tmp_path: Path) -> None:
+    """A file larger than any model allows is an error before it is read."""
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(10**12)
+
+    assert ["m.yaml:3:71: jobs[0] \"a\": image: './a.png' has 1 TB, more than any model allows"] == (
+        read_image(tmp_path, "./a.png").problems
+    )

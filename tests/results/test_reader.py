@@ -212,6 +212,12 @@ def test_same_id_with_another_request_is_another_job(written: Written) -> None:
         (edited(assets=[{"path": "../../etc/passwd", "kind": "video"}]), "outside its run directory"),
         (edited(assets=[{"path": "javascript:alert(1)", "kind": "video"}]), "outside its run directory"),
         (edited(request={"a": json.loads("[" * 70 + "]" * 70)}), "nested deeper"),
+        (
+            edited(request={"media": [{"url": {"$file": "/dev/zero", "sha256": ""}}]}),
+            "has a request with the key '$file'",
+        ),
+        (b"\n" * 100_001, "has more than 100,000 empty lines"),
+        (b"x" * 20_000_001, "results.jsonl:1 is too long to be the line of a job"),
     ],
 )
 def test_invalid_file_is_refused_with_a_message(written: Written, content: bytes, expected: str) -> None:
