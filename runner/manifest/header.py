@@ -15,6 +15,7 @@ from runner.core.sanitize import KEY_HINT
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
 from runner.manifest.document import Document, ProblemHandler, header_findings
 from runner.manifest.settings import read_settings
+from runner.manifest.yaml_values import REDACTED
 from runner.schema.catalog import load_catalog
 from runner.schema.paths import JsonPath
 from runner.schema.wording import did_you_mean
@@ -134,7 +135,7 @@ def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
 def _key_name_findings(names: Sequence[str]) -> Iterator[Finding]:
     """Warn of variables that hold something else by their names: whatever they hold is sent to the gateway."""
     for place, name in enumerate(names):
-        if not name.upper().endswith(_KEY_NAME_ENDS):
+        if name != REDACTED and not name.upper().endswith(_KEY_NAME_ENDS):
             yield Finding(
                 ("gateway", "api_keys", place),
                 f"gateway.api_keys: {name[:60]!r} is not the name of a key, and its value would be sent to the gateway",

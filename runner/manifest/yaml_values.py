@@ -55,6 +55,10 @@ class YamlUnreadable(Exception):
         self.event = event
 
 
+REDACTED = "REDACTED"
+"""What replaces a text that looks like an API key, after the error."""
+
+
 class ValueBuilder:
     """
     Builds values from the events of one file, whose anchors are valid throughout the file.
@@ -230,7 +234,7 @@ class ValueBuilder:
     def _reject_api_key(self, event: Any) -> str:
         self._error(event, "this looks like an API key, which a manifest must not contain", KEY_HINT)
         # The name of a variable is valid wherever text is, so that there is no second error.
-        return "REDACTED"
+        return REDACTED
 
     def _check_collection(self, event: Any, depth: int, name: str) -> None:
         if depth > MAX_DEPTH:

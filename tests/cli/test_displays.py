@@ -24,7 +24,7 @@ jobs:
 """
 SCENARIO = """
 version: 1
-generate_s: [0.1, 0.2]
+generate_s: [0.9, 1.0]
 rules:
   - {match: {prompt: x 2}, submit: {fault: bad_request, times: always}}
 """

@@ -47,7 +47,7 @@ def test_every_key_is_read() -> None:
     header = read_all[0]
     assert header.name == "kittens-2026-11-21"
     assert header.settings.base_url == "https://api.powertokens.ai"
-    assert header.settings.key_names == ("POWERTOKENS_API_KEY", "KEY_OF_TEAM_B")
+    assert header.settings.key_names == ("POWERTOKENS_API_KEY", "TEAM_B_KEY")
     assert header.settings.limits == Limits(
         submit_per_s=1.0,
         poll_per_s=10.0,
