@@ -107,6 +107,17 @@ async def test_webhook_that_fails_is_reported_once(status: int, said: str, hook:
     assert "secret-path" not in after.troubles[0]
 
 
+async def test_webhook_behind_a_proxy(hook: Webhook) -> None:
+    """
+    A webhook goes through the proxy of the environment, as every request; the proxy here is the webhook itself.
+    """
+    settings = Settings(name="kittens", notify=(Notify(webhook="http://hooks.example/secret-path"),))
+
+    after = await send_notifications(ended(), settings, {"HTTP_PROXY": hook.url.removesuffix("/secret-path")})
+
+    assert (1, ()) == (len(hook.received), after.troubles)
+
+
 async def test_webhook_that_cannot_be_reached() -> None:
     """
     A closed port is reported too.

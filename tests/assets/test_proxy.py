@@ -44,7 +44,8 @@ class ForwardProxy:
 async def forward_proxy() -> AsyncIterator[ForwardProxy]:
     proxy = ForwardProxy()
     listener = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
-    proxy.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    # A name: proxies are on private addresses, which no asset may be on.
+    proxy.url = f"http://localhost:{listener.sockets[0].getsockname()[1]}"
     try:
         yield proxy
     finally:

@@ -19,6 +19,7 @@ from runner.core.settings import RetryPolicy, Timeouts
 from tests.assets.helpers import asset_request, fetcher
 from tests.assets.server import Response, serving, video
 from tests.engine.virtual_time import run_virtually
+from tests.gateway.raw_server import run_event_loop
 from tests.media.samples import mp4
 
 LARGE = mp4(600_000)
@@ -177,8 +178,9 @@ async def test_a_body_without_length_leaves_the_reserve_free(tmp_path: Path) -> 
 
 
 async def test_a_host_that_sends_a_file_twice_gives_nobody_elses(tmp_path: Path) -> None:
-    """Bytes behind a response are not taken for the response to the next request on the connection."""
+    """Bytes that come behind a response are not taken for the response to the next request on the connection."""
     contents = {f"/{n}": mp4(1000 + n) for n in range(4)}
+    is_stored, was_sent = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -187,8 +189,10 @@ async def test_a_host_that_sends_a_file_twice_gives_nobody_elses(tmp_path: Path)
                 body = contents[path]
                 answer = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n%b"
                 writer.write(answer % (len(body), body))
-                await writer.drain()
+                await is_stored.wait()
+                is_stored.clear()
                 writer.write(answer % (len(body), body))
+                was_sent.set()
         writer.close()
 
     listener = await asyncio.start_server(handle, "127.0.0.1", 0)
@@ -196,6 +200,10 @@ async def test_a_host_that_sends_a_file_twice_gives_nobody_elses(tmp_path: Path)
     async with fetcher() as fetch:
         for n in range(4):
             result = await fetch.fetch(asset_request(f"http://127.0.0.1:{port}/{n}", tmp_path / str(n)))
+            is_stored.set()
+            await was_sent.wait()
+            was_sent.clear()
+            await run_event_loop()
             assert not isinstance(result, NotFetched)
             assert contents[f"/{n}"] == Path(result.part_path).read_bytes()
     listener.close()

@@ -66,6 +66,19 @@ def test_an_unreachable_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"disk", "fsync", "sqlite", "open-files"} <= set(found)
 
 
+def test_a_proxy_is_used_and_named(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run would do is tried: the proxy, which is the gateway here, gets the request, and is named without its login."""
+    monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
+    monkeypatch.setenv("HTTP_PROXY", gateway.base_url.replace("http://", "http://user:secret@"))
+
+    found = _checks(options=RunOptions(base_url="http://gateway.example"))
+
+    assert found["proxy"].verdict is CheckVerdict.OK
+    assert gateway.base_url in found["proxy"].message
+    assert "secret" not in found["proxy"].message
+    assert found["key"].verdict is CheckVerdict.OK
+
+
 def test_a_wrong_clock(gateway: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong clock is found by the Date header of the gateway."""
     monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-good-key")
