@@ -6,7 +6,6 @@ import gzip
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,22 +191,24 @@ def test_paths_that_lead_to_no_file(arguments: tuple[str, ...], target: str, tmp
     assert memory_mb < MAX_MEMORY_MB
 
 
+_MEASURE = """\
+import pathlib, resource, subprocess, sys
+ended = subprocess.run([sys.executable, "-m", "runner", *sys.argv[1:]], timeout=60)
+pathlib.Path("memory").write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(ended.returncode)
+"""
+# A process counts the memory of the one that it was forked from, which must therefore be a small one.
+
+
 def _run(folder: Path, *arguments: str) -> tuple[int, str, float]:
     """Run a command, and return its exit code, its output, and the most memory that it had, in MB."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", *arguments],
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
-    # It is killed if it hangs or eats the memory of the machine slowly.
-    watchdog = threading.Timer(60, process.kill)
-    watchdog.start()
-    assert process.stdout is not None
-    with process.stdout:
-        output = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    watchdog.cancel()
-    return process.returncode, output, usage.ru_maxrss / 1024
+    return done.returncode, done.stdout, int((folder / "memory").read_text()) / 1024
