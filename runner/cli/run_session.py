@@ -20,6 +20,7 @@ from runner.cli.event_log import EventLog
 from runner.cli.final_summary import show_summary
 from runner.cli.options import DisplayOptions
 from runner.cli.signals import Interrupted, Signals
+from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
 from runner.engine.events import Notice, RunEvent
 from runner.errors import RunLocked, RunnerError
@@ -100,7 +101,7 @@ def run_and_report(
 
 
 def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunResult:
-    with EventLog(display_options.log_file) as log, Signals() as signals:
+    with EventLog(display_options.log_file) as log, Signals() as signals, without_waiting():
         display = _display(display_options, title)
         observer = RunObserver(display, log, signals)
         # What is loaded stays, and jobs make few cycles: Python's default threshold costs 7 %.
