@@ -197,7 +197,6 @@ class _Resolver:
             return
         with closing(Outputs(self._store, facts)) as outputs:
             outputs.finish(now_at=self._at)
-            self._store.mark_finished()
 
 
 def _state_of(reader: sqlite3.Connection, job_id: str) -> State | None:
