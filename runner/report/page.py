@@ -278,7 +278,9 @@ class JobRow(NamedTuple):
 
 def job_row(record: JobRecord) -> JobRow:
     """Return what the page shows of a job, its texts shortened."""
-    request = replace_inline_media(record.request)
+    # The video may be older than the job's request.
+    own = next((asset.request for asset in record.assets if asset.request is not None), record.request)
+    request = replace_inline_media(own)
     error = record.error
     return JobRow(
         id=_shorten(record.job_id, 200),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from runner.api.options import IfLocked, RunOptions
 from runner.api.report import restore_missing_files
 from runner.api.run import resume, run
 from runner.core.lifecycle import State
+from runner.core.model import OnChanged
 from runner.engine.events import Notice, RunEvent
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
@@ -79,6 +81,28 @@ async def test_missing_file_is_written_again(name: str, again: str, tmp_path: Pa
         assert (await started).did_nothing
 
     assert before == sorted(path.name for path in run_dir.iterdir())
+
+
+async def test_old_video_keeps_the_request_that_made_it(tmp_path: Path) -> None:
+    """
+    If a changed job fails, its old video stays in the results with its own request, until a new one replaces it.
+    """
+    manifest, run_dir = write_manifest(tmp_path / "m.yaml", "a"), tmp_path / "out"
+    (tmp_path / "failing.yaml").write_text(FAILING.replace("kitten a", "puppy a"))
+    failing = replace(SIMULATED, scenario=str(tmp_path / "failing.yaml"), on_changed=OnChanged.RERUN)
+    await run(manifest, output=run_dir, options=failing)
+    manifest.write_text(manifest.read_text().replace("kitten $", "puppy $"))
+    failed = await run(manifest, output=run_dir, options=failing)
+
+    (line,) = map(json.loads, (run_dir / "results.jsonl").read_text().splitlines())
+    assert (1, "failed", "puppy a") == (failed.exit_code, line["status"], line["request"]["prompt"])
+    assert "kitten a" == line["assets"][0]["request"]["prompt"]
+    assert "kitten a" in (run_dir / "report.html").read_text()
+
+    manifest.write_text(manifest.read_text().replace("puppy $", "cat $"))
+    await run(manifest, output=run_dir, options=failing)
+    (line,) = map(json.loads, (run_dir / "results.jsonl").read_text().splitlines())
+    assert ("succeeded", False) == (line["status"], "request" in line["assets"][0])
 
 
 async def test_waiting_for_the_lock_counts_as_run_time(tmp_path: Path) -> None:
