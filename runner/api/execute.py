@@ -303,7 +303,7 @@ def _result(
     """Bring the derived files up to date, and say how the work ended."""
     stops = () if engine is None else engine.stops
     counts = query.counts(store.reader, with_gone=False)
-    summary = None
+    summary, was_finished = None, store.meta("finished") is not None
     if not store.is_finished:
         summary, stop = _finish(store, outputs)
         # A disk that failed while the run worked fails here again, and was reported.
@@ -321,7 +321,7 @@ def _result(
         counts,
         stops,
         config.origin.is_simulated,
-        did_nothing=summary is None and not stops,
+        did_nothing=(summary is None or was_finished) and not stops,
         needs_base_url=config.needs_base_url,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MAX_UNCERTAIN_SHOWN)),
         by_class=by_class,
@@ -335,7 +335,6 @@ def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None
     """Rewrite the derived files. Errors are returned, since they must not hide how the run itself ended."""
     try:
         summary = outputs.finish(now_at=time.time())
-        store.mark_finished()
     except RunnerError as error:
         return None, stop_for_store_error(error)
     except OSError as error:

@@ -22,6 +22,7 @@ class Outputs:
     """The derived files of one run. Called from one thread at a time."""
 
     def __init__(self, store: Store, facts: RunFacts) -> None:
+        self._store = store
         self._run_dir = store.run_dir
         self._facts = facts
         self._run, self._gateway = facts.settings.name, facts.gateway
@@ -43,7 +44,7 @@ class Outputs:
 
     def finish(self, *, now_at: float) -> Summary:
         """
-        Rewrite every file, and return the summary of the run.
+        Rewrite every file, record that they are up to date, and return the summary of the run.
 
         Raises:
             DiskFull: There is no room; the old files stay.
@@ -62,15 +63,17 @@ class Outputs:
                 page.add(record)
 
             # Reading a job takes as long as writing it, so one pass serves all files.
-            self._write_failed(_each(add, query.records(self._reader)))
+            has_failed = self._write_failed(_each(add, query.records(self._reader))) > 0
         summary = page.summary.summary()
         write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._run, gateway=self._gateway)
         write_page(page, self._run_dir / REPORT_NAME, run=self._run, gateway=self._gateway, now_at=now_at)
+        names = [RESULTS_NAME, SUMMARY_NAME, REPORT_NAME]
+        self._store.mark_finished([*names, FAILED_NAME] if has_failed else names)
         return summary
 
-    def _write_failed(self, records: Iterable[JobRecord]) -> None:
+    def _write_failed(self, records: Iterable[JobRecord]) -> int:
         settings, is_simulated = self._facts.settings, self._facts.origin.is_simulated
-        write_failed(
+        return write_failed(
             self._run_dir / FAILED_NAME,
             records,
             run=self._run,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.outputs import Outputs
 from runner.api.run_facts import read_facts
-from runner.core.filenames import DB_NAME, REPORT_NAME
+from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State
 from runner.core.summary import summarize
-from runner.errors import ReportError
+from runner.errors import ReportError, RunnerError
 from runner.jsontext import dumps
 from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
@@ -22,6 +23,7 @@ from runner.results.files import atomic_write
 from runner.results.formats import openai_batch_line
 from runner.store import query
 from runner.store.database import connect_reader, translated
+from runner.store.store import Store
 
 MAX_STEP_SUMMARY_BYTES = 1 << 20
 """GitHub shows nothing of a larger one."""
@@ -39,6 +41,18 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
     with _opened(run_dir) as run, _writing(out):
         write_report(query.records(run.reader), out, run=run.name, gateway=run.gateway, now_at=now_at)
     return out
+
+
+def restore_missing_files(run_dir: Path, *, now_at: float) -> None:
+    """Write the files of a run directory again if one is missing, unless another process works on the run, which will."""
+    if all((run_dir / name).exists() for name in (RESULTS_NAME, SUMMARY_NAME)):
+        return
+    # The report itself does not depend on them, and may be of a directory that can only be read.
+    with suppress(RunnerError, OSError), Store(run_dir) as store:
+        facts = read_facts(store.reader)
+        if facts is not None:
+            with closing(Outputs(store, facts)) as outputs:
+                outputs.finish(now_at=now_at)
 
 
 def write_junit(run_dir: Path, out: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -17,11 +17,13 @@ from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
 from runner.core.lifecycle import Event, State, sources
-from runner.core.model import MAY_HAVE_PAID_TASK
+from runner.core.model import MAY_HAVE_PAID_TASK, JobRecord
 from runner.core.wire import task_id_error
 from runner.errors import UsageError
 from runner.input_files import read_small
 from runner.store import query
+from runner.store.database import connect_reader
+from runner.store.lock import holder_of
 from runner.store.store import Store
 from runner.store.transitions import attach_task, mark_not_submitted, recover, uncertain_ids, write_off
 
@@ -86,9 +88,25 @@ def resolve_as(run_dir: Path, patterns: Sequence[str], resolution: Resolution) -
         return resolver.resolve_all(patterns, resolution)
 
 
+def uncertain_jobs(run_dir: Path) -> Iterator[JobRecord]:
+    """
+    Read the jobs that can be resolved, also while a run is active.
+
+    Raises:
+        RunDirError: The directory is no run's, or can't be used.
+    """
+    require_run(run_dir)
+    # What a dead process left between intent and answer is uncertain too.
+    states = {State.UNCERTAIN} if holder_of(run_dir) else {State.UNCERTAIN, State.SUBMITTING}
+    with closing(connect_reader(run_dir)) as reader:
+        yield from query.records_in(reader, states)
+
+
 def read_tasks(path: Path) -> dict[str, str]:
     """
     Read a CSV file of ``job_id,task_id`` lines; a header, a BOM and blank lines are allowed.
+
+    Below a header a task may be left blank, as in the list that is to be filled in: that job stays uncertain.
 
     Raises:
         UsageError: It can't be read, or has invalid lines; each is named by its number.
@@ -106,10 +124,12 @@ def read_tasks(path: Path) -> dict[str, str]:
         raise UsageError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
     tasks: dict[str, str] = {}
     errors: list[str] = []
+    has_header = [cell.strip() for cell in text.partition("\n")[0].split(",")] == _HEADER
     lines = csv.reader(text.splitlines(), strict=True)
     try:
         for row in lines:
-            _read_row(row, lines.line_num, tasks, errors)
+            if not (has_header and len(row) == len(_HEADER) and not row[1].strip()):
+                _read_row(row, lines.line_num, tasks, errors)
     except csv.Error as error:
         errors.append(f"line {lines.line_num}: {error}")
     if errors:
@@ -122,9 +142,12 @@ def read_tasks(path: Path) -> dict[str, str]:
     return tasks
 
 
+_HEADER = ["job_id", "task_id"]
+
+
 def _read_row(row: list[str], number: int, tasks: dict[str, str], errors: list[str]) -> None:
     cells = [cell.strip() for cell in row]
-    if not any(cells) or (cells == ["job_id", "task_id"] and not tasks):
+    if not any(cells) or (cells == _HEADER and not tasks):
         return
     if len(cells) != 2 or not all(cells):
         errors.append(f"line {number} is not job_id,task_id")
@@ -197,7 +220,6 @@ class _Resolver:
             return
         with closing(Outputs(self._store, facts)) as outputs:
             outputs.finish(now_at=self._at)
-            self._store.mark_finished()
 
 
 def _state_of(reader: sqlite3.Connection, job_id: str) -> State | None:

@@ -110,7 +110,7 @@ def _failure(result: RunResult, record: JobRecord, error: Failure) -> Iterator[_
     count = result.by_class.get(error.cls, 0)
     yield "", None
     yield from _wrapped(f"{count:,} {error.cls}, for example {job_id}: {message}{details}", "", "red")
-    yield from _wrapped(advice(error.cls), "  ", None)
+    yield from _wrapped(advice(error.cls, is_given_up=record.state is State.FAILED), "  ", None)
 
 
 def _uncertain(result: RunResult) -> Iterator[_Line]:
@@ -119,9 +119,12 @@ def _uncertain(result: RunResult) -> Iterator[_Line]:
     yield "", None
     yield f"{count:,} uncertain: the gateway may have accepted the submission and charged for it", "yellow"
     for record in result.uncertain[:_MAX_UNCERTAIN_LISTED]:
-        yield f"  {sanitize_line(_submission(record), max_chars=_width() - 2)}", None
+        yield f"  {sanitize_line(submission_text(record), max_chars=_width() - 2)}", None
     if count > _MAX_UNCERTAIN_LISTED:
-        yield f"  and {count - _MAX_UNCERTAIN_LISTED:,} more: see {result.run_dir}/results.jsonl", None
+        yield (
+            f"  and {count - _MAX_UNCERTAIN_LISTED:,} more: {command_text('runner', 'resolve', result.run_dir)}",
+            None,
+        )
     job = result.uncertain[0].job_id if count == 1 else "JOB"
     which = "it" if count == 1 else "each of them"
     yield f"  look for {which} in your account, then run one of", None
@@ -133,7 +136,8 @@ def _uncertain(result: RunResult) -> Iterator[_Line]:
         yield f"    {command_text('runner', 'resolve', result.run_dir, job, *option)}   # {explanation}", None
 
 
-def _submission(record: JobRecord) -> str:
+def submission_text(record: JobRecord) -> str:
+    """Describe the last submission of a job, so that its task can be found in the account."""
     attempt = record.attempts[-1] if record.attempts else None
     at, key = (None, None) if attempt is None else (attempt.submitted_at, attempt.key)
     sent = "" if at is None else f" sent {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -31,6 +31,7 @@ def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai:
     from runner.api import report
 
     if html or not (junit or github or openai):
+        report.restore_missing_files(run_dir, now_at=time.time())
         echo_stderr(f"wrote {report.write_html(run_dir, now_at=time.time())}")
     if junit is not None:
         report.write_junit(run_dir, junit)

@@ -173,7 +173,11 @@ def plan_lines(plan: RerunPlan, run_dir: Path) -> Iterator[str]:
     if plan.to_download:
         yield f"download {plan.to_download:,}: free of charge"
     for cls, count in (plan.left_alone or {}).items():
-        yield f"skip {count:,} {cls}: {_SKIP_REASONS.get(cls, 'not selected')}"
+        if cls == FailureClass.UNCERTAIN_SUBMIT and plan.given_up:
+            yield f"skip {plan.given_up:,} {cls}: given up, and may be paid for; {_SUBMIT_ANYWAY} {cls}"
+            count -= plan.given_up
+        if count:
+            yield f"skip {count:,} {cls}: {_SKIP_REASONS.get(cls, 'not selected')}"
 
 
 _SUBMIT_ANYWAY = "to submit them anyway, add --class"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.final_summary import submission_text
 from runner.cli.param_types import JOB, RUN_DIR
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count
 from runner.core.wire import task_id_error
+from runner.results.formats import utc_text
 
 if TYPE_CHECKING:
     from runner.api.resolve import ResolveResult
+    from runner.core.model import JobRecord
 
 
 @click.command("resolve")
@@ -46,11 +51,14 @@ def command(
     Resolve jobs in RUN_DIR that are uncertain: their submission got no clear answer.
 
     Look for their tasks in your account first: a job that was submitted and is resolved with --not-submitted is
-    paid for twice. Jobs are given by id, or by a pattern in quotes such as 'sky-*'. If one of them can't be
+    paid for twice. Without JOB and other options, the uncertain jobs are listed, and printed to stdout as the CSV that
+    --from takes once the tasks are filled in. Jobs are given by id, or by a pattern in quotes such as 'sky-*'. If one of them can't be
     resolved, none is. Nothing is sent; continue with `runner resume`.
     """
-    from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks
+    from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks, uncertain_jobs
 
+    if not jobs and not (task_id or not_submitted or give_up or tasks_file):
+        return _list(list(uncertain_jobs(run_dir)), run_dir, as_json=as_json)
     if sum((task_id is not None, not_submitted, give_up, tasks_file is not None)) != 1:
         raise click.UsageError("Use exactly one of --task-id, --not-submitted, --give-up and --from.")
     if tasks_file is not None:
@@ -70,6 +78,37 @@ def command(
     else:
         result, state = resolve_as(run_dir, jobs, Resolution.GIVE_UP), State.FAILED
     return _show(result, run_dir, state, as_json=as_json)
+
+
+def _list(records: list[JobRecord], run_dir: Path, *, as_json: bool) -> int:
+    if as_json:
+        jobs = [_listed(record) for record in records]
+        echo_stdout(json.dumps({"settled": [], "refused": [], "uncertain": len(jobs), "jobs": jobs}))
+        return 0
+    if not records:
+        echo_stderr("no uncertain jobs")
+        return 0
+    for record in records:
+        echo_stderr(sanitize_line(submission_text(record), max_chars=200))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("job_id", "task_id"), *((record.job_id, "") for record in records)])
+    echo_stdout(text.getvalue().removesuffix("\n"))
+    resolve = command_text("runner", "resolve", run_dir)
+    echo_stderr(f"look for the tasks in your account, fill them in, and use: {resolve} --from FILE")
+    return 0
+
+
+def _listed(record: JobRecord) -> dict[str, Any]:
+    attempt = record.attempts[-1] if record.attempts else None
+    return {
+        "job_id": record.job_id,
+        "model": record.model,
+        "submitted_at": None if attempt is None else utc_text(attempt.submitted_at),
+        "key": None if attempt is None else attempt.key,
+        "prompt": record.request.get("prompt"),
+        "message": None if record.error is None else record.error.message,
+    }
 
 
 def _show(result: ResolveResult, run_dir: Path, state: State, *, as_json: bool) -> int:

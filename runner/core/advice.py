@@ -79,11 +79,20 @@ _ADVICE: Mapping[FailureClass, str] = {
 }
 
 
-def advice(cls: FailureClass) -> str:
+_GIVEN_UP = (
+    "The request may have created a paid task, and the job was given up. `runner rerun --class uncertain_submit` "
+    "submits it again and may pay twice."
+)
+
+
+def advice(cls: FailureClass, *, is_given_up: bool = False) -> str:
     """
     Return what to do about a failure of this class.
+
+    Args:
+        is_given_up: Whether no job of the class is still uncertain, because a person wrote them off.
 
     >>> advice(FailureClass.QUOTA)
     'The account is out of credit, and nothing was charged. Top it up, then `runner resume` the run.'
     """
-    return _ADVICE[cls]
+    return _GIVEN_UP if is_given_up and cls is FailureClass.UNCERTAIN_SUBMIT else _ADVICE[cls]

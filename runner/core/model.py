@@ -98,6 +98,7 @@ class Asset(Struct, frozen=True):
         path: Relative to the run directory, with forward slashes.
         sha256: Of its bytes, in hex.
         duration_s: Of a video, according to its header; None for a picture.
+        request: The request that made it, if that is not the job's any more; None otherwise.
     """
 
     kind: AssetKind
@@ -108,6 +109,7 @@ class Asset(Struct, frozen=True):
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
+    request: Mapping[str, Json] | None = None
 
 
 class Attempt(Struct, frozen=True):

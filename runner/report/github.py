@@ -42,7 +42,7 @@ def _lines(summary: Summary, unsuccessful: Iterable[JobRecord], run: str) -> Ite
         yield "| failure | jobs | what to do |"
         yield "|---|---:|---|"
         for cls, jobs in summary.by_class.items():
-            yield f"| `{cls}` | {jobs:,} | {advice(cls)} |"
+            yield f"| `{cls}` | {jobs:,} | {advice(cls, is_given_up=not summary.by_state[State.UNCERTAIN])} |"
     yield from _jobs(summary, unsuccessful)
 
 

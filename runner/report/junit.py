@@ -66,7 +66,8 @@ def _result(record: JobRecord) -> str:
         return f"<{tag}{_attributes({'type': record.state.value})}/>"
     attributes = _attributes({"type": record.error.cls.value, "message": record.error.message})
     task = f"\ntask: {record.task_id}" if record.task_id else ""
-    return f"<{tag}{attributes}>{escape(_legal(advice(record.error.cls) + task))}</{tag}>"
+    what_to_do = advice(record.error.cls, is_given_up=record.state is State.FAILED)
+    return f"<{tag}{attributes}>{escape(_legal(what_to_do + task))}</{tag}>"
 
 
 def _attributes(values: dict[str, str | int]) -> str:

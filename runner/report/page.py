@@ -119,10 +119,17 @@ def _encode(record: JobRecord) -> _EncodedRow:
 
 def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) -> Iterator[FailureGroup]:
     """Group the failures of a run by class, most frequent first, each with what to do about it."""
+    is_given_up = not summary.by_state[State.UNCERTAIN]
     for cls, jobs in summary.by_class.items():
         example = examples[cls]
         message = example.error.message if example.error else ""
-        yield FailureGroup(cls, jobs, _shorten(example.job_id, 200), _shorten(message, 500), advice(cls))
+        yield FailureGroup(
+            cls,
+            jobs,
+            _shorten(example.job_id, 200),
+            _shorten(message, 500),
+            advice(cls, is_given_up=is_given_up),
+        )
 
 
 def _context(
@@ -271,7 +278,9 @@ class JobRow(NamedTuple):
 
 def job_row(record: JobRecord) -> JobRow:
     """Return what the page shows of a job, its texts shortened."""
-    request = replace_inline_media(record.request)
+    # The video may be older than the job's request.
+    own = next((asset.request for asset in record.assets if asset.request is not None), record.request)
+    request = replace_inline_media(own)
     error = record.error
     return JobRow(
         id=_shorten(record.job_id, 200),

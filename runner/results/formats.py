@@ -111,7 +111,7 @@ def _attempt(attempt: Attempt) -> dict[str, Json]:
 
 
 def _asset(asset: Asset) -> dict[str, Json]:
-    return {
+    value = {
         "kind": asset.kind.value,
         "path": asset.path,
         "bytes": asset.bytes,
@@ -121,6 +121,9 @@ def _asset(asset: Asset) -> dict[str, Json]:
         "height": asset.height,
         "duration_s": asset.duration_s,
     }
+    if asset.request is not None:
+        value["request"] = replace_inline_media(asset.request)
+    return value
 
 
 def _error(failure: Failure | None) -> dict[str, Json] | None:

@@ -127,9 +127,20 @@ CREATE TABLE IF NOT EXISTS answers (
     answer TEXT NOT NULL,
     PRIMARY KEY (seq, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replaced_requests (
+    seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    PRIMARY KEY (seq, attempt)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
-"""What the writer adds to a file of an earlier version too; such a version can still use the file."""
+"""
+What the writer adds to a file of an earlier version too; such a version can still use the file.
+
+``replaced_requests`` has the requests that made the assets of jobs whose request was changed since, by the attempt
+that made them.
+"""
 
 _MIN_BYTES = 512
 """Size of the smallest page, and so of the smallest database that is not empty."""

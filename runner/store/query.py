@@ -275,7 +275,7 @@ def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
     cursor = connection.execute(
         "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (job.seq, job.attempt)
     )
-    return tuple(rows.read_asset(row[1:]) for row in cursor)
+    return tuple(rows.read_asset(row, {}) for row in cursor)
 
 
 def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str, Any]]:
@@ -316,12 +316,22 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     seqs = json.dumps([row[0] for row in batch])
     attempts = _grouped(connection, "attempts", "number", seqs)
     assets = _grouped(connection, "assets", "kind DESC", seqs)
+    replaced = _replaced_requests(connection, seqs) if assets else {}
     for row in batch:
         yield rows.read_record(
             row,
             tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
-            tuple(rows.read_asset(a[1:]) for a in assets.get(row[0], ())),
+            tuple(rows.read_asset(a, replaced) for a in assets.get(row[0], ())),
         )
+
+
+def _replaced_requests(connection: sqlite3.Connection, seqs: str) -> dict[tuple[int, int], str]:
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'replaced_requests'").fetchone():
+        return {}
+    cursor = connection.execute(
+        "SELECT * FROM replaced_requests WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
+    )
+    return {(seq, attempt): request for seq, attempt, request in cursor}
 
 
 def _grouped(

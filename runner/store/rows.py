@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -179,10 +179,17 @@ def read_attempt(row: Sequence[Any]) -> Attempt:
     return Attempt(*(*values, read_failure(error), key))
 
 
-def read_asset(row: Sequence[Any]) -> Asset:
-    """Convert a row of ``assets``, without its ``seq``, to an asset."""
-    kind, *values, _ = row
-    return Asset(AssetKind(kind), *values)
+def read_asset(row: Sequence[Any], replaced: Mapping[tuple[int, int], str]) -> Asset:
+    """
+    Convert a row of ``assets`` to an asset.
+
+    Args:
+        replaced: Requests that were replaced, by the keys of their jobs and the numbers of their attempts.
+    """
+    seq, kind, *values, attempt = row
+    request = replaced.get((seq, attempt))
+    fields = (AssetKind(kind), *values, None if request is None else jsontext.loads(request))
+    return Asset(*fields)
 
 
 def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple[Asset, ...]) -> JobRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -94,15 +94,18 @@ class Store:
                 raise
             connection.execute("COMMIT")
 
-    def mark_finished(self) -> None:
-        """Record that the result files are up to date; the next write removes that mark."""
+    def mark_finished(self, files: Sequence[str]) -> None:
+        """Record that the result files are up to date, and their names; the next write removes that mark."""
         with translated(self.run_dir / DB_NAME):
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('finished', '1')")
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('finished', ?)", (json.dumps(list(files)),)
+            )
 
     @property
     def is_finished(self) -> bool:
-        """Whether the result files are up to date."""
-        return self.meta("finished") is not None
+        """Whether the result files are up to date, and still there."""
+        names = json.loads(self.meta("finished") or "null")
+        return isinstance(names, list) and all((self.run_dir / name).exists() for name in names)
 
     def meta(self, key: str) -> str | None:
         """Return a value of the run as a whole; None if it was never set."""

@@ -315,6 +315,11 @@ class _SyncWriter:
         return True
 
     def _replace(self, spec: JobSpec, job: _StoredJob, state: State) -> None:
+        # An old video stays until there is a new one, and so does the request that made it.
+        self._connection.execute(
+            "INSERT OR IGNORE INTO replaced_requests SELECT seq, attempt, ? FROM assets WHERE seq = ?",
+            (job.request, job.seq),
+        )
         self._connection.execute(
             "UPDATE jobs SET digest = ?, model = ?, state = ?, has_files = ?, task_id = NULL, "
             "other_task_id = NULL WHERE seq = ?",

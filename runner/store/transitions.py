@@ -58,12 +58,18 @@ def recover(connection: sqlite3.Connection, *, at: float) -> int:
 
 
 class RerunPlan(Struct):
-    """What a rerun does: counts of jobs, and those that it leaves alone, by class."""
+    """
+    What a rerun does: counts of jobs, and those that it leaves alone, by class.
+
+    Attributes:
+        given_up: How many of those that it leaves alone were uncertain, until a person wrote them off.
+    """
 
     to_submit: int = 0
     to_poll: int = 0
     to_download: int = 0
     left_alone: Mapping[str, int] = field(default_factory=dict)
+    given_up: int = 0
 
 
 def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:
@@ -82,6 +88,11 @@ def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> Re
         values,
     )
     plan = RerunPlan(left_alone=_deselect(connection, selection))
+    plan.given_up = connection.execute(
+        "SELECT count(*) FROM jobs WHERE state = 'failed' AND error_class = ? "
+        "AND seq NOT IN (SELECT seq FROM selected)",
+        (FailureClass.UNCERTAIN_SUBMIT.value,),
+    ).fetchone()[0]
     for state, count in connection.execute(
         "SELECT state, count(*) FROM selected "
         f"WHERE seq NOT IN (SELECT seq FROM jobs WHERE {_polled_again(selection)}) GROUP BY state"

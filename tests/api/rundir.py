@@ -45,6 +45,11 @@ def make_run(
             columns = {"state": state.value, "attempt": int(state is not State.PENDING), **changes}
             sets = ", ".join(f"{name} = ?" for name in columns)
             connection.execute(f"UPDATE jobs SET {sets} WHERE job_id = ?", (*columns.values(), job_id))
+        connection.execute(
+            "INSERT INTO assets SELECT seq, 'video', 'assets/' || job_id || '.mp4', 9, ?, 'video/mp4', NULL, NULL, NULL, 1 "
+            "FROM jobs WHERE state = 'succeeded'",
+            ("a" * 64,),
+        )
         save_facts(connection, RunFacts(loaded.settings, RunOrigin(str(manifest), simulate, sharded=False)))
     return run_dir
 

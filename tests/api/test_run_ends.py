@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from runner.api.options import IfLocked, RunOptions
+from runner.api.report import restore_missing_files
 from runner.api.run import resume, run
 from runner.core.lifecycle import State
+from runner.core.model import OnChanged
 from runner.engine.events import Notice, RunEvent
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 
+FAILING = """
+version: 1
+generate_s: 0.01
+rules: [{match: {prompt: kitten a}, task: {end: failed}}]
+"""
 SIMULATED = RunOptions(simulate=True, scenario=str(Path(__file__).with_name("quick.yaml")))
 
 
@@ -44,6 +53,56 @@ async def test_results_that_cannot_be_written_do_not_hide_how_the_run_ended(tmp_
 
     assert (3, 2) == (result.exit_code, result.counts[State.SUCCEEDED])
     assert "can't be written" in result.stops[0].message
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "summary.json", "report.html", "failed.yaml"])
+@pytest.mark.parametrize("again", ["run", "resume", "report"])
+async def test_missing_file_is_written_again(name: str, again: str, tmp_path: Path) -> None:
+    """
+    A derived file that was deleted comes back with the next command, which does nothing else.
+    """
+    manifest, run_dir = write_manifest(tmp_path / "m.yaml", "a", "b"), tmp_path / "out"
+    failing = replace(SIMULATED, scenario=str(tmp_path / "failing.yaml"))
+    (tmp_path / "failing.yaml").write_text(FAILING)
+    await run(manifest, output=run_dir, options=failing)
+    before = sorted(path.name for path in run_dir.iterdir())
+    if again == "report" and name in ("report.html", "failed.yaml"):
+        (run_dir / "results.jsonl").unlink()
+    (run_dir / name).unlink()
+
+    if again == "report":
+        restore_missing_files(run_dir, now_at=0.0)
+    else:
+        started = (
+            run(manifest, output=run_dir, options=failing)
+            if again == "run"
+            else resume(run_dir, options=failing)
+        )
+        assert (await started).did_nothing
+
+    assert before == sorted(path.name for path in run_dir.iterdir())
+
+
+async def test_old_video_keeps_the_request_that_made_it(tmp_path: Path) -> None:
+    """
+    If a changed job fails, its old video stays in the results with its own request, until a new one replaces it.
+    """
+    manifest, run_dir = write_manifest(tmp_path / "m.yaml", "a"), tmp_path / "out"
+    (tmp_path / "failing.yaml").write_text(FAILING.replace("kitten a", "puppy a"))
+    failing = replace(SIMULATED, scenario=str(tmp_path / "failing.yaml"), on_changed=OnChanged.RERUN)
+    await run(manifest, output=run_dir, options=failing)
+    manifest.write_text(manifest.read_text().replace("kitten $", "puppy $"))
+    failed = await run(manifest, output=run_dir, options=failing)
+
+    (line,) = map(json.loads, (run_dir / "results.jsonl").read_text().splitlines())
+    assert (1, "failed", "puppy a") == (failed.exit_code, line["status"], line["request"]["prompt"])
+    assert "kitten a" == line["assets"][0]["request"]["prompt"]
+    assert "kitten a" in (run_dir / "report.html").read_text()
+
+    manifest.write_text(manifest.read_text().replace("puppy $", "cat $"))
+    await run(manifest, output=run_dir, options=failing)
+    (line,) = map(json.loads, (run_dir / "results.jsonl").read_text().splitlines())
+    assert ("succeeded", False) == (line["status"], "request" in line["assets"][0])
 
 
 async def test_waiting_for_the_lock_counts_as_run_time(tmp_path: Path) -> None:

@@ -147,6 +147,45 @@ def test_file_with_bad_lines(run_dir: Path, tmp_path: Path, rows: str, message: 
     assert 3 == list(states(run_dir).values()).count("uncertain")
 
 
+def test_list_of_uncertain_jobs_is_the_file_to_fill_in(run_dir: Path, tmp_path: Path) -> None:
+    """
+    Without jobs the uncertain ones are listed; what is on stdout resolves those whose tasks are filled in.
+    """
+    listed = resolve(run_dir)
+    text = listed.stdout
+    assert (0, "job_id,task_id\njob-1,\njob-2,\n[odd] one,\n") == (listed.exit_code, text)
+    assert "'job 1'" in listed.stderr
+
+    (tmp_path / "tasks.csv").write_text(text.replace("job-1,", f"job-1,{tasks(run_dir)['job 1']}"))
+    done = resolve(run_dir, "--from", tmp_path / "tasks.csv")
+
+    assert (0, "submitted", "uncertain") == (done.exit_code, *list(states(run_dir).values())[1:3])
+    left = json.loads(resolve(run_dir, "--json").stdout)
+    assert (2, ["job-2", "[odd] one"]) == (left["uncertain"], [job["job_id"] for job in left["jobs"]])
+    assert "job 2" == left["jobs"][0]["prompt"]
+    assert left["jobs"][0]["submitted_at"]
+
+
+def test_jobs_that_were_given_up_are_not_to_be_resolved(run_dir: Path) -> None:
+    """
+    Once all are written off, no hint names `resolve`: they are failed, and only a named class submits them again.
+    """
+    resolve(run_dir, "*", "[odd] one", "--give-up")
+
+    dry = runner("rerun", run_dir, "--dry-run")
+    done = runner("resume", run_dir)
+
+    assert (
+        "skip 3 uncertain_submit: given up, and may be paid for; to submit them anyway, add --class"
+        in dry.stdout
+    )
+    for text in (dry.stdout, dry.stderr, done.stderr, (run_dir / "report.html").read_text()):
+        assert "runner resolve" not in text
+    assert (0, []) == (resolve(run_dir).exit_code, json.loads(resolve(run_dir, "--json").stdout)["jobs"])
+    anyway = json.loads(runner("rerun", run_dir, "--dry-run", "--json", "--class", "uncertain_submit").stdout)
+    assert (3, {}) == (anyway["to_submit"], anyway["left_alone"])
+
+
 def test_task_of_another_job_is_refused(run_dir: Path) -> None:
     """
     A task that belongs to a job can't be given to another one, which would get the wrong video.
@@ -161,7 +200,6 @@ def test_task_of_another_job_is_refused(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("job-1",),
         ("job-1", "--give-up", "--not-submitted"),
         ("--give-up",),
