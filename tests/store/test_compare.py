@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from runner.core.lifecycle import State
+from runner.core.model import OnChanged
 from runner.errors import JobsChanged
 from runner.store import query
 from runner.store.store import Store
-from runner.store.sync import OnChanged, SyncReport, changed_fields, compare
+from runner.store.sync import SyncReport, changed_fields, compare
 from tests.store.jobs import make_spec, sync_jobs
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.core.filenames import DB_NAME
 from runner.errors import DiskFull, RunDirError, RunnerError, StoreDamaged, StoreMissing
 from runner.store import query
 from runner.store.database import (
-    DB_NAME,
     connect_empty,
     connect_reader,
     connect_writer,

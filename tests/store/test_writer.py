@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from runner.core.filenames import RESERVE_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
 from runner.store import query
 from runner.store.store import Store
-from runner.store.writer import RESERVE_BYTES, RESERVE_NAME, DiskReserve
+from runner.store.writer import RESERVE_BYTES, DiskReserve
 from tests.store.jobs import make_spec, sync_jobs
 
 FACTS = {"total_bytes": 7, "validator": None}

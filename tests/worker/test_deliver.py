@@ -17,9 +17,10 @@ from runner.core.model import Asset, AssetKind, FailureClass, Job
 from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask, Transient
 from runner.core.settings import RetryPolicy
 from runner.media import MediaInfo
-from runner.worker.deliver import Delivery, delivery_hints
+from runner.worker.deliver import Deliverer, delivery_hints
+from runner.worker.poll import Poller
 from tests.engine.answers import POLL_403, POLL_502, UNKNOWN, failure
-from tests.engine.fakes import FakeKeys, FakePublisher, Notebook, job_in_hand
+from tests.engine.fakes import FakeKeys, FakePublisher, FakeStore, job_in_memory
 from tests.worker.fakes import WALL_AT_0, FakeClock, FakeQueries
 
 VIDEO = "https://cdn.example/a.mp4"
@@ -40,7 +41,7 @@ def task(
 
 
 @dataclass
-class FakeStore(Notebook):
+class DeliveryStore(FakeStore):
     """A notebook that also knows what earlier processes have left."""
 
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -103,19 +104,22 @@ class Setting:
     answers: list[PollOutcome] = field(default_factory=lambda: [UNKNOWN])
     request: Mapping[str, Any] = field(default_factory=dict)
     sharded: bool = False
-    job: Job = field(default_factory=lambda: job_in_hand("a", State.DOWNLOADING, task_id="task_1", key="own"))
+    job: Job = field(
+        default_factory=lambda: job_in_memory("a", State.DOWNLOADING, task_id="task_1", key="own")
+    )
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
-        self.store = FakeStore(request=self.request)
+        self.store = DeliveryStore(request=self.request)
         self.downloads = FakeDownloads(self.clock, self.files)
         self.queries = FakeQueries(self.answers)
-        self.delivery = Delivery(
-            api=self.queries,
-            keys=FakeKeys("other", "own"),
+        keys = FakeKeys("other", "own")
+        self.delivery = Deliverer(
+            poller=Poller(self.queries, keys, self.store, self.clock),
+            keys=keys,
             store=self.store,
             clock=self.clock,
-            fetcher=self.downloads,
+            downloader=self.downloads,
             publisher=FakePublisher(),
             run_dir=self.run_dir,
             retry=RetryPolicy(attempts=3, base_s=2.0, cap_s=60.0),

@@ -6,19 +6,19 @@ import asyncio
 
 import pytest
 
-from runner.core.lifecycle import Event, State
+from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask
-from runner.worker.poll import finish_unsuccessful, poll
+from runner.worker.poll import Poller
 from tests.engine.answers import POLL_401, POLL_403, POLL_502, RUNNING, UNKNOWN, failure
-from tests.engine.fakes import FakeKeys, Notebook, job_in_hand
+from tests.engine.fakes import FakeKeys, FakeStore, job_in_memory
 from tests.worker.fakes import WALL_AT_0, FakeClock, FakeQueries
 
 
-async def poll_once(answer: PollOutcome, job: Job) -> Notebook:
+async def poll_once(answer: PollOutcome, job: Job) -> FakeStore:
     """Ask for a job's task, once, and return the store that was told of it."""
-    store = Notebook()
-    await poll(job, api=FakeQueries([answer]), keys=FakeKeys("a"), store=store, clock=FakeClock(at=500.0))
+    store = FakeStore()
+    await Poller(FakeQueries([answer]), FakeKeys("a"), store, FakeClock(at=500.0)).poll(job)
     return store
 
 
@@ -35,10 +35,10 @@ async def test_task_is_not_asked_for_before_its_id_is_durable() -> None:
     """
     The query waits for the commit that has the task's id.
     """
-    job, store = job_in_hand("a", State.SUBMITTED, task_id="task", key="a"), Notebook()
+    job, store = job_in_memory("a", State.SUBMITTED, task_id="task", key="a"), FakeStore()
     api = FakeQueries([RUNNING])
     store.save(job)
-    asking = asyncio.create_task(poll(job, api=api, keys=FakeKeys("a"), store=store, clock=FakeClock()))
+    asking = asyncio.create_task(Poller(api, FakeKeys("a"), store, FakeClock()).poll(job))
     await asyncio.sleep(0)
     assert [] == api.keys
 
@@ -55,7 +55,7 @@ async def test_only_answers_in_a_row_make_a_task_unknown(answer: PollOutcome, un
     """
     Whatever else is answered, the count of answers that did not know the task begins anew; every query counts.
     """
-    job = job_in_hand("a", State.SUBMITTED, task_id="task", key="a", unknown_polls=2, polls=5)
+    job = job_in_memory("a", State.SUBMITTED, task_id="task", key="a", unknown_polls=2, polls=5)
 
     await poll_once(answer, job)
 
@@ -66,7 +66,7 @@ async def test_success_tells_how_long_the_task_took() -> None:
     """
     By our own clock, from the submission on; the job has not ended, since its video is still to come.
     """
-    job = job_in_hand("a", State.SUBMITTED, task_id="task", key="a", submitted_at=WALL_AT_0 + 380.0)
+    job = job_in_memory("a", State.SUBMITTED, task_id="task", key="a", submitted_at=WALL_AT_0 + 380.0)
 
     store = await poll_once(seen(RemoteStatus.SUCCEEDED, "completed"), job)
 
@@ -80,7 +80,7 @@ async def test_no_task_took_less_than_no_time(submitted_at: float | None, genera
     """
     Wall clocks are set back; and of a task from elsewhere nobody knows when it began.
     """
-    job = job_in_hand("a", State.SUBMITTED, task_id="task", key="a", submitted_at=submitted_at)
+    job = job_in_memory("a", State.SUBMITTED, task_id="task", key="a", submitted_at=submitted_at)
 
     await poll_once(seen(RemoteStatus.SUCCEEDED), job)
 
@@ -91,7 +91,7 @@ async def test_task_that_failed_ends_its_job() -> None:
     """
     Its reason and its time are kept, and no time of generation.
     """
-    job = job_in_hand("a", State.SUBMITTED, task_id="task", key="a", submitted_at=WALL_AT_0 + 380.0)
+    job = job_in_memory("a", State.SUBMITTED, task_id="task", key="a", submitted_at=WALL_AT_0 + 380.0)
     moderated = failure(FailureClass.MODERATION)
 
     store = await poll_once(seen(RemoteStatus.FAILED, error=moderated), job)
@@ -104,33 +104,21 @@ async def test_task_under_way_is_not_saved() -> None:
     """
     A restart loses nothing with it, and most answers are of this kind.
     """
-    job = job_in_hand("a", State.SUBMITTED, task_id="task", key="a")
+    job = job_in_memory("a", State.SUBMITTED, task_id="task", key="a")
 
     store = await poll_once(seen(RemoteStatus.RUNNING, "pondering", is_known_status=False), job)
 
     assert ([], State.SUBMITTED, "pondering") == (store.saved, job.state, job.remote_status)
-    assert ("the API reports a state that no document names: 'pondering'; taken as running",) == job.warnings
+    (warning,) = job.warnings
+    assert "'pondering'" in warning
 
 
 async def test_status_that_the_api_wrote_no_word_for_is_named_by_its_meaning() -> None:
     """
     The results name a status in any case.
     """
-    job = job_in_hand("a", State.SUBMITTED, task_id="task", key="a")
+    job = job_in_memory("a", State.SUBMITTED, task_id="task", key="a")
 
     await poll_once(Polled(RemoteTask(("task",), RemoteStatus.QUEUED)), job)
 
     assert RemoteStatus.QUEUED.value == job.remote_status
-
-
-def test_job_that_is_given_up_rests_with_its_reason() -> None:
-    """
-    One save has the state, why, and when.
-    """
-    job, store = job_in_hand("a", State.SUBMITTED, task_id="task", key="a"), Notebook()
-    lost = failure(FailureClass.LOST)
-
-    finish_unsuccessful(job, Event.REMOTE_FAILED, lost, store=store, clock=FakeClock(at=500.0))
-
-    assert [(State.FAILED, None)] == store.saved
-    assert (lost, WALL_AT_0 + 500.0) == (job.error, job.finished_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,9 @@ class KeyedApi:
         self.polls: list[tuple[str, str]] = []
 
     async def submit(self, body: bytes, key: str) -> SubmitOutcome:
+
+
+    async def submit(self, body: bytes, key: str) -> Any:
         raise AssertionError("nothing is submitted here")
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
