@@ -42,6 +42,8 @@ _EXTREMES = {"min": "max", "max": "min"}
 _TUNED = 100
 """Numbers from here on are sizes and bounds that were chosen; one more or less of them is no fault."""
 
+_UNCHECKED = ("annotation", "returns", "decorator_list", "type_params")
+
 _SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|WHERE|PRAGMA|BEGIN|AND|EXISTS)\b")
 _SQL_FAULTS = [
     (re.compile(pattern), replacement)
@@ -130,7 +132,7 @@ def _walk(node: ast.AST, source: bytes, lines: list[int]) -> Iterator[_Fault]:
         return
     yield from _faults(node)
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "type_params"):
+        if name in _UNCHECKED or (name == "keywords" and isinstance(node, ast.ClassDef)):
             continue
         for child in value if isinstance(value, list) else [value]:
             is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
