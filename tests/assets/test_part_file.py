@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -132,6 +133,8 @@ def test_small_file_replaces_what_is_there(tmp_path: Path) -> None:
     """Its bytes and no others, in a folder that is made when it is missing."""
     path = tmp_path / "new" / "a.part"
     write_file(str(path), b"something longer")
+    opened = len(os.listdir("/dev/fd"))
     write_file(str(path), b"new")
 
+    assert opened == len(os.listdir("/dev/fd"))
     assert (b"new", 3) == (path.read_bytes(), file_size(str(path)))

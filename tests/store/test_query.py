@@ -204,8 +204,9 @@ def test_rate_of_a_run(store: Store) -> None:
     put(store, "a", State.SUCCEEDED, submitted_at=100.0, finished_at=150.0)
     put(store, "b", State.SUCCEEDED, submitted_at=120.0, finished_at=190.0)
     put(store, "c", State.SUBMITTED, submitted_at=160.0)
+    put(store, "d", State.SUBMITTED, submitted_at=170.0)
 
-    assert query.RunRate(1, 1, 100.0, 190.0) == query.run_rate(store.reader, since_at=150.0)
+    assert query.RunRate(2, 1, 100.0, 190.0) == query.run_rate(store.reader, since_at=150.0)
     assert query.RunRate(0, 0, 100.0, 190.0) == query.run_rate(store.reader, since_at=190.0)
 
 

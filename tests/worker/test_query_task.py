@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
@@ -23,9 +22,6 @@ class KeyedApi:
         self.polls: list[tuple[str, str]] = []
 
     async def submit(self, body: bytes, key: str) -> SubmitOutcome:
-
-
-    async def submit(self, body: bytes, key: str) -> Any:
         raise AssertionError("nothing is submitted here")
 
     async def poll(self, task_id: str, key: str) -> PollOutcome:
@@ -116,9 +112,7 @@ async def test_invalid_keys_say_nothing_of_the_task(keys: tuple[str, ...]) -> No
     """
     job = job_in_memory("job", State.SUBMITTED, task_id="task", key="a")
 
-    outcome = await query_task(
-        job, api=KeyedApi({"a": POLL_401, "b": POLL_401}), keys=FakeKeys(*keys)
-    )
+    outcome = await query_task(job, api=KeyedApi({"a": POLL_401, "b": POLL_401}), keys=FakeKeys(*keys))
 
     assert isinstance(outcome, Denied)
     assert FailureClass.AUTH is outcome.failure.cls
