@@ -239,8 +239,8 @@ def selected(store: Store, selection: Selection) -> tuple[set[str], RerunPlan]:
 @pytest.mark.parametrize(
     ("selection", "names"),
     [
-        (Selection(), set(RERUN_OF_EVERYTHING)),
-        (Selection(states=frozenset({State.FAILED})), {"quota"}),
+        (Selection(), {*RERUN_OF_EVERYTHING, "lost"}),
+        (Selection(states=frozenset({State.FAILED})), {"quota", "lost"}),
         (Selection(states=frozenset({State.TIMED_OUT, State.UNDELIVERED})), {"timed_out", "undelivered"}),
         (Selection(states=frozenset({State.SUCCEEDED, State.UNCERTAIN})), set()),
         (Selection(classes=frozenset({FailureClass.LOST, FailureClass.QUOTA})), {"lost", "quota"}),
@@ -253,7 +253,8 @@ def test_rerun_takes_up_what_meets_every_condition(
     selection: Selection, names: set[str], of_all_kinds: Store
 ) -> None:
     """
-    States that a run goes on with, and failed jobs but for those that are left alone unless their class is named.
+    States that a run goes on with, and failed jobs but for those that are left alone unless their class is
+    named; a lost job's task is polled once more in any case.
     """
     assert names == selected(of_all_kinds, selection)[0]
 
@@ -274,7 +275,7 @@ def test_second_selection_replaces_the_first(of_all_kinds: Store) -> None:
     """
     selected(of_all_kinds, Selection())
 
-    assert {"quota"} == selected(of_all_kinds, Selection(states=frozenset({State.FAILED})))[0]
+    assert {"quota", "lost"} == selected(of_all_kinds, Selection(states=frozenset({State.FAILED})))[0]
 
 
 @pytest.mark.parametrize(
