@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from runner.assets.part_file import OverlapMismatch, PartFile, file_size, write_file
+from runner.assets.receive import verify
+from runner.core.model import AssetKind
 from runner.errors import RunDirError
 
 
@@ -138,3 +140,14 @@ def test_small_file_replaces_what_is_there(tmp_path: Path) -> None:
 
     assert opened == len(os.listdir("/dev/fd"))
     assert (b"new", 3) == (path.read_bytes(), file_size(str(path)))
+
+
+def test_file_that_vanished_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """Somebody took it away between its last byte and the look at what it is."""
+    part = PartFile(f"{tmp_path}/a.part")
+    part.start(0)
+    part.append([b"bytes"])
+    (tmp_path / "a.part").unlink()
+
+    with pytest.raises(RunDirError, match="a.part can't be written"):
+        verify(part, AssetKind.VIDEO)
