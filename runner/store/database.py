@@ -182,8 +182,9 @@ def connect_writer(run_dir: Path) -> sqlite3.Connection:
                 _check(connection, path)
             _prepare(connection)
             if is_new or not _has_tables(connection):
-                _create(connection)
+                # First, so that a process that dies in between leaves it to the next one.
                 _sync_names_above(run_dir)
+                _create(connection)
             connection.executescript(LATER_ADDITIONS)
         except BaseException:
             connection.close()

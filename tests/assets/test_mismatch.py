@@ -44,3 +44,25 @@ def test_a_difference_is_a_warning(request_body: Mapping[str, object], ending: s
     (sentence,) = mismatches(request_body, MediaInfo("video/mp4", 1280, 720, 5.0))
 
     assert sentence.endswith(ending)
+
+
+@pytest.mark.parametrize(
+    ("request_body", "matching", "different"),
+    [
+        ({"size": "720p"}, (1440, 800, None), (1441, 800, None)),
+        ({"size": "720p"}, (864, 800, None), (863, 800, None)),
+        ({"size": "1280*720"}, (1280, 720, None), (1280, 721, None)),
+        ({"ratio": "1:1"}, (1059, 1000, None), (1061, 1000, None)),
+        ({"ratio": "1:1"}, (941, 1000, None), (939, 1000, None)),
+        ({"seconds": "5"}, (None, None, 5.5), (None, None, 5.51)),
+        ({"seconds": "5"}, (None, None, 4.5), (None, None, 4.49)),
+    ],
+)
+def test_how_much_may_differ(
+    request_body: Mapping[str, object],
+    matching: tuple[int | None, int | None, float | None],
+    different: tuple[int | None, int | None, float | None],
+) -> None:
+    """A quarter of the area, 6 % of the ratio, half a second; of sides that were named, nothing."""
+    assert () == mismatches(request_body, MediaInfo("video/mp4", *matching))
+    assert 1 == len(mismatches(request_body, MediaInfo("video/mp4", *different)))

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
+from runner.core.model import FailureClass
 from runner.core.outcomes import Denied, Polled, PollOutcome, SubmitOutcome, Transient, Unknown
 from runner.worker.poll import query_task
 from tests.engine.answers import POLL_401, POLL_403, POLL_502, REMOTE_FAILED, RUNNING, SUCCEEDED, UNKNOWN
@@ -168,3 +169,26 @@ async def test_gateway_that_names_its_upstreams_tasks() -> None:
 
     assert [("mine", "a"), ("mine", "afresh"), ("mine", "a")] == api.polls
     assert ["the API answers a query of task mine with the name of another one, other"] == list(job.warnings)
+
+
+@pytest.mark.parametrize("answers", [{"a": POLL_401, "b": POLL_403}, {"a": POLL_403, "b": POLL_401}])
+async def test_refusal_of_a_task_says_more_than_that_of_a_key(answers: Mapping[str, PollOutcome]) -> None:
+    """
+    If one key is invalid and the other may not see the task, the second is the answer for the task.
+    """
+    job = job_in_memory("job", State.SUBMITTED, task_id="task", key="a")
+
+    assert POLL_403 is await query_task(job, api=KeyedApi(answers), keys=FakeKeys("a", "b"), task_owner=nobody)
+
+
+@pytest.mark.parametrize("keys", [(), ("a", "b")])
+async def test_invalid_keys_say_nothing_of_the_task(keys: tuple[str, ...]) -> None:
+    """
+    Neither refused keys nor the lack of any mean that the task is lost.
+    """
+    job = job_in_memory("job", State.SUBMITTED, task_id="task", key="a")
+
+    outcome = await query_task(job, api=KeyedApi({"a": POLL_401, "b": POLL_401}), keys=FakeKeys(*keys), task_owner=nobody)
+
+    assert isinstance(outcome, Denied)
+    assert FailureClass.AUTH is outcome.failure.cls

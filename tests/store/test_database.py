@@ -1,0 +1,173 @@
+"""Opening run.db, and what SQLite says in the program's own words."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from runner.core.filenames import DB_NAME
+from runner.errors import DiskFull, RunDirError, RunnerError, StoreDamaged, StoreMissing
+from runner.store import query
+from runner.store.database import (
+    connect_empty,
+    connect_reader,
+    connect_writer,
+    journal_mode,
+    translated,
+)
+from runner.store.lock import holder_of
+from runner.store.store import Store
+
+
+def error(name: str) -> sqlite3.DatabaseError:
+    """Make an error of SQLite."""
+    made = sqlite3.OperationalError("said by SQLite")
+    made.sqlite_errorname = name
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "message", "hint"),
+    [
+        ("SQLITE_FULL", DiskFull, "out/run.db", "runner resume out"),
+        ("SQLITE_IOERR_WRITE", DiskFull, "out/run.db", "runner resume out"),
+        ("SQLITE_IOERR_SHMSIZE", DiskFull, "out/run.db", "runner resume out"),
+        ("SQLITE_BUSY", RunDirError, "in use by another program: said by SQLite", "try again"),
+        ("SQLITE_BUSY_SNAPSHOT", RunDirError, "in use by another program: said by SQLite", "try again"),
+        ("SQLITE_LOCKED", RunDirError, "in use by another program: said by SQLite", "try again"),
+        ("SQLITE_IOERR_READ", RunDirError, "the disk failed", "check the disk"),
+        ("SQLITE_READONLY", RunDirError, "out/run.db can't be written", "permissions"),
+        ("SQLITE_READONLY_DIRECTORY", RunDirError, "out/run.db can't be written", "permissions"),
+        ("SQLITE_CANTOPEN", RunDirError, "out/run.db can't be written", "permissions"),
+        ("SQLITE_PERM", RunDirError, "out/run.db can't be written", "permissions"),
+        ("SQLITE_CORRUPT", StoreDamaged, "it was left as it is", "runner rerun out/results.jsonl -o NEW"),
+        ("SQLITE_NOTADB", StoreDamaged, "it was left as it is", "runner rerun out/results.jsonl -o NEW"),
+    ],
+)
+def test_each_error_of_sqlite_says_what_to_do(
+    name: str, cls: type[RunnerError], message: str, hint: str
+) -> None:
+    """A full disk, another program, a failing disk, missing rights and damage each want something else."""
+    with pytest.raises(RunnerError) as caught, translated(Path("out/run.db")):
+        raise error(name)
+
+    assert cls is type(caught.value)
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_error_without_a_name_is_damage() -> None:
+    """An error that the program finds itself, such as a file that is too short, has no name."""
+    with pytest.raises(StoreDamaged), translated(Path("out/run.db")):
+        raise sqlite3.DatabaseError("file is not a database")
+
+
+def test_store_without_a_file_answers_every_question() -> None:
+    """A run that has not begun has no jobs."""
+    with closing(connect_empty()) as connection:
+        assert 0 == sum(query.counts(connection).values())
+        assert query.meta(connection, "finished") is None
+
+
+def test_reader_changes_nothing(tmp_path: Path) -> None:
+    """A reader can't write to the run, also where it may keep a choice of jobs."""
+    with Store(tmp_path), closing(connect_reader(tmp_path)) as reader:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("DELETE FROM jobs")
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("CREATE TEMP TABLE selected (seq INTEGER)")
+
+
+def test_reader_of_no_run_says_so(tmp_path: Path) -> None:
+    """A directory without run.db is none of a run, one with an empty one is of a run that has not begun."""
+    with pytest.raises(StoreMissing, match="it has no run.db"):
+        connect_reader(tmp_path)
+
+    (tmp_path / DB_NAME).touch()
+    with pytest.raises(StoreMissing, match="is empty"):
+        connect_reader(tmp_path)
+
+
+def test_empty_database_is_a_new_one(tmp_path: Path) -> None:
+    """A process that died right after it had made the file, or an empty database in it, has not spoilt the run."""
+    (tmp_path / DB_NAME).touch()
+    with closing(connect_writer(tmp_path)) as connection:
+        assert "wal" == journal_mode(connection)
+
+    (tmp_path / DB_NAME).unlink()
+    with closing(sqlite3.connect(tmp_path / DB_NAME)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    with closing(connect_writer(tmp_path)) as connection:
+        assert 0 == sum(query.counts(connection).values())
+
+
+def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    """What another program keeps under this name is left as it is."""
+    with closing(sqlite3.connect(tmp_path / DB_NAME)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+
+    with pytest.raises(StoreDamaged, match="is a database of another program"):
+        connect_writer(tmp_path)
+
+    with closing(sqlite3.connect(tmp_path / DB_NAME)) as connection:
+        assert [("theirs",)] == connection.execute("SELECT name FROM sqlite_schema").fetchall()
+
+
+def test_failed_opening_leaves_the_run_free(tmp_path: Path) -> None:
+    """A database that can't be used does not keep the lock from the next process, nor from this one."""
+    (tmp_path / DB_NAME).write_bytes(b"x" * 600)
+    for _ in range(2):
+        with pytest.raises(StoreDamaged), Store(tmp_path):
+            pass
+
+    (tmp_path / DB_NAME).unlink()
+    with Store(tmp_path) as store:
+        assert store.meta("finished") is None
+
+
+def test_look_at_who_works_in_a_run_leaves_it_free(tmp_path: Path) -> None:
+    """Whoever looks holds the lock for an instant, and nobody finds the run in use because of that."""
+    with Store(tmp_path):
+        assert holder_of(tmp_path) is not None
+    assert holder_of(tmp_path) is None
+
+    with Store(tmp_path) as store:
+        assert "wal" == store.journal_mode
+
+
+def test_transaction_that_fails_changes_nothing(store: Store) -> None:
+    """All or nothing, and the store is fit for the next one."""
+
+    class Stop(Exception):
+        pass
+
+    with suppress(Stop), store.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('a', '1')")
+        raise Stop
+
+    with store.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('b', '2')")
+    assert (None, "2") == (store.meta("a"), store.meta("b"))
+
+
+def test_mark_of_a_finished_run_goes_with_the_next_change(store: Store) -> None:
+    """Derived files show the store as it stands only until something is written; a look writes nothing."""
+    store.mark_finished()
+    store.mark_finished()
+    with store.transaction():
+        pass
+    assert store.is_finished
+
+    with store.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('a', '1')")
+    assert not store.is_finished
+
+
+async def test_run_takes_the_mark_of_a_finished_one_away(store: Store) -> None:
+    """While a run is going the derived files are behind."""
+    store.mark_finished()
+    async with store:
+        assert not store.is_finished
