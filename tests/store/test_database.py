@@ -155,8 +155,8 @@ def test_transaction_that_fails_changes_nothing(store: Store) -> None:
 
 def test_mark_of_a_finished_run_goes_with_the_next_change(store: Store) -> None:
     """Derived files show the store as it stands only until something is written; a look writes nothing."""
-    store.mark_finished()
-    store.mark_finished()
+    store.mark_finished([])
+    store.mark_finished([])
     with store.transaction():
         pass
     assert store.is_finished
@@ -168,6 +168,6 @@ def test_mark_of_a_finished_run_goes_with_the_next_change(store: Store) -> None:
 
 async def test_run_takes_the_mark_of_a_finished_one_away(store: Store) -> None:
     """While a run is going the derived files are behind."""
-    store.mark_finished()
+    store.mark_finished([])
     async with store:
         assert not store.is_finished

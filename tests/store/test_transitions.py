@@ -187,7 +187,7 @@ def test_job_that_is_written_off_fails_with_its_doubt(store: Store) -> None:
 
     assert (State.FAILED, State.UNCERTAIN) == (records(store)["a"].state, records(store)["b"].state)
     assert ("uncertain_submit",) == stored(store, "a", "error_class")
-    assert RerunPlan(left_alone={"uncertain_submit": 2}) == plan
+    assert RerunPlan(left_alone={"uncertain_submit": 2}, given_up=1) == plan
 
 
 def test_jobs_in_doubt_are_found_by_globs(store: Store) -> None:

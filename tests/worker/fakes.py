@@ -41,3 +41,5 @@ class FakeQueries:
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         self.keys.append(key)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    poll_afresh = poll

@@ -18,6 +18,7 @@ from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask, 
 from runner.core.settings import RetryPolicy
 from runner.media import MediaInfo
 from runner.worker.deliver import Deliverer, delivery_hints
+from runner.worker.pauses import RetryPauses
 from tests.engine.answers import POLL_403, POLL_502, UNKNOWN, failure
 from tests.engine.fakes import FakeKeys, FakePublisher, FakeStore, job_in_memory
 from tests.worker.fakes import WALL_AT_0, FakeClock, FakeQueries
@@ -124,6 +125,7 @@ class Setting:
             draw=lambda: 0.5,
             content_url=lambda task_id: f"https://api.example/v1/videos/{task_id}/content",
             sharded=self.sharded,
+            pauses=RetryPauses(self.clock.sleep),
         )
 
     async def deliver(self, shown: Polled | None) -> Job:

@@ -178,7 +178,9 @@ async def test_refusal_of_a_task_says_more_than_that_of_a_key(answers: Mapping[s
     """
     job = job_in_memory("job", State.SUBMITTED, task_id="task", key="a")
 
-    assert POLL_403 is await query_task(job, api=KeyedApi(answers), keys=FakeKeys("a", "b"), task_owner=nobody)
+    assert POLL_403 is await query_task(
+        job, api=KeyedApi(answers), keys=FakeKeys("a", "b"), task_owner=nobody
+    )
 
 
 @pytest.mark.parametrize("keys", [(), ("a", "b")])
@@ -188,7 +190,9 @@ async def test_invalid_keys_say_nothing_of_the_task(keys: tuple[str, ...]) -> No
     """
     job = job_in_memory("job", State.SUBMITTED, task_id="task", key="a")
 
-    outcome = await query_task(job, api=KeyedApi({"a": POLL_401, "b": POLL_401}), keys=FakeKeys(*keys), task_owner=nobody)
+    outcome = await query_task(
+        job, api=KeyedApi({"a": POLL_401, "b": POLL_401}), keys=FakeKeys(*keys), task_owner=nobody
+    )
 
     assert isinstance(outcome, Denied)
     assert FailureClass.AUTH is outcome.failure.cls
