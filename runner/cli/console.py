@@ -27,29 +27,38 @@ def wants_color(stream: TextIO | None = None) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or (stream or sys.stderr).isatty()
 
 
-def echo_stderr(text: str, *, style: str | None = None) -> None:
-    """Print a line for people, in a color if given."""
-    click.echo(click.style(text, fg=style) if style else text, err=True, color=wants_color())
+def echo_stderr(
+    text: str, *, style: str | None = None, head: str = "", head_style: str | None = None
+) -> None:
+    """Print a line for people, in a color if given, after a bold start; control characters are shown as pictures."""
+    _echo(text, style, head, head_style, is_error=True)
 
 
-def echo_stdout(text: str) -> None:
-    """Print a line of data; control characters in it are shown as pictures."""
-    click.echo(sanitize_text(text, max_chars=len(text)))
+def echo_stdout(text: str, *, head: str = "", head_style: str | None = None) -> None:
+    """Print a line of data, after a start in another color; control characters are shown as pictures."""
+    _echo(text, None, head, head_style, is_error=False)
+
+
+def _echo(text: str, style: str | None, head: str, head_style: str | None, *, is_error: bool) -> None:
+    """Print a line to a terminal: the only place where texts from outside get there."""
+    text, head = (sanitize_text(part, max_chars=len(part)) for part in (text, head))
+    line = click.style(head, fg=head_style, bold=is_error or None) if head else ""
+    line += click.style(text, fg=style) if style else text
+    click.echo(line, err=is_error, color=wants_color(sys.stderr if is_error else sys.stdout))
 
 
 def show_error(error: RunnerError) -> None:
     """Print an error: what happened, where, and what to do next."""
-    head = click.style(f"error[{error.reference}]:", fg="red", bold=True)
-    click.echo(f"{head} {error.message}", err=True, color=wants_color())
+    echo_stderr(f" {error.message}", head=f"error[{error.reference}]:", head_style="red")
     for problem in error.problems:
         show_problem(problem)
     if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
+        echo_stderr(f"  hint: {error.hint}")
 
 
 def show_problem(problem: Problem) -> None:
     """Print a problem of a manifest with its position."""
-    click.echo(f"  {problem}", err=True)
+    echo_stderr(f"  {problem}")
 
 
 def show_bug(error: Exception, arguments: Sequence[str]) -> int:
@@ -84,10 +93,31 @@ def _write_trace(trace: str) -> str | None:
 
 
 def command_text(*arguments: str | Path) -> str:
-    """
+    r"""
     Quote a command so that it can be pasted into a shell.
+
+    Characters that can't be shown are escapes, as bash and zsh read them.
 
     >>> command_text("runner", "resume", Path("output/my run"))
     "runner resume 'output/my run'"
+    >>> print(command_text("a\u202eb"))
+    $'a\u202eb'
     """
-    return shlex.join(map(str, arguments))
+    return " ".join(map(_quoted, map(str, arguments)))
+
+
+def _quoted(argument: str) -> str:
+    if argument.isprintable():
+        return shlex.quote(argument)
+    return "$'" + "".join(map(_shell_escape, argument)) + "'"
+
+
+def _shell_escape(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":
+        # A byte of a path that is not UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return f"\\U{ord(character):08x}" if ord(character) > 0xFFFF else f"\\u{ord(character):04x}"

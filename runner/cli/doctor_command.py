@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 from msgspec import to_builtins
 
 from runner.api.options import RunOptions
-from runner.cli.console import echo_stdout, wants_color
+from runner.cli.console import echo_stdout
 from runner.cli.param_types import MANIFEST
 
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -46,9 +45,7 @@ def command(
     for check in doctor(manifest, output=output, options=RunOptions(base_url=base_url, env_file=env_file)):
         checks.append(check)
         if not as_json:
-            verdict = click.style(f"{check.verdict:<8}", fg=_COLORS[check.verdict])
-            click.echo(f"{verdict} ", nl=False, color=wants_color(sys.stdout))
-            echo_stdout(check.message)
+            echo_stdout(f" {check.message}", head=f"{check.verdict:<8}", head_style=_COLORS[check.verdict])
             if check.hint:
                 echo_stdout(f"         {check.hint}")
     if as_json:

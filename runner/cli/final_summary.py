@@ -5,10 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
-
-import click
 
 from runner.cli.console import command_text, echo_stderr
 from runner.cli.displays import COLORS, STATES, ended_count
@@ -64,15 +63,15 @@ def _print_headline(result: RunResult, resume: str) -> None:
     counts = result.counts
     jobs = sum(counts.values())
     for stop in result.stops:
-        head = click.style(f"stopped[{stop.reason}]:", fg="yellow", bold=True)
+        stopped = partial(echo_stderr, head=f"stopped[{stop.reason}]:", head_style="yellow")
         if stop.reason in _BY_SIGNAL:
             running = (
                 f", {counts[State.SUBMITTED]:,} still running remotely" if counts[State.SUBMITTED] else ""
             )
-            echo_stderr(f"{head} {ended_count(counts):,} of {jobs:,} jobs finished{running}")
+            stopped(f" {ended_count(counts):,} of {jobs:,} jobs finished{running}")
             echo_stderr(f"  hint: {resume}   # continues without paying for any job twice")
             continue
-        echo_stderr(f"{head} {sanitize_line(stop.message, max_chars=500)}")
+        stopped(f" {sanitize_line(stop.message, max_chars=500)}")
         if stop.hint:
             echo_stderr(f"  hint: {stop.hint}")
     text = f"{result.name}: {counts[State.SUCCEEDED]:,} of {jobs:,} jobs succeeded"

@@ -13,6 +13,7 @@ from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
 from runner.cli.options import variable_option
 from runner.cli.param_types import MANIFEST, RUN_DIR
+from runner.core.sanitize import escape_json
 from runner.core.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
     for job in planned.first:
         yield ""
         yield f"{job.job_id}: {job.action}, {job.why} ({job.place})"
-        yield json.dumps(job.request, indent=2, ensure_ascii=False)
+        yield escape_json(json.dumps(job.request, indent=2, ensure_ascii=False))
     yield from _time(planned)
 
 

@@ -22,6 +22,7 @@ from runner.cli.options import DisplayOptions
 from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
+from runner.core.sanitize import sanitize_line
 from runner.engine.events import Notice, RunEvent
 from runner.errors import RunLocked, RunnerError
 from runner.report.prometheus import write_metrics
@@ -101,6 +102,7 @@ def run_and_report(
 
 
 def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunResult:
+    title = sanitize_line(title, max_chars=100)
     with EventLog(display_options.log_file) as log, Signals() as signals, without_waiting():
         display = _display(display_options, title)
         observer = RunObserver(display, log, signals)

@@ -12,7 +12,7 @@ import click
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.options import variable_option
 from runner.cli.param_types import MANIFEST
-from runner.core.problem import Problem
+from runner.core.problem import Problem, Severity
 
 
 @click.command("validate")
@@ -37,7 +37,7 @@ def command(manifests: tuple[Path, ...], strict: bool, output_format: str, varia
 
     json_writer = _JsonWriter()
     writers: dict[str, Callable[[Problem], None]] = {
-        "text": lambda problem: echo_stdout(str(problem)),
+        "text": _write_line,
         "json": json_writer.write,
         "github": _write_annotation,
     }
@@ -74,6 +74,12 @@ class _JsonWriter:
         """Print the rest of the object."""
         start = self._separator if self._separator != "," else "\n"
         click.echo(f'{start}], "valid": {str(valid).lower()}, "jobs": {jobs}}}')
+
+
+def _write_line(problem: Problem) -> None:
+    place = f"{problem.position}:"
+    color = "red" if problem.severity is Severity.ERROR else "yellow"
+    echo_stdout(str(problem).removeprefix(place), head=place, head_style=color)
 
 
 def _write_annotation(problem: Problem) -> None:

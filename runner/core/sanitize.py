@@ -11,6 +11,7 @@ hides part of a message, so the start of a key is enough.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -52,8 +53,12 @@ _SECRETS = (
 """What is hidden, each with a group for the part in front of it that remains."""
 # 32 letters and digits or more in a row, outside a URL.
 _OPAQUE = r"(?i)(?<![a-z0-9/._-])(?=[a-z]*[0-9])(?=[0-9]*[a-z])[a-z0-9]{32,}(?![a-z0-9/.])"
-# Directions that reach past their own text (embeddings, overrides, isolates), C1 controls, lone surrogates.
-_HOSTILE = "[\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+# C1 controls, separators of lines, what sets directions or is invisible (the joiners of scripts and emoji
+# excepted), lone surrogates, tag characters.
+_HOSTILE = (
+    "[\x80-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\ufffe\uffff\U000e0000-\U000e007f]"
+)
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
 
 
@@ -112,6 +117,16 @@ def sanitize_text(text: str, *, max_chars: int) -> str:
         return text
     shown = re.sub(_HOSTILE, "\ufffd", text[:max_chars]).translate(_PICTURES)
     return shown if len(text) <= max_chars else f"{shown}… ({len(text):,} characters)"
+
+
+def escape_json(text: str) -> str:
+    r"""
+    Escape what can't be shown in a JSON text, which keeps its meaning.
+
+    >>> escape_json('{"prompt": "a\u202eb"}')
+    '{"prompt": "a\\u202eb"}'
+    """
+    return re.sub(f"\x7f|{_HOSTILE}", lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def sanitize_line(text: str, *, max_chars: int, secrets: Iterable[str] = ()) -> str:

@@ -24,6 +24,7 @@ from yaml.events import (
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
+from runner.core.sanitize import sanitize_line
 from runner.errors import ManifestError
 from runner.manifest.yaml_parser import find_events, open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
@@ -90,7 +91,9 @@ def job_label(index: int, job_id: Json = None) -> str:
     >>> job_label(3, "grass-2"), job_label(3)
     ('jobs[3] "grass-2"', 'jobs[3]')
     """
-    return f'jobs[{index}] "{job_id[:80]}"' if isinstance(job_id, str) and job_id else f"jobs[{index}]"
+    if not isinstance(job_id, str) or not job_id:
+        return f"jobs[{index}]"
+    return f'jobs[{index}] "{sanitize_line(job_id[:80], max_chars=80)}"'
 
 
 class Document:

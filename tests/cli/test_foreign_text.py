@@ -1,0 +1,81 @@
+"""Texts from outside never reach a terminal as they are: escapes, directions and invisible characters are shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runner.cli.console import command_text
+from tests.cli.command import runner
+
+HOSTILE = "\x1b]52;c;aGk=\x07\x1b[31m\u202eevil\u200b\u2066\U000e0041\x9b1m"
+RAW = ("\x1b", "\x07", "\u202e", "\u200b", "\u2066", "\U000e0041", "\x9b")
+
+
+def _write(folder: Path, **job: object) -> Path:
+    path = folder / "m.yaml"
+    entry = {"id": "a", "request": {"model": "seedance-1-0-pro-250528", "prompt": "x"}, **job}
+    text = json.dumps({"version": 1, "jobs": [entry]})
+    # YAML has no pairs of surrogates.
+    path.write_text(text.replace("\\udb40\\udc41", "\\U000e0041"))
+    return path
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "run"])
+def test_refused_id(command: str, tmp_path: Path) -> None:
+    """The messages of a manifest that is refused show its id without its controls."""
+    options = ("--simulate", "-o", tmp_path / "o") if command != "validate" else ()
+    result = runner(command, _write(tmp_path, id=f"ok{HOSTILE}"), *options)
+
+    assert result.exit_code == 2
+    assert 'jobs[0] "ok' in result.stdout + result.stderr
+    assert not [raw for raw in RAW if raw in result.stdout + result.stderr]
+
+
+def test_error_of_a_path(tmp_path: Path) -> None:
+    """A file name is a text from outside, too."""
+    result = runner("validate", tmp_path / f"a{HOSTILE}.yaml")
+    missing = runner("resume", tmp_path / f"a{HOSTILE}")
+
+    assert (2, 2) == (result.exit_code, missing.exit_code)
+    shown = result.stdout + result.stderr + missing.stderr
+    assert not [raw for raw in RAW if raw in shown]
+
+
+def test_plan_shows_an_exact_request(tmp_path: Path) -> None:
+    """What can't be shown is an escape of JSON, so that the request that is shown is the one that is sent."""
+    prompt = f"{HOSTILE}\x7f \u2028 ordinary 猫"
+    path = _write(tmp_path, request={"model": "seedance-1-0-pro-250528", "prompt": prompt})
+    result = runner("plan", path, "--simulate", "--show", "1", "-o", tmp_path / "o")
+
+    assert not [raw for raw in (*RAW, "\x7f", "\u2028") if raw in result.stdout]
+    assert "ordinary 猫" in result.stdout
+    shown = result.stdout[result.stdout.index("\n{") : result.stdout.index("\n}") + 2]
+    assert prompt == json.loads(shown)["prompt"]
+
+
+def test_command_to_paste() -> None:
+    """A command that is offered to be pasted is exact, and shows everything that it has."""
+    argument = f"it's {HOSTILE}\udcff\\ \n"
+    text = command_text("printf", "%s", argument)
+
+    assert text.isprintable()
+    printed = subprocess.run(["bash", "-c", text], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"})
+    assert argument.encode("utf-8", "surrogateescape") == printed.stdout
+
+
+def test_colors_of_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FORCE_COLOR colors the places of findings; without it they are plain text."""
+    path = _write(tmp_path, id=7)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    plain = runner("validate", path).stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    colored = runner("validate", path).stdout
+
+    assert plain.startswith(f"{path}:1:")
+    assert colored.startswith(f"\x1b[31m{path}:1:")
+    assert plain.split(": ", 1)[1] == colored.split("\x1b[0m ", 1)[1]
