@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import random
 import time
@@ -18,6 +17,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.api.config import RunConfig
+from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.retention import RetentionResult
@@ -216,10 +216,14 @@ async def _engine(
             poll_per_s=settings.limits.poll_per_s,
             resubmit=resubmit_lost,
         )
+        learned: Mapping[str, float] = {}
+        if not config.origin.is_simulated:
+            text, asked_per_s = store.meta(LEARNED), options.submit_per_s
+            learned = read_learned(text, config.gateway, keys.fingerprints, submit_per_s=asked_per_s)
         engine = Engine(
             EngineContext(
                 settings=settings,
-                learned=json.loads(store.meta(LEARNED) or "{}"),
+                learned=learned,
                 job_filter=job_filter,
                 limit=options.limit,
                 max_failures=options.max_failures,
@@ -257,7 +261,9 @@ async def _engine(
             yield engine
         finally:
             with contextlib.suppress(RunnerError):
-                store.set_meta(LEARNED, json.dumps(engine.admission.learned()))
+                if not config.origin.is_simulated:
+                    rates = engine.admission.learned()
+                    save_learned(store, rates, config.gateway, keys.fingerprints)
 
 
 def _fetcher(base_url: str, settings: Settings, proxies: Proxies, pauses: RetryPauses) -> Fetcher:
@@ -278,6 +284,7 @@ class PooledKeys:
     def __init__(self, keys: KeySet) -> None:
         self._secrets = {key.fingerprint: key.secret for key in keys.keys}
         self.pool = KeyPool(self._secrets)
+        self.fingerprints = tuple(self._secrets)
 
     def secret(self, fingerprint: str) -> str:
         """Return the key itself."""

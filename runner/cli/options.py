@@ -137,7 +137,7 @@ PACING = (
         "submit_per_s",
         metavar="RATE",
         callback=parsed_by(parse_rate),
-        help=f"Maximum rate of submissions: {RATE_FORMS}.",
+        help=f"Maximum rate of submissions: {RATE_FORMS}. Forgets what was learned from refusals.",
     ),
     click.option(
         "--poll-rate",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,3 +119,56 @@ def test_reader_of_the_summary_that_went_away(folder: Path) -> None:
 
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
+
+
+UNREAD = """\
+version: 1
+name: unread
+limits: {submit: 100/s, poll: 100/s, in_flight: 100}
+poll: {first: 50ms, interval: 50ms, max_interval: 100ms, timeout: 1h}
+jobs:
+  - id: a-job-with-a-long-name-${n}-LONG
+    repeat: 100
+    request: {model: seedance-1-0-pro-250528, prompt: 'kitten ${n}', seconds: 4, size: 480p}
+""".replace("LONG", "x" * 150)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="this system has no small pipes")
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["finished", "terminated"])
+def test_reader_that_does_not_read_holds_no_run(is_stopped: bool, tmp_path: Path) -> None:
+    """A run whose stderr is full and not read ends all the same, by itself or at SIGTERM."""
+    (tmp_path / "m.yaml").write_text(UNREAD, encoding="utf-8")
+    end = "task: {end: never}" if is_stopped else "task: {end: succeeded}"
+    (tmp_path / "scenario.yaml").write_text(
+        f"version: 1\ngenerate_s: 0.1\nrules:\n  - {{name: last, match: {{prompt: 'kitten 100'}}, {end}}}\n",
+        encoding="utf-8",
+    )
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "runner", "run", "m.yaml", "--simulate", "--scenario", "scenario.yaml"]
+    with subprocess.Popen(
+        [*command, "-v", "-o", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=writer,
+    ) as process:
+        try:
+            if is_stopped:
+                _wait_for_lines(tmp_path / "out" / "results.jsonl", 99)
+                process.send_signal(signal.SIGTERM)
+            exit_code = process.wait(60)
+        finally:
+            process.kill()
+            os.close(reader)
+            os.close(writer)
+
+    assert (143 if is_stopped else 0) == exit_code
+    assert 100 == len((tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines())
+
+
+def _wait_for_lines(path: Path, count: int) -> None:
+    for _ in range(1200):
+        if path.exists() and len(path.read_bytes().splitlines()) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never had {count} lines")
