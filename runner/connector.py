@@ -52,7 +52,9 @@ once, and a wait for a free connection would count as time to connect.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from weakref import WeakSet
 
 import aiohttp
@@ -62,6 +64,9 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from runner.network_errors import UnsolicitedData
+
+_MAX_RECORDED_BYTES = 128 * 1024
+"""Of a response as it arrives: enough for long headers and an answer of the API."""
 
 _MAX_CLOSED = 16
 """Connections with unread bytes that are closed in a row before the request fails."""
@@ -75,19 +80,41 @@ class ConnectFailed(aiohttp.ClientError):
         self.cause = cause
 
 
-class UsedConnection:
-    """The connection that a request was sent on."""
+class _Recorder(ResponseHandler):
+    """Keeps the start of what is received for a request: what is not valid HTTP may still have a task's id."""
 
-    def __init__(self, protocol: ResponseHandler, unjudged: WeakSet[ResponseHandler]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the data, and pass it on."""
+        if len(self.received) < _MAX_RECORDED_BYTES:
+            self.received += data
+        super().data_received(data)
+
+
+class UsedConnection:
+    """The connection that a request was sent on; None if it got none."""
+
+    def __init__(self, protocol: ResponseHandler | None, unjudged: WeakSet[ResponseHandler]) -> None:
         self._protocol = protocol
         self._unjudged = unjudged
 
+    @property
+    def received(self) -> bytes:
+        """The start of what was received since the request."""
+        return self._protocol.received if isinstance(self._protocol, _Recorder) else b""
+
     def allow_reuse(self) -> None:
         """Let another request use the connection."""
-        self._unjudged.discard(self._protocol)
+        if self._protocol is not None:
+            self._unjudged.discard(self._protocol)
 
     async def has_surplus(self, wait_s: float) -> bool:
         """Return whether more bytes follow the response within a time."""
+        if self._protocol is None:
+            return False
         try:
             async with asyncio.timeout(wait_s):
                 await self._protocol.read()
@@ -99,12 +126,18 @@ class UsedConnection:
         return True
 
 
-_USED: ContextVar[UsedConnection] = ContextVar("used_connection")
+_NO_CONNECTION = UsedConnection(None, WeakSet())
+_USED: ContextVar[UsedConnection] = ContextVar("used_connection", default=_NO_CONNECTION)
 
 
 def used_connection() -> UsedConnection:
-    """Return the connection of this task's last request."""
+    """Return the connection of this task's last request, since `forget_connection`."""
     return _USED.get()
+
+
+def forget_connection() -> None:
+    """Begin a new request, so that an earlier one's connection is not taken for its own."""
+    _USED.set(_NO_CONNECTION)
 
 
 class StrictConnector(aiohttp.TCPConnector):
@@ -115,6 +148,7 @@ class StrictConnector(aiohttp.TCPConnector):
         keepalive_s: How long an idle connection may be reused.
         reuse_is_allowed: Whether any request may use a connection again; if not, only after
             `UsedConnection.allow_reuse`.
+        records: Whether the start of each response is kept as it arrives.
     """
 
     def __init__(
@@ -123,8 +157,12 @@ class StrictConnector(aiohttp.TCPConnector):
         keepalive_s: float,
         resolver: aiohttp.abc.AbstractResolver,
         reuse_is_allowed: bool = True,
+        records: bool = False,
     ) -> None:
         super().__init__(limit=0, keepalive_timeout=keepalive_s, resolver=resolver)
+        if records:
+            make: Callable[[], ResponseHandler] = partial(_Recorder, loop=self._loop)
+            self._factory = make  # type: ignore[assignment]
         self._reuse_is_allowed = reuse_is_allowed
         self._unjudged: WeakSet[ResponseHandler] = WeakSet()
 
@@ -149,6 +187,8 @@ class StrictConnector(aiohttp.TCPConnector):
                 elif protocol in self._unjudged:
                     skipped.append(connection)
                 else:
+                    if isinstance(protocol, _Recorder):
+                        protocol.received = b""
                     if not self._reuse_is_allowed:
                         self._unjudged.add(protocol)
                     _USED.set(UsedConnection(protocol, self._unjudged))

@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "Regenerate the report of a run, or export it in another format.",
     "simulate": "Serve a simulated gateway on this machine.",
     "doctor": "Check the key, the gateway, the clock and the disk, free of charge.",
+    "explain": "Show how an answer of the API is read, and what would be done.",
 }
 """The help text of every command, so that `--help` imports none of them."""
 

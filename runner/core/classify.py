@@ -92,7 +92,7 @@ def classify_submit(
     task = read_task(document, http_status=status, secrets=secrets)
     is_success = 200 <= status < 300
     if not task.ids and (is_success or status == 303):
-        ids = _ids_in_location(headers) or (request_id_of(document, secrets) if is_success else ())
+        ids = _ids_in_location(headers) or (request_id_of(document) if is_success else ())
         task = replace(task, ids=ids)
     if task.ids and (is_success or status == 303):
         return Accepted(task, status)

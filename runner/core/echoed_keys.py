@@ -8,7 +8,15 @@ from typing import overload
 from msgspec.structs import replace
 
 from runner.core.model import Failure, FailureClass
-from runner.core.outcomes import Accepted, Ambiguous, Polled, PollOutcome, RemoteTask, SubmitOutcome
+from runner.core.outcomes import (
+    Accepted,
+    Ambiguous,
+    Polled,
+    PollOutcome,
+    RemoteTask,
+    SubmitOutcome,
+    Transient,
+)
 from runner.core.sanitize import HIDDEN
 
 _MIN_KEY_CHARS = 8
@@ -36,6 +44,8 @@ def hide_keys(outcome: SubmitOutcome | PollOutcome, keys: Iterable[str]) -> Subm
     'Ambiguous'
     """
     secrets = [key for key in keys if len(key) >= _MIN_KEY_CHARS]
+    if isinstance(outcome, Ambiguous | Polled | Transient) and outcome.answer is not None:
+        outcome = replace(outcome, answer=_hidden(outcome.answer, secrets))
     if not isinstance(outcome, Accepted | Polled):
         failure = _without_keys(outcome.failure, secrets)
         return outcome if failure is outcome.failure else replace(outcome, failure=failure)
@@ -52,9 +62,11 @@ def _task_without_keys(task: RemoteTask, secrets: list[str]) -> RemoteTask:
     ids = tuple(task_id for task_id in task.ids if not _has_key(task_id, secrets))
     raw_status = _hidden(task.raw_status, secrets)
     error = None if task.error is None else _without_keys(task.error, secrets)
-    if len(ids) == len(task.ids) and raw_status == task.raw_status and error is task.error:
+    all_ids = tuple(task_id for task_id in task.all_ids if not _has_key(task_id, secrets))
+    is_same = (len(ids), len(all_ids)) == (len(task.ids), len(task.all_ids))
+    if is_same and raw_status == task.raw_status and error is task.error:
         return task
-    return replace(task, ids=ids, raw_status=raw_status, error=error)
+    return replace(task, ids=ids, all_ids=all_ids, raw_status=raw_status, error=error)
 
 
 def _without_keys(failure: Failure, secrets: list[str]) -> Failure:

@@ -68,7 +68,7 @@ def read_task(
     Args:
         body: The answer, as JSON.
         http_status: Of the answer, for the failure of a failed task.
-        secrets: Keys to hide in messages, besides whatever looks like one; an id that has one is not read.
+        secrets: Keys to hide in messages, besides whatever looks like one.
         base_url: What relative addresses of assets are relative to; without it they are left out.
 
     >>> task = read_task({"id": "task_1", "status": "completed", "metadata": {"url": "https://cdn.example/a.mp4"}})
@@ -91,8 +91,8 @@ def read_task(
         (found for node in layers for path in USAGE_PATHS if isinstance(found := at(node, path), dict)), None
     )
     return RemoteTask(
-        ids=_read_ids(task, body, layers, secrets),
-        all_ids=tuple(dict.fromkeys(found for node in (body, *layers) for found in _ids_in(node, secrets))),
+        ids=_read_ids(task, body, layers),
+        all_ids=tuple(dict.fromkeys(found for node in (body, *layers) for found in _ids_in(node))),
         status=status,
         raw_status=raw_status,
         is_known_status=is_known,
@@ -167,19 +167,16 @@ def task_id_error(text: str) -> str | None:
 
 
 def _read_ids(
-    task: dict[str, Json],
-    body: dict[str, Json],
-    layers: Iterable[dict[str, Json]],
-    secrets: tuple[str, ...],
+    task: dict[str, Json], body: dict[str, Json], layers: Iterable[dict[str, Json]]
 ) -> tuple[str, ...]:
     """Return the task's ids, or if it has none those of another layer: a lost id is a lost video."""
     for node in (task, body, *layers):
-        if ids := _ids_in(node, secrets):
+        if ids := _ids_in(node):
             return ids
     return ()
 
 
-def _ids_in(node: dict[str, Json], secrets: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _ids_in(node: dict[str, Json]) -> tuple[str, ...]:
     """
     Return the ids of one object, each once, in the order to poll them.
 
@@ -194,7 +191,7 @@ def _ids_in(node: dict[str, Json], secrets: tuple[str, ...] = ()) -> tuple[str, 
             value = str(value)
         if not isinstance(value, str) or not is_task_id(value := value.strip()):
             continue
-        if value not in ids and not any(secret in value for secret in secrets):
+        if value not in ids:
             ids.append(value)
     return tuple(ids)
 
@@ -218,7 +215,7 @@ def has_id(value: Json, *, depth: int = 6) -> bool:
     )
 
 
-def request_id_of(body: Json, secrets: tuple[str, ...] = ()) -> tuple[str, ...]:
+def request_id_of(body: Json) -> tuple[str, ...]:
     """
     Return the id of the request that an accepted answer may have as its only id (fact F32); empty if it has none.
 
@@ -231,9 +228,7 @@ def request_id_of(body: Json, secrets: tuple[str, ...] = ()) -> tuple[str, ...]:
     if code not in (None, "") and not is_success_code(code):
         return ()
     value = body.get(REQUEST_ID_KEY)
-    if not isinstance(value, str) or not is_task_id(value) or any(secret in value for secret in secrets):
-        return ()
-    return (value,)
+    return (value,) if isinstance(value, str) and is_task_id(value) else ()
 
 
 def _read_status(layers: Iterable[dict[str, Json]]) -> tuple[RemoteStatus, str | None, bool]:

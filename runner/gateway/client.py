@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import time
-import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 import aiohttp
-from msgspec import Struct
 from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
 from runner import jsontext
-from runner.connector import ConnectFailed, StrictConnector, used_connection
-from runner.core.classify import classify_poll, classify_submit
+from runner.connector import ConnectFailed, StrictConnector, forget_connection, used_connection
+from runner.core.classify import classify_poll, classify_submit, excerpt
 from runner.core.echoed_keys import hide_keys
 from runner.core.http_headers import parse_http_date
 from runner.core.model import Failure, FailureClass, Json
@@ -35,6 +33,7 @@ from runner.core.outcomes import (
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
 from runner.deadline import Deadline
+from runner.gateway.response import HttpResponse, decompress, read_bounded, salvage
 from runner.gateway.urls import gateway_root, task_url
 from runner.network_errors import describe_network_error
 from runner.version import __version__
@@ -110,11 +109,13 @@ class GatewayClient:
         self._resolver = resolver = aiohttp.ThreadedResolver()
         connect_s = self._timeouts.connect_s
         self._post_session = _session(
-            StrictConnector(keepalive_s=POST_KEEPALIVE_S, resolver=resolver, reuse_is_allowed=False),
+            StrictConnector(
+                keepalive_s=POST_KEEPALIVE_S, resolver=resolver, reuse_is_allowed=False, records=True
+            ),
             connect_s,
         )
         self._get_session = _session(
-            StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver), connect_s
+            StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver, records=True), connect_s
         )
         return self
 
@@ -131,19 +132,18 @@ class GatewayClient:
         Canceling this call may abandon a POST whose task is paid for: the caller must
         shield it and wait for the outcome, or treat the job as uncertain.
         """
+        forget_connection()
         try:
             response = await self._post(body, key)
         except ConnectFailed as error:
             return NotSent(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.submit_s))
         except Exception as error:
             # Unforeseen errors too: once a byte may have been sent, only a response makes it certain.
-            return Ambiguous(self._failure(FailureClass.UNCERTAIN_SUBMIT, error, self._timeouts.submit_s))
-        outcome = hide_keys(
-            classify_submit(
-                response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
-            ),
-            self._headers,
-        )
+            failure = self._failure(FailureClass.UNCERTAIN_SUBMIT, error, self._timeouts.submit_s)
+            return self._read_anyway(key) or Ambiguous(
+                failure, excerpt(used_connection().received, self._headers)
+            )
+        outcome = self._classify_submit(response, key)
         if isinstance(outcome, Ambiguous):
             return outcome
         connection = used_connection()
@@ -155,19 +155,39 @@ class GatewayClient:
         connection.allow_reuse()
         return outcome
 
+    def _classify_submit(self, response: HttpResponse, key: str) -> SubmitOutcome:
+        outcome = classify_submit(
+            response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
+        )
+        return hide_keys(outcome, self._headers)
+
+    def _read_anyway(self, key: str) -> Accepted | None:
+        """Read the task's id in a response that is not valid HTTP: the task is paid for."""
+        response = salvage(used_connection().received)
+        if response is None:
+            return None
+        outcome = self._classify_submit(response, key)
+        return outcome if isinstance(outcome, Accepted) else None
+
     async def poll(self, task_id: str, key: str) -> PollOutcome:
         """GET a task."""
         return await self._poll(self._get_session, task_id, key)
 
     async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
         """GET a task on a new connection, where no answer to another request can be left."""
-        connector = StrictConnector(keepalive_s=0.0, resolver=self._resolver)
+        connector = StrictConnector(keepalive_s=0.0, resolver=self._resolver, records=True)
         async with _session(connector, self._timeouts.connect_s) as session:
             return await self._poll(session, task_id, key)
 
     async def _poll(self, session: aiohttp.ClientSession, task_id: str, key: str) -> PollOutcome:
+        forget_connection()
         try:
             response = await self._get(task_url(self._videos, task_id), key, session)
+        except aiohttp.ClientResponseError as error:
+            salvaged = salvage(used_connection().received)
+            if salvaged is None:
+                return Transient(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
+            response = salvaged
         except (aiohttp.ClientError, OSError, ValueError, LookupError) as error:
             # The latter two for addresses in redirects that the libraries do not foresee.
             return Transient(self._failure(FailureClass.UNAVAILABLE, error, self._timeouts.poll_s))
@@ -225,7 +245,7 @@ class GatewayClient:
             # after it: the first is "not sent", the second uncertain.
             async with Deadline(self._timeouts.connect_s + response_s):
                 response = await request
-                await _read_bounded(response.content, chunks)
+                await read_bounded(response.content, chunks)
         except (aiohttp.ClientError, OSError):
             # Once the head is here, what arrived is classified, though the body was closed early, badly
             # framed, or (TimeoutError is an OSError) too slow.
@@ -295,49 +315,6 @@ def _redirect_target(url: URL, response: HttpResponse) -> URL | None:
 def user_agent() -> str:
     """Return the User-Agent header of every request: the program and its version."""
     return f"runner/{__version__}"
-
-
-MAX_BODY_BYTES = 4 * 1024 * 1024
-"""Of a response that is read, and of what is decompressed from it; the API's own responses have about one kilobyte."""
-
-
-class HttpResponse(Struct, frozen=True):
-    """
-    A response as it was received.
-
-    Attributes:
-        headers: Without regard to the case of their names.
-        body: Decompressed, and possibly truncated.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-async def _read_bounded(content: aiohttp.StreamReader, chunks: list[bytes]) -> None:
-    left = MAX_BODY_BYTES
-    while left > 0 and (chunk := await content.readany()):
-        chunks.append(chunk[:left])
-        left -= len(chunk)
-
-
-def decompress(body: bytes, encoding: str) -> bytes:
-    """
-    Decompress a body that was compressed though that was not requested, up to `MAX_BODY_BYTES`.
-
-    A body that can't be decompressed is returned as it is.
-
-    >>> decompress(zlib.compress(b'{"id": "task_1"}'), "deflate")
-    b'{"id": "task_1"}'
-    """
-    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
-        return body
-    try:
-        # 32 + 15: the header tells whether it is gzip or zlib.
-        return zlib.decompressobj(wbits=47).decompress(body, MAX_BODY_BYTES)
-    except zlib.error:
-        return body
 
 
 def interpret_probe(response: HttpResponse, secrets: tuple[str, ...] = ()) -> Probed:

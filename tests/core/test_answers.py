@@ -141,16 +141,6 @@ def test_unknown_word_is_kept() -> None:
     assert ('{"id": "t", "status": "rendering"}', None) == (odd.answer, plain.answer)
 
 
-def test_key_that_is_echoed_is_no_id() -> None:
-    """
-    An id that is the key, or has it inside, is not read.
-    """
-    outcome = classify_submit(200, {}, b'{"id": "task-hush-hush"}', 0.0, secrets=["hush-hush"])
-
-    assert isinstance(outcome, Ambiguous)
-    assert "hush" not in repr(outcome)
-
-
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\xfd", b"\xed\xa0\x80", "猫".encode() * 4000])
 def test_excerpts_can_be_stored(body: bytes) -> None:
     """

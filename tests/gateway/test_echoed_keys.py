@@ -74,7 +74,7 @@ async def test_task_id_with_the_key_makes_the_job_uncertain() -> None:
     outcome = await submit(f'{{"id": "task_{KEY}", "status": "queued"}}')
 
     assert isinstance(outcome, Ambiguous)
-    assert "[redacted]" in outcome.failure.message
+    assert "contains the API key" in outcome.failure.message
     assert KEY not in repr(outcome)
 
 
@@ -84,3 +84,13 @@ async def test_second_id_without_the_key_is_used() -> None:
 
     assert isinstance(outcome, Accepted)
     assert ("task_1",) == outcome.task.ids
+
+
+async def test_key_in_an_answer_that_is_kept() -> None:
+    """What is kept of an answer that was not understood, and every id that it names, is without the key."""
+    outcome = await submit(f'{{"message": "{KEY}", "x": "{KEY}"}}')
+    named = await submit(f'{{"id": "task_1", "data": {{"id": "{KEY}"}}}}')
+
+    assert isinstance(outcome, Ambiguous)
+    assert outcome.answer is not None
+    assert KEY not in f"{outcome!r} {named!r}"

@@ -200,3 +200,19 @@ async def test_query_on_a_connection_of_its_own() -> None:
     ids = [outcome.task.ids[0] for outcome in outcomes if isinstance(outcome, Polled)]
     assert ["task_1", "task_1", "task_2", "task_1"] == ids
     assert 2 == server.connections
+
+
+async def test_answer_that_is_not_valid_http() -> None:
+    """
+    A finished task is not polled to the end because a proxy doubled a header.
+    """
+    body = b'{"id": "task_1", "status": "completed", "video_url": "https://cdn.example/a.mp4"}'
+
+    async with server_and_client(respond_with(response("200 OK", body, f"Content-Length: {len(body)}"))) as (
+        _,
+        gateway,
+    ):
+        outcome = await gateway.poll("task_1", KEY)
+
+    assert isinstance(outcome, Polled)
+    assert RemoteStatus.SUCCEEDED is outcome.task.status

@@ -11,7 +11,8 @@ import pytest
 
 from runner.core.outcomes import Accepted, Ambiguous, BadBaseUrl, KeyRefused, Rejected, SubmitOutcome
 from runner.core.settings import Timeouts
-from runner.gateway.client import MAX_BODY_BYTES, POST_KEEPALIVE_S, GatewayClient
+from runner.gateway.client import POST_KEEPALIVE_S, GatewayClient
+from runner.gateway.response import MAX_BODY_BYTES
 from tests.gateway.raw_server import (
     BODY,
     KEY,
@@ -68,12 +69,7 @@ UNCERTAIN = {
     ),
     "not HTTP": sending(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "binary noise": sending(bytes(range(256)) * 8),
-    "a header line of 100 KB": sending(
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\nContent-Length: 36\r\n\r\n" + TASK
-    ),
     "a broken chunk": sending(CHUNKED + b"5\r\n{"),
-    "a chunk without a size": sending(CHUNKED + b"zz\r\n" + TASK + b"\r\n0\r\n\r\n"),
-    "a broken chunk in one piece with a document": sending(CHUNKED + b"24\r\n" + TASK + b"\r\nzz\r\n"),
     "a page instead of JSON": sending(response("502 Bad Gateway", b"<html>bad gateway</html>")),
     "success without an id": sending(response("200 OK", b'{"status": "queued"}')),
     "only 100 Continue": sending(b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -135,6 +131,19 @@ async def test_redirect_is_not_followed(status: int) -> None:
 
 
 ACCEPTING = {
+    "a header line of 100 KB": sending(
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\nContent-Length: 36\r\n\r\n" + TASK
+    ),
+    "a chunk without a size": sending(CHUNKED + b"zz\r\n" + TASK + b"\r\n0\r\n\r\n"),
+    "a broken chunk in one piece with a document": sending(CHUNKED + b"24\r\n" + TASK + b"\r\nzz\r\n"),
+    "bytes behind the last response": sending(response("200 OK", TASK, "Connection: close") + b"GARBAGE\n"),
+    "bytes behind a response": sending(response("200 OK", TASK) + b"GARBAGE\n"),
+    "two lengths": sending(response("200 OK", TASK, f"Content-Length: {len(TASK)}")),
+    "a length and chunks": sending(
+        response("200 OK", b"24\r\n" + TASK + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
+    ),
+    "a length that is too small": sending(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + TASK),
+    "a header that is none": sending(b"HTTP/1.1 100 Continue\r\n\r\n" + response("200 OK", TASK, "X Y: 1")),
     "100 Continue first": sending(b"HTTP/1.1 100 Continue\r\n\r\n" + accepted("task_1")),
     "byte by byte": sending(*(bytes([byte]) for byte in accepted("task_1"))),
     "closed after a whole document": sending(b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n" + TASK),
