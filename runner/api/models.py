@@ -19,7 +19,7 @@ def models() -> tuple[Description, ...]:
     Describe every schema, with the models that it is for.
 
     >>> [described.schema for described in models() if "wan2.7-r2v" in described.models]
-    ['wan2.7-r2v']
+    ['wan2.7-r2v', 'wan2.7-r2v-subject']
     """
     catalog = load_catalog()
     return tuple(describe(catalog.schema(name)) for name in catalog.names)
@@ -67,8 +67,8 @@ def example_job(described: Description, job_id: str = "example") -> str:
       - id: example
         request:
           model: wan2.7-r2v
-          prompt: "Have the character wave to the camera and walk forward slowly."
-          subject_reference: [{type: character, image: ["https://example.com/assets/subject-reference.png"]}]
+          prompt: "Image 1 walks toward the camera and waves."
+          media: [{type: reference_image, url: "https://example.com/assets/subject.png"}]
     """
     return "\n".join(_example_lines(described, job_id))
 

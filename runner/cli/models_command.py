@@ -39,7 +39,7 @@ def command(model: str | None, as_json: bool) -> None:
 def _table(
     documents: Iterable[Description], describe: Callable[[str], Iterable[Description]]
 ) -> Iterator[str]:
-    row = "  {:<28} {:<17} {:<15} {}".format
+    row = "  {:<33} {:<8} {:<18} {}".format
     yield row("model", "input", "sizes", "seconds")
     for document in documents:
         yield ""

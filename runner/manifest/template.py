@@ -368,7 +368,7 @@ class RequestTemplate:
         """Return whether a request is clean because it differs from the example only in texts of allowed length."""
         for key, max_chars in self._max_chars:
             text = request.get(key)
-            if type(text) is not str or not 0 < len(text) <= max_chars:
+            if type(text) is not str or not 0 < len(text) <= max_chars or text.isspace():
                 return False
         return self._max_chars != ()
 

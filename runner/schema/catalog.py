@@ -36,6 +36,10 @@ class Catalog:
         }
         self.names = tuple(self._schemas)
         self.models = self._models()
+        self._forms: dict[str, list[tuple[str, str | None, RequestSchema]]] = {}
+        for name, schema in self._schemas.items():
+            if family := schema.document.get("x-alternative", {}).get("of"):
+                self._forms.setdefault(family, []).append(self._alternative(name))
         self._choices = {
             model: (self._schemas[first], tuple(map(self._alternative, others)))
             for model, (first, *others) in self.models.items()
@@ -64,11 +68,12 @@ class Catalog:
         """
         Choose the schema of a request, or return why there is none.
 
-        A schema that the job names wins. Otherwise the model decides, and if one model has
-        several input styles, the keys of the request (fact F103).
+        A schema that the job names wins, with the other input forms of its family. Otherwise the
+        model decides, and if one model has several input styles, the keys of the request (fact F103).
         """
         if schema_name is not None:
-            return self._schemas.get(schema_name) or self._unknown_schema(schema_name)
+            named = self._schemas.get(schema_name)
+            return self._form(named, request) if named else self._unknown_schema(schema_name)
         model = request.get("model")
         choice = self._choices.get(model) if isinstance(model, str) else None
         if choice is None:
@@ -88,6 +93,13 @@ class Catalog:
             for model in schema.document.get("x-alternative", {}).get("models", ()):
                 models[model].append(name)
         return {model: tuple(names) for model, names in models.items()}
+
+    def _form(self, named: RequestSchema, request: Mapping[str, Any]) -> RequestSchema:
+        """Return the schema of a family's other input form if the keys of the request are of that form."""
+        for key, other_key, form in self._forms.get(named.name, ()):
+            if key in request and other_key not in request:
+                return form
+        return named
 
     def _alternative(self, name: str) -> tuple[str, str | None, RequestSchema]:
         """Return the key of another input style, the key that excludes it (or None), and its schema."""

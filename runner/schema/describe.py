@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -59,7 +59,9 @@ def describe(schema: RequestSchema, model: str | None = None) -> Description:
     properties: dict[str, dict[str, Any]] = document["properties"]
     # A prompt is optional in most documents, but every example should have one.
     shown = (*document["required"], "prompt")
-    example = {key: value for key, value in document["x-example"].items() if key in shown}
+    by_model = document.get("x-examples-by-model", {})
+    whole_example = document["x-example"] if model is None else by_model.get(model, document["x-example"])
+    example = {key: value for key, value in whole_example.items() if key in shown or model in by_model}
     return Description(
         schema=schema.name,
         title=document["title"],
@@ -78,9 +80,23 @@ def describe(schema: RequestSchema, model: str | None = None) -> Description:
                 description=rules["description"],
             )
             for name, rules in properties.items()
+            if any(_has(document, name, one) for one in models)
         ),
         example={**example, "model": model} if model else example,
     )
+
+
+def _has(document: dict[str, Any], name: str, model: str) -> bool:
+    """Return whether a page of the model has the key."""
+    return all(rules.get("not") != {} for rules in _rules_of(document, name, model))
+
+
+def _rules_of(document: dict[str, Any], name: str, model: str) -> Iterator[dict[str, Any]]:
+    """Yield the rules for a key that depend on the model alone."""
+    for rule in document.get("allOf", ()):
+        condition = rule.get("if", {}).get("properties", {})
+        if set(condition) == {"model"} and _allows(condition["model"], model):
+            yield rule["then"].get("properties", {}).get(name, {})
 
 
 def _rule(document: dict[str, Any], name: str, models: Sequence[str]) -> str:
@@ -147,12 +163,8 @@ def _format_allowed(allowed: tuple[Any, ...]) -> str:
 def _allowed(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
     """List what one model allows for a key, by the rules that depend on the model alone."""
     allowed: tuple[Any, ...] = tuple(document["properties"][name].get("enum", (True, False)))
-    for rule in document.get("allOf", ()):
-        condition = rule["if"]["properties"]
-        if set(condition) != {"model"} or not _allows(condition["model"], model):
-            continue
-        then = rule["then"]["properties"].get(name, {})
-        allowed = tuple(value for value in allowed if _allows(then, value))
+    for rules in _rules_of(document, name, model):
+        allowed = tuple(value for value in allowed if _allows(rules, value))
     return allowed
 
 

@@ -76,8 +76,8 @@ class RequestSchema:
         """
         Return the keys of a clean request whose texts matter by their length alone, with the most characters.
 
-        The request stays clean with any other text of 1 to so many characters. It has no such key if
-        a check of it takes more than a look at the lengths.
+        The request stays clean with any other text of 1 to so many characters that is not blank. It has no
+        such key if a check of it takes more than a look at the lengths.
         """
         model = request["model"]
         if not self._check_for(model)(request):
@@ -232,7 +232,8 @@ def _applies_to(rule: Mapping[str, Any], model: str) -> bool:
     return model == models.get("const", model) and model in models.get("enum", (model,))
 
 
-_LENGTH_KEYWORDS = frozenset({"type", "description", "minLength", "maxLength", "allOf"})
+_NOT_BLANK = {"type": "string", "pattern": "^\\s+$"}
+_LENGTH_KEYWORDS = frozenset({"type", "description", "minLength", "maxLength", "allOf", "not"})
 _ANNOTATIONS = frozenset({"$schema", "$id", "$comment", "title", "description", "required"})
 _OPEN_KEYWORDS = frozenset(
     {"$ref", "$dynamicRef", "patternProperties", "additionalProperties", "unevaluatedProperties"}
@@ -271,6 +272,8 @@ def _texts_in(rules: Any) -> set[str]:
 def _max_chars(rule: Mapping[str, Any]) -> int | None:
     """Return the longest text that a rule allows; None if more than the length matters."""
     if rule.get("type") != "string" or not rule.keys() <= _LENGTH_KEYWORDS or rule.get("minLength", 0) > 1:
+        return None
+    if rule.get("not", _NOT_BLANK) != _NOT_BLANK:
         return None
     limits = [rule["maxLength"]] if "maxLength" in rule else []
     for condition in rule.get("allOf", ()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_the_example_pastes_into_a_manifest(name: str, tmp_path: Path) -> None:
         path.write_text("\n".join(["version: 1", "jobs:", *job]) + "\n")
         result = runner("validate", path)
         assert 0 == result.exit_code
-        assert not result.stdout or "placeholder" in result.stdout
+        assert not result.stdout or re.search("placeholder|no longer shows", result.stdout)
 
 
 def test_an_unknown_model_gets_the_nearest() -> None:
@@ -55,6 +56,6 @@ def test_json_has_each_parameter() -> None:
     """--json prints the documents and their parameters in order."""
     described = json.loads(runner("models", "wan2.7-r2v", "--json").stdout)
 
-    assert ["wan2.7-r2v"] == [document["schema"] for document in described]
+    assert ["wan2.7-r2v", "wan2.7-r2v-subject"] == [document["schema"] for document in described]
     names = [parameter["name"] for parameter in described[0]["parameters"]]
-    assert ["model", "subject_reference"] == names[:2]
+    assert {"model", "prompt", "media"} < set(names)

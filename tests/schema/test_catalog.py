@@ -32,11 +32,21 @@ SEEDANCE = "seedance-1-0-pro-250528"
         ({"model": SEEDANCE, "media": []}, None, "seedance-1-media"),
         ({"model": SEEDANCE, "media": [], "prompt": "x"}, None, "seedance-1-media"),
         ({"model": "anything", "image": "x"}, "first-frame-video", "first-frame-video"),
-        ({"model": SEEDANCE, "media": []}, "seedance-1", "seedance-1"),
+        ({"model": SEEDANCE, "media": []}, "seedance-1", "seedance-1-media"),
+        ({"model": SEEDANCE, "prompt": "x"}, "seedance-1-media", "seedance-1-media"),
+        ({"model": "wan2.7-r2v", "media": []}, None, "wan2.7-r2v"),
+        ({"model": "wan2.7-r2v", "subject_reference": []}, None, "wan2.7-r2v-subject"),
+        ({"model": "wan2.7-r2v", "subject_reference": []}, "wan2.7-r2v", "wan2.7-r2v-subject"),
+        ({"model": "wan2.7-r2v", "subject_reference": [], "media": []}, None, "wan2.7-r2v"),
+        ({"model": "wan2.7-t2v"}, None, "wan2.7-t2v"),
+        ({"model": "wan3.0-video-prime"}, None, "wan3.0"),
+        ({"model": "dreamina-seedance-2-0-mini-260615"}, None, "seedance-2.0"),
+        ({"model": "dreamina-seedance-2-5-260628"}, None, "seedance-2.5"),
+        ({"model": "MiniMax-Hailuo-2.3-Fast"}, None, "hailuo"),
     ],
 )
 def test_schema_is_chosen(request_: dict[str, Any], schema_name: str | None, expected: str) -> None:
-    """The named schema wins, then the model, then the keys of the request."""
+    """The named schema and the other forms of its family win, then the model, then the keys of the request."""
     schema = CATALOG.select(request_, schema_name)
 
     assert isinstance(schema, RequestSchema)

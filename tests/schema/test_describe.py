@@ -43,7 +43,7 @@ def test_description_of_a_document() -> None:
     description = describe(CATALOG.schema("wan-kf2v"), "wan2.1-kf2v-plus")
     parameters = {parameter.name: parameter for parameter in description.parameters}
 
-    assert description.source == "api-reference/en/ali/video-first-last-frame.json"
+    assert description.source == "api-reference/en/zmodelVideo/ali/video-first-last-frame*"
     assert description.sizes == ("720P",)
     assert description.seconds == "only '5'"
     assert parameters["images"].rule == "a list of exactly 2, each http or https URL"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from runner.schema import catalog
@@ -37,6 +37,7 @@ def test_any_text_is_clean(case: Any, data: Any) -> None:
     length = data.draw(st.integers(1, limit) | st.sampled_from([1, limit]))
     start = data.draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=length))
     changed = {**request, key: start.ljust(length, data.draw(st.sampled_from("x猫 \0🎬")))}
+    assume(not changed[key].isspace())
 
     assert [] == schema.findings(changed)
     assert changed is schema.normalize(changed)
