@@ -44,7 +44,7 @@ def test_commands() -> None:
 
 def test_models_and_schemas() -> None:
     """The names of models and schemas are offered."""
-    assert ["wan2.7-i2v", "wan2.7-r2v"] == _offered("models", "wan2.7")
+    assert ["wan2.7-i2v", "wan2.7-r2v", "wan2.7-t2v"] == _offered("models", "wan2.7")
     assert "manifest" in _offered("schema", "man")
 
 
