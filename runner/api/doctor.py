@@ -130,7 +130,7 @@ def _packages() -> Check:
         "packages",
         CheckVerdict.WARNING,
         f"optional packages for more speed are not installed: {', '.join(missing)}",
-        "pip install 'runner[fast]'",
+        "in the checkout that runner was installed from: pip install '.[fast]'",
     )
 
 
