@@ -14,7 +14,7 @@ from runner.api.run_facts import RunFacts
 from runner.api.simulate import simulated_keys, with_simulator_speed
 from runner.core.settings import DEFAULT_BASE_URL, Settings
 from runner.core.units import format_count, format_duration, format_rate, format_size
-from runner.gateway.credentials import KeySet, read_keys, with_env_file
+from runner.gateway.credentials import Environment, KeySet, read_keys, with_env_file
 
 BASE_URL_NAME = "POWERTOKENS_BASE_URL"
 
@@ -57,8 +57,9 @@ def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, s
     if options.env_file is not None:
         return with_env_file(os.environ, options.env_file)
     if folder is not None and (folder / ".env").is_file():
-        environ = with_env_file(os.environ, folder / ".env")
-        return {name: value for name, value in environ.items() if not _is_ignored(name)}
+        environ = with_env_file(os.environ, folder / ".env", is_named=False)
+        kept = {name: value for name, value in environ.items() if not _is_ignored(name)}
+        return Environment(kept, environ.trouble)
     return os.environ
 
 
@@ -66,7 +67,7 @@ def ignored_variables(options: RunOptions, folder: Path) -> list[str]:
     """Return the variables of a ``.env`` file that `read_environment` ignores."""
     if options.env_file is not None or not (folder / ".env").is_file():
         return []
-    return sorted(filter(_is_ignored, with_env_file({}, folder / ".env")))
+    return sorted(filter(_is_ignored, with_env_file({}, folder / ".env", is_named=False)))
 
 
 def _is_ignored(name: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -43,6 +43,19 @@ class ApiKey(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"ApiKey({self.fingerprint!r})"
+
+
+class Environment(dict[str, str]):
+    """
+    Variables, completed by a file that no option names.
+
+    Attributes:
+        trouble: What is wrong with the file, which matters only if a key is missing; None if nothing is.
+    """
+
+    def __init__(self, variables: Mapping[str, str], trouble: str | None = None) -> None:
+        super().__init__(variables)
+        self.trouble = trouble
 
 
 class KeySet(Struct, frozen=True):
@@ -86,8 +99,9 @@ def read_keys(names: Iterable[str], environ: Mapping[str, str]) -> KeySet:
     by_name = {name: _read_variable(name, environ) for name in names}
     secrets = {fingerprint(secret): secret for found in by_name.values() for secret in found}
     if not secrets:
+        trouble = environ.trouble if isinstance(environ, Environment) else None
         raise CredentialsMissing(
-            f"no API key is set in {' or '.join(names)}",
+            f"no API key is set in {' or '.join(names)}" + (f"; {trouble}" if trouble else ""),
             hint=f"export {names[0]}=YOUR_KEY, or {names[0]}_FILE=PATH_TO_A_FILE_WITH_IT",
         )
     unset = () if is_default else tuple(name for name in names if not by_name[name])
@@ -132,9 +146,12 @@ def _invalid_part(secret: str) -> str:
     return "a space" if " " in secret else "a quotation mark"
 
 
-def parse_env(text: str, file: str) -> dict[str, str]:
+def parse_env(text: str, file: str, on_error: Callable[[UsageError], None] | None = None) -> dict[str, str]:
     r"""
     Parse the text of a ``.env`` file: NAME=VALUE lines. Nothing in a value is replaced.
+
+    Args:
+        on_error: Gets the error of each line that is left out, instead of the first one being raised.
 
     Raises:
         UsageError: There is another line: its number is given, its text is not.
@@ -151,22 +168,42 @@ def parse_env(text: str, file: str) -> dict[str, str]:
         if binding.error or (key is not None and (value is None or not key.isidentifier())):
             # What belongs to a line starts with the empty lines before it.
             empty_lines = original[: -len(original.lstrip())].count("\n")
-            raise UsageError(
+            error = UsageError(
                 f"{file}:{line + empty_lines}: not a NAME=VALUE line",
                 hint="correct the line, or comment it out with #",
             )
+            if on_error is None:
+                raise error
+            on_error(error)
+            continue
         if key is not None and value is not None:
             values[key] = value
     return values
 
 
-def with_env_file(environ: Mapping[str, str], path: Path) -> dict[str, str]:
+def with_env_file(environ: Mapping[str, str], path: Path, *, is_named: bool = True) -> Environment:
     """
     Return the environment with the variables of a file for what is unset or empty in it.
 
+    Args:
+        is_named: Whether an option names the file. What is wrong with another one is the environment's trouble.
+
     Raises:
-        UsageError: The file can't be read, or does not consist of NAME=VALUE lines.
+        UsageError: The file that is named can't be read, or does not consist of NAME=VALUE lines.
     """
+    errors: list[UsageError] = []
+    found: dict[str, str] = {}
+    try:
+        found = parse_env(_read_env_file(path), str(path), None if is_named else errors.append)
+    except UsageError as error:
+        if is_named:
+            raise
+        errors.append(error)
+    variables = {**found, **{name: value for name, value in environ.items() if value}}
+    return Environment(variables, errors[0].message if errors else None)
+
+
+def _read_env_file(path: Path) -> str:
     hint = "check the file, or name another one with --env-file"
     try:
         content = read_small(path, _MAX_FILE_BYTES)
@@ -177,4 +214,4 @@ def with_env_file(environ: Mapping[str, str], path: Path) -> dict[str, str]:
         raise UsageError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
     if len(content) > _MAX_FILE_BYTES:
         raise UsageError(f"{path} is too large to be a file of variables", hint=hint)
-    return {**parse_env(text, str(path)), **{name: value for name, value in environ.items() if value}}
+    return text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import CredentialsMissing, RunnerError, UsageError
-from runner.gateway.credentials import KeySet, fingerprint, parse_env, read_keys, with_env_file
+from runner.gateway.credentials import Environment, KeySet, fingerprint, parse_env, read_keys, with_env_file
 
 NAME = "POWERTOKENS_API_KEY"
 
@@ -149,3 +149,30 @@ def test_unreadable_env_file(tmp_path: Path, content: bytes | None) -> None:
 
     with pytest.raises(RunnerError):
         with_env_file({}, file)
+
+
+def test_file_that_no_option_names(tmp_path: Path) -> None:
+    """A broken line matters only if the key is found nowhere, and is then named without its text."""
+    file = tmp_path / ".env"
+    file.write_text("A=1\nthis is not a variable\nB=2\n")
+
+    environ = with_env_file({"C": "3"}, file, is_named=False)
+
+    assert {"A": "1", "B": "2", "C": "3"} == environ
+    assert ["1"] == [key.secret for key in read_keys(["A"], environ).keys]
+    with pytest.raises(CredentialsMissing) as caught:
+        read_keys(["KEY"], environ)
+    assert f"no API key is set in KEY; {file}:2: not a NAME=VALUE line" == caught.value.message
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"A=1\n" * 20_000])
+def test_unreadable_file_that_no_option_names(tmp_path: Path, content: bytes) -> None:
+    """So does a file that can't be read as text."""
+    (tmp_path / ".env").write_bytes(content)
+
+    environ = with_env_file({"C": "3"}, tmp_path / ".env", is_named=False)
+
+    assert isinstance(environ, Environment)
+    assert {"C": "3"} == environ
+    assert environ.trouble is not None
+    assert ".env" in environ.trouble
