@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -43,13 +45,20 @@ def triggered_events(result: RunResult) -> frozenset[str]:
 
 
 async def send_notifications(
-    result: RunResult, settings: Settings, environ: Mapping[str, str] = os.environ
+    result: RunResult,
+    settings: Settings,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    command_s: float = COMMAND_S,
 ) -> RunResult:
     """
     Send all configured notifications concurrently, and add what went wrong with them to the result.
 
     A webhook gets a POST with the summary as JSON, a command gets it on its standard input; the events are
     under ``occasions``. The variables that hold keys are not in the command's environment.
+
+    Args:
+        command_s: After how many seconds a command is killed, with its children.
     """
     events = triggered_events(result)
     due = [notify for notify in settings.notify if events & set(notify.on)]
@@ -61,7 +70,9 @@ async def send_notifications(
         return replace(result, troubles=(*result.troubles, error.message))
     proxies = Proxies.from_environ(environ)
     sending = [_post(notify.webhook, text, proxies) for notify in due if notify.webhook is not None]
-    sending += [_run_command(notify.command, text, settings.key_names) for notify in due if notify.command]
+    sending += [
+        _run_command(notify.command, text, settings.key_names, command_s) for notify in due if notify.command
+    ]
     troubles = [trouble for trouble in await asyncio.gather(*sending) if trouble is not None]
     return replace(result, troubles=(*result.troubles, *troubles))
 
@@ -88,7 +99,9 @@ async def _post(url: str, text: bytes, proxies: Proxies) -> str | None:
         return f"{webhook} can't be reached ({type(error).__name__})"
 
 
-async def _run_command(command: Sequence[str], text: bytes, key_names: Sequence[str]) -> str | None:
+async def _run_command(
+    command: Sequence[str], text: bytes, key_names: Sequence[str], command_s: float
+) -> str | None:
     label = f"the command {command[0]!r}"
     hidden = {
         variable
@@ -98,15 +111,28 @@ async def _run_command(command: Sequence[str], text: bytes, key_names: Sequence[
     environ = {variable: value for variable, value in os.environ.items() if variable not in hidden}
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, env=environ
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            env=environ,
+            start_new_session=True,
         )
     except (OSError, ValueError) as error:
         return f"{label} can't be started: {getattr(error, 'strerror', None) or error}"
     try:
-        async with asyncio.timeout(COMMAND_S):
+        async with asyncio.timeout(command_s):
             await process.communicate(text)
     except TimeoutError:
-        process.kill()
+        _kill_group(process.pid)
         await process.wait()
-        return f"{label} did not end within {format_duration(COMMAND_S)}"
+        return f"{label} did not end within {format_duration(command_s)}"
+    except BaseException:
+        _kill_group(process.pid)
+        raise
     return None if process.returncode == 0 else f"{label} ended with {process.returncode}"
+
+
+def _kill_group(pid: int) -> None:
+    """Kill a command with the children that it left, which would hold the terminal or the pipe of a scheduler."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -180,3 +181,33 @@ async def test_notifications_are_concurrent(hook: Webhook) -> None:
         await send_notifications(ended(), settings)
 
     assert 2 == len(hook.received)
+
+
+_WITH_A_CHILD = """\
+import subprocess, sys, time
+child = "import sys, time; file = open(sys.argv[1], 'wb', 0); file.write(b'started'); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", child, sys.argv[1]])
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("is_canceled", [False, True])
+async def test_children_of_a_killed_command_end_with_it(is_canceled: bool, tmp_path: Path) -> None:
+    """A command that takes too long, or whose run is interrupted, leaves no process behind."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    notify = Notify(command=(sys.executable, "-c", _WITH_A_CHILD, str(pipe)))
+    settings = Settings(name="kittens", notify=(notify,))
+    command_s = 600.0 if is_canceled else 5.0
+
+    async with asyncio.timeout(60):
+        sending = asyncio.create_task(send_notifications(ended(), settings, command_s=command_s))
+        with await asyncio.to_thread(pipe.open, "rb") as reader:
+            assert await asyncio.to_thread(reader.read, 7) == b"started"
+            if is_canceled:
+                sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            # The pipe ends when the last process that has it open for writing has ended.
+            assert await asyncio.to_thread(reader.read) == b""
+    if not is_canceled:
+        assert "did not end within 5s" in sending.result().troubles[0]
