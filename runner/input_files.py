@@ -25,14 +25,14 @@ _BLOCK = 1 << 16
 
 class LineTooLong(ValueError):
     """
-    A line of a file is longer than `MAX_LINE`.
+    A line of a file is too long.
 
     Attributes:
         line: Its number, from 1.
     """
 
-    def __init__(self, line: int) -> None:
-        super().__init__(f"the line is longer than {MAX_LINE // 1_000_000} MB")
+    def __init__(self, line: int, max_line: int) -> None:
+        super().__init__(f"the line is longer than {max_line // 1_000_000} MB")
         self.line = line
 
 
@@ -51,15 +51,18 @@ def open_regular(path: str | Path) -> BufferedReader:
     return stream
 
 
-def read_small(path: str | Path, max_bytes: int) -> bytes:
+def read_small(path: str | Path, max_bytes: int, *, wait_s: float = _PIPE_WAIT_S) -> bytes:
     """
     Read a small file, a pipe or the null device.
+
+    Args:
+        wait_s: How long a pipe may be silent.
 
     Returns:
         The content; one byte more than ``max_bytes`` if there is more.
 
     Raises:
-        OSError: It is missing, unreadable or a device, or a pipe was silent for four seconds.
+        OSError: It is missing, unreadable or a device, or a pipe was silent for too long.
     """
     descriptor = os.open(path, _FLAGS)
     try:
@@ -69,7 +72,7 @@ def read_small(path: str | Path, max_bytes: int) -> bytes:
             raise _not_regular(status.st_mode, path)
         content = b""
         while len(content) <= max_bytes:
-            if is_pipe and not select.select([descriptor], [], [], _PIPE_WAIT_S)[0]:
+            if is_pipe and not select.select([descriptor], [], [], wait_s)[0]:
                 raise TimeoutError(errno.ETIMEDOUT, "it is a pipe, and nothing is written to it", str(path))
             block = os.read(descriptor, min(_BLOCK, max_bytes + 1 - len(content)))
             if not block:
@@ -80,18 +83,18 @@ def read_small(path: str | Path, max_bytes: int) -> bytes:
         os.close(descriptor)
 
 
-def lines_of(stream: IO[AnyStr]) -> Iterator[AnyStr]:
+def lines_of(stream: IO[AnyStr], max_line: int = MAX_LINE) -> Iterator[AnyStr]:
     """
     Iterate over the lines of a stream.
 
     Raises:
-        LineTooLong: A line is longer than `MAX_LINE`; no more than that of it was read.
+        LineTooLong: A line is longer than ``max_line`` bytes or characters; no more than that of it was read.
     """
     number = 0
-    while line := stream.readline(MAX_LINE + 1):
+    while line := stream.readline(max_line + 1):
         number += 1
-        if len(line) > MAX_LINE:
-            raise LineTooLong(number)
+        if len(line) > max_line:
+            raise LineTooLong(number, max_line)
         yield line
 
 

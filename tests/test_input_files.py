@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from runner import input_files
 from runner.input_files import LineTooLong, lines_of, open_regular, read_small
 
 
@@ -41,7 +40,7 @@ def test_read_small(tmp_path: Path) -> None:
         read_small("/dev/zero", 4)
 
 
-def test_read_small_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_small_from_a_pipe(tmp_path: Path) -> None:
     """A pipe is read to its end, and one that nobody writes to is an error after a while."""
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"A=1\n" * 30_000,))
@@ -49,15 +48,13 @@ def test_read_small_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     assert read_small(tmp_path / "pipe", 200_000) == b"A=1\n" * 30_000
     writer.join()
-    monkeypatch.setattr(input_files, "_PIPE_WAIT_S", 0.01)
     with pytest.raises(TimeoutError, match="nothing is written to it"):
-        read_small(tmp_path / "pipe", 10)
+        read_small(tmp_path / "pipe", 10, wait_s=0.01)
 
 
-def test_lines_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of() -> None:
     """A line that is too long is an error with its number."""
-    monkeypatch.setattr(input_files, "MAX_LINE", 5)
-    lines = lines_of(BytesIO(b"abcd\n\nabcdef\n"))
+    lines = lines_of(BytesIO(b"abcd\n\nabcdef\n"), 5)
 
     assert [next(lines), next(lines)] == [b"abcd\n", b"\n"]
     with pytest.raises(LineTooLong) as caught:
