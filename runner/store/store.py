@@ -94,7 +94,7 @@ class Store:
                 raise
             connection.execute("COMMIT")
 
-    def mark_finished(self, files: Sequence[str]) -> None:
+    def mark_finished(self, files: Sequence[str] = ()) -> None:
         """Record that the result files are up to date, and their names; the next write removes that mark."""
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from runner.core.outcomes import Accepted, Ambiguous, Polled, SubmitOutcome, Transient
-from tests.gateway.raw_server import BODY, KEY, Connection, Handler, response, server_and_client
+from tests.gateway.raw_server import BODY, Connection, Handler, response, server_and_client
 
-OTHER = "sk-another-key-0123"
+# They do not look like keys, so that only the comparison with the keys in use finds them.
+KEY = "topsecret0123456789"
+OTHER = "another0123456789"
 
 
 def respond_with(body: str, status: str = "200 OK", *headers: str) -> Handler:
@@ -67,6 +69,22 @@ async def test_key_with_escapes_and_another_key() -> None:
 
     assert isinstance(polled, Polled)
     assert "[redacted]" == polled.task.raw_status
+
+
+async def test_another_key_in_ids_and_kept_answers() -> None:
+    """A key that another request of the process was sent with is hidden in ids and in answers that are kept."""
+    named = f'{{"id": "task_{OTHER}", "task_id": "task_1", "status": "queued"}}'
+    async with server_and_client(respond_with(named)) as (_, gateway):
+        await gateway.poll("task_1", OTHER)
+        accepted = await gateway.submit(BODY, KEY)
+    async with server_and_client(respond_with(f'{{"note": "{OTHER}"}}')) as (_, gateway):
+        await gateway.poll("task_1", OTHER)
+        unclear = [await gateway.submit(BODY, KEY), await gateway.poll("task_1", KEY)]
+
+    assert isinstance(accepted, Accepted)
+    assert ("task_1",) == accepted.task.ids
+    assert OTHER not in repr([accepted, *unclear])
+    assert all("[redacted]" in repr(outcome) for outcome in unclear)
 
 
 async def test_task_id_with_the_key_makes_the_job_uncertain() -> None:

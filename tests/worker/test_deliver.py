@@ -78,13 +78,14 @@ class FakeDownloads:
     clock: FakeClock
     files: Mapping[str, str | NotFetched]
     asked: list[AssetRequest] = field(default_factory=list)
+    etag: str = '"tag"'
 
     async def fetch(
         self, request: AssetRequest, save_metadata: Callable[[PartMetadata], None]
     ) -> Fetched | NotFetched:
         self.asked.append(request)
         self.clock.at += 2.0
-        save_metadata(PartMetadata(1000, '"tag"'))
+        save_metadata(PartMetadata(1000, self.etag))
         found = self.files[request.url]
         if isinstance(found, NotFetched):
             return found
@@ -189,6 +190,18 @@ async def test_download_of_an_earlier_process_is_gone_on_with(tmp_path: Path) ->
 
     assert [PartMetadata(7, '"old"')] == [request.metadata for request in setting.downloads.asked]
     assert (State.SUCCEEDED, 1) == (job.state, job.polls)
+
+
+async def test_key_that_a_host_repeats_is_not_saved(tmp_path: Path) -> None:
+    """
+    A validator that contains the key is not kept, so the download can't be resumed with it.
+    """
+    setting = Setting(tmp_path)
+    setting.downloads.etag = '"own-1"'
+
+    await setting.deliver(task(VIDEO))
+
+    assert {"video": {"total_bytes": 1000, "validator": None}} == setting.store.parts
 
 
 async def test_download_carries_the_key_of_its_task(tmp_path: Path) -> None:
