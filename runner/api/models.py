@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from runner.core.problem import Finding
 from runner.errors import UsageError
 from runner.results.failed_manifest import flow
 from runner.schema.catalog import load_catalog
+from runner.schema.derive import PageError, read_page
 from runner.schema.describe import Description, describe
+from runner.schema.own_schema import from_page, schema_findings
 from runner.schema.wording import did_you_mean
 
 
@@ -57,6 +60,33 @@ def schema(name: str = "manifest") -> dict[str, Any]:
     if name not in known:
         raise UsageError(f"unknown schema {name!r}", hint=_nearest(name, known))
     return catalog.document(catalog.models[name][0] if name in catalog.models else name)
+
+
+def import_schema(path: Path, model: str | None = None) -> dict[str, Any]:
+    """
+    Derive a schema from an OpenAPI page of ``POST /v1/videos``, for a manifest's ``schemas``.
+
+    Args:
+        model: The only model that the schema is for; None for those that the page lists.
+
+    Raises:
+        UsageError: The file can't be read, or is not such a page.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        derived = from_page(read_page(document, path.name), model)
+        findings = schema_findings(derived)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}") from error
+    except PageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise UsageError(f"{path} is not an OpenAPI page of POST /v1/videos that can be read") from error
+    if findings:
+        raise UsageError(f"{path} makes no valid schema: {findings[0].message}")
+    return derived
 
 
 def example_job(described: Description, job_id: str = "example") -> str:

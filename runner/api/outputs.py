@@ -82,6 +82,7 @@ class Outputs:
             known_keys=_known_keys,
             # A simulated run is fast, and a real run of the same jobs must not be.
             settings=None if is_simulated else settings,
+            schemas=settings.schemas,
         )
 
     def _line(self, record: JobRecord) -> bytes:

@@ -123,7 +123,7 @@ def _catalog() -> Catalog:
 
 def _schemas() -> Iterable[str]:
     catalog = _catalog()
-    return dict.fromkeys(("manifest", "result", *catalog.models, *catalog.names))
+    return dict.fromkeys(("manifest", "result", "import", *catalog.models, *catalog.names))
 
 
 RUN_DIR, MANIFEST, JOB = RunDirectory(), ManifestFile(), JobId()

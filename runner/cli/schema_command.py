@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
-from runner.api.models import schema
+from runner.api.models import import_schema, schema
+from runner.cli.console import echo_stderr
 from runner.cli.param_types import SCHEMA
+from runner.errors import UsageError
 
 
 @click.command("schema")
-@click.argument("name", metavar="[manifest|result|MODEL|SCHEMA]", default="manifest", type=SCHEMA)
-def command(name: str) -> None:
-    """Print the JSON Schema of the manifest, of a line of the results, or of a model."""
-    click.echo(json.dumps(schema(name), indent=2, ensure_ascii=False))
+@click.argument("name", metavar="[manifest|result|MODEL|SCHEMA|import]", default="manifest", type=SCHEMA)
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.option("--model", metavar="NAME", help="With import: the only model that the schema is for.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="With import: write to this file."
+)
+def command(name: str, file: Path | None, model: str | None, output: Path | None) -> None:
+    """
+    Print the JSON Schema of the manifest, of a line of the results, or of a model.
+
+    "runner schema import FILE" derives a schema from an OpenAPI page of the vendor, for a manifest's "schemas".
+    """
+    if name != "import":
+        if file or model or output:
+            raise UsageError("FILE, --model and --output belong to 'runner schema import'")
+        click.echo(json.dumps(schema(name), indent=2, ensure_ascii=False))
+        return
+    if file is None:
+        raise UsageError("which OpenAPI page?", hint="runner schema import FILE")
+    text = json.dumps(import_schema(file, model), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as stream:
+            stream.write(f"{text}\n")
+    except OSError as error:
+        raise UsageError(f"{output} can't be written: {error.strerror}") from error
+    echo_stderr(f"wrote {output}; in a manifest: schemas: [{output}]")

@@ -125,7 +125,12 @@ class Notify(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """All settings of a run, besides its jobs."""
+    """
+    All settings of a run, besides its jobs.
+
+    Attributes:
+        schemas: Absolute paths of the user's own schemas.
+    """
 
     name: str
     base_url: str | None = None
@@ -136,3 +141,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     assets: AssetRules = AssetRules()
     notify: tuple[Notify, ...] = ()
+    schemas: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
@@ -16,7 +16,7 @@ from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
 from runner.manifest.document import Document, ProblemHandler, header_findings
 from runner.manifest.settings import read_settings
 from runner.manifest.yaml_values import REDACTED
-from runner.schema.catalog import load_catalog
+from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.paths import JsonPath
 from runner.schema.wording import did_you_mean
 
@@ -65,7 +65,12 @@ class Header(Struct, frozen=True, kw_only=True):
         return read_settings(self.values, self.name)[0]
 
 
-def read_header(document: Document, report: ProblemHandler, variables: Mapping[str, Json]) -> Header:
+def read_header(
+    document: Document,
+    report: ProblemHandler,
+    variables: Mapping[str, Json],
+    catalog: Catalog | None = None,
+) -> Header:
     """
     Read the header of a manifest, and report everything that is wrong with it.
 
@@ -73,6 +78,7 @@ def read_header(document: Document, report: ProblemHandler, variables: Mapping[s
 
     Args:
         variables: For the name: the date, and those of `vars` and of the command line.
+        catalog: With the schemas of the manifest's own; None if it has none.
     """
     entry = document.header
     findings = header_findings(entry.value)
@@ -81,7 +87,12 @@ def read_header(document: Document, report: ProblemHandler, variables: Mapping[s
     findings += name_findings
     if not value.keys() <= _NO_SETTINGS:
         findings += _settings_findings(value, name)
-    findings += _model_findings(value)
+    findings += _model_findings(value, (catalog or load_catalog()).models)
+    if "schemas" in value:
+        value = {
+            **value,
+            "schemas": [str((document.path.parent / name).resolve()) for name in value["schemas"]],
+        }
     for problem in entry.problems(findings):
         report(problem)
     defaults = value.get("defaults", {})
@@ -170,9 +181,8 @@ def _base_url_findings(base_url: str) -> Iterator[Finding]:
         yield Finding(path, message, "write https://", Severity.WARNING)
 
 
-def _model_findings(value: Mapping[str, Json]) -> Iterator[Finding]:
+def _model_findings(value: Mapping[str, Json], models: Collection[str]) -> Iterator[Finding]:
     """Warn of limits and defaults for models that are probably misspelled: they would apply to nothing."""
-    models = load_catalog().models
     for section in ("limits", "defaults"):
         for model in value.get(section, {}).get("models", {}):
             if model not in models and (hint := did_you_mean(model, models)):

@@ -23,6 +23,7 @@ from runner.manifest.document import Document, Entry, ProblemHandler, open_docum
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import VERSION, Header, read_header
+from runner.manifest.own_schemas import with_own_schemas
 from runner.manifest.row_files import RowFileError
 from runner.manifest.template import Scope, compile_template
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
@@ -179,7 +180,8 @@ def load(
         report = _as_errors(report)
     document = open_document(path, report)
     all_variables = _read_variables(document, variables, today, report)
-    header = read_header(document, report, all_variables.values)
+    catalog = with_own_schemas(catalog, document, report)
+    header = read_header(document, report, all_variables.values, catalog)
     # The name is filled in elsewhere; here only its placeholders matter.
     compile_template(document.header.value.get("name"), Scope(all_variables.values, used=all_variables.used))
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, path.parent)

@@ -77,6 +77,7 @@ def write_failed(
     key_names: Sequence[str],
     known_keys: KnownKeys | None = None,
     settings: Settings | None = None,
+    schemas: Sequence[str] = (),
 ) -> int:
     """
     Write the manifest of what did not succeed, as a stream; if it has no jobs to run, remove the file.
@@ -85,6 +86,7 @@ def write_failed(
         key_names: Names of the environment variables that have the API keys.
         known_keys: If given, keys of a request that its schema does not have are written under ``extra``.
         settings: If given, the manifest has the same, such as limits and time-outs.
+        schemas: Paths of the user's own schemas.
 
     Returns:
         The number of jobs that the manifest runs.
@@ -92,6 +94,8 @@ def write_failed(
     count = 0
     with atomic_write(path) as file:
         head = "".join(_header(path, run, base_url, key_names))
+        if schemas:
+            head += f"schemas: {flow([_escaped(schema) for schema in schemas])}\n"
         file.write((head if settings is None else head + _settings(settings)).encode())
         for record in records:
             entry = _entry(record)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from runner.core.problem import Finding
 from runner.schema.request_schema import RequestSchema
-from runner.schema.wording import did_you_mean, format_value, type_mismatch
+from runner.schema.wording import did_you_mean, format_value, join_or, type_mismatch
 
 _SUFFIX = ".schema.json"
+_PRODUCT, _USE = re.compile("wan|seedance|hailuo"), re.compile("kf2v|[tir]2v")
+_WAYS_OUT = (
+    "for a new model: derive a schema from its OpenAPI page with 'runner schema import FILE', add one of your own "
+    "with 'schemas: [FILE]' in the manifest, or send it unchecked with 'schema: any' beside the request"
+)
 
 
 class Catalog:
     """
-    The schemas of one folder.
+    The schemas of one folder, and perhaps of the user's own.
+
+    Args:
+        own: Schemas of the user's own by name; for the models that they name, they replace those of the folder.
 
     Attributes:
         folder: The folder of the files.
@@ -25,10 +34,12 @@ class Catalog:
         models: Names of the schemas of each model; the first applies unless the request has another input style.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, own: Mapping[str, dict[str, Any]] | None = None) -> None:
         self.folder = folder
-        files = {path.name.removesuffix(_SUFFIX): path for path in folder.glob(f"*{_SUFFIX}")}
+        self._own = own or {}
+        files = {short_name(path): path for path in folder.glob(f"*{_SUFFIX}")}
         self._documents = {name: json.loads(files[name].read_bytes()) for name in sorted(files)}
+        self._documents |= self._own
         self._schemas = {
             name: RequestSchema(name, document)
             for name, document in self._documents.items()
@@ -44,6 +55,10 @@ class Catalog:
             model: (self._schemas[first], tuple(map(self._alternative, others)))
             for model, (first, *others) in self.models.items()
         }
+
+    def with_schemas(self, own: Mapping[str, dict[str, Any]]) -> Catalog:
+        """Return a catalog that has these schemas of the user's own too."""
+        return Catalog(self.folder, {**self._own, **own})
 
     def schema(self, name: str) -> RequestSchema:
         """
@@ -72,8 +87,7 @@ class Catalog:
         model decides, and if one model has several input styles, the keys of the request (fact F103).
         """
         if schema_name is not None:
-            named = self._schemas.get(schema_name)
-            return self._form(named, request) if named else self._unknown_schema(schema_name)
+            return self._named(schema_name, request)
         model = request.get("model")
         choice = self._choices.get(model) if isinstance(model, str) else None
         if choice is None:
@@ -89,10 +103,29 @@ class Catalog:
         for name, schema in self._schemas.items():
             for model in schema.document["x-models"]:
                 models.setdefault(model, []).append(name)
+        models |= {model: [name] for name in self._own for model in self._schemas[name].document["x-models"]}
         for name, schema in self._schemas.items():
             for model in schema.document.get("x-alternative", {}).get("models", ()):
-                models[model].append(name)
+                if models[model][0] not in self._own:
+                    models[model].append(name)
         return {model: tuple(names) for model, names in models.items()}
+
+    def _named(self, name: str, request: Mapping[str, Any]) -> RequestSchema | Finding:
+        if name == "any":
+            from runner.schema.own_schema import ANY
+
+            return ANY
+        named = self._schemas.get(name)
+        if named is None:
+            return self._unknown_schema(name)
+        model = request.get("model")
+        pattern = named.document.get("x-model-pattern")
+        if pattern is None or not isinstance(model, str) or re.search(pattern, model):
+            return self._form(named, request)
+        own = self.models.get(model)
+        message = f"model: {format_value(model)} is not a model of the schema {format_value(name)}"
+        hint = f"its own schema is {own[0]}: leave out 'schema'" if own else _WAYS_OUT
+        return Finding(("model",), message, hint)
 
     def _form(self, named: RequestSchema, request: Mapping[str, Any]) -> RequestSchema:
         """Return the schema of a family's other input form if the keys of the request are of that form."""
@@ -107,7 +140,8 @@ class Catalog:
         return style["with"], style.get("without"), self._schemas[name]
 
     def _unknown_schema(self, name: str) -> Finding:
-        hint = did_you_mean(name, self.names) or f"the schemas are {', '.join(self.names)}"
+        names = (*self.names, "any")
+        hint = did_you_mean(name, names) or f"the schemas are {', '.join(names)}"
         return Finding((), f"unknown schema {format_value(name)}", hint)
 
     def _unknown_model(self, request: Mapping[str, Any]) -> Finding:
@@ -116,11 +150,51 @@ class Catalog:
         model = request["model"]
         if not isinstance(model, str):
             return Finding(("model",), f"model: {type_mismatch(model, 'string')}")
-        hint = "a job may use another model with 'schema', the name of the schema to check it with"
-        guess = did_you_mean(model, self.models)
-        return Finding(
-            ("model",), f"model: no schema knows {format_value(model)}", f"{guess} {hint}" if guess else hint
-        )
+        nearest = nearest_models(model, self.models)
+        guess = f"did you mean {join_or([repr(name) for name in nearest])}? " if nearest else ""
+        return Finding(("model",), f"model: no schema knows {format_value(model)}", f"{guess}{_WAYS_OUT}")
+
+
+def short_name(path: Path) -> str:
+    """
+    Return the name of a schema by its file.
+
+    >>> short_name(Path("schemas/wan-kf2v.schema.json")), short_name(Path("veo.json"))
+    ('wan-kf2v', 'veo')
+    """
+    return path.name.removesuffix(".json").removesuffix(".schema")
+
+
+_MAX_NEAREST = 3
+
+
+def nearest_models(model: str, known: Iterable[str]) -> list[str]:
+    """
+    Return up to three models with a similar name, of the same product and for the same use.
+
+    >>> models = ["wan2.7-t2v", "wan2.7-i2v", "wan3.0-video", "dreamina-seedance-2-5-260628"]
+    >>> nearest_models("wan2.8-i2v", models), nearest_models("seedance-2-5", models), nearest_models("veo-3", models)
+    (['wan2.7-i2v'], ['dreamina-seedance-2-5-260628'], [])
+    """
+    # Only mistakes need it, and it is slow to import.
+    import difflib
+
+    product, use = _product(model), _USE.search(model.lower())
+    if product is None or len(model) > 200:
+        return []
+    names = {
+        name.lower().removeprefix("dreamina-"): name
+        for name in known
+        if _product(name) == product
+        and (use is None or (found := _USE.search(name.lower())) is None or found[0] == use[0])
+    }
+    wanted = model.lower().removeprefix("dreamina-")
+    return [names[near] for near in difflib.get_close_matches(wanted, names, n=_MAX_NEAREST, cutoff=0.6)]
+
+
+def _product(model: str) -> str | None:
+    found = _PRODUCT.search(model.lower())
+    return found[0] if found else None
 
 
 @cache

@@ -72,8 +72,8 @@ def _html_page(status: int, title: str) -> SimulatedAnswer:
 
 
 def invalid_request(model: str, message: str, request_id: str) -> SimulatedAnswer:
-    """Return the answer to an invalid body: the pages of Wan show the task form, the others the OpenAI form."""
-    if model.startswith("wan"):
+    """Return the answer to an invalid body: the pages of Wan 2 and Hailuo show the task form, the others E1."""
+    if model.startswith(("wan2", "MiniMax")):
         return code_and_message(400, "invalid_request", message)
     return error_object(400, message, "invalid_request", "invalid_request_error", request_id=request_id)
 

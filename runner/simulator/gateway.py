@@ -11,10 +11,9 @@ import re
 
 from aiohttp import web
 
-from runner import jsontext
 from runner.core.model import Json
 from runner.schema import catalog
-from runner.simulator import answers, task_shapes
+from runner.simulator import answers, forms, task_shapes
 from runner.simulator.answers import SimulatedAnswer
 from runner.simulator.assets import asset_file, send_file
 from runner.simulator.faults import Fault, RequestKind
@@ -77,7 +76,7 @@ class SimulatedGateway:
         if not state.allow_submit():
             return await self._fault_response(request, RequestKind.SUBMIT, Fault("throttled"), request_id)
         try:
-            body = jsontext.loads(await request.read())
+            body = await forms.read_body(request)
         except web.HTTPRequestEntityTooLarge:
             return await self._fault_response(request, RequestKind.SUBMIT, Fault("too_large"), request_id)
         except ValueError:
@@ -176,12 +175,15 @@ def _key(request: web.BaseRequest) -> str:
     return words[-1] if words and words != ["Bearer"] else ""
 
 
+_OWNERS = (("seedance", "byteplus"), ("MiniMax", "minimax"))
+
+
 def _models() -> dict[str, Json]:
     models = [
         {
             "id": model,
             "object": "model",
-            "owned_by": "byteplus" if model.startswith("seedance") else "ali",
+            "owned_by": next((owner for part, owner in _OWNERS if part in model), "ali"),
             "supported_endpoint_types": ["openai-video"],
         }
         for model in catalog.load_catalog().models

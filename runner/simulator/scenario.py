@@ -25,6 +25,8 @@ class Shape(StrEnum):
 
     UNIFIED = "unified"
     ALI = "ali"
+    WAN3 = "wan3"
+    """The words of the first, the address of the second."""
     BYTEPLUS = "byteplus"
     ARK = "ark"
     WRAPPED = "wrapped"

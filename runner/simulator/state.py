@@ -22,9 +22,10 @@ from runner.simulator.faults import Fault, RequestKind, fault_at
 from runner.simulator.ledger import Ledger, LedgerEntry
 from runner.simulator.scenario import JobInfo, Scenario, seeded_draw
 from runner.simulator.task import Task
+from runner.simulator.task_shapes import FROM_FORM
 from runner.simulator.video import video_spec
 
-_VIDEO_OPTIONS = ("size", "ratio", "seconds", "return_last_frame", "generate_audio", "draft")
+_VIDEO_OPTIONS = ("size", "ratio", "seconds", "return_last_frame", "generate_audio", "draft", FROM_FORM)
 _SECRET = b"a simulated signature protects nothing"
 
 
@@ -193,10 +194,8 @@ def validation_error(request: Any) -> str | None:
     schemas = catalog.load_catalog()
     schema = schemas.select(request)
     if isinstance(schema, Finding):
-        # The document of first frames is for models of any name.
-        if not isinstance(request.get("model"), str) or "image" not in request:
-            return schema.message
-        schema = schemas.schema("first-frame-video")
+        # A model without a schema here may be a new one, or of a schema of the user's own.
+        return None if isinstance(request.get("model"), str) else schema.message
     known = schema.document["properties"]
     listed = request if request.keys() <= known.keys() else {k: v for k, v in request.items() if k in known}
     if schema.is_clean(listed):
@@ -206,7 +205,18 @@ def validation_error(request: Any) -> str | None:
 
 
 def _job_info(number: int, digest: str, request: Mapping[str, Json], key: str) -> JobInfo:
-    return JobInfo(number, digest, request["model"], request.get("prompt") or "", key, request.get("seed"))
+    seed = request.get("seed")
+    return JobInfo(
+        number, digest, request["model"], _prompt(request), key, seed if type(seed) is int else None
+    )
+
+
+def _prompt(request: Mapping[str, Json]) -> str:
+    """Return the text of a request, which Seedance 2 has in an item of media."""
+    media = request.get("media")
+    items = media if isinstance(media, list) else []
+    texts = [request.get("prompt"), *(item.get("text") for item in items if isinstance(item, dict))]
+    return next((text for text in texts if isinstance(text, str) and text), "")
 
 
 def request_digest(request: Mapping[str, Json]) -> str:

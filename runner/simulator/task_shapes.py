@@ -14,6 +14,7 @@ from runner.simulator.task import Phase, Task
 _STATUS_WORDS: Mapping[Shape, Mapping[Phase, str]] = MappingProxyType(
     {
         Shape.UNIFIED: {Phase.RUNNING: "in_progress", Phase.SUCCEEDED: "completed"},
+        Shape.WAN3: {Phase.RUNNING: "in_progress", Phase.SUCCEEDED: "completed"},
         Shape.ALI: {Phase.QUEUED: "pending"},
         Shape.BYTEPLUS: {},
         Shape.ARK: {},
@@ -31,6 +32,7 @@ _ERROR_LOCATIONS = {
     Shape.UNIFIED: ErrorLocation.ERROR,
     # The Ali pages document no field for an error.
     Shape.ALI: ErrorLocation.NOWHERE,
+    Shape.WAN3: ErrorLocation.ERROR,
     Shape.BYTEPLUS: ErrorLocation.METADATA_ERROR,
     Shape.ARK: ErrorLocation.ERROR,
     Shape.WRAPPED: ErrorLocation.FAIL_REASON,
@@ -70,21 +72,36 @@ class TaskView(Struct, frozen=True):
         return 100 if self.phase is Phase.SUCCEEDED else min(99, self.task.progress_at(self.time))
 
 
+FROM_FORM = "from_form"
+"""The option of a task that was submitted as a form, as SDKs do."""
+
+_SHAPES_BY_MODEL = (
+    ("wan2.7-t2v", Shape.ALI),
+    ("wan2.7", Shape.UNIFIED),
+    ("wan3.0", Shape.WAN3),
+    ("wan2.2-kf2v", Shape.ALI),
+    ("wan2.1-kf2v", Shape.ALI),
+    ("first-frame-video-model", Shape.ALI),
+    # The pages of Seedance do not tell which of these two it is (fact F70); the simulator uses both.
+    ("seedance-1-5", Shape.BYTEPLUS),
+    ("seedance", Shape.ARK),
+    ("dreamina-seedance", Shape.ARK),
+)
+
+
 def shape_of(task: Task) -> Shape:
     """Return the shape of a task's answers: that of its rule, or the one that the model's page documents."""
     if task.rule.task.shape:
         return task.rule.task.shape
-    if task.model.startswith("wan2.7"):
+    if task.video_options.get(FROM_FORM):
+        # The SDKs that send forms know only these words.
         return Shape.UNIFIED
-    # The pages of Seedance do not tell which of these two it is (fact F70); the simulator uses both.
-    if task.model.startswith("seedance-1-5"):
-        return Shape.BYTEPLUS
-    return Shape.ARK if task.model.startswith("seedance") else Shape.ALI
+    return next((shape for prefix, shape in _SHAPES_BY_MODEL if task.model.startswith(prefix)), Shape.UNIFIED)
 
 
 def submitted(task: Task) -> dict[str, Json]:
     """Return the answer to the POST that created a task; the pages of Seedance document only an id."""
-    if task.model.startswith("seedance"):
+    if task.model.startswith(("seedance", "dreamina-seedance")) and not task.video_options.get(FROM_FORM):
         return {"id": task.task_id} if task.rule.task.ids is IdStyle.DOCUMENTED else {**_ids(task)}
     return {
         **_ids(task),
@@ -131,10 +148,12 @@ def _ali(view: TaskView) -> dict[str, Json]:
     }
     if view.phase is Phase.SUCCEEDED:
         body["completed_at"] = _ended_at(task)
+        is_wan3 = shape_of(task) is Shape.WAN3
         body["metadata"] = {
             "video_duration": task.video.seconds,
-            "SR": task.video.height,
-            "video_ratio": _ratio(task),
+            "SR": min(task.video.width, task.video.height),
+            "ratio" if is_wan3 else "video_ratio": _ratio(task),
+            **({"input_video_duration": 0.0, "fps": 24} if is_wan3 else {}),
         }
         if view.video_url:
             body["video_url"] = view.video_url
@@ -200,6 +219,7 @@ _SHAPES: Mapping[Shape, Callable[[TaskView], dict[str, Json]]] = MappingProxyTyp
     {
         Shape.UNIFIED: _unified,
         Shape.ALI: _ali,
+        Shape.WAN3: _ali,
         Shape.BYTEPLUS: _byteplus,
         Shape.ARK: _ark,
         Shape.WRAPPED: _wrapped,

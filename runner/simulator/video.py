@@ -7,6 +7,7 @@ are those of the request. A video has sound, which is silence, if the request as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -16,11 +17,14 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.simulator import media_writer
 
-_DEFAULT_LINES = {"wan2.2-kf2v-flash": 720, "wan2.1-kf2v-plus": 720, "seedance-1-5-pro-251215": 720}
-"""Models whose document has a default other than 1080."""
+_WITH_720_BY_DEFAULT = ("wan2.2-kf2v", "wan2.1-kf2v", "seedance-1-5", "dreamina-seedance")
+"""Beginnings of the names of models whose page has a default other than 1080 lines."""
 
-_WITH_SOUND_BY_DEFAULT = frozenset({"seedance-1-5-pro-251215"})
-"""Models that make sound unless `generate_audio` is false (fact F19)."""
+_WITH_SOUND_BY_DEFAULT = ("seedance-1-5", "dreamina-seedance", "wan3.0")
+"""Beginnings of the names of models that make sound unless `generate_audio` is false (fact F19)."""
+
+_SIZE = re.compile(r"([0-9]{2,4})[pP]|([0-9]{2,4})x([0-9]{2,4})|4[kK]")
+_MAX_SECONDS = 60
 
 _RATIOS = frozenset({"16:9", "4:3", "1:1", "3:4", "9:16", "21:9"})
 """All that any document lists. Any other value, such as ``adaptive``, becomes 16:9."""
@@ -73,14 +77,30 @@ def video_spec(request: Mapping[str, Json], digest: str) -> VideoSpec:
     (1280, 720, 5, False)
     """
     model = str(request.get("model"))
-    size = str(request.get("size") or "").rstrip("pP")
-    lines = int(size) if size.isdigit() else _DEFAULT_LINES.get(model, 1080)
-    width, height = _dimensions(lines, str(request.get("ratio") or "16:9"))
-    seconds = int(request.get("seconds") or 5)
+    default = 720 if model.startswith(_WITH_720_BY_DEFAULT) else 1080
+    width, height = _size(str(request.get("size") or ""), str(request.get("ratio") or "16:9"), default)
+    # A request without a schema may have anything here.
+    text = str(request.get("seconds") or 5)
+    seconds = min(int(text), _MAX_SECONDS) if text.isdecimal() and len(text) < 9 else 0
     if seconds < 1:
         seconds = 4 + int(digest[:8], 16) % 9
-    has_sound = bool(request.get("generate_audio", model in _WITH_SOUND_BY_DEFAULT))
+    has_sound = bool(request.get("generate_audio", model.startswith(_WITH_SOUND_BY_DEFAULT)))
     return VideoSpec(digest, width, height, seconds, has_sound)
+
+
+def _size(size: str, ratio: str, default_lines: int) -> tuple[int, int]:
+    """
+    Return width and height of a size as any page or SDK writes it.
+
+    >>> _size("720P", "16:9", 1080), _size("1280x720", "1:1", 1080), _size("4k", "1:1", 1080), _size("?", "1:1", 480)
+    ((1280, 720), (1280, 720), (2160, 2160), (480, 480))
+    """
+    found = _SIZE.fullmatch(size)
+    if found is None:
+        return _dimensions(default_lines, ratio)
+    if found[2]:
+        return 2 * (int(found[2]) // 2), 2 * (int(found[3]) // 2)
+    return _dimensions(2 * (int(found[1]) // 2) if found[1] else 2160, ratio)
 
 
 @lru_cache(maxsize=256)

@@ -144,10 +144,10 @@ def test_timeout(tmp_path: Path) -> None:
 
 def test_a_named_schema(tmp_path: Path) -> None:
     """A model that no schema knows is checked with the schema that the job names, and is an error without one."""
-    entry = "- {id: a, request: {model: new-model, image: 'https://example.com/a.png', prompt: x}"
+    entry = "- {id: a, request: {model: wan2.9-i2v, image: 'https://example.com/a.png', prompt: x}"
 
     assert "first-frame-video" == read_jobs(tmp_path, entry + ", schema: first-frame-video}").jobs[0].schema
-    assert "no schema knows 'new-model'" in read_jobs(tmp_path, entry + "}").problems[0]
+    assert "no schema knows 'wan2.9-i2v'" in read_jobs(tmp_path, entry + "}").problems[0]
 
 
 def test_strict(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ SEEDANCE = "seedance-1-0-pro-250528"
         ({"model": SEEDANCE, "prompt": "x"}, None, "seedance-1"),
         ({"model": SEEDANCE, "media": []}, None, "seedance-1-media"),
         ({"model": SEEDANCE, "media": [], "prompt": "x"}, None, "seedance-1-media"),
-        ({"model": "anything", "image": "x"}, "first-frame-video", "first-frame-video"),
+        ({"model": "wan2.2-i2v-flash", "image": "x"}, "first-frame-video", "first-frame-video"),
+        ({"model": "anything"}, "any", "any"),
         ({"model": SEEDANCE, "media": []}, "seedance-1", "seedance-1-media"),
         ({"model": SEEDANCE, "prompt": "x"}, "seedance-1-media", "seedance-1-media"),
         ({"model": "wan2.7-r2v", "media": []}, None, "wan2.7-r2v"),
@@ -61,12 +62,33 @@ def test_schema_is_chosen(request_: dict[str, Any], schema_name: str | None, exp
             None,
             ("model",),
             "model: no schema knows 'wan2.7-i2'",
-            "did you mean 'wan2.7-i2v'?",
+            "did you mean 'wan2.7-i2v'",
         ),
         ({"model": 5}, None, ("model",), "model: 5 is a number, not text", None),
         ({"model": ["x"]}, None, ("model",), "model: a list is not text", None),
         ({}, None, (), "missing key 'model' in request", "the models are first-frame-video-model"),
         ({"model": "x"}, "wan-kf2", (), "unknown schema 'wan-kf2'", "did you mean 'wan-kf2v'?"),
+        (
+            {"model": "wan3.0-video", "image": "x"},
+            "first-frame-video",
+            ("model",),
+            "model: 'wan3.0-video' is not a model of the schema 'first-frame-video'",
+            "its own schema is wan3.0: leave out 'schema'",
+        ),
+        (
+            {"model": "wan2.7-t2v", "image": "x"},
+            "first-frame-video",
+            ("model",),
+            "model: 'wan2.7-t2v' is not a model of the schema 'first-frame-video'",
+            "its own schema is wan2.7-t2v",
+        ),
+        (
+            {"model": "anything", "image": "x"},
+            "first-frame-video",
+            ("model",),
+            "model: 'anything' is not a model of the schema 'first-frame-video'",
+            "for a new model: ",
+        ),
     ],
 )
 def test_no_schema_fits(
@@ -82,11 +104,13 @@ def test_no_schema_fits(
 
 
 def test_unknown_model_names_the_way_out() -> None:
-    """A model that no schema knows can be used by naming a schema."""
+    """A model that no schema knows can be used in three ways, and another product is not suggested."""
     finding = CATALOG.select({"model": "veo"})
 
     assert isinstance(finding, Finding)
-    assert "'schema'" in (finding.hint or "")
+    hint = finding.hint or ""
+    assert all(way in hint for way in ("runner schema import FILE", "schemas: [FILE]", "schema: any"))
+    assert "did you mean" not in hint
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import aiohttp
 import openai
 import pytest
 
@@ -45,6 +46,43 @@ async def test_the_sdk_understands_errors() -> None:
     async with start_simulator() as client, openai_client(client.simulator.base_url) as api:
         with pytest.raises(openai.BadRequestError, match="task_not_exist"):
             await api.videos.retrieve("task_x")
+
+
+async def test_the_sdk_creates_and_polls() -> None:
+    """Unchanged calls make a task: the form that it sends has its fields as text, with a file or without."""
+    async with (
+        start_simulator("rules: [{task: {generate_s: 0}}]") as client,
+        openai_client(client.simulator.base_url) as api,
+    ):
+        made = await api.videos.create_and_poll(
+            model="sora-2", prompt="A kitten", seconds="4", size="720x1280", poll_interval_ms=1
+        )
+        wan = await api.videos.create(
+            model="wan2.7-t2v",
+            prompt="A kitten",
+            input_reference=("a.png", b"png", "image/png"),
+            extra_body={"seconds": "2", "size": "720p", "seed": "5", "watermark": "true"},
+        )
+        with pytest.raises(openai.BadRequestError, match="seconds: '99' is not allowed"):
+            await api.videos.create(model="wan2.7-t2v", prompt="x", seconds="99")  # type: ignore[arg-type]
+
+    assert ("completed", "sora-2", 100) == (made.status, made.model, made.progress)
+    assert "queued" == wan.status
+    first, second = client.simulator.ledger.accepted
+    assert (("4", "720x1280"), ("2", "720P")) == tuple(
+        (entry.video_options["seconds"], entry.video_options["size"]) for entry in (first, second)
+    )
+    assert ["A kitten", "A kitten"] == [first.prompt, second.prompt]
+
+
+async def test_a_body_that_is_no_form() -> None:
+    """A form without its parts is 400, like JSON that can't be read."""
+    async with start_simulator() as client, aiohttp.ClientSession() as session:
+        headers = {"Content-Type": "multipart/form-data; boundary=x", "Authorization": "Bearer sk-sim-key"}
+        url = f"{client.simulator.base_url}/v1/videos"
+        async with session.post(url, data=b"no parts", headers=headers) as response:
+            assert 400 == response.status
+    assert [] == client.simulator.ledger.accepted
 
 
 def openai_client(base_url: str) -> openai.AsyncOpenAI:

@@ -1,0 +1,42 @@
+"""Every example of the vendor's pages, from a manifest to a video that plays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runner.api.options import RunOptions
+from runner.api.run import run
+from runner.results.reader import open_results
+from tests.schema.families import FAMILIES, stored_pages
+
+LINES = {"4k": 2160}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_examples_of_the_pages_run_and_play(family: str, tmp_path: Path) -> None:
+    """Each example makes a video of the size and the length that it asks for, on the simulator."""
+    jobs = [
+        {"id": f"{page.page.replace('/', '-')}-{number}", "request": request}
+        for page in stored_pages(family)
+        for number, request in enumerate(page.examples)
+    ]
+    (tmp_path / "pages.yaml").write_text(yaml.safe_dump({"version": 1, "jobs": jobs}))
+    (tmp_path / "quick.yaml").write_text("version: 1\ngenerate_s: 0\n")
+    options = RunOptions(simulate=True, scenario=str(tmp_path / "quick.yaml"))
+
+    result = await run(tmp_path / "pages.yaml", output=tmp_path / "out", options=options)
+
+    assert 0 == result.exit_code
+    lines = list(open_results(tmp_path / "out" / "results.jsonl"))
+    assert len(jobs) == len(lines)
+    for line in lines:
+        request, asset = line.record.request, line.record.assets[0]
+        assert (tmp_path / "out" / asset.path).is_file()
+        if "size" in request:
+            size = request["size"].lower()
+            assert LINES.get(size) or int(size.rstrip("p")) == min(asset.width or 0, asset.height or 0)
+        if int(request.get("seconds", -1)) > 0:
+            assert int(request["seconds"]) == round(asset.duration_s or 0)
