@@ -40,6 +40,16 @@ _SHOW_EVERY_S = 10.0
     "--split", metavar="metadata.KEY", help="Divide into splits by this value. [default: all in train]"
 )
 @click.option("--columns", metavar="NAME,...", help="Only these columns beside the video. [default: all]")
+@click.option(
+    "--captions",
+    type=click.Choice(("txt",)),
+    help="Write each caption (metadata.caption, or the prompt) to a text file beside its video.",
+)
+@click.option(
+    "--link",
+    type=click.Choice(("copy", "hard")),
+    help="Copy the videos of a videofolder, or link to the files of the run. [default: copy]",
+)
 def command(
     run: Path,
     out: Path,
@@ -48,6 +58,8 @@ def command(
     verdict: str | None,
     split: str | None,
     columns: str | None,
+    captions: str | None,
+    link: str | None,
 ) -> None:
     """
     Make a dataset in the directory OUT from the succeeded jobs of RUN.
@@ -60,6 +72,10 @@ def command(
     from runner.core.where import parse_condition
     from runner.export.plan import ExportOptions, Format
 
+    if link is not None and dataset_format != "videofolder":
+        raise UsageError(f"--link is for videofolder; {dataset_format} holds the videos in its own files")
+    if captions is not None and dataset_format == "parquet":
+        raise UsageError("--captions is for files beside videos; the captions of parquet are a column")
     try:
         conditions = tuple(map(parse_condition, where))
     except ValueError as error:
@@ -70,6 +86,8 @@ def command(
         where=conditions,
         verdict=verdict,
         columns=None if columns is None else _parse_columns(columns),
+        use_links=link == "hard",
+        captions=captions is not None,
     )
     try:
         plan, warnings = export(run, options, out, _Progress())

@@ -12,22 +12,13 @@ from runner.core.units import format_count, format_size
 from runner.export.plan import Format, Plan
 from runner.version import __version__
 
-DATA_FILES: Mapping[Format, str] = {
-    Format.VIDEOFOLDER: "data/{split}/**",
-    Format.WEBDATASET: "data/{split}/*.tar",
-    Format.PARQUET: "data/{split}-*.parquet",
-}
-"""Where the files of a split are, by format."""
-
 _MAX_MODELS = 100
 _MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>()#|!&@~"})
 
 
 def card(plan: Plan, dataset_format: Format) -> str:
     """Return the text of the README."""
-    files = [
-        {"split": split, "path": DATA_FILES[dataset_format].format(split=split)} for split in plan.splits
-    ]
+    files = [{"split": split, "path": _paths(split, plan, dataset_format)} for split in plan.splits]
     config: dict[str, object] = {"config_name": "default", "data_files": files}
     if dataset_format is Format.VIDEOFOLDER:
         # The names of the folders are no classes.
@@ -40,6 +31,17 @@ def card(plan: Plan, dataset_format: Format) -> str:
     }
     yaml_text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     return f"---\n{yaml_text}---\n\n# {_runs(plan)}\n\n" + "\n".join(_body(plan)) + "\n"
+
+
+def _paths(split: str, plan: Plan, dataset_format: Format) -> str | list[str]:
+    """Return the patterns of the files of a split."""
+    if dataset_format is Format.WEBDATASET:
+        return f"data/{split}/*.tar"
+    if dataset_format is Format.PARQUET:
+        return f"data/{split}-*.parquet"
+    # Without the captions: `datasets` takes a folder for what most of its files are.
+    videos = [f"data/{split}/*/*{suffix}" for suffix in plan.suffixes]
+    return [f"data/{split}/metadata.parquet", *videos]
 
 
 def _body(plan: Plan) -> Iterator[str]:

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from runner.disk import sync_folder, write_error
 from runner.errors import ExportError, RunLocked
-from runner.export import parquet
+from runner.export import parquet, videofolder
 from runner.export.arrow import require_pyarrow
 from runner.export.card import card
-from runner.export.plan import ExportOptions, Format, Plan, Source, read_rows, write_plan
-from runner.export.rows import COLUMNS
+from runner.export.plan import ExportOptions, Format, Plan, Source, write_plan
+from runner.export.split import SplitTask
 from runner.results.files import atomic_write
 from runner.store.lock import RunLock
+
+_WRITERS: Mapping[Format, Callable[[SplitTask], None]] = {
+    Format.VIDEOFOLDER: videofolder.write_split,
+    Format.PARQUET: parquet.write_split,
+}
 
 OnProgress = Callable[[int, int], None]
 """Called with the number of videos that are in the dataset, and with the number that will be."""
@@ -102,11 +106,9 @@ def _write(plan: Plan, root: Path, options: ExportOptions, work: Path, on_progre
         done += 1
         on_progress(done, plan.rows)
 
-    columns = options.columns or tuple(COLUMNS)
-    data = work / "dataset" / "data"
-    for split, size in plan.splits.items():
-        shards = partial(read_rows, work / "rows", split)
-        parquet.write_split(data, split, size, shards(), root, columns, on_row)
+    for name, split in plan.splits.items():
+        task = SplitTask(name, split.shards, work / "dataset" / "data", work / "rows", root, options, on_row)
+        _WRITERS[options.format](task)
     with atomic_write(work / "dataset" / "README.md") as file:
         file.write(card(plan, options.format).encode())
 

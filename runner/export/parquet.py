@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from runner.export.arrow import BATCH_BYTES, BATCH_ROWS, fields, writer
-from runner.export.plan import SplitPlan
 from runner.export.rows import COLUMNS, Row
+from runner.export.split import SplitTask
 from runner.export.videos import blocks_of
 from runner.results.files import atomic_write
 
@@ -17,32 +16,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write_split(
-    data: Path,
-    split: str,
-    size: SplitPlan,
-    shards: Iterable[tuple[int, Iterator[Row]]],
-    root: Path,
-    columns: tuple[str, ...],
-    on_row: Callable[[], None],
-) -> None:
-    """Write the files of a split into a folder, except for those that are there."""
-    schema = _schema(columns)
-    for number, rows in shards:
-        path = data / f"{split}-{number:05}-of-{size.shards:05}.parquet"
+def write_split(task: SplitTask) -> None:
+    """Write the files of a split, except for those that are there."""
+    import pyarrow as pa
+
+    schema = _schema(task.columns)
+    for number, rows in task.shards():
+        path = task.data / f"{task.name}-{number:05}-of-{task.shard_count:05}.parquet"
         if path.exists():
             for _ in rows:
-                on_row()
+                task.on_row()
             continue
         with (
             atomic_write(path) as file,
             writer(file, schema, uncompressed=("video.bytes", "video.path")) as parquet,
         ):
-            for batch in _batches(rows, root, on_row):
-                parquet.write_table(_table(batch, schema))
+            for batch in _batches(rows, task):
+                parquet.write_table(pa.Table.from_pylist(batch, schema=schema))
 
 
-def _batches(rows: Iterable[Row], root: Path, on_row: Callable[[], None]) -> Iterator[list[dict[str, Any]]]:
+def _batches(rows: Iterable[Row], task: SplitTask) -> Iterator[list[dict[str, Any]]]:
     """Read the videos of some rows at a time."""
     batch: list[dict[str, Any]] = []
     size = 0
@@ -50,17 +43,11 @@ def _batches(rows: Iterable[Row], root: Path, on_row: Callable[[], None]) -> Ite
         if batch and (len(batch) == BATCH_ROWS or size + row.bytes > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        video = {"bytes": b"".join(blocks_of(root, row)), "path": row.name + row.suffix}
+        video = {"bytes": b"".join(blocks_of(task.root, row)), "path": row.name + row.suffix}
         batch.append({"video": video, **row.values})
         size += row.bytes
-        on_row()
+        task.on_row()
     yield batch
-
-
-def _table(batch: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(batch, schema=schema)
 
 
 def _schema(columns: tuple[str, ...]) -> pa.Schema:

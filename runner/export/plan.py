@@ -112,6 +112,7 @@ class Plan(Struct, frozen=True):
         models: Number of videos by model.
         period: The first and the last time at which a video was generated, as in results; None if unknown.
         license: Of all videos, if their metadata name one and the same.
+        suffixes: Of the files of videos, each with its dot.
     """
 
     runs: tuple[str, ...]
@@ -122,6 +123,7 @@ class Plan(Struct, frozen=True):
     models: Mapping[str, int]
     period: tuple[str, str] | None
     license: str | None
+    suffixes: tuple[str, ...]
     is_simulated: bool
 
     @property
@@ -177,6 +179,7 @@ class _Planner:
         self._summary = SummaryBuilder()
         self._models: Counter[str] = Counter()
         self._licenses: set[str | None] = set()
+        self._suffixes: set[str] = set()
         self._first = self._last = ""
         self._bad_files: list[str] = []
         self._bad_count = self._succeeded = 0
@@ -198,6 +201,7 @@ class _Planner:
         self._check_file(record.job_id, video.path, video.bytes)
         row = make_row(record, video, run=item.run, is_only_run=len(self._source.runs) == 1)
         self._write(self._split_of(record), row)
+        self._suffixes.add(row.suffix)
         self._models[record.model] += 1
         license_of = record.metadata.get("license")
         self._licenses.add(
@@ -233,6 +237,7 @@ class _Planner:
             models=dict(sorted(self._models.items())),
             period=(self._first, self._last) if self._first else None,
             license=license_id,
+            suffixes=tuple(sorted(self._suffixes)),
             is_simulated=self._is_simulated,
         )
 

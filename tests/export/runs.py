@@ -21,7 +21,7 @@ MODELS = ("seedance-1-0-pro-250528", "wan2.7-i2v")
 def video_bytes(number: int) -> bytes:
     """Return a small MP4 file; each number has a color of its own."""
     digest = hashlib.sha256(str(number).encode()).hexdigest()
-    body = video(video_spec({"resolution": "480p", "seconds": "2", "duration": 2}, digest))
+    body = video(video_spec({"duration": 2}, digest))
     return body[0 : body.size]
 
 
