@@ -9,39 +9,51 @@ import yaml
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_size
-from runner.export.plan import Format, Plan
+from runner.export.plan import ExportOptions, Format, Plan
+from runner.export.rows import COLUMNS
 from runner.version import __version__
 
 _MAX_MODELS = 100
 _MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>()#|!&@~"})
 
 
-def card(plan: Plan, dataset_format: Format) -> str:
+def card(plan: Plan, options: ExportOptions) -> str:
     """Return the text of the README."""
-    files = [{"split": split, "path": _paths(split, plan, dataset_format)} for split in plan.splits]
+    files = [{"split": split, "path": _paths(split, plan, options)} for split in plan.splits]
     config: dict[str, object] = {"config_name": "default", "data_files": files}
-    if dataset_format is Format.VIDEOFOLDER:
+    if options.format is Format.VIDEOFOLDER:
         # The names of the folders are no classes.
         config["drop_labels"] = True
-    head = {
+    head: dict[str, object] = {
         "license": plan.license or "other",
         "task_categories": ["text-to-video"],
         "tags": ["synthetic", "video"],
         "configs": [config],
     }
+    if options.format is Format.WEBDATASET:
+        head["dataset_info"] = {"config_name": "default", "features": _features(plan, options)}
     yaml_text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     return f"---\n{yaml_text}---\n\n# {_runs(plan)}\n\n" + "\n".join(_body(plan)) + "\n"
 
 
-def _paths(split: str, plan: Plan, dataset_format: Format) -> str | list[str]:
+def _paths(split: str, plan: Plan, options: ExportOptions) -> str | list[str]:
     """Return the patterns of the files of a split."""
-    if dataset_format is Format.WEBDATASET:
+    if options.format is Format.WEBDATASET:
         return f"data/{split}/*.tar"
-    if dataset_format is Format.PARQUET:
+    if options.format is Format.PARQUET:
         return f"data/{split}-*.parquet"
     # Without the captions: `datasets` takes a folder for what most of its files are.
     videos = [f"data/{split}/*/*{suffix}" for suffix in plan.suffixes]
     return [f"data/{split}/metadata.parquet", *videos]
+
+
+def _features(plan: Plan, options: ExportOptions) -> list[Mapping[str, object]]:
+    """Return the types of samples: `datasets` would drop each value that the first five samples do not have."""
+    values = [{"name": column, "dtype": COLUMNS[column]} for column in options.columns or COLUMNS]
+    videos = [{"name": suffix.removeprefix("."), "dtype": "video"} for suffix in plan.suffixes]
+    texts = ["txt"] if options.captions else []
+    others = [{"name": name, "dtype": "string"} for name in (*texts, "__key__", "__url__")]
+    return [*videos, {"name": "json", "struct": values}, *others]
 
 
 def _body(plan: Plan) -> Iterator[str]:

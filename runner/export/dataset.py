@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runner.disk import sync_folder, write_error
 from runner.errors import ExportError, RunLocked
-from runner.export import parquet, videofolder
+from runner.export import parquet, videofolder, webdataset
 from runner.export.arrow import require_pyarrow
 from runner.export.card import card
 from runner.export.plan import ExportOptions, Format, Plan, Source, write_plan
@@ -25,6 +25,7 @@ from runner.store.lock import RunLock
 
 _WRITERS: Mapping[Format, Callable[[SplitTask], None]] = {
     Format.VIDEOFOLDER: videofolder.write_split,
+    Format.WEBDATASET: webdataset.write_split,
     Format.PARQUET: parquet.write_split,
 }
 
@@ -110,7 +111,7 @@ def _write(plan: Plan, root: Path, options: ExportOptions, work: Path, on_progre
         task = SplitTask(name, split.shards, work / "dataset" / "data", work / "rows", root, options, on_row)
         _WRITERS[options.format](task)
     with atomic_write(work / "dataset" / "README.md") as file:
-        file.write(card(plan, options.format).encode())
+        file.write(card(plan, options).encode())
 
 
 def _publish(dataset: Path, out: Path) -> None:

@@ -24,8 +24,7 @@ def write_split(task: SplitTask) -> None:
     for number, rows in task.shards():
         path = task.data / f"{task.name}-{number:05}-of-{task.shard_count:05}.parquet"
         if path.exists():
-            for _ in rows:
-                task.on_row()
+            task.skip(rows)
             continue
         with (
             atomic_write(path) as file,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -40,3 +40,11 @@ class SplitTask(Struct, frozen=True):
     def shards(self) -> Iterator[tuple[int, Iterator[Row]]]:
         """Yield the number of each shard with its rows."""
         return read_rows(self.rows, self.name)
+
+    def skip(self, rows: Iterable[Row]) -> int:
+        """Pass over the rows of a file that is there, and return their number."""
+        skipped = 0
+        for number, _ in enumerate(rows, 1):
+            self.on_row()
+            skipped = number
+        return skipped
