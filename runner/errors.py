@@ -15,7 +15,8 @@ RunnerError                 message: what happened and where; hint: what to do n
 ├── ResultsError            a results file that can't be read
 ├── ScenarioError           fix the simulator's scenario file
 ├── DiskFull                free some space; nothing that was paid for is lost
-└── ReportError             a report that can't be generated
+├── ReportError             a report that can't be generated
+└── ExportError             a dataset that can't be made; nothing is under its final name
 
 A job that fails is a result, not an exception: its failure is saved in the store.
 """
@@ -136,3 +137,9 @@ class ReportError(RunnerError):
     """A report can't be generated."""
 
     reference = "report"
+
+
+class ExportError(RunnerError):
+    """A dataset can't be made from a run."""
+
+    reference = "export"

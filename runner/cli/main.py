@@ -25,6 +25,7 @@ COMMANDS = {
     "resolve": "Resolve uncertain jobs, whose submission got no clear answer.",
     "status": "Show the status of a run, even while it is active.",
     "report": "Regenerate the report of a run, or export it in another format.",
+    "export": "Make a dataset from the videos of a run.",
     "simulate": "Serve a simulated gateway on this machine.",
     "doctor": "Check the key, the gateway, the clock and the disk, free of charge.",
     "explain": "Show how an answer of the API is read, and what would be done.",

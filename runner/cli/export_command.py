@@ -1,0 +1,141 @@
+"""`runner export`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from runner.cli.console import echo_stderr
+from runner.cli.param_types import RUN_DIR
+from runner.core.units import format_count, format_size
+from runner.errors import UsageError
+
+_FORMATS = ("videofolder", "webdataset", "parquet")
+_SHOW_EVERY_S = 10.0
+
+
+@click.command("export")
+@click.argument("run", type=RUN_DIR)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "dataset_format",
+    type=click.Choice(_FORMATS),
+    required=True,
+    help="Files of videos with their metadata, tar shards, or Parquet files that hold the videos.",
+)
+@click.option(
+    "--where",
+    metavar="EXPR",
+    multiple=True,
+    help="Only jobs that meet a condition on their fields or metadata: split=test, model=wan*, seed>3. Repeatable.",
+)
+@click.option(
+    "--verdict", type=click.Choice(("keep", "reject")), help="Only jobs with this verdict in verdicts.jsonl."
+)
+@click.option(
+    "--split", metavar="metadata.KEY", help="Divide into splits by this value. [default: all in train]"
+)
+@click.option("--columns", metavar="NAME,...", help="Only these columns beside the video. [default: all]")
+@click.option(
+    "--captions",
+    type=click.Choice(("txt",)),
+    help="Write each caption (metadata.caption, or the prompt) to a text file beside its video.",
+)
+@click.option(
+    "--link",
+    type=click.Choice(("copy", "hard")),
+    help="Copy the videos of a videofolder, or link to the files of the run. [default: copy]",
+)
+def command(
+    run: Path,
+    out: Path,
+    dataset_format: str,
+    where: tuple[str, ...],
+    verdict: str | None,
+    split: str | None,
+    columns: str | None,
+    captions: str | None,
+    link: str | None,
+) -> None:
+    """
+    Make a dataset in the directory OUT from the succeeded jobs of RUN.
+
+    RUN is a run directory, or a results file with its assets beside it; it may be active. Every video is held against
+    its digest. OUT is there when all of it is, and not before. The same command continues an export that was interrupted.
+    """
+    from runner.api.export import export
+    from runner.core.lifecycle import State
+    from runner.core.where import parse_condition
+    from runner.export.plan import ExportOptions, Format
+
+    if link is not None and dataset_format != "videofolder":
+        raise UsageError(f"--link is for videofolder; {dataset_format} holds the videos in its own files")
+    if captions is not None and dataset_format == "parquet":
+        raise UsageError("--captions is for files beside videos; the captions of parquet are a column")
+    try:
+        conditions = tuple(map(parse_condition, where))
+    except ValueError as error:
+        raise UsageError(f"--where {error}") from None
+    options = ExportOptions(
+        format=Format(dataset_format),
+        split=split,
+        where=conditions,
+        verdict=verdict,
+        columns=None if columns is None else _parse_columns(columns),
+        use_links=link == "hard",
+        captions=captions is not None,
+    )
+    try:
+        plan, warnings = export(run, options, out, _Progress())
+    except KeyboardInterrupt:
+        echo_stderr("interrupted: the same command continues the export")
+        raise
+    for warning in warnings:
+        echo_stderr(f"warning: {warning}")
+    summary = plan.summary
+    unfinished = summary.jobs - summary.by_state[State.SUCCEEDED]
+    if unfinished:
+        echo_stderr(
+            f"note: {format_count(unfinished, 'job')} of {summary.jobs:,} did not succeed, and are left out"
+        )
+    videos = format_count(plan.rows, "video")
+    parts = ", ".join(f"{name} {size.rows:,}" for name, size in plan.splits.items())
+    echo_stderr(f"wrote {out}: {videos}, {format_size(plan.bytes)} ({parts})")
+
+
+def _parse_columns(text: str) -> tuple[str, ...]:
+    from runner.export.rows import COLUMNS
+    from runner.schema.wording import did_you_mean
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in COLUMNS:
+            raise UsageError(
+                f"--columns names {name!r}, which is no column",
+                hint=did_you_mean(name, COLUMNS) or f"the columns are {', '.join(COLUMNS)}",
+            )
+    return names
+
+
+class _Progress:
+    """Shows how far an export is: every second in one line of a terminal, else every ten seconds in a line of a log."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._shown_at = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        is_last = done == total and self._is_terminal
+        if now - self._shown_at < (1.0 if self._is_terminal else _SHOW_EVERY_S) and not is_last:
+            return
+        self._shown_at = now
+        text = f"exported {done:,} of {format_count(total, 'video')} ({done * 100 // total}%)"
+        if self._is_terminal:
+            click.echo(f"\r{text}", err=True, nl=done == total)
+        else:
+            echo_stderr(text)

@@ -1,0 +1,147 @@
+"""
+Conditions on jobs: ``split=test``, ``model=wan*``, ``seed>3``, over the fields of jobs, their metadata and their requests.
+
+A name without a prefix is a job's own field if it has one of that name, else a key of its metadata, else of its request;
+``metadata.NAME`` and ``request.NAME`` name one of them, at any depth.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from msgspec import Struct
+
+from runner.core.model import JobRecord, Json
+
+FORMS = (
+    "write NAME=VALUE, where VALUE may hold * and ?, or use !=, <, <=, >, >=: split=test, model=wan*, seed>3"
+)
+
+_CONDITION = re.compile(r"\s*([^\s=!<>]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
+_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+class Condition(Struct, frozen=True):
+    """
+    One condition on a job.
+
+    Attributes:
+        name: What is compared, such as ``seed`` or ``metadata.split``.
+        operator: ``=``, ``!=``, ``<``, ``<=``, ``>`` or ``>=``.
+        value: A shell pattern for ``=`` and ``!=``; a number or a text for the others.
+    """
+
+    name: str
+    operator: str
+    value: str
+
+    def matches(self, record: JobRecord) -> bool:
+        """Return whether a job meets the condition; a job without the value meets only ``!=``."""
+        value = value_of(record, self.name)
+        if self.operator in ("=", "!="):
+            return (self.operator == "=") == _equals(value, self.value)
+        if value is None:
+            return False
+        compare, wanted = _ORDERS[self.operator], _number(self.value)
+        mine = _number(value)
+        if wanted is not None:
+            return mine is not None and compare(mine, wanted)
+        return compare(text_of(value), self.value)
+
+
+def parse_condition(text: str) -> Condition:
+    """
+    Parse a condition.
+
+    >>> parse_condition("model=wan*")
+    Condition(name='model', operator='=', value='wan*')
+
+    Raises:
+        ValueError: It has another form.
+    """
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:60]!r} is not a condition: {FORMS}")
+    return Condition(*found.groups())
+
+
+def value_of(record: JobRecord, name: str) -> Json:
+    """Return the value that a name stands for in a job; None if it has none."""
+    first, _, rest = name.partition(".")
+    if rest and first in ("metadata", "request"):
+        return _at(getattr(record, first), rest)
+    own = _OWN.get(name)
+    if own is not None:
+        return own(record)
+    for values in (record.metadata, record.request):
+        value = _at(values, name)
+        if value is not None:
+            return value
+    return None
+
+
+def text_of(value: Json) -> str:
+    """
+    Return a value as people write it.
+
+    >>> text_of(True), text_of(3.0), text_of("a")
+    ('true', '3', 'a')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+_OWN: Mapping[str, Callable[[JobRecord], Json]] = {
+    "job_id": lambda record: record.job_id,
+    "index": lambda record: record.index,
+    "model": lambda record: record.model,
+    "schema": lambda record: record.schema,
+    "status": lambda record: record.state.value,
+    "class": lambda record: None if record.error is None else record.error.cls.value,
+    "task_id": lambda record: record.task_id,
+    "generate_s": lambda record: record.generate_s,
+    "download_s": lambda record: record.download_s,
+}
+
+
+def _at(values: Mapping[str, Json], path: str) -> Json:
+    """Return the value at a key, or at a path of keys."""
+    if path in values:
+        return values[path]
+    first, _, rest = path.partition(".")
+    inner = values.get(first)
+    return _at(inner, rest) if rest and isinstance(inner, dict) else None
+
+
+def _equals(value: Json, pattern: str) -> bool:
+    if value is None:
+        return False
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        wanted = _number(pattern)
+        if wanted is not None:
+            return value == wanted
+    return fnmatchcase(text_of(value), pattern)
+
+
+def _number(value: Json) -> float | int | None:
+    """Return a number, or the number that a text is; not of a boolean, which is a word."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    for convert in (int, float):
+        try:
+            return convert(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+    return None
