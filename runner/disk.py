@@ -1,9 +1,10 @@
-"""Disk errors as the program's own, and names that survive a loss of power."""
+"""Disk errors as the program's own, files that are no links, and names that survive a loss of power."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import TemporaryFile
@@ -84,3 +85,48 @@ def sync_folder(folder: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def open_own(path: str | Path, flags: int, mode: int = 0o666) -> int:
+    """
+    Open a file of a run directory to write to it, and return its descriptor.
+
+    The directory may be somebody else's, unpacked from an archive: a link in it would lead to a file outside,
+    and opening a FIFO would wait forever. The flags must not have ``O_TRUNC``, which works before any check.
+
+    Raises:
+        OSError: It can't be opened, or it is a link, has a second name, or is no regular file.
+    """
+    try:
+        descriptor = os.open(path, flags | _NO_LINK, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a symbolic link", str(path)) from None
+        raise
+    if is_own(status := os.fstat(descriptor)):
+        return descriptor
+    os.close(descriptor)
+    what = "it is no regular file" if status.st_nlink == 1 else "it has a second name (a hard link)"
+    raise OSError(errno.EINVAL, what, str(path))
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Return whether a file is a regular one that has one name only."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
+
+
+def replace_foreign(path: str | Path) -> None:
+    """
+    Delete a link or a special file at a path where a file of a run directory is to be; what a link leads to is left.
+
+    Raises:
+        OSError: It can't be deleted, as a folder can't.
+    """
+    try:
+        if not is_own(os.lstat(path)):
+            os.unlink(path)
+    except FileNotFoundError:
+        return

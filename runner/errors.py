@@ -9,6 +9,7 @@ RunnerError                 message: what happened and where; hint: what to do n
 ├── RunDirError             the run directory can't be used as it is
 │   ├── RunLocked           another process uses it
 │   ├── StoreMissing        there are results but no run.db: rerun from the results instead
+│   ├── StoreOutdated       run.db is older than the files beside it: continuing could pay twice
 │   ├── StoreDamaged        run.db can't be read; it was left untouched
 │   ├── StoreTooNew         run.db was written by a newer version
 │   └── JobsChanged         jobs of the manifest differ from those that already ran
@@ -94,6 +95,12 @@ class StoreMissing(RunDirError):
     """There are results but no ``run.db``: continuing could pay twice."""
 
     reference = "store-missing"
+
+
+class StoreOutdated(RunDirError):
+    """``run.db`` is older than the files beside it, or a copy of one in use: continuing could pay twice."""
+
+    reference = "store-outdated"
 
 
 class StoreDamaged(RunDirError):

@@ -1,4 +1,4 @@
-"""Every result line that any test makes the program write is held against the published schema."""
+"""What holds for all tests: a state folder of their own, and results that follow the published schema."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def invalid_lines(folder: Path) -> Iterator[str]:
             if line.endswith(b"\n") and not validator.is_valid(json.loads(line)):
                 why = next(validator.iter_errors(json.loads(line))).message
                 yield f"{path}/results.jsonl:{number}: {why}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep runs of tests, and of the processes that they start, out of the user's own state folder and home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield

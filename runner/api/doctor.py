@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from runner.api.config import apply_options, find_keys, read_environment
 from runner.api.options import RunOptions
+from runner.api.run_facts import default_run_dir
 from runner.api.validate import manifest_error
 from runner.core.addresses import unencrypted_host
 from runner.core.model import FailureClass
@@ -72,7 +73,7 @@ class Check(Struct, frozen=True):
 def doctor(
     manifest: Path | None = None,
     *,
-    output: Path = Path("output"),
+    output: Path | None = None,
     options: RunOptions = RunOptions(),
     wall_clock: Callable[[], float] = time.time,
 ) -> Iterator[Check]:
@@ -83,7 +84,7 @@ def doctor(
 
     Args:
         manifest: Its settings and models are checked too.
-        output: The folder that run directories are created in.
+        output: The folder that run directories are created in; by default the manifest's.
     """
     yield _python()
     yield _packages()
@@ -109,7 +110,7 @@ def doctor(
         yield _failed("key", error)
     else:
         yield from _gateway(base_url, keys.keys, environ, models, wall_clock)
-    yield from _disk(output)
+    yield from _disk(output or default_run_dir(manifest or Path("manifest"), "any", simulate=False).parent)
     yield _open_files(settings)
 
 

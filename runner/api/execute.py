@@ -35,7 +35,7 @@ from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.context import EngineContext, stop_for_store_error
 from runner.engine.engine import Engine, SystemClock
-from runner.engine.events import Notice, Observer, RunEvent
+from runner.engine.events import Notice, Observer, guarded
 from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
@@ -66,6 +66,7 @@ class RunResult(Struct, frozen=True):
 
     Attributes:
         gateway: As the results name it.
+        matches: Jobs that the run was restricted to, and others; None if it was not.
         did_nothing: There was nothing to do, and nothing was written.
         is_simulated: Nothing was sent anywhere.
         needs_base_url: Whether only an option names the gateway, so that the next command needs it too.
@@ -86,6 +87,7 @@ class RunResult(Struct, frozen=True):
     counts: Mapping[State, int]
     stops: tuple[Stop, ...] = ()
     is_simulated: bool = False
+    matches: query.Matches | None = None
     did_nothing: bool = False
     needs_base_url: bool = False
     uncertain: tuple[JobRecord, ...] = ()
@@ -126,7 +128,7 @@ async def execute(
         RunnerError: It could not begin.
     """
     started_at = time.monotonic()
-    observe = _guarded(observe)
+    observe = guarded(observe)
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
@@ -143,6 +145,8 @@ async def execute(
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
         result = _result(store, config, outputs, engine, observe)
+        if job_filter.glob is not None:
+            result = replace(result, matches=query.matches(store.reader, job_filter.glob))
         return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
@@ -157,18 +161,6 @@ def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
         return None
     message = f"{store.run_dir} has {format_size(free)} free, less than the reserve of {format_size(reserve)}"
     return Stop(StopReason.DISK, f"{message}; nothing was submitted", FREE_SPACE_HINT)
-
-
-def _guarded(observe: Observer) -> Observer:
-    """Keep an observer's trouble, such as a closed terminal, from the run."""
-
-    def observe_safely(event: RunEvent) -> None:
-        try:
-            observe(event)
-        except Exception:
-            log.debug("the observer failed", exc_info=True)
-
-    return observe_safely
 
 
 def _is_idle(store: Store, job_filter: JobFilter) -> bool:

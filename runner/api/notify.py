@@ -13,7 +13,7 @@ import aiohttp
 from msgspec.structs import replace
 
 from runner.api.execute import RunResult, result_json
-from runner.core.lifecycle import State
+from runner.core.lifecycle import State, next_step
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.units import format_duration
 from runner.errors import RunnerError
@@ -27,7 +27,7 @@ COMMAND_S = 30.0
 
 def triggered_events(result: RunResult) -> frozenset[str]:
     """
-    Name the events to notify of: ``finish`` always, ``failure`` and ``uncertain`` if they apply.
+    Name the events to notify of: ``finish`` always; ``failure``, ``uncertain`` and ``unfinished`` if they apply.
 
     There are none if nothing was done, and none for a simulated run.
     """
@@ -41,6 +41,8 @@ def triggered_events(result: RunResult) -> frozenset[str]:
         events.add("failure")
     if result.counts[State.UNCERTAIN]:
         events.add("uncertain")
+    if any(count and next_step(state) is not None for state, count in result.counts.items()):
+        events.add("unfinished")
     return frozenset(events)
 
 

@@ -35,6 +35,10 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         stop_at: Until when jobs are submitted (`--stop-at`), in seconds since 1970; None for no limit.
         drain_s: How long jobs that were submitted are polled and downloaded after that (`--drain-time`).
         trust: Start commands that only the run directory names (`resume`, `rerun`).
+        adopt_results: Take over what the results know and ``run.db`` does not, where such a directory is else refused.
+        verify: Download files again that are gone or were changed (`resume`).
+        new: Begin a new run even if the manifest was run elsewhere.
+        catch_up: First fetch what older runs of the series paid for (`--no-catch-up`).
         keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
         keep_days: Delete older runs of the series, all but those of the last N days.
         variables: Over those of the manifest (`--var`).
@@ -57,6 +61,10 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     drain_s: float = 600.0
     if_locked: IfLocked = IfLocked.FAIL
     trust: bool = False
+    adopt_results: bool = False
+    verify: bool = False
+    new: bool = False
+    catch_up: bool = True
     keep_runs: int | None = None
     keep_days: int | None = None
     variables: Mapping[str, Json] = field(default_factory=dict)

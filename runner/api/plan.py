@@ -18,7 +18,7 @@ from runner.api.options import RunOptions
 from runner.api.run_facts import LEARNED, default_run_dir, expand_date, read_facts, require_same_kind
 from runner.api.validate import manifest_error
 from runner.core.estimate import Estimate, estimate_duration, with_learned_rates
-from runner.core.filenames import DB_NAME, RESULTS_NAME
+from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Problem
@@ -26,7 +26,8 @@ from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
 from runner.store import query
-from runner.store.database import connect_empty, connect_reader, missing_database, translated
+from runner.store.database import connect_empty, connect_reader, translated
+from runner.store.evidence import require_current, require_database
 from runner.store.lock import holder_of
 from runner.store.sync import SyncReport, compare
 
@@ -126,7 +127,9 @@ def plan(
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.variables, today=today, is_strict=options.strict)
     settings, sources = apply_options(loaded.settings, options, environ, simulate=simulate)
-    run_dir = expand_date(Path(output) if output else default_run_dir(loaded.name, simulate=simulate), today)
+    run_dir = expand_date(
+        Path(output) if output else default_run_dir(path, loaded.name, simulate=simulate), today
+    )
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         groups = _GroupBuilder(show)
         compared = compare(connection, loaded.jobs(problems), each=groups.add, gone=groups.add_gone)
@@ -278,11 +281,12 @@ def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
     """Open the run's database, or an empty one if no run began yet."""
     path = run_dir / DB_NAME
     if not path.exists() or not path.stat().st_size:
-        if (run_dir / RESULTS_NAME).exists():
-            raise missing_database(run_dir)
+        require_database(run_dir)
         return connect_empty()
     connection = connect_reader(run_dir)
     try:
+        if holder_of(run_dir) is None:
+            require_current(connection, run_dir)
         facts = read_facts(connection)
         if facts is not None:
             require_same_kind(facts.origin, run_dir, simulate=simulate)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
-from runner.api.run_dir import load_config, open_run, require_run
+from runner.api.run_dir import load_config, open_run, require_match, require_run
+from runner.api.run_facts import read_facts
 from runner.api.trust import announce_gateway, trusted_settings
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.engine.events import Observer
+from runner.store.database import connect_reader
 from runner.store.query import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
@@ -40,6 +44,7 @@ async def rerun(
     started_at = time.monotonic()
     require_run(run_dir)
     async with open_run(run_dir, options.if_locked, observe) as store:
+        _require_match(store.reader, selection)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         confirm(select_for_rerun(store.reader, selection))
@@ -60,10 +65,18 @@ async def rerun(
 
 
 def plan_rerun(run_dir: Path, selection: Selection = Selection()) -> RerunPlan:
-    """Return what `rerun` would do, and change nothing."""
+    """Return what `rerun` would do, and change nothing; also while another process works on the run."""
     require_run(run_dir)
-    with Store(run_dir) as store:
-        return select_for_rerun(store.reader, selection)
+    with closing(connect_reader(run_dir, with_temp_tables=True)) as reader:
+        _require_match(reader, selection)
+        return select_for_rerun(reader, selection)
+
+
+def _require_match(reader: sqlite3.Connection, selection: Selection) -> None:
+    facts = read_facts(reader)
+    # A run that began from results has only the jobs that had not succeeded.
+    if facts is not None and facts.origin.manifest is not None:
+        require_match(reader, selection.glob)
 
 
 def retry_failed(store: Store, job: str | None) -> None:

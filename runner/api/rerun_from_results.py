@@ -8,6 +8,7 @@ continues elsewhere, both may submit the same job.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.adopt import as_left_by_a_process
 from runner.api.config import BASE_URL_NAME, read_environment
 from runner.api.execute import OnStarted, RunResult, ignore
 from runner.api.options import IfLocked, RunOptions
@@ -51,7 +53,6 @@ from runner.store.transitions import RerunPlan, Selection, import_records
 
 MAX_NAMED = 5
 _TO_SUBMIT = (State.PENDING, State.FAILED)
-_WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
 
 
 class RerunSource(Struct, frozen=True):
@@ -113,7 +114,7 @@ def open_source(path: Path, run_dir: Path | None, options: RunOptions) -> RerunS
     else:
         base_url, source = _gateway(path, gateways, options, is_finished=is_finished)
         settings = replace(settings, base_url=base_url)
-    run_dir = run_dir or default_run_dir(name, simulate=simulate)
+    run_dir = run_dir or default_run_dir(path, name, simulate=simulate)
     return RerunSource(results, run_dir, settings, simulate, source, is_finished)
 
 
@@ -213,13 +214,8 @@ def _unfinished(results: ResultsFile, missing: _MissingFiles, now_at: float) -> 
             continue
         restored = restore_inline_media(record.request)
         record = replace(record, request=restored.request, digest=request_digest(restored.request), assets=())
-        if record.state is State.SUBMITTING:
-            why = "the results were written before its POST was answered"
-            record = _as_uncertain(record, why, now_at)
-        elif record.state in _WITH_A_TASK and not record.task_id:
-            why = f"the results call it {record.state} and do not name its task"
-            record = _as_uncertain(record, why, now_at)
-        elif record.state in _TO_SUBMIT and restored.missing and not _may_have_a_task(record):
+        record = as_left_by_a_process(record, now_at)
+        if record.state in _TO_SUBMIT and restored.missing and not _may_have_a_task(record):
             record = _as_failed(record, restored.missing, now_at)
             missing.report(record)
         yield record
@@ -227,11 +223,6 @@ def _unfinished(results: ResultsFile, missing: _MissingFiles, now_at: float) -> 
 
 def _may_have_a_task(record: JobRecord) -> bool:
     return record.error is not None and record.error.cls in MAY_HAVE_PAID_TASK
-
-
-def _as_uncertain(record: JobRecord, why: str, now_at: float) -> JobRecord:
-    failure = Failure(FailureClass.UNCERTAIN_SUBMIT, why)
-    return replace(record, state=State.UNCERTAIN, error=failure, finished_at=now_at)
 
 
 def _as_failed(record: JobRecord, missing: Iterable[str], now_at: float) -> JobRecord:
@@ -310,5 +301,5 @@ def _gateway(
 def _copy_ledger(source: RerunSource) -> None:
     """Copy the simulator's ledger if it is beside the results, so that it knows their tasks."""
     ledger, own = (folder / SIMULATOR_LEDGER_NAME for folder in (source.results.path.parent, source.run_dir))
-    if source.simulate and ledger.is_file() and not own.exists():
+    if source.simulate and ledger.is_file() and not os.path.lexists(own):
         shutil.copyfile(ledger, own)

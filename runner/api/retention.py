@@ -1,14 +1,16 @@
 """
 Delete older runs of a series, such as nightly runs: the directories beside this one whose names differ only in the date.
 
-A directory is deleted only if a run wrote it, it holds nothing else, no process uses it, and none of its
-jobs is unfinished or uncertain. Whatever is unclear is kept.
+A directory is deleted only if a run of the same manifest wrote it, it holds nothing else, no process uses it, and
+none of its jobs is unfinished or uncertain. Whatever is unclear is kept.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import date
@@ -16,15 +18,19 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.run_facts import read_facts
-from runner.core.filenames import ASSETS_NAME, DB_FILES, DB_NAME, LOCK_NAME, RUN_FILES
+from runner.api.run_facts import RunFacts, read_facts
+from runner.core.filenames import ASSETS_NAME, DB_FILES, DB_NAME, LOCK_NAME, RUN_FILES, file_stem
 from runner.core.lifecycle import State
+from runner.disk import is_own
 from runner.errors import RunnerError, UsageError
 from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.lock import RunLock
 
 _DATE = re.compile(r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
+_SHARD = re.compile(r"[0-9a-f]{2}")
+_LEFT_OVER = re.compile(r"(.+?)(?:\.last_frame)?\.[a-z0-9]+\.(?:part|invalid)")
+"""What a download that did not end left."""
 _DELETED_LAST = (*DB_FILES, LOCK_NAME)
 _FINISHED = frozenset({State.SUCCEEDED, State.FAILED})
 
@@ -138,6 +144,28 @@ def _foreign_file(run_dir: Path) -> str | None:
     return None
 
 
+def _manifest(facts: RunFacts) -> Path | None:
+    return None if facts.origin.manifest is None else Path(facts.origin.manifest).resolve()
+
+
+def _foreign_asset(reader: sqlite3.Connection, run_dir: Path) -> str | None:
+    """Find a file or folder among the assets that the run did not write, or that was changed since."""
+    sizes = query.asset_sizes(reader)
+    own_stems: set[str] | None = None
+    for path in sorted((run_dir / ASSETS_NAME).rglob("*")):
+        name, status = path.relative_to(run_dir).as_posix(), path.lstat()
+        if stat.S_ISDIR(status.st_mode) and _SHARD.fullmatch(path.name) and path.parent.name == ASSETS_NAME:
+            continue
+        if is_own(status) and sizes.get(name) == status.st_size:
+            continue
+        if own_stems is None:
+            own_stems = {file_stem(job_id) for job_id in query.job_ids(reader)}
+        left_over = _LEFT_OVER.fullmatch(path.name)
+        if not is_own(status) or left_over is None or left_over[1] not in own_stems:
+            return name
+    return None
+
+
 def _reason_to_keep(run_dir: Path, like: Path) -> str | None:
     with closing(connect_reader(run_dir)) as reader, closing(connect_reader(like)) as own_reader:
         facts, own_facts = read_facts(reader), read_facts(own_reader)
@@ -145,6 +173,10 @@ def _reason_to_keep(run_dir: Path, like: Path) -> str | None:
             return "no manifest was loaded into it"
         if facts.origin.is_simulated != own_facts.origin.is_simulated:
             return "one of the two runs is simulated"
+        if _manifest(facts) != _manifest(own_facts):
+            return f"it is a run of another manifest, {facts.origin.manifest}"
+        if foreign := _foreign_asset(reader, run_dir):
+            return f"it has other files, such as {foreign}"
         counts = query.counts(reader)
         if uncertain := counts[State.UNCERTAIN]:
             return f"{uncertain:,} of its jobs {'is' if uncertain == 1 else 'are'} uncertain"

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.known_runs import known_run, remember, require_continued
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.rerun import retry_failed
 from runner.api.retention import delete_older, require_series
-from runner.api.run_dir import load_config, open_run, require_run
+from runner.api.run_dir import load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
     RunFacts,
     RunOrigin,
@@ -25,16 +26,19 @@ from runner.api.run_facts import (
     read_facts,
     require_same_kind,
     save_facts,
+    series_of,
 )
+from runner.api.series import Series, catch_up
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.api.validate import manifest_error
+from runner.api.verify import verify_assets
 from runner.core.filenames import MAX_FILES_FLAT
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice, Observer, guarded
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
@@ -57,6 +61,7 @@ async def run(
     observe: Observer = ignore,
     on_problem: Callable[[Problem], None] = ignore,
     on_started: OnStarted = ignore,
+    confirm_new: Callable[[str], bool] = lambda _question: False,
 ) -> RunResult:
     """
     Run a manifest: submit new jobs, poll and download those that were submitted, and write the results.
@@ -64,15 +69,16 @@ async def run(
     The same call again continues where the first one stopped, and does nothing when all is done.
 
     Args:
-        output: The run directory; by default ``output/`` and the manifest's name. ``${date}`` in it is today in UTC.
+        output: The run directory; for the default see `default_run_dir`. ``${date}`` in it is today in UTC.
         observe: Gets events as they happen.
         on_problem: Gets the manifest's problems, warnings included, as they are found.
-        on_started: Gets the engine, to stop it.
+        on_started: Gets the engine, to stop it; and before that, those of older runs of the series.
+        confirm_new: Gets a question: whether to begin a new run although the manifest was run elsewhere.
 
     Raises:
         ManifestError: The manifest has errors; nothing was sent.
         CredentialsMissing: No key is set; nothing was sent.
-        RunDirError: The run directory can't be used.
+        RunDirError: The run directory can't be used, or the manifest was run elsewhere.
         UsageError: Options do not fit the run that the directory holds.
     """
     started_at = time.monotonic()
@@ -87,12 +93,22 @@ async def run(
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)
     keys = find_keys(settings, environ, simulate=options.simulate)
-    run_dir = expand_date(output or default_run_dir(loaded.name, simulate=options.simulate), today)
+    run_dir = expand_date(output or default_run_dir(manifest, loaded.name, simulate=options.simulate), today)
+    series = series_of(loaded.name_template, output)
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
         require_series(run_dir)
-    async with open_run(run_dir, options.if_locked, observe) as store:
-        facts = _load_into(store, loaded, settings, options, problems)
+    guarded(observe)(Notice("run_dir", f"run directory: {run_dir}"))
+    own = known_run(run_dir, loaded.name, series)
+    if not options.simulate and not options.new:
+        require_continued(manifest, own, confirm_new)
+    if series is not None and options.catch_up:
+        older = Series(manifest, series, options.simulate).unfinished(run_dir)
+        on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
+    async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
+        facts = _load_into(store, loaded, settings, options, problems, series)
+        if not options.simulate:
+            remember(manifest, own)
         if options.retry_failed:
             retry_failed(store, options.job)
         result = await execute(
@@ -138,9 +154,12 @@ async def resume(
     """
     started_at = time.monotonic()
     require_run(run_dir)
-    async with open_run(run_dir, options.if_locked, observe) as store:
+    async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
+        require_match(store.reader, options.job)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
+        if options.verify:
+            verify_assets(store, guarded(observe))
         if options.retry_failed:
             retry_failed(store, options.job)
         result = await execute(
@@ -155,12 +174,17 @@ async def resume(
 
 
 def _load_into(
-    store: Store, manifest: Manifest, settings: Settings, options: RunOptions, problems: ProblemCollector
+    store: Store,
+    manifest: Manifest,
+    settings: Settings,
+    options: RunOptions,
+    problems: ProblemCollector,
+    series: str | None,
 ) -> RunFacts:
     """Save a manifest's jobs, and what a later process needs to continue without the manifest."""
     saved = read_facts(store.reader)
     if saved is None:
-        origin = RunOrigin(str(manifest.path.absolute()), options.simulate, sharded=False)
+        origin = RunOrigin(str(manifest.path.absolute()), options.simulate, sharded=False, series=series)
     else:
         origin = saved.origin
         require_same_kind(origin, store.run_dir, simulate=options.simulate)
@@ -168,6 +192,7 @@ def _load_into(
             _require_same_gateway(store, saved, settings)
     with store.transaction() as connection:
         jobs = _sync_jobs(connection, manifest, options, problems)
+        require_match(connection, options.job)
         facts = RunFacts(settings, replace(origin, sharded=origin.sharded or jobs > MAX_FILES_FLAT))
         save_facts(connection, facts)
     return facts

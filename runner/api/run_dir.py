@@ -12,19 +12,23 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from runner.api.adopt import adopt_results
 from runner.api.config import RunConfig, apply_options, find_keys, read_environment
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.trust import gateway_source, manifest_settings, refused_gateway
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice, Observer, guarded
 from runner.errors import RunLocked, StoreMissing, UsageError
+from runner.schema.wording import did_you_mean
+from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.store import Store
 from runner.store.transitions import recover
 
 RETRY_LOCK_S = 1.0
+_MAX_IDS_COMPARED = 5000
 
 
 def require_run(run_dir: Path) -> None:
@@ -42,14 +46,22 @@ def require_run(run_dir: Path) -> None:
 
 
 @asynccontextmanager
-async def open_run(run_dir: Path, if_locked: IfLocked, observe: Observer) -> AsyncIterator[Store]:
+async def open_run(
+    run_dir: Path, if_locked: IfLocked, observe: Observer, *, adopt: bool = False
+) -> AsyncIterator[Store]:
     """
     Open a run directory, after waiting for another process if that is wanted.
 
     Jobs that a dead process left between intent and answer become uncertain.
+
+    Args:
+        adopt: Whether to take over what the results know and ``run.db`` does not, instead of refusing such a directory.
     """
+    observe = guarded(observe)
     with ExitStack() as stack:
-        store = await _lock(stack, run_dir, if_locked, observe)
+        store = await _lock(stack, Store(run_dir, is_adopted=adopt), if_locked, observe)
+        if adopt:
+            adopt_results(store, observe)
         with store.transaction() as connection:
             lost = recover(connection, at=time.time())
         if lost:
@@ -58,11 +70,11 @@ async def open_run(run_dir: Path, if_locked: IfLocked, observe: Observer) -> Asy
         yield store
 
 
-async def _lock(stack: ExitStack, run_dir: Path, if_locked: IfLocked, observe: Observer) -> Store:
+async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Observer) -> Store:
     is_waiting = False
     while True:
         try:
-            return stack.enter_context(Store(run_dir))
+            return stack.enter_context(store)
         except RunLocked as error:
             if if_locked is not IfLocked.WAIT:
                 raise
@@ -70,6 +82,24 @@ async def _lock(stack: ExitStack, run_dir: Path, if_locked: IfLocked, observe: O
                 observe(Notice("waiting", f"{error.message}; waiting for it"))
                 is_waiting = True
             await asyncio.sleep(RETRY_LOCK_S)
+
+
+def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
+    """
+    Check that a pattern matches a job of the run.
+
+    Raises:
+        UsageError: It matches none; the hint has the nearest id.
+    """
+    if glob is None or query.matches(connection, glob).jobs:
+        return
+    some = query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
+    raise UsageError(
+        f"no job of the run matches --job {glob!r}",
+        hint=did_you_mean(glob, some) or f"the ids are such as {', '.join(map(repr, some[:3]))}"
+        if some
+        else None,
+    )
 
 
 def load_config(store: Store, options: RunOptions) -> RunConfig:

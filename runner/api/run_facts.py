@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,8 @@ SIMULATED = "simulator"
 
 LEARNED = "learned"
 """Key of the rates that an earlier run found to be allowed."""
+_OUTPUT_NAME = "output"
+_DATE = "${date}"
 _SETTINGS, _ORIGIN = "settings", "origin"
 
 
@@ -29,11 +32,13 @@ class RunOrigin(Struct, frozen=True):
         manifest: The manifest's absolute path, or None for a run that began from results.
         is_simulated: Whether its jobs went to the simulator; such a run never meets a real gateway.
         sharded: Whether its assets are spread over 256 folders.
+        series: What its directory has in common with those of other dates, or other values of a variable; see `series_of`.
     """
 
     manifest: str | None
     is_simulated: bool
     sharded: bool
+    series: str | None = None
 
 
 class RunFacts(Struct, frozen=True):
@@ -69,16 +74,37 @@ def save_facts(connection: sqlite3.Connection, facts: RunFacts) -> None:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
 
-def default_run_dir(name: str, *, simulate: bool) -> Path:
+def default_run_dir(source: Path, name: str, *, simulate: bool) -> Path:
     """
-    Return the directory of a run for which none was given.
+    Return the directory of a run for which none was given: it depends on where its manifest, or results file, is.
 
-    A simulated run has one of its own, so that it is never taken for a real one.
-
-    >>> default_run_dir("kittens", simulate=True).as_posix()
-    'output/kittens-simulated'
+    It is ``output/NAME`` in the nearest folder that has a folder ``output``, from the source's own upwards to the
+    root of its repository; or else beside the source. A simulated run has a directory of its own, so that it is
+    never taken for a real one. Below the working directory the path is relative to that.
     """
-    return Path("output") / (f"{name}-simulated" if simulate else name)
+    start = Path(os.path.abspath(source)).parent
+    found = start
+    for folder in (start, *start.parents):
+        if (folder / _OUTPUT_NAME).is_dir():
+            found = folder
+            break
+        if (folder / ".git").exists():
+            break
+    run_dir = found / _OUTPUT_NAME / (f"{name}-simulated" if simulate else name)
+    here = Path.cwd()
+    return run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
+
+
+def series_of(name: str | None, output: Path | None) -> str | None:
+    """
+    Return what the directories of a series have in common: the name, or ``-o``, with its placeholders; None without any.
+
+    >>> series_of("nightly-${date}", None), series_of("kittens", None)
+    ('nightly-${date}', None)
+    """
+    if output is not None and _DATE in str(output):
+        return os.path.abspath(output)
+    return name if name is not None and "${" in name else None
 
 
 def expand_date(output: Path, today: date) -> Path:
@@ -88,7 +114,7 @@ def expand_date(output: Path, today: date) -> Path:
     >>> expand_date(Path("output/nightly-${date}"), date(2026, 11, 21)).as_posix()
     'output/nightly-2026-11-21'
     """
-    return Path(str(output).replace("${date}", today.isoformat()))
+    return Path(str(output).replace(_DATE, today.isoformat()))
 
 
 def require_same_kind(origin: RunOrigin, run_dir: Path, *, simulate: bool) -> None:

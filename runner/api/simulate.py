@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.core.filenames import SIMULATOR_LEDGER_NAME
 from runner.core.settings import PollPolicy, Settings
+from runner.disk import write_error
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
 
 _SECRET = "simulated-key"  # noqa: S105  (valid for the simulator only)
@@ -41,14 +42,23 @@ async def simulated_gateway(run_dir: Path, scenario: str | None) -> AsyncIterato
 
     Raises:
         ScenarioError: The scenario is not valid.
+        RunDirError: The simulator's ledger can't be written.
     """
     # Not needed by a real run, and its web server is slow to import.
     from runner.simulator.scenario_reader import load_scenario
     from runner.simulator.server import Simulator
 
     chosen = None if scenario is None else load_scenario(scenario)
-    async with Simulator(chosen, ledger_path=run_dir / SIMULATOR_LEDGER_NAME) as simulator:
+    ledger = run_dir / SIMULATOR_LEDGER_NAME
+    simulator = Simulator(chosen, ledger_path=ledger)
+    try:
+        await simulator.start()
+    except OSError as error:
+        raise write_error(error, ledger) from None
+    try:
         yield simulator.base_url
+    finally:
+        await simulator.stop()
 
 
 async def serve_simulator(

@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.run_facts import LEARNED, read_facts
+from runner.api.verify import jobs_with_lost_files
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
@@ -49,6 +50,7 @@ class Status(Struct, frozen=True, kw_only=True):
         submitted_per_s: Over the last minutes, as is `finished_per_s`; 0 if no process is running.
         seconds_left: Until every job that can end has ended; None if there is nothing to base an estimate on.
         limited_by: The limit that keeps it from being faster, in the manifest's words; empty if nothing is left.
+        lost_files: Paths of succeeded jobs' files that are gone, or have another size; none while a process is running.
     """
 
     run_dir: Path
@@ -64,6 +66,7 @@ class Status(Struct, frozen=True, kw_only=True):
     stuck: tuple[StuckJob, ...]
     first_submitted_at: float | None
     last_finished_at: float | None
+    lost_files: tuple[str, ...]
 
     @property
     def left(self) -> int:
@@ -105,6 +108,7 @@ def status(run_dir: Path | str, *, now_at: float) -> Status:
             stuck=tuple(_stuck(connection, now_at)) if holder else (),
             first_submitted_at=rate.first_submitted_at,
             last_finished_at=rate.last_finished_at,
+            lost_files=() if holder else tuple(path for _, path in jobs_with_lost_files(connection, folder)),
         )
 
 

@@ -10,7 +10,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from zlib import compress
 
-from runner.disk import asset_error
+from runner.core.filenames import ASSETS_NAME
+from runner.disk import asset_error, is_own, open_own, replace_foreign
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -200,8 +201,9 @@ def write_file(path: str, content: bytes) -> None:
         FileUnwritable: Only this file can't be written.
     """
     try:
-        descriptor = _open(path, os.O_WRONLY | os.O_TRUNC)
+        descriptor = _open(path, os.O_WRONLY)
         try:
+            os.ftruncate(descriptor, 0)
             written = os.write(descriptor, content)
             while written < len(content):
                 written += os.write(descriptor, content[written:])
@@ -213,17 +215,30 @@ def write_file(path: str, content: bytes) -> None:
 
 def _open(path: str, flags: int) -> int:
     flags |= os.O_CREAT | _BINARY
+    # A link would lead to a file that is not the run's; what it leads to is left.
+    replace_foreign(path)
     try:
-        return os.open(path, flags, 0o666)
+        return open_own(path, flags)
     except FileNotFoundError:
         # The folder is made when it is missing, which is once for many files.
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return os.open(path, flags, 0o666)
+        _make_folder(os.path.dirname(path))
+        return open_own(path, flags)
+
+
+def _make_folder(folder: str) -> None:
+    """Make a folder for assets, but never the run directory: a run whose directory was moved must not begin another."""
+    above = os.path.dirname(folder)
+    if os.path.basename(folder) != ASSETS_NAME and not os.path.isdir(above):
+        with suppress(FileExistsError):
+            os.mkdir(above)
+    with suppress(FileExistsError):
+        os.mkdir(folder)
 
 
 def file_size(path: str) -> int:
-    """Return a file's size in bytes; 0 if there is no file."""
+    """Return a part file's size in bytes; 0 if there is none, or it is a link or no regular file."""
     try:
-        return os.stat(path).st_size
+        status = os.lstat(path)
     except OSError:
         return 0
+    return status.st_size if is_own(status) else 0

@@ -86,6 +86,8 @@ class PlainDisplay:
     def started(self, engine: Engine) -> None:
         """Print the counts now, and the progress every half minute."""
         echo_stderr(f"{self._title}: {counts_text(engine.counts)}")
+        if self._progress is not None:
+            self._progress.cancel()
         self._progress = asyncio.create_task(self._print_progress(engine), name="display")
 
     def event(self, event: RunEvent) -> None:

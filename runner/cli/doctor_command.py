@@ -22,7 +22,6 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    default="output",
     show_default=True,
     help="Directory in which run directories are created.",
 )
@@ -32,7 +31,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
     "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
 )
 def command(
-    manifest: Path | None, output: Path, as_json: bool, base_url: str | None, env_file: Path | None
+    manifest: Path | None, output: Path | None, as_json: bool, base_url: str | None, env_file: Path | None
 ) -> int:
     """
     Check the key, the gateway, the clock, the disk and this machine, and show how to fix problems.

@@ -16,7 +16,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure, JobRecord
 from runner.core.sanitize import sanitize_line
 from runner.core.stop import StopReason
-from runner.core.units import format_duration, format_size
+from runner.core.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from runner.api.execute import RunResult
@@ -41,19 +41,25 @@ def show_summary(result: RunResult, *, scenario: str | None = None, quiet: bool 
         quiet: Whether to print only the reason of an early stop and the number of succeeded jobs.
     """
     if result.did_nothing and not result.exit_code:
-        echo_stderr(f"{result.name}: nothing to do, {_all_succeeded(sum(result.counts.values()))}")
+        echo_stderr(f"{result.name}: nothing to do, {_why_nothing(result)}")
         return
     options: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)
     options += ("--base-url", result.gateway) if result.needs_base_url else ()
     resume = command_text("runner", "resume", result.run_dir, *options)
     _print_headline(result, resume)
     if quiet:
+        if unfinished := sum(result.counts[state] for state in _RESUMABLE):
+            echo_stderr(f"  {unfinished:,} unfinished: {resume}", style="yellow")
         return
     for line, color in _body(result, resume, command_text("runner", "rerun", result.run_dir, *options)):
         echo_stderr(line, style=color)
 
 
-def _all_succeeded(jobs: int) -> str:
+def _why_nothing(result: RunResult) -> str:
+    if result.matches is not None:
+        matching = format_count(result.matches.jobs, "matching job")
+        return f"{matching} succeeded; other jobs that are pending: {result.matches.others_pending:,}"
+    jobs = sum(result.counts.values())
     if not jobs:
         return "the run has no jobs"
     return "the job succeeded" if jobs == 1 else f"all {jobs:,} jobs succeeded"

@@ -53,7 +53,10 @@ class LiveDisplay:
         self._live.start(refresh=True)
 
     def started(self, engine: Engine) -> None:
-        """Start to redraw."""
+        """Start to redraw, also after a question."""
+        self._live.start()
+        if self._drawing is not None:
+            self._drawing.cancel()
         self._drawing = asyncio.create_task(self._draw(engine), name="display")
 
     def event(self, event: RunEvent) -> None:

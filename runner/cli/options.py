@@ -130,6 +130,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
 _COUNT = click.IntRange(min=1)
+_COUNT_OR_0 = click.IntRange(min=0)
 
 PACING = (
     click.option(
@@ -167,7 +168,12 @@ PACING = (
 """Rates, limits and the gateway."""
 
 BOUNDS = (
-    click.option("--limit", metavar="N", type=_COUNT, help="Submit at most N jobs in this process."),
+    click.option(
+        "--limit",
+        metavar="N",
+        type=_COUNT_OR_0,
+        help="Submit at most N jobs in this process. The exit code is 6 if jobs are left.",
+    ),
     click.option(
         "--max-failures",
         metavar="N|N%|off",
@@ -238,6 +244,32 @@ SCENARIO = click.option(
     "--scenario", metavar="NAME|FILE", help="Scenario of the simulator: the name of a shipped one, or a file."
 )
 JOB = click.option("--job", metavar="GLOB", help="Only jobs whose id matches a pattern, such as 'sky-*'.")
+ADOPT_RESULTS = click.option(
+    "--adopt-results",
+    is_flag=True,
+    help="If run.db is older than its directory: add what only results.jsonl knows to it, and continue.",
+)
+VERIFY = click.option(
+    "--verify",
+    is_flag=True,
+    help="Read the files of succeeded jobs, and download those again that are missing or were changed. Costs nothing.",
+)
+NEW_AND_CATCH_UP = (
+    click.option(
+        "--new",
+        is_flag=True,
+        help="Start a new run even if the manifest was run in another directory before.",
+    ),
+    click.option(
+        "--no-catch-up",
+        "catch_up",
+        flag_value=False,
+        type=bool,
+        default=True,
+        help="Do not download what older runs of a series, such as last night's, paid for.",
+    ),
+)
+"""How a run relates to other runs of its manifest."""
 RETRY_FAILED = click.option(
     "--retry-failed",
     is_flag=True,

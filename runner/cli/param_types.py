@@ -83,7 +83,8 @@ class JobId(_TextType):
     ) -> list[CompletionItem]:
         """Offer the ids that begin with the text."""
         # While the value of an option is completed, click leaves the other arguments unparsed.
-        run_dir = ctx.params.get("run_dir") or ctx.params.get("output") or next(iter(ctx.args), None)
+        first = next(iter(ctx.params.get("run_dirs") or ()), None)
+        run_dir = ctx.params.get("run_dir") or first or ctx.params.get("output") or next(iter(ctx.args), None)
         return _items(_job_ids(Path(run_dir), incomplete) if run_dir else ())
 
 

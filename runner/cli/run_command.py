@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from runner.cli.options import (
+    ADOPT_RESULTS,
     BOUNDS,
     DEFAULTS,
     JOB,
+    NEW_AND_CATCH_UP,
     PACING,
     RETRY_FAILED,
     SCENARIO,
@@ -61,7 +63,7 @@ from runner.core.model import OnChanged
     type=click.IntRange(min=0),
     help="Like --keep-runs, but delete all but the runs of the last N days.",
 )
-@with_options(BOUNDS, PACING, WATCHING)
+@with_options(BOUNDS, NEW_AND_CATCH_UP, ADOPT_RESULTS, PACING, WATCHING)
 def command(manifest: Path, output: Path | None, **values: Any) -> int:
     """
     Run the jobs of MANIFEST, which may be a batch file of JSON lines: submit them and download the videos.
@@ -82,6 +84,7 @@ def command(manifest: Path, output: Path | None, **values: Any) -> int:
             observe=observer.event,
             on_problem=observer.problem,
             on_started=observer.started,
+            confirm_new=observer.confirm,
         ),
         options,
         display_options,

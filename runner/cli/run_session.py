@@ -7,14 +7,16 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from runner import jsontext
 from runner.api.execute import RunResult, result_json, summary_of
 from runner.api.options import IfLocked, RunOptions
-from runner.cli.console import echo_stderr, echo_stdout
+from runner.cli.console import echo_stderr, echo_stdout, show_error
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
 from runner.cli.event_log import EventLog
 from runner.cli.final_summary import show_summary
@@ -23,6 +25,7 @@ from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
 from runner.core.sanitize import sanitize_line
+from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
 from runner.engine.events import Notice, RunEvent
 from runner.errors import RunLocked, RunnerError
 from runner.report.prometheus import write_metrics
@@ -62,6 +65,13 @@ class RunObserver:
         self._signals.started(engine)
         self._show(lambda display: display.started(engine))
 
+    def confirm(self, question: str) -> bool:
+        """Ask a question that is answered with no unless there is a terminal."""
+        if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        self._show(lambda display: display.close())
+        return click.confirm(question, err=True)
+
     def _show(self, call: Callable[[Display], None]) -> None:
         if self._display is None:
             return
@@ -72,6 +82,22 @@ class RunObserver:
 
 
 StartRun = Callable[[RunObserver], Coroutine[Any, Any, RunResult]]
+
+
+def run_each_and_report(
+    starts: Mapping[str, StartRun], options: RunOptions, display_options: DisplayOptions
+) -> int:
+    """Run one after the other, each with its title, until a signal; an error of one does not keep the others from running."""
+    codes = []
+    for title, start in starts.items():
+        try:
+            codes.append(run_and_report(start, options, display_options, title=title))
+        except RunnerError as error:
+            show_error(error)
+            codes.append(error.exit_code)
+        if codes[-1] in SIGNAL_EXIT_CODES:
+            break
+    return combined_exit_code(codes)
 
 
 def run_and_report(

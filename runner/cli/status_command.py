@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 from runner.cli.console import command_text, echo_stdout
 from runner.cli.param_types import RUN_DIR
 from runner.core.lifecycle import State
+from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_duration, format_rate
 from runner.results.formats import utc_text
 
@@ -70,6 +71,7 @@ def _json(found: Status) -> dict[str, object]:
         "seconds_left": None if found.seconds_left is None else round(found.seconds_left, 1),
         "binding": found.limited_by,
         "stuck": [asdict(job) for job in found.stuck],
+        "lost_files": found.lost_files,
         "first_submitted_at": utc_text(found.first_submitted_at),
         "last_finished_at": utc_text(found.last_finished_at),
     }
@@ -89,6 +91,11 @@ def _lines(found: Status) -> Iterator[str]:
     if found.by_state[State.UNCERTAIN]:
         resolve = f"{command_text('runner', 'resolve', found.run_dir)} JOB..."
         yield f"look for the tasks of uncertain jobs in your account, then: {resolve}"
+    if found.lost_files:
+        files = format_count(len(found.lost_files), "file")
+        verify = ("runner", "resume", found.run_dir, "--verify")
+        yield f"missing, or of another size: {files}, for example {sanitize_line(found.lost_files[0], max_chars=200)}"
+        yield f"download again, free of charge: {command_text(*verify)}"
     if found.holder is None and found.left:
         yield f"continue with: {command_text('runner', 'resume', found.run_dir)}"
 

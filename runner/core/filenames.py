@@ -30,6 +30,9 @@ LOCK_NAME = ".lock"
 RESERVE_NAME = ".reserve"
 """Space that is freed when the disk is full, so that what was paid for can still be saved."""
 
+EPOCH_NAME = ".epoch"
+"""How often the run directory was opened, so that an older `run.db` is noticed."""
+
 DB_FILES = (f"{DB_NAME}-wal", f"{DB_NAME}-shm", f"{DB_NAME}-journal", DB_NAME)
 """The database, after the files that SQLite keeps beside it."""
 
@@ -44,6 +47,7 @@ RUN_FILES = frozenset(
         SIMULATOR_LEDGER_NAME,
         LOCK_NAME,
         RESERVE_NAME,
+        EPOCH_NAME,
     }
 )
 """Everything that a run directory holds."""

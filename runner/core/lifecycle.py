@@ -81,6 +81,8 @@ class Event(StrEnum):
     DELIVERED = "delivered"
     """Every asset is complete, verified, durable and under its final name."""
     NOT_DELIVERED = "not_delivered"
+    FILES_LOST = "files_lost"
+    """A file of a delivered job is gone, or was changed."""
     RESUMED = "resumed"
     """A later run polls or downloads again; of the failed jobs only lost ones."""
     RERUN = "rerun"
@@ -127,7 +129,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _UD: {Event.RESUMED: _DL, Event.RERUN: _P},
     _U: {Event.ATTACHED: _SD, Event.CONFIRMED_NOT_SUBMITTED: _P, Event.WRITTEN_OFF: _F},
     _F: {Event.RERUN: _P, Event.ATTACHED: _SD, Event.RESUMED: _SD},
-    _OK: {Event.RERUN: _P},
+    _OK: {Event.FILES_LOST: _UD, Event.RERUN: _P},
 }
 """From each state, the events that it allows and where they lead."""
 

@@ -40,17 +40,19 @@ class StopReason(StrEnum):
     DISK = "disk"
     STORE = "store"
     INTERNAL = "internal"
+    LIMIT = "limit"
     DEADLINE = "deadline"
     DRAIN_ENDED = "drain_ended"
 
 
-_TIME_UP_CODE = 6
+_WORK_LEFT_CODE = 6
 _NOT_ENDED = frozenset(state for state in State if not state.has_ended)
 _CODES: Mapping[StopReason, int] = {
     StopReason.INTERRUPTED: 130,
     StopReason.TERMINATED: 143,
-    StopReason.DEADLINE: _TIME_UP_CODE,
-    StopReason.DRAIN_ENDED: _TIME_UP_CODE,
+    StopReason.LIMIT: _WORK_LEFT_CODE,
+    StopReason.DEADLINE: _WORK_LEFT_CODE,
+    StopReason.DRAIN_ENDED: _WORK_LEFT_CODE,
 }
 _STOPPED_EARLY_CODE = 3
 _DRAIN_IN_PROGRESS = frozenset(
@@ -117,9 +119,24 @@ def exit_code(stops: Iterable[Stop], counts: Mapping[State, int]) -> int:
     codes = {stop.exit_code for stop in stops}
     if not any(counts.get(state, 0) for state in _NOT_ENDED):
         # The time was up, but everything was done by then or while draining.
-        codes.discard(_TIME_UP_CODE)
+        codes.discard(_WORK_LEFT_CODE)
     if counts.get(State.UNCERTAIN, 0):
         codes.add(4)
     if any(counts.get(state, 0) for state in (State.FAILED, State.TIMED_OUT, State.UNDELIVERED)):
         codes.add(1)
-    return next((code for code in (130, 143, 3, 4, 6, 1) if code in codes), 0)
+    return combined_exit_code(codes)
+
+
+SIGNAL_EXIT_CODES = (130, 143)
+_PRECEDENCE = (*SIGNAL_EXIT_CODES, 3, 2, 5, 4, 6, 1)
+
+
+def combined_exit_code(codes: Iterable[int]) -> int:
+    """
+    Return the exit code that takes precedence over the others: a signal's, of early stops, of errors, of jobs.
+
+    >>> combined_exit_code([1, 4, 6]), combined_exit_code([0, 0])
+    (4, 0)
+    """
+    found = set(codes)
+    return next((code for code in _PRECEDENCE if code in found), 0)

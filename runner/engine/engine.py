@@ -21,7 +21,7 @@ from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, Step, next_step
 from runner.core.settings import Limits
 from runner.core.stop import Drain, Stop, StopReason
-from runner.core.units import format_duration
+from runner.core.units import format_count, format_duration
 from runner.engine.admission import Admission
 from runner.engine.context import EngineContext, RunProgress, stop_for_error, stop_for_store_error
 from runner.engine.downloads import Downloads
@@ -157,6 +157,11 @@ class Engine:
             await self._shut_down()
             self._context.results.close()
             await appending
+        if self.submissions.over_limit and not self._progress.stops:
+            jobs = format_count(self.submissions.over_limit, "job")
+            self.stop(
+                Stop(StopReason.LIMIT, f"--limit {self._context.limit} was reached; not submitted: {jobs}")
+            )
 
     def stop(self, stop: Stop) -> None:
         """Submit no more; the first stop of each reason is reported and kept."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
 from runner.core.lifecycle import State
 from runner.core.model import Failure
+
+log = logging.getLogger(__name__)
 
 
 class JobEnded(Struct, frozen=True):
@@ -73,3 +76,15 @@ class Snapshot(Struct, frozen=True):
     limited_by: str
     is_stopping: bool
     seconds_left: float | None
+
+
+def guarded(observe: Observer) -> Observer:
+    """Keep an observer's trouble, such as a closed terminal, from the run."""
+
+    def observe_safely(event: RunEvent) -> None:
+        try:
+            observe(event)
+        except Exception:
+            log.debug("the observer failed", exc_info=True)
+
+    return observe_safely

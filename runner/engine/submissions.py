@@ -59,6 +59,11 @@ class Submissions:
         limit, left = self._context.limit, self._pending.left
         return left if limit is None else min(left, limit - self._submitted)
 
+    @property
+    def over_limit(self) -> int:
+        """Jobs that only the limit keeps this process from submitting."""
+        return self._pending.left - self.left
+
     def left_by_model(self) -> dict[str, int]:
         """Count the jobs that this process may still submit, by model; a limit counts for the first models first."""
         rest, left = self.left, {}

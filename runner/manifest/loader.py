@@ -92,6 +92,11 @@ class Manifest:
         return self.header.name
 
     @property
+    def name_template(self) -> str:
+        """The name with its placeholders, as the manifest has it."""
+        return str(self.header.values.get("name", self.name))
+
+    @property
     def settings(self) -> Settings:
         """What the run needs to know besides its jobs."""
         return self.header.settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from runner.disk import disk_full, is_disk_full, sync_folder
+from runner.disk import disk_full, is_disk_full, open_own, replace_foreign, sync_folder
 from runner.jsontext import loads
 
 _BUFFER_BYTES = 1 << 20
@@ -71,8 +71,10 @@ class ResultsWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # What a link leads to is not the run's to change; all lines are written again at the end.
+        replace_foreign(path)
         repair_tail(path)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._descriptor = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def append(self, lines: bytes) -> None:
         """
@@ -114,10 +116,10 @@ def repair_tail(path: Path) -> int:
         How many bytes were removed.
     """
     try:
-        file = path.open("r+b")
+        descriptor = open_own(path, os.O_RDWR)
     except FileNotFoundError:
         return 0
-    with file:
+    with os.fdopen(descriptor, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         start = _last_line_start(file.fileno(), size)
         if start == size:

@@ -16,6 +16,7 @@ from msgspec.structs import asdict
 
 from runner import jsontext
 from runner.core.model import Json
+from runner.disk import open_own
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,12 +80,13 @@ class Ledger(Struct):
 
         Raises:
             UsageError: The file is not a ledger; it is left unchanged.
+            OSError: It can't be opened, or is a link or no regular file.
         """
         await aiofiles.os.makedirs(path.parent, exist_ok=True)
         # One thread keeps the order of the lines.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         # Unbuffered: after a write, the line has reached the operating system.
-        self._file = await aiofiles.open(path, "a+b", buffering=0, executor=self._executor)
+        self._file = await aiofiles.open(path, "a+b", buffering=0, executor=self._executor, opener=_open_own)
         await self._file.seek(0)
         content = await self._file.readall()
         end = content.rfind(b"\n") + 1
@@ -131,3 +133,7 @@ class Ledger(Struct):
             for name, value in asdict(self).items()
             if not name.startswith("_")
         }
+
+
+def _open_own(path: str, flags: int) -> int:
+    return open_own(path, flags)

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.disk import sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
+from runner.store.evidence import require_current
 
 FORMAT = 2
 """
@@ -151,35 +152,32 @@ _CHECK_BELOW_BYTES = 64_000_000
 """Files up to this size are checked as a whole when they are opened, which takes a tenth of a second."""
 
 
-def missing_database(run_dir: Path) -> StoreMissing:
-    """Return the error for a directory that has results but no ``run.db``."""
-    return StoreMissing(
-        f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}, so it is unknown what was already paid for",
-        hint=f"start a new directory from the results: runner rerun {run_dir / RESULTS_NAME} -o NEW",
-    )
-
-
-def connect_writer(run_dir: Path) -> sqlite3.Connection:
+def connect_writer(run_dir: Path, *, is_adopted: bool = False) -> sqlite3.Connection:
     """
     Open ``run.db`` for the one process that writes it, and create it if it does not exist.
 
-    The caller has the run directory's lock.
+    The caller has the run directory's lock, and knows that a missing ``run.db`` is a new one (`require_database`).
+
+    Args:
+        is_adopted: Whether the caller takes over what results know and the database does not.
 
     Raises:
-        StoreMissing: There are results but no ``run.db``: jobs that were paid for would be paid for again.
         StoreDamaged: The file can't be read; it is left as it is.
         StoreTooNew: A newer version of the program wrote it.
+        StoreOutdated: It is older than its directory; it is left as it is.
         DiskFull: There is no space to create it.
     """
     path = run_dir / DB_NAME
     is_new = not path.exists() or path.stat().st_size == 0
-    if is_new and (run_dir / RESULTS_NAME).exists():
-        raise missing_database(run_dir)
     with translated(path):
+        if not is_new:
+            # With a connection that leaves the log as it is.
+            with closing(_connect_to_read(path)) as reader:
+                _check(reader, path)
+                if not is_adopted:
+                    require_current(reader, run_dir)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         try:
-            if not is_new:
-                _check(connection, path)
             _prepare(connection)
             if is_new or not _has_tables(connection):
                 # First, so that a process that dies in between leaves it to the next one.
@@ -210,9 +208,7 @@ def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.
             hint="name a run directory, such as output/kittens",
         )
     with translated(path):
-        # Not "immutable": a run may be active, and its log has to be read too.
-        uri = f"file:{quote(str(path.resolve()))}?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+        connection = _connect_to_read(path)
         try:
             _check(connection, path)
             _require_tables(connection, run_dir)
@@ -223,6 +219,14 @@ def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.
             connection.close()
             raise
     return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    # Not "immutable": a run may be active, and its log has to be read too. And not to be written where there is
+    # a log: the last connection that closes would write it to a database that it may not belong to.
+    mode = "ro" if path.with_name(f"{DB_NAME}-wal").exists() else "rw"
+    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
 
 
 def connect_empty() -> sqlite3.Connection:

@@ -62,6 +62,32 @@ def first_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) 
         yield from records(connection, [seq for (seq,) in connection.execute(first, (cls,))])
 
 
+def has_attempts(connection: sqlite3.Connection) -> bool:
+    """Return whether any job was submitted, or may have been."""
+    return connection.execute("SELECT 1 FROM jobs WHERE attempt > 0 LIMIT 1").fetchone() is not None
+
+
+class Matches(Struct, frozen=True):
+    """
+    How many jobs match a pattern.
+
+    Attributes:
+        others_pending: Jobs to submit that do not match.
+    """
+
+    jobs: int
+    others_pending: int
+
+
+def matches(connection: sqlite3.Connection, glob: str) -> Matches:
+    """Count the jobs whose id matches a pattern."""
+    row = connection.execute(
+        "SELECT total(job_id GLOB ?1), total(state = 'pending' AND NOT is_gone AND job_id NOT GLOB ?1) FROM jobs",
+        (glob,),
+    ).fetchone()
+    return Matches(int(row[0]), int(row[1]))
+
+
 def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
     """Count the jobs to submit, by model, in the order of the models' first jobs."""
     where, values = _condition(scope)
@@ -201,6 +227,27 @@ def job_ids_with_prefix(connection: sqlite3.Connection, prefix: str, *, limit: i
         (prefix, f"{prefix}\U0010ffff", limit),
     )
     return [job_id for (job_id,) in cursor]
+
+
+def job_ids(connection: sqlite3.Connection) -> Iterator[str]:
+    """Read the ids of all jobs, in no particular order."""
+    for (job_id,) in connection.execute("SELECT job_id FROM jobs"):
+        yield job_id
+
+
+def delivered_assets(connection: sqlite3.Connection) -> Iterator[tuple[str, Asset]]:
+    """Read the assets of the jobs that succeeded, each with its job's id, in manifest order."""
+    cursor = connection.execute(
+        "SELECT j.job_id, a.* FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
+        "WHERE j.state = 'succeeded' ORDER BY j.idx"
+    )
+    for job_id, _, *asset in cursor:
+        yield job_id, rows.read_asset(asset)
+
+
+def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the sizes of all assets in bytes, by path."""
+    return dict(connection.execute("SELECT path, bytes FROM assets"))
 
 
 def job_ids_by_task(connection: sqlite3.Connection, task_ids: Iterable[str]) -> dict[str, str]:

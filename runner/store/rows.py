@@ -83,6 +83,9 @@ SAVE_JOBS = BulkStatement(
     len(_CHANGING) + 1,
     f") AS new WHERE jobs.seq = new.column{len(_CHANGING) + 1}",
 )
+SAVE_INTENTS = BulkStatement(
+    SAVE_JOBS.before, SAVE_JOBS.columns, f"{SAVE_JOBS.after} AND jobs.state = 'pending'"
+)
 SAVE_ATTEMPTS = BulkStatement("INSERT OR REPLACE INTO attempts VALUES ", 8)
 SAVE_ASSETS = BulkStatement("INSERT OR REPLACE INTO assets VALUES ", 10)
 DROP_PARTS = BulkStatement("DELETE FROM parts WHERE (seq, kind) IN (VALUES ", 2, ")")
@@ -90,6 +93,7 @@ DROP_PARTS = BulkStatement("DELETE FROM parts WHERE (seq, kind) IN (VALUES ", 2,
 SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
 SAVE_ANSWER = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)"
+RAISE_EPOCH = "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 
 RECORD_COLUMNS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,7 @@ from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
+from runner.store.evidence import EpochFile, require_database, results_fingerprint
 from runner.store.lock import RunLock
 from runner.store.writer import DiskReserve, Writer
 
@@ -31,12 +32,17 @@ class Store:
     Use it as a context manager, and inside that as an asynchronous one for the run itself. Outside of the
     latter, `transaction` writes directly (new jobs, transitions of many jobs).
 
+    Args:
+        is_adopted: Whether a ``run.db`` that is older than its directory is opened all the same, because the caller
+            takes over what the results know.
+
     Attributes:
         reader: A connection for `query`; it sees what is committed.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, is_adopted: bool = False) -> None:
         self.run_dir = run_dir
+        self._is_adopted = is_adopted
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
         # Tasks that were saved in this run and may not be committed yet: job ids and commits by task id.
@@ -48,30 +54,47 @@ class Store:
 
         Raises:
             RunLocked: Another process uses it.
+            StoreMissing: There are results but no ``run.db``: jobs that were paid for would be paid for again.
+            StoreOutdated: Its ``run.db`` is older than the files beside it.
             RunDirError: It can't be created, or its ``run.db`` can't be used.
         """
-        try:
+        with ExitStack() as stack, self._translated_os_errors():
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            self._lock.__enter__()
-        except OSError as error:
-            raise RunDirError(
-                f"{self.run_dir} can't be written: {error.strerror or error}",
-                hint="choose another run directory with -o",
-            ) from None
-        try:
-            self._connection = connect_writer(self.run_dir)
-            self.reader = connect_reader(self.run_dir, with_temp_tables=True)
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
+            stack.enter_context(self._lock)
+            require_database(self.run_dir)
+            self._lock.lock_database()
+            self._connection = connect_writer(self.run_dir, is_adopted=self._is_adopted)
+            stack.callback(self._connection.close)
+            self._epoch_file = stack.enter_context(closing(EpochFile(self.run_dir)))
+            with translated(self.run_dir / DB_NAME):
+                self._epoch_file.record_opening(self._connection)
+            self.reader = stack.enter_context(closing(connect_reader(self.run_dir, with_temp_tables=True)))
+            self._closing = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.reader.close()
-        self._connection.close()
-        self._lock.__exit__(kind, error, trace)
+        self._closing.close()
+
+    @contextmanager
+    def _translated_os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunDirError(
+                f"{self.run_dir} can't be written: {error.strerror or error}",
+                hint="choose another run directory with -o",
+            ) from None
+
+    def require_in_place(self) -> None:
+        """
+        Check that the directory is still at its path; before anything is paid for.
+
+        Raises:
+            RunDirError: It was moved, replaced or deleted.
+        """
+        self._lock.require_in_place()
 
     @property
     def journal_mode(self) -> str:
@@ -98,7 +121,8 @@ class Store:
         """Record that the result files are up to date, and their names; the next write removes that mark."""
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('finished', ?)", (json.dumps(list(files)),)
+                "INSERT OR REPLACE INTO meta VALUES ('finished', ?), ('results', ?)",
+                (json.dumps(list(files)), results_fingerprint(self.run_dir)),
             )
 
     @property
@@ -118,7 +142,7 @@ class Store:
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)
-        self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve)
+        self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write)
         return self
 
     async def __aexit__(

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, Step, advance, next_step, recovery, sources
-from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, JobRecord, has_files
+from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, Job, JobRecord, has_files
 from runner.store import rows
+from runner.store.evidence import PAID
 from runner.store.query import LOST_WITH_TASK
 
 
@@ -224,6 +225,87 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
             rows.SAVE_ATTEMPT, [rows.attempt_row(row[0], attempt) for attempt in record.attempts]
         )
     return count
+
+
+def adopt_records(connection: sqlite3.Connection, records: Iterable[JobRecord], *, at: float) -> int:
+    """
+    Take over the jobs of results that have an attempt after the store's last one; return how many.
+
+    A job that the store does not have is inserted.
+    """
+    count = 0
+    for record in records:
+        number = last_paid_attempt(record.attempts)
+        row = connection.execute(
+            "SELECT seq, attempt FROM jobs WHERE job_id = ?", (record.job_id,)
+        ).fetchone()
+        if number <= (0 if row is None else row[1]):
+            continue
+        if row is None:
+            import_records(connection, [record], at=at)
+            row = connection.execute("SELECT seq FROM jobs WHERE job_id = ?", (record.job_id,)).fetchone()
+        job = _job_of(record, row[0], number)
+        rows.insert_rows(connection, rows.SAVE_JOBS, [rows.job_row(job)])
+        connection.executemany(
+            rows.SAVE_ATTEMPT, [rows.attempt_row(job.seq, each) for each in record.attempts]
+        )
+        connection.execute("DELETE FROM assets WHERE seq = ?", (job.seq,))
+        rows.insert_rows(connection, rows.SAVE_ASSETS, [rows.asset_row(job, each) for each in record.assets])
+        count += 1
+    return count
+
+
+def last_paid_attempt(attempts: Iterable[Attempt]) -> int:
+    """Return the number of the last attempt that has a task, or may have one; 0 if there is none."""
+    return max((each.number for each in attempts if each.outcome in PAID), default=0)
+
+
+def _job_of(record: JobRecord, seq: int, attempt: int) -> Job:
+    return Job(
+        seq=seq,
+        job_id=record.job_id,
+        index=record.index,
+        model=record.model,
+        state=record.state,
+        attempt=attempt,
+        task_id=record.task_id,
+        remote_status=record.remote_status,
+        submitted_at=record.submitted_at,
+        completed_at=record.completed_at,
+        finished_at=record.finished_at,
+        generate_s=record.generate_s,
+        download_s=record.download_s,
+        polls=record.polls,
+        error=record.error,
+        warnings=record.warnings,
+    )
+
+
+def mark_undelivered(connection: sqlite3.Connection, failures: Mapping[str, Failure], *, at: float) -> None:
+    """Make succeeded jobs undelivered, with the reason of each: the next run downloads them again."""
+    state = advance(State.SUCCEEDED, Event.FILES_LOST)
+    connection.executemany(
+        "UPDATE jobs SET state = ?, error = ?, error_class = ?, finished_at = ? WHERE job_id = ?",
+        [
+            (state.value, rows.failure_text(failure), failure.cls.value, at, job_id)
+            for job_id, failure in failures.items()
+        ],
+    )
+
+
+def mark_uncertain(
+    connection: sqlite3.Connection, job_ids: Iterable[str], failure: Failure, *, at: float
+) -> None:
+    """Make pending jobs uncertain, as if a process had ended between their intent and the answer."""
+    state = advance(advance(State.PENDING, Event.INTENT), Event.OUTCOME_UNKNOWN)
+    for job_id in job_ids:
+        (seq, number) = connection.execute(
+            "UPDATE jobs SET state = ?, attempt = attempt + 1, error = ?, error_class = ?, finished_at = ? "
+            "WHERE job_id = ? RETURNING seq, attempt",
+            (state.value, rows.failure_text(failure), failure.cls.value, at, job_id),
+        ).fetchone()
+        attempt = Attempt(number, at, "uncertain", error=failure)
+        connection.execute(rows.SAVE_ATTEMPT, rows.attempt_row(seq, attempt))
 
 
 def uncertain_ids(connection: sqlite3.Connection, patterns: Sequence[str]) -> list[str]:

@@ -14,12 +14,15 @@ import asyncio
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct, field
 
 from runner.core.filenames import RESERVE_NAME
+from runner.core.lifecycle import State
+from runner.disk import is_disk_full, write_error
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
 from runner.store.database import translated
@@ -35,6 +38,7 @@ class _Batch(Struct):
 
     number: int
     has_changes: bool = False
+    intents: dict[int, Row] = field(default_factory=dict)
     jobs: dict[int, Row] = field(default_factory=dict)
     attempts: dict[tuple[int, int], Row] = field(default_factory=dict)
     assets: list[Row] = field(default_factory=list)
@@ -54,10 +58,20 @@ class Writer:
     start of the run is released, so that the ids of tasks that were just paid for are still written; the
     engine sees `is_disk_full` and stops. If that does not help, nothing more is written: what is durable
     remains so, and every caller gets the error.
+
+    Args:
+        on_commit: Gets the epoch of each commit that is durable; called in the thread. See `evidence`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, reserve: DiskReserve) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        reserve: DiskReserve,
+        on_commit: Callable[[int], None],
+    ) -> None:
         self._connection = connection
+        self._on_commit = on_commit
         self._path = path
         self._reserve = reserve
         self._loop = asyncio.get_running_loop()
@@ -106,7 +120,7 @@ class Writer:
                 batch.has_changes = True
                 self._loop.call_later(LINGER_S, self._request, batch.number)
             if job is not None:
-                batch.jobs[job[-1]] = job
+                self._add_job(batch, job)
             if attempt is not None:
                 batch.attempts[attempt[0], attempt[1]] = attempt
             if assets is not None:
@@ -120,6 +134,15 @@ class Writer:
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
             return batch.number
+
+    def _add_job(self, batch: _Batch, job: Row) -> None:
+        seq = job[-1]
+        if job[0] == State.SUBMITTING:
+            # After what the batch has of the job already: its last attempt may have ended in the same moment.
+            batch.intents[seq] = job
+        else:
+            batch.intents.pop(seq, None)
+            batch.jobs[seq] = job
 
     async def wait(self, number: int) -> None:
         """
@@ -177,6 +200,7 @@ class Writer:
             with translated(self._path):
                 connection.execute("BEGIN IMMEDIATE")
                 rows.insert_rows(connection, rows.SAVE_JOBS, list(batch.jobs.values()))
+                self._save_intents(list(batch.intents.values()))
                 rows.insert_rows(connection, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
                 connection.executemany(rows.SAVE_PART, batch.parts.values())
                 connection.executemany(rows.SAVE_ANSWER, batch.answers.values())
@@ -184,12 +208,24 @@ class Writer:
                 connection.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
                 rows.insert_rows(connection, rows.SAVE_ASSETS, batch.assets)
                 connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
+                (epoch,) = connection.execute(rows.RAISE_EPOCH).fetchone()
                 connection.execute("COMMIT")
+                self._on_commit(int(epoch))
         except Exception as error:
             with suppress(sqlite3.Error):
                 connection.rollback()
             return _as_runner_error(error, self._path)
         return None
+
+    def _save_intents(self, intents: list[Row]) -> None:
+        """Save that jobs are about to be submitted, if they are pending: whatever else happens, nothing is paid twice."""
+        before = self._connection.total_changes
+        rows.insert_rows(self._connection, rows.SAVE_INTENTS, intents)
+        if self._connection.total_changes - before != len(intents):
+            raise RunDirError(
+                f"another process has changed jobs in {self._path}, which this one is about to submit",
+                hint="end the other one, then: runner resume " + str(self._path.parent),
+            )
 
     def _committed(self, batch: _Batch, error: RunnerError | None) -> None:
         del self._outstanding[batch.number]
@@ -220,6 +256,9 @@ class DiskReserve:
 
     If it can't be created, because the disk is full already, the run starts without it: `is_released` is true
     from the start, and nothing is submitted.
+
+    Raises:
+        RunDirError: It can't be created for another reason.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -240,12 +279,16 @@ class DiskReserve:
 
     def _allocate(self) -> bool:
         try:
-            with self._path.open("wb") as file:
+            # A link that somebody else left there must not be followed.
+            self._path.unlink(missing_ok=True)
+            with self._path.open("xb") as file:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
                 else:
                     file.write(bytes(RESERVE_BYTES))
-        except OSError:
+        except OSError as error:
+            if not is_disk_full(error):
+                raise write_error(error, self._path) from error
             self._path.unlink(missing_ok=True)
             return False
         return True

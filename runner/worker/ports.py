@@ -62,6 +62,13 @@ class JobStore(Protocol):
         """Keep an answer about a job that was not understood, with the job's attempt."""
 
 
+class SubmissionStore(JobStore, Protocol):
+    """Where jobs are saved, with what must hold before anything is paid for."""
+
+    def require_in_place(self) -> None:
+        """Check that the run directory is still at its path."""
+
+
 class DeliveryStore(JobStore, Protocol):
     """Where jobs are saved, with what a delivery reads and keeps."""
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt, Failure, FailureClass, Job
 from runner.core.outcomes import Accepted, Ambiguous, NoChannel, SubmitOutcome, submit_transition
-from runner.worker.ports import Api, Clock, JobStore, Keys
+from runner.worker.ports import Api, Clock, Keys, SubmissionStore
 
 
 class Submitter(Struct, frozen=True):
@@ -26,7 +26,7 @@ class Submitter(Struct, frozen=True):
 
     api: Api
     keys: Keys
-    store: JobStore
+    store: SubmissionStore
     clock: Clock
 
     async def submit(self, job: Job, body: bytes, key: str) -> SubmitOutcome:
@@ -38,8 +38,10 @@ class Submitter(Struct, frozen=True):
             key: Fingerprint of the key to use.
 
         Raises:
+            RunDirError: The run directory is no longer at its path; nothing was sent.
             RunnerError: The store can't be written; if the POST was accepted, the job has its task id all the same.
         """
+        self.store.require_in_place()
         secret = self.keys.secret(key)
         job.attempt += 1
         job.key = key

@@ -27,6 +27,10 @@ def make_night(folder: Path, day: int, state: State = State.SUCCEEDED, *, simula
     """Make a night's run, with one job in a state."""
     manifest = write_manifest(folder.parent / "nightly.yaml", "a")
     run_dir = make_run(folder / f"nightly-2026-11-{day:02}", manifest, {"a": state}, simulate=simulate)
+    with Store(run_dir) as store, store.transaction() as connection:
+        connection.execute(
+            "INSERT INTO assets VALUES (1, 'video', 'assets/a.mp4', 1, 'ab', 'video/mp4', 1, 1, 1.0, 1)"
+        )
     (run_dir / "assets").mkdir()
     (run_dir / "assets" / "a.mp4").write_bytes(b"x")
     (run_dir / "results.jsonl").write_text("")
@@ -102,6 +106,52 @@ def test_what_is_not_clearly_our_own_is_kept(folder: Path) -> None:
 
     assert () == result.deleted
     assert before == days(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["best/MY-EDIT.mov", "notes.txt", "a.mp4", "b.mp4.part", "05/mine.mp4", "a.txt"], ids=str
+)
+def test_own_files_among_the_assets_keep_the_run(name: str, folder: Path) -> None:
+    """
+    A person's files and folders, and a video that was edited, keep the whole directory.
+    """
+    old, new = make_night(folder, 20), make_night(folder, 21)
+    path = old / "assets" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine, all mine")
+
+    result = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
+
+    assert ["20", "21"] == days(folder)
+    assert f"it has other files, such as assets/{name.split('/')[0]}" in result.kept[0].why
+    assert "mine, all mine" == path.read_text()
+
+
+def test_what_downloads_left_does_not_keep_the_run(folder: Path) -> None:
+    """
+    Part files, and files that were no videos, are the program's own.
+    """
+    old, new = make_night(folder, 20), make_night(folder, 21)
+    for name in ("a.mp4.part", "a.last_frame.png.invalid"):
+        (old / "assets" / name).write_bytes(b"xx")
+
+    delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
+
+    assert ["21"] == days(folder)
+
+
+def test_run_of_another_manifest_is_kept(folder: Path) -> None:
+    """
+    The same pattern of names does not make two manifests one series.
+    """
+    new = make_night(folder, 21)
+    other = write_manifest(folder.parent / "other.yaml", "a")
+    make_run(folder / "nightly-2026-11-20", other, {"a": State.SUCCEEDED})
+
+    result = delete_older(new, keep_runs=1, keep_days=None, today=TODAY)
+
+    assert ["20", "21"] == days(folder)
+    assert "a run of another manifest" in result.kept[0].why
 
 
 def test_run_in_use_is_kept(folder: Path) -> None:

@@ -46,7 +46,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_stop_at_is_the_next_such_time(berlin: None, now: str, stop_at: time, hours: float) -> None:
     """
-    `--stop-at` is the next such local time, also in a night in which the clocks change.
+    `--stop-at` is the next such local time, or this very minute; also in a night in which the clocks change.
     """
     local = datetime.fromisoformat(now).astimezone()
 
@@ -78,7 +78,7 @@ def test_invalid_times_of_day(text: str) -> None:
         (("--submit-rate", "60"), "60/min"),
         (("--stop-at", "noon"), "HH:MM"),
         (("--max-failures", "lots"), "a percentage such as 5%"),
-        (("--limit", "0"), "x>=1"),
+        (("--limit", "-1"), "x>=0"),
         (("--on-changed", "ask"), "'error', 'keep', 'rerun'"),
         (("--if-locked", "kill"), "'fail', 'wait', 'skip'"),
         (("--var", "novalue"), "NAME=VALUE"),

@@ -53,7 +53,7 @@ def run(*options: object) -> CommandResult:
 
 def test_run_ends_with_a_summary_and_again_does_nothing(folder: Path) -> None:
     """
-    A simulated run has its own default directory; the same command again prints one line and does nothing.
+    A simulated run has its own default directory, named first; the same command again does nothing and says so.
     """
     first, again = run("--json"), run("--json")
 
@@ -62,7 +62,12 @@ def test_run_ends_with_a_summary_and_again_does_nothing(folder: Path) -> None:
     assert (0, str(Path("output/kittens-simulated"))) == (summary["exit_code"], summary["run_dir"])
     assert 1 == first.stdout.count("\n")
     assert "3 of 3 jobs succeeded" in first.stderr
-    assert (0, "kittens: nothing to do, all 3 jobs succeeded\n") == (again.exit_code, again.stderr)
+    names_first = "run directory: output/kittens-simulated\n"
+    assert first.stderr.startswith(names_first)
+    assert (0, f"{names_first}kittens: nothing to do, all 3 jobs succeeded\n") == (
+        again.exit_code,
+        again.stderr,
+    )
     assert summary == json.loads(again.stdout)
     lines = (folder / "output/kittens-simulated/results.jsonl").read_text().splitlines()
     assert {"simulator"} == {json.loads(line)["gateway"] for line in lines}
@@ -140,7 +145,7 @@ def test_date_in_the_run_directory(folder: Path) -> None:
     done = run("-o", "nights/${date}", "--limit", "1")
     after = datetime.now(UTC).date().isoformat()
 
-    assert 0 == done.exit_code
+    assert 6 == done.exit_code
     assert {path.name for path in (folder / "nights").iterdir()} <= {before, after}
 
 
@@ -154,9 +159,42 @@ def test_limit_and_job_leave_the_rest_for_resume(folder: Path) -> None:
     (folder / "kittens.yaml").unlink()
     rest = runner("resume", "out", "--json")
 
+    assert (6, 0) == (limited.exit_code, one.exit_code)
+    assert "--limit 1 was reached; not submitted: 2 jobs" in limited.stderr
     assert "2 pending" in limited.stderr
     assert "1 pending" in one.stderr
     assert 3 == json.loads(rest.stdout)["by_status"]["succeeded"]
+
+
+@pytest.mark.parametrize(
+    "bound", [("--limit", "0"), ("--max-runtime", "0s"), ("--stop-at", "now")], ids="".join
+)
+def test_no_time_and_no_jobs_submit_nothing(bound: tuple[str, str], folder: Path) -> None:
+    """
+    A limit of none, no time, and a time of day that is this very minute submit nothing, and exit with 6.
+    """
+    option, value = bound
+
+    done = run("--json", option, datetime.now().astimezone().strftime("%H:%M") if value == "now" else value)
+
+    assert (6, 3) == (done.exit_code, json.loads(done.stdout)["by_status"]["pending"])
+    assert not (folder / "output/kittens-simulated/simulator.jsonl").read_text()
+
+
+def test_pattern_without_a_match_is_an_error(folder: Path) -> None:
+    """
+    Exit code 2 with the nearest id; a pattern that matches says how many jobs it leaves pending.
+    """
+    typo = run("--job", "jbo-1")
+    first, again = run("--job", "job-1"), run("--job", "job-1")
+    resumed = runner("resume", "output/kittens-simulated", "--job", "nothing*")
+    rerun = runner("rerun", "output/kittens-simulated", "--job", "nothing*", "--dry-run")
+
+    assert [2, 0, 0, 2, 2] == [each.exit_code for each in (typo, first, again, resumed, rerun)]
+    assert "no job of the run matches --job 'jbo-1'" in typo.stderr
+    assert "did you mean 'job-1'?" in typo.stderr
+    assert "nothing to do, 1 matching job succeeded; other jobs that are pending: 2" in again.stderr
+    assert "the ids are such as 'job-1', 'job-2', 'job-3'" in resumed.stderr
 
 
 def test_real_and_simulated_runs_are_kept_apart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ def test_run_of_the_readme_works_and_looks_as_shown(tmp_path: Path) -> None:
     command = re.search(r"(runner run .*)", block)
     assert command is not None
     shown = block.split("```")[1].split("\n", 2)[2]
-    (tmp_path / "manifests").symlink_to(ROOT / "manifests")
+    make_clone(tmp_path)
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
     done = subprocess.run(
@@ -114,11 +115,18 @@ def test_run_of_the_readme_works_and_looks_as_shown(tmp_path: Path) -> None:
     assert _shape(shown) == _shape(done.stderr)
 
 
+def make_clone(folder: Path) -> None:
+    """Lay out a folder like a fresh clone, as far as a run sees it."""
+    shutil.copytree(ROOT / "manifests", folder / "manifests")
+    (folder / ".git").mkdir()
+    (folder / "output").mkdir()
+
+
 @pytest.mark.slow
 def test_killed_run_of_the_readme_goes_on(tmp_path: Path) -> None:
     """The killed demo is brought to its end by the same command, and no job was accepted twice."""
     first, second = re.findall(r"^\$ (.*)", between("run: kill", "end of run"), re.MULTILINE)
-    (tmp_path / "manifests").symlink_to(ROOT / "manifests")
+    make_clone(tmp_path)
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
     def start(command: str) -> subprocess.CompletedProcess[str]:
@@ -173,7 +181,7 @@ def test_every_scenario_of_a_page_is_valid(text: str, tmp_path: Path) -> None:
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run a shipped manifest against the simulator, in a folder that has the other manifests too."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "manifests").symlink_to(ROOT / "manifests")
+    make_clone(folder)
     options = runner.RunOptions(simulate=True)
     assert runner.run(ROOT / "manifests" / "seedance-1.yaml", output=folder, options=options).exit_code == 0
     return folder

@@ -192,6 +192,9 @@ class FakeStore:
         job.commit = len(self.saved)
         return job.commit
 
+    def require_in_place(self) -> None:
+        """Do nothing: it has no directory."""
+
     async def durable(self, number: int) -> None:
         if number == 0:
             return

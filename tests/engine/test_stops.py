@@ -30,7 +30,7 @@ from tests.engine.answers import (
     THROTTLED,
     Bug,
 )
-from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, FakeDownloader, LoopClock, specs
+from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, FakeDownloader, LoopClock, spec, specs
 
 SLOW = replace(FAST, poll=replace(FAST.poll, timeout_s=3600.0))
 
@@ -334,14 +334,28 @@ def test_deadline_stops_submissions_and_then_the_drain(tmp_path: Path) -> None:
 
 def test_deadline_that_has_passed_submits_nothing(tmp_path: Path) -> None:
     """
-    If no time is left when the engine starts, no job is submitted.
+    No time is no job, not one; tasks of an earlier process are still polled and downloaded.
     """
     harness = EngineHarness(tmp_path)
-    harness.add_jobs(specs(2))
+    harness.add_jobs([*specs(3), spec("known", 3, task_id="task_known")])
 
     run = harness.run(run_s=0.0)
 
-    assert (["deadline"], []) == (run.stop_reasons, harness.api.posts)
+    assert (["deadline"], 0) == (run.stop_reasons, len(harness.api.posts))
+    assert {State.PENDING: 3, State.SUCCEEDED: 1} == {state: n for state, n in run.counts.items() if n}
+
+
+def test_limit_that_leaves_jobs_is_a_reason(tmp_path: Path) -> None:
+    """
+    `--limit` stops the run with its own reason, once what it submitted has ended, unless no job is left.
+    """
+    harness = EngineHarness(tmp_path)
+    harness.add_jobs(specs(4))
+
+    first, rest = harness.run(limit=3), harness.run(limit=1)
+
+    assert (["limit"], 3) == (first.stop_reasons, first.counts[State.SUCCEEDED])
+    assert ([], 4) == (rest.stop_reasons, rest.counts[State.SUCCEEDED])
 
 
 @pytest.mark.parametrize("jump_s", [0.0, 7200.0, -30.0], ids=["steady", "suspended", "set back"])

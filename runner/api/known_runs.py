@@ -1,0 +1,149 @@
+"""
+Which runs a manifest has had on this machine, so that a second one does not begin by mistake and pay for all again.
+
+They are kept in the user's state folder (``$XDG_STATE_HOME/runner``), a file for each manifest. It only helps:
+a run directory is complete without it, and whatever can't be read or written is as if there was none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from runner.core.filenames import DB_NAME
+from runner.errors import RunDirError, RunnerError
+from runner.results.files import atomic_write
+from runner.store import query
+from runner.store.database import connect_reader
+
+_MAX_RUNS = 100
+"""Of one manifest."""
+_MAX_MANIFESTS = 1000
+_MAX_BYTES = 1 << 20
+
+
+class KnownRun(Struct, frozen=True):
+    """
+    A run of a manifest.
+
+    Attributes:
+        run_dir: Absolute.
+        name: What tells it from the others of its series.
+        series: See `series_of`.
+    """
+
+    run_dir: str
+    name: str
+    series: str | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its directory was moved or deleted."""
+        return not (Path(self.run_dir) / DB_NAME).exists()
+
+
+def known_run(run_dir: Path, name: str, series: str | None) -> KnownRun:
+    """Return what is kept of a run; its directory tells it from the others of its series if ``-o`` has the date."""
+    path = str(run_dir.resolve())
+    return KnownRun(path, path if series is not None and os.path.isabs(series) else name, series)
+
+
+def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bool]) -> None:
+    """
+    Check that a run is not a second one of its manifest, or is to be one.
+
+    A run that has paid for nothing does not count, and neither does another one of the same series. One whose
+    directory is gone counts: it may have been moved.
+
+    Args:
+        confirm: Asks whether to begin all the same; gets the question.
+
+    Raises:
+        RunDirError: The manifest has been run elsewhere.
+    """
+    elsewhere = runs_elsewhere(manifest, run)
+    if not elsewhere:
+        return
+    known = elsewhere[-1]
+    if known.is_gone:
+        what = f"{manifest} was run in {known.run_dir}, which has been moved or deleted"
+        hint = "if it was moved, name its place with -o; to begin anew, add --new"
+    else:
+        what = f"{manifest} was run in {known.run_dir}"
+        hint = f"to continue there: -o {known.run_dir}; to begin anew, add --new"
+    if not confirm(f"{what}. Begin a new run in {run.run_dir}, and pay for its jobs again?"):
+        raise RunDirError(f"{what}; a new run in {run.run_dir} would pay for its jobs again", hint=hint)
+
+
+def runs_elsewhere(manifest: Path, run: KnownRun) -> tuple[KnownRun, ...]:
+    """Return the runs of a manifest that a run would pay for again, the newest last; none if it is no new run."""
+    if not run.is_gone:
+        return ()
+    return tuple(known for known in _read(manifest) if _is_again(known, run) and _has_paid(known))
+
+
+def remember(manifest: Path, run: KnownRun) -> None:
+    """Add a run to those of its manifest, as the newest one; those whose directories are gone are dropped."""
+    others = [known for known in _read(manifest) if known.run_dir != run.run_dir and not known.is_gone]
+    with suppress(OSError, RunnerError):
+        path = _path(manifest)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(msgspec.json.encode([*others, run][-_MAX_RUNS:]))
+        _forget_oldest(path.parent)
+
+
+def runs_of(manifest: Path) -> tuple[KnownRun, ...]:
+    """Return the runs that a manifest has had, the newest last."""
+    return tuple(_read(manifest))
+
+
+def _is_again(known: KnownRun, run: KnownRun) -> bool:
+    if known.run_dir == run.run_dir or known.name == run.name:
+        return True
+    return known.series is None or known.series != run.series
+
+
+def _has_paid(known: KnownRun) -> bool:
+    if known.is_gone:
+        return True
+    try:
+        with closing(connect_reader(Path(known.run_dir))) as reader:
+            return query.has_attempts(reader)
+    except RunnerError:
+        return True
+
+
+def _read(manifest: Path) -> Iterator[KnownRun]:
+    with suppress(OSError, msgspec.DecodeError, ValueError):
+        with _path(manifest).open("rb") as file:
+            text = file.read(_MAX_BYTES)
+        yield from msgspec.json.decode(text, type=list[KnownRun])
+
+
+def _path(manifest: Path) -> Path:
+    digest = sha256(os.fsencode(manifest.resolve())).hexdigest()
+    return _state_folder() / "runs" / f"{digest[:32]}.json"
+
+
+def _state_folder() -> Path:
+    # A relative path is to be ignored, by the specification.
+    configured = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        base = Path(configured) if os.path.isabs(configured) else Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise OSError("the user has no home") from error
+    return base / "runner"
+
+
+def _forget_oldest(folder: Path) -> None:
+    paths = list(folder.glob("*.json"))
+    if len(paths) > _MAX_MANIFESTS:
+        for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-_MAX_MANIFESTS]:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""
+Runs of a series, such as nightly ones: a manifest's directories for other dates, or other values in its name.
+
+What older ones paid for and did not fetch is fetched before a new one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.api.execute import OnStarted, execute
+from runner.api.known_runs import runs_of
+from runner.api.options import IfLocked, RunOptions
+from runner.api.run_dir import load_config, open_run
+from runner.api.run_facts import read_facts
+from runner.core.filenames import DB_NAME
+from runner.core.lifecycle import State
+from runner.core.stop import Stop, StopReason
+from runner.core.units import format_count
+from runner.engine.engine import Engine
+from runner.engine.events import Notice, Observer
+from runner.errors import RunnerError
+from runner.store import query
+from runner.store.database import connect_reader
+from runner.store.query import JobFilter
+from runner.store.transitions import Selection, select_for_rerun
+
+WITH_A_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
+"""Paid for, and not fetched."""
+_SIGNALED = (StopReason.INTERRUPTED, StopReason.TERMINATED)
+
+
+class Series(Struct, frozen=True):
+    """
+    The runs of a series.
+
+    Attributes:
+        template: See `series_of`.
+    """
+
+    manifest: Path
+    template: str
+    is_simulated: bool
+
+    def unfinished(self, run_dir: Path) -> list[Path]:
+        """Return the other directories of the series that have tasks to fetch: those beside a run's own, and known ones."""
+        own = run_dir.resolve()
+        beside = own.parent.iterdir() if own.parent.is_dir() else ()
+        known = (Path(run.run_dir) for run in runs_of(self.manifest))
+        found = {path.resolve() for path in (*beside, *known) if (path / DB_NAME).is_file()} - {own}
+        return sorted(path for path in found if self._has_tasks(path))
+
+    def _has_tasks(self, run_dir: Path) -> bool:
+        with suppress(RunnerError), closing(connect_reader(run_dir)) as reader:
+            facts = read_facts(reader)
+            if facts is None:
+                return False
+            origin = facts.origin
+            is_own = (
+                origin.series == self.template
+                and origin.manifest is not None
+                and Path(origin.manifest).resolve() == self.manifest.resolve()
+            )
+            counts = query.counts(reader)
+            return (
+                is_own
+                and origin.is_simulated == self.is_simulated
+                and any(counts[state] for state in WITH_A_TASK)
+            )
+        return False
+
+
+async def catch_up(
+    run_dirs: Sequence[Path], options: RunOptions, *, observe: Observer, on_started: OnStarted
+) -> OnStarted:
+    """
+    Poll and download what was paid for in older run directories; nothing is submitted there.
+
+    Each takes `RunOptions.drain_s` at most. What can't be fetched is reported, and does not keep the new run from
+    beginning.
+
+    Returns:
+        What is to get the new run's engine: it is stopped as well if a signal stopped this.
+    """
+    signaled: list[Stop] = []
+    for run_dir in run_dirs:
+        if signaled:
+            break
+        try:
+            stops = await _fetch(run_dir, options, observe, on_started)
+        except RunnerError as error:
+            observe(Notice("catch_up", f"not fetched from {run_dir}: {error.message}", error.hint))
+        else:
+            signaled += [stop for stop in stops if stop.reason in _SIGNALED]
+
+    def started(engine: Engine) -> None:
+        on_started(engine)
+        for stop in signaled:
+            engine.stop(stop)
+
+    return started
+
+
+async def _fetch(
+    run_dir: Path, options: RunOptions, observe: Observer, on_started: OnStarted
+) -> tuple[Stop, ...]:
+    async with open_run(run_dir, IfLocked.FAIL, observe) as store:
+        config = load_config(store, options)
+        # Pending jobs are not among them, so that none is submitted.
+        plan = select_for_rerun(store.reader, Selection(states=WITH_A_TASK))
+        tasks = plan.to_poll + plan.to_download
+        observe(
+            Notice(
+                "catch_up", f"fetching what an older run paid for: {run_dir}, {format_count(tasks, 'job')}"
+            )
+        )
+        bounds = RunOptions(run_s=options.drain_s, drain_s=0.0, scenario=options.scenario)
+        result = await execute(
+            store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
+        )
+    left = sum(result.counts[state] for state in WITH_A_TASK)
+    hint = f"later: runner resume {run_dir}" if left else None
+    observe(
+        Notice("catch_up", f"{run_dir}: {format_count(tasks - left, 'job')} fetched, {left:,} left", hint)
+    )
+    return result.stops

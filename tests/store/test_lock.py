@@ -1,0 +1,220 @@
+"""One process at a time in a run directory, whatever happens to the file that says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runner.core.lifecycle import Event, State
+from runner.core.model import Job
+from runner.errors import RunDirError, RunLocked, StoreOutdated
+from runner.store import query
+from runner.store.lock import holder_of
+from runner.store.store import Store
+from tests.store.jobs import make_spec, sync_jobs
+
+HOLDER = (
+    "import sys; from pathlib import Path; from runner.store.store import Store\n"
+    "with Store(Path(sys.argv[1])): print('open', flush=True); sys.stdin.read()"
+)
+
+
+@contextmanager
+def opened_elsewhere(run_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Open a run directory in another process, for the length of a block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(run_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert b"open\n" == process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def pending_job(store: Store) -> Job:
+    """Return the only job of a store."""
+    return next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
+
+
+def test_deleted_lock_file_lets_nobody_in(tmp_path: Path) -> None:
+    """
+    People delete a lock file that is in their way: the database itself is locked as well.
+    """
+    with opened_elsewhere(tmp_path):
+        (tmp_path / ".lock").unlink()
+
+        with pytest.raises(RunLocked, match="whose .lock was deleted"), Store(tmp_path):
+            pass
+
+
+def test_copy_of_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    """
+    A copied lock is free, but names a process that is running: both would pay for the same jobs.
+    """
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    with opened_elsewhere(original) as process:
+        shutil.copytree(original, copy)
+
+        with (
+            pytest.raises(StoreOutdated, match=f"a copy of a run directory that pid {process.pid}"),
+            Store(copy),
+        ):
+            pass
+
+    with Store(copy):
+        pass
+
+
+def test_killed_process_that_nobody_waited_for_is_no_holder(tmp_path: Path) -> None:
+    """
+    Until its parent notices, a killed process still has its pid.
+    """
+    with opened_elsewhere(tmp_path) as process:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+        with Store(tmp_path):
+            pass
+
+
+def test_copy_of_a_closed_directory_is_used(tmp_path: Path) -> None:
+    """
+    A process that has closed a run directory, and is still running, has no claim on its copies.
+    """
+    with Store(tmp_path / "original"):
+        pass
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")
+
+    with Store(tmp_path / "copy"):
+        pass
+
+
+@pytest.mark.parametrize("name", [".lock", "run.db"])
+@pytest.mark.parametrize("plant", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_planted_link_is_refused(name: str, plant: object, tmp_path: Path) -> None:
+    """
+    A link in a directory from somebody else leads to a file outside, which stays as it is.
+    """
+    victim, run_dir = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("mine")
+    run_dir.mkdir()
+    plant(victim, run_dir / name)  # type: ignore[operator]
+
+    with pytest.raises(RunDirError, match="can't be used: it"), Store(run_dir):
+        pass
+
+    assert "mine" == victim.read_text()
+
+
+def test_special_file_does_not_hang(tmp_path: Path) -> None:
+    """
+    A FIFO as the lock is refused, and is nobody's lock, at once.
+    """
+    os.mkfifo(tmp_path / ".lock")
+
+    with pytest.raises(RunDirError, match="no regular file"), Store(tmp_path):
+        pass
+
+    assert holder_of(tmp_path) is None
+
+
+def test_reserve_and_epoch_are_no_links(tmp_path: Path) -> None:
+    """
+    Links at the names of files that the run creates are replaced; what they lead to stays as it is.
+    """
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".epoch").symlink_to(victim)
+
+    with Store(tmp_path):
+        pass
+
+    assert "mine" == victim.read_text()
+    assert not (tmp_path / ".epoch").is_symlink()
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link], ids=["symbolic", "hard"])
+async def test_reserve_overwrites_nothing(plant: object, store: Store, tmp_path: Path) -> None:
+    """
+    The reserve of disk space is a new file, whatever has its name.
+    """
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    plant(victim, store.run_dir / ".reserve")  # type: ignore[operator]
+
+    async with store:
+        assert (store.run_dir / ".reserve").stat().st_size > 1_000_000
+
+    assert "mine" == victim.read_text()
+
+
+async def test_folder_instead_of_the_reserve_is_an_error(store: Store) -> None:
+    """
+    What can't be replaced is named, before anything is sent.
+    """
+    (store.run_dir / ".reserve").mkdir()
+
+    with pytest.raises(RunDirError, match=r".reserve can't be written"):
+        await store.__aenter__()
+
+
+def test_moved_directory_is_noticed(tmp_path: Path) -> None:
+    """
+    Before anything is paid for, the directory must still be at its path; a link to its new place will do.
+    """
+    run_dir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    with Store(run_dir) as store:
+        store.require_in_place()
+        run_dir.rename(elsewhere)
+        with pytest.raises(RunDirError, match="was moved, replaced or deleted"):
+            store.require_in_place()
+        run_dir.mkdir()
+        (run_dir / "run.db").touch()
+        with pytest.raises(RunDirError, match="was moved, replaced or deleted"):
+            store.require_in_place()
+        (run_dir / "run.db").unlink()
+        run_dir.rmdir()
+        run_dir.symlink_to(elsewhere)
+        store.require_in_place()
+
+
+async def test_intent_of_a_job_that_another_process_took_is_refused(store: Store) -> None:
+    """
+    Even if two processes were at work, only a pending job can be submitted; and nothing else is written then.
+    """
+    sync_jobs(store, make_spec("a"))
+    job = pending_job(store)
+    async with store:
+        store._connection.execute("UPDATE jobs SET state = 'submitted', task_id = 'theirs'")
+        job.transition(Event.INTENT)
+
+        with pytest.raises(RunDirError, match="another process has changed jobs"):
+            await store.durable(store.save(job))
+
+    found = query.job(store.reader, "a", waiting_since=0.0)
+    assert found is not None
+    assert (State.SUBMITTED, "theirs") == (found.state, found.task_id)
+
+
+async def test_intent_may_follow_an_attempt_that_was_not_sent_at_once(store: Store) -> None:
+    """
+    The end of one attempt and the intent of the next may be in the same commit.
+    """
+    sync_jobs(store, make_spec("a"))
+    job = pending_job(store)
+    async with store:
+        job.transition(Event.INTENT)
+        await store.durable(store.save(job))
+        job.transition(Event.NOT_SENT)
+        store.save(job)
+        job.transition(Event.INTENT)
+        await store.durable(store.save(job))
+
+    assert 1 == query.counts(store.reader)[State.SUBMITTING]
