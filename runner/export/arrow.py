@@ -28,7 +28,7 @@ def require_pyarrow() -> None:
     except ImportError:
         raise UsageError(
             "this format needs pyarrow, which is not installed",
-            hint="pip install 'runner[export]', or use --format webdataset",
+            hint="in the checkout that runner was installed from: pip install '.[export]'; or use --format webdataset",
         ) from None
 
 

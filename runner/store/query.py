@@ -241,8 +241,8 @@ def delivered_assets(connection: sqlite3.Connection) -> Iterator[tuple[str, Asse
         "SELECT j.job_id, a.* FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
         "WHERE j.state = 'succeeded' ORDER BY j.idx"
     )
-    for job_id, _, *asset in cursor:
-        yield job_id, rows.read_asset(asset)
+    for job_id, *asset in cursor:
+        yield job_id, rows.read_asset(asset, {})
 
 
 def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:

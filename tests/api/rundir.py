@@ -51,6 +51,10 @@ def make_run(
             ("a" * 64,),
         )
         save_facts(connection, RunFacts(loaded.settings, RunOrigin(str(manifest), simulate, sharded=False)))
+    (run_dir / "assets").mkdir(exist_ok=True)
+    for job_id, state in states.items():
+        if state is State.SUCCEEDED:
+            (run_dir / "assets" / f"{job_id}.mp4").write_bytes(b"123456789")
     return run_dir
 
 

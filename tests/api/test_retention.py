@@ -29,9 +29,9 @@ def make_night(folder: Path, day: int, state: State = State.SUCCEEDED, *, simula
     run_dir = make_run(folder / f"nightly-2026-11-{day:02}", manifest, {"a": state}, simulate=simulate)
     with Store(run_dir) as store, store.transaction() as connection:
         connection.execute(
-            "INSERT INTO assets VALUES (1, 'video', 'assets/a.mp4', 1, 'ab', 'video/mp4', 1, 1, 1.0, 1)"
+            "INSERT OR REPLACE INTO assets VALUES (1, 'video', 'assets/a.mp4', 1, 'ab', 'video/mp4', 1, 1, 1.0, 1)"
         )
-    (run_dir / "assets").mkdir()
+    (run_dir / "assets").mkdir(exist_ok=True)
     (run_dir / "assets" / "a.mp4").write_bytes(b"x")
     (run_dir / "results.jsonl").write_text("")
     return run_dir

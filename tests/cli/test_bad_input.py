@@ -31,7 +31,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "unknown key": (f"{HEAD}  - {{id: a, metadat: {{}}, {REQUEST}}}\n", "m.yaml:3:13: ", "did you mean 'metadata'?"),
     "wrong type": (f"version: 1\nlimits: {{in_flight: many}}\njobs:\n{GOOD}", "m.yaml:2:21: ", "a whole number"),
     "missing field": (f"{HEAD}  - {{id: a, request: {{model: seedance-1-0-pro-250528}}}}\n", "m.yaml:3:22: ", "missing key 'prompt'"),
-    "unknown model": (f"{HEAD}  - {{id: a, request: {{model: wan2.7-i2w}}}}\n", "m.yaml:3:30: ", "did you mean 'wan2.7-i2v'?"),
+    "unknown model": (f"{HEAD}  - {{id: a, request: {{model: wan2.7-i2w}}}}\n", "m.yaml:3:30: ", "did you mean 'wan2.7-i2v'"),
     "unknown placeholder": (f"{HEAD}  - {{id: 'a-${{sede}}', matrix: {{seed: [1]}}, {REQUEST}}}\n", "m.yaml:3:10: ", "seed"),
     "missing row file": (f"{HEAD}  - {{id: a, from: rows.csv, {REQUEST}}}\n", "m.yaml:3:19: ", "rows.csv"),
     "ragged row": (f"{HEAD}  - {{id: '${{name}}', from: ragged.csv, {REQUEST}}}\n", "ragged.csv:3: ", "cell"),

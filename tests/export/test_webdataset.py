@@ -100,7 +100,7 @@ def test_it_needs_no_package(tmp_path: Path) -> None:
     refused = call("parquet")
     assert 2 == refused.returncode
     assert "needs pyarrow, which is not installed" in refused.stderr
-    assert "pip install 'runner[export]'" in refused.stderr
+    assert "pip install '.[export]'" in refused.stderr
 
 
 def check(values: dict[str, Any], video: bytes) -> None:

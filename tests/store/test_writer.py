@@ -160,13 +160,10 @@ def test_room_is_given_up_once(tmp_path: Path) -> None:
     assert not (tmp_path / RESERVE_NAME).exists()
 
 
-def test_room_that_can_not_be_had_is_given_up_from_the_start(tmp_path: Path) -> None:
-    """A run on a full disk submits nothing."""
-    reserve = DiskReserve(tmp_path / "none")
-
-    assert reserve.is_released
-    assert not reserve.release()
-    reserve.close()
+def test_reserve_that_can_not_be_written_stops_the_run(tmp_path: Path) -> None:
+    """Trouble other than a full disk is reported with its place."""
+    with pytest.raises(RunDirError, match=r"\.reserve"):
+        DiskReserve(tmp_path / "none")
 
 
 async def test_later_word_on_a_part_counts(store: Store) -> None:
