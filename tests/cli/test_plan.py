@@ -136,12 +136,12 @@ def test_it_changes_nothing() -> None:
     """Not a byte of the run directory changes, and a second plan prints the same."""
     manifest = write_manifest(Path("m.yaml"), "a", "b")
     run_dir = make_run(Path("out"), manifest, {"a": State.SUCCEEDED})
-    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    before = {path.name: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
 
     first, second = (runner("plan", manifest, "-o", run_dir) for _ in range(2))
 
     assert first == second
-    assert before == {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    assert before == {path.name: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
 
 
 def test_it_works_while_a_run_is_active() -> None:
