@@ -75,7 +75,7 @@ def _is_ignored(name: str) -> bool:
 
 
 def apply_options(
-    settings: Settings, options: RunOptions, environ: Mapping[str, str], *, simulate: bool
+    settings: Settings, options: RunOptions, environ: Mapping[str, str]
 ) -> tuple[Settings, Mapping[str, str]]:
     """
     Apply options and environment to a manifest's settings.
@@ -94,8 +94,21 @@ def apply_options(
             sources[key] = "flag"
         else:
             sources[key] = "default" if getattr(limits, name) == getattr(defaults, name) else "manifest"
-    settings = replace(settings, limits=limits, base_url=base_url)
-    return (with_simulator_speed(settings, options) if simulate else settings), sources
+    return replace(settings, limits=limits, base_url=base_url), sources
+
+
+def apply_simulator_speed(
+    settings: Settings, sources: Mapping[str, str], options: RunOptions
+) -> tuple[Settings, Mapping[str, str]]:
+    """Replace rates and waits by the simulator's, with ``simulator`` as their source; see `apply_options`."""
+    fast = with_simulator_speed(settings, options)
+    replaced = {
+        f"{section}.{_manifest_key(entry.name)}": "simulator"
+        for section in ("limits", "poll")
+        for entry in fields(getattr(fast, section))
+        if getattr(getattr(fast, section), entry.name) != getattr(getattr(settings, section), entry.name)
+    }
+    return fast, {**sources, **replaced}
 
 
 def find_keys(settings: Settings, environ: Mapping[str, str], *, simulate: bool) -> KeySet:
@@ -112,7 +125,7 @@ def settings_lines(settings: Settings, sources: Mapping[str, str]) -> Iterator[s
     """
     Write each setting by its name in the manifest, with its value and its source.
 
-    >>> settings, sources = apply_options(Settings(name="kittens"), RunOptions(in_flight=3), {}, simulate=False)
+    >>> settings, sources = apply_options(Settings(name="kittens"), RunOptions(in_flight=3), {})
     >>> [" ".join(line.split()) for line in settings_lines(settings, sources) if "in_flight" in line]
     ['limits.in_flight 3 (flag)']
     """

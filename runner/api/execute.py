@@ -22,7 +22,7 @@ from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.retention import RetentionResult
 from runner.api.run_facts import LEARNED
-from runner.api.simulate import simulated_gateway
+from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
 from runner.core.key_pool import KeyPool
@@ -187,6 +187,9 @@ async def _engine(
     settings, base_url = config.settings, config.gateway
     async with AsyncExitStack() as stack:
         if config.origin.is_simulated:
+            if not (options.real_time or config.origin.is_real_time):
+                settings = with_simulator_speed(settings, options)
+                observe(Notice("simulated", speed_line(settings)))
             base_url = await stack.enter_async_context(simulated_gateway(store.run_dir, options.scenario))
         root = gateway_root(base_url)
         proxies = Proxies.from_environ(config.environ)

@@ -27,6 +27,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     How to run. Each field has the meaning of the command-line option of its name, and here is its only default.
 
     Attributes:
+        real_time: A simulated run has the manifest's rates and waits.
         scenario: The simulator's scenario, by name or path; only for simulated runs.
         job: Only jobs whose id matches this shell pattern.
         max_failures: Jobs that may end without a video in this process: a number, a share of those that ended such as 0.1,
@@ -48,6 +49,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     """
 
     simulate: bool = False
+    real_time: bool = False
     scenario: str | None = None
     limit: int | None = None
     job: str | None = None

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.config import apply_options, read_environment
+from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.options import RunOptions
 from runner.api.run_facts import LEARNED, default_run_dir, expand_date, read_facts, require_same_kind
+from runner.api.simulate import check_simulation
 from runner.api.validate import manifest_error
 from runner.core.estimate import Estimate, estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
@@ -122,11 +123,14 @@ def plan(
         UsageError: The directory holds a real run and this would be a simulated one, or the other way round.
     """
     problems = ProblemCollector(on_problem)
+    check_simulation(options, simulate=options.simulate)
     path, simulate = Path(manifest), options.simulate
     environ = read_environment(options, path.parent)
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.variables, today=today, is_strict=options.strict)
-    settings, sources = apply_options(loaded.settings, options, environ, simulate=simulate)
+    settings, sources = apply_options(loaded.settings, options, environ)
+    if simulate and not options.real_time:
+        settings, sources = apply_simulator_speed(settings, sources, options)
     run_dir = expand_date(
         Path(output) if output else default_run_dir(path, loaded.name, simulate=simulate), today
     )

@@ -25,7 +25,6 @@ from runner.api.options import IfLocked, RunOptions
 from runner.api.rerun import plan_rerun, rerun
 from runner.api.run_dir import open_run
 from runner.api.run_facts import (
-    SIMULATED,
     RunFacts,
     RunOrigin,
     default_run_dir,
@@ -33,12 +32,12 @@ from runner.api.run_facts import (
     require_same_kind,
     save_facts,
 )
-from runner.api.simulate import with_simulator_speed
+from runner.api.simulate import check_simulation
 from runner.api.trust import FLAG, gateway_source, refused_gateway
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobRecord
-from runner.core.settings import DEFAULT_BASE_URL, Settings
+from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.summary import summarize
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
@@ -109,9 +108,8 @@ def open_source(path: Path, run_dir: Path | None, options: RunOptions) -> RerunS
     name = rerun_name(next(iter(results.runs)))
     settings = Settings(name=name)
     source: str | None = "--simulate"
-    if simulate:
-        settings = with_simulator_speed(settings, options)
-    else:
+    check_simulation(options, simulate=simulate)
+    if not simulate:
         base_url, source = _gateway(path, gateways, options, is_finished=is_finished)
         settings = replace(settings, base_url=base_url)
     run_dir = run_dir or default_run_dir(path, name, simulate=simulate)

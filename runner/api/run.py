@@ -29,6 +29,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.series import Series, catch_up
+from runner.api.simulate import check_simulation
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.api.validate import manifest_error
 from runner.api.verify import verify_assets
@@ -82,11 +83,12 @@ async def run(
         UsageError: Options do not fit the run that the directory holds.
     """
     started_at = time.monotonic()
+    check_simulation(options, simulate=options.simulate)
     today = datetime.now(UTC).date()
     environ = read_environment(options, manifest.parent)
     problems = ProblemCollector(on_problem)
     loaded = load(manifest, problems, variables=options.variables, today=today, is_strict=options.strict)
-    settings, sources = apply_options(loaded.settings, options, environ, simulate=options.simulate)
+    settings, sources = apply_options(loaded.settings, options, environ)
     if names := ignored_variables(options, manifest.parent):
         message = f"{manifest.parent / '.env'}: ignored {', '.join(names)}: it may set keys, but no addresses"
         observe(Notice("warning", message, "export them, or name the file with --env-file"))
@@ -193,7 +195,8 @@ def _load_into(
     with store.transaction() as connection:
         jobs = _sync_jobs(connection, manifest, options, problems)
         require_match(connection, options.job)
-        facts = RunFacts(settings, replace(origin, sharded=origin.sharded or jobs > MAX_FILES_FLAT))
+        sharded = origin.sharded or jobs > MAX_FILES_FLAT
+        facts = RunFacts(settings, replace(origin, sharded=sharded, is_real_time=options.real_time))
         save_facts(connection, facts)
     return facts
 

@@ -16,6 +16,7 @@ from runner.api.adopt import adopt_results
 from runner.api.config import RunConfig, apply_options, find_keys, read_environment
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
+from runner.api.simulate import check_simulation
 from runner.api.trust import gateway_source, manifest_settings, refused_gateway
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.units import format_count
@@ -118,12 +119,9 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
     simulate = saved.origin.is_simulated
     if options.simulate:
         require_same_kind(saved.origin, store.run_dir, simulate=True)
-    if options.scenario is not None and not simulate:
-        raise UsageError(
-            f"{store.run_dir} holds a real run, which takes no scenario", hint="leave --scenario out"
-        )
+    check_simulation(options, simulate=simulate)
     environ = _environment(saved, options)
-    settings, _ = apply_options(saved.settings, options, {}, simulate=simulate)
+    settings, _ = apply_options(saved.settings, options, {})
     facts = RunFacts(settings, saved.origin)
     source = _gateway_source(facts, options, environ)
     if source is None:
@@ -137,7 +135,7 @@ def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None
     """Return the gateway that a run would continue with, and what names it; None if only the directory does."""
     with closing(connect_reader(run_dir)) as reader:
         saved = _require_facts(reader, run_dir)
-    settings, _ = apply_options(saved.settings, options, {}, simulate=saved.origin.is_simulated)
+    settings, _ = apply_options(saved.settings, options, {})
     facts = RunFacts(settings, saved.origin)
     return facts.gateway, _gateway_source(facts, options, _environment(saved, options))
 

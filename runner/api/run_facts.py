@@ -10,12 +10,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.core.settings import DEFAULT_BASE_URL, Settings
+from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.errors import UsageError
 from runner.store import query
-
-SIMULATED = "simulator"
-"""What the results of a simulated run name as their gateway, so that they are never taken for a real one's."""
 
 LEARNED = "learned"
 """Key of the rates that an earlier run found to be allowed."""
@@ -33,12 +30,14 @@ class RunOrigin(Struct, frozen=True):
         is_simulated: Whether its jobs went to the simulator; such a run never meets a real gateway.
         sharded: Whether its assets are spread over 256 folders.
         series: What its directory has in common with those of other dates, or other values of a variable; see `series_of`.
+        is_real_time: Whether a simulated run has the manifest's rates and waits.
     """
 
     manifest: str | None
     is_simulated: bool
     sharded: bool
     series: str | None = None
+    is_real_time: bool = False
 
 
 class RunFacts(Struct, frozen=True):
@@ -46,7 +45,8 @@ class RunFacts(Struct, frozen=True):
     What a run remembers of its manifest.
 
     Attributes:
-        settings: With the options of the newest process applied. They hold names of environment variables, never keys.
+        settings: With the options of the newest process applied, and without the simulator's speed. They hold names of
+            environment variables, never keys.
     """
 
     settings: Settings

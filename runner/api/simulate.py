@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.core.filenames import SIMULATOR_LEDGER_NAME
 from runner.core.settings import PollPolicy, Settings
+from runner.core.units import format_duration, format_rate
 from runner.disk import write_error
+from runner.errors import UsageError
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
 
 _SECRET = "simulated-key"  # noqa: S105  (valid for the simulator only)
@@ -23,6 +25,37 @@ _POLL = PollPolicy(first_s=0.2, interval_s=0.2, max_interval_s=0.4)
 def simulated_keys() -> KeySet:
     """Return the key that a simulated run uses, so that none has to be set."""
     return KeySet((ApiKey(fingerprint(_SECRET), _SECRET),))
+
+
+def check_simulation(options: RunOptions, *, simulate: bool) -> None:
+    """
+    Check the options that only a simulated run has, before anything is done.
+
+    Raises:
+        UsageError: One of them is given, and the run is none.
+        ScenarioError: The scenario is not valid.
+    """
+    for name, value in (("--scenario", options.scenario), ("--real-time", options.real_time)):
+        if value and not simulate:
+            raise UsageError(f"{name} needs --simulate: a real run has no use for it", hint="leave it out")
+    if options.scenario is not None:
+        from runner.simulator.scenario_reader import load_scenario
+
+        load_scenario(options.scenario)
+
+
+def speed_line(settings: Settings) -> str:
+    """
+    Say which rates and waits a simulated run has.
+
+    Args:
+        settings: With the simulator's speed.
+    """
+    limits, poll = settings.limits, settings.poll
+    return (
+        f"simulated: {format_rate(limits.submit_per_s)} submissions and {format_rate(limits.poll_per_s)} polls, the first after "
+        f"{format_duration(poll.first_s)}, in place of the manifest's rates and waits (--real-time keeps them)"
+    )
 
 
 def with_simulator_speed(settings: Settings, options: RunOptions) -> Settings:

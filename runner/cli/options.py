@@ -12,6 +12,7 @@ import click
 from msgspec import Struct
 
 from runner.api.options import IfLocked, RunOptions
+from runner.cli.param_types import SCENARIO_NAME
 from runner.core.failure_guard import MaxFailures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 
@@ -240,8 +241,17 @@ SIMULATE = click.option(
     is_flag=True,
     help="Use a simulated gateway: nothing is sent and nothing is billed.",
 )
+REAL_TIME = click.option(
+    "--real-time",
+    is_flag=True,
+    help="With --simulate: keep the manifest's rates and waits, which the simulator otherwise replaces by short ones.",
+)
 SCENARIO = click.option(
-    "--scenario", metavar="NAME|FILE", help="Scenario of the simulator: the name of a shipped one, or a file."
+    "--scenario",
+    metavar="NAME|FILE",
+    type=SCENARIO_NAME,
+    help="Scenario of the simulator: demo (every job succeeds), mixed (almost every fault), or a file; see "
+    "`runner schema scenario`.",
 )
 JOB = click.option("--job", metavar="GLOB", help="Only jobs whose id matches a pattern, such as 'sky-*'.")
 ADOPT_RESULTS = click.option(
@@ -315,8 +325,6 @@ def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
 
 def run_options(values: dict[str, Any]) -> RunOptions:
     """Convert the remaining values of a command to `RunOptions`, whose fields have their names."""
-    if values.get("scenario") is not None and values.get("simulate") is False:
-        raise click.UsageError("--scenario needs --simulate.")
     stop_at = values.pop("stop_at")
     if stop_at is not None:
         stop_at = next_time(stop_at, datetime.now().astimezone()).timestamp()

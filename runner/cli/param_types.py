@@ -34,7 +34,8 @@ else:
 MAX_OFFERED = 100
 """The most completions of one word."""
 
-_MANIFEST_SUFFIXES = (".yaml", ".yml", ".jsonl")
+_YAML_SUFFIXES = (".yaml", ".yml")
+_MANIFEST_SUFFIXES = (*_YAML_SUFFIXES, ".jsonl")
 
 
 class RunDirectory(_PathType):
@@ -88,6 +89,25 @@ class JobId(_TextType):
         return _items(_job_ids(Path(run_dir), incomplete) if run_dir else ())
 
 
+class ScenarioName(_TextType):
+    """The name of a shipped scenario of the simulator, or the path of a scenario file."""
+
+    name = "scenario"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name or the path; the command checks the scenario."""
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the names of shipped scenarios, YAML files, and directories."""
+        from runner.simulator.scenario_reader import shipped_scenarios
+
+        names = [name for name in shipped_scenarios() if name.startswith(incomplete)]
+        return _items(names) + _items(_paths(incomplete, lambda path: path.suffix in _YAML_SUFFIXES))
+
+
 class LazyChoice(_TextType):
     """
     One of several words, which are loaded only when they are needed.
@@ -127,7 +147,7 @@ def _schemas() -> Iterable[str]:
     return dict.fromkeys(("manifest", "result", "import", *catalog.models, *catalog.names))
 
 
-RUN_DIR, MANIFEST, JOB = RunDirectory(), ManifestFile(), JobId()
+RUN_DIR, MANIFEST, JOB, SCENARIO_NAME = RunDirectory(), ManifestFile(), JobId(), ScenarioName()
 MODEL, SCHEMA = LazyChoice("model", lambda: _catalog().models), LazyChoice("schema", _schemas)
 CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
 STATE = LazyChoice("state", lambda: (state.value for state in State))

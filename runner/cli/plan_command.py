@@ -11,7 +11,7 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
-from runner.cli.options import variable_option
+from runner.cli.options import REAL_TIME, variable_option
 from runner.cli.param_types import MANIFEST, RUN_DIR
 from runner.core.sanitize import escape_json
 from runner.core.units import format_count, format_duration
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     help="Print the first N requests as they would be sent.",
 )
 @click.option("--simulate", is_flag=True, help="Plan a run with the simulated gateway.")
+@REAL_TIME
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every setting and its source.")
 @click.option("--base-url", metavar="URL", help="URL of the gateway; overrides the manifest.")
@@ -43,6 +44,7 @@ def command(
     output: Path | None,
     show: int,
     simulate: bool,
+    real_time: bool,
     as_json: bool,
     verbose: bool,
     base_url: str | None,
@@ -55,13 +57,20 @@ def command(
     Nothing is sent and nothing is written. Safe to use while a run is active.
     """
     from runner.api import config, plan, trust
+    from runner.api import simulate as simulation
     from runner.cli.displays import show_event
 
     planned = plan.plan(
         manifest,
         output=output,
         show=show,
-        options=RunOptions(simulate=simulate, variables=variables, base_url=base_url, env_file=env_file),
+        options=RunOptions(
+            simulate=simulate,
+            real_time=real_time,
+            variables=variables,
+            base_url=base_url,
+            env_file=env_file,
+        ),
         on_problem=lambda problem: None if as_json else show_problem(problem),
     )
     if as_json:
@@ -72,6 +81,8 @@ def command(
     settings = config.settings_lines(planned.settings, planned.sources) if verbose else ()
     for line in _lines(planned, settings):
         echo_stdout(line)
+    if simulate and not real_time:
+        echo_stdout(f"\n{simulation.speed_line(planned.settings)}")
     if planned.compared.changed:
         echo_stderr("`runner run` refuses to start because of the changed jobs, unless --on-changed is given")
 

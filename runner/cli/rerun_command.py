@@ -15,6 +15,7 @@ from runner.cli.options import (
     BOUNDS,
     JOB,
     PACING,
+    REAL_TIME,
     SCENARIO,
     SIMULATE,
     TRUST,
@@ -62,7 +63,7 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
     "-o", "--output", metavar="DIR", type=RUN_DIR, help="Run directory for a rerun from a results file."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@with_options(SIMULATE, SCENARIO, TRUST, BOUNDS, PACING, WATCHING)
+@with_options(SIMULATE, REAL_TIME, SCENARIO, TRUST, BOUNDS, PACING, WATCHING)
 def command(
     source: Path,
     states: tuple[str, ...],

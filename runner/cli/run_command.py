@@ -14,6 +14,7 @@ from runner.cli.options import (
     JOB,
     NEW_AND_CATCH_UP,
     PACING,
+    REAL_TIME,
     RETRY_FAILED,
     SCENARIO,
     SIMULATE,
@@ -37,7 +38,7 @@ from runner.core.model import OnChanged
     type=RUN_DIR,
     help="Run directory; by default output/NAME, with the name of the manifest. ${date} becomes the date in UTC.",
 )
-@with_options(SIMULATE, SCENARIO, JOB, RETRY_FAILED)
+@with_options(SIMULATE, REAL_TIME, SCENARIO, JOB, RETRY_FAILED)
 @click.option("--skip-invalid", is_flag=True, help="Record invalid jobs as failed, and run the others.")
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option(
@@ -75,6 +76,8 @@ def command(manifest: Path, output: Path | None, **values: Any) -> int:
     from runner.cli.run_session import run_and_report
 
     display_options = pop_display_options(values)
+    if not values["simulate"] and (values["scenario"] is not None or values["real_time"]):
+        raise click.UsageError("--scenario and --real-time need --simulate.")
     options = run_options(values)
     return run_and_report(
         lambda observer: run(

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr
+from runner.cli.options import SCENARIO
 from runner.errors import UsageError
 
 
@@ -20,7 +21,7 @@ from runner.errors import UsageError
     show_default=True,
     help="Port to listen on; 0 chooses a free one.",
 )
-@click.option("--scenario", metavar="NAME|FILE", help="Name of a shipped scenario, or a file.")
+@SCENARIO
 @click.option(
     "--ledger",
     type=click.Path(path_type=Path),

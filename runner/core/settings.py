@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 DEFAULT_BASE_URL = "https://api.powertokens.ai"
+SIMULATED = "simulator"
+"""What the results of a simulated run name as their gateway, so that they are never taken for a real one's."""
 TEST_HOST = "baze-api.powerbuyin.top"
 """The vendor's test environment, which one of its documents names by mistake (fact F1)."""
 DEFAULT_KEY_NAME = "POWERTOKENS_API_KEY"

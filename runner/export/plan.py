@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
+from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
 from runner.core.where import Condition, text_of, value_of
@@ -197,7 +198,7 @@ class _Planner:
         self._succeeded += 1
         if not self._is_selected(record):
             return
-        self._is_simulated |= item.gateway == "simulator"
+        self._is_simulated |= item.gateway == SIMULATED
         self._check_file(record.job_id, video.path, video.bytes)
         row = make_row(record, video, run=item.run, is_only_run=len(self._source.runs) == 1)
         self._write(self._split_of(record), row)

@@ -139,7 +139,8 @@ class EntryExpansion:
 
     def _compile(self, value: Json, key: str) -> Template:
         """Compile the value of a key of the entry."""
-        template = compile_template(value, self._scope)
+        # A merge reaches no null inside a list, so that there it can only be meant as a value.
+        template = compile_template(value, self._scope, keeps_nulls_in_lists=key == "metadata")
         for finding in template.findings:
             self._report_entry(finding, key)
         return template

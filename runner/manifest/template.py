@@ -9,7 +9,7 @@ not be changed in place.
 - A string that is a single placeholder keeps the type of its value.
 - ``$${`` is a literal ``${``; a ``$`` without a brace is literal.
 - A value that was filled in is never searched for placeholders.
-- A key whose value is null is left out, whether it is written so or comes from a row.
+- A key whose value is null is left out, whether it is written so or comes from a row; in the lists of metadata it is data.
 """
 
 from __future__ import annotations
@@ -116,12 +116,15 @@ class _Compiled(NamedTuple):
     render: Render | None = None
 
 
-def compile_template(value: Json, scope: Scope, *, filled: int = 0) -> Template:
+def compile_template(
+    value: Json, scope: Scope, *, filled: int = 0, keeps_nulls_in_lists: bool = False
+) -> Template:
     """
     Compile a value with the names of a scope.
 
     Args:
         filled: The size of what other values filled in, if they count as one with this one.
+        keeps_nulls_in_lists: Whether a key inside a list may have the value null; otherwise it is left out.
 
     >>> scope = Scope(constants={"date": "2026-11-21"}, varying=["seed"])
     >>> template = compile_template({"seed": "${seed}", "tag": "${date}/${seed}", "cost": "$${seed}"}, scope)
@@ -130,7 +133,7 @@ def compile_template(value: Json, scope: Scope, *, filled: int = 0) -> Template:
     >>> compile_template("${sed}", scope).findings[0].hint
     "did you mean 'seed'? The names are date, seed"
     """
-    compiler = _Compiler(scope, filled)
+    compiler = _Compiler(scope, filled, keeps_nulls_in_lists=keeps_nulls_in_lists)
     constant, render = compiler.compile(value, ())
     return Template(
         render=render or (lambda _: constant),
@@ -155,8 +158,9 @@ def to_text(value: Json) -> str:
 class _Compiler:
     """Compiles one value, and collects the paths of what varies and what is wrong."""
 
-    def __init__(self, scope: Scope, filled: int) -> None:
+    def __init__(self, scope: Scope, filled: int, *, keeps_nulls_in_lists: bool) -> None:
         self._scope = scope
+        self._keeps_nulls_in_lists = keeps_nulls_in_lists
         self.filled = filled
         self.varying: list[JsonPath] = []
         self.findings: list[Finding] = []
@@ -174,11 +178,12 @@ class _Compiler:
     def _mapping(self, value: Mapping[str, Json], path: JsonPath) -> _Compiled:
         constant: dict[str, Json] = {}
         varying: list[tuple[str, Render]] = []
+        keeps_nulls = self._keeps_nulls_in_lists and any(isinstance(step, int) for step in path)
         for key, item in value.items():
             part = self.compile(item, (*path, key))
             if part.render is not None:
                 varying.append((key, part.render))
-            elif part.constant is None:
+            elif part.constant is None and not keeps_nulls:
                 continue
             # A key that varies is added too, to keep the order of the manifest.
             constant[key] = part.constant
@@ -189,7 +194,7 @@ class _Compiler:
             rendered = constant.copy()
             for key, render_item in varying:
                 item = render_item(values)
-                if item is None:
+                if item is None and not keeps_nulls:
                     del rendered[key]
                 else:
                     rendered[key] = item

@@ -21,6 +21,7 @@ from runner.core.advice import advice
 from runner.core.lifecycle import State, describe
 from runner.core.model import AssetKind, Failure, FailureClass, JobRecord, Json
 from runner.core.sanitize import sanitize_text
+from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
 from runner.jsontext import dumps
@@ -141,6 +142,7 @@ def _context(
     return {
         "run": _shorten(run, 200),
         "gateway": _shorten(gateway, 200),
+        "is_simulated": gateway == SIMULATED,
         "generated_at": utc_text(now_at),
         "headline": headline(summary),
         "summary": summary,

@@ -34,7 +34,10 @@ ANY = RequestSchema(
 """The schema of a job that names ``any``."""
 
 _TEXT = {"type": "string"}
-_WORDS: dict[str, Any] = {"type": "object", "properties": {"message": _TEXT, "hint": _TEXT, "path": {"type": "array"}}}
+_WORDS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"message": _TEXT, "hint": _TEXT, "path": {"type": "array"}},
+}
 _KEYWORDS: Mapping[str, dict[str, Any]] = {
     "x-models": {"type": "array", "items": _TEXT},
     "x-messages": {"type": "object", "additionalProperties": {"type": "object"}},

@@ -29,11 +29,12 @@ def run_dir(tmp_path: Path, simulate: bool) -> Path:
 
 def test_report_names_the_gateway(run_dir: Path, simulate: bool) -> None:
     """
-    A report that is written again does not call a simulated run a real one.
+    A report that is written again does not call a simulated run a real one, and has a banner.
     """
     page = write_html(run_dir, now_at=0.0).read_text(encoding="utf-8")
 
     assert (simulate, not simulate) == ("simulator" in page, DEFAULT_BASE_URL in page)
+    assert simulate == ("<strong>Simulated run.</strong>" in page)
 
 
 def test_resolve_names_the_gateway(run_dir: Path, simulate: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.options import next_time, parse_clock, parse_max_failures
+from runner.simulator.scenario_reader import shipped_scenarios
 from tests.cli.command import runner
 
 
@@ -83,6 +84,7 @@ def test_invalid_times_of_day(text: str) -> None:
         (("--if-locked", "kill"), "'fail', 'wait', 'skip'"),
         (("--var", "novalue"), "NAME=VALUE"),
         (("--scenario", "demo"), "--simulate"),
+        (("--real-time",), "--simulate"),
         (("--quiet", "--verbose"), "can't be used together"),
         (("--limits", "3"), "--limit"),
     ],
@@ -97,6 +99,13 @@ def test_invalid_option_is_a_usage_error(tmp_path: Path, options: tuple[str, ...
     assert done.stderr.startswith("error[usage]: ")
     assert message in done.stderr
     assert "run --help" in done.stderr
+
+
+def test_the_scenarios_are_named_in_the_help() -> None:
+    """The help of --scenario names every shipped scenario."""
+    text = runner("run", "--help").stdout
+
+    assert [] == [name for name in shipped_scenarios() if f" {name} (" not in " ".join(text.split())]
 
 
 @pytest.mark.parametrize("command", ["run", "resume", "rerun", "resolve", "simulate"])

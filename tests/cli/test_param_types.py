@@ -57,6 +57,15 @@ def test_run_directories() -> None:
     assert ["output/kitchen/", "output/kittens"] == _offered("status", "output/kit")
 
 
+def test_scenarios() -> None:
+    """The shipped scenarios, YAML files and directories are offered."""
+    Path("mine.yaml").touch()
+    Path("mine.txt").touch()
+
+    assert ["demo", "mixed", "mine.yaml"] == _offered("run", "--scenario", "")
+    assert ["mixed", "mine.yaml"] == _offered("simulate", "--scenario", "mi")
+
+
 def test_manifests() -> None:
     """Only files that may be manifests are offered."""
     for name in ("a.yaml", "b.jsonl", "c.txt", ".hidden.yaml"):

@@ -190,6 +190,24 @@ def test_verbose_shows_the_source_of_each_setting(monkeypatch: pytest.MonkeyPatc
     assert "gateway.base_url https://flag.example (flag)" in " ".join(flagged.split())
 
 
+def test_verbose_shows_what_the_simulator_replaces() -> None:
+    """Rates and waits of a simulated run are the simulator's and labeled so; with --real-time they are the manifest's."""
+    manifest = write_manifest(Path("m.yaml"), "a")
+
+    fast, real = (
+        " ".join(runner("plan", manifest, "-v", "--simulate", *options).stdout.split())
+        for options in ((), ("--real-time",))
+    )
+
+    for setting in ("limits.submit 20/s", "limits.poll 100/s", "poll.first 200ms", "poll.interval 200ms"):
+        assert f"{setting} (simulator)" in fast
+    assert "in place of the manifest's rates and waits (--real-time keeps them)" in fast
+    assert "poll.timeout 1h (default)" in fast
+    assert "limits.submit 2/s (manifest)" in real
+    assert "poll.first 10s (default)" in real
+    assert "simulator" not in real
+
+
 def test_an_invalid_manifest_is_refused_as_a_run_would() -> None:
     """All problems are printed, the exit code is 2, and there are no counts."""
     manifest = write_manifest(Path("m.yaml"), "a")

@@ -73,6 +73,42 @@ def test_run_ends_with_a_summary_and_again_does_nothing(folder: Path) -> None:
     assert {"simulator"} == {json.loads(line)["gateway"] for line in lines}
 
 
+def test_a_simulated_run_says_that_it_is_quick(folder: Path) -> None:
+    """One line says which rates and waits it has; a run with --real-time has the manifest's, and so has its resume."""
+    pace = "limits: {submit: 20/s}\npoll: {first: 0.1s, interval: 0.1s}\n"
+    (folder / "kittens.yaml").write_text(MANIFEST + pace)
+
+    fast, real = run("-o", "fast"), run("-o", "real", "--real-time", "--limit", "1")
+    resumed = runner("resume", "real", "--scenario", "no-faults.yaml")
+
+    assert 1 == fast.stderr.count("in place of the manifest's rates and waits (--real-time keeps them)")
+    assert "3 of 3 jobs succeeded" in resumed.stderr
+    assert "in place of" not in real.stderr + resumed.stderr
+
+
+def test_a_scenario_is_checked_even_if_nothing_is_to_do(folder: Path) -> None:
+    """Another name than that of a scenario is an error that lists them; nothing is written."""
+    refused = run("--scenario", "mixt")
+
+    assert not (folder / "output").exists()
+    assert 0 == run("-q").exit_code
+    again = run("--scenario", "mixt")
+    resumed = runner("resume", "output/kittens-simulated", "--scenario", "mixt")
+    for done in (refused, again, resumed):
+        assert 2 == done.exit_code
+        assert "give a file, or one of: demo, mixed" in done.stderr
+
+
+def test_the_commands_of_a_simulated_run_take_its_scenario(folder: Path) -> None:
+    """The rerun that the end of a simulated run offers needs no --simulate."""
+    run("--scenario", "scenario.yaml", "-o", "out", "--var", "what=kitten")
+
+    done = runner("rerun", "out", "--scenario", "scenario.yaml")
+
+    assert "runner rerun out --scenario scenario.yaml" in done.stderr
+    assert 4 == done.exit_code
+
+
 def test_final_summary(folder: Path) -> None:
     """
     It has each failure class with an example and advice, uncertain jobs with the commands, and how to continue.

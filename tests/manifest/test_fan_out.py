@@ -71,6 +71,22 @@ defaults:
     assert {"tags": {"a": 1, "b": 3}} == job.metadata
 
 
+@pytest.mark.parametrize("value", ["null", "'${v}'"])
+def test_null_in_a_list_of_metadata_is_data(value: str, tmp_path: Path) -> None:
+    """It stays, written so or filled in; outside lists, and in the lists of a request, null removes its key."""
+    media = "[{type: reference_image, url: 'https://example.com/a.png', reference_voice: null}]"
+    jobs = f"""- id: a
+  matrix: {{v: [null]}}
+  request: {{model: wan2.7-r2v, prompt: x, media: {media}}}
+  metadata: {{deep: [{{x: {value}, y: [{value}, {{z: {value}}}]}}], own: {{gone: {value}}}}}
+"""
+
+    job = read_jobs(tmp_path, jobs).jobs[0]
+
+    assert {"deep": [{"x": None, "y": [None, {"z": None}]}], "own": {}} == job.metadata
+    assert [{"type": "reference_image", "url": "https://example.com/a.png"}] == job.request["media"]
+
+
 def test_defaults_of_a_model_that_rows_name(tmp_path: Path) -> None:
     """If the model is a placeholder, each job has the defaults of its own model."""
     header = (
