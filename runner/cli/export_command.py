@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -89,11 +90,14 @@ def command(
         use_links=link == "hard",
         captions=captions is not None,
     )
+    progress = Progress(is_terminal=sys.stderr.isatty())
     try:
-        plan, warnings = export(run, options, out, _Progress())
+        plan, warnings = export(run, options, out, progress)
     except KeyboardInterrupt:
+        progress.end()
         echo_stderr("interrupted: the same command continues the export")
         raise
+    progress.end()
     for warning in warnings:
         echo_stderr(f"warning: {warning}")
     summary = plan.summary
@@ -121,21 +125,33 @@ def _parse_columns(text: str) -> tuple[str, ...]:
     return names
 
 
-class _Progress:
-    """Shows how far an export is: every second in one line of a terminal, else every ten seconds in a line of a log."""
+class Progress:
+    """
+    Shows how far an export is: every second in one line of a terminal, else every ten seconds in a line of a log.
 
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._shown_at = time.monotonic()
+    Args:
+        clock: Returns seconds, from any start.
+    """
+
+    def __init__(self, *, is_terminal: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._is_terminal = is_terminal
+        self._clock = clock
+        self._shown_at = clock()
+        self._has_line = False
 
     def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        is_last = done == total and self._is_terminal
-        if now - self._shown_at < (1.0 if self._is_terminal else _SHOW_EVERY_S) and not is_last:
+        """Show the number of videos that are in the dataset, or of jobs that were read, if it is time."""
+        now = self._clock()
+        if now - self._shown_at < (1.0 if self._is_terminal else _SHOW_EVERY_S):
             return
         self._shown_at = now
-        text = f"exported {done:,} of {format_count(total, 'video')} ({done * 100 // total}%)"
-        if self._is_terminal:
-            click.echo(f"\r{text}", err=True, nl=done == total)
-        else:
-            echo_stderr(text)
+        text = f"read {format_count(done, 'job')}"
+        if total:
+            text = f"exported {done:,} of {format_count(total, 'video')} ({done * 100 // total}%)"
+        click.echo(f"\r{text:<60}" if self._is_terminal else text, err=True, nl=not self._is_terminal)
+        self._has_line = self._is_terminal
+
+    def end(self) -> None:
+        """End the line of a terminal, so that what follows has its own."""
+        if self._has_line:
+            click.echo("", err=True)

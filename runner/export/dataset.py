@@ -30,7 +30,10 @@ _WRITERS: Mapping[Format, Callable[[SplitTask], None]] = {
 }
 
 OnProgress = Callable[[int, int], None]
-"""Called with the number of videos that are in the dataset, and with the number that will be."""
+"""
+Called with the number of videos that are in the dataset, and with the number that will be; while that is not known,
+with the number of jobs that were read, and 0.
+"""
 
 
 def export(source: Source, options: ExportOptions, out: Path, on_progress: OnProgress) -> Plan:
@@ -52,10 +55,11 @@ def export(source: Source, options: ExportOptions, out: Path, on_progress: OnPro
     try:
         work.mkdir(parents=True, exist_ok=True)
         with _locked(work):
-            plan = _plan(source, options, work)
+            plan = _plan(source, options, work, on_progress)
             _write(plan, source.root, options, work, on_progress)
             _publish(work / "dataset", out)
-            shutil.rmtree(work)
+            # The dataset is there, whatever becomes of the rest.
+            shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise write_error(error, error.filename or out) from error
     return plan
@@ -75,19 +79,19 @@ def _locked(work: Path) -> Iterator[None]:
         raise RunLocked(error.message, hint="wait for that export, or name another directory") from None
 
 
-def _plan(source: Source, options: ExportOptions, work: Path) -> Plan:
+def _plan(source: Source, options: ExportOptions, work: Path, on_progress: OnProgress) -> Plan:
     """Write the rows, and remove what an earlier export has written of other rows."""
     rows, dataset, digest = work / "rows", work / "dataset", work / "digest"
-    shutil.rmtree(rows, ignore_errors=True)
+    _remove(rows)
     rows.mkdir()
     try:
-        plan = write_plan(source, options, rows)
+        plan = write_plan(source, options, rows, lambda read: on_progress(read, 0))
     except BaseException:
         if not dataset.exists():
             shutil.rmtree(work)
         raise
     if not digest.exists() or digest.read_text() != plan.digest:
-        shutil.rmtree(dataset, ignore_errors=True)
+        _remove(dataset)
         with atomic_write(digest) as file:
             file.write(plan.digest.encode())
     (dataset / "data").mkdir(parents=True, exist_ok=True)
@@ -97,6 +101,11 @@ def _plan(source: Source, options: ExportOptions, work: Path) -> Plan:
             if name.startswith("."):
                 os.unlink(os.path.join(folder, name))
     return plan
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _write(plan: Plan, root: Path, options: ExportOptions, work: Path, on_progress: OnProgress) -> None:

@@ -138,9 +138,14 @@ class Plan(Struct, frozen=True):
         return sum(split.bytes for split in self.splits.values())
 
 
-def write_plan(source: Source, options: ExportOptions, folder: Path) -> Plan:
+def write_plan(
+    source: Source, options: ExportOptions, folder: Path, on_job: Callable[[int], None] = lambda read: None
+) -> Plan:
     """
     Select the rows of a dataset and write them into a folder, for `read_rows`.
+
+    Args:
+        on_job: Called with the number of jobs that were read.
 
     Raises:
         ExportError: No job is selected, a video is missing, or the split or the number of rows does not fit.
@@ -150,8 +155,9 @@ def write_plan(source: Source, options: ExportOptions, folder: Path) -> Plan:
         planner = _Planner(
             source, options, lambda split: stack.enter_context(_rows_path(folder, split).open("wb"))
         )
-        for item in source.records:
+        for number, item in enumerate(source.records, 1):
             planner.add(item)
+            on_job(number)
     return planner.finish()
 
 
