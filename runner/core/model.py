@@ -149,6 +149,7 @@ class JobRecord(Struct, frozen=True):
         polls: Polls of the newest task.
         error: Why the job has not succeeded; None if it has, or if nothing went wrong yet.
         is_gone: Whether the job was removed from the manifest.
+        usage: What the newest task consumed according to the API, or None.
     """
 
     job_id: str
@@ -174,6 +175,7 @@ class JobRecord(Struct, frozen=True):
     error: Failure | None = None
     source: Position = Position("")
     is_gone: bool = False
+    usage: Mapping[str, Json] | None = None
 
 
 class JobSpec(NamedTuple):

@@ -19,6 +19,7 @@ from runner.core.lenient_json import read_json
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import FAILURE_CLASSES, RemoteStatus, RemoteTask
 from runner.core.sanitize import redact, sanitize_line
+from runner.core.usage import read_usage
 from runner.core.wire_errors import (
     MESSAGE_CHARS,
     SUCCESS_CODES,
@@ -34,7 +35,6 @@ from runner.core.wire_places import (
     REQUEST_ID_KEY,
     STATUS_KEYS,
     STATUS_WORDS,
-    USAGE_PATHS,
     VIDEO_PATHS,
     at,
     inner,
@@ -87,9 +87,6 @@ def read_task(
     if not is_known:
         status = _guess_status(task, layers, base_url)
     succeeded = status is RemoteStatus.SUCCEEDED
-    usage = next(
-        (found for node in layers for path in USAGE_PATHS if isinstance(found := at(node, path), dict)), None
-    )
     return RemoteTask(
         ids=_read_ids(task, body, layers),
         all_ids=tuple(dict.fromkeys(found for node in (body, *layers) for found in _ids_in(node))),
@@ -101,7 +98,7 @@ def read_task(
         last_frame_urls=_urls(layers, LAST_FRAME_PATHS, base_url) if succeeded else (),
         error=_read_failure(task, body, status, http_status, secrets) if status in FAILURE_CLASSES else None,
         completed_at=_read_time(task.get("completed_at")),
-        usage=usage,
+        usage=read_usage(layers),
     )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
 from runner.core.summary import DurationSummary, Summary
+from runner.core.usage import completed_usage
 from runner.jsontext import dumps
 from runner.results.files import atomic_write
 from runner.results.inline_media import replace_inline_media
@@ -60,6 +61,7 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
         "generate_s": _milliseconds(record.generate_s),
         "download_s": _milliseconds(record.download_s),
         "polls": record.polls,
+        "usage": completed_usage(record.usage, record.assets),
         "attempts": [_attempt(attempt) for attempt in record.attempts],
         "assets": [_asset(asset) for asset in record.assets],
         "warnings": record.warnings,

@@ -134,13 +134,19 @@ CREATE TABLE IF NOT EXISTS replaced_requests (
     request TEXT NOT NULL,
     PRIMARY KEY (seq, attempt)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS usages (
+    seq INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    usage TEXT NOT NULL,
+    PRIMARY KEY (seq, number)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
 """
 What the writer adds to a file of an earlier version too; such a version can still use the file.
 
 ``replaced_requests`` has the requests that made the assets of jobs whose request was changed since, by the attempt
-that made them.
+that made them. ``usages`` has what the task of an attempt consumed according to the API.
 """
 
 _MIN_BYTES = 512

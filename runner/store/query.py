@@ -363,22 +363,25 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     seqs = json.dumps([row[0] for row in batch])
     attempts = _grouped(connection, "attempts", "number", seqs)
     assets = _grouped(connection, "assets", "kind DESC", seqs)
-    replaced = _replaced_requests(connection, seqs) if assets else {}
+    replaced = _texts_by_attempt(connection, "replaced_requests", seqs) if assets else {}
+    usages = _texts_by_attempt(connection, "usages", seqs)
     for row in batch:
         yield rows.read_record(
             row,
             tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
             tuple(rows.read_asset(a, replaced) for a in assets.get(row[0], ())),
+            usages.get((row[0], row[-1])),
         )
 
 
-def _replaced_requests(connection: sqlite3.Connection, seqs: str) -> dict[tuple[int, int], str]:
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'replaced_requests'").fetchone():
+def _texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> dict[tuple[int, int], str]:
+    """Read a table of `LATER_ADDITIONS` by job and attempt; a run of an earlier version does not have it."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone():
         return {}
     cursor = connection.execute(
-        "SELECT * FROM replaced_requests WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
+        f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
     )
-    return {(seq, attempt): request for seq, attempt, request in cursor}
+    return {(seq, attempt): text for seq, attempt, text in cursor}
 
 
 def _grouped(

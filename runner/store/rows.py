@@ -94,14 +94,15 @@ SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
 SAVE_ANSWER = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)"
 RAISE_EPOCH = "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"
+SAVE_USAGE = "INSERT OR REPLACE INTO usages VALUES (?, ?, ?)"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 
 RECORD_COLUMNS = (
     "j.seq, j.job_id, j.idx, j.model, s.schema, s.request, j.digest, s.metadata, j.state, j.timeout_s, "
     "j.task_id, j.remote_status, j.submitted_at, j.completed_at, j.finished_at, j.generate_s, j.download_s, "
-    "j.polls, s.warnings, j.warnings, j.error, s.file, s.line, s.col, j.is_gone"
+    "j.polls, s.warnings, j.warnings, j.error, s.file, s.line, s.col, j.is_gone, j.attempt"
 )
-"""In the order of the fields of `JobRecord`, after the key."""
+"""In the order of the fields of `JobRecord`, after the key; the number of the newest attempt comes last."""
 
 # A lookup in a dictionary takes a tenth of the time of one in the enumeration.
 _STATES = {state.value: state for state in State}
@@ -196,10 +197,15 @@ def read_asset(row: Sequence[Any], replaced: Mapping[tuple[int, int], str]) -> A
     return Asset(*fields)
 
 
-def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple[Asset, ...]) -> JobRecord:
+def read_record(
+    row: Sequence[Any],
+    attempts: tuple[Attempt, ...],
+    assets: tuple[Asset, ...],
+    usage: str | None = None,
+) -> JobRecord:
     """Convert a row of `RECORD_COLUMNS` to a record."""
     (_, job_id, index, model, schema, request, digest, metadata, state, *values, spec_warnings, warnings,
-     error, file, line, column, is_gone) = row  # fmt: skip
+     error, file, line, column, is_gone, _) = row  # fmt: skip
     fields = (
         job_id,
         index,
@@ -216,6 +222,7 @@ def read_record(row: Sequence[Any], attempts: tuple[Attempt, ...], assets: tuple
         read_failure(error),
         Position(file, line, column),
         bool(is_gone),
+        None if usage is None else jsontext.loads(usage),
     )
     return JobRecord(*fields)
 

@@ -186,6 +186,10 @@ class Store:
         """Add an answer that was not understood to the next commit, with the job's current attempt."""
         self._active_writer.add(answer=(job.seq, job.attempt, answer))
 
+    def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
+        """Add what the task of the job's current attempt consumed to the next commit."""
+        self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
+
     def _remember_task(self, task_id: str, job: Job) -> None:
         if len(self._new_tasks) >= _MAX_NEW_TASKS:
             durable = self._active_writer.durable

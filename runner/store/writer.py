@@ -46,6 +46,7 @@ class _Batch(Struct):
     dropped_parts: list[tuple[int, str]] = field(default_factory=list)
     old_assets: list[tuple[int, int]] = field(default_factory=list)
     answers: dict[tuple[int, int], Row] = field(default_factory=dict)
+    usages: dict[tuple[int, int], Row] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -104,6 +105,7 @@ class Writer:
         assets: list[Row] | None = None,
         part: Row | None = None,
         answer: Row | None = None,
+        usage: Row | None = None,
         meta: tuple[str, str] | None = None,
     ) -> int:
         """
@@ -131,6 +133,8 @@ class Writer:
                 batch.parts[part[0], part[1]] = part
             if answer is not None:
                 batch.answers[answer[0], answer[1]] = answer
+            if usage is not None:
+                batch.usages[usage[0], usage[1]] = usage
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
             return batch.number
@@ -204,6 +208,7 @@ class Writer:
                 rows.insert_rows(connection, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
                 connection.executemany(rows.SAVE_PART, batch.parts.values())
                 connection.executemany(rows.SAVE_ANSWER, batch.answers.values())
+                connection.executemany(rows.SAVE_USAGE, batch.usages.values())
                 rows.insert_rows(connection, rows.DROP_PARTS, batch.dropped_parts)
                 connection.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
                 rows.insert_rows(connection, rows.SAVE_ASSETS, batch.assets)

@@ -68,6 +68,8 @@ class Poller(Struct, frozen=True):
             job.finished_at = self.clock.wall()
         elif job.submitted_at is not None:
             job.generate_s = max(0.0, self.clock.wall() - job.submitted_at)
+        if task.usage is not None:
+            self.store.save_usage(job, task.usage)
         self.store.save(job)
 
 

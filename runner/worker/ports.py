@@ -61,6 +61,9 @@ class JobStore(Protocol):
     def save_answer(self, job: Job, answer: str) -> None:
         """Keep an answer about a job that was not understood, with the job's attempt."""
 
+    def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
+        """Keep what the task of the job's attempt consumed."""
+
 
 class SubmissionStore(JobStore, Protocol):
     """Where jobs are saved, with what must hold before anything is paid for."""

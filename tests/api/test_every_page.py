@@ -35,6 +35,10 @@ async def test_examples_of_the_pages_run_and_play(family: str, tmp_path: Path) -
     for line in lines:
         request, asset = line.record.request, line.record.assets[0]
         assert (tmp_path / "out" / asset.path).is_file()
+        assert line.record.usage is not None
+        assert round(asset.duration_s or 0) == line.record.usage["seconds"]
+        assert line.record.usage["resolution"].endswith(("p", "P", "k"))
+        assert family.startswith("seedance") == ("total_tokens" in line.record.usage)
         if "size" in request:
             size = request["size"].lower()
             assert LINES.get(size) or int(size.rstrip("p")) == min(asset.width or 0, asset.height or 0)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
-from runner.core.model import Asset, Attempt, Job, JobRecord, JobSpec, OnChanged
+from runner.core.model import Asset, Attempt, Job, JobRecord, JobSpec, Json, OnChanged
 from runner.core.outcomes import (
     Accepted,
     Ambiguous,
@@ -183,6 +183,7 @@ class FakeStore:
     saved: list[tuple[State, str | None]] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
     answers: list[str] = field(default_factory=list)
+    usages: list[Mapping[str, Json]] = field(default_factory=list)
     _has_failed: bool = False
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
@@ -205,6 +206,9 @@ class FakeStore:
 
     def save_answer(self, job: Job, answer: str) -> None:
         self.answers.append(answer)
+
+    def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
+        self.usages.append(usage)
 
     def task_owner(self, task_id: str) -> str | None:
         return self.owners.get(task_id)

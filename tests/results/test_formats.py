@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
@@ -28,6 +29,7 @@ from runner.core.outcomes import (
     Throttled,
     submit_transition,
 )
+from runner.core.usage import completed_usage
 from runner.results.formats import line_bytes, result_line, utc_text
 from runner.results.inline_media import replace_inline_media, restore_inline_media
 from runner.results.parse import parse_line
@@ -83,7 +85,8 @@ def test_any_line_follows_the_schema_and_reads_back(record: JobRecord) -> None:
 
     jsonschema.Draft202012Validator(SCHEMA).validate(value)
     assert 1 == written.count(b"\n")
-    assert record == parse_line(value, line=1).record
+    usage = completed_usage(record.usage, record.assets)
+    assert replace(record, usage=usage) == parse_line(value, line=1).record
 
 
 @pytest.mark.parametrize("text", HOSTILE)

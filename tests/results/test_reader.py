@@ -49,14 +49,15 @@ def written(tmp_path: Path) -> Written:
 
 def test_reads_what_was_written(written: Written) -> None:
     """Each job is read as it was written, with its run and the gateway that it was sent to."""
-    results = open_results(written(line(succeeded("a")), line(succeeded("b"))))
+    usage = {"seconds": 5.0, "resolution": "1080p"}
+    results = open_results(written(line(succeeded("a", usage=usage)), line(succeeded("b", usage=usage))))
 
     assert 2 == results.jobs
     assert {"kittens": 2} == results.runs
     assert () == results.warnings
     assert [(found.run, found.gateway, found.record) for found in results] == [
-        ("kittens", "https://api.powertokens.ai", succeeded("a")),
-        ("kittens", "https://api.powertokens.ai", succeeded("b")),
+        ("kittens", "https://api.powertokens.ai", succeeded("a", usage=usage)),
+        ("kittens", "https://api.powertokens.ai", succeeded("b", usage=usage)),
     ]
 
 
