@@ -17,6 +17,7 @@ from runner.simulator import answers, forms, task_shapes
 from runner.simulator.answers import SimulatedAnswer
 from runner.simulator.assets import asset_file, send_file
 from runner.simulator.faults import Fault, RequestKind
+from runner.simulator.library import AssetLibrary
 from runner.simulator.scenario import UrlLocation
 from runner.simulator.state import PendingSubmission, SimulatorState, validation_error
 from runner.simulator.task import Phase, Task
@@ -37,6 +38,7 @@ class SimulatedGateway:
 
     def __init__(self, state: SimulatorState) -> None:
         self._state = state
+        self.library = AssetLibrary(state.scenario.library, lambda: state.now)
         self.origin = ""
         self.asset_origin = ""
         self.other_origin = ""
@@ -45,10 +47,11 @@ class SimulatedGateway:
         """Answer any request."""
         path = request.path
         found = _TASK_PATH.fullmatch(path)
+        library_route = AssetLibrary.route(path)
         if found:
             route = "/v1/videos/{id}/content" if found[2] else "/v1/videos/{id}"
         else:
-            route = path if path in _ROUTES else "other"
+            route = path if path in _ROUTES or library_route else "other"
         method = "GET" if request.method == "HEAD" else request.method
         self._state.ledger.requests[f"{method} {route}"] += 1
         if route == "/simulator/ledger":
@@ -56,8 +59,11 @@ class SimulatedGateway:
         request_id = self._state.new_request_id()
         if outage := self._state.outage():
             return await self._fault_response(request, "outage", outage, request_id)
-        if not self._state.accepts_key(_key(request)):
+        # The job of an upload may be asked for without a key.
+        if library_route != "jobs/get-asset-id" and not self._state.accepts_key(_key(request)):
             return answers.unauthorized(request_id).to_response()
+        if library_route is not None:
+            return (await self.library.answer(request, library_route)).to_response()
         match method, route:
             case "POST", "/v1/videos":
                 return await self._submit(request, request_id)
@@ -81,7 +87,7 @@ class SimulatedGateway:
             return await self._fault_response(request, RequestKind.SUBMIT, Fault("too_large"), request_id)
         except ValueError:
             return await self._fault_response(request, RequestKind.SUBMIT, Fault("bad_request"), request_id)
-        if error := validation_error(body):
+        if error := validation_error(body) or self.library.refusal(body):
             model = str(body.get("model")) if isinstance(body, dict) else ""
             return answers.invalid_request(model, error, request_id).to_response()
         pending, fault = state.receive(body, _key(request))

@@ -214,6 +214,21 @@ class Outage(Struct, frozen=True, kw_only=True):
     answer: Fault = Fault("bad_gateway", times=None)
 
 
+class LibraryRules(Struct, frozen=True, kw_only=True):
+    """
+    How the asset library treats uploads.
+
+    Attributes:
+        job_s: From an upload until its asset has an id.
+        review_s: From then until it is approved or refused.
+        refuse: A glob pattern for the names of the files that are refused; None for none.
+    """
+
+    job_s: float = 0.0
+    review_s: float = 0.0
+    refuse: str | None = None
+
+
 class Scenario(Struct, frozen=True, kw_only=True):
     """
     A scenario.
@@ -231,6 +246,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     rate_limit: RateLimit = RateLimit()
     outages: tuple[Outage, ...] = ()
     url_valid_s: float = 86_400.0
+    library: LibraryRules = LibraryRules()
     job_label: str | None = None
     rules: tuple[Rule, ...] = ()
 
