@@ -318,3 +318,20 @@ def test_unused_variable_of_a_batch_file(tmp_path: Path) -> None:
     assert [
         "m.jsonl: --var seed: the manifest has no variable and no placeholder of this name; the manifest uses none"
     ] == (read_manifest(path, seed="1").problems)
+
+
+def test_a_blank_prompt_in_a_row(tmp_path: Path) -> None:
+    """Rows that differ in their prompt are not checked each, and one with a prompt of blanks is still an error."""
+    (tmp_path / "rows.csv").write_text("prompt\nA kitten\nA puppy\n   \n")
+    path = tmp_path / "m.yaml"
+    path.write_text(
+        "version: 1\njobs:\n- {id: 'a-${prompt}', from: rows.csv, request: "
+        "{model: wan2.7-t2v, prompt: '${prompt}'}}\n"
+    )
+
+    result = read_manifest(path)
+
+    assert 2 == len(result.jobs)
+    assert ["prompt: has only blanks"] == [
+        problem.split(": ", 2)[2] for problem in result.problems if "blanks" in problem
+    ]
