@@ -244,6 +244,49 @@ def test_the_video_of_the_present_request() -> None:
     assert "old" == make_row(only_old, old, run="r", is_only_run=True).values["prompt"]
 
 
+@pytest.mark.parametrize(
+    ("request_seed", "seed"),
+    [(7, 7), (2**63 - 1, 2**63 - 1), (2**63, None), (True, None), ("7", None), (1.5, None)],
+)
+def test_a_seed_is_a_whole_number_of_64_bits(request_seed: object, seed: int | None) -> None:
+    """What the column can't hold is null there, and stays in the request."""
+    row = make_row(succeeded(request={"seed": request_seed}), VIDEO, run="r", is_only_run=True)
+
+    assert seed == row.values["seed"]
+    assert {"seed": request_seed} == json.loads(str(row.values["request"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "suffix"),
+    [("a.MP4", ".mp4"), ("a.webm", ".webm"), ("a", ".mp4"), ("a.*", ".mp4"), ("a.猫", ".mp4")],
+)
+def test_suffixes_of_videos(path: str, suffix: str) -> None:
+    """A suffix is taken from the file if it can be in a pattern and in any library."""
+    row = make_row(succeeded(), replace(VIDEO, path=path), run="r", is_only_run=True)
+
+    assert suffix == row.suffix
+
+
+@pytest.mark.parametrize(
+    ("dataset_format", "size", "message"),
+    [("parquet", 2**31 - 1, "has 2 GiB or more"), ("webdataset", 2**33, "has 8 GiB or more")],
+)
+def test_a_video_that_the_format_can_not_hold(
+    tmp_path: Path, dataset_format: str, size: int, message: str
+) -> None:
+    """It is refused before anything is copied, with what to use instead."""
+    run = write_run(tmp_path / "run", [succeeded("a")], content=b"x")
+    with (run / "assets" / "a.mp4").open("r+b") as file:
+        file.truncate(size)
+    results = run / "results.jsonl"
+    results.write_text(results.read_text().replace('"bytes":1,', f'"bytes":{size},'))
+
+    result = runner("export", run, tmp_path / "out", "--format", dataset_format)
+
+    refused(tmp_path, result, message)
+    assert "videofolder" in result.stderr
+
+
 def test_a_run_directory(tmp_path: Path) -> None:
     """A simulated run is exported from its run.db, by its directory or its results, and the card says what it is."""
     manifest = tmp_path / "m.yaml"
