@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, FailureClass
 from runner.export.rows import make_row, video_of
+from runner.results.formats import line_bytes
 from tests.cli.command import CommandResult, runner
 from tests.export.runs import mixed_jobs, write_run
 from tests.results.records import HOSTILE, VIDEO, succeeded, unsuccessful
@@ -121,6 +122,27 @@ def test_bad_files_are_found_before_anything_is_copied(tmp_path: Path, export: E
     refused(tmp_path, result, "2 videos can't be exported: assets/job-0.mp4 of job 'job-0' is missing; ")
     assert "assets/job-2.mp4 of job 'job-2' has 5 bytes instead of" in result.stderr
     assert 0 == export("--where", "job_id!=job-0", "--where", "job_id!=job-2").exit_code
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("assets/\x00.mp4", "has a name that no file can have"),
+        ("assets/\x1b[31mred.mp4", "assets/red.mp4 of job 'a' is missing"),
+        ("assets", "has "),
+        ("results.jsonl/x", "can't be read: Not a directory"),
+    ],
+)
+def test_hostile_paths(tmp_path: Path, export: Export, path: str, message: str) -> None:
+    """A path of a results file from elsewhere is one clear error, and colors no terminal."""
+    write_run(tmp_path / "run", [], append=True)
+    line = line_bytes(succeeded("a", assets=(replace(VIDEO, path=path),)), run="r", gateway="g")
+    (tmp_path / "run" / "results.jsonl").write_bytes(line)
+
+    result = export()
+
+    refused(tmp_path, result, message)
+    assert "\x1b" not in result.stderr
 
 
 def test_a_changed_video_is_found_by_its_digest(tmp_path: Path, export: Export) -> None:
