@@ -24,7 +24,7 @@ from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
 from runner.core.where import Condition, text_of, value_of
 from runner.errors import ExportError
-from runner.export.rows import COLUMNS, Row, make_row, video_of
+from runner.export.rows import COLUMNS, Row, make_row, place, video_of
 from runner.results.files import translate_disk_full
 from runner.results.formats import line_bytes
 from runner.version import __version__
@@ -205,7 +205,12 @@ class _Planner:
         if not self._is_selected(record):
             return
         self._is_simulated |= item.gateway == SIMULATED
-        self._check_file(record.job_id, video.path, video.bytes)
+        problem = _problem(self._source.root / video.path, video.bytes)
+        if problem is not None:
+            self._bad_count += 1
+            if self._bad_count <= _MAX_NAMED:
+                self._bad_files.append(f"{place(video.path, record.job_id)} {problem}")
+            return
         row = make_row(record, video, run=item.run, is_only_run=len(self._source.runs) == 1)
         self._write(self._split_of(record), row)
         self._suffixes.add(row.suffix)
@@ -226,14 +231,14 @@ class _Planner:
             ExportError: As for `write_plan`.
         """
         summary = self._summary.summary()
-        if not self._splits:
-            raise ExportError(*_nothing(self._succeeded, summary.jobs))
         if self._bad_count:
             more = f"; and {self._bad_count - _MAX_NAMED} more" if self._bad_count > _MAX_NAMED else ""
             raise ExportError(
                 f"{format_count(self._bad_count, 'video')} can't be exported: {'; '.join(self._bad_files)}{more}",
                 hint=_BAD_FILE_HINT,
             )
+        if not self._splits:
+            raise ExportError(*_nothing(self._succeeded, summary.jobs))
         (license_id,) = self._licenses if len(self._licenses) == 1 else (None,)
         return Plan(
             runs=self._source.runs,
@@ -253,19 +258,6 @@ class _Planner:
         if options.verdict is not None and self._source.verdicts.get(record.job_id) != options.verdict:
             return False
         return all(condition.matches(record) for condition in options.where)
-
-    def _check_file(self, job_id: str, path: str, size: int) -> None:
-        try:
-            found = os.stat(self._source.root / path).st_size
-            problem = "" if found == size else f"has {found:,} bytes instead of {size:,}"
-        except OSError as error:
-            problem = (
-                "is missing" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
-            )
-        if problem:
-            self._bad_count += 1
-            if self._bad_count <= _MAX_NAMED:
-                self._bad_files.append(f"{path} of job {job_id!r} {problem}")
 
     def _split_of(self, record: JobRecord) -> str:
         name = self._options.split
@@ -321,25 +313,40 @@ class _Planner:
     def _require_fit(self, row: Row) -> None:
         """Refuse what the format can't hold."""
         dataset_format = self._options.format
-        total = sum(plan.rows for plan in self._splits.values())
-        if dataset_format is Format.VIDEOFOLDER and total > MAX_VIDEOFOLDER_ROWS:
+        if (
+            dataset_format is Format.VIDEOFOLDER
+            and sum(plan.rows for plan in self._splits.values()) > MAX_VIDEOFOLDER_ROWS
+        ):
             raise ExportError(
                 f"a videofolder of more than {MAX_VIDEOFOLDER_ROWS:,} videos has too many files",
                 hint="use --format parquet or webdataset",
             )
         if dataset_format is Format.PARQUET and row.bytes >= 2**31 - 1:
             raise ExportError(
-                f"{row.source} of job {row.job_id!r} has 2 GiB or more, too much for a value in Parquet",
+                f"{place(row.source, row.job_id)} has 2 GiB or more, too much for a value in Parquet",
                 hint="use --format webdataset or videofolder",
             )
         if dataset_format is Format.WEBDATASET and row.bytes >= 2**33:
             raise ExportError(
-                f"{row.source} of job {row.job_id!r} has 8 GiB or more, too much for a tar file of this kind",
+                f"{place(row.source, row.job_id)} has 8 GiB or more, too much for a tar file of this kind",
                 hint="use --format videofolder",
             )
 
 
 _BAD_FILE_HINT = "put the files back, or leave the jobs out with --where 'job_id!=ID'"
+
+
+def _problem(path: Path, size: int) -> str | None:
+    """Return what is wrong with a video, as far as can be told without reading it; None if nothing is."""
+    try:
+        found = os.stat(path).st_size
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    except ValueError:
+        return "has a name that no file can have"
+    return None if found == size else f"has {found:,} bytes instead of {size:,}"
 
 
 def _shard_limits(options: ExportOptions) -> tuple[int, float]:

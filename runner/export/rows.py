@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from runner.core.filenames import file_stem
 from runner.core.model import Asset, AssetKind, JobRecord, Json
+from runner.core.sanitize import sanitize_line
 from runner.jsontext import dumps
 from runner.results.formats import utc_text
 from runner.results.inline_media import replace_inline_media
@@ -117,6 +118,11 @@ def make_row(record: JobRecord, video: Asset, *, run: str, is_only_run: bool) ->
             "metadata": dumps(record.metadata).decode(),
         },
     )
+
+
+def place(source: str, job_id: str) -> str:
+    """Return the path and the job of a video, for messages."""
+    return f"{sanitize_line(source, max_chars=200)} of job {job_id!r}"
 
 
 def _text(text: str) -> str:

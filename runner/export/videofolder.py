@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runner.errors import ExportError
 from runner.export.arrow import fields, writer
-from runner.export.rows import Row
+from runner.export.rows import Row, place
 from runner.export.split import SplitTask
 from runner.export.videos import blocks_of, is_same
 from runner.results.files import atomic_write
@@ -61,7 +61,8 @@ def _write_video(path: Path, row: Row, task: SplitTask) -> None:
         os.link(os.path.realpath(task.root / row.source), path)
     except OSError as error:
         raise ExportError(
-            f"{row.source} can't be linked into {path.parent}: {error.strerror}", hint="use --link copy"
+            f"{place(row.source, row.job_id)} can't be linked into {path.parent}: {error.strerror}",
+            hint="use --link copy",
         ) from error
 
 

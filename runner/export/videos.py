@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from runner.errors import ExportError
-from runner.export.rows import Row
+from runner.export.rows import Row, place
 from runner.input_files import open_regular
 
 _BLOCK_BYTES = 1 << 20
@@ -50,6 +50,6 @@ def is_same(path: Path, row: Row) -> bool:
 
 def _error(row: Row, problem: str) -> ExportError:
     return ExportError(
-        f"{row.source} of job {row.job_id!r} {problem}",
+        f"{place(row.source, row.job_id)} {problem}",
         hint="put the file back and run the same command again, or leave the job out with --where 'job_id!=ID'",
     )

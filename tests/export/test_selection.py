@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, FailureClass
 from runner.export.rows import make_row, video_of
+from runner.results.formats import line_bytes
 from tests.cli.command import CommandResult, runner
 from tests.export.runs import mixed_jobs, write_run
 from tests.results.records import HOSTILE, VIDEO, succeeded, unsuccessful
@@ -121,6 +122,27 @@ def test_bad_files_are_found_before_anything_is_copied(tmp_path: Path, export: E
     refused(tmp_path, result, "2 videos can't be exported: assets/job-0.mp4 of job 'job-0' is missing; ")
     assert "assets/job-2.mp4 of job 'job-2' has 5 bytes instead of" in result.stderr
     assert 0 == export("--where", "job_id!=job-0", "--where", "job_id!=job-2").exit_code
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("assets/\x00.mp4", "has a name that no file can have"),
+        ("assets/\x1b[31mred.mp4", "assets/red.mp4 of job 'a' is missing"),
+        ("assets", "has "),
+        ("results.jsonl/x", "can't be read: Not a directory"),
+    ],
+)
+def test_hostile_paths(tmp_path: Path, export: Export, path: str, message: str) -> None:
+    """A path of a results file from elsewhere is one clear error, and colors no terminal."""
+    write_run(tmp_path / "run", [], append=True)
+    line = line_bytes(succeeded("a", assets=(replace(VIDEO, path=path),)), run="r", gateway="g")
+    (tmp_path / "run" / "results.jsonl").write_bytes(line)
+
+    result = export()
+
+    refused(tmp_path, result, message)
+    assert "\x1b" not in result.stderr
 
 
 def test_a_changed_video_is_found_by_its_digest(tmp_path: Path, export: Export) -> None:
@@ -242,6 +264,49 @@ def test_the_video_of_the_present_request() -> None:
     assert VIDEO == video_of(both)
     assert old == video_of(only_old)
     assert "old" == make_row(only_old, old, run="r", is_only_run=True).values["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("request_seed", "seed"),
+    [(7, 7), (2**63 - 1, 2**63 - 1), (2**63, None), (True, None), ("7", None), (1.5, None)],
+)
+def test_a_seed_is_a_whole_number_of_64_bits(request_seed: object, seed: int | None) -> None:
+    """What the column can't hold is null there, and stays in the request."""
+    row = make_row(succeeded(request={"seed": request_seed}), VIDEO, run="r", is_only_run=True)
+
+    assert seed == row.values["seed"]
+    assert {"seed": request_seed} == json.loads(str(row.values["request"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "suffix"),
+    [("a.MP4", ".mp4"), ("a.webm", ".webm"), ("a", ".mp4"), ("a.*", ".mp4"), ("a.猫", ".mp4")],
+)
+def test_suffixes_of_videos(path: str, suffix: str) -> None:
+    """A suffix is taken from the file if it can be in a pattern and in any library."""
+    row = make_row(succeeded(), replace(VIDEO, path=path), run="r", is_only_run=True)
+
+    assert suffix == row.suffix
+
+
+@pytest.mark.parametrize(
+    ("dataset_format", "size", "message"),
+    [("parquet", 2**31 - 1, "has 2 GiB or more"), ("webdataset", 2**33, "has 8 GiB or more")],
+)
+def test_a_video_that_the_format_can_not_hold(
+    tmp_path: Path, dataset_format: str, size: int, message: str
+) -> None:
+    """It is refused before anything is copied, with what to use instead."""
+    run = write_run(tmp_path / "run", [succeeded("a")], content=b"x")
+    with (run / "assets" / "a.mp4").open("r+b") as file:
+        file.truncate(size)
+    results = run / "results.jsonl"
+    results.write_text(results.read_text().replace('"bytes":1,', f'"bytes":{size},'))
+
+    result = runner("export", run, tmp_path / "out", "--format", dataset_format)
+
+    refused(tmp_path, result, message)
+    assert "videofolder" in result.stderr
 
 
 def test_a_run_directory(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tests.cli.command import runner
 from tests.export.runs import files_of, mixed_jobs, write_run
@@ -81,6 +82,30 @@ def test_links_and_copies(tmp_path: Path) -> None:
     assert files_of(copied) == files_of(linked)
     assert not os.path.samefile(run / "assets/job-0.mp4", copied / name)
     assert os.path.samefile(run / "assets/job-0.mp4", linked / name)
+
+
+def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
+    """The dataset gets the file itself: a link would lead elsewhere from another folder."""
+    run = write_run(tmp_path / "run", mixed_jobs(1))
+    path = run / "assets" / "job-0.mp4"
+    path.rename(run / "moved.mp4")
+    path.symlink_to("../moved.mp4")
+    out = export(run, tmp_path / "out", "--link", "hard")
+
+    linked = out / "data/train/0000/job-0.mp4"
+    assert not linked.is_symlink()
+    assert os.path.samefile(run / "moved.mp4", linked)
+
+
+def test_the_card_names_files_and_no_classes(tmp_path: Path) -> None:
+    """Captions are not among the files, and names of folders are no labels."""
+    run = write_run(tmp_path / "run", mixed_jobs(1))
+    out = export(run, tmp_path / "out", "--captions", "txt")
+
+    config = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])["configs"][0]
+    assert config["drop_labels"] is True
+    paths = ["data/train/metadata.parquet", "data/train/*/*.mp4"]
+    assert [{"split": "train", "path": paths}] == config["data_files"]
 
 
 def test_a_changed_video_is_not_linked(tmp_path: Path) -> None:
