@@ -48,6 +48,20 @@ def test_summary_of_a_small_run() -> None:
     assert (40.0, 93.1) == (summary.generate.p50_s, summary.generate.max_s)
 
 
+def test_period_of_a_run_is_that_of_all_its_jobs() -> None:
+    """In whatever order they ended, and although some have not begun or not ended."""
+    jobs = [
+        succeeded("a", submitted_at=AT + 50, finished_at=AT + 300, attempts=()),
+        succeeded("b", submitted_at=AT + 10, finished_at=AT + 200, attempts=()),
+        succeeded("c", submitted_at=AT + 90, finished_at=None, attempts=()),
+        succeeded("d", submitted_at=None, finished_at=None, attempts=()),
+    ]
+
+    summary = summarize(jobs)
+
+    assert (AT + 10, AT + 300) == (summary.first_submitted_at, summary.last_finished_at)
+
+
 def test_old_failure_of_a_job_that_succeeded_is_not_counted() -> None:
     """What failed before a job succeeded is history, not a failure of the run."""
     failure = unsuccessful("a", State.FAILED, FailureClass.MODERATION).error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, OnChanged
+from runner.core.model import Attempt, JobSpec, OnChanged
 from runner.errors import JobsChanged
 from runner.store import query
 from runner.store.store import Store
@@ -81,6 +83,20 @@ def test_plan_of_a_large_manifest(store: Store) -> None:
 
     assert (200, 1099, 0, 0, 1) == counts(report)
     assert ["pending"] * 1099 + ["new"] * 200 + ["gone"] == told
+
+
+def test_plan_while_a_run_takes_jobs_in(store: Store) -> None:
+    """A job that was added to the store meanwhile is the same as in the manifest, and nothing is gone."""
+    sync_jobs(store, make_spec("a"))
+
+    def specs() -> Iterator[JobSpec]:
+        yield make_spec("a")
+        sync_jobs(store, make_spec("a"), make_spec("b", 1))
+        yield make_spec("b", 1)
+
+    report = compare(store.reader, specs(), each=lambda spec, word: None, gone=lambda state: None)
+
+    assert (0, 2, 0, 0, 0) == counts(report)
 
 
 def test_sync_of_a_large_manifest(store: Store) -> None:

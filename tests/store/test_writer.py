@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from runner.core.filenames import RESERVE_NAME
+from runner.core.filenames import DB_NAME, RESERVE_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
@@ -175,3 +177,30 @@ async def test_later_word_on_a_part_counts(store: Store) -> None:
             await store.durable(store.save(job))
 
         assert {"video": FACTS} == store.load_parts(job)
+
+
+async def test_leaving_a_run_waits_for_its_last_commit(store: Store) -> None:
+    """However long another program keeps the database: nothing that was saved is left to a thread that may die."""
+    (job,) = jobs(store)
+    with closing(sqlite3.connect(store.run_dir / DB_NAME, check_same_thread=False)) as other:
+        async with store:
+            job.polls = 5
+            store.save(job)
+            other.execute("BEGIN IMMEDIATE")
+            threading.Timer(0.1, other.rollback).start()
+
+        assert 5 == next(query.records(store.reader)).polls
+
+
+async def test_owner_of_a_task_is_known_before_its_commit(store: Store) -> None:
+    """Two answers with the same task may come closer to each other than two commits."""
+    first, second = jobs(store, 2)
+    async with store:
+        assert store.task_owner("task_1") is None
+        store.save(first, Attempt(1, 5.0, "accepted", "task_1"))
+        store.save(second, Attempt(1, 5.0, "pending"))
+        before = store.task_owner("task_1")
+        await store.durable(store.save(second))
+
+        assert ("job-0", "job-0") == (before, query.task_owner(store.reader, "task_1"))
+        assert store.task_owner("task_2") is None
