@@ -13,6 +13,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from urllib.parse import urljoin, urlsplit
 
 from runner.core.lenient_json import read_json
@@ -81,18 +82,21 @@ def read_task(
     if not isinstance(body, dict):
         return RemoteTask(ids=(), status=RemoteStatus.QUEUED)
     secrets = tuple(secrets)
-    task = _unwrap(body)
-    layers = (task, *layers_in(task))
+    body_ids = _ids_in(body)
+    task = _unwrap(body, body_ids)
+    # Nearly every answer is one flat object, and polls are what a large run does most.
+    layers = (task,) if task.keys().isdisjoint(LAYER_KEYS) else (task, *layers_in(task))
+    if task is body and len(layers) == 1:
+        ids = all_ids = body_ids
+    else:
+        ids, all_ids = _ids_of_layers(body_ids, layers)
     status, raw_status, is_known = _read_status(layers)
     if not is_known:
         status = _guess_status(task, layers, base_url)
     succeeded = status is RemoteStatus.SUCCEEDED
-    usage = next(
-        (found for node in layers for path in USAGE_PATHS if isinstance(found := at(node, path), dict)), None
-    )
     return RemoteTask(
-        ids=_read_ids(task, body, layers),
-        all_ids=tuple(dict.fromkeys(found for node in (body, *layers) for found in _ids_in(node))),
+        ids=ids,
+        all_ids=all_ids,
         status=status,
         raw_status=raw_status,
         is_known_status=is_known,
@@ -101,11 +105,11 @@ def read_task(
         last_frame_urls=_urls(layers, LAST_FRAME_PATHS, base_url) if succeeded else (),
         error=_read_failure(task, body, status, http_status, secrets) if status in FAILURE_CLASSES else None,
         completed_at=_read_time(task.get("completed_at")),
-        usage=usage,
+        usage=_read_usage(layers),
     )
 
 
-def _unwrap(body: dict[str, Json]) -> dict[str, Json]:
+def _unwrap(body: dict[str, Json], body_ids: tuple[str, ...]) -> dict[str, Json]:
     """
     Return the task inside an envelope such as ``{"code": "success", "data": {…}}``, or the body itself.
 
@@ -114,7 +118,7 @@ def _unwrap(body: dict[str, Json]) -> dict[str, Json]:
     """
     code = body.get("code")
     if code is None or code == "":
-        if _ids_in(body):
+        if body_ids:
             return body
     elif not is_success_code(code):
         return body
@@ -166,14 +170,14 @@ def task_id_error(text: str) -> str | None:
     return None if shown == text else "this looks like an API key, not a task id"
 
 
-def _read_ids(
-    task: dict[str, Json], body: dict[str, Json], layers: Iterable[dict[str, Json]]
-) -> tuple[str, ...]:
-    """Return the task's ids, or if it has none those of another layer: a lost id is a lost video."""
-    for node in (task, body, *layers):
-        if ids := _ids_in(node):
-            return ids
-    return ()
+def _ids_of_layers(
+    body_ids: tuple[str, ...], layers: Iterable[dict[str, Json]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the task's ids, or if it has none those of another layer: a lost id is a lost video; and all of them."""
+    task_ids, *inner_ids = map(_ids_in, layers)
+    found = (body_ids, task_ids, *inner_ids)
+    ids = task_ids or next(filter(None, found), ())
+    return ids, tuple(dict.fromkeys(chain.from_iterable(found)))
 
 
 def _ids_in(node: dict[str, Json]) -> tuple[str, ...]:
@@ -265,6 +269,15 @@ def _guess_status(
     return RemoteStatus.SUCCEEDED if _urls(layers, VIDEO_PATHS, base_url) else RemoteStatus.RUNNING
 
 
+def _read_usage(layers: Iterable[dict[str, Json]]) -> dict[str, Json] | None:
+    for node in layers:
+        for path in USAGE_PATHS:
+            found = at(node, path)
+            if isinstance(found, dict):
+                return found
+    return None
+
+
 def _read_progress(value: Json) -> float | None:
     if value is None:
         return None
@@ -297,6 +310,8 @@ def _urls(
     found: dict[str, None] = {}
     for node in layers:
         for path in paths:
+            if path[0] not in node:
+                continue
             value = at(node, path) if path[0] != "resultJson" else _at_quoted(node, path)
             for text in (value,) if isinstance(value, str) else _texts_in(value):
                 if url := _absolute(text, base_url):
