@@ -16,6 +16,9 @@ from runner.schema.describe import Description, describe
 from runner.schema.own_schema import from_page, schema_findings
 from runner.schema.wording import did_you_mean
 
+FORMATS = ("manifest", "result", "scenario")
+"""The schemas of the program's own files."""
+
 
 def models() -> tuple[Description, ...]:
     """
@@ -47,7 +50,7 @@ def model(name: str) -> tuple[Description, ...]:
 
 def schema(name: str = "manifest") -> dict[str, Any]:
     """
-    Return a JSON Schema: of the ``manifest``, of a line of the ``result``, of a model, or by its own name.
+    Return a JSON Schema: of the ``manifest``, of a line of the ``result``, of a ``scenario``, of a model, or by its own name.
 
     >>> schema("result")["title"]
     'A line of results.jsonl'
@@ -56,7 +59,7 @@ def schema(name: str = "manifest") -> dict[str, Any]:
         UsageError: There is no such schema; the hint has the nearest name.
     """
     catalog = load_catalog()
-    known = ("manifest", "result", *catalog.models, *catalog.names)
+    known = (*FORMATS, *catalog.models, *catalog.names)
     if name not in known:
         raise UsageError(f"unknown schema {name!r}", hint=_nearest(name, known))
     return catalog.document(catalog.models[name][0] if name in catalog.models else name)

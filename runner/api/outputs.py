@@ -72,16 +72,15 @@ class Outputs:
         return summary
 
     def _write_failed(self, records: Iterable[JobRecord]) -> int:
-        settings, is_simulated = self._facts.settings, self._facts.origin.is_simulated
+        settings = self._facts.settings
         return write_failed(
             self._run_dir / FAILED_NAME,
             records,
             run=self._run,
-            base_url=None if is_simulated else self._gateway,
+            base_url=settings.base_url,
             key_names=settings.key_names,
             known_keys=_known_keys,
-            # A simulated run is fast, and a real run of the same jobs must not be.
-            settings=None if is_simulated else settings,
+            settings=settings,
             schemas=settings.schemas,
         )
 

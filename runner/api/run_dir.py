@@ -114,6 +114,7 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
         StoreMissing: No manifest was ever loaded into this directory.
         CredentialsMissing: No key is set.
         UsageError: The options do not fit the run, or only the directory names its gateway.
+        ScenarioError: The scenario is not valid.
     """
     saved = _require_facts(store.reader, store.run_dir)
     simulate = saved.origin.is_simulated

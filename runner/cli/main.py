@@ -16,7 +16,7 @@ from runner.errors import RunnerError, UsageError
 COMMANDS = {
     "init": "Create a commented starter manifest.",
     "models": "List the available models, or show the parameters of one.",
-    "schema": "Print the JSON Schema of the manifest, the results or a model.",
+    "schema": "Print the JSON Schema of the manifest, the results, a scenario or a model.",
     "validate": "Check manifests without sending anything.",
     "plan": "Show what a run would do, without sending anything.",
     "run": "Run a manifest: submit its jobs and download the videos.",

@@ -143,8 +143,10 @@ def _catalog() -> Catalog:
 
 
 def _schemas() -> Iterable[str]:
+    from runner.api.models import FORMATS
+
     catalog = _catalog()
-    return dict.fromkeys(("manifest", "result", "import", *catalog.models, *catalog.names))
+    return dict.fromkeys((*FORMATS, "import", *catalog.models, *catalog.names))
 
 
 RUN_DIR, MANIFEST, JOB, SCENARIO_NAME = RunDirectory(), ManifestFile(), JobId(), ScenarioName()

@@ -13,6 +13,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from urllib.parse import urljoin, urlsplit
 
 from runner.core.lenient_json import read_json
@@ -81,15 +82,21 @@ def read_task(
     if not isinstance(body, dict):
         return RemoteTask(ids=(), status=RemoteStatus.QUEUED)
     secrets = tuple(secrets)
-    task = _unwrap(body)
-    layers = (task, *layers_in(task))
+    body_ids = _ids_in(body)
+    task = _unwrap(body, body_ids)
+    # Nearly every answer is one flat object, and polls are what a large run does most.
+    layers = (task,) if task.keys().isdisjoint(LAYER_KEYS) else (task, *layers_in(task))
+    if task is body and len(layers) == 1:
+        ids = all_ids = body_ids
+    else:
+        ids, all_ids = _ids_of_layers(body_ids, layers)
     status, raw_status, is_known = _read_status(layers)
     if not is_known:
         status = _guess_status(task, layers, base_url)
     succeeded = status is RemoteStatus.SUCCEEDED
     return RemoteTask(
-        ids=_read_ids(task, body, layers),
-        all_ids=tuple(dict.fromkeys(found for node in (body, *layers) for found in _ids_in(node))),
+        ids=ids,
+        all_ids=all_ids,
         status=status,
         raw_status=raw_status,
         is_known_status=is_known,
@@ -102,7 +109,7 @@ def read_task(
     )
 
 
-def _unwrap(body: dict[str, Json]) -> dict[str, Json]:
+def _unwrap(body: dict[str, Json], body_ids: tuple[str, ...]) -> dict[str, Json]:
     """
     Return the task inside an envelope such as ``{"code": "success", "data": {…}}``, or the body itself.
 
@@ -111,7 +118,7 @@ def _unwrap(body: dict[str, Json]) -> dict[str, Json]:
     """
     code = body.get("code")
     if code is None or code == "":
-        if _ids_in(body):
+        if body_ids:
             return body
     elif not is_success_code(code):
         return body
@@ -163,14 +170,14 @@ def task_id_error(text: str) -> str | None:
     return None if shown == text else "this looks like an API key, not a task id"
 
 
-def _read_ids(
-    task: dict[str, Json], body: dict[str, Json], layers: Iterable[dict[str, Json]]
-) -> tuple[str, ...]:
-    """Return the task's ids, or if it has none those of another layer: a lost id is a lost video."""
-    for node in (task, body, *layers):
-        if ids := _ids_in(node):
-            return ids
-    return ()
+def _ids_of_layers(
+    body_ids: tuple[str, ...], layers: Iterable[dict[str, Json]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the task's ids, or if it has none those of another layer: a lost id is a lost video; and all of them."""
+    task_ids, *inner_ids = map(_ids_in, layers)
+    found = (body_ids, task_ids, *inner_ids)
+    ids = task_ids or next(filter(None, found), ())
+    return ids, tuple(dict.fromkeys(chain.from_iterable(found)))
 
 
 def _ids_in(node: dict[str, Json]) -> tuple[str, ...]:
@@ -294,6 +301,8 @@ def _urls(
     found: dict[str, None] = {}
     for node in layers:
         for path in paths:
+            if path[0] not in node:
+                continue
             value = at(node, path) if path[0] != "resultJson" else _at_quoted(node, path)
             for text in (value,) if isinstance(value, str) else _texts_in(value):
                 if url := _absolute(text, base_url):

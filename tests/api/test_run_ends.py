@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from runner.api.run import resume, run
 from runner.core.lifecycle import State
 from runner.core.model import OnChanged
 from runner.engine.events import Notice, RunEvent
+from runner.manifest.loader import ProblemCollector, load
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 
@@ -81,6 +83,32 @@ async def test_missing_file_is_written_again(name: str, again: str, tmp_path: Pa
         assert (await started).did_nothing
 
     assert before == sorted(path.name for path in run_dir.iterdir())
+
+
+async def test_failed_manifest_of_a_simulated_run_has_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What did not succeed in a rehearsal is run with the manifest's gateway, limits and waits, not with the simulator's.
+    """
+    manifest = write_manifest(tmp_path / "m.yaml", "a")
+    monkeypatch.delenv("POWERTOKENS_BASE_URL", raising=False)
+    pace = "poll: {first: 7s}\ntimeouts: {submit: 50s}\ngateway: {base_url: 'https://own.example'}\n"
+    manifest.write_text(manifest.read_text() + pace)
+    (tmp_path / "failing.yaml").write_text(FAILING)
+
+    await run(
+        manifest,
+        output=tmp_path / "out",
+        options=replace(SIMULATED, scenario=str(tmp_path / "failing.yaml")),
+    )
+
+    today = date(2026, 11, 21)
+    before, after = (
+        load(path, ProblemCollector(), variables={}, today=today).settings
+        for path in (manifest, tmp_path / "out" / "failed.yaml")
+    )
+    assert before == replace(after, name=before.name)
 
 
 async def test_old_video_keeps_the_request_that_made_it(tmp_path: Path) -> None:

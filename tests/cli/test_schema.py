@@ -9,7 +9,7 @@ import pytest
 from runner.schema.catalog import load_catalog
 from tests.cli.command import runner
 
-NAMES = ("manifest", "result", *load_catalog().models, *load_catalog().names)
+NAMES = ("manifest", "result", "scenario", *load_catalog().models, *load_catalog().names)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -394,3 +394,35 @@ def test_hostile_json_never_succeeds_by_accident(body: Any) -> None:
     if task.error is not None:
         assert 0 < len(task.error.message) <= 500
         assert task.error.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "ids", "all_ids"),
+    [
+        ({"id": "a", "task_id": "b", "status": "running"}, ("a", "b"), ("a", "b")),
+        ({"id": "a", "data": {"id": "c"}}, ("a",), ("a", "c")),
+        ({"code": 0, "id": "a", "data": {"id": "c", "output": {"id": "d"}}}, ("c",), ("a", "c", "d")),
+        ({"code": 0, "id": "a", "data": {"status": "running"}}, ("a",), ("a",)),
+        ({"status": "running", "output": {"task": {"id": "e"}}}, ("e",), ("e",)),
+        ({"id": "a", "data": None}, ("a",), ("a",)),
+        ({"status": "running"}, (), ()),
+    ],
+)
+def test_ids_of_all_layers(body: dict[str, Any], ids: tuple[str, ...], all_ids: tuple[str, ...]) -> None:
+    """The task's ids go first, then those around it, then those inside; all are named from the outside in, each once."""
+    task = read_task(body)
+
+    assert (ids, all_ids) == (task.ids, task.all_ids)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": "a", "usage": {"tokens": 1}, "metadata": {"usage": {"tokens": 2}}},
+        {"id": "a", "usage": 3, "metadata": {"usage": {"tokens": 1}}},
+        {"id": "a", "output": {"usage": {"tokens": 1}}},
+    ],
+)
+def test_usage(body: dict[str, Any]) -> None:
+    """The first object counts: the outer one, and of one object ``usage``."""
+    assert {"tokens": 1} == read_task(body).usage
