@@ -30,6 +30,7 @@ _RESOLUTIONS = (
     ("metadata", "SR"),
     ("usage", "SR"),
 )
+_FIRST_KEYS = frozenset(path[0] for path in (*USAGE_PATHS, *_SECONDS, *_INPUT_SECONDS, *_RESOLUTIONS))
 
 
 def read_usage(layers: Sequence[Json]) -> dict[str, Json] | None:
@@ -42,6 +43,9 @@ def read_usage(layers: Sequence[Json]) -> dict[str, Json] | None:
     {'seconds': 5.0, 'input_seconds': 0.0, 'resolution': '720p'}
     >>> read_usage([{"status": "completed"}])
     """
+    # Most answers to polls say nothing of it.
+    if not any(isinstance(node, dict) and not node.keys().isdisjoint(_FIRST_KEYS) for node in layers):
+        return None
     found = next(
         (value for node in layers for path in USAGE_PATHS if isinstance(value := at(node, path), dict)), {}
     )
