@@ -14,8 +14,16 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
+from runner.api.known_runs import known_run, runs_elsewhere
 from runner.api.options import RunOptions
-from runner.api.run_facts import LEARNED, default_run_dir, expand_date, read_facts, require_same_kind
+from runner.api.run_facts import (
+    LEARNED,
+    default_run_dir,
+    expand_date,
+    read_facts,
+    require_same_kind,
+    series_of,
+)
 from runner.api.simulate import check_simulation
 from runner.api.validate import manifest_error
 from runner.core.estimate import Estimate, estimate_duration, with_learned_rates
@@ -79,6 +87,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         compared: How the manifest and the run directory differ. A run does not begin if jobs ``changed``.
         groups: All jobs, those that left the manifest included; those with something to do come first.
         first: The first jobs that a run would work on, as many as `show` says.
+        elsewhere: Other directories in which the manifest was run; a run asks before it begins a new one.
         estimate: For the jobs to submit; it counts durations if jobs of this run have ended before.
         mean_generate_s: Those durations, by model.
     """
@@ -92,6 +101,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     compared: SyncReport
     groups: tuple[Group, ...]
     first: tuple[PlannedJob, ...]
+    elsewhere: tuple[str, ...]
     done: int
     uncertain: int
     estimate: Estimate
@@ -134,6 +144,7 @@ def plan(
     run_dir = expand_date(
         Path(output) if output else default_run_dir(path, loaded.name, simulate=simulate), today
     )
+    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, output))
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         groups = _GroupBuilder(show)
         compared = compare(connection, loaded.jobs(problems), each=groups.add, gone=groups.add_gone)
@@ -151,6 +162,7 @@ def plan(
         compared=compared,
         groups=tuple(groups.groups()),
         first=tuple(groups.first),
+        elsewhere=() if simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
         done=groups.states[State.SUCCEEDED],
         uncertain=groups.states[State.UNCERTAIN] + groups.states[State.SUBMITTING],
         estimate=estimate_duration(

@@ -83,6 +83,10 @@ def command(
         echo_stdout(line)
     if simulate and not real_time:
         echo_stdout(f"\n{simulation.speed_line(planned.settings)}")
+    if planned.elsewhere:
+        echo_stderr(
+            f"`runner run` asks before it starts, since the manifest was run in {planned.elsewhere[-1]}"
+        )
     if planned.compared.changed:
         echo_stderr("`runner run` refuses to start because of the changed jobs, unless --on-changed is given")
 

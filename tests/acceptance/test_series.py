@@ -209,6 +209,7 @@ def test_run_elsewhere_is_an_error_without_a_terminal(nights: Nights) -> None:
     elsewhere = nights.night(2, "-o", str(nights.folder / "two"))
     (nights.folder / "output").rename(nights.folder / "moved")
     moved = nights.night(2)
+    plan = runner("plan", nights.manifest, "--var", "day=2")
     paid = nights.paid().total()
     found = nights.night(2, "-o", str(nights.folder / "moved" / "night-2"))
     new = nights.night(2, "-o", str(nights.folder / "two"), "--new")
@@ -216,6 +217,7 @@ def test_run_elsewhere_is_an_error_without_a_terminal(nights: Nights) -> None:
     assert [2, 2, 0, 0] == [done.returncode for done in (elsewhere, moved, found, new)]
     assert f"was run in {nights.run_dir(2)}" in elsewhere.stderr
     assert "moved or deleted" in moved.stderr
+    assert f"asks before it starts, since the manifest was run in {nights.run_dir(2)}" in plan.stderr
     assert "--new" in elsewhere.stderr
     assert "--new" in moved.stderr
     assert 6 == paid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -151,3 +152,33 @@ def test_file_that_vanished_is_an_error_that_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(RunDirError, match="a.part can't be written"):
         verify(part, AssetKind.VIDEO)
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link, lambda _victim, path: os.mkfifo(path)])
+def test_what_is_no_file_of_the_run_is_replaced(plant: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    """A link or a FIFO that somebody left counts as empty, and is never written to or waited for."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine, and long enough")
+    for name in ("a.part", "b.part"):
+        plant(victim, tmp_path / name)
+    sizes = [file_size(str(tmp_path / name)) for name in ("a.part", "b.part")]
+    part = PartFile(f"{tmp_path}/a.part", sizes[0])
+    part.start(0)
+    part.append([b"new"])
+    part.close()
+    write_file(f"{tmp_path}/b.part", b"new")
+
+    assert ([0, 0], b"mine, and long enough") == (sizes, victim.read_bytes())
+    assert [b"new", b"new"] == [(tmp_path / name).read_bytes() for name in ("a.part", "b.part")]
+
+
+def test_run_directory_that_was_moved_is_not_made_anew(tmp_path: Path) -> None:
+    """The folders of assets are made when they are missing, but never the run directory itself."""
+    (tmp_path / "run").mkdir()
+    write_file(f"{tmp_path}/run/assets/05/a.part", b"x")
+
+    for path in ("moved/assets/a.part", "moved/assets/05/a.part"):
+        with pytest.raises(RunDirError, match="can't be written"):
+            write_file(f"{tmp_path}/{path}", b"x")
+
+    assert not (tmp_path / "moved").exists()

@@ -199,6 +199,7 @@ async def test_a_host_that_sends_a_file_twice_gives_nobody_elses(tmp_path: Path)
     port = listener.sockets[0].getsockname()[1]
     async with fetcher() as fetch:
         for n in range(4):
+            (tmp_path / str(n)).mkdir()
             result = await fetch.fetch(asset_request(f"http://127.0.0.1:{port}/{n}", tmp_path / str(n)))
             is_stored.set()
             await was_sent.wait()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,22 @@ def test_planted_link_is_not_followed(tmp_path: Path) -> None:
 
     assert "mine" == victim.read_text()
     assert "{}" == path.read_text()
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link, lambda _victim, path: os.mkfifo(path)])
+def test_results_are_not_appended_to_what_is_no_file_of_the_run(
+    tmp_path: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    """A link, or a FIFO, in place of the results is replaced by a file; what a link leads to stays as it is."""
+    path, victim = tmp_path / "results.jsonl", tmp_path / "victim"
+    victim.write_text("mine")
+    plant(victim, path)
+
+    with ResultsWriter(path) as writer:
+        writer.append(b'{"a":1}\n')
+
+    assert "mine" == victim.read_text()
+    assert b'{"a":1}\n' == path.read_bytes()
 
 
 def test_full_disk_is_an_error_of_its_own(tmp_path: Path) -> None:

@@ -118,6 +118,20 @@ def test_lost_log_is_refused(tmp_path: Path) -> None:
     assert_refused(run_dir, "lacks the last changes")
 
 
+def test_log_of_a_refused_database_is_left(tmp_path: Path) -> None:
+    """
+    The log is not written to a database that it may not belong to.
+    """
+    run_dir = make_store(tmp_path / "run", "a")
+    submit_and_die(run_dir, "a")
+    (run_dir / ".epoch").write_bytes(b"%019d\n" % 99)
+    log = (run_dir / "run.db-wal").read_bytes()
+
+    assert_refused(run_dir, "lacks the last changes")
+
+    assert log == (run_dir / "run.db-wal").read_bytes()
+
+
 def test_log_that_another_program_wrote_back_is_not_missed(tmp_path: Path) -> None:
     """
     Whoever opens the database of a killed process last writes its log back and deletes it: nothing is lost then.

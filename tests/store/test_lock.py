@@ -14,10 +14,14 @@ import pytest
 
 from runner.core.lifecycle import Event, State
 from runner.core.model import Job
+from runner.core.outcomes import PollOutcome, SubmitOutcome
+from runner.engine.engine import SystemClock
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query
 from runner.store.lock import holder_of
 from runner.store.store import Store
+from runner.worker.submit import Submitter
+from tests.engine.fakes import FakeKeys
 from tests.store.jobs import make_spec, sync_jobs
 
 HOLDER = (
@@ -36,6 +40,18 @@ def opened_elsewhere(run_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
         assert b"open\n" == process.stdout.readline()
         yield process
         process.kill()
+
+
+class NoApi:
+    """An API that nothing may be sent to."""
+
+    async def submit(self, body: bytes, key: str) -> SubmitOutcome:
+        raise AssertionError("sent")
+
+    async def poll(self, task_id: str, key: str) -> PollOutcome:
+        raise AssertionError("polled")
+
+    poll_afresh = poll
 
 
 def pending_job(store: Store) -> Job:
@@ -183,6 +199,20 @@ def test_moved_directory_is_noticed(tmp_path: Path) -> None:
         run_dir.rmdir()
         run_dir.symlink_to(elsewhere)
         store.require_in_place()
+
+
+async def test_nothing_is_sent_once_the_directory_was_moved(store: Store, tmp_path: Path) -> None:
+    """
+    A job stays pending if the directory is not at its path any more.
+    """
+    sync_jobs(store, make_spec("a"))
+    job = pending_job(store)
+    async with store:
+        store.run_dir.rename(tmp_path / "moved")
+        with pytest.raises(RunDirError, match="was moved"):
+            await Submitter(NoApi(), FakeKeys("a"), store, SystemClock()).submit(job, b"{}", "a")
+
+    assert (State.PENDING, 0) == (job.state, job.attempt)
 
 
 async def test_intent_of_a_job_that_another_process_took_is_refused(store: Store) -> None:
