@@ -183,7 +183,7 @@ def test_job_with_a_task_is_never_submitted(workspace: Workspace) -> None:
     bad = f"- {{id: f, task_id: {tasks['failing one']}, request: {{prompt: failing one}}}}"
     manifest = workspace.write(good, bad)
 
-    runner("run", manifest, "-o", other)
+    runner("run", manifest, "-o", other, "--new")
     runner("run", manifest, "-o", other, "--retry-failed")
     done = runner("rerun", other)
 
