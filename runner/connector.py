@@ -7,7 +7,8 @@ takes two steps for each request: it gets a connection from its connector, and
 only then writes the first byte on it (`ClientSession._request`:
 ``conn = await self._connector.connect(...)``, then ``await req.send(conn)``).
 `StrictConnector` is that connector. It raises whatever goes wrong in `connect`
-as `ConnectFailed`; no other failure is taken for it.
+as `ConnectFailed`; no other failure is taken for it. When a POST may reuse a
+connection is decided in `gateway.client`.
 
 What aiohttp 3.11 to 3.14 raises, by step:
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.core.wire_places import ID_KEYS, layers_in
+from runner.core.wire_vocabulary import ID_KEYS, layers_in
 
 _DECODER = json.JSONDecoder(strict=False)
 _MAX_VALUES = 8

@@ -2,7 +2,8 @@
 Decide whether to try again, and when.
 
 Only for what may be tried again: polls, downloads, and a POST that certainly made no
-task (not sent, throttled, refused because no channel was available).
+task (not sent, throttled, refused because no channel was available). How all
+submissions slow down after a 429 is in `core.pacing`.
 """
 
 from __future__ import annotations

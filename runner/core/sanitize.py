@@ -62,6 +62,16 @@ _HOSTILE = (
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
 
 
+def may_contain_key(line: str) -> bool:
+    """
+    Return whether a line of JSON may contain what `looks_like_key` finds; False for most lines.
+
+    One search of the line is faster than one for each value. What is added to `_KEY` must be added here.
+    """
+    line = line.lower()
+    return "sk-" in line or "key" in line or "bearer" in line or "secret" in line or "authorization" in line
+
+
 def looks_like_key(text: str) -> bool:
     """
     Return whether a text contains something that looks like an API key, and so must never be shown.

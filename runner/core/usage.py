@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from runner.core.model import Asset, AssetKind, Json
-from runner.core.wire_places import USAGE_PATHS, at
+from runner.core.wire_vocabulary import USAGE_PATHS, at
 
 _MAX_ENTRIES = 40
 _MAX_CHARS = 200

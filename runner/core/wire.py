@@ -2,7 +2,7 @@
 Read a task from any answer that the API is known to give, and survive all others.
 
 One host has four documented shapes for one route, a wrapped form of them, and several vocabularies of
-status; other gateways have more (facts F53, F60, F61, F69, F72, F76, F83). `wire_places` has them all in one table.
+status; other gateways have more (facts F53, F60, F61, F69, F72, F76, F83). `wire_vocabulary` has them all in one table.
 Two promises hold for every JSON value: no exception, and no success unless a status says so, or an unknown
 status is beside the video's address.
 """
@@ -29,7 +29,7 @@ from runner.core.wire_errors import (
     find_failure,
     is_moderation,
 )
-from runner.core.wire_places import (
+from runner.core.wire_vocabulary import (
     ID_KEYS,
     LAST_FRAME_PATHS,
     LAYER_KEYS,

@@ -143,7 +143,8 @@ CREATE TABLE IF NOT EXISTS usages (
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
 """
-What the writer adds to a file of an earlier version too; such a version can still use the file.
+What the writer adds to a file of an earlier version too; such a version can still use the file. A new fact about
+jobs goes here, since files that exist never get a new column.
 
 ``replaced_requests`` has the requests that made the assets of jobs whose request was changed since, by the attempt
 that made them. ``usages`` has what the task of an attempt consumed according to the API.
