@@ -69,7 +69,7 @@ def runner(
         (out / "assets").symlink_to(elsewhere, target_is_directory=True)
     manifest = rig.manifest(rig_folder(disk), server.url, jobs, at_once=at_once)
     entrance = ["-m", "tests.benchmarks.slow_sync", str(dearer_ms)] if dearer_ms else ["-m", "runner"]
-    taken = rig.run([*entrance, "run", manifest, "-o", out], on_one_cpu=on_one_cpu)
+    taken = rig.run([*entrance, "run", manifest, "--new", "-o", out], on_one_cpu=on_one_cpu)
     return figures(taken, server, jobs, assets / out.name if assets is not None else out)
 
 

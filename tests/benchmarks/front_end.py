@@ -119,7 +119,7 @@ def finished(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Ro
     rig.run([_FINISHED, manifest, out])
     files = rig.run(["-m", "runner", "resume", out])
     again = rig.run(["-m", "runner", "resume", out])
-    from_manifest = rig.run(["-m", "runner", "run", manifest, "-o", out])
+    from_manifest = rig.run(["-m", "runner", "run", manifest, "--new", "-o", out])
     yield Row(
         f"resume of a finished {most:,}-job run that has nothing to do",
         "-",

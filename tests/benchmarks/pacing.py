@@ -15,7 +15,7 @@ def configured(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[
     with rig.gateway(rig.video_file(memory / "small.mp4", 10_240)) as server:
         path = rig.manifest(memory, server.url, count, at_once=1000, submit=f"{per_s}/s")
         out = disk / "paced"
-        rig.run(["-m", "runner", "run", path, "-o", out])
+        rig.run(["-m", "runner", "run", path, "--new", "-o", out])
         stats = server.check(count, out)
     observed = (count - 1) / (stats["last_post_at"] - stats["first_post_at"])
     yield Row(
@@ -35,7 +35,7 @@ def limited(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row
     with rig.gateway(rig.video_file(memory / "small.mp4", 10_240), per_s=per_s) as server:
         path = rig.manifest(memory, server.url, count, at_once=1000, submit="100/s")
         out = disk / "limited"
-        rig.run(["-m", "runner", "run", path, "-o", out])
+        rig.run(["-m", "runner", "run", path, "--new", "-o", out])
         stats = server.check(count, out)
     kept_per_s = count / (stats["last_post_at"] - stats["first_post_at"])
     late = stats["throttled_late"] / max(stats["throttled_late"] + stats["posts_late"], 1)

@@ -78,7 +78,7 @@ class ProcessResult:
 def run_once(manifest: Path, run_dir: Path, *, kill_after_s: float | None) -> ProcessResult:
     """Run one process, kill it after a while, and measure it."""
     started_at = time.monotonic()
-    arguments, environ = command_line("run", manifest, "-o", run_dir)
+    arguments, environ = command_line("run", manifest, "--new", "-o", run_dir)
     log = (run_dir.parent / "soak.log").open("ab")
     peak_bytes = 0
     with log, subprocess.Popen(arguments, env=environ, stdout=log, stderr=log) as process:
