@@ -104,15 +104,15 @@ async def run(
     own = known_run(run_dir, loaded.name, series)
     if not options.simulate and not options.new:
         require_continued(manifest, own, confirm_new)
-    if series is not None and options.catch_up:
-        older = Series(manifest, series, options.simulate).unfinished(run_dir)
-        on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
     async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
         facts = _load_into(store, loaded, settings, options, problems, series)
         if not options.simulate:
             remember(manifest, own)
         if options.retry_failed:
             retry_failed(store, options.job)
+        if series is not None and options.catch_up:
+            older = Series(manifest, series, options.simulate).unfinished(run_dir)
+            on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
         result = await execute(
             store,
             RunConfig(
