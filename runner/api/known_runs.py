@@ -1,8 +1,8 @@
 """
 Which runs a manifest has had on this machine, so that a second one does not begin by mistake and pay for all again.
 
-They are kept in the user's state folder (``$XDG_STATE_HOME/runner``), a file for each manifest. It only helps:
-a run directory is complete without it, and whatever can't be read or written is as if there was none.
+They are kept in the user's state folder, a file for each manifest. That only helps: a run directory is complete
+without it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from msgspec import Struct
 
 from runner.core.filenames import DB_NAME
 from runner.errors import RunDirError, RunnerError
-from runner.results.files import atomic_write
+from runner.state_dir import read_state, state_folder, write_state
 from runner.store import query
 from runner.store.database import connect_reader
 
 _MAX_RUNS = 100
 """Of one manifest."""
 _MAX_MANIFESTS = 1000
-_MAX_BYTES = 1 << 20
+_PREFIX = "runs-"
 
 
 class KnownRun(Struct, frozen=True):
@@ -91,12 +91,9 @@ def runs_elsewhere(manifest: Path, run: KnownRun) -> tuple[KnownRun, ...]:
 def remember(manifest: Path, run: KnownRun) -> None:
     """Add a run to those of its manifest, as the newest one; those whose directories are gone are dropped."""
     others = [known for known in _read(manifest) if known.run_dir != run.run_dir and not known.is_gone]
-    with suppress(OSError, RunnerError):
-        path = _path(manifest)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            file.write(msgspec.json.encode([*others, run][-_MAX_RUNS:]))
-        _forget_oldest(path.parent)
+    write_state(_name(manifest), msgspec.to_builtins([*others, run][-_MAX_RUNS:]))
+    with suppress(OSError):
+        _forget_oldest(state_folder())
 
 
 def runs_of(manifest: Path) -> tuple[KnownRun, ...]:
@@ -121,29 +118,16 @@ def _has_paid(known: KnownRun) -> bool:
 
 
 def _read(manifest: Path) -> Iterator[KnownRun]:
-    with suppress(OSError, msgspec.DecodeError, ValueError):
-        with _path(manifest).open("rb") as file:
-            text = file.read(_MAX_BYTES)
-        yield from msgspec.json.decode(text, type=list[KnownRun])
+    with suppress(msgspec.ValidationError):
+        yield from msgspec.convert(read_state(_name(manifest)) or [], type=list[KnownRun])
 
 
-def _path(manifest: Path) -> Path:
-    digest = sha256(os.fsencode(manifest.resolve())).hexdigest()
-    return _state_folder() / "runs" / f"{digest[:32]}.json"
-
-
-def _state_folder() -> Path:
-    # A relative path is to be ignored, by the specification.
-    configured = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        base = Path(configured) if os.path.isabs(configured) else Path.home() / ".local" / "state"
-    except RuntimeError as error:
-        raise OSError("the user has no home") from error
-    return base / "runner"
+def _name(manifest: Path) -> str:
+    return _PREFIX + sha256(os.fsencode(manifest.resolve())).hexdigest()[:32]
 
 
 def _forget_oldest(folder: Path) -> None:
-    paths = list(folder.glob("*.json"))
+    paths = list(folder.glob(f"{_PREFIX}*.json"))
     if len(paths) > _MAX_MANIFESTS:
         for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-_MAX_MANIFESTS]:
             path.unlink(missing_ok=True)

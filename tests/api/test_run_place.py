@@ -195,7 +195,7 @@ def test_damaged_memory_is_none(content: bytes, state: Path, tmp_path: Path) -> 
     What can't be read is as if there was nothing, and is replaced.
     """
     manifest, run_dir = paid_run(tmp_path, "one")
-    (path,) = (state / "runner" / "runs").iterdir()
+    (path,) = (state / "runner").iterdir()
     path.write_bytes(content)
 
     assert () == runs_of(manifest)
@@ -219,11 +219,11 @@ def test_memory_is_bounded(state: Path, tmp_path: Path) -> None:
     The oldest runs of a manifest are forgotten first, and so are the oldest manifests.
     """
     manifest, run_dir = paid_run(tmp_path, "one")
-    (path,) = (state / "runner" / "runs").iterdir()
+    (path,) = (state / "runner").iterdir()
     many = [{"run_dir": str(run_dir), "name": str(n)} for n in range(300)]
     path.write_text(json.dumps(many))
     for n in range(1100):
-        old = path.with_name(f"{n}.json")
+        old = path.with_name(f"runs-{n}.json")
         old.touch()
         os.utime(old, (n, n))
     new = make_run(tmp_path / "new", manifest, {"a": State.SUCCEEDED})
@@ -233,4 +233,4 @@ def test_memory_is_bounded(state: Path, tmp_path: Path) -> None:
     assert 100 == len(runs_of(manifest))
     assert KnownRun(str(new), "new") == runs_of(manifest)[-1]
     assert 1000 == len(list(path.parent.iterdir()))
-    assert not path.with_name("0.json").exists()
+    assert not path.with_name("runs-0.json").exists()
