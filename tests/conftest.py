@@ -13,6 +13,16 @@ import pytest
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "result.schema.json").read_text())
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that take minutes, unless `-m` names their marker."""
+    if "extended" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("extended")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("extended")]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _result_lines_follow_the_schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """At the end of the tests, check the results of every run directory that they left."""

@@ -37,16 +37,23 @@ class DoubtBrake:
 
     Attributes:
         per_s: The rate that is allowed now.
-        is_after_outage: Whether it is low because of an outage, and not because jobs were sent too fast.
     """
 
     def __init__(self, configured_per_s: float) -> None:
         self.per_s = configured_per_s
-        self.is_after_outage = False
         self._configured_per_s = configured_per_s
         self._failed_per_s = configured_per_s
         self._repeats = 0
         self._reacted_at = float("-inf")
+
+    @property
+    def learned_per_s(self) -> float:
+        """
+        The rate for the next run: the configured one, unless one rate failed again and again.
+
+        A single doubtful answer says nothing about the rate, and neither does an outage.
+        """
+        return self._failed_per_s * _NEAR if self._repeats else self._configured_per_s
 
     def record_doubtful(self, now: float, *, sent_at: float, per_s: float) -> None:
         """
@@ -66,7 +73,6 @@ class DoubtBrake:
 
     def record_outage(self) -> None:
         """Record that no job is submitted until the gateway answers again: the rate starts low after that."""
-        self.is_after_outage = True
         low_per_s = max(self._configured_per_s * _RESTART_SHARE, _RESTART_PER_S)
         self._set(min(self.per_s, low_per_s))
 
@@ -74,8 +80,6 @@ class DoubtBrake:
         """Record an accepted job: the rate grows."""
         is_near = _NEAR * self._failed_per_s <= self.per_s < self._failed_per_s
         self._set(self.per_s * (_SLOW_GROWTH**2.0**-self._repeats if is_near else _FAST_GROWTH))
-        if self.per_s >= self._configured_per_s:
-            self.is_after_outage = False
 
     def _set(self, per_s: float) -> None:
         least_per_s = min(_MIN_PER_S, self._configured_per_s)

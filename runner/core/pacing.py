@@ -105,9 +105,14 @@ class Pacer:
 
     @property
     def learned_per_s(self) -> float | None:
-        """The rate found to be allowed, for the next run; None if the configured one was never refused."""
-        # An outage says nothing about the rate.
-        per_s = self._adapted_per_s if self._brake.is_after_outage else self.per_s
+        """
+        The rate found to be allowed, for the next run; None if the configured one was never refused.
+
+        This is the rate that was refused last, not the one after the cut: a run that ends early has no time to
+        grow again, and a row of such runs would become slower each time.
+        """
+        refused_per_s = self.configured_per_s if self._recovery is None else self._recovery.refused_per_s
+        per_s = min(max(self._adapted_per_s, refused_per_s), self._brake.learned_per_s)
         return per_s if per_s < self.configured_per_s else None
 
     def accepted_per_s(self, now: float) -> float:

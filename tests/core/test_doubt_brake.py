@@ -75,7 +75,17 @@ def test_rate_is_low_after_an_outage_and_grows() -> None:
     fast, slow = DoubtBrake(10.0), DoubtBrake(1.0)
     for brake, low in ((fast, 0.5), (slow, 0.1)):
         brake.record_outage()
-        assert (low, True) == (brake.per_s, brake.is_after_outage)
+        assert low == brake.per_s
 
+    assert (10.0, 1.0) == (fast.learned_per_s, slow.learned_per_s)
     assert answers_until(fast, 10.0) < 150
-    assert not fast.is_after_outage
+
+
+def test_next_run_starts_below_a_rate_that_failed_again_and_again() -> None:
+    """One doubtful answer teaches the next run nothing, however short the run; the same rate failing twice does."""
+    brake = DoubtBrake(10.0)
+    brake.record_doubtful(1.0, sent_at=0.5, per_s=4.0)
+    once = brake.learned_per_s
+    brake.record_doubtful(2.0, sent_at=1.5, per_s=4.0)
+
+    assert (10.0, 2.8) == (once, pytest.approx(brake.learned_per_s))

@@ -129,17 +129,35 @@ def test_overload_stops_growth() -> None:
 
 def test_next_run_starts_with_the_learned_rate() -> None:
     """
-    The rate found to be allowed is passed on; a pacer without refusals has learned nothing.
+    The rate that was refused last is passed on; a pacer without refusals has learned nothing.
     """
     pacer = Pacer(10.0)
     assert pacer.learned_per_s is None
 
     pacer.record_throttled(1.0, sent_at=0.5)
+    pacer.record_accepted(2.0, 0.1)
+    refused_per_s = pacer.per_s
+    pacer.record_throttled(3.0, sent_at=2.5)
     learned = pacer.learned_per_s
 
-    assert 5.0 == learned
-    assert 5.0 == Pacer(10.0, learned_per_s=learned).per_s
+    assert 5.0 < refused_per_s == learned
+    assert learned == Pacer(10.0, learned_per_s=learned).per_s
     assert 2.0 == Pacer(2.0, learned_per_s=learned).per_s
+
+
+def test_runs_that_end_early_do_not_become_slower_each_time() -> None:
+    """
+    A hundred runs of two jobs, each with a refusal and an uncertain job at its start, begin at the configured rate.
+    """
+    learned = None
+    for _ in range(100):
+        pacer = Pacer(10.0, learned_per_s=learned)
+        pacer.record_throttled(1.0, sent_at=0.5)
+        pacer.record_doubtful(2.0, sent_at=1.5)
+        pacer.record_accepted(3.0, 0.1)
+        learned = pacer.learned_per_s
+
+    assert learned is None
 
 
 @pytest.mark.parametrize(("accepted", "cut"), [(0, 0.5), (1, 0.5), (9, 0.1), (19, 0.05), (1000, 0.05)])
