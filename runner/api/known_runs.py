@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.api.run_facts import default_run_dir
 from runner.core.filenames import DB_NAME
 from runner.errors import RunDirError, RunnerError
 from runner.state_dir import read_state, state_folder, write_state
@@ -101,6 +102,30 @@ def runs_of(manifest: Path) -> tuple[KnownRun, ...]:
     return tuple(_read(manifest))
 
 
+def newest_run(here: Path) -> Path | None:
+    """
+    Return the directory of the run that was worked on last; None if no run is known.
+
+    Known are the runs that manifests have had on this machine, and those in the folder ``output`` that runs of
+    manifests in the folder ``here`` would use.
+    """
+    beside = default_run_dir(here / "manifest.yaml", "run", simulate=False).parent
+    found = {path.parent for path in beside.glob(f"*/{DB_NAME}")} if beside.is_dir() else set()
+    with suppress(OSError):
+        names = [path.stem for path in state_folder().glob(f"{_PREFIX}*.json")]
+        found |= {Path(run.run_dir) for name in names for run in _read_name(name)}
+    worked_on_at = {run_dir: at for run_dir in found if (at := _worked_on_at(run_dir)) is not None}
+    return max(worked_on_at, key=worked_on_at.__getitem__, default=None)
+
+
+def _worked_on_at(run_dir: Path) -> float | None:
+    times = []
+    for name in (DB_NAME, f"{DB_NAME}-wal"):
+        with suppress(OSError):
+            times.append((run_dir / name).stat().st_mtime)
+    return max(times, default=None)
+
+
 def _is_again(known: KnownRun, run: KnownRun) -> bool:
     if known.run_dir == run.run_dir or known.name == run.name:
         return True
@@ -118,8 +143,12 @@ def _has_paid(known: KnownRun) -> bool:
 
 
 def _read(manifest: Path) -> Iterator[KnownRun]:
+    return _read_name(_name(manifest))
+
+
+def _read_name(name: str) -> Iterator[KnownRun]:
     with suppress(msgspec.ValidationError):
-        yield from msgspec.convert(read_state(_name(manifest)) or [], type=list[KnownRun])
+        yield from msgspec.convert(read_state(name) or [], type=list[KnownRun])
 
 
 def _name(manifest: Path) -> str:

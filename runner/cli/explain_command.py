@@ -31,11 +31,12 @@ def command(file: IO[bytes], http_status: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(to_builtins(explanation), ensure_ascii=False))
         return
-    for line in _lines(explanation):
+    for line in explanation_lines(explanation):
         echo_stdout(line)
 
 
-def _lines(explanation: Explanation) -> Iterator[str]:
+def explanation_lines(explanation: Explanation) -> Iterator[str]:
+    """Describe how an answer is read, for people."""
     yield f"HTTP status: {explanation.http_status}"
     yield _found("id", explanation.id, explanation)
     state = explanation.state and f"{explanation.state} ({explanation.status or 'no status word'})"

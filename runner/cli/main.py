@@ -13,24 +13,37 @@ import click
 from runner import __version__
 from runner.errors import RunnerError, UsageError
 
-COMMANDS = {
-    "init": "Create a commented starter manifest.",
-    "models": "List the available models, or show the parameters of one.",
-    "schema": "Print the JSON Schema of the manifest, the results, a scenario or a model.",
-    "validate": "Check manifests without sending anything.",
-    "plan": "Show what a run would do, without sending anything.",
-    "run": "Run a manifest: submit its jobs and download the videos.",
-    "resume": "Continue a run without its manifest.",
-    "rerun": "Rerun the jobs that did not succeed, from a run or its results.",
-    "resolve": "Resolve uncertain jobs, whose submission got no clear answer.",
-    "status": "Show the status of a run, even while it is active.",
-    "report": "Regenerate the report of a run, or export it in another format.",
-    "export": "Make a dataset from the videos of a run.",
-    "simulate": "Serve a simulated gateway on this machine.",
-    "doctor": "Check the key, the gateway, the clock and the disk, free of charge.",
-    "explain": "Show how an answer of the API is read, and what would be done.",
+COMMAND_GROUPS = {
+    "Prepare": {
+        "init": "Create a commented starter manifest.",
+        "models": "List the available models, or show the parameters of one.",
+        "schema": "Print the JSON Schema of manifests, results, scenarios or a model.",
+        "validate": "Check manifests without sending anything.",
+        "plan": "Show what a run would do, without sending anything.",
+        "doctor": "Check the key, the gateway, the clock and the disk, for free.",
+    },
+    "Run": {
+        "run": "Run a manifest: submit its jobs and download the videos.",
+        "resume": "Continue a run without its manifest.",
+        "rerun": "Rerun the jobs that did not succeed, from a run or its results.",
+        "resolve": "Resolve uncertain jobs, whose submission got no clear answer.",
+    },
+    "Look": {
+        "status": "Show the status of a run, even while it is active.",
+        "jobs": "List the jobs of a run.",
+        "show": "Show one job of a run with all its attempts.",
+        "report": "Regenerate the report of a run, or export it in another format.",
+    },
+    "Use the videos": {
+        "export": "Make a dataset from the videos of a run.",
+    },
+    "Test and debug": {
+        "simulate": "Serve a simulated gateway on this machine.",
+        "explain": "Show how an answer of the API is read, and what would be done.",
+    },
 }
-"""The help text of every command, so that `--help` imports none of them."""
+"""The help text of every command, in groups, so that `--help` imports none of them."""
+COMMANDS = {name: text for commands in COMMAND_GROUPS.values() for name, text in commands.items()}
 
 
 class LazyGroup(click.Group):
@@ -50,8 +63,10 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help texts of the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        width = max(map(len, COMMANDS))
+        for title, commands in COMMAND_GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -77,10 +92,18 @@ To enable shell completion, add the line for your shell to its startup file:
 """
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+    invoke_without_command=True,
+)
 @click.version_option(__version__, message="runner %(version)s", help="Show the version and exit.")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Run batches of paid, asynchronous video generation jobs, and never pay for one twice."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def run_command_line(arguments: Sequence[str]) -> int:

@@ -12,9 +12,11 @@ import click
 from msgspec import Struct
 
 from runner.api.options import IfLocked, RunOptions
-from runner.cli.param_types import SCENARIO_NAME
+from runner.cli.console import echo_stderr
+from runner.cli.param_types import RUN_DIR, SCENARIO_NAME
 from runner.core.failure_guard import MaxFailures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
+from runner.core.where import parse_condition
 
 DEFAULTS = RunOptions()
 
@@ -236,6 +238,23 @@ WATCHING = (
 )
 """What to show, and what to write besides the run directory."""
 
+
+def or_newest_run(_ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
+    """Return the directory or directories of an argument; if none is given, that of the newest run, and say so."""
+    if given:
+        return given
+    from runner.api.known_runs import newest_run
+
+    newest = newest_run(Path.cwd())
+    if newest is None:
+        raise click.UsageError("No run is known here; name a run directory, such as output/kittens.")
+    echo_stderr(f"newest run: {newest}")
+    return newest if given is None else (newest,)
+
+
+RUN_OR_NEWEST = click.argument("run_dir", required=False, type=RUN_DIR, callback=or_newest_run)
+"""The argument RUN_DIR; without it, the command works on the run that was worked on last, and says so."""
+
 SIMULATE = click.option(
     "--simulate",
     is_flag=True,
@@ -252,6 +271,14 @@ SCENARIO = click.option(
     type=SCENARIO_NAME,
     help="Scenario of the simulator: demo (every job succeeds), mixed (almost every fault), or a file; see "
     "`runner schema scenario`.",
+)
+WHERE = click.option(
+    "--where",
+    metavar="EXPR",
+    multiple=True,
+    callback=parsed_by(parse_condition),
+    help="Only jobs that meet a condition on their fields, metadata or request: split=test, model=wan*, seed>3. "
+    "May be given several times.",
 )
 JOB = click.option("--job", metavar="GLOB", help="Only jobs whose id matches a pattern, such as 'sky-*'.")
 ADOPT_RESULTS = click.option(

@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr
-from runner.cli.param_types import RUN_DIR
+from runner.cli.options import RUN_OR_NEWEST
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("report")
-@click.argument("run_dir", type=RUN_DIR)
+@RUN_OR_NEWEST
 @click.option("--html", is_flag=True, help="Regenerate report.html; the default if no option is given.")
 @click.option("--junit", metavar="FILE", type=_FILE, help="Write JUnit XML to FILE.")
 @click.option(
@@ -27,7 +27,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--openai", metavar="FILE", type=_FILE, help="Write JSON lines like the OpenAI batch API to FILE."
 )
 def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai: Path | None) -> None:
-    """Regenerate the report of the run in RUN_DIR, or export it, even while the run is active."""
+    """
+    Regenerate the report of the run in RUN_DIR, or export it, even while the run is active.
+
+    Without RUN_DIR it is the newest run.
+    """
     from runner.api import report
 
     if html or not (junit or github or openai):

@@ -12,7 +12,8 @@ import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.final_summary import submission_text
-from runner.cli.param_types import JOB, RUN_DIR
+from runner.cli.options import RUN_OR_NEWEST
+from runner.cli.param_types import JOB
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("resolve")
-@click.argument("run_dir", type=RUN_DIR)
+@RUN_OR_NEWEST
 @click.argument("jobs", metavar="[JOB_OR_GLOB]...", type=JOB, nargs=-1)
 @click.option("--task-id", metavar="ID", help="Id of the task of JOB: it will be polled and downloaded.")
 @click.option("--not-submitted", is_flag=True, help="No task exists: the jobs become pending again.")
@@ -52,7 +53,7 @@ def command(
 
     Look for their tasks in your account first: a job that was submitted and is resolved with --not-submitted is
     paid for twice. Without JOB and other options, the uncertain jobs are listed, and printed to stdout as the CSV that
-    --from takes once the tasks are filled in. Jobs are given by id, or by a pattern in quotes such as 'sky-*'. If one of them can't be
+    --from takes once the tasks are filled in; without RUN_DIR, those of the newest run. Jobs are given by id, or by a pattern in quotes such as 'sky-*'. If one of them can't be
     resolved, none is. Nothing is sent; continue with `runner resume`.
     """
     from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks, uncertain_jobs

@@ -19,6 +19,7 @@ from runner.cli.options import (
     TRUST,
     VERIFY,
     WATCHING,
+    or_newest_run,
     pop_display_options,
     run_options,
     with_options,
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 
 @click.command("resume")
-@click.argument("run_dirs", metavar="RUN_DIR...", type=RUN_DIR, nargs=-1, required=True)
+@click.argument("run_dirs", metavar="[RUN_DIR]...", type=RUN_DIR, nargs=-1, callback=or_newest_run)
 @with_options(JOB, RETRY_FAILED, VERIFY, TRUST, BOUNDS, ADOPT_RESULTS, PACING, SCENARIO, WATCHING)
 def command(run_dirs: tuple[Path, ...], **values: Any) -> int:
     """
     Continue the run in RUN_DIR without its manifest; or those in several directories, one after the other.
 
-    Pending jobs are submitted, submitted jobs are polled and downloaded, and no job is submitted twice. A
+    Without RUN_DIR it is the newest run. Pending jobs are submitted, submitted jobs are polled and downloaded, and no job is submitted twice. A
     simulated run stays simulated. The settings are those of the last run, unless options here override them.
     """
     from runner.api.run import resume

@@ -13,7 +13,7 @@ import click
 from msgspec.structs import asdict
 
 from runner.cli.console import command_text, echo_stdout
-from runner.cli.param_types import RUN_DIR
+from runner.cli.options import RUN_OR_NEWEST
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_duration, format_rate
@@ -27,11 +27,15 @@ _MAX_STUCK_LISTED = 10
 
 
 @click.command("status")
-@click.argument("run_dir", type=RUN_DIR)
+@RUN_OR_NEWEST
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line every time.")
 @click.option("--watch", is_flag=True, help="Update every two seconds until the run is not active any more.")
 def command(run_dir: Path, as_json: bool, watch: bool) -> None:
-    """Show the status of the run in RUN_DIR: counts, rates, time left, the limiting setting, stuck tasks."""
+    """
+    Show the status of the run in RUN_DIR: counts, rates, time left, the limiting setting, stuck tasks.
+
+    Without RUN_DIR it is the newest run.
+    """
     from runner.api.status import status
 
     drawn = 0
