@@ -5,17 +5,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.export import read_verdicts
 from runner.api.outputs import Outputs
 from runner.api.run_facts import read_facts
-from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
+from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME, VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.summary import summarize
 from runner.errors import ReportError, RunnerError
 from runner.jsontext import dumps
+from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
 from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import write_report
@@ -67,6 +70,20 @@ def write_openai(run_dir: Path, out: Path) -> None:
     with _opened(run_dir) as run, _writing(out), atomic_write(out) as file:
         for record in query.records(run.reader):
             file.write(dumps(openai_batch_line(record, run=run.name)) + b"\n")
+
+
+def write_table(run_dir: Path, out: Path) -> None:
+    """Write the jobs as CSV; the errors are those of `write_html`, and `ReportError` if they have too many keys."""
+    verdicts_file = run_dir / VERDICTS_NAME
+    verdicts = read_verdicts(verdicts_file) if verdicts_file.exists() else {}
+    with _opened(run_dir) as run, _writing(out):
+        try:
+            write_csv(out, partial(query.records, run.reader), verdicts)
+        except TooManyKeys:
+            raise ReportError(
+                f"the metadata and requests of {run_dir} have more than {MAX_KEYS:,} different keys, too many for a table",
+                hint=f"read {RESULTS_NAME} instead",
+            ) from None
 
 
 def markdown(run_dir: Path) -> str:

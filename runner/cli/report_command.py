@@ -17,6 +17,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command("report")
 @RUN_OR_NEWEST
 @click.option("--html", is_flag=True, help="Regenerate report.html; the default if no option is given.")
+@click.option("--open", "is_opened", is_flag=True, help="Regenerate report.html, and open it in a browser.")
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    type=_FILE,
+    help="Write a flat table to FILE, with a column for each key of metadata and requests.",
+)
 @click.option("--junit", metavar="FILE", type=_FILE, help="Write JUnit XML to FILE.")
 @click.option(
     "--github",
@@ -26,7 +34,15 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--openai", metavar="FILE", type=_FILE, help="Write JSON lines like the OpenAI batch API to FILE."
 )
-def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai: Path | None) -> None:
+def command(
+    run_dir: Path,
+    html: bool,
+    is_opened: bool,
+    csv_file: Path | None,
+    junit: Path | None,
+    github: bool,
+    openai: Path | None,
+) -> None:
     """
     Regenerate the report of the run in RUN_DIR, or export it, even while the run is active.
 
@@ -34,9 +50,15 @@ def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai:
     """
     from runner.api import report
 
-    if html or not (junit or github or openai):
+    if html or is_opened or not (csv_file or junit or github or openai):
         report.restore_missing_files(run_dir, now_at=time.time())
-        echo_stderr(f"wrote {report.write_html(run_dir, now_at=time.time())}")
+        page = report.write_html(run_dir, now_at=time.time())
+        echo_stderr(f"wrote {page}")
+        if is_opened:
+            open_in_browser(page.resolve().as_uri())
+    if csv_file is not None:
+        report.write_table(run_dir, csv_file)
+        echo_stderr(f"wrote {csv_file}")
     if junit is not None:
         report.write_junit(run_dir, junit)
         echo_stderr(f"wrote {junit}")
@@ -49,3 +71,11 @@ def command(run_dir: Path, html: bool, junit: Path | None, github: bool, openai:
         echo_stderr(f"appended to {summary_file}")
     elif github:
         click.echo(report.markdown(run_dir), nl=False)
+
+
+def open_in_browser(url: str) -> None:
+    """Open an address in the user's browser (the environment variable BROWSER names another), or say that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(url):
+        echo_stderr(f"no browser could be started; open {url}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import webbrowser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -91,6 +93,35 @@ def test_openai_lines(run_dir: Path) -> None:
 
     lines = [json.loads(line) for line in Path("batch.jsonl").read_text().splitlines()]
     assert ["a", "b", "c"] == [line["custom_id"] for line in lines]
+
+
+def test_csv(run_dir: Path) -> None:
+    """The file has a row per job with its verdict, and a column for each key; report.html is not written."""
+    Path("out/verdicts.jsonl").write_text(
+        '{"job_id": "a", "verdict": "keep", "at": "2026-11-21T02:00:00.000Z"}\n'
+    )
+
+    assert 0 == runner("report", run_dir, "--csv", "jobs.csv").exit_code
+
+    with Path("jobs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [("a", "succeeded", "keep"), ("b", "failed", ""), ("c", "pending", "")]
+    assert expected == [(row["job_id"], row["status"], row["verdict"]) for row in rows]
+    assert not Path("out/report.html").exists()
+
+
+def test_open(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is written, and the user's browser gets its address."""
+    browser = Path("browser")
+    browser.write_text('#!/bin/sh\nprintf %s "$1" > opened\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser.resolve()} %s")
+    # What `webbrowser` found in the environment before does not count.
+    monkeypatch.setattr(webbrowser, "_tryorder", None)
+
+    assert 0 == runner("report", run_dir, "--open").exit_code
+
+    assert Path("out/report.html").resolve().as_uri() == Path("opened").read_text()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a database at all, and long enough to be read as one"])

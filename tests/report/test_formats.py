@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import summarize
+from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
 from runner.report.github import step_summary
 from runner.report.junit import write_junit
 from runner.report.prometheus import metrics_text, write_metrics
@@ -115,3 +117,85 @@ def test_the_prometheus_client_reads_the_metrics(tmp_path: Path) -> None:
     families = {family.name: family for family in parser.text_string_to_metric_families(path.read_text())}
     assert {"run": 'a "b"\\\nc'} == families["runner_run_exit_code"].samples[0].labels
     assert set(HOSTILE) == {sample.labels["model"] for sample in families["runner_run_model_jobs"].samples}
+
+
+FORMULAS = (
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\n=1",
+    '"=1',
+    " =1",
+    "＝1",
+    "＋1",
+    "－1",
+    "＠A1",
+    "'=1",
+)
+
+
+def csv_rows(path: Path, jobs: list[JobRecord]) -> list[dict[str, str]]:
+    write_csv(path, lambda: jobs, {"sky": "reject"})
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_has_no_formulas(tmp_path: Path) -> None:
+    """No text from a prompt, the metadata or the API begins as a spreadsheet's formulas do, and numbers stay numbers."""
+    jobs = [
+        unsuccessful(
+            text,
+            State.FAILED,
+            FailureClass.INTERNAL,
+            text,
+            model=text,
+            task_id=text,
+            metadata={"note": text, "seed": -5, "list": [text]},
+            request={"prompt": text, "model": text, "style": text},
+            warnings=(text,),
+        )
+        for text in FORMULAS
+    ]
+
+    rows = csv_rows(tmp_path / "jobs.csv", jobs)
+
+    columns = (
+        "job_id",
+        "message",
+        "model",
+        "prompt",
+        "task_id",
+        "warnings",
+        "metadata.note",
+        "request.style",
+    )
+    assert [[f"'{text}"] * len(columns) for text in FORMULAS] == [
+        [row[name] for name in columns] for row in rows
+    ]
+    assert {"-5"} == {row["metadata.seed"] for row in rows}
+
+
+def test_csv_with_hostile_text(tmp_path: Path) -> None:
+    """Every job has one row, whose long texts are cut, and a key of some of the jobs is a column of all."""
+    jobs = [*hostile_jobs(), succeeded("sky", metadata={"split": "test"})]
+
+    rows = csv_rows(tmp_path / "jobs.csv", jobs)
+
+    assert len(HOSTILE) + 1 == len(rows)
+    assert max(len(value) for row in rows for value in row.values()) < 32_767
+    assert ["test"] == [row["metadata.split"] for row in rows if row["metadata.split"]]
+    assert ("assets/sky.mp4", "1048576", "5.0", "reject") == tuple(
+        rows[-1][name] for name in ("video", "bytes", "duration_s", "verdict")
+    )
+
+
+def test_csv_has_a_limit_of_columns(tmp_path: Path) -> None:
+    """Jobs of which each has keys of its own make no table of a million columns, and no file."""
+    jobs = [succeeded(f"job-{n}", metadata={f"key-{n}": n}) for n in range(MAX_KEYS)]
+
+    with pytest.raises(TooManyKeys):
+        csv_rows(tmp_path / "jobs.csv", jobs)
+
+    assert [] == list(tmp_path.iterdir())
