@@ -16,6 +16,7 @@ RunnerError                 message: what happened and where; hint: what to do n
 ├── ResultsError            a results file that can't be read
 ├── ScenarioError           fix the simulator's scenario file
 ├── DiskFull                free some space; nothing that was paid for is lost
+├── ObjectStoreError        an object store can't be reached, refuses the credentials, or has no such bucket
 ├── ReportError             a report that can't be generated
 └── ExportError             a dataset that can't be made; nothing is under its final name
 
@@ -137,6 +138,13 @@ class DiskFull(RunnerError):
     """There is no space left for the store or for an asset."""
 
     reference = "disk-full"
+    exit_code = 3
+
+
+class ObjectStoreError(RunnerError):
+    """An object store can't be used now, as it is configured, or with these credentials."""
+
+    reference = "object-store"
     exit_code = 3
 
 

@@ -1,0 +1,52 @@
+"""Object stores: one interface over S3, Google Cloud Storage, Azure and a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from runner.errors import UsageError
+from runner.objects.port import ObjectStore
+
+CLOUD_SCHEMES = ("s3", "gs", "az")
+
+
+def is_store_url(text: str) -> bool:
+    """Return whether a text is meant as the URL of an object store, not as a path."""
+    return text.startswith(tuple(f"{scheme}://" for scheme in (*CLOUD_SCHEMES, "file")))
+
+
+def open_store(url: str, environ: Mapping[str, str] = os.environ) -> ObjectStore:
+    """
+    Return the store at a URL. Nothing is read or written.
+
+    Args:
+        url: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX`` or ``file:///FOLDER``. Credentials
+            and endpoints of the first three are in the variables ``AWS_*``, ``GOOGLE_*`` and ``AZURE_*``.
+        environ: The environment, such as one that an ``.env`` file completes.
+
+    Raises:
+        UsageError: It is no such URL, or the extra for it is not installed.
+        ObjectStoreError: What the environment says does not fit together.
+    """
+    forms = "use s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UsageError("the URL of the object store can't be read", hint=forms) from None
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        # It is not shown: it may hold a key.
+        raise UsageError(
+            "the URL of an object store has no user, no query and no fragment",
+            hint="put keys into environment variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+        from runner.objects.folder import FolderStore
+
+        return FolderStore(unquote(parts.path))
+    if parts.scheme in CLOUD_SCHEMES and parts.netloc:
+        from runner.objects.cloud import open_cloud_store
+
+        return open_cloud_store(url.rstrip("/"), environ)
+    raise UsageError(f"{url} is not the URL of an object store", hint=forms)

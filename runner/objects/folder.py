@@ -1,0 +1,166 @@
+"""
+Objects as files below a folder, also on NFS: no locks, only new files and new names.
+
+An object gets its name when its bytes are on the disk, and `create` gives the name by a hard link, which fails if
+the name is taken. A method returns when the name is on the disk too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+from runner.disk import FREE_SPACE_HINT, is_disk_full, sync_folder
+from runner.errors import ObjectStoreError, UsageError
+from runner.objects.port import ObjectExists, ObjectInfo, ObjectMissing
+
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class FolderStore:
+    """The store of a folder, which is created when the first object is."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.path.abspath(folder)
+        self._durable_folders: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        """The folder as a URL."""
+        return Path(self._folder).as_uri()
+
+    def create(self, name: str, data: bytes) -> None:
+        """Create an object, if there is none of that name."""
+        path = self._path(name)
+        with self._errors(path), self._temporary(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise ObjectExists(name) from None
+            except OSError as error:
+                if error.errno in _NO_HARD_LINKS:
+                    raise ObjectStoreError(
+                        f"{self.url} is on a file system without hard links, so nothing can be created there safely",
+                        hint="use another file system, or an object store",
+                    ) from None
+                raise
+        self._sync(path)
+
+    def put(
+        self,
+        name: str,
+        source: bytes | Path,
+        *,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write an object in place of one of that name."""
+        path = self._path(name)
+        if isinstance(source, Path):
+            source.open("rb").close()
+        with self._errors(path), self._temporary(path, source) as temporary:
+            os.replace(temporary, path)
+        self._sync(path)
+
+    def get(self, name: str) -> bytes:
+        """Return an object's bytes."""
+        path = self._path(name)
+        with self._errors(path), open(path, "rb") as file:
+            return file.read()
+
+    def head(self, name: str) -> ObjectInfo:
+        """Return an object's length."""
+        path = self._path(name)
+        with self._errors(path):
+            return ObjectInfo(name, os.stat(path).st_size)
+
+    def list(self, folder: str = "", *, after: str | None = None) -> list[ObjectInfo]:
+        """List the objects below a folder, by name."""
+        top = self._path(folder) if folder else self._folder
+        found: list[ObjectInfo] = []
+        with self._errors(top):
+            for path, _, files in os.walk(top, onerror=_raise_unless_missing):
+                for file in files:
+                    full = os.path.join(path, file)
+                    name = os.path.relpath(full, self._folder).replace(os.sep, "/")
+                    if file.startswith(".") or (after is not None and name <= after):
+                        continue
+                    with suppress(FileNotFoundError):
+                        found.append(ObjectInfo(name, os.stat(full).st_size))
+        return sorted(found)
+
+    def delete(self, name: str) -> None:
+        """Delete an object, if it exists."""
+        path = self._path(name)
+        with suppress(ObjectMissing), self._errors(path):
+            os.unlink(path)
+            sync_folder(os.path.dirname(path))
+
+    def presign(self, name: str, expires_s: float) -> str:
+        """Refuse: a file has no such URL."""
+        raise UsageError(
+            f"{self.url} is a folder, and its files have no web address", hint="use an object store"
+        )
+
+    def _path(self, name: str) -> str:
+        segments = name.split("/")
+        if any(not segment or segment.startswith(".") or os.sep in segment for segment in segments):
+            raise ValueError(f"{name!r} is no name of an object")
+        return os.path.join(self._folder, *segments)
+
+    @contextmanager
+    def _temporary(self, path: str, source: bytes | Path) -> Iterator[str]:
+        """Write bytes to a new file in the folder of a path, durably, and delete it at the end if it is still there."""
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        temporary = os.path.join(folder, f".{uuid4().hex}.tmp")
+        try:
+            with (
+                BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as data,
+                open(temporary, "xb") as file,
+            ):
+                shutil.copyfileobj(data, file, 1 << 20)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    def _sync(self, path: str) -> None:
+        """Make the name of a file durable, and the names of the folders above it once."""
+        folder = os.path.dirname(path)
+        with self._errors(path):
+            sync_folder(folder)
+            while folder not in self._durable_folders and folder != os.path.dirname(folder):
+                self._durable_folders.add(folder)
+                folder = os.path.dirname(folder)
+                # A folder that belongs to another user was not made here.
+                with suppress(PermissionError):
+                    sync_folder(folder)
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """Raise what the disk raised as errors of a store."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise ObjectMissing(path) from None
+        except OSError as error:
+            hint = (
+                FREE_SPACE_HINT
+                if is_disk_full(error)
+                else "check the folder, then run the same command again"
+            )
+            raise ObjectStoreError(f"{path} can't be used: {error.strerror or error}", hint=hint) from error
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

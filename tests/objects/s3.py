@@ -1,0 +1,90 @@
+"""An S3 server on loopback: moto's, behind a layer that loses answers, delays them or forgets conditions on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+from urllib.request import Request, urlopen
+
+from werkzeug.serving import make_server
+
+
+class FaultyS3:
+    """
+    A WSGI application.
+
+    Attributes:
+        ignores_conditions: Whether it creates objects that exist, as s3rver 3.7.1 does.
+        fault: Called with the method and the path of each request; "lost" closes the connection after the work is
+            done, "500" answers so after it, "refused" before it, "403" refuses the credentials; None answers.
+        delay_s: Before each answer.
+        requests: The method and the path of each request so far.
+    """
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+        self.ignores_conditions = False
+        self.fault: Callable[[str, str], str | None] = lambda method, path: None
+        self.delay_s = 0.0
+        self.requests: list[tuple[str, str]] = []
+
+    def reset(self) -> None:
+        """Answer as S3 does."""
+        self.ignores_conditions, self.fault, self.delay_s = False, lambda method, path: None, 0.0
+        self.requests.clear()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
+        if self.ignores_conditions:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        fault = self.fault(method, path)
+        if fault == "403":
+            start_response("403 Forbidden", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>ExpiredToken</Code><Message>secret</Message></Error>"]
+        if fault != "refused":
+            answered: list[Any] = []
+            body = list(self._app(environ, lambda *answer: answered.append(answer)))
+        if self.delay_s:
+            time.sleep(self.delay_s)
+        if fault == "lost":
+            environ["werkzeug.socket"].shutdown(2)
+            raise ConnectionError("this answer is lost")
+        if fault is not None:
+            start_response("500 Internal Server Error", [])
+            return [b""]
+        start_response(*answered[0][:2])
+        return body
+
+
+@contextmanager
+def s3_server() -> Iterator[tuple[FaultyS3, Mapping[str, str]]]:
+    """Serve a bucket ``videos``; yield the server and the environment variables that lead to it."""
+    from moto.moto_server.werkzeug_app import create_backend_app
+
+    app = FaultyS3(create_backend_app("s3"))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server.log = lambda *_: None
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with urlopen(Request(f"{endpoint}/videos", method="PUT"), timeout=30):
+            pass
+        app.requests.clear()
+        yield (
+            app,
+            {
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_ACCESS_KEY_ID": "AKIATEST",
+                "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+                "AWS_REGION": "us-east-1",
+            },
+        )
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
