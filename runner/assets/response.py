@@ -157,7 +157,7 @@ def interpret(
             FetchFailure.EXPIRED,
             Failure(
                 FailureClass.AUTH if is_key_refused else FailureClass.DOWNLOAD_FAILED,
-                f"{url} returned HTTP {status}",
+                f"{url} returned HTTP {status}" + (": it may have expired" if status == 403 else ""),
                 http_status=status,
             ),
             may_become_ready=status in _MAY_BECOME_READY,

@@ -126,7 +126,6 @@ class RawGateway:
         }
         for mark, value in values.items():
             body, head = (text.replace(mark, value) for text in (body, head))
-        if mark_length := re.search(rb"(?i)(content-length: *)\d+", head):
-            if kind != "asset" and b"Connection: close" not in head:
-                head = head.replace(mark_length[0], mark_length[1] + str(len(body)).encode())
+        if kind != "asset" and b"Connection: close" not in head:
+            head = re.sub(rb"(?i)(?<=content-length: )\d+", str(len(body)).encode(), head)
         return head + b"\r\n\r\n" + body
