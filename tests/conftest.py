@@ -9,6 +9,11 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of the example that was tried just then.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "result.schema.json").read_text())
 

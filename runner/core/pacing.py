@@ -13,6 +13,7 @@ The limits of this API are not published and shared with strangers (facts F86, F
 - Growth is that of TCP Cubic (RFC 9438), counted in accepted answers: fast up to the rate that was refused,
   slow around it, then faster and faster. Each 429 of a burst stretches the curve, so that refusals remain
   rare and little is left unused.
+- Refusals whose share does not fall with the rate are not a reason to slow down: see `BackgroundRefusals`.
 - Slow answers and 503s stop the growth, because they precede 429s.
 - Answers that leave a job uncertain slow down more, for longer: see `DoubtBrake`.
 """
@@ -23,6 +24,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from runner.core.background_refusals import BackgroundRefusals
 from runner.core.doubt_brake import DoubtBrake
 from runner.core.retry import backoff_s
 
@@ -88,10 +90,13 @@ class Pacer:
         self._paused_until = float("-inf")
         self._frozen_until = float("-inf")
         self._reacted_at = float("-inf")
+        self._sent_before_per_s = per_s
         self._accepted_since_cut = 0
         self._throttled_in_row = 0
         self._accepted = _AcceptedRate()
         self._latency = _Latency()
+        self._background = BackgroundRefusals()
+        self._initial_per_s = self._adapted_per_s
 
     @property
     def per_s(self) -> float:
@@ -112,6 +117,9 @@ class Pacer:
         grow again, and a row of such runs would become slower each time.
         """
         refused_per_s = self.configured_per_s if self._recovery is None else self._recovery.refused_per_s
+        if self._background.is_undecided:
+            # Passed on, a rate that was cut for nothing would be cut again and again.
+            refused_per_s = max(refused_per_s, self._initial_per_s)
         per_s = min(max(self._adapted_per_s, refused_per_s), self._brake.learned_per_s)
         return per_s if per_s < self.configured_per_s else None
 
@@ -143,6 +151,7 @@ class Pacer:
         self._accepted.add(now)
         self._latency.add(latency_s)
         self._brake.record_accepted()
+        self._background.record(self._sent_per_s(now - latency_s), is_refused=False)
         if self._recovery is not None and now >= self._frozen_until and not self._latency.is_rising:
             self._recovery.answers += 1
             self._adapted_per_s = min(self._recovery.per_s, self.configured_per_s)
@@ -156,9 +165,12 @@ class Pacer:
             retry_after_s: The pause that the server asks for, or None.
         """
         self.pause(now + (retry_after_s or 0.0))
+        self._background.record(self._sent_per_s(sent_at), is_refused=True)
         is_new_burst = sent_at > self._reacted_at
         if is_new_burst:
-            self._reacted_at = now
+            if self._is_background():
+                return
+            self._reacted_at, self._sent_before_per_s = now, self._adapted_per_s
             self._throttled_in_row += 1
         if self._recovery is None or (is_new_burst and self._throttled_in_row == 1):
             self._cut()
@@ -166,6 +178,23 @@ class Pacer:
         self._recovery.refusals += 1
         if is_new_burst:
             self.pause(now + backoff_s(1 / self._adapted_per_s, _MAX_PAUSE_S, self._throttled_in_row - 1))
+
+    def _sent_per_s(self, sent_at: float) -> float:
+        """Return the rate at which a request was sent."""
+        return self._adapted_per_s if sent_at > self._reacted_at else self._sent_before_per_s
+
+    def _is_background(self) -> bool:
+        """Return whether the last 429 is one that comes at any rate; go back to an earlier rate if that is new."""
+        if self._background.forgives():
+            return True
+        per_s = self._background.find()
+        if per_s is None:
+            return False
+        self._adapted_per_s = min(max(self._adapted_per_s, per_s), self.configured_per_s)
+        self._recovery = _CubicRecovery(
+            self._adapted_per_s * (1 - _MIN_CUT), self._adapted_per_s, answers=_RECOVERY_ANSWERS
+        )
+        return True
 
     def _cut(self) -> None:
         """Cut the rate by the share of requests refused since the last cut, including the one refused now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from random import Random
 from typing import Protocol
 
 from runner.core.pacing import Pacer
@@ -70,11 +71,23 @@ class SporadicRefusals:
 
 
 @dataclass
-class ChangingLimit:
-    """Allows what one bucket does, and from a time on what another does."""
+class RandomRefusals:
+    """Refuses a share of the requests at random, whatever their rate, besides what its bucket refuses."""
 
-    before: TokenBucket
-    after: TokenBucket
+    bucket: TokenBucket
+    share: float
+    random: Random
+
+    def allows(self, now: float) -> bool:
+        return self.random.random() >= self.share and self.bucket.allows(now)
+
+
+@dataclass
+class ChangingLimit:
+    """Allows what one gateway does, and from a time on what another does."""
+
+    before: Gateway
+    after: Gateway
     changes_at: float
 
     def allows(self, now: float) -> bool:

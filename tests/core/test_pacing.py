@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from tests.core.simulated_gateways import (
     ChangingLimit,
     FixedWindow,
     Gateway,
+    RandomRefusals,
     SporadicRefusals,
     TokenBucket,
     simulate,
@@ -131,18 +133,20 @@ def test_next_run_starts_with_the_learned_rate() -> None:
     """
     The rate that was refused last is passed on; a pacer without refusals has learned nothing.
     """
-    pacer = Pacer(10.0)
+    pacer, refused_per_s = Pacer(10.0), 10.0
     assert pacer.learned_per_s is None
 
-    pacer.record_throttled(1.0, sent_at=0.5)
-    pacer.record_accepted(2.0, 0.1)
-    refused_per_s = pacer.per_s
-    pacer.record_throttled(3.0, sent_at=2.5)
+    for n in range(6):
+        refused_per_s = pacer.per_s
+        pacer.record_throttled(3.0 * n, sent_at=3.0 * n - 0.5)
+        pacer.record_throttled(3.0 * n, sent_at=3.0 * n - 0.4)
+        pacer.record_accepted(3.0 * n + 1, 0.1)
     learned = pacer.learned_per_s
 
-    assert 5.0 < refused_per_s == learned
+    assert refused_per_s == learned
+    assert 10.0 > refused_per_s > pacer.per_s
     assert learned == Pacer(10.0, learned_per_s=learned).per_s
-    assert 2.0 == Pacer(2.0, learned_per_s=learned).per_s
+    assert learned / 2 == Pacer(learned / 2, learned_per_s=learned).per_s
 
 
 def test_runs_that_end_early_do_not_become_slower_each_time() -> None:
@@ -302,3 +306,57 @@ def test_a_limit_that_changes_is_found_again(before_per_s: float, after_per_s: f
 
     assert result.accepted / 300.0 >= used * after_per_s
     assert result.throttled_share < 0.05
+
+
+def random_refusals(seed: int, *, share: float = 0.1, bucket: TokenBucket | None = None) -> RandomRefusals:
+    """Return a gateway that refuses at random, and allows any rate unless it has a bucket."""
+    return RandomRefusals(bucket or TokenBucket(1e6, 1e6), share, Random(seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rate", [1.0, 7.4, 50.0])
+def test_refusals_at_any_rate_do_not_slow_down(rate: float, seed: int) -> None:
+    """
+    Of 5,000 requests a tenth is refused at random: the rate remains near the configured one.
+    """
+    result = simulate(Pacer(rate), random_refusals(seed), until=5000 / rate, skip_s=200 / rate)
+
+    assert result.accepted + result.throttled > 0.8 * 4800
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_refusals_at_any_rate_and_a_limit(seed: int) -> None:
+    """
+    Where a limit refuses as well, the rate is that of the limit.
+    """
+    gateway = random_refusals(seed, bucket=TokenBucket(20.0, 20.0))
+    result = simulate(Pacer(60.0), gateway, until=430.0)
+
+    assert result.accepted / 400.0 > 0.6 * 20.0
+    assert result.throttled_share < 0.35
+
+
+@pytest.mark.parametrize("jobs", [30, 60])
+@pytest.mark.parametrize("seed", range(3))
+def test_short_runs_do_not_pass_on_a_rate_that_was_cut_for_nothing(jobs: int, seed: int) -> None:
+    """
+    Each run is too short to find that refusals come at any rate, but fifteen of them do not become slower and slower.
+    """
+    gateway, learned = random_refusals(seed), None
+    for _ in range(15):
+        pacer = Pacer(1.0, learned_per_s=learned)
+        simulate(pacer, gateway, until=float(jobs))
+        learned = pacer.learned_per_s
+
+    assert (learned or 1.0) > 0.7
+
+
+def test_limit_that_takes_the_place_of_refusals_at_any_rate_is_found() -> None:
+    """
+    After many requests of which a tenth was refused at random, a limit of a fifth of the rate is found as usual.
+    """
+    gateway = ChangingLimit(random_refusals(1), TokenBucket(10.0, 10.0), 60.0)
+    result = simulate(Pacer(50.0), gateway, until=360.0, skip_s=60.0)
+
+    assert result.accepted / 300.0 > 0.9 * 10.0
+    assert result.throttled_share < 0.1

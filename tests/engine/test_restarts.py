@@ -102,7 +102,7 @@ def _copy_database(store: HarnessStore, folder: Path) -> None:
         store.reader.backup(connection)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 8),

@@ -298,7 +298,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(value=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), JSON, max_size=4))
 @pytest.mark.parametrize("form", ["json", "yaml block", "yaml flow"])
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, form: str, value: dict[str, Json]) -> None:
@@ -328,7 +328,7 @@ QuotingDumper.add_representer(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=60) | st.text(alphabet="ab:-[]{}&*!|>'\"#%@`\n\t ,?<~=\\$0.", max_size=60))
 @pytest.mark.parametrize("start", [b"", b"version: 1\njobs:\n  - id: a\n    request: "])
 def test_random_bytes(tmp_path_factory: pytest.TempPathFactory, start: bytes, data: bytes | str) -> None:
@@ -339,7 +339,7 @@ def test_random_bytes(tmp_path_factory: pytest.TempPathFactory, start: bytes, da
     read_document(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.text(alphabet="ab:-[]{}&*!|>'\"#\n ,?<~=\\$0.1", max_size=60))
 def test_both_parsers_agree(tmp_path_factory: pytest.TempPathFactory, data: str) -> None:
     """What both parsers accept has the same values."""

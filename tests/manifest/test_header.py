@@ -173,7 +173,7 @@ KEYS = (
 SECTIONS = ("name", "gateway", "limits", "poll", "timeouts", "retry", "defaults", "vars", "assets", "notify")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     header=st.dictionaries(
         st.sampled_from(SECTIONS), JSON | st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3), max_size=4

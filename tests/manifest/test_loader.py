@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.problem import Position, Problem, Severity
@@ -72,7 +72,6 @@ def test_duplicates_in_rows(tmp_path: Path) -> None:
     ] == result.problems
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=3)), st.sets(st.integers(0, 20)))
 def test_hashes(texts: list[str], spilled_after: set[int]) -> None:
     """The hash of every text that was added twice is found, in memory and in the file."""

@@ -63,7 +63,7 @@ def _results(result: ReadManifest) -> list[tuple[Json, ...]]:
     return [*jobs, *invalid]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
 def test_rows_give_the_jobs_of_a_batch_file(
     tmp_path_factory: pytest.TempPathFactory, table: tuple[dict[str, Json], list[dict[str, Json]]]

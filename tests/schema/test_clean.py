@@ -85,7 +85,7 @@ def cases(draw: st.DrawFn) -> Any:
     return schema, request
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
 @given(cases())
 def test_clean_means_no_findings(case: Any) -> None:

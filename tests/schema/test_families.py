@@ -149,7 +149,7 @@ def _check_bodies(family: str, count: int) -> None:
     schema = CATALOG.schema(family)
     validators = [(page, Draft202012Validator(page.request)) for page in stored_pages(family)]
 
-    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=count, suppress_health_check=list(HealthCheck), database=None)
     @given(bodies(family))
     def check(drawn: tuple[Any, str]) -> None:
         body, _ = drawn

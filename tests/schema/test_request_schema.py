@@ -28,7 +28,7 @@ def test_prompt_is_length_only() -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(CASES), st.data())
 def test_any_text_is_clean(case: Any, data: Any) -> None:
     """With any text up to the length, the request has no findings."""
