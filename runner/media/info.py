@@ -15,12 +15,18 @@ class MediaInfo(Struct, frozen=True):
         media_type: Such as ``video/mp4``.
         width: In pixels, as displayed: a rotated video counts upright.
         duration_s: Of a video; None for an image.
+        codec: Of a video, such as ``h264``.
+        fps: Frames per second of a video, on average.
+        has_sound: Whether a video has sound, which may be silence.
     """
 
     media_type: str
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
+    codec: str | None = None
+    fps: float | None = None
+    has_sound: bool | None = None
 
 
 class InvalidMedia(ValueError):

@@ -1,11 +1,16 @@
-"""Write MP4 files with one color of H.264 video and silent AAC sound, and PNG pictures of one color."""
+"""
+Write MP4 files with H.264 video and AAC sound, and PNG pictures of one color.
+
+A video shows a grid of colors that moves to the right and back, and ends with the first color alone; its sound is a hum.
+"""
 
 from __future__ import annotations
 
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
@@ -38,28 +43,28 @@ _UNITY_MATRIX = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x4000000
 _TICKS_PER_FRAME = 512
 _SOUND_RATE = 48_000
 _SOUND_SAMPLES_PER_FRAME = 1024
-# One channel without any spectral data, then the end (ISO/IEC 14496-3, 4.4.2).
-_SILENT_FRAME = b"\x00\x00\x00\x07"
+# One channel with one spectral coefficient, near 850 Hz, then the end (ISO/IEC 14496-3, 4.4.2).
+_SOUND_FRAME = bytes.fromhex("016c05054000004380")
 
 
 class Movie(Struct, frozen=True):
     """
-    A video file without its color: the same for all videos of one size and length, with or without sound.
+    A video file without its colors: the same for all videos of one size and length, with or without sound.
 
     Attributes:
-        media_start, media_end: The `mdat` box before and after the color.
+        media: The `mdat` box, in parts; between two parts are the samples of a color.
         moov_first: The `moov` box of a file in which it precedes `mdat`.
         moov_last: The `moov` box of a file in which it follows `mdat`.
     """
 
-    media_start: bytes
-    media_end: bytes
+    media: tuple[bytes, ...]
     moov_first: bytes
     moov_last: bytes
 
-    def file(self, rgb: Rgb, *, moov_first: bool, with_moov: bool) -> bytes:
-        """Return the file in a color, without padding."""
-        media = self.media_start + _color_samples(rgb) + self.media_end
+    def file(self, colors: Sequence[Rgb], *, moov_first: bool, with_moov: bool) -> bytes:
+        """Return the file in the `CELLS` colors of its grid, without padding; a small video has fewer."""
+        start, *rest = self.media
+        media = start + b"".join(chain.from_iterable(zip(map(_color_samples, colors), rest, strict=False)))
         moov = (self.moov_first if moov_first else self.moov_last) if with_moov else b""
         return _FILE_TYPE + (moov + media if moov_first else media + moov)
 
@@ -76,18 +81,21 @@ def padding_header(size: int) -> bytes:
 def movie(width: int, height: int, seconds: int, *, with_sound: bool) -> Movie:
     """Return a video of even width and height in pixels."""
     columns, rows = -(-width // 16), -(-height // 16)
-    start, end = _key_frame(columns, rows)
-    key_frame_size = len(start) + len(_color_samples((0, 0, 0))) + len(end)
-    later = [_repeated_frame(columns * rows, number) for number in range(1, seconds * FRAMES_PER_S)]
+    parts = _key_frame(columns, rows)
+    key_frame_size = sum(map(len, parts)) + len(_color_samples((0, 0, 0))) * (len(parts) - 1)
+    later = [
+        _moved_frame(columns, rows, number, *shift) if shift else _repeated_frame(columns * rows, number)
+        for number, shift in enumerate(_shifts(width, height, seconds * FRAMES_PER_S), 1)
+    ]
     sizes = [4 + key_frame_size, *(4 + len(frame) for frame in later)]
     # The sound ends up to 21 ms before the video, not after it.
-    silent_frames = seconds * _SOUND_RATE // _SOUND_SAMPLES_PER_FRAME if with_sound else 0
-    media_size = 8 + sum(sizes) + silent_frames * len(_SILENT_FRAME)
+    sound_frames = seconds * _SOUND_RATE // _SOUND_SAMPLES_PER_FRAME if with_sound else 0
+    media_size = 8 + sum(sizes) + sound_frames * len(_SOUND_FRAME)
 
     def moov(offset: int) -> bytes:
         tracks = [_video_track(width, height, sizes, offset)]
         if with_sound:
-            tracks.append(_sound_track(silent_frames, offset + sum(sizes)))
+            tracks.append(_sound_track(sound_frames, offset + sum(sizes)))
         header = _full_box(
             b"mvhd",
             struct.pack(">4I", 0, 0, _MOVIE_TICKS_PER_S, seconds * _MOVIE_TICKS_PER_S),
@@ -96,10 +104,14 @@ def movie(width: int, height: int, seconds: int, *, with_sound: bool) -> Movie:
         return _box(b"moov", header, *tracks)
 
     offset = len(_FILE_TYPE) + 8
+    start, *middle, end = parts
     return Movie(
-        media_start=struct.pack(">I4sI", media_size, b"mdat", key_frame_size) + start,
-        media_end=b"".join((end, *(struct.pack(">I", len(frame)) + frame for frame in later)))
-        + _SILENT_FRAME * silent_frames,
+        media=(
+            struct.pack(">I4sI", media_size, b"mdat", key_frame_size) + start,
+            *middle,
+            b"".join((end, *(struct.pack(">I", len(frame)) + frame for frame in later)))
+            + _SOUND_FRAME * sound_frames,
+        ),
         moov_first=moov(offset + len(moov(0))),
         moov_last=moov(offset),
     )
@@ -137,7 +149,7 @@ def _sound_track(frames: int, offset: int) -> bytes:
     tables = _full_box(b"stsd", struct.pack(">I", 1), entry)
     header = struct.pack(">4H", 0, 0, 0x100, 0) + _UNITY_MATRIX + bytes(8)
     media_header = _full_box(b"smhd", bytes(4))
-    sizes = [len(_SILENT_FRAME)] * frames
+    sizes = [len(_SOUND_FRAME)] * frames
     return _track(
         2, b"soun", _SOUND_RATE, _SOUND_SAMPLES_PER_FRAME, sizes, offset, header, media_header, tables
     )
@@ -198,10 +210,11 @@ def _full_box(name: bytes, *parts: bytes, flags: int = 0) -> bytes:
 _FILE_TYPE = _box(b"ftyp", b"isom", struct.pack(">I", 0x200), b"isomiso2avc1mp41")
 
 
-# H.264 (ISO/IEC 14496-10): the numbers in brackets are its sections.
+# H.264 (ISO/IEC 14496-10): the numbers in brackets are its sections and tables.
 
-# mb_type, intra_chroma_pred_mode and mb_qp_delta 0 (7.3.5): copy the mean of the neighbors, which have the same color.
-_COPY_NEIGHBORS = "00100" + "1" + "1"
+# mb_type, intra_chroma_pred_mode and mb_qp_delta 0 (7.3.5): repeat the pixels at the left edge, or above.
+_COPY_LEFT = "011" + "010" + "1"
+_COPY_ABOVE = "010" + "011" + "1"
 _RAW = "000011010"
 # coeff_token without coefficients (table 9-5), next to ordinary macroblocks and next to a raw one, which counts as 16.
 _NO_COEFFICIENTS = "1"
@@ -209,25 +222,90 @@ _NO_COEFFICIENTS_NEXT_TO_RAW = "000011"
 # The end of every payload, before it is filled up to whole bytes (7.3.2.11).
 _STOP = "1"
 
+CELLS = 16
+"""Colors of the grid, row by row."""
+_CELLS_PER_SIDE = 4
 
-def _key_frame(columns: int, rows: int) -> tuple[bytes, bytes]:
+
+def _key_frame(columns: int, rows: int) -> list[bytes]:
     """
-    Return what precedes and what follows the color in the first frame.
+    Return the first frame, in parts between which are the colors of the grid.
 
-    Its first macroblock is raw, and the others copy their neighbors.
+    The first macroblock of each cell is raw; the first row of a cell copies it to the right, and the others copy
+    what is above them.
     """
     # first_mb, slice_type I, pps, frame_num, idr_pic_id, no_output/long_term, qp_delta, deblocking off (7.3.3)
-    header = _ue(0) + _ue(7) + _ue(0) + "0000" + _ue(0) + "00" + _ue(0) + _ue(1)
-    copies = [_COPY_NEIGHBORS + _NO_COEFFICIENTS] * (columns * rows)
-    copies[1] = copies[columns] = _COPY_NEIGHBORS + _NO_COEFFICIENTS_NEXT_TO_RAW
-    return b"\x65" + _escape(_bytes(header + _RAW)), _escape(_bytes("".join(copies[1:]) + _STOP))
+    bits = [_ue(0) + _ue(7) + _ue(0) + "0000" + _ue(0) + "00" + _ue(0) + _ue(1)]
+    firsts_x = {columns * cell // _CELLS_PER_SIDE for cell in range(_CELLS_PER_SIDE)}
+    firsts_y = {rows * cell // _CELLS_PER_SIDE for cell in range(_CELLS_PER_SIDE)}
+    parts = []
+    for y in range(rows):
+        copy = _COPY_LEFT if y in firsts_y else _COPY_ABOVE
+        for x in range(columns):
+            if y in firsts_y and x in firsts_x:
+                parts.append("".join((*bits, _RAW)))
+                bits = []
+                continue
+            left_is_raw = y in firsts_y and x - 1 in firsts_x
+            is_next_to_raw = left_is_raw or (y - 1 in firsts_y and x in firsts_x)
+            bits.append(copy + (_NO_COEFFICIENTS_NEXT_TO_RAW if is_next_to_raw else _NO_COEFFICIENTS))
+    parts.append("".join((*bits, _STOP)))
+    first, *rest = [_escape(_bytes(part)) for part in parts]
+    return [b"\x65" + first, *rest]
+
+
+_FRAMES_PER_MOVE = 4
+_MOVES_PER_TURN = 6
+_MAX_SHIFT = (1600, 480)
+"""Pixels; a little less than level 5.1 allows (table A-1)."""
+
+
+def _shifts(width: int, height: int, frames: int) -> Iterator[tuple[int, int] | None]:
+    """
+    Yield, for each frame but the first, how far its picture is moved right and down in pixels; None for not at all.
+
+    The pixels at an edge are repeated beyond it. So the first color fills the picture in the end, and nothing else
+    moves it out of its corner.
+    """
+    last = max(-(-width // _MAX_SHIFT[0]), -(-height // _MAX_SHIFT[1]))
+    step = 2 * max(1, width // 8 // _MOVES_PER_TURN // 2)
+    for number in range(1, frames):
+        move, rest = divmod(number, _FRAMES_PER_MOVE)
+        if number >= frames - last:
+            yield min(width, _MAX_SHIFT[0]), min(height, _MAX_SHIFT[1])
+        elif rest:
+            yield None
+        else:
+            yield step if (move - 1) // _MOVES_PER_TURN % 2 == 0 else -step, 0
+
+
+def _frame_header(number: int) -> str:
+    # first_mb, slice_type P, pps, frame_num, three flags, qp_delta, deblocking off (7.3.3)
+    return _ue(0) + _ue(5) + _ue(0) + f"{number % 16:04b}" + "000" + _ue(0) + _ue(1)
 
 
 def _repeated_frame(macroblocks: int, number: int) -> bytes:
     """Return a P frame that repeats the frame before it, since all of its macroblocks are skipped."""
-    # first_mb, slice_type P, pps, frame_num, three flags, qp_delta, deblocking off, mb_skip_run (7.3.3, 7.3.4)
-    header = _ue(0) + _ue(5) + _ue(0) + f"{number % 16:04b}" + "000" + _ue(0) + _ue(1)
-    return b"\x41" + _escape(_bytes(header + _ue(macroblocks) + _STOP))
+    return b"\x41" + _escape(_bytes(_frame_header(number) + _ue(macroblocks) + _STOP))
+
+
+def _moved_frame(columns: int, rows: int, number: int, right: int, down: int) -> bytes:
+    """
+    Return a P frame that shows the frame before it, moved by some pixels.
+
+    A skipped macroblock moves as its neighbors do, but only if it has some on both sides (8.4.1.1). The others state
+    that they differ by nothing from what is predicted for them: mb_skip_run, mb_type, mvd_l0 twice,
+    coded_block_pattern (7.3.5).
+    """
+    as_predicted = _ue(0) + _se(0) + _se(0) + _ue(0)
+    # In quarters of a pixel, from the new position to the old one.
+    first = _ue(0) + _se(-4 * right) + _se(-4 * down) + _ue(0)
+    skipped = _ue(columns - 1)
+    bits = [_frame_header(number), _ue(0) + first, (_ue(0) + as_predicted) * (columns - 1)]
+    bits += [_ue(0) + as_predicted] if rows > 1 else []
+    bits += [skipped + as_predicted] * (rows - 2)
+    bits += [skipped] if rows > 1 and columns > 1 else []
+    return b"\x41" + _escape(_bytes("".join((*bits, _STOP))))
 
 
 def _color_samples(rgb: Rgb) -> bytes:
@@ -280,6 +358,16 @@ def _ue(value: int) -> str:
     """
     digits = f"{value + 1:b}"
     return "0" * (len(digits) - 1) + digits
+
+
+def _se(value: int) -> str:
+    """
+    Return the bits of a signed Exp-Golomb number (9.1.1).
+
+    >>> [_se(value) for value in (0, 1, -1, 2)]
+    ['1', '010', '011', '00100']
+    """
+    return _ue(2 * value - 1 if value > 0 else -2 * value)
 
 
 def _bytes(bits: str) -> bytes:

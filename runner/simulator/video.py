@@ -1,8 +1,8 @@
 """
-The video that a request asks for, and its last frame: one color, chosen by the request's digest.
+The video that a request asks for, and its last frame: colors that move, chosen by the request's digest.
 
 The same request always gets the same bytes, and different requests different ones. Size, ratio and length
-are those of the request. A video has sound, which is silence, if the request asks for it.
+are those of the request. A video has sound, which is a hum, if the request asks for it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,22 @@ class VideoSpec(Struct, frozen=True):
 
     @property
     def color(self) -> media_writer.Rgb:
-        """Red, green and blue."""
+        """Red, green and blue of the last frame."""
         red, green, blue = bytes.fromhex(self.digest[:6])
         return red, green, blue
+
+    @property
+    def colors(self) -> tuple[media_writer.Rgb, ...]:
+        """The colors of the grid that moves: the first one is that of the last frame, and the others are not dark."""
+        red, green, blue = self.color
+        levels = (72 + 2 * byte // 3 for byte in bytes.fromhex(self.digest[6 : 4 + 2 * media_writer.CELLS]))
+        return (
+            self.color,
+            *(
+                ((red + 3 * level) // 4, (green + 3 * level) // 4, (blue + 3 * level) // 4)
+                for level in levels
+            ),
+        )
 
 
 class MediaBody(Struct, frozen=True):
@@ -127,7 +140,7 @@ def video(spec: VideoSpec, *, moov_first: bool = True, with_moov: bool = True, s
         size: Bytes that the file is padded to; it is never shortened.
     """
     movie = _movie(spec.width, spec.height, spec.seconds, spec.has_sound)
-    head = movie.file(spec.color, moov_first=moov_first, with_moov=with_moov)
+    head = movie.file(spec.colors, moov_first=moov_first, with_moov=with_moov)
     # The bytes differ even if two requests get the same color.
     label = _label(spec).encode()
     total = max(size, len(head) + 16 + len(label))

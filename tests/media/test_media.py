@@ -51,7 +51,7 @@ def image(content: bytes) -> MediaInfo:
 )
 def test_a_complete_video_is_read(content: bytes) -> None:
     """Boxes may come in any order and in every way of stating a size."""
-    assert MediaInfo("video/mp4", 1280, 720, 5.0) == video(content)
+    assert MediaInfo("video/mp4", 1280, 720, 5.0, has_sound=False) == video(content)
 
 
 @pytest.mark.parametrize("padding", [b"\n", bytes(4), bytes(64), b"\r\n--boundary--", b"x" * 1000])
@@ -59,7 +59,7 @@ def test_padding_behind_the_last_box_is_no_damage(padding: bytes) -> None:
     """What follows a whole video and is no box is left alone: players ignore it too."""
     content = FTYP + moov() + MDAT + padding
 
-    assert MediaInfo("video/mp4", 1280, 720, 5.0) == video(content)
+    assert MediaInfo("video/mp4", 1280, 720, 5.0, has_sound=False) == video(content)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_long_headers_are_read() -> None:
     """Version 1 of the headers has 64-bit times, which moves everything behind them."""
     content = box(b"moov", mvhd(7.5, version=1) + track(tkhd(720, 1280, version=1)))
 
-    assert MediaInfo("video/mp4", 720, 1280, 7.5) == video(FTYP + content + MDAT)
+    assert MediaInfo("video/mp4", 720, 1280, 7.5, has_sound=False) == video(FTYP + content + MDAT)
 
 
 def test_a_rotated_video_counts_upright() -> None:

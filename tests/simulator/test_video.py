@@ -6,12 +6,14 @@ import hashlib
 import io
 import shutil
 import subprocess
+from array import array
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runner.media.info import MediaInfo
 from runner.media.mp4 import read_mp4
@@ -91,7 +93,7 @@ def test_videos_differ_by_job_only() -> None:
 
 
 def test_files_differ_even_if_the_color_is_the_same() -> None:
-    """A digest that starts like another one gives the same color, but a different video and picture."""
+    """A digest that starts like another one gives the same last color, but a different video and picture."""
     one, other = (VideoSpec("aabbcc" + rest * 58, 854, 480, 2) for rest in "01")
 
     assert one.color == other.color
@@ -125,7 +127,8 @@ def test_our_reader_finds_what_was_requested(moov_first: bool, with_sound: bool)
     """The program's own MP4 reader accepts each form of the file."""
     file = video(spec(size="480p", seconds="3", generate_audio=with_sound), moov_first=moov_first)[:]
 
-    assert MediaInfo("video/mp4", 854, 480, 3.0) == read_mp4(io.BytesIO(file), len(file))
+    wanted = MediaInfo("video/mp4", 854, 480, 3.0, "h264", 24.0, with_sound)
+    assert wanted == read_mp4(io.BytesIO(file), len(file))
 
 
 def boxes(data: bytes) -> list[str]:
@@ -199,16 +202,31 @@ def test_ffmpeg_decodes_every_frame_without_errors(
 
 
 @needs_ffmpeg
-def test_the_sound_is_as_long_as_the_video_and_silent(tmp_path: Path) -> None:
-    """All samples are zero, and there are as many as the video lasts, to a frame of AAC."""
+def test_the_sound_is_as_long_as_the_video_and_can_be_heard(tmp_path: Path) -> None:
+    """There are as many samples as the video lasts, to a frame of AAC, and their peak is that of a quiet hum."""
     path = tmp_path / "video.mp4"
     path.write_bytes(video(spec(size="480p", seconds="3"))[:])
 
     command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a", "-f", "s16le", "-"]
     samples = subprocess.run(command, capture_output=True, check=True).stdout
 
-    assert bytes(len(samples)) == samples
+    assert 1000 < max(array("h", samples)) < 8000
     assert 3 * 48_000 - 1024 <= len(samples) // 2 <= 3 * 48_000
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("request_", [{"size": "480p", "seconds": "4"}, {"size": "1080p", "ratio": "9:16"}])
+def test_a_video_moves_and_is_not_black(request_: dict[str, str], tmp_path: Path) -> None:
+    """Independent filters find no half second that is frozen or black, even if the first color is black."""
+    path = tmp_path / "video.mp4"
+    path.write_bytes(video(replace(spec(**request_), digest="000000" + digest("x")[6:]))[:])
+
+    filters = "freezedetect=duration=0.5,blackdetect=d=0.5"
+    command = ["ffmpeg", "-hide_banner", "-i", str(path), "-vf", filters, "-an", "-f", "null", "-"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+    assert "freeze_start" not in found
+    assert "black_start" not in found
 
 
 @needs_ffmpeg
