@@ -21,7 +21,13 @@ BASE_URL_NAME = "POWERTOKENS_BASE_URL"
 _ADDRESS_NAMES = frozenset({BASE_URL_NAME, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 """Variables that decide where the key goes, in either case."""
 
-_LIMITS = ("submit_per_s", "poll_per_s", "in_flight", "downloads")
+_LIMITS = {
+    "submit_per_s": "submit_rate",
+    "poll_per_s": "poll_rate",
+    "in_flight": "in_flight",
+    "downloads": "downloads",
+}
+"""The limits that options replace, and the options."""
 """The limits that an option can set."""
 
 
@@ -87,8 +93,8 @@ def apply_options(
     base_url, source = _base_url(settings, options, environ)
     sources = {"gateway.base_url": source}
     limits, defaults = settings.limits, Settings(name="").limits
-    for name in _LIMITS:
-        value, key = getattr(options, name), f"limits.{_manifest_key(name)}"
+    for name, option in _LIMITS.items():
+        value, key = getattr(options, option), f"limits.{_manifest_key(name)}"
         if value is not None:
             limits = replace(limits, **{name: value})
             sources[key] = "flag"

@@ -213,7 +213,7 @@ async def _engine(
         )
         learned: Mapping[str, float] = {}
         if not config.origin.is_simulated:
-            text, asked_per_s = store.meta(LEARNED), options.submit_per_s
+            text, asked_per_s = store.meta(LEARNED), options.submit_rate
             learned = read_learned(text, config.gateway, keys.fingerprints, submit_per_s=asked_per_s)
         engine = Engine(
             EngineContext(
@@ -222,9 +222,9 @@ async def _engine(
                 job_filter=job_filter,
                 limit=options.limit,
                 max_failures=options.max_failures,
-                run_s=options.run_s,
+                run_s=options.max_runtime,
                 stop_at=options.stop_at,
-                drain_s=options.drain_s,
+                drain_s=options.drain_time,
                 store=store,
                 key_pool=keys.pool,
                 submitter=Submitter(client, keys, store, clock),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
 
-from msgspec import Struct, field
-from msgspec.structs import replace
+from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec.structs import force_setattr, replace
 
-from runner.core.failure_guard import MaxFailures
+from runner.core.failure_guard import MaxFailures, parse_max_failures
 from runner.core.model import Json, OnChanged
+from runner.core.units import next_time, parse_clock, parse_duration, parse_rate
+from runner.errors import UsageError
 
 
 class IfLocked(StrEnum):
@@ -26,15 +30,18 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     """
     How to run. Each field has the meaning of the command-line option of its name, and here is its only default.
 
+    Texts are converted, as on the command line; so the types below are those of the fields afterwards.
+
     Attributes:
         real_time: A simulated run has the manifest's rates and waits.
         scenario: The simulator's scenario, by name or path; only for simulated runs.
         job: Only jobs whose id matches this shell pattern.
         max_failures: Jobs that may end without a video in this process: a number, a share of those that ended such as 0.1,
             or "off" for any number; None stops after 20 in a row.
-        run_s: How long jobs are submitted (`--max-runtime`), counted from the call; None for no limit.
-        stop_at: Until when jobs are submitted (`--stop-at`), in seconds since 1970; None for no limit.
-        drain_s: How long jobs that were submitted are polled and downloaded after that (`--drain-time`).
+        max_runtime: How long jobs are submitted, counted from the call: in seconds, or a text such as "1h"; None for no
+            limit.
+        stop_at: Until when jobs are submitted: a local time such as "06:30", or seconds since 1970; None for no limit.
+        drain_time: How long jobs that were submitted are polled and downloaded after that, as `max_runtime`.
         trust: Start commands that only the run directory names (`resume`, `rerun`).
         adopt_results: Take over what the results know and ``run.db`` does not, where such a directory is else refused.
         verify: Download files again that are gone or were changed (`resume`).
@@ -42,10 +49,17 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         catch_up: First fetch what older runs of the series paid for (`--no-catch-up`).
         keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
         keep_days: Delete older runs of the series, all but those of the last N days.
-        variables: Over those of the manifest (`--var`).
+        var: Variables, over those of the manifest.
         base_url: Over the environment's and the manifest's.
         env_file: A file of variables in place of ``.env`` beside the manifest.
-        submit_per_s: Over the manifest's ``limits``, as are `poll_per_s`, `in_flight` and `downloads`.
+        submit_rate: Over the manifest's ``limits``, as are `poll_rate`, `in_flight` and `downloads`: jobs a second, or a
+            text such as "60/min".
+
+    Raises:
+        UsageError: A value is none that the option takes.
+
+    >>> RunOptions(max_runtime="1h", submit_rate="60/min", max_failures="5%").max_runtime
+    3600.0
     """
 
     simulate: bool = False
@@ -58,9 +72,9 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     strict: bool = False
     on_changed: OnChanged = OnChanged.ERROR
     max_failures: MaxFailures = None
-    run_s: float | None = None
+    max_runtime: float | None = None
     stop_at: float | None = None
-    drain_s: float = 600.0
+    drain_time: float = 600.0
     if_locked: IfLocked = IfLocked.FAIL
     trust: bool = False
     adopt_results: bool = False
@@ -69,19 +83,108 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     catch_up: bool = True
     keep_runs: int | None = None
     keep_days: int | None = None
-    variables: Mapping[str, Json] = field(default_factory=dict)
+    var: Mapping[str, Json] = field(default_factory=dict)
     base_url: str | None = None
     env_file: Path | None = None
-    submit_per_s: float | None = None
-    poll_per_s: float | None = None
+    submit_rate: float | None = None
+    poll_rate: float | None = None
     in_flight: int | None = None
     downloads: int | None = None
 
     def after(self, elapsed_s: float) -> RunOptions:
         """
-        Return the options with what is left of `run_s` after some time.
+        Return the options with what is left of `max_runtime` after some time.
 
-        >>> RunOptions(run_s=60.0).after(45.0).run_s
+        >>> RunOptions(max_runtime=60.0).after(45.0).max_runtime
         15.0
         """
-        return self if self.run_s is None else replace(self, run_s=max(0.0, self.run_s - elapsed_s))
+        if self.max_runtime is None:
+            return self
+        return replace(self, max_runtime=max(0.0, self.max_runtime - elapsed_s))
+
+    def __post_init__(self) -> None:
+        """Convert the values that have a text form, and check all of them, as the command line does."""
+        for name, read in _TEXT_FORMS.items():
+            text = getattr(self, name)
+            if isinstance(text, str):
+                try:
+                    force_setattr(self, name, read(text))
+                except ValueError as error:
+                    raise _usage_error(name, str(error)) from None
+        try:
+            for name, kind in _KINDS.items():
+                value = getattr(self, name)
+                converted = convert(value, kind) if value is not None else None
+                if converted is not value:
+                    force_setattr(self, name, converted)
+        except ValidationError as error:
+            raise _usage_error(name, f"{value!r}: {_lower(str(error))}") from None
+
+
+def option_name(field_name: str) -> str:
+    """
+    Return a field of `RunOptions` as the command line writes it.
+
+    >>> option_name("max_runtime"), option_name("catch_up")
+    ('--max-runtime', '--no-catch-up')
+    """
+    return "--no-catch-up" if field_name == "catch_up" else f"--{field_name.replace('_', '-')}"
+
+
+def _usage_error(name: str, message: str) -> UsageError:
+    return UsageError(f"{name} {message}", hint=f"it takes what `runner run {option_name(name)}` takes")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def next_moment(text: str) -> float:
+    """
+    Return the next moment at which the local clock shows a time such as "06:30", in seconds since 1970.
+
+    Raises:
+        ValueError: The text is not a time of day.
+    """
+    return next_time(parse_clock(text), datetime.now().astimezone()).timestamp()
+
+
+_TEXT_FORMS: Mapping[str, Callable[[str], Any]] = {
+    "max_runtime": parse_duration,
+    "drain_time": parse_duration,
+    "stop_at": next_moment,
+    "submit_rate": parse_rate,
+    "poll_rate": parse_rate,
+    "max_failures": parse_max_failures,
+    "on_changed": OnChanged,
+    "if_locked": IfLocked,
+    "env_file": Path,
+}
+_Count = Annotated[int, Meta(ge=1)]
+_CountOr0 = Annotated[int, Meta(ge=0)]
+_Seconds = Annotated[float, Meta(ge=0)]
+_Rate = Annotated[float, Meta(gt=0)]
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(
+        (
+            "simulate",
+            "real_time",
+            "retry_failed",
+            "skip_invalid",
+            "strict",
+            "trust",
+            "adopt_results",
+            "verify",
+            "new",
+            "catch_up",
+        ),
+        bool,
+    ),
+    "limit": _CountOr0,
+    "keep_days": _CountOr0,
+    **dict.fromkeys(("keep_runs", "in_flight", "downloads"), _Count),
+    **dict.fromkeys(("max_runtime", "drain_time", "stop_at"), _Seconds),
+    **dict.fromkeys(("submit_rate", "poll_rate"), _Rate),
+    **dict.fromkeys(("scenario", "job", "base_url"), str),
+    "var": dict[str, Any],
+}

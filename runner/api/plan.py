@@ -137,7 +137,7 @@ def plan(
     path, simulate = Path(manifest), options.simulate
     environ = read_environment(options, path.parent)
     today = datetime.now(UTC).date()
-    loaded = load(path, problems, variables=options.variables, today=today, is_strict=options.strict)
+    loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
     settings, sources = apply_options(loaded.settings, options, environ)
     if simulate and not options.real_time:
         settings, sources = apply_simulator_speed(settings, sources, options)

@@ -87,7 +87,7 @@ async def run(
     today = datetime.now(UTC).date()
     environ = read_environment(options, manifest.parent)
     problems = ProblemCollector(on_problem)
-    loaded = load(manifest, problems, variables=options.variables, today=today, is_strict=options.strict)
+    loaded = load(manifest, problems, variables=options.var, today=today, is_strict=options.strict)
     settings, sources = apply_options(loaded.settings, options, environ)
     if names := ignored_variables(options, manifest.parent):
         message = f"{manifest.parent / '.env'}: ignored {', '.join(names)}: it may set keys, but no addresses"

@@ -118,7 +118,7 @@ async def _fetch(
                 "catch_up", f"fetching what an older run paid for: {run_dir}, {format_count(tasks, 'job')}"
             )
         )
-        bounds = RunOptions(run_s=options.drain_s, drain_s=0.0, scenario=options.scenario)
+        bounds = RunOptions(max_runtime=options.drain_time, drain_time=0.0, scenario=options.scenario)
         result = await execute(
             store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
         )

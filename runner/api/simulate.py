@@ -61,9 +61,9 @@ def speed_line(settings: Settings) -> str:
 def with_simulator_speed(settings: Settings, options: RunOptions) -> Settings:
     """Raise rates and shorten waits, except for rates that an option sets."""
     limits = settings.limits
-    if options.submit_per_s is None:
+    if options.submit_rate is None:
         limits = replace(limits, submit_per_s=max(limits.submit_per_s, _SUBMIT_PER_S))
-    if options.poll_per_s is None:
+    if options.poll_rate is None:
         limits = replace(limits, poll_per_s=max(limits.poll_per_s, _POLL_PER_S))
     return replace(settings, limits=limits, poll=replace(_POLL, timeout_s=settings.poll.timeout_s))
 

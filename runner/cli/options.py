@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from msgspec import Struct
 
-from runner.api.options import IfLocked, RunOptions
+from runner.api.options import IfLocked, RunOptions, next_moment
 from runner.cli.console import echo_stderr
 from runner.cli.param_types import RUN_DIR, SCENARIO_NAME
-from runner.core.failure_guard import MaxFailures
+from runner.core.failure_guard import SHARE_FORMS, parse_max_failures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 from runner.core.where import parse_condition
 
 DEFAULTS = RunOptions()
-
-SHARE_FORMS = "a number of jobs such as 20, a percentage such as 5%, or off"
-CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
 
 
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -41,68 +37,6 @@ def parsed_by(read: Callable[[str], Any]) -> Callback:
     return callback
 
 
-def parse_max_failures(text: str) -> MaxFailures:
-    """
-    Parse a number of jobs, a percentage of them, which is returned as a float from 0 to 1, or "off".
-
-    >>> parse_max_failures("20"), parse_max_failures("5%"), parse_max_failures("off")
-    (20, 0.05, 'off')
-
-    Raises:
-        ValueError: The text is none of them.
-    """
-    if text == "off":
-        return "off"
-    number, is_share = (text[:-1], True) if text.endswith("%") else (text, False)
-    try:
-        value = float(number) / 100 if is_share else int(number)
-    except ValueError:
-        value = -1
-    if not 0 <= value or (is_share and not value <= 1):
-        raise ValueError(f"{text!r} is no number and no percentage; write {SHARE_FORMS}")
-    return value
-
-
-def parse_clock(text: str) -> time:
-    """
-    Parse a time of day.
-
-    >>> parse_clock("06:30")
-    datetime.time(6, 30)
-
-    Raises:
-        ValueError: The text is not a time of day.
-    """
-    hour, colon, minute = text.partition(":")
-    if not colon or not all(part.isascii() and part.isdigit() and len(part) <= 2 for part in (hour, minute)):
-        raise ValueError(f"{text!r} is not a time of day; write {CLOCK_FORMS}")
-    try:
-        return time(int(hour), int(minute))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time of day; write {CLOCK_FORMS}") from None
-
-
-def next_time(clock: time, now: datetime) -> datetime:
-    """
-    Return the next moment at which the local clock shows a time; now if it shows that very minute.
-
-    Clock changes are taken into account: an hour that comes twice has each of its times twice.
-
-    >>> now = datetime(2026, 11, 21, 22, 0).astimezone()
-    >>> next_time(time(6, 30), now) - now
-    datetime.timedelta(seconds=30600)
-    """
-    if (now.hour, now.minute) == (clock.hour, clock.minute):
-        return now
-    # A naive time is local, with the UTC offset of that day.
-    times = [
-        datetime.combine(now.date() + timedelta(days=days), clock.replace(fold=fold)).astimezone()
-        for days in (0, 1)
-        for fold in (0, 1)
-    ]
-    return min(then for then in times if then > now)
-
-
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 _NAME = re.compile(r"[^\s{}]+")
 
@@ -118,10 +52,9 @@ def _read(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) ->
 
 
 def variable_option(decorated: _Decorated) -> _Decorated:
-    """Add the option `--var`; the command receives it as ``variables``, a mapping of texts."""
+    """Add the option `--var`; the command receives it as ``var``, a mapping of texts."""
     return click.option(
         "--var",
-        "variables",
         multiple=True,
         metavar="NAME=VALUE",
         callback=_read,
@@ -138,14 +71,14 @@ _COUNT_OR_0 = click.IntRange(min=0)
 PACING = (
     click.option(
         "--submit-rate",
-        "submit_per_s",
+        "submit_rate",
         metavar="RATE",
         callback=parsed_by(parse_rate),
         help=f"Maximum rate of submissions: {RATE_FORMS}. Forgets what was learned from refusals.",
     ),
     click.option(
         "--poll-rate",
-        "poll_per_s",
+        "poll_rate",
         metavar="RATE",
         callback=parsed_by(parse_rate),
         help="Maximum rate of status queries, such as 10/s.",
@@ -193,15 +126,15 @@ BOUNDS = (
     click.option(
         "--stop-at",
         metavar="HH:MM",
-        callback=parsed_by(parse_clock),
+        callback=parsed_by(next_moment),
         help="Stop submitting at this local time, such as 06:30, today or tomorrow. The exit code is 6 if jobs "
         "are left.",
     ),
     click.option(
         "--drain-time",
-        "drain_s",
+        "drain_time",
         metavar="DURATION",
-        default=format_duration(DEFAULTS.drain_s),
+        default=format_duration(DEFAULTS.drain_time),
         show_default=True,
         callback=parsed_by(parse_duration),
         help="How long to wait for submitted jobs after --max-runtime or --stop-at.",
@@ -352,7 +285,4 @@ def pop_display_options(values: dict[str, Any]) -> DisplayOptions:
 
 def run_options(values: dict[str, Any]) -> RunOptions:
     """Convert the remaining values of a command to `RunOptions`, whose fields have their names."""
-    stop_at = values.pop("stop_at")
-    if stop_at is not None:
-        stop_at = next_time(stop_at, datetime.now().astimezone()).timestamp()
-    return RunOptions(run_s=values.pop("max_runtime"), stop_at=stop_at, **values)
+    return RunOptions(**values)

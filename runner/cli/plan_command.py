@@ -49,7 +49,7 @@ def command(
     verbose: bool,
     base_url: str | None,
     env_file: Path | None,
-    variables: dict[str, str],
+    var: dict[str, str],
 ) -> None:
     """
     Show what a run of MANIFEST would do now, and why.
@@ -67,7 +67,7 @@ def command(
         options=RunOptions(
             simulate=simulate,
             real_time=real_time,
-            variables=variables,
+            var=var,
             base_url=base_url,
             env_file=env_file,
         ),

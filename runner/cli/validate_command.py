@@ -27,7 +27,7 @@ from runner.core.problem import Problem, Severity
     help="Format of the problems; github prints annotations for GitHub Actions.",
 )
 @variable_option
-def command(manifests: tuple[Path, ...], strict: bool, output_format: str, variables: dict[str, str]) -> int:
+def command(manifests: tuple[Path, ...], strict: bool, output_format: str, var: dict[str, str]) -> int:
     """
     Check manifests, and print every problem with its position.
 
@@ -41,7 +41,7 @@ def command(manifests: tuple[Path, ...], strict: bool, output_format: str, varia
         "json": json_writer.write,
         "github": _write_annotation,
     }
-    checked = check(manifests, on_problem=writers[output_format], variables=variables, strict=strict)
+    checked = check(manifests, on_problem=writers[output_format], variables=var, strict=strict)
     if output_format == "json":
         json_writer.finish(valid=checked.is_valid, jobs=checked.jobs)
     echo_stderr(str(checked) if checked.is_valid else f"{checked}; nothing was submitted")

@@ -21,7 +21,31 @@ MIN_ENDS = 20
 DEFAULT_IN_ROW = 20
 """Jobs in a row that end without a video before the run stops, if no other limit is set."""
 
+SHARE_FORMS = "a number of jobs such as 20, a percentage such as 5%, or off"
+
 _UNSUCCESSFUL = frozenset({State.FAILED, State.UNDELIVERED, State.TIMED_OUT})
+
+
+def parse_max_failures(text: str) -> MaxFailures:
+    """
+    Parse a number of jobs, a percentage of them, which is returned as a float from 0 to 1, or "off".
+
+    >>> parse_max_failures("20"), parse_max_failures("5%"), parse_max_failures("off")
+    (20, 0.05, 'off')
+
+    Raises:
+        ValueError: The text is none of them.
+    """
+    if text == "off":
+        return "off"
+    number, is_share = (text[:-1], True) if text.endswith("%") else (text, False)
+    try:
+        value = float(number) / 100 if is_share else int(number)
+    except ValueError:
+        value = -1
+    if not 0 <= value or (is_share and not value <= 1):
+        raise ValueError(f"{text!r} is no number and no percentage; write {SHARE_FORMS}")
+    return value
 
 
 class FailureGuard:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime, time, timedelta
 
 DURATION_FORMS = "a number and ms, s, m, h or d, such as 90s or 1.5h"
 RATE_FORMS = "a number and /s, /min or /h, such as 60/min or 0.5/s"
+CLOCK_FORMS = "a local time as HH:MM, such as 06:30"
 SIZE_FORMS = "a number and kB, MB, GB or TB (or KiB, MiB, GiB, TiB), such as 4GB"
 
 _DURATION_UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -100,6 +102,46 @@ def parse_speed(text: str) -> float:
     if not slash or unit.strip() != "s":
         raise ValueError(f"{_quoted(text)} is not a speed; write a size and /s, such as 10kB/s")
     return float(parse_size(size))
+
+
+def parse_clock(text: str) -> time:
+    """
+    Parse a time of day.
+
+    >>> parse_clock("06:30")
+    datetime.time(6, 30)
+
+    Raises:
+        ValueError: The text is not a time of day.
+    """
+    hour, colon, minute = text.partition(":")
+    if not colon or not all(part.isascii() and part.isdigit() and len(part) <= 2 for part in (hour, minute)):
+        raise ValueError(f"{text!r} is not a time of day; write {CLOCK_FORMS}")
+    try:
+        return time(int(hour), int(minute))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time of day; write {CLOCK_FORMS}") from None
+
+
+def next_time(clock: time, now: datetime) -> datetime:
+    """
+    Return the next moment at which the local clock shows a time; now if it shows that very minute.
+
+    Clock changes are taken into account: an hour that comes twice has each of its times twice.
+
+    >>> now = datetime(2026, 11, 21, 22, 0).astimezone()
+    >>> next_time(time(6, 30), now) - now
+    datetime.timedelta(seconds=30600)
+    """
+    if (now.hour, now.minute) == (clock.hour, clock.minute):
+        return now
+    # A naive time is local, with the UTC offset of that day.
+    times = [
+        datetime.combine(now.date() + timedelta(days=days), clock.replace(fold=fold)).astimezone()
+        for days in (0, 1)
+        for fold in (0, 1)
+    ]
+    return min(then for then in times if then > now)
 
 
 def format_duration(seconds: float) -> str:

@@ -277,6 +277,8 @@ def test_answer_stops_the_run(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("POWERTOKENS_API_KEY", "test-key-of-nobody")
     case, exit_code, _ = STOPS[name]
 
-    actual, lines, _ = asyncio.run(_run(tmp_path, {"first": case, "second": case}, run_s=1.0, drain_s=1.0))
+    actual, lines, _ = asyncio.run(
+        _run(tmp_path, {"first": case, "second": case}, max_runtime=1.0, drain_time=1.0)
+    )
 
     assert (exit_code, {"pending"}) == (actual, {line["status"] for line in lines.values()})

@@ -138,7 +138,7 @@ async def test_waiting_for_the_lock_counts_as_run_time(tmp_path: Path) -> None:
     `--max-runtime` counts from the call: if it is over when the directory is free, nothing is submitted.
     """
     manifest = write_manifest(tmp_path / "m.yaml", "a")
-    options = replace(SIMULATED, if_locked=IfLocked.WAIT, run_s=0.5)
+    options = replace(SIMULATED, if_locked=IfLocked.WAIT, max_runtime=0.5)
     is_waiting = asyncio.Event()
 
     def observe(event: RunEvent) -> None:
