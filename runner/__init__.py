@@ -5,7 +5,7 @@ What the command line does, for programs. Here a manifest is checked, run agains
 simulator (leave `simulate` out for the real gateway), and its results are read:
 
 >>> import asyncio, tempfile, runner
->>> checked = runner.check(["manifests/seedance-1.yaml"])
+>>> checked = runner.check("manifests/seedance-1.yaml")
 >>> print(checked)
 no errors, no warnings in 1 job
 >>> options, folder = runner.RunOptions(simulate=True), tempfile.mkdtemp()
@@ -23,16 +23,23 @@ True
 >>> runner.plan("manifests/seedance-1.yaml", output=folder, options=options).done
 1
 
-Asynchronous code awaits `run_async`, or gets the events as they happen:
+Jobs can come from the program itself, as mappings of a manifest's form:
+
+>>> prompts = ["A kitten", "A puppy"]
+>>> jobs = ({"request": {"model": "seedance-1-0-pro-250528", "prompt": prompt}} for prompt in prompts)
+>>> runner.run(jobs=jobs, name="pets", output=tempfile.mkdtemp(), options=options).exit_code
+0
+
+Asynchronous code and notebooks await `run_async`, or get the events as they happen:
 
 >>> async def watch(folder):
 ...     async with runner.follow("manifests/wan-kf2v.yaml", output=folder, options=options) as events:
 ...         async for event in events:
 ...             if isinstance(event, runner.JobEnded):
-...                 print(event.job_id, event.state)
+...                 print(event.job_id, event.state, [path.name for path in event.paths])
 ...     return events.result.exit_code
 >>> asyncio.run(watch(tempfile.mkdtemp()))
-looking-up succeeded
+looking-up succeeded ['looking-up.mp4']
 0
 
 What goes wrong with a job is in its result. If a run can't begin, that is a `RunnerError` with a
@@ -60,29 +67,54 @@ if TYPE_CHECKING:
     from runner.api.execute import RunResult as RunResult
     from runner.api.models import model as model
     from runner.api.models import models as models
+    from runner.api.options import IfLocked as IfLocked
     from runner.api.options import RunOptions as RunOptions
     from runner.api.plan import Plan as Plan
     from runner.api.plan import plan as plan
     from runner.api.resolve import Resolution as Resolution
     from runner.api.resolve import resolve_as as resolve_as
     from runner.api.resolve import resolve_tasks as resolve_tasks
+    from runner.api.resolve import uncertain_jobs as uncertain_jobs
     from runner.api.status import Status as Status
     from runner.api.status import status as status
     from runner.api.validate import Validation as Validation
     from runner.api.validate import check as check
     from runner.core.lifecycle import State as State
     from runner.core.model import FailureClass as FailureClass
+    from runner.core.model import OnChanged as OnChanged
+    from runner.core.stop import StopReason as StopReason
     from runner.engine.events import JobEnded as JobEnded
     from runner.engine.events import Notice as Notice
+    from runner.errors import CredentialsMissing as CredentialsMissing
+    from runner.errors import DiskFull as DiskFull
+    from runner.errors import JobsChanged as JobsChanged
+    from runner.errors import ManifestError as ManifestError
+    from runner.errors import ResultsError as ResultsError
+    from runner.errors import RunDirError as RunDirError
+    from runner.errors import RunLocked as RunLocked
     from runner.errors import RunnerError as RunnerError
+    from runner.errors import StoreMissing as StoreMissing
+    from runner.errors import UsageError as UsageError
     from runner.store.transitions import Selection as Selection
 
 _NAMES = {
-    "runner.api.validate": ("Validation", "check"),
+    "runner.api.validate": (
+        "Validation",
+        "check",
+    ),
     "runner.api.doctor": ("doctor",),
-    "runner.api.options": ("RunOptions",),
-    "runner.api.models": ("model", "models"),
-    "runner.api.plan": ("Plan", "plan"),
+    "runner.api.options": (
+        "IfLocked",
+        "RunOptions",
+    ),
+    "runner.api.models": (
+        "model",
+        "models",
+    ),
+    "runner.api.plan": (
+        "Plan",
+        "plan",
+    ),
     "runner.api.blocking": (
         "follow",
         "read_results",
@@ -93,18 +125,45 @@ _NAMES = {
         "run",
         "run_async",
     ),
-    "runner.api.resolve": ("Resolution", "resolve_as", "resolve_tasks"),
-    "runner.api.status": ("Status", "status"),
+    "runner.api.resolve": (
+        "Resolution",
+        "resolve_as",
+        "resolve_tasks",
+        "uncertain_jobs",
+    ),
+    "runner.api.status": (
+        "Status",
+        "status",
+    ),
     "runner.api.execute": ("RunResult",),
     "runner.core.lifecycle": ("State",),
-    "runner.core.model": ("FailureClass",),
-    "runner.engine.events": ("JobEnded", "Notice"),
-    "runner.errors": ("RunnerError",),
+    "runner.core.model": (
+        "FailureClass",
+        "OnChanged",
+    ),
+    "runner.core.stop": ("StopReason",),
+    "runner.engine.events": (
+        "JobEnded",
+        "Notice",
+    ),
+    "runner.errors": (
+        "CredentialsMissing",
+        "DiskFull",
+        "JobsChanged",
+        "ManifestError",
+        "ResultsError",
+        "RunDirError",
+        "RunLocked",
+        "RunnerError",
+        "StoreMissing",
+        "UsageError",
+    ),
     "runner.store.transitions": ("Selection",),
 }
 """The public names, by the modules that they are loaded from."""
 
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> object:

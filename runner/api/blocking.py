@@ -1,75 +1,150 @@
-"""Run from a program: blocking, or with the events of a run as an asynchronous iterator."""
+"""Run from a program: blocking, asynchronous, or with the events of a run as an asynchronous iterator."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
-from runner.api.execute import RunResult, ignore
-from runner.api.options import RunOptions
+from runner.api.execute import OnStarted, RunResult, ignore
+from runner.api.job_mappings import JobMappings, write_job_mappings
+from runner.api.options import AnyPath, RunOptions
 from runner.core.filenames import RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
-from runner.engine.events import Observer, RunEvent
+from runner.engine.events import Observer, RunEvent, guarded
+from runner.errors import UsageError
 from runner.results.reader import ResultsFile, open_results
 from runner.store.transitions import Selection
 
-run_async, resume_async, rerun_async = run_api.run, run_api.resume, rerun_api.rerun
 
-
-def run(
-    manifest: Path | str,
+async def run_async(
+    manifest: AnyPath | None = None,
     *,
-    output: Path | str | None = None,
+    jobs: JobMappings | None = None,
+    name: str = "jobs",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
     options: RunOptions = RunOptions(),
     observe: Observer = ignore,
+    on_started: OnStarted = ignore,
 ) -> RunResult:
     """
-    Run a manifest to its end. The same call again continues where it stopped.
-
-    Asynchronous code awaits `run_async`, or uses `follow` to get the events.
+    Run a manifest, or jobs, to the end. The same call again continues where it stopped, and pays for nothing twice.
 
     Args:
-        output: The run directory; by default ``output/`` and the manifest's name.
-        observe: Gets each `JobEnded` and `Notice` as it happens.
+        jobs: In place of a manifest: mappings as under ``jobs`` of a manifest, such as
+            ``{"id": "sky", "request": {"model": ..., "prompt": ...}}``; any iterable, read once. They are written to
+            ``manifest.yaml`` in the run directory. Relative paths begin in the working directory.
+        name: Of a run of `jobs`.
+        settings: For `jobs`: the other keys of a manifest, such as ``limits`` or ``defaults``.
+        output: The run directory; by default ``output/`` and the name of the manifest.
+        observe: Gets each `JobEnded` and `Notice` as it happens. An exception in it is logged, and the run goes on.
 
     Raises:
         ManifestError: The manifest has errors; nothing was sent.
         CredentialsMissing: No key is set; nothing was sent.
         RunDirError: The run directory can't be used.
+        UsageError: The arguments do not fit together.
     """
-    return asyncio.run(
-        run_api.run(
-            Path(manifest), output=None if output is None else Path(output), options=options, observe=observe
+    if (manifest is None) == (jobs is None):
+        raise UsageError("name a manifest, or pass jobs=, and not both")
+    folder = None
+    run_dir = None if output is None else Path(output)
+    if jobs is not None:
+        folder = Path.cwd()
+        manifest = write_job_mappings(
+            jobs, name=name, settings=settings or {}, output=run_dir, simulate=options.simulate
         )
+        run_dir = manifest.parent
+    elif settings is not None or name != "jobs":
+        raise UsageError("name= and settings= are for jobs=; a manifest has its own")
+    assert manifest is not None
+    return await run_api.run(
+        Path(manifest),
+        output=run_dir,
+        folder=folder,
+        options=options,
+        observe=guarded(observe),
+        on_started=on_started,
     )
 
 
-def resume(
-    run_dir: Path | str, *, options: RunOptions = RunOptions(), observe: Observer = ignore
+def run(
+    manifest: AnyPath | None = None,
+    *,
+    jobs: JobMappings | None = None,
+    name: str = "jobs",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
+    options: RunOptions = RunOptions(),
+    observe: Observer = ignore,
 ) -> RunResult:
+    """
+    Run a manifest, or jobs, to the end, and wait for it; see `run_async` for the arguments and errors.
+
+    Where an event loop is running, as in a notebook, await `run_async`; `follow` gives the events.
+    """
+    return _wait(
+        "run",
+        lambda: run_async(
+            manifest, jobs=jobs, name=name, settings=settings, output=output, options=options, observe=observe
+        ),
+    )
+
+
+async def resume_async(
+    run_dir: AnyPath, *, options: RunOptions = RunOptions(), observe: Observer = ignore
+) -> RunResult:
+    """Continue a run without its manifest; otherwise like `run_async`."""
+    return await run_api.resume(Path(run_dir), options=options, observe=guarded(observe))
+
+
+def resume(run_dir: AnyPath, *, options: RunOptions = RunOptions(), observe: Observer = ignore) -> RunResult:
     """Continue a run without its manifest; otherwise like `run`."""
-    return asyncio.run(run_api.resume(Path(run_dir), options=options, observe=observe))
+    return _wait("resume", lambda: resume_async(run_dir, options=options, observe=observe))
 
 
-def rerun(
-    run_dir: Path | str,
+async def rerun_async(
+    run_dir: AnyPath,
     selection: Selection = Selection(),
     *,
     options: RunOptions = RunOptions(),
     observe: Observer = ignore,
 ) -> RunResult:
     """
-    Run again what did not succeed, and pay again only for what failed; otherwise like `run`.
+    Run again what did not succeed, and pay again only for what failed; otherwise like `run_async`.
 
     Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are left alone unless
     their class is selected.
     """
-    return asyncio.run(rerun_api.rerun(Path(run_dir), selection, options=options, observe=observe))
+    return await rerun_api.rerun(Path(run_dir), selection, options=options, observe=guarded(observe))
+
+
+def rerun(
+    run_dir: AnyPath,
+    selection: Selection = Selection(),
+    *,
+    options: RunOptions = RunOptions(),
+    observe: Observer = ignore,
+) -> RunResult:
+    """Run again what did not succeed, and wait for it; see `rerun_async`."""
+    return _wait("rerun", lambda: rerun_async(run_dir, selection, options=options, observe=observe))
+
+
+def _wait(name: str, start: Callable[[], Coroutine[Any, Any, RunResult]]) -> RunResult:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(start())
+    raise UsageError(
+        f"runner.{name} can't wait here, because an event loop is running, as in a notebook",
+        hint=f"write: await runner.{name}_async(...)",
+    )
 
 
 class RunStream:
@@ -114,13 +189,19 @@ class RunStream:
 
 @asynccontextmanager
 async def follow(
-    manifest: Path | str, *, output: Path | str | None = None, options: RunOptions = RunOptions()
+    manifest: AnyPath | None = None,
+    *,
+    jobs: JobMappings | None = None,
+    name: str = "jobs",
+    settings: Mapping[str, Any] | None = None,
+    output: AnyPath | None = None,
+    options: RunOptions = RunOptions(),
 ) -> AsyncIterator[RunStream]:
     """
-    Run a manifest and get its events; leaving the block early stops the run without losing anything.
+    Run a manifest, or jobs, and get the events; leaving the block early stops the run without losing anything.
 
     In ``async with follow("kittens.yaml") as events:`` use ``async for event in events:``, and after that
-    ``events.result``.
+    ``events.result``. The arguments are those of `run_async`.
     """
     stream = RunStream()
 
@@ -128,9 +209,12 @@ async def follow(
         stream._engine = engine
 
     task = asyncio.create_task(
-        run_api.run(
-            Path(manifest),
-            output=None if output is None else Path(output),
+        run_async(
+            manifest,
+            jobs=jobs,
+            name=name,
+            settings=settings,
+            output=output,
             options=options,
             observe=stream._queue.put_nowait,
             on_started=on_started,
@@ -147,7 +231,7 @@ async def follow(
             await asyncio.wait([task])
 
 
-def read_results(path: Path | str) -> ResultsFile:
+def read_results(path: AnyPath) -> ResultsFile:
     """
     Open the results of a run: a ``results.jsonl``, plain or gzipped, or its run directory.
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from runner.api.config import apply_options, find_keys, read_environment
-from runner.api.options import RunOptions
+from runner.api.options import AnyPath, RunOptions
 from runner.api.run_facts import default_run_dir
 from runner.api.validate import manifest_error
 from runner.core.addresses import unencrypted_host
@@ -71,9 +71,9 @@ class Check(Struct, frozen=True):
 
 
 def doctor(
-    manifest: Path | None = None,
+    manifest: AnyPath | None = None,
     *,
-    output: Path | None = None,
+    output: AnyPath | None = None,
     options: RunOptions = RunOptions(),
     wall_clock: Callable[[], float] = time.time,
 ) -> Iterator[Check]:
@@ -89,6 +89,7 @@ def doctor(
     yield _python()
     yield _packages()
     settings, models = Settings(name="doctor"), frozenset[str]()
+    manifest = None if manifest is None else Path(manifest)
     folder = Path() if manifest is None else manifest.parent
     try:
         environ = read_environment(options, folder)
@@ -110,7 +111,8 @@ def doctor(
         yield _failed("key", error)
     else:
         yield from _gateway(base_url, keys.keys, environ, models, wall_clock)
-    yield from _disk(output or default_run_dir(manifest or Path("manifest"), "any", simulate=False).parent)
+    default = default_run_dir(manifest or Path("manifest"), "any", simulate=False).parent
+    yield from _disk(default if output is None else Path(output))
     yield _open_files(settings)
 
 

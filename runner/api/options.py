@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from runner.core.failure_guard import MaxFailures, parse_max_failures
 from runner.core.model import Json, OnChanged
 from runner.core.units import next_time, parse_clock, parse_duration, parse_rate
 from runner.errors import UsageError
+
+AnyPath = str | PathLike[str]
 
 
 class IfLocked(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 from runner.api.run_facts import RunFacts
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
@@ -36,11 +37,20 @@ class Outputs:
             self._writer.close()
         self._reader.close()
 
-    def append(self, seqs: Sequence[int]) -> None:
-        """Append the lines of jobs that ended; a job that ended twice has two, and the later one counts."""
+    def append(self, seqs: Sequence[int]) -> dict[str, tuple[Path, ...]]:
+        """
+        Append the lines of jobs that ended; a job that ended twice has two, and the later one counts.
+
+        Returns:
+            The files of the jobs, by job id.
+        """
         if self._writer is None:
             self._writer = ResultsWriter(self._run_dir / RESULTS_NAME)
-        self._writer.append(b"".join(map(self._line, query.records(self._reader, seqs))))
+        records = list(query.records(self._reader, seqs))
+        self._writer.append(b"".join(map(self._line, records)))
+        return {
+            record.job_id: tuple(self._run_dir / asset.path for asset in record.assets) for record in records
+        }
 
     def finish(self, *, now_at: float) -> Summary:
         """

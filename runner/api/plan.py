@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.known_runs import known_run, runs_elsewhere
-from runner.api.options import RunOptions
+from runner.api.options import AnyPath, RunOptions
 from runner.api.run_facts import (
     LEARNED,
     default_run_dir,
@@ -113,9 +113,9 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def plan(
-    manifest: Path | str,
+    manifest: AnyPath,
     *,
-    output: Path | None = None,
+    output: AnyPath | None = None,
     options: RunOptions = RunOptions(),
     show: int = 0,
     on_problem: Callable[[Problem], None] | None = None,
@@ -134,7 +134,7 @@ def plan(
     """
     problems = ProblemCollector(on_problem)
     check_simulation(options, simulate=options.simulate)
-    path, simulate = Path(manifest), options.simulate
+    path, output, simulate = Path(manifest), None if output is None else Path(output), options.simulate
     environ = read_environment(options, path.parent)
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)

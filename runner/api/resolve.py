@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.options import AnyPath
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
@@ -60,7 +61,7 @@ class ResolveResult(Struct, frozen=True):
     left: int
 
 
-def resolve_tasks(run_dir: Path, tasks: Mapping[str, str]) -> ResolveResult:
+def resolve_tasks(run_dir: AnyPath, tasks: Mapping[str, str]) -> ResolveResult:
     """
     Attach tasks to uncertain jobs, or to jobs that were lost or written off; the next run polls and downloads them.
 
@@ -70,11 +71,11 @@ def resolve_tasks(run_dir: Path, tasks: Mapping[str, str]) -> ResolveResult:
     Raises:
         RunDirError: The directory is no run's, in use, or can't be used.
     """
-    with _Resolver(run_dir) as resolver:
+    with _Resolver(Path(run_dir)) as resolver:
         return resolver.attach_all(tasks)
 
 
-def resolve_as(run_dir: Path, patterns: Sequence[str], resolution: Resolution) -> ResolveResult:
+def resolve_as(run_dir: AnyPath, patterns: Sequence[str], resolution: Resolution) -> ResolveResult:
     """
     Resolve uncertain jobs that have no task to name.
 
@@ -84,17 +85,18 @@ def resolve_as(run_dir: Path, patterns: Sequence[str], resolution: Resolution) -
     Raises:
         RunDirError: As for `resolve_tasks`.
     """
-    with _Resolver(run_dir) as resolver:
+    with _Resolver(Path(run_dir)) as resolver:
         return resolver.resolve_all(patterns, resolution)
 
 
-def uncertain_jobs(run_dir: Path) -> Iterator[JobRecord]:
+def uncertain_jobs(run_dir: AnyPath) -> Iterator[JobRecord]:
     """
     Read the jobs that can be resolved, also while a run is active.
 
     Raises:
         RunDirError: The directory is no run's, or can't be used.
     """
+    run_dir = Path(run_dir)
     require_run(run_dir)
     # What a dead process left between intent and answer is uncertain too.
     states = {State.UNCERTAIN} if holder_of(run_dir) else {State.UNCERTAIN, State.SUBMITTING}

@@ -58,6 +58,7 @@ async def run(
     manifest: Path,
     *,
     output: Path | None = None,
+    folder: Path | None = None,
     options: RunOptions = RunOptions(),
     observe: Observer = ignore,
     on_problem: Callable[[Problem], None] = ignore,
@@ -71,6 +72,7 @@ async def run(
 
     Args:
         output: The run directory; for the default see `default_run_dir`. ``${date}`` in it is today in UTC.
+        folder: Where relative paths begin, and ``.env`` is; None for the folder of the manifest.
         observe: Gets events as they happen.
         on_problem: Gets the manifest's problems, warnings included, as they are found.
         on_started: Gets the engine, to stop it; and before that, those of older runs of the series.
@@ -85,12 +87,15 @@ async def run(
     started_at = time.monotonic()
     check_simulation(options, simulate=options.simulate)
     today = datetime.now(UTC).date()
-    environ = read_environment(options, manifest.parent)
+    folder = folder or manifest.parent
+    environ = read_environment(options, folder)
     problems = ProblemCollector(on_problem)
-    loaded = load(manifest, problems, variables=options.var, today=today, is_strict=options.strict)
+    loaded = load(
+        manifest, problems, variables=options.var, today=today, folder=folder, is_strict=options.strict
+    )
     settings, sources = apply_options(loaded.settings, options, environ)
-    if names := ignored_variables(options, manifest.parent):
-        message = f"{manifest.parent / '.env'}: ignored {', '.join(names)}: it may set keys, but no addresses"
+    if names := ignored_variables(options, folder):
+        message = f"{folder / '.env'}: ignored {', '.join(names)}: it may set keys, but no addresses"
         observe(Notice("warning", message, "export them, or name the file with --env-file"))
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.options import AnyPath
 from runner.api.run_facts import LEARNED, read_facts
 from runner.api.verify import jobs_with_lost_files
 from runner.core.estimate import estimate_duration, with_learned_rates
@@ -74,18 +76,19 @@ class Status(Struct, frozen=True, kw_only=True):
         return sum(count for state, count in self.by_state.items() if next_step(state) is not None)
 
 
-def status(run_dir: Path | str, *, now_at: float) -> Status:
+def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
     """
     Return the status of a run.
 
     Args:
-        now_at: Seconds since 1970.
+        now_at: Seconds since 1970; None for now.
 
     Raises:
         StoreMissing: The directory is no run directory.
         RunDirError: Its ``run.db`` can't be read.
     """
     folder = Path(run_dir)
+    now_at = time.time() if now_at is None else now_at
     with closing(connect_reader(folder)) as connection, translated(folder / DB_NAME):
         holder = holder_of(folder)
         facts = read_facts(connection)

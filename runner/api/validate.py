@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
+from os import PathLike
 from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.options import AnyPath
 from runner.core.model import Json
 from runner.core.problem import Problem
 from runner.errors import ManifestError
@@ -36,7 +38,7 @@ class Validation(Struct, frozen=True):
 
 
 def check(
-    manifests: Iterable[Path | str],
+    manifests: AnyPath | Iterable[AnyPath],
     *,
     on_problem: Callable[[Problem], None] | None = None,
     variables: Mapping[str, Json] | None = None,
@@ -44,7 +46,7 @@ def check(
     today: date | None = None,
 ) -> Validation:
     """
-    Check every job of some manifests, and report all problems in one pass and in constant memory.
+    Check every job of a manifest, or of several, and report all problems in one pass and in constant memory.
 
     Args:
         on_problem: Gets each problem as it is found.
@@ -55,7 +57,7 @@ def check(
     problems = ProblemCollector(on_problem)
     today = today or datetime.now(UTC).date()
     jobs = 0
-    for path in manifests:
+    for path in [manifests] if isinstance(manifests, str | PathLike) else manifests:
         try:
             manifest = load(Path(path), problems, variables=variables or {}, today=today, is_strict=strict)
         except ManifestError as error:

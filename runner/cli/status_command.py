@@ -41,7 +41,7 @@ def command(run_dir: Path, as_json: bool, watch: bool) -> None:
     drawn = 0
     try:
         while True:
-            found = status(run_dir, now_at=time.time())
+            found = status(run_dir)
             if as_json:
                 click.echo(json.dumps(_json(found)))
             else:

@@ -22,6 +22,8 @@ FAILED_NAME = "failed.yaml"
 SUMMARY_NAME = "summary.json"
 REPORT_NAME = "report.html"
 ASSETS_NAME = "assets"
+MANIFEST_NAME = "manifest.yaml"
+"""The manifest of jobs that a program passed; else manifests are elsewhere."""
 VERDICTS_NAME = "verdicts.jsonl"
 """What a person thinks of the videos; no run writes it."""
 SIMULATOR_LEDGER_NAME = "simulator.jsonl"
@@ -39,6 +41,7 @@ DB_FILES = (f"{DB_NAME}-wal", f"{DB_NAME}-shm", f"{DB_NAME}-journal", DB_NAME)
 RUN_FILES = frozenset(
     {
         *DB_FILES,
+        MANIFEST_NAME,
         RESULTS_NAME,
         FAILED_NAME,
         SUMMARY_NAME,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -14,12 +15,20 @@ log = logging.getLogger(__name__)
 
 
 class JobEnded(Struct, frozen=True):
-    """A job ended, and that is on disk."""
+    """
+    A job ended, and that is on disk.
+
+    Attributes:
+        task_id: Of its newest task, or None.
+        paths: Its files, the video first; none unless it succeeded, or had succeeded before.
+    """
 
     job_id: str
     model: str
     state: State
     error: Failure | None
+    task_id: str | None = None
+    paths: tuple[Path, ...] = ()
 
 
 class Notice(Struct, frozen=True):
@@ -79,12 +88,19 @@ class Snapshot(Struct, frozen=True):
 
 
 def guarded(observe: Observer) -> Observer:
-    """Keep an observer's trouble, such as a closed terminal, from the run."""
+    """Keep an observer's trouble, such as a closed terminal, from the run; the first time, it is logged as a warning."""
+    if getattr(observe, "is_guarded", False):
+        return observe
+    has_failed = False
 
     def observe_safely(event: RunEvent) -> None:
+        nonlocal has_failed
         try:
             observe(event)
         except Exception:
-            log.debug("the observer failed", exc_info=True)
+            # Once: the next million events would fail in the same way.
+            log.log(logging.DEBUG if has_failed else logging.WARNING, "the observer failed", exc_info=True)
+            has_failed = True
 
+    observe_safely.is_guarded = True  # type: ignore[attr-defined]
     return observe_safely

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from runner.core.model import Job
 from runner.engine.events import JobEnded, Observer
@@ -18,10 +19,16 @@ class ResultsAppender:
     Appends result lines in the background.
 
     Args:
-        append: Writes the lines of some jobs, given by their handles in the store; called in a thread.
+        append: Writes the lines of some jobs, given by their handles in the store, and returns their files by job id;
+            called in a thread.
     """
 
-    def __init__(self, store: Store, append: Callable[[Sequence[int]], None], observe: Observer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        append: Callable[[Sequence[int]], Mapping[str, tuple[Path, ...]]],
+        observe: Observer,
+    ) -> None:
         self._store = store
         self._append = append
         self._observe = observe
@@ -58,9 +65,9 @@ class ResultsAppender:
                 return
 
     async def _report(self, ended: list[Job]) -> None:
-        # The events are made first: a job may have been resumed by the time it is durable.
-        events = [JobEnded(job.job_id, job.model, job.state, job.error) for job in ended]
+        # Copied first: a job may have been resumed by the time it is durable.
+        ends = [(job.job_id, job.model, job.state, job.error, job.task_id) for job in ended]
         await self._store.durable(max(job.commit for job in ended))
-        await asyncio.to_thread(self._append, [job.seq for job in ended])
-        for event in events:
-            self._observe(event)
+        paths = await asyncio.to_thread(self._append, [job.seq for job in ended])
+        for end in ends:
+            self._observe(JobEnded(*end, paths.get(end[0], ())))

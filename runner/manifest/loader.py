@@ -65,6 +65,7 @@ class Manifest:
     A manifest whose header was read, and whose jobs can be streamed.
 
     Attributes:
+        folder: Where relative paths of local files begin.
         counts: Of the jobs, once they were streamed to the end; None before.
     """
 
@@ -76,9 +77,11 @@ class Manifest:
         catalog: Catalog,
         variables: Variables,
         *,
+        folder: Path,
         is_strict: bool,
     ) -> None:
         self.path = path
+        self.folder = folder
         self.header = header
         self.counts: Counts | None = None
         self._source = source
@@ -148,7 +151,7 @@ class Manifest:
     ) -> JobChecker:
         return JobChecker(
             self._catalog,
-            self.path.parent,
+            self.folder,
             report=report,
             on_checked=on_checked,
             on_invalid=on_invalid,
@@ -162,6 +165,7 @@ def load(
     *,
     variables: Mapping[str, Json],
     today: date,
+    folder: Path | None = None,
     is_strict: bool = False,
 ) -> Manifest:
     """
@@ -170,17 +174,20 @@ def load(
     Args:
         variables: From the command line; they replace the manifest's own.
         today: The date in UTC, for ``${date}``.
+        folder: Where relative paths of local files and row files begin; None for the folder of the manifest.
         is_strict: Whether a warning counts as an error.
 
     Raises:
         ManifestError: Nothing can be read; it has the problem.
     """
-    catalog = load_catalog()
+    catalog, folder = load_catalog(), folder or path.parent
     if is_batch_file(path):
         batch = BatchFile(path)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
         header = Header(version=VERSION, name=safe_name(path.stem), values={"gateway": gateway})
-        return Manifest(path, header, batch, catalog, Variables({}, variables), is_strict=is_strict)
+        return Manifest(
+            path, header, batch, catalog, Variables({}, variables), folder=folder, is_strict=is_strict
+        )
     if is_strict:
         report = _as_errors(report)
     document = open_document(path, report)
@@ -189,8 +196,8 @@ def load(
     header = read_header(document, report, all_variables.values, catalog)
     # The name is filled in elsewhere; here only its placeholders matter.
     compile_template(document.header.value.get("name"), Scope(all_variables.values, used=all_variables.used))
-    jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, path.parent)
-    return Manifest(path, header, jobs, catalog, all_variables, is_strict=is_strict)
+    jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, folder)
+    return Manifest(path, header, jobs, catalog, all_variables, folder=folder, is_strict=is_strict)
 
 
 def _read_variables(

@@ -328,7 +328,7 @@ class EngineHarness:
     probe: Callable[[], Awaitable[bool]] = _probe_succeeds
     render: Callable[[str], bytes] = str.encode
     draw: Callable[[], float] = lambda: 0.5
-    append: Callable[[Sequence[int]], None] = lambda seqs: None
+    append: Callable[[Sequence[int]], Mapping[str, tuple[Path, ...]]] = lambda seqs: {}
 
     def add_jobs(self, jobs: Iterable[JobSpec]) -> None:
         """Sync jobs into the store."""

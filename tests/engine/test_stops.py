@@ -402,7 +402,7 @@ def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
     If the results can't be appended to, the run stops with the reason, and no job is paid for twice.
     """
 
-    def append(seqs: Sequence[int]) -> None:
+    def append(seqs: Sequence[int]) -> dict[str, tuple[Path, ...]]:
         raise DiskFull("no room left for results.jsonl")
 
     api = slow_api()

@@ -1,0 +1,198 @@
+"""Runs from Python: jobs as mappings, texts for paths, checked options, and events."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import logging
+import pydoc
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runner
+from runner.simulator.video import last_frame, video_spec
+
+MODEL = "seedance-1-0-pro-250528"
+SIMULATED = runner.RunOptions(simulate=True)
+
+
+def _jobs(*names: str) -> Iterator[dict[str, Any]]:
+    for name in names:
+        yield {
+            "id": name,
+            "request": {"model": MODEL, "prompt": f"小猫 {name}: \x85 \u2028"},
+            "metadata": {"n": Path(name)},
+        }
+
+
+@pytest.mark.slow
+def test_jobs_are_mappings(tmp_path: Path) -> None:
+    """
+    A generator of jobs is run; the same call again does nothing, one more job is added, and each is paid for once.
+    """
+    folder = str(tmp_path / "out")
+    settings = {"limits": {"in_flight": 2}}
+    first = runner.run(jobs=_jobs("a", "b"), name="pets", settings=settings, output=folder, options=SIMULATED)
+    again = runner.run(jobs=_jobs("a", "b"), name="pets", settings=settings, output=folder, options=SIMULATED)
+    more = runner.run(
+        jobs=_jobs("a", "b", "c"), name="pets", settings=settings, output=folder, options=SIMULATED
+    )
+
+    assert [0, 0, 0] == [first.exit_code, again.exit_code, more.exit_code]
+    assert (False, True) == (first.did_nothing, again.did_nothing)
+    assert 3 == (tmp_path / "out" / "simulator.jsonl").read_bytes().count(b"\n")
+    lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_bytes().splitlines()]
+    assert ["a", "b", "c"] == [line["job_id"] for line in lines]
+    assert {"pets"} == {line["run"] for line in lines}
+    assert ["小猫 a: \x85 \u2028", {"n": "a"}] == [lines[0]["request"]["prompt"], lines[0]["metadata"]]
+    assert runner.check(tmp_path / "out" / "manifest.yaml").is_valid
+
+
+@pytest.mark.slow
+def test_relative_paths_begin_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local picture of a job from Python is found from where the program runs, not from the run directory."""
+    monkeypatch.chdir(tmp_path)
+    picture = last_frame(video_spec({"model": MODEL, "size": "720p"}, "1f" * 32))
+    (tmp_path / "a.png").write_bytes(picture[0 : picture.size])
+    job = {"id": "a", "request": {"model": MODEL, "prompt": "a", "image": "./a.png"}}
+
+    done = runner.run(jobs=[job], options=SIMULATED)
+
+    assert (0, "output/jobs-simulated") == (done.exit_code, done.run_dir.as_posix())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({}, "name a manifest, or pass jobs="),
+        ({"manifest": "m.yaml", "jobs": []}, "name a manifest, or pass jobs="),
+        ({"manifest": "m.yaml", "name": "x"}, "are for jobs="),
+        ({"jobs": ["a.yaml"]}, r"jobs\[0\] is a str, not a mapping"),
+        ({"jobs": [{"id": "a"}, {"request": {"x": object()}}]}, r"jobs\[1\]: a object can't be sent as JSON"),
+        ({"jobs": []}, "."),
+        ({"jobs": [{"request": {"model": MODEL, "sedonds": 4}}]}, "nothing was submitted"),
+        ({"manifest": "absent.yaml"}, "absent.yaml"),
+        (
+            {"manifest": "absent.yaml", "output": "x", "options": runner.RunOptions(scenario="demo")},
+            "simulate",
+        ),
+    ],
+)
+def test_wrong_calls(
+    arguments: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is an error of ours with the reason, and nothing is sent."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(runner.RunnerError, match=says):
+        runner.run(**{"options": SIMULATED, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("limit", "3"),
+        ("limit", -1),
+        ("limit", 1.5),
+        ("in_flight", 0),
+        ("downloads", True),
+        ("on_changed", "nonsense"),
+        ("if_locked", "never"),
+        ("max_failures", "many"),
+        ("max_runtime", "an hour"),
+        ("max_runtime", -5),
+        ("stop_at", "25:00"),
+        ("submit_rate", "60"),
+        ("submit_rate", 0),
+        ("simulate", "yes"),
+        ("var", ["a"]),
+    ],
+)
+def test_wrong_options(name: str, value: object) -> None:
+    """The message names the option, and the hint what to look at."""
+    with pytest.raises(runner.UsageError, match=name) as error:
+        runner.RunOptions(**{name: value})  # type: ignore[arg-type]
+
+    assert f"--{name.replace('_', '-')}" in (error.value.hint or "")
+
+
+def test_options_take_the_texts_of_the_command_line() -> None:
+    """Durations, rates, shares and choices may be texts."""
+    options = runner.RunOptions(
+        max_runtime="1h",  # type: ignore[arg-type]
+        drain_time="90s",  # type: ignore[arg-type]
+        submit_rate="60/min",  # type: ignore[arg-type]
+        max_failures="5%",  # type: ignore[arg-type]
+        on_changed="keep",  # type: ignore[arg-type]
+    )
+
+    assert (3600.0, 90.0, 1.0) == (options.max_runtime, options.drain_time, options.submit_rate)
+    assert (0.05, runner.OnChanged.KEEP) == (options.max_failures, options.on_changed)
+
+
+def test_a_running_loop_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
+    """In a notebook `run` can't wait; the hint names `run_async`, and nothing is left un-awaited."""
+
+    async def notebook() -> None:
+        runner.run("m.yaml", output=tmp_path)
+
+    with pytest.raises(runner.UsageError, match="event loop is running") as error:
+        asyncio.run(notebook())
+
+    assert "await runner.run_async(...)" in (error.value.hint or "")
+
+
+@pytest.mark.slow
+def test_an_observer_that_fails_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run goes on, and the first exception is a warning of the logger `runner`; events have task and files."""
+    events: list[runner.JobEnded] = []
+
+    def observe(event: object) -> None:
+        if isinstance(event, runner.JobEnded):
+            events.append(event)
+        raise RuntimeError("mine")
+
+    with caplog.at_level(logging.WARNING, "runner"):
+        done = runner.run(jobs=_jobs("a"), output=tmp_path / "out", options=SIMULATED, observe=observe)
+
+    assert 0 == done.exit_code
+    assert ["the observer failed"] == [record.message for record in caplog.records]
+    assert [tmp_path / "out" / "assets" / "a.mp4"] == list(events[0].paths)
+    assert events[0].task_id
+    assert runner.status(str(tmp_path / "out")).jobs == 1
+
+
+def test_help_lists_everything() -> None:
+    """`help(runner)` has every public function and class, though they are loaded lazily."""
+    text = pydoc.plain(pydoc.render_doc(runner))
+
+    assert [] == [name for name in runner.__all__ if name not in text]
+    assert "run_async(manifest" in text
+
+
+@pytest.mark.slow
+def test_examples_of_the_page_run_as_cells_of_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks of the API's page run one after the other, with top-level await, and print what stands below them."""
+    page = (Path(runner.__file__).parent / "api" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    cells = re.findall(r"```py\n(.*?)```(?:\n\n```text\n(.*?)```)?", page, re.DOTALL)
+
+    async def notebook() -> None:
+        values: dict[str, Any] = {}
+        for code, expected in cells:
+            result = eval(compile(code, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), values)
+            if result is not None:
+                await result
+            assert expected == capsys.readouterr().out
+
+    assert len(cells) >= 5
+    asyncio.run(notebook())
