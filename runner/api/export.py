@@ -10,17 +10,14 @@ from runner.api.rerun_from_results import run_dir_of
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME, RESULTS_NAME, VERDICTS_NAME
-from runner.errors import ExportError, ResultsError
+from runner.errors import ExportError
 from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset
 from runner.export.plan import ExportOptions, Plan, Source, SourceRecord
-from runner.input_files import lines_of, open_regular
-from runner.jsontext import loads
 from runner.results.reader import open_results
+from runner.results.verdicts import read_verdicts
 from runner.store import query
 from runner.store.database import connect_reader, translated
-
-VERDICTS = ("keep", "reject")
 
 
 def export(
@@ -68,39 +65,3 @@ def _export_run(
             SourceRecord(run, gateway, record) for record in query.records(reader)
         )
         return export_dataset(Source(run_dir, (run,), records, verdicts), options, out, on_progress)
-
-
-def read_verdicts(path: Path) -> dict[str, str]:
-    """
-    Read verdicts, by job id; the last line of a job counts, and an incomplete last line is ignored.
-
-    Raises:
-        ResultsError: The file is missing or has an invalid line.
-    """
-    verdicts: dict[str, str] = {}
-    try:
-        with open_regular(path) as file:
-            for number, text in enumerate(lines_of(file), 1):
-                if not text.strip():
-                    continue
-                try:
-                    line = loads(text)
-                    job_id, verdict = line["job_id"], line["verdict"]
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    if not text.endswith(b"\n"):
-                        break
-                    job_id = verdict = None
-                if not isinstance(job_id, str) or verdict not in VERDICTS:
-                    raise ResultsError(
-                        f"{path}:{number} is no verdict",
-                        hint='correct the line: {"job_id": "ID", "verdict": "keep", "at": TIME}, or "reject"',
-                    )
-                verdicts[job_id] = verdict
-    except FileNotFoundError:
-        raise ResultsError(
-            f"there are no verdicts: {path} does not exist",
-            hint="judge the videos first, or leave --verdict out",
-        ) from None
-    except OSError as error:
-        raise ResultsError(f"{path} can't be read: {error.strerror or error}") from error
-    return verdicts

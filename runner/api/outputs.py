@@ -13,6 +13,7 @@ from runner.core.summary import Summary
 from runner.results.failed_manifest import write_failed
 from runner.results.files import ResultsWriter, atomic_write
 from runner.results.formats import line_bytes, write_summary
+from runner.results.verdicts import known_verdicts
 from runner.schema.catalog import load_catalog
 from runner.store import query
 from runner.store.database import connect_reader
@@ -63,9 +64,9 @@ class Outputs:
             self._writer.close()
             self._writer = None
         # Its template engine is slow to import, and not needed before the end of a run.
-        from runner.report.page import ReportBuilder, write_page
+        from runner.report.page import PageInfo, ReportBuilder, write_page
 
-        page = ReportBuilder()
+        page = ReportBuilder(known_verdicts(self._run_dir))
         with atomic_write(self._run_dir / RESULTS_NAME) as results:
 
             def add(record: JobRecord) -> None:
@@ -76,7 +77,8 @@ class Outputs:
             has_failed = self._write_failed(_each(add, query.records(self._reader))) > 0
         summary = page.summary.summary()
         write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._run, gateway=self._gateway)
-        write_page(page, self._run_dir / REPORT_NAME, run=self._run, gateway=self._gateway, now_at=now_at)
+        info = PageInfo(self._run, self._gateway, self._run_dir, now_at)
+        write_page(page, self._run_dir / REPORT_NAME, info)
         names = [RESULTS_NAME, SUMMARY_NAME, REPORT_NAME]
         self._store.mark_finished([*names, FAILED_NAME] if has_failed else names)
         return summary

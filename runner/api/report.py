@@ -10,7 +10,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.export import read_verdicts
 from runner.api.outputs import Outputs
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME, VERDICTS_NAME
@@ -21,9 +20,10 @@ from runner.jsontext import dumps
 from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
 from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
-from runner.report.page import write_report
+from runner.report.page import PageInfo, ReportBuilder, write_page
 from runner.results.files import atomic_write
 from runner.results.formats import openai_batch_line
+from runner.results.verdicts import known_verdicts, read_verdicts
 from runner.store import query
 from runner.store.database import connect_reader, translated
 from runner.store.store import Store
@@ -42,7 +42,10 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
     """
     out = run_dir / REPORT_NAME
     with _opened(run_dir) as run, _writing(out):
-        write_report(query.records(run.reader), out, run=run.name, gateway=run.gateway, now_at=now_at)
+        page = ReportBuilder(known_verdicts(run_dir))
+        for record in query.records(run.reader):
+            page.add(record)
+        write_page(page, out, PageInfo(run.name, run.gateway, run_dir, now_at))
     return out
 
 

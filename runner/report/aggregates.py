@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -119,6 +120,12 @@ class TimeBins:
             width_s=self._width_s,
             counts={kind: [row[column] for row in rows] for column, kind in enumerate(self._kinds)},
         )
+
+    def idle_s(self, *, at_least_s: float) -> float:
+        """Return the total length of the times without an event that are at least this long, in seconds."""
+        used = sorted(self._counts)
+        gaps = [(after - before - 1) * self._width_s for before, after in pairwise(used)]
+        return float(sum(gap for gap in gaps if gap >= max(at_least_s, 1)))
 
     def _span(self) -> int:
         return max(self._counts) - min(self._counts) + 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,65 +19,82 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from runner.core.advice import advice
+from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State, describe
-from runner.core.model import AssetKind, Failure, FailureClass, JobRecord, Json
-from runner.core.sanitize import sanitize_text
+from runner.core.model import FailureClass, JobRecord, Json
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
 from runner.jsontext import dumps
 from runner.report.aggregates import JobSample, TimeBins, histogram
+from runner.report.rows import JobRow, job_row, shorten
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
-from runner.results.inline_media import replace_inline_media
 
 MAX_JOBS = 10_000
 """The most jobs that the page lists; its counts and charts include all jobs."""
 _MAX_MODELS = 12
-_SCRIPTS = ("charts.js", "timeline.js", "jobs.js")
+_MIN_IDLE_S = 1800.0
+_NO_VERDICTS: Mapping[str, str] = {}
+_SCRIPTS = (
+    "base.js",
+    "charts.js",
+    "timeline.js",
+    "filters.js",
+    "gallery.js",
+    "compare.js",
+    "review.js",
+    "keyboard.js",
+    "main.js",
+)
+
+
+class PageInfo(Struct, frozen=True):
+    """
+    What a page says beside its jobs.
+
+    Attributes:
+        run: The name of the run.
+        gateway: Its base URL, or `SIMULATED`.
+        run_dir: The run directory, as commands on the page name it.
+        now_at: When the page is made.
+        is_review: Whether `runner review` serves it, and saves the verdicts.
+    """
+
+    run: str
+    gateway: str
+    run_dir: Path
+    now_at: float
+    is_review: bool = False
 
 
 class FailureGroup(Struct, frozen=True):
-    """The jobs that share a failure class, with the id and message of the first of them."""
+    """The jobs that share a failure class, with the id and message of the first, advice, and the commands in that."""
 
     cls: FailureClass
     jobs: int
     job_id: str
     message: str
     advice: str
+    commands: tuple[str, ...]
 
 
-def write_report(
-    records: Iterable[JobRecord],
-    path: Path,
-    *,
-    run: str,
-    gateway: str,
-    now_at: float,
-    max_jobs: int = MAX_JOBS,
-) -> Summary:
+def write_page(builder: ReportBuilder, path: Path, info: PageInfo) -> None:
     """
-    Write the report of a run, reading its jobs once and listing at most ``max_jobs`` of them.
+    Write the report of the jobs that were added to a builder.
 
     The file belongs in the run directory, because videos are played from ``assets/`` beside it.
     """
-    builder = ReportBuilder(max_jobs)
-    for record in records:
-        builder.add(record)
-    return write_page(builder, path, run=run, gateway=gateway, now_at=now_at)
-
-
-def write_page(builder: ReportBuilder, path: Path, *, run: str, gateway: str, now_at: float) -> Summary:
-    """Write the report of the jobs that were added to a builder."""
-    summary = builder.summary.summary()
-    # In chunks, because the page of ten thousand jobs has many megabytes.
-    chunks = (
-        _environment().get_template("report.html").generate(_context(builder, summary, run, gateway, now_at))
-    )
     with atomic_write(path) as file:
-        for chunk in chunks:
-            file.write(chunk.encode("utf-8", "replace"))
-    return summary
+        for chunk in page_chunks(builder, info):
+            file.write(chunk)
+
+
+def page_chunks(builder: ReportBuilder, info: PageInfo) -> Iterator[bytes]:
+    """Yield the page in parts, because that of ten thousand jobs has many megabytes."""
+    template = _environment().get_template("report.html")
+    for chunk in template.generate(_context(builder, info)):
+        yield chunk.encode("utf-8", "replace")
 
 
 class ReportBuilder:
@@ -87,22 +105,23 @@ class ReportBuilder:
         summary: The summary of the jobs.
     """
 
-    def __init__(self, max_jobs: int = MAX_JOBS) -> None:
+    def __init__(self, verdicts: Mapping[str, str] = _NO_VERDICTS, *, max_jobs: int = MAX_JOBS) -> None:
+        self._verdicts = verdicts
         self.summary = SummaryBuilder()
         self.rows: JobSample[_EncodedRow] = JobSample(max_jobs)
-        self.bins = TimeBins("succeeded", "other", "throttled")
+        self.bins = TimeBins("succeeded", "other", "throttled", "submitted")
         self.examples: dict[FailureClass, JobRecord] = {}
 
     def add(self, record: JobRecord) -> None:
         """Add a job."""
         succeeded = record.state is State.SUCCEEDED
         self.summary.add(record)
-        self.rows.add(lambda: _encode(record), succeeded=succeeded)
+        self.rows.add(lambda: _encode(record, self._verdicts.get(record.job_id)), succeeded=succeeded)
         if record.finished_at is not None:
             self.bins.add("succeeded" if succeeded else "other", record.finished_at)
         for attempt in record.attempts:
-            if attempt.outcome == "throttled":
-                self.bins.add("throttled", attempt.submitted_at)
+            kind = "throttled" if attempt.outcome == "throttled" else "submitted"
+            self.bins.add(kind, attempt.submitted_at)
         if record.error is not None and not succeeded:
             self.examples.setdefault(record.error.cls, record)
 
@@ -114,54 +133,96 @@ class _EncodedRow(NamedTuple):
     json: Markup
 
 
-def _encode(record: JobRecord) -> _EncodedRow:
-    return _EncodedRow(record.index, _safe_json(list(job_row(record))))
+def _encode(record: JobRecord, verdict: str | None) -> _EncodedRow:
+    return _EncodedRow(record.index, _safe_json(list(job_row(record, verdict))))
 
 
-def failure_groups(summary: Summary, examples: dict[FailureClass, JobRecord]) -> Iterator[FailureGroup]:
+def failure_groups(
+    summary: Summary, examples: dict[FailureClass, JobRecord], run_dir: Path
+) -> Iterator[FailureGroup]:
     """Group the failures of a run by class, most frequent first, each with what to do about it."""
     is_given_up = not summary.by_state[State.UNCERTAIN]
     for cls, jobs in summary.by_class.items():
         example = examples[cls]
         message = example.error.message if example.error else ""
+        text = advice(cls, is_given_up=is_given_up)
         yield FailureGroup(
-            cls,
-            jobs,
-            _shorten(example.job_id, 200),
-            _shorten(message, 500),
-            advice(cls, is_given_up=is_given_up),
+            cls, jobs, shorten(example.job_id, 200), shorten(message, 500), text, commands_in(text, run_dir)
         )
 
 
-def _context(
-    builder: ReportBuilder, summary: Summary, run: str, gateway: str, now_at: float
-) -> dict[str, Json]:
+def commands_in(advice_text: str, run_dir: Path) -> tuple[str, ...]:
+    """
+    Return the commands on a run that an advice names, with the directory, so that they can be pasted into a shell.
+
+    >>> commands_in("`runner rerun --class lost` submits it again.", Path("/my runs/a"))
+    ("runner rerun '/my runs/a' --class lost",)
+    """
+    found = re.findall(r"`runner (resume|rerun|resolve)( [^`]*)?`", advice_text)
+    return tuple(f"runner {name} {shlex.quote(str(run_dir))}{options}" for name, options in found)
+
+
+def _context(builder: ReportBuilder, info: PageInfo) -> dict[str, Json]:
+    summary = builder.summary.summary()
     rows = sorted(builder.rows.items(), key=lambda row: row.position)
     script = Markup("\n").join(map(_template_source, _SCRIPTS))
     style = _template_source("report.css")
+    states = sorted(summary.by_state.items(), key=lambda item: item[0] is not State.SUCCEEDED)
+    run_dir = Path(os.path.abspath(info.run_dir))
     return {
-        "run": _shorten(run, 200),
-        "gateway": _shorten(gateway, 200),
-        "is_simulated": gateway == SIMULATED,
-        "generated_at": utc_text(now_at),
+        "run": shorten(info.run, 200),
+        "run_json": _safe_json(info.run),
+        "gateway": shorten(info.gateway, 200),
+        "is_simulated": info.gateway == SIMULATED,
+        "is_review": info.is_review,
+        "generated_at": utc_text(info.now_at),
         "headline": headline(summary),
         "summary": summary,
-        "elapsed_s": _elapsed_s(summary),
+        "tiles": list(_tiles(summary, builder)),
         "first_at": utc_text(summary.first_submitted_at),
         "last_at": utc_text(summary.last_finished_at),
-        "states": [(state, count, describe(state)) for state, count in summary.by_state.items() if count],
+        "states": [(state, count, describe(state)) for state, count in states if count],
+        "state_counts": _safe_json([[state.value, count] for state, count in states if count]),
         "models": list(summary.by_model.items())[:_MAX_MODELS],
         "more_models": max(0, len(summary.by_model) - _MAX_MODELS),
-        "groups": list(failure_groups(summary, builder.examples)),
+        "groups": list(failure_groups(summary, builder.examples, run_dir)),
         "listed": len(rows),
         "fields": _safe_json(JobRow._fields),
         "jobs": (row.json for row in rows),
+        "posters": _safe_json({}),
+        "append_command": _safe_json(
+            f"cat ~/Downloads/{VERDICTS_NAME} >> {shlex.quote(str(run_dir / VERDICTS_NAME))}"
+        ),
         **_charts(builder, summary),
         "script": script,
         "style": style,
         "script_hash": _csp_hash(script),
         "style_hash": _csp_hash(style),
     }
+
+
+def _tiles(summary: Summary, builder: ReportBuilder) -> Iterator[tuple[str, str, str]]:
+    """Yield numbers of the run as (label, value, explanation)."""
+    first_at, last_at = summary.first_submitted_at, summary.last_finished_at
+    if first_at is not None and last_at is not None:
+        elapsed_s = max(0.0, last_at - first_at)
+        longest_s = summary.generate.max_s if summary.generate else 0.0
+        idle_s = builder.bins.idle_s(at_least_s=max(_MIN_IDLE_S, 2 * longest_s))
+        if 0 < idle_s < elapsed_s:
+            yield (
+                "at work",
+                format_duration(elapsed_s - idle_s),
+                "without the times in which nothing happened",
+            )
+            yield "from the first submission to the last end", format_duration(elapsed_s), ""
+        else:
+            yield "elapsed", format_duration(elapsed_s), ""
+    if summary.generate:
+        yield "generation time, median", format_duration(summary.generate.p50_s), ""
+        yield "generation time, 90th percentile", format_duration(summary.generate.p90_s), ""
+    yield "downloaded", format_size(summary.asset_bytes), ""
+    if summary.throttled:
+        yield "throttled submissions", f"{summary.throttled:,}", "the API answered with “too many requests”"
 
 
 def _charts(builder: ReportBuilder, summary: Summary) -> dict[str, Markup]:
@@ -174,12 +235,6 @@ def _charts(builder: ReportBuilder, summary: Summary) -> dict[str, Markup]:
         "bins": _safe_json(None if binned is None else asdict(binned)),
         "times": _safe_json(None if times is None else asdict(times)),
     }
-
-
-def _elapsed_s(summary: Summary) -> float | None:
-    if summary.first_submitted_at is None or summary.last_finished_at is None:
-        return None
-    return max(0.0, summary.last_finished_at - summary.first_submitted_at)
 
 
 def _safe_json(value: Json) -> Markup:
@@ -230,117 +285,21 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        size=format_size,
+        minute=_minute,
         duration=format_duration,
         count=format_count,
         number="{:,}".format,
         code_spans=code_spans,
-        shorten=_shorten,
+        shorten=shorten,
     )
     return environment
 
 
-_MAX_VALUE_CHARS = 300
-_MAX_VALUES = 40
-
-
-class JobRow(NamedTuple):
+def _minute(utc: str) -> str:
     """
-    What the page shows of a job. The page's script reads the fields by their names.
+    Return the minute of a time in UTC, which the page's script shows in the reader's time zone.
 
-    Attributes:
-        first_at: Time of the first attempt; this and the other times are in seconds since 1970.
-        params: Key and text of each request field except model and prompt.
-        metadata: Key and text of each metadata field.
-        video: Path of the video relative to the run directory, or None.
-        poster: Path of the last frame relative to the run directory, or None.
-        video_info: Dimensions, duration and size of the video.
+    >>> _minute("2026-11-21T02:00:01.250Z")
+    '2026-11-21 02:00 UTC'
     """
-
-    id: str
-    state: str
-    model: str
-    cls: str | None
-    message: str
-    prompt: str
-    params: list[tuple[str, str]]
-    metadata: list[tuple[str, str]]
-    first_at: float | None
-    submitted_at: float | None
-    generate_s: float | None
-    download_s: float | None
-    finished_at: float | None
-    task_id: str
-    attempts: int
-    throttled: int
-    video: str | None
-    poster: str | None
-    video_info: str
-
-
-def job_row(record: JobRecord) -> JobRow:
-    """Return what the page shows of a job, its texts shortened."""
-    # The video may be older than the job's request.
-    own = next((asset.request for asset in record.assets if asset.request is not None), record.request)
-    request = replace_inline_media(own)
-    error = record.error
-    return JobRow(
-        id=_shorten(record.job_id, 200),
-        state=record.state.value,
-        model=_shorten(record.model, 200),
-        cls=None if error is None else error.cls.value,
-        message="" if error is None else _message(error),
-        prompt=_shorten(str(request.get("prompt") or ""), 2000),
-        params=_pairs({key: value for key, value in request.items() if key not in ("model", "prompt")}),
-        metadata=_pairs(record.metadata),
-        first_at=_rounded(record.attempts[0].submitted_at if record.attempts else record.submitted_at),
-        submitted_at=_rounded(record.submitted_at),
-        generate_s=_rounded(record.generate_s),
-        download_s=_rounded(record.download_s),
-        finished_at=_rounded(record.finished_at),
-        task_id=_shorten(record.task_id or "", 200),
-        attempts=len(record.attempts),
-        throttled=sum(attempt.outcome == "throttled" for attempt in record.attempts),
-        video=_path(record, AssetKind.VIDEO),
-        poster=_path(record, AssetKind.LAST_FRAME),
-        video_info=_video_info(record),
-    )
-
-
-def _shorten(text: str, max_chars: int) -> str:
-    return sanitize_text(text, max_chars=max_chars)
-
-
-def _path(record: JobRecord, kind: AssetKind) -> str | None:
-    return next((asset.path for asset in record.assets if asset.kind is kind), None)
-
-
-def _message(error: Failure) -> str:
-    details = _shorten(error.details, 100)
-    return _shorten(error.message, 500) + (f" ({details})" if details else "")
-
-
-def _pairs(values: Mapping[str, Json]) -> list[tuple[str, str]]:
-    pairs = [
-        (_shorten(str(key), 100), _value_text(value)) for key, value in islice(values.items(), _MAX_VALUES)
-    ]
-    if len(values) > _MAX_VALUES:
-        pairs.append(("…", f"{len(values) - _MAX_VALUES} more"))
-    return pairs
-
-
-def _value_text(value: Json) -> str:
-    return _shorten(value if isinstance(value, str) else dumps(value).decode(), _MAX_VALUE_CHARS)
-
-
-def _video_info(record: JobRecord) -> str:
-    for asset in record.assets:
-        if asset.kind is AssetKind.VIDEO:
-            dimensions = f"{asset.width} × {asset.height}" if asset.width and asset.height else ""
-            duration = format_duration(asset.duration_s) if asset.duration_s else ""
-            return ", ".join(filter(None, (dimensions, duration, format_size(asset.bytes))))
-    return ""
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 1)
+    return f"{utc[:10]} {utc[11:16]} UTC"

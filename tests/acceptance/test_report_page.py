@@ -58,10 +58,8 @@ CLASSES = {
 }
 
 FILTER = """
-    document.getElementById('state').value = arguments[0];
-    document.getElementById('cls').value = arguments[1];
-    filterJobs();
-    return document.getElementById('matching').textContent;
+    change({ state: arguments[0], class: arguments[1] });
+    return document.getElementById('matching').textContent.split(',')[0];
 """
 
 

@@ -26,6 +26,15 @@ _FLAGS = (
     "--mute-audio",
 )
 _READY_WITHIN_S = 20
+KEYS = {
+    "right": "\ue014",
+    "left": "\ue012",
+    "up": "\ue013",
+    "down": "\ue015",
+    "enter": "\ue007",
+    "escape": "\ue00c",
+}
+"""The codes of keys without a character, as WebDriver has them."""
 
 
 class Browser:
@@ -45,7 +54,31 @@ class Browser:
 
     def open(self, page: Path) -> None:
         """Load a page, and wait until it is loaded."""
-        self._command("POST", "/url", {"url": page.as_uri()})
+        self.visit(page.as_uri())
+
+    def visit(self, url: str) -> None:
+        """Load an address, and wait until it is loaded."""
+        self._command("POST", "/url", {"url": url})
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other: characters, or the names in `KEYS`."""
+        actions = [
+            {"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")
+        ]
+        self._command(
+            "POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}
+        )
+
+    def hover(self, selector: str) -> None:
+        """Move the mouse onto an element."""
+        element = self.run("return document.querySelector(arguments[0])", selector)
+        move = {"type": "pointerMove", "duration": 0, "origin": element, "x": 0, "y": 0}
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [move]}
+        self._command("POST", "/actions", {"actions": [mouse]})
+
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        """Run a command of the browser's developer tools."""
+        return self._command("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run the body of a function, and return its result; a promise is awaited."""

@@ -1,47 +1,9 @@
-"use strict";
-const DATA = JSON.parse(document.getElementById("data").textContent);
-
-// Text from the run is added as text nodes and attributes, never as markup.
-function htmlElement(name, attributes = {}, ...children) {
-  return fill(document.createElement(name), attributes, children);
-}
-
-function svgElement(name, attributes = {}, ...children) {
-  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
-}
-
-function fill(node, attributes, children) {
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined) node.setAttribute(key, value);
-  }
-  node.append(...children);
-  return node;
-}
-
 function createChart(width, height, label) {
   return svgElement("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
 }
 
-// Formats a duration like `format_duration` in core/units.py.
-function formatDuration(seconds) {
-  if (seconds < 0.9995) return seconds ? `${Math.round(seconds * 1000)}ms` : "0s";
-  if (seconds < 9.95 && Math.round(seconds * 10) !== Math.round(seconds) * 10) return `${seconds.toFixed(1)}s`;
-  for (const [size, unit, smaller, smallerUnit] of [[86400, "d", 3600, "h"], [3600, "h", 60, "m"], [60, "m", 1, "s"]]) {
-    const rounded = Math.round(seconds / smaller) * smaller;
-    if (rounded < size) continue;
-    const rest = (rounded % size) / smaller;
-    return `${Math.floor(rounded / size)}${unit}${rest ? ` ${rest}${smallerUnit}` : ""}`;
-  }
-  return `${Math.round(seconds)}s`;
-}
-
-// Formats a time in UTC, as precisely as a chart of this span needs.
-function formatTime(at, spanSeconds) {
-  const date = new Date(at * 1000);
-  if (Number.isNaN(date.getTime())) return "";
-  const text = date.toISOString();
-  if (spanSeconds > 2 * 86400) return `${text.slice(5, 10)} ${text.slice(11, 16)}`;
-  return spanSeconds > 600 ? text.slice(11, 16) : text.slice(11, 19);
+function showEmpty(figure, text) {
+  figure.replaceChildren(htmlElement("p", { class: "muted" }, text));
 }
 
 function contentWidth(figure) {
@@ -55,32 +17,63 @@ function legend(entries) {
   return list;
 }
 
-function labelAnchor(index, last) {
-  if (index === 0) return "start";
-  return index === last ? "end" : "middle";
+function labelAnchor(share) {
+  if (share < 0.02) return "start";
+  return share > 0.98 ? "end" : "middle";
+}
+
+const TICK_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
+
+// The times to label between two times: whole ones of the reader's clock, each once.
+function ticks(start, end, leastStep) {
+  const step = TICK_STEPS_S.find((each) => each >= leastStep) ?? Math.ceil(leastStep / 86_400) * 86_400;
+  const offset = new Date(start * 1000).getTimezoneOffset() * 60;
+  const found = [];
+  for (let at = Math.ceil((start - offset) / step) * step + offset; at <= end; at += step) found.push(at);
+  return found;
 }
 
 // Draws a time axis with as many labels as fit.
-function drawTimeAxis(svg, { left, width, y, start, end }) {
-  const span = end - start;
-  const last = Math.max(1, Math.min(8, Math.floor(width / 110)));
+function drawTimeAxis(svg, { left, width, y, start, end, gaps = [], position = (at) => (at - start) / (end - start) }) {
   svg.append(svgElement("line", { class: "axis", x1: left, x2: left + width, y1: y, y2: y }));
-  for (let index = 0; index <= last; index += 1) {
-    const x = left + (width * index) / last;
-    const text = formatTime(start + (span * index) / last, span);
-    svg.append(svgElement("text", { x, y: y + 16, "text-anchor": labelAnchor(index, last) }, text));
+  const shown = end - start - gaps.reduce((sum, [from, to]) => sum + to - from, 0);
+  const starts = [start, ...gaps.map(([, to]) => to)], ends = [...gaps.map(([from]) => from), end];
+  const labels = starts.flatMap((from, index) => ticks(from, ends[index], shown / Math.max(1, Math.min(8, Math.floor(width / 110)))));
+  let lastX = -Infinity;
+  for (const at of labels.length ? labels : [start]) {
+    const share = position(at), x = left + width * share;
+    if (x - lastX < 70) continue;
+    lastX = x;
+    svg.append(svgElement("text", { x, y: y + 16, "text-anchor": labelAnchor(share) }, formatTime(at, gaps.length ? end - start : shown)));
   }
+}
+
+// The whole run as one bar, in the order of the buttons below it.
+function drawWhole() {
+  const place = document.getElementById("whole"), width = place.clientWidth, height = 14;
+  const total = DATA.states.reduce((sum, [, count]) => sum + count, 0);
+  const svg = createChart(width, height, `Jobs by state: ${DATA.states.map(([state, count]) => `${count} ${state}`).join(", ")}`);
+  let x = 0;
+  for (const [state, count] of DATA.states) {
+    const part = (width * count) / total;
+    svg.append(svgElement("rect", { class: `s-${state}`, x, y: 0, width: Math.max(1, part - 1.5), height }));
+    x += part;
+  }
+  place.replaceChildren(svg);
 }
 
 function drawThroughput() {
   const figure = document.getElementById("throughput");
   const bins = DATA.bins;
-  if (!figure || !bins) return;
+  if (!bins) {
+    showEmpty(figure, "No job has finished yet.");
+    return;
+  }
   const { succeeded, other, throttled } = bins.counts;
   const totals = succeeded.map((count, index) => count + other[index]);
   const highest = Math.max(1, ...totals), top = highest > 1 ? highest + (highest % 2) : 1, maxThrottled = Math.max(1, ...throttled);
   const hasThrottled = throttled.some((count) => count > 0);
-  const width = contentWidth(figure), left = 44, plotWidth = width - left, margin = 8, plotHeight = 170;
+  const width = contentWidth(figure), left = 56, plotWidth = width - left, margin = 8, plotHeight = 170;
   const baseline = margin + plotHeight, throttledHeight = hasThrottled ? 34 : 0, height = baseline + throttledHeight + 26;
   const end = bins.start_at + bins.width_s * totals.length;
   const total = totals.reduce((sum, count) => sum + count, 0);
@@ -92,13 +85,15 @@ function drawThroughput() {
       svg.append(svgElement("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, (top * fraction).toLocaleString("en")));
     }
   }
+  const middle = margin + plotHeight / 2;
+  svg.append(svgElement("text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, "jobs"));
   const step = plotWidth / totals.length, barWidth = Math.max(0.5, Math.min(step - (step > 4 ? 1 : 0), 48));
   totals.forEach((_, index) => {
     const x = left + step * index + (step - barWidth) / 2;
     const succeededHeight = (plotHeight * succeeded[index]) / top, otherHeight = (plotHeight * other[index]) / top;
     const group = svgElement("g");
     const time = formatTime(bins.start_at + bins.width_s * index, 86400);
-    group.append(svgElement("title", {}, `${time} UTC: ${succeeded[index]} succeeded, ${other[index]} did not succeed, ${throttled[index]} throttled`));
+    group.append(svgElement("title", {}, `${time}: ${succeeded[index]} succeeded, ${other[index]} did not succeed, ${throttled[index]} throttled`));
     if (succeededHeight) group.append(svgElement("rect", { class: "k-succeeded", x, y: baseline - succeededHeight, width: barWidth, height: succeededHeight }));
     if (otherHeight) group.append(svgElement("rect", { class: "k-other", x, y: baseline - succeededHeight - otherHeight, width: barWidth, height: otherHeight }));
     if (throttled[index]) {
@@ -109,13 +104,16 @@ function drawThroughput() {
   drawTimeAxis(svg, { left, width: plotWidth, y: baseline + throttledHeight, start: bins.start_at, end });
   const entries = [["succeeded", "succeeded"], ["other", "did not succeed"]];
   if (hasThrottled) entries.push(["throttled", "throttled submissions, below the axis"]);
-  figure.replaceChildren(legend(entries), svg, htmlElement("figcaption", {}, `Finished jobs per ${formatDuration(bins.width_s)}; times are UTC.`));
+  figure.replaceChildren(legend(entries), svg, htmlElement("figcaption", {}, `Finished jobs per ${formatDuration(bins.width_s)}; times are ${ZONE}.`));
 }
 
 function drawGenerationTimes() {
   const figure = document.getElementById("times");
   const times = DATA.times;
-  if (!figure || !times) return;
+  if (!times) {
+    showEmpty(figure, "No video has been generated yet.");
+    return;
+  }
   const models = Object.entries(times.counts);
   const width = contentWidth(figure), rowHeight = 62;
   const svg = createChart(width, rowHeight * models.length + 24, `Distribution of generation times of ${models.length} models`);
@@ -135,7 +133,7 @@ function drawGenerationTimes() {
   const last = Math.max(2, Math.min(6, Math.floor(width / 120)));
   for (let index = 0; index <= last; index += 1) {
     const edge = Math.round((bars * index) / last);
-    const attributes = { x: step * edge, y: rowHeight * models.length + 14, "text-anchor": labelAnchor(index, last) };
+    const attributes = { x: step * edge, y: rowHeight * models.length + 14, "text-anchor": labelAnchor(index / last) };
     svg.append(svgElement("text", attributes, formatDuration(times.edges_s[edge])));
   }
   const scale = times.is_logarithmic ? " The time axis is logarithmic." : "";

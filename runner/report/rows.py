@@ -1,0 +1,119 @@
+"""What the page of a report shows of each job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from runner.core.model import Asset, AssetKind, Failure, JobRecord, Json
+from runner.core.sanitize import sanitize_text
+from runner.jsontext import dumps
+from runner.results.inline_media import replace_inline_media
+
+_MAX_VALUE_CHARS = 300
+_MAX_VALUES = 40
+
+
+class JobRow(NamedTuple):
+    """
+    What the page shows of a job. The page's script reads the fields by their names.
+
+    Attributes:
+        first_at: Time of the first attempt; this and the other times are in seconds since 1970.
+        params: Key and text of each request field except model and prompt.
+        metadata: Key and text of each metadata field.
+        video: Path of the video relative to the run directory, or None.
+        width, height, duration_s, bytes: Of the video.
+        last_frame: Path of the last frame relative to the run directory, or None.
+        verdict: ``keep`` or ``reject``, or None.
+    """
+
+    id: str
+    state: str
+    model: str
+    cls: str | None
+    message: str
+    prompt: str
+    params: list[tuple[str, str]]
+    metadata: list[tuple[str, str]]
+    first_at: float | None
+    submitted_at: float | None
+    generate_s: float | None
+    download_s: float | None
+    finished_at: float | None
+    task_id: str
+    attempts: int
+    throttled: int
+    video: str | None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    bytes: int | None
+    last_frame: str | None
+    verdict: str | None
+
+
+def job_row(record: JobRecord, verdict: str | None) -> JobRow:
+    """Return what the page shows of a job, its texts shortened."""
+    # The video may be older than the job's request.
+    own = next((asset.request for asset in record.assets if asset.request is not None), record.request)
+    request = replace_inline_media(own)
+    error = record.error
+    video, last_frame = _asset(record, AssetKind.VIDEO), _asset(record, AssetKind.LAST_FRAME)
+    return JobRow(
+        id=shorten(record.job_id, 200),
+        state=record.state.value,
+        model=shorten(record.model, 200),
+        cls=None if error is None else error.cls.value,
+        message="" if error is None else _message(error),
+        prompt=shorten(str(request.get("prompt") or ""), 2000),
+        params=_pairs({key: value for key, value in request.items() if key not in ("model", "prompt")}),
+        metadata=_pairs(record.metadata),
+        first_at=_rounded(record.attempts[0].submitted_at if record.attempts else record.submitted_at),
+        submitted_at=_rounded(record.submitted_at),
+        generate_s=_rounded(record.generate_s),
+        download_s=_rounded(record.download_s),
+        finished_at=_rounded(record.finished_at),
+        task_id=shorten(record.task_id or "", 200),
+        attempts=len(record.attempts),
+        throttled=sum(attempt.outcome == "throttled" for attempt in record.attempts),
+        video=None if video is None else video.path,
+        width=None if video is None else video.width,
+        height=None if video is None else video.height,
+        duration_s=None if video is None else video.duration_s,
+        bytes=None if video is None else video.bytes,
+        last_frame=None if last_frame is None else last_frame.path,
+        verdict=verdict,
+    )
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """Return a text as the page shows it."""
+    return sanitize_text(text, max_chars=max_chars)
+
+
+def _asset(record: JobRecord, kind: AssetKind) -> Asset | None:
+    return next((asset for asset in record.assets if asset.kind is kind), None)
+
+
+def _message(error: Failure) -> str:
+    details = shorten(error.details, 100)
+    return shorten(error.message, 500) + (f" ({details})" if details else "")
+
+
+def _pairs(values: Mapping[str, Json]) -> list[tuple[str, str]]:
+    pairs = [
+        (shorten(str(key), 100), _value_text(value)) for key, value in islice(values.items(), _MAX_VALUES)
+    ]
+    if len(values) > _MAX_VALUES:
+        pairs.append(("…", f"{len(values) - _MAX_VALUES} more"))
+    return pairs
+
+
+def _value_text(value: Json) -> str:
+    return shorten(value if isinstance(value, str) else dumps(value).decode(), _MAX_VALUE_CHARS)
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 1)

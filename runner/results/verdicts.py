@@ -1,0 +1,111 @@
+"""What people think of the videos of a run: lines of `verdicts.jsonl`, the last of a job counts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from runner.core.filenames import VERDICTS_NAME
+from runner.disk import open_own, sync_folder
+from runner.errors import ResultsError
+from runner.input_files import lines_of, open_regular
+from runner.jsontext import dumps, loads
+from runner.results.files import repair_tail, translate_disk_full
+from runner.results.formats import utc_text
+
+VERDICTS = ("keep", "reject")
+
+
+def read_verdicts(path: Path) -> dict[str, str]:
+    """
+    Read verdicts, by job id; the last line of a job counts, and an incomplete last line is ignored.
+
+    Raises:
+        ResultsError: The file is missing or has an invalid line.
+    """
+    verdicts: dict[str, str] = {}
+    try:
+        with open_regular(path) as file:
+            for number, text in enumerate(lines_of(file), 1):
+                if not text.strip():
+                    continue
+                try:
+                    line = loads(text)
+                    job_id, verdict = line["job_id"], line["verdict"]
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    if not text.endswith(b"\n"):
+                        break
+                    job_id = verdict = None
+                if not isinstance(job_id, str) or verdict not in VERDICTS:
+                    raise ResultsError(
+                        f"{path}:{number} is no verdict",
+                        hint='correct the line: {"job_id": "ID", "verdict": "keep", "at": TIME}, or "reject"',
+                    )
+                verdicts[job_id] = verdict
+    except FileNotFoundError:
+        raise ResultsError(
+            f"there are no verdicts: {path} does not exist",
+            hint="judge the videos first, or leave --verdict out",
+        ) from None
+    except OSError as error:
+        raise ResultsError(f"{path} can't be read: {error.strerror or error}") from error
+    return verdicts
+
+
+def known_verdicts(run_dir: Path) -> dict[str, str]:
+    """Return the verdicts of a run, by job id; none if they can't be read, for what does not depend on them."""
+    with suppress(ResultsError):
+        return read_verdicts(run_dir / VERDICTS_NAME)
+    return {}
+
+
+class VerdictsWriter:
+    """
+    Appends verdicts to the file of a run, each durable before `append` returns.
+
+    Raises:
+        OSError: The file can't be opened, or is a link or a special file.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / VERDICTS_NAME
+        repair_tail(self._path)
+        self._descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        sync_folder(run_dir)
+
+    def append(self, job_id: str, verdict: str, *, at: float) -> None:
+        """
+        Append a verdict.
+
+        Args:
+            at: When it was given, in seconds since 1970.
+
+        Raises:
+            DiskFull: There is no space; nothing of it is in the file.
+            OSError: The disk failed.
+        """
+        rest = memoryview(dumps({"job_id": job_id, "verdict": verdict, "at": utc_text(at)}) + b"\n")
+        start = os.fstat(self._descriptor).st_size
+        try:
+            with translate_disk_full(self._path):
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                os.fsync(self._descriptor)
+        except BaseException:
+            os.ftruncate(self._descriptor, start)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,386 @@
+"""What a person sees of the report and does with it, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from msgspec.structs import replace
+
+from runner.core.lifecycle import State
+from runner.core.units import format_duration, format_size
+from tests.report.browser import Browser
+from tests.report.pages import JOBS, report
+from tests.results.records import HOSTILE, succeeded
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "assets").mkdir()
+    report(folder)
+    return folder
+
+
+@pytest.fixture
+def page(chromium: Browser, folder: Path) -> Iterator[Browser]:
+    show(chromium, folder)
+    yield chromium
+    chromium.run("localStorage.clear()")
+
+
+def show(page: Browser, folder: Path, settings: str = "") -> None:
+    """Open the report anew, with settings in its address."""
+    page.visit("about:blank")
+    page.visit(f"{(folder / 'report.html').as_uri()}#{settings}")
+
+
+def matching(page: Browser) -> str:
+    text: str = page.run("return document.getElementById('matching').textContent")
+    return text.partition(",")[0]
+
+
+def cards(page: Browser) -> list[str]:
+    ids: list[str] = page.run("return cards().map((card) => card.job[FIELD.id])")
+    return ids
+
+
+def current(page: Browser) -> str | None:
+    job_id: str | None = page.run("return currentCard()?.job[FIELD.id] ?? null")
+    return job_id
+
+
+def others(page: Browser) -> list[str]:
+    ids: list[str] = page.run(
+        "return [...document.querySelectorAll('#others .id')].map((node) => node.textContent)"
+    )
+    return ids
+
+
+def test_gallery_comes_first_and_shows_clips(page: Browser) -> None:
+    """The first screen has clips, succeeded ones first; jobs without a video are rows of a table."""
+    clips, failures = page.run(
+        "return ['.card', '#failures'].map((name) => document.querySelector(name).getBoundingClientRect().top)"
+    )
+    assert clips < 900
+    assert clips < failures
+    assert [f"job-{n:02}" for n in range(24)] == cards(page)
+    assert "unclear" in others(page)
+    assert not set(cards(page)) & set(others(page))
+
+
+def test_address_holds_the_filters(page: Browser, folder: Path) -> None:
+    """State, model, failure class, verdict and search words filter the jobs, alone and together, from the address."""
+    cases = {
+        "": "40 of 40 jobs",
+        "state=failed": "8 of 40 jobs",
+        "model=seedance-1-5-pro-251215": "1 of 40 jobs",
+        "model=seedance-1-5-pro-251215&class=moderation": "0 of 40 jobs",
+        "verdict=none&state=succeeded": "31 of 40 jobs",
+        f"q={quote('KITTEN job-17')}": "1 of 40 jobs",
+        "state=no-such-state&sort=%00&page=-7&by=x": "40 of 40 jobs",
+    }
+    found = {}
+    for settings in cases:
+        show(page, folder, settings)
+        found[settings] = matching(page)
+    assert cases == found
+
+
+def test_filters_change_the_address(page: Browser) -> None:
+    """What is chosen on the page is in its address, and an address that is typed there is obeyed."""
+    page.run(
+        "const s = document.getElementById('state'); s.value = 'failed'; s.dispatchEvent(new Event('change'))"
+    )
+    assert "#state=failed" == page.run("return location.hash")
+
+    page.run("location.hash = '#state=uncertain'; return new Promise((done) => setTimeout(done))")
+
+    assert ("1 of 40 jobs", "uncertain") == (
+        matching(page),
+        page.run("return document.getElementById('state').value"),
+    )
+
+
+def test_counts_and_failures_are_filters(page: Browser) -> None:
+    """A count and a failure filter the jobs when they are clicked; a second click on a count removes the filter."""
+    click = "document.querySelector(arguments[0]).click()"
+    page.run(click, ".chip[data-value=failed]")
+    assert ("8 of 40 jobs", "true") == (
+        matching(page),
+        page.run("return document.querySelector('.chip[data-value=failed]').getAttribute('aria-pressed')"),
+    )
+    page.run(click, ".chip[data-value=failed]")
+    assert "40 of 40 jobs" == matching(page)
+    page.run(click, "#failures [data-value=uncertain_submit]")
+    assert ["unclear"] == others(page)
+    assert "None of these jobs has a video; they are listed below." == page.run(
+        "return document.getElementById('cards').textContent"
+    )
+
+
+def test_sorting(page: Browser, folder: Path) -> None:
+    """Clips are sorted by numbers, texts and any key of requests and metadata; those without the value come last."""
+    cases = {
+        "sort=bytes&order=down&state=succeeded": "late job-29 job-28",
+        "sort=request.seed": "job-29 job-28 job-27",
+        "sort=request.seed&order=down": "job-00 job-01 job-02",
+        "sort=metadata.split&q=job-": "job-00 job-05 job-10",
+        "sort=id&order=down&q=job-": "job-29 job-28 job-27",
+        "sort=finished&order=down": "job-29 job-28 job-27",
+    }
+    found = {}
+    for settings in cases:
+        show(page, folder, settings)
+        found[settings] = " ".join(cards(page)[:3])
+    assert cases == found
+
+
+def test_comparison(page: Browser, folder: Path) -> None:
+    """A row has the clips of a prompt, a column those with a value of what is compared."""
+    show(page, folder, "by=model&q=kitten+take")
+    table = page.run(
+        "return [...document.querySelectorAll('#cards tr')].slice(0, 3).map((row) => [...row.children].map((cell) =>"
+        " [...cell.querySelectorAll('.card')].map((card) => card.job[FIELD.id]).join() || cell.textContent))"
+    )
+    assert [
+        ["prompt", "wan2.7-i2v", "wan2.7-t2v"],
+        ["A kitten, take 0", "job-00", "job-01"],
+        ["A kitten, take 1", "job-02", "job-03"],
+    ] == table
+
+
+def test_pages_of_the_gallery(page: Browser, folder: Path) -> None:
+    """A page has as many clips as wanted, and the page is in the address."""
+    page.run("[...document.querySelectorAll('#pager button')].find((b) => b.textContent === 'Next').click()")
+    assert ("job-24", "#page=2") == (cards(page)[0], page.run("return location.hash"))
+    show(page, folder, "size=48")
+    assert 31 == len(cards(page))
+
+
+def test_keyboard_moves_and_judges(page: Browser) -> None:
+    """Arrows move over clips and pages, k and r judge a clip and go on, enter enlarges, and a field keeps its keys."""
+    page.press("right")
+    assert "job-00" == current(page)
+    page.press("k", "r", "left", "down", "up")
+    assert "job-01" == current(page)
+    page.press(*["right"] * 23)
+    assert ("job-24", "#page=2") == (current(page), page.run("return location.hash"))
+    page.press("enter", "k", "r", "escape")
+    assert "job-26" == current(page)
+    page.run("document.getElementById('q').focus()")
+    page.press("k", "r")
+    expected = {"job-00": "keep", "job-01": "reject", "job-24": "keep", "job-25": "reject"}
+    assert expected == page.run("return Object.fromEntries(verdicts)")
+    assert "2 kept, 2 rejected, 27 left" == page.run("return document.getElementById('judged').textContent")
+
+
+def test_verdicts_of_a_page_without_a_server(page: Browser, folder: Path) -> None:
+    """They outlive the page in the browser, and can be downloaded as the lines of verdicts.jsonl."""
+    page.press("right", "k", "r")
+    show(page, folder, "verdict=reject")
+    assert "1 of 40 jobs" == matching(page)
+
+    lines = page.run(
+        "return new Promise((done) => {"
+        " URL.createObjectURL = (blob) => { blob.text().then(done); return 'data:,'; };"
+        " [...document.querySelectorAll('#verdicts button')].find((b) => b.textContent.startsWith('Download')).click(); })"
+    )
+
+    verdicts = [json.loads(line) for line in lines.splitlines()]
+    assert [("job-00", "keep"), ("job-01", "reject")] == [(v["job_id"], v["verdict"]) for v in verdicts]
+    assert {"job_id", "verdict", "at"} == set(verdicts[0])
+
+
+def test_known_verdicts_are_shown(chromium: Browser, tmp_path: Path) -> None:
+    """Verdicts that the run has already are marked, and count."""
+    report(tmp_path, verdicts={"job-03": "reject"})
+    show(chromium, tmp_path, "verdict=reject")
+
+    assert ["job-03"] == cards(chromium)
+    assert "true" == chromium.run(
+        "return document.querySelector('.judge .reject').getAttribute('aria-pressed')"
+    )
+
+
+def test_numbers_are_formatted_as_in_the_terminal(page: Browser) -> None:
+    """The script's forms of a duration and a size are those of `core.units`."""
+    durations = [0, 0.25, 0.9996, 1, 1.5, 9.94, 9.96, 42, 59.6, 93.1, 100, 3599.6, 5400, 7325, 86399, 93600]
+    sizes = [0, 999, 1000, 1_048_576, 99_950, 123_456_789, 4_000_000_000]
+
+    assert [format_duration(seconds) for seconds in durations] == page.run(
+        "return arguments[0].map(formatDuration)", durations
+    )
+    assert [format_size(size) for size in sizes] == page.run("return arguments[0].map(formatSize)", sizes)
+
+
+def test_hostile_text_does_not_run(page: Browser) -> None:
+    """Every hostile prompt is shown as text, and none of it runs."""
+    page.run("change({ state: 'failed' })")
+
+    assert "kittens · run report" == page.run("return document.title")
+    assert 0 == page.run(
+        "return document.querySelectorAll('#gallery img, #gallery script, #gallery b').length"
+    )
+    assert HOSTILE[0][:150] in others(page)
+
+
+def test_no_request_leaves_the_file(page: Browser) -> None:
+    """Opening and using the page makes no request to a host, and violates no rule of its policy."""
+    page.press("right", "k", "enter", "escape")
+
+    messages = [json.loads(message)["message"] for message in page.log("performance")]
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    # The browser's own start page makes requests as well.
+    urls = [params["request"]["url"] for params in sent if params["documentURL"].startswith("file://")]
+    assert urls
+    assert [] == [url for url in urls if not url.startswith(("file://", "data:"))]
+    assert [] == [
+        line for line in page.log("browser") if "Content Security Policy" in line or "Uncaught" in line
+    ]
+
+
+def test_charts_are_drawn_and_nothing_overflows(page: Browser) -> None:
+    """Each chart is drawn and has a label for screen readers, and nothing is wider than the page, on a phone neither."""
+    labels = page.run(
+        "return [...document.querySelectorAll('figure svg, #whole svg')].map((svg) => svg.getAttribute('aria-label'))"
+    )
+    assert 4 == len(labels)
+    assert all(labels)
+    for width in (1400, 390):
+        page.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=844,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        fits = page.run("return document.documentElement.scrollWidth <= window.innerWidth")
+        assert fits is True, width
+    page.devtools("Emulation.clearDeviceMetricsOverride")
+
+
+def test_labels_of_a_short_run_differ(chromium: Browser, tmp_path: Path) -> None:
+    """The time axis of a run of seconds has no label twice."""
+    report(tmp_path, [replace(job, finished_at=job.finished_at and JOBS[0].finished_at) for job in JOBS[:3]])
+    show(chromium, tmp_path)
+
+    labels = chromium.run(
+        "return [...document.querySelectorAll('#throughput text')].map((text) => text.textContent).filter((text) => text.includes(':'))"
+    )
+
+    assert labels
+    assert len(set(labels)) == len(labels)
+
+
+def test_charts_without_data_say_so(chromium: Browser, tmp_path: Path) -> None:
+    """A run that has not begun shows words in place of charts."""
+    pending = replace(
+        succeeded("sky"), state=State.PENDING, assets=(), attempts=(), submitted_at=None, finished_at=None
+    )
+    report(tmp_path, [replace(pending, generate_s=None, download_s=None)])
+    show(chromium, tmp_path)
+
+    assert [
+        "No job has finished yet.",
+        "No video has been generated yet.",
+        "None of these jobs has been submitted.",
+    ] == chromium.run("return [...document.querySelectorAll('figure')].map((figure) => figure.textContent)")
+
+
+LUMINANCE = """
+    const canvas = document.createElement('canvas').getContext('2d');
+    const styles = getComputedStyle(document.documentElement);
+    return arguments[0].map((name) => {
+      canvas.fillStyle = styles.getPropertyValue(name);
+      canvas.fillRect(0, 0, 1, 1);
+      const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => {
+        const share = part / 255;
+        return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+      });
+      return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    });
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colors_differ_in_brightness(page: Browser, scheme: str) -> None:
+    """What lies side by side in a chart differs without color vision: in brightness, and failures in their pattern."""
+    page.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    names = ["--good", "--generate", "--download", "--bad-ink", "--bad-paper", "--surface"]
+    light: dict[str, float] = dict(zip(names, page.run(LUMINANCE, names), strict=True))
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((light[one], light[other]))
+        return (high + 0.05) / (low + 0.05)
+
+    assert contrast("--generate", "--download") >= 3
+    assert contrast("--bad-ink", "--bad-paper") >= 3
+    assert contrast("--good", "--surface") >= 3
+    assert page.run("return getComputedStyle(document.querySelector('.s-failed')).fill").startswith(
+        'url("#hatch")'
+    )
+    page.devtools("Emulation.setEmulatedMedia", features=[])
+
+
+def test_clips_have_their_shape_and_play_on_hover(page: Browser, folder: Path) -> None:
+    """A clip has its own shape, plays without sound while the mouse is on it, and by the space bar; a missing one is named."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg to make a video")
+    made = folder / "assets" / "sky #1?.mp4"
+    source = ["-f", "lavfi", "-i", "testsrc=size=36x64:rate=5", "-t", "1", "-pix_fmt", "yuv420p"]
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *source, str(made)], check=True)
+    show(page, folder, "q=job-01")
+
+    shape = page.run(
+        "const box = document.querySelector('.card video').getBoundingClientRect(); return box.width / box.height"
+    )
+    page.hover(".card video")
+    until_playing = (
+        "const video = document.querySelector('.card video');"
+        "return new Promise((done) => { const check = () => (video.paused || !video.videoWidth ? setTimeout(check, 20) :"
+        " done([video.videoWidth, video.videoHeight, video.muted, video.loop])); check(); })"
+    )
+    playing = page.run(until_playing)
+    page.hover("h1")
+    is_paused = page.run("return document.querySelector('.card video').paused")
+    page.press("right", " ")
+    playing_again = page.run(until_playing)
+
+    assert 90 / 160 == pytest.approx(shape, rel=0.02)
+    assert ([36, 64, True, True], True, [36, 64, True, True]) == (playing, is_paused, playing_again)
+
+    show(page, folder, "q=job-05")
+    message = page.run(
+        "return new Promise((done) => { const check = () => { const text = document.querySelector('.no-video');"
+        " if (text) done(text.textContent); else setTimeout(check, 20); }; check(); })"
+    )
+    assert "assets/absent.mp4 is missing or can't be played" == message
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("settings", ["", "by=model", "state=failed"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Browser, folder: Path, settings: str, scheme: str) -> None:
+    """axe-core finds no violation of the rules for accessible pages."""
+    axe = os.environ.get("AXE_CORE")
+    if axe is None:
+        pytest.skip("set AXE_CORE to the axe.min.js of axe-core (npm install axe-core)")
+    page.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    show(page, folder, settings)
+    page.devtools("Runtime.evaluate", expression=Path(axe).read_text())
+
+    passed, violated = page.run(
+        "return axe.run(document).then((found) => [found.passes.length, found.violations.map((each) => [each.id,"
+        " each.nodes.map((node) => node.html.slice(0, 200))])])"
+    )
+
+    page.devtools("Emulation.setEmulatedMedia", features=[])
+    assert passed > 20
+    assert [] == violated
