@@ -218,7 +218,7 @@ class Fetcher:
         proxy = self._proxies.for_url(str(hop.url))
         session = self._session if proxy is None else self._proxy_session
         # Without the wait for a connection, this is how long a head may take; nothing limits its single bytes.
-        async with Deadline(self._timeouts.connect_s + self._timeouts.stall_s):
+        with Deadline(self._timeouts.connect_s + self._timeouts.stall_s):
             if proxy is None:
                 await self._resolver.policy.check_literal(hop.url.raw_host or "")
             else:

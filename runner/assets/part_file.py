@@ -201,9 +201,8 @@ def write_file(path: str, content: bytes) -> None:
         FileUnwritable: Only this file can't be written.
     """
     try:
-        descriptor = _open(path, os.O_WRONLY)
+        descriptor = _create(path)
         try:
-            os.ftruncate(descriptor, 0)
             written = os.write(descriptor, content)
             while written < len(content):
                 written += os.write(descriptor, content[written:])
@@ -211,6 +210,16 @@ def write_file(path: str, content: bytes) -> None:
             os.close(descriptor)
     except OSError as error:
         raise asset_error(error, path) from error
+
+
+def _create(path: str) -> int:
+    """Open an empty file at a path. Nearly always there is none: then one call is enough, and it follows no link."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+    except (FileExistsError, FileNotFoundError):
+        descriptor = _open(path, os.O_WRONLY)
+        os.ftruncate(descriptor, 0)
+        return descriptor
 
 
 def _open(path: str, flags: int) -> int:

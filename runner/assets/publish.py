@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from hashlib import file_digest
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -44,7 +43,7 @@ class Publisher:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._sync_pool = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="asset-sync")
+        self._sync_pool = ThreadPoolExecutor(_SYNC_THREADS - 1, thread_name_prefix="asset-sync")
         self._thread = Thread(target=self._run, name="asset-publisher", daemon=True)
         self._thread.start()
         return self
@@ -135,13 +134,24 @@ def _set_results(batch: Iterable[_PublishRequest], errors: Iterable[Exception | 
             request.done.set_exception(error)
 
 
-def sync_files(paths: Iterable[str], pool: Executor) -> list[OSError | None]:
+def sync_files(paths: Sequence[str], pool: Executor) -> list[OSError | None]:
     """
     Write the bytes of some files to the disk; return for each the error that it met, or None.
 
     Measured on ext4 with 64 files of 10 KB: 110 us per file with four threads, 280 with two, 540 one by one.
     """
-    return list(pool.map(partial(_error_of, _sync_file), paths))
+    # A share for each thread, and one for this one: handing every file over would cost more than syncing it.
+    shares = [paths[start::_SYNC_THREADS] for start in range(min(_SYNC_THREADS, len(paths)))]
+    synced = pool.map(_sync_share, shares[1:])
+    errors: list[OSError | None] = [None] * len(paths)
+    errors[0::_SYNC_THREADS] = _sync_share(shares[0])
+    for start, share_errors in enumerate(synced, 1):
+        errors[start::_SYNC_THREADS] = share_errors
+    return errors
+
+
+def _sync_share(paths: Sequence[str]) -> list[OSError | None]:
+    return [_error_of(_sync_file, path) for path in paths]
 
 
 def _sync_file(path: str) -> None:

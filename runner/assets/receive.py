@@ -111,7 +111,7 @@ async def arriving(response: ClientResponse, timeouts: Timeouts) -> AsyncIterato
         if not chunk:
             limit_s, began_at = min(stall_s, window_s), loop.time()
             try:
-                async with Deadline(limit_s):
+                with Deadline(limit_s):
                     chunk = await content.readany()
             except TimeoutError as error:
                 raise (SocketTimeoutError() if stall_s <= window_s else TooSlow()) from error

@@ -78,6 +78,8 @@ class DoubtBrake:
 
     def record_accepted(self) -> None:
         """Record an accepted job: the rate grows."""
+        if self.per_s >= self._configured_per_s:
+            return
         is_near = _NEAR * self._failed_per_s <= self.per_s < self._failed_per_s
         self._set(self.per_s * (_SLOW_GROWTH**2.0**-self._repeats if is_near else _FAST_GROWTH))
 

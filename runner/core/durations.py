@@ -9,10 +9,14 @@ each task spreads its weight over all durations that its looks allow, in the pro
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from operator import mul
 
 _GROWTH = 1.05
 _BINS = 220
 """Up to 12 hours."""
+_UPPER_S = tuple(_GROWTH**index for index in range(_BINS))
+"""The upper ends of the bins."""
 _MIN_COUNT = 5
 _MIN_WEIGHT = 0.04
 """Of the newest task, so that the estimate follows changes."""
@@ -37,10 +41,12 @@ class Durations:
 
     Attributes:
         count: Tasks so far.
+        mean_s: Their mean duration; 0 if nothing is known.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.mean_s = 0.0
         self._weights = [0.0] * _BINS
 
     def add(self, above_s: float, up_to_s: float) -> None:
@@ -60,17 +66,10 @@ class Durations:
         uniform = share * (_UNIFORM if known > 0 else 1.0) / len(bins)
         scale = share * (1 - _UNIFORM) / known if known > 0 else 0.0
         added = [weights[index] * scale + uniform for index in bins]
-        for index in range(_BINS):
-            weights[index] *= 1 - share
+        self._weights = weights = [weight * (1 - share) for weight in weights]
         for index, weight in zip(bins, added, strict=True):
             weights[index] += weight
-
-    @property
-    def mean_s(self) -> float:
-        """The mean; 0 if nothing is known."""
-        return sum(weight * _upper_s(index) for index, weight in enumerate(self._weights)) / math.sqrt(
-            _GROWTH
-        )
+        self.mean_s = sum(map(mul, weights, _UPPER_S)) / math.sqrt(_GROWTH)
 
     def best_wait_s(self, age_s: float, *, min_s: float, max_s: float, interval_s: float) -> float | None:
         """
@@ -85,17 +84,25 @@ class Durations:
         """
         if self.count < _MIN_COUNT or interval_s <= 0 or max_s <= min_s:
             return None
+        first = bisect_right(_UPPER_S, age_s)
+        later = self._weights[first:]
+        if sum(later) < _NEGLIGIBLE:
+            return None
+        tolerance_s = _TOLERANCE * self.mean_s
+        if max(max_s, interval_s) <= tolerance_s:
+            # No wait is later than that.
+            return max_s
         ends = [
-            (_upper_s(index) - age_s, weight)
-            for index, weight in enumerate(self._weights)
-            if weight > 1e-4 and _upper_s(index) > age_s
+            (upper_s - age_s, weight)
+            for upper_s, weight in zip(_UPPER_S[first:], later, strict=True)
+            if weight > 1e-4
         ]
-        if sum(weight for _, weight in ends) < _NEGLIGIBLE:
+        if not ends:
             return None
         waits = {min_s + (max_s - min_s) * n / _CANDIDATES for n in range(_CANDIDATES + 1)}
         waits |= {left_s for left_s, _ in ends if min_s < left_s < max_s}
         delays = {wait_s: _delay_s(wait_s, ends, interval_s) for wait_s in waits}
-        allowed_s = min(delays.values()) + _TOLERANCE * self.mean_s
+        allowed_s = min(delays.values()) + tolerance_s
         return max(wait_s for wait_s, delay_s in delays.items() if delay_s <= allowed_s)
 
 
@@ -112,7 +119,3 @@ def _delay_s(wait_s: float, ends: list[tuple[float, float]], interval_s: float) 
 def _bin(seconds: float) -> int:
     """Return the bin of a duration: the first whose upper end is not below it."""
     return min(max(math.ceil(math.log(max(seconds, 1.0)) / math.log(_GROWTH) - 1e-9), 0), _BINS - 1)
-
-
-def _upper_s(index: int) -> float:
-    return float(_GROWTH**index)

@@ -59,6 +59,11 @@ def hide_keys(outcome: SubmitOutcome | PollOutcome, keys: Iterable[str]) -> Subm
 
 
 def _task_without_keys(task: RemoteTask, secrets: list[str]) -> RemoteTask:
+    if task.error is None and not _has_key(
+        "\n".join((*task.ids, *task.all_ids, task.raw_status or "")), secrets
+    ):
+        # No key has a line feed, and nearly no answer has a key.
+        return task
     ids = tuple(task_id for task_id in task.ids if not _has_key(task_id, secrets))
     raw_status = _hidden(task.raw_status, secrets)
     error = None if task.error is None else _without_keys(task.error, secrets)

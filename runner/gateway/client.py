@@ -243,7 +243,7 @@ class GatewayClient:
         try:
             # The time to connect is added, so that a time-out while connecting can be told from one
             # after it: the first is "not sent", the second uncertain.
-            async with Deadline(self._timeouts.connect_s + response_s):
+            with Deadline(self._timeouts.connect_s + response_s):
                 response = await request
                 await read_bounded(response.content, chunks)
         except (aiohttp.ClientError, OSError):

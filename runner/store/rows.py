@@ -42,7 +42,7 @@ class BulkStatement(Struct, frozen=True):
         return self.before + ",".join([one] * count) + self.after
 
 
-_ROWS_AT_ONCE = (32, 4, 1)
+_ROWS_AT_ONCE = (32, 8, 4, 2, 1)
 """Rows that one statement writes: few sizes, so that each statement is prepared once."""
 
 

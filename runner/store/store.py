@@ -45,6 +45,7 @@ class Store:
         self._is_adopted = is_adopted
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
+        self._checked_commit = 0
         # Tasks that were saved in this run and may not be committed yet: job ids and commits by task id.
         self._new_tasks: dict[str, tuple[str, int]] = {}
 
@@ -87,14 +88,20 @@ class Store:
                 hint="choose another run directory with -o",
             ) from None
 
-    def require_in_place(self) -> None:
+    def require_in_place(self, commit: int) -> None:
         """
         Check that the directory is still at its path; before anything is paid for.
+
+        Args:
+            commit: The commit of the intent, which has just become durable. All who wait for one continue in the same
+                turn of the event loop, so they share one check.
 
         Raises:
             RunDirError: It was moved, replaced or deleted.
         """
-        self._lock.require_in_place()
+        if commit != self._checked_commit:
+            self._lock.require_in_place()
+            self._checked_commit = commit
 
     @property
     def journal_mode(self) -> str:

@@ -159,8 +159,11 @@ class Writer:
             raise self.error
         future: asyncio.Future[None] = self._loop.create_future()
         # Only `_committed` reads this list, on this thread too.
-        self._outstanding[number].waiting.append(future)
-        self._request(number)
+        waiting = self._outstanding[number].waiting
+        if not waiting:
+            # After what else happens in this turn of the event loop, which then shares the commit.
+            self._loop.call_soon(self._request, number)
+        waiting.append(future)
         await future
 
     def _request(self, number: int) -> None:

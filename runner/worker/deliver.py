@@ -170,7 +170,7 @@ class _Delivery:
             return asset
         limit_s = self._deliverer.max_download_s
         try:
-            async with Deadline(limit_s):
+            with Deadline(limit_s):
                 result = await self._search(kind, search)
         except TimeoutError:
             return Failure(

@@ -68,8 +68,8 @@ class JobStore(Protocol):
 class SubmissionStore(JobStore, Protocol):
     """Where jobs are saved, with what must hold before anything is paid for."""
 
-    def require_in_place(self) -> None:
-        """Check that the run directory is still at its path."""
+    def require_in_place(self, commit: int) -> None:
+        """Check that the run directory is still at its path, once for all intents of a commit."""
 
 
 class DeliveryStore(JobStore, Protocol):

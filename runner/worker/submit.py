@@ -41,14 +41,15 @@ class Submitter(Struct, frozen=True):
             RunDirError: The run directory is no longer at its path; nothing was sent.
             RunnerError: The store can't be written; if the POST was accepted, the job has its task id all the same.
         """
-        self.store.require_in_place()
         secret = self.keys.secret(key)
         job.attempt += 1
         job.key = key
         sent_at = self.clock.wall()
         job.transition(Event.INTENT)
         try:
-            await self.store.durable(self.store.save(job, Attempt(job.attempt, sent_at, "pending", key=key)))
+            commit = self.store.save(job, Attempt(job.attempt, sent_at, "pending", key=key))
+            await self.store.durable(commit)
+            self.store.require_in_place(commit)
         except BaseException:
             self._undo(job, sent_at)
             raise

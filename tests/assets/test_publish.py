@@ -113,7 +113,7 @@ def test_syncing_returns_an_error_for_each_file(tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "a", 5)
     parts[2].unlink()
     with ThreadPoolExecutor(2) as pool:
-        errors = sync_files(map(str, parts), pool)
+        errors = sync_files([str(part) for part in parts], pool)
 
     assert [True, True, False, True, True] == [error is None for error in errors]
 

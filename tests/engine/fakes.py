@@ -193,7 +193,7 @@ class FakeStore:
         job.commit = len(self.saved)
         return job.commit
 
-    def require_in_place(self) -> None:
+    def require_in_place(self, commit: int) -> None:
         """Do nothing: it has no directory."""
 
     async def durable(self, number: int) -> None:

@@ -54,9 +54,8 @@ def test_an_answer_that_arrived_counts(is_submission: bool, factory: Any) -> Non
 
 async def test_a_deadline_ends_its_block() -> None:
     """Without anything to read the time is up."""
-    with pytest.raises(TimeoutError):
-        async with Deadline(0.01):
-            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError), Deadline(0.01):
+        await asyncio.Event().wait()
 
 
 async def test_a_cancellation_is_no_time_out() -> None:
@@ -69,5 +68,5 @@ async def test_a_cancellation_is_no_time_out() -> None:
 
 
 async def _wait_within(seconds: float) -> None:
-    async with Deadline(seconds):
+    with Deadline(seconds):
         await asyncio.Event().wait()

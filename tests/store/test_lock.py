@@ -187,18 +187,18 @@ def test_moved_directory_is_noticed(tmp_path: Path) -> None:
     """
     run_dir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     with Store(run_dir) as store:
-        store.require_in_place()
+        store.require_in_place(1)
         run_dir.rename(elsewhere)
         with pytest.raises(RunDirError, match="was moved, replaced or deleted"):
-            store.require_in_place()
+            store.require_in_place(2)
         run_dir.mkdir()
         (run_dir / "run.db").touch()
         with pytest.raises(RunDirError, match="was moved, replaced or deleted"):
-            store.require_in_place()
+            store.require_in_place(3)
         (run_dir / "run.db").unlink()
         run_dir.rmdir()
         run_dir.symlink_to(elsewhere)
-        store.require_in_place()
+        store.require_in_place(4)
 
 
 async def test_nothing_is_sent_once_the_directory_was_moved(store: Store, tmp_path: Path) -> None:

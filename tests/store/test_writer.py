@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -53,6 +54,24 @@ async def test_changes_of_one_turn_share_a_commit(store: Store) -> None:
     assert {1} == {job.commit for job in many}
     assert [2] * 70 == [record.polls for record in found]
     assert [(Attempt(1, 5.0, "outcome 2"),)] * 70 == [record.attempts for record in found]
+
+
+async def test_waiters_of_one_turn_share_a_commit(store: Store) -> None:
+    """The thread begins after all that happens in a turn of the event loop, even if it could have begun before."""
+    first, second = jobs(store, 2)
+
+    async def save(job: Job) -> int:
+        number = store.save(job)
+        await store.durable(number)
+        return number
+
+    async def save_while_the_thread_may_run() -> int:
+        # Blocks the turn, so that a commit that was requested in it would have begun.
+        time.sleep(0.05)  # noqa: ASYNC251
+        return await save(second)
+
+    async with store:
+        assert [1, 1] == await asyncio.gather(save(first), save_while_the_thread_may_run())
 
 
 async def test_change_of_a_later_turn_is_another_commit(store: Store) -> None:
