@@ -148,6 +148,8 @@ def settings_lines(settings: Settings, sources: Mapping[str, str]) -> Iterator[s
             else:
                 source = sources.get(key) or _source(values, default, entry.name)
                 yield _line(key, _value_text(entry.name, value), source)
+    for cls, takes in settings.reroll.items():
+        yield _line(f"reroll.{cls}", str(takes), "manifest")
     channels = format_count(len(settings.notify), "channel")
     yield _line("notify", channels, _source(settings, defaults, "notify"))
 

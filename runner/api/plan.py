@@ -111,6 +111,11 @@ class Plan(Struct, frozen=True, kw_only=True):
         """Count the jobs with an action."""
         return sum(group.jobs for group in self.groups if group.action is action)
 
+    @property
+    def submissions_at_most(self) -> int:
+        """How many submissions are paid for at most, with all takes that `reroll` allows."""
+        return self.count(Action.SUBMIT) * self.settings.most_takes
+
 
 def plan(
     manifest: AnyPath,
@@ -229,6 +234,8 @@ def plan_json(planned: Plan) -> dict[str, Json]:
         "left_alone": planned.count(Action.LEAVE),
         "seconds_at_limits": round(planned.estimate.seconds, 1),
     }
+    if planned.settings.reroll:
+        counts["submissions_at_most"] = planned.submissions_at_most
     if planned.first:
         counts["requests"] = [
             {"job_id": job.job_id, "action": job.action, "why": job.why, "request": job.request}

@@ -99,6 +99,9 @@ def _lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
         yield from settings
     yield ""
     yield from _groups(planned)
+    if planned.settings.reroll and planned.submissions_at_most:
+        takes = planned.settings.most_takes
+        yield f"  up to {takes} takes of a job (reroll), so at most {planned.submissions_at_most:,} paid submissions"
     for change in planned.compared.changes:
         yield f"  changed: {change}"
     for job in planned.first:

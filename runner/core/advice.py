@@ -33,6 +33,10 @@ _ADVICE: Mapping[FailureClass, str] = {
         "Moderation refused the prompt or a picture; it will refuse the same request again. Change the request, or "
         "name the class to try anyway: `runner rerun --class moderation`."
     ),
+    FailureClass.OUTPUT_MODERATION: (
+        "Moderation refused the video that was made, which is chance: another take of the same request may pass. "
+        "`runner rerun` pays for one; `reroll` in the manifest lets a run do so itself."
+    ),
     FailureClass.REMOTE_FAILED: (
         "The API accepted the job and failed to generate the video. `runner rerun` submits it as a new, paid attempt."
     ),

@@ -39,6 +39,7 @@ class FailureClass(StrEnum):
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     MODERATION = "moderation"
+    OUTPUT_MODERATION = "output_moderation"
     REMOTE_FAILED = "remote_failed"
     REMOTE_CANCELLED = "remote_cancelled"
     REMOTE_EXPIRED = "remote_expired"
@@ -120,6 +121,7 @@ class Attempt(Struct, frozen=True):
         number: From 1.
         outcome: ``accepted``, ``rejected``, ``throttled``, ``no_channel``, ``refused``, ``not_sent``,
             ``uncertain``, ``attached``, or ``pending`` until the response arrives.
+        error: Why it made no task; or why its task failed, if the run tried again by itself (`reroll`).
         key: Fingerprint of the key that was used, or None.
         answer: The start of an answer that was not understood; not in the results. None also if it is not read.
     """
@@ -132,6 +134,11 @@ class Attempt(Struct, frozen=True):
     error: Failure | None = None
     key: str | None = None
     answer: str | None = None
+
+    @property
+    def made_task(self) -> bool:
+        """Whether it has a task, which is paid for."""
+        return self.outcome in ("accepted", "attached")
 
 
 class JobRecord(Struct, frozen=True):

@@ -131,6 +131,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     All settings of a run, besides its jobs.
 
     Attributes:
+        reroll: How many new takes the run pays for by itself after a job's task failed, by failure class.
         schemas: Absolute paths of the user's own schemas.
     """
 
@@ -143,4 +144,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     assets: AssetRules = AssetRules()
     notify: tuple[Notify, ...] = ()
+    reroll: Mapping[str, int] = field(default_factory=dict)
     schemas: tuple[str, ...] = ()
+
+    @property
+    def most_takes(self) -> int:
+        """How many attempts at one job the run may pay for, at most."""
+        return 1 + sum(self.reroll.values())

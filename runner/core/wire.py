@@ -28,6 +28,7 @@ from runner.core.wire_errors import (
     find_error,
     find_failure,
     is_moderation,
+    is_output_moderation,
 )
 from runner.core.wire_vocabulary import (
     ID_KEYS,
@@ -372,7 +373,8 @@ def _read_failure(
     )
     cls = FAILURE_CLASSES[status]
     if cls is FailureClass.REMOTE_FAILED and is_moderation(error.search_text):
-        cls = FailureClass.MODERATION
+        is_output = is_output_moderation(error.search_text)
+        cls = FailureClass.OUTPUT_MODERATION if is_output else FailureClass.MODERATION
     return Failure(cls, error.message, error.code, http_status, error.request_id)
 
 

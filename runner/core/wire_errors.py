@@ -292,6 +292,23 @@ def is_moderation_code(search_text: str) -> bool:
     return _MODERATION_CODE.search(search_text) is not None
 
 
+_OUTPUT_MODERATION = re.compile(
+    r"output_?(?:video|audio|image)_?(?:sensitive|risk)|output (?:video|audio)|输出(?:的)?(?:视频|音频)"
+)
+
+
+def is_output_moderation(search_text: str) -> bool:
+    """
+    Return whether an error of a content policy is about what was made, not about what was asked for.
+
+    >>> is_output_moderation("outputvideosensitivecontentdetected")
+    True
+    >>> is_output_moderation("datainspectionfailed input or output data may contain inappropriate content")
+    False
+    """
+    return _OUTPUT_MODERATION.search(search_text) is not None
+
+
 def is_moderation(search_text: str) -> bool:
     """
     Return whether code or wording of an error is that of a content policy.

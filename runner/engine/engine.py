@@ -27,6 +27,7 @@ from runner.engine.context import EngineContext, RunProgress, stop_for_error, st
 from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
 from runner.engine.polls import Polls
+from runner.engine.rerolls import Rerolls
 from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
 from runner.store import query
@@ -75,6 +76,7 @@ class Engine:
             self._progress,
             self.admission,
             on_succeeded=self.downloads.add,
+            takes_again=lambda job: self.rerolls.take_again(job),
             on_step_end=self._schedule_soon,
         )
         self.submissions = Submissions(
@@ -84,6 +86,7 @@ class Engine:
             on_accepted=self.polls.add,
             on_step_end=self._schedule_soon,
         )
+        self.rerolls = Rerolls(context, self._progress, self.submissions)
         self._probe_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0

@@ -38,12 +38,14 @@ class Polls:
         admission: Admission,
         *,
         on_succeeded: Callable[[Job, RemoteTask], None],
+        takes_again: Callable[[Job], bool],
         on_step_end: Callable[[], None],
     ) -> None:
         self._context = context
         self._progress = progress
         self._admission = admission
         self._on_succeeded = on_succeeded
+        self._takes_again = takes_again
         self._heap: list[tuple[float, int, Job]] = []
         self._active: dict[int, Job] = {}
         self._pacer = Pacer(context.settings.limits.poll_per_s)
@@ -149,7 +151,7 @@ class Polls:
             assert isinstance(outcome, Polled)
             self._learn_duration(job, seen_running_s, sent_at)
             self._on_succeeded(job, outcome.task)
-        else:
+        elif not self._takes_again(job):
             self._progress.record_end(job)
 
     def _learn_duration(self, job: Job, seen_running_s: float | None, sent_at: float) -> None:

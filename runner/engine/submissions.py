@@ -92,6 +92,10 @@ class Submissions:
             self._admission.record_sent(job.seq, job.model, now)
             self.tasks.start(partial(self._submit, job, text, decision), job)
 
+    def add_again(self, job: Job, text: str) -> None:
+        """Queue a pending job for another attempt, which is admitted like the first one."""
+        self._pending.defer(job, text, due=self._context.clock.now())
+
     def _admission_decision(self, now: float, backlog: int | None) -> Admitted | NotAdmitted:
         if self.left <= 0:
             return NotAdmitted(None, "")

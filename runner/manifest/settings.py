@@ -50,6 +50,7 @@ def read_settings(header: Values, name: str) -> tuple[Settings, list[Finding]]:
         retry=_retry(reader, header),
         assets=_assets(reader, header.get("assets", {})),
         notify=_notify(header.get("notify", ())),
+        reroll={cls: takes for cls, takes in header.get("reroll", {}).items() if takes},
         schemas=tuple(header.get("schemas", ())),
     )
     return settings, reader.findings

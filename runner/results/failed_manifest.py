@@ -176,6 +176,8 @@ def _settings(settings: Settings) -> str:
         sections["assets"] = _amounts(settings.assets)
     if settings.notify:
         sections["notify"] = [_amounts(notify) for notify in settings.notify]
+    if settings.reroll:
+        sections["reroll"] = settings.reroll
     return "".join(f"{name}: {flow(value)}\n" for name, value in sections.items())
 
 

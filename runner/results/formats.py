@@ -62,6 +62,7 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
         "download_s": _milliseconds(record.download_s),
         "polls": record.polls,
         "usage": completed_usage(record.usage, record.assets),
+        "takes": sum(attempt.made_task for attempt in record.attempts),
         "attempts": [_attempt(attempt) for attempt in record.attempts],
         "assets": [_asset(asset) for asset in record.assets],
         "warnings": record.warnings,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from runner.core.lifecycle import State
-from runner.core.model import Asset, FailureClass, Job, JobRecord
+from runner.core.model import Asset, Attempt, FailureClass, Job, JobRecord
 from runner.store import rows
 
 _BATCH = 500
@@ -267,6 +267,16 @@ def task_owner(connection: sqlite3.Connection, task_id: str) -> str | None:
         "SELECT job_id FROM attempts JOIN jobs USING (seq) WHERE attempts.task_id = ? LIMIT 1", (task_id,)
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
+    """Read the attempts at a job; none if it was removed from the manifest, or has a task that a person named."""
+    cursor = connection.execute(
+        "SELECT a.* FROM attempts a JOIN jobs USING (seq) JOIN specs s USING (seq) "
+        "WHERE seq = ? AND NOT is_gone AND s.task_id IS NULL ORDER BY number",
+        (seq,),
+    )
+    return tuple(rows.read_attempt(row[1:]) for row in cursor)
 
 
 def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:

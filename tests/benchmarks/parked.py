@@ -51,7 +51,14 @@ async def hold(kind: str, count: int) -> float:
     )
     admission = Admission(settings.limits, KeyPool(["ab12"]), learned={}, stall_s=3600)
     progress: Any = None
-    polls = Polls(context, progress, admission, on_succeeded=lambda job, task: None, on_step_end=lambda: None)
+    polls = Polls(
+        context,
+        progress,
+        admission,
+        on_succeeded=lambda job, task: None,
+        takes_again=lambda job: False,
+        on_step_end=lambda: None,
+    )
     for job in jobs:
         admission.reserve_slot(job.seq, job.model)
         polls.add(job)

@@ -240,3 +240,13 @@ def test_results_without_a_store_are_refused() -> None:
 
     assert 2 == result.exit_code
     assert "error[store-missing]" in result.stderr
+
+
+def test_takes_of_jobs_are_counted_at_most() -> None:
+    """What a run may pay for by itself is shown before it begins; without `reroll` there is nothing to show."""
+    manifest = write_manifest(Path("m.yaml"), "a", "b")
+    manifest.write_text("reroll: {output_moderation: 2, remote_failed: 1}\n" + manifest.read_text())
+
+    assert 8 == _counts(manifest)["submissions_at_most"]
+    text = runner("plan", manifest).stdout
+    assert "  up to 4 takes of a job (reroll), so at most 8 paid submissions\n" in text

@@ -23,7 +23,7 @@ POLLS: dict[str, tuple[str, str | None, str | None, Any]] = {
     "state and quoted JSON": ("succeeded", FILM, None, {"code": 200, "msg": "success", "data": {"taskId": "t", "state": "success", "resultJson": json.dumps({"resultUrls": [FILM]})}}),
     "task": ("succeeded", FILM, None, {"task": {"id": "t", "status": "succeeded", "content": {"url": FILM}}}),
     "task running": ("running", None, None, {"task": {"id": "t", "status": "running"}}),
-    "Fail with a reason": ("failed", None, "moderation", {"task_id": "t", "status": "Fail", "base_resp": SENSITIVE}),
+    "Fail with a reason": ("failed", None, "output_moderation", {"task_id": "t", "status": "Fail", "base_resp": SENSITIVE}),
     "Processing": ("running", None, None, {"task_id": "t", "status": "Processing", "base_resp": {"status_code": 0, "status_msg": "success"}}),
     "state -1": ("failed", None, "remote_failed", {"status": 200, "message": "success", "data": {"task_id": "t", "state": -1, "progress": 0}}),
     "state 200": ("succeeded", FILM, None, {"task_id": "t", "state": 200, "videos": [{"url": FILM}]}),

@@ -275,7 +275,7 @@ def test_no_url_before_success() -> None:
         ("remote_failed", "the API says failed and gives no reason", None, {}),
         ("remote_failed", "quota is not enough", None, {"fail_reason": "quota is not enough"}),
         (
-            "moderation",
+            "output_moderation",
             "refused",
             "OutputVideoSensitiveContentDetected.PolicyViolation",
             {"error": {"code": "OutputVideoSensitiveContentDetected.PolicyViolation", "message": "refused"}},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.wire_errors import is_moderation, read_error
+from runner.core.wire_errors import is_moderation, is_output_moderation, read_error
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,21 @@ def test_moderation(expected: bool, search_text: str) -> None:
     A refusal by a content policy is recognized, and another error is not confused with one.
     """
     assert expected == is_moderation(search_text)
+
+
+@pytest.mark.parametrize(
+    ("expected", "search_text"),
+    [
+        (True, "outputvideosensitivecontentdetected.policyviolation"),
+        (True, "outputaudiosensitivecontentdetected"),
+        (True, "outputvideoriskdetection"),
+        (True, "output video contains sensitive content"),
+        (True, "输出视频可能包含敏感信息"),
+        (False, "inputvideosensitivecontentdetected"),
+        (False, "datainspectionfailed input or output data may contain inappropriate content."),
+        (False, "your request was rejected by our safety system"),
+    ],
+)
+def test_moderation_of_what_was_made(expected: bool, search_text: str) -> None:
+    """Only an error that names the output is one that another take may not meet."""
+    assert expected == is_output_moderation(search_text)

@@ -66,6 +66,7 @@ def test_every_key_is_read() -> None:
         Notify(on=("failure", "uncertain"), webhook="https://hooks.example.com/x"),
         Notify(on=("finish",), command=("notify-send", "kittens")),
     )
+    assert header.settings.reroll == {"output_moderation": 2}
     assert header.defaults.request == {"watermark": False}
     assert header.defaults.models == {"seedance-1-5-pro-251215": {"size": "720p", "generate_audio": False}}
     assert header.defaults.metadata == {"project": "kittens"}
@@ -170,7 +171,19 @@ KEYS = (
     "hosts",
     "request",
 )
-SECTIONS = ("name", "gateway", "limits", "poll", "timeouts", "retry", "defaults", "vars", "assets", "notify")
+SECTIONS = (
+    "name",
+    "gateway",
+    "limits",
+    "poll",
+    "timeouts",
+    "retry",
+    "defaults",
+    "vars",
+    "assets",
+    "notify",
+    "reroll",
+)
 
 
 @settings(max_examples=60)
