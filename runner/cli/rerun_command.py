@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner import jsontext
-from runner.cli.console import echo_stdout
+from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -62,6 +62,14 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
 @click.option(
     "-o", "--output", metavar="DIR", type=RUN_DIR, help="Run directory for a rerun from a results file."
 )
+@click.option(
+    "--into",
+    "home",
+    metavar="RUN_DIR",
+    type=RUN_DIR,
+    help="Bring the results of a rerun elsewhere home to the run that it began from: unite the attempts, and copy the "
+    "files. Nothing is sent.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @with_options(SIMULATE, REAL_TIME, SCENARIO, TRUST, BOUNDS, PACING, WATCHING)
 def command(
@@ -69,6 +77,7 @@ def command(
     states: tuple[str, ...],
     classes: tuple[str, ...],
     output: Path | None,
+    home: Path | None,
     dry_run: bool,
     **values: Any,
 ) -> int:
@@ -89,6 +98,9 @@ def command(
     from runner.api.trust import announce_gateway
     from runner.cli.displays import show_event
 
+    require_results(source)
+    if home is not None:
+        return _bring_home(source, home)
     display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
     selection = _selection(states, classes, job)
@@ -111,6 +123,40 @@ def command(
         return _show(plan, results.run_dir, display_options)
     start = partial(rerun_from_results.rerun_results, results, selection)
     return _run(start, results.run_dir, options, display_options)
+
+
+def require_results(source: Path) -> None:
+    """
+    Check that a path may be a run directory or its results, and not another file of a run.
+
+    Raises:
+        UsageError: It is another one; the hint has the right one.
+    """
+    from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
+
+    results = source.with_name(RESULTS_NAME)
+    if source.name in (REPORT_NAME, SUMMARY_NAME) or source.suffix in (".html", ".xml"):
+        raise UsageError(
+            f"{source} is a report", hint=f"rerun its results: {command_text('runner', 'rerun', results)}"
+        )
+    if source.name == FAILED_NAME or source.suffix in (".yaml", ".yml"):
+        raise UsageError(
+            f"{source} is a manifest",
+            hint=f"run it: {command_text('runner', 'run', source)}; or rerun the results beside it: "
+            f"{command_text('runner', 'rerun', results)}",
+        )
+
+
+def _bring_home(source: Path, home: Path) -> int:
+    from runner.api.bring_home import bring_home, homecoming_lines
+    from runner.core.filenames import RESULTS_NAME
+
+    brought = bring_home(source / RESULTS_NAME if source.is_dir() else source, home)
+    for line in homecoming_lines(brought, home):
+        echo_stdout(line)
+    if brought.missing:
+        echo_stderr(f"continue with: {command_text('runner', 'resume', home)}")
+    return 0
 
 
 def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | None) -> Selection:

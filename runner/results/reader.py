@@ -26,23 +26,13 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import MAY_HAVE_PAID_TASK, Attempt, JobRecord
+from runner.core.model import Attempt
+from runner.core.unite import progress
 from runner.errors import ResultsError
 from runner.input_files import open_regular
 from runner.jsontext import loads
 from runner.results.parse import NewerVersion, ResultLine, parse_line
 
-_PROGRESS = (
-    State.PENDING,
-    State.FAILED,
-    State.SUBMITTING,
-    State.UNCERTAIN,
-    State.SUBMITTED,
-    State.TIMED_OUT,
-    State.DOWNLOADING,
-    State.UNDELIVERED,
-    State.SUCCEEDED,
-)
 _NOT_RESULTS = "name the results.jsonl of a run, plain or gzip'd"
 _MAX_LINE_BYTES = 20_000_000
 _MAX_EMPTY_LINES = 100_000
@@ -167,7 +157,7 @@ def _superseded(path: Path, ranks: Mapping[int, int]) -> frozenset[int]:
             continue
         request = json.dumps(result.record.request, sort_keys=True)
         key = _fingerprint(result.record.job_id, request)
-        mine = (_progress(result.record), rank)
+        mine = (progress(result.record), rank)
         other = best.setdefault(key, mine)
         if mine > other:
             best[key] = mine
@@ -194,7 +184,7 @@ def _rank(result: ResultLine) -> int:
         (attempts, 32),
         (int(record.task_id is not None), 1),
         (end_ms, 52),
-        (_progress(record), 4),
+        (progress(record), 4),
         (result.line, _LINE_BITS),
     ):
         rank = rank << bits | min(max(value, 0), (1 << bits) - 1)
@@ -203,13 +193,6 @@ def _rank(result: ResultLine) -> int:
 
 def _line_of(rank: int) -> int:
     return rank & ((1 << _LINE_BITS) - 1)
-
-
-def _progress(record: JobRecord) -> int:
-    """Rank how far a job got, by what would be lost without it: videos, then tasks, then uncertain submissions."""
-    if record.error is not None and record.error.cls in MAY_HAVE_PAID_TASK and record.state is State.FAILED:
-        return _PROGRESS.index(State.SUBMITTING)
-    return _PROGRESS.index(record.state)
 
 
 def _job_key(result: ResultLine) -> int:

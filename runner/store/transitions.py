@@ -244,15 +244,19 @@ def adopt_records(connection: sqlite3.Connection, records: Iterable[JobRecord], 
         if row is None:
             import_records(connection, [record], at=at)
             row = connection.execute("SELECT seq FROM jobs WHERE job_id = ?", (record.job_id,)).fetchone()
-        job = _job_of(record, row[0], number)
-        rows.insert_rows(connection, rows.SAVE_JOBS, [rows.job_row(job)])
-        connection.executemany(
-            rows.SAVE_ATTEMPT, [rows.attempt_row(job.seq, each) for each in record.attempts]
-        )
-        connection.execute("DELETE FROM assets WHERE seq = ?", (job.seq,))
-        rows.insert_rows(connection, rows.SAVE_ASSETS, [rows.asset_row(job, each) for each in record.assets])
+        replace_job(connection, row[0], record, attempt=number)
         count += 1
     return count
+
+
+def replace_job(connection: sqlite3.Connection, seq: int, record: JobRecord, *, attempt: int) -> None:
+    """Put what a record knows of a job in place of what the store knows; `attempt` is the one that it belongs to."""
+    job = _job_of(record, seq, attempt)
+    rows.insert_rows(connection, rows.SAVE_JOBS, [rows.job_row(job)])
+    connection.executemany(rows.SAVE_ATTEMPT, [rows.attempt_row(seq, each) for each in record.attempts])
+    connection.execute("DELETE FROM assets WHERE seq = ?", (seq,))
+    if record.assets:
+        rows.insert_rows(connection, rows.SAVE_ASSETS, [rows.asset_row(job, each) for each in record.assets])
 
 
 def last_paid_attempt(attempts: Iterable[Attempt]) -> int:

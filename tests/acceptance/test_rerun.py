@@ -180,3 +180,40 @@ def test_throttled_tries_stay_in_the_history(tmp_path: Path) -> None:
         )
         assert '"throttled":2' in done.stdout
         assert {"job-1": 1} == paid(simulator)
+
+
+def test_rerun_from_elsewhere_comes_home(first: Path, simulator: SimulatorProcess, tmp_path: Path) -> None:
+    """
+    `--into` unites the attempts and copies the files of a rerun elsewhere; a second time, nothing changes.
+
+    What the rerun paid for and whose file did not come along is downloaded again, and never paid for again.
+    """
+    away = tmp_path / "away"
+    away.mkdir()
+    shutil.copy(first / "results.jsonl", away)
+    runner("rerun", away / "results.jsonl", "-o", away / "second", "--base-url", simulator.base_url)
+    before = paid(simulator)
+    (away / "second" / "assets" / "job-2.mp4").unlink()
+
+    brought = runner("rerun", away / "second" / "results.jsonl", "--into", first)
+    home = results_by_id(first)
+    resumed = runner("resume", first)
+    again = runner("rerun", away / "second", "--into", first)
+
+    assert (0, 0, 4) == (brought.returncode, again.returncode, resumed.returncode), brought.stderr
+    assert ("succeeded", "undelivered") == (home["job-1"]["status"], home["job-2"]["status"])
+    assert [1, 2] == [attempt["number"] for attempt in home["job-1"]["attempts"]]
+    assert {**STATES, "job-1": "succeeded", "job-2": "succeeded"} == states(first)
+    assert (first / "assets" / "job-1.mp4").is_file()
+    assert before == paid(simulator)
+    assert "0 jobs got further" in again.stdout
+
+
+def test_another_file_of_a_run_leads_to_the_right_one(first: Path) -> None:
+    """A report or a manifest in place of results is a usage error, and the hint is the command that was meant."""
+    hints = {"report.html": "runner rerun", "summary.json": "runner rerun", "failed.yaml": "runner run"}
+    for name, hint in hints.items():
+        refused = runner("rerun", first / name)
+
+        assert 2 == refused.returncode
+        assert f"{hint} {first}" in refused.stderr

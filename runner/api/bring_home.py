@@ -1,0 +1,150 @@
+"""
+Bring the results of a rerun on another machine home to the run that it began from.
+
+Attempts are united, the files of jobs that succeeded there are copied and held against their digests, and nothing is
+sent. What was paid for and has no whole file here becomes undelivered, so that `resume` downloads it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runner.api.outputs import Outputs
+from runner.api.run_dir import require_run
+from runner.api.run_facts import RunFacts, read_facts
+from runner.assets.publish import is_complete
+from runner.core.filenames import asset_path
+from runner.core.lifecycle import Event, State, advance
+from runner.core.model import Asset, Failure, FailureClass, JobRecord
+from runner.core.unite import unite
+from runner.core.units import format_count
+from runner.disk import sync_folder, write_error
+from runner.errors import UsageError
+from runner.results.inline_media import replace_inline_media
+from runner.results.reader import open_results
+from runner.store import query
+from runner.store.store import Store
+from runner.store.transitions import recover, replace_job
+
+
+class Homecoming(Struct, frozen=True):
+    """
+    What was brought home.
+
+    Attributes:
+        changed: Ids of the jobs that got further elsewhere.
+        files: How many files were copied.
+        missing: Ids of jobs that succeeded elsewhere and whose files are not there, or were changed.
+        unknown: Ids that the run does not have, or has with another request.
+    """
+
+    changed: tuple[str, ...]
+    files: int
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def bring_home(results: Path, run_dir: Path) -> Homecoming:
+    """
+    Unite a results file, and the files beside it, with a run.
+
+    Raises:
+        ResultsError: The results can't be read.
+        RunDirError: The directory is no run's, in use, or can't be used.
+        UsageError: The results are those of the run itself, or none of their jobs is one of the run.
+    """
+    require_run(run_dir)
+    if results.resolve().parent == run_dir.resolve():
+        raise UsageError(f"{results} belongs to {run_dir} itself", hint="name the results of the rerun")
+    changed, missing, unknown, files, known = [], [], [], 0, 0
+    with Store(run_dir) as store:
+        with store.transaction() as connection:
+            recover(connection, at=time.time())
+        facts = read_facts(store.reader)
+        if facts is None:
+            raise UsageError(f"{run_dir} holds no run yet")
+        for other in (result.record for result in open_results(results)):
+            found = query.job(store.reader, other.job_id, waiting_since=0.0)
+            home = next(query.records(store.reader, [found.seq]), None) if found else None
+            if found is None or home is None or not _is_same(home, other):
+                unknown.append(other.job_id)
+                continue
+            known += 1
+            united = unite(home, other)
+            record = united.record
+            if united.is_other:
+                changed.append(other.job_id)
+                assets = [
+                    _fetch(asset, results.parent, run_dir, other.job_id, facts) for asset in other.assets
+                ]
+                whole = tuple(asset for asset in assets if asset is not None)
+                files += len(whole)
+                if len(whole) < len(other.assets):
+                    missing.append(other.job_id)
+                    record = _undelivered(record, results)
+                if other.request.get("seed") != home.request.get("seed"):
+                    whole = tuple(replace(asset, request=other.request) for asset in whole)
+                record = replace(record, assets=whole)
+            if united.is_other or len(record.attempts) > len(home.attempts):
+                with store.transaction() as connection:
+                    replace_job(connection, found.seq, record, attempt=united.attempt)
+        if not known:
+            raise UsageError(
+                f"no job of {results} is a job of {run_dir}", hint="name the run that the rerun began from"
+            )
+        with closing(Outputs(store, facts)) as outputs:
+            outputs.finish(now_at=time.time())
+    return Homecoming(tuple(changed), files, tuple(missing), tuple(unknown))
+
+
+def _is_same(home: JobRecord, other: JobRecord) -> bool:
+    """Return whether two runs have the same job; its seed may have been changed for another take."""
+    requests = [replace_inline_media({**record.request, "seed": None}) for record in (home, other)]
+    return bool(requests[0] == requests[1])
+
+
+def _fetch(asset: Asset, source: Path, run_dir: Path, job_id: str, facts: RunFacts) -> Asset | None:
+    """Copy a file to where the run has it, durably; return None if it is missing or was changed."""
+    relative = PurePosixPath(asset.path)
+    if relative.is_absolute() or ".." in relative.parts or not is_complete(str(source / relative), asset):
+        return None
+    path = asset_path(job_id, asset.kind, relative.suffix, sharded=facts.origin.sharded)
+    final = run_dir / path
+    part = final.with_name(f"{final.name}.part")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with (source / relative).open("rb") as original, part.open("wb") as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+        os.replace(part, final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise write_error(error, final) from None
+    copied = replace(asset, path=path)
+    return copied if is_complete(str(final), copied) else None
+
+
+def _undelivered(record: JobRecord, results: Path) -> JobRecord:
+    failure = Failure(FailureClass.DOWNLOAD_FAILED, f"its file was not whole beside {results}")
+    state = advance(record.state, Event.FILES_LOST) if record.state is State.SUCCEEDED else record.state
+    return replace(record, state=state, error=failure)
+
+
+def homecoming_lines(homecoming: Homecoming, run_dir: Path) -> Iterator[str]:
+    """Describe what was brought home, for people."""
+    further, files = format_count(len(homecoming.changed), "job"), format_count(homecoming.files, "file")
+    yield f"{run_dir}: {further} got further in the rerun; {files} copied"
+    if homecoming.missing:
+        yield f"  without a whole file, to download again, free of charge: {format_count(len(homecoming.missing), 'job')}"
+    if homecoming.unknown:
+        unknown = format_count(len(homecoming.unknown), "job")
+        yield f"  left out, because they are no jobs of this run: {unknown}, such as {homecoming.unknown[0]!r}"
