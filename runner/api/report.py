@@ -41,12 +41,19 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
         ReportError: There are no jobs, or the file can't be written.
     """
     out = run_dir / REPORT_NAME
-    with _opened(run_dir) as run, _writing(out):
+    page, info = build_page(run_dir, now_at=now_at)
+    with _writing(out):
+        write_page(page, out, info)
+    return out
+
+
+def build_page(run_dir: Path, *, now_at: float, is_review: bool = False) -> tuple[ReportBuilder, PageInfo]:
+    """Read what the report of a run shows; the errors are those of `open_report`."""
+    with open_report(run_dir) as run:
         page = ReportBuilder(known_verdicts(run_dir))
         for record in query.records(run.reader):
             page.add(record)
-        write_page(page, out, PageInfo(run.name, run.gateway, run_dir, now_at))
-    return out
+        return page, PageInfo(run.name, run.gateway, run_dir, now_at, is_review)
 
 
 def restore_missing_files(run_dir: Path, *, now_at: float) -> None:
@@ -63,14 +70,14 @@ def restore_missing_files(run_dir: Path, *, now_at: float) -> None:
 
 def write_junit(run_dir: Path, out: Path) -> None:
     """Write the jobs as JUnit XML; the errors are those of `write_html`."""
-    with _opened(run_dir) as run, _writing(out):
+    with open_report(run_dir) as run, _writing(out):
         summary = summarize(query.records(run.reader))
         write_junit_file(out, query.records(run.reader), summary, run=run.name)
 
 
 def write_openai(run_dir: Path, out: Path) -> None:
     """Write the jobs in the shape of the OpenAI batch API's output; the errors are those of `write_html`."""
-    with _opened(run_dir) as run, _writing(out), atomic_write(out) as file:
+    with open_report(run_dir) as run, _writing(out), atomic_write(out) as file:
         for record in query.records(run.reader):
             file.write(dumps(openai_batch_line(record, run=run.name)) + b"\n")
 
@@ -79,7 +86,7 @@ def write_table(run_dir: Path, out: Path) -> None:
     """Write the jobs as CSV; the errors are those of `write_html`, and `ReportError` if they have too many keys."""
     verdicts_file = run_dir / VERDICTS_NAME
     verdicts = read_verdicts(verdicts_file) if verdicts_file.exists() else {}
-    with _opened(run_dir) as run, _writing(out):
+    with open_report(run_dir) as run, _writing(out):
         try:
             write_csv(out, partial(query.records, run.reader), verdicts)
         except TooManyKeys:
@@ -91,7 +98,7 @@ def write_table(run_dir: Path, out: Path) -> None:
 
 def markdown(run_dir: Path) -> str:
     """Summarize a run in Markdown, in less than 1 MiB; the errors are those of `write_html`."""
-    with _opened(run_dir) as run:
+    with open_report(run_dir) as run:
         summary = summarize(query.records(run.reader))
         others = (record for record in query.records(run.reader) if record.state is not State.SUCCEEDED)
         return step_summary(summary, others, run=run.name)
@@ -114,21 +121,30 @@ def append_step_summary(run_dir: Path, out: Path) -> None:
         file.write(text)
 
 
-class _OpenRun(Struct, frozen=True):
+class OpenReport(Struct, frozen=True):
+    """A run that has jobs, with a connection that reads it."""
+
     reader: sqlite3.Connection
     name: str
     gateway: str
 
 
 @contextmanager
-def _opened(run_dir: Path) -> Iterator[_OpenRun]:
+def open_report(run_dir: Path) -> Iterator[OpenReport]:
+    """
+    Open a run to report on it.
+
+    Raises:
+        StoreMissing, StoreDamaged, StoreTooNew: It is no run directory, or one that can't be read.
+        ReportError: There are no jobs.
+    """
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
         facts = read_facts(reader)
         if facts is None or not next(query.records(reader), None):
             raise ReportError(
                 f"{run_dir} holds no jobs yet: there is nothing to report", hint="runner run MANIFEST"
             )
-        yield _OpenRun(reader, facts.settings.name, facts.gateway)
+        yield OpenReport(reader, facts.settings.name, facts.gateway)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ COMMAND_GROUPS = {
         "report": "Regenerate the report of a run, or export it in another format.",
     },
     "Use the videos": {
+        "review": "Judge the videos of a run in a browser: keep or reject.",
         "export": "Make a dataset from the videos of a run.",
     },
     "Test and debug": {

@@ -198,6 +198,14 @@ REAL_TIME = click.option(
     is_flag=True,
     help="With --simulate: keep the manifest's rates and waits, which the simulator otherwise replaces by short ones.",
 )
+PORT = click.option(
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Port to listen on; 0 chooses a free one.",
+)
 SCENARIO = click.option(
     "--scenario",
     metavar="NAME|FILE",
