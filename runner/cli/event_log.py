@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 from runner.core.problem import Problem
 from runner.core.sanitize import redact
+from runner.disk import open_own
 from runner.engine.events import JobEnded, RunEvent
 from runner.errors import UsageError
 from runner.jsontext import dumps
@@ -38,8 +40,10 @@ class EventLog(logging.Handler):
         """
         if self._path is not None:
             try:
+                # A link or a pipe could lead to a file of somebody else's, or wait for a reader.
+                descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
                 # Unbuffered, so that each line has left the process before the next event.
-                self._file = self._path.open("ab", buffering=0)
+                self._file = os.fdopen(descriptor, "ab", buffering=0)
             except OSError as error:
                 raise UsageError(
                     f"{self._path} can't be written: {error.strerror}",

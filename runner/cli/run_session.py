@@ -28,6 +28,7 @@ from runner.core.sanitize import sanitize_line
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
 from runner.engine.events import Notice, RunEvent
 from runner.errors import RunLocked, RunnerError
+from runner.input_files import require_output
 from runner.report.prometheus import write_metrics
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ def _show_side_effects(result: RunResult, *, quiet: bool) -> None:
 def _write_metrics(result: RunResult, path: Path) -> None:
     summary = result.summary or summary_of(result.run_dir)
     try:
+        require_output(path)
         write_metrics(path, summary, run=result.name, exit_code=result.exit_code, now_at=time.time())
     except (OSError, RunnerError) as error:
         # The exit code of the run does not depend on its metrics.

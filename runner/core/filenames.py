@@ -46,6 +46,7 @@ RUN_FILES = frozenset(
         FAILED_NAME,
         SUMMARY_NAME,
         REPORT_NAME,
+        VERDICTS_NAME,
         ASSETS_NAME,
         SIMULATOR_LEDGER_NAME,
         LOCK_NAME,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,6 +172,28 @@ def test_files_that_can_not_be_written(folder: Path) -> None:
     assert "absent/log.jsonl can't be written" in refused.stderr
     assert 0 == done.exit_code
     assert "could not write the metrics to absent/run.prom" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_pipes_and_links_as_outputs(kind: str, folder: Path) -> None:
+    """
+    Nothing waits for a reader of a pipe, or is written through a link: the log is an error, the metrics are a warning.
+    """
+    (folder / "target").write_text("mine")
+    if kind == "pipe":
+        os.mkfifo(folder / "out.file")
+    else:
+        (folder / "out.file").symlink_to("target")
+
+    refused = run("--log-file", "out.file")
+    done = run("--metrics-file", "out.file")
+
+    assert 2 == refused.exit_code
+    assert "out.file can't be written: " in refused.stderr
+    assert 0 == done.exit_code
+    assert "could not write the metrics to out.file" in done.stderr
+    assert "mine" == (folder / "target").read_text()
+    assert not (folder / "out.file").is_file() or kind == "link"
 
 
 def test_date_in_the_run_directory(folder: Path) -> None:
