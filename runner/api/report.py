@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runner.api.outputs import Outputs
 from runner.api.run_facts import read_facts
-from runner.core.filenames import DB_NAME, REPORT_NAME, VERDICTS_NAME
+from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.summary import summarize
 from runner.disk import open_own

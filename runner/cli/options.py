@@ -256,7 +256,8 @@ RETRY_FAILED = click.option(
 TRUST = click.option(
     "--trust",
     is_flag=True,
-    help="Start the commands that the run directory names, even if the manifest on this machine does not.",
+    help="Start the commands and call the webhooks that the run directory names, even if the manifest on this machine "
+    "does not.",
 )
 """Single options."""
 
