@@ -21,6 +21,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.core.model import Json
 from runner.core.problem import Finding
@@ -80,12 +81,14 @@ class Scope(Struct, frozen=True):
         varying: Names with a value for each job. They hide constants of the same name.
         is_open: Whether jobs may have further names, as the rows of JSONL files do.
         used: Gets each name that a placeholder uses.
+        note: How the names of a table were found, for the message about one that is missing.
     """
 
     constants: Mapping[str, Json] = field(default_factory=dict)
     varying: Collection[str] = ()
     is_open: bool = False
     used: set[str] = field(default_factory=set)
+    note: str = ""
 
     def names(self) -> list[str]:
         """List every name that is known before a job is rendered."""
@@ -98,13 +101,13 @@ class Template(Struct, frozen=True):
 
     Attributes:
         render: Returns the value of one job. A name that the job's values lack is a ``KeyError``.
-        varying: Paths of the strings that differ from job to job; empty if the value is constant.
+        varying: The strings that differ from job to job, by path, each with the names that it uses.
         findings: Placeholders that can't be filled; with any of them the template must not be rendered.
         filled: The size of what placeholders filled in while compiling.
     """
 
     render: Render
-    varying: frozenset[JsonPath]
+    varying: Mapping[JsonPath, tuple[str, ...]]
     findings: tuple[Finding, ...]
     filled: int = 0
 
@@ -137,7 +140,7 @@ def compile_template(
     constant, render = compiler.compile(value, ())
     return Template(
         render=render or (lambda _: constant),
-        varying=frozenset(compiler.varying),
+        varying=compiler.varying,
         findings=tuple(compiler.findings),
         filled=compiler.filled,
     )
@@ -162,7 +165,7 @@ class _Compiler:
         self._scope = scope
         self._keeps_nulls_in_lists = keeps_nulls_in_lists
         self.filled = filled
-        self.varying: list[JsonPath] = []
+        self.varying: dict[JsonPath, tuple[str, ...]] = {}
         self.findings: list[Finding] = []
 
     def compile(self, value: Json, path: JsonPath) -> _Compiled:
@@ -223,7 +226,7 @@ class _Compiler:
             if len(pieces) == 1:
                 return _Compiled(pieces[0])
             return _Compiled("".join(map(to_text, pieces)))
-        self.varying.append(path)
+        self.varying[path] = tuple(piece.name for piece in pieces if isinstance(piece, _Placeholder))
         if len(pieces) == 1:
             return _Compiled(None, itemgetter(pieces[0].name))
         return _Compiled(None, _joiner(pieces))
@@ -259,6 +262,8 @@ class _Compiler:
             guess = did_you_mean(name, known)
             names = ", ".join(known)
             hint = f"{guess} The names are {names}" if guess else f"the names are {names}"
+            if scope.note:
+                hint += f"; {scope.note}"
             self.findings.append(Finding(path, f"unknown placeholder '${{{name}}}'", hint))
         return ""
 
@@ -325,7 +330,7 @@ def entry_variables(
             varying.discard(name)
             continue
         template = compile_template(
-            value, Scope(constants, frozenset(varying), scope.is_open, scope.used), filled=filled
+            value, replace(scope, constants=constants, varying=frozenset(varying)), filled=filled
         )
         filled = template.filled
         findings += [Finding((name, *found.path), found.message, found.hint) for found in template.findings]
@@ -335,7 +340,7 @@ def entry_variables(
         else:
             constants[name] = template.render({})
             varying.discard(name)
-    inner = Scope(constants, frozenset(varying), scope.is_open, scope.used)
+    inner = replace(scope, constants=constants, varying=frozenset(varying))
     return EntryVariables(inner, tuple(computed), findings)
 
 
@@ -350,7 +355,7 @@ class RequestTemplate:
 
     Attributes:
         render: Returns the request of one job. A name that the job's values lack is a ``KeyError``.
-        varying: Paths of what differs between the requests, from their root.
+        varying: What differs between the requests; see `Template`.
         schema_name: Of the first clean request, once `set_clean_example` was called.
     """
 
