@@ -51,6 +51,7 @@ from runner.store.database import connect_reader
 from runner.store.query import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
+from runner.worker.job_log import with_job_log
 from runner.worker.pauses import RetryPauses
 from runner.worker.poll import Poller
 from runner.worker.submit import Submitter
@@ -215,6 +216,22 @@ async def _engine(
         if not config.origin.is_simulated:
             text, asked_per_s = store.meta(LEARNED), options.submit_rate
             learned = read_learned(text, config.gateway, keys.fingerprints, submit_per_s=asked_per_s)
+        deliverer = Deliverer(
+            client,
+            keys,
+            store,
+            clock,
+            downloader=fetcher,
+            publisher=publisher,
+            run_dir=store.run_dir,
+            retry=settings.retry,
+            draw=random.random,
+            content_url=partial(content_url, root),
+            sharded=config.origin.sharded,
+            max_download_s=settings.timeouts.download_s,
+            pauses=pauses,
+        )
+        submitter, poller, deliverer = with_job_log(Submitter(client, keys, store, clock), poller, deliverer)
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -227,23 +244,9 @@ async def _engine(
                 drain_s=options.drain_time,
                 store=store,
                 key_pool=keys.pool,
-                submitter=Submitter(client, keys, store, clock),
+                submitter=submitter,
                 poller=poller,
-                deliverer=Deliverer(
-                    client,
-                    keys,
-                    store,
-                    clock,
-                    downloader=fetcher,
-                    publisher=publisher,
-                    run_dir=store.run_dir,
-                    retry=settings.retry,
-                    draw=random.random,
-                    content_url=partial(content_url, root),
-                    sharded=config.origin.sharded,
-                    max_download_s=settings.timeouts.download_s,
-                    pauses=pauses,
-                ),
+                deliverer=deliverer,
                 clock=clock,
                 render=_render,
                 probe=lambda: _probe(client, keys),

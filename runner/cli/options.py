@@ -163,10 +163,14 @@ WATCHING = (
         help="Show every finished job, and the traceback of an internal error.",
     ),
     click.option(
-        "--log-file", type=_PATH, help="Append notices and finished jobs to this file as JSON lines."
+        "--log-file",
+        type=_PATH,
+        help="Append every event to this file as JSON lines: intents, answers, throttling, news of tasks, downloads, ends.",
     ),
     click.option(
-        "--metrics-file", type=_PATH, help="Write Prometheus metrics to this file at the end of the run."
+        "--metrics-file",
+        type=_PATH,
+        help="Write Prometheus metrics to this file every 15 seconds, and at the end of the run.",
     ),
 )
 """What to show, and what to write besides the run directory."""

@@ -116,7 +116,7 @@ class Notify(Struct, frozen=True, kw_only=True):
     A notification at the end of a run.
 
     Attributes:
-        on: Any of ``finish``, ``failure`` and ``uncertain``.
+        on: Any of ``finish``, ``failure``, ``uncertain``, ``unfinished``, and thresholds such as ``failed>=5%``.
         webhook: Gets a POST with the summary as JSON.
         command: Is started with the summary on its standard input.
     """
