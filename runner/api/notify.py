@@ -23,6 +23,7 @@ from runner.proxies import Proxies
 
 WEBHOOK_S = 10.0
 COMMAND_S = 30.0
+KILLED_S = 5.0
 
 
 def triggered_events(result: RunResult) -> frozenset[str]:
@@ -173,8 +174,9 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     """Kill a command with the children that it left, which would hold the terminal or the pipe of a scheduler."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    if process.stdin is not None:
-        process.stdin.close()
-        with contextlib.suppress(ConnectionError):
-            await process.stdin.wait_closed()
-    await process.wait()
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(KILLED_S):
+            if process.stdin is not None:
+                process.stdin.close()
+                await process.stdin.wait_closed()
+            await process.wait()

@@ -148,7 +148,7 @@ def test_quiet(folder: Path) -> None:
 
 def test_log_and_metrics_files(folder: Path) -> None:
     """
-    The log has a line for every finished job; metrics are written at the end.
+    The log has every step of every job, from the intent to the end; metrics are written at the end.
     """
     done = run("--scenario", "scenario.yaml", "--log-file", "log.jsonl", "--metrics-file", "run.prom")
 
@@ -156,6 +156,14 @@ def test_log_and_metrics_files(folder: Path) -> None:
     ended = {entry["job_id"]: entry["status"] for entry in entries if entry["event"] == "job_ended"}
     assert {"job-1": "succeeded", "job-2": "failed", "job-3": "uncertain"} == ended
     assert all("at" in entry for entry in entries)
+    steps = [entry["event"] for entry in entries if entry.get("job_id") == "job-1"]
+    assert ["intent", "answer"] == steps[:2]
+    assert ["downloaded", "job_ended"] == steps[-2:]
+    assert set(steps[2:-2]) == {"poll"}
+    assert all(
+        entry["task_id"] for entry in entries if entry.get("job_id") == "job-1" and entry["event"] != "intent"
+    )
+    assert ["start", "end"] == [entries[0]["event"], entries[-1]["event"]]
     metrics = (folder / "run.prom").read_text()
     assert f'runner_run_exit_code{{run="kittens"}} {done.exit_code}' in metrics
 
