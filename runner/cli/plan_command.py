@@ -13,7 +13,7 @@ from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
 from runner.cli.options import REAL_TIME, variable_option
 from runner.cli.param_types import MANIFEST, RUN_DIR
-from runner.core.sanitize import escape_json
+from runner.core.sanitize import escape_json, sanitize_line
 from runner.core.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def _lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
         yield ""
         yield f"{job.job_id}: {job.action}, {job.why} ({job.place})"
         yield escape_json(json.dumps(job.request, indent=2, ensure_ascii=False))
+    yield from _cost(planned)
     yield from _time(planned)
 
 
@@ -128,6 +129,28 @@ def _groups(planned: Plan) -> Iterator[str]:
             yield f"{group.action}: {planned.count(group.action):,}"
         model = f"  {group.model}" if group.model else ""
         yield f"  {group.jobs:>9,}  {group.why}{model}"
+
+
+def _cost(planned: Plan) -> Iterator[str]:
+    from runner.cli.prices_command import age_text
+
+    cost = planned.cost
+    if not cost.jobs:
+        return
+    yield ""
+    yield "billed:"
+    for units in cost.units:
+        seconds = f"{units.seconds:,} s" if units.seconds else ""
+        chosen = f"{units.open_ended:,} of a length that the model chooses" if units.open_ended else ""
+        parts = ", ".join(filter(None, (format_count(units.clips, "clip"), seconds, chosen)))
+        yield f"  {units.model}{f' in {units.size}' if units.size else ''}: {parts}"
+    for each in cost.sums:
+        yield f"cost: {'at most ' if each.expected == each.highest else ''}{each} for {format_count(each.jobs, 'job')}"
+    for why, jobs in cost.unknown.items():
+        yield f"unknown cost: {format_count(jobs, 'job')}; {sanitize_line(why, max_chars=200)}"
+    for table in planned.tables:
+        source = sanitize_line(table.source or "a table without a source", max_chars=200)
+        yield f"  prices from {source}, {age_text(table.age_days(planned.today))}"
 
 
 def _time(planned: Plan) -> Iterator[str]:

@@ -193,7 +193,7 @@ def load(
     document = open_document(path, report)
     all_variables = _read_variables(document, variables, today, report)
     catalog = with_own_schemas(catalog, document, report)
-    header = read_header(document, report, all_variables.values, catalog)
+    header = read_header(document, report, all_variables.values, catalog, today=today)
     # The name is filled in elsewhere; here only its placeholders matter.
     compile_template(document.header.value.get("name"), Scope(all_variables.values, used=all_variables.used))
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, folder)
