@@ -24,6 +24,7 @@ from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
 from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import PageInfo, ReportBuilder, write_page
+from runner.report.posters import PosterMaker
 from runner.results.files import atomic_write
 from runner.results.formats import openai_batch_line
 from runner.results.verdicts import known_verdicts, read_verdicts
@@ -45,19 +46,22 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
         ReportError: There are no jobs, or the file can't be written.
     """
     out = run_dir / REPORT_NAME
-    page, info = build_page(run_dir, now_at=now_at)
+    page, info = build_page(run_dir, PosterMaker(run_dir), now_at=now_at)
     with _writing(out):
         write_page(page, out, info)
     return out
 
 
-def build_page(run_dir: Path, *, now_at: float, is_review: bool = False) -> tuple[ReportBuilder, PageInfo]:
+def build_page(
+    run_dir: Path, posters: PosterMaker, *, now_at: float, is_review: bool = False
+) -> tuple[ReportBuilder, PageInfo]:
     """Read what the report of a run shows; the errors are those of `open_report`."""
+    page = ReportBuilder(known_verdicts(run_dir))
     with open_report(run_dir) as run:
-        page = ReportBuilder(known_verdicts(run_dir))
         for record in query.records(run.reader):
             page.add(record)
-        return page, PageInfo(run.name, run.gateway, run_dir, now_at, is_review)
+    shown = posters.posters(page.videos())
+    return page, PageInfo(run.name, run.gateway, run_dir, now_at, is_review, shown)
 
 
 def restore_missing_files(run_dir: Path, *, now_at: float) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from runner.api.report import build_page, open_report
 from runner.disk import write_error
 from runner.report.page import page_chunks
+from runner.report.posters import PosterMaker
 from runner.report.review_server import ReviewServer
 from runner.results.verdicts import VerdictsWriter
 from runner.store import query
@@ -34,11 +35,12 @@ async def serve_review(run_dir: Path, *, port: int, token: str, ready: Callable[
     """
     with open_report(run_dir):
         pass
+    posters = PosterMaker(run_dir)
     with closing(_open_verdicts(run_dir)) as verdicts:
         server = ReviewServer(
             run_dir,
             token,
-            lambda: _page(run_dir),
+            lambda: _page(run_dir, posters),
             lambda job_id, verdict: _save(run_dir, verdicts, job_id, verdict),
         )
         try:
@@ -55,8 +57,8 @@ def _open_verdicts(run_dir: Path) -> VerdictsWriter:
         raise write_error(error, VerdictsWriter.path_in(run_dir)) from None
 
 
-def _page(run_dir: Path) -> bytes:
-    return b"".join(page_chunks(*build_page(run_dir, now_at=time.time(), is_review=True)))
+def _page(run_dir: Path, posters: PosterMaker) -> bytes:
+    return b"".join(page_chunks(*build_page(run_dir, posters, now_at=time.time(), is_review=True)))
 
 
 def _save(run_dir: Path, verdicts: VerdictsWriter, job_id: str, verdict: str) -> bool:

@@ -55,8 +55,9 @@ class ReviewServer:
     Args:
         run_dir: The run directory, whose assets are served.
         token: The secret part of the addresses.
-        make_page: Returns the page; called in a thread for each load, so that a reload shows the newest state.
-        save: Saves the verdict on a job durably, and returns whether there is such a job; called in a thread.
+        make_page: Returns the page; called for each load, so that a reload shows the newest state.
+        save: Saves the verdict on a job durably, and returns whether there is such a job. Both are called in threads,
+            but never twice at once.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ReviewServer:
         self._token = token
         self._make_page = make_page
         self._save = save
-        self._saving = asyncio.Lock()
+        self._saving, self._making = asyncio.Lock(), asyncio.Lock()
         app = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY_BYTES)
         app.router.add_get("/{token}/", self._page)
         app.router.add_post("/{token}/verdicts", self._verdict)
@@ -106,7 +107,8 @@ class ReviewServer:
         return response
 
     async def _page(self, _request: web.Request) -> web.StreamResponse:
-        page = await asyncio.to_thread(self._make_page)
+        async with self._making:
+            page = await asyncio.to_thread(self._make_page)
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:

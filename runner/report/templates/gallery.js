@@ -23,7 +23,7 @@ const visibility = "IntersectionObserver" in window ? new IntersectionObserver((
 }, { rootMargin: "200px" }) : null;
 
 function videoOf(job) {
-  const path = job[FIELD.video], poster = DATA.posters[job[FIELD.id]];
+  const path = job[FIELD.video], poster = DATA.posters[path];
   const video = htmlElement("video", {
     playsinline: "", loop: "", preload: "none", src: assetUrl(path), width: job[FIELD.width], height: job[FIELD.height],
     poster: poster ? `data:image/jpeg;base64,${poster}` : null, "aria-label": `Clip of ${job[FIELD.id]}`,
