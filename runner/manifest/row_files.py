@@ -140,6 +140,11 @@ def _open(path: Path, options: CellOptions, sheet: str | None) -> RowFile:
         return PromptLines(path, options)
     if suffix in JSONL_SUFFIXES or suffix == ".json":
         return JsonRows(path)
+    if suffix in (".xlsx", ".parquet"):
+        # Few manifests name such files, and what reads them is slow to import.
+        from runner.manifest.workbooks import ParquetRows, Sheet
+
+        return Sheet(path, sheet) if suffix == ".xlsx" else ParquetRows(path)
     message = f"'{path.name}' does not have the suffix of a row file"
     raise RowFileError(0, message, f"row files end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
 
