@@ -56,6 +56,16 @@ def command(
 
     Nothing is sent and nothing is written. Safe to use while a run is active.
     """
+    options = RunOptions(
+        simulate=simulate, real_time=real_time, var=var, base_url=base_url, env_file=env_file
+    )
+    show_plan(manifest, output, options, show=show, as_json=as_json, is_verbose=verbose)
+
+
+def show_plan(
+    manifest: Path, output: Path | None, options: RunOptions, *, show: int, as_json: bool, is_verbose: bool
+) -> None:
+    """Print what a run would do now."""
     from runner.api import config, plan, trust
     from runner.api import simulate as simulation
     from runner.cli.displays import show_event
@@ -64,24 +74,18 @@ def command(
         manifest,
         output=output,
         show=show,
-        options=RunOptions(
-            simulate=simulate,
-            real_time=real_time,
-            var=var,
-            base_url=base_url,
-            env_file=env_file,
-        ),
+        options=options,
         on_problem=lambda problem: None if as_json else show_problem(problem),
     )
     if as_json:
         click.echo(json.dumps(plan.plan_json(planned)))
         return
-    if planned.sources["gateway.base_url"] != "manifest" and not simulate:
+    if planned.sources["gateway.base_url"] != "manifest" and not options.simulate:
         trust.warn_unencrypted(planned.settings.base_url or "", show_event)
-    settings = config.settings_lines(planned.settings, planned.sources) if verbose else ()
+    settings = config.settings_lines(planned.settings, planned.sources) if is_verbose else ()
     for line in _lines(planned, settings):
         echo_stdout(line)
-    if simulate and not real_time:
+    if options.simulate and not options.real_time:
         echo_stdout(f"\n{simulation.speed_line(planned.settings)}")
     if planned.elsewhere:
         echo_stderr(

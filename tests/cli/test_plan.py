@@ -47,6 +47,15 @@ def test_before_the_first_run_all_is_new() -> None:
     assert [manifest] == list(Path().iterdir())
 
 
+def test_a_dry_run_is_a_plan() -> None:
+    """`run --dry-run` prints what `plan` prints, and does nothing."""
+    manifest = write_manifest(Path("m.yaml"), "a", "b")
+
+    assert runner("plan", manifest) == runner("run", manifest, "--dry-run")
+    assert runner("plan", manifest, "--json") == runner("run", manifest, "--dry-run", "--json")
+    assert [manifest] == list(Path().iterdir())
+
+
 def test_the_keys_of_json_are_fixed() -> None:
     """Programs rely on the keys and their order."""
     manifest = write_manifest(Path("m.yaml"), "a")
