@@ -18,16 +18,16 @@ from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import ProblemHandler
+from runner.manifest.placeholders import Values
+from runner.manifest.request_template import RequestTemplate
 from runner.manifest.row_files import RowFiles, open_row_files
 from runner.manifest.rows import Row, RowErrorHandler, RowFile, RowFileError
 from runner.manifest.template import (
     MAX_FILLED,
     Render,
-    RequestTemplate,
     Scope,
     Template,
     TooLong,
-    Values,
     compile_template,
     entry_variables,
     filled_size,
@@ -148,7 +148,8 @@ class EntryExpansion:
         return template
 
     def _report_entry(self, finding: Finding, *parents: str) -> None:
-        self.is_invalid = True
+        if finding.severity is Severity.ERROR:
+            self.is_invalid = True
         self._source.report_once(replace(finding, path=(*parents, *finding.path)), self._report)
 
     def _begin_file(self, rows: RowFile) -> None:

@@ -14,8 +14,8 @@ from runner.manifest.document import Entry, ProblemHandler, job_label
 from runner.schema.paths import JsonPath, format_path
 
 if TYPE_CHECKING:
+    from runner.manifest.request_template import RequestTemplate
     from runner.manifest.rows import RowFile
-    from runner.manifest.template import RequestTemplate
 
 
 _NULL_WORDS = frozenset({"null", "none", "nan", "n/a", "#n/a", "na", "nil", "<na>", "\\n", "-"})

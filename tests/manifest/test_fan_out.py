@@ -259,3 +259,40 @@ def test_matrix_filters_of_other_programs(tmp_path: Path, name: str) -> None:
         tmp_path, f"- {{matrix: {{{name}: {{seed: 1}}}}, request: {{model: {SEEDANCE}}}}}"
     ).problems
     assert "each key of a matrix, exclude and include too, is an axis with a list of values" in mapping[0]
+
+
+def test_nested_and_absent_values_of_rows(tmp_path: Path) -> None:
+    """A value inside another one has a path; a default is for rows that lack the value; null drops an item of a list."""
+    (tmp_path / "r.jsonl").write_text(
+        '{"id": "a", "text": {"main": "A kitten"}, "seed": 3, "ref": ["r1"]}\n'
+        '{"id": "b", "text": {"main": "A cat", "style": ""}, "seed": null}\n'
+        '{"id": "c", "text": {}}\n'
+    )
+    request = f"{{model: {SEEDANCE}, prompt: '${{text.main}}, ${{text.style:-cinematic}}', seed: '${{seed:-7}}', size: '${{size:-}}'}}"
+
+    result = read_jobs(
+        tmp_path,
+        f"- {{id: '${{id}}', from: r.jsonl, metadata: {{refs: ['${{ref:-}}']}}, request: {request}}}",
+    )
+
+    assert ["a", "b"] == result.ids
+    assert [
+        {"model": SEEDANCE, "prompt": "A kitten, cinematic", "seed": 3},
+        {"model": SEEDANCE, "prompt": "A cat, cinematic", "seed": 7},
+    ] == result.requests
+    assert [
+        "r.jsonl:3: jobs[0]: the row has no 'text.main', which the job uses; it has id, text"
+    ] == result.problems
+
+
+def test_a_default_of_a_misspelled_name(tmp_path: Path) -> None:
+    """A default everywhere for a name that is nearly one of the names is a warning."""
+    (tmp_path / "r.csv").write_text("prompt\nA kitten\n")
+    request = f"{{model: {SEEDANCE}, prompt: '${{promt:-A cat}}', seed: '${{seed:-7}}'}}"
+
+    result = read_jobs(tmp_path, f"- {{id: a, from: r.csv, request: {request}}}")
+
+    assert [{"model": SEEDANCE, "prompt": "A cat", "seed": 7}] == result.requests
+    assert [
+        "m.yaml:3:74: warning: jobs[0] \"a\": unknown placeholder '${promt}', which has its default everywhere; did you mean 'prompt'?"
+    ] == [problem.partition(" The names")[0] for problem in result.problems]

@@ -93,7 +93,7 @@ def test_invalid_rows(tmp_path: Path, name: str, content: bytes, expected: list[
             2,
             "cell 1 of the row that begins on line 2 can't be read (',' expected after '\"')",
         ),
-        ("rows.xlsx", b"PK", 0, "'rows.xlsx' does not have the suffix of a row file"),
+        ("rows.ods", b"PK", 0, "'rows.ods' does not have the suffix of a row file"),
         ("missing.csv", None, 0, "'missing.csv' can't be read: No such file or directory"),
         ("missing.jsonl", None, 0, "'missing.jsonl' can't be read: No such file or directory"),
     ],
