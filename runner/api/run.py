@@ -29,6 +29,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.series import Series, catch_up
+from runner.api.shards import check_shard_options, claim_run_dir, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.api.validate import manifest_error
@@ -100,13 +101,20 @@ async def run(
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)
     keys = find_keys(settings, environ, simulate=options.simulate)
-    run_dir = expand_date(output or default_run_dir(manifest, loaded.name, simulate=options.simulate), today)
+    shard = options.shard
+    check_shard_options(options, settings)
+    run_dir = expand_date(
+        output or default_run_dir(manifest, loaded.name, simulate=options.simulate, shard=shard), today
+    )
     series = series_of(loaded.name_template, output)
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
         require_series(run_dir)
     guarded(observe)(Notice("run_dir", f"run directory: {run_dir}"))
-    own = known_run(run_dir, loaded.name, series)
+    own = known_run(run_dir, loaded.name, series, shard)
+    if series is not None and shard is not None:
+        # What an older run of the series left is fetched by the same shard.
+        series = f"{series} shard {shard}"
     if not options.simulate and not options.new:
         require_continued(manifest, own, confirm_new)
     async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
@@ -191,17 +199,23 @@ def _load_into(
     """Save a manifest's jobs, and what a later process needs to continue without the manifest."""
     saved = read_facts(store.reader)
     if saved is None:
-        origin = RunOrigin(str(manifest.path.absolute()), options.simulate, sharded=False, series=series)
+        origin = RunOrigin(
+            str(manifest.path.absolute()), options.simulate, sharded=False, series=series, shard=options.shard
+        )
     else:
         origin = saved.origin
         require_same_kind(origin, store.run_dir, simulate=options.simulate)
+        require_same_shard(origin, store.run_dir, options.shard)
         if not options.simulate and not options.base_url:
             _require_same_gateway(store, saved, settings)
     with store.transaction() as connection:
         jobs = _sync_jobs(connection, manifest, options, problems)
-        require_match(connection, options.job)
+        if options.shard is None:
+            # A pattern may match no job of one shard.
+            require_match(connection, options.job)
         sharded = origin.sharded or jobs > MAX_FILES_FLAT
         facts = RunFacts(settings, replace(origin, sharded=sharded, is_real_time=options.real_time))
+        claim_run_dir(store.run_dir, facts)
         save_facts(connection, facts)
     return facts
 
@@ -222,7 +236,7 @@ def _require_same_gateway(store: Store, saved: RunFacts, settings: Settings) -> 
 def _sync_jobs(
     connection: sqlite3.Connection, manifest: Manifest, options: RunOptions, problems: ProblemCollector
 ) -> int:
-    """Check every job and save it: all of them, or none. Return how many there are."""
+    """Check every job and save those of the shard: all, or none. Return how many jobs the whole run has."""
     now_at = time.time()
     invalid: list[JobRecord] = []
 
@@ -230,12 +244,16 @@ def _sync_jobs(
         invalid.append(_failed_record(spec, why, now_at))
 
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
-    report = sync(connection, jobs, on_changed=options.on_changed, at=now_at)
+    if (shard := options.shard) is not None:
+        jobs = (spec for spec in jobs if shard.has(spec.job_id))
+    sync(connection, jobs, on_changed=options.on_changed, at=now_at)
     counts = manifest.counts
     if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
         raise manifest_error(manifest, problems)
-    import_records(connection, invalid, at=now_at)
-    return report.jobs
+    import_records(
+        connection, (record for record in invalid if shard is None or shard.has(record.job_id)), at=now_at
+    )
+    return counts.jobs - counts.invalid if counts else 0
 
 
 def _failed_record(spec: JobSpec, why: str, now_at: float) -> JobRecord:

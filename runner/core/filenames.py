@@ -20,6 +20,8 @@ DB_NAME = "run.db"
 RESULTS_NAME = "results.jsonl"
 FAILED_NAME = "failed.yaml"
 SUMMARY_NAME = "summary.json"
+RUN_JSON_NAME = "run.json"
+"""Which shard of which run a directory holds; which run a journal holds."""
 REPORT_NAME = "report.html"
 ASSETS_NAME = "assets"
 MANIFEST_NAME = "manifest.yaml"
@@ -45,6 +47,7 @@ RUN_FILES = frozenset(
         RESULTS_NAME,
         FAILED_NAME,
         SUMMARY_NAME,
+        RUN_JSON_NAME,
         REPORT_NAME,
         ASSETS_NAME,
         SIMULATOR_LEDGER_NAME,

@@ -22,6 +22,8 @@ from runner.store.writer import DiskReserve, Writer
 _MAX_NEW_TASKS = 1000
 """Tasks to remember before those that are committed are forgotten."""
 
+RETIRED = "retired"
+"""Key of the directory that took over the jobs."""
 _CLEAR_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 
 
@@ -35,14 +37,16 @@ class Store:
     Args:
         is_adopted: Whether a ``run.db`` that is older than its directory is opened all the same, because the caller
             takes over what the results know.
+        may_be_retired: Whether a directory is opened all the same whose jobs went over to another one.
 
     Attributes:
         reader: A connection for `query`; it sees what is committed.
     """
 
-    def __init__(self, run_dir: Path, *, is_adopted: bool = False) -> None:
+    def __init__(self, run_dir: Path, *, is_adopted: bool = False, may_be_retired: bool = False) -> None:
         self.run_dir = run_dir
         self._is_adopted = is_adopted
+        self._may_be_retired = may_be_retired
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
         self._checked_commit = 0
@@ -57,7 +61,7 @@ class Store:
             RunLocked: Another process uses it.
             StoreMissing: There are results but no ``run.db``: jobs that were paid for would be paid for again.
             StoreOutdated: Its ``run.db`` is older than the files beside it.
-            RunDirError: It can't be created, or its ``run.db`` can't be used.
+            RunDirError: It can't be created, its ``run.db`` can't be used, or it was merged into another one.
         """
         with ExitStack() as stack, self._translated_os_errors():
             self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -70,6 +74,8 @@ class Store:
             with translated(self.run_dir / DB_NAME):
                 self._epoch_file.record_opening(self._connection)
             self.reader = stack.enter_context(closing(connect_reader(self.run_dir, with_temp_tables=True)))
+            if not self._may_be_retired:
+                self._require_active()
             self._closing = stack.pop_all()
         return self
 
@@ -77,6 +83,23 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.close()
+
+    def _require_active(self) -> None:
+        if (successor := self.meta(RETIRED)) is not None:
+            raise RunDirError(
+                f"{self.run_dir} was merged into {successor}, which has its jobs now",
+                hint=f"go on there: runner resume {successor}",
+            )
+
+    @contextmanager
+    def attached(self, database: Path, name: str) -> Iterator[None]:
+        """Let `transaction` see another database under a name, for the length of a block."""
+        with translated(database):
+            self._connection.execute(f"ATTACH DATABASE ? AS {name}", (str(database.absolute()),))
+            try:
+                yield
+            finally:
+                self._connection.execute(f"DETACH DATABASE {name}")
 
     @contextmanager
     def _translated_os_errors(self) -> Iterator[None]:
