@@ -54,6 +54,7 @@ from runner.store.store import Store
 from runner.worker.deliver import Deliverer
 from runner.worker.pauses import RetryPauses
 from runner.worker.poll import Poller
+from runner.worker.prompt_api import PromptApi
 from runner.worker.submit import Submitter
 
 log = logging.getLogger(__name__)
@@ -231,7 +232,9 @@ async def _engine(
                 drain_s=options.drain_time,
                 store=store,
                 key_pool=keys.pool,
-                submitter=Submitter(client, keys, store, clock),
+                submitter=Submitter(
+                    client if store.journal is None else PromptApi(client), keys, store, clock
+                ),
                 poller=poller,
                 deliverer=Deliverer(
                     client,

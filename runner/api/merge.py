@@ -20,6 +20,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.journals import journal_of
 from runner.api.known_runs import known_run, remember
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
@@ -174,9 +175,20 @@ def _jobs_in_both(one: _Source, other: _Source) -> str:
 
 def _retire(run_dir: Path, out: Path) -> None:
     """Close a shard's directory for good; what a dead process left in it becomes uncertain first."""
-    with Store(run_dir, may_be_retired=True) as store, store.transaction() as connection:
-        recover(connection, at=time.time())
-        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RETIRED, str(out.absolute())))
+    into = str(out.absolute())
+    with closing(connect_reader(run_dir)) as reader:
+        is_retired = query.meta(reader, RETIRED) is not None
+    journal = None if is_retired else journal_of(run_dir)
+    if journal is not None and journal.read().successor == into:
+        # A log that is closed is not opened again.
+        journal = None
+    with Store(run_dir, journal=journal, may_be_retired=True) as store:
+        with store.transaction() as connection:
+            recover(connection, at=time.time())
+        if journal is not None:
+            journal.retire(into)
+        with store.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RETIRED, into))
 
 
 def _merged_facts(sources: Sequence[_Source], missing: Sequence[Shard]) -> RunFacts:

@@ -55,6 +55,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
         keep_days: Delete older runs of the series, all but those of the last N days.
         shard: Only the jobs of one shard of the run, with its part of the limits; a `Shard`, or a text such as "3/16" or "auto".
+        journal: The URL of the journal that keeps the run off this machine (`run`); None for none, or the one that it has.
         per_shard: `limit` and `max_failures` are meant for the shard alone.
         var: Variables, over those of the manifest.
         base_url: Over the environment's and the manifest's.
@@ -93,6 +94,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     shard: Shard | None = None
     per_shard: bool = False
     var: Mapping[str, Json] = field(default_factory=dict)
+    journal: str | None = None
     base_url: str | None = None
     env_file: Path | None = None
     submit_rate: float | None = None
@@ -206,7 +208,7 @@ _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("keep_runs", "in_flight", "downloads"), _Count),
     **dict.fromkeys(("max_runtime", "drain_time", "stop_at"), _Seconds),
     **dict.fromkeys(("submit_rate", "poll_rate"), _Rate),
-    **dict.fromkeys(("scenario", "job", "base_url"), str),
+    **dict.fromkeys(("scenario", "job", "base_url", "journal"), str),
     "var": dict[str, Any],
     "shard": Shard,
 }

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.journals import begin_journal
 from runner.api.known_runs import known_run, remember, require_continued
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
@@ -115,9 +116,21 @@ async def run(
     if series is not None and shard is not None:
         # What an older run of the series left is fetched by the same shard.
         series = f"{series} shard {shard}"
-    if not options.simulate and not options.new:
+    journal = None
+    if options.journal is not None:
+        origin = RunOrigin(None, options.simulate, sharded=False, shard=shard)
+        journal = begin_journal(options.journal, RunFacts(settings, origin), environ)
+    # A journal that has begun is gone on with, wherever the directory was.
+    if not (options.simulate or options.new or (journal is not None and journal.has_begun())):
         require_continued(manifest, own, confirm_new)
-    async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
+    async with open_run(
+        run_dir,
+        options.if_locked,
+        observe,
+        adopt=options.adopt_results,
+        journal=journal,
+        options=options,
+    ) as store:
         facts = _load_into(store, loaded, settings, options, problems, series)
         if not options.simulate:
             remember(manifest, own)
@@ -169,7 +182,9 @@ async def resume(
     """
     started_at = time.monotonic()
     require_run(run_dir)
-    async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
+    async with open_run(
+        run_dir, options.if_locked, observe, adopt=options.adopt_results, options=options
+    ) as store:
         require_match(store.reader, options.job)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))

@@ -72,6 +72,12 @@ from runner.core.model import OnChanged
     help="Run only this share of the jobs, in a directory of its own and with its part of the limits: I from 0 to N - 1, or auto, "
     "from the variables of Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot. N stays the same for ever.",
 )
+@click.option(
+    "--journal",
+    metavar="URL",
+    help="Keep every step of the run in a store as well, so that it outlives this machine: s3://, gs:// or az://BUCKET/PREFIX, "
+    "or file:///FOLDER on a shared disk.",
+)
 @click.option("--per-shard", is_flag=True, help="--limit and --max-failures are meant for each shard alone.")
 @with_options(BOUNDS, NEW_AND_CATCH_UP, ADOPT_RESULTS, PACING, WATCHING)
 def command(manifest: Path, output: Path | None, **values: Any) -> int:

@@ -31,6 +31,9 @@ VERDICTS_NAME = "verdicts.jsonl"
 SIMULATOR_LEDGER_NAME = "simulator.jsonl"
 """Where the simulator keeps its tasks, so that a simulated run that was killed finds them again."""
 LOCK_NAME = ".lock"
+REBUILT_NAME = ".run.db.rebuilt"
+BASE_NAME = ".run.db.base"
+"""Copies of `run.db` that exist while one is made from a journal, or for it."""
 RESERVE_NAME = ".reserve"
 """Space that is freed when the disk is full, so that what was paid for can still be saved."""
 
@@ -53,6 +56,8 @@ RUN_FILES = frozenset(
         SIMULATOR_LEDGER_NAME,
         LOCK_NAME,
         RESERVE_NAME,
+        REBUILT_NAME,
+        BASE_NAME,
         EPOCH_NAME,
     }
 )

@@ -1,9 +1,11 @@
-"""The changes of one commit, as rows: what a transaction writes."""
+"""The changes of one commit, as rows: what a transaction writes, and what a journal repeats."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -18,10 +20,14 @@ class Batch(Struct):
 
     The row of a job is always the whole row, so that a batch can be applied again: the same batches in the same order
     lead to the same jobs.
+
+    Attributes:
+        is_journaled: Whether the journal has it.
     """
 
     number: int
     has_changes: bool = False
+    is_journaled: bool = False
     intents: dict[int, Row] = field(default_factory=dict)
     jobs: dict[int, Row] = field(default_factory=dict)
     attempts: dict[tuple[int, int], Row] = field(default_factory=dict)
@@ -59,3 +65,32 @@ class Batch(Struct):
         rows.insert_rows(connection, rows.SAVE_ASSETS, self.assets)
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", self.meta.items())
         return intents
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the changes as JSON, without what is empty and without downloads that are under way."""
+        values = {
+            "intents": list(self.intents.values()),
+            "jobs": list(self.jobs.values()),
+            "attempts": list(self.attempts.values()),
+            "assets": self.assets,
+            "old_assets": self.old_assets,
+            "answers": list(self.answers.values()),
+            "usages": list(self.usages.values()),
+            "meta": self.meta,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Batch:
+        """Return the batch that `to_json` described."""
+        return cls(
+            number=0,
+            intents={row[-1]: row for row in values.get("intents", ())},
+            jobs={row[-1]: row for row in values.get("jobs", ())},
+            attempts={(row[0], row[1]): row for row in values.get("attempts", ())},
+            assets=values.get("assets", []),
+            old_assets=values.get("old_assets", []),
+            answers={(row[0], row[1]): row for row in values.get("answers", ())},
+            usages={(row[0], row[1]): row for row in values.get("usages", ())},
+            meta=values.get("meta", {}),
+        )

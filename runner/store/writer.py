@@ -24,10 +24,14 @@ from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
 from runner.store.batch import Batch
 from runner.store.database import translated
+from runner.store.journal import Journal
+from runner.store.local_view import mark_ahead, remember_position
 from runner.store.rows import Row
 
 LINGER_S = 0.05
 """How long a change that nobody waits for may wait for others before it is committed."""
+JOURNAL_LINGER_S = 1.0
+"""The same where each commit is an object in a store, which is paid for."""
 RESERVE_BYTES = 4 * 1024 * 1024
 
 
@@ -42,6 +46,7 @@ class Writer:
 
     Args:
         on_commit: Gets the epoch of each commit that is durable; called in the thread. See `evidence`.
+        journal: Where each commit is made durable first, off this machine; None without one.
     """
 
     def __init__(
@@ -50,9 +55,14 @@ class Writer:
         path: Path,
         reserve: DiskReserve,
         on_commit: Callable[[int], None],
+        journal: Journal | None = None,
     ) -> None:
         self._connection = connection
         self._on_commit = on_commit
+        self._journal = journal
+        self._linger_s = LINGER_S if journal is None else JOURNAL_LINGER_S
+        # Whether the journal takes nothing any more, so that what was paid for is saved here alone.
+        self._is_cut_off = False
         self._path = path
         self._reserve = reserve
         self._loop = asyncio.get_running_loop()
@@ -94,13 +104,13 @@ class Writer:
         Raises:
             RunnerError: An earlier commit failed.
         """
-        if self.error is not None:
+        if self.error is not None and not self._is_cut_off:
             raise self.error
         with self._lock:
             batch = self._batch
             if not batch.has_changes:
                 batch.has_changes = True
-                self._loop.call_later(LINGER_S, self._request, batch.number)
+                self._loop.call_later(self._linger_s, self._request, batch.number)
             if job is not None:
                 batch.add_job(job)
             if attempt is not None:
@@ -117,7 +127,9 @@ class Writer:
                 batch.usages[usage[0], usage[1]] = usage
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
-            return batch.number
+        if self.error is not None:
+            raise self.error
+        return batch.number
 
     async def wait(self, number: int) -> None:
         """
@@ -165,6 +177,8 @@ class Writer:
                     continue
                 self._batch = Batch(batch.number + 1)
                 self._outstanding[batch.number + 1] = self._batch
+            if self._is_cut_off:
+                self._save_here(batch)
             error = self.error or self._commit(batch)
             if isinstance(error, DiskFull) and self._reserve.release():
                 error = self._commit(batch)
@@ -175,9 +189,19 @@ class Writer:
     def _commit(self, batch: Batch) -> RunnerError | None:
         connection = self._connection
         try:
+            if self._journal is not None and not batch.is_journaled:
+                self._journal.append(batch.to_json())
+                batch.is_journaled = True
+        except Exception as error:
+            self._is_cut_off = True
+            self._save_here(batch)
+            return _as_runner_error(error, self._path)
+        try:
             with translated(self._path):
                 connection.execute("BEGIN IMMEDIATE")
                 self._require_all(batch.apply(connection), batch)
+                if self._journal is not None:
+                    remember_position(connection, self._journal)
                 (epoch,) = connection.execute(rows.RAISE_EPOCH).fetchone()
                 connection.execute("COMMIT")
                 self._on_commit(int(epoch))
@@ -194,6 +218,18 @@ class Writer:
                 f"another process has changed jobs in {self._path}, which this one is about to submit",
                 hint="end the other one, then: runner resume " + str(self._path.parent),
             )
+
+    def _save_here(self, batch: Batch) -> None:
+        """Save on this machine what the journal did not take: ids of tasks that were paid for. Nothing is submitted by it."""
+        batch.intents.clear()
+        with suppress(sqlite3.Error):
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                batch.apply(self._connection)
+                mark_ahead(self._connection)
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                self._connection.rollback()
 
     def _committed(self, batch: Batch, error: RunnerError | None) -> None:
         del self._outstanding[batch.number]
