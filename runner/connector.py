@@ -44,7 +44,8 @@ Two other things could send a POST twice, or give it the response to another req
   would submit a job twice. A connection with unread bytes is closed, not reused.
 - A second response may follow the first one, such as an id behind a 429. So what
   follows a response after which the POST may be sent again is waited for, and makes
-  the job uncertain. Until then no other POST uses the connection.
+  the job uncertain. No other POST ever uses the connection; and until then it is not
+  closed, even if the server says that it closes it.
 
 Connections are not limited: the limits of the run decide how many requests are made at
 once, and a wait for a free connection would count as time to connect.
@@ -87,6 +88,12 @@ class _Recorder(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.received = b""
+        self.is_watched = False
+
+    @property
+    def should_close(self) -> bool:
+        """Whether to close the connection after the response; not yet while it is open what follows."""
+        return super().should_close and not self.is_watched
 
     def data_received(self, data: bytes) -> None:
         """Keep the data, and pass it on."""
@@ -111,6 +118,13 @@ class UsedConnection:
         """Let another request use the connection."""
         if self._protocol is not None:
             self._unjudged.discard(self._protocol)
+            if isinstance(self._protocol, _Recorder):
+                self._protocol.is_watched = False
+
+    def close(self) -> None:
+        """Close the connection, so that no other request meets what may still arrive on it."""
+        if self._protocol is not None:
+            self._protocol.close()
 
     async def has_surplus(self, wait_s: float) -> bool:
         """Return whether more bytes follow the response within a time."""
@@ -190,6 +204,7 @@ class StrictConnector(aiohttp.TCPConnector):
                 else:
                     if isinstance(protocol, _Recorder):
                         protocol.received = b""
+                        protocol.is_watched = not self._reuse_is_allowed
                     if not self._reuse_is_allowed:
                         self._unjudged.add(protocol)
                     _USED.set(UsedConnection(protocol, self._unjudged))

@@ -105,6 +105,8 @@ def open_own(path: str | Path, flags: int, mode: int = 0o666) -> int:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(error.errno, "it is a symbolic link", str(path)) from None
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "it is a pipe that nobody reads", str(path)) from None
         raise
     if is_own(status := os.fstat(descriptor)):
         return descriptor

@@ -1,5 +1,5 @@
 """
-Files that a user or another file names, opened so that none can block the program or fill its memory.
+Files that a user or another file names, used so that none can block the program or fill its memory.
 
 A path may lead to a pipe that nobody writes to, a device without an end, or a sparse file larger than any disk.
 """
@@ -49,6 +49,23 @@ def open_regular(path: str | Path) -> BufferedReader:
         stream.close()
         raise _not_regular(mode, path)
     return stream
+
+
+def require_output(path: str | Path) -> None:
+    """
+    Check that a file to be written anew is a regular one, or does not exist yet.
+
+    A link, a pipe or a device, such as ``/dev/stdout``, would be replaced by the file.
+
+    Raises:
+        OSError: It is something else.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise _not_regular(mode, path)
 
 
 def read_small(path: str | Path, max_bytes: int, *, wait_s: float = _PIPE_WAIT_S) -> bytes:
@@ -109,11 +126,11 @@ def _is_null_device(status: os.stat_result) -> bool:
 def _not_regular(mode: int, path: str | Path) -> OSError:
     if stat.S_ISDIR(mode):
         return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    kind = (
-        "a pipe"
-        if stat.S_ISFIFO(mode)
-        else "a device"
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-        else "no file"
-    )
+    kinds = {
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFLNK: "a symbolic link",
+    }
+    kind = kinds.get(stat.S_IFMT(mode), "no file")
     return OSError(errno.EINVAL, f"it is {kind}, and must be a regular file", str(path))

@@ -15,6 +15,7 @@ from runner.engine.events import Notice, Observer
 from runner.manifest.job_digest import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.results.reader import open_results
+from runner.store import query
 from runner.store.evidence import jobs_with_unknown_assets
 from runner.store.store import Store
 from runner.store.transitions import adopt_records, mark_uncertain
@@ -39,11 +40,22 @@ def adopt_results(store: Store, observe: Observer) -> None:
         why = "its file is in the folder of assets, and neither run.db nor the results know its task"
         unknown = list(jobs_with_unknown_assets(connection, store.run_dir))
         mark_uncertain(connection, unknown, Failure(FailureClass.UNCERTAIN_SUBMIT, why), at=now_at)
+    pending = query.counts(store.reader, with_gone=False)[State.PENDING]
     message = f"taken over from {path}: {format_count(adopted, 'job')}"
     if unknown:
         message += f"; uncertain, since only their files are there: {format_count(len(unknown), 'job')}"
-    hint = "jobs that were submitted last and have no line there are not known: look for their tasks in the account"
-    observe(Notice("adopted", message, hint))
+    observe(Notice("adopted", message))
+    if pending:
+        # Which of them had a task when the process was killed is written nowhere.
+        message = (
+            f"{format_count(pending, 'job')} without a line there count as never submitted; what was submitted just "
+            "before a kill has no line either, and would be paid for again"
+        )
+        hint = "--limit 0 submits nothing while you look for such tasks in the account"
+        observe(Notice("warning", message, hint))
+        observe(
+            Notice("warning", f"to take over such a task: runner resolve {store.run_dir} JOB --task-id ID")
+        )
 
 
 def _records(store: Store, now_at: float) -> Iterator[JobRecord]:

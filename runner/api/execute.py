@@ -52,6 +52,7 @@ from runner.store.database import connect_reader
 from runner.store.query import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
+from runner.worker.job_log import with_job_log
 from runner.worker.pauses import RetryPauses
 from runner.worker.poll import Poller
 from runner.worker.prompt_api import PromptApi
@@ -220,6 +221,23 @@ async def _engine(
             learned = read_learned(
                 text, config.gateway, keys.fingerprints, submit_per_s=asked_per_s, is_shard=shard is not None
             )
+        deliverer = Deliverer(
+            client,
+            keys,
+            store,
+            clock,
+            downloader=fetcher,
+            publisher=publisher,
+            run_dir=store.run_dir,
+            retry=settings.retry,
+            draw=random.random,
+            content_url=partial(content_url, root),
+            sharded=config.origin.sharded,
+            max_download_s=settings.timeouts.download_s,
+            pauses=pauses,
+        )
+        api = client if store.journal is None else PromptApi(client)
+        submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -232,25 +250,9 @@ async def _engine(
                 drain_s=options.drain_time,
                 store=store,
                 key_pool=keys.pool,
-                submitter=Submitter(
-                    client if store.journal is None else PromptApi(client), keys, store, clock
-                ),
+                submitter=submitter,
                 poller=poller,
-                deliverer=Deliverer(
-                    client,
-                    keys,
-                    store,
-                    clock,
-                    downloader=fetcher,
-                    publisher=publisher,
-                    run_dir=store.run_dir,
-                    retry=settings.retry,
-                    draw=random.random,
-                    content_url=partial(content_url, root),
-                    sharded=config.origin.sharded,
-                    max_download_s=settings.timeouts.download_s,
-                    pauses=pauses,
-                ),
+                deliverer=deliverer,
                 clock=clock,
                 render=_render,
                 probe=lambda: _probe(client, keys),

@@ -16,7 +16,7 @@ from runner.schema.describe import Description, describe
 from runner.schema.own_schema import from_page, schema_findings
 from runner.schema.wording import did_you_mean
 
-FORMATS = ("manifest", "result", "scenario")
+FORMATS = ("manifest", "prices", "result", "scenario")
 """The schemas of the program's own files."""
 
 
@@ -50,7 +50,7 @@ def model(name: str) -> tuple[Description, ...]:
 
 def schema(name: str = "manifest") -> dict[str, Any]:
     """
-    Return a JSON Schema: of the ``manifest``, of a line of the ``result``, of a ``scenario``, of a model, or by its own name.
+    Return a JSON Schema: of the ``manifest``, of of a ``prices`` table, of a line of the ``result``, of a ``scenario``, of a model, or by its own name.
 
     >>> schema("result")["title"]
     'A line of results.jsonl'

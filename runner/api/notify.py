@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runner.api.execute import RunResult, result_json
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
-from runner.core.units import format_duration
+from runner.core.units import format_count, format_duration
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
@@ -23,6 +23,7 @@ from runner.proxies import Proxies
 
 WEBHOOK_S = 10.0
 COMMAND_S = 30.0
+KILLED_S = 5.0
 
 
 def triggered_events(result: RunResult) -> frozenset[str]:
@@ -46,6 +47,39 @@ def triggered_events(result: RunResult) -> frozenset[str]:
     return frozenset(events)
 
 
+def occasions(on: Sequence[str], events: Set[str], counts: Mapping[State, int]) -> set[str]:
+    """
+    Return which of some events and thresholds, such as ``failed>=5%``, are reached.
+
+    >>> counts = {State.FAILED: 1, State.SUCCEEDED: 19}
+    >>> occasions(["failed>=5%", "failed>=2", "finish", "failure"], {"finish"}, counts) == {"failed>=5%", "finish"}
+    True
+    """
+    return {text for text in on if (_is_reached(text, counts) if ">=" in text else text in events)}
+
+
+def _is_reached(threshold: str, counts: Mapping[State, int]) -> bool:
+    name, _, amount = threshold.partition(">=")
+    count = counts.get(State(name), 0)
+    if not amount.endswith("%"):
+        return count >= int(amount)
+    return 100 * count >= int(amount[:-1]) * sum(counts.values())
+
+
+def _sentence(result: RunResult) -> str:
+    """Return how a run ended in one line, as chats show it."""
+    others = (
+        f"{count:,} {state.label}"
+        for state, count in result.counts.items()
+        if count and state is not State.SUCCEEDED
+    )
+    jobs = (
+        f"{result.counts[State.SUCCEEDED]:,} of {format_count(sum(result.counts.values()), 'job')} succeeded"
+    )
+    stops = (stop.message for stop in result.stops)
+    return f"{result.name}: {', '.join([jobs, *others])}" + "".join(f"; stopped: {stop}" for stop in stops)
+
+
 async def send_notifications(
     result: RunResult,
     settings: Settings,
@@ -57,17 +91,20 @@ async def send_notifications(
     Send all configured notifications concurrently, and add what went wrong with them to the result.
 
     A webhook gets a POST with the summary as JSON, a command gets it on its standard input; the events are
-    under ``occasions``. The variables that hold keys are not in the command's environment.
+    under ``occasions``, and one line for people under ``text``, which chats show. The variables that hold keys are not in the command's environment.
 
     Args:
         command_s: After how many seconds a command is killed, with its children.
     """
     events = triggered_events(result)
-    due = [notify for notify in settings.notify if events & set(notify.on)]
+    reached = [occasions(notify.on, events, result.counts) if events else set() for notify in settings.notify]
+    due = [notify for notify, why in zip(settings.notify, reached, strict=True) if why]
     if not due:
         return result
     try:
-        text = dumps({**result_json(result), "occasions": sorted(events)})
+        text = dumps(
+            {**result_json(result), "occasions": sorted(events.union(*reached)), "text": _sentence(result)}
+        )
     except RunnerError as error:
         return replace(result, troubles=(*result.troubles, error.message))
     proxies = Proxies.from_environ(environ)
@@ -125,16 +162,21 @@ async def _run_command(
         async with asyncio.timeout(command_s):
             await process.communicate(text)
     except TimeoutError:
-        _kill_group(process.pid)
-        await process.wait()
+        await _kill(process)
         return f"{label} did not end within {format_duration(command_s)}"
     except BaseException:
-        _kill_group(process.pid)
+        await _kill(process)
         raise
     return None if process.returncode == 0 else f"{label} ended with {process.returncode}"
 
 
-def _kill_group(pid: int) -> None:
+async def _kill(process: asyncio.subprocess.Process) -> None:
     """Kill a command with the children that it left, which would hold the terminal or the pipe of a scheduler."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(KILLED_S):
+            if process.stdin is not None:
+                process.stdin.close()
+                await process.stdin.wait_closed()
+            await process.wait()

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from msgspec import Struct
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.known_runs import known_run, runs_elsewhere
 from runner.api.options import AnyPath, RunOptions
+from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
     LEARNED,
     default_run_dir,
@@ -26,10 +27,12 @@ from runner.api.run_facts import (
 )
 from runner.api.simulate import check_simulation
 from runner.api.validate import manifest_error
+from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
 from runner.core.estimate import Estimate, estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
+from runner.core.prices import Billable, PriceTable, Quote, Unpriced
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
@@ -90,6 +93,9 @@ class Plan(Struct, frozen=True, kw_only=True):
         elsewhere: Other directories in which the manifest was run; a run asks before it begins a new one.
         estimate: For the jobs to submit; it counts durations if jobs of this run have ended before.
         mean_generate_s: Those durations, by model.
+        cost: Of the jobs to submit.
+        tables: The price tables in use that have prices of their models.
+        today: In UTC; prices are those of this day.
     """
 
     name: str
@@ -106,6 +112,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     uncertain: int
     estimate: Estimate
     mean_generate_s: Mapping[str, float]
+    cost: CostEstimate
+    tables: tuple[PriceTable, ...]
+    today: date
 
     def count(self, action: Action) -> int:
         """Count the jobs with an action."""
@@ -151,7 +160,8 @@ def plan(
     )
     own = known_run(run_dir, loaded.name, series_of(loaded.name_template, output))
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
-        groups = _GroupBuilder(show)
+        pricer = pricer_for(settings)
+        groups = _GroupBuilder(show, lambda request: pricer.price(request, today))
         compared = compare(connection, loaded.jobs(problems), each=groups.add, gone=groups.add_gone)
         if problems.errors:
             raise manifest_error(loaded, problems)
@@ -178,6 +188,9 @@ def plan(
             in_flight=groups.count(Action.POLL),
         ),
         mean_generate_s=mean_generate_s,
+        cost=(cost := groups.cost.estimate()),
+        tables=tables_used(pricer, cost),
+        today=today,
     )
 
 
@@ -233,6 +246,17 @@ def plan_json(planned: Plan) -> dict[str, Json]:
         "to_download": planned.count(Action.DOWNLOAD),
         "left_alone": planned.count(Action.LEAVE),
         "seconds_at_limits": round(planned.estimate.seconds, 1),
+        "cost": {
+            **cost_json(planned.cost),
+            "prices": [
+                {
+                    "source": table.source,
+                    "checked": table.checked.isoformat(),
+                    "age_days": table.age_days(planned.today),
+                }
+                for table in planned.tables
+            ],
+        },
     }
     if planned.settings.reroll:
         counts["submissions_at_most"] = planned.submissions_at_most
@@ -247,8 +271,12 @@ def plan_json(planned: Plan) -> dict[str, Json]:
 class _GroupBuilder:
     """Counts jobs by action, reason and model, and keeps the first few."""
 
-    def __init__(self, show: int) -> None:
+    def __init__(
+        self, show: int, price: Callable[[Mapping[str, Json]], tuple[Billable, Quote | Unpriced]]
+    ) -> None:
         self._show = show
+        self._price = price
+        self.cost = CostEstimateBuilder()
         self._groups: Counter[tuple[Action, str, str]] = Counter()
         self.first: list[PlannedJob] = []
         self.states: Counter[State] = Counter()
@@ -267,6 +295,8 @@ class _GroupBuilder:
                 self.states[state] += 1
                 action, why = choose_action(state, task_id=spec.task_id)
         self._groups[action, why, spec.model] += 1
+        if action is Action.SUBMIT:
+            self.cost.add(spec.model, *self._price(spec.request))
         if len(self.first) < self._show and action in _ACTIONS.values():
             self.first.append(
                 PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))

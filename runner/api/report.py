@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -12,20 +13,24 @@ from msgspec import Struct
 
 from runner.api.outputs import Outputs
 from runner.api.run_facts import read_facts
-from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME, VERDICTS_NAME
+from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.summary import summarize
+from runner.disk import open_own
 from runner.errors import ReportError, RunnerError
+from runner.input_files import require_output
 from runner.jsontext import dumps
 from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
 from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import PageInfo, ReportBuilder, write_page
+from runner.report.posters import PosterMaker
 from runner.results.files import atomic_write
 from runner.results.formats import openai_batch_line
 from runner.results.verdicts import known_verdicts, read_verdicts
 from runner.store import query
 from runner.store.database import connect_reader, translated
+from runner.store.evidence import has_derived_files
 from runner.store.store import Store
 
 MAX_STEP_SUMMARY_BYTES = 1 << 20
@@ -41,18 +46,35 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
         ReportError: There are no jobs, or the file can't be written.
     """
     out = run_dir / REPORT_NAME
-    with _opened(run_dir) as run, _writing(out):
-        page = ReportBuilder(known_verdicts(run_dir))
-        for record in query.records(run.reader):
-            page.add(record)
-        write_page(page, out, PageInfo(run.name, run.gateway, run_dir, now_at))
+    page, info = build_page(run_dir, PosterMaker(run_dir), now_at=now_at)
+    with _writing(out):
+        write_page(page, out, info)
     return out
 
 
+def build_page(
+    run_dir: Path, posters: PosterMaker, *, now_at: float, is_review: bool = False
+) -> tuple[ReportBuilder, PageInfo]:
+    """Read what the report of a run shows; the errors are those of `open_report`."""
+    page = ReportBuilder(known_verdicts(run_dir))
+    with open_report(run_dir) as run:
+        for record in query.records(run.reader):
+            page.add(record)
+    shown = posters.posters(page.videos())
+    return page, PageInfo(run.name, run.gateway, run_dir, now_at, is_review, shown)
+
+
 def restore_missing_files(run_dir: Path, *, now_at: float) -> None:
-    """Write the files of a run directory again if one is missing, unless another process works on the run, which will."""
-    if all((run_dir / name).exists() for name in (RESULTS_NAME, SUMMARY_NAME)):
-        return
+    """
+    Write the derived files again if one is missing or out of date, unless another process works on the run, which will.
+
+    Raises:
+        RunDirError: The directory is no run directory, or its ``run.db`` can't be read.
+        ReportError: There are no jobs.
+    """
+    with open_report(run_dir) as run:
+        if has_derived_files(run.reader, run_dir):
+            return
     # The report itself does not depend on them, and may be of a directory that can only be read.
     with suppress(RunnerError, OSError), Store(run_dir) as store:
         facts = read_facts(store.reader)
@@ -63,23 +85,27 @@ def restore_missing_files(run_dir: Path, *, now_at: float) -> None:
 
 def write_junit(run_dir: Path, out: Path) -> None:
     """Write the jobs as JUnit XML; the errors are those of `write_html`."""
-    with _opened(run_dir) as run, _writing(out):
+    with open_report(run_dir) as run, _writing(out):
+        require_output(out)
         summary = summarize(query.records(run.reader))
         write_junit_file(out, query.records(run.reader), summary, run=run.name)
 
 
 def write_openai(run_dir: Path, out: Path) -> None:
     """Write the jobs in the shape of the OpenAI batch API's output; the errors are those of `write_html`."""
-    with _opened(run_dir) as run, _writing(out), atomic_write(out) as file:
-        for record in query.records(run.reader):
-            file.write(dumps(openai_batch_line(record, run=run.name)) + b"\n")
+    with open_report(run_dir) as run, _writing(out):
+        require_output(out)
+        with atomic_write(out) as file:
+            for record in query.records(run.reader):
+                file.write(dumps(openai_batch_line(record, run=run.name)) + b"\n")
 
 
 def write_table(run_dir: Path, out: Path) -> None:
     """Write the jobs as CSV; the errors are those of `write_html`, and `ReportError` if they have too many keys."""
     verdicts_file = run_dir / VERDICTS_NAME
     verdicts = read_verdicts(verdicts_file) if verdicts_file.exists() else {}
-    with _opened(run_dir) as run, _writing(out):
+    with open_report(run_dir) as run, _writing(out):
+        require_output(out)
         try:
             write_csv(out, partial(query.records, run.reader), verdicts)
         except TooManyKeys:
@@ -91,7 +117,7 @@ def write_table(run_dir: Path, out: Path) -> None:
 
 def markdown(run_dir: Path) -> str:
     """Summarize a run in Markdown, in less than 1 MiB; the errors are those of `write_html`."""
-    with _opened(run_dir) as run:
+    with open_report(run_dir) as run:
         summary = summarize(query.records(run.reader))
         others = (record for record in query.records(run.reader) if record.state is not State.SUCCEEDED)
         return step_summary(summary, others, run=run.name)
@@ -105,7 +131,8 @@ def append_step_summary(run_dir: Path, out: Path) -> None:
         ReportError: It can't be written, or GitHub would show nothing because the file would get too large.
     """
     text = markdown(run_dir).encode()
-    with _writing(out), out.open("ab") as file:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with _writing(out), os.fdopen(open_own(out, flags), "ab") as file:
         if file.tell() + len(text) > MAX_STEP_SUMMARY_BYTES:
             raise ReportError(
                 f"{out} would be larger than the 1 MiB that GitHub shows of a step",
@@ -114,21 +141,30 @@ def append_step_summary(run_dir: Path, out: Path) -> None:
         file.write(text)
 
 
-class _OpenRun(Struct, frozen=True):
+class OpenReport(Struct, frozen=True):
+    """A run that has jobs, with a connection that reads it."""
+
     reader: sqlite3.Connection
     name: str
     gateway: str
 
 
 @contextmanager
-def _opened(run_dir: Path) -> Iterator[_OpenRun]:
+def open_report(run_dir: Path) -> Iterator[OpenReport]:
+    """
+    Open a run to report on it.
+
+    Raises:
+        StoreMissing, StoreDamaged, StoreTooNew: It is no run directory, or one that can't be read.
+        ReportError: There are no jobs.
+    """
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
         facts = read_facts(reader)
         if facts is None or not next(query.records(reader), None):
             raise ReportError(
                 f"{run_dir} holds no jobs yet: there is nothing to report", hint="runner run MANIFEST"
             )
-        yield _OpenRun(reader, facts.settings.name, facts.gateway)
+        yield OpenReport(reader, facts.settings.name, facts.gateway)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
-from runner.api.run_dir import load_config, open_run, require_match, require_run
+from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
 from runner.api.trust import announce_gateway, trusted_settings
 from runner.core.lifecycle import State
@@ -43,6 +43,7 @@ async def rerun(
     """
     started_at = time.monotonic()
     require_run(run_dir)
+    announce_run_dir(run_dir, observe)
     async with open_run(run_dir, options.if_locked, observe, options=options) as store:
         _require_match(store.reader, selection)
         config = load_config(store, options)

@@ -18,7 +18,7 @@ from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.rerun import retry_failed
 from runner.api.retention import delete_older, require_series
-from runner.api.run_dir import load_config, open_run, require_match, require_run
+from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
     RunFacts,
     RunOrigin,
@@ -111,7 +111,7 @@ async def run(
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
         require_series(run_dir)
-    guarded(observe)(Notice("run_dir", f"run directory: {run_dir}"))
+    announce_run_dir(run_dir, observe)
     own = known_run(run_dir, loaded.name, series, shard)
     if series is not None and shard is not None:
         # What an older run of the series left is fetched by the same shard.
@@ -182,6 +182,7 @@ async def resume(
     """
     started_at = time.monotonic()
     require_run(run_dir)
+    announce_run_dir(run_dir, observe)
     async with open_run(
         run_dir, options.if_locked, observe, adopt=options.adopt_results, options=options
     ) as store:

@@ -49,6 +49,11 @@ def require_run(run_dir: Path) -> None:
         raise StoreMissing(f"{run_dir} is not a run directory: it has no {DB_NAME}", hint=hint)
 
 
+def announce_run_dir(run_dir: Path, observe: Observer) -> None:
+    """Report where the run is, before anything else."""
+    guarded(observe)(Notice("run_dir", f"run directory: {run_dir}"))
+
+
 @asynccontextmanager
 async def open_run(
     run_dir: Path,

@@ -84,17 +84,14 @@ def default_run_dir(source: Path, name: str, *, simulate: bool, shard: Shard | N
     Return the directory of a run for which none was given: it depends on where its manifest, or results file, is.
 
     It is ``output/NAME`` in the nearest folder that has a folder ``output``, from the source's own upwards to the
-    root of its repository; or else beside the source. A simulated run has a directory of its own, so that it is
-    never taken for a real one, and so has each shard. Below the working directory the path is relative to that.
+    root of its repository; or else, and outside of any repository, beside the source. A simulated run has a
+    directory of its own, so that it is never taken for a real one, and so has each shard. Below the working directory the path is relative
+    to that.
     """
     start = Path(os.path.abspath(source)).parent
-    found = start
-    for folder in (start, *start.parents):
-        if (folder / _OUTPUT_NAME).is_dir():
-            found = folder
-            break
-        if (folder / ".git").exists():
-            break
+    folders = (start, *start.parents)
+    depth = next((n for n, folder in enumerate(folders) if (folder / ".git").exists()), 0)
+    found = next((folder for folder in folders[: depth + 1] if (folder / _OUTPUT_NAME).is_dir()), start)
     name = f"{name}-simulated" if simulate else name
     run_dir = (
         found / _OUTPUT_NAME / (name if shard is None else f"{name}-shard-{shard.index}-of-{shard.count}")

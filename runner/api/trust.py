@@ -2,8 +2,8 @@
 Which gateways and commands are trusted: those that this machine's user named.
 
 A results file or a run directory may come from somebody else. The key is sent only to the default gateway, or to
-one that an option, the environment or the run's own manifest names; and a command in ``notify`` is started only if
-that manifest has it too, or with ``--trust``. The run's own manifest is the file at the absolute path that ``run``
+one that an option, the environment or the run's own manifest names; and a command in ``notify`` is started, or its
+webhook called, only if that manifest has it too, or with ``--trust``. The run's own manifest is the file at the absolute path that ``run``
 recorded, as it is on this machine now.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -83,17 +84,21 @@ def warn_unencrypted(gateway: str, observe: Observer) -> None:
 
 
 def trusted_settings(facts: RunFacts, options: RunOptions, observe: Observer) -> Settings:
-    """Return the settings of a run without the commands that only its directory names, unless they are trusted."""
+    """Return the settings of a run without the notifications that only its directory names, unless they are trusted."""
     settings = facts.settings
-    if options.trust or not any(notify.command for notify in settings.notify):
+    if options.trust or not settings.notify:
         return settings
     own = manifest_settings(facts)
-    named = () if own is None else tuple(notify.command for notify in own.notify)
-    kept = tuple(notify for notify in settings.notify if not notify.command or notify.command in named)
+    named = {(notify.command, notify.webhook) for notify in own.notify} if own is not None else set()
+    kept = tuple(notify for notify in settings.notify if (notify.command, notify.webhook) in named)
     for notify in settings.notify:
-        if notify not in kept and notify.command:
-            message = f"the command {notify.command[0]!r} is not started: only the run directory names it"
-            observe(Notice("warning", message, "to start it, add --trust"))
+        if notify in kept:
+            continue
+        if notify.command:
+            what, verb = f"the command {notify.command[0]!r} is not started", "start"
+        else:
+            what, verb = f"the webhook at {urlsplit(notify.webhook or '').hostname} is not called", "call"
+        observe(Notice("warning", f"{what}: only the run directory names it", f"to {verb} it, add --trust"))
     return replace(settings, notify=kept)
 
 

@@ -92,6 +92,14 @@ def _write_trace(trace: str) -> str | None:
     return path
 
 
+def open_in_browser(url: str) -> None:
+    """Open an address in the user's browser (the environment variable BROWSER names another), or say that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(url):
+        echo_stderr(f"no browser could be started; open {url}")
+
+
 def command_text(*arguments: str | Path) -> str:
     r"""
     Quote a command so that it can be pasted into a shell.

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from runner import __version__
 from runner.core.problem import Problem
 from runner.core.sanitize import redact
+from runner.disk import open_own
 from runner.engine.events import JobEnded, RunEvent
 from runner.errors import UsageError
 from runner.jsontext import dumps
 from runner.results.formats import utc_text
+
+JOBS = "runner.jobs"
+"""The logger that has every step of every job."""
 
 
 class EventLog(logging.Handler):
@@ -38,21 +45,28 @@ class EventLog(logging.Handler):
         """
         if self._path is not None:
             try:
+                # A link or a pipe could lead to a file of somebody else's, or wait for a reader.
+                descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
                 # Unbuffered, so that each line has left the process before the next event.
-                self._file = self._path.open("ab", buffering=0)
+                self._file = os.fdopen(descriptor, "ab", buffering=0)
             except OSError as error:
                 raise UsageError(
                     f"{self._path} can't be written: {error.strerror}",
                     hint="check the path given to --log-file",
                 ) from None
         logging.getLogger("runner").addHandler(self)
+        if self._file is not None:
+            self.write("start", version=__version__, command=[redact(text) for text in sys.argv[1:]])
+            logging.getLogger(JOBS).setLevel(logging.DEBUG)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         logging.getLogger("runner").removeHandler(self)
+        logging.getLogger(JOBS).setLevel(logging.NOTSET)
         if self._file is not None:
+            self.write("end")
             self._file.close()
 
     def write(self, kind: str, **values: Any) -> None:
@@ -71,6 +85,7 @@ class EventLog(logging.Handler):
             self.write(
                 "job_ended",
                 job_id=event.job_id,
+                task_id=event.task_id,
                 model=event.model,
                 status=event.state.value,
                 error_class=None if event.error is None else event.error.cls.value,
@@ -92,7 +107,10 @@ class EventLog(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append a message of a logger, with the traceback of its exception."""
+        """Append a step of a job, or a message of a logger with the traceback of its exception."""
+        if record.name == JOBS:
+            self.write(record.getMessage(), **getattr(record, "fields", {}))
+            return
         trace = None if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
         self.write(
             "log",

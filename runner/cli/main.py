@@ -17,9 +17,10 @@ COMMAND_GROUPS = {
     "Prepare": {
         "init": "Create a commented starter manifest.",
         "models": "List the available models, or show the parameters of one.",
-        "schema": "Print the JSON Schema of manifests, results, scenarios or a model.",
+        "schema": "Print the JSON Schema of manifests, prices, results or a model.",
         "validate": "Check manifests without sending anything.",
         "plan": "Show what a run would do, without sending anything.",
+        "prices": "Show the prices that hold today, and what is unknown.",
         "doctor": "Check the key, the gateway, the clock and the disk, for free.",
     },
     "Run": {
@@ -36,6 +37,7 @@ COMMAND_GROUPS = {
         "report": "Regenerate the report of a run, or export it in another format.",
     },
     "Use the videos": {
+        "review": "Judge the videos of a run in a browser: keep or reject.",
         "export": "Make a dataset from the videos of a run.",
     },
     "Test and debug": {

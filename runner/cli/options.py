@@ -163,10 +163,14 @@ WATCHING = (
         help="Show every finished job, and the traceback of an internal error.",
     ),
     click.option(
-        "--log-file", type=_PATH, help="Append notices and finished jobs to this file as JSON lines."
+        "--log-file",
+        type=_PATH,
+        help="Append every event to this file as JSON lines: intents, answers, throttling, news of tasks, downloads, ends.",
     ),
     click.option(
-        "--metrics-file", type=_PATH, help="Write Prometheus metrics to this file at the end of the run."
+        "--metrics-file",
+        type=_PATH,
+        help="Write Prometheus metrics to this file every 15 seconds, and at the end of the run.",
     ),
 )
 """What to show, and what to write besides the run directory."""
@@ -197,6 +201,14 @@ REAL_TIME = click.option(
     "--real-time",
     is_flag=True,
     help="With --simulate: keep the manifest's rates and waits, which the simulator otherwise replaces by short ones.",
+)
+PORT = click.option(
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Port to listen on; 0 chooses a free one.",
 )
 SCENARIO = click.option(
     "--scenario",
@@ -248,7 +260,8 @@ RETRY_FAILED = click.option(
 TRUST = click.option(
     "--trust",
     is_flag=True,
-    help="Start the commands that the run directory names, even if the manifest on this machine does not.",
+    help="Start the commands and call the webhooks that the run directory names, even if the manifest on this machine "
+    "does not.",
 )
 """Single options."""
 

@@ -13,7 +13,7 @@ from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
 from runner.cli.options import REAL_TIME, variable_option
 from runner.cli.param_types import MANIFEST, RUN_DIR
-from runner.core.sanitize import escape_json
+from runner.core.sanitize import escape_json, sanitize_line
 from runner.core.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -56,6 +56,16 @@ def command(
 
     Nothing is sent and nothing is written. Safe to use while a run is active.
     """
+    options = RunOptions(
+        simulate=simulate, real_time=real_time, var=var, base_url=base_url, env_file=env_file
+    )
+    show_plan(manifest, output, options, show=show, as_json=as_json, is_verbose=verbose)
+
+
+def show_plan(
+    manifest: Path, output: Path | None, options: RunOptions, *, show: int, as_json: bool, is_verbose: bool
+) -> None:
+    """Print what a run would do now."""
     from runner.api import config, plan, trust
     from runner.api import simulate as simulation
     from runner.cli.displays import show_event
@@ -64,24 +74,18 @@ def command(
         manifest,
         output=output,
         show=show,
-        options=RunOptions(
-            simulate=simulate,
-            real_time=real_time,
-            var=var,
-            base_url=base_url,
-            env_file=env_file,
-        ),
+        options=options,
         on_problem=lambda problem: None if as_json else show_problem(problem),
     )
     if as_json:
         click.echo(json.dumps(plan.plan_json(planned)))
         return
-    if planned.sources["gateway.base_url"] != "manifest" and not simulate:
+    if planned.sources["gateway.base_url"] != "manifest" and not options.simulate:
         trust.warn_unencrypted(planned.settings.base_url or "", show_event)
-    settings = config.settings_lines(planned.settings, planned.sources) if verbose else ()
+    settings = config.settings_lines(planned.settings, planned.sources) if is_verbose else ()
     for line in _lines(planned, settings):
         echo_stdout(line)
-    if simulate and not real_time:
+    if options.simulate and not options.real_time:
         echo_stdout(f"\n{simulation.speed_line(planned.settings)}")
     if planned.elsewhere:
         echo_stderr(
@@ -108,6 +112,7 @@ def _lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
         yield ""
         yield f"{job.job_id}: {job.action}, {job.why} ({job.place})"
         yield escape_json(json.dumps(job.request, indent=2, ensure_ascii=False))
+    yield from _cost(planned)
     yield from _time(planned)
 
 
@@ -128,6 +133,28 @@ def _groups(planned: Plan) -> Iterator[str]:
             yield f"{group.action}: {planned.count(group.action):,}"
         model = f"  {group.model}" if group.model else ""
         yield f"  {group.jobs:>9,}  {group.why}{model}"
+
+
+def _cost(planned: Plan) -> Iterator[str]:
+    from runner.cli.prices_command import age_text
+
+    cost = planned.cost
+    if not cost.jobs:
+        return
+    yield ""
+    yield "billed:"
+    for units in cost.units:
+        seconds = f"{units.seconds:,} s" if units.seconds else ""
+        chosen = f"{units.open_ended:,} of a length that the model chooses" if units.open_ended else ""
+        parts = ", ".join(filter(None, (format_count(units.clips, "clip"), seconds, chosen)))
+        yield f"  {units.model}{f' in {units.size}' if units.size else ''}: {parts}"
+    for each in cost.sums:
+        yield f"cost: {'at most ' if each.expected == each.highest else ''}{each} for {format_count(each.jobs, 'job')}"
+    for why, jobs in cost.unknown.items():
+        yield f"unknown cost: {format_count(jobs, 'job')}; {sanitize_line(why, max_chars=200)}"
+    for table in planned.tables:
+        source = sanitize_line(table.source or "a table without a source", max_chars=200)
+        yield f"  prices from {source}, {age_text(table.age_days(planned.today))}"
 
 
 def _time(planned: Plan) -> Iterator[str]:

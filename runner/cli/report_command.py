@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from runner.cli.console import echo_stderr
+from runner.cli.console import echo_stderr, open_in_browser
 from runner.cli.options import RUN_OR_NEWEST
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -71,11 +71,3 @@ def command(
         echo_stderr(f"appended to {summary_file}")
     elif github:
         click.echo(report.markdown(run_dir), nl=False)
-
-
-def open_in_browser(url: str) -> None:
-    """Open an address in the user's browser (the environment variable BROWSER names another), or say that there is none."""
-    import webbrowser
-
-    if not webbrowser.open(url):
-        echo_stderr(f"no browser could be started; open {url}")

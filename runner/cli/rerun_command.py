@@ -94,7 +94,7 @@ def command(
     import asyncio
 
     from runner.api import rerun, rerun_from_results
-    from runner.api.run_dir import planned_gateway, require_run
+    from runner.api.run_dir import announce_run_dir, planned_gateway, require_run
     from runner.api.trust import announce_gateway
     from runner.cli.displays import show_event
 
@@ -113,11 +113,13 @@ def command(
         )
     if run_dir is not None:
         if dry_run:
+            announce_run_dir(run_dir, show_event)
             announce_gateway(*planned_gateway(run_dir, options), show_event, where=str(run_dir))
             return _show(rerun.plan_rerun(run_dir, selection), run_dir, display_options)
         return _run(partial(rerun.rerun, run_dir, selection), run_dir, options, display_options)
     results = rerun_from_results.open_source(source, output, options)
     if dry_run:
+        announce_run_dir(results.run_dir, show_event)
         announce_gateway(results.gateway, results.gateway_source, show_event, where=str(source))
         plan = asyncio.run(rerun_from_results.plan_results(results, selection, show_event))
         return _show(plan, results.run_dir, display_options)

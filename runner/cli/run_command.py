@@ -79,8 +79,9 @@ from runner.core.model import OnChanged
     "or file:///FOLDER on a shared disk.",
 )
 @click.option("--per-shard", is_flag=True, help="--limit and --max-failures are meant for each shard alone.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and do nothing.")
 @with_options(BOUNDS, NEW_AND_CATCH_UP, ADOPT_RESULTS, PACING, WATCHING)
-def command(manifest: Path, output: Path | None, **values: Any) -> int:
+def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -> int:
     """
     Run the jobs of MANIFEST, which may be a batch file of JSON lines: submit them and download the videos.
 
@@ -88,12 +89,23 @@ def command(manifest: Path, output: Path | None, **values: Any) -> int:
     once to finish open requests and downloads, or twice to stop now; nothing is lost either way.
     """
     from runner.api.run import run
+    from runner.cli.plan_command import show_plan
     from runner.cli.run_session import run_and_report
 
     display_options = pop_display_options(values)
     if not values["simulate"] and (values["scenario"] is not None or values["real_time"]):
         raise click.UsageError("--scenario and --real-time need --simulate.")
     options = run_options(values)
+    if dry_run:
+        show_plan(
+            manifest,
+            output,
+            options,
+            show=0,
+            as_json=display_options.as_json,
+            is_verbose=display_options.verbose,
+        )
+        return 0
     return run_and_report(
         lambda observer: run(
             manifest,

@@ -28,11 +28,13 @@ from runner.core.sanitize import sanitize_line
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
 from runner.engine.events import Notice, RunEvent
 from runner.errors import RunLocked, RunnerError
-from runner.report.prometheus import write_metrics
+from runner.input_files import require_output
+from runner.report.prometheus import write_live_metrics, write_metrics
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
 
+METRICS_EVERY_S = 15.0
 _GC_THRESHOLD = 10_000
 """New containers after which the garbage collector runs."""
 
@@ -42,7 +44,12 @@ class RunObserver:
     Passes what happens in a run to its display, its log file and its signal handlers.
 
     If the terminal goes away, nothing is shown from then on, and the run continues.
+
+    Attributes:
+        engine: The one that was started last; None before.
     """
+
+    engine: Engine | None = None
 
     def __init__(self, display: Display, log: EventLog, signals: Signals) -> None:
         self._display: Display | None = display
@@ -62,6 +69,7 @@ class RunObserver:
 
     def started(self, engine: Engine) -> None:
         """Handle signals with the engine, and show its progress."""
+        self.engine = engine
         self._signals.started(engine)
         self._show(lambda display: display.started(engine))
 
@@ -137,11 +145,36 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
         gc.set_threshold(_GC_THRESHOLD)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(start(observer))
+                return runner.run(
+                    _with_metrics(start(observer), observer, display_options.metrics_file, title)
+                )
         finally:
             signals.ended()
             with contextlib.suppress(OSError):
                 display.close()
+
+
+async def _with_metrics(
+    run: Coroutine[Any, Any, RunResult], observer: RunObserver, path: Path | None, title: str
+) -> RunResult:
+    """Run to the end, and write the metrics of the active run every few seconds."""
+    if path is None:
+        return await run
+    writing = asyncio.create_task(_write_live_metrics(observer, path, title))
+    try:
+        return await run
+    finally:
+        writing.cancel()
+
+
+async def _write_live_metrics(observer: RunObserver, path: Path, title: str) -> None:
+    while True:
+        await asyncio.sleep(METRICS_EVERY_S)
+        if observer.engine is not None:
+            # That they can't be written is said once, at the end.
+            with contextlib.suppress(OSError, RunnerError):
+                snapshot = observer.engine.snapshot()
+                await asyncio.to_thread(write_live_metrics, path, snapshot, run=title, now_at=time.time())
 
 
 def _display(display_options: DisplayOptions, title: str) -> Display:
@@ -178,6 +211,7 @@ def _show_side_effects(result: RunResult, *, quiet: bool) -> None:
 def _write_metrics(result: RunResult, path: Path) -> None:
     summary = result.summary or summary_of(result.run_dir)
     try:
+        require_output(path)
         write_metrics(path, summary, run=result.name, exit_code=result.exit_code, now_at=time.time())
     except (OSError, RunnerError) as error:
         # The exit code of the run does not depend on its metrics.

@@ -15,7 +15,7 @@ from runner.errors import UsageError
 
 @click.command("schema")
 @click.argument(
-    "name", metavar="[manifest|result|scenario|MODEL|SCHEMA|import]", default="manifest", type=SCHEMA
+    "name", metavar="[manifest|prices|result|scenario|MODEL|SCHEMA|import]", default="manifest", type=SCHEMA
 )
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="With import: the only model that the schema is for.")
@@ -24,7 +24,7 @@ from runner.errors import UsageError
 )
 def command(name: str, file: Path | None, model: str | None, output: Path | None) -> None:
     """
-    Print the JSON Schema of the manifest, of a line of the results, of a scenario, or of a model.
+    Print the JSON Schema of the manifest, of a price table, of a line of the results, of a scenario, or of a model.
 
     "runner schema import FILE" derives a schema from an OpenAPI page of the vendor, for a manifest's "schemas".
     """

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from runner.core.stop import Stop, StopReason
+from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -82,3 +84,29 @@ def _stop(number: int) -> Stop:
         return Stop(StopReason.INTERRUPTED, f"interrupted: {what}", hint)
     hint = "send it again to stop now; nothing is lost either way"
     return Stop(StopReason.TERMINATED, f"{signal.Signals(number).name}: {what}", hint)
+
+
+def serve_until_signal(server: Coroutine[None, None, None], port: int) -> None:
+    """
+    Run a server until Ctrl-C or SIGTERM.
+
+    Raises:
+        UsageError: It can't listen on the port.
+    """
+
+    async def serve() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        await server
+
+    try:
+        asyncio.run(serve())
+    except asyncio.CancelledError:
+        return
+    except OSError as error:
+        raise UsageError(
+            f"can't listen on port {port}: {error.strerror or error}",
+            hint="choose another --port, or leave the option out to use a free one",
+        ) from None

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import click
 
 from runner.cli.console import echo_stderr
-from runner.cli.options import SCENARIO
-from runner.errors import UsageError
+from runner.cli.options import PORT, SCENARIO
+from runner.cli.signals import serve_until_signal
 
 
 @click.command("simulate")
-@click.option(
-    "--port",
-    metavar="PORT",
-    type=click.IntRange(0, 65535),
-    default=0,
-    show_default=True,
-    help="Port to listen on; 0 chooses a free one.",
-)
+@PORT
 @SCENARIO
 @click.option(
     "--ledger",
@@ -33,26 +25,9 @@ def command(port: int, scenario: str | None, ledger: Path | None) -> int:
 
     Its URL is printed to stdout, and the environment variables for a run against it to stderr.
     """
-    import asyncio
-
     from runner.api.simulate import serve_simulator
 
-    async def serve() -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        await serve_simulator(scenario, port=port, ledger=ledger, ready=_print_usage)
-
-    try:
-        asyncio.run(serve())
-    except asyncio.CancelledError:
-        return 0
-    except OSError as error:
-        raise UsageError(
-            f"the simulator can't listen on port {port}: {error.strerror or error}",
-            hint="choose another --port, or leave the option out to use a free one",
-        ) from None
+    serve_until_signal(serve_simulator(scenario, port=port, ledger=ledger, ready=_print_usage), port)
     return 0
 
 

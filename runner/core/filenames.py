@@ -52,6 +52,7 @@ RUN_FILES = frozenset(
         SUMMARY_NAME,
         RUN_JSON_NAME,
         REPORT_NAME,
+        VERDICTS_NAME,
         ASSETS_NAME,
         SIMULATOR_LEDGER_NAME,
         LOCK_NAME,

@@ -9,8 +9,12 @@ timeout makes jobs uncertain without need.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct, field
+
+from runner.core.money import Money
+from runner.core.prices import PriceTable
 
 DEFAULT_BASE_URL = "https://api.powertokens.ai"
 SIMULATED = "simulator"
@@ -116,7 +120,7 @@ class Notify(Struct, frozen=True, kw_only=True):
     A notification at the end of a run.
 
     Attributes:
-        on: Any of ``finish``, ``failure`` and ``uncertain``.
+        on: Any of ``finish``, ``failure``, ``uncertain``, ``unfinished``, and thresholds such as ``failed>=5%``.
         webhook: Gets a POST with the summary as JSON.
         command: Is started with the summary on its standard input.
     """
@@ -126,6 +130,46 @@ class Notify(Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] | None = None
 
 
+class Budget(Struct, frozen=True, kw_only=True):
+    """
+    How much may be spent. All amounts have one currency.
+
+    Attributes:
+        run: For the run directory: all attempts of all processes.
+        day: For a day (UTC), of all runs that share the ledger.
+        month: For a month (UTC), of all runs that share the ledger.
+        ledger: Path of the ledger, as written in the manifest, and absolute once the run has begun; None for the default.
+        unknown: What a job without a known price counts as; None refuses such jobs.
+        failed: Whether a task that failed remotely counts as charged.
+    """
+
+    run: Money | None = None
+    day: Money | None = None
+    month: Money | None = None
+    ledger: str | None = None
+    unknown: Money | None = None
+    failed: Literal["charged", "refunded"] = "charged"
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of the amounts; None if there are none."""
+        amounts = (self.run, self.day, self.month, self.unknown)
+        return next((money.currency for money in amounts if money is not None), None)
+
+
+class CanaryPolicy(Struct, frozen=True, kw_only=True):
+    """
+    Jobs to submit first, before all others.
+
+    Attributes:
+        jobs: How many.
+        succeed: How many of them must have a video before the others are submitted.
+    """
+
+    jobs: int
+    succeed: int
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """
     All settings of a run, besides its jobs.
@@ -133,6 +177,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     Attributes:
         reroll: How many new takes the run pays for by itself after a job's task failed, by failure class.
         schemas: Absolute paths of the user's own schemas.
+        prices: The user's own price table.
+        budget: How much may be spent; None for any amount.
+        canary: Jobs to submit before all others; None for none.
     """
 
     name: str
@@ -146,6 +193,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     notify: tuple[Notify, ...] = ()
     reroll: Mapping[str, int] = field(default_factory=dict)
     schemas: tuple[str, ...] = ()
+    prices: PriceTable | None = None
+    budget: Budget | None = None
+    canary: CanaryPolicy | None = None
 
     @property
     def most_takes(self) -> int:

@@ -46,7 +46,13 @@ class Condition(Struct, frozen=True):
 
     def matches(self, record: JobRecord) -> bool:
         """Return whether a job meets the condition; a job without the value meets only ``!=``."""
-        value = value_of(record, self.name)
+        return self._is_met_by(value_of(record, self.name))
+
+    def matches_values(self, values: Mapping[str, Json]) -> bool:
+        """Return whether the values of a row meet the condition; a row without the value meets only ``!=``."""
+        return self._is_met_by(_at(values, self.name))
+
+    def _is_met_by(self, value: Json) -> bool:
         if self.operator in ("=", "!="):
             return (self.operator == "=") == _equals(value, self.value)
         if value is None:

@@ -147,12 +147,17 @@ class GatewayClient:
         if isinstance(outcome, Ambiguous):
             return outcome
         connection = used_connection()
-        if not isinstance(outcome, Accepted) and await connection.has_surplus(SURPLUS_WAIT_S):
+        if isinstance(outcome, Accepted):
+            connection.allow_reuse()
+            return outcome
+        has_surplus = await connection.has_surplus(SURPLUS_WAIT_S)
+        # An id that arrives even later must not be taken for that of the next job.
+        connection.close()
+        if has_surplus:
             message = f"more bytes followed the answer, so the job may have a task: {outcome.failure.message}"
             return Ambiguous(
                 replace(outcome.failure, cls=FailureClass.UNCERTAIN_SUBMIT, message=message[:MESSAGE_CHARS])
             )
-        connection.allow_reuse()
         return outcome
 
     def _classify_submit(self, response: HttpResponse, key: str) -> SubmitOutcome:

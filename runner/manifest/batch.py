@@ -2,7 +2,7 @@
 Batch files: JSONL in the form of other batch APIs, accepted wherever a manifest is.
 
 A line is ``{"custom_id": …, "method": "POST", "url": "/v1/videos", "body": {…}}``. There
-are no settings, defaults or placeholders: a body is sent as it is written.
+are no settings, defaults or placeholders: a body is sent as it is written. ``metadata`` beside it is the job's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.input_files import open_regular
 from runner.manifest.document import ProblemHandler
-from runner.manifest.row_files import JSONL_SUFFIXES, RowFileError, read_jsonl
+from runner.manifest.json_rows import JSONL_SUFFIXES, read_jsonl
+from runner.manifest.rows import RowFileError
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.wording import did_you_mean, format_value
 
@@ -55,10 +56,10 @@ class BatchFile:
         source = EntrySource(None, row_file=str(self.path))
         is_empty = True
 
-        def on_error(line: int, message: str, hint: str | None) -> None:
+        def on_error(line: int, column: int, message: str, hint: str | None) -> None:
             nonlocal is_empty
             is_empty = False
-            source.report_row(line, Finding((), message, hint), report)
+            source.report_row(line, Finding((), message, hint), report, column=column)
 
         url = self._url
         try:
@@ -69,12 +70,16 @@ class BatchFile:
                     and row.get("url") == url
                     and row.get("method") == "POST"
                     and type(row.get("body")) is dict
-                    and "custom_id" in row
+                    and row.get("custom_id") is not None
                 ):
                     yield UncheckedJob(source, row["custom_id"], row["body"], _NOTHING, _NOTHING, None, line)
-                else:
-                    for finding in _findings(row, url):
-                        source.report_row(line, finding, report, row.get("custom_id"))
+                    continue
+                findings = list(_findings(row, url))
+                for finding in findings:
+                    source.report_row(line, finding, report, row.get("custom_id"))
+                if all(finding.severity is Severity.WARNING for finding in findings):
+                    metadata = row.get("metadata") or _NOTHING
+                    yield UncheckedJob(source, row["custom_id"], row["body"], metadata, _NOTHING, None, line)
         except RowFileError as error:
             is_empty = False
             source.report_once(Finding((), error.message, error.hint), report)
@@ -101,8 +106,18 @@ def _findings(row: Mapping[str, Json], url: str) -> Iterator[Finding]:
         if key not in row:
             yield Finding((), f"missing key '{key}'", f"a line of a batch file has {', '.join(_KEYS)}")
     for key in row:
-        if key not in _KEYS:
-            yield Finding((key,), f"unknown key {format_value(key)}", did_you_mean(key, _KEYS))
+        if key in _KEYS or key == "metadata":
+            continue
+        if guess := did_you_mean(key, (*_KEYS, "metadata")):
+            yield Finding((key,), f"unknown key {format_value(key)}", guess)
+        else:
+            message = f"unknown key {format_value(key)}: it is not sent"
+            yield Finding((key,), message, "what belongs to the request is in its body", Severity.WARNING)
+    if row.get("custom_id", "") is None:
+        message = "custom_id: null names no job; it is named by its request"
+        yield Finding(("custom_id",), message, severity=Severity.WARNING)
+    if not isinstance(row.get("metadata"), dict | None):
+        yield Finding(("metadata",), "metadata: this must be an object")
     if row.get("method", "POST") != "POST":
         yield Finding(("method",), f"method: {format_value(row['method'])} is not 'POST'")
     if row.get("url", url) != url:

@@ -123,19 +123,24 @@ class Document:
             report(_read_problem(error, self.path))
 
 
-def open_document(path: Path, report: ProblemHandler) -> Document:
+def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) -> Document:
     """
     Read a manifest's header, and report what is wrong with it.
 
     The jobs are read only by `Document.entries`, except that they are skipped over here
     if other keys follow them.
 
+    Args:
+        has_jobs: Whether it is an error if there are none; a price table has none.
+
     Raises:
         ManifestError: Nothing can be read; it has the problem, without those that were reported.
     """
     try:
         with open_manifest(path) as stream:
-            return Document(path, _DocumentReader(stream, str(path), report).header(path))
+            return Document(
+                path, _DocumentReader(stream, str(path), report).header(path, needs_jobs=has_jobs)
+            )
     except (YAMLError, YamlUnreadable, OSError) as error:
         raise ManifestError(
             f"{path} can't be read as a manifest", problems=[_read_problem(error, path)]
@@ -153,7 +158,7 @@ class _DocumentReader:
         self._next = open_events(stream)
         self._builder = ValueBuilder(self._next, self._report_at)
 
-    def header(self, path: Path) -> Entry:
+    def header(self, path: Path, *, needs_jobs: bool) -> Entry:
         """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
         builder = self._builder
         root = self._read_root()
@@ -180,7 +185,7 @@ class _DocumentReader:
                     value[key] = item
         else:
             self._read_end()
-        if not has_jobs:
+        if needs_jobs and not has_jobs:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
         return Entry(value, -1, self._file, events)
 

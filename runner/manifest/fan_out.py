@@ -15,23 +15,25 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.model import Json
-from runner.core.problem import Finding
+from runner.core.problem import Finding, Severity
 from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import ProblemHandler
-from runner.manifest.row_files import Row, RowErrorHandler, RowFile, RowFileError, open_row_file
+from runner.manifest.placeholders import Values
+from runner.manifest.request_template import RequestTemplate
+from runner.manifest.row_files import RowFiles, open_row_files
+from runner.manifest.rows import Row, RowErrorHandler, RowFile, RowFileError
 from runner.manifest.template import (
     MAX_FILLED,
     Render,
-    RequestTemplate,
     Scope,
     Template,
     TooLong,
-    Values,
     compile_template,
     entry_variables,
     filled_size,
 )
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
+from runner.schema.wording import did_you_mean
 
 _NOTHING: Mapping[str, Json] = {}
 
@@ -65,7 +67,8 @@ class EntryExpansion:
         for finding in dimensions.findings():
             self._report_entry(finding)
         used: set[str] = set()
-        outer = Scope(variables.values, frozenset(dimensions.names()), dimensions.is_open, used)
+        note = dimensions.rows.note if dimensions.rows else ""
+        outer = Scope(variables.values, frozenset(dimensions.names()), dimensions.is_open, used, note)
         own = entry_variables(value.get("vars", _NOTHING), outer, variables.overrides)
         for finding in own.findings:
             self._report_entry(finding, "vars")
@@ -89,7 +92,7 @@ class EntryExpansion:
             template.render for template in (self._id, self._metadata, self._extra, self._task_id)
         )
         line = None
-        for line, repetition, values in self._dimensions.combinations(self._report_row):
+        for line, repetition, values in self._dimensions.combinations(self._begin_file, self._report_row):
             try:
                 if computed:
                     _add_computed(values, computed)
@@ -107,12 +110,11 @@ class EntryExpansion:
                 )
             except KeyError as error:
                 known = ", ".join(sorted(values)) or "nothing"
-                self._report_row(
-                    line, f"the row has no '{error.args[0]}', which the job uses", f"it has {known}"
-                )
+                message = f"the row has no '{error.args[0]}', which the job uses"
+                self._report_row(line, 0, message, f"it has {known}")
             except TooLong as error:
                 if line:
-                    self._report_row(line, str(error), "shorten its values")
+                    self._report_row(line, 0, str(error), "shorten its values")
                 else:
                     self._source.report_once(Finding((), str(error), "shorten the variables"), self._report)
         self.is_empty = line is None
@@ -146,12 +148,19 @@ class EntryExpansion:
         return template
 
     def _report_entry(self, finding: Finding, *parents: str) -> None:
-        self.is_invalid = True
+        if finding.severity is Severity.ERROR:
+            self.is_invalid = True
         self._source.report_once(replace(finding, path=(*parents, *finding.path)), self._report)
 
-    def _report_row(self, line: int, message: str, hint: str | None) -> None:
+    def _begin_file(self, rows: RowFile) -> None:
+        self._source.begin_file(rows)
+        for line, message, hint in rows.warnings:
+            finding = Finding((), message, hint, Severity.WARNING)
+            self._source.report_row(line, finding, self._report)
+
+    def _report_row(self, line: int, column: int, message: str, hint: str | None) -> None:
         self.has_row_errors = True
-        self._source.report_row(line, Finding((), message, hint), self._report)
+        self._source.report_row(line, Finding((), message, hint), self._report, column=column)
 
 
 def _add_computed(values: dict[str, Json], computed: Iterable[tuple[str, Render]]) -> None:
@@ -185,7 +194,7 @@ class Dimensions(Struct, frozen=True):
         repeat: How often each job is made; None if the entry has no ``repeat``.
     """
 
-    rows: RowFile | None
+    rows: RowFiles | None
     matrix: Mapping[str, Sequence[Json]]
     repeat: int | None
 
@@ -202,7 +211,8 @@ class Dimensions(Struct, frozen=True):
     def findings(self) -> list[Finding]:
         """List names that are used twice."""
         columns = set(self.rows.names or ()) if self.rows else set[str]()
-        findings = [
+        findings = self._condition_findings()
+        findings += [
             Finding(("matrix", name), f"'{name}' is a column of the row file too", "rename one of them")
             for name in self.matrix
             if name in columns
@@ -216,6 +226,22 @@ class Dimensions(Struct, frozen=True):
             findings.append(Finding(("matrix",) if self.matrix else ("repeat",), message))
         return findings
 
+    def _condition_findings(self) -> list[Finding]:
+        """List conditions on columns that the row files do not have."""
+        if self.rows is None or self.rows.names is None:
+            return []
+        names = self.rows.names
+        return [
+            Finding(
+                ("where",),
+                f"where: no column is named '{condition.name}'",
+                did_you_mean(condition.name, names)
+                or f"the columns are {', '.join(names)}; {self.rows.note}",
+            )
+            for condition in self.rows.conditions
+            if condition.name not in names and condition.name.partition(".")[0] not in names
+        ]
+
     def _jobs_of_a_row(self) -> int:
         return prod(map(len, self.matrix.values())) * (1 if self.repeat is None else self.repeat)
 
@@ -227,14 +253,16 @@ class Dimensions(Struct, frozen=True):
                 hint = f"write the combinations as several entries; for an axis of this name, use ${{{name}}}"
                 yield Finding(("matrix", name), message, hint)
 
-    def combinations(self, on_error: RowErrorHandler) -> Iterator[Combination]:
+    def combinations(
+        self, on_file: Callable[[RowFile], None], on_error: RowErrorHandler
+    ) -> Iterator[Combination]:
         """
-        Stream the values of every job; the caller may change each mapping.
+        Stream the values of every job; the caller may change each mapping. The handlers are those of `RowFiles.read`.
 
         Raises:
             RowFileError: The row file can't be read to its end.
         """
-        rows: Iterator[Row] = iter([(0, {})]) if self.rows is None else self.rows.read(on_error)
+        rows: Iterator[Row] = iter([(0, {})]) if self.rows is None else self.rows.read(on_file, on_error)
         if not self.matrix and self.repeat is None:
             for line, row in rows:
                 yield line, None, row
@@ -259,7 +287,15 @@ def read_dimensions(entry: Mapping[str, Json], folder: Path) -> Dimensions:
     Read the dimensions of an entry that fits the schema.
 
     Raises:
-        RowFileError: The row file that it names can't be read.
+        RowFileError: A row file that it names can't be read, or a key beside ``from`` does not fit it.
     """
-    rows = open_row_file(folder / entry["from"]) if "from" in entry else None
+    rows = None
+    if "from" in entry:
+        rows = open_row_files(
+            folder,
+            entry["from"],
+            csv=entry.get("csv"),
+            sheet=entry.get("sheet"),
+            where=entry.get("where", ()),
+        )
     return Dimensions(rows, entry.get("matrix") or {}, entry.get("repeat"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
@@ -10,10 +11,12 @@ from msgspec import Struct, field
 from runner.core.addresses import unencrypted_host
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
+from runner.core.prices import PriceTable
 from runner.core.problem import Finding, Severity
 from runner.core.sanitize import KEY_HINT
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
 from runner.manifest.document import Document, ProblemHandler, header_findings
+from runner.manifest.price_files import read_prices_key
 from runner.manifest.settings import read_settings
 from runner.manifest.yaml_values import REDACTED
 from runner.schema.catalog import Catalog, load_catalog
@@ -51,6 +54,7 @@ class Header(Struct, frozen=True, kw_only=True):
         name: Of the run directory; safe as the name of a directory.
         values: All keys that fit the schema.
         vars: As written, with their placeholders.
+        prices: The price table that it has or names.
     """
 
     version: int
@@ -58,11 +62,12 @@ class Header(Struct, frozen=True, kw_only=True):
     values: Mapping[str, Json] = field(default_factory=dict)
     defaults: Defaults = Defaults()
     vars: Mapping[str, Json] = field(default_factory=dict)
+    prices: PriceTable | None = None
 
     @property
     def settings(self) -> Settings:
         """What the run needs to know; read only here, since checking the jobs does not need it."""
-        return read_settings(self.values, self.name)[0]
+        return read_settings(self.values, self.name, self.prices)[0]
 
 
 def read_header(
@@ -70,6 +75,8 @@ def read_header(
     report: ProblemHandler,
     variables: Mapping[str, Json],
     catalog: Catalog | None = None,
+    *,
+    today: date,
 ) -> Header:
     """
     Read the header of a manifest, and report everything that is wrong with it.
@@ -79,14 +86,19 @@ def read_header(
     Args:
         variables: For the name: the date, and those of `vars` and of the command line.
         catalog: With the schemas of the manifest's own; None if it has none.
+        today: In UTC, for the age of its prices.
     """
     entry = document.header
     findings = header_findings(entry.value)
     value = _without_invalid(entry.value, findings)
     name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables)
     findings += name_findings
+    prices: PriceTable | None = None
+    if "prices" in value:
+        prices, price_findings = read_prices_key(value["prices"], document.path.parent, today, report)
+        findings += price_findings
     if not value.keys() <= _NO_SETTINGS:
-        findings += _settings_findings(value, name)
+        findings += _settings_findings(value, name, prices)
     findings += _model_findings(value, (catalog or load_catalog()).models)
     if "schemas" in value:
         value = {
@@ -102,6 +114,7 @@ def read_header(
         values=value,
         defaults=Defaults(**defaults),
         vars=value.get("vars", {}),
+        prices=prices,
     )
 
 
@@ -135,8 +148,8 @@ def _name(template: Json, default: str, variables: Mapping[str, Json]) -> tuple[
         return default, [Finding(("name",), f"name: {error}")]
 
 
-def _settings_findings(value: Mapping[str, Json], name: str) -> list[Finding]:
-    settings, findings = read_settings(value, name)
+def _settings_findings(value: Mapping[str, Json], name: str, prices: PriceTable | None) -> list[Finding]:
+    settings, findings = read_settings(value, name, prices)
     if settings.base_url is not None:
         findings += _base_url_findings(settings.base_url)
     findings += _key_name_findings(value.get("gateway", {}).get("api_keys", ()))

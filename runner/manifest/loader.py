@@ -24,7 +24,7 @@ from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import VERSION, Header, read_header
 from runner.manifest.own_schemas import with_own_schemas
-from runner.manifest.row_files import RowFileError
+from runner.manifest.rows import RowFileError
 from runner.manifest.template import Scope, compile_template
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog, load_catalog
@@ -193,7 +193,7 @@ def load(
     document = open_document(path, report)
     all_variables = _read_variables(document, variables, today, report)
     catalog = with_own_schemas(catalog, document, report)
-    header = read_header(document, report, all_variables.values, catalog)
+    header = read_header(document, report, all_variables.values, catalog, today=today)
     # The name is filled in elsewhere; here only its placeholders matter.
     compile_template(document.header.value.get("name"), Scope(all_variables.values, used=all_variables.used))
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, folder)
@@ -263,27 +263,29 @@ class _EntryJobs(Struct, frozen=True):
     ) -> Iterator[UncheckedJob]:
         try:
             dimensions = read_dimensions(value, self.folder)
-            if dimensions.rows is not None:
-                source.row_file = str(dimensions.rows.path)
             expansion = EntryExpansion(value, dimensions, self.defaults, self.variables, source, report)
             if expansion.is_invalid:
                 return
             yield from expansion.jobs()
             if expansion.is_empty and not expansion.has_row_errors:
-                message = f"'{value['from']}' has no rows; the entry makes no job"
-                source.report_once(Finding(("from",), message, severity=Severity.WARNING), report)
+                source.report_once(_empty_finding(value), report)
         except RowFileError as error:
-            self._report_row_file(source, value["from"], error, report)
+            finding = Finding((error.key,), error.message, error.hint)
+            if error.line and error.path is not None:
+                source.row_file = str(error.path)
+                source.report_row(error.line, finding, report, column=error.column)
+                return
+            if error.path is not None and error.hint is None:
+                hint = f"row files are relative to the manifest's folder: {error.path}"
+                finding = replace(finding, hint=hint)
+            source.report_once(finding, report)
 
-    def _report_row_file(
-        self, source: EntrySource, name: str, error: RowFileError, report: ProblemHandler
-    ) -> None:
-        if error.line:
-            source.row_file = str(self.folder / name)
-            source.report_row(error.line, Finding(("from",), error.message, error.hint), report)
-        else:
-            hint = error.hint or f"row files are relative to the manifest's folder: {self.folder / name}"
-            source.report_once(Finding(("from",), error.message, hint), report)
+
+def _empty_finding(entry: Mapping[str, Json]) -> Finding:
+    names = entry["from"]
+    shown = names if isinstance(names, str) else ", ".join(names)
+    message = f"'{shown}' has no rows" + (" that meet 'where'" if "where" in entry else "")
+    return Finding(("from",), f"{message}; the entry makes no job", severity=Severity.WARNING)
 
 
 def _entry_source(entry: Entry) -> EntrySource:

@@ -2,7 +2,7 @@
 Local files in requests: checked when the manifest is read, read again when a request is sent.
 
 In between a request has a reference in the place of each file (its path, digest, type
-and size), so that neither memory nor the store ever has the images.
+and size), so that neither memory nor the store ever has the files.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import imagesize
 from msgspec import Struct
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
@@ -23,20 +21,20 @@ from runner.core.problem import Finding
 from runner.core.units import format_size
 from runner.errors import FileChanged
 from runner.input_files import open_regular
-from runner.schema.media_fields import MediaField
+from runner.manifest.local_media import SUFFIXES, LocalMedia, media_errors, read_media
+from runner.schema.media_fields import MediaField, MediaLimits
 from runner.schema.paths import JsonPath, find_values, format_path
 from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import format_value
 
 _PATH_PREFIXES = ("./", "../", "/", "~")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif")
 _MAX_PATH_CHARS = 1024
 """A longer text is an image in base64, which may begin with a slash."""
 
-MAX_FILE_BYTES = 100_000_000
+MAX_FILE_BYTES = 250_000_000
 """A larger file is not read; a model allows less."""
 
-_STAND_IN_DATA = "data:image/png;base64,AAAA"
+_STAND_IN_DATA = "data:image/png;base64,"
 _STAND_IN_URL = "https://example.com/"
 
 
@@ -63,19 +61,26 @@ def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) 
     extra_bytes = 0
     model = str(request.get("model"))
     for field in schema.media_fields:
+        lengths: defaultdict[str, list[float]] = defaultdict(list)
         for path, text in find_values(request, field.path):
             file = local_path(text, folder)
             if file is None:
                 continue
-            image, problems = _check_file(file, field, model)
+            kind = _type_beside(request, path)
+            limits = field.limits_of(kind)
+            media, problems = _check_file(file, limits, model)
             findings += [
                 Finding(path, f"{format_path(path)}: {format_value(text)} {problem}", hint)
                 for problem, hint in problems
             ]
-            stand_in = _replaced(stand_in, path, _STAND_IN_DATA if field.allows_data_uri else _STAND_IN_URL)
-            if image is not None and not problems:
-                attached = _replaced(attached, path, _reference(image))
-                extra_bytes += _data_uri_bytes(image) - len(_STAND_IN_DATA)
+            short = _stand_in(media, limits)
+            stand_in = _replaced(stand_in, path, short)
+            if media is not None and not problems:
+                lengths[kind].append(media.duration_s or 0.0)
+                attached = _replaced(attached, path, _reference(media))
+                extra_bytes += _data_uri_bytes(media) - len(short)
+        for kind, seconds in lengths.items():
+            findings += _total_findings(request, kind, round(sum(seconds), 1), field.limits_of(kind), field)
     if stand_in is request:
         return None
     return AttachedFiles(attached, stand_in, tuple(findings), extra_bytes)
@@ -95,7 +100,7 @@ def local_path(text: Json, folder: Path) -> Path | None:
     if text.startswith("~"):
         return Path(os.path.expanduser(text))
     file = folder / text
-    if text.startswith(_PATH_PREFIXES) or text.lower().endswith(_SUFFIXES) or os.path.isfile(file):
+    if text.startswith(_PATH_PREFIXES) or text.lower().endswith(SUFFIXES) or os.path.isfile(file):
         return file
     return None
 
@@ -111,34 +116,67 @@ def render_request(request: Mapping[str, Json]) -> dict[str, Json]:
     return rendered
 
 
+def _type_beside(request: dict[str, Json], path: JsonPath) -> str:
+    """Return the ``type`` of the item that a value is in, or "" if it has none."""
+    item: Json = request
+    for step in path[:-1]:
+        item = item[step]
+    kind = item.get("type") if isinstance(item, dict) else None
+    # A voice is an audio, whatever the item is.
+    return kind if isinstance(kind, str) and path[-1] == "url" else ""
+
+
+def _total_findings(
+    request: dict[str, Json], kind: str, seconds: float, limits: MediaLimits, field: MediaField
+) -> Iterator[Finding]:
+    """Find what is wrong with the length of all local files of one type together."""
+    what = f"the items of type {kind} last {seconds:g} s together"
+    if limits.total_seconds is not None and seconds > limits.total_seconds:
+        yield Finding(
+            field.path[:1], f"{field.path[0]}: {what}; at most {limits.total_seconds:g} s are allowed"
+        )
+    wanted = request.get("seconds")
+    if limits.with_seconds is None or not isinstance(wanted, str) or not wanted.isdecimal():
+        return
+    if seconds + int(wanted) > limits.with_seconds:
+        most = f"at most {limits.with_seconds:g} s are allowed"
+        yield Finding(("seconds",), f"seconds: {what}, and {int(wanted) + seconds:g} s with seconds; {most}")
+
+
+def _stand_in(media: LocalMedia | None, limits: MediaLimits) -> str:
+    """Return a short valid text for the schema to check; the same for equal files."""
+    name = "AAAAAAAA" if media is None else media.sha256[:8]
+    return f"{_STAND_IN_DATA if limits.allows_data_uri else _STAND_IN_URL}{name}"
+
+
 def _check_file(
-    file: Path, field: MediaField, model: str
-) -> tuple[LocalImage | None, list[tuple[str, str | None]]]:
+    file: Path, limits: MediaLimits, model: str
+) -> tuple[LocalMedia | None, list[tuple[str, str | None]]]:
     """Read a local file, and list what is wrong with it, each with a hint."""
-    if not field.allows_data_uri:
+    if not limits.allows_data_uri:
         problem = f"is a local file, and {model} takes only public URLs here"
         return None, [(problem, "upload it, and write its https address")]
     try:
         size = os.path.getsize(file)
         if size > MAX_FILE_BYTES:
             return None, [(f"has {format_size(size)}, more than any model allows", None)]
-        image = read_image(file)
+        media = read_media(file)
     except OSError as error:
         return None, [(f"can't be read: {error.strerror or error}", f"looked for {file}")]
-    return image, [(problem, None) for problem in image_errors(image, field, model)]
+    return media, [(problem, None) for problem in media_errors(media, limits, model)]
 
 
-def _reference(image: LocalImage) -> dict[str, Json]:
+def _reference(media: LocalMedia) -> dict[str, Json]:
     return {
-        FILE_KEY: image.path,
-        "sha256": image.sha256,
-        "media_type": image.media_type,
-        "bytes": image.bytes,
+        FILE_KEY: media.path,
+        "sha256": media.sha256,
+        "media_type": media.media_type,
+        "bytes": media.bytes,
     }
 
 
-def _data_uri_bytes(image: LocalImage) -> int:
-    return len(f"data:{image.media_type};base64,") + 4 * ((image.bytes + 2) // 3)
+def _data_uri_bytes(media: LocalMedia) -> int:
+    return len(f"data:{media.media_type};base64,") + 4 * ((media.bytes + 2) // 3)
 
 
 def _replaced(value: Json, path: JsonPath, new: Json) -> Json:
@@ -171,99 +209,6 @@ def _data_uri(reference: Mapping[str, Json]) -> str:
         ) from error
     if hashlib.sha256(content).hexdigest() != reference["sha256"]:
         raise FileChanged(f"the local file {path} has changed since it was checked")
-    return f"data:{reference['media_type']};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-_HEAD_BYTES = 16
-_SIGNATURES = re.compile(
-    rb"(?P<jpeg>\xff\xd8\xff)|(?P<png>\x89PNG\r\n\x1a\n)|(?P<gif>GIF8[79]a)|(?P<bmp>BM)|(?P<tiff>II\*\0|MM\0\*)"
-    rb"|(?P<webp>RIFF.{4}WEBP)|.{4}ftyp(?:(?P<heic>hei[cmsx]|hev[cx])|(?P<heif>m[is]f1))",
-    re.DOTALL,
-)
-"""The first bytes of each format that a model may allow."""
-
-
-class LocalImage(Struct, frozen=True):
-    """
-    A local image as it was when it was read.
-
-    Attributes:
-        path: Absolute.
-        format: In lower case, such as ``jpeg``; None if the content is not an image of a known format.
-        width: In pixels, as is height; 0 if it can't be read.
-    """
-
-    path: str
-    sha256: str
-    bytes: int
-    format: str | None
-    width: int
-    height: int
-
-    @property
-    def media_type(self) -> str:
-        """The format as in a data URI."""
-        return f"image/{self.format}"
-
-
-def read_image(path: Path) -> LocalImage:
-    """
-    Read an image; an unchanged file is read only once while it is cached.
-
-    Raises:
-        OSError: It is missing or unreadable.
-    """
-    status = os.stat(path)
-    return _read(os.path.abspath(path), status.st_mtime_ns, status.st_size)
-
-
-def image_errors(image: LocalImage, field: MediaField, model: str) -> list[str]:
-    """List why a model does not allow an image (fact F23)."""
-    formats = field.formats_for(model)
-    if image.format is None:
-        return [f"is not an image of a known format ({', '.join(formats)})"]
-    errors = []
-    if image.format not in formats:
-        errors.append(f"is {image.format.upper()}; {model} allows {', '.join(formats)}")
-    if image.bytes > field.max_bytes:
-        errors.append(
-            f"has {format_size(image.bytes)}; {model} allows {format_size(field.max_bytes)} at most"
-        )
-    if not image.width or not image.height:
-        return [*errors, "is damaged: its size in pixels can't be read"]
-    sides = f"{image.width}x{image.height} pixels"
-    if not all(field.min_side_px <= side <= field.max_side_px for side in (image.width, image.height)):
-        errors.append(
-            f"has {sides}; {model} allows sides from {field.min_side_px} to {field.max_side_px} pixels"
-        )
-    if not field.allows_ratio(image.width / image.height):
-        ratio = f"{image.width / image.height:.3g}"
-        errors.append(
-            f"has {sides}, a ratio of {ratio}; {model} allows {field.min_ratio:g} to {field.max_ratio:g}"
-        )
-    return errors
-
-
-@lru_cache(maxsize=4096)
-def _read(path: str, _mtime_ns: int, size: int) -> LocalImage:
-    with open_regular(path) as stream:
-        head = stream.read(_HEAD_BYTES)
-        stream.seek(0)
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        stream.seek(0)
-        try:
-            width, height = imagesize.get(stream)
-        except Exception:  # whatever a malicious file does to the parser, it is not an image
-            width = height = -1
-    return LocalImage(path, sha256, size, image_format(head), max(int(width), 0), max(int(height), 0))
-
-
-def image_format(head: bytes) -> str | None:
-    r"""
-    Return the format of an image by the first 16 bytes of its file, or None.
-
-    >>> image_format(b"\x89PNG\r\n\x1a\n" + bytes(8)), image_format(b"%PDF-1.7")
-    ('png', None)
-    """
-    match = _SIGNATURES.match(head)
-    return match.lastgroup if match else None
+    # The vendor's page names the format of a data URI, not the type that is registered for it.
+    media_type = reference["media_type"].replace("audio/mpeg", "audio/mp3")
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

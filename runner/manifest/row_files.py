@@ -1,253 +1,157 @@
 """
-Row files: a job for each row of a CSV, TSV or JSONL file, read as a stream.
+The row files of an entry: a job for each row of the files that ``from`` names, one after the other, read as a stream.
 
-Tables are read as spreadsheets save them: UTF-8 with or without a byte order mark, any
-line ending, quoted cells with separators and line breaks. Their first row names the
-columns. An empty cell is the empty text; blank lines are skipped; a row with too many
-or too few cells is an error.
-
-A line of a JSONL file is an object, whose values keep their types.
+The suffix tells the kind: text tables (.csv, .tsv), a prompt a line (.txt), an object a line or an array of objects
+(.jsonl, .ndjson, .json), Excel workbooks (.xlsx) and Parquet files (.parquet).
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
-from io import TextIOWrapper
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from msgspec import Struct
 
-from runner import jsontext
 from runner.core.model import Json
-from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key, may_contain_key
-from runner.core.units import format_count
-from runner.input_files import MAX_LINE, LineTooLong, lines_of, open_regular
-from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP
+from runner.core.where import Condition, parse_condition
+from runner.manifest.json_rows import JSONL_SUFFIXES, JsonRows
+from runner.manifest.rows import CellOptions, Row, RowErrorHandler, RowFile, RowFileError
+from runner.manifest.text_tables import PromptLines, TextTable
 
-JSONL_SUFFIXES = (".jsonl", ".ndjson")
-KEY_MESSAGE = "this looks like an API key, which does not belong in a row"
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_MAX_COLUMNS = 10_000
-"""A table with more columns is probably one that was turned by 90 degrees."""
-
-Row = tuple[int, dict[str, Json]]
-"""The line where a row begins, from 1, and its values by name."""
-
-RowErrorHandler = Callable[[int, str, str | None], None]
-"""Takes a line (from 1; 0 for the file as a whole), what is wrong there, and a hint."""
+_SUFFIXES = (".csv", ".tsv", ".txt", *JSONL_SUFFIXES, ".json", ".xlsx", ".parquet")
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+_WILDCARDS = frozenset("*?[")
 
 
-class RowFileError(Exception):
+class RowFiles(Struct, frozen=True):
     """
-    A row file can't be read any further.
+    The row files of one entry, whose beginnings were read.
 
     Attributes:
-        line: Where the error is, from 1; 0 if it concerns the file as a whole.
+        names: Of the columns of all files; None if rows have names of their own.
+        conditions: What rows must meet.
     """
 
-    def __init__(self, line: int, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.line = line
-        self.message = message
-        self.hint = hint
-
-
-class RowFile(Struct, frozen=True):
-    """
-    A row file whose beginning was read.
-
-    Attributes:
-        names: Of the columns; None if each row has names of its own.
-    """
-
-    path: Path
+    files: Sequence[RowFile]
     names: tuple[str, ...] | None
+    conditions: Sequence[Condition] = ()
 
-    def read(self, on_error: RowErrorHandler) -> Iterator[Row]:
+    def read(self, on_file: Callable[[RowFile], None], on_error: RowErrorHandler) -> Iterator[Row]:
         """
-        Stream the rows. An invalid one goes to ``on_error``, and is left out.
+        Stream the rows of all files. An invalid one goes to ``on_error``, and is left out.
+
+        Args:
+            on_file: Called with each file before its rows.
 
         Raises:
-            RowFileError: The file can't be read to its end.
+            RowFileError: A file can't be read to its end.
         """
-        if self.names is None:
-            return read_jsonl(self.path, on_error)
-        return _read_table(self.path, self.names, on_error)
-
-
-def open_row_file(path: Path) -> RowFile:
-    """
-    Read the beginning of a row file. An empty file is a table without columns.
-
-    Raises:
-        RowFileError: It is missing or unreadable, its suffix is unknown, or its columns have no distinct names.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in _SEPARATORS and suffix not in JSONL_SUFFIXES:
-        message = f"'{path.name}' does not have the suffix of a row file"
-        raise RowFileError(0, message, "row files end in .csv, .tsv, .jsonl or .ndjson")
-    try:
-        with _open_table(path) as stream:
-            if suffix in JSONL_SUFFIXES:
-                return RowFile(path, None)
-            line, cells = next(_records(path, stream), (1, []))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return RowFile(path, _column_names(line, cells))
-
-
-def _column_names(line: int, cells: list[str]) -> tuple[str, ...]:
-    names = tuple(cell.strip() for cell in cells)
-    if len(names) > _MAX_COLUMNS:
-        hint = "put a job on each row, and the names of its values in the first row"
-        raise RowFileError(line, f"the table has {len(names):,} columns; {_MAX_COLUMNS:,} are allowed", hint)
-    seen: set[str] = set()
-    for number, name in enumerate(names, start=1):
-        if not name:
-            raise RowFileError(line, f"column {number} has no name", "the first row names every column")
-        if name in seen:
-            raise RowFileError(line, f"two columns are named '{name}'", "give each column a name of its own")
-        seen.add(name)
-    return names
-
-
-def _read_table(path: Path, names: tuple[str, ...], on_error: RowErrorHandler) -> Iterator[Row]:
-    width = len(names)
-    try:
-        with _open_table(path) as stream:
-            records = _records(path, stream)
-            next(records, None)
-            for line, cells in records:
-                if len(cells) != width:
-                    expected = format_count(width, "column")
-                    message = f"the row has {format_count(len(cells), 'cell')}, the file {expected}"
-                    on_error(line, message, "put cells with separators or line breaks in double quotes")
-                elif any(len(cell) >= MIN_KEY_CHARS and looks_like_key(cell) for cell in cells):
-                    on_error(line, KEY_MESSAGE, KEY_HINT)
-                else:
-                    yield line, dict(zip(names, cells, strict=True))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _records(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Read the records of a table, each with the line where it begins; blank lines are skipped."""
-    # A longer cell is a quote that was never closed.
-    csv.field_size_limit(MAX_LINE)
-    reader = csv.reader(_checked_lines(stream), delimiter=_SEPARATORS[path.suffix.lower()], strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        hint = "look for a double quote that is not closed, or not doubled inside a quoted cell"
-        raise RowFileError(line, f"the row that begins here can't be read ({error})", hint) from error
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path) from error
-    except LineTooLong as error:
-        raise RowFileError(error.line, str(error)) from None
-
-
-def _checked_lines(stream: TextIO) -> Iterator[str]:
-    for number, line in enumerate(lines_of(stream), start=1):
-        if "\0" in line:
-            raise RowFileError(number, "the line has a NUL character", "save the file as UTF-8 text")
-        yield line
-
-
-def _open_table(path: Path) -> TextIO:
-    return TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="")
-
-
-def _not_utf8(path: Path) -> RowFileError:
-    """Find the line that is not UTF-8, since the decoder reads ahead of the rows."""
-    hint = "save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
-    with open_regular(path) as stream:
-        for number, line in enumerate(lines_of(stream), start=1):
+        for file in self.files:
+            on_file(file)
+            rows = file.read(on_error)
+            for condition in self.conditions:
+                rows = _matching(rows, condition)
             try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return RowFileError(number, "the line is not UTF-8", hint)
-    return RowFileError(0, "the file is not UTF-8", hint)
+                yield from rows
+            except RowFileError as error:
+                error.path = file.path
+                raise
+
+    @property
+    def note(self) -> str:
+        """How the columns were told apart, for a message about one that is missing."""
+        return "; ".join(file.note for file in self.files[:1] if file.note)
 
 
-def read_jsonl(path: Path, on_error: RowErrorHandler) -> Iterator[Row]:
+def open_row_files(
+    folder: Path,
+    names: str | Sequence[str],
+    *,
+    csv: Mapping[str, Json] | None = None,
+    sheet: str | None = None,
+    where: str | Sequence[str] = (),
+) -> RowFiles:
     """
-    Stream the objects of a JSONL file, each with its line. Blank lines are skipped.
+    Read the beginnings of row files.
 
-    An invalid line goes to ``on_error``, and is left out.
+    Args:
+        folder: The paths are relative to it.
+        names: Paths and patterns such as ``prompts/*.csv``; a file that several of them name is read once.
+        csv: As in the manifest: how text tables are written.
+        sheet: Of a workbook; None for the first one.
+        where: Conditions on the values of rows; those that do not meet them all are left out.
 
     Raises:
-        RowFileError: The file is missing or can't be read to its end.
+        RowFileError: A file is missing or unreadable, its suffix is unknown, or its columns have no distinct names.
     """
-    loads = jsontext.loads
     try:
-        with open_regular(path) as stream:
-            if stream.read(len(BOM_UTF8)) != BOM_UTF8:
-                stream.seek(0)
-            for number, raw in enumerate(lines_of(stream), start=1):
-                try:
-                    line = raw.decode()
-                    value = loads(line)
-                except (ValueError, RecursionError):
-                    if raw.strip():
-                        on_error(number, _json_error(raw), None)
-                    continue
-                if type(value) is not dict:
-                    on_error(number, "the line is JSON, but not an object in braces", None)
-                elif line.count("{") + line.count("[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
-                    on_error(number, TOO_DEEP, None)
-                elif may_contain_key(line) and _contains_key(value):
-                    on_error(number, KEY_MESSAGE, KEY_HINT)
-                else:
-                    yield number, value
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except LineTooLong as error:
-        raise RowFileError(error.line, str(error)) from None
+        conditions = tuple(map(parse_condition, _listed(where)))
+    except ValueError as error:
+        raise RowFileError(0, f"where: {error}", key="where") from None
+    options = _cell_options(csv or {})
+    paths = dict.fromkeys(path for name in _listed(names) for path in _find(folder, name))
+    files = []
+    for path in paths:
+        try:
+            files.append(_open(path, options, sheet))
+        except RowFileError as error:
+            error.path = path if error.key == "from" else None
+            raise
+    if csv and not any(path.suffix.lower() in _TEXT_SUFFIXES for path in paths):
+        raise RowFileError(0, f"csv: no file of this entry ends in {', '.join(_TEXT_SUFFIXES)}", key="csv")
+    if sheet is not None and not any(path.suffix.lower() == ".xlsx" for path in paths):
+        raise RowFileError(0, "sheet: no file of this entry ends in .xlsx", key="sheet")
+    columns = [file.names for file in files]
+    if None in columns:
+        return RowFiles(files, None, conditions)
+    return RowFiles(
+        files, tuple(dict.fromkeys(name for found in columns for name in found or ())), conditions
+    )
 
 
-def _unreadable(path: Path, error: OSError) -> RowFileError:
-    return RowFileError(0, f"'{path.name}' can't be read: {error.strerror or error}")
+def _matching(rows: Iterator[Row], condition: Condition) -> Iterator[Row]:
+    return (row for row in rows if condition.matches_values(row[1]))
 
 
-def _json_error(raw: bytes) -> str:
-    """Describe an invalid line by the standard library's error, which is the same for every JSON library."""
-    try:
-        is_too_deep = _is_deeper(json.loads(raw.decode().rstrip()), MAX_DEPTH)
-    except UnicodeDecodeError:
-        return "the line is not UTF-8"
-    except json.JSONDecodeError as error:
-        return f"the line is not JSON: {error.msg} at column {error.colno}"
-    except RecursionError:
-        is_too_deep = True
-    # Each JSON library has a depth limit of its own.
-    return TOO_DEEP if is_too_deep else "the line has a number or a character that JSON does not have"
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
-def _is_deeper(value: Json, levels: int) -> bool:
-    """
-    Return whether collections are nested more than so many levels deep.
+def _find(folder: Path, name: str) -> list[Path]:
+    """Return the files that a path or a pattern names, sorted."""
+    path = folder / name
+    if _WILDCARDS.isdisjoint(name) or path.exists():
+        return [path]
+    # Few manifests have patterns.
+    from glob import glob
 
-    >>> _is_deeper({"a": [1]}, 2), _is_deeper({"a": [[]]}, 2)
-    (False, True)
-    """
-    if not isinstance(value, dict | list):
-        return False
-    items = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
+    found = sorted(glob(name, root_dir=folder, recursive=True))
+    if not found:
+        hint = f"patterns are relative to the manifest's folder: {folder}"
+        raise RowFileError(0, f"no file matches '{name}'", hint)
+    return [folder / file for file in found]
 
 
-def _contains_key(value: Json) -> bool:
-    if isinstance(value, str):
-        return looks_like_key(value)
-    if isinstance(value, dict):
-        return any(_contains_key(item) for item in value.values())
-    return isinstance(value, list) and any(_contains_key(item) for item in value)
+def _open(path: Path, options: CellOptions, sheet: str | None) -> RowFile:
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return TextTable(path, options)
+    if suffix == ".txt":
+        return PromptLines(path, options)
+    if suffix in JSONL_SUFFIXES or suffix == ".json":
+        return JsonRows(path)
+    if suffix in (".xlsx", ".parquet"):
+        # Few manifests name such files, and what reads them is slow to import.
+        from runner.manifest.workbooks import ParquetRows, Sheet
+
+        return Sheet(path, sheet) if suffix == ".xlsx" else ParquetRows(path)
+    message = f"'{path.name}' does not have the suffix of a row file"
+    raise RowFileError(0, message, f"row files end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
+
+
+def _cell_options(csv: Mapping[str, Json]) -> CellOptions:
+    words = {""}
+    for word in csv.get("empty", ()):
+        # An unquoted null in YAML is the word that the table has.
+        words.update(("null", "Null", "NULL") if word is None else (str(word),))
+    return CellOptions(csv.get("delimiter"), csv.get("quote"), csv.get("encoding"), frozenset(words))

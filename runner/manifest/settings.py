@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from runner.core.model import Json
+from runner.core.money import Money, parse_money
+from runner.core.prices import PriceTable
 from runner.core.problem import Finding
 from runner.core.settings import (
     DEFAULT_KEY_NAME,
     AssetRules,
+    Budget,
+    CanaryPolicy,
     Limits,
     ModelLimits,
     Notify,
@@ -25,9 +29,14 @@ Values = Mapping[str, Json]
 _Value = TypeVar("_Value")
 
 
-def read_settings(header: Values, name: str) -> tuple[Settings, list[Finding]]:
+def read_settings(
+    header: Values, name: str, prices: PriceTable | None = None
+) -> tuple[Settings, list[Finding]]:
     """
     Read the settings of a manifest that fits its schema.
+
+    Args:
+        prices: The manifest's own price table.
 
     Returns:
         The settings, and what the schema can't express: rates of zero, limits that contradict each other.
@@ -52,6 +61,9 @@ def read_settings(header: Values, name: str) -> tuple[Settings, list[Finding]]:
         notify=_notify(header.get("notify", ())),
         reroll={cls: takes for cls, takes in header.get("reroll", {}).items() if takes},
         schemas=tuple(header.get("schemas", ())),
+        prices=prices,
+        budget=_budget(reader, header["budget"], prices) if "budget" in header else None,
+        canary=_canary(reader, header["canary"]) if "canary" in header else None,
     )
     return settings, reader.findings
 
@@ -134,6 +146,37 @@ def _assets(reader: _AmountReader, assets: Values) -> AssetRules:
     if "hosts" in assets:
         values["hosts"] = tuple(host.lower() for host in assets["hosts"])
     return AssetRules(**values)
+
+
+def _budget(reader: _AmountReader, budget: Values, prices: PriceTable | None) -> Budget:
+    amounts: dict[str, Money] = {}
+    for key in ("run", "day", "month", "unknown"):
+        if key not in budget or (key, budget[key]) == ("unknown", "refuse"):
+            continue
+        amount = reader.read(parse_money, str(budget[key]), ("budget", key))
+        if amount is not None:
+            amounts[key] = amount
+    first = next(iter(amounts), None)
+    for key, amount in amounts.items():
+        if amount.currency != amounts[str(first)].currency:
+            message = f"budget.{key}: {amount} has another currency than {first}, {amounts[str(first)]}"
+            reader.findings.append(Finding(("budget", key), message, "use one currency"))
+    if prices is not None and first is not None and prices.currency != amounts[first].currency:
+        message = f"budget.{first}: {amounts[first]} has another currency than the prices, {prices.currency}"
+        reader.findings.append(
+            Finding(
+                ("budget", first), message, f"write the budget in {prices.currency}; nothing is converted"
+            )
+        )
+    return Budget(ledger=budget.get("ledger"), failed=budget.get("failed", "charged"), **amounts)
+
+
+def _canary(reader: _AmountReader, canary: Values) -> CanaryPolicy:
+    policy = CanaryPolicy(jobs=canary["jobs"], succeed=canary.get("succeed", canary["jobs"]))
+    if policy.succeed > policy.jobs:
+        message = f"canary.succeed: {policy.succeed} of {policy.jobs} jobs can't succeed"
+        reader.findings.append(Finding(("canary", "succeed"), message))
+    return policy
 
 
 def _notify(value: Json) -> tuple[Notify, ...]:

@@ -9,7 +9,9 @@ not be changed in place.
 - A string that is a single placeholder keeps the type of its value.
 - ``$${`` is a literal ``${``; a ``$`` without a brace is literal.
 - A value that was filled in is never searched for placeholders.
-- A key whose value is null is left out, whether it is written so or comes from a row; in the lists of metadata it is data.
+- ``${a.b}`` is a value inside another one, ``${x:-text}`` has a default.
+- A key whose value is null is left out, whether it is written so or comes from a row, and so is an item of a list that
+  comes from a row; in the lists of metadata null is data.
 """
 
 from __future__ import annotations
@@ -17,23 +19,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.core.model import Json
-from runner.core.problem import Finding
-from runner.manifest.job_digest import DigestTemplate, request_digest
+from runner.core.problem import Finding, Severity
+from runner.manifest.placeholders import LITERAL, PLACEHOLDER, Placeholder, Values, parse_placeholder
 from runner.schema.paths import JsonPath
-from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import did_you_mean
 
-Values = Mapping[str, Json]
 Render = Callable[[Values], Json]
-
-_PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
-_LITERAL = "$${"
 
 MAX_FILLED = 50_000_000
 """Bytes that placeholders may fill in, in one value or in all variables; the largest image fits as base64."""
@@ -80,12 +77,14 @@ class Scope(Struct, frozen=True):
         varying: Names with a value for each job. They hide constants of the same name.
         is_open: Whether jobs may have further names, as the rows of JSONL files do.
         used: Gets each name that a placeholder uses.
+        note: How the names of a table were found, for the message about one that is missing.
     """
 
     constants: Mapping[str, Json] = field(default_factory=dict)
     varying: Collection[str] = ()
     is_open: bool = False
     used: set[str] = field(default_factory=set)
+    note: str = ""
 
     def names(self) -> list[str]:
         """List every name that is known before a job is rendered."""
@@ -98,13 +97,13 @@ class Template(Struct, frozen=True):
 
     Attributes:
         render: Returns the value of one job. A name that the job's values lack is a ``KeyError``.
-        varying: Paths of the strings that differ from job to job; empty if the value is constant.
-        findings: Placeholders that can't be filled; with any of them the template must not be rendered.
+        varying: The strings that differ from job to job, by path, each with the names that it uses.
+        findings: Placeholders that can't be filled; with an error among them the template must not be rendered.
         filled: The size of what placeholders filled in while compiling.
     """
 
     render: Render
-    varying: frozenset[JsonPath]
+    varying: Mapping[JsonPath, tuple[str, ...]]
     findings: tuple[Finding, ...]
     filled: int = 0
 
@@ -137,7 +136,7 @@ def compile_template(
     constant, render = compiler.compile(value, ())
     return Template(
         render=render or (lambda _: constant),
-        varying=frozenset(compiler.varying),
+        varying=compiler.varying,
         findings=tuple(compiler.findings),
         filled=compiler.filled,
     )
@@ -162,7 +161,7 @@ class _Compiler:
         self._scope = scope
         self._keeps_nulls_in_lists = keeps_nulls_in_lists
         self.filled = filled
-        self.varying: list[JsonPath] = []
+        self.varying: dict[JsonPath, tuple[str, ...]] = {}
         self.findings: list[Finding] = []
 
     def compile(self, value: Json, path: JsonPath) -> _Compiled:
@@ -203,6 +202,7 @@ class _Compiler:
         return _Compiled(None, render)
 
     def _list(self, value: list[Json], path: JsonPath) -> _Compiled:
+        keeps_nulls = self._keeps_nulls_in_lists
         parts = [self.compile(item, (*path, index)) for index, item in enumerate(value)]
         constant = [part.constant for part in parts]
         varying = [(index, part.render) for index, part in enumerate(parts) if part.render is not None]
@@ -213,54 +213,76 @@ class _Compiler:
             rendered = constant.copy()
             for index, render_item in varying:
                 rendered[index] = render_item(values)
+            if not keeps_nulls and None in rendered:
+                absent = {index for index, _ in varying if rendered[index] is None}
+                return [item for index, item in enumerate(rendered) if index not in absent]
             return rendered
 
         return _Compiled(None, render)
 
     def _string(self, text: str, path: JsonPath) -> _Compiled:
         pieces = self._pieces(text, path)
-        if not any(isinstance(piece, _Placeholder) for piece in pieces):
+        if not any(isinstance(piece, _Varying) for piece in pieces):
             if len(pieces) == 1:
                 return _Compiled(pieces[0])
             return _Compiled("".join(map(to_text, pieces)))
-        self.varying.append(path)
+        self.varying[path] = tuple(piece.name for piece in pieces if isinstance(piece, _Varying))
         if len(pieces) == 1:
-            return _Compiled(None, itemgetter(pieces[0].name))
+            return _Compiled(None, pieces[0].render)
         return _Compiled(None, _joiner(pieces))
 
     def _pieces(self, text: str, path: JsonPath) -> list[Json]:
         """Split a string into text, values of constants, and placeholders."""
         pieces: list[Json] = []
         end = 0
-        for match in _PLACEHOLDER.finditer(text):
+        for match in PLACEHOLDER.finditer(text):
             if match.start() > end:
                 pieces.append(text[end : match.start()])
             end = match.end()
-            pieces.append("${" if match.group() == _LITERAL else self._lookup(match, path))
+            pieces.append("${" if match.group() == LITERAL else self._lookup(match, path))
         if end < len(text):
             pieces.append(text[end:])
         return pieces
 
     def _lookup(self, match: re.Match[str], path: JsonPath) -> Json:
-        name, closing = match[1].strip(), match[2]
+        """Return the value of a placeholder, or what renders it; report one that can't be filled."""
         scope = self._scope
-        scope.used.add(name)
-        if not closing:
-            hint = f"close it with '}}', or write '{_LITERAL}' for a literal '${{'"
+        if not match[2]:
+            hint = f"close it with '}}', or write '{LITERAL}' for a literal '${{'"
             self.findings.append(Finding(path, f"placeholder '{match.group()[:40]}' is not closed", hint))
-        elif name in scope.varying:
-            return _Placeholder(name)
-        elif name in scope.constants:
-            return self._filled_in(scope.constants[name], path)
+            return ""
+        placeholder = parse_placeholder(match[1])
+        name = placeholder.name
+        root = placeholder.root(scope.varying) or placeholder.root(scope.constants) or name
+        scope.used.add(root)
+        if root in scope.varying:
+            return _Varying(root, placeholder.getter(is_nested=root != name))
+        if root in scope.constants:
+            try:
+                return self._filled_in(placeholder.find(scope.constants), path)
+            except KeyError:
+                pass
         elif scope.is_open:
-            return _Placeholder(name)
-        else:
-            known = scope.names()
-            guess = did_you_mean(name, known)
-            names = ", ".join(known)
-            hint = f"{guess} The names are {names}" if guess else f"the names are {names}"
-            self.findings.append(Finding(path, f"unknown placeholder '${{{name}}}'", hint))
-        return ""
+            scope.used.add(name.partition(".")[0])
+            return _Varying(name.partition(".")[0], placeholder.getter(is_nested="." in name))
+        self._report_unknown(placeholder, path)
+        return placeholder.default or None
+
+    def _report_unknown(self, placeholder: Placeholder, path: JsonPath) -> None:
+        known = self._scope.names()
+        guess = did_you_mean(placeholder.name, known)
+        if placeholder.default is not None and guess is None:
+            return
+        names = ", ".join(known)
+        hint = f"{guess} The names are {names}" if guess else f"the names are {names}"
+        if self._scope.note:
+            hint += f"; {self._scope.note}"
+        message = f"unknown placeholder '${{{placeholder.name}}}'"
+        severity = Severity.ERROR
+        if placeholder.default is not None:
+            message += ", which has its default everywhere"
+            severity = Severity.WARNING
+        self.findings.append(Finding(path, message, hint, severity))
 
     def _filled_in(self, value: Json, path: JsonPath) -> Json:
         is_reported = self.filled > MAX_FILLED
@@ -272,20 +294,21 @@ class _Compiler:
         return ""
 
 
-class _Placeholder(Struct, frozen=True):
-    """A placeholder whose value differs from job to job."""
+class _Varying(Struct, frozen=True):
+    """A placeholder whose value differs from job to job; ``name`` is that of the job's value that has it."""
 
     name: str
+    render: Render
 
 
 def _joiner(pieces: list[Json]) -> Render:
-    fixed = [None if isinstance(piece, _Placeholder) else to_text(piece) for piece in pieces]
-    names = [(index, piece.name) for index, piece in enumerate(pieces) if isinstance(piece, _Placeholder)]
+    fixed = [None if isinstance(piece, _Varying) else to_text(piece) for piece in pieces]
+    varying = [(index, piece.render) for index, piece in enumerate(pieces) if isinstance(piece, _Varying)]
 
     def render(values: Values) -> Json:
         parts = fixed.copy()
-        for index, name in names:
-            value = values[name]
+        for index, render_piece in varying:
+            value = render_piece(values)
             parts[index] = value if type(value) is str else to_text(value)
         if sum(map(len, parts)) > MAX_FILLED:  # type: ignore[arg-type]  # as below
             raise TooLong
@@ -325,7 +348,7 @@ def entry_variables(
             varying.discard(name)
             continue
         template = compile_template(
-            value, Scope(constants, frozenset(varying), scope.is_open, scope.used), filled=filled
+            value, replace(scope, constants=constants, varying=frozenset(varying)), filled=filled
         )
         filled = template.filled
         findings += [Finding((name, *found.path), found.message, found.hint) for found in template.findings]
@@ -335,62 +358,5 @@ def entry_variables(
         else:
             constants[name] = template.render({})
             varying.discard(name)
-    inner = Scope(constants, frozenset(varying), scope.is_open, scope.used)
+    inner = replace(scope, constants=constants, varying=frozenset(varying))
     return EntryVariables(inner, tuple(computed), findings)
-
-
-class RequestTemplate:
-    """
-    The requests of one template, checked and hashed by what differs between them.
-
-    Where rows fill in nothing but texts of which the schema checks the length alone, usually the
-    prompt, one request that was checked stands for all, and the JSON of what they share is encoded
-    once. With 200,000 such rows this takes a third off the time of the whole check; other rows are
-    checked one by one.
-
-    Attributes:
-        render: Returns the request of one job. A name that the job's values lack is a ``KeyError``.
-        varying: Paths of what differs between the requests, from their root.
-        schema_name: Of the first clean request, once `set_clean_example` was called.
-    """
-
-    def __init__(self, template: Template) -> None:
-        self.render = template.render
-        self.varying = template.varying
-        self.schema_name = ""
-        self._keys = {str(path[0]) for path in template.varying}
-        self._max_chars: tuple[tuple[str, int], ...] = ()
-        self._digests: dict[str, DigestTemplate] = {}
-
-    def set_clean_example(self, request: dict[str, Json], schema: RequestSchema) -> None:
-        """Remember the first clean request, which the schema did not have to normalize."""
-        self.schema_name = schema.name
-        limits = schema.length_only_fields(request)
-        if self._keys <= limits.keys():
-            self._max_chars = tuple((key, limits[key]) for key in self._keys)
-
-    def is_known_clean(self, request: dict[str, Json]) -> bool:
-        """Return whether a request is clean because it differs from the example only in texts of allowed length."""
-        for key, max_chars in self._max_chars:
-            text = request.get(key)
-            if type(text) is not str or not 0 < len(text) <= max_chars or text.isspace():
-                return False
-        return self._max_chars != ()
-
-    def digest(self, request: dict[str, Json], schema: str) -> str:
-        """
-        Return `request_digest` of a request that was normalized by the schema of this name.
-
-        Raises:
-            ValueError: As for `request_digest`.
-        """
-        template = self._digests.get(schema)
-        if template is None:
-            if not self._keys <= request.keys():
-                return request_digest(request)
-            template = self._digests[schema] = DigestTemplate(request, self._keys)
-        try:
-            return template.digest(request)
-        except KeyError:
-            # A null in the row removed a key.
-            return request_digest(request)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem
@@ -13,7 +14,12 @@ from runner.manifest.document import Entry, ProblemHandler, job_label
 from runner.schema.paths import JsonPath, format_path
 
 if TYPE_CHECKING:
-    from runner.manifest.template import RequestTemplate
+    from runner.manifest.request_template import RequestTemplate
+    from runner.manifest.rows import RowFile
+
+
+_NULL_WORDS = frozenset({"null", "none", "nan", "n/a", "#n/a", "na", "nil", "<na>", "\\n", "-"})
+_NULL_WORD_HINT = "if this word means an empty cell: csv: {empty: [...]} beside from: lists such words"
 
 
 class EntrySource(Struct):
@@ -22,7 +28,7 @@ class EntrySource(Struct):
 
     Attributes:
         entry: None for a batch file.
-        row_file: The file with the rows of its jobs; empty if it has none.
+        row_file: The file with the row of the job that is being read; empty if there are no rows.
         schema: The schema that the entry names, or None.
         timeout_s: As in `JobSpec`.
         variable_names: Names that an id may use to tell the jobs of the entry apart.
@@ -33,7 +39,17 @@ class EntrySource(Struct):
     schema: str | None = None
     timeout_s: float | None = None
     variable_names: tuple[str, ...] = ()
+    _rows: RowFile | None = None
     _reported: set[tuple[JsonPath, str]] = field(default_factory=set)
+
+    def begin_file(self, rows: RowFile) -> None:
+        """Note from which file the next rows come."""
+        self._rows = rows
+        self.row_file = str(rows.path)
+
+    def place_of(self, line: int, name: str) -> tuple[int, int]:
+        """Return the line and the column of a value in a row; see `RowFile.place_of`."""
+        return (line, 0) if self._rows is None else self._rows.place_of(line, name)
 
     def label(self, line: int, job_id: Json) -> str:
         """Name one of its jobs as people find it, such as ``jobs[3] "grass-2"``."""
@@ -49,9 +65,11 @@ class EntrySource(Struct):
             else:
                 report(_problem(finding, entry.position_of(finding), label or entry.label))
 
-    def report_row(self, line: int, finding: Finding, report: ProblemHandler, job_id: Json = None) -> None:
+    def report_row(
+        self, line: int, finding: Finding, report: ProblemHandler, job_id: Json = None, *, column: int = 0
+    ) -> None:
         """Report what is wrong with a row, at its line."""
-        report(_problem(finding, Position(self.row_file, line), self.label(line, job_id)))
+        report(_problem(finding, Position(self.row_file, line, column), self.label(line, job_id)))
 
 
 class UncheckedJob(Struct):
@@ -85,21 +103,39 @@ class UncheckedJob(Struct):
 
     def report(self, finding: Finding, report: ProblemHandler) -> None:
         """Report what is wrong with the job, by its path from the entry's root, at its row or in the manifest."""
-        if self.line and self._is_from_row(finding.path):
-            self.source.report_row(self.line, finding, report, self.job_id)
+        names = self._names_in_row(finding) if self.line else None
+        if names is not None:
+            line, column = self.source.place_of(self.line, names[0]) if len(names) == 1 else (self.line, 0)
+            if finding.hint is None and self._is_null_word(finding.path):
+                finding = replace(finding, hint=_NULL_WORD_HINT)
+            self.source.report_row(line, finding, report, self.job_id, column=column)
         else:
             self.source.report_once(finding, report, self.source.label(self.line, self.job_id))
 
-    def _is_from_row(self, path: JsonPath) -> bool:
+    def _is_null_word(self, path: JsonPath) -> bool:
+        """Return whether the value is a word that programs write into an empty cell."""
+        value = self.request.get(str(path[1])) if len(path) == 2 else None
+        return isinstance(value, str) and value.strip().lower() in _NULL_WORDS
+
+    def _names_in_row(self, finding: Finding) -> Sequence[str] | None:
+        """Return the names of the row's values that a finding is about; None if it is not about the row."""
         if self.template is None:
-            return True
-        if path[:1] != ("request",):
-            return False
-        within, varying = path[1:], self.template.varying
-        if any(within[: len(leaf)] == leaf for leaf in varying):
-            return True
+            return ()
+        if finding.path[:1] != ("request",):
+            return None
+        within, varying = finding.path[1:], self.template.varying
+        for leaf, names in varying.items():
+            if within[: len(leaf)] == leaf:
+                return names
         # A null in the row removes a key: the row is then why the request lacks it.
-        return not within and any(leaf[0] not in self.request for leaf in varying if len(leaf) == 1)
+        absent = {
+            leaf[0]: names
+            for leaf, names in varying.items()
+            if len(leaf) == 1 and leaf[0] not in self.request
+        }
+        if not absent or within:
+            return None
+        return next((names for key, names in absent.items() if f"'{key}'" in finding.message), ())
 
 
 def _problem(finding: Finding, position: Position, label: str | None) -> Problem:

@@ -14,7 +14,7 @@ class MediaInfo(Struct, frozen=True):
     Attributes:
         media_type: Such as ``video/mp4``.
         width: In pixels, as displayed: a rotated video counts upright.
-        duration_s: Of a video; None for an image.
+        duration_s: Of a video or audio; None for an image.
         codec: Of a video, such as ``h264``.
         fps: Frames per second of a video, on average.
         has_sound: Whether a video has sound, which may be silence.

@@ -59,6 +59,7 @@ class PageInfo(Struct, frozen=True):
         run_dir: The run directory, as commands on the page name it.
         now_at: When the page is made.
         is_review: Whether `runner review` serves it, and saves the verdicts.
+        posters: First pictures of videos by their paths, as JPEG in base64.
     """
 
     run: str
@@ -66,6 +67,7 @@ class PageInfo(Struct, frozen=True):
     run_dir: Path
     now_at: float
     is_review: bool = False
+    posters: Mapping[str, str] = {}
 
 
 class FailureGroup(Struct, frozen=True):
@@ -125,16 +127,28 @@ class ReportBuilder:
         if record.error is not None and not succeeded:
             self.examples.setdefault(record.error.cls, record)
 
+    def listed(self) -> list[_EncodedRow]:
+        """Return the jobs that the page lists, in the order of the manifest."""
+        return sorted(self.rows.items(), key=lambda row: row.position)
+
+    def videos(self) -> list[str]:
+        """Return the paths of the videos that the page lists, in the order in which it shows them first."""
+        rows = sorted(self.listed(), key=lambda row: not row.is_succeeded)
+        return [row.video for row in rows if row.video is not None]
+
 
 class _EncodedRow(NamedTuple):
     """A job as JSON for the page's script, which takes a fifth of the memory of a `JobRow`."""
 
     position: int
     json: Markup
+    video: str | None
+    is_succeeded: bool
 
 
 def _encode(record: JobRecord, verdict: str | None) -> _EncodedRow:
-    return _EncodedRow(record.index, _safe_json(list(job_row(record, verdict))))
+    row = job_row(record, verdict)
+    return _EncodedRow(record.index, _safe_json(list(row)), row.video, record.state is State.SUCCEEDED)
 
 
 def failure_groups(
@@ -164,7 +178,7 @@ def commands_in(advice_text: str, run_dir: Path) -> tuple[str, ...]:
 
 def _context(builder: ReportBuilder, info: PageInfo) -> dict[str, Json]:
     summary = builder.summary.summary()
-    rows = sorted(builder.rows.items(), key=lambda row: row.position)
+    rows = builder.listed()
     script = Markup("\n").join(map(_template_source, _SCRIPTS))
     style = _template_source("report.css")
     states = sorted(summary.by_state.items(), key=lambda item: item[0] is not State.SUCCEEDED)
@@ -189,7 +203,7 @@ def _context(builder: ReportBuilder, info: PageInfo) -> dict[str, Json]:
         "listed": len(rows),
         "fields": _safe_json(JobRow._fields),
         "jobs": (row.json for row in rows),
-        "posters": _safe_json({}),
+        "posters": _safe_json(info.posters),
         "append_command": _safe_json(
             f"cat ~/Downloads/{VERDICTS_NAME} >> {shlex.quote(str(run_dir / VERDICTS_NAME))}"
         ),

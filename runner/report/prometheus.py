@@ -6,22 +6,42 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from runner.core.summary import DurationSummary, Summary
+from runner.engine.events import Snapshot
 from runner.results.files import atomic_write
 
 _Sample = tuple[dict[str, str], float]
+_Families = list[tuple[str, str, list[_Sample]]]
+_JOBS = "Jobs of the run by state."
 
 
 def write_metrics(path: Path, summary: Summary, *, run: str, exit_code: int, now_at: float) -> None:
     """Write the metrics of a run to a file that appears complete, as the collector requires."""
-    text = metrics_text(summary, run=run, exit_code=exit_code, now_at=now_at)
-    with atomic_write(path) as file:
-        file.write(text.encode("utf-8", "replace"))
+    _write(path, _families(summary, exit_code, now_at), run)
+
+
+def write_live_metrics(path: Path, snapshot: Snapshot, *, run: str, now_at: float) -> None:
+    """Write the metrics of a run that is active, as `write_metrics` does at its end."""
+    families: _Families = [
+        ("jobs", _JOBS, _by("state", snapshot.counts.items())),
+        ("in_flight", "Remote tasks that exist.", [({}, snapshot.in_flight)]),
+        ("downloads", "Downloads in progress.", [({}, len(snapshot.downloads))]),
+        ("allowed_submissions_per_second", "Rate that is allowed now.", [({}, snapshot.submit_per_s)]),
+        ("submissions_per_second", "Rate over the last minute.", [({}, round(snapshot.accepted_per_s, 4))]),
+        ("last_update_timestamp_seconds", "Time of these values.", [({}, now_at)]),
+    ]
+    if snapshot.seconds_left is not None:
+        families.append(("left_seconds", "Estimated time left.", [({}, round(snapshot.seconds_left))]))
+    _write(path, families, run)
 
 
 def metrics_text(summary: Summary, *, run: str, exit_code: int, now_at: float) -> str:
     """Format the results of a run as gauges, each labeled with the name of the run."""
-    families: list[tuple[str, str, list[_Sample]]] = [
-        ("jobs", "Jobs of the run by state.", _by("state", summary.by_state.items())),
+    return _text(_families(summary, exit_code, now_at), run)
+
+
+def _families(summary: Summary, exit_code: int, now_at: float) -> _Families:
+    return [
+        ("jobs", _JOBS, _by("state", summary.by_state.items())),
         ("failures", "Jobs that did not succeed by class.", _by("class", summary.by_class.items())),
         (
             "model_jobs",
@@ -35,6 +55,14 @@ def metrics_text(summary: Summary, *, run: str, exit_code: int, now_at: float) -
         ("exit_code", "Exit code of the process; 0 if every job succeeded.", [({}, exit_code)]),
         ("last_end_timestamp_seconds", "Time when the process ended.", [({}, now_at)]),
     ]
+
+
+def _write(path: Path, families: _Families, run: str) -> None:
+    with atomic_write(path) as file:
+        file.write(_text(families, run).encode("utf-8", "replace"))
+
+
+def _text(families: _Families, run: str) -> str:
     return "".join(line for name, text, samples in families for line in _family(name, text, samples, run))
 
 

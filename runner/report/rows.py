@@ -25,6 +25,7 @@ class JobRow(NamedTuple):
         metadata: Key and text of each metadata field.
         video: Path of the video relative to the run directory, or None.
         width, height, duration_s, bytes: Of the video.
+        takes: Paths of other videos of the job, such as those before it was submitted again.
         last_frame: Path of the last frame relative to the run directory, or None.
         verdict: ``keep`` or ``reject``, or None.
     """
@@ -50,17 +51,20 @@ class JobRow(NamedTuple):
     height: int | None
     duration_s: float | None
     bytes: int | None
+    takes: list[str]
     last_frame: str | None
     verdict: str | None
 
 
 def job_row(record: JobRecord, verdict: str | None) -> JobRow:
     """Return what the page shows of a job, its texts shortened."""
+    videos = _videos(record)
+    video = videos[0] if videos else None
     # The video may be older than the job's request.
-    own = next((asset.request for asset in record.assets if asset.request is not None), record.request)
+    own = record.request if video is None or video.request is None else video.request
     request = replace_inline_media(own)
     error = record.error
-    video, last_frame = _asset(record, AssetKind.VIDEO), _asset(record, AssetKind.LAST_FRAME)
+    last_frame = next((asset for asset in record.assets if asset.kind is AssetKind.LAST_FRAME), None)
     return JobRow(
         id=shorten(record.job_id, 200),
         state=record.state.value,
@@ -83,6 +87,7 @@ def job_row(record: JobRecord, verdict: str | None) -> JobRow:
         height=None if video is None else video.height,
         duration_s=None if video is None else video.duration_s,
         bytes=None if video is None else video.bytes,
+        takes=[take.path for take in videos[1:]],
         last_frame=None if last_frame is None else last_frame.path,
         verdict=verdict,
     )
@@ -93,8 +98,10 @@ def shorten(text: str, max_chars: int) -> str:
     return sanitize_text(text, max_chars=max_chars)
 
 
-def _asset(record: JobRecord, kind: AssetKind) -> Asset | None:
-    return next((asset for asset in record.assets if asset.kind is kind), None)
+def _videos(record: JobRecord) -> list[Asset]:
+    """Return the videos of a job, first the one that its present request made."""
+    videos = [asset for asset in record.assets if asset.kind is AssetKind.VIDEO]
+    return sorted(videos, key=lambda video: video.request is not None)
 
 
 def _message(error: Failure) -> str:

@@ -83,15 +83,7 @@ class ResultsWriter:
         Raises:
             DiskFull: There is no space; nothing of the lines is in the file.
         """
-        start = os.fstat(self._descriptor).st_size
-        rest = memoryview(lines)
-        try:
-            with translate_disk_full(self._path):
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-        except BaseException:
-            os.ftruncate(self._descriptor, start)
-            raise
+        append_whole(self._descriptor, lines, self._path)
 
     def close(self) -> None:
         """Close the file."""
@@ -104,6 +96,24 @@ class ResultsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def append_whole(descriptor: int, lines: bytes, path: Path) -> None:
+    """
+    Append to a file all of some lines, or nothing.
+
+    Raises:
+        DiskFull: There is no space; nothing of the lines is in the file.
+    """
+    start = os.fstat(descriptor).st_size
+    rest = memoryview(lines)
+    try:
+        with translate_disk_full(path):
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+    except BaseException:
+        os.ftruncate(descriptor, start)
+        raise
 
 
 def repair_tail(path: Path) -> int:

@@ -13,7 +13,7 @@ from runner.disk import open_own, sync_folder
 from runner.errors import ResultsError
 from runner.input_files import lines_of, open_regular
 from runner.jsontext import dumps, loads
-from runner.results.files import repair_tail, translate_disk_full
+from runner.results.files import append_whole, repair_tail
 from runner.results.formats import utc_text
 
 VERDICTS = ("keep", "reject")
@@ -71,10 +71,15 @@ class VerdictsWriter:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / VERDICTS_NAME
+        self._path = self.path_in(run_dir)
         repair_tail(self._path)
         self._descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         sync_folder(run_dir)
+
+    @staticmethod
+    def path_in(run_dir: Path) -> Path:
+        """Return the path of the file in a run directory."""
+        return run_dir / VERDICTS_NAME
 
     def append(self, job_id: str, verdict: str, *, at: float) -> None:
         """
@@ -87,16 +92,9 @@ class VerdictsWriter:
             DiskFull: There is no space; nothing of it is in the file.
             OSError: The disk failed.
         """
-        rest = memoryview(dumps({"job_id": job_id, "verdict": verdict, "at": utc_text(at)}) + b"\n")
-        start = os.fstat(self._descriptor).st_size
-        try:
-            with translate_disk_full(self._path):
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-                os.fsync(self._descriptor)
-        except BaseException:
-            os.ftruncate(self._descriptor, start)
-            raise
+        line = dumps({"job_id": job_id, "verdict": verdict, "at": utc_text(at)}) + b"\n"
+        append_whole(self._descriptor, line, self._path)
+        os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""

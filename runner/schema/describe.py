@@ -140,7 +140,7 @@ def _item(rules: dict[str, Any]) -> str:
 
 
 def _sizes(document: dict[str, Any], models: Sequence[str]) -> tuple[str, ...]:
-    allowed = {size for model in models for size in _allowed(document, "size", model)}
+    allowed = {size for model in models for size in allowed_values(document, "size", model)}
     return tuple(size for size in document["properties"]["size"]["enum"] if size in allowed)
 
 
@@ -148,7 +148,7 @@ def _format_by_model(document: dict[str, Any], name: str, models: Sequence[str])
     """List what is allowed; models that differ are named."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for model in models:
-        groups.setdefault(_allowed(document, name, model), []).append(model)
+        groups.setdefault(allowed_values(document, name, model), []).append(model)
     if len(groups) == 1:
         return _format_allowed(next(iter(groups)))
     return "; ".join(
@@ -160,7 +160,7 @@ def _format_allowed(allowed: tuple[Any, ...]) -> str:
     return type_names("boolean") if allowed == (True, False) else format_choices(allowed)
 
 
-def _allowed(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
+def allowed_values(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
     """List what one model allows for a key, by the rules that depend on the model alone."""
     allowed: tuple[Any, ...] = tuple(document["properties"][name].get("enum", (True, False)))
     for rules in _rules_of(document, name, model):

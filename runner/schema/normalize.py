@@ -17,6 +17,8 @@ Convert = Callable[[Any], Any]
 """Returns the same object if there is nothing to convert."""
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+# Spreadsheets and data frames write whole numbers with a decimal point.
+_WHOLE = re.compile(rf"({_INTEGER.pattern})(?:\.0+)?")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 _BOOLEANS = {"true": True, "false": False}
 
@@ -91,21 +93,21 @@ def _rule(schema: Mapping[str, Any]) -> FieldRule | None:
 
 
 def _to_integer(value: Any) -> Any:
-    if value.__class__ is str and _INTEGER.fullmatch(value):
-        return int(value)
+    if value.__class__ is str and (whole := _WHOLE.fullmatch(value.strip())):
+        return int(whole[1])
     if value.__class__ is float and -_EXACT_FLOATS < value < _EXACT_FLOATS and value.is_integer():
         return int(value)
     return value
 
 
 def _to_number(value: Any) -> Any:
-    if value.__class__ is str and _DECIMAL.fullmatch(value):
+    if value.__class__ is str and _DECIMAL.fullmatch(value.strip()):
         return float(value)
     return _to_integer(value) if value.__class__ is str else value
 
 
 def _to_boolean(value: Any) -> Any:
-    return _BOOLEANS.get(value.lower(), value) if value.__class__ is str else value
+    return _BOOLEANS.get(value.strip().lower(), value) if value.__class__ is str else value
 
 
 def _to_choice(names: list[str]) -> Convert:
@@ -113,10 +115,16 @@ def _to_choice(names: list[str]) -> Convert:
     is_digits = all(_INTEGER.fullmatch(name) for name in names)
 
     def convert(value: Any) -> Any:
-        if value.__class__ is str:
-            return by_lower.get(value.lower(), value)
-        if is_digits and value.__class__ is int and -_EXACT_FLOATS < value < _EXACT_FLOATS:
-            return str(value)
+        if value.__class__ is str and (name := by_lower.get(value.strip().lower())) is not None:
+            return value if name == value else name
+        whole = _to_integer(value) if is_digits else value
+        if (
+            is_digits
+            and whole.__class__ is int
+            and -_EXACT_FLOATS < whole < _EXACT_FLOATS
+            and str(whole) != value
+        ):
+            return str(whole)
         return value
 
     return convert

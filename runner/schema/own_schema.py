@@ -38,6 +38,24 @@ _WORDS: dict[str, Any] = {
     "type": "object",
     "properties": {"message": _TEXT, "hint": _TEXT, "path": {"type": "array"}},
 }
+_RANGE = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_MEDIA: dict[str, Any] = {
+    "type": "object",
+    "required": ["local", "formats"],
+    "properties": {
+        "local": {"type": "boolean"},
+        "asset": {"type": "boolean"},
+        "alpha": {"type": "boolean"},
+        "formats": {"type": "array", "items": _TEXT},
+        "formatsByModel": {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT}},
+        "codecs": {"type": "array", "items": _TEXT},
+        "maxBytes": {"type": "integer"},
+        **dict.fromkeys(("sides", "pixels", "ratio", "seconds", "frameRate"), _RANGE),
+        "ratioExclusive": {"type": "boolean"},
+        "totalSeconds": {"type": "number"},
+        "withSeconds": {"type": "number"},
+    },
+}
 _KEYWORDS: Mapping[str, dict[str, Any]] = {
     "x-models": {"type": "array", "items": _TEXT},
     "x-messages": {"type": "object", "additionalProperties": {"type": "object"}},
@@ -62,15 +80,8 @@ _KEYWORDS: Mapping[str, dict[str, Any]] = {
         "additionalProperties": False,
     },
     "x-media": {
-        "type": "object",
-        "required": ["local", "formats", "maxBytes", "sides", "ratio"],
-        "properties": {
-            "local": {"type": "boolean"},
-            "formats": {"type": "array", "items": _TEXT},
-            "maxBytes": {"type": "integer"},
-            "sides": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-            "ratio": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-        },
+        **_MEDIA,
+        "properties": {**_MEDIA["properties"], "types": {"type": "object", "additionalProperties": _MEDIA}},
     },
 }
 """The keywords of this program that a schema of the user's own may have, and what they must be."""

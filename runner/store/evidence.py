@@ -23,6 +23,7 @@ from msgspec import Struct
 from runner.core.filenames import ASSETS_NAME, DB_NAME, EPOCH_NAME, RESULTS_NAME, file_stem
 from runner.disk import is_disk_full, is_own, open_own, replace_foreign
 from runner.errors import StoreMissing, StoreOutdated
+from runner.store import query
 
 _BATCH = 500
 _TAIL_BYTES = 1 << 16
@@ -145,6 +146,12 @@ class EpochFile:
         """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
+
+
+def has_derived_files(connection: sqlite3.Connection, run_dir: Path) -> bool:
+    """Return whether the files that are derived from ``run.db`` are up to date, and all there."""
+    names = json.loads(query.meta(connection, "finished") or "null")
+    return isinstance(names, list) and all((run_dir / name).exists() for name in names)
 
 
 def results_fingerprint(run_dir: Path) -> str:

@@ -18,7 +18,7 @@ from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
-from runner.store.evidence import EpochFile, require_database, results_fingerprint
+from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
 from runner.store.intent_age import note_intent
 from runner.store.journal import Journal
 from runner.store.local_view import (
@@ -208,8 +208,7 @@ class Store:
     @property
     def is_finished(self) -> bool:
         """Whether the result files are up to date, and still there."""
-        names = json.loads(self.meta("finished") or "null")
-        return isinstance(names, list) and all((self.run_dir / name).exists() for name in names)
+        return has_derived_files(self.reader, self.run_dir)
 
     def meta(self, key: str) -> str | None:
         """Return a value of the run as a whole; None if it was never set."""

@@ -176,6 +176,8 @@ def test_older_database_is_refused_until_the_results_are_adopted(workspace: Work
     assert "--adopt-results" in refused[0].stderr
     assert 12 == paid
     assert 0 == done.returncode, done.stderr
+    assert "8 jobs without a line there count as never submitted" in done.stderr
+    assert f"to take over such a task: runner resolve {workspace.run_dir} JOB --task-id ID" in done.stderr
     assert 20 == len(workspace.paid()) == workspace.paid().total()
     results = results_by_id(workspace.run_dir)
     assert {"succeeded"} == {line["status"] for line in results.values()}

@@ -76,6 +76,10 @@ async def hook() -> AsyncIterator[Webhook]:
         (ended(uncertain=1), "failure", False),
         (ended(did_nothing=True, failed=1), "failure", False),
         (ended(is_simulated=True, failed=1), "failure", False),
+        (ended(failed=1, succeeded=19), "failed>=5%", True),
+        (ended(failed=1, succeeded=20), "failed>=5%", False),
+        (ended(uncertain=3), "uncertain>=3", True),
+        (ended(uncertain=2), "uncertain>=3", False),
     ],
 )
 async def test_who_is_notified(result: RunResult, on: str, is_notified: bool, hook: Webhook) -> None:

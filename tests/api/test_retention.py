@@ -129,9 +129,10 @@ def test_own_files_among_the_assets_keep_the_run(name: str, folder: Path) -> Non
 
 def test_what_downloads_left_does_not_keep_the_run(folder: Path) -> None:
     """
-    Part files, and files that were no videos, are the program's own.
+    Part files, files that were no videos, and verdicts are the program's own.
     """
     old, new = make_night(folder, 20), make_night(folder, 21)
+    (old / "verdicts.jsonl").write_text("")
     for name in ("a.mp4.part", "a.last_frame.png.invalid"):
         (old / "assets" / name).write_bytes(b"xx")
 

@@ -33,7 +33,8 @@ def place(tmp_path: Path, manifest: str, *, simulate: bool = False) -> str:
     [
         ((), "a/b/c/output/kittens"),
         (("a/b/c/output",), "a/b/c/output/kittens"),
-        (("a/b/output", "a/output"), "a/b/output/kittens"),
+        (("a/b/output", "a/output", "a/.git"), "a/b/output/kittens"),
+        (("a/b/output", "output"), "a/b/c/output/kittens"),
         (("a/output", "a/.git"), "a/output/kittens"),
         (("output", "a/.git"), "a/b/c/output/kittens"),
         (("a/output", "a/b/c/.git"), "a/b/c/output/kittens"),
@@ -42,6 +43,7 @@ def place(tmp_path: Path, manifest: str, *, simulate: bool = False) -> str:
         "none",
         "beside",
         "nearest",
+        "no repository",
         "root of the repository",
         "outside the repository",
         "another repository",

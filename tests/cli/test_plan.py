@@ -24,6 +24,7 @@ KEYS = [
     "to_download",
     "left_alone",
     "seconds_at_limits",
+    "cost",
 ]
 
 
@@ -35,7 +36,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _counts(*arguments: object) -> dict[str, float]:
     found: dict[str, float] = json.loads(runner("plan", *arguments, "--json").stdout)
-    return {key: count for key, count in found.items() if count}
+    return {key: count for key, count in found.items() if count and key != "cost"}
 
 
 def test_before_the_first_run_all_is_new() -> None:
@@ -43,6 +44,15 @@ def test_before_the_first_run_all_is_new() -> None:
     manifest = write_manifest(Path("m.yaml"), "a", "b", "c")
 
     assert {"new": 3, "to_submit": 3, "seconds_at_limits": 1.5} == _counts(manifest)
+    assert [manifest] == list(Path().iterdir())
+
+
+def test_a_dry_run_is_a_plan() -> None:
+    """`run --dry-run` prints what `plan` prints, and does nothing."""
+    manifest = write_manifest(Path("m.yaml"), "a", "b")
+
+    assert runner("plan", manifest) == runner("run", manifest, "--dry-run")
+    assert runner("plan", manifest, "--json") == runner("run", manifest, "--dry-run", "--json")
     assert [manifest] == list(Path().iterdir())
 
 

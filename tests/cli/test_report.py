@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import webbrowser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -93,6 +94,27 @@ def test_openai_lines(run_dir: Path) -> None:
 
     lines = [json.loads(line) for line in Path("batch.jsonl").read_text().splitlines()]
     assert ["a", "b", "c"] == [line["custom_id"] for line in lines]
+
+
+@pytest.mark.parametrize("option", ["--junit", "--openai", "--csv", "--github"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "link to a device"])
+def test_pipes_devices_and_links_as_outputs(
+    kind: str, option: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for the reader of a pipe, replaces a device or is written through a link."""
+    Path("target").write_text("mine")
+    if kind == "pipe":
+        os.mkfifo("file")
+    else:
+        Path("file").symlink_to("target" if kind == "link" else "/dev/stdout")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "file")
+
+    result = runner("report", run_dir, option, *([] if option == "--github" else ["file"]))
+
+    assert 2 == result.exit_code
+    assert "file can't be written: it is " in result.stderr
+    assert "mine" == Path("target").read_text()
+    assert "pipe" == kind or Path("file").is_symlink()
 
 
 def test_csv(run_dir: Path) -> None:

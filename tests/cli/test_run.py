@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_quiet(folder: Path) -> None:
 
 def test_log_and_metrics_files(folder: Path) -> None:
     """
-    The log has a line for every finished job; metrics are written at the end.
+    The log has every step of every job, from the intent to the end; metrics are written at the end.
     """
     done = run("--scenario", "scenario.yaml", "--log-file", "log.jsonl", "--metrics-file", "run.prom")
 
@@ -155,6 +156,14 @@ def test_log_and_metrics_files(folder: Path) -> None:
     ended = {entry["job_id"]: entry["status"] for entry in entries if entry["event"] == "job_ended"}
     assert {"job-1": "succeeded", "job-2": "failed", "job-3": "uncertain"} == ended
     assert all("at" in entry for entry in entries)
+    steps = [entry["event"] for entry in entries if entry.get("job_id") == "job-1"]
+    assert ["intent", "answer"] == steps[:2]
+    assert ["downloaded", "job_ended"] == steps[-2:]
+    assert set(steps[2:-2]) == {"poll"}
+    assert all(
+        entry["task_id"] for entry in entries if entry.get("job_id") == "job-1" and entry["event"] != "intent"
+    )
+    assert ["start", "end"] == [entries[0]["event"], entries[-1]["event"]]
     metrics = (folder / "run.prom").read_text()
     assert f'runner_run_exit_code{{run="kittens"}} {done.exit_code}' in metrics
 
@@ -171,6 +180,28 @@ def test_files_that_can_not_be_written(folder: Path) -> None:
     assert "absent/log.jsonl can't be written" in refused.stderr
     assert 0 == done.exit_code
     assert "could not write the metrics to absent/run.prom" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_pipes_and_links_as_outputs(kind: str, folder: Path) -> None:
+    """
+    Nothing waits for a reader of a pipe, or is written through a link: the log is an error, the metrics are a warning.
+    """
+    (folder / "target").write_text("mine")
+    if kind == "pipe":
+        os.mkfifo(folder / "out.file")
+    else:
+        (folder / "out.file").symlink_to("target")
+
+    refused = run("--log-file", "out.file")
+    done = run("--metrics-file", "out.file")
+
+    assert 2 == refused.exit_code
+    assert "out.file can't be written: " in refused.stderr
+    assert 0 == done.exit_code
+    assert "could not write the metrics to out.file" in done.stderr
+    assert "mine" == (folder / "target").read_text()
+    assert not (folder / "out.file").is_file() or kind == "link"
 
 
 def test_date_in_the_run_directory(folder: Path) -> None:

@@ -56,7 +56,7 @@ def test_results_file_does_not_decide_where_the_key_goes(
     refused = runner("rerun", "results.jsonl", "-o", "out", *QUICKLY)
 
     assert 0 == dry.exit_code
-    assert dry.stderr.startswith(f"gateway: {gateway.base_url} (named by results.jsonl)\n")
+    assert dry.stderr.splitlines()[1] == f"gateway: {gateway.base_url} (named by results.jsonl)"
     assert 2 == refused.exit_code
     assert f"--base-url {gateway.base_url}" in refused.stderr
     assert 0 == submitted(gateway)
@@ -65,7 +65,7 @@ def test_results_file_does_not_decide_where_the_key_goes(
     monkeypatch.setenv("POWERTOKENS_BASE_URL", gateway.base_url)
     named = runner("rerun", "results.jsonl", "-o", "out", *QUICKLY)
 
-    assert named.stderr.startswith(f"gateway: {gateway.base_url} (named by POWERTOKENS_BASE_URL)\n")
+    assert named.stderr.splitlines()[1] == f"gateway: {gateway.base_url} (named by POWERTOKENS_BASE_URL)"
     assert 1 == submitted(gateway), named.stderr
 
 
@@ -93,12 +93,12 @@ def test_run_directory_does_not_decide_where_the_key_goes(gateway: Simulator) ->
     refused = [runner("resume", "out", *QUICKLY), runner("rerun", "out", *QUICKLY)]
     dry = runner("rerun", "out", "--dry-run")
 
-    assert named.stderr.startswith(f"gateway: {gateway.base_url} (named by the manifest)\n")
+    assert named.stderr.splitlines()[1] == f"gateway: {gateway.base_url} (named by the manifest)"
     assert [2, 2] == [done.exit_code for done in refused]
     assert all(f"--base-url {gateway.base_url}" in done.stderr for done in refused)
     assert f"gateway: {gateway.base_url} (named by out)" in dry.stderr
     again = runner("resume", "out", "--base-url", gateway.base_url, *QUICKLY)
-    assert again.stderr.startswith(f"gateway: {gateway.base_url} (named by --base-url)\n")
+    assert again.stderr.splitlines()[1] == f"gateway: {gateway.base_url} (named by --base-url)"
 
 
 def test_command_to_continue_names_a_gateway_that_only_an_option_named(gateway: Simulator) -> None:
@@ -195,6 +195,42 @@ def test_command_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
     assert "is not started: only the run directory names it" in refused.stderr
     resume_with("--trust")
     assert Path("ran").exists()
+
+
+def test_webhook_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
+    """
+    The summary goes to an address that only the run directory names not without `--trust`.
+    """
+    hook = "notify: [{on: [finish], webhook: 'http://127.0.0.1:1/hook'}]"
+    base_url = f"gateway: {{base_url: '{gateway.base_url}'}}"
+    write_manifest(f"{base_url}\n{hook}")
+    runner("run", "m.yaml", "-o", "out", "--max-runtime", "1ms", "--drain-time", "0s")
+    shutil.copytree("out", "copy")
+    Path("m.yaml").write_text(MANIFEST.format(header=base_url))
+
+    refused, trusted = resume_with(), resume_with("--trust")
+
+    assert "the webhook at 127.0.0.1 is not called: only the run directory names it" in refused.stderr
+    assert "notification failed" not in refused.stderr
+    assert "notification failed: the webhook at 127.0.0.1 can't be reached" in trusted.stderr
+
+
+def test_run_directory_is_named_first(gateway: Simulator) -> None:
+    """
+    `resume` and `rerun` say where the run is before anything else, as `run` does.
+    """
+    write_manifest(f"gateway: {{base_url: '{gateway.base_url}'}}")
+    runner("run", "m.yaml", "-o", "copy", "--max-runtime", "1ms", "--drain-time", "0s")
+    results = ("copy/results.jsonl", "-o", "new", "--base-url", gateway.base_url)
+
+    for words, run_dir in (
+        (("resume", "copy", "--limit", "0"), "copy"),
+        (("rerun", "copy", "--limit", "0"), "copy"),
+        (("rerun", "copy", "--dry-run"), "copy"),
+        (("rerun", *results, "--limit", "0"), "new"),
+        (("rerun", *results, "--dry-run"), "new"),
+    ):
+        assert f"run directory: {run_dir}" == runner(*words).stderr.splitlines()[0]
 
 
 def test_command_of_the_own_manifest_is_started(gateway: Simulator) -> None:

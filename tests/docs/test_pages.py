@@ -155,7 +155,9 @@ def _shape(text: str) -> list[str]:
 def test_every_manifest_of_a_page_validates(text: str, tmp_path: Path) -> None:
     """Each manifest that a page shows is a valid one."""
     (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
-    (tmp_path / "prompts.csv").write_text("name,prompt\na,A kitten\n", encoding="utf-8")
+    (tmp_path / "prompts.csv").write_text("id,name,prompt,split,seed,seconds\na,a,A kitten,test,,5\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "rows.jsonl").write_text('{"id": "b", "prompt": "A cat", "split": "train"}')
 
     done = subprocess.run(
         [sys.executable, "-m", "runner", "validate", str(tmp_path / "shown.yaml")],

@@ -32,6 +32,7 @@ WAITS = {
     "worker/pauses:sleep": ("a signal, or the end of --drain-time", "engine/test_deliveries.py"),
     "api/notify:_post": ("10 s", "api/test_notify.py"),
     "api/notify:_run_command": ("30 s", "api/test_notify.py"),
+    "api/notify:_kill": ("5 s", "api/test_notify.py"),
 }
 """By module and coroutine: the bound, and the file of the tests that hold it."""
 

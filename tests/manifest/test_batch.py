@@ -68,7 +68,7 @@ def test_null_is_absent(tmp_path: Path) -> None:
         (line(custom_id=None), "b.jsonl:1: jobs[0]: missing key 'custom_id'; a line of a batch file has custom_id, method, url, body"),
         (line(boby=1), "b.jsonl:1: jobs[0] \"a\": unknown key 'boby'; did you mean 'body'?"),
         (line(custom_id=[1]), "b.jsonl:1: jobs[0]: id: [1] is not text; an id is text of 1 to 200 characters"),
-        (line() + "{\n", "b.jsonl:2: jobs[1]: the line is not JSON: Expecting property name enclosed in double quotes at column 2"),
+        (line() + "{\n", "b.jsonl:2:2: jobs[1]: the line is not JSON: Expecting property name enclosed in double quotes"),
         (line() + line(body={"model": SEEDANCE, "prompt": "y"}), "b.jsonl:2: jobs[1] \"a\": the job at b.jsonl:1 has the id 'a' too; each job needs an id of its own"),
         (line() + line(custom_id="b", body={"model": SEEDANCE, "prompt": "y", "seeds": 1}), "b.jsonl:2: jobs[1] \"b\": unknown key 'seeds' in request; did you mean 'seed'?"),
         (line() + line(custom_id="b"), "b.jsonl:2: warning: jobs[1] \"b\": the request is the same as that of 'a' at b.jsonl:1, and both are billed; use repeat if this is intended"),
@@ -88,7 +88,7 @@ def test_invalid_lines(tmp_path: Path, text: str, expected: str) -> None:
     ("content", "expected"),
     [
         (None, "b.jsonl: 'b.jsonl' can't be read: No such file or directory"),
-        ("{\n", "b.jsonl:1: jobs[0]: the line is not JSON"),
+        ("{\n", "b.jsonl:1:2: jobs[0]: the line is not JSON"),
     ],
 )
 def test_a_file_without_a_readable_line(tmp_path: Path, content: str | None, expected: str) -> None:

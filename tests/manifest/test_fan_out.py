@@ -198,13 +198,13 @@ def test_values_are_not_read_again(tmp_path: Path) -> None:
     [
         ("- {id: a, request: {model: '${m}'}}", "m.yaml:3:28: jobs[0] \"a\": unknown placeholder '${m}'; the names are date"),
         ("- {id: a, repeat: 2, vars: {v: '${w}'}}", "m.yaml:3:32: jobs[0] \"a\": unknown placeholder '${w}'; the names are date, n"),
-        ("- {id: '${row}', from: r.csv, request: {prompt: '${promt}'}}", "m.yaml:3:49: jobs[0] \"${row}\": unknown placeholder '${promt}'; did you mean 'prompt'? The names are date, prompt, row"),
+        ("- {id: '${row}', from: r.csv, request: {prompt: '${promt}'}}", "m.yaml:3:49: jobs[0] \"${row}\": unknown placeholder '${promt}'; did you mean 'prompt'? The names are date, prompt, row; r.csv is read with ',' between its columns"),
         ("- {from: r.csv, matrix: {row: [1]}}", "m.yaml:3:31: jobs[0]: 'row' is a column of the row file too; rename one of them"),
         ("- {matrix: {n: [1]}, repeat: 2}", "m.yaml:3:30: jobs[0]: 'n' is the number of the repetition, and is a column or in the matrix too; rename the other one"),
         ("- {from: no.csv}", "m.yaml:3:10: jobs[0]: 'no.csv' can't be read: No such file or directory; row files are relative to the manifest's folder: no.csv"),
-        ("- {from: m.yaml}", "m.yaml:3:10: jobs[0]: 'm.yaml' does not have the suffix of a row file; row files end in .csv, .tsv, .jsonl or .ndjson"),
+        ("- {from: m.yaml}", "m.yaml:3:10: jobs[0]: 'm.yaml' does not have the suffix of a row file; row files end in .csv, .tsv, .txt, .jsonl, .ndjson, .json, .xlsx or .parquet"),
         ("- {from: none.csv}", "m.yaml:3:10: warning: jobs[0]: 'none.csv' has no rows; the entry makes no job"),
-        ("- {from: ragged.csv}", "ragged.csv:2: jobs[0]: the row has 2 cells, the file 1 column; put cells with separators or line breaks in double quotes"),
+        ("- {from: ragged.csv}", "ragged.csv:2:3: jobs[0]: the row has 2 cells, the file 1 column; put cells with separators or line breaks in double quotes"),
         ("- {from: twice.csv}", "twice.csv:1: jobs[0]: two columns are named 'a'; give each column a name of its own"),
         ("- {from: r.jsonl, request: {prompt: '${a}'}}", "r.jsonl:1: jobs[0]: the row has no 'a', which the job uses; it has b"),
     ],
@@ -259,3 +259,40 @@ def test_matrix_filters_of_other_programs(tmp_path: Path, name: str) -> None:
         tmp_path, f"- {{matrix: {{{name}: {{seed: 1}}}}, request: {{model: {SEEDANCE}}}}}"
     ).problems
     assert "each key of a matrix, exclude and include too, is an axis with a list of values" in mapping[0]
+
+
+def test_nested_and_absent_values_of_rows(tmp_path: Path) -> None:
+    """A value inside another one has a path; a default is for rows that lack the value; null drops an item of a list."""
+    (tmp_path / "r.jsonl").write_text(
+        '{"id": "a", "text": {"main": "A kitten"}, "seed": 3, "ref": ["r1"]}\n'
+        '{"id": "b", "text": {"main": "A cat", "style": ""}, "seed": null}\n'
+        '{"id": "c", "text": {}}\n'
+    )
+    request = f"{{model: {SEEDANCE}, prompt: '${{text.main}}, ${{text.style:-cinematic}}', seed: '${{seed:-7}}', size: '${{size:-}}'}}"
+
+    result = read_jobs(
+        tmp_path,
+        f"- {{id: '${{id}}', from: r.jsonl, metadata: {{refs: ['${{ref:-}}']}}, request: {request}}}",
+    )
+
+    assert ["a", "b"] == result.ids
+    assert [
+        {"model": SEEDANCE, "prompt": "A kitten, cinematic", "seed": 3},
+        {"model": SEEDANCE, "prompt": "A cat, cinematic", "seed": 7},
+    ] == result.requests
+    assert [
+        "r.jsonl:3: jobs[0]: the row has no 'text.main', which the job uses; it has id, text"
+    ] == result.problems
+
+
+def test_a_default_of_a_misspelled_name(tmp_path: Path) -> None:
+    """A default everywhere for a name that is nearly one of the names is a warning."""
+    (tmp_path / "r.csv").write_text("prompt\nA kitten\n")
+    request = f"{{model: {SEEDANCE}, prompt: '${{promt:-A cat}}', seed: '${{seed:-7}}'}}"
+
+    result = read_jobs(tmp_path, f"- {{id: a, from: r.csv, request: {request}}}")
+
+    assert [{"model": SEEDANCE, "prompt": "A cat", "seed": 7}] == result.requests
+    assert [
+        "m.yaml:3:74: warning: jobs[0] \"a\": unknown placeholder '${promt}', which has its default everywhere; did you mean 'prompt'?"
+    ] == [problem.partition(" The names")[0] for problem in result.problems]

@@ -24,7 +24,7 @@ from runner.core.settings import (
 from runner.manifest.document import open_document
 from runner.manifest.header import Header, read_header
 from runner.schema.catalog import load_catalog
-from tests.manifest.helpers import read_document
+from tests.manifest.helpers import TODAY, read_document
 
 GOOD = Path(__file__).parent / "good"
 
@@ -35,7 +35,7 @@ def read(path: Path, text: str) -> tuple[Header, list[str]]:
     problems: list[str] = []
     document = open_document(path, lambda problem: problems.append(str(problem)))
     return read_header(
-        document, lambda problem: problems.append(str(problem)), {"date": "2026-11-21"}
+        document, lambda problem: problems.append(str(problem)), {"date": "2026-11-21"}, today=TODAY
     ), problems
 
 

@@ -201,7 +201,7 @@ def test_a_mistake_in_a_row(tmp_path: Path) -> None:
         f"- {{id: '${{name}}', from: r.csv, request: {{model: {SEEDANCE}, prompt: x, seed: '${{seed}}'}}}}",
     )
 
-    assert ["r.csv:8000: jobs[0] \"n7998\": seed: 'abc' is text, not a whole number"] == result.problems
+    assert ["r.csv:8000:7: jobs[0] \"n7998\": seed: 'abc' is text, not a whole number"] == result.problems
 
 
 def test_a_null_for_a_required_key(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_null_for_a_required_key(tmp_path: Path) -> None:
 
     result = read_jobs(tmp_path, f"- {{from: r.jsonl, request: {{model: {SEEDANCE}, prompt: '${{p}}'}}}}")
 
-    assert ["r.jsonl:2: jobs[0]: missing key 'prompt' in request"] == [
+    assert ["r.jsonl:2:7: jobs[0]: missing key 'prompt' in request"] == [
         one.split(";")[0] for one in result.problems
     ]
 

@@ -11,7 +11,8 @@ import pytest
 
 from runner.core.model import Json, has_files
 from runner.errors import FileChanged
-from runner.manifest.local_files import image_format, render_request
+from runner.manifest.local_files import render_request
+from runner.manifest.local_media import image_format
 from tests.manifest.helpers import SEEDANCE, ReadManifest, png, read_jobs
 
 
@@ -166,7 +167,14 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypmif1", "heif"),
         (b"\0\0\0\x18ftypmsf1", "heif"),
         (b"\0\0\0\x18ftyphevx", "heic"),
-        (b"\0\0\0\x18ftypisom", None),
+        (b"\0\0\0\x18ftypisom", "mp4"),
+        (b"\0\0\0\x14ftypqt  ", "mov"),
+        (b"\0\0\0\x18ftypM4A ", None),
+        (b"\0\0\0\x18ftypavif", "avif"),
+        (b"RIFF\0\0\0\0WAVE", "wav"),
+        (b"RIFF\0\0\0\0AVI ", None),
+        (b"ID3\4", "mp3"),
+        (b"\xff\xfb\x90", "mp3"),
         (b"<svg", None),
         (b"", None),
     ],

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.row_files import RowFileError, open_row_file
+from runner.manifest.row_files import open_row_files
+from runner.manifest.rows import RowFileError
 
 KEY = "sk-" + "a1B2c3D4" * 6
 
@@ -17,7 +18,10 @@ KEY = "sk-" + "a1B2c3D4" * 6
 def rows_of(path: Path) -> tuple[list[tuple[int, dict[str, Json]]], list[tuple[int, str]]]:
     """Read a row file: its rows with their lines, and its errors."""
     errors: list[tuple[int, str]] = []
-    rows = open_row_file(path).read(lambda line, message, _hint: errors.append((line, message)))
+    files = open_row_files(path.parent, path.name)
+    rows = files.read(
+        lambda _file: None, lambda line, _column, message, _hint: errors.append((line, message))
+    )
     return list(rows), errors
 
 
@@ -28,7 +32,7 @@ def rows_of(path: Path) -> tuple[list[tuple[int, dict[str, Json]]], list[tuple[i
         ("windows.csv", b"\xef\xbb\xbfname,seed\r\na,1\r\nb,2", [(2, {"name": "a", "seed": "1"}), (3, {"name": "b", "seed": "2"})]),
         ("old_mac.csv", b"name,seed\ra,1\r", [(2, {"name": "a", "seed": "1"})]),
         ("quoted.csv", b'name\n"a, ""b""\nc"\nd\n', [(2, {"name": 'a, "b"\nc'}), (4, {"name": "d"})]),
-        ("chinese.csv", "提示,seed\n小猫看天空,\n".encode(), [(2, {"提示": "小猫看天空", "seed": ""})]),
+        ("chinese.csv", "提示,seed\n小猫看天空,\n".encode(), [(2, {"提示": "小猫看天空", "seed": None})]),
         ("blank.csv", b"name\n\na\n\n", [(3, {"name": "a"})]),
         ("spaces.csv", b" name , seed\n a ,1\n", [(2, {"name": " a ", "seed": "1"})]),
         ("a.tsv", b"name\tprompt\na\tone, two\n", [(2, {"name": "a", "prompt": "one, two"})]),
@@ -51,7 +55,7 @@ def test_rows(tmp_path: Path, name: str, content: bytes, expected: list[tuple[in
     [
         ("a.csv", b"name,seed\na,1\nb\nc,2,3\nd,4\n", [(3, "the row has 1 cell, the file 2 columns"), (4, "the row has 3 cells, the file 2 columns")]),
         ("key.csv", f"name\n{KEY}\n".encode(), [(2, "this looks like an API key, which does not belong in a row")]),
-        ("a.jsonl", b'{"a": 1}\n[1]\n{"a" 1}\n\xff\n', [(2, "the line is JSON, but not an object in braces"), (3, "the line is not JSON: Expecting ':' delimiter at column 6"), (4, "the line is not UTF-8")]),
+        ("a.jsonl", b'{"a": 1}\n[1]\n{"a" 1}\n\xff\n', [(2, "the line is JSON, but not an object in braces"), (3, "the line is not JSON: Expecting ':' delimiter"), (4, "the line is not UTF-8")]),
         ("nan.jsonl", b'{"a": NaN}\n', [(1, "the line has a number or a character that JSON does not have")]),
         ("deep.jsonl", b'{"a":' + b"[" * 100_000, [(1, "nested more than 64 levels deep")]),
         *[
@@ -73,23 +77,23 @@ def test_invalid_rows(tmp_path: Path, name: str, content: bytes, expected: list[
     ("name", "content", "line", "message"),
     [
         ("a.csv", b"name,name\n", 1, "two columns are named 'name'"),
-        ("unnamed.csv", b"name,\n", 1, "column 2 has no name"),
+        ("unnamed.csv", b"name,,seed\n", 1, "column 2 has no name"),
         ("nul.csv", b"name\na\n\0b\n", 3, "the line has a NUL character"),
         ("latin1.csv", b"name\na\nb\ncaf\xe9\n", 4, "the line is not UTF-8"),
-        ("utf16.csv", "name\na\n".encode("utf-16"), 1, "the line is not UTF-8"),
+        ("utf16.csv", "name\na\n".encode("utf-16-le"), 1, "the line has a NUL character"),
         (
             "open_quote.csv",
             b'name\na\n"b\nc\n',
             3,
-            "the row that begins here can't be read (unexpected end of data)",
+            "cell 1 of the row that begins on line 3 can't be read (unexpected end of data)",
         ),
         (
             "bad_quote.csv",
             b'name\n"a"b\n',
             2,
-            "the row that begins here can't be read (',' expected after '\"')",
+            "cell 1 of the row that begins on line 2 can't be read (',' expected after '\"')",
         ),
-        ("rows.xlsx", b"PK", 0, "'rows.xlsx' does not have the suffix of a row file"),
+        ("rows.ods", b"PK", 0, "'rows.ods' does not have the suffix of a row file"),
         ("missing.csv", None, 0, "'missing.csv' can't be read: No such file or directory"),
         ("missing.jsonl", None, 0, "'missing.jsonl' can't be read: No such file or directory"),
     ],
@@ -112,7 +116,7 @@ def test_a_folder_is_not_a_row_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
 
     with pytest.raises(RowFileError, match="can't be read: Is a directory"):
-        open_row_file(tmp_path / "rows.csv")
+        open_row_files(tmp_path, "rows.csv")
 
 
 @given(
@@ -124,11 +128,12 @@ def test_a_folder_is_not_a_row_file(tmp_path: Path) -> None:
     )
 )
 def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, table: list[list[str]]) -> None:
-    """Any text in a cell is read as it was saved."""
+    """Any text in a cell is read as it was saved; an empty cell is null, and a row of them is skipped."""
     import csv
 
     path = tmp_path_factory.mktemp("rows") / "a.csv"
     with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["x", "y"], *table])
 
-    assert [dict(zip("xy", row, strict=True)) for row in table] == [row for _, row in rows_of(path)[0]]
+    expected = [{"x": x or None, "y": y or None} for x, y in table if x or y]
+    assert expected == [row for _, row in rows_of(path)[0]]

@@ -41,6 +41,15 @@ def _without_nulls(value: Json) -> Json:
         ("${prompt}", "a ${seed} that was a value"),
         ("${小猫}", "Chinese"),
         ("${shot size}", "close"),
+        ("${style.look.name}", "film"),
+        ("${list.1.a} and ${list.0}", "b and 1"),
+        ("${a.b}", "with a dot"),
+        ("${style.grain:-none}", "none"),
+        ("${nothing.at.all}!", "!"),
+        ("${seed:-8}", 7),
+        ("${empty:-full}", "full"),
+        ("${nothing:- 1:2 }", "1:2"),
+        ("${absent_here:-x} ${absent_here:-}", "x "),
     ],
 )
 @pytest.mark.parametrize("is_constant", [True, False])
@@ -55,6 +64,10 @@ def test_filling(text: str, expected: Json, is_constant: bool) -> None:
         "prompt": "a ${seed} that was a value",
         "小猫": "Chinese",
         "shot size": "close",
+        "style": {"look": {"name": "film"}},
+        "a.b": "with a dot",
+        "a": {"b": "hidden"},
+        "empty": "",
     }
     scope = Scope(constants=values) if is_constant else Scope(varying=frozenset(values))
 
@@ -68,6 +81,8 @@ def test_filling(text: str, expected: Json, is_constant: bool) -> None:
     ("text", "message", "hint"),
     [
         ("${sed}", "unknown placeholder '${sed}'", "did you mean 'seed'? The names are date, seed"),
+        ("${sed:-7}", "unknown placeholder '${sed}', which has its default everywhere", "did you mean 'seed'? The names are date, seed"),
+        ("${date.x}", "unknown placeholder '${date.x}'", "did you mean 'date'? The names are date, seed"),
         ("${}", "unknown placeholder '${}'", "the names are date, seed"),
         (
             "a ${seed",
@@ -75,7 +90,7 @@ def test_filling(text: str, expected: Json, is_constant: bool) -> None:
             "close it with '}', or write '$${' for a literal '${'",
         ),
     ],
-)
+)  # fmt: skip
 def test_unknown_placeholders(text: str, message: str, hint: str) -> None:
     """An unknown placeholder is reported with the known names."""
     findings = compile_template({"a": [text]}, Scope({"date": "x"}, frozenset({"seed"}))).findings
@@ -115,7 +130,11 @@ def test_jobs_do_not_share_what_varies(values: list[Json]) -> None:
     jobs = [template.render({"x": value}) for value in values]
 
     def expected(value: Json) -> Json:
-        return {"a": {} if value is None else {"b": value}, "c": [value], "d": {"e": 1}}
+        return {
+            "a": {} if value is None else {"b": value},
+            "c": [] if value is None else [value],
+            "d": {"e": 1},
+        }
 
     assert [expected(value) for value in values] == jobs
 

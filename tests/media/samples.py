@@ -84,3 +84,43 @@ def jpeg(width: int = 64, height: int = 48) -> bytes:
     frame = segment(0xC0, pack(">BHHB", 8, height, width, 3) + bytes(9))
     coded = b"\x12\xff\x00\x34\xff\xd0\x56" * 20
     return b"\xff\xd8" + thumbnail + frame + segment(0xDA, bytes(10)) + coded + b"\xff\xd9"
+
+
+def timed_track(size: bytes, seconds: float, frame_rate: float, codec: bytes) -> bytes:
+    """Return a `trak` with this `tkhd`, of so many frames a second."""
+    header = box(b"mdhd", pack(">IIIIII", 0, 0, 0, 90_000, round(seconds * 90_000), 0))
+    times = box(b"stts", pack(">IIII", 0, 1, round(seconds * frame_rate), round(90_000 / frame_rate)))
+    kinds = box(b"stsd", pack(">II", 0, 1) + box(codec, bytes(78)))
+    kind = box(b"hdlr", bytes(8) + b"vide" + bytes(12))
+    return box(b"trak", size + box(b"mdia", header + kind + box(b"minf", box(b"stbl", times + kinds))))
+
+
+def clip(
+    width: int,
+    height: int,
+    seconds: float,
+    frame_rate: float = 24,
+    brand: bytes = b"isom",
+    codec: bytes = b"avc1",
+) -> bytes:
+    """Return a complete video that states how many frames a second it has."""
+    content = box(b"moov", mvhd(seconds) + timed_track(tkhd(width, height), seconds, frame_rate, codec))
+    return box(b"ftyp", brand + bytes(4) + brand) + content + box(b"mdat", noise(1000))
+
+
+def wav(seconds: float, *, rate: int = 8000) -> bytes:
+    """Return silence, with a chunk of an odd length in front of it."""
+    form = pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate, 1, 8)
+    data = bytes(round(seconds * rate))
+    chunks = form + pack("<4sI", b"LIST", 3) + b"abc\0" + pack("<4sI", b"data", len(data)) + data
+    return pack("<4sI4s", b"RIFF", 4 + len(chunks), b"WAVE") + chunks
+
+
+MP3_FRAME = b"\xff\xfb\x90\xc4" + bytes(413)
+"""Of 128 kbit/s at 44100 samples a second: 1152 samples."""
+
+
+def mp3(seconds: float) -> bytes:
+    """Return silence behind an ID3 tag of 200 bytes, and in front of one of the older kind."""
+    frames = MP3_FRAME * round(seconds * 44100 / 1152)
+    return b"ID3\4\0\0\0\0\1\x48" + bytes(200) + frames + b"TAG" + bytes(125)

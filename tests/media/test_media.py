@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 from struct import pack
 
@@ -9,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.media import InvalidMedia, MediaInfo, read_image, read_mp4
+from runner.media import InvalidMedia, MediaInfo, read_audio, read_image, read_mp4
 from tests.media.samples import (
     FTYP,
+    MP3_FRAME,
     ROTATED,
     box,
     chunk,
     jpeg,
     moov,
+    mp3,
     mp4,
     mvhd,
     open_box,
@@ -24,6 +27,7 @@ from tests.media.samples import (
     stsd,
     tkhd,
     track,
+    wav,
 )
 
 MDAT = box(b"mdat", bytes(100))
@@ -35,6 +39,10 @@ def video(content: bytes) -> MediaInfo:
 
 def image(content: bytes) -> MediaInfo:
     return read_image(BytesIO(content), len(content))
+
+
+def audio(content: bytes) -> MediaInfo:
+    return read_audio(BytesIO(content), len(content))
 
 
 @pytest.mark.parametrize(
@@ -200,3 +208,53 @@ def test_no_flipped_bytes_crash_the_readers(data: st.DataObject) -> None:
     except InvalidMedia:
         return
     assert info.media_type
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.25])
+def test_wav(seconds: float) -> None:
+    """The length of a WAV is its bytes by those of a second, whatever other chunks it has."""
+    assert MediaInfo("audio/wav", duration_s=seconds) == audio(wav(seconds))
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_wav_of_a_stream(size: int) -> None:
+    """A WAV that was written before its length was known ends where its file ends."""
+    content = wav(2.0)
+    at = content.index(b"data")
+    content = content[: at + 4] + pack("<I", size) + content[at + 8 :]
+
+    assert 2.0 == audio(content).duration_s
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (wav(2.0)[:-1000], "is truncated: its sound ends at byte 16056 of 15056"),
+        (wav(2.0)[:30], r"has no sound \(no data chunk\)"),
+        (wav(2.0).replace(b"fmt ", b"xxxx"), "has sound before it says how the sound is coded"),
+        (b"ID3\4\0\0\0\0\0\0" + bytes(1000), "has no MP3 frames"),
+        (b"\xff\xfb\x90\xc4" + bytes(90), "has no MP3 frames"),
+        (b"", "has no MP3 frames"),
+    ],
+)
+def test_bad_audio(content: bytes, expected: str) -> None:
+    """Audio without sound, or without its end, is no audio."""
+    with pytest.raises(InvalidMedia, match=expected):
+        audio(content)
+
+
+def test_mp3() -> None:
+    """The length of an MP3 is that of its frames, of any bit rate, between tags and behind junk."""
+    frame_s = 1152 / 44100
+
+    assert 10.0 == pytest.approx(audio(mp3(10.0)).duration_s, abs=frame_s)
+    other_rate = b"\xff\xfb\xb0\xc4" + bytes(622)
+    mixed = MP3_FRAME * 100 + b"junk" * 100 + other_rate * 100 + MP3_FRAME[:50]
+    assert 200 * frame_s == pytest.approx(audio(mixed).duration_s, abs=1.1 * frame_s)
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", wav(0.1), mp3(0.2)]))
+def test_any_audio(content: bytes, rest: bytes) -> None:
+    """Whatever the bytes are, audio is read or refused."""
+    with suppress(InvalidMedia):
+        audio(content + rest)

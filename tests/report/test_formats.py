@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,10 +15,11 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import summarize
+from runner.engine.events import Snapshot
 from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
 from runner.report.github import step_summary
 from runner.report.junit import write_junit
-from runner.report.prometheus import metrics_text, write_metrics
+from runner.report.prometheus import metrics_text, write_live_metrics, write_metrics
 from tests.results.records import AT, HOSTILE, succeeded, unsuccessful
 
 JOBS = [
@@ -117,6 +120,41 @@ def test_the_prometheus_client_reads_the_metrics(tmp_path: Path) -> None:
     families = {family.name: family for family in parser.text_string_to_metric_families(path.read_text())}
     assert {"run": 'a "b"\\\nc'} == families["runner_run_exit_code"].samples[0].labels
     assert set(HOSTILE) == {sample.labels["model"] for sample in families["runner_run_model_jobs"].samples}
+
+
+def test_metrics_of_an_active_run(tmp_path: Path) -> None:
+    """They have the same name for jobs by state, and what only an active run has."""
+    snapshot = Snapshot(
+        counts={State.SUCCEEDED: 3, State.PENDING: 2},
+        downloads=(),
+        downloads_waiting=0,
+        in_flight=1,
+        max_in_flight=8,
+        submit_per_s=0.5,
+        accepted_per_s=0.25,
+        limited_by="",
+        is_stopping=False,
+        seconds_left=12.3,
+    )
+
+    write_live_metrics(tmp_path / "live.prom", snapshot, run="kittens", now_at=AT)
+
+    text = (tmp_path / "live.prom").read_text()
+    assert 'runner_run_jobs{run="kittens",state="succeeded"} 3\n' in text
+    assert 'runner_run_in_flight{run="kittens"} 1\n' in text
+    assert 'runner_run_left_seconds{run="kittens"} 12\n' in text
+
+
+def test_promtool_finds_nothing(tmp_path: Path) -> None:
+    """The linter of Prometheus accepts the names, types and texts of all metrics."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    text = metrics_text(summarize(hostile_jobs()), run="kittens", exit_code=4, now_at=AT)
+
+    found = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True)
+
+    assert (0, "") == (found.returncode, found.stdout + found.stderr)
 
 
 FORMULAS = (

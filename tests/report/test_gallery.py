@@ -17,7 +17,7 @@ from runner.core.lifecycle import State
 from runner.core.units import format_duration, format_size
 from tests.report.browser import Browser
 from tests.report.pages import JOBS, report
-from tests.results.records import HOSTILE, succeeded
+from tests.results.records import HOSTILE, VIDEO, succeeded
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +198,21 @@ def test_verdicts_of_a_page_without_a_server(page: Browser, folder: Path) -> Non
     assert {"job_id", "verdict", "at"} == set(verdicts[0])
 
 
+def test_takes_are_beside_each_other(chromium: Browser, tmp_path: Path) -> None:
+    """Of a job with several videos the one of its present request is shown, and enlarged the others are beside it."""
+    old = replace(VIDEO, path="assets/old.mp4", request={"prompt": "Another kitten"})
+    report(tmp_path, [succeeded("sky", assets=(old, VIDEO))])
+    show(chromium, tmp_path)
+
+    chromium.press("right", "enter")
+
+    assert ["assets/sky.mp4", "assets/old.mp4"] == chromium.run(
+        "return [...document.querySelectorAll('#large video')].map((video) => video.getAttribute('src'))"
+    )
+    assert "A kitten looks up" == chromium.run("return document.querySelector('.card .prompt').textContent")
+    assert "2 takes" in chromium.run("return document.querySelector('.facts').textContent")
+
+
 def test_known_verdicts_are_shown(chromium: Browser, tmp_path: Path) -> None:
     """Verdicts that the run has already are marked, and count."""
     report(tmp_path, verdicts={"job-03": "reject"})
@@ -365,15 +380,19 @@ def test_clips_have_their_shape_and_play_on_hover(page: Browser, folder: Path) -
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("settings", ["", "by=model", "state=failed"])
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [("", []), ("by=model", []), ("state=failed", []), ("", ["right", "k", "r", "enter"])],
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(page: Browser, folder: Path, settings: str, scheme: str) -> None:
+def test_axe_finds_nothing(page: Browser, folder: Path, settings: str, keys: list[str], scheme: str) -> None:
     """axe-core finds no violation of the rules for accessible pages."""
     axe = os.environ.get("AXE_CORE")
     if axe is None:
         pytest.skip("set AXE_CORE to the axe.min.js of axe-core (npm install axe-core)")
     page.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     show(page, folder, settings)
+    page.press(*keys)
     page.devtools("Runtime.evaluate", expression=Path(axe).read_text())
 
     passed, violated = page.run(

@@ -54,7 +54,7 @@ def test_description_of_a_document() -> None:
 def test_media_fields() -> None:
     """Only Seedance allows local files; every field that names an image is known."""
     places = {
-        media.path: media.allows_data_uri
+        media.path: media.limits.allows_data_uri
         for name in CATALOG.names
         if name != "seedance-1"
         for media in CATALOG.schema(name).media_fields
@@ -65,10 +65,12 @@ def test_media_fields() -> None:
         ("image",),
         ("images", "*"),
         ("media", "*", "url"),
+        ("media", "*", "reference_voice"),
         ("subject_reference", "*", "image", "*"),
     } == set(places)
-    assert image.allows_data_uri
-    assert "heic" in image.formats_for("seedance-1-5-pro-251215")
-    assert "heic" not in image.formats_for("seedance-1-0-pro-250528")
-    assert image.allows_ratio(1.78)
-    assert not image.allows_ratio(0.4)
+    limits = image.limits_of("")
+    assert limits.allows_data_uri
+    assert "heic" in limits.formats_for("seedance-1-5-pro-251215")
+    assert "heic" not in limits.formats_for("seedance-1-0-pro-250528")
+    assert limits.allows_ratio(1.78)
+    assert not limits.allows_ratio(0.4)

@@ -119,7 +119,7 @@ async function copyText(text, element) {
 }
 
 function copyButton(label, text) {
-  return button(label, (event) => copyText(text(), event.currentTarget));
+  return button(label, (event) => copyText(text(), event.currentTarget), { class: "small copy" });
 }
 
 // The buttons, the number and the total of a pager.

@@ -23,7 +23,7 @@ const visibility = "IntersectionObserver" in window ? new IntersectionObserver((
 }, { rootMargin: "200px" }) : null;
 
 function videoOf(job) {
-  const path = job[FIELD.video], poster = DATA.posters[job[FIELD.id]];
+  const path = job[FIELD.video], poster = DATA.posters[path];
   const video = htmlElement("video", {
     playsinline: "", loop: "", preload: "none", src: assetUrl(path), width: job[FIELD.width], height: job[FIELD.height],
     poster: poster ? `data:image/jpeg;base64,${poster}` : null, "aria-label": `Clip of ${job[FIELD.id]}`,
@@ -73,6 +73,7 @@ function details(job) {
   if (job[FIELD.generate_s] !== null) pairs.push(["generated in", formatDuration(job[FIELD.generate_s])]);
   if (job[FIELD.download_s] !== null) pairs.push(["downloaded in", formatDuration(job[FIELD.download_s])]);
   if (job[FIELD.attempts] > 1) pairs.push(["attempts", `${job[FIELD.attempts]}, ${job[FIELD.throttled]} throttled`]);
+  for (const take of job[FIELD.takes]) pairs.push(["other take", fileLink(take)]);
   return pairs.filter(([, value]) => value);
 }
 
@@ -91,7 +92,7 @@ function clipCard(job, isSmall = false) {
   playsOnHover(video);
   const frame = htmlElement("div", { class: "frame" }, video, button("Enlarge", () => enlarge(job), { class: "small enlarge", "aria-label": `Enlarge ${job[FIELD.id]}` }));
   const top = htmlElement("div", { class: "top" }, foreign(job[FIELD.id], { class: "id" }), job[FIELD.state] === "succeeded" ? null : stateBadge(job));
-  const body = htmlElement("div", { class: "body" }, top, htmlElement("p", { class: "muted facts" }, videoFacts(job)));
+  const body = htmlElement("div", { class: "body" }, top, htmlElement("p", { class: "muted facts" }, [videoFacts(job), job[FIELD.takes].length ? formatCount(job[FIELD.takes].length + 1, "take") : ""].filter(Boolean).join(", ")));
   if (!isSmall) {
     if (job[FIELD.prompt]) body.append(htmlElement("p", { class: "prompt" }, foreign(job[FIELD.prompt], { dir: "auto" })));
     if (job[FIELD.cls] && job[FIELD.state] !== "succeeded") body.append(failureText(job));

@@ -82,9 +82,16 @@ const KEYS = {
   r: () => judgeAndGoOn("reject"),
 };
 
+// The key, whatever the shift lock, and letters by their place where the layout has no Latin ones.
+function keyOf(event) {
+  if (event.key.length !== 1) return event.key;
+  const isLatin = event.key.charCodeAt(0) < 128;
+  return isLatin ? event.key.toLowerCase() : { KeyK: "k", KeyR: "r" }[event.code] ?? event.key;
+}
+
 // Whether a key is the page's own where it was pressed: not in a field, and not where the browser uses it.
 function isShortcut(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !KEYS[event.key]) return false;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented || !KEYS[keyOf(event)]) return false;
   const target = event.target;
   if (target.closest("input, select, textarea")) return false;
   const isPress = event.key === " " || event.key === "Enter", isArrow = event.key.startsWith("Arrow");
@@ -99,7 +106,7 @@ function connectKeyboard() {
   document.addEventListener("keydown", (event) => {
     if (!isShortcut(event)) return;
     event.preventDefault();
-    KEYS[event.key]();
+    KEYS[keyOf(event)]();
   });
   document.getElementById("large").addEventListener("close", leaveLarge);
 }

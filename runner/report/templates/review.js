@@ -103,11 +103,13 @@ function loadVerdicts() {
 // A clip that fills the window, with all that is known of it.
 function enlarge(job) {
   const dialog = document.getElementById("large");
-  const video = htmlElement("video", { controls: "", playsinline: "", loop: "", src: assetUrl(job[FIELD.video]), "aria-label": `Clip of ${job[FIELD.id]}` });
+  const largeVideo = (path, label) => htmlElement("video", { controls: "", playsinline: "", loop: "", src: assetUrl(path), "aria-label": label });
+  const video = largeVideo(job[FIELD.video], `Clip of ${job[FIELD.id]}`);
+  const takes = job[FIELD.takes].map((path, index) => largeVideo(path, `Other take ${index + 1} of ${job[FIELD.id]}`));
   const neighbors = htmlElement("div", { class: "judge" }, button("Previous", () => enlargeNext(-1)), button("Next", () => enlargeNext(1)), button("Close", () => dialog.close()));
   const text = htmlElement("div", { class: "body" }, htmlElement("h2", {}, foreign(job[FIELD.id])), neighbors, verdictButtons(job),
     htmlElement("p", {}, foreign(job[FIELD.prompt], { dir: "auto" })), allDetails(job));
-  const clip = htmlElement("div", { class: "clip", tabindex: "-1" }, video, text);
+  const clip = htmlElement("div", { class: "clip", tabindex: "-1" }, htmlElement("div", { class: "takes" }, video, ...takes), text);
   clip.job = job;
   dialog.replaceChildren(clip);
   dialog.setAttribute("aria-label", `Clip of ${job[FIELD.id]}`);

@@ -1,4 +1,4 @@
-const MAX_ROWS = 100;
+const MAX_ROWS = 100, MAX_NARROW_ROWS = 25;
 
 // The phases of a job as [kind, from, to].
 function phases(job) {
@@ -48,7 +48,9 @@ function drawTimeline(jobs, page = 0) {
   const figure = document.getElementById("timeline");
   const started = jobs.filter((job) => job[FIELD.first_at] !== null);
   started.sort((a, b) => a[FIELD.first_at] - b[FIELD.first_at]);
-  const rows = started.slice(page * MAX_ROWS, (page + 1) * MAX_ROWS).map((job) => [job, phases(job)]);
+  // On a phone there are so few rows that each has its name.
+  const width = contentWidth(figure), isNarrow = width < 520, perPage = isNarrow ? MAX_NARROW_ROWS : MAX_ROWS;
+  const rows = started.slice(page * perPage, (page + 1) * perPage).map((job) => [job, phases(job)]);
   const times = rows.flatMap(([, found]) => found.flatMap(([, from, to]) => [from, to]));
   if (!times.length) {
     showEmpty(figure, jobs.length ? "None of these jobs has been submitted." : "No job matches these filters.");
@@ -56,7 +58,6 @@ function drawTimeline(jobs, page = 0) {
   }
   const start = times.reduce((a, b) => Math.min(a, b)), end = Math.max(start + 1, times.reduce((a, b) => Math.max(a, b)));
   const { gaps, position } = timeScale(rows, start, end);
-  const width = contentWidth(figure), isNarrow = width < 520;
   const rowHeight = Math.max(3, Math.min(20, 420 / rows.length)), hasNames = rowHeight >= 13;
   const left = hasNames ? (isNarrow ? 84 : 150) : 0, nameChars = isNarrow ? 11 : 20, plotWidth = width - left;
   const x = (at) => left + plotWidth * position(at);
@@ -71,7 +72,7 @@ function drawTimeline(jobs, page = 0) {
   const entries = [["submit", "submitting"], ["generate", "generating"], ["download", "downloading"], ["failed", "did not succeed"]];
   if (gaps.length) entries.push(["gap", "nothing happened, cut short"]);
   figure.replaceChildren(legend(entries), svg, htmlElement("figcaption", {}, `One row per job, in order of first submission; times are ${ZONE}.`));
-  const pages = Math.ceil(started.length / MAX_ROWS);
+  const pages = Math.ceil(started.length / perPage);
   if (pages > 1) {
     figure.append(htmlElement("nav", { class: "pager", "aria-label": "Pages of the timeline" }, ...pageControls(page, pages, (target) => drawTimeline(jobs, target))));
   }
