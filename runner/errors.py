@@ -12,6 +12,7 @@ RunnerError                 message: what happened and where; hint: what to do n
 │   ├── StoreOutdated       run.db is older than the files beside it: continuing could pay twice
 │   ├── StoreDamaged        run.db can't be read; it was left untouched
 │   ├── StoreTooNew         run.db was written by a newer version
+│   ├── Fenced              another process owns the shard now; the journal refuses this one
 │   └── JobsChanged         jobs of the manifest differ from those that already ran
 ├── ResultsError            a results file that can't be read
 ├── ScenarioError           fix the simulator's scenario file
@@ -114,6 +115,13 @@ class StoreTooNew(RunDirError):
     """``run.db`` was written by a newer version of the program."""
 
     reference = "store-too-new"
+
+
+class Fenced(RunDirError):
+    """Another process has taken over the shard, or it was merged; this one may submit nothing more."""
+
+    reference = "fenced"
+    exit_code = 3
 
 
 class JobsChanged(RunDirError):

@@ -22,6 +22,7 @@ from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.retention import RetentionResult
 from runner.api.run_facts import LEARNED
+from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
@@ -54,6 +55,7 @@ from runner.worker.deliver import Deliverer
 from runner.worker.job_log import with_job_log
 from runner.worker.pauses import RetryPauses
 from runner.worker.poll import Poller
+from runner.worker.prompt_api import PromptApi
 from runner.worker.submit import Submitter
 
 log = logging.getLogger(__name__)
@@ -185,7 +187,8 @@ async def _engine(
     resubmit_lost: bool,
 ) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
-    settings, base_url = config.settings, config.gateway
+    shard = config.origin.shard
+    settings, base_url = divided(config.settings, shard), config.gateway
     async with AsyncExitStack() as stack:
         if config.origin.is_simulated:
             if not (options.real_time or config.origin.is_real_time):
@@ -215,7 +218,9 @@ async def _engine(
         learned: Mapping[str, float] = {}
         if not config.origin.is_simulated:
             text, asked_per_s = store.meta(LEARNED), options.submit_rate
-            learned = read_learned(text, config.gateway, keys.fingerprints, submit_per_s=asked_per_s)
+            learned = read_learned(
+                text, config.gateway, keys.fingerprints, submit_per_s=asked_per_s, is_shard=shard is not None
+            )
         deliverer = Deliverer(
             client,
             keys,
@@ -231,7 +236,8 @@ async def _engine(
             max_download_s=settings.timeouts.download_s,
             pauses=pauses,
         )
-        submitter, poller, deliverer = with_job_log(Submitter(client, keys, store, clock), poller, deliverer)
+        api = client if store.journal is None else PromptApi(client)
+        submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -261,7 +267,7 @@ async def _engine(
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
                     rates = engine.admission.learned()
-                    save_learned(store, rates, config.gateway, keys.fingerprints)
+                    save_learned(store, rates, config.gateway, keys.fingerprints, is_shard=shard is not None)
 
 
 def _fetcher(base_url: str, settings: Settings, proxies: Proxies, pauses: RetryPauses) -> Fetcher:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from runner.api.run_facts import default_run_dir
 from runner.core.filenames import DB_NAME
+from runner.core.sharding import Shard
 from runner.errors import RunDirError, RunnerError
 from runner.state_dir import read_state, state_folder, write_state
 from runner.store import query
@@ -49,10 +50,17 @@ class KnownRun(Struct, frozen=True):
         return not (Path(self.run_dir) / DB_NAME).exists()
 
 
-def known_run(run_dir: Path, name: str, series: str | None) -> KnownRun:
-    """Return what is kept of a run; its directory tells it from the others of its series if ``-o`` has the date."""
+def known_run(run_dir: Path, name: str, series: str | None, shard: Shard | None = None) -> KnownRun:
+    """
+    Return what is kept of a run; its directory tells it from the others of its series if ``-o`` has the date.
+
+    The shards of a run are a series: none is begun again by another, but by a run of another number of shards.
+    """
     path = str(run_dir.resolve())
-    return KnownRun(path, path if series is not None and os.path.isabs(series) else name, series)
+    own = path if series is not None and os.path.isabs(series) else name
+    if shard is None:
+        return KnownRun(path, own, series)
+    return KnownRun(path, f"{own} shard {shard}", f"{series or name} in {shard.count} shards")
 
 
 def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bool]) -> None:

@@ -19,7 +19,12 @@ _MAX_ACCOUNTS = 100
 
 
 def read_learned(
-    text: str | None, gateway: str, fingerprints: Iterable[str], *, submit_per_s: float | None = None
+    text: str | None,
+    gateway: str,
+    fingerprints: Iterable[str],
+    *,
+    submit_per_s: float | None = None,
+    is_shard: bool = False,
 ) -> dict[str, float]:
     """
     Return the rates to start with, by model; under "" for the whole run.
@@ -27,23 +32,34 @@ def read_learned(
     Args:
         text: What the run directory knows; None if nothing was submitted there yet.
         fingerprints: Of the keys that the run uses.
+        is_shard: Whether the run is one of several shards, whose rates say nothing of the account.
         submit_per_s: The rate that the user asks for, which resets what was learned; or None.
     """
     if submit_per_s is not None:
         return {}
     if text is not None:
         return _checked(json.loads(text))
-    accounts = read_state(_NAME)
+    accounts = None if is_shard else read_state(_NAME)
     return _checked(accounts.get(_account(gateway, fingerprints))) if isinstance(accounts, dict) else {}
 
 
-def save_learned(store: Store, rates: Mapping[str, float], gateway: str, fingerprints: Iterable[str]) -> None:
+def save_learned(
+    store: Store,
+    rates: Mapping[str, float],
+    gateway: str,
+    fingerprints: Iterable[str],
+    *,
+    is_shard: bool = False,
+) -> None:
     """
     Keep the rates for the next run; none at all if the configured ones were never refused.
 
     Raises:
         RunnerError: The store can't be written.
     """
+    store.set_meta(LEARNED, json.dumps(rates))
+    if is_shard:
+        return
     found = read_state(_NAME)
     accounts = found if isinstance(found, dict) else {}
     account = _account(gateway, fingerprints)
@@ -52,7 +68,6 @@ def save_learned(store: Store, rates: Mapping[str, float], gateway: str, fingerp
         accounts[account] = dict(rates)
     if rates or known is not None:
         write_state(_NAME, dict(list(accounts.items())[-_MAX_ACCOUNTS:]))
-    store.set_meta(LEARNED, json.dumps(rates))
 
 
 def _account(gateway: str, fingerprints: Iterable[str]) -> str:

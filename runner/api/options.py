@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,7 @@ from msgspec.structs import force_setattr, replace
 
 from runner.core.failure_guard import MaxFailures, parse_max_failures
 from runner.core.model import Json, OnChanged
+from runner.core.sharding import Shard, find_shard, parse_shard
 from runner.core.units import next_time, parse_clock, parse_duration, parse_rate
 from runner.errors import UsageError
 
@@ -52,6 +54,9 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         catch_up: First fetch what older runs of the series paid for (`--no-catch-up`).
         keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
         keep_days: Delete older runs of the series, all but those of the last N days.
+        shard: Only the jobs of one shard of the run, with its part of the limits; a `Shard`, or a text such as "3/16" or "auto".
+        journal: The URL of the journal that keeps the run off this machine (`run`); None for none, or the one that it has.
+        per_shard: `limit` and `max_failures` are meant for the shard alone.
         var: Variables, over those of the manifest.
         base_url: Over the environment's and the manifest's.
         env_file: A file of variables in place of ``.env`` beside the manifest.
@@ -86,7 +91,10 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     catch_up: bool = True
     keep_runs: int | None = None
     keep_days: int | None = None
+    shard: Shard | None = None
+    per_shard: bool = False
     var: Mapping[str, Json] = field(default_factory=dict)
+    journal: str | None = None
     base_url: str | None = None
     env_file: Path | None = None
     submit_rate: float | None = None
@@ -152,6 +160,16 @@ def next_moment(text: str) -> float:
     return next_time(parse_clock(text), datetime.now().astimezone()).timestamp()
 
 
+def read_shard(text: str) -> Shard:
+    """
+    Return the shard that a text such as "3/16" names, or the one that a scheduler gave to this process for "auto".
+
+    Raises:
+        ValueError: The text is that of no shard, or no scheduler's variables tell it.
+    """
+    return find_shard(os.environ) if text == "auto" else parse_shard(text)
+
+
 _TEXT_FORMS: Mapping[str, Callable[[str], Any]] = {
     "max_runtime": parse_duration,
     "drain_time": parse_duration,
@@ -162,6 +180,7 @@ _TEXT_FORMS: Mapping[str, Callable[[str], Any]] = {
     "on_changed": OnChanged,
     "if_locked": IfLocked,
     "env_file": Path,
+    "shard": read_shard,
 }
 _Count = Annotated[int, Meta(ge=1)]
 _CountOr0 = Annotated[int, Meta(ge=0)]
@@ -179,6 +198,7 @@ _KINDS: Mapping[str, Any] = {
             "adopt_results",
             "verify",
             "new",
+            "per_shard",
             "catch_up",
         ),
         bool,
@@ -188,6 +208,7 @@ _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("keep_runs", "in_flight", "downloads"), _Count),
     **dict.fromkeys(("max_runtime", "drain_time", "stop_at"), _Seconds),
     **dict.fromkeys(("submit_rate", "poll_rate"), _Rate),
-    **dict.fromkeys(("scenario", "job", "base_url"), str),
+    **dict.fromkeys(("scenario", "job", "base_url", "journal"), str),
     "var": dict[str, Any],
+    "shard": Shard,
 }

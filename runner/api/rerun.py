@@ -44,7 +44,7 @@ async def rerun(
     started_at = time.monotonic()
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
-    async with open_run(run_dir, options.if_locked, observe) as store:
+    async with open_run(run_dir, options.if_locked, observe, options=options) as store:
         _require_match(store.reader, selection)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))

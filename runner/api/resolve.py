@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
 
 from msgspec import Struct
 
+from runner.api.journals import journal_of
 from runner.api.options import AnyPath
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
 from runner.core.lifecycle import Event, State, sources
 from runner.core.model import MAY_HAVE_PAID_TASK, JobRecord
+from runner.core.units import format_duration
 from runner.core.wire import task_id_error
 from runner.errors import UsageError
 from runner.input_files import read_small
@@ -26,8 +29,17 @@ from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.lock import holder_of
 from runner.store.store import Store
-from runner.store.transitions import attach_task, mark_not_submitted, recover, uncertain_ids, write_off
+from runner.store.transitions import (
+    attach_task,
+    last_attempt_at,
+    mark_not_submitted,
+    recover,
+    uncertain_ids,
+    write_off,
+)
 
+MIN_AGE_S = 600.0
+"""Of an uncertain job with a journal, before a person may say that it was never submitted."""
 MAX_FILE_BYTES = 64 * 1024**2
 
 
@@ -166,7 +178,7 @@ class _Resolver:
 
     def __init__(self, run_dir: Path) -> None:
         require_run(run_dir)
-        self._store = Store(run_dir)
+        self._store = Store(run_dir, journal=journal_of(run_dir))
         self._at = time.time()
 
     def __enter__(self) -> _Resolver:
@@ -176,8 +188,10 @@ class _Resolver:
             recover(connection, at=self._at)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._store.__exit__(None, None, None)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.__exit__(kind, error, trace)
 
     def attach_all(self, tasks: Mapping[str, str]) -> ResolveResult:
         """Attach each job's task, in one transaction; none if any is refused."""
@@ -203,12 +217,23 @@ class _Resolver:
             else:
                 why = "matches no uncertain job" if state is None else f"is {state.label}, not uncertain"
                 refused.append(UnresolvedJob(pattern, why))
+        if resolution is Resolution.NOT_SUBMITTED and self._store.journal is not None:
+            refused += self._too_young(found)
         if not refused:
             act = mark_not_submitted if resolution is Resolution.NOT_SUBMITTED else write_off
             with self._store.transaction() as connection:
                 for job_id in found:
                     act(connection, job_id)
         return self._result(found, refused)
+
+    def _too_young(self, job_ids: Iterable[str]) -> list[UnresolvedJob]:
+        """Refuse jobs that a process which lost its shard may be sending still."""
+        why = f"was to be submitted less than {format_duration(MIN_AGE_S)} ago, perhaps by a machine that is cut off: wait"
+        return [
+            UnresolvedJob(job_id, why)
+            for job_id in job_ids
+            if (at := last_attempt_at(self._store.reader, job_id)) is not None and self._at - at < MIN_AGE_S
+        ]
 
     def _result(self, job_ids: Iterable[str], refused: list[UnresolvedJob]) -> ResolveResult:
         if not refused:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.journals import begin_journal
 from runner.api.known_runs import known_run, remember, require_continued
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
@@ -29,6 +30,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.series import Series, catch_up
+from runner.api.shards import check_shard_options, claim_run_dir, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.api.validate import manifest_error
@@ -100,16 +102,35 @@ async def run(
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)
     keys = find_keys(settings, environ, simulate=options.simulate)
-    run_dir = expand_date(output or default_run_dir(manifest, loaded.name, simulate=options.simulate), today)
+    shard = options.shard
+    check_shard_options(options, settings)
+    run_dir = expand_date(
+        output or default_run_dir(manifest, loaded.name, simulate=options.simulate, shard=shard), today
+    )
     series = series_of(loaded.name_template, output)
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
         require_series(run_dir)
     announce_run_dir(run_dir, observe)
-    own = known_run(run_dir, loaded.name, series)
-    if not options.simulate and not options.new:
+    own = known_run(run_dir, loaded.name, series, shard)
+    if series is not None and shard is not None:
+        # What an older run of the series left is fetched by the same shard.
+        series = f"{series} shard {shard}"
+    journal = None
+    if options.journal is not None:
+        origin = RunOrigin(None, options.simulate, sharded=False, shard=shard)
+        journal = begin_journal(options.journal, RunFacts(settings, origin), environ)
+    # A journal that has begun is gone on with, wherever the directory was.
+    if not (options.simulate or options.new or (journal is not None and journal.has_begun())):
         require_continued(manifest, own, confirm_new)
-    async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
+    async with open_run(
+        run_dir,
+        options.if_locked,
+        observe,
+        adopt=options.adopt_results,
+        journal=journal,
+        options=options,
+    ) as store:
         facts = _load_into(store, loaded, settings, options, problems, series)
         if not options.simulate:
             remember(manifest, own)
@@ -162,7 +183,9 @@ async def resume(
     started_at = time.monotonic()
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
-    async with open_run(run_dir, options.if_locked, observe, adopt=options.adopt_results) as store:
+    async with open_run(
+        run_dir, options.if_locked, observe, adopt=options.adopt_results, options=options
+    ) as store:
         require_match(store.reader, options.job)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
@@ -192,17 +215,23 @@ def _load_into(
     """Save a manifest's jobs, and what a later process needs to continue without the manifest."""
     saved = read_facts(store.reader)
     if saved is None:
-        origin = RunOrigin(str(manifest.path.absolute()), options.simulate, sharded=False, series=series)
+        origin = RunOrigin(
+            str(manifest.path.absolute()), options.simulate, sharded=False, series=series, shard=options.shard
+        )
     else:
         origin = saved.origin
         require_same_kind(origin, store.run_dir, simulate=options.simulate)
+        require_same_shard(origin, store.run_dir, options.shard)
         if not options.simulate and not options.base_url:
             _require_same_gateway(store, saved, settings)
     with store.transaction() as connection:
         jobs = _sync_jobs(connection, manifest, options, problems)
-        require_match(connection, options.job)
+        if options.shard is None:
+            # A pattern may match no job of one shard.
+            require_match(connection, options.job)
         sharded = origin.sharded or jobs > MAX_FILES_FLAT
         facts = RunFacts(settings, replace(origin, sharded=sharded, is_real_time=options.real_time))
+        claim_run_dir(store.run_dir, facts)
         save_facts(connection, facts)
     return facts
 
@@ -223,7 +252,7 @@ def _require_same_gateway(store: Store, saved: RunFacts, settings: Settings) -> 
 def _sync_jobs(
     connection: sqlite3.Connection, manifest: Manifest, options: RunOptions, problems: ProblemCollector
 ) -> int:
-    """Check every job and save it: all of them, or none. Return how many there are."""
+    """Check every job and save those of the shard: all, or none. Return how many jobs the whole run has."""
     now_at = time.time()
     invalid: list[JobRecord] = []
 
@@ -231,12 +260,16 @@ def _sync_jobs(
         invalid.append(_failed_record(spec, why, now_at))
 
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
-    report = sync(connection, jobs, on_changed=options.on_changed, at=now_at)
+    if (shard := options.shard) is not None:
+        jobs = (spec for spec in jobs if shard.has(spec.job_id))
+    sync(connection, jobs, on_changed=options.on_changed, at=now_at)
     counts = manifest.counts
     if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
         raise manifest_error(manifest, problems)
-    import_records(connection, invalid, at=now_at)
-    return report.jobs
+    import_records(
+        connection, (record for record in invalid if shard is None or shard.has(record.job_id)), at=now_at
+    )
+    return counts.jobs - counts.invalid if counts else 0
 
 
 def _failed_record(spec: JobSpec, why: str, now_at: float) -> JobRecord:

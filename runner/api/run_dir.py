@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from runner.api.adopt import adopt_results
 from runner.api.config import RunConfig, apply_options, find_keys, read_environment
+from runner.api.journals import journal_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
 from runner.api.trust import gateway_source, manifest_settings, refused_gateway
+from runner.api.verify import refetch_lost_files
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
@@ -25,6 +27,7 @@ from runner.errors import RunLocked, StoreMissing, UsageError
 from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.journal import Journal
 from runner.store.store import Store
 from runner.store.transitions import recover
 
@@ -53,7 +56,13 @@ def announce_run_dir(run_dir: Path, observe: Observer) -> None:
 
 @asynccontextmanager
 async def open_run(
-    run_dir: Path, if_locked: IfLocked, observe: Observer, *, adopt: bool = False
+    run_dir: Path,
+    if_locked: IfLocked,
+    observe: Observer,
+    *,
+    adopt: bool = False,
+    journal: Journal | None = None,
+    options: RunOptions = RunOptions(),
 ) -> AsyncIterator[Store]:
     """
     Open a run directory, after waiting for another process if that is wanted.
@@ -62,10 +71,13 @@ async def open_run(
 
     Args:
         adopt: Whether to take over what the results know and ``run.db`` does not, instead of refusing such a directory.
+        journal: The run's journal; by default the one that the directory belongs to, if any.
+        options: For the environment of that one.
     """
     observe = guarded(observe)
     with ExitStack() as stack:
-        store = await _lock(stack, Store(run_dir, is_adopted=adopt), if_locked, observe)
+        journal = journal or journal_of(run_dir, options)
+        store = await _lock(stack, Store(run_dir, journal=journal, is_adopted=adopt), if_locked, observe)
         if adopt:
             adopt_results(store, observe)
         with store.transaction() as connection:
@@ -73,6 +85,9 @@ async def open_run(
         if lost:
             jobs = f"{format_count(lost, 'job')} {'is' if lost == 1 else 'are'} uncertain"
             observe(Notice("recovered", f"the last process ended while it submitted: {jobs}"))
+        if store.is_rebuilt:
+            observe(Notice("journal", f"{run_dir} was brought up to date from its journal"))
+            refetch_lost_files(store)
         yield store
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
+from runner.core.sharding import Shard
 from runner.errors import UsageError
 from runner.store import query
 
@@ -30,6 +31,8 @@ class RunOrigin(Struct, frozen=True):
         is_simulated: Whether its jobs went to the simulator; such a run never meets a real gateway.
         sharded: Whether its assets are spread over 256 folders.
         series: What its directory has in common with those of other dates, or other values of a variable; see `series_of`.
+        shard: Which shard of the run its directory holds; None for the whole run.
+        missing_shards: Shards that were not there when the run was merged, so that their jobs are elsewhere.
         is_real_time: Whether a simulated run has the manifest's rates and waits.
     """
 
@@ -38,6 +41,8 @@ class RunOrigin(Struct, frozen=True):
     sharded: bool
     series: str | None = None
     is_real_time: bool = False
+    shard: Shard | None = None
+    missing_shards: tuple[int, ...] = ()
 
 
 class RunFacts(Struct, frozen=True):
@@ -74,20 +79,23 @@ def save_facts(connection: sqlite3.Connection, facts: RunFacts) -> None:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
 
-def default_run_dir(source: Path, name: str, *, simulate: bool) -> Path:
+def default_run_dir(source: Path, name: str, *, simulate: bool, shard: Shard | None = None) -> Path:
     """
     Return the directory of a run for which none was given: it depends on where its manifest, or results file, is.
 
     It is ``output/NAME`` in the nearest folder that has a folder ``output``, from the source's own upwards to the
     root of its repository; or else, and outside of any repository, beside the source. A simulated run has a
-    directory of its own, so that it is never taken for a real one. Below the working directory the path is relative
+    directory of its own, so that it is never taken for a real one, and so has each shard. Below the working directory the path is relative
     to that.
     """
     start = Path(os.path.abspath(source)).parent
     folders = (start, *start.parents)
     depth = next((n for n, folder in enumerate(folders) if (folder / ".git").exists()), 0)
     found = next((folder for folder in folders[: depth + 1] if (folder / _OUTPUT_NAME).is_dir()), start)
-    run_dir = found / _OUTPUT_NAME / (f"{name}-simulated" if simulate else name)
+    name = f"{name}-simulated" if simulate else name
+    run_dir = (
+        found / _OUTPUT_NAME / (name if shard is None else f"{name}-shard-{shard.index}-of-{shard.count}")
+    )
     here = Path.cwd()
     return run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
 

@@ -108,7 +108,7 @@ async def catch_up(
 async def _fetch(
     run_dir: Path, options: RunOptions, observe: Observer, on_started: OnStarted
 ) -> tuple[Stop, ...]:
-    async with open_run(run_dir, IfLocked.FAIL, observe) as store:
+    async with open_run(run_dir, IfLocked.FAIL, observe, options=options) as store:
         config = load_config(store, options)
         # Pending jobs are not among them, so that none is submitted.
         plan = select_for_rerun(store.reader, Selection(states=WITH_A_TASK))

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from runner.api.options import AnyPath
 from runner.api.run_facts import LEARNED, read_facts
+from runner.api.shards import divided
 from runner.api.verify import jobs_with_lost_files
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
@@ -92,7 +93,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
     with closing(connect_reader(folder)) as connection, translated(folder / DB_NAME):
         holder = holder_of(folder)
         facts = read_facts(connection)
-        settings = None if facts is None else facts.settings
+        settings = None if facts is None else divided(facts.settings, facts.origin.shard)
         by_state = query.counts(connection, with_gone=False)
         rate = query.run_rate(connection, since_at=now_at - RECENT_S)
         submitted_per_s, finished_per_s = _rates(rate, now_at) if holder else (0.0, 0.0)

@@ -27,6 +27,17 @@ def jobs_with_lost_files(reader: sqlite3.Connection, run_dir: Path) -> Iterator[
             yield job_id, asset.path
 
 
+def refetch_lost_files(store: Store) -> None:
+    """Make succeeded jobs undelivered whose files are not on this machine, so that they are downloaded again."""
+    lost = {
+        job_id: Failure(FailureClass.ASSET_INVALID, f"{path} was left on another machine, or lost with it")
+        for job_id, path in jobs_with_lost_files(store.reader, store.run_dir)
+    }
+    if lost:
+        with store.transaction() as connection:
+            mark_undelivered(connection, lost, at=time.time())
+
+
 def verify_assets(store: Store, observe: Observer) -> None:
     """Make succeeded jobs undelivered if a file of theirs is gone or has another content; every file is read."""
     lost = {

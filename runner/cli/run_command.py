@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from runner.api.options import read_shard
 from runner.cli.options import (
     ADOPT_RESULTS,
     BOUNDS,
@@ -64,6 +65,20 @@ from runner.core.model import OnChanged
     type=click.IntRange(min=0),
     help="Like --keep-runs, but delete all but the runs of the last N days.",
 )
+@click.option(
+    "--shard",
+    metavar="I/N|auto",
+    callback=parsed_by(read_shard),
+    help="Run only this share of the jobs, in a directory of its own and with its part of the limits: I from 0 to N - 1, or auto, "
+    "from the variables of Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot. N stays the same for ever.",
+)
+@click.option(
+    "--journal",
+    metavar="URL",
+    help="Keep every step of the run in a store as well, so that it outlives this machine: s3://, gs:// or az://BUCKET/PREFIX, "
+    "or file:///FOLDER on a shared disk.",
+)
+@click.option("--per-shard", is_flag=True, help="--limit and --max-failures are meant for each shard alone.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and do nothing.")
 @with_options(BOUNDS, NEW_AND_CATCH_UP, ADOPT_RESULTS, PACING, WATCHING)
 def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -> int:

@@ -20,6 +20,8 @@ DB_NAME = "run.db"
 RESULTS_NAME = "results.jsonl"
 FAILED_NAME = "failed.yaml"
 SUMMARY_NAME = "summary.json"
+RUN_JSON_NAME = "run.json"
+"""Which shard of which run a directory holds; which run a journal holds."""
 REPORT_NAME = "report.html"
 ASSETS_NAME = "assets"
 MANIFEST_NAME = "manifest.yaml"
@@ -29,6 +31,9 @@ VERDICTS_NAME = "verdicts.jsonl"
 SIMULATOR_LEDGER_NAME = "simulator.jsonl"
 """Where the simulator keeps its tasks, so that a simulated run that was killed finds them again."""
 LOCK_NAME = ".lock"
+REBUILT_NAME = ".run.db.rebuilt"
+BASE_NAME = ".run.db.base"
+"""Copies of `run.db` that exist while one is made from a journal, or for it."""
 RESERVE_NAME = ".reserve"
 """Space that is freed when the disk is full, so that what was paid for can still be saved."""
 
@@ -45,12 +50,15 @@ RUN_FILES = frozenset(
         RESULTS_NAME,
         FAILED_NAME,
         SUMMARY_NAME,
+        RUN_JSON_NAME,
         REPORT_NAME,
         VERDICTS_NAME,
         ASSETS_NAME,
         SIMULATOR_LEDGER_NAME,
         LOCK_NAME,
         RESERVE_NAME,
+        REBUILT_NAME,
+        BASE_NAME,
         EPOCH_NAME,
     }
 )

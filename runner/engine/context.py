@@ -16,7 +16,7 @@ from runner.core.stop import Stop, StopReason
 from runner.disk import write_error
 from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
-from runner.errors import DiskFull, RunDirError, RunnerError
+from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query
 from runner.store.query import JobFilter
 from runner.store.store import Store
@@ -136,7 +136,7 @@ def stop_for_store_error(error: RunnerError) -> Stop:
 
 def stop_for_error(error: Exception) -> Stop:
     """Return why a run stops after an error that concerns more than one job."""
-    if isinstance(error, DiskFull | RunDirError):
+    if isinstance(error, DiskFull | RunDirError | ObjectStoreError):
         return stop_for_store_error(error)
     if isinstance(error, OSError):
         # The network's are handled where they occur: what is left is the disk's, or a lack of open files.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -11,17 +13,30 @@ from types import TracebackType
 from typing import Self
 
 from runner.core.filenames import DB_NAME
+from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
+from runner.store.intent_age import note_intent
+from runner.store.journal import Journal
+from runner.store.local_view import (
+    JOURNAL,
+    is_ahead,
+    mark_ahead,
+    open_view,
+    remember_journal,
+    write_base,
+)
 from runner.store.lock import RunLock
 from runner.store.writer import DiskReserve, Writer
 
 _MAX_NEW_TASKS = 1000
 """Tasks to remember before those that are committed are forgotten."""
 
+RETIRED = "retired"
+"""Key of the directory that took over the jobs."""
 _CLEAR_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 
 
@@ -35,14 +50,28 @@ class Store:
     Args:
         is_adopted: Whether a ``run.db`` that is older than its directory is opened all the same, because the caller
             takes over what the results know.
+        journal: The log of the run off this machine, of which ``run.db`` is a view; None without one.
+        may_be_retired: Whether a directory is opened all the same whose jobs went over to another one.
 
     Attributes:
         reader: A connection for `query`; it sees what is committed.
+        is_rebuilt: Whether ``run.db`` was made from the journal, so that files may be missing here.
     """
 
-    def __init__(self, run_dir: Path, *, is_adopted: bool = False) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        journal: Journal | None = None,
+        is_adopted: bool = False,
+        may_be_retired: bool = False,
+    ) -> None:
         self.run_dir = run_dir
         self._is_adopted = is_adopted
+        self._may_be_retired = may_be_retired
+        self.journal = journal
+        self.is_rebuilt = False
+        self._is_cut_off = False
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
         self._checked_commit = 0
@@ -57,11 +86,12 @@ class Store:
             RunLocked: Another process uses it.
             StoreMissing: There are results but no ``run.db``: jobs that were paid for would be paid for again.
             StoreOutdated: Its ``run.db`` is older than the files beside it.
-            RunDirError: It can't be created, or its ``run.db`` can't be used.
+            RunDirError: It can't be created, its ``run.db`` can't be used, or it was merged into another one.
         """
         with ExitStack() as stack, self._translated_os_errors():
             self.run_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(self._lock)
+            needs_base = self.journal is not None and self._open_view(self.journal)
             require_database(self.run_dir)
             self._lock.lock_database()
             self._connection = connect_writer(self.run_dir, is_adopted=self._is_adopted)
@@ -70,13 +100,54 @@ class Store:
             with translated(self.run_dir / DB_NAME):
                 self._epoch_file.record_opening(self._connection)
             self.reader = stack.enter_context(closing(connect_reader(self.run_dir, with_temp_tables=True)))
+            if not self._may_be_retired:
+                self._require_active()
+            if self.journal is not None:
+                remember_journal(self._connection, self.journal)
+                if needs_base:
+                    mark_ahead(self._connection)
+            elif not self._may_be_retired and self.meta(JOURNAL) is not None:
+                # What opens the directories of runs passes the journal that they remember.
+                raise RunDirError(f"{self.run_dir} can't go on without its journal", hint="runner resume")
             self._closing = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing.close()
+        with self._closing:
+            if error is None:
+                self._give_base()
+
+    def _open_view(self, journal: Journal) -> bool:
+        """Bring ``run.db`` up to date with the journal, and return whether that needs a copy of it."""
+        view = open_view(self.run_dir, journal, at=time.time())
+        self.is_rebuilt = view.is_rebuilt
+        return view.needs_base
+
+    def _give_base(self) -> None:
+        """Make durable, off this machine, what was written directly."""
+        if self.journal is not None and not self._is_cut_off and not self.journal.is_closed:
+            with translated(self.run_dir / DB_NAME):
+                if is_ahead(self._connection):
+                    write_base(self._connection, self.run_dir, self.journal)
+
+    def _require_active(self) -> None:
+        if (successor := self.meta(RETIRED)) is not None:
+            raise RunDirError(
+                f"{self.run_dir} was merged into {successor}, which has its jobs now",
+                hint=f"go on there: runner resume {successor}",
+            )
+
+    @contextmanager
+    def attached(self, database: Path, name: str) -> Iterator[None]:
+        """Let `transaction` see another database under a name, for the length of a block."""
+        with translated(database):
+            self._connection.execute(f"ATTACH DATABASE ? AS {name}", (str(database.absolute()),))
+            try:
+                yield
+            finally:
+                self._connection.execute(f"DETACH DATABASE {name}")
 
     @contextmanager
     def _translated_os_errors(self) -> Iterator[None]:
@@ -119,6 +190,8 @@ class Store:
                 yield connection
                 if connection.total_changes != before:
                     connection.execute(_CLEAR_FINISHED)
+                    if self.journal is not None:
+                        mark_ahead(connection)
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
@@ -145,16 +218,20 @@ class Store:
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
+        await asyncio.to_thread(self._give_base)
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)
-        self._writer = Writer(self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write)
+        self._writer = Writer(
+            self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write, self.journal
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._active_writer.close()
+        self._is_cut_off = self._active_writer.error is not None
         self._reserve.close()
         self._writer = None
 
@@ -176,6 +253,8 @@ class Store:
             The commit's number, for `durable`; also in `Job.commit`.
 
         """
+        if self.journal is not None and job.state is State.SUBMITTING:
+            note_intent()
         job.commit = self._active_writer.add(
             job=rows.job_row(job),
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),

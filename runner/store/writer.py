@@ -18,37 +18,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import Struct, field
-
 from runner.core.filenames import RESERVE_NAME
-from runner.core.lifecycle import State
 from runner.disk import is_disk_full, write_error
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
+from runner.store.batch import Batch
 from runner.store.database import translated
+from runner.store.journal import Journal
+from runner.store.local_view import mark_ahead, remember_position
 from runner.store.rows import Row
 
 LINGER_S = 0.05
 """How long a change that nobody waits for may wait for others before it is committed."""
+JOURNAL_LINGER_S = 1.0
+"""The same where each commit is an object in a store, which is paid for."""
 RESERVE_BYTES = 4 * 1024 * 1024
-
-
-class _Batch(Struct):
-    """The changes of one commit, and who waits for it."""
-
-    number: int
-    has_changes: bool = False
-    intents: dict[int, Row] = field(default_factory=dict)
-    jobs: dict[int, Row] = field(default_factory=dict)
-    attempts: dict[tuple[int, int], Row] = field(default_factory=dict)
-    assets: list[Row] = field(default_factory=list)
-    parts: dict[tuple[int, str], Row] = field(default_factory=dict)
-    dropped_parts: list[tuple[int, str]] = field(default_factory=list)
-    old_assets: list[tuple[int, int]] = field(default_factory=list)
-    answers: dict[tuple[int, int], Row] = field(default_factory=dict)
-    usages: dict[tuple[int, int], Row] = field(default_factory=dict)
-    meta: dict[str, str] = field(default_factory=dict)
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
 
 class Writer:
@@ -62,6 +46,7 @@ class Writer:
 
     Args:
         on_commit: Gets the epoch of each commit that is durable; called in the thread. See `evidence`.
+        journal: Where each commit is made durable first, off this machine; None without one.
     """
 
     def __init__(
@@ -70,17 +55,22 @@ class Writer:
         path: Path,
         reserve: DiskReserve,
         on_commit: Callable[[int], None],
+        journal: Journal | None = None,
     ) -> None:
         self._connection = connection
         self._on_commit = on_commit
+        self._journal = journal
+        self._linger_s = LINGER_S if journal is None else JOURNAL_LINGER_S
+        # Whether the journal takes nothing any more, so that what was paid for is saved here alone.
+        self._is_cut_off = False
         self._path = path
         self._reserve = reserve
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         self._is_requested = False
-        self._batch = _Batch(1)
-        self._outstanding: dict[int, _Batch] = {1: self._batch}
+        self._batch = Batch(1)
+        self._outstanding: dict[int, Batch] = {1: self._batch}
         self._durable = 0
         self._is_closing = False
         self.error: RunnerError | None = None
@@ -114,15 +104,15 @@ class Writer:
         Raises:
             RunnerError: An earlier commit failed.
         """
-        if self.error is not None:
+        if self.error is not None and not self._is_cut_off:
             raise self.error
         with self._lock:
             batch = self._batch
             if not batch.has_changes:
                 batch.has_changes = True
-                self._loop.call_later(LINGER_S, self._request, batch.number)
+                self._loop.call_later(self._linger_s, self._request, batch.number)
             if job is not None:
-                self._add_job(batch, job)
+                batch.add_job(job)
             if attempt is not None:
                 batch.attempts[attempt[0], attempt[1]] = attempt
             if assets is not None:
@@ -137,16 +127,9 @@ class Writer:
                 batch.usages[usage[0], usage[1]] = usage
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
-            return batch.number
-
-    def _add_job(self, batch: _Batch, job: Row) -> None:
-        seq = job[-1]
-        if job[0] == State.SUBMITTING:
-            # After what the batch has of the job already: its last attempt may have ended in the same moment.
-            batch.intents[seq] = job
-        else:
-            batch.intents.pop(seq, None)
-            batch.jobs[seq] = job
+        if self.error is not None:
+            raise self.error
+        return batch.number
 
     async def wait(self, number: int) -> None:
         """
@@ -192,8 +175,10 @@ class Writer:
                     if self._is_closing:
                         return
                     continue
-                self._batch = _Batch(batch.number + 1)
+                self._batch = Batch(batch.number + 1)
                 self._outstanding[batch.number + 1] = self._batch
+            if self._is_cut_off:
+                self._save_here(batch)
             error = self.error or self._commit(batch)
             if isinstance(error, DiskFull) and self._reserve.release():
                 error = self._commit(batch)
@@ -201,21 +186,22 @@ class Writer:
                 self.error = error
             self._loop.call_soon_threadsafe(self._committed, batch, error)
 
-    def _commit(self, batch: _Batch) -> RunnerError | None:
+    def _commit(self, batch: Batch) -> RunnerError | None:
         connection = self._connection
+        try:
+            if self._journal is not None and not batch.is_journaled:
+                self._journal.append(batch.to_json())
+                batch.is_journaled = True
+        except Exception as error:
+            self._is_cut_off = True
+            self._save_here(batch)
+            return _as_runner_error(error, self._path)
         try:
             with translated(self._path):
                 connection.execute("BEGIN IMMEDIATE")
-                rows.insert_rows(connection, rows.SAVE_JOBS, list(batch.jobs.values()))
-                self._save_intents(list(batch.intents.values()))
-                rows.insert_rows(connection, rows.SAVE_ATTEMPTS, list(batch.attempts.values()))
-                connection.executemany(rows.SAVE_PART, batch.parts.values())
-                connection.executemany(rows.SAVE_ANSWER, batch.answers.values())
-                connection.executemany(rows.SAVE_USAGE, batch.usages.values())
-                rows.insert_rows(connection, rows.DROP_PARTS, batch.dropped_parts)
-                connection.executemany(rows.DROP_OLD_ASSETS, batch.old_assets)
-                rows.insert_rows(connection, rows.SAVE_ASSETS, batch.assets)
-                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta.items())
+                self._require_all(batch.apply(connection), batch)
+                if self._journal is not None:
+                    remember_position(connection, self._journal)
                 (epoch,) = connection.execute(rows.RAISE_EPOCH).fetchone()
                 connection.execute("COMMIT")
                 self._on_commit(int(epoch))
@@ -225,17 +211,27 @@ class Writer:
             return _as_runner_error(error, self._path)
         return None
 
-    def _save_intents(self, intents: list[Row]) -> None:
-        """Save that jobs are about to be submitted, if they are pending: whatever else happens, nothing is paid twice."""
-        before = self._connection.total_changes
-        rows.insert_rows(self._connection, rows.SAVE_INTENTS, intents)
-        if self._connection.total_changes - before != len(intents):
+    def _require_all(self, intents: int, batch: Batch) -> None:
+        """Check that jobs that are about to be submitted were pending: whatever else happens, nothing is paid twice."""
+        if intents != len(batch.intents):
             raise RunDirError(
                 f"another process has changed jobs in {self._path}, which this one is about to submit",
                 hint="end the other one, then: runner resume " + str(self._path.parent),
             )
 
-    def _committed(self, batch: _Batch, error: RunnerError | None) -> None:
+    def _save_here(self, batch: Batch) -> None:
+        """Save on this machine what the journal did not take: ids of tasks that were paid for. Nothing is submitted by it."""
+        batch.intents.clear()
+        with suppress(sqlite3.Error):
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                batch.apply(self._connection)
+                mark_ahead(self._connection)
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                self._connection.rollback()
+
+    def _committed(self, batch: Batch, error: RunnerError | None) -> None:
         del self._outstanding[batch.number]
         if error is None:
             self._durable = batch.number

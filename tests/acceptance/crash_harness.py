@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,23 @@ the derived files), when results are appended, at a POST.
 """
 
 
+STOPPED = -1
+"""In the place of the exit code of a process that is stopped."""
+
+
 @dataclass(frozen=True, slots=True)
 class KillPoint:
-    """Kill the process just before or just after the nth time (from 1) that a point is reached."""
+    """
+    Kill the process just before or just after the nth time (from 1) that a point is reached.
+
+    Attributes:
+        is_stopped: The process is stopped there (SIGSTOP), and can go on later.
+    """
 
     point: str
     when: str
     nth: int
+    is_stopped: bool = False
 
 
 class ForkServer:
@@ -50,14 +60,27 @@ class ForkServer:
         *,
         kill_at: KillPoint | None = None,
         kill_after_s: float | None = None,
+        **options: Any,
     ) -> int | None:
-        """Run a manifest in a process of its own, and return its exit code; None if it was killed."""
+        """
+        Run a manifest in a process of its own, and return its exit code; None if it was killed, -1 if it is stopped.
+
+        Further arguments are options of the run.
+        """
         request = {
             "manifest": str(manifest),
             "run_dir": str(run_dir),
-            "kill_at": None if kill_at is None else [kill_at.point, kill_at.when, kill_at.nth],
+            "kill_at": None if kill_at is None else list(astuple(kill_at)),
             "kill_after_s": kill_after_s,
+            "options": options,
         }
+        return self._ask(request)
+
+    def continue_stopped(self) -> int | None:
+        """Let the process go on that was stopped last, and return its exit code."""
+        return self._ask(None)
+
+    def _ask(self, request: dict[str, Any] | None) -> int | None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -90,23 +113,33 @@ def _main() -> None:
     import runner.report.page
     import runner.results.failed_manifest  # noqa: F401
 
+    stopped = 0
     for line in sys.stdin:
         request = json.loads(line)
+        if request is None:
+            os.kill(stopped, signal.SIGCONT)
+            print(json.dumps(_wait(stopped, None)), flush=True)
+            continue
         child = os.fork()
         if child == 0:
             _run(request)
-        print(json.dumps(_wait(child, request["kill_after_s"])), flush=True)
+        exit_code = _wait(child, request["kill_after_s"])
+        if exit_code == STOPPED:
+            stopped = child
+        print(json.dumps(exit_code), flush=True)
 
 
 def _run(request: dict[str, Any]) -> None:
     import asyncio
 
+    from runner.api.options import RunOptions
     from runner.api.run import run
 
     try:
         if request["kill_at"]:
             _install(KillPoint(*request["kill_at"]))
-        result = asyncio.run(run(Path(request["manifest"]), output=Path(request["run_dir"])))
+        options = RunOptions(**request["options"])
+        result = asyncio.run(run(Path(request["manifest"]), output=Path(request["run_dir"]), options=options))
     except BaseException:
         sys.excepthook(*sys.exc_info())
         os._exit(99)
@@ -119,7 +152,9 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 
         time.sleep(kill_after_s)
         os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
+    status = os.waitpid(child, os.WUNTRACED)[1]
+    if os.WIFSTOPPED(status):
+        return STOPPED
     return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
 
 
@@ -139,7 +174,7 @@ def _install(kill_at: KillPoint) -> None:
 
     def kill_if(when: str, number: int) -> None:
         if (when, number) == (kill_at.when, kill_at.nth):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSTOP if kill_at.is_stopped else signal.SIGKILL)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal reached

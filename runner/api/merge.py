@@ -1,0 +1,272 @@
+"""
+Make one run directory of the shards of a run.
+
+The shards are marked as merged first, durably, so that none of them goes on beside the directory that takes over their
+jobs. Everything is built beside that directory and gets its name when it is complete; a merge that was interrupted begins
+anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runner.api.journals import journal_of
+from runner.api.known_runs import known_run, remember
+from runner.api.outputs import Outputs
+from runner.api.run_dir import require_run
+from runner.api.run_facts import RunFacts, read_facts, save_facts
+from runner.core.filenames import DB_NAME, VERDICTS_NAME
+from runner.core.sharding import Shard
+from runner.core.summary import Summary
+from runner.core.units import format_count
+from runner.disk import sync_folder, write_error
+from runner.errors import RunDirError, StoreMissing, UsageError
+from runner.store import query
+from runner.store.database import connect_reader, translated
+from runner.store.store import RETIRED, Store
+from runner.store.transitions import recover
+
+_MAX_NAMED = 5
+_NOT_COPIED = ("meta", "parts")
+"""Tables that belong to one directory: what is known of half a download is of no use without its file."""
+
+
+class MergedRun(Struct, frozen=True):
+    """
+    A run directory that was made of shards.
+
+    Attributes:
+        summary: Of the whole run.
+        missing: Shards that were not there.
+        lost_files: Assets that their shard's directory no longer had.
+    """
+
+    run_dir: Path
+    summary: Summary
+    missing: tuple[Shard, ...]
+    lost_files: tuple[str, ...]
+
+
+class _Source(Struct, frozen=True):
+    run_dir: Path
+    facts: RunFacts
+    shard: Shard
+
+
+def merge(
+    out: Path,
+    run_dirs: Sequence[Path],
+    *,
+    is_partial: bool = False,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> MergedRun:
+    """
+    Merge shards into one run directory, which from then on is the run; the shards' directories stay as they are.
+
+    Args:
+        out: The directory; it must not exist, or be empty.
+        run_dirs: The directories of all shards, in any order.
+        is_partial: Whether shards may be missing. Then the directory never takes in a manifest.
+
+    Raises:
+        UsageError: The directories are not the shards of one run.
+        RunDirError: One of them, or the directory to write, can't be used.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunDirError(f"{out} exists already", hint="name a new directory for the merged run")
+    sources = [_read_source(run_dir, out) for run_dir in dict.fromkeys(map(Path.absolute, run_dirs))]
+    missing = _check_sources(sources, is_partial=is_partial)
+    for source in sources:
+        _retire(source.run_dir, out)
+    building = out.absolute().with_name(f".{out.name}.merging")
+    with _disk_errors(building):
+        shutil.rmtree(building, ignore_errors=True)
+        facts = _merged_facts(sources, missing)
+        lost: list[str] = []
+        with Store(building) as store:
+            for number, source in enumerate(sources, 1):
+                on_progress(f"merging shard {source.shard} ({number} of {len(sources)})")
+                with _attached(store, source.run_dir) as connection:
+                    _copy_rows(connection)
+                lost += _link_assets(source.run_dir, building)
+            with store.transaction() as connection:
+                save_facts(connection, facts)
+            with closing(Outputs(store, facts)) as outputs:
+                summary = outputs.finish(now_at=time.time())
+        sync_folder(building)
+        os.rename(building, out.absolute())
+        sync_folder(out.absolute().parent)
+    if facts.origin.manifest is not None and not facts.origin.is_simulated:
+        remember(Path(facts.origin.manifest), known_run(out, facts.settings.name, None))
+    return MergedRun(out, summary, missing, tuple(lost))
+
+
+def _read_source(run_dir: Path, out: Path) -> _Source:
+    require_run(run_dir)
+    with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
+        facts, retired = read_facts(reader), query.meta(reader, RETIRED)
+    if facts is None:
+        raise StoreMissing(f"{run_dir} holds no run yet", hint="name the directories of the shards")
+    if facts.origin.shard is None:
+        raise UsageError(f"{run_dir} is no shard of a run", hint="name the directories of the shards")
+    if retired is not None and Path(retired) != out.absolute() and (Path(retired) / DB_NAME).exists():
+        raise RunDirError(
+            f"{run_dir} was merged into {retired}", hint=f"go on there: runner resume {retired}"
+        )
+    return _Source(run_dir, facts, facts.origin.shard)
+
+
+def _check_sources(sources: Sequence[_Source], *, is_partial: bool) -> tuple[Shard, ...]:
+    """Check that directories are the shards of one run, each once; return those that are missing."""
+    if not sources:
+        raise UsageError("name the directories of the shards", hint="runner merge OUT DIR...")
+    first = sources[0]
+    by_index: dict[int, _Source] = {}
+    for source in sources:
+        for what, own, other in (
+            ("the run", first.facts.settings.name, source.facts.settings.name),
+            ("the gateway", first.facts.gateway, source.facts.gateway),
+            ("a number of shards of", first.shard.count, source.shard.count),
+        ):
+            if own != other:
+                raise UsageError(
+                    f"{first.run_dir} has {what} {own}, and {source.run_dir} has {what} {other}"
+                    + _jobs_in_both(first, source),
+                    hint="merge the shards of one run",
+                )
+        if (twin := by_index.setdefault(source.shard.index, source)) is not source:
+            raise UsageError(
+                f"{twin.run_dir} and {source.run_dir} are both shard {source.shard}"
+                + _jobs_in_both(twin, source),
+                hint="merge the one that the run used; what only the other one has was paid for as well",
+            )
+    missing = tuple(
+        Shard(index, first.shard.count) for index in range(first.shard.count) if index not in by_index
+    )
+    if missing and not is_partial:
+        raise UsageError(
+            f"{format_count(len(missing), 'shard')} of {first.shard.count} missing: "
+            + ", ".join(map(str, missing[:_MAX_NAMED])),
+            hint="name their directories too, or add --partial to merge what there is",
+        )
+    return missing
+
+
+def _jobs_in_both(one: _Source, other: _Source) -> str:
+    """Name jobs that two directories have, which may have been paid for in both."""
+    with closing(connect_reader(one.run_dir)) as reader, closing(connect_reader(other.run_dir)) as second:
+        known = set(query.job_ids(second))
+        both = list(islice((job_id for job_id in query.job_ids(reader) if job_id in known), _MAX_NAMED + 1))
+    if not both:
+        return ""
+    named = ", ".join(map(repr, both[:_MAX_NAMED]))
+    return f"; jobs that both have: {named}{' and more' if len(both) > _MAX_NAMED else ''}"
+
+
+def _retire(run_dir: Path, out: Path) -> None:
+    """Close a shard's directory for good; what a dead process left in it becomes uncertain first."""
+    into = str(out.absolute())
+    with closing(connect_reader(run_dir)) as reader:
+        is_retired = query.meta(reader, RETIRED) is not None
+    journal = None if is_retired else journal_of(run_dir)
+    if journal is not None and journal.read().successor == into:
+        # A log that is closed is not opened again.
+        journal = None
+    with Store(run_dir, journal=journal, may_be_retired=True) as store:
+        with store.transaction() as connection:
+            recover(connection, at=time.time())
+        if journal is not None:
+            journal.retire(into)
+        with store.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RETIRED, into))
+
+
+def _merged_facts(sources: Sequence[_Source], missing: Sequence[Shard]) -> RunFacts:
+    newest = max(sources, key=lambda source: (source.run_dir / DB_NAME).stat().st_mtime).facts
+    missing_indexes = tuple(shard.index for shard in missing)
+    return replace(
+        newest, origin=replace(newest.origin, shard=None, series=None, missing_shards=missing_indexes)
+    )
+
+
+@contextmanager
+def _attached(store: Store, run_dir: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection in a transaction, with the database of a shard as ``shard``."""
+    with store.attached(run_dir / DB_NAME, "shard"), store.transaction() as connection:
+        yield connection
+
+
+def _copy_rows(connection: sqlite3.Connection) -> None:
+    """Copy every table that has the key of jobs, with keys after those that are there."""
+    (offset,) = connection.execute("SELECT coalesce(max(seq), 0) FROM main.jobs").fetchone()
+    tables = connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        own, theirs = (_columns(connection, schema, table) for schema in ("main", "shard"))
+        common = [column for column in own if column in theirs]
+        if table in _NOT_COPIED or "seq" not in common:
+            continue
+        values = ", ".join(f"seq + {offset}" if column == "seq" else f'"{column}"' for column in common)
+        columns = ", ".join(f'"{column}"' for column in common)
+        connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {values} FROM shard.{table}")
+
+
+def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
+    found = connection.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema))
+    return [name for (name,) in found]
+
+
+def _link_assets(source: Path, target: Path) -> Iterator[str]:
+    """Give the files of a shard a second name below the target, or copy them; yield those that are not there."""
+    with closing(connect_reader(source)) as reader:
+        paths = list(query.asset_sizes(reader))
+    folders = {target}
+    for path in paths:
+        new = target / path
+        new.parent.mkdir(parents=True, exist_ok=True)
+        folders.update((new.parent, new.parent.parent))
+        try:
+            os.link(source / path, new)
+        except FileNotFoundError:
+            yield path
+        except OSError:
+            _copy(source / path, new)
+    if (source / VERDICTS_NAME).exists():
+        with open(target / VERDICTS_NAME, "ab") as verdicts:
+            verdicts.write((source / VERDICTS_NAME).read_bytes())
+    for folder in folders:
+        sync_folder(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as read, open(target, "xb") as written:
+        shutil.copyfileobj(read, written, 1 << 20)
+        written.flush()
+        os.fsync(written.fileno())
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, error.filename or path) from error
+
+
+def merge_summary(merged: MergedRun) -> Mapping[str, object]:
+    """Return what a merge made, as JSON."""
+    return {
+        "run_dir": str(merged.run_dir),
+        "jobs": merged.summary.jobs,
+        "missing_shards": [shard.index for shard in merged.missing],
+        "lost_files": list(merged.lost_files),
+    }

@@ -1,0 +1,234 @@
+"""
+``run.db`` as a view of a journal: kept if it has all that the journal has, else made from it.
+
+What only ``run.db`` has is not trusted, with one exception: the task of a job that the journal calls uncertain. This machine
+saved its id when the journal could not be written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from runner.core.filenames import BASE_NAME, DB_NAME, REBUILT_NAME
+from runner.disk import sync_folder
+from runner.errors import RunDirError
+from runner.store.batch import Batch
+from runner.store.database import LATER_ADDITIONS, connect_reader, translated
+from runner.store.evidence import read_epoch
+from runner.store.journal import RECORDS_WORTH_A_BASE, Contents, Journal
+from runner.store.query import task_owner
+from runner.store.transitions import attach_task, recover
+
+JOURNAL, _POSITION, _IS_AHEAD = "journal", "journal_position", "journal_is_behind"
+"""Keys of `meta`."""
+
+
+class JournalOfRun(Struct, frozen=True):
+    """Which journal a ``run.db`` is a view of, as it remembers it."""
+
+    url: str
+    run_id: str
+    index: int
+
+
+class View(Struct, frozen=True):
+    """
+    What became of ``run.db`` when its journal was opened.
+
+    Attributes:
+        is_rebuilt: It was made from the journal, so that files of its jobs may be on another machine.
+        needs_base: The journal is to get a copy of it before it goes on.
+    """
+
+    is_rebuilt: bool
+    needs_base: bool
+
+
+class _Local(Struct, frozen=True):
+    journal: JournalOfRun | None
+    position: int
+    is_ahead: bool
+    has_jobs: bool
+
+
+def open_view(run_dir: Path, journal: Journal, *, at: float) -> View:
+    """
+    Become the owner of a journal, and bring ``run.db`` up to date with it.
+
+    The caller has the directory's lock, and no connection to ``run.db`` is open.
+
+    Raises:
+        RunDirError: The directory holds another run, or what it holds is not in the journal.
+        Fenced, StoreDamaged, ObjectStoreError: See `Journal.open`.
+    """
+    local = _read_local(run_dir)
+    if local is not None:
+        _require_same(run_dir, local, journal)
+    contents = journal.open()
+    if contents.base is None:
+        # Nothing was ever submitted with this journal: it begins with what the directory has.
+        return View(is_rebuilt=False, needs_base=True)
+    is_long = len(contents.batches) > RECORDS_WORTH_A_BASE
+    if local is not None and local.has_jobs:
+        if local.journal is None:
+            raise RunDirError(
+                f"{run_dir} holds a run that the journal {journal.url} does not know, and the journal has one",
+                hint="choose an empty directory with -o, or another journal",
+            )
+        if not local.is_ahead and local.position >= contents.last_change:
+            return View(is_rebuilt=False, needs_base=is_long)
+    changed = _rebuild(run_dir, journal, contents, at)
+    return View(is_rebuilt=True, needs_base=changed or is_long)
+
+
+def remembered_journal(run_dir: Path) -> JournalOfRun | None:
+    """
+    Return the journal that a run directory is a view of; None if it has none.
+
+    Raises:
+        StoreDamaged, StoreTooNew: Its ``run.db`` can't be read.
+    """
+    local = _read_local(run_dir)
+    return None if local is None else local.journal
+
+
+def remember_position(connection: sqlite3.Connection, journal: Journal) -> None:
+    """Save how far ``run.db`` has what the journal has, in the caller's transaction."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_POSITION, str(journal.position)))
+
+
+def remember_journal(connection: sqlite3.Connection, journal: Journal) -> None:
+    """Save which journal ``run.db`` is a view of."""
+    value = json.dumps({"url": journal.url, "run_id": journal.run_id, "index": journal.index})
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (JOURNAL, value))
+    remember_position(connection, journal)
+
+
+def mark_ahead(connection: sqlite3.Connection, *, is_ahead: bool = True) -> None:
+    """Save whether ``run.db`` has something that the journal lacks, in the caller's transaction."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_IS_AHEAD, str(int(is_ahead))))
+
+
+def is_ahead(connection: sqlite3.Connection) -> bool:
+    """Return whether ``run.db`` has something that the journal lacks."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_IS_AHEAD,)).fetchone()
+    return row is not None and row[0] == "1"
+
+
+def write_base(connection: sqlite3.Connection, run_dir: Path, journal: Journal) -> None:
+    """
+    Give the journal a copy of ``run.db``.
+
+    Raises:
+        Fenced, ObjectStoreError: See `Journal.append`.
+    """
+    copy = run_dir / BASE_NAME
+    copy.unlink(missing_ok=True)
+    try:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+        journal.write_base(copy)
+    finally:
+        copy.unlink(missing_ok=True)
+    connection.execute("BEGIN IMMEDIATE")
+    remember_position(connection, journal)
+    mark_ahead(connection, is_ahead=False)
+    connection.execute("COMMIT")
+
+
+def write_view(target: Path, journal: Journal, contents: Contents) -> None:
+    """
+    Write a new database of what a journal holds, which has a base.
+
+    Raises:
+        StoreDamaged, ObjectStoreError: See `Journal.fetch_base`.
+    """
+    assert contents.base is not None
+    journal.fetch_base(contents.base, target)
+    with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+        connection.executescript(LATER_ADDITIONS)
+        connection.execute("BEGIN IMMEDIATE")
+        for values in contents.batches:
+            Batch.from_json(values).apply(connection)
+        # What is known of half a download is of no use without its file, nor that results were written.
+        connection.execute("DELETE FROM parts")
+        connection.execute("DELETE FROM meta WHERE key IN ('finished', 'results')")
+        connection.execute("COMMIT")
+
+
+def _rebuild(run_dir: Path, journal: Journal, contents: Contents, at: float) -> bool:
+    """Replace ``run.db`` by what the journal has; return whether the new one has anything that the journal lacks."""
+    target, database = run_dir / REBUILT_NAME, run_dir / DB_NAME
+    target.unlink(missing_ok=True)
+    with translated(target):
+        write_view(target, journal, contents)
+        with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+            has_local = database.exists() and database.stat().st_size > 0
+            if has_local:
+                connection.execute("ATTACH DATABASE ? AS local", (str(database.absolute()),))
+            connection.execute("BEGIN IMMEDIATE")
+            recovered = recover(connection, at=at)
+            attached = _attach_saved_tasks(connection, at) if has_local else 0
+            remember_journal(connection, journal)
+            mark_ahead(connection, is_ahead=bool(recovered or attached))
+            connection.execute(
+                "INSERT OR REPLACE INTO meta SELECT 'epoch', max(?, (SELECT value + 0 FROM meta WHERE key = 'epoch'))",
+                (read_epoch(run_dir),),
+            )
+            connection.execute("COMMIT")
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
+    for suffix in ("-wal", "-shm", "-journal"):
+        database.with_name(DB_NAME + suffix).unlink(missing_ok=True)
+    os.replace(target, database)
+    sync_folder(run_dir)
+    return bool(recovered or attached)
+
+
+def _attach_saved_tasks(connection: sqlite3.Connection, at: float) -> int:
+    """Give uncertain jobs the tasks that only the old ``run.db`` has, each of the very attempt that is uncertain."""
+    found = connection.execute(
+        "SELECT j.job_id, known.task_id FROM main.jobs j "
+        "JOIN main.attempts own ON own.seq = j.seq AND own.number = j.attempt "
+        "JOIN local.jobs l ON l.job_id = j.job_id "
+        "JOIN local.attempts known ON known.seq = l.seq AND known.number = own.number "
+        "WHERE j.state = 'uncertain' AND known.submitted_at = own.submitted_at "
+        "AND known.outcome IN ('accepted', 'attached') AND known.task_id IS NOT NULL"
+    ).fetchall()
+    return sum(
+        attach_task(connection, job_id, task_id, at=at)
+        for job_id, task_id in found
+        if task_owner(connection, task_id) is None
+    )
+
+
+def _read_local(run_dir: Path) -> _Local | None:
+    database = run_dir / DB_NAME
+    if not database.exists() or database.stat().st_size == 0:
+        return None
+    with closing(connect_reader(run_dir)) as reader, translated(database):
+        meta: dict[str, Any] = dict(reader.execute("SELECT key, value FROM meta").fetchall())
+        has_jobs = reader.execute("SELECT 1 FROM jobs LIMIT 1").fetchone() is not None
+        known = json.loads(meta[JOURNAL]) if JOURNAL in meta else None
+        return _Local(
+            None if known is None else JournalOfRun(**known),
+            int(meta.get(_POSITION, 0)),
+            meta.get(_IS_AHEAD) == "1",
+            has_jobs,
+        )
+
+
+def _require_same(run_dir: Path, local: _Local, journal: Journal) -> None:
+    known = local.journal
+    if known is None or (known.run_id, known.index) == (journal.run_id, journal.index):
+        return
+    raise RunDirError(
+        f"{run_dir} belongs to shard {known.index} of the journal {known.url}, not to shard {journal.index} of {journal.url}",
+        hint="choose another directory with -o, or the journal that it belongs to",
+    )

@@ -1,0 +1,237 @@
+"""`runner run --shard` and `runner merge`: together they are a run without shards, and no job is in two of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runner.api.known_runs import known_run, remember, runs_elsewhere
+from runner.core.lifecycle import State
+from runner.core.sharding import Shard
+from runner.errors import RunDirError
+from runner.store.store import Store
+from tests.acceptance.simulator_process import command_line
+from tests.api.rundir import make_run, write_manifest
+from tests.cli.command import CommandResult, runner
+
+EXAMPLES = Path(__file__).parents[2] / "manifests" / "shards"
+MANIFEST = """
+version: 1
+name: kittens
+limits: {in_flight: 8}
+jobs:
+  - id: job-${n}
+    repeat: 9
+    request: {model: seedance-1-0-pro-250528, prompt: 'kitten ${n}', seconds: 4, size: 480p}
+  - id: bad
+    request: {model: seedance-1-0-pro-250528, prompt: kitten 0, seconds: 99}
+"""
+SCENARIO = """
+version: 1
+generate_s: [0.05, 0.1]
+rules: [{name: refused, match: {prompt: 'kitten 3'}, task: {end: failed, message: no}}]
+"""
+_OF_ONE_RUN = ("submitted_at", "finished_at", "generate_s", "download_s", "polls", "task_id")
+"""What two runs of one job do not have in common: times, and the simulator's tasks."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with a manifest and a scenario."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.yaml").write_text(MANIFEST)
+    (tmp_path / "scenario.yaml").write_text(SCENARIO)
+    return tmp_path
+
+
+def run(*options: object) -> CommandResult:
+    """Run the manifest with the simulator, without its invalid job."""
+    return runner("run", "m.yaml", "--simulate", "--scenario", "scenario.yaml", "--skip-invalid", *options)
+
+
+def lines(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Read the results of a run without what depends on the time."""
+    for text in (run_dir / "results.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        for part in (line, *line["attempts"]):
+            for name in _OF_ONE_RUN:
+                part.pop(name, None)
+        yield line
+
+
+def test_merged_shards_are_the_run(folder: Path) -> None:
+    """Three shards, merged, have the lines of a run without shards in its order, and leave nothing to do."""
+    codes = [run("--shard", f"{index}/3", "-o", f"s{index}").exit_code for index in range(3)]
+    assert 1 == run("-o", "whole").exit_code
+
+    merged = runner("merge", "all", "s2", "s0", "s1", "--json")
+
+    assert {0, 1} >= set(codes)
+    assert {"run_dir": "all", "jobs": 10, "missing_shards": [], "lost_files": []} == json.loads(merged.stdout)
+    assert list(lines(Path("whole"))) == list(lines(Path("all")))
+    assert 9 > len(list(lines(Path("s0")))) > 0
+    assert Path("all/assets/job-1.mp4").exists()
+    before = Path("all/results.jsonl").read_bytes()
+    again = run("-o", "all")
+    assert (1, False) == (again.exit_code, "pending" in again.stderr)
+    assert before == Path("all/results.jsonl").read_bytes()
+    closed = run("--shard", "0/3", "-o", "s0")
+    assert (2, True) == (closed.exit_code, "s0 was merged into" in closed.stderr)
+
+
+def test_a_directory_goes_on_as_the_shard_that_it_is(folder: Path) -> None:
+    """Another index, another number or no shard at all is refused, and so is a shard where the whole run is."""
+    assert run("--shard", "1/3", "-o", "s1").exit_code in (0, 1)
+    assert {"run": "kittens", "shard": 1, "shards": 3, "share": "blake2b8"}.items() <= json.loads(
+        Path("s1/run.json").read_text()
+    ).items()
+
+    for options in (["--shard", "0/3"], ["--shard", "1/4"], []):
+        refused = run(*options, "-o", "s1")
+        assert (2, True) == (refused.exit_code, "s1 holds shard 1/3 of its run" in refused.stderr)
+    assert run("--shard", "1/3", "-o", "s1").exit_code in (0, 1)
+    write_manifest(Path("m.yaml"), "1")
+    assert 0 == run("-o", "whole").exit_code
+    assert 2 == run("--shard", "0/2", "-o", "whole").exit_code
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "3/3"], "none of 3 shards: they are counted from 0 to 2"),
+        (["--shard", "0/9"], "limits.in_flight 8 can't be shared by 9 shards"),
+        (["--shard", "0/4", "--in-flight", "3"], "limits.in_flight 3 can't be shared by 4 shards"),
+        (["--shard", "0/3", "--limit", "2"], "--limit can't be counted over all shards"),
+        (["--shard", "0/3", "--max-failures", "5%"], "--max-failures can't be counted over all shards"),
+        (["--per-shard"], "--per-shard needs --shard"),
+        (["--shard", "auto"], "no scheduler's variables are set"),
+    ],
+)
+def test_what_a_shard_refuses(options: list[str], message: str, folder: Path) -> None:
+    """Nothing is done, and the message says what to change."""
+    refused = run(*options)
+
+    assert (2, True) == (refused.exit_code, message in refused.stderr.replace("\n", " "))
+    assert not Path("output").exists()
+
+
+def test_counts_are_allowed_for_each_shard(folder: Path) -> None:
+    """With --per-shard a limit holds in the shard alone; `off` counts nothing and needs no permission."""
+    limited = run("--shard", "0/3", "--limit", "1", "--per-shard", "-o", "s0")
+
+    assert 6 == limited.exit_code
+    assert run("--shard", "0/3", "--max-failures", "off", "-o", "s0").exit_code in (0, 1)
+
+
+def test_another_number_of_shards_is_a_second_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one machine it is noticed: the shards of one number are one run, those of another would pay again."""
+    monkeypatch.setenv("POWERTOKENS_API_KEY", "sk-0123456789abcdef")
+    remember(Path("m.yaml"), known_run(Path("s0"), "kittens", None, Shard(0, 2)))
+
+    for options in (["--shard", "0/4", "-o", "other"], ["--shard", "0/2", "-o", "other"], ["-o", "whole"]):
+        refused = runner("run", "m.yaml", *options)
+        assert (2, True) == (refused.exit_code, "s0, which has been moved" in refused.stderr), refused
+    assert () == runs_elsewhere(Path("m.yaml"), known_run(Path("s1"), "kittens", None, Shard(1, 2)))
+
+
+def test_merge_names_what_does_not_belong_together(folder: Path) -> None:
+    """A missing shard, one shard twice, another number of shards with the jobs that are in both, no shard at all."""
+    for shard, name in (("0/3", "a"), ("0/3", "b"), ("1/3", "c"), ("0/1", "d")):
+        assert run("--shard", shard, "-o", name).exit_code in (0, 1)
+    make_run(
+        folder / "whole", write_manifest(folder / "other.yaml", "1"), {"1": State.PENDING}, simulate=True
+    )
+
+    for dirs, message in (
+        (["a", "c"], "1 shard of 3 missing: 2/3"),
+        (["a", "b", "c"], "a and b are both shard 0/3; jobs that both have: '"),
+        (["a", "d"], "has a number of shards of 1; jobs that both have: '"),
+        (["whole"], "whole is no shard of a run"),
+        (["nothing"], "the run directory nothing does not exist"),
+    ):
+        refused = runner("merge", "all", *(folder / name for name in dirs))
+        assert (2, True) == (refused.exit_code, message in refused.stderr.replace(f"{folder}/", "")), refused
+    # Nothing was closed by a merge that was refused.
+    assert run("--shard", "0/3", "-o", "a").exit_code in (0, 1)
+
+
+def test_a_partial_merge_takes_in_no_manifest(folder: Path) -> None:
+    """The jobs that are elsewhere would be paid for again; what is in it goes on."""
+    assert run("--shard", "0/3", "-o", "s0").exit_code in (0, 1)
+    Path("s0/assets").rename("elsewhere")
+
+    merged = runner("merge", "some", "s0", "--partial")
+
+    assert (0, True) == (merged.exit_code, "download again with runner resume some --verify" in merged.stderr)
+    refused = run("-o", "some")
+    assert (2, True) == (refused.exit_code, "was merged from some shards only" in refused.stderr)
+    assert runner("resume", "some").exit_code in (0, 1)
+
+
+def test_an_interrupted_merge_begins_anew(folder: Path) -> None:
+    """After a crash the shards are closed, and the same merge goes on; another place is refused once it is whole."""
+    assert run("--shard", "0/1", "-o", "s0").exit_code == 1
+    with Store(Path("s0")) as store, store.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('retired', ?)", (str(folder / "all"),))
+    (folder / ".all.merging").mkdir()
+    with pytest.raises(RunDirError, match="was merged into"), Store(Path("s0")):
+        pass
+
+    assert 0 == runner("merge", "all", "s0").exit_code
+    refused = runner("merge", "second", "s0")
+    assert (2, True) == (refused.exit_code, "s0 was merged into" in refused.stderr)
+    assert 2 == runner("merge", "all", "s0").exit_code
+
+
+def _shim(folder: Path) -> dict[str, str]:
+    """Put a command `runner` on the path, which runs a simulation; return the environment."""
+    command, environ = command_line()
+    (folder / "bin").mkdir()
+    shim = folder / "bin" / "runner"
+    shim.write_text(
+        f'#!/bin/sh\nexec {" ".join(command)} "$@" --simulate --scenario scenario.yaml --skip-invalid\n'
+    )
+    shim.chmod(0o755)
+    return {**environ, "PATH": f"{folder / 'bin'}:{environ['PATH']}", "HOME": str(folder)}
+
+
+def test_the_kubernetes_example(folder: Path) -> None:
+    """What each pod executes runs its shard, and the number of shards is that of the pods."""
+    job = yaml.safe_load((EXAMPLES / "kubernetes-job.yaml").read_text())["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    given = {each["name"]: each["value"] for each in container["env"]}
+    command = [
+        text.replace("/manifests/kittens", "m").replace("/videos", "v") for text in container["command"]
+    ]
+    environ = {**_shim(folder), **given, "JOB_COMPLETION_INDEX": "2"}
+
+    done = subprocess.run(command, env=environ, timeout=60, capture_output=True, text=True, check=False)
+
+    assert done.returncode in (0, 1), done.stderr
+    assert {"shard": 2, "shards": job["completions"]}.items() <= json.loads(
+        Path("v/shard-2/run.json").read_text()
+    ).items()
+    assert "Indexed" == job["completionMode"]
+    assert job["completions"] == job["parallelism"] == int(given["RUNNER_SHARDS"])
+
+
+def test_the_slurm_example(folder: Path) -> None:
+    """The script runs its task's shard, also if only that task is submitted again."""
+    script = (EXAMPLES / "slurm.sh").read_text()
+    assert "#SBATCH --array=0-3\n" in script
+    environ = {**_shim(folder), "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "1"}
+    (folder / "kittens.yaml").write_text(MANIFEST)
+
+    done = subprocess.run(
+        ["bash", EXAMPLES / "slurm.sh"], env=environ, timeout=60, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode in (0, 1), done.stderr
+    held = json.loads((folder / "kittens" / "shard-3" / "run.json").read_text())
+    assert Shard(3, 4) == Shard(held["shard"], held["shards"])

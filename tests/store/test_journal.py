@@ -1,0 +1,462 @@
+"""The journal of a shard: one owner at a time, lost answers are found, and a new machine knows what the old one knew."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.core.lifecycle import Event, State
+from runner.core.model import Asset, AssetKind, Attempt, Job
+from runner.errors import Fenced, ObjectStoreError, RunDirError, RunnerError, StoreDamaged, UsageError
+from runner.objects.cloud import CloudStore
+from runner.objects.folder import FolderStore
+from runner.objects.port import ObjectExists
+from runner.store import query
+from runner.store.database import connect_reader
+from runner.store.journal import PATIENCE_S, Journal, require_conditional_create
+from runner.store.store import Store
+from tests.store.jobs import make_spec, sync_jobs
+from tests.store.journals import DOWN, HookedStore, Owner, journal, lose_answers, memory
+
+
+def records(store: CloudStore) -> list[dict[str, object]]:
+    """Read the records of the first shard."""
+    names = [info.name for info in store.list("shards/00000/log")]
+    return [json.loads(zlib.decompress(store.get(name))) for name in names]
+
+
+def test_a_new_owner_fences_the_old_one() -> None:
+    """The old one adds nothing from then on, even if it never heard of the new one; the new one reads all before."""
+    store = memory()
+    old, new = journal(store), journal(store)
+    old.open()
+    old.append({"n": 1})
+
+    assert ({"n": 1},) == new.open().batches
+    with pytest.raises(Fenced, match="has taken over this shard"):
+        old.append({"n": 2})
+    new.append({"n": 3})
+    assert ["fence", "batch", "fence", "batch"] == [record["kind"] for record in records(store)]
+    assert [1, 1, 2, 2] == [record["epoch"] for record in records(store)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lost_answers_fence_nobody(seed: int) -> None:
+    """With 30 % of the appends answered late, wrongly or not at all, each is there once, and in order."""
+    store = HookedStore(memory())
+    lose_answers(store, 0.3, seed)
+    own = journal(store)
+    own.open()
+
+    for number in range(100):
+        own.append({"n": number})
+
+    store.before = store.after = lambda method, name: None
+    assert tuple({"n": number} for number in range(100)) == journal(store).open().batches
+
+
+def test_a_conflict_that_left_nothing_is_tried_again() -> None:
+    """S3 answers 409 without creating anything: what is not there is not somebody else's."""
+    store = HookedStore(memory())
+    own = journal(store)
+    own.open()
+    conflicts = iter([True])
+
+    def before(method: str, name: str) -> None:
+        if method == "create" and next(conflicts, False):
+            raise ObjectExists(name)
+
+    store.before = before
+    own.append({"n": 1})
+
+    assert 2 == len(records(store))
+
+
+def test_a_store_that_is_down_is_given_up_after_a_minute() -> None:
+    """Until then every error is tried again; what comes later lands nowhere."""
+    store = HookedStore(memory())
+    own = journal(store)
+    own.open()
+
+    def before(method: str, name: str) -> None:
+        if method == "create":
+            raise DOWN
+
+    store.before = before
+    with pytest.raises(ObjectStoreError):
+        own.append({"n": 1})
+
+    assert PATIENCE_S <= own._clock() < PATIENCE_S + 5
+    assert len(store.requests) > 20
+
+
+def test_an_open_waits_for_who_was_quicker() -> None:
+    """What another one adds between reading and fencing is read as well."""
+    shared = memory()
+    store, other = HookedStore(shared), journal(shared)
+    other.open()
+
+    def before(method: str, name: str) -> None:
+        store.before = lambda method, name: None if method != "create" else act()
+
+    def act() -> None:
+        store.before = lambda method, name: None
+        other.append({"n": 1})
+
+    store.before = before
+    assert ({"n": 1},) == journal(store).open().batches
+
+
+def test_a_list_that_is_late_is_completed() -> None:
+    """A store that does not list its newest objects at once still gives them by name."""
+    store = memory()
+    old = journal(store)
+    old.open()
+    old.append({"n": 1})
+
+    class Late(HookedStore):
+        def list(self, folder: str = "", *, after: str | None = None) -> list:  # type: ignore[type-arg]
+            return super().list(folder, after=after)[:1]
+
+    assert ({"n": 1},) == journal(Late(store)).open().batches
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.booleans(), max_size=60), st.integers(0, 2))
+def test_whatever_two_owners_do_at_once(turns: list[bool], lead: int) -> None:
+    """
+    Two processes open one journal and append; their requests interleave in any order.
+
+    Every append that returned is in the log once and in order; of an owner nothing comes after the other's fence; and who
+    opened the log read all that had returned before.
+    """
+    shared = memory()
+    done: list[list[str]] = [[], []]
+    read: list[tuple[object, ...]] = [(), ()]
+
+    def work(number: int) -> Callable[[Journal], None]:
+        def run(own: Journal) -> None:
+            read[number] = own.open().batches
+            for count in range(3):
+                name = f"{number}.{count}"
+                own.append({"name": name})
+                done[number].append(name)
+
+        return run
+
+    owners = [Owner(shared, work(0)), Owner(shared, work(1))]
+    for _ in range(lead * 2):
+        owners[0].step()
+    for turn in turns:
+        owners[turn].step()
+    for owner in owners:
+        while owner.step():
+            pass
+
+    log = records(shared)
+    names = [record["body"]["name"] for record in log if record["kind"] == "batch"]  # type: ignore[index]
+    assert len(names) == len(set(names))
+    for number in (0, 1):
+        error = owners[number].error
+        assert error is None or isinstance(error, Fenced)
+        assert done[number] == [name for name in names if name.startswith(f"{number}.")]
+        assert (error is None) == (len(done[number]) == 3)
+        fence = next(at for at, record in enumerate(log) if record["nonce"] == owners[number].journal._nonce)
+        before = tuple(record["body"] for record in log[:fence] if record["kind"] == "batch")
+        assert before == read[number]
+    epochs = [record["epoch"] for record in log]
+    assert epochs == sorted(epochs)  # type: ignore[type-var]
+    assert {1, 2} == set(epochs)
+
+
+def test_a_store_without_conditional_creation_is_refused() -> None:
+    """One that replaces what exists keeps nobody out; nothing but a probe is written."""
+
+    class Replacing(HookedStore):
+        def create(self, name: str, data: bytes) -> None:
+            self.put(name, data)
+
+    store = Replacing(memory())
+
+    with pytest.raises(UsageError, match="can't hold a journal"):
+        require_conditional_create(store)
+    require_conditional_create(memory())
+    assert [] == store.list()
+
+
+def test_a_record_that_is_missing_is_noticed() -> None:
+    """A hole in the log, or a record that is damaged, is no end of the log."""
+    store = memory()
+    own = journal(store)
+    own.open()
+    own.append({"n": 1})
+    own.append({"n": 2})
+
+    store.put("shards/00000/log/0000000002", b"x")
+    with pytest.raises(StoreDamaged, match="0000000002 of the journal can't be read"):
+        journal(store).open()
+    store.delete("shards/00000/log/0000000002")
+    with pytest.raises(StoreDamaged, match="has no record"):
+        journal(store).open()
+
+
+# With the store of a run.
+
+
+def opened(run_dir: Path, store: CloudStore | FolderStore) -> Store:
+    """Return the store of a run with a journal."""
+    return Store(run_dir, journal=Journal(store, "run", 0, sleep=lambda seconds: None))
+
+
+def pending(store: Store, count: int = 2) -> list[Job]:
+    """Take jobs in, and give them as the engine has them."""
+    sync_jobs(store, *(make_spec(f"job-{n}", n) for n in range(count)))
+    return list(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0))
+
+
+def dump(run_dir: Path) -> dict[str, list[object]]:
+    """Read all that is known of jobs."""
+    tables = ("jobs", "specs", "attempts", "assets", "answers", "usages")
+    with closing(connect_reader(run_dir)) as reader:
+        return {table: reader.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+
+
+async def submit(store: Store, job: Job, task_id: str | None) -> None:
+    """Save an intent, and the acceptance if there is a task."""
+    job.attempt = 1
+    job.transition(Event.INTENT)
+    await store.durable(store.save(job, Attempt(1, 5.0, "pending")))
+    if task_id is not None:
+        job.transition(Event.ACCEPTED)
+        job.task_id = task_id
+        await store.durable(store.save(job, Attempt(1, 5.0, "accepted", task_id)))
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+async def test_a_lost_disk_loses_nothing(kind: str, tmp_path: Path) -> None:
+    """All that was durable is there on a new machine, in one directory after the other; doubt is a POST under way."""
+    shared = memory() if kind == "memory" else FolderStore(str(tmp_path / "journal"))
+    with opened(tmp_path / "a", shared) as store:
+        first, second = pending(store)
+        async with store:
+            await submit(store, first, "task_1")
+            asset = Asset(AssetKind.VIDEO, "assets/job-0.mp4", 1, "0" * 64, "video/mp4")
+            first.transition(Event.REMOTE_SUCCEEDED)
+            first.transition(Event.DELIVERED)
+            await store.durable(store.save(first, assets=[asset]))
+            await submit(store, second, None)
+    before = dump(tmp_path / "a")
+
+    with opened(tmp_path / "b", shared) as store:
+        assert store.is_rebuilt
+        records = list(query.records(store.reader))
+
+    assert [State.SUCCEEDED, State.UNCERTAIN] == [record.state for record in records]
+    assert before["assets"] == dump(tmp_path / "b")["assets"]
+    assert before["specs"] == dump(tmp_path / "b")["specs"]
+    # Recovery was given to the journal as well: a third machine finds the same.
+    with opened(tmp_path / "c", shared):
+        assert dump(tmp_path / "b") == dump(tmp_path / "c")
+
+
+async def test_what_is_current_is_kept(tmp_path: Path) -> None:
+    """A directory that has all that the journal has is not made again; one that another machine overtook is."""
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        first, _ = pending(store)
+        async with store:
+            await submit(store, first, "task_1")
+
+    with opened(tmp_path / "a", shared) as store:
+        assert not store.is_rebuilt
+    with opened(tmp_path / "b", shared) as store:
+        assert store.is_rebuilt
+        (job,) = query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
+        async with store:
+            await submit(store, job, "task_2")
+    with opened(tmp_path / "a", shared) as store:
+        assert store.is_rebuilt
+        assert "job-1" == query.task_owner(store.reader, "task_2")
+
+
+async def test_a_fenced_owner_submits_nothing_more(tmp_path: Path) -> None:
+    """Its intent is not durable, so that no POST is sent; its own directory takes in the new owner's work later."""
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        first, _ = pending(store)
+        async with store:
+            with opened(tmp_path / "b", shared):
+                pass
+            with pytest.raises(Fenced):
+                await submit(store, first, None)
+            assert isinstance(store.error, Fenced)
+
+
+async def test_tasks_that_the_journal_did_not_take_are_found_on_this_machine(tmp_path: Path) -> None:
+    """The store goes down after the POST: the id is saved here, and belongs to its job once the store is back."""
+    shared = memory()
+    store_of_a = HookedStore(shared)
+    with opened(tmp_path / "a", store_of_a) as store:
+        first, second = pending(store)
+        async with store:
+            await submit(store, first, None)
+            await submit(store, second, None)
+
+            def before(method: str, name: str) -> None:
+                raise DOWN
+
+            store_of_a.before = before
+            store.journal._clock = iter([0.0, PATIENCE_S, *[PATIENCE_S] * 9]).__next__  # type: ignore[union-attr]
+            for number, job in enumerate((first, second), 1):
+                job.transition(Event.ACCEPTED)
+                job.task_id = f"task_{number}"
+                # The second comes after the journal was given up.
+                with pytest.raises(RunnerError):
+                    await store.durable(store.save(job, Attempt(1, 5.0, "accepted", job.task_id)))
+            # Nothing is submitted any more.
+            assert store.error is not None
+    store_of_a.before = lambda method, name: None
+
+    with opened(tmp_path / "a", store_of_a) as store:
+        found = {record.job_id: (record.state, record.task_id) for record in query.records(store.reader)}
+
+    assert {"job-0": (State.SUBMITTED, "task_1"), "job-1": (State.SUBMITTED, "task_2")} == found
+    # The journal knows it, too.
+    with opened(tmp_path / "b", shared) as store:
+        assert "job-0" == query.task_owner(store.reader, "task_1")
+
+
+async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(tmp_path: Path) -> None:
+    """What another machine resolved or did again meanwhile is left as it is."""
+    shared = memory()
+    store_of_a = HookedStore(shared)
+    with opened(tmp_path / "a", store_of_a) as store:
+        (first,) = pending(store, 1)
+        async with store:
+            await submit(store, first, None)
+
+            def before(method: str, name: str) -> None:
+                raise DOWN
+
+            store_of_a.before = before
+            store.journal._clock = iter([0.0, PATIENCE_S]).__next__  # type: ignore[union-attr]
+            first.transition(Event.ACCEPTED)
+            first.task_id = "task_1"
+            with pytest.raises(RunnerError):
+                await store.durable(store.save(first, Attempt(1, 5.0, "accepted", "task_1")))
+    store_of_a.before = lambda method, name: None
+    with opened(tmp_path / "b", shared) as store, store.transaction() as connection:
+        connection.execute("UPDATE jobs SET attempt = 2")
+        connection.execute(
+            "INSERT INTO attempts SELECT seq, 2, 6.0, 'uncertain', NULL, NULL, NULL, NULL FROM jobs"
+        )
+
+    with opened(tmp_path / "a", store_of_a) as store:
+        (record,) = query.records(store.reader)
+    assert (State.UNCERTAIN, None) == (record.state, record.task_id)
+
+
+def fail_all_jobs(run_dir: Path, store: CloudStore, error: Exception | None = None) -> None:
+    """Change all jobs directly, and then raise an error, if one is given."""
+    with opened(run_dir, store) as run:
+        with run.transaction() as connection:
+            connection.execute("UPDATE jobs SET state = 'failed'")
+        if error is not None:
+            raise error
+
+
+def test_what_the_journal_never_got_is_forgotten(tmp_path: Path) -> None:
+    """A process that died between its transaction and the base for it leaves nothing: the next one does it again."""
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        pending(store)
+    with pytest.raises(KeyError):
+        fail_all_jobs(tmp_path / "a", shared, KeyError())
+
+    with opened(tmp_path / "a", shared) as store:
+        assert 2 == query.counts(store.reader)[State.PENDING]
+
+
+@pytest.mark.parametrize("at", ["put", "base record"])
+def test_a_crash_while_a_base_is_written(at: str, tmp_path: Path) -> None:
+    """Between fence and base, and between base and its record: the base does not count, and the next one is whole."""
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        pending(store)
+    hooked = HookedStore(shared)
+
+    def before(method: str, name: str) -> None:
+        if (method == "put") if at == "put" else (method == "create" and name.endswith("0000000004")):
+            raise KeyboardInterrupt
+
+    hooked.before = before
+    with pytest.raises(KeyboardInterrupt):
+        fail_all_jobs(tmp_path / "a", hooked)
+
+    with opened(tmp_path / "b", shared) as store:
+        assert 2 == query.counts(store.reader)[State.PENDING]
+        with store.transaction() as connection:
+            connection.execute("UPDATE jobs SET state = 'failed'")
+    with opened(tmp_path / "c", shared) as store:
+        assert 2 == query.counts(store.reader)[State.FAILED]
+    assert 1 == len(shared.list("shards/00000/base"))
+
+
+def test_a_run_that_began_without_a_journal_gets_one(tmp_path: Path) -> None:
+    """The journal begins with what the directory has; a journal that has a run takes no other directory."""
+    with Store(tmp_path / "a") as store:
+        pending(store)
+    with Store(tmp_path / "other") as store:
+        pending(store)
+    shared = memory()
+    with opened(tmp_path / "a", shared):
+        pass
+
+    with opened(tmp_path / "b", shared) as store:
+        assert 2 == query.counts(store.reader)[State.PENDING]
+    with pytest.raises(RunDirError, match="does not know"), opened(tmp_path / "other", shared):
+        pass
+    with pytest.raises(RunDirError, match="can't go on without its journal"), Store(tmp_path / "a"):
+        pass
+    with (
+        pytest.raises(RunDirError, match="belongs to shard 0 of the journal"),
+        Store(tmp_path / "a", journal=Journal(shared, "run", 1)),
+    ):
+        pass
+
+
+def test_a_log_that_was_closed_is_never_opened_again(tmp_path: Path) -> None:
+    """After its shard was merged every process is fenced, whether it has the shard open or opens it."""
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        pending(store)
+        assert store.journal is not None
+        store.journal.retire("/videos/all")
+
+    with pytest.raises(Fenced, match="merged into /videos/all"), opened(tmp_path / "b", shared):
+        pass
+    assert "/videos/all" == journal(shared).read().successor
+
+
+async def test_no_store_is_waited_for_in_vain(tmp_path: Path) -> None:
+    """A run whose store goes down ends; who waits for a commit gets the error."""
+    hooked = HookedStore(memory())
+    with opened(tmp_path / "a", hooked) as store:
+        first, _ = pending(store)
+        async with asyncio.timeout(30), store:
+
+            def before(method: str, name: str) -> None:
+                raise DOWN
+
+            hooked.before = before
+            store.journal._clock = iter([0.0, PATIENCE_S]).__next__  # type: ignore[union-attr]
+            with pytest.raises(ObjectStoreError):
+                await submit(store, first, None)
