@@ -103,7 +103,8 @@ class ReviewServer:
                 response = await handler(request)
             except web.HTTPException as error:
                 response = web.Response(status=error.status, text=error.text)
-        response.headers.update(_HEADERS)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     async def _page(self, _request: web.Request) -> web.StreamResponse:
@@ -121,7 +122,9 @@ class ReviewServer:
         # A link in a foreign directory may lead to any file of the user's.
         if media_type is None or not path.is_relative_to(folder) or not path.is_file():
             raise web.HTTPNotFound
-        return web.FileResponse(path, headers={"Content-Type": media_type})
+        # A clip that plays in a loop is not read again each time.
+        headers = {"Content-Type": media_type, "Cache-Control": "private, max-age=600"}
+        return web.FileResponse(path, headers=headers)
 
     async def _verdict(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Origin") != f"http://{request.host}":
