@@ -33,7 +33,9 @@ from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import ApiKey
 from runner.manifest.loader import ProblemCollector, load
+from runner.objects import open_store
 from runner.proxies import Proxies, shown_proxy
+from runner.store.journal import PROBE_REQUESTS, require_conditional_create
 
 MIN_PYTHON = (3, 11)
 FAST_PACKAGES = ("uvloop",)
@@ -85,6 +87,7 @@ def doctor(
     Args:
         manifest: Its settings and models are checked too.
         output: The folder that run directories are created in; by default the manifest's.
+        options: With a journal, it is checked too: a probe is written there, and deleted.
     """
     yield _python()
     yield _packages()
@@ -112,6 +115,8 @@ def doctor(
     else:
         yield from _gateway(base_url, keys.keys, environ, models, wall_clock)
     default = default_run_dir(manifest or Path("manifest"), "any", simulate=False).parent
+    if options.journal is not None:
+        yield _check_journal(options.journal, environ)
     yield from _disk(default if output is None else Path(output))
     yield _open_files(settings)
 
@@ -261,6 +266,17 @@ def _models(wanted: frozenset[str], offered: frozenset[str]) -> Check:
         f"the gateway's list does not have {', '.join(missing)}",
         "ask for access, or check whether the list is complete: these jobs may be refused",
     )
+
+
+def _check_journal(url: str, environ: Mapping[str, str]) -> Check:
+    began = time.perf_counter()
+    try:
+        require_conditional_create(open_store(url, environ))
+    except RunnerError as error:
+        return _failed("journal", error)
+    each_s = (time.perf_counter() - began) / PROBE_REQUESTS
+    message = f"{url} keeps a second process from replacing what a first one created; a request takes {format_duration(each_s)}"
+    return Check("journal", CheckVerdict.OK, message)
 
 
 def _disk(output: Path) -> Iterator[Check]:

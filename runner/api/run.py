@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
@@ -132,6 +133,11 @@ async def run(
         options=options,
     ) as store:
         facts = _load_into(store, loaded, settings, options, problems, series)
+        if shard is not None and store.journal is None and not query.has_attempts(store.reader):
+            message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
+            observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
+        # Before the run counts as begun: else one that was cut off here could not go on elsewhere.
+        await asyncio.to_thread(store.give_base)
         if not options.simulate:
             remember(manifest, own)
         if options.retry_failed:

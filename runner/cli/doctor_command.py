@@ -25,13 +25,19 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
     show_default=True,
     help="Directory in which run directories are created.",
 )
+@click.option("--journal", metavar="URL", help="Also check whether a journal can be kept at this URL.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--base-url", metavar="URL", help="URL of the gateway; overrides the manifest.")
 @click.option(
     "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
 )
 def command(
-    manifest: Path | None, output: Path | None, as_json: bool, base_url: str | None, env_file: Path | None
+    manifest: Path | None,
+    output: Path | None,
+    journal: str | None,
+    as_json: bool,
+    base_url: str | None,
+    env_file: Path | None,
 ) -> int:
     """
     Check the key, the gateway, the clock, the disk and this machine, and show how to fix problems.
@@ -41,7 +47,8 @@ def command(
     from runner.api.doctor import CheckVerdict, doctor
 
     checks = []
-    for check in doctor(manifest, output=output, options=RunOptions(base_url=base_url, env_file=env_file)):
+    options = RunOptions(base_url=base_url, env_file=env_file, journal=journal)
+    for check in doctor(manifest, output=output, options=options):
         checks.append(check)
         if not as_json:
             echo_stdout(f" {check.message}", head=f"{check.verdict:<8}", head_style=_COLORS[check.verdict])

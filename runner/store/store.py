@@ -117,7 +117,7 @@ class Store:
     ) -> None:
         with self._closing:
             if error is None:
-                self._give_base()
+                self.give_base()
 
     def _open_view(self, journal: Journal) -> bool:
         """Bring ``run.db`` up to date with the journal, and return whether that needs a copy of it."""
@@ -125,8 +125,14 @@ class Store:
         self.is_rebuilt = view.is_rebuilt
         return view.needs_base
 
-    def _give_base(self) -> None:
-        """Make durable, off this machine, what was written directly."""
+    def give_base(self) -> None:
+        """
+        Make durable, off this machine, what was written directly; only while no run is active.
+
+        Raises:
+            Fenced: Another process has taken over the shard.
+            ObjectStoreError: The journal's store can't be used.
+        """
         if self.journal is not None and not self._is_cut_off and not self.journal.is_closed:
             with translated(self.run_dir / DB_NAME):
                 if is_ahead(self._connection):
@@ -218,7 +224,7 @@ class Store:
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
-        await asyncio.to_thread(self._give_base)
+        await asyncio.to_thread(self.give_base)
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)

@@ -315,7 +315,7 @@ def mark_uncertain(
 def last_attempt_at(connection: sqlite3.Connection, job_id: str) -> float | None:
     """Return when a job's last attempt began, in seconds since 1970; None if it has none."""
     row = connection.execute(
-        "SELECT max(submitted_at) FROM attempts JOIN jobs USING (seq) WHERE job_id = ?", (job_id,)
+        "SELECT max(attempts.submitted_at) FROM attempts JOIN jobs USING (seq) WHERE job_id = ?", (job_id,)
     ).fetchone()
     return None if row is None else row[0]
 

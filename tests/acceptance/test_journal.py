@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -82,7 +85,8 @@ class LostRun:
     def lose(self) -> None:
         """Note which POSTs were under way, and lose the machine with its disk."""
         self.doubtful |= self.submitting()
-        shutil.rmtree(self.run_dir)
+        # It may have been killed before it had a directory.
+        shutil.rmtree(self.run_dir, ignore_errors=True)
         self.machines += 1
 
     def submitting(self) -> set[str]:
@@ -95,6 +99,13 @@ class LostRun:
             for row in (*batch.jobs.values(), *batch.intents.values()):
                 states[row[-1]] = row[0]
         return {f"job-{seq}" for seq, state in states.items() if state == "submitting"}
+
+    def accepted(self) -> Counter[str]:
+        """Count the accepted POSTs by job."""
+        own = [
+            entry["prompt"] for entry in self.simulator.ledger if entry["prompt"].startswith(f"{self.name} ")
+        ]
+        return Counter(f"job-{prompt.rsplit(' ', 1)[1].rstrip('.')}" for prompt in own)
 
     def check(self, exit_code: int | None) -> set[str]:
         """Hold the results against the ledger, and return the uncertain jobs."""
@@ -211,3 +222,31 @@ def test_a_hundred_partitions(world: tuple[SimulatorProcess, ForkServer, Path]) 
     for number in range(1, 101):
         point = [("commit", "before"), ("commit", "after"), ("post", "before"), ("post", "after")][number % 4]
         partition(world, number, point, 1 + number % 5)
+
+
+def test_a_machine_that_is_asked_to_end_leaves_no_doubt(
+    world: tuple[SimulatorProcess, ForkServer, Path],
+) -> None:
+    """SIGTERM lets POSTs on their way end: on another machine nothing is uncertain."""
+    run = prepare(world, "ended", count=40, in_flight=4)
+    command, environ = command_line(
+        "run",
+        run.folder / "m.yaml",
+        "-o",
+        run.run_dir,
+        "--journal",
+        (run.folder / "journal").as_uri(),
+        "--quiet",
+    )
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 60
+        while len(run.accepted()) < 5 and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert 143 == process.returncode
+    assert 40 > len(run.accepted())
+
+    run.lose()
+
+    assert set() == run.check(run.start())

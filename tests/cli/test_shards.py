@@ -67,7 +67,9 @@ def lines(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 def test_merged_shards_are_the_run(folder: Path) -> None:
     """Three shards, merged, have the lines of a run without shards in its order, and leave nothing to do."""
-    codes = [run("--shard", f"{index}/3", "-o", f"s{index}").exit_code for index in range(3)]
+    done = [run("--shard", f"{index}/3", "-o", f"s{index}") for index in range(3)]
+    codes = [each.exit_code for each in done]
+    assert all("add --journal URL" in each.stderr for each in done)
     assert 1 == run("-o", "whole").exit_code
 
     merged = runner("merge", "all", "s2", "s0", "s1", "--json")

@@ -1,0 +1,162 @@
+"""`--journal`: what is refused at the start, how a run goes on elsewhere, and what commands do with its directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from runner.api.journals import journal_of
+from runner.objects.folder import FolderStore
+from runner.store.store import Store
+from tests.cli.command import CommandResult, runner
+from tests.objects.s3 import FaultyS3, s3_server
+
+MANIFEST = """
+version: 1
+name: kittens
+limits: {in_flight: 8}
+jobs:
+  - id: job-${n}
+    repeat: 6
+    request: {model: seedance-1-0-pro-250528, prompt: 'kitten ${n}', seconds: 4, size: 480p}
+"""
+SCENARIO = """
+version: 1
+generate_s: [0.05, 0.1]
+rules: [{name: answer lost, match: {prompt: 'kitten 3'}, submit: {fault: reset, created: true}}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with a manifest and a scenario."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.yaml").write_text(MANIFEST)
+    (tmp_path / "scenario.yaml").write_text(SCENARIO)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[FaultyS3, Mapping[str, str]]]:
+    """An S3 server for all tests of this module."""
+    with s3_server() as found:
+        yield found
+
+
+@pytest.fixture
+def s3(server: tuple[FaultyS3, Mapping[str, str]], monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
+    """The server, without faults, by the variables of the environment."""
+    for name, value in server[1].items():
+        monkeypatch.setenv(name, value)
+    server[0].reset()
+    return server[0]
+
+
+def run(journal: str, *options: object) -> CommandResult:
+    """Run the manifest with the simulator and a journal."""
+    return runner(
+        "run", "m.yaml", "--simulate", "--scenario", "scenario.yaml", "--journal", journal, *options
+    )
+
+
+def test_a_run_goes_on_elsewhere(folder: Path, s3: FaultyS3) -> None:
+    """With S3: few requests a job; in another directory the run is known, and files are fetched, not paid for again."""
+    first = run("s3://videos/run", "-o", "a")
+    assert 4 == first.exit_code
+    puts = [path for method, path in s3.requests if method == "PUT"]
+    assert len(puts) <= 6 * 3 + 6
+    shutil.copytree("a", "b", ignore=lambda _, names: [name for name in names if name != "simulator.jsonl"])
+
+    again = run("s3://videos/run", "-o", "b")
+
+    assert 4 == again.exit_code
+    assert "b was brought up to date from its journal" in again.stderr
+    assert (Path("a/assets/job-1.mp4").read_bytes()) == Path("b/assets/job-1.mp4").read_bytes()
+    for line in map(json.loads, Path("b/results.jsonl").read_text().splitlines()):
+        assert 1 == len(line["attempts"])
+    # The first directory has not heard of it, and is brought up to date as well.
+    assert "brought up to date" in runner("resume", "a").stderr
+
+
+def test_a_store_that_replaces_objects_is_refused(folder: Path, s3: FaultyS3) -> None:
+    """Nothing is begun where a second process could overwrite what a first one wrote; doctor says it, too."""
+    s3.ignores_conditions = True
+
+    refused = run("s3://videos/bad")
+
+    assert (2, True) == (refused.exit_code, "can't hold a journal" in refused.stderr)
+    assert not Path("output").exists()
+    assert "can't hold a journal" in runner("doctor", "--journal", "s3://videos/bad").stdout
+    s3.ignores_conditions = False
+    assert "keeps a second process from replacing" in runner("doctor", "--journal", "s3://videos/bad").stdout
+
+
+def test_credentials_that_are_refused(folder: Path, s3: FaultyS3) -> None:
+    """At the start they are named without their values, and nothing was done."""
+    s3.fault = lambda method, path: "403"
+
+    refused = run("s3://videos/run")
+
+    assert (3, True) == (refused.exit_code, "refuses the credentials (ExpiredToken" in refused.stderr)
+    assert "not-a-secret" not in refused.stderr
+
+
+def test_a_journal_holds_one_run(folder: Path) -> None:
+    """Another number of shards, another name, or no URL at all is refused, and a shard has its own log."""
+    journal = (folder / "j").as_uri()
+    assert run(journal, "--shard", "0/2", "-o", "s0").exit_code in (0, 4)
+
+    for options in (["--shard", "0/3"], [], ["--shard", "0/1"]):
+        refused = run(journal, *options, "-o", "other")
+        assert (2, True) == (refused.exit_code, "has shards 2, and this would be" in refused.stderr), refused
+    refused = run("bucket/run", "-o", "other")
+    assert (2, True) == (refused.exit_code, "is not the URL of an object store" in refused.stderr)
+    refused = run(journal, "--shard", "1/2", "-o", "s0")
+    assert (2, True) == (refused.exit_code, "belongs to shard 0 of the journal" in refused.stderr)
+    (folder / "m.yaml").write_text(MANIFEST.replace("kittens", "cats"))
+    assert "has run 'kittens'" in run(journal, "--shard", "0/2", "-o", "other").stderr
+
+
+def test_commands_on_a_directory_keep_its_journal(folder: Path) -> None:
+    """Resolve and rerun write to the journal, too; a young uncertain job is not given back yet."""
+    journal = (folder / "j").as_uri()
+    assert 4 == run(journal, "-o", "a").exit_code
+
+    refused = runner("resolve", "a", "job-3", "--not-submitted")
+    assert (True, True) == (refused.exit_code != 0, "was to be submitted less than 10" in refused.stderr), (
+        refused
+    )
+    assert 0 == runner("resolve", "a", "job-3", "--give-up").exit_code
+    with Store(Path("b"), journal=journal_of(Path("a"))) as store:
+        assert "failed" == store.reader.execute("SELECT state FROM jobs WHERE job_id = 'job-3'").fetchone()[0]
+        with store.transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET state = 'uncertain', error_class = 'uncertain_submit' WHERE job_id = 'job-3'"
+            )
+            connection.execute("UPDATE attempts SET submitted_at = ?", (time.time() - 700,))
+    assert 0 == runner("resolve", "a", "job-3", "--not-submitted").exit_code
+    shutil.rmtree(folder / "j")
+    gone = runner("resume", "a")
+    assert (2, True) == (gone.exit_code, "does not hold the journal of a" in gone.stderr)
+
+
+def test_merged_shards_are_closed_for_every_machine(folder: Path) -> None:
+    """A merge closes the logs of the shards; a process that still has one, or opens it elsewhere, is fenced."""
+    journal = (folder / "j").as_uri()
+    for index in range(2):
+        assert run(journal, "--shard", f"{index}/2", "-o", f"s{index}").exit_code in (0, 4)
+
+    assert 0 == runner("merge", "all", "s0", "s1").exit_code
+
+    fenced = run(journal, "--shard", "1/2", "-o", "elsewhere")
+    assert (3, True) == (fenced.exit_code, "merged into" in fenced.stderr)
+    assert 4 == runner("run", "m.yaml", "--simulate", "-o", "all").exit_code
+    assert 2 == len([info for info in FolderStore(str(folder / "j")).list() if "/base/" in info.name])
+    # A merge that was interrupted after it had closed them goes on.
+    shutil.rmtree("all")
+    assert 0 == runner("merge", "all", "s0", "s1").exit_code
