@@ -21,11 +21,13 @@ from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.retention import RetentionResult
+from runner.api.run_checks import finish_checks, running_checks
 from runner.api.run_facts import LEARNED
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
+from runner.checks.duplicates import save_duplicates
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
@@ -238,6 +240,7 @@ async def _engine(
         )
         api = client if store.journal is None else PromptApi(client)
         submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
+        checks = await stack.enter_async_context(running_checks(store, config, observe))
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -259,10 +262,12 @@ async def _engine(
                 draw=random.random,
                 results=ResultsAppender(store, outputs.append, observe),
                 observe=observe,
+                on_success=checks.add,
             )
         )
         try:
             yield engine
+            await finish_checks(checks, engine, observe)
         finally:
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
@@ -316,7 +321,7 @@ def _result(
     counts = query.counts(store.reader, with_gone=False)
     summary, was_finished = None, store.meta("finished") is not None
     if not store.is_finished:
-        summary, stop = _finish(store, outputs)
+        summary, stop = _finish(store, outputs, config.settings)
         # A disk that failed while the run worked fails here again, and was reported.
         if stop is not None and not any(
             known.reason in (StopReason.DISK, StopReason.STORE) for known in stops
@@ -342,9 +347,10 @@ def _result(
     )
 
 
-def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None]:
+def _finish(store: Store, outputs: Outputs, settings: Settings) -> tuple[Summary | None, Stop | None]:
     """Rewrite the derived files. Errors are returned, since they must not hide how the run itself ended."""
     try:
+        save_duplicates(store, settings.reject)
         summary = outputs.finish(now_at=time.time())
     except RunnerError as error:
         return None, stop_for_store_error(error)

@@ -158,6 +158,7 @@ async def run(
                     facts.gateway, replace(options, base_url=None), environ, lambda: loaded.settings
                 )
                 is None,
+                hook=facts.settings.on_asset,
             ),
             options.after(time.monotonic() - started_at),
             JobFilter(glob=options.job),

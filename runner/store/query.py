@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from runner.core.lifecycle import State
-from runner.core.model import Asset, Attempt, FailureClass, Job, JobRecord
+from runner.core.model import Asset, FailureClass, Job, JobRecord
 from runner.store import rows
 
 _BATCH = 500
@@ -269,16 +269,6 @@ def task_owner(connection: sqlite3.Connection, task_id: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
-    """Read the attempts at a job; none if it was removed from the manifest, or has a task that a person named."""
-    cursor = connection.execute(
-        "SELECT a.* FROM attempts a JOIN jobs USING (seq) JOIN specs s USING (seq) "
-        "WHERE seq = ? AND NOT is_gone AND s.task_id IS NULL ORDER BY number",
-        (seq,),
-    )
-    return tuple(rows.read_attempt(row[1:]) for row in cursor)
-
-
 def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:
     """Read the answers about a job that were not understood, by the number of the attempt."""
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'answers'").fetchone() is None:
@@ -374,13 +364,16 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     attempts = _grouped(connection, "attempts", "number", seqs)
     assets = _grouped(connection, "assets", "kind DESC", seqs)
     replaced = _texts_by_attempt(connection, "replaced_requests", seqs) if assets else {}
+    tracks = _texts_by_attempt(connection, "tracks", seqs) if assets else {}
+    findings = _texts_by_attempt(connection, "checks", seqs) if assets else {}
     usages = _texts_by_attempt(connection, "usages", seqs)
     for row in batch:
         yield rows.read_record(
             row,
             tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
-            tuple(rows.read_asset(a, replaced) for a in assets.get(row[0], ())),
+            tuple(rows.read_asset(a, replaced, tracks) for a in assets.get(row[0], ())),
             usages.get((row[0], row[-1])),
+            findings.get((row[0], row[-1])),
         )
 
 
