@@ -261,6 +261,7 @@ def test_litellm(tmp_path: Path) -> None:
                 }
             ],
             "litellm_settings": {"num_retries": 0},
+            "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
         }
         path = tmp_path / "litellm.yaml"
         path.write_text(yaml.safe_dump(config))
