@@ -51,7 +51,7 @@ from runner.proxies import Proxies
 from runner.results.formats import summary_json
 from runner.store import query
 from runner.store.database import connect_reader
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
 from runner.worker.job_log import with_job_log
@@ -150,8 +150,8 @@ async def execute(
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
         result = _result(store, config, outputs, engine, observe)
-        if job_filter.glob is not None:
-            result = replace(result, matches=query.matches(store.reader, job_filter.glob))
+        if job_filter.is_restricted:
+            result = replace(result, matches=query.matches(store.reader, job_filter))
         return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()

@@ -27,6 +27,7 @@ from runner.errors import RunLocked, StoreMissing, UsageError
 from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.job_filter import JobFilter
 from runner.store.journal import Journal
 from runner.store.store import Store
 from runner.store.transitions import recover
@@ -112,7 +113,7 @@ def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
     Raises:
         UsageError: It matches none; the hint has the nearest id.
     """
-    if glob is None or query.matches(connection, glob).jobs:
+    if glob is None or query.matches(connection, JobFilter(glob=glob)).jobs:
         return
     some = query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
     raise UsageError(

@@ -15,24 +15,12 @@ from msgspec import Struct
 from runner.core.lifecycle import State
 from runner.core.model import Asset, FailureClass, Job, JobRecord
 from runner.store import rows
+from runner.store.job_filter import JobFilter
 
 _BATCH = 500
 
 _Value = TypeVar("_Value", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
-
-
-class JobFilter(Struct, frozen=True):
-    """
-    Which jobs a run works on.
-
-    Attributes:
-        glob: Only jobs whose id matches, as the shell matches file names.
-        selected: Only jobs in the temporary table ``selected`` (see `transitions.select_for_rerun`).
-    """
-
-    glob: str | None = None
-    selected: bool = False
 
 
 def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[State, int]:
@@ -79,18 +67,19 @@ class Matches(Struct, frozen=True):
     others_pending: int
 
 
-def matches(connection: sqlite3.Connection, glob: str) -> Matches:
-    """Count the jobs whose id matches a pattern."""
+def matches(connection: sqlite3.Connection, scope: JobFilter) -> Matches:
+    """Count the jobs of a filter, and others that are pending."""
+    where, values = scope.condition()
     row = connection.execute(
-        "SELECT total(job_id GLOB ?1), total(state = 'pending' AND NOT is_gone AND job_id NOT GLOB ?1) FROM jobs",
-        (glob,),
+        f"SELECT total(TRUE {where}), total(state = 'pending' AND NOT is_gone AND NOT (TRUE {where})) FROM jobs",
+        (*values, *values),
     ).fetchone()
     return Matches(int(row[0]), int(row[1]))
 
 
 def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
     """Count the jobs to submit, by model, in the order of the models' first jobs."""
-    where, values = _condition(scope)
+    where, values = scope.condition()
     return dict(
         connection.execute(
             f"SELECT model, count(*) FROM jobs WHERE state = 'pending' AND NOT is_gone {where} "
@@ -117,7 +106,7 @@ def pending(
     Args:
         after: Index and key (``seq``) of the last job that was read; (-1, -1) at first.
     """
-    where, values = _condition(scope)
+    where, values = scope.condition()
     cursor = connection.execute(
         f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
         f"WHERE state = 'pending' AND model = ? AND (idx, seq) > (?, ?) AND NOT is_gone "
@@ -137,7 +126,7 @@ def jobs_in_states(
     """Read the jobs in some states, in manifest order."""
     names = [state.value for state in states]
     marks = ", ".join("?" * len(names))
-    where, values = _condition(scope)
+    where, values = scope.condition()
     cursor = connection.execute(
         f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) {where} ORDER BY idx",
         (*names, *values),
@@ -154,7 +143,7 @@ def lost_jobs(
     connection: sqlite3.Connection, *, waiting_since: float, scope: JobFilter = JobFilter()
 ) -> Iterator[Job]:
     """Read the jobs whose tasks are lost, in manifest order."""
-    where, values = _condition(scope)
+    where, values = scope.condition()
     cursor = connection.execute(
         f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE {LOST_WITH_TASK} {where} ORDER BY idx", values
     )
@@ -395,11 +384,6 @@ def _grouped(
         (seqs,),
     )
     return {seq: list(group) for seq, group in groupby(cursor, key=lambda row: row[0])}
-
-
-def _condition(scope: JobFilter) -> tuple[str, tuple[str, ...]]:
-    selected = "AND seq IN (SELECT seq FROM selected)" if scope.selected else ""
-    return (selected, ()) if scope.glob is None else (f"{selected} AND job_id GLOB ?", (scope.glob,))
 
 
 def _qualified(table: str) -> str:
