@@ -110,9 +110,7 @@ class Resolve:
         assert 4 == scene.run("run", scene.manifest, "-o", scene.folder / "out")
 
     def act(self, scene: Scene, kill_at: KillPoint | None) -> int | None:
-        (task_id,) = (
-            e["task_id"] for e in scene.simulator.ledger if e["prompt"] == f"{scene.prompt} unsure"
-        )
+        (task_id,) = (e["task_id"] for e in scene.simulator.ledger if e["prompt"] == f"{scene.prompt} unsure")
         return scene.run("resolve", scene.folder / "out", "job-1", "--task-id", task_id, kill_at=kill_at)
 
     def check(self, scene: Scene, exit_code: int | None) -> None:
@@ -190,9 +188,7 @@ class CatchUp:
         assert {} == {prompt: count for prompt, count in scene.paid().items() if count > 1}
 
 
-COMMANDS = {
-    command.__name__: command() for command in (RerunFromResults, Resolve, Report, KeepRuns, CatchUp)
-}
+COMMANDS = {command.__name__: command() for command in (RerunFromResults, Resolve, Report, KeepRuns, CatchUp)}
 
 
 def kill_at_each(

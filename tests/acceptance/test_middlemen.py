@@ -77,7 +77,7 @@ shutdown_lifetime 0 seconds
 GATEWAY_ONLY = """
 version: 1
 generate_s: 0.2
-rules: [{name: only the gateway has the videos, task: {url: gateway}}]
+rules: [{name: only the gateway has the videos, task: {url: nowhere}}]
 """
 
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(1200)]
@@ -141,7 +141,9 @@ def run_jobs(
 
 @needs("nginx")
 @pytest.mark.parametrize(("jobs", "rate", "most"), [(60, "1/s", 6), (100, "10/s", 8)])
-def test_limiter_of_nginx(jobs: int, rate: str, most: int, simulator: SimulatorProcess, tmp_path: Path) -> None:
+def test_limiter_of_nginx(
+    jobs: int, rate: str, most: int, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
     """
     `limit_req` answers 503 to what is too fast: few jobs are uncertain, and all others have their videos.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import gzip
+import itertools
 import os
 from pathlib import Path
 
