@@ -91,8 +91,8 @@ class RerunFromResults:
 
     def act(self, scene: Scene, kill_at: KillPoint | None) -> int | None:
         results = scene.folder / "out" / "results.jsonl"
-        options = ("--base-url", scene.simulator.base_url, "--submit-rate", "100/s", "--max-runtime", "1s")
-        options += ("--drain-time", "0s")
+        bounds = ("--submit-rate", "100/s", "--max-runtime", "1s", "--drain-time", "0s")
+        options = ("--base-url", scene.simulator.base_url, *bounds)
         return scene.run("rerun", results, "-o", scene.folder / "new", *options, kill_at=kill_at)
 
     def check(self, scene: Scene, exit_code: int | None) -> None:

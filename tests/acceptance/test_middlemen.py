@@ -191,7 +191,7 @@ def test_squid_is_the_only_way_out(tmp_path: Path) -> None:
         (folder / "squid.conf").write_text(SQUID.format(folder=folder, port=port))
         with running("squid", ["-N", "-f", folder / "squid.conf"], port):
             states = run_jobs(tmp_path, simulator, gateway, jobs=20, rate="20/s", **proxy)
-            doctor = runner("doctor", tmp_path / "middlemen.yaml", **proxy)
+            doctor = runner("doctor", tmp_path / "middlemen.yaml", timeout_s=60, **proxy)
         requests = (folder / "access.log").read_text()
 
     assert {"succeeded": 20} == states
