@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.api.config import RunConfig
+from runner.api.inputs import open_inputs
 from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
@@ -45,8 +46,6 @@ from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import KeySet
 from runner.gateway.urls import content_url, gateway_root
-from runner.jsontext import dumps, loads
-from runner.manifest.local_files import render_request
 from runner.proxies import Proxies
 from runner.results.formats import summary_json
 from runner.store import query
@@ -241,6 +240,18 @@ async def _engine(
         api = client if store.journal is None else PromptApi(client)
         submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
         checks = await stack.enter_async_context(running_checks(store, config, observe))
+        inputs = await open_inputs(
+            stack,
+            store,
+            settings,
+            job_filter,
+            root=root,
+            key=keys.secret(keys.for_task(None)[0]),
+            environ=config.environ,
+            clock=clock,
+            observe=observe,
+            is_simulated=config.origin.is_simulated,
+        )
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -257,7 +268,7 @@ async def _engine(
                 poller=poller,
                 deliverer=deliverer,
                 clock=clock,
-                render=_render,
+                inputs=inputs,
                 probe=lambda: _probe(client, keys),
                 draw=random.random,
                 results=ResultsAppender(store, outputs.append, observe),
@@ -307,10 +318,6 @@ class PooledKeys:
 async def _probe(client: GatewayClient, keys: PooledKeys) -> bool:
     probed = await client.probe(keys.secret(keys.for_task(None)[0]))
     return probed.is_reachable
-
-
-def _render(text: str) -> bytes:
-    return dumps(render_request(loads(text)))
 
 
 def _result(
