@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "synced-assets": end_to_end.synced_assets,
     "sdk": end_to_end.sdk,
     "large": end_to_end.large,
+    "medium": end_to_end.medium,
     "huge": end_to_end.huge,
     "parked": waiting.parked,
     "query-cpu": waiting.query_cpu,
