@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks import end_to_end, front_end, pacing, startup, waiting
+from tests.benchmarks import end_to_end, front_end, growth, pacing, startup, waiting
 from tests.benchmarks.rig import MEMORY, ROOT, Row, Wrong
 
 Benchmark = Callable[..., Iterator[Row]]
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "yaml": front_end.yaml_jobs,
     "jsonl": front_end.jsonl_rows,
     "finished": front_end.finished,
+    "growth": growth.growth,
     "startup": startup.startup,
     "pace": pacing.configured,
     "limited": pacing.limited,
