@@ -82,7 +82,8 @@ def _rejected(
     reader: sqlite3.Connection, run_dir: Path, job: str | None, options: RunOptions
 ) -> list[Retake]:
     retakes = rejected(reader, _verdicts(run_dir), job)
-    ids = chosen_among(reader, [retake.seq for retake in retakes], options)
+    chosen = chosen_among(reader, [retake.seq for retake in retakes], options)
+    ids = None if chosen is None else set(chosen)
     return [retake for retake in retakes if ids is None or retake.job_id in ids]
 
 
