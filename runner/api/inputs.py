@@ -21,7 +21,7 @@ from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.store.uploads import read_uploads, requests_with_files
 from runner.worker.ports import Clock
-from runner.worker.uploads import Reference, Target, Transfers, Uploader
+from runner.worker.uploads import Reference, Save, Target, Transfers, Uploader
 
 REVIEW_S = 2.5
 """Between two looks at what the asset library does, at most (fact F28)."""
@@ -109,10 +109,12 @@ class SimulatedTarget:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def upload(self, reference: Reference, known: Upload, save: object) -> Upload:
+    async def upload(self, reference: Reference, known: Upload, save: Save) -> Upload:
         """Check the file."""
         await asyncio.to_thread(read_checked, reference)
-        return Upload(known.digest, self.name, UploadState.READY)
+        upload = Upload(known.digest, self.name, UploadState.READY)
+        await save(upload)
+        return upload
 
     def address(self, upload: Upload, seconds: float) -> str:
         """Return an address that nobody opens."""

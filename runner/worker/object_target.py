@@ -42,8 +42,10 @@ class ObjectTarget:
         name = known.address or object_name(reference[FILE_KEY], known.digest)
         async with self._transfers.slot():
             await asyncio.to_thread(self._put_if_missing, reference, name)
-        valid_until = self._clock.wall() + self._inputs.expires_s
-        return replace(known, state=UploadState.READY, address=name, expires_at=valid_until)
+            valid_until = self._clock.wall() + self._inputs.expires_s
+            upload = replace(known, state=UploadState.READY, address=name, expires_at=valid_until)
+            await save(upload)
+        return upload
 
     def _put_if_missing(self, reference: Reference, name: str) -> None:
         # Whoever may not list a bucket is refused, not told that an object is missing; then writing shows what is wrong.
