@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -36,6 +37,9 @@ class ObjectTarget:
         self._clock = clock
         self._read = read
         self.name = inputs.upload
+        bucket = urlsplit(inputs.upload)
+        folder = "" if bucket.scheme == "file" else bucket.path.strip("/")
+        self._prefix = f"{folder}/" if folder else ""
 
     async def upload(self, reference: Reference, known: Upload, save: Save) -> Upload:
         """Upload a file, unless the store has it."""
@@ -57,7 +61,7 @@ class ObjectTarget:
     def address(self, upload: Upload, seconds: float) -> str:
         """Return the public address, or one that is presigned for as long as the manifest says, or longer if needed."""
         if self._inputs.public_url is not None:
-            return self._inputs.public_url + upload.address
+            return self._inputs.public_url + self._prefix + upload.address
         return self._objects.presign(
             upload.address, min(max(self._inputs.expires_s, seconds), MAX_PRESIGNED_S)
         )

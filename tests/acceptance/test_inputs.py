@@ -222,7 +222,7 @@ def check_no_signature(run_dir: Path) -> None:
 
 
 def test_a_public_address(harness: InputHarness, tmp_path: Path) -> None:
-    """With `public_url`, the address is that of the folder and the object's name, and another run uploads nothing."""
+    """With `public_url`, the address is that of the bucket with the prefix and the name, and another run uploads nothing."""
     harness.s3.reset()
     inputs = f"{{upload: 's3://videos/{tmp_path.name}', public_url: 'https://cdn.example.com/a'}}"
     manifest = write_jobs(tmp_path, harness, inputs, WAN, frames=2)
@@ -230,7 +230,7 @@ def test_a_public_address(harness: InputHarness, tmp_path: Path) -> None:
     assert 0 == harness.fork_server.run_once(manifest, tmp_path / "out")
     names = [sha256((tmp_path / f"frame-{n}.png").read_bytes()).hexdigest() for n in range(2)]
     addresses = sorted(addresses_of(harness, tmp_path))
-    assert sorted(f"https://cdn.example.com/a/{name}.png" for name in names) == addresses
+    assert sorted(f"https://cdn.example.com/a/{tmp_path.name}/{name}.png" for name in names) == addresses
     copy = tmp_path / "copy.yaml"
     copy.write_bytes(manifest.read_bytes())
     assert 0 == harness.fork_server.run_once(copy, tmp_path / "other")
@@ -431,3 +431,15 @@ def test_a_rerun_from_results_knows_no_target(harness: InputHarness, tmp_path: P
 
     assert "its file must be uploaded, and results do not say where" in rerun.stderr
     assert [] == addresses_of(harness, tmp_path)
+
+
+def test_a_limit_holds_for_uploads(harness: InputHarness, tmp_path: Path) -> None:
+    """With `--limit`, only the files of the jobs that are submitted are uploaded."""
+    harness.s3.reset()
+    manifest = write_jobs(tmp_path, harness, f"{{upload: 's3://videos/{tmp_path.name}'}}", WAN, frames=4)
+
+    limited = runner("run", manifest, "-o", tmp_path / "out", "--limit", "2", timeout_s=60, **harness.environ)
+
+    assert 6 == limited.returncode, limited.stderr
+    assert 2 == [method for method, _ in harness.s3.requests].count("PUT")
+    assert 2 == len(addresses_of(harness, tmp_path))
