@@ -20,6 +20,7 @@ from runner.cli.options import (
     SIMULATE,
     TRUST,
     WATCHING,
+    local_run,
     pop_display_options,
     run_options,
     with_options,
@@ -42,7 +43,7 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
 
 
 @click.command("rerun")
-@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
+@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR, callback=local_run)
 @click.option(
     "--status",
     "states",

@@ -160,3 +160,58 @@ def test_merged_shards_are_closed_for_every_machine(folder: Path) -> None:
     # A merge that was interrupted after it had closed them goes on.
     shutil.rmtree("all")
     assert 0 == runner("merge", "all", "s0", "s1").exit_code
+
+
+def test_a_run_is_read_and_worked_on_by_its_url(folder: Path) -> None:
+    """status, jobs, show and report read all shards without disturbing them; resume, resolve and rerun work here."""
+    journal = (folder / "j").as_uri()
+    for index in range(2):
+        assert run(
+            journal, "--shard", f"{index}/2", "-o", f"s{index}", "--limit", "2", "--per-shard"
+        ).exit_code in (0, 4, 6)
+    log = len(FolderStore(str(folder / "j")).list())
+
+    found = json.loads(runner("status", journal, "--json").stdout)
+
+    assert (6, 2) == (found["jobs"], found["by_status"]["pending"])
+    assert [] == found["lost_files"]
+    assert "job-1" in runner("jobs", journal).stdout
+    assert "job-1" in runner("show", journal, "job-1").stdout
+    assert 0 == runner("report", journal, "--csv", "all.csv").exit_code
+    assert 7 == len((folder / "all.csv").read_text().splitlines())
+    assert log == len(FolderStore(str(folder / "j")).list())
+    several = runner("resolve", journal, "job-3", "--give-up")
+    assert (2, True) == (several.exit_code, "this run has several shards" in several.stderr)
+
+    assert runner("resume", journal).exit_code in (0, 1, 4)
+
+    dirs = [Path(f"output/kittens-simulated-shard-{index}-of-2") for index in range(2)]
+    assert all((each / "results.jsonl").exists() for each in dirs)
+    assert "brought up to date" in runner("resume", "s0").stderr
+    assert 0 == json.loads(runner("status", journal, "--json").stdout)["by_status"]["pending"]
+
+
+def test_a_journal_is_merged_by_its_url(folder: Path) -> None:
+    """Its shards become one run, also again after an interruption; their files are fetched from the gateway."""
+    journal = (folder / "j").as_uri()
+    for index in range(2):
+        assert run(journal, "--shard", f"{index}/2", "-o", f"s{index}").exit_code in (0, 4)
+
+    for _ in range(2):
+        shutil.rmtree("all", ignore_errors=True)
+        merged = runner("merge", "all", journal, "--json")
+        assert 0 == merged.exit_code, merged
+        assert (6, 5) == (json.loads(merged.stdout)["jobs"], len(json.loads(merged.stdout)["lost_files"]))
+    assert 4 == runner("run", "m.yaml", "--simulate", "-o", "all").exit_code
+    assert "no journal at" in runner("status", (folder / "nothing").as_uri()).stderr
+
+
+def test_one_shard_is_resolved_by_the_url(folder: Path) -> None:
+    """A run without shards is worked on by its URL alone."""
+    journal = (folder / "j").as_uri()
+    assert 4 == run(journal, "-o", "a").exit_code
+
+    assert 0 == runner("resolve", journal, "job-3", "--give-up").exit_code
+
+    assert "job-3" in runner("jobs", journal, "--status", "failed").stdout
+    assert 0 == runner("rerun", journal, "--dry-run").exit_code
