@@ -57,7 +57,6 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -83,7 +82,12 @@ class ConnectFailed(aiohttp.ClientError):
 
 
 class _Recorder(ResponseHandler):
-    """Keeps the start of what is received for a request: what is not valid HTTP may still have a task's id."""
+    """
+    Keeps the start of what is received for a request: what is not valid HTTP may still have a task's id.
+
+    Attributes:
+        is_watched: Whether no other request may use the connection, until `UsedConnection.allow_reuse`.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -105,21 +109,18 @@ class _Recorder(ResponseHandler):
 class UsedConnection:
     """The connection that a request was sent on; None if it got none."""
 
-    def __init__(self, protocol: ResponseHandler | None, unjudged: WeakSet[ResponseHandler]) -> None:
+    def __init__(self, protocol: _Recorder | None) -> None:
         self._protocol = protocol
-        self._unjudged = unjudged
 
     @property
     def received(self) -> bytes:
         """The start of what was received since the request."""
-        return self._protocol.received if isinstance(self._protocol, _Recorder) else b""
+        return b"" if self._protocol is None else self._protocol.received
 
     def allow_reuse(self) -> None:
         """Let another request use the connection."""
         if self._protocol is not None:
-            self._unjudged.discard(self._protocol)
-            if isinstance(self._protocol, _Recorder):
-                self._protocol.is_watched = False
+            self._protocol.is_watched = False
 
     def close(self) -> None:
         """Close the connection, so that no other request meets what may still arrive on it."""
@@ -141,18 +142,17 @@ class UsedConnection:
         return True
 
 
-_NO_CONNECTION = UsedConnection(None, WeakSet())
-_USED: ContextVar[UsedConnection] = ContextVar("used_connection", default=_NO_CONNECTION)
+_USED: ContextVar[_Recorder | None] = ContextVar("used_connection", default=None)
 
 
 def used_connection() -> UsedConnection:
-    """Return the connection of this task's last request, since `forget_connection`."""
-    return _USED.get()
+    """Return the connection of this task's last request with a connector that records, since `forget_connection`."""
+    return UsedConnection(_USED.get())
 
 
 def forget_connection() -> None:
     """Begin a new request, so that an earlier one's connection is not taken for its own."""
-    _USED.set(_NO_CONNECTION)
+    _USED.set(None)
 
 
 class StrictConnector(aiohttp.TCPConnector):
@@ -161,9 +161,9 @@ class StrictConnector(aiohttp.TCPConnector):
 
     Args:
         keepalive_s: How long an idle connection may be reused.
-        reuse_is_allowed: Whether any request may use a connection again; if not, only after
-            `UsedConnection.allow_reuse`.
         records: Whether the start of each response is kept as it arrives.
+        reuse_is_allowed: Whether any request may use a connection again; if not, only after
+            `UsedConnection.allow_reuse`, of a connector that records.
     """
 
     def __init__(
@@ -179,7 +179,6 @@ class StrictConnector(aiohttp.TCPConnector):
             make: Callable[[], ResponseHandler] = partial(_Recorder, loop=self._loop)
             self._factory = make  # type: ignore[assignment]
         self._reuse_is_allowed = reuse_is_allowed
-        self._unjudged: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -199,15 +198,14 @@ class StrictConnector(aiohttp.TCPConnector):
                 if protocol is None or protocol.should_close:
                     connection.close()
                     closed += 1
-                elif protocol in self._unjudged:
+                elif not isinstance(protocol, _Recorder):
+                    return connection
+                elif protocol.is_watched:
                     skipped.append(connection)
                 else:
-                    if isinstance(protocol, _Recorder):
-                        protocol.received = b""
-                        protocol.is_watched = not self._reuse_is_allowed
-                    if not self._reuse_is_allowed:
-                        self._unjudged.add(protocol)
-                    _USED.set(UsedConnection(protocol, self._unjudged))
+                    protocol.received = b""
+                    protocol.is_watched = not self._reuse_is_allowed
+                    _USED.set(protocol)
                     return connection
         except Exception as error:
             raise ConnectFailed(error) from error

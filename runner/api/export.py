@@ -15,7 +15,7 @@ from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset
 from runner.export.plan import ExportOptions, Plan, Source, SourceRecord
 from runner.results.reader import open_results
-from runner.results.verdicts import read_verdicts
+from runner.results.verdicts import Verdicts, read_verdicts
 from runner.store import query
 from runner.store.database import connect_reader, translated
 
@@ -41,7 +41,7 @@ def export(
     if run_dir is not None:
         require_run(run_dir)
     root = run_dir or path.parent
-    verdicts = {} if options.verdict is None else read_verdicts(root / VERDICTS_NAME)
+    verdicts = Verdicts() if options.verdict is None else read_verdicts(root / VERDICTS_NAME)
     if run_dir is not None and (run_dir / DB_NAME).exists():
         return _export_run(run_dir, verdicts, options, out, on_progress), ()
     results = open_results(path if run_dir is None else run_dir / RESULTS_NAME)
@@ -52,7 +52,7 @@ def export(
 
 
 def _export_run(
-    run_dir: Path, verdicts: dict[str, str], options: ExportOptions, out: Path, on_progress: OnProgress
+    run_dir: Path, verdicts: Verdicts, options: ExportOptions, out: Path, on_progress: OnProgress
 ) -> Plan:
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
         facts = read_facts(reader)

@@ -109,6 +109,8 @@ async def arriving(response: ClientResponse, timeouts: Timeouts) -> AsyncIterato
     while window_s > 0:
         chunk = content.read_nowait(-1)
         if not chunk:
+            if content.at_eof():
+                return
             limit_s, began_at = min(stall_s, window_s), loop.time()
             try:
                 with Deadline(limit_s):

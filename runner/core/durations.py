@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from operator import mul
 
 _GROWTH = 1.05
 _BINS = 220
 """Up to 12 hours."""
 _UPPER_S = tuple(_GROWTH**index for index in range(_BINS))
 """The upper ends of the bins."""
+_MIDDLE_S = tuple(upper_s / math.sqrt(_GROWTH) for upper_s in _UPPER_S)
+_LEAST_SCALE = 1e-100
 _MIN_COUNT = 5
 _MIN_WEIGHT = 0.04
 """Of the newest task, so that the estimate follows changes."""
@@ -48,6 +49,8 @@ class Durations:
         self.count = 0
         self.mean_s = 0.0
         self._weights = [0.0] * _BINS
+        # What the weights must be multiplied by: so the older ones shrink without being touched.
+        self._scale = 1.0
 
     def add(self, above_s: float, up_to_s: float) -> None:
         """
@@ -58,18 +61,26 @@ class Durations:
             up_to_s: How old it was when it was seen to have ended.
         """
         self.count += 1
-        first = _bin(above_s) + (above_s > 0)
-        bins = range(min(first, _bin(up_to_s)), _bin(up_to_s) + 1)
+        last = _bin(up_to_s)
+        first = min(_bin(above_s) + (above_s > 0), last)
         weights = self._weights
-        known = sum(weights[index] for index in bins)
         share = max(1 / self.count, _MIN_WEIGHT)
-        uniform = share * (_UNIFORM if known > 0 else 1.0) / len(bins)
-        scale = share * (1 - _UNIFORM) / known if known > 0 else 0.0
-        added = [weights[index] * scale + uniform for index in bins]
-        self._weights = weights = [weight * (1 - share) for weight in weights]
-        for index, weight in zip(bins, added, strict=True):
-            weights[index] += weight
-        self.mean_s = sum(map(mul, weights, _UPPER_S)) / math.sqrt(_GROWTH)
+        self._shrink(1 - share)
+        known = sum(weights[first : last + 1])
+        uniform = share * (_UNIFORM if known > 0 else 1.0) / (last + 1 - first) / self._scale
+        grown = 1 + share * (1 - _UNIFORM) / known / self._scale if known > 0 else 0.0
+        self.mean_s *= 1 - share
+        for index in range(first, last + 1):
+            before = weights[index]
+            weights[index] = before * grown + uniform
+            self.mean_s += (weights[index] - before) * self._scale * _MIDDLE_S[index]
+
+    def _shrink(self, factor: float) -> None:
+        """Multiply all weights."""
+        self._scale *= factor
+        if self._scale < _LEAST_SCALE:
+            self._weights[:] = [weight * self._scale for weight in self._weights]
+            self._scale = 1.0
 
     def best_wait_s(self, age_s: float, *, min_s: float, max_s: float, interval_s: float) -> float | None:
         """
@@ -86,18 +97,18 @@ class Durations:
             return None
         first = bisect_right(_UPPER_S, age_s)
         later = self._weights[first:]
-        if sum(later) < _NEGLIGIBLE:
+        if sum(later) * self._scale < _NEGLIGIBLE:
             return None
         tolerance_s = _TOLERANCE * self.mean_s
         if max(max_s, interval_s) <= tolerance_s:
             # No wait is later than that.
             return max_s
         ends = [
-            (upper_s - age_s, weight)
+            (upper_s - age_s, weight * self._scale)
             for upper_s, weight in zip(_UPPER_S[first:], later, strict=True)
-            if weight > 1e-4
+            if weight * self._scale > 1e-4
         ]
-        if not ends:
+        if sum(weight for _, weight in ends) < _NEGLIGIBLE:
             return None
         waits = {min_s + (max_s - min_s) * n / _CANDIDATES for n in range(_CANDIDATES + 1)}
         waits |= {left_s for left_s, _ in ends if min_s < left_s < max_s}

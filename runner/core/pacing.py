@@ -106,7 +106,9 @@ class Pacer:
     @property
     def opens_at(self) -> float:
         """When the next request may be sent; a time before now means at once."""
-        return max(self._last + 1 / self.per_s, self._paused_until)
+        per_s, brake_per_s = self._adapted_per_s, self._brake.per_s
+        at = self._last + 1 / (brake_per_s if brake_per_s < per_s else per_s)
+        return at if at > self._paused_until else self._paused_until
 
     @property
     def learned_per_s(self) -> float | None:

@@ -13,10 +13,14 @@ from runner.errors import DiskFull, RunDirError, RunnerError
 
 log = logging.getLogger(__name__)
 
+Step = Callable[[], Awaitable[None]]
+
 
 class JobTasks:
     """
     The steps of one kind that are in progress.
+
+    A task that has ended its step waits for the next one: a new task for each took a tenth of a job's time.
 
     Args:
         on_step_end: Called after each step, however it ended.
@@ -33,33 +37,61 @@ class JobTasks:
         self._progress = progress
         self._on_step_end = on_step_end
         self._release_slot = release_slot
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy: set[asyncio.Task[None]] = set()
+        self._idle: list[tuple[asyncio.Task[None], asyncio.Future[tuple[Step, Job]]]] = []
+        self._has_none: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._busy)
 
-    def start(self, step: Callable[[], Awaitable[None]], job: Job) -> None:
+    def start(self, step: Step, job: Job) -> None:
         """Begin a step of a job."""
-        task = asyncio.create_task(self._guarded(step, job), name=job.job_id)
-        self._tasks.add(task)
-        # Not at the end of the coroutine: one that is cancelled before its first line has no end.
-        task.add_done_callback(self._done)
+        if self._idle:
+            task, given = self._idle.pop()
+            given.set_result((step, job))
+        else:
+            task = asyncio.create_task(self._work((step, job)))
+            # Not at the end of the coroutine: one that is cancelled before its first line has no end.
+            task.add_done_callback(self._record_step_end)
+        self._busy.add(task)
 
     def cancel(self) -> None:
         """Cancel every step in progress."""
-        for task in self._tasks:
+        for task in self._busy:
             task.cancel()
 
     async def wait(self) -> None:
-        """Wait until no step is in progress."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait until no step is in progress, and end the tasks; nothing is started any more."""
+        while self._busy:
+            self._has_none = asyncio.get_running_loop().create_future()
+            await self._has_none
+        idle = [task for task, _ in self._idle]
+        self._idle.clear()
+        for task in idle:
+            task.cancel()
+        await asyncio.gather(*idle, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    async def _work(self, given: tuple[Step, Job]) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        while True:
+            await self._guarded(*given)
+            # The step may hold a large request.
+            del given
+            following: asyncio.Future[tuple[Step, Job]] = loop.create_future()
+            self._idle.append((task, following))
+            self._record_step_end(task)
+            given = await following
+
+    def _record_step_end(self, task: asyncio.Task[None]) -> None:
+        if task not in self._busy:
+            return
+        self._busy.discard(task)
+        if not self._busy and self._has_none is not None and not self._has_none.done():
+            self._has_none.set_result(None)
         self._on_step_end()
 
-    async def _guarded(self, step: Callable[[], Awaitable[None]], job: Job) -> None:
+    async def _guarded(self, step: Step, job: Job) -> None:
         try:
             await step()
         except (DiskFull, RunDirError, OSError) as error:

@@ -27,6 +27,7 @@ from runner.errors import ExportError
 from runner.export.rows import COLUMNS, Row, make_row, place, video_of
 from runner.results.files import translate_disk_full
 from runner.results.formats import line_bytes
+from runner.results.verdicts import Verdicts
 from runner.version import __version__
 
 MAX_VIDEOFOLDER_ROWS = 100_000
@@ -92,7 +93,7 @@ class Source(Struct, frozen=True):
     root: Path
     runs: tuple[str, ...]
     records: Iterable[SourceRecord]
-    verdicts: Mapping[str, str]
+    verdicts: Verdicts
 
 
 class SplitPlan(Struct):
@@ -255,7 +256,7 @@ class _Planner:
 
     def _is_selected(self, record: JobRecord) -> bool:
         options = self._options
-        if options.verdict is not None and self._source.verdicts.get(record.job_id) != options.verdict:
+        if options.verdict is not None and self._source.verdicts.of(record) != options.verdict:
             return False
         return all(condition.matches(record) for condition in options.where)
 

@@ -52,7 +52,7 @@ def salvage(received: bytes) -> HttpResponse | None:
 async def read_bounded(content: aiohttp.StreamReader, chunks: list[bytes]) -> None:
     """Read a body, piece by piece, up to `MAX_BODY_BYTES`."""
     left = MAX_BODY_BYTES
-    while left > 0 and (chunk := await content.readany()):
+    while left > 0 and not content.at_eof() and (chunk := await content.readany()):
         chunks.append(chunk[:left])
         left -= len(chunk)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from runner.core.model import Asset, AssetKind, JobRecord, Json
@@ -14,6 +14,7 @@ from runner.jsontext import dumps
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 from runner.results.inline_media import replace_inline_media
+from runner.results.verdicts import Verdicts
 
 MAX_KEYS = 1_000
 """Of metadata and requests together: a spreadsheet has 16,384 columns."""
@@ -27,7 +28,7 @@ class TooManyKeys(Exception):
     """The jobs have too many different keys for a table."""
 
 
-def write_csv(path: Path, read_jobs: Callable[[], Iterable[JobRecord]], verdicts: Mapping[str, str]) -> None:
+def write_csv(path: Path, read_jobs: Callable[[], Iterable[JobRecord]], verdicts: Verdicts) -> None:
     """
     Write one row per job, with a column for each key of its metadata and its request.
 
@@ -35,7 +36,7 @@ def write_csv(path: Path, read_jobs: Callable[[], Iterable[JobRecord]], verdicts
 
     Args:
         read_jobs: Is called twice: for the columns and for the rows.
-        verdicts: ``keep`` or ``reject`` by job id.
+        verdicts: For the column of that name.
 
     Raises:
         TooManyKeys: There are more than `MAX_KEYS` keys.
@@ -46,7 +47,7 @@ def write_csv(path: Path, read_jobs: Callable[[], Iterable[JobRecord]], verdicts
         names = [*(f"metadata.{key}" for key in metadata), *(f"request.{key}" for key in request)]
         writer.writerow(map(_cell, [*_OWN_COLUMNS, *names]))
         for record in read_jobs():
-            own = _own_values(record, verdicts.get(record.job_id))
+            own = _own_values(record, verdicts.of(record))
             body = replace_inline_media(record.request)
             rest = [*(record.metadata.get(key) for key in metadata), *(body.get(key) for key in request)]
             writer.writerow(map(_cell, [*own, *rest]))

@@ -30,12 +30,13 @@ from runner.report.aggregates import JobSample, TimeBins, histogram
 from runner.report.rows import JobRow, job_row, shorten
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
+from runner.results.verdicts import Verdicts
 
 MAX_JOBS = 10_000
 """The most jobs that the page lists; its counts and charts include all jobs."""
 _MAX_MODELS = 12
 _MIN_IDLE_S = 1800.0
-_NO_VERDICTS: Mapping[str, str] = {}
+_NO_VERDICTS = Verdicts()
 _SCRIPTS = (
     "base.js",
     "charts.js",
@@ -107,7 +108,7 @@ class ReportBuilder:
         summary: The summary of the jobs.
     """
 
-    def __init__(self, verdicts: Mapping[str, str] = _NO_VERDICTS, *, max_jobs: int = MAX_JOBS) -> None:
+    def __init__(self, verdicts: Verdicts = _NO_VERDICTS, *, max_jobs: int = MAX_JOBS) -> None:
         self._verdicts = verdicts
         self.summary = SummaryBuilder()
         self.rows: JobSample[_EncodedRow] = JobSample(max_jobs)
@@ -118,7 +119,7 @@ class ReportBuilder:
         """Add a job."""
         succeeded = record.state is State.SUCCEEDED
         self.summary.add(record)
-        self.rows.add(lambda: _encode(record, self._verdicts.get(record.job_id)), succeeded=succeeded)
+        self.rows.add(lambda: _encode(record, self._verdicts.of(record)), succeeded=succeeded)
         if record.finished_at is not None:
             self.bins.add("succeeded" if succeeded else "other", record.finished_at)
         for attempt in record.attempts:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from runner.core.filenames import VERDICTS_NAME
+from runner.core.model import JobRecord
 from runner.disk import open_own, sync_folder
 from runner.errors import ResultsError
 from runner.input_files import lines_of, open_regular
@@ -19,14 +21,35 @@ from runner.results.formats import utc_text
 VERDICTS = ("keep", "reject")
 
 
-def read_verdicts(path: Path) -> dict[str, str]:
+class Verdicts(dict[str, str]):
+    """
+    Verdicts by job id.
+
+    Attributes:
+        given_at: When each was given, in seconds since 1970, as far as that is known.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_at: dict[str, float] = {}
+
+    def of(self, record: JobRecord) -> str | None:
+        """Return the verdict on the video of a job; None if there is none, or only one on an earlier take."""
+        at, submitted_at = self.given_at.get(record.job_id), record.submitted_at
+        is_retaken = sum(attempt.outcome == "accepted" for attempt in record.attempts) > 1
+        if is_retaken and at is not None and submitted_at is not None and at < submitted_at:
+            return None
+        return self.get(record.job_id)
+
+
+def read_verdicts(path: Path) -> Verdicts:
     """
     Read verdicts, by job id; the last line of a job counts, and an incomplete last line is ignored.
 
     Raises:
         ResultsError: The file is missing or has an invalid line.
     """
-    verdicts: dict[str, str] = {}
+    verdicts = Verdicts()
     try:
         with open_regular(path) as file:
             for number, text in enumerate(lines_of(file), 1):
@@ -45,6 +68,7 @@ def read_verdicts(path: Path) -> dict[str, str]:
                         hint='correct the line: {"job_id": "ID", "verdict": "keep", "at": TIME}, or "reject"',
                     )
                 verdicts[job_id] = verdict
+                _remember_time(verdicts, job_id, line.get("at"))
     except FileNotFoundError:
         raise ResultsError(
             f"there are no verdicts: {path} does not exist",
@@ -55,11 +79,18 @@ def read_verdicts(path: Path) -> dict[str, str]:
     return verdicts
 
 
-def known_verdicts(run_dir: Path) -> dict[str, str]:
+def _remember_time(verdicts: Verdicts, job_id: str, at: object) -> None:
+    verdicts.given_at.pop(job_id, None)
+    if isinstance(at, str):
+        with suppress(ValueError):
+            verdicts.given_at[job_id] = datetime.fromisoformat(at).timestamp()
+
+
+def known_verdicts(run_dir: Path) -> Verdicts:
     """Return the verdicts of a run, by job id; none if they can't be read, for what does not depend on them."""
     with suppress(ResultsError):
         return read_verdicts(run_dir / VERDICTS_NAME)
-    return {}
+    return Verdicts()
 
 
 class VerdictsWriter:

@@ -72,6 +72,8 @@ class Writer:
         self._batch = Batch(1)
         self._outstanding: dict[int, Batch] = {1: self._batch}
         self._durable = 0
+        # Most assets are small, and never have a part that a row describes.
+        self._parts = set(connection.execute("SELECT seq, kind FROM parts"))
         self._is_closing = False
         self.error: RunnerError | None = None
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
@@ -117,10 +119,13 @@ class Writer:
                 batch.attempts[attempt[0], attempt[1]] = attempt
             if assets is not None:
                 batch.assets.extend(assets)
-                batch.dropped_parts.extend((seq, kind) for seq, kind, *_ in assets)
+                delivered = self._parts.intersection((seq, kind) for seq, kind, *_ in assets)
+                self._parts -= delivered
+                batch.dropped_parts.extend(delivered)
                 batch.old_assets.extend((seq, attempt) for seq, *_, attempt in assets if attempt > 1)
             if part is not None:
                 batch.parts[part[0], part[1]] = part
+                self._parts.add((part[0], part[1]))
             if answer is not None:
                 batch.answers[answer[0], answer[1]] = answer
             if usage is not None:

@@ -37,6 +37,9 @@ class TimedBody:
     def read_nowait(self, n: int) -> bytes:
         return b""
 
+    def at_eof(self) -> bool:
+        return False
+
     async def readany(self) -> bytes:
         await asyncio.sleep(self._pause_s)
         return self._piece

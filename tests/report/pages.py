@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass, JobRecord
 from runner.report.page import PageInfo, ReportBuilder, write_page
+from runner.results.verdicts import Verdicts
 from tests.results.records import AT, HOSTILE, VIDEO, succeeded, unsuccessful
 
 JOBS = [
@@ -61,7 +62,9 @@ def report(
     folder: Path, jobs: Iterable[JobRecord] = JOBS, verdicts: Mapping[str, str] | None = None, **options: Any
 ) -> Path:
     """Write the report of these jobs into a folder."""
-    path, builder = folder / "report.html", ReportBuilder(verdicts or {}, **options)
+    known = Verdicts()
+    known.update(verdicts or {})
+    path, builder = folder / "report.html", ReportBuilder(known, **options)
     for job in jobs:
         builder.add(job)
     write_page(builder, path, PageInfo("kittens", "https://api.powertokens.ai", folder, AT))

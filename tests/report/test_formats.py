@@ -20,6 +20,7 @@ from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
 from runner.report.github import step_summary
 from runner.report.junit import write_junit
 from runner.report.prometheus import metrics_text, write_live_metrics, write_metrics
+from runner.results.verdicts import Verdicts
 from tests.results.records import AT, HOSTILE, succeeded, unsuccessful
 
 JOBS = [
@@ -175,7 +176,9 @@ FORMULAS = (
 
 
 def csv_rows(path: Path, jobs: list[JobRecord]) -> list[dict[str, str]]:
-    write_csv(path, lambda: jobs, {"sky": "reject"})
+    verdicts = Verdicts()
+    verdicts["sky"] = "reject"
+    write_csv(path, lambda: jobs, verdicts)
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -184,7 +184,7 @@ def test_keyboard_moves_and_judges(page: Browser) -> None:
 
 
 def test_verdicts_of_a_page_without_a_server(page: Browser, folder: Path) -> None:
-    """They outlive the page in the browser, and can be downloaded as the lines of verdicts.jsonl."""
+    """They outlive the page in the browser, and can be downloaded as lines, until the run has them."""
     page.press("right", "k", "r")
     show(page, folder, "verdict=reject")
     assert "1 of 40 jobs" == matching(page)
@@ -198,6 +198,12 @@ def test_verdicts_of_a_page_without_a_server(page: Browser, folder: Path) -> Non
     verdicts = [json.loads(line) for line in lines.splitlines()]
     assert [("job-00", "keep"), ("job-01", "reject")] == [(v["job_id"], v["verdict"]) for v in verdicts]
     assert {"job_id", "verdict", "at"} == set(verdicts[0])
+
+    report(folder, verdicts={"job-00": "keep", "job-01": "reject"})
+    show(page, folder)
+    is_offered = page.run("return document.getElementById('verdicts').textContent.includes('Download')")
+    report(folder)
+    assert is_offered is False
 
 
 def test_takes_are_beside_each_other(chromium: Browser, tmp_path: Path) -> None:
@@ -379,6 +385,21 @@ def test_clips_have_their_shape_and_play_on_hover(page: Browser, folder: Path) -
         " if (text) done(text.textContent); else setTimeout(check, 20); }; check(); })"
     )
     assert "assets/absent.mp4 is missing or can't be played" == message
+
+
+def test_times_are_those_of_the_reader(page: Browser, folder: Path) -> None:
+    """Times are in the time zone of the browser, with its name."""
+    page.devtools("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+    show(page, folder)
+    texts = page.run(
+        "return [document.querySelector('time').textContent, document.querySelector('#throughput figcaption').textContent,"
+        " document.querySelector('#throughput svg > text:last-of-type').textContent]"
+    )
+    page.devtools("Emulation.setTimezoneOverride", timezoneId="")
+
+    assert "2026-11-21 07:29 GMT+5:30" == texts[0]
+    assert texts[1].endswith("times are GMT+5:30.")
+    assert texts[2].startswith("07:3")
 
 
 @pytest.mark.extended

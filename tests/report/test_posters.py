@@ -102,7 +102,7 @@ def test_a_decoder_that_crashes_or_hangs(run_dir: Path, monkeypatch: pytest.Monk
     names = ["crashes.mp4", "a.mp4", "hangs.mp4", "b.mp4"]
     for name in names:
         (run_dir / "assets" / name).write_bytes(b"")
-    maker = PosterMaker(run_dir, program=(sys.executable, "-c", DECODER), limit_of_one_s=1.0)
+    maker = PosterMaker(run_dir, program=(sys.executable, "-c", DECODER), limit_of_one_s=4.0)
 
     posters = maker.posters([f"assets/{name}" for name in names])
 

@@ -188,7 +188,7 @@ def test_forty_clips_are_judged_by_keyboard(chromium: Browser, tmp_path: Path) -
         chromium.run("return saving")
         assert "26 kept, 14 rejected, 0 left" == chromium.run(counts)
         process.send_signal(signal.SIGINT)
-        assert 0 == process.wait(10)
+        assert 0 == process.wait(30)
     words = {"k": "keep", "r": "reject"}
     assert {job_id: words[key] for job_id, key in zip(ids, keys, strict=True)} == read_verdicts(
         run_dir / "verdicts.jsonl"

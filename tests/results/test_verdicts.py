@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.core.model import Attempt
 from runner.results.verdicts import VerdictsWriter, known_verdicts, read_verdicts
 from tests.acceptance.power_cut import can_trace
+from tests.results.records import succeeded
 
 AT = 1_795_226_401.25
 
@@ -50,6 +52,26 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert "mine" == victim.read_text()
 
 
+def test_a_verdict_is_on_a_take(tmp_path: Path) -> None:
+    """What was said of a video does not count for the one that took its place."""
+    first, second = Attempt(1, AT, "accepted", "t1", 200), Attempt(2, AT + 500, "accepted", "t2", 200)
+    once = succeeded("sky", attempts=(first,))
+    twice = succeeded("sky", attempts=(first, second), submitted_at=AT + 500)
+    cases = {AT - 9: ("reject", None), AT + 200: ("reject", None), AT + 700: ("reject", "reject")}
+
+    found = {}
+    for at in cases:
+        with VerdictsWriter(tmp_path) as writer:
+            writer.append("sky", "reject", at=at)
+        verdicts = known_verdicts(tmp_path)
+        found[at] = (verdicts.of(once), verdicts.of(twice))
+    (tmp_path / "verdicts.jsonl").write_text('{"job_id": "sky", "verdict": "keep"}\n')
+    undated = known_verdicts(tmp_path)
+
+    assert cases == found
+    assert ("keep", None) == (undated.of(twice), undated.of(succeeded("other")))
+
+
 def test_unreadable_verdicts_are_none(tmp_path: Path) -> None:
     """A report does not fail because of them."""
     assert {} == known_verdicts(tmp_path)
@@ -60,6 +82,7 @@ def test_unreadable_verdicts_are_none(tmp_path: Path) -> None:
 _APPEND = """
 import os, sys
 from pathlib import Path
+from runner.core.model import Attempt
 from runner.results.verdicts import VerdictsWriter
 with VerdictsWriter(Path(sys.argv[1])) as writer:
     writer.append("a", "keep", at=0.0)

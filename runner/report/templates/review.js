@@ -96,8 +96,14 @@ function downloadVerdicts() {
 }
 
 function loadVerdicts() {
-  for (const job of DATA.jobs) if (job[FIELD.verdict]) verdicts.set(job[FIELD.id], job[FIELD.verdict]);
-  for (const line of saved?.values() ?? []) verdicts.set(line.job_id, line.verdict);
+  for (const job of DATA.jobs) {
+    const id = job[FIELD.id], line = saved?.get(id);
+    if (job[FIELD.verdict]) verdicts.set(id, job[FIELD.verdict]);
+    if (!line) continue;
+    // The run knows it by now, or it was given to an earlier take.
+    if (line.verdict === job[FIELD.verdict] || Date.parse(line.at) / 1000 < job[FIELD.submitted_at]) saved.delete(id);
+    else verdicts.set(id, line.verdict);
+  }
 }
 
 // A clip that fills the window, with all that is known of it.
