@@ -44,7 +44,8 @@ from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import KeySet
 from runner.gateway.urls import content_url, gateway_root
 from runner.jsontext import dumps, loads
-from runner.manifest.local_files import render_request
+from runner.manifest.local_files import MEDIA_FOLDER, render_request
+from runner.objects.port import ObjectMissing
 from runner.proxies import Proxies
 from runner.results.formats import summary_json
 from runner.store import query
@@ -254,7 +255,7 @@ async def _engine(
                 poller=poller,
                 deliverer=deliverer,
                 clock=clock,
-                render=_render,
+                render=partial(_render, fetch=partial(_fetch_media, store)),
                 probe=lambda: _probe(client, keys),
                 draw=random.random,
                 results=ResultsAppender(store, outputs.append, observe),
@@ -304,8 +305,18 @@ async def _probe(client: GatewayClient, keys: PooledKeys) -> bool:
     return probed.is_reachable
 
 
-def _render(text: str) -> bytes:
-    return dumps(render_request(loads(text)))
+def _render(text: str, fetch: Callable[[str], bytes | None]) -> bytes:
+    return dumps(render_request(loads(text), fetch))
+
+
+def _fetch_media(store: Store, digest: str) -> bytes | None:
+    """Return a local file of the manifest from the journal, which has it if the run was prepared; else None."""
+    if store.journal is None:
+        return None
+    try:
+        return store.journal.store.get(f"{MEDIA_FOLDER}/{digest}")
+    except ObjectMissing:
+        return None
 
 
 def _result(

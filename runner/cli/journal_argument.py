@@ -13,14 +13,18 @@ from runner.api.config import read_environment
 from runner.api.journal_runs import check_out, find_run, write_snapshot
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
+from runner.core.sharding import Shard
 from runner.objects import url_of_path
 
 
-def local_paths(ctx: click.Context, paths: Iterable[Path], *, is_read: bool) -> list[Path]:
+def local_paths(
+    ctx: click.Context, paths: Iterable[Path], *, is_read: bool, shard: Shard | None = None
+) -> list[Path]:
     """
     Return paths as they are, and run directories for the URLs among them.
 
     Args:
+        shard: The only one to work on.
         is_read: Whether the runs are only read: then a temporary directory has what the journal holds now.
 
     Raises:
@@ -34,7 +38,7 @@ def local_paths(ctx: click.Context, paths: Iterable[Path], *, is_read: bool) -> 
             continue
         run = find_run(url, read_environment(RunOptions(), Path()))
         if not is_read:
-            found += check_out(run)
+            found += check_out(run, shard=shard)
             continue
         folder = Path(tempfile.mkdtemp(prefix="runner-"))
         if ctx.info_name != "report":

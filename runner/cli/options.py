@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from msgspec import Struct
 
-from runner.api.options import IfLocked, RunOptions, next_moment
+from runner.api.options import IfLocked, RunOptions, next_moment, read_shard
 from runner.cli.console import echo_stderr
 from runner.cli.param_types import RUN_DIR, SCENARIO_NAME
 from runner.core.failure_guard import SHARE_FORMS, parse_max_failures
@@ -205,7 +205,9 @@ def _local(ctx: click.Context, given: Any) -> Any:
         return given
     from runner.cli.journal_argument import local_paths
 
-    found = local_paths(ctx, paths, is_read=ctx.info_name not in _WORKS_ON_RUNS)
+    found = local_paths(
+        ctx, paths, is_read=ctx.info_name not in _WORKS_ON_RUNS, shard=ctx.params.get("shard")
+    )
     if isinstance(given, tuple):
         return tuple(found)
     if len(found) != 1:
@@ -278,6 +280,13 @@ NEW_AND_CATCH_UP = (
     ),
 )
 """How a run relates to other runs of its manifest."""
+SHARD = click.option(
+    "--shard",
+    metavar="I/N|auto",
+    callback=parsed_by(read_shard),
+    is_eager=True,
+    help="Only this shard: I from 0 to N - 1, or auto, from the variables of the scheduler.",
+)
 RETRY_FAILED = click.option(
     "--retry-failed",
     is_flag=True,

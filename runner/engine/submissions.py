@@ -15,7 +15,7 @@ from runner.engine.context import EngineContext, RunProgress
 from runner.engine.events import Notice
 from runner.engine.job_tasks import JobTasks
 from runner.engine.pending_jobs import PendingJobs
-from runner.errors import RunnerError
+from runner.errors import FileChanged, RunnerError
 from runner.worker.deliver import delivery_hints
 
 
@@ -121,7 +121,7 @@ class Submissions:
             return text.encode()
         try:
             return await asyncio.to_thread(self._context.render, text)
-        except RunnerError as error:
+        except FileChanged as error:
             self._submitted -= 1
             failure = Failure(FailureClass.INVALID_REQUEST, error.message)
             self._progress.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, failure)

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -105,14 +105,23 @@ def local_path(text: Json, folder: Path) -> Path | None:
     return None
 
 
-def render_request(request: Mapping[str, Json]) -> dict[str, Json]:
+MEDIA_FOLDER = "media"
+"""Where a journal has local files, each by its SHA-256."""
+
+
+def render_request(
+    request: Mapping[str, Json], fetch: Callable[[str], bytes | None] = lambda digest: None
+) -> dict[str, Json]:
     """
     Replace each local file of a request by a data URI. It reads, hashes and encodes files: call it in a thread.
+
+    Args:
+        fetch: Gets the SHA-256 of a file that is not on this machine, and returns its bytes, or None.
 
     Raises:
         FileChanged: A file is missing, unreadable, or not what it was when it was checked.
     """
-    rendered: dict[str, Json] = _rendered(request)
+    rendered: dict[str, Json] = _rendered(request, fetch)
     return rendered
 
 
@@ -188,27 +197,43 @@ def _replaced(value: Json, path: JsonPath, new: Json) -> Json:
     return copy
 
 
-def _rendered(value: Json) -> Json:
+def _rendered(value: Json, fetch: Callable[[str], bytes | None]) -> Json:
     if isinstance(value, dict):
         if is_file_reference(value):
-            return _data_uri(value)
-        return {key: _rendered(item) for key, item in value.items()}
+            return _data_uri(value, fetch)
+        return {key: _rendered(item, fetch) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rendered(item) for item in value]
+        return [_rendered(item, fetch) for item in value]
     return value
 
 
-def _data_uri(reference: Mapping[str, Json]) -> str:
+def read_reference(
+    reference: Mapping[str, Json], fetch: Callable[[str], bytes | None] = lambda digest: None
+) -> bytes:
+    """
+    Read the file that stands in a request, or fetch it by its digest if it is not on this machine.
+
+    Raises:
+        FileChanged: It is missing, unreadable, or not what it was when it was checked.
+    """
     path = reference[FILE_KEY]
     try:
         with open_regular(path) as stream:
             content = stream.read(reference["bytes"] + 1)
     except OSError as error:
-        raise FileChanged(
-            f"the local file {path} can't be read any more: {error.strerror or error}"
-        ) from error
+        found = fetch(reference["sha256"])
+        if found is None:
+            raise FileChanged(
+                f"the local file {path} can't be read any more: {error.strerror or error}"
+            ) from error
+        content = found
     if hashlib.sha256(content).hexdigest() != reference["sha256"]:
         raise FileChanged(f"the local file {path} has changed since it was checked")
+    return content
+
+
+def _data_uri(reference: Mapping[str, Json], fetch: Callable[[str], bytes | None]) -> str:
+    content = read_reference(reference, fetch)
     # The vendor's page names the format of a data URI, not the type that is registered for it.
     media_type = reference["media_type"].replace("audio/mpeg", "audio/mp3")
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

@@ -14,6 +14,7 @@ from runner.api.journals import journal_of
 from runner.objects.folder import FolderStore
 from runner.store.store import Store
 from tests.cli.command import CommandResult, runner
+from tests.media.samples import png
 from tests.objects.s3 import FaultyS3, s3_server
 
 MANIFEST = """
@@ -215,3 +216,33 @@ def test_one_shard_is_resolved_by_the_url(folder: Path) -> None:
 
     assert "job-3" in runner("jobs", journal, "--status", "failed").stdout
     assert 0 == runner("rerun", journal, "--dry-run").exit_code
+
+
+def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs and their local files are in the journal: another machine runs its shard by the URL alone."""
+    journal = (folder / "j").as_uri()
+    (folder / "frames").mkdir()
+    (folder / "frames" / "a.png").write_bytes(png(640, 480))
+    manifest = MANIFEST.replace("prompt: 'kitten ${n}'", "prompt: 'cat ${n}', image: ./frames/a.png")
+    (folder / "m.yaml").write_text(manifest)
+    prepared = runner("prepare", "m.yaml", "--simulate", "--shards", "2", "--journal", journal)
+    assert (0, True) == (prepared.exit_code, "1 local file in the journal" in prepared.stderr), prepared
+    (folder / "m.yaml").unlink()
+    shutil.rmtree(folder / "frames")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+
+    codes = [
+        runner("resume", journal, "--shard", f"{index}/2", "--scenario", "../scenario.yaml").exit_code
+        for index in range(2)
+    ]
+
+    assert [0, 0] == codes
+    found = json.loads(runner("status", journal, "--json").stdout)
+    assert (6, 6) == (found["jobs"], found["by_status"]["succeeded"])
+    assert 2 == runner("resume", journal, "--shard", "0/3").exit_code
+    (folder / "frames").mkdir()
+    (folder / "frames" / "a.png").write_bytes(png(640, 480))
+    (folder / "m.yaml").write_text(manifest)
+    again = runner("prepare", folder / "m.yaml", "--simulate", "--shards", "2", "--journal", journal)
+    assert (0, 2) == (again.exit_code, again.stderr.count("has begun, and was left as it is"))
