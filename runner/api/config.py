@@ -12,7 +12,7 @@ from msgspec.structs import fields, replace
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts
 from runner.api.simulate import simulated_keys, with_simulator_speed
-from runner.core.settings import DEFAULT_BASE_URL, Settings
+from runner.core.settings import DEFAULT_BASE_URL, OnAsset, Settings
 from runner.core.units import format_count, format_duration, format_rate, format_size
 from runner.gateway.credentials import Environment, KeySet, read_keys, with_env_file
 
@@ -38,6 +38,7 @@ class RunConfig(RunFacts, frozen=True):
     Attributes:
         environ: The environment, completed by the ``.env`` file; for proxies.
         gateway_source: What names the gateway.
+        hook: The command for each finished asset, if it may be started; None if there is none.
         needs_base_url: Whether only ``--base-url`` names it, so that the next command needs the option too.
     """
 
@@ -45,6 +46,7 @@ class RunConfig(RunFacts, frozen=True):
     environ: Mapping[str, str]
     gateway_source: str = "the manifest"
     needs_base_url: bool = False
+    hook: OnAsset | None = None
 
 
 def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, str]:
@@ -148,6 +150,8 @@ def settings_lines(settings: Settings, sources: Mapping[str, str]) -> Iterator[s
             else:
                 source = sources.get(key) or _source(values, default, entry.name)
                 yield _line(key, _value_text(entry.name, value), source)
+    if settings.checks:
+        yield _line("checks", ", ".join(settings.checks), "manifest")
     for cls, takes in settings.reroll.items():
         yield _line(f"reroll.{cls}", str(takes), "manifest")
     channels = format_count(len(settings.notify), "channel")

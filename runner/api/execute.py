@@ -21,11 +21,13 @@ from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.retention import RetentionResult
+from runner.api.run_checks import finish_checks, running_checks
 from runner.api.run_facts import LEARNED
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
+from runner.checks.duplicates import save_duplicates
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
@@ -50,7 +52,7 @@ from runner.proxies import Proxies
 from runner.results.formats import summary_json
 from runner.store import query
 from runner.store.database import connect_reader
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
 from runner.worker.job_log import with_job_log
@@ -149,8 +151,8 @@ async def execute(
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
         result = _result(store, config, outputs, engine, observe)
-        if job_filter.glob is not None:
-            result = replace(result, matches=query.matches(store.reader, job_filter.glob))
+        if job_filter.is_restricted:
+            result = replace(result, matches=query.matches(store.reader, job_filter))
         return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
@@ -239,6 +241,7 @@ async def _engine(
         )
         api = client if store.journal is None else PromptApi(client)
         submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
+        checks = await stack.enter_async_context(running_checks(store, config, observe))
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -260,10 +263,12 @@ async def _engine(
                 draw=random.random,
                 results=ResultsAppender(store, outputs.append, observe),
                 observe=observe,
+                on_success=checks.add,
             )
         )
         try:
             yield engine
+            await finish_checks(checks, engine, observe)
         finally:
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
@@ -327,7 +332,7 @@ def _result(
     counts = query.counts(store.reader, with_gone=False)
     summary, was_finished = None, store.meta("finished") is not None
     if not store.is_finished:
-        summary, stop = _finish(store, outputs)
+        summary, stop = _finish(store, outputs, config.settings)
         # A disk that failed while the run worked fails here again, and was reported.
         if stop is not None and not any(
             known.reason in (StopReason.DISK, StopReason.STORE) for known in stops
@@ -353,9 +358,10 @@ def _result(
     )
 
 
-def _finish(store: Store, outputs: Outputs) -> tuple[Summary | None, Stop | None]:
+def _finish(store: Store, outputs: Outputs, settings: Settings) -> tuple[Summary | None, Stop | None]:
     """Rewrite the derived files. Errors are returned, since they must not hide how the run itself ended."""
     try:
+        save_duplicates(store, settings.reject)
         summary = outputs.finish(now_at=time.time())
     except RunnerError as error:
         return None, stop_for_store_error(error)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 from collections.abc import Mapping, Sequence, Set
 from urllib.parse import urlsplit
 
@@ -13,6 +11,7 @@ import aiohttp
 from msgspec.structs import replace
 
 from runner.api.execute import RunResult, result_json
+from runner.commands import CommandFailed, environment_without_keys, run_command
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.units import format_count, format_duration
@@ -23,7 +22,6 @@ from runner.proxies import Proxies
 
 WEBHOOK_S = 10.0
 COMMAND_S = 30.0
-KILLED_S = 5.0
 
 
 def triggered_events(result: RunResult) -> frozenset[str]:
@@ -141,42 +139,9 @@ async def _post(url: str, text: bytes, proxies: Proxies) -> str | None:
 async def _run_command(
     command: Sequence[str], text: bytes, key_names: Sequence[str], command_s: float
 ) -> str | None:
-    label = f"the command {command[0]!r}"
-    hidden = {
-        variable
-        for key_name in (*key_names, DEFAULT_KEY_NAME, POOL_NAME)
-        for variable in (key_name, f"{key_name}_FILE")
-    }
-    environ = {variable: value for variable, value in os.environ.items() if variable not in hidden}
+    environ = environment_without_keys((*key_names, DEFAULT_KEY_NAME, POOL_NAME))
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            env=environ,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        return f"{label} can't be started: {getattr(error, 'strerror', None) or error}"
-    try:
-        async with asyncio.timeout(command_s):
-            await process.communicate(text)
-    except TimeoutError:
-        await _kill(process)
-        return f"{label} did not end within {format_duration(command_s)}"
-    except BaseException:
-        await _kill(process)
-        raise
-    return None if process.returncode == 0 else f"{label} ended with {process.returncode}"
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill a command with the children that it left, which would hold the terminal or the pipe of a scheduler."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(ConnectionError, TimeoutError):
-        async with asyncio.timeout(KILLED_S):
-            if process.stdin is not None:
-                process.stdin.close()
-                await process.stdin.wait_closed()
-            await process.wait()
+        await run_command(command, text, environ=environ, limit_s=command_s)
+    except CommandFailed as error:
+        return str(error)
+    return None

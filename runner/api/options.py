@@ -17,6 +17,7 @@ from runner.core.failure_guard import MaxFailures, parse_max_failures
 from runner.core.model import Json, OnChanged
 from runner.core.sharding import Shard, find_shard, parse_shard
 from runner.core.units import next_time, parse_clock, parse_duration, parse_rate
+from runner.core.where import Condition, parse_condition
 from runner.errors import UsageError
 
 AnyPath = str | PathLike[str]
@@ -41,6 +42,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         real_time: A simulated run has the manifest's rates and waits.
         scenario: The simulator's scenario, by name or path; only for simulated runs.
         job: Only jobs whose id matches this shell pattern.
+        where: Only jobs that meet all these conditions, such as "split=test": one, or several (`run`, `rerun`, and plans).
+        sample: Only so many of these jobs, always the same ones.
         max_failures: Jobs that may end without a video in this process: a number, a share of those that ended such as 0.1,
             or "off" for any number; None stops after 20 in a row.
         max_runtime: How long jobs are submitted, counted from the call: in seconds, or a text such as "1h"; None for no
@@ -75,6 +78,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     scenario: str | None = None
     limit: int | None = None
     job: str | None = None
+    where: tuple[Condition, ...] = ()
+    sample: int | None = None
     retry_failed: bool = False
     skip_invalid: bool = False
     strict: bool = False
@@ -123,6 +128,11 @@ class RunOptions(Struct, frozen=True, kw_only=True):
                 except ValueError as error:
                     raise _usage_error(name, str(error)) from None
         try:
+            conditions = tuple(map(_condition, self.where))
+        except (TypeError, ValueError) as error:
+            raise _usage_error("where", str(error)) from None
+        force_setattr(self, "where", conditions)
+        try:
             for name, kind in _KINDS.items():
                 value = getattr(self, name)
                 converted = convert(value, kind) if value is not None else None
@@ -130,6 +140,10 @@ class RunOptions(Struct, frozen=True, kw_only=True):
                     force_setattr(self, name, converted)
         except ValidationError as error:
             raise _usage_error(name, f"{value!r}: {_lower(str(error))}") from None
+
+
+def _condition(value: Condition | str) -> Condition:
+    return value if isinstance(value, Condition) else parse_condition(value)
 
 
 def option_name(field_name: str) -> str:
@@ -181,6 +195,7 @@ _TEXT_FORMS: Mapping[str, Callable[[str], Any]] = {
     "if_locked": IfLocked,
     "env_file": Path,
     "shard": read_shard,
+    "where": lambda text: (parse_condition(text),),
 }
 _Count = Annotated[int, Meta(ge=1)]
 _CountOr0 = Annotated[int, Meta(ge=0)]
@@ -205,7 +220,7 @@ _KINDS: Mapping[str, Any] = {
     ),
     "limit": _CountOr0,
     "keep_days": _CountOr0,
-    **dict.fromkeys(("keep_runs", "in_flight", "downloads"), _Count),
+    **dict.fromkeys(("keep_runs", "in_flight", "downloads", "sample"), _Count),
     **dict.fromkeys(("max_runtime", "drain_time", "stop_at"), _Seconds),
     **dict.fromkeys(("submit_rate", "poll_rate"), _Rate),
     **dict.fromkeys(("scenario", "job", "base_url", "journal"), str),

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
+from runner.api.job_choice import ChosenJobs
 from runner.api.known_runs import known_run, runs_elsewhere
 from runner.api.options import AnyPath, RunOptions
 from runner.api.prices import cost_json, pricer_for, tables_used
@@ -162,9 +163,11 @@ def plan(
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         groups = _GroupBuilder(show, lambda request: pricer.price(request, today))
-        compared = compare(connection, loaded.jobs(problems), each=groups.add, gone=groups.add_gone)
+        chosen = ChosenJobs(options, groups.add, groups.add_gone)
+        compared = compare(connection, loaded.jobs(problems), each=chosen.add, gone=chosen.gone)
         if problems.errors:
             raise manifest_error(loaded, problems)
+        compared = chosen.report(compared)
         mean_generate_s = query.mean_generate_s(connection)
         limits = with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}"))
     return Plan(

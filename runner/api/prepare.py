@@ -78,7 +78,7 @@ def prepare(
     with tempfile.TemporaryDirectory(prefix="runner-") as folder:
         whole = Path(folder, "whole")
         with Store(whole) as store:
-            facts = load_into(store, loaded, settings, options, problems, None)
+            facts, _ = load_into(store, loaded, settings, options, problems, None)
         origin = RunOrigin(None, options.simulate, sharded=facts.origin.sharded)
         files = 0
         for index in range(shards):

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.job_choice import narrowed
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
@@ -18,7 +19,7 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.engine.events import Observer
 from runner.store.database import connect_reader
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 
@@ -48,6 +49,7 @@ async def rerun(
         _require_match(store.reader, selection)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
+        selection = narrowed(store.reader, selection, options)
         confirm(select_for_rerun(store.reader, selection))
         # The reader sees what is committed here, and keeps its own selection while the engine works.
         with store.transaction() as connection:
@@ -65,12 +67,14 @@ async def rerun(
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
-def plan_rerun(run_dir: Path, selection: Selection = Selection()) -> RerunPlan:
+def plan_rerun(
+    run_dir: Path, selection: Selection = Selection(), options: RunOptions = RunOptions()
+) -> RerunPlan:
     """Return what `rerun` would do, and change nothing; also while another process works on the run."""
     require_run(run_dir)
     with closing(connect_reader(run_dir, with_temp_tables=True)) as reader:
         _require_match(reader, selection)
-        return select_for_rerun(reader, selection)
+        return select_for_rerun(reader, narrowed(reader, selection, options))
 
 
 def _require_match(reader: sqlite3.Connection, selection: Selection) -> None:
@@ -80,8 +84,8 @@ def _require_match(reader: sqlite3.Connection, selection: Selection) -> None:
         require_match(reader, selection.glob)
 
 
-def retry_failed(store: Store, job: str | None) -> None:
-    """Make failed jobs pending again, by the same selection as a rerun."""
+def retry_failed(store: Store, job: str | None, ids: tuple[str, ...] | None = None) -> None:
+    """Make failed jobs pending again, by the same selection as a rerun; only those of some ids if they are given."""
     with store.transaction() as connection:
-        select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=job))
+        select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=job, ids=ids))
         requeue_selected(connection, at=time.time())

@@ -149,16 +149,18 @@ async def rerun_results(
     )
 
 
-async def plan_results(source: RerunSource, selection: Selection, observe: Observer) -> RerunPlan:
+async def plan_results(
+    source: RerunSource, selection: Selection, observe: Observer, options: RunOptions = RunOptions()
+) -> RerunPlan:
     """Return what `rerun_results` would do, and leave nothing behind."""
     if source.is_nothing_to_do:
         return RerunPlan()
     if (source.run_dir / DB_NAME).exists():
-        return plan_rerun(source.run_dir, selection)
+        return plan_rerun(source.run_dir, selection, options)
     with TemporaryDirectory(prefix="runner-") as folder:
         temporary = replace(source, run_dir=Path(folder))
         await _import_jobs(temporary, IfLocked.FAIL, observe)
-        return plan_rerun(temporary.run_dir, selection)
+        return plan_rerun(temporary.run_dir, selection, options)
 
 
 def _nothing_to_do(source: RerunSource) -> RunResult:

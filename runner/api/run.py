@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.known_runs import known_run, remember, require_continued
 from runner.api.notify import send_notifications
@@ -47,7 +48,7 @@ from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter, choose
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import import_records
@@ -132,7 +133,7 @@ async def run(
         journal=journal,
         options=options,
     ) as store:
-        facts = load_into(store, loaded, settings, options, problems, series)
+        facts, ids = load_into(store, loaded, settings, options, problems, series)
         if shard is not None and store.journal is None and not query.has_attempts(store.reader):
             message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
             observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
@@ -141,7 +142,9 @@ async def run(
         if not options.simulate:
             remember(manifest, own)
         if options.retry_failed:
-            retry_failed(store, options.job)
+            retry_failed(store, options.job, ids)
+        if ids is not None:
+            choose(store.reader, ids)
         if series is not None and options.catch_up:
             older = Series(manifest, series, options.simulate).unfinished(run_dir)
             on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
@@ -158,9 +161,10 @@ async def run(
                     facts.gateway, replace(options, base_url=None), environ, lambda: loaded.settings
                 )
                 is None,
+                hook=facts.settings.on_asset,
             ),
             options.after(time.monotonic() - started_at),
-            JobFilter(glob=options.job),
+            JobFilter(glob=options.job, chosen=ids is not None),
             observe=observe,
             on_started=on_started,
         )
@@ -219,8 +223,13 @@ def load_into(
     options: RunOptions,
     problems: ProblemCollector,
     series: str | None,
-) -> RunFacts:
-    """Save a manifest's jobs, and what a later process needs to continue without the manifest."""
+) -> tuple[RunFacts, tuple[str, ...] | None]:
+    """
+    Save a manifest's jobs, and what a later process needs to continue without the manifest.
+
+    Returns:
+        That, and the ids of the jobs that the options choose; None if they choose all.
+    """
     saved = read_facts(store.reader)
     if saved is None:
         origin = RunOrigin(
@@ -237,11 +246,12 @@ def load_into(
         if options.shard is None:
             # A pattern may match no job of one shard.
             require_match(connection, options.job)
+        ids = chosen_ids(connection, options)
         sharded = origin.sharded or jobs > MAX_FILES_FLAT
         facts = RunFacts(settings, replace(origin, sharded=sharded, is_real_time=options.real_time))
         claim_run_dir(store.run_dir, facts)
         save_facts(connection, facts)
-    return facts
+    return facts, ids
 
 
 def _require_same_gateway(store: Store, saved: RunFacts, settings: Settings) -> None:

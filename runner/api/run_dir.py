@@ -18,7 +18,7 @@ from runner.api.journals import journal_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
-from runner.api.trust import gateway_source, manifest_settings, refused_gateway
+from runner.api.trust import gateway_source, manifest_settings, refused_gateway, trusted_hook
 from runner.api.verify import refetch_lost_files
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.units import format_count
@@ -27,6 +27,7 @@ from runner.errors import RunLocked, StoreMissing, UsageError
 from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.job_filter import JobFilter
 from runner.store.journal import Journal
 from runner.store.store import Store
 from runner.store.transitions import recover
@@ -112,7 +113,7 @@ def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
     Raises:
         UsageError: It matches none; the hint has the nearest id.
     """
-    if glob is None or query.matches(connection, glob).jobs:
+    if glob is None or query.matches(connection, JobFilter(glob=glob)).jobs:
         return
     some = query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
     raise UsageError(
@@ -149,7 +150,8 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
         raise refused_gateway(facts.gateway, str(store.run_dir))
     keys = find_keys(settings, environ, simulate=simulate)
     needs_base_url = _gateway_source(facts, replace(options, base_url=None), environ) is None
-    return RunConfig(settings, saved.origin, keys, environ, source, needs_base_url)
+    hook = trusted_hook(saved, options)
+    return RunConfig(settings, saved.origin, keys, environ, source, needs_base_url, hook)
 
 
 def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None]:

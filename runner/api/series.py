@@ -26,7 +26,7 @@ from runner.engine.events import Notice, Observer
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.database import connect_reader
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter
 from runner.store.transitions import Selection, select_for_rerun
 
 WITH_A_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})

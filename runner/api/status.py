@@ -21,6 +21,7 @@ from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
 from runner.store import query
 from runner.store.database import connect_reader, translated
+from runner.store.job_filter import JobFilter
 from runner.store.lock import holder_of
 
 RECENT_S = 600.0
@@ -137,7 +138,7 @@ def _time_left(
         return (None if left else 0.0), ""
     in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     estimate = estimate_duration(
-        query.pending_by_model(connection, query.JobFilter()),
+        query.pending_by_model(connection, JobFilter()),
         with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}")),
         query.mean_generate_s(connection),
         first_poll_s=settings.poll.first_s,

@@ -2,14 +2,14 @@
 Which gateways and commands are trusted: those that this machine's user named.
 
 A results file or a run directory may come from somebody else. The key is sent only to the default gateway, or to
-one that an option, the environment or the run's own manifest names; and a command in ``notify`` is started, or its
-webhook called, only if that manifest has it too, or with ``--trust``. The run's own manifest is the file at the absolute path that ``run``
+one that an option, the environment or the run's own manifest names; and a command in ``notify`` or ``on_asset`` is
+started, or a webhook called, only if that manifest has it too, or with ``--trust``. The run's own manifest is the file at the absolute path that ``run``
 recorded, as it is on this machine now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from runner.api.execute import ignore
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts
 from runner.core.addresses import unencrypted_host
-from runner.core.settings import DEFAULT_BASE_URL, Settings
+from runner.core.settings import DEFAULT_BASE_URL, OnAsset, Settings
 from runner.engine.events import Notice, Observer
 from runner.errors import RunnerError, UsageError
 from runner.gateway.urls import gateway_root
@@ -86,6 +86,8 @@ def warn_unencrypted(gateway: str, observe: Observer) -> None:
 def trusted_settings(facts: RunFacts, options: RunOptions, observe: Observer) -> Settings:
     """Return the settings of a run without the notifications that only its directory names, unless they are trusted."""
     settings = facts.settings
+    if settings.on_asset is not None and trusted_hook(facts, options) is None:
+        observe(_not_started(settings.on_asset.command))
     if options.trust or not settings.notify:
         return settings
     own = manifest_settings(facts)
@@ -100,6 +102,21 @@ def trusted_settings(facts: RunFacts, options: RunOptions, observe: Observer) ->
             what, verb = f"the webhook at {urlsplit(notify.webhook or '').hostname} is not called", "call"
         observe(Notice("warning", f"{what}: only the run directory names it", f"to {verb} it, add --trust"))
     return replace(settings, notify=kept)
+
+
+def trusted_hook(facts: RunFacts, options: RunOptions) -> OnAsset | None:
+    """Return the command for assets of a run; None if only its directory names it, and it is not trusted."""
+    hook = facts.settings.on_asset
+    if hook is None or options.trust:
+        return hook
+    own = manifest_settings(facts)
+    is_named = own is not None and own.on_asset is not None and own.on_asset.command == hook.command
+    return hook if is_named else None
+
+
+def _not_started(command: Sequence[str]) -> Notice:
+    message = f"the command {command[0]!r} is not started: only the run directory names it"
+    return Notice("warning", message, "to start it, add --trust")
 
 
 def _is_same(root: str, base_url: str | None) -> bool:

@@ -26,11 +26,18 @@ def mismatches(request: Mapping[str, Json], info: MediaInfo) -> tuple[str, ...]:
     >>> mismatches({"seconds": "5", "size": "720P"}, MediaInfo("video/mp4", 832, 480, 10.0))
     ('the video is 10s long; 5s was requested', 'the video is 832x480 pixels; 720P was requested')
     """
-    found = (_duration_mismatch(request, info), _size_mismatch(request, info), _ratio_mismatch(request, info))
+    duration = duration_mismatch(request, info)
+    return (*(() if duration is None else (duration,)), *size_mismatches(request, info))
+
+
+def size_mismatches(request: Mapping[str, Json], info: MediaInfo) -> tuple[str, ...]:
+    """Return a sentence for each way in which the size or the shape of a video differs from its request."""
+    found = (_size_mismatch(request, info), _ratio_mismatch(request, info))
     return tuple(sentence for sentence in found if sentence is not None)
 
 
-def _duration_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | None:
+def duration_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | None:
+    """Return a sentence if the length of a video differs from its request; None if not."""
     try:
         requested_s = float(request["seconds"])
     except (KeyError, TypeError, ValueError):

@@ -81,6 +81,9 @@ class Fetched(Struct, frozen=True):
             info.width,
             info.height,
             info.duration_s,
+            codec=info.codec,
+            fps=info.fps,
+            has_sound=info.has_sound,
         )
 
 

@@ -39,6 +39,7 @@ COMMAND_GROUPS = {
     },
     "Use the videos": {
         "review": "Judge the videos of a run in a browser: keep or reject.",
+        "check-media": "Check the videos of a run: black, frozen, silent, alike.",
         "export": "Make a dataset from the videos of a run.",
     },
     "Test and debug": {
@@ -61,7 +62,7 @@ class LazyGroup(click.Group):
         """Import the module of a command, and return the command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"runner.cli.{cmd_name}_command")
+        module = importlib.import_module(f"runner.cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
         return command
 

@@ -253,6 +253,12 @@ WHERE = click.option(
     help="Only jobs that meet a condition on their fields, metadata or request: split=test, model=wan*, seed>3. "
     "May be given several times.",
 )
+SAMPLE = click.option(
+    "--sample",
+    metavar="N",
+    type=_COUNT,
+    help="Only N of the jobs, chosen by their ids: always the same ones, and part of any larger sample.",
+)
 JOB = click.option("--job", metavar="GLOB", help="Only jobs whose id matches a pattern, such as 'sky-*'.")
 ADOPT_RESULTS = click.option(
     "--adopt-results",

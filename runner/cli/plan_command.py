@@ -11,13 +11,14 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
-from runner.cli.options import REAL_TIME, variable_option
+from runner.cli.options import REAL_TIME, SAMPLE, WHERE, variable_option, with_options
 from runner.cli.param_types import MANIFEST, RUN_DIR
 from runner.core.sanitize import escape_json, sanitize_line
 from runner.core.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from runner.api.plan import Plan
+    from runner.core.where import Condition
 
 
 @click.command("plan")
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
 )
+@with_options(WHERE, SAMPLE)
 @variable_option
 def command(
     manifest: Path,
@@ -50,6 +52,8 @@ def command(
     base_url: str | None,
     env_file: Path | None,
     var: dict[str, str],
+    where: tuple[Condition, ...],
+    sample: int | None,
 ) -> None:
     """
     Show what a run of MANIFEST would do now, and why.
@@ -57,7 +61,13 @@ def command(
     Nothing is sent and nothing is written. Safe to use while a run is active.
     """
     options = RunOptions(
-        simulate=simulate, real_time=real_time, var=var, base_url=base_url, env_file=env_file
+        simulate=simulate,
+        real_time=real_time,
+        var=var,
+        base_url=base_url,
+        env_file=env_file,
+        where=where,
+        sample=sample,
     )
     show_plan(manifest, output, options, show=show, as_json=as_json, is_verbose=verbose)
 

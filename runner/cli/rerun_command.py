@@ -16,10 +16,12 @@ from runner.cli.options import (
     JOB,
     PACING,
     REAL_TIME,
+    SAMPLE,
     SCENARIO,
     SIMULATE,
     TRUST,
     WATCHING,
+    WHERE,
     local_run,
     pop_display_options,
     run_options,
@@ -59,7 +61,7 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
     help="Only jobs with this failure class, including the classes that are skipped by default. May be given "
     "several times.",
 )
-@with_options(JOB)
+@with_options(JOB, WHERE, SAMPLE)
 @click.option(
     "-o", "--output", metavar="DIR", type=RUN_DIR, help="Run directory for a rerun from a results file."
 )
@@ -116,13 +118,13 @@ def command(
         if dry_run:
             announce_run_dir(run_dir, show_event)
             announce_gateway(*planned_gateway(run_dir, options), show_event, where=str(run_dir))
-            return _show(rerun.plan_rerun(run_dir, selection), run_dir, display_options)
+            return _show(rerun.plan_rerun(run_dir, selection, options), run_dir, display_options)
         return _run(partial(rerun.rerun, run_dir, selection), run_dir, options, display_options)
     results = rerun_from_results.open_source(source, output, options)
     if dry_run:
         announce_run_dir(results.run_dir, show_event)
         announce_gateway(results.gateway, results.gateway_source, show_event, where=str(source))
-        plan = asyncio.run(rerun_from_results.plan_results(results, selection, show_event))
+        plan = asyncio.run(rerun_from_results.plan_results(results, selection, show_event, options))
         return _show(plan, results.run_dir, display_options)
     start = partial(rerun_from_results.rerun_results, results, selection)
     return _run(start, results.run_dir, options, display_options)

@@ -17,9 +17,11 @@ from runner.cli.options import (
     PACING,
     REAL_TIME,
     RETRY_FAILED,
+    SAMPLE,
     SCENARIO,
     SIMULATE,
     WATCHING,
+    WHERE,
     parsed_by,
     pop_display_options,
     run_options,
@@ -39,7 +41,7 @@ from runner.core.model import OnChanged
     type=RUN_DIR,
     help="Run directory; by default output/NAME, with the name of the manifest. ${date} becomes the date in UTC.",
 )
-@with_options(SIMULATE, REAL_TIME, SCENARIO, JOB, RETRY_FAILED)
+@with_options(SIMULATE, REAL_TIME, SCENARIO, JOB, WHERE, SAMPLE, RETRY_FAILED)
 @click.option("--skip-invalid", is_flag=True, help="Record invalid jobs as failed, and run the others.")
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option(

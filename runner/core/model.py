@@ -99,6 +99,7 @@ class Asset(Struct, frozen=True):
         path: Relative to the run directory, with forward slashes.
         sha256: Of its bytes, in hex.
         duration_s: Of a video, according to its header; None for a picture.
+        codec, fps, has_sound: Of a video, as in `MediaInfo`; None for a picture, or if that is unknown.
         request: The request that made it, if that is not the job's any more; None otherwise.
     """
 
@@ -111,6 +112,9 @@ class Asset(Struct, frozen=True):
     height: int | None = None
     duration_s: float | None = None
     request: Mapping[str, Json] | None = None
+    codec: str | None = None
+    fps: float | None = None
+    has_sound: bool | None = None
 
 
 class Attempt(Struct, frozen=True):
@@ -157,6 +161,8 @@ class JobRecord(Struct, frozen=True):
         error: Why the job has not succeeded; None if it has, or if nothing went wrong yet.
         is_gone: Whether the job was removed from the manifest.
         usage: What the newest task consumed according to the API, or None.
+        checks: What checks of its video found, by name; None if there were none.
+        verdict: What they make of it: ``value``, ``by`` and ``why``; None if nothing is wrong with it.
     """
 
     job_id: str
@@ -183,6 +189,8 @@ class JobRecord(Struct, frozen=True):
     source: Position = Position("")
     is_gone: bool = False
     usage: Mapping[str, Json] | None = None
+    checks: Mapping[str, Json] | None = None
+    verdict: Mapping[str, Json] | None = None
 
 
 class JobSpec(NamedTuple):

@@ -9,6 +9,7 @@ timeout makes jobs uncertain without need.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Literal
 
 from msgspec import Struct, field
@@ -170,11 +171,40 @@ class CanaryPolicy(Struct, frozen=True, kw_only=True):
     succeed: int
 
 
+class Check(StrEnum):
+    """What a video can be checked for."""
+
+    BLACK = "black"
+    FROZEN = "frozen"
+    SILENT = "silent"
+    DURATION = "duration"
+    SIZE = "size"
+    FPS = "fps"
+    NEAR_DUPLICATE = "near_duplicate"
+
+
+class OnAsset(Struct, frozen=True, kw_only=True):
+    """
+    A command that is started for each finished asset, with what is known of it on its standard input.
+
+    Attributes:
+        timeout_s: After how long it is killed.
+        at_once: How many may run at the same time.
+    """
+
+    command: tuple[str, ...]
+    timeout_s: float = 60.0
+    at_once: int = 2
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """
     All settings of a run, besides its jobs.
 
     Attributes:
+        checks: What videos are checked for.
+        reject: Which of these give a job the verdict ``reject``.
+        on_asset: A command for each finished asset, or None.
         reroll: How many new takes the run pays for by itself after a job's task failed, by failure class.
         schemas: Absolute paths of the user's own schemas.
         prices: The user's own price table.
@@ -191,6 +221,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     assets: AssetRules = AssetRules()
     notify: tuple[Notify, ...] = ()
+    checks: tuple[Check, ...] = ()
+    reject: tuple[Check, ...] = ()
+    on_asset: OnAsset | None = None
     reroll: Mapping[str, int] = field(default_factory=dict)
     schemas: tuple[str, ...] = ()
     prices: PriceTable | None = None

@@ -18,7 +18,7 @@ from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
 from runner.worker.poll import Poller
@@ -44,6 +44,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
         observe: Gets the run's events.
+        on_success: Gets each job that succeeded and was saved.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     draw: Callable[[], float]
     results: ResultsAppender
     observe: Observer
+    on_success: Callable[[Job], None] = lambda job: None
 
 
 class RunProgress:

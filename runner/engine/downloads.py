@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from runner.core.asset_urls import expires_at
+from runner.core.lifecycle import State
 from runner.core.model import Job
 from runner.core.outcomes import RemoteTask
 from runner.core.stop import Stop, StopReason
@@ -32,6 +33,7 @@ class Downloads:
         self._clock = context.clock
         self._deliverer = context.deliverer
         self._progress = progress
+        self._on_success = context.on_success
         self._max_downloads = context.settings.limits.downloads
         self._heap: list[tuple[float, int, Job, RemoteTask | None]] = []
         self._order = itertools.count()
@@ -86,3 +88,5 @@ class Downloads:
             del self._active[job.seq]
             self._progress.record_transition(before, job)
         self._progress.record_end(job)
+        if job.state is State.SUCCEEDED:
+            self._on_success(job)

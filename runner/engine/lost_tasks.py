@@ -9,7 +9,7 @@ from runner.core.pacing import Pacer
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
 from runner.store import query
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.worker.poll import Poller
 from runner.worker.ports import Clock

@@ -9,7 +9,7 @@ from runner.core.model import Job
 from runner.engine.context import EngineContext, RunProgress
 from runner.engine.events import Notice
 from runner.engine.submissions import Submissions
-from runner.store import query
+from runner.store.takes import takes
 
 
 class Rerolls:
@@ -32,7 +32,7 @@ class Rerolls:
         allowed = 0 if failure is None else self._context.settings.reroll.get(failure.cls, 0)
         if failure is None or not allowed or self._progress.stops:
             return False
-        attempts = query.takes(store.reader, job.seq)
+        attempts = takes(store.reader, job.seq)
         if not attempts or not attempts[-1].made_task:
             return False
         before_this = [attempt.error for attempt in attempts if attempt.made_task and attempt.error]

@@ -27,6 +27,7 @@ from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.sanitize import sanitize_line
 from runner.errors import ManifestError
 from runner.manifest.yaml_parser import find_events, open_events, parse_problem, to_position
+from runner.manifest.yaml_surprises import ANCHOR_HINT, HASH_HINT, Mark, cut_texts, find_hashes
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
 from runner.schema.catalog import load_catalog
 from runner.schema.paths import JsonPath, format_path
@@ -102,11 +103,13 @@ class Document:
 
     Attributes:
         header: All keys except `jobs`.
+        hashes: Where a ``#`` may cut a text short; see `find_hashes`.
     """
 
-    def __init__(self, path: Path, header: Entry) -> None:
+    def __init__(self, path: Path, header: Entry, hashes: frozenset[Mark]) -> None:
         self.path = path
         self.header = header
+        self.hashes = hashes
 
     def entries(self, report: ProblemHandler) -> Iterator[Entry]:
         """
@@ -118,7 +121,7 @@ class Document:
         file = str(self.path)
         try:
             with open_manifest(self.path) as stream:
-                yield from _DocumentReader(stream, file, report).entries()
+                yield from _DocumentReader(stream, file, report, self.hashes).entries()
         except (YAMLError, YamlUnreadable, OSError) as error:
             report(_read_problem(error, self.path))
 
@@ -138,9 +141,9 @@ def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) 
     """
     try:
         with open_manifest(path) as stream:
-            return Document(
-                path, _DocumentReader(stream, str(path), report).header(path, needs_jobs=has_jobs)
-            )
+            hashes = find_hashes(path)
+            reader = _DocumentReader(stream, str(path), report, hashes)
+            return Document(path, reader.header(path, needs_jobs=has_jobs), hashes)
     except (YAMLError, YamlUnreadable, OSError) as error:
         raise ManifestError(
             f"{path} can't be read as a manifest", problems=[_read_problem(error, path)]
@@ -150,8 +153,9 @@ def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) 
 class _DocumentReader:
     """One pass over a file."""
 
-    def __init__(self, stream: IO[bytes], file: str, report: ProblemHandler) -> None:
+    def __init__(self, stream: IO[bytes], file: str, report: ProblemHandler, hashes: frozenset[Mark]) -> None:
         self._file = file
+        self._hashes = hashes
         self._report = report
         self._job: int | None = None
         self._reported: set[Position] = set()
@@ -187,6 +191,7 @@ class _DocumentReader:
             self._read_end()
         if needs_jobs and not has_jobs:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
+        self._warn_of_cut_texts(events)
         return Entry(value, -1, self._file, events)
 
     def entries(self) -> Iterator[Entry]:
@@ -206,6 +211,9 @@ class _DocumentReader:
                 self._builder.build(event)
         self._report = report
         self._read_end()
+        for anchor, event in self._builder.unused_anchors.items():
+            message = f"'&{anchor[:40]}' is an anchor of YAML here, and the text is only {event.value[:40]!r}"
+            self._warn(event.start_mark.line, event.start_mark.column, message, ANCHOR_HINT)
 
     def _jobs(self) -> Iterator[Entry]:
         builder, next_event, file = self._builder, self._next, self._file
@@ -218,6 +226,8 @@ class _DocumentReader:
             self._reported.clear()
             builder.begin()
             value = builder.build(event, 3)
+            if self._hashes:
+                self._warn_of_cut_texts(builder.events)
             findings = job_findings(value)
             if not findings and not builder.is_invalid:
                 yield Entry(value, index, file, builder.events)
@@ -282,6 +292,16 @@ class _DocumentReader:
         position = to_position(event.start_mark, self._file)
         self._reported.add(position)
         self._report(Problem(Severity.ERROR, position, message, job, hint=hint))
+
+    def _warn_of_cut_texts(self, events: list[Any]) -> None:
+        for (line, column), text in cut_texts(events, self._hashes):
+            message = f"the text ends here, since the '#' begins a comment: {text[:40]!r}"
+            self._warn(line, column, message, HASH_HINT)
+
+    def _warn(self, line: int, column: int, message: str, hint: str) -> None:
+        job = None if self._job is None else job_label(self._job)
+        position = Position(self._file, line + 1, column + 1)
+        self._report(Problem(Severity.WARNING, position, message, job, hint=hint))
 
 
 def _discard(_problem: Problem) -> None:

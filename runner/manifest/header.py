@@ -89,8 +89,12 @@ def read_header(
         today: In UTC, for the age of its prices.
     """
     entry = document.header
-    findings = header_findings(entry.value)
-    value = _without_invalid(entry.value, findings)
+    # People quote version numbers, and there is nothing else that it could mean.
+    written = (
+        {**entry.value, "version": VERSION} if entry.value.get("version") == str(VERSION) else entry.value
+    )
+    findings = header_findings(written)
+    value = _without_invalid(written, findings)
     name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables)
     findings += name_findings
     prices: PriceTable | None = None

@@ -14,9 +14,11 @@ from runner.core.settings import (
     AssetRules,
     Budget,
     CanaryPolicy,
+    Check,
     Limits,
     ModelLimits,
     Notify,
+    OnAsset,
     PollPolicy,
     RetryPolicy,
     Settings,
@@ -59,6 +61,10 @@ def read_settings(
         retry=_retry(reader, header),
         assets=_assets(reader, header.get("assets", {})),
         notify=_notify(header.get("notify", ())),
+        # What rejects a video has to be checked.
+        checks=tuple(map(Check, dict.fromkeys((*header.get("checks", ()), *header.get("reject", ()))))),
+        reject=tuple(map(Check, header.get("reject", ()))),
+        on_asset=_on_asset(reader, header.get("on_asset")),
         reroll={cls: takes for cls, takes in header.get("reroll", {}).items() if takes},
         schemas=tuple(header.get("schemas", ())),
         prices=prices,
@@ -189,3 +195,13 @@ def _notify(value: Json) -> tuple[Notify, ...]:
         )
         for target in targets
     )
+
+
+def _on_asset(reader: _AmountReader, value: Json) -> OnAsset | None:
+    if value is None:
+        return None
+    hook: dict[str, Json] = {"command": value} if isinstance(value, list) else value
+    limits: dict[str, Json] = {key: hook[key] for key in ("at_once",) if key in hook}
+    if "timeout" in hook:
+        limits["timeout_s"] = reader.read(_positive_duration, hook["timeout"], ("on_asset", "timeout"))
+    return OnAsset(command=tuple(hook["command"]), **{key: item for key, item in limits.items() if item})

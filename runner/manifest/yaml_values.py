@@ -33,6 +33,7 @@ from runner.manifest.scalars import (
     unsupported_tag_message,
 )
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, find_child
+from runner.manifest.yaml_surprises import is_text
 
 MAX_ALIASED = 10_000
 """Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""
@@ -67,6 +68,7 @@ class ValueBuilder:
         events: Of the value that is being built or was built last.
         is_invalid: Whether that value has errors, which were given to `on_error`.
         on_error: Called for each error; the value is built to its end nevertheless.
+        unused_anchors: Events of plain texts with an anchor that no alias has used so far, by anchor.
     """
 
     def __init__(self, next_event: NextEvent, on_error: YamlErrorHandler) -> None:
@@ -74,6 +76,7 @@ class ValueBuilder:
         self.events: list[Any] = []
         self.is_invalid = False
         self._next = next_event
+        self.unused_anchors: dict[str, Any] = {}
         self._anchors: dict[str, tuple[Json, int]] = {}
         self._aliased = 0
         # Plain keys that are text: the same string object for all jobs. Bounded in `_uncommon_key`.
@@ -146,6 +149,8 @@ class ValueBuilder:
             self._check_collection(event, depth, "seq")
             value = self._sequence(depth)
         if event.anchor is not None:
+            if kind is ScalarEvent and not event.style and is_text(event.value):
+                self.unused_anchors[event.anchor] = event
             self._anchors[event.anchor] = (value, len(self.events) + self._aliased - size_before + 1)
         return value
 
@@ -276,6 +281,7 @@ class ValueBuilder:
         if found is None:
             self._error(event, f"no value above has the anchor &{event.anchor[:40]}", None)
             return None
+        self.unused_anchors.pop(event.anchor, None)
         value, size = found
         self._aliased += size
         if self._aliased > MAX_ALIASED:

@@ -176,6 +176,11 @@ def _settings(settings: Settings) -> str:
         sections["assets"] = _amounts(settings.assets)
     if settings.notify:
         sections["notify"] = [_amounts(notify) for notify in settings.notify]
+    for name, checks in (("checks", settings.checks), ("reject", settings.reject)):
+        if checks:
+            sections[name] = [check.value for check in checks]
+    if settings.on_asset is not None:
+        sections["on_asset"] = _amounts(settings.on_asset)
     if settings.reroll:
         sections["reroll"] = settings.reroll
     return "".join(f"{name}: {flow(value)}\n" for name, value in sections.items())

@@ -66,6 +66,8 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
         "attempts": [_attempt(attempt) for attempt in record.attempts],
         "assets": [_asset(asset) for asset in record.assets],
         "warnings": record.warnings,
+        "checks": record.checks,
+        "verdict": record.verdict,
         "error": _error(record.error),
     }
 
@@ -123,6 +125,9 @@ def _asset(asset: Asset) -> dict[str, Json]:
         "width": asset.width,
         "height": asset.height,
         "duration_s": asset.duration_s,
+        "codec": asset.codec,
+        "fps": asset.fps,
+        "has_sound": asset.has_sound,
     }
     if asset.request is not None:
         value["request"] = replace_inline_media(asset.request)

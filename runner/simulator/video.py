@@ -15,13 +15,11 @@ from functools import lru_cache
 from msgspec import Struct
 
 from runner.core.model import Json
+from runner.core.sound import asks_for_sound
 from runner.simulator import media_writer
 
 _WITH_720_BY_DEFAULT = ("wan2.2-kf2v", "wan2.1-kf2v", "seedance-1-5", "dreamina-seedance")
 """Beginnings of the names of models whose page has a default other than 1080 lines."""
-
-_WITH_SOUND_BY_DEFAULT = ("seedance-1-5", "dreamina-seedance", "wan3.0")
-"""Beginnings of the names of models that make sound unless `generate_audio` is false (fact F19)."""
 
 _SIZE = re.compile(r"([0-9]{2,4})[pP]|([0-9]{2,4})x([0-9]{2,4})|4[kK]")
 _MAX_SECONDS = 60
@@ -97,8 +95,7 @@ def video_spec(request: Mapping[str, Json], digest: str) -> VideoSpec:
     seconds = min(int(text), _MAX_SECONDS) if text.isdecimal() and len(text) < 9 else 0
     if seconds < 1:
         seconds = 4 + int(digest[:8], 16) % 9
-    has_sound = bool(request.get("generate_audio", model.startswith(_WITH_SOUND_BY_DEFAULT)))
-    return VideoSpec(digest, width, height, seconds, has_sound)
+    return VideoSpec(digest, width, height, seconds, asks_for_sound(request))
 
 
 def _size(size: str, ratio: str, default_lines: int) -> tuple[int, int]:

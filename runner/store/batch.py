@@ -37,6 +37,8 @@ class Batch(Struct):
     old_assets: list[tuple[int, int]] = field(default_factory=list)
     answers: dict[tuple[int, int], Row] = field(default_factory=dict)
     usages: dict[tuple[int, int], Row] = field(default_factory=dict)
+    tracks: list[Row] = field(default_factory=list)
+    checks: list[Row] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -60,6 +62,8 @@ class Batch(Struct):
         connection.executemany(rows.SAVE_PART, self.parts.values())
         connection.executemany(rows.SAVE_ANSWER, self.answers.values())
         connection.executemany(rows.SAVE_USAGE, self.usages.values())
+        connection.executemany(rows.SAVE_TRACKS, self.tracks)
+        connection.executemany(rows.SAVE_CHECKS, self.checks)
         rows.insert_rows(connection, rows.DROP_PARTS, self.dropped_parts)
         connection.executemany(rows.DROP_OLD_ASSETS, self.old_assets)
         rows.insert_rows(connection, rows.SAVE_ASSETS, self.assets)
@@ -76,6 +80,8 @@ class Batch(Struct):
             "old_assets": self.old_assets,
             "answers": list(self.answers.values()),
             "usages": list(self.usages.values()),
+            "tracks": self.tracks,
+            "checks": self.checks,
             "meta": self.meta,
         }
         return {name: value for name, value in values.items() if value}
@@ -92,5 +98,7 @@ class Batch(Struct):
             old_assets=values.get("old_assets", []),
             answers={(row[0], row[1]): row for row in values.get("answers", ())},
             usages={(row[0], row[1]): row for row in values.get("usages", ())},
+            tracks=values.get("tracks", []),
+            checks=values.get("checks", []),
             meta=values.get("meta", {}),
         )

@@ -140,6 +140,18 @@ CREATE TABLE IF NOT EXISTS usages (
     usage TEXT NOT NULL,
     PRIMARY KEY (seq, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tracks (
+    seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    facts TEXT NOT NULL,
+    PRIMARY KEY (seq, attempt)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checks (
+    seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    findings TEXT NOT NULL,
+    PRIMARY KEY (seq, attempt)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
 """
@@ -147,7 +159,8 @@ What the writer adds to a file of an earlier version too; such a version can sti
 jobs goes here, since files that exist never get a new column.
 
 ``replaced_requests`` has the requests that made the assets of jobs whose request was changed since, by the attempt
-that made them. ``usages`` has what the task of an attempt consumed according to the API.
+that made them. ``usages`` has what the task of an attempt consumed according to the API. ``tracks`` has codec, frames per second and sound of an attempt's video, and ``checks``
+what was found of it, with warnings and a verdict.
 """
 
 _MIN_BYTES = 512

@@ -13,26 +13,14 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from runner.core.lifecycle import State
-from runner.core.model import Asset, Attempt, FailureClass, Job, JobRecord
+from runner.core.model import Asset, FailureClass, Job, JobRecord
 from runner.store import rows
+from runner.store.job_filter import JobFilter
 
 _BATCH = 500
 
 _Value = TypeVar("_Value", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
-
-
-class JobFilter(Struct, frozen=True):
-    """
-    Which jobs a run works on.
-
-    Attributes:
-        glob: Only jobs whose id matches, as the shell matches file names.
-        selected: Only jobs in the temporary table ``selected`` (see `transitions.select_for_rerun`).
-    """
-
-    glob: str | None = None
-    selected: bool = False
 
 
 def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[State, int]:
@@ -79,18 +67,19 @@ class Matches(Struct, frozen=True):
     others_pending: int
 
 
-def matches(connection: sqlite3.Connection, glob: str) -> Matches:
-    """Count the jobs whose id matches a pattern."""
+def matches(connection: sqlite3.Connection, scope: JobFilter) -> Matches:
+    """Count the jobs of a filter, and others that are pending."""
+    where, values = scope.condition()
     row = connection.execute(
-        "SELECT total(job_id GLOB ?1), total(state = 'pending' AND NOT is_gone AND job_id NOT GLOB ?1) FROM jobs",
-        (glob,),
+        f"SELECT total(TRUE {where}), total(state = 'pending' AND NOT is_gone AND NOT (TRUE {where})) FROM jobs",
+        (*values, *values),
     ).fetchone()
     return Matches(int(row[0]), int(row[1]))
 
 
 def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
     """Count the jobs to submit, by model, in the order of the models' first jobs."""
-    where, values = _condition(scope)
+    where, values = scope.condition()
     return dict(
         connection.execute(
             f"SELECT model, count(*) FROM jobs WHERE state = 'pending' AND NOT is_gone {where} "
@@ -117,7 +106,7 @@ def pending(
     Args:
         after: Index and key (``seq``) of the last job that was read; (-1, -1) at first.
     """
-    where, values = _condition(scope)
+    where, values = scope.condition()
     cursor = connection.execute(
         f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
         f"WHERE state = 'pending' AND model = ? AND (idx, seq) > (?, ?) AND NOT is_gone "
@@ -137,7 +126,7 @@ def jobs_in_states(
     """Read the jobs in some states, in manifest order."""
     names = [state.value for state in states]
     marks = ", ".join("?" * len(names))
-    where, values = _condition(scope)
+    where, values = scope.condition()
     cursor = connection.execute(
         f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) {where} ORDER BY idx",
         (*names, *values),
@@ -154,7 +143,7 @@ def lost_jobs(
     connection: sqlite3.Connection, *, waiting_since: float, scope: JobFilter = JobFilter()
 ) -> Iterator[Job]:
     """Read the jobs whose tasks are lost, in manifest order."""
-    where, values = _condition(scope)
+    where, values = scope.condition()
     cursor = connection.execute(
         f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE {LOST_WITH_TASK} {where} ORDER BY idx", values
     )
@@ -269,16 +258,6 @@ def task_owner(connection: sqlite3.Connection, task_id: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
-    """Read the attempts at a job; none if it was removed from the manifest, or has a task that a person named."""
-    cursor = connection.execute(
-        "SELECT a.* FROM attempts a JOIN jobs USING (seq) JOIN specs s USING (seq) "
-        "WHERE seq = ? AND NOT is_gone AND s.task_id IS NULL ORDER BY number",
-        (seq,),
-    )
-    return tuple(rows.read_attempt(row[1:]) for row in cursor)
-
-
 def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:
     """Read the answers about a job that were not understood, by the number of the attempt."""
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'answers'").fetchone() is None:
@@ -374,13 +353,16 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     attempts = _grouped(connection, "attempts", "number", seqs)
     assets = _grouped(connection, "assets", "kind DESC", seqs)
     replaced = _texts_by_attempt(connection, "replaced_requests", seqs) if assets else {}
+    tracks = _texts_by_attempt(connection, "tracks", seqs) if assets else {}
+    findings = _texts_by_attempt(connection, "checks", seqs) if assets else {}
     usages = _texts_by_attempt(connection, "usages", seqs)
     for row in batch:
         yield rows.read_record(
             row,
             tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
-            tuple(rows.read_asset(a, replaced) for a in assets.get(row[0], ())),
+            tuple(rows.read_asset(a, replaced, tracks) for a in assets.get(row[0], ())),
             usages.get((row[0], row[-1])),
+            findings.get((row[0], row[-1])),
         )
 
 
@@ -402,11 +384,6 @@ def _grouped(
         (seqs,),
     )
     return {seq: list(group) for seq, group in groupby(cursor, key=lambda row: row[0])}
-
-
-def _condition(scope: JobFilter) -> tuple[str, tuple[str, ...]]:
-    selected = "AND seq IN (SELECT seq FROM selected)" if scope.selected else ""
-    return (selected, ()) if scope.glob is None else (f"{selected} AND job_id GLOB ?", (scope.glob,))
 
 
 def _qualified(table: str) -> str:

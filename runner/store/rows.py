@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
@@ -95,6 +96,8 @@ DROP_OLD_ASSETS = "DELETE FROM assets WHERE seq = ? AND attempt < ?"
 SAVE_ANSWER = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)"
 RAISE_EPOCH = "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"
 SAVE_USAGE = "INSERT OR REPLACE INTO usages VALUES (?, ?, ?)"
+SAVE_TRACKS = "INSERT OR REPLACE INTO tracks VALUES (?, ?, ?)"
+SAVE_CHECKS = "INSERT OR REPLACE INTO checks VALUES (?, ?, ?)"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 
 RECORD_COLUMNS = (
@@ -114,6 +117,12 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 def canonical(value: Json) -> str:
     """Encode as JSON, always in the same form, so that two texts can be compared."""
     return _ENCODER.encode(value)
+
+
+def parse(text: str) -> dict[str, Json]:
+    """Decode an object that `canonical` encoded."""
+    value: dict[str, Json] = json.loads(text)
+    return value
 
 
 def job_row(job: Job) -> Row:
@@ -178,22 +187,41 @@ def asset_row(job: Job, asset: Asset) -> Row:
     )
 
 
+def tracks_row(job: Job, assets: Sequence[Asset]) -> Row | None:
+    """Return the row of the tracks of a job's video for `SAVE_TRACKS`; None if nothing is known of them."""
+    for asset in assets:
+        if asset.codec is not None or asset.fps is not None or asset.has_sound is not None:
+            return (job.seq, job.attempt, canonical([asset.codec, asset.fps, asset.has_sound]))
+    return None
+
+
 def read_attempt(row: Sequence[Any]) -> Attempt:
     """Convert a row of ``attempts``, without its ``seq``, to an attempt."""
     *values, error, key = row
     return Attempt(*(*values, read_failure(error), key))
 
 
-def read_asset(row: Sequence[Any], replaced: Mapping[tuple[int, int], str]) -> Asset:
+def read_asset(
+    row: Sequence[Any],
+    replaced: Mapping[tuple[int, int], str],
+    tracks: Mapping[tuple[int, int], str] = MappingProxyType({}),
+) -> Asset:
     """
     Convert a row of ``assets`` to an asset.
 
     Args:
         replaced: Requests that were replaced, by the keys of their jobs and the numbers of their attempts.
+        tracks: What is known of the tracks of videos, in the same way.
     """
     seq, kind, *values, attempt = row
     request = replaced.get((seq, attempt))
-    fields = (AssetKind(kind), *values, None if request is None else jsontext.loads(request))
+    known = tracks.get((seq, attempt)) if kind == AssetKind.VIDEO else None
+    fields = (
+        AssetKind(kind),
+        *values,
+        None if request is None else jsontext.loads(request),
+        *(() if known is None else json.loads(known)),
+    )
     return Asset(*fields)
 
 
@@ -202,8 +230,10 @@ def read_record(
     attempts: tuple[Attempt, ...],
     assets: tuple[Asset, ...],
     usage: str | None = None,
+    findings: str | None = None,
 ) -> JobRecord:
     """Convert a row of `RECORD_COLUMNS` to a record."""
+    found = {} if findings is None else jsontext.loads(findings)
     (_, job_id, index, model, schema, request, digest, metadata, state, *values, spec_warnings, warnings,
      error, file, line, column, is_gone, _) = row  # fmt: skip
     fields = (
@@ -218,11 +248,13 @@ def read_record(
         *values,
         attempts,
         assets,
-        (*_texts(spec_warnings), *_texts(warnings)),
+        tuple(dict.fromkeys((*_texts(spec_warnings), *_texts(warnings), *found.get("warnings", ())))),
         read_failure(error),
         Position(file, line, column),
         bool(is_gone),
         None if usage is None else jsontext.loads(usage),
+        found.get("checks"),
+        found.get("verdict"),
     )
     return JobRecord(*fields)
 

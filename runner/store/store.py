@@ -265,6 +265,7 @@ class Store:
             job=rows.job_row(job),
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
+            tracks=rows.tracks_row(job, assets) if assets else None,
             answer=None
             if attempt is None or attempt.answer is None
             else (job.seq, attempt.number, attempt.answer),
@@ -280,6 +281,10 @@ class Store:
     def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
         """Add what the task of the job's current attempt consumed to the next commit."""
         self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
+
+    def save_findings(self, seq: int, attempt: int, findings: Json) -> None:
+        """Add what checks of an attempt's video found to the next commit."""
+        self._active_writer.add(checks=(seq, attempt, rows.canonical(findings)))
 
     def _remember_task(self, task_id: str, job: Job) -> None:
         if len(self._new_tasks) >= _MAX_NEW_TASKS:

@@ -28,11 +28,13 @@ class Selection(Struct, frozen=True):
         states: By state; empty for any.
         classes: By failure class; empty for any except `NEVER_RESUBMITTED`.
         glob: By id, as the shell matches file names; None for any.
+        ids: By id; None for any.
     """
 
     states: frozenset[State] = frozenset()
     classes: frozenset[FailureClass] = frozenset()
     glob: str | None = None
+    ids: tuple[str, ...] | None = None
 
 
 def recover(connection: sqlite3.Connection, *, at: float) -> int:
@@ -360,6 +362,9 @@ def _conditions(selection: Selection) -> tuple[str, list[str]]:
     if selection.glob is not None:
         parts.append("AND job_id GLOB ?")
         values.append(selection.glob)
+    if selection.ids is not None:
+        parts.append("AND job_id IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps(selection.ids))
     return " ".join(parts), values
 
 

@@ -98,6 +98,8 @@ class Writer:
         part: Row | None = None,
         answer: Row | None = None,
         usage: Row | None = None,
+        tracks: Row | None = None,
+        checks: Row | None = None,
         meta: tuple[str, str] | None = None,
     ) -> int:
         """
@@ -130,6 +132,10 @@ class Writer:
                 batch.answers[answer[0], answer[1]] = answer
             if usage is not None:
                 batch.usages[usage[0], usage[1]] = usage
+            if tracks is not None:
+                batch.tracks.append(tracks)
+            if checks is not None:
+                batch.checks.append(checks)
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
         if self.error is not None:

@@ -113,6 +113,9 @@ def test_wrong_calls(
         ("submit_rate", 0),
         ("simulate", "yes"),
         ("var", ["a"]),
+        ("where", "split"),
+        ("where", [5]),
+        ("sample", 0),
     ],
 )
 def test_wrong_options(name: str, value: object) -> None:
@@ -131,10 +134,12 @@ def test_options_take_the_texts_of_the_command_line() -> None:
         submit_rate="60/min",  # type: ignore[arg-type]
         max_failures="5%",  # type: ignore[arg-type]
         on_changed="keep",  # type: ignore[arg-type]
+        where=["split=test", "seed>3"],  # type: ignore[arg-type]
     )
 
     assert (3600.0, 90.0, 1.0) == (options.max_runtime, options.drain_time, options.submit_rate)
     assert (0.05, runner.OnChanged.KEEP) == (options.max_failures, options.on_changed)
+    assert ["split", "seed"] == [condition.name for condition in options.where]
 
 
 def test_a_running_loop_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:

@@ -260,3 +260,20 @@ def test_takes_of_jobs_are_counted_at_most() -> None:
     assert 8 == _counts(manifest)["submissions_at_most"]
     text = runner("plan", manifest).stdout
     assert "  up to 4 takes of a job (reroll), so at most 8 paid submissions\n" in text
+
+
+def test_conditions_and_samples() -> None:
+    """A plan of the jobs that --where and --sample choose counts them alone, as the run does that follows."""
+    manifest = write_manifest(Path("m.yaml"), "a", "b", "c", "d")
+    run_dir = make_run(Path("out"), manifest, {"a": State.SUCCEEDED, "b": State.FAILED})
+
+    def counts(*options: object) -> dict[str, float]:
+        found = _counts(manifest, "-o", run_dir, *options)
+        return {key: count for key, count in found.items() if key != "seconds_at_limits"}
+
+    assert {"to_submit": 2} == counts("--where", "status=pending")
+    assert {"done": 1, "left_alone": 1} == counts("--where", "job_id<c", "--where", "model=seedance*")
+    assert 1 == counts("--where", "status=pending", "--sample", "1")["to_submit"]
+    assert 3 == sum(counts("--sample", "3").values())
+    none = runner("plan", manifest, "--where", "split=test")
+    assert (2, True) == (none.exit_code, "no job of the run meets --where 'split=test'" in none.stderr)

@@ -309,3 +309,28 @@ def test_internal_error_writes_its_traceback_to_a_file(
     assert 2 == len(traces)
     assert all("sk-secret" not in text for text in (stderr, *traces))
     assert 1 == stderr.count("\nKeyError") + stderr.startswith("KeyError")
+
+
+def test_conditions_and_samples_choose_jobs(folder: Path) -> None:
+    """Only what --where and --sample choose is submitted, and again the same; a rerun chooses among its own jobs."""
+
+    def states() -> dict[str, str]:
+        lines = (folder / "output/kittens-simulated/results.jsonl").read_text().splitlines()
+        return {line["job_id"]: line["status"] for line in map(json.loads, lines)}
+
+    typo, one = run("--where", "prompt=*cow*"), run("--where", "prompt=*2", "--sample", "1")
+    assert (2, 0) == (typo.exit_code, one.exit_code)
+    assert "no job of the run meets --where 'prompt=*cow*'" in typo.stderr
+    assert {"job-1": "pending", "job-2": "succeeded", "job-3": "pending"} == states()
+
+    sample, before = run("--sample", "1"), states()
+    again = run("--sample", "1")
+    assert (0, 0, before) == (sample.exit_code, again.exit_code, states())
+    assert "nothing to do, 1 matching job succeeded" in again.stderr
+
+    rerun = runner(
+        "rerun", "output/kittens-simulated", "--where", "prompt=*[13]", "--sample", "1", "--dry-run"
+    )
+    assert "submit 1: new, paid attempts" in rerun.stdout
+    typo = runner("rerun", "output/kittens-simulated", "--where", "split=test", "--dry-run")
+    assert (2, True) == (typo.exit_code, "no job of the run meets --where 'split=test'" in typo.stderr)

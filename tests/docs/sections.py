@@ -110,7 +110,7 @@ def error_references() -> Iterator[str]:
 def commands() -> Iterator[str]:
     """Describe every command with its options."""
     for name, summary in COMMANDS.items():
-        command = importlib.import_module(f"runner.cli.{name}_command").command
+        command = importlib.import_module(f"runner.cli.{name.replace('-', '_')}_command").command
         context = click.Context(command, info_name=f"runner {name}")
         yield f"### `{' '.join([f'runner {name}', *_arguments(command)])}`"
         yield ""

@@ -222,7 +222,7 @@ def test_every_mentioned_command_exists(line: str) -> None:
     name = words[0]
     if name.startswith("-"):
         return
-    command = importlib.import_module(f"runner.cli.{name}_command").command
+    command = importlib.import_module(f"runner.cli.{name.replace('-', '_')}_command").command
     known = {
         option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]
     }

@@ -31,8 +31,11 @@ WAITS = {
     "worker/deliver:_search": ("8 addresses, tried again for 2 minutes", "engine/test_deliveries.py"),
     "worker/pauses:sleep": ("a signal, or the end of --drain-time", "engine/test_deliveries.py"),
     "api/notify:_post": ("10 s", "api/test_notify.py"),
-    "api/notify:_run_command": ("30 s", "api/test_notify.py"),
-    "api/notify:_kill": ("5 s", "api/test_notify.py"),
+    "commands:run_command": ("30 s for notify, on_asset.timeout", "api/test_notify.py"),
+    "commands:_kill": ("5 s", "api/test_notify.py"),
+    "checks/pool:measure": ("2 minutes for one video", "checks/test_pool.py"),
+    "checks/pool:_end": ("the end of a process that was killed", "checks/test_pool.py"),
+    "checks/running:finish": ("the bounds of each check; a signal", "checks/test_running.py"),
 }
 """By module and coroutine: the bound, and the file of the tests that hold it."""
 
@@ -58,6 +61,7 @@ _PASS_ON = frozenset(
         "gateway/client:_read_bounded",
         "assets/resolver:_gateway_scopes",
         "assets/resolver:resolve",
+        "commands:_read",
     }
 )
 """Coroutines whose callers, in the table, bound what they wait for."""

@@ -33,7 +33,7 @@ from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
 from runner.store import query
-from runner.store.query import JobFilter
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import recover

@@ -353,11 +353,11 @@ def test_colors_differ_in_brightness(page: Browser, scheme: str) -> None:
 
 
 def test_clips_have_their_shape_and_play_on_hover(page: Browser, folder: Path) -> None:
-    """A clip has its own shape, plays without sound while the mouse is on it, and by the space bar; a missing one is named."""
+    """A clip has the shape that is known of it, plays without sound while the mouse is on it, and by the space bar; a missing one is named."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("needs ffmpeg to make a video")
     made = folder / "assets" / "sky #1?.mp4"
-    source = ["-f", "lavfi", "-i", "testsrc=size=36x64:rate=5", "-t", "1", "-pix_fmt", "yuv420p"]
+    source = ["-f", "lavfi", "-i", "testsrc=size=32x32:rate=5", "-t", "1", "-pix_fmt", "yuv420p"]
     subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *source, str(made)], check=True)
     show(page, folder, "q=job-01")
 
@@ -377,7 +377,7 @@ def test_clips_have_their_shape_and_play_on_hover(page: Browser, folder: Path) -
     playing_again = page.run(until_playing)
 
     assert 90 / 160 == pytest.approx(shape, rel=0.02)
-    assert ([36, 64, True, True], True, [36, 64, True, True]) == (playing, is_paused, playing_again)
+    assert ([32, 32, True, True], True, [32, 32, True, True]) == (playing, is_paused, playing_again)
 
     show(page, folder, "q=job-05")
     message = page.run(

@@ -10,6 +10,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
 from runner.store import query
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 
@@ -112,7 +113,7 @@ def test_jobs_with_the_same_index_are_all_returned(store: Store) -> None:
     names = []
     after = (-1, -1)
     while page := query.pending(
-        store.reader, "wan2.7-i2v", after=after, count=2, scope=query.JobFilter(), waiting_since=0.0
+        store.reader, "wan2.7-i2v", after=after, count=2, scope=JobFilter(), waiting_since=0.0
     ):
         names += [job.job_id for job, _ in page]
         after = (page[-1][0].index, page[-1][0].seq)

@@ -9,6 +9,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, OnChanged
 from runner.errors import UsageError
 from runner.store import query
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import Selection, import_records, requeue_selected, select_for_rerun
 from tests.store.jobs import make_spec, sync_jobs
@@ -71,7 +72,7 @@ def test_pending_job_that_names_its_task_is_not_among_those_to_submit(store: Sto
         connection.execute("UPDATE jobs SET state = 'pending'")
 
     pending = query.pending(
-        store.reader, "wan2.7-i2v", after=(-1, -1), count=9, scope=query.JobFilter(), waiting_since=0.0
+        store.reader, "wan2.7-i2v", after=(-1, -1), count=9, scope=JobFilter(), waiting_since=0.0
     )
 
     assert [] == pending

@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, Job, JobRecord
 from runner.store import query
+from runner.store.job_filter import JobFilter
 from runner.store.rows import failure_text
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
@@ -148,11 +149,11 @@ def test_what_is_left_to_submit(store: Store) -> None:
     )
     put(store, "0-slow", State.SUBMITTED)
 
-    everything, odd = query.JobFilter(), query.JobFilter(glob="[1-3]-*")
+    everything, odd = JobFilter(), JobFilter(glob="[1-3]-*")
     assert [("quick", 2), ("slow", 2)] == list(query.pending_by_model(store.reader, everything).items())
     assert {"quick": 2, "slow": 1} == query.pending_by_model(store.reader, odd)
 
-    def pending(scope: query.JobFilter, after: tuple[int, int] = (-1, -1), count: int = 9) -> list[str]:
+    def pending(scope: JobFilter, after: tuple[int, int] = (-1, -1), count: int = 9) -> list[str]:
         found = query.pending(store.reader, "slow", after=after, count=count, scope=scope, waiting_since=0.0)
         assert all(f'"prompt of {job.job_id}"'.encode() in text.encode() for job, text in found)
         return [job.job_id for job, _ in found]
@@ -166,7 +167,7 @@ def test_chosen_jobs_only(store: Store) -> None:
     """A rerun sees only what it has chosen, in whatever it asks."""
     sync_jobs(store, *[make_spec("a"), make_spec("b", 1), make_spec("c", 2)])
     store.reader.execute("CREATE TEMP TABLE selected AS SELECT seq FROM jobs WHERE job_id != 'b'")
-    scope = query.JobFilter(glob="[bc]", selected=True)
+    scope = JobFilter(glob="[bc]", selected=True)
 
     assert {"wan2.7-i2v": 1} == query.pending_by_model(store.reader, scope)
     found = query.jobs_in_states(store.reader, [State.PENDING], waiting_since=7.0, scope=scope)

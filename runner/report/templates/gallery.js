@@ -25,7 +25,7 @@ const visibility = "IntersectionObserver" in window ? new IntersectionObserver((
 function videoOf(job) {
   const path = job[FIELD.video], poster = DATA.posters[path];
   const video = htmlElement("video", {
-    playsinline: "", loop: "", preload: "none", src: assetUrl(path), width: job[FIELD.width], height: job[FIELD.height],
+    playsinline: "", loop: "", preload: "none", src: assetUrl(path),
     poster: poster ? `data:image/jpeg;base64,${poster}` : null, "aria-label": `Clip of ${job[FIELD.id]}`,
   });
   video.muted = true;

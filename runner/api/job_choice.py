@@ -1,0 +1,140 @@
+"""Which jobs `--where` and `--sample` choose."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec.structs import replace
+
+from runner.api.options import RunOptions
+from runner.core.lifecycle import State
+from runner.core.model import JobRecord, JobSpec
+from runner.core.sample import Sample
+from runner.core.where import Condition
+from runner.errors import UsageError
+from runner.store import query
+from runner.store.sync import SyncReport
+from runner.store.transitions import Selection, select_for_rerun
+
+_STATES = frozenset(state.value for state in State)
+
+
+def chosen_ids(connection: sqlite3.Connection, options: RunOptions) -> tuple[str, ...] | None:
+    """
+    Return the ids of the jobs of a run that its options choose, with `--job` too; None if they choose all.
+
+    Raises:
+        UsageError: They choose none, though all jobs are there.
+    """
+    if not _is_choice(options):
+        return None
+    ids = _choose(query.records(connection), options)
+    if not ids and options.shard is None:
+        # One shard of many may have none.
+        raise _nothing_chosen(options)
+    return ids
+
+
+def narrowed(connection: sqlite3.Connection, selection: Selection, options: RunOptions) -> Selection:
+    """
+    Return a selection of jobs to rerun without those that `--where` and `--sample` do not choose.
+
+    Raises:
+        UsageError: No job of the run meets the conditions, which is probably a mistake in them.
+    """
+    if not _is_choice(options):
+        return selection
+    select_for_rerun(connection, selection)
+    seqs = [seq for (seq,) in connection.execute("SELECT seq FROM selected")]
+    ids = _choose(query.records(connection, seqs), options)
+    if seqs and not ids:
+        chosen_ids(connection, options)
+    return replace(selection, ids=ids)
+
+
+class ChosenJobs:
+    """
+    The jobs of a plan that its options choose.
+
+    Args:
+        each: Gets them, as from `compare`; those of a sample only with `report`.
+        gone: Gets jobs that left the manifest, if the options choose all jobs.
+    """
+
+    def __init__(
+        self, options: RunOptions, each: Callable[[JobSpec, str], None], gone: Callable[[State], None]
+    ) -> None:
+        self._options = options
+        self._gone = gone
+        self._where = options.where
+        self._sample = None if options.sample is None else Sample[tuple[JobSpec, str]](options.sample)
+        self._each = each
+        self._counts: Counter[str] = Counter()
+
+    def add(self, spec: JobSpec, word: str) -> None:
+        """Take a job of the manifest, and how the run knows it."""
+        if self._where and not _meets(_as_record(spec, word), self._where):
+            return
+        if self._sample is not None:
+            self._sample.add(spec.job_id, (spec, word))
+        else:
+            self._take(spec, word)
+
+    def gone(self, state: State) -> None:
+        """Take a job that left the manifest."""
+        if not _is_choice(self._options):
+            self._gone(state)
+
+    def report(self, compared: SyncReport) -> SyncReport:
+        """
+        Return what `compare` found, of the chosen jobs alone.
+
+        Raises:
+            UsageError: There are none.
+        """
+        if not _is_choice(self._options):
+            return compared
+        for spec, word in self._sample or ():
+            self._take(spec, word)
+        counts = self._counts
+        if compared.jobs and not counts:
+            raise _nothing_chosen(self._options)
+        new, replaced, changed = counts["new"], counts["replaced"], counts["changed"]
+        return SyncReport(new, counts.total() - new - replaced - changed, replaced, changed)
+
+    def _take(self, spec: JobSpec, word: str) -> None:
+        self._counts[word] += 1
+        self._each(spec, word)
+
+
+def _as_record(spec: JobSpec, word: str) -> JobRecord:
+    """Return a job of the manifest as the run knows it, or will know it."""
+    state = State(word) if word in _STATES else State.PENDING
+    return JobRecord(
+        spec.job_id, spec.index, spec.model, spec.schema, spec.request, spec.digest, spec.metadata, state
+    )
+
+
+def _meets(record: JobRecord, conditions: Sequence[Condition]) -> bool:
+    return all(condition.matches(record) for condition in conditions)
+
+
+def _is_choice(options: RunOptions) -> bool:
+    return bool(options.where) or options.sample is not None
+
+
+def _choose(records: Iterable[JobRecord], options: RunOptions) -> tuple[str, ...]:
+    found = (record.job_id for record in records if not record.is_gone and _meets(record, options.where))
+    if options.sample is None:
+        return tuple(found)
+    sample = Sample[str](options.sample)
+    for job_id in found:
+        sample.add(job_id, job_id)
+    return tuple(sample)
+
+
+def _nothing_chosen(options: RunOptions) -> UsageError:
+    conditions = " ".join(f"--where '{each.name}{each.operator}{each.value}'" for each in options.where)
+    return UsageError(f"no job of the run meets {conditions}", hint="see what they are: runner plan --show 3")

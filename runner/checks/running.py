@@ -1,0 +1,93 @@
+"""Checks beside a run: of each job that succeeded, in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from runner.checks.checker import VideoChecker, has_video
+from runner.core.lifecycle import State
+from runner.core.model import Job
+from runner.errors import RunnerError
+from runner.store import query, takes
+from runner.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.2
+
+
+class RunningChecks:
+    """
+    Checks jobs as they succeed, a few at a time; nothing of the run waits for it.
+
+    Args:
+        checker: None if nothing is to be checked.
+    """
+
+    def __init__(self, store: Store, checker: VideoChecker | None) -> None:
+        self._store = store
+        self._checker = checker
+        self._queue: deque[tuple[int, int]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._cancel()
+
+    @property
+    def left(self) -> int:
+        """Jobs that are not checked yet."""
+        return len(self._queue) + len(self._tasks)
+
+    def add(self, job: Job) -> None:
+        """Add a job that succeeded, and was saved."""
+        if self._checker is None:
+            return
+        self._queue.append((job.seq, job.commit))
+        if len(self._tasks) < self._checker.at_once:
+            task = asyncio.create_task(self._work(self._checker), name="checks")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def finish(self, is_stopped: Callable[[], bool]) -> int:
+        """Wait for the checks that are left, unless the run is to end at once; return how many were not made."""
+        while self._tasks and not is_stopped():
+            await asyncio.wait(self._tasks, timeout=_LOOK_S)
+        left = self.left
+        await self._cancel()
+        return left
+
+    async def _cancel(self) -> None:
+        self._queue.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self, checker: VideoChecker) -> None:
+        while self._queue:
+            seq, commit = self._queue.popleft()
+            try:
+                await self._store.durable(commit)
+                await self._check(checker, seq)
+            except RunnerError:
+                # The store can't be written: the run stops for that, and says so.
+                return
+            except Exception:
+                log.exception("a bug in runner ended the checks of a job")
+
+    async def _check(self, checker: VideoChecker, seq: int) -> None:
+        record = next(query.records(self._store.reader, [seq]))
+        if record.state is not State.SUCCEEDED or not has_video(record.assets):
+            return
+        number = takes.attempt_number(self._store.reader, seq)
+        findings, measures = await checker.look(record)
+        self._store.save_findings(seq, number, checker.finish(seq, findings, measures))

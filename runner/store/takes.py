@@ -1,0 +1,74 @@
+"""Queries of ``run.db`` about the takes of jobs: their attempts, their videos, and what checks found of these."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from runner.core.model import Attempt
+from runner.store import rows
+
+_DELIVERED = (
+    "FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
+    "WHERE j.state = 'succeeded' AND a.kind = 'video'"
+)
+
+
+def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
+    """Read the attempts at a job; none if it was removed from the manifest, or has a task that a person named."""
+    cursor = connection.execute(
+        "SELECT a.* FROM attempts a JOIN jobs USING (seq) JOIN specs s USING (seq) "
+        "WHERE seq = ? AND NOT is_gone AND s.task_id IS NULL ORDER BY number",
+        (seq,),
+    )
+    return tuple(rows.read_attempt(row[1:]) for row in cursor)
+
+
+def attempt_number(connection: sqlite3.Connection, seq: int) -> int:
+    """Read the number of a job's newest attempt."""
+    return int(connection.execute("SELECT attempt FROM jobs WHERE seq = ?", (seq,)).fetchone()[0])
+
+
+def job_id(connection: sqlite3.Connection, seq: int) -> str:
+    """Read the id of a job."""
+    return str(connection.execute("SELECT job_id FROM jobs WHERE seq = ?", (seq,)).fetchone()[0])
+
+
+def count_videos(connection: sqlite3.Connection) -> int:
+    """Count the videos of the jobs that succeeded."""
+    return int(connection.execute(f"SELECT count(*) {_DELIVERED}").fetchone()[0])
+
+
+def video_digests(connection: sqlite3.Connection) -> Iterator[tuple[int, int, str, str]]:
+    """Read the videos of the jobs that succeeded, in manifest order: key, attempt, job id and digest."""
+    yield from connection.execute(f"SELECT j.seq, j.attempt, j.job_id, a.sha256 {_DELIVERED} ORDER BY j.idx")
+
+
+def delivered(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Read the jobs that succeeded with a video, in manifest order: keys and attempts."""
+    return connection.execute(f"SELECT j.seq, j.attempt {_DELIVERED} ORDER BY j.idx").fetchall()
+
+
+def findings(connection: sqlite3.Connection, *, containing: str = "") -> Iterator[tuple[int, int, str]]:
+    """Read what checks found of the newest takes, if the text has a word in quotes: key, attempt and text."""
+    if _has_findings(connection):
+        yield from connection.execute(
+            "SELECT c.* FROM checks c JOIN jobs j ON j.seq = c.seq AND j.attempt = c.attempt "
+            "WHERE instr(findings, ?)",
+            (f'"{containing}"' if containing else "{",),
+        )
+
+
+def findings_of(connection: sqlite3.Connection, seq: int, attempt: int) -> str | None:
+    """Read what checks found of a take; None if it was not checked."""
+    if not _has_findings(connection):
+        return None
+    row = connection.execute(
+        "SELECT findings FROM checks WHERE seq = ? AND attempt = ?", (seq, attempt)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _has_findings(connection: sqlite3.Connection) -> bool:
+    """Return whether there is a table of them: a run of an earlier version has none until it is written again."""
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'checks'").fetchone() is not None
