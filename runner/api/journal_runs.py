@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.run_facts import SNAPSHOT, default_run_dir, read_facts, save_facts
-from runner.core.filenames import DB_NAME, RUN_JSON_NAME
+from runner.core.filenames import DB_NAME, RUN_JSON_NAME, safe_name
 from runner.core.sharding import Shard
 from runner.errors import StoreMissing, UsageError
 from runner.objects import open_store
@@ -49,7 +49,9 @@ def find_run(url: str, environ: Mapping[str, str]) -> JournaledRun:
     store = open_store(url, environ)
     try:
         held = json.loads(store.get(RUN_JSON_NAME))
-        return JournaledRun(store, held["id"], held["run"], held["gateway"], int(held["shards"]))
+        # The name becomes a folder's here, and anybody may have written it.
+        name = safe_name(str(held["run"]))
+        return JournaledRun(store, held["id"], name, held["gateway"], int(held["shards"]))
     except (ObjectMissing, ValueError, KeyError, TypeError):
         raise StoreMissing(
             f"there is no journal at {store.url}", hint="name the URL that was given to runner run --journal"

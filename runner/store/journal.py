@@ -122,7 +122,7 @@ class Journal:
         Raises:
             ObjectStoreError: The store can't be used.
         """
-        return bool(self.store.list(f"{self._folder}/base"))
+        return self._last_base() > 0
 
     def open(self) -> Contents:
         """

@@ -246,3 +246,16 @@ def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.Monk
     (folder / "m.yaml").write_text(manifest)
     again = runner("prepare", folder / "m.yaml", "--simulate", "--shards", "2", "--journal", journal)
     assert (0, 2) == (again.exit_code, again.stderr.count("has begun, and was left as it is"))
+
+
+def test_a_journal_from_somebody_else_leads_nowhere(folder: Path) -> None:
+    """The name of the run, which becomes that of a directory, stays in its folder."""
+    journal = FolderStore(str(folder / "j"))
+    assert run((folder / "j").as_uri(), "-o", "a").exit_code == 4
+    held = json.loads(journal.get("run.json"))
+    journal.put("run.json", json.dumps({**held, "run": "../../stolen"}).encode())
+
+    assert 0 == runner("resolve", (folder / "j").as_uri(), "job-3", "--give-up").exit_code
+
+    assert [] == list(folder.parent.glob("**/stolen"))
+    assert 1 == len(list((folder / "output").iterdir()))
