@@ -13,6 +13,7 @@ from runner.results.inline_media import replace_inline_media
 
 _MAX_VALUE_CHARS = 300
 _MAX_VALUES = 40
+_MAX_WARNINGS = 5
 
 
 class JobRow(NamedTuple):
@@ -27,7 +28,10 @@ class JobRow(NamedTuple):
         width, height, duration_s, bytes: Of the video.
         takes: Paths of other videos of the job, such as those before it was submitted again.
         last_frame: Path of the last frame relative to the run directory, or None.
+        checks: Name and text of each finding of checks.
+        warnings: One sentence each, the first ones.
         verdict: ``keep`` or ``reject``, or None.
+        verdict_why: The checks that rejected the video, or "".
     """
 
     id: str
@@ -53,7 +57,10 @@ class JobRow(NamedTuple):
     bytes: int | None
     takes: list[str]
     last_frame: str | None
+    checks: list[tuple[str, str]]
+    warnings: list[str]
     verdict: str | None
+    verdict_why: str
 
 
 def job_row(record: JobRecord, verdict: str | None) -> JobRow:
@@ -89,7 +96,10 @@ def job_row(record: JobRecord, verdict: str | None) -> JobRow:
         bytes=None if video is None else video.bytes,
         takes=[take.path for take in videos[1:]],
         last_frame=None if last_frame is None else last_frame.path,
+        checks=_pairs({name: _finding(value) for name, value in (record.checks or {}).items()}),
+        warnings=[shorten(warning, _MAX_VALUE_CHARS) for warning in record.warnings[:_MAX_WARNINGS]],
         verdict=verdict,
+        verdict_why="" if record.verdict is None else shorten(str(record.verdict["why"]), _MAX_VALUE_CHARS),
     )
 
 
@@ -116,6 +126,19 @@ def _pairs(values: Mapping[str, Json]) -> list[tuple[str, str]]:
     if len(values) > _MAX_VALUES:
         pairs.append(("…", f"{len(values) - _MAX_VALUES} more"))
     return pairs
+
+
+def _finding(value: Json) -> Json:
+    """
+    Return what a check found as text; what a command answered as it is.
+
+    >>> _finding({"ok": False, "black_s": 2.5, "of": None}), _finding(0.7)
+    ('failed, black_s 2.5', 0.7)
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("ok"), bool):
+        return value
+    numbers = (f"{name} {number}" for name, number in value.items() if name != "ok" and number is not None)
+    return ", ".join(["ok" if value["ok"] else "failed", *numbers])
 
 
 def _value_text(value: Json) -> str:

@@ -34,12 +34,14 @@ class Verdicts(dict[str, str]):
         self.given_at: dict[str, float] = {}
 
     def of(self, record: JobRecord) -> str | None:
-        """Return the verdict on the video of a job; None if there is none, or only one on an earlier take."""
+        """Return the verdict on the video of a job, a person's before that of checks; none is on an earlier take."""
         at, submitted_at = self.given_at.get(record.job_id), record.submitted_at
-        is_retaken = sum(attempt.outcome == "accepted" for attempt in record.attempts) > 1
-        if is_retaken and at is not None and submitted_at is not None and at < submitted_at:
-            return None
-        return self.get(record.job_id)
+        is_retaken = sum(attempt.made_task for attempt in record.attempts) > 1
+        if not (is_retaken and at is not None and submitted_at is not None and at < submitted_at):
+            verdict = self.get(record.job_id)
+            if verdict is not None:
+                return verdict
+        return None if record.verdict is None else str(record.verdict["value"])
 
 
 def read_verdicts(path: Path) -> Verdicts:

@@ -221,6 +221,30 @@ def test_takes_are_beside_each_other(chromium: Browser, tmp_path: Path) -> None:
     assert "2 takes" in chromium.run("return document.querySelector('.facts').textContent")
 
 
+def test_checks_are_shown(chromium: Browser, tmp_path: Path) -> None:
+    """What checks found is among the details, can be sorted by, and gives a verdict, which a person may change."""
+    black = {"black": {"ok": False, "black_s": 2.5}, "score": 0.25}
+    verdict = {"value": "reject", "by": "checks", "why": "black"}
+    warning = "the video looks like that of <b>'sky'</b>"
+    jobs = [
+        succeeded("bad", index=0, checks=black, verdict=verdict, warnings=("black",)),
+        succeeded("good", index=1, checks={"black": {"ok": True}, "score": 0.125}, warnings=(warning,)),
+        succeeded("kept", index=2, checks=black, verdict=verdict),
+    ]
+    report(tmp_path, jobs, {"kept": "keep"})
+
+    show(chromium, tmp_path, "sort=check.score")
+    assert ["good", "bad", "kept"] == cards(chromium)
+    notes = "return [...document.querySelectorAll('.card .error, .card .warning')].map((node) => node.textContent)"
+    assert [f"warning: {warning}", "rejected by checks: black", "rejected by checks: black"] == chromium.run(
+        notes
+    )
+    show(chromium, tmp_path, "verdict=reject")
+    chromium.press("right", "enter")
+    assert "failed, black_s 2.5" in chromium.run("return document.querySelector('#large dl').textContent")
+    assert ["bad"] == cards(chromium)
+
+
 def test_known_verdicts_are_shown(chromium: Browser, tmp_path: Path) -> None:
     """Verdicts that the run has already are marked, and count."""
     report(tmp_path, verdicts={"job-03": "reject"})

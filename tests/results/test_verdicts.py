@@ -69,6 +69,11 @@ def test_a_verdict_is_on_a_take(tmp_path: Path) -> None:
     undated = known_verdicts(tmp_path)
 
     assert cases == found
+    checked = succeeded("other", verdict={"value": "reject", "by": "checks", "why": "black"})
+    assert "reject" == undated.of(checked)
+    undated["other"] = "keep"
+    assert "keep" == undated.of(checked)
+    del undated["other"]
     assert ("keep", None) == (undated.of(twice), undated.of(succeeded("other")))
 
 

@@ -18,7 +18,7 @@ const sorts = new Map(OWN_SORTS.map(([key, , value]) => [key, value]));
 function searchText(job) {
   let text = searchTexts.get(job);
   if (text === undefined) {
-    const pairs = [...job[FIELD.params], ...job[FIELD.metadata]].flat();
+    const pairs = [...job[FIELD.params], ...job[FIELD.metadata], ...job[FIELD.checks], job[FIELD.warnings]].flat();
     const fields = [FIELD.id, FIELD.model, FIELD.prompt, FIELD.message, FIELD.task_id].map((field) => job[field]);
     text = [...fields, ...pairs].join("\n").toLowerCase();
     searchTexts.set(job, text);
@@ -30,10 +30,10 @@ function pairValue(field, key) {
   return (job) => job[field].find(([name]) => name === key)?.[1] ?? null;
 }
 
-// The keys of requests and metadata with more than one value among the jobs, as [name, label, value, number of values].
+// The keys of requests, metadata and checks with more than one value among the jobs, as [name, label, value, number of values].
 function differingKeys() {
   const found = [];
-  for (const [prefix, field] of [["request", FIELD.params], ["metadata", FIELD.metadata]]) {
+  for (const [prefix, field] of [["request", FIELD.params], ["metadata", FIELD.metadata], ["check", FIELD.checks]]) {
     const values = new Map();
     for (const job of DATA.jobs) {
       for (const [key, value] of job[field]) {
@@ -43,7 +43,7 @@ function differingKeys() {
       }
     }
     for (const [key, seen] of values) {
-      if (seen.size > 1) found.push([`${prefix}.${key}`, prefix === "request" ? key : `metadata.${key}`, pairValue(field, key), seen.size]);
+      if (seen.size > 1) found.push([`${prefix}.${key}`, prefix === "request" ? key : `${prefix}.${key}`, pairValue(field, key), seen.size]);
     }
   }
   return found;

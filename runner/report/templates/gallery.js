@@ -78,7 +78,8 @@ function details(job) {
 }
 
 function allDetails(job) {
-  return pairList([...details(job), ...job[FIELD.params], ...job[FIELD.metadata]]);
+  const checks = job[FIELD.checks].map(([name, text]) => [`check ${name}`, text]), warnings = job[FIELD.warnings].map((text) => ["warning", text]);
+  return pairList([...details(job), ...job[FIELD.params], ...job[FIELD.metadata], ...checks, ...warnings]);
 }
 
 function stateBadge(job) {
@@ -96,6 +97,8 @@ function clipCard(job, isSmall = false) {
   if (!isSmall) {
     if (job[FIELD.prompt]) body.append(htmlElement("p", { class: "prompt" }, foreign(job[FIELD.prompt], { dir: "auto" })));
     if (job[FIELD.cls] && job[FIELD.state] !== "succeeded") body.append(failureText(job));
+    if (job[FIELD.verdict_why]) body.append(htmlElement("p", { class: "error" }, "rejected by checks: ", foreign(job[FIELD.verdict_why])));
+    else if (job[FIELD.warnings].length) body.append(htmlElement("p", { class: "warning" }, "warning: ", foreign(job[FIELD.warnings][0])));
   }
   body.append(verdictButtons(job));
   const card = htmlElement("article", { class: "card", tabindex: "-1", "aria-label": job[FIELD.id] }, frame, body);
