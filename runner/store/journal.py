@@ -202,6 +202,16 @@ class Journal:
         self._append("retired", {"into": successor})
         self.is_closed = True
 
+    def put_file(self, path: Path) -> None:
+        """
+        Write a derived file beside the log, for people; nothing is read from it.
+
+        Raises:
+            ObjectStoreError: The store can't be used.
+            OSError: The file can't be read.
+        """
+        self.store.put(f"{self._folder}/{path.name}", path)
+
     def fetch_base(self, base: dict[str, Any], target: Path) -> None:
         """
         Write the database of a base to a file.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.api.journals import journal_of
+from runner.objects import open_store
 from runner.objects.folder import FolderStore
 from runner.store.store import Store
 from tests.cli.command import CommandResult, runner
@@ -82,6 +83,25 @@ def test_a_run_goes_on_elsewhere(folder: Path, s3: FaultyS3) -> None:
         assert 1 == len(line["attempts"])
     # The first directory has not heard of it, and is brought up to date as well.
     assert "brought up to date" in runner("resume", "a").stderr
+
+
+def test_lost_answers_of_the_server_fence_nobody(folder: Path, s3: FaultyS3) -> None:
+    """Every third append is done and its answer lost, or answered with an error: the run ends as without faults."""
+    appends = iter(range(10**6))
+
+    def fault(method: str, path: str) -> str | None:
+        is_append = method == "PUT" and "/log/" in path
+        return (None, None, "lost", None, None, "500")[next(appends) % 6] if is_append else None
+
+    s3.fault = fault
+
+    assert 4 == run("s3://videos/faults", "-o", "a").exit_code
+
+    s3.reset()
+    found = json.loads(runner("status", "s3://videos/faults", "--json").stdout)
+    assert (5, 1) == (found["by_status"]["succeeded"], found["by_status"]["uncertain"])
+    held = open_store("s3://videos/faults").get("shards/00000/results.jsonl")
+    assert Path("a/results.jsonl").read_bytes() == held
 
 
 def test_a_store_that_replaces_objects_is_refused(folder: Path, s3: FaultyS3) -> None:
