@@ -18,6 +18,8 @@ RunnerError                 message: what happened and where; hint: what to do n
 ├── ScenarioError           fix the simulator's scenario file
 ├── DiskFull                free some space; nothing that was paid for is lost
 ├── ObjectStoreError        an object store can't be reached, refuses the credentials, or has no such bucket
+├── UploadError             local files can't be uploaded to the asset library
+├── InputRefused            the asset library refused a local file; its jobs fail, and nothing was sent for them
 ├── ReportError             a report that can't be generated
 └── ExportError             a dataset that can't be made; nothing is under its final name
 
@@ -154,6 +156,19 @@ class ObjectStoreError(RunnerError):
 
     reference = "object-store"
     exit_code = 3
+
+
+class UploadError(RunnerError):
+    """Local files can't be uploaded to the asset library."""
+
+    reference = "upload"
+    exit_code = 3
+
+
+class InputRefused(RunnerError):
+    """The asset library refused a local file; its jobs fail, and nothing was sent for them."""
+
+    reference = "input-refused"
 
 
 class ReportError(RunnerError):

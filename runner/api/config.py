@@ -12,7 +12,7 @@ from msgspec.structs import fields, replace
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts
 from runner.api.simulate import simulated_keys, with_simulator_speed
-from runner.core.settings import DEFAULT_BASE_URL, OnAsset, Settings
+from runner.core.settings import DEFAULT_BASE_URL, Inputs, OnAsset, Settings
 from runner.core.units import format_count, format_duration, format_rate, format_size
 from runner.gateway.credentials import Environment, KeySet, read_keys, with_env_file
 
@@ -137,10 +137,12 @@ def settings_lines(settings: Settings, sources: Mapping[str, str]) -> Iterator[s
     >>> [" ".join(line.split()) for line in settings_lines(settings, sources) if "in_flight" in line]
     ['limits.in_flight 3 (flag)']
     """
-    defaults = Settings(name=settings.name)
+    defaults = Settings(name=settings.name, inputs=Inputs(upload=""))
     yield _line("gateway.base_url", str(settings.base_url), sources["gateway.base_url"])
     yield _line("gateway.api_keys", ", ".join(settings.key_names), _source(settings, defaults, "key_names"))
-    for section in ("limits", "poll", "timeouts", "retry", "assets"):
+    for section in ("limits", "poll", "timeouts", "retry", "assets", "inputs"):
+        if getattr(settings, section) is None:
+            continue
         values, default = getattr(settings, section), getattr(defaults, section)
         for entry in fields(values):
             value = getattr(values, entry.name)

@@ -26,7 +26,7 @@ from runner.api.validate import manifest_error
 from runner.core.addresses import unencrypted_host
 from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
-from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings, Timeouts
+from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Inputs, Settings, Timeouts
 from runner.core.stop import stop_for_unreachable_gateway
 from runner.core.units import format_duration, format_size
 from runner.errors import RunnerError
@@ -114,11 +114,25 @@ def doctor(
         yield _failed("key", error)
     else:
         yield from _gateway(base_url, keys.keys, environ, models, wall_clock)
+        if settings.inputs is not None:
+            yield check_inputs(settings.inputs, base_url, keys.keys[0].secret, environ)
     default = default_run_dir(manifest or Path("manifest"), "any", simulate=False).parent
     if options.journal is not None:
         yield _check_journal(options.journal, environ)
     yield from _disk(default if output is None else Path(output))
     yield _open_files(settings)
+
+
+def check_inputs(inputs: Inputs, base_url: str, key: str, environ: Mapping[str, str]) -> Check:
+    """Check whether local files can be uploaded to where the manifest says."""
+    # Few manifests need it.
+    from runner.api.doctor_inputs import try_inputs
+
+    try:
+        try_inputs(inputs, base_url, key, environ, PROBE_TIMEOUTS)
+    except RunnerError as error:
+        return _failed("inputs", error)
+    return Check("inputs", CheckVerdict.OK, f"local files can be uploaded to {inputs.upload}")
 
 
 def _python() -> Check:

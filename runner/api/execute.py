@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.api.config import RunConfig
+from runner.api.inputs import open_inputs
 from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
@@ -46,9 +47,6 @@ from runner.errors import ObjectStoreError, RunnerError
 from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import KeySet
 from runner.gateway.urls import content_url, gateway_root
-from runner.jsontext import dumps, loads
-from runner.manifest.local_files import MEDIA_FOLDER, render_request
-from runner.objects.port import ObjectMissing
 from runner.proxies import Proxies
 from runner.results.formats import summary_json
 from runner.store import query
@@ -243,6 +241,18 @@ async def _engine(
         api = client if store.journal is None else PromptApi(client)
         submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
         checks = await stack.enter_async_context(running_checks(store, config, observe))
+        inputs = await open_inputs(
+            stack,
+            store,
+            settings,
+            job_filter,
+            root=root,
+            key=keys.secret(keys.for_task(None)[0]),
+            environ=config.environ,
+            clock=clock,
+            observe=observe,
+            is_simulated=config.origin.is_simulated,
+        )
         engine = Engine(
             EngineContext(
                 settings=settings,
@@ -259,7 +269,7 @@ async def _engine(
                 poller=poller,
                 deliverer=deliverer,
                 clock=clock,
-                render=partial(_render, fetch=partial(_fetch_media, store)),
+                inputs=inputs,
                 probe=lambda: _probe(client, keys),
                 draw=random.random,
                 results=ResultsAppender(store, outputs.append, observe),
@@ -309,20 +319,6 @@ class PooledKeys:
 async def _probe(client: GatewayClient, keys: PooledKeys) -> bool:
     probed = await client.probe(keys.secret(keys.for_task(None)[0]))
     return probed.is_reachable
-
-
-def _render(text: str, fetch: Callable[[str], bytes | None]) -> bytes:
-    return dumps(render_request(loads(text), fetch))
-
-
-def _fetch_media(store: Store, digest: str) -> bytes | None:
-    """Return a local file of the manifest from the journal, which has it if the run was prepared; else None."""
-    if store.journal is None:
-        return None
-    try:
-        return store.journal.store.get(f"{MEDIA_FOLDER}/{digest}")
-    except ObjectMissing:
-        return None
 
 
 def _result(

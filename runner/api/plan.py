@@ -17,6 +17,7 @@ from runner.api.config import apply_options, apply_simulator_speed, read_environ
 from runner.api.job_choice import ChosenJobs
 from runner.api.known_runs import known_run, runs_elsewhere
 from runner.api.options import AnyPath, RunOptions
+from runner.api.planned_uploads import PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
     LEARNED,
@@ -97,6 +98,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         cost: Of the jobs to submit.
         tables: The price tables in use that have prices of their models.
         today: In UTC; prices are those of this day.
+        uploads: Local files to upload before anything is submitted; None if the manifest has no `inputs`.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     done: int
     uncertain: int
     estimate: Estimate
+    uploads: PlannedUploads | None = None
     mean_generate_s: Mapping[str, float]
     cost: CostEstimate
     tables: tuple[PriceTable, ...]
@@ -162,7 +165,8 @@ def plan(
     own = known_run(run_dir, loaded.name, series_of(loaded.name_template, output))
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
-        groups = _GroupBuilder(show, lambda request: pricer.price(request, today))
+        uploads = UploadCounter(connection, settings)
+        groups = _GroupBuilder(show, lambda request: pricer.price(request, today), uploads.add)
         chosen = ChosenJobs(options, groups.add, groups.add_gone)
         compared = compare(connection, loaded.jobs(problems), each=chosen.add, gone=chosen.gone)
         if problems.errors:
@@ -179,6 +183,7 @@ def plan(
         problems=problems,
         compared=compared,
         groups=tuple(groups.groups()),
+        uploads=uploads.counted(),
         first=tuple(groups.first),
         elsewhere=() if simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
         done=groups.states[State.SUCCEEDED],
@@ -261,6 +266,8 @@ def plan_json(planned: Plan) -> dict[str, Json]:
             ],
         },
     }
+    if planned.uploads is not None:
+        counts["uploads"] = {"files": planned.uploads.files, "bytes": planned.uploads.bytes}
     if planned.settings.reroll:
         counts["submissions_at_most"] = planned.submissions_at_most
     if planned.first:
@@ -275,10 +282,14 @@ class _GroupBuilder:
     """Counts jobs by action, reason and model, and keeps the first few."""
 
     def __init__(
-        self, show: int, price: Callable[[Mapping[str, Json]], tuple[Billable, Quote | Unpriced]]
+        self,
+        show: int,
+        price: Callable[[Mapping[str, Json]], tuple[Billable, Quote | Unpriced]],
+        count_uploads: Callable[[Mapping[str, Json]], None],
     ) -> None:
         self._show = show
         self._price = price
+        self._count_uploads = count_uploads
         self.cost = CostEstimateBuilder()
         self._groups: Counter[tuple[Action, str, str]] = Counter()
         self.first: list[PlannedJob] = []
@@ -300,6 +311,7 @@ class _GroupBuilder:
         self._groups[action, why, spec.model] += 1
         if action is Action.SUBMIT:
             self.cost.add(spec.model, *self._price(spec.request))
+            self._count_uploads(spec.request)
         if len(self.first) < self._show and action in _ACTIONS.values():
             self.first.append(
                 PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))

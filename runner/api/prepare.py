@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,19 +14,16 @@ from msgspec.structs import replace
 
 from runner.api.config import apply_options, read_environment
 from runner.api.execute import ignore
+from runner.api.journal_media import upload_media
 from runner.api.journals import begin_journal
 from runner.api.options import AnyPath, RunOptions
 from runner.api.run import load_into
 from runner.api.run_facts import RunFacts, RunOrigin, save_facts
 from runner.api.shards import check_shard_options
 from runner.core.filenames import DB_NAME
-from runner.core.model import Json, is_file_reference
 from runner.core.problem import Problem
 from runner.core.sharding import Shard, share
-from runner.jsontext import loads
 from runner.manifest.loader import ProblemCollector, load
-from runner.manifest.local_files import MEDIA_FOLDER, read_reference
-from runner.objects.port import ObjectMissing, ObjectStore
 from runner.store.store import Store
 
 _OF_JOBS = ("jobs", "specs", "attempts")
@@ -85,7 +82,7 @@ def prepare(
             own = RunFacts(settings, replace(origin, shard=Shard(index, shards)))
             log = begin_journal(journal, own, environ)
             if index == 0:
-                files = _upload_files(whole / DB_NAME, log.store)
+                files = upload_media(whole / DB_NAME, log.store)
             if log.has_begun():
                 counts.append(None)
                 continue
@@ -114,30 +111,3 @@ def _write_part(whole: Path, target: Path, facts: RunFacts) -> int:
         connection.execute("VACUUM")
         (count,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
         return int(count)
-
-
-def _upload_files(whole: Path, store: ObjectStore) -> int:
-    """Upload the local files of all requests, each once by its digest; return how many were."""
-    done: set[str] = set()
-    with closing(sqlite3.connect(whole)) as connection:
-        rows = connection.execute("SELECT request FROM specs JOIN jobs USING (seq) WHERE has_files")
-        for (text,) in rows:
-            for reference in _references(loads(text)):
-                digest = reference["sha256"]
-                if digest in done:
-                    continue
-                content = read_reference(reference)
-                done.add(digest)
-                try:
-                    store.head(f"{MEDIA_FOLDER}/{digest}")
-                except ObjectMissing:
-                    store.put(f"{MEDIA_FOLDER}/{digest}", content, content_type=reference["media_type"])
-    return len(done)
-
-
-def _references(value: Json) -> Iterator[dict[str, Json]]:
-    if isinstance(value, dict) and is_file_reference(value):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _references(item)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +22,7 @@ from runner.api.adopt import as_left_by_a_process
 from runner.api.config import BASE_URL_NAME, read_environment
 from runner.api.execute import OnStarted, RunResult, ignore
 from runner.api.options import IfLocked, RunOptions
+from runner.api.planned_uploads import Select, schema_selector
 from runner.api.rerun import plan_rerun, rerun
 from runner.api.run_dir import open_run
 from runner.api.run_facts import (
@@ -36,7 +37,7 @@ from runner.api.simulate import check_simulation
 from runner.api.trust import FLAG, gateway_source, refused_gateway
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
 from runner.core.lifecycle import State
-from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobRecord
+from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobRecord, Json, has_files
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.summary import summarize
 from runner.core.units import format_count
@@ -44,9 +45,11 @@ from runner.engine.events import Notice, Observer
 from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.job_digest import request_digest
+from runner.manifest.local_files import only_uploaded
 from runner.results.failed_manifest import rerun_name
 from runner.results.inline_media import restore_inline_media
 from runner.results.reader import ResultsFile, open_results
+from runner.schema.paths import format_path
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, import_records
 
@@ -208,17 +211,30 @@ def _require_rerun(store: Store, saved: RunFacts, source: RerunSource) -> None:
 
 def _unfinished(results: ResultsFile, missing: _MissingFiles, now_at: float) -> Iterator[JobRecord]:
     """Yield the jobs that did not succeed, in the states in which this run knows them."""
+    select = schema_selector(Settings(name=""))
     for result in results:
         record = result.record
         if record.state is State.SUCCEEDED:
             continue
         restored = restore_inline_media(record.request)
+        missing_files = (*restored.missing, *_without_target(restored.request, select))
         record = replace(record, request=restored.request, digest=request_digest(restored.request), assets=())
         record = as_left_by_a_process(record, now_at)
-        if record.state in _TO_SUBMIT and restored.missing and not _may_have_a_task(record):
-            record = _as_failed(record, restored.missing, now_at)
+        if record.state in _TO_SUBMIT and missing_files and not _may_have_a_task(record):
+            record = _as_failed(record, missing_files, now_at)
             missing.report(record)
         yield record
+
+
+def _without_target(request: Mapping[str, Json], select: Select) -> Iterator[str]:
+    """Yield why files that must be uploaded can't be sent: the target is in the manifest."""
+    if not has_files(request) or (schema := select(request)) is None:
+        return
+    for path in only_uploaded(request, schema):
+        yield (
+            f"request.{format_path(path)}: its file must be uploaded, and results do not say where; "
+            "failed.yaml of its run directory does"
+        )
 
 
 def _may_have_a_task(record: JobRecord) -> bool:

@@ -119,13 +119,15 @@ def _split(name: str) -> tuple[str, date, str] | None:
 
 def _delete(run_dir: Path, *, like: Path) -> str | None:
     """Delete a run directory, or return why it is kept."""
-    if not (run_dir / DB_NAME).is_file():
+    has_rest = all(path.name == LOCK_NAME for path in run_dir.iterdir())
+    if not has_rest and not (run_dir / DB_NAME).is_file():
         return f"it has no {DB_NAME}"
     if foreign := _foreign_file(run_dir):
         return f"it has other files, such as {foreign}"
     try:
         with RunLock(run_dir):
-            why = _reason_to_keep(run_dir, like)
+            # The process that deleted it may have been killed before it was done.
+            why = None if has_rest else _reason_to_keep(run_dir, like)
             if why is None:
                 _remove(run_dir)
             return why

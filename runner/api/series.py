@@ -6,6 +6,7 @@ What older ones paid for and did not fetch is fetched before a new one begins.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -47,14 +48,18 @@ class Series(Struct, frozen=True):
     is_simulated: bool
 
     def unfinished(self, run_dir: Path) -> list[Path]:
-        """Return the other directories of the series that have tasks to fetch: those beside a run's own, and known ones."""
+        """
+        Return the other directories of the series that a process left unfinished: those beside a run's own, and known ones.
+
+        They have tasks to fetch, or their process was killed before it wrote the results.
+        """
         own = run_dir.resolve()
         beside = own.parent.iterdir() if own.parent.is_dir() else ()
         known = (Path(run.run_dir) for run in runs_of(self.manifest))
         found = {path.resolve() for path in (*beside, *known) if (path / DB_NAME).is_file()} - {own}
-        return sorted(path for path in found if self._has_tasks(path))
+        return sorted(path for path in found if self._is_unfinished(path))
 
-    def _has_tasks(self, run_dir: Path) -> bool:
+    def _is_unfinished(self, run_dir: Path) -> bool:
         with suppress(RunnerError), closing(connect_reader(run_dir)) as reader:
             facts = read_facts(reader)
             if facts is None:
@@ -69,9 +74,14 @@ class Series(Struct, frozen=True):
             return (
                 is_own
                 and origin.is_simulated == self.is_simulated
-                and any(counts[state] for state in WITH_A_TASK)
+                and (any(counts[state] for state in WITH_A_TASK) or _was_killed(reader))
             )
         return False
+
+
+def _was_killed(reader: sqlite3.Connection) -> bool:
+    """Return whether jobs were submitted and the results are not up to date."""
+    return query.has_attempts(reader) and query.meta(reader, "finished") is None
 
 
 async def catch_up(
@@ -113,18 +123,18 @@ async def _fetch(
         # Pending jobs are not among them, so that none is submitted.
         plan = select_for_rerun(store.reader, Selection(states=WITH_A_TASK))
         tasks = plan.to_poll + plan.to_download
-        observe(
-            Notice(
-                "catch_up", f"fetching what an older run paid for: {run_dir}, {format_count(tasks, 'job')}"
-            )
-        )
+        jobs = format_count(tasks, "job")
+        what = f"fetching what an older run paid for: {run_dir}, {jobs}"
+        if not tasks:
+            what = f"writing the results of an older run, whose process was killed: {run_dir}"
+        observe(Notice("catch_up", what))
         bounds = RunOptions(max_runtime=options.drain_time, drain_time=0.0, scenario=options.scenario)
         result = await execute(
             store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
         )
     left = sum(result.counts[state] for state in WITH_A_TASK)
     hint = f"later: runner resume {run_dir}" if left else None
-    observe(
-        Notice("catch_up", f"{run_dir}: {format_count(tasks - left, 'job')} fetched, {left:,} left", hint)
-    )
+    if tasks:
+        fetched = format_count(tasks - left, "job")
+        observe(Notice("catch_up", f"{run_dir}: {fetched} fetched, {left:,} left", hint))
     return result.stops

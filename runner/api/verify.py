@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,13 +19,15 @@ from runner.store.transitions import mark_undelivered
 
 def jobs_with_lost_files(reader: sqlite3.Connection, run_dir: Path) -> Iterator[tuple[str, str]]:
     """Yield the succeeded jobs with a file that is gone, or has another size; each with the file's path."""
-    for job_id, asset in query.delivered_assets(reader):
+    # As strings: `status` looks at a million files, and paths took four times as long as the disk.
+    folder = str(run_dir)
+    for job_id, path, size in query.delivered_files(reader):
         try:
-            size = (run_dir / asset.path).stat().st_size
+            is_there = os.stat(f"{folder}/{path}").st_size == size
         except OSError:
-            size = None
-        if size != asset.bytes:
-            yield job_id, asset.path
+            is_there = False
+        if not is_there:
+            yield job_id, path
 
 
 def refetch_lost_files(store: Store) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -68,6 +66,8 @@ def show_bug(error: Exception, arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
+    import traceback
+
     trace = redact("".join(traceback.format_exception(error)))
     if {"-v", "--verbose"} & set(arguments):
         echo_stderr(trace)
@@ -83,6 +83,9 @@ def show_bug(error: Exception, arguments: Sequence[str]) -> int:
 
 
 def _write_trace(trace: str) -> str | None:
+    # Slow to import, and rarely needed.
+    import tempfile
+
     try:
         descriptor, path = tempfile.mkstemp(prefix="runner-bug-", suffix=".txt")
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:

@@ -14,7 +14,7 @@ from runner.cli.console import echo_stderr, echo_stdout, show_problem
 from runner.cli.options import REAL_TIME, SAMPLE, WHERE, variable_option, with_options
 from runner.cli.param_types import MANIFEST, RUN_DIR
 from runner.core.sanitize import escape_json, sanitize_line
-from runner.core.units import format_count, format_duration
+from runner.core.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from runner.api.plan import Plan
@@ -116,6 +116,9 @@ def _lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
     if planned.settings.reroll and planned.submissions_at_most:
         takes = planned.settings.most_takes
         yield f"  up to {takes} takes of a job (reroll), so at most {planned.submissions_at_most:,} paid submissions"
+    if planned.uploads is not None and planned.settings.inputs is not None:
+        files, size = format_count(planned.uploads.files, "file"), format_size(planned.uploads.bytes)
+        yield f"upload: {files} ({size}) to {planned.settings.inputs.upload}"
     for change in planned.compared.changes:
         yield f"  changed: {change}"
     for job in planned.first:

@@ -41,12 +41,16 @@ class Limits(Struct, frozen=True, kw_only=True):
         poll_per_s: Polls per second, evenly spaced.
         in_flight: Remote tasks that exist at once.
         downloads: Assets that are downloaded at once.
+        upload_per_s: Uploads of inputs per second, evenly spaced.
+        uploads: Inputs that are uploaded at once.
     """
 
     submit_per_s: float = 1.0
     poll_per_s: float = 10.0
     in_flight: int = 8
     downloads: int = 4
+    upload_per_s: float = 5.0
+    uploads: int = 4
     models: Mapping[str, ModelLimits] = field(default_factory=dict)
 
 
@@ -197,6 +201,30 @@ class OnAsset(Struct, frozen=True, kw_only=True):
     at_once: int = 2
 
 
+ASSET_LIBRARY = "powertokens"
+"""What ``inputs.upload`` calls the vendor's asset library."""
+
+
+class Inputs(Struct, frozen=True, kw_only=True):
+    """
+    Where local files are uploaded.
+
+    Attributes:
+        upload: The URL of an object store, or `ASSET_LIBRARY`.
+        expires_s: How long a presigned address holds at least.
+        public_url: Where the objects can be read by anybody, ending in a slash; None for presigned addresses.
+    """
+
+    upload: str
+    expires_s: float = 86400.0
+    public_url: str | None = None
+
+    @property
+    def is_library(self) -> bool:
+        """Whether files go to the vendor's asset library."""
+        return self.upload == ASSET_LIBRARY
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """
     All settings of a run, besides its jobs.
@@ -210,6 +238,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         prices: The user's own price table.
         budget: How much may be spent; None for any amount.
         canary: Jobs to submit before all others; None for none.
+        inputs: None if local files are not uploaded.
     """
 
     name: str
@@ -229,6 +258,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     prices: PriceTable | None = None
     budget: Budget | None = None
     canary: CanaryPolicy | None = None
+    inputs: Inputs | None = None
 
     @property
     def most_takes(self) -> int:

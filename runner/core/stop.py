@@ -32,6 +32,7 @@ class StopReason(StrEnum):
     AUTH = "auth"
     QUOTA = "quota"
     FORBIDDEN = "forbidden"
+    INPUTS = "inputs"
     BAD_BASE_URL = "bad_base_url"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -28,6 +29,30 @@ from runner.worker.submit import Submitter
 log = logging.getLogger(__name__)
 
 
+class InputFiles(Protocol):
+    """Local files that requests name."""
+
+    async def prepare(self) -> None:
+        """
+        Upload the files of the jobs to submit.
+
+        Raises:
+            RunnerError: Nothing can be uploaded.
+        """
+
+    async def body(self, text: str, timeout_s: float) -> bytes:
+        """
+        Make the body of a request.
+
+        Args:
+            timeout_s: How long its addresses must hold.
+
+        Raises:
+            FileChanged, InputRefused: The job can't be submitted.
+            RunnerError: Nothing can be uploaded.
+        """
+
+
 class EngineContext(Struct, frozen=True, kw_only=True):
     """
     All that the engine is given for one process's work on a run.
@@ -40,7 +65,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         run_s: How long it submits; None for as long as there is something to submit.
         stop_at: When the wall clock shows this, it submits no more, however that came; None for no such time.
         drain_s: How long it continues to poll and download after that.
-        render: Makes the body of a request that names local files; it blocks.
+        inputs: Makes the bodies of requests that name local files, and uploads these files before that.
         probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
         observe: Gets the run's events.
@@ -61,7 +86,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     poller: Poller
     deliverer: Deliverer
     clock: Clock
-    render: Callable[[str], bytes]
+    inputs: InputFiles
     probe: Callable[[], Awaitable[bool]]
     draw: Callable[[], float]
     results: ResultsAppender
@@ -134,6 +159,11 @@ def stop_for_store_error(error: RunnerError) -> Stop:
     """Return why a run stops that can't write to its store."""
     reason = StopReason.DISK if isinstance(error, DiskFull) else StopReason.STORE
     return Stop(reason, error.message, error.hint)
+
+
+def stop_for_uploads(error: RunnerError) -> Stop:
+    """Return why a run stops that can't upload its inputs."""
+    return Stop(StopReason.INPUTS, f"inputs can't be uploaded: {error.message}", error.hint)
 
 
 def stop_for_error(error: Exception) -> Stop:

@@ -23,7 +23,13 @@ from runner.core.settings import Limits
 from runner.core.stop import Drain, Stop, StopReason
 from runner.core.units import format_count, format_duration
 from runner.engine.admission import Admission
-from runner.engine.context import EngineContext, RunProgress, stop_for_error, stop_for_store_error
+from runner.engine.context import (
+    EngineContext,
+    RunProgress,
+    stop_for_error,
+    stop_for_store_error,
+    stop_for_uploads,
+)
 from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
 from runner.engine.polls import Polls
@@ -153,10 +159,13 @@ class Engine:
         elif run_s is not None:
             self._deadline = asyncio.get_running_loop().call_later(run_s, self._on_deadline)
         self._check_clock()
+        preparing = asyncio.create_task(self._prepare_inputs(), name="inputs")
         self._schedule_all()
         try:
             await self._is_shut_down.wait()
         finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
             await self._shut_down()
             self._context.results.close()
             await appending
@@ -190,6 +199,18 @@ class Engine:
                 self.polls.resume(job)
             else:
                 self.downloads.add(job, None)
+
+    async def _prepare_inputs(self) -> None:
+        """Upload what the jobs need, while earlier tasks are polled; stop before anything is paid for if that fails."""
+        try:
+            await self._context.inputs.prepare()
+        except RunnerError as error:
+            self.stop(stop_for_uploads(error))
+        except Exception as error:
+            self.stop(stop_for_error(error))
+        else:
+            self.submissions.are_inputs_ready = True
+        self._schedule_all()
 
     async def _append_results(self) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -11,11 +10,11 @@ from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import retry_wait_s
 from runner.engine.admission import Admission, Admitted, NotAdmitted
-from runner.engine.context import EngineContext, RunProgress
+from runner.engine.context import EngineContext, RunProgress, stop_for_uploads
 from runner.engine.events import Notice
 from runner.engine.job_tasks import JobTasks
 from runner.engine.pending_jobs import PendingJobs
-from runner.errors import FileChanged, RunnerError
+from runner.errors import FileChanged, InputRefused, RunnerError
 from runner.worker.deliver import delivery_hints
 
 
@@ -29,6 +28,7 @@ class Submissions:
 
     Attributes:
         limited_by: The limit that holds the next submission back, in words; empty if there is none.
+        are_inputs_ready: Whether the inputs of the jobs are uploaded; nothing is submitted before.
         unsaved: Tasks that were paid for and could not be saved, as pairs of job id and task id.
     """
 
@@ -51,6 +51,7 @@ class Submissions:
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
         self.limited_by = ""
+        self.are_inputs_ready = False
         self.unsaved: list[tuple[str, str]] = []
 
     @property
@@ -99,6 +100,8 @@ class Submissions:
     def _admission_decision(self, now: float, backlog: int | None) -> Admitted | NotAdmitted:
         if self.left <= 0:
             return NotAdmitted(None, "")
+        if not self.are_inputs_ready:
+            return NotAdmitted(None, "uploads of inputs")
         if backlog is not None:
             return NotAdmitted(None, f"{backlog} succeeded tasks waiting for download")
         return self._admission.admit(self._pending, now)
@@ -119,13 +122,21 @@ class Submissions:
     async def _body(self, job: Job, text: str) -> bytes | None:
         if not job.has_files:
             return text.encode()
+        timeout_s = job.timeout_s or self._context.settings.poll.timeout_s
         try:
-            return await asyncio.to_thread(self._context.render, text)
-        except FileChanged as error:
+            return await self._context.inputs.body(text, timeout_s)
+        except (FileChanged, InputRefused) as error:
             self._submitted -= 1
-            failure = Failure(FailureClass.INVALID_REQUEST, error.message)
+            refused = isinstance(error, InputRefused)
+            failure = Failure(
+                FailureClass.MODERATION if refused else FailureClass.INVALID_REQUEST, error.message
+            )
             self._progress.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, failure)
-            return None
+        except RunnerError as error:
+            # The job stays as it is: nothing was sent.
+            self._submitted -= 1
+            self._progress.stop(stop_for_uploads(error))
+        return None
 
     async def _post(self, job: Job, body: bytes, key: str) -> SubmitOutcome:
         before = job.state

@@ -57,6 +57,9 @@ _LARGE_BODY_BYTES = 1024 * 1024
 _MIN_UPLOAD_BYTES_PER_S = 100_000
 """A large body gets as much longer as it takes at this rate, so that a slow line does not make jobs uncertain."""
 
+_MAX_RECENT_TASKS = 4096
+"""Tasks whose ids are remembered, to notice an answer that arrives twice."""
+
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -98,6 +101,7 @@ class GatewayClient:
         self._timeouts = timeouts
         self._proxy = proxy
         self._wall_clock = wall_clock
+        self._recent_tasks: dict[str, None] = {}
         # By key: the keys that were sent, none of which may be stored if an answer repeats it.
         self._headers: dict[str, CIMultiDict[str]] = {}
         self._post_session: aiohttp.ClientSession
@@ -148,7 +152,11 @@ class GatewayClient:
             return outcome
         connection = used_connection()
         if isinstance(outcome, Accepted):
-            connection.allow_reuse()
+            if self._is_new(outcome.task.ids):
+                connection.allow_reuse()
+            else:
+                # The answer to an earlier job: the answer to this one would be taken for that to the next.
+                connection.close()
             return outcome
         has_surplus = await connection.has_surplus(SURPLUS_WAIT_S)
         # An id that arrives even later must not be taken for that of the next job.
@@ -159,6 +167,14 @@ class GatewayClient:
                 replace(outcome.failure, cls=FailureClass.UNCERTAIN_SUBMIT, message=message[:MESSAGE_CHARS])
             )
         return outcome
+
+    def _is_new(self, task_ids: tuple[str, ...]) -> bool:
+        """Return whether no earlier answer had one of these ids; remember them."""
+        is_new = self._recent_tasks.keys().isdisjoint(task_ids)
+        self._recent_tasks.update(dict.fromkeys(task_ids))
+        while len(self._recent_tasks) > _MAX_RECENT_TASKS:
+            del self._recent_tasks[next(iter(self._recent_tasks))]
+        return is_new
 
     def _classify_submit(self, response: HttpResponse, key: str) -> SubmitOutcome:
         outcome = classify_submit(

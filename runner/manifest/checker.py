@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Severity
+from runner.core.settings import Inputs
 from runner.manifest.document import ProblemHandler
 from runner.manifest.job_digest import automatic_id, canonical_json, request_digest
 from runner.manifest.unchecked_job import UncheckedJob
@@ -56,6 +57,7 @@ class JobChecker:
         on_checked: CheckedHandler,
         on_invalid: InvalidHandler | None = None,
         is_strict: bool = False,
+        inputs: Inputs | None = None,
     ) -> None:
         self._select = catalog.select
         self._folder = folder
@@ -63,6 +65,7 @@ class JobChecker:
         self._on_checked = on_checked
         self._on_invalid = on_invalid
         self._is_strict = is_strict
+        self._inputs = inputs
         self._first_digest: str | None = None
         self.jobs = 0
         self.invalid = 0
@@ -144,7 +147,7 @@ class JobChecker:
         # Most manifests name no file, and have only clean requests.
         from runner.manifest.local_files import attach_files
 
-        attached = attach_files(request, schema, self._folder)
+        attached = attach_files(request, schema, self._folder, self._inputs)
         if attached is None:
             findings += map(_under_request, schema.findings(request))
             return request

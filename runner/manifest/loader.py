@@ -156,6 +156,7 @@ class Manifest:
             on_checked=on_checked,
             on_invalid=on_invalid,
             is_strict=self._is_strict,
+            inputs=self.settings.inputs if "inputs" in self.header.values else None,
         )
 
 

@@ -12,12 +12,14 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum, auto
 from pathlib import Path
 
 from msgspec import Struct
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
 from runner.core.problem import Finding
+from runner.core.settings import Inputs
 from runner.core.units import format_size
 from runner.errors import FileChanged
 from runner.input_files import open_regular
@@ -34,8 +36,31 @@ _MAX_PATH_CHARS = 1024
 MAX_FILE_BYTES = 250_000_000
 """A larger file is not read; a model allows less."""
 
-_STAND_IN_DATA = "data:image/png;base64,"
-_STAND_IN_URL = "https://example.com/"
+_UPLOAD_HINT = (
+    "have it uploaded with inputs: {upload: s3://BUCKET/PREFIX} in the manifest, or upload it, "
+    "and write its https address"
+)
+
+
+_NO_ADDRESSES: Mapping[JsonPath, str] = {}
+
+
+class _Way(Enum):
+    """How a local file is sent: not at all, inside the request, or uploaded and as an address or an asset."""
+
+    NONE = auto()
+    DATA = auto()
+    ADDRESS = auto()
+    ASSET = auto()
+
+
+_STAND_INS = {
+    _Way.NONE: "https://example.com/",
+    _Way.DATA: "data:image/png;base64,",
+    _Way.ADDRESS: "https://example.com/",
+    _Way.ASSET: "asset://",
+}
+"""The start of short valid texts for the schema to check."""
 
 
 class AttachedFiles(Struct, frozen=True):
@@ -54,8 +79,16 @@ class AttachedFiles(Struct, frozen=True):
     extra_bytes: int
 
 
-def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) -> AttachedFiles | None:
-    """Check the local files of a request, whose paths are relative to a folder; return None if it has none."""
+def attach_files(
+    request: dict[str, Json], schema: RequestSchema, folder: Path, inputs: Inputs | None = None
+) -> AttachedFiles | None:
+    """
+    Check the local files of a request; return None if it has none.
+
+    Args:
+        folder: Paths are relative to it.
+        inputs: Where files are uploaded; None if they are not.
+    """
     attached = stand_in = request
     findings: list[Finding] = []
     extra_bytes = 0
@@ -68,17 +101,18 @@ def attach_files(request: dict[str, Json], schema: RequestSchema, folder: Path) 
                 continue
             kind = _type_beside(request, path)
             limits = field.limits_of(kind)
-            media, problems = _check_file(file, limits, model)
+            way = _way(limits, inputs)
+            media, problems = _check_file(file, limits, model, way)
             findings += [
                 Finding(path, f"{format_path(path)}: {format_value(text)} {problem}", hint)
                 for problem, hint in problems
             ]
-            short = _stand_in(media, limits)
+            short = f"{_STAND_INS[way]}{'AAAAAAAA' if media is None else media.sha256[:8]}"
             stand_in = _replaced(stand_in, path, short)
             if media is not None and not problems:
                 lengths[kind].append(media.duration_s or 0.0)
                 attached = _replaced(attached, path, _reference(media))
-                extra_bytes += _data_uri_bytes(media) - len(short)
+                extra_bytes += _data_uri_bytes(media) - len(short) if way is _Way.DATA else 0
         for kind, seconds in lengths.items():
             findings += _total_findings(request, kind, round(sum(seconds), 1), field.limits_of(kind), field)
     if stand_in is request:
@@ -105,27 +139,62 @@ def local_path(text: Json, folder: Path) -> Path | None:
     return None
 
 
-MEDIA_FOLDER = "media"
-"""Where a journal has local files, each by its SHA-256."""
+def uploads_in(
+    request: Mapping[str, Json], inputs: Inputs, select: Callable[[Mapping[str, Json]], RequestSchema | None]
+) -> Iterator[tuple[JsonPath, Mapping[str, Json]]]:
+    """
+    Yield the references of a request to files that are uploaded, each with its path.
+
+    Args:
+        select: Returns the schema of a request, or None; the asset library is for some fields only.
+    """
+    if not inputs.is_library:
+        yield from _references(request)
+    elif (schema := select(request)) is not None:
+        for field in schema.media_fields:
+            for path, value in find_values(request, field.path):
+                if is_file_reference(value) and field.limits_of(_type_beside(request, path)).allows_asset:
+                    yield path, value
+
+
+def only_uploaded(request: Mapping[str, Json], schema: RequestSchema) -> Iterator[JsonPath]:
+    """Yield the paths of a request's references that can't be sent inside it."""
+    for field in schema.media_fields:
+        for path, value in find_values(request, field.path):
+            limits = field.limits_of(_type_beside(request, path))
+            if is_file_reference(value) and not limits.allows_data_uri:
+                yield path
+
+
+def _references(value: Json, path: JsonPath = ()) -> Iterator[tuple[JsonPath, Mapping[str, Json]]]:
+    if is_file_reference(value):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _references(child, (*path, key))
 
 
 def render_request(
-    request: Mapping[str, Json], fetch: Callable[[str], bytes | None] = lambda digest: None
+    request: Mapping[str, Json], addresses: Mapping[JsonPath, str] = _NO_ADDRESSES
 ) -> dict[str, Json]:
     """
-    Replace each local file of a request by a data URI. It reads, hashes and encodes files: call it in a thread.
+    Replace each local file of a request by its address, or else by a data URI.
+
+    It reads, hashes and encodes files: call it in a thread.
 
     Args:
-        fetch: Gets the SHA-256 of a file that is not on this machine, and returns its bytes, or None.
+        addresses: Of the files that were uploaded, by their paths in the request.
 
     Raises:
         FileChanged: A file is missing, unreadable, or not what it was when it was checked.
     """
-    rendered: dict[str, Json] = _rendered(request, fetch)
+    for path, address in addresses.items():
+        request = _replaced(request, path, address)
+    rendered: dict[str, Json] = _rendered(request)
     return rendered
 
 
-def _type_beside(request: dict[str, Json], path: JsonPath) -> str:
+def _type_beside(request: Mapping[str, Json], path: JsonPath) -> str:
     """Return the ``type`` of the item that a value is in, or "" if it has none."""
     item: Json = request
     for step in path[:-1]:
@@ -152,19 +221,20 @@ def _total_findings(
         yield Finding(("seconds",), f"seconds: {what}, and {int(wanted) + seconds:g} s with seconds; {most}")
 
 
-def _stand_in(media: LocalMedia | None, limits: MediaLimits) -> str:
-    """Return a short valid text for the schema to check; the same for equal files."""
-    name = "AAAAAAAA" if media is None else media.sha256[:8]
-    return f"{_STAND_IN_DATA if limits.allows_data_uri else _STAND_IN_URL}{name}"
+def _way(limits: MediaLimits, inputs: Inputs | None) -> _Way:
+    """Return how a file is sent in a field with these limits."""
+    if inputs is not None and limits.formats and (limits.allows_asset or not inputs.is_library):
+        return _Way.ASSET if inputs.is_library else _Way.ADDRESS
+    return _Way.DATA if limits.allows_data_uri else _Way.NONE
 
 
 def _check_file(
-    file: Path, limits: MediaLimits, model: str
+    file: Path, limits: MediaLimits, model: str, way: _Way
 ) -> tuple[LocalMedia | None, list[tuple[str, str | None]]]:
     """Read a local file, and list what is wrong with it, each with a hint."""
-    if not limits.allows_data_uri:
+    if way is _Way.NONE:
         problem = f"is a local file, and {model} takes only public URLs here"
-        return None, [(problem, "upload it, and write its https address")]
+        return None, [(problem, _UPLOAD_HINT if limits.formats else None)]
     try:
         size = os.path.getsize(file)
         if size > MAX_FILE_BYTES:
@@ -197,21 +267,19 @@ def _replaced(value: Json, path: JsonPath, new: Json) -> Json:
     return copy
 
 
-def _rendered(value: Json, fetch: Callable[[str], bytes | None]) -> Json:
+def _rendered(value: Json) -> Json:
     if isinstance(value, dict):
         if is_file_reference(value):
-            return _data_uri(value, fetch)
-        return {key: _rendered(item, fetch) for key, item in value.items()}
+            return _data_uri(value)
+        return {key: _rendered(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rendered(item, fetch) for item in value]
+        return [_rendered(item) for item in value]
     return value
 
 
-def read_reference(
-    reference: Mapping[str, Json], fetch: Callable[[str], bytes | None] = lambda digest: None
-) -> bytes:
+def read_checked(reference: Mapping[str, Json]) -> bytes:
     """
-    Read the file that stands in a request, or fetch it by its digest if it is not on this machine.
+    Read the file of a reference.
 
     Raises:
         FileChanged: It is missing, unreadable, or not what it was when it was checked.
@@ -221,19 +289,16 @@ def read_reference(
         with open_regular(path) as stream:
             content = stream.read(reference["bytes"] + 1)
     except OSError as error:
-        found = fetch(reference["sha256"])
-        if found is None:
-            raise FileChanged(
-                f"the local file {path} can't be read any more: {error.strerror or error}"
-            ) from error
-        content = found
+        raise FileChanged(
+            f"the local file {path} can't be read any more: {error.strerror or error}"
+        ) from error
     if hashlib.sha256(content).hexdigest() != reference["sha256"]:
         raise FileChanged(f"the local file {path} has changed since it was checked")
     return content
 
 
-def _data_uri(reference: Mapping[str, Json], fetch: Callable[[str], bytes | None]) -> str:
-    content = read_reference(reference, fetch)
+def _data_uri(reference: Mapping[str, Json]) -> str:
+    content = read_checked(reference)
     # The vendor's page names the format of a data URI, not the type that is registered for it.
     media_type = reference["media_type"].replace("audio/mpeg", "audio/mp3")
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

@@ -8,13 +8,14 @@ from typing import TypeVar
 from runner.core.model import Json
 from runner.core.money import Money, parse_money
 from runner.core.prices import PriceTable
-from runner.core.problem import Finding
+from runner.core.problem import Finding, Severity
 from runner.core.settings import (
     DEFAULT_KEY_NAME,
     AssetRules,
     Budget,
     CanaryPolicy,
     Check,
+    Inputs,
     Limits,
     ModelLimits,
     Notify,
@@ -70,6 +71,7 @@ def read_settings(
         prices=prices,
         budget=_budget(reader, header["budget"], prices) if "budget" in header else None,
         canary=_canary(reader, header["canary"]) if "canary" in header else None,
+        inputs=_inputs(reader, header["inputs"], poll) if header.get("inputs", {}).get("upload") else None,
     )
     return settings, reader.findings
 
@@ -109,8 +111,10 @@ def _positive_duration(text: str) -> float:
 
 
 def _limits(reader: _AmountReader, limits: Values) -> Limits:
-    values: dict[str, Json] = {key: limits[key] for key in ("in_flight", "downloads") if key in limits}
-    for key in ("submit", "poll"):
+    values: dict[str, Json] = {
+        key: limits[key] for key in ("in_flight", "downloads", "uploads") if key in limits
+    }
+    for key in ("submit", "poll", "upload"):
         rate = reader.read(parse_rate, limits[key], ("limits", key)) if key in limits else None
         if rate is not None:
             values[f"{key}_per_s"] = rate
@@ -183,6 +187,27 @@ def _canary(reader: _AmountReader, canary: Values) -> CanaryPolicy:
         message = f"canary.succeed: {policy.succeed} of {policy.jobs} jobs can't succeed"
         reader.findings.append(Finding(("canary", "succeed"), message))
     return policy
+
+
+def _inputs(reader: _AmountReader, inputs: Values, poll: PollPolicy) -> Inputs:
+    path = ("inputs", "expires")
+    expires_s = Inputs(upload="").expires_s
+    if "expires" in inputs:
+        expires_s = reader.read(_positive_duration, inputs["expires"], path) or expires_s
+        if expires_s < poll.timeout_s and "public_url" not in inputs:
+            least = format_duration(poll.timeout_s)
+            message = f"inputs.expires: {inputs['expires']} is shorter than poll.timeout, so addresses hold for {least}"
+            reader.findings.append(Finding(path, message, severity=Severity.WARNING))
+    public_url = inputs.get("public_url")
+    if public_url is None and inputs["upload"].startswith("file://"):
+        message = "inputs.upload: the files of a folder have no address"
+        hint = "name the address of the folder as public_url, or a bucket as upload"
+        reader.findings.append(Finding(("inputs", "upload"), message, hint))
+    return Inputs(
+        upload=inputs["upload"],
+        expires_s=expires_s,
+        public_url=None if public_url is None else public_url.rstrip("/") + "/",
+    )
 
 
 def _notify(value: Json) -> tuple[Notify, ...]:

@@ -174,6 +174,8 @@ def _settings(settings: Settings) -> str:
     }
     if settings.assets != defaults.assets:
         sections["assets"] = _amounts(settings.assets)
+    if settings.inputs is not None:
+        sections["inputs"] = _amounts(settings.inputs)
     if settings.notify:
         sections["notify"] = [_amounts(notify) for notify in settings.notify]
     for name, checks in (("checks", settings.checks), ("reject", settings.reject)):
@@ -199,6 +201,8 @@ def _limits(limits: Limits) -> dict[str, Json]:
         "poll": exact_rate(limits.poll_per_s),
         "in_flight": limits.in_flight,
         "downloads": limits.downloads,
+        "upload": exact_rate(limits.upload_per_s),
+        "uploads": limits.uploads,
     }
     return {**bounds, "models": models} if models else bounds
 

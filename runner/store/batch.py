@@ -39,6 +39,7 @@ class Batch(Struct):
     usages: dict[tuple[int, int], Row] = field(default_factory=dict)
     tracks: list[Row] = field(default_factory=list)
     checks: list[Row] = field(default_factory=list)
+    uploads: dict[tuple[str, str], Row] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -64,6 +65,7 @@ class Batch(Struct):
         connection.executemany(rows.SAVE_USAGE, self.usages.values())
         connection.executemany(rows.SAVE_TRACKS, self.tracks)
         connection.executemany(rows.SAVE_CHECKS, self.checks)
+        connection.executemany(rows.SAVE_UPLOAD, self.uploads.values())
         rows.insert_rows(connection, rows.DROP_PARTS, self.dropped_parts)
         connection.executemany(rows.DROP_OLD_ASSETS, self.old_assets)
         rows.insert_rows(connection, rows.SAVE_ASSETS, self.assets)
@@ -82,6 +84,7 @@ class Batch(Struct):
             "usages": list(self.usages.values()),
             "tracks": self.tracks,
             "checks": self.checks,
+            "uploads": list(self.uploads.values()),
             "meta": self.meta,
         }
         return {name: value for name, value in values.items() if value}
@@ -100,5 +103,6 @@ class Batch(Struct):
             usages={(row[0], row[1]): row for row in values.get("usages", ())},
             tracks=values.get("tracks", []),
             checks=values.get("checks", []),
+            uploads={(row[0], row[1]): row for row in values.get("uploads", ())},
             meta=values.get("meta", {}),
         )

@@ -152,6 +152,14 @@ CREATE TABLE IF NOT EXISTS checks (
     findings TEXT NOT NULL,
     PRIMARY KEY (seq, attempt)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS uploads (
+    digest TEXT NOT NULL,
+    target TEXT NOT NULL,
+    state TEXT NOT NULL,
+    address TEXT NOT NULL,
+    expires_at REAL,
+    PRIMARY KEY (digest, target)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
 """
@@ -159,8 +167,10 @@ What the writer adds to a file of an earlier version too; such a version can sti
 jobs goes here, since files that exist never get a new column.
 
 ``replaced_requests`` has the requests that made the assets of jobs whose request was changed since, by the attempt
-that made them. ``usages`` has what the task of an attempt consumed according to the API. ``tracks`` has codec, frames per second and sound of an attempt's video, and ``checks``
+that made them. ``usages`` has what the task of an attempt consumed according to the API. ``tracks``
+has codec, frames per second and sound of an attempt's video, and ``checks``
 what was found of it, with warnings and a verdict.
+``uploads`` has how far each local file is on its way to a target, by its digest.
 """
 
 _MIN_BYTES = 512

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from runner.core.filenames import BASE_NAME, DB_NAME, REBUILT_NAME
 from runner.disk import sync_folder
-from runner.errors import RunDirError
+from runner.errors import RunDirError, StoreMissing
 from runner.store.batch import Batch
 from runner.store.database import LATER_ADDITIONS, connect_reader, translated
 from runner.store.evidence import read_epoch
@@ -212,7 +212,12 @@ def _read_local(run_dir: Path) -> _Local | None:
     database = run_dir / DB_NAME
     if not database.exists() or database.stat().st_size == 0:
         return None
-    with closing(connect_reader(run_dir)) as reader, translated(database):
+    try:
+        reader = connect_reader(run_dir)
+    except StoreMissing:
+        # The process that made it was killed before its tables were there.
+        return None
+    with closing(reader), translated(database):
         meta: dict[str, Any] = dict(reader.execute("SELECT key, value FROM meta").fetchall())
         has_jobs = reader.execute("SELECT 1 FROM jobs LIMIT 1").fetchone() is not None
         known = json.loads(meta[JOURNAL]) if JOURNAL in meta else None

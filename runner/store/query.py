@@ -234,6 +234,14 @@ def delivered_assets(connection: sqlite3.Connection) -> Iterator[tuple[str, Asse
         yield job_id, rows.read_asset(asset, {})
 
 
+def delivered_files(connection: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
+    """Read the path and size in bytes of each file of the jobs that succeeded, with its job's id, in manifest order."""
+    yield from connection.execute(
+        "SELECT j.job_id, a.path, a.bytes FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
+        "WHERE j.state = 'succeeded' ORDER BY j.idx"
+    )
+
+
 def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the sizes of all assets in bytes, by path."""
     return dict(connection.execute("SELECT path, bytes FROM assets"))

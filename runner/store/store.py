@@ -15,6 +15,7 @@ from typing import Self
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
+from runner.core.uploads import Upload
 from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
@@ -286,6 +287,11 @@ class Store:
     def save_findings(self, seq: int, attempt: int, findings: Json) -> None:
         """Add what checks of an attempt's video found to the next commit."""
         self._active_writer.add(checks=(seq, attempt, rows.canonical(findings)))
+
+    def save_upload(self, upload: Upload) -> int:
+        """Add how far an upload is to the next commit, and return the commit's number."""
+        row = (upload.digest, upload.target, upload.state.value, upload.address, upload.expires_at)
+        return self._active_writer.add(upload=row)
 
     def _remember_task(self, task_id: str, job: Job) -> None:
         if len(self._new_tasks) >= _MAX_NEW_TASKS:

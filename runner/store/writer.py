@@ -100,6 +100,7 @@ class Writer:
         usage: Row | None = None,
         tracks: Row | None = None,
         checks: Row | None = None,
+        upload: Row | None = None,
         meta: tuple[str, str] | None = None,
     ) -> int:
         """
@@ -136,6 +137,8 @@ class Writer:
                 batch.tracks.append(tracks)
             if checks is not None:
                 batch.checks.append(checks)
+            if upload is not None:
+                batch.uploads[upload[0], upload[1]] = upload
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
         if self.error is not None:

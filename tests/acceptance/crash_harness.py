@@ -26,6 +26,8 @@ POINTS = ("commit", "rename", "append", "post")
 Where a run can be killed: at a commit of the store, when a complete file gets its name (an asset, or one of
 the derived files), when results are appended, at a POST.
 """
+COMMAND_POINTS = (*POINTS, "transaction", "unlink")
+"""Where other commands can be killed besides: at a transaction outside of a run, and when a file is deleted."""
 
 
 STOPPED = -1
@@ -67,12 +69,19 @@ class ForkServer:
 
         Further arguments are options of the run.
         """
+        return self._start(
+            kill_at, kill_after_s, manifest=str(manifest), run_dir=str(run_dir), options=options
+        )
+
+    def run_command(self, *arguments: str | Path, kill_at: KillPoint | None = None) -> int | None:
+        """Run a command in a process of its own, and return its exit code; None if it was killed."""
+        return self._start(kill_at, None, arguments=[str(argument) for argument in arguments])
+
+    def _start(self, kill_at: KillPoint | None, kill_after_s: float | None, **what: Any) -> int | None:
         request = {
-            "manifest": str(manifest),
-            "run_dir": str(run_dir),
             "kill_at": None if kill_at is None else list(astuple(kill_at)),
             "kill_after_s": kill_after_s,
-            "options": options,
+            **what,
         }
         return self._ask(request)
 
@@ -110,6 +119,7 @@ def fork_server(environ: dict[str, str]) -> Iterator[ForkServer]:
 
 def _main() -> None:
     import runner.api.run
+    import runner.cli.main
     import runner.report.page
     import runner.results.failed_manifest  # noqa: F401
 
@@ -134,10 +144,16 @@ def _run(request: dict[str, Any]) -> None:
 
     from runner.api.options import RunOptions
     from runner.api.run import run
+    from runner.cli.main import run_command_line
 
     try:
         if request["kill_at"]:
             _install(KillPoint(*request["kill_at"]))
+        if "arguments" in request:
+            # The answers to requests go to the standard output.
+            for descriptor in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            os._exit(run_command_line(request["arguments"]))
         options = RunOptions(**request["options"])
         result = asyncio.run(run(Path(request["manifest"]), output=Path(request["run_dir"]), options=options))
     except BaseException:
@@ -161,6 +177,7 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 def _install(kill_at: KillPoint) -> None:
     from runner.gateway.client import GatewayClient
     from runner.results.files import ResultsWriter
+    from runner.store.store import Store
     from runner.store.writer import Writer
 
     owner, name = {
@@ -168,6 +185,8 @@ def _install(kill_at: KillPoint) -> None:
         "rename": (os, "replace"),
         "append": (ResultsWriter, "append"),
         "post": (GatewayClient, "submit"),
+        "transaction": (Store, "transaction"),
+        "unlink": (os, "unlink"),
     }[kill_at.point]
     reached = 0
     original = getattr(owner, name)
@@ -180,9 +199,10 @@ def _install(kill_at: KillPoint) -> None:
         nonlocal reached
         number = reached = reached + 1
         kill_if("before", number)
-        result = original(*args, **kwargs)
-        kill_if("after", number)
-        return result
+        try:
+            return original(*args, **kwargs)
+        finally:
+            kill_if("after", number)
 
     async def wrapped_async(*args: Any, **kwargs: Any) -> Any:
         nonlocal reached
@@ -193,7 +213,17 @@ def _install(kill_at: KillPoint) -> None:
         kill_if("after", number)
         return result
 
-    setattr(owner, name, wrapped_async if kill_at.point == "post" else wrapped)
+    @contextmanager
+    def wrapped_block(*args: Any) -> Iterator[Any]:
+        nonlocal reached
+        number = reached = reached + 1
+        with original(*args) as value:
+            yield value
+            kill_if("before", number)
+        kill_if("after", number)
+
+    wrappers = {"post": wrapped_async, "transaction": wrapped_block}
+    setattr(owner, name, wrappers.get(kill_at.point, wrapped))
 
 
 if __name__ == "__main__":

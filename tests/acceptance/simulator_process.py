@@ -85,6 +85,7 @@ def command_line(*arguments: str | Path, **variables: str) -> tuple[list[str], d
         "PYTHONPATH": str(ROOT),
         "POWERTOKENS_API_KEY": KEY,
         "PYTHONWARNINGS": "error",
+        **{name: os.environ[name] for name in ("HOME", "XDG_STATE_HOME") if name in os.environ},
         **variables,
     }
     return [sys.executable, "-m", "runner", *map(str, arguments)], environ

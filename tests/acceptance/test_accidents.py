@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import time
@@ -145,11 +146,7 @@ def test_older_copy_of_a_file_is_restored_after_a_kill(name: str, workspace: Wor
     shutil.copytree(workspace.run_dir, backup)
     workspace.kill_after(12)
     paid = workspace.paid().total()
-    delete(workspace.run_dir / name)
-    if (backup / name).is_dir():
-        shutil.copytree(backup / name, workspace.run_dir / name)
-    elif (backup / name).exists():
-        shutil.copy(backup / name, workspace.run_dir / name)
+    restore(workspace, backup, name)
 
     check(workspace, workspace.run(), paid)
 
@@ -318,3 +315,61 @@ def test_planted_links_overwrite_nothing(
     assert "mine" == victim.read_text()
     assert "Traceback" not in dry.stderr + done.stderr
     assert done.returncode in (0, 2, 6), done.stderr
+
+
+def move(workspace: Workspace, _backup: Path, _name: str) -> None:
+    """Move the directory away and back, as a disk that is mounted elsewhere for a while."""
+    workspace.run_dir.rename(workspace.folder / "elsewhere")
+    (workspace.folder / "elsewhere").rename(workspace.run_dir)
+
+
+def copy(workspace: Workspace, _backup: Path, _name: str) -> None:
+    """Put a copy of the directory in its place, as after a move to another disk."""
+    shutil.copytree(workspace.run_dir, workspace.folder / "copied")
+    shutil.rmtree(workspace.run_dir)
+    (workspace.folder / "copied").rename(workspace.run_dir)
+
+
+def lose(workspace: Workspace, _backup: Path, name: str) -> None:
+    """Delete a file."""
+    delete(workspace.run_dir / name)
+
+
+def restore(workspace: Workspace, backup: Path, name: str) -> None:
+    """Put an older copy of a file back."""
+    delete(workspace.run_dir / name)
+    if (backup / name).is_dir():
+        shutil.copytree(backup / name, workspace.run_dir / name)
+    elif (backup / name).exists():
+        shutil.copy(backup / name, workspace.run_dir / name)
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(20))
+def test_kills_and_accidents_in_any_order(seed: int, workspace: Workspace) -> None:
+    """
+    After each kill something happens to the directory; each command pays for nothing twice, or is refused and says what to do.
+    """
+    chance = random.Random(seed)
+    backup = workspace.folder / "backup"
+    for _ in range(6):
+        with workspace.start() as process:
+            before = workspace.paid().total()
+            while process.poll() is None and workspace.paid().total() < before + chance.randint(1, 4):
+                time.sleep(0.01)
+            process.kill()
+        if backup.exists() and chance.random() < 0.7:
+            accident, name = chance.choice([move, copy, lose, restore]), chance.choice(FILES)
+            accident(workspace, backup, name)
+        shutil.rmtree(backup, ignore_errors=True)
+        shutil.copytree(workspace.run_dir, backup)
+        paid = workspace.paid().total()
+        done = workspace.run("--limit", "2")
+        assert {} == {prompt: n for prompt, n in workspace.paid().items() if n > 1}, (seed, done.stderr)
+        assert done.returncode in (0, 2, 4, 6), done.stderr
+        if done.returncode == 2:
+            assert paid == workspace.paid().total()
+            assert "hint: " in done.stderr
+            return
+    check(workspace, workspace.run(), workspace.paid().total())

@@ -222,21 +222,3 @@ def test_run_elsewhere_is_an_error_without_a_terminal(nights: Nights) -> None:
     assert "--new" in moved.stderr
     assert 6 == paid
     assert 12 == nights.paid().total()
-
-
-def test_kills_while_an_older_night_is_fetched(nights: Nights) -> None:
-    """
-    Killed again and again, the new night ends, and every job of both is paid for once.
-    """
-    nights.strand(1)
-    words, environ = command_line("run", nights.manifest, "--var", "day=2")
-    for delay_s in (0.6, 0.9, 1.2, 1.6, 2.2, 3.0, 4.0):
-        with subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL) as process:
-            time.sleep(delay_s)
-            process.kill()
-
-    done = nights.night(2)
-
-    assert done.returncode in (0, 4), done.stderr
-    assert 4 == nights.statuses(1)["succeeded"]
-    assert nights.paid().total() == len(nights.paid())

@@ -93,6 +93,7 @@ def test_what_is_not_clearly_our_own_is_kept(folder: Path) -> None:
     (linked / "assets").rmdir()
     (linked / "assets").symlink_to(folder)
     (folder / "nightly-2026-11-03").mkdir()
+    (folder / "nightly-2026-11-03" / "results.jsonl").write_text("")
     (folder / "nightly-2026-11-04").symlink_to(new)
     make_night(folder, 5, simulate=True)
     (folder / "nightly-2026-11-06").write_text("a file")
@@ -125,6 +126,20 @@ def test_own_files_among_the_assets_keep_the_run(name: str, folder: Path) -> Non
     assert ["20", "21"] == days(folder)
     assert f"it has other files, such as assets/{name.split('/')[0]}" in result.kept[0].why
     assert "mine, all mine" == path.read_text()
+
+
+@pytest.mark.parametrize("rest", [[], [".lock"]], ids=["empty", "lock"])
+def test_what_a_killed_deletion_left_is_deleted(rest: list[str], folder: Path) -> None:
+    """
+    A process that is killed while it deletes a run leaves its lock, or an empty directory.
+    """
+    (folder / "nightly-2026-11-20").mkdir()
+    for name in rest:
+        (folder / "nightly-2026-11-20" / name).touch()
+
+    delete_older(make_night(folder, 21), keep_runs=1, keep_days=None, today=TODAY)
+
+    assert ["21"] == days(folder)
 
 
 def test_what_downloads_left_does_not_keep_the_run(folder: Path) -> None:

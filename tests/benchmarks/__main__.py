@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks import end_to_end, front_end, pacing, startup, waiting
+from tests.benchmarks import end_to_end, front_end, growth, pacing, startup, waiting
 from tests.benchmarks.rig import MEMORY, ROOT, Row, Wrong
 
 Benchmark = Callable[..., Iterator[Row]]
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "synced-assets": end_to_end.synced_assets,
     "sdk": end_to_end.sdk,
     "large": end_to_end.large,
+    "medium": end_to_end.medium,
     "huge": end_to_end.huge,
     "parked": waiting.parked,
     "query-cpu": waiting.query_cpu,
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "yaml": front_end.yaml_jobs,
     "jsonl": front_end.jsonl_rows,
     "finished": front_end.finished,
+    "growth": growth.growth,
     "startup": startup.startup,
     "pace": pacing.configured,
     "limited": pacing.limited,

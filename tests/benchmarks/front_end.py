@@ -119,6 +119,8 @@ def finished(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Ro
     rig.run([_FINISHED, manifest, out])
     files = rig.run(["-m", "runner", "resume", out])
     again = rig.run(["-m", "runner", "resume", out])
+    status = rig.run(["-m", "runner", "status", out])
+    yield Row(f"`status` of a finished {most:,}-job run", "-", "1.5 s", "-", f"{status.wall_s:.1f} s")
     from_manifest = rig.run(["-m", "runner", "run", manifest, "--new", "-o", out])
     yield Row(
         f"resume of a finished {most:,}-job run that has nothing to do",

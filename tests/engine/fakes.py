@@ -316,6 +316,19 @@ async def _probe_succeeds() -> bool:
     return True
 
 
+class FakeInputs:
+    """Bodies made by a function."""
+
+    def __init__(self, render: Callable[[str], bytes]) -> None:
+        self._render = render
+
+    async def prepare(self) -> None:
+        pass
+
+    async def body(self, text: str, timeout_s: float) -> bytes:
+        return self._render(text)
+
+
 @dataclass(slots=True)
 class EngineHarness:
     """Everything for a run on virtual time; `run` is one process of it, and may be called again."""
@@ -396,7 +409,7 @@ class EngineHarness:
             "poller": Poller(self.api, keys, store, clock),
             "deliverer": deliverer,
             "clock": clock,
-            "render": self.render,
+            "inputs": FakeInputs(self.render),
             "probe": self.probe,
             "draw": self.draw,
             "results": ResultsAppender(store, self.append, observe),

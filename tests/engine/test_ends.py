@@ -15,7 +15,7 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask
 from runner.core.settings import RetryPolicy, Timeouts
-from runner.errors import RunnerError
+from runner.errors import FileChanged
 from runner.store.store import Store
 from tests.engine.answers import (
     ACCEPTED,
@@ -150,7 +150,7 @@ def test_file_that_changed_fails_its_job_before_anything_is_sent(tmp_path: Path)
 
     def render(text: str) -> bytes:
         if ODD in text:
-            raise RunnerError("cat.png has changed since it was checked")
+            raise FileChanged("cat.png has changed since it was checked")
         return text.encode()
 
     api = FakeApi()

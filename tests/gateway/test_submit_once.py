@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import itertools
 import os
 from pathlib import Path
 
@@ -317,6 +319,29 @@ async def test_no_other_post_uses_a_connection_that_is_watched() -> None:
     assert ("task_of_the_second",) == second.task.ids
 
 
+async def test_connection_is_not_reused_after_an_answer_to_another_job() -> None:
+    """
+    Where an answer arrives twice, all later ones on the connection would be those to the jobs before.
+    """
+
+    async def handler(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(accepted(f"task_{connection.number}"))
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await connection.request()
+            await connection.send(accepted(f"task_{connection.number}"))
+            await connection.request()
+            await connection.send(accepted("task_of_the_second"))
+        await connection.hang()
+
+    async with server_and_client(handler) as (server, gateway):
+        outcomes = [await gateway.submit(BODY, KEY) for _ in range(3)]
+
+    assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+    assert [("task_1",), ("task_1",), ("task_2",)] == [outcome.task.ids for outcome in outcomes]  # type: ignore[union-attr]
+    assert 2 == server.connections
+
+
 async def test_connection_that_was_idle_is_not_reused_for_a_post() -> None:
     """
     A POST never meets a connection that a server with a keep-alive of one second may be closing.
@@ -357,9 +382,9 @@ async def test_connection_is_reused() -> None:
     """Jobs in quick succession share a connection."""
 
     async def handler(connection: Connection) -> None:
-        while True:
+        for number in itertools.count():
             await connection.request()
-            await connection.send(accepted("task_1"))
+            await connection.send(accepted(f"task_{number}"))
 
     async with server_and_client(handler) as (server, gateway):
         for _ in range(3):

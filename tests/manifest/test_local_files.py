@@ -126,7 +126,7 @@ def test_models_that_allow_only_urls(tmp_path: Path) -> None:
 
     assert [
         "m.yaml:6:38: jobs[0] \"a\": media[0].url: './a.png' is a local file, and wan2.7-i2v takes only public URLs here; "
-        "upload it, and write its https address"
+        "have it uploaded with inputs: {upload: s3://BUCKET/PREFIX} in the manifest, or upload it, and write its https address"
     ] == read_jobs(tmp_path, jobs).problems
 
 

@@ -100,7 +100,9 @@ def test_filters_change_the_address(page: Browser) -> None:
     )
     assert "#state=failed" == page.run("return location.hash")
 
-    page.run("location.hash = '#state=uncertain'; return new Promise((done) => setTimeout(done))")
+    page.run(
+        "return new Promise((done) => { addEventListener('hashchange', () => done()); location.hash = '#state=uncertain'; })"
+    )
 
     assert ("1 of 40 jobs", "uncertain") == (
         matching(page),
@@ -175,6 +177,11 @@ def test_keyboard_moves_and_judges(page: Browser) -> None:
     page.press(*["right"] * 23)
     assert ("job-24", "#page=2") == (current(page), page.run("return location.hash"))
     page.press("enter", "k", "r", "escape")
+    # The browser tells that the window is closed a moment later.
+    page.run(
+        "return new Promise((done) => { const check = () => (document.querySelector('#large > *') ? setTimeout(check, 10)"
+        " : done()); check(); })"
+    )
     assert "job-26" == current(page)
     page.run("document.getElementById('q').focus()")
     page.press("k", "r")

@@ -14,6 +14,7 @@ from runner.core.model import FailureClass, JobRecord
 from runner.core.problem import Problem, Severity
 from runner.core.settings import (
     AssetRules,
+    Inputs,
     Limits,
     ModelLimits,
     Notify,
@@ -75,7 +76,13 @@ def test_job_is_read_back(tmp_path: Path, prompt: str) -> None:
 
 def test_settings_are_read_back(tmp_path: Path) -> None:
     """What failed is rerun with the settings of the first run."""
-    limits = Limits(submit_per_s=1 / 3, in_flight=2, models={SEEDANCE: ModelLimits(in_flight=1)})
+    limits = Limits(
+        submit_per_s=1 / 3,
+        in_flight=2,
+        uploads=9,
+        upload_per_s=0.5,
+        models={SEEDANCE: ModelLimits(in_flight=1)},
+    )
     settings = Settings(
         name="kittens",
         limits=limits,
@@ -87,6 +94,7 @@ def test_settings_are_read_back(tmp_path: Path) -> None:
             Notify(on=("failure", "uncertain"), command=("notify-send", "no: ${x}")),
             Notify(webhook="https://h.example/"),
         ),
+        inputs=Inputs(upload="s3://bucket/prefix", expires_s=7200.0, public_url="https://cdn.example/x/"),
     )
 
     manifest, _ = read(tmp_path, failed("sky", "a kitten"), settings=settings)

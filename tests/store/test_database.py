@@ -18,6 +18,7 @@ from runner.store.database import (
     journal_mode,
     translated,
 )
+from runner.store.local_view import remembered_journal
 from runner.store.lock import holder_of
 from runner.store.store import Store
 
@@ -171,3 +172,12 @@ async def test_run_takes_the_mark_of_a_finished_one_away(store: Store) -> None:
     store.mark_finished([])
     async with store:
         assert not store.is_finished
+
+
+def test_database_without_tables_is_the_view_of_no_journal(tmp_path: Path) -> None:
+    """A process that is killed while it makes ``run.db`` leaves a file without tables; the next one begins."""
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.execute("PRAGMA user_version = 0")
+        connection.execute("VACUUM")
+
+    assert remembered_journal(tmp_path) is None

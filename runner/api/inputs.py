@@ -1,0 +1,173 @@
+"""Local files of requests: inside them, or uploaded before anything is submitted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+
+from runner.api.planned_uploads import Select, schema_selector
+from runner.core.model import FILE_KEY, Json
+from runner.core.settings import Inputs, Settings
+from runner.core.units import format_count, format_size
+from runner.core.uploads import Upload, UploadState
+from runner.engine.context import InputFiles
+from runner.engine.events import Notice, Observer
+from runner.errors import InputRefused
+from runner.jsontext import dumps, loads
+from runner.manifest.local_files import read_checked, render_request, uploads_in
+from runner.proxies import Proxies
+from runner.store.job_filter import JobFilter
+from runner.store.store import Store
+from runner.store.uploads import read_uploads, requests_with_files
+from runner.worker.ports import Clock
+from runner.worker.uploads import Reference, Target, Transfers, Uploader
+
+REVIEW_S = 2.5
+"""Between two looks at what the asset library does, at most (fact F28)."""
+
+
+class InlineFiles:
+    """Local files are sent inside the requests."""
+
+    async def prepare(self) -> None:
+        """Do nothing."""
+
+    async def body(self, text: str, timeout_s: float) -> bytes:
+        """Put each local file into the request as a data URI."""
+        return await asyncio.to_thread(lambda: dumps(render_request(loads(text))))
+
+
+class UploadedFiles:
+    """
+    Local files are uploaded, those for which their field allows it; the others are sent inside the requests.
+
+    Args:
+        select: Returns the schema of a request, or None.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        inputs: Inputs,
+        job_filter: JobFilter,
+        target: Target,
+        clock: Clock,
+        select: Select,
+        observe: Observer,
+    ) -> None:
+        self._store = store
+        self._inputs = inputs
+        self._filter = job_filter
+        self._target = target
+        self._select = select
+        self._observe = observe
+        self._uploader = Uploader(target, store, clock, read_uploads(store.reader, target.name))
+
+    async def prepare(self) -> None:
+        """Upload the files of all jobs to submit."""
+        wanted = {ref["sha256"]: ref for ref in self._references() if self._uploader.needs(ref)}
+        if not wanted:
+            return
+        size = format_size(sum(reference["bytes"] for reference in wanted.values()))
+        what = f"{format_count(len(wanted), 'file')} ({size})"
+        self._observe(Notice("uploads", f"uploading {what} to {self._target.name}"))
+        await self._uploader.upload_all(wanted.values())
+        self._observe(Notice("uploads", f"uploaded {what}; nothing was submitted before"))
+
+    async def body(self, text: str, timeout_s: float) -> bytes:
+        """Put the address of each uploaded file into the request."""
+        request = loads(text)
+        found = list(uploads_in(request, self._inputs, self._select))
+        # Nearly always all of them are there.
+        await self._uploader.upload_all(ref for _, ref in found if self._uploader.needs(ref))
+        return await asyncio.to_thread(self._render, request, found, timeout_s)
+
+    def _render(
+        self, request: Json, found: list[tuple[tuple[str | int, ...], Reference]], seconds: float
+    ) -> bytes:
+        addresses = {path: self._address(reference, seconds) for path, reference in found}
+        return dumps(render_request(request, addresses))
+
+    def _address(self, reference: Reference, seconds: float) -> str:
+        digest = reference["sha256"]
+        if digest in self._uploader.changed:
+            raise self._uploader.changed[digest]
+        upload = self._uploader.done[digest]
+        if upload.state is UploadState.REFUSED:
+            raise InputRefused(f"the asset library refused {reference[FILE_KEY]} ({upload.address})")
+        return self._target.address(upload, seconds)
+
+    def _references(self) -> Iterator[Reference]:
+        for text in requests_with_files(self._store.reader, self._filter):
+            yield from (reference for _, reference in uploads_in(loads(text), self._inputs, self._select))
+
+
+class SimulatedTarget:
+    """A target that takes everything, and sends nothing anywhere."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def upload(self, reference: Reference, known: Upload, save: object) -> Upload:
+        """Check the file."""
+        await asyncio.to_thread(read_checked, reference)
+        return Upload(known.digest, self.name, UploadState.READY)
+
+    def address(self, upload: Upload, seconds: float) -> str:
+        """Return an address that nobody opens."""
+        return f"https://example.com/{upload.digest}"
+
+
+async def open_inputs(
+    stack: AsyncExitStack,
+    store: Store,
+    settings: Settings,
+    job_filter: JobFilter,
+    *,
+    root: str,
+    key: str,
+    environ: Mapping[str, str],
+    clock: Clock,
+    observe: Observer,
+    is_simulated: bool,
+) -> InputFiles:
+    """
+    Return what makes the bodies of requests with local files.
+
+    Args:
+        stack: Closes what is opened.
+        root: Of the gateway, which has the asset library too.
+        is_simulated: Whether nothing may leave this machine.
+
+    Raises:
+        RunnerError: The object store can't be used as it is configured.
+    """
+    inputs = settings.inputs
+    if inputs is None:
+        return InlineFiles()
+    limits = settings.limits
+    transfers = Transfers(clock, at_once=limits.uploads, per_s=limits.upload_per_s)
+    if inputs.is_library:
+        # Not needed by most runs.
+        from runner.gateway.library import LibraryClient
+        from runner.worker.library_target import LibraryTarget
+
+        proxy = Proxies.from_environ(environ).for_url(root)
+        client = LibraryClient(root, key, settings.timeouts, sleep=clock.sleep, proxy=proxy)
+        target: Target = LibraryTarget(
+            await stack.enter_async_context(client),
+            transfers,
+            clock,
+            read_checked,
+            interval_s=min(REVIEW_S, settings.poll.interval_s),
+            timeout_s=settings.poll.timeout_s,
+        )
+    elif is_simulated:
+        target = SimulatedTarget(inputs.upload)
+    else:
+        from runner.objects import open_store
+        from runner.worker.object_target import ObjectTarget
+
+        target = ObjectTarget(open_store(inputs.upload, environ), inputs, transfers, clock, read_checked)
+    return UploadedFiles(store, inputs, job_filter, target, clock, schema_selector(settings), observe)
