@@ -336,7 +336,10 @@ async def test_tasks_that_the_journal_did_not_take_are_found_on_this_machine(tmp
         assert "job-0" == query.task_owner(store.reader, "task_1")
 
 
-async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "submitted_at"), [(2, 5.0), (1, 6.0)])
+async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(
+    number: int, submitted_at: float, tmp_path: Path
+) -> None:
     """What another machine resolved or did again meanwhile is left as it is."""
     shared = memory()
     store_of_a = HookedStore(shared)
@@ -356,9 +359,10 @@ async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(tmp_path
                 await store.durable(store.save(first, Attempt(1, 5.0, "accepted", "task_1")))
     store_of_a.before = lambda method, name: None
     with opened(tmp_path / "b", shared) as store, store.transaction() as connection:
-        connection.execute("UPDATE jobs SET attempt = 2")
+        connection.execute("UPDATE jobs SET attempt = ?", (number,))
         connection.execute(
-            "INSERT INTO attempts SELECT seq, 2, 6.0, 'uncertain', NULL, NULL, NULL, NULL FROM jobs"
+            "INSERT OR REPLACE INTO attempts SELECT seq, ?, ?, 'uncertain', NULL, NULL, NULL, NULL FROM jobs",
+            (number, submitted_at),
         )
 
     with opened(tmp_path / "a", store_of_a) as store:
@@ -462,6 +466,8 @@ async def test_no_store_is_waited_for_in_vain(tmp_path: Path) -> None:
             store.journal._clock = iter([0.0, PATIENCE_S]).__next__  # type: ignore[union-attr]
             with pytest.raises(ObjectStoreError):
                 await submit(store, first, None)
+        # What was not sent is not called sent here either.
+        assert 2 == query.counts(store.reader)[State.PENDING]
 
 
 def test_every_change_of_a_commit_is_in_its_record() -> None:
