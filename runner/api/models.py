@@ -120,23 +120,28 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     return did_you_mean(name, known) or f"there are {', '.join(known)}"
 
 
+SCHEMA_COPY = "manifest.schema.json"
+"""The copy of the manifest's schema that editors find beside a manifest."""
+
+
 def starter_text() -> str:
     """
     Return a commented manifest that can be run with `--simulate`.
 
-    Its first line tells editors where the manifest's schema is installed.
+    Its first line tells editors that the manifest's schema is beside it, so that it does on any machine.
 
-    >>> starter_text().startswith("# yaml-language-server: $schema=/")
-    True
+    >>> starter_text().splitlines()[0]
+    '# yaml-language-server: $schema=manifest.schema.json'
     """
     text = Path(__file__).with_name("starter.yaml").read_text(encoding="utf-8")
-    schema_path = (load_catalog().folder / "manifest.schema.json").resolve()
-    return text.replace("SCHEMA_PATH", schema_path.as_posix(), 1)
+    return text.replace("SCHEMA_PATH", SCHEMA_COPY, 1)
 
 
 def write_starter(path: Path) -> Path:
     """
     Write the starter manifest to a new file, or into a folder as ``manifest.yaml``; return its path.
+
+    A copy of the schema is written beside it for editors, unless the folder has another file of its name.
 
     Raises:
         UsageError: The file exists, and is left as it is; or it can't be written.
@@ -150,8 +155,21 @@ def write_starter(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(starter_text())
+        _copy_schema(path.with_name(SCHEMA_COPY))
     except OSError as error:
         raise UsageError(
             f"{path} can't be written: {error.strerror or error}", hint="name another path: runner init PATH"
         ) from None
     return path
+
+
+def _copy_schema(path: Path) -> None:
+    document = schema("manifest")
+    try:
+        is_mine = json.loads(path.read_bytes()).get("$id") == document["$id"]
+    except FileNotFoundError:
+        is_mine = True
+    except (OSError, ValueError, AttributeError):
+        is_mine = False
+    if is_mine:
+        path.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -327,11 +327,21 @@ def job_findings(value: Json) -> list[Finding]:
 def header_findings(value: Json) -> list[Finding]:
     """List what is wrong with the keys of a manifest, except its jobs."""
     # Missing jobs are reported where the file is read, with their position.
-    schema = {**load_catalog().document("manifest"), "required": ["version"]}
+    schema = {**_checked_schema(), "required": ["version"]}
     return ValueSchema(schema, "the manifest").findings(value)
 
 
 @cache
 def _job_schema() -> ValueSchema:
-    schema = load_catalog().document("manifest")
+    schema = _checked_schema()
     return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
+
+
+def _checked_schema() -> dict[str, Json]:
+    """Return the schema of manifests without what is for editors: requests are checked when they are complete."""
+    document = load_catalog().document("manifest")
+    defs = {name: value for name, value in document["$defs"].items() if name != "requests"}
+    job = defs["job"]
+    request = {key: value for key, value in job["properties"]["request"].items() if key != "$ref"}
+    defs["job"] = {**job, "properties": {**job["properties"], "request": request}}
+    return {**document, "$defs": defs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_dash_is_stdout() -> None:
     """The starter manifest is printed, and no file is created."""
     result = runner("init", "-")
 
-    assert result.stdout.startswith("# yaml-language-server: $schema=/")
+    assert result.stdout.startswith("# yaml-language-server: $schema=manifest.schema.json\n")
     assert [] == list(Path().iterdir())
 
 
@@ -82,3 +83,20 @@ def test_an_unwritable_path_is_an_error() -> None:
 
     assert 2 == result.exit_code
     assert result.stderr.startswith("error[usage]: file/manifest.yaml can't be written")
+
+
+def test_editors_find_the_schema_beside_the_manifest() -> None:
+    """The first line names a copy in the manifest's folder, so that both may move; a file of another kind is left."""
+    Path("with blank").mkdir()
+    Path("mine").mkdir()
+    Path("mine/manifest.schema.json").write_text("{}")
+
+    assert [0, 0, 0] == [
+        runner("init", path).exit_code for path in ("with blank", "with blank/b.yaml", "mine")
+    ]
+
+    first = Path("with blank/b.yaml").read_text().splitlines()[0]
+    assert "# yaml-language-server: $schema=manifest.schema.json" == first
+    copy = Path("with blank/manifest.schema.json")
+    assert json.loads(runner("schema", "manifest").stdout) == json.loads(copy.read_text())
+    assert "{}" == Path("mine/manifest.schema.json").read_text()

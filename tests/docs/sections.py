@@ -22,7 +22,7 @@ from runner.core.advice import advice
 from runner.core.lifecycle import TRANSITIONS, State, describe, describe_recovery
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
-from runner.schema import catalog
+from runner.schema import catalog, editor
 from runner.simulator.faults import FAULTS, RequestKind
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def _below(document: Mapping[str, Any], rules: Mapping[str, Any], path: str) -> 
 
 
 def _resolved(document: Mapping[str, Any], rules: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" not in rules:
+    if not rules.get("$ref", "").startswith("#/"):
         return rules
     target: Any = document
     for step in rules["$ref"].removeprefix("#/").split("/"):
@@ -240,6 +240,15 @@ def with_sections(text: str) -> str:
     return text
 
 
+def with_requests(schema: str) -> str:
+    """Replace the line of the manifest's schema that is for editors, and derived from the schemas of the models."""
+    requests = json.dumps(editor.editor_requests(catalog.load_catalog()), ensure_ascii=False)
+    return re.sub(r'(?m)^    "requests": .*$', lambda _: f'    "requests": {requests},', schema)
+
+
+MANIFEST_SCHEMA = ROOT / "schemas" / "manifest.schema.json"
+
 if __name__ == "__main__":
+    MANIFEST_SCHEMA.write_text(with_requests(MANIFEST_SCHEMA.read_text("utf-8")), "utf-8")
     for page in PAGES.values():
         page.write_text(with_sections(page.read_text(encoding="utf-8")), encoding="utf-8")
