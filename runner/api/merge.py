@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -32,13 +31,12 @@ from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import RunDirError, StoreMissing, UsageError
 from runner.store import query
+from runner.store.copy_rows import copy_rows
 from runner.store.database import connect_reader, translated
 from runner.store.store import RETIRED, Store
 from runner.store.transitions import recover
 
 _MAX_NAMED = 5
-_NOT_COPIED = ("meta", "parts")
-"""Tables that belong to one directory: what is known of half a download is of no use without its file."""
 
 
 class MergedRun(Struct, frozen=True):
@@ -96,8 +94,7 @@ def merge(
         with Store(building) as store:
             for number, source in enumerate(sources, 1):
                 on_progress(f"merging shard {source.shard} ({number} of {len(sources)})")
-                with _attached(store, source.run_dir) as connection:
-                    _copy_rows(connection)
+                copy_rows(store, source.run_dir / DB_NAME)
                 lost += _link_assets(source.run_dir, building)
             with store.transaction() as connection:
                 save_facts(connection, facts)
@@ -197,32 +194,6 @@ def _merged_facts(sources: Sequence[_Source], missing: Sequence[Shard]) -> RunFa
     return replace(
         newest, origin=replace(newest.origin, shard=None, series=None, missing_shards=missing_indexes)
     )
-
-
-@contextmanager
-def _attached(store: Store, run_dir: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection in a transaction, with the database of a shard as ``shard``."""
-    with store.attached(run_dir / DB_NAME, "shard"), store.transaction() as connection:
-        yield connection
-
-
-def _copy_rows(connection: sqlite3.Connection) -> None:
-    """Copy every table that has the key of jobs, with keys after those that are there."""
-    (offset,) = connection.execute("SELECT coalesce(max(seq), 0) FROM main.jobs").fetchone()
-    tables = connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
-    for (table,) in tables:
-        own, theirs = (_columns(connection, schema, table) for schema in ("main", "shard"))
-        common = [column for column in own if column in theirs]
-        if table in _NOT_COPIED or "seq" not in common:
-            continue
-        values = ", ".join(f"seq + {offset}" if column == "seq" else f'"{column}"' for column in common)
-        columns = ", ".join(f'"{column}"' for column in common)
-        connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {values} FROM shard.{table}")
-
-
-def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
-    found = connection.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema))
-    return [name for (name,) in found]
 
 
 def _link_assets(source: Path, target: Path) -> Iterator[str]:

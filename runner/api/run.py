@@ -133,7 +133,7 @@ async def run(
         journal=journal,
         options=options,
     ) as store:
-        facts, ids = _load_into(store, loaded, settings, options, problems, series)
+        facts, ids = load_into(store, loaded, settings, options, problems, series)
         if shard is not None and store.journal is None and not query.has_attempts(store.reader):
             message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
             observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
@@ -198,6 +198,8 @@ async def resume(
     ) as store:
         require_match(store.reader, options.job)
         config = load_config(store, options)
+        if options.shard is not None:
+            require_same_shard(config.origin, run_dir, options.shard)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.verify:
             verify_assets(store, guarded(observe))
@@ -214,7 +216,7 @@ async def resume(
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
-def _load_into(
+def load_into(
     store: Store,
     manifest: Manifest,
     settings: Settings,

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from runner.api.adopt import adopt_results
 from runner.api.config import RunConfig, apply_options, find_keys, read_environment
+from runner.api.journal_media import fetch_media
 from runner.api.journals import journal_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
@@ -89,6 +90,8 @@ async def open_run(
         if store.is_rebuilt:
             observe(Notice("journal", f"{run_dir} was brought up to date from its journal"))
             refetch_lost_files(store)
+        if store.journal is not None:
+            fetch_media(store, store.journal)
         yield store
 
 

@@ -17,6 +17,8 @@ from runner.store import query
 
 LEARNED = "learned"
 """Key of the rates that an earlier run found to be allowed."""
+SNAPSHOT = "snapshot"
+"""Key of a directory that was made to read a journal: the files of its jobs are elsewhere."""
 _OUTPUT_NAME = "output"
 _DATE = "${date}"
 _SETTINGS, _ORIGIN = "settings", "origin"

@@ -34,7 +34,11 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
             raise UsageError("--per-shard needs --shard", hint="leave it out")
         return
     divided(settings, options.shard)
-    for name, value in (("--limit", options.limit), ("--max-failures", options.max_failures)):
+    for name, value in (
+        ("--limit", options.limit),
+        ("--sample", options.sample),
+        ("--max-failures", options.max_failures),
+    ):
         if value not in (None, "off") and not options.per_shard:
             raise UsageError(
                 f"{name} can't be counted over all shards of a run",

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.options import AnyPath
-from runner.api.run_facts import LEARNED, read_facts
+from runner.api.run_facts import LEARNED, SNAPSHOT, read_facts
 from runner.api.shards import divided
 from runner.api.verify import jobs_with_lost_files
 from runner.core.estimate import estimate_duration, with_learned_rates
@@ -113,7 +113,9 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             stuck=tuple(_stuck(connection, now_at)) if holder else (),
             first_submitted_at=rate.first_submitted_at,
             last_finished_at=rate.last_finished_at,
-            lost_files=() if holder else tuple(path for _, path in jobs_with_lost_files(connection, folder)),
+            lost_files=()
+            if holder or query.meta(connection, SNAPSHOT) is not None
+            else tuple(path for _, path in jobs_with_lost_files(connection, folder)),
         )
 
 

@@ -27,6 +27,7 @@ COMMAND_GROUPS = {
         "run": "Run a manifest: submit its jobs and download the videos.",
         "resume": "Continue a run without its manifest.",
         "rerun": "Rerun the jobs that did not succeed, from a run or its results.",
+        "prepare": "Put a manifest into a journal, for machines that have no manifest.",
         "merge": "Make one run directory of the shards of a run.",
         "resolve": "Resolve uncertain jobs, whose submission got no clear answer.",
     },

@@ -13,20 +13,22 @@ from runner.cli.param_types import RUN_DIR
 
 @click.command("merge")
 @click.argument("out", type=RUN_DIR)
-@click.argument("run_dirs", metavar="DIR...", type=RUN_DIR, nargs=-1, required=True)
+@click.argument("run_dirs", metavar="(DIR...|URL)", type=RUN_DIR, nargs=-1, required=True)
 @click.option("--partial", is_flag=True, help="Merge what there is, even if shards are missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(out: Path, run_dirs: tuple[Path, ...], partial: bool, as_json: bool) -> int:
+@click.pass_context
+def command(ctx: click.Context, out: Path, run_dirs: tuple[Path, ...], partial: bool, as_json: bool) -> int:
     """
-    Make the run directory OUT of the directories of all shards of a run.
+    Make the run directory OUT of the directories of all shards of a run, or of what is in its journal at URL.
 
     OUT is a run like any other, and continues what the shards left. From then on the shards themselves can't be run any more.
     Videos get a second name by hard links where that is possible, else they are copied. Nothing is sent.
     """
     from runner.api.merge import merge, merge_summary
+    from runner.cli.journal_argument import merge_sources
     from runner.core.units import format_count
 
-    merged = merge(out, run_dirs, is_partial=partial, on_progress=echo_stderr)
+    merged = merge(out, merge_sources(ctx, run_dirs), is_partial=partial, on_progress=echo_stderr)
     for path in merged.lost_files[:10]:
         echo_stderr(f"missing in its shard: {path}", style="yellow")
     if merged.lost_files:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from msgspec import Struct
 
-from runner.api.options import IfLocked, RunOptions, next_moment
+from runner.api.options import IfLocked, RunOptions, next_moment, read_shard
 from runner.cli.console import echo_stderr
 from runner.cli.param_types import RUN_DIR, SCENARIO_NAME
 from runner.core.failure_guard import SHARE_FORMS, parse_max_failures
@@ -176,10 +176,10 @@ WATCHING = (
 """What to show, and what to write besides the run directory."""
 
 
-def or_newest_run(_ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
+def or_newest_run(ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
     """Return the directory or directories of an argument; if none is given, that of the newest run, and say so."""
     if given:
-        return given
+        return _local(ctx, given)
     from runner.api.known_runs import newest_run
 
     newest = newest_run(Path.cwd())
@@ -187,6 +187,34 @@ def or_newest_run(_ctx: click.Context, _param: click.Parameter, given: Any) -> A
         raise click.UsageError("No run is known here; name a run directory, such as output/kittens.")
     echo_stderr(f"newest run: {newest}")
     return newest if given is None else (newest,)
+
+
+def local_run(ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
+    """Return the directory of an argument, which may be the URL of a journal."""
+    return _local(ctx, given)
+
+
+_WORKS_ON_RUNS = ("resume", "rerun", "resolve")
+"""Commands that take a journal over, and go on with its run in a directory here; others only read it."""
+
+
+def _local(ctx: click.Context, given: Any) -> Any:
+    paths = given if isinstance(given, tuple) else (given,)
+    # By its text: commands that get no URL import nothing for it.
+    if not any(path.as_posix().startswith(("s3:/", "gs:/", "az:/", "file:/")) for path in paths):
+        return given
+    from runner.cli.journal_argument import local_paths
+
+    found = local_paths(
+        ctx, paths, is_read=ctx.info_name not in _WORKS_ON_RUNS, shard=ctx.params.get("shard")
+    )
+    if isinstance(given, tuple):
+        return tuple(found)
+    if len(found) != 1:
+        raise click.UsageError(
+            "this run has several shards: name the directory of one, as `runner resume URL --limit 0` makes them"
+        )
+    return found[0]
 
 
 RUN_OR_NEWEST = click.argument("run_dir", required=False, type=RUN_DIR, callback=or_newest_run)
@@ -258,6 +286,13 @@ NEW_AND_CATCH_UP = (
     ),
 )
 """How a run relates to other runs of its manifest."""
+SHARD = click.option(
+    "--shard",
+    metavar="I/N|auto",
+    callback=parsed_by(read_shard),
+    is_eager=True,
+    help="Only this shard: I from 0 to N - 1, or auto, from the variables of the scheduler.",
+)
 RETRY_FAILED = click.option(
     "--retry-failed",
     is_flag=True,

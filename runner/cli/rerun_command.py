@@ -22,6 +22,7 @@ from runner.cli.options import (
     TRUST,
     WATCHING,
     WHERE,
+    local_run,
     pop_display_options,
     run_options,
     with_options,
@@ -44,7 +45,7 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
 
 
 @click.command("rerun")
-@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
+@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR, callback=local_run)
 @click.option(
     "--status",
     "states",

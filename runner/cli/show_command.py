@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.options import local_run
 from runner.cli.param_types import JOB, RUN_DIR
 from runner.core.units import format_count, format_duration, format_size
 from runner.results.formats import line_bytes, result_line, utc_text
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("run_dir", type=RUN_DIR)
+@click.argument("run_dir", type=RUN_DIR, callback=local_run)
 @click.argument("job", type=JOB)
 @click.option("--json", "as_json", is_flag=True, help="Print the job as its line in results.jsonl.")
 @click.option(

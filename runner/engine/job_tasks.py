@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.engine.context import RunProgress, stop_for_error, stop_for_store_error
-from runner.errors import DiskFull, RunDirError, RunnerError
+from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class JobTasks:
     async def _guarded(self, step: Step, job: Job) -> None:
         try:
             await step()
-        except (DiskFull, RunDirError, OSError) as error:
+        except (DiskFull, RunDirError, ObjectStoreError, OSError) as error:
             self._progress.stop(stop_for_error(error))
         except asyncio.CancelledError:
             # A POST that was abandoned left its job uncertain; any other job stays as it is.

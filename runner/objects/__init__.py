@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import UsageError
@@ -12,9 +13,17 @@ from runner.objects.port import ObjectStore
 CLOUD_SCHEMES = ("s3", "gs", "az")
 
 
-def is_store_url(text: str) -> bool:
-    """Return whether a text is meant as the URL of an object store, not as a path."""
-    return text.startswith(tuple(f"{scheme}://" for scheme in (*CLOUD_SCHEMES, "file")))
+def url_of_path(path: Path) -> str | None:
+    """
+    Return the URL that was taken for a path, as the arguments of commands are; None if it is a path.
+
+    >>> url_of_path(Path("s3://bucket/run")), url_of_path(Path("file:///srv/run")), url_of_path(Path("output/run"))
+    ('s3://bucket/run', 'file:///srv/run', None)
+    """
+    scheme, _, rest = path.as_posix().partition(":/")
+    if scheme not in (*CLOUD_SCHEMES, "file") or not rest:
+        return None
+    return f"{scheme}://{'/' if scheme == 'file' else ''}{rest}"
 
 
 def open_store(url: str, environ: Mapping[str, str] = os.environ) -> ObjectStore:

@@ -122,7 +122,7 @@ class Journal:
         Raises:
             ObjectStoreError: The store can't be used.
         """
-        return bool(self.store.list(f"{self._folder}/base"))
+        return self._last_base() > 0
 
     def open(self) -> Contents:
         """
@@ -201,6 +201,16 @@ class Journal:
         """
         self._append("retired", {"into": successor})
         self.is_closed = True
+
+    def put_file(self, path: Path) -> None:
+        """
+        Write a derived file beside the log, for people; nothing is read from it.
+
+        Raises:
+            ObjectStoreError: The store can't be used.
+            OSError: The file can't be read.
+        """
+        self.store.put(f"{self._folder}/{path.name}", path)
 
     def fetch_base(self, base: dict[str, Any], target: Path) -> None:
         """

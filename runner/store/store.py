@@ -57,6 +57,7 @@ class Store:
     Attributes:
         reader: A connection for `query`; it sees what is committed.
         is_rebuilt: Whether ``run.db`` was made from the journal, so that files may be missing here.
+        is_cut_off: Whether the journal takes nothing from this process any more.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Store:
         self._may_be_retired = may_be_retired
         self.journal = journal
         self.is_rebuilt = False
-        self._is_cut_off = False
+        self.is_cut_off = False
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
         self._checked_commit = 0
@@ -134,7 +135,7 @@ class Store:
             Fenced: Another process has taken over the shard.
             ObjectStoreError: The journal's store can't be used.
         """
-        if self.journal is not None and not self._is_cut_off and not self.journal.is_closed:
+        if self.journal is not None and not self.is_cut_off and not self.journal.is_closed:
             with translated(self.run_dir / DB_NAME):
                 if is_ahead(self._connection):
                     write_base(self._connection, self.run_dir, self.journal)
@@ -238,7 +239,7 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._active_writer.close()
-        self._is_cut_off = self._active_writer.error is not None
+        self.is_cut_off = self._active_writer.error is not None
         self._reserve.close()
         self._writer = None
 

@@ -177,6 +177,8 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 def _install(kill_at: KillPoint) -> None:
     from runner.gateway.client import GatewayClient
     from runner.results.files import ResultsWriter
+    from runner.store import intent_age, store
+    from runner.store.journal import Journal
     from runner.store.store import Store
     from runner.store.writer import Writer
 
@@ -185,6 +187,8 @@ def _install(kill_at: KillPoint) -> None:
         "rename": (os, "replace"),
         "append": (ResultsWriter, "append"),
         "post": (GatewayClient, "submit"),
+        "base": (Journal, "write_base"),
+        "intent": (store, "note_intent"),
         "transaction": (Store, "transaction"),
         "unlink": (os, "unlink"),
     }[kill_at.point]
@@ -192,7 +196,10 @@ def _install(kill_at: KillPoint) -> None:
     original = getattr(owner, name)
 
     def kill_if(when: str, number: int) -> None:
-        if (when, number) == (kill_at.when, kill_at.nth):
+        if (when, number) == (kill_at.when, kill_at.nth) and kill_at.point == "intent":
+            # As if the machine had slept for an hour since.
+            intent_age._SAVED_AT.set(intent_age.boot_time() - 3600)
+        elif (when, number) == (kill_at.when, kill_at.nth):
             os.kill(os.getpid(), signal.SIGSTOP if kill_at.is_stopped else signal.SIGKILL)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -250,3 +250,25 @@ def test_a_machine_that_is_asked_to_end_leaves_no_doubt(
     run.lose()
 
     assert set() == run.check(run.start())
+
+
+def test_a_machine_that_is_lost_before_its_run_began(
+    world: tuple[SimulatorProcess, ForkServer, Path],
+) -> None:
+    """Killed before the journal has anything: the next machine begins, and is not asked whether it is a second run."""
+    run = prepare(world, "early", count=2, in_flight=2)
+    assert run.start(kill_at=KillPoint("base", "before", 1)) is None
+    run.lose()
+
+    assert set() == run.check(run.start())
+
+
+def test_a_machine_that_slept_after_an_intent(world: tuple[SimulatorProcess, ForkServer, Path]) -> None:
+    """The POST is not sent then, but later with an intent of its own."""
+    run = prepare(world, "slept", count=1, in_flight=1)
+
+    assert set() == run.check(run.start(kill_at=KillPoint("intent", "after", 1)))
+
+    (line,) = results_by_id(run.run_dir).values()
+    outcomes = [attempt["outcome"] for attempt in line["attempts"]]
+    assert ("not_sent", "accepted") == (outcomes[0], outcomes[-1])

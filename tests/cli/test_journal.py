@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from runner.api.journals import journal_of
+from runner.objects import open_store
 from runner.objects.folder import FolderStore
 from runner.store.store import Store
 from tests.cli.command import CommandResult, runner
+from tests.media.samples import png
 from tests.objects.s3 import FaultyS3, s3_server
 
 MANIFEST = """
@@ -81,6 +83,25 @@ def test_a_run_goes_on_elsewhere(folder: Path, s3: FaultyS3) -> None:
         assert 1 == len(line["attempts"])
     # The first directory has not heard of it, and is brought up to date as well.
     assert "brought up to date" in runner("resume", "a").stderr
+
+
+def test_lost_answers_of_the_server_fence_nobody(folder: Path, s3: FaultyS3) -> None:
+    """Every third append is done and its answer lost, or answered with an error: the run ends as without faults."""
+    appends = iter(range(10**6))
+
+    def fault(method: str, path: str) -> str | None:
+        is_append = method == "PUT" and "/log/" in path
+        return (None, None, "lost", None, None, "500")[next(appends) % 6] if is_append else None
+
+    s3.fault = fault
+
+    assert 4 == run("s3://videos/faults", "-o", "a").exit_code
+
+    s3.reset()
+    found = json.loads(runner("status", "s3://videos/faults", "--json").stdout)
+    assert (5, 1) == (found["by_status"]["succeeded"], found["by_status"]["uncertain"])
+    held = open_store("s3://videos/faults").get("shards/00000/results.jsonl")
+    assert Path("a/results.jsonl").read_bytes() == held
 
 
 def test_a_store_that_replaces_objects_is_refused(folder: Path, s3: FaultyS3) -> None:
@@ -160,3 +181,101 @@ def test_merged_shards_are_closed_for_every_machine(folder: Path) -> None:
     # A merge that was interrupted after it had closed them goes on.
     shutil.rmtree("all")
     assert 0 == runner("merge", "all", "s0", "s1").exit_code
+
+
+def test_a_run_is_read_and_worked_on_by_its_url(folder: Path) -> None:
+    """status, jobs, show and report read all shards without disturbing them; resume, resolve and rerun work here."""
+    journal = (folder / "j").as_uri()
+    for index in range(2):
+        assert run(
+            journal, "--shard", f"{index}/2", "-o", f"s{index}", "--limit", "2", "--per-shard"
+        ).exit_code in (0, 4, 6)
+    log = len(FolderStore(str(folder / "j")).list())
+
+    found = json.loads(runner("status", journal, "--json").stdout)
+
+    assert (6, 2) == (found["jobs"], found["by_status"]["pending"])
+    assert [] == found["lost_files"]
+    assert "job-1" in runner("jobs", journal).stdout
+    assert "job-1" in runner("show", journal, "job-1").stdout
+    assert 0 == runner("report", journal, "--csv", "all.csv").exit_code
+    assert 7 == len((folder / "all.csv").read_text().splitlines())
+    assert log == len(FolderStore(str(folder / "j")).list())
+    several = runner("resolve", journal, "job-3", "--give-up")
+    assert (2, True) == (several.exit_code, "this run has several shards" in several.stderr)
+
+    assert runner("resume", journal).exit_code in (0, 1, 4)
+
+    dirs = [Path(f"output/kittens-simulated-shard-{index}-of-2") for index in range(2)]
+    assert all((each / "results.jsonl").exists() for each in dirs)
+    assert "brought up to date" in runner("resume", "s0").stderr
+    assert 0 == json.loads(runner("status", journal, "--json").stdout)["by_status"]["pending"]
+
+
+def test_a_journal_is_merged_by_its_url(folder: Path) -> None:
+    """Its shards become one run, also again after an interruption; their files are fetched from the gateway."""
+    journal = (folder / "j").as_uri()
+    for index in range(2):
+        assert run(journal, "--shard", f"{index}/2", "-o", f"s{index}").exit_code in (0, 4)
+
+    for _ in range(2):
+        shutil.rmtree("all", ignore_errors=True)
+        merged = runner("merge", "all", journal, "--json")
+        assert 0 == merged.exit_code, merged
+        assert (6, 5) == (json.loads(merged.stdout)["jobs"], len(json.loads(merged.stdout)["lost_files"]))
+    assert 4 == runner("run", "m.yaml", "--simulate", "-o", "all").exit_code
+    assert "no journal at" in runner("status", (folder / "nothing").as_uri()).stderr
+
+
+def test_one_shard_is_resolved_by_the_url(folder: Path) -> None:
+    """A run without shards is worked on by its URL alone."""
+    journal = (folder / "j").as_uri()
+    assert 4 == run(journal, "-o", "a").exit_code
+
+    assert 0 == runner("resolve", journal, "job-3", "--give-up").exit_code
+
+    assert "job-3" in runner("jobs", journal, "--status", "failed").stdout
+    assert 0 == runner("rerun", journal, "--dry-run").exit_code
+
+
+def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs and their local files are in the journal: another machine runs its shard by the URL alone."""
+    journal = (folder / "j").as_uri()
+    (folder / "frames").mkdir()
+    (folder / "frames" / "a.png").write_bytes(png(640, 480))
+    manifest = MANIFEST.replace("prompt: 'kitten ${n}'", "prompt: 'cat ${n}', image: ./frames/a.png")
+    (folder / "m.yaml").write_text(manifest)
+    prepared = runner("prepare", "m.yaml", "--simulate", "--shards", "2", "--journal", journal)
+    assert (0, True) == (prepared.exit_code, "1 local file in the journal" in prepared.stderr), prepared
+    (folder / "m.yaml").unlink()
+    shutil.rmtree(folder / "frames")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+
+    codes = [
+        runner("resume", journal, "--shard", f"{index}/2", "--scenario", "../scenario.yaml").exit_code
+        for index in range(2)
+    ]
+
+    assert [0, 0] == codes
+    found = json.loads(runner("status", journal, "--json").stdout)
+    assert (6, 6) == (found["jobs"], found["by_status"]["succeeded"])
+    assert 2 == runner("resume", journal, "--shard", "0/3").exit_code
+    (folder / "frames").mkdir()
+    (folder / "frames" / "a.png").write_bytes(png(640, 480))
+    (folder / "m.yaml").write_text(manifest)
+    again = runner("prepare", folder / "m.yaml", "--simulate", "--shards", "2", "--journal", journal)
+    assert (0, 2) == (again.exit_code, again.stderr.count("has begun, and was left as it is"))
+
+
+def test_a_journal_from_somebody_else_leads_nowhere(folder: Path) -> None:
+    """The name of the run, which becomes that of a directory, stays in its folder."""
+    journal = FolderStore(str(folder / "j"))
+    assert run((folder / "j").as_uri(), "-o", "a").exit_code == 4
+    held = json.loads(journal.get("run.json"))
+    journal.put("run.json", json.dumps({**held, "run": "../../stolen"}).encode())
+
+    assert 0 == runner("resolve", (folder / "j").as_uri(), "job-3", "--give-up").exit_code
+
+    assert [] == list(folder.parent.glob("**/stolen"))
+    assert 1 == len(list((folder / "output").iterdir()))

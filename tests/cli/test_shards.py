@@ -110,6 +110,7 @@ def test_a_directory_goes_on_as_the_shard_that_it_is(folder: Path) -> None:
         (["--shard", "0/9"], "limits.in_flight 8 can't be shared by 9 shards"),
         (["--shard", "0/4", "--in-flight", "3"], "limits.in_flight 3 can't be shared by 4 shards"),
         (["--shard", "0/3", "--limit", "2"], "--limit can't be counted over all shards"),
+        (["--shard", "0/3", "--sample", "2"], "--sample can't be counted over all shards"),
         (["--shard", "0/3", "--max-failures", "5%"], "--max-failures can't be counted over all shards"),
         (["--per-shard"], "--per-shard needs --shard"),
         (["--shard", "auto"], "no scheduler's variables are set"),

@@ -16,7 +16,7 @@ from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Rejected
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
-from runner.errors import DiskFull, RunDirError
+from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from tests.engine.answers import (
     ACCEPTED,
     BAD_BASE_URL,
@@ -416,13 +416,14 @@ def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
     assert {1} == set(api.paid().values())
 
 
-def test_folder_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [RunDirError("assets can't be written"), ObjectStoreError("the store refuses the credentials")]
+)
+def test_store_that_cannot_be_written_stops_the_run(error: RunnerError, tmp_path: Path) -> None:
     """
-    A download that can't write is no failure of its job: the run stops, and the job stays as it is.
+    A step that can't write is no failure of its job: the run stops, and the job stays as it is.
     """
-    harness = EngineHarness(
-        tmp_path, downloader=FakeDownloader(lambda name, nth: RunDirError("assets can't be written"))
-    )
+    harness = EngineHarness(tmp_path, downloader=FakeDownloader(lambda name, nth: error))
     harness.add_jobs(specs(20))
 
     run = harness.run()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from runner.core.lifecycle import Event, State
 from runner.core.model import Asset, AssetKind, Attempt, Job
@@ -20,6 +21,7 @@ from runner.objects.cloud import CloudStore
 from runner.objects.folder import FolderStore
 from runner.objects.port import ObjectExists
 from runner.store import query
+from runner.store.batch import Batch
 from runner.store.database import connect_reader
 from runner.store.journal import PATIENCE_S, Journal, require_conditional_create
 from runner.store.store import Store
@@ -334,7 +336,10 @@ async def test_tasks_that_the_journal_did_not_take_are_found_on_this_machine(tmp
         assert "job-0" == query.task_owner(store.reader, "task_1")
 
 
-async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "submitted_at"), [(2, 5.0), (1, 6.0)])
+async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(
+    number: int, submitted_at: float, tmp_path: Path
+) -> None:
     """What another machine resolved or did again meanwhile is left as it is."""
     shared = memory()
     store_of_a = HookedStore(shared)
@@ -354,9 +359,10 @@ async def test_only_the_uncertain_attempt_gets_a_task_from_this_machine(tmp_path
                 await store.durable(store.save(first, Attempt(1, 5.0, "accepted", "task_1")))
     store_of_a.before = lambda method, name: None
     with opened(tmp_path / "b", shared) as store, store.transaction() as connection:
-        connection.execute("UPDATE jobs SET attempt = 2")
+        connection.execute("UPDATE jobs SET attempt = ?", (number,))
         connection.execute(
-            "INSERT INTO attempts SELECT seq, 2, 6.0, 'uncertain', NULL, NULL, NULL, NULL FROM jobs"
+            "INSERT OR REPLACE INTO attempts SELECT seq, ?, ?, 'uncertain', NULL, NULL, NULL, NULL FROM jobs",
+            (number, submitted_at),
         )
 
     with opened(tmp_path / "a", store_of_a) as store:
@@ -460,3 +466,26 @@ async def test_no_store_is_waited_for_in_vain(tmp_path: Path) -> None:
             store.journal._clock = iter([0.0, PATIENCE_S]).__next__  # type: ignore[union-attr]
             with pytest.raises(ObjectStoreError):
                 await submit(store, first, None)
+        # What was not sent is not called sent here either.
+        assert 2 == query.counts(store.reader)[State.PENDING]
+
+
+def test_every_change_of_a_commit_is_in_its_record() -> None:
+    """What a batch has besides, a new machine would not know: each field is in the record, or needed by one process alone."""
+    of_one_process = {"number", "has_changes", "is_journaled", "waiting", "parts", "dropped_parts"}
+    filled: dict[str, object] = {}
+    for entry in fields(Batch):
+        if entry.name in of_one_process:
+            continue
+        empty = getattr(Batch(0), entry.name)
+        if entry.name == "meta":
+            filled[entry.name] = {"a": "b"}
+        elif isinstance(empty, dict):
+            key = 7 if entry.name in ("jobs", "intents") else (7, 1)
+            filled[entry.name] = {key: [1, 7] if key == 7 else [7, 1, "x"]}
+        else:
+            filled[entry.name] = [[7, 1]]
+
+    read = Batch.from_json(json.loads(json.dumps(Batch(0, **filled).to_json())))  # type: ignore[arg-type]
+
+    assert filled == {name: getattr(read, name) for name in filled}

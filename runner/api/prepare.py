@@ -1,0 +1,113 @@
+"""Put a manifest's jobs into the journals of all its shards, so that the machines that work on them need no manifest."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runner.api.config import apply_options, read_environment
+from runner.api.execute import ignore
+from runner.api.journal_media import upload_media
+from runner.api.journals import begin_journal
+from runner.api.options import AnyPath, RunOptions
+from runner.api.run import load_into
+from runner.api.run_facts import RunFacts, RunOrigin, save_facts
+from runner.api.shards import check_shard_options
+from runner.core.filenames import DB_NAME
+from runner.core.problem import Problem
+from runner.core.sharding import Shard, share
+from runner.manifest.loader import ProblemCollector, load
+from runner.store.store import Store
+
+_OF_JOBS = ("jobs", "specs", "attempts")
+
+
+class Prepared(Struct, frozen=True):
+    """
+    What was put into journals.
+
+    Attributes:
+        jobs: How many jobs each shard has, by its index; None for one that had begun before, which was left as it is.
+        files: How many local files were uploaded.
+    """
+
+    jobs: tuple[int | None, ...]
+    files: int
+
+
+def prepare(
+    manifest: AnyPath,
+    journal: str,
+    shards: int,
+    *,
+    options: RunOptions = RunOptions(),
+    on_problem: Callable[[Problem], None] = ignore,
+) -> Prepared:
+    """
+    Read and check a manifest once, and put each shard's jobs into its journal. Nothing is submitted.
+
+    Args:
+        journal: The URL of the run's journal.
+        shards: Their number, which stays the same for ever.
+
+    Raises:
+        ManifestError: The manifest has errors; nothing was written.
+        UsageError: A limit can't be divided by the number of shards, or the URL can't be used for a journal.
+        RunDirError: The journal holds another run, or one with another number of shards.
+        ObjectStoreError: The store can't be used.
+    """
+    path = Path(manifest)
+    environ = read_environment(options, path.parent)
+    problems = ProblemCollector(on_problem)
+    loaded = load(
+        path, problems, variables=options.var, today=datetime.now(UTC).date(), is_strict=options.strict
+    )
+    settings, _ = apply_options(loaded.settings, options, environ)
+    check_shard_options(replace(options, shard=Shard(0, shards)), settings)
+    counts: list[int | None] = []
+    with tempfile.TemporaryDirectory(prefix="runner-") as folder:
+        whole = Path(folder, "whole")
+        with Store(whole) as store:
+            facts, _ = load_into(store, loaded, settings, options, problems, None)
+        origin = RunOrigin(None, options.simulate, sharded=facts.origin.sharded)
+        files = 0
+        for index in range(shards):
+            own = RunFacts(settings, replace(origin, shard=Shard(index, shards)))
+            log = begin_journal(journal, own, environ)
+            if index == 0:
+                files = upload_media(whole / DB_NAME, log.store)
+            if log.has_begun():
+                counts.append(None)
+                continue
+            part = Path(folder, str(index))
+            part.mkdir()
+            counts.append(_write_part(whole / DB_NAME, part / DB_NAME, own))
+            with Store(part, journal=log):
+                pass
+    return Prepared(tuple(counts), files)
+
+
+def _write_part(whole: Path, target: Path, facts: RunFacts) -> int:
+    """Write a database of one shard's jobs, and return how many there are."""
+    shard = facts.origin.shard
+    assert shard is not None
+    with closing(sqlite3.connect(whole, isolation_level=None)) as connection:
+        connection.execute("VACUUM INTO ?", (str(target),))
+    with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+        connection.create_function("share", 1, lambda job_id: share(job_id, shard.count), deterministic=True)
+        connection.execute("BEGIN IMMEDIATE")
+        others = "SELECT seq FROM jobs WHERE share(job_id) <> ?"
+        for table in reversed(_OF_JOBS):
+            connection.execute(f"DELETE FROM {table} WHERE seq IN ({others})", (shard.index,))
+        save_facts(connection, facts)
+        connection.execute("COMMIT")
+        connection.execute("VACUUM")
+        (count,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+        return int(count)

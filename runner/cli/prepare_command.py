@@ -1,0 +1,58 @@
+"""`runner prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runner.api.options import RunOptions
+from runner.cli.console import echo_stderr
+from runner.cli.options import variable_option
+from runner.cli.param_types import MANIFEST
+from runner.core.problem import Severity
+
+
+@click.command("prepare")
+@click.argument("manifest", type=MANIFEST)
+@click.option("--journal", metavar="URL", required=True, help="Where the journal of the run is kept.")
+@click.option(
+    "--shards",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many shards the run has; their number stays the same for ever.",
+)
+@click.option("--simulate", is_flag=True, help="For a run with a simulated gateway.")
+@variable_option
+@click.option(
+    "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
+)
+def command(
+    manifest: Path, journal: str, shards: int, simulate: bool, var: dict[str, str], env_file: Path | None
+) -> None:
+    """
+    Put the jobs of MANIFEST, and the local files that they name, into a journal, so that other machines need neither.
+
+    Each machine then runs its shard with `runner resume URL --shard I/N`. Nothing is submitted here.
+    """
+    from runner.api.prepare import prepare
+    from runner.core.units import format_count
+
+    options = RunOptions(simulate=simulate, var=var, env_file=env_file)
+    done = prepare(
+        manifest,
+        journal,
+        shards,
+        options=options,
+        on_problem=lambda problem: (
+            echo_stderr(str(problem)) if problem.severity is Severity.WARNING else None
+        ),
+    )
+    for index, jobs in enumerate(done.jobs):
+        what = "has begun, and was left as it is" if jobs is None else format_count(jobs, "job")
+        echo_stderr(f"shard {index}/{shards}: {what}")
+    if done.files:
+        echo_stderr(f"{format_count(done.files, 'local file')} in the journal")
+    echo_stderr(f"start each shard with: runner resume {journal} --shard I/{shards}")
