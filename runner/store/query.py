@@ -15,6 +15,7 @@ from msgspec import Struct
 from runner.core.lifecycle import State
 from runner.core.model import Asset, FailureClass, Job, JobRecord
 from runner.store import rows, takes
+from runner.store.costs import costs_of
 from runner.store.job_filter import JobFilter
 
 _BATCH = 500
@@ -114,6 +115,23 @@ def pending(
         (model, *after, *values, count),
     )
     return [(rows.read_job(row[:-1], waiting_since=waiting_since), row[-1]) for row in cursor]
+
+
+def pending_requests(
+    connection: sqlite3.Connection,
+    scope: JobFilter,
+    *,
+    limit: int | None = None,
+    states: Sequence[str] = ("pending",),
+) -> Iterator[tuple[str, str, str]]:
+    """Read the id, the model and the request's text of the jobs to submit, in manifest order."""
+    where, values = scope.condition()
+    yield from connection.execute(
+        "SELECT job_id, model, request FROM jobs JOIN specs USING (seq) "
+        f"WHERE state IN ({', '.join('?' * len(states))}) AND NOT is_gone AND specs.task_id IS NULL {where} "
+        "ORDER BY idx LIMIT ?",
+        (*states, *values, -1 if limit is None else limit),
+    )
 
 
 def jobs_in_states(
@@ -368,6 +386,7 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     findings = _texts_by_attempt(connection, "checks", seqs) if assets else {}
     old = takes.old_assets(connection, seqs) if assets else {}
     usages = _texts_by_attempt(connection, "usages", seqs)
+    costs = costs_of(connection, seqs)
     for row in batch:
         present = assets.get(row[0], ())
         yield rows.read_record(
@@ -379,6 +398,7 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
             ),
             usages.get((row[0], row[-1])),
             findings.get((row[0], row[-1])),
+            costs.get(row[0], ()),
         )
 
 
