@@ -78,7 +78,7 @@ def pending_cost(
         limit: The most jobs to look at.
     """
     day, builder = utc_day(time.time()), CostEstimateBuilder()
-    for _, model, text in query.pending_requests(reader, scope, limit=limit, states=states):
+    for _, model, text in costs.pending_requests(reader, scope, limit=limit, states=states):
         builder.add(model, *pricer.price(jsontext.loads(text), day))
     return builder.estimate(unknown)
 
@@ -245,7 +245,7 @@ def smaller_jobs(
 ) -> str:
     """Say how many of the next pending jobs cost at most so many billionths; an empty text if none does."""
     day, fitting, first = utc_day(time.time()), 0, ""
-    for job_id, _, text in query.pending_requests(reader, scope, limit=_MAX_LOOKED_AT):
+    for job_id, _, text in costs.pending_requests(reader, scope, limit=_MAX_LOOKED_AT):
         price = pricer.quote(jsontext.loads(text), day)
         if isinstance(price, Quote) and price.currency == currency and to_nanos(price.highest) <= left:
             fitting += 1

@@ -22,6 +22,7 @@ from runner.api.inputs import open_inputs
 from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
+from runner.api.pooled_keys import PooledKeys
 from runner.api.prices import pricer_for
 from runner.api.retention import RetentionResult
 from runner.api.run_checks import finish_checks, running_checks
@@ -32,7 +33,6 @@ from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
 from runner.checks.duplicates import save_duplicates
 from runner.core.filenames import RESULTS_NAME
-from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
@@ -40,14 +40,14 @@ from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarize
 from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
+from runner.engine.clock import SystemClock
 from runner.engine.context import EngineContext, stop_for_store_error
-from runner.engine.engine import Engine, SystemClock
+from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded
 from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import ObjectStoreError, RunnerError
 from runner.gateway.client import GatewayClient, user_agent
-from runner.gateway.credentials import KeySet
 from runner.gateway.urls import content_url, gateway_root
 from runner.proxies import Proxies
 from runner.results.formats import summary_json
@@ -327,23 +327,6 @@ def _fetcher(base_url: str, settings: Settings, proxies: Proxies, pauses: RetryP
         sleep=pauses.sleep,
         proxies=proxies,
     )
-
-
-class PooledKeys:
-    """The keys by their fingerprints, and their pool."""
-
-    def __init__(self, keys: KeySet) -> None:
-        self._secrets = {key.fingerprint: key.secret for key in keys.keys}
-        self.pool = KeyPool(self._secrets)
-        self.fingerprints = tuple(self._secrets)
-
-    def secret(self, fingerprint: str) -> str:
-        """Return the key itself."""
-        return self._secrets[fingerprint]
-
-    def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
-        """Order the keys to query a task with: the one that submitted it first."""
-        return self.pool.for_task(fingerprint)
 
 
 async def _probe(client: GatewayClient, keys: PooledKeys) -> bool:

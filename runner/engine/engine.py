@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 
 from msgspec.structs import replace
@@ -51,14 +50,6 @@ was received is lost.
 
 CLOCK_CHECK_S = 1.0
 """How often a run that waits looks whether the wall clock shows that it is to stop."""
-
-
-class SystemClock:
-    """The real time."""
-
-    now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)
-    sleep = staticmethod(asyncio.sleep)
 
 
 class Engine:

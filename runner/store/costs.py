@@ -15,6 +15,7 @@ from runner.core.cost import Cost, CostState, Spend
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.core.prices import Unit, utc_day
+from runner.store.job_filter import JobFilter
 from runner.store.rows import BulkStatement, Row
 
 SCHEMA = """
@@ -200,6 +201,23 @@ def metadata_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int
             "SELECT seq, metadata FROM specs WHERE seq IN (SELECT value FROM json_each(?))",
             (json.dumps(seqs),),
         ).fetchall()
+    )
+
+
+def pending_requests(
+    connection: sqlite3.Connection,
+    scope: JobFilter,
+    *,
+    limit: int | None = None,
+    states: Sequence[str] = ("pending",),
+) -> Iterator[tuple[str, str, str]]:
+    """Read the id, the model and the request's text of the jobs to submit, in manifest order."""
+    where, values = scope.condition()
+    yield from connection.execute(
+        "SELECT job_id, model, request FROM jobs JOIN specs USING (seq) "
+        f"WHERE state IN ({', '.join('?' * len(states))}) AND NOT is_gone AND specs.task_id IS NULL {where} "
+        "ORDER BY idx LIMIT ?",
+        (*states, *values, -1 if limit is None else limit),
     )
 
 

@@ -19,25 +19,20 @@ is held across anything else. ``totals`` is kept by each transaction, so that su
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from msgspec import Struct, field
 
-from runner import jsontext
 from runner.core.budget import block
 from runner.core.cost import CostState
 from runner.core.money import Money, to_nanos
-from runner.errors import LedgerDamaged, LedgerError, LedgerLocked, LedgerTooNew
+from runner.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from runner.store.costs import LedgerEntry
-
-LOCK_WAIT_S = 30.0
-"""How long another process may hold the ledger."""
+from runner.store.ledger_texts import LOCK_WAIT_S, short_tags, translate
 
 FORMAT = 1
 APPLICATION_ID = 0x7370656E
@@ -84,9 +79,6 @@ CREATE TABLE totals (
     PRIMARY KEY (kind, run, state)
 ) WITHOUT ROWID;
 """
-
-_MAX_TAG_CHARS = 100
-_MAX_TAGS_CHARS = 1000
 
 
 class Limits(Struct, frozen=True):
@@ -217,7 +209,7 @@ class Ledger:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise _translate(error, self.path) from error
+            raise translate(error, self.path) from error
         except OSError as error:
             raise LedgerError(f"{self.path} can't be created: {error.strerror or error}") from error
 
@@ -317,7 +309,15 @@ class Ledger:
             kind = self._kind(entry.day, cost.currency, entry.model)
             connection.execute(
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (run, entry.seq, cost.number, kind, cost.state.value, cost.amount, _tags(entry.metadata)),
+                (
+                    run,
+                    entry.seq,
+                    cost.number,
+                    kind,
+                    cost.state.value,
+                    cost.amount,
+                    short_tags(entry.metadata),
+                ),
             )
             count(kind, cost.state.value, cost.amount, 1)
         connection.executemany(
@@ -371,39 +371,4 @@ def _connect(name: str, lock_wait_s: float, *, uri: bool = False) -> sqlite3.Con
         check_same_thread=False,
         timeout=lock_wait_s,
         cached_statements=64,
-    )
-
-
-def _tags(metadata: str) -> str | None:
-    """Return the short single values of a job's metadata as JSON; None if there are none."""
-    if metadata == "{}":
-        return None
-    found: Any = jsontext.loads(metadata)
-    tags = {
-        key: value
-        for key, value in found.items()
-        if isinstance(value, str | int | float | bool) and len(str(value)) <= _MAX_TAG_CHARS
-    }
-    text = json.dumps(tags, ensure_ascii=False, separators=(",", ":"))
-    return text if tags and len(text) <= _MAX_TAGS_CHARS else None
-
-
-def _translate(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return LedgerLocked(
-            f"{path} has been locked by another process for {LOCK_WAIT_S:.0f} s",
-            hint="end the process that holds it, then run the same command again",
-        )
-    if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"):
-        return LedgerError(
-            f"no space left to write {path}", hint="free some space, then run the same command again"
-        )
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
-        return LedgerError(
-            f"{path} can't be read or written: {error}", hint="check its disk, owner and permissions"
-        )
-    return LedgerDamaged(
-        f"{path} can't be read as a ledger ({error}); it was left as it is",
-        hint="restore it from a backup, or move it away: every run writes its part again when it is continued",
     )

@@ -117,23 +117,6 @@ def pending(
     return [(rows.read_job(row[:-1], waiting_since=waiting_since), row[-1]) for row in cursor]
 
 
-def pending_requests(
-    connection: sqlite3.Connection,
-    scope: JobFilter,
-    *,
-    limit: int | None = None,
-    states: Sequence[str] = ("pending",),
-) -> Iterator[tuple[str, str, str]]:
-    """Read the id, the model and the request's text of the jobs to submit, in manifest order."""
-    where, values = scope.condition()
-    yield from connection.execute(
-        "SELECT job_id, model, request FROM jobs JOIN specs USING (seq) "
-        f"WHERE state IN ({', '.join('?' * len(states))}) AND NOT is_gone AND specs.task_id IS NULL {where} "
-        "ORDER BY idx LIMIT ?",
-        (*states, *values, -1 if limit is None else limit),
-    )
-
-
 def jobs_in_states(
     connection: sqlite3.Connection,
     states: Iterable[State],
