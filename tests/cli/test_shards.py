@@ -124,6 +124,16 @@ def test_what_a_shard_refuses(options: list[str], message: str, folder: Path) ->
     assert not Path("output").exists()
 
 
+def test_a_plan_is_of_the_shard(folder: Path) -> None:
+    """What a dry run shows is what the shard would do, with its part of the limits and in its directory."""
+    write_manifest(Path("m.yaml"), *map(str, range(9)))
+    planned = [run("--shard", f"{index}/3", "--dry-run", "--json") for index in range(3)]
+
+    assert 9 == sum(json.loads(each.stdout)["new"] for each in planned)
+    shown = run("--shard", "0/3", "--dry-run")
+    assert "kittens-simulated-shard-0-of-3" in shown.stdout + shown.stderr
+
+
 def test_counts_are_allowed_for_each_shard(folder: Path) -> None:
     """With --per-shard a limit holds in the shard alone; `off` counts nothing and needs no permission."""
     limited = run("--shard", "0/3", "--limit", "1", "--per-shard", "-o", "s0")
