@@ -252,6 +252,7 @@ async def _engine(
             clock=clock,
             observe=observe,
             is_simulated=config.origin.is_simulated,
+            limit=options.limit,
         )
         engine = Engine(
             EngineContext(

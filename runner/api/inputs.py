@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
+from itertools import islice
 
 from runner.api.planned_uploads import Select, schema_selector
 from runner.core.model import FILE_KEY, Json
@@ -21,7 +22,7 @@ from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.store.uploads import read_uploads, requests_with_files
 from runner.worker.ports import Clock
-from runner.worker.uploads import Reference, Target, Transfers, Uploader
+from runner.worker.uploads import Reference, Save, Target, Transfers, Uploader
 
 REVIEW_S = 2.5
 """Between two looks at what the asset library does, at most (fact F28)."""
@@ -44,6 +45,7 @@ class UploadedFiles:
 
     Args:
         select: Returns the schema of a request, or None.
+        limit: Jobs that are submitted at most.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class UploadedFiles:
         clock: Clock,
         select: Select,
         observe: Observer,
+        *,
+        limit: int | None,
     ) -> None:
         self._store = store
         self._inputs = inputs
@@ -62,6 +66,7 @@ class UploadedFiles:
         self._target = target
         self._select = select
         self._observe = observe
+        self._limit = limit
         self._uploader = Uploader(target, store, clock, read_uploads(store.reader, target.name))
 
     async def prepare(self) -> None:
@@ -73,7 +78,7 @@ class UploadedFiles:
         what = f"{format_count(len(wanted), 'file')} ({size})"
         self._observe(Notice("uploads", f"uploading {what} to {self._target.name}"))
         await self._uploader.upload_all(wanted.values())
-        self._observe(Notice("uploads", f"uploaded {what}; nothing was submitted before"))
+        self._observe(Notice("uploads", f"uploaded {what}"))
 
     async def body(self, text: str, timeout_s: float) -> bytes:
         """Put the address of each uploaded file into the request."""
@@ -99,7 +104,8 @@ class UploadedFiles:
         return self._target.address(upload, seconds)
 
     def _references(self) -> Iterator[Reference]:
-        for text in requests_with_files(self._store.reader, self._filter):
+        # With a limit the others may never be needed; one that is, is uploaded before its job.
+        for text in islice(requests_with_files(self._store.reader, self._filter), self._limit):
             yield from (reference for _, reference in uploads_in(loads(text), self._inputs, self._select))
 
 
@@ -109,10 +115,12 @@ class SimulatedTarget:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def upload(self, reference: Reference, known: Upload, save: object) -> Upload:
+    async def upload(self, reference: Reference, known: Upload, save: Save) -> Upload:
         """Check the file."""
         await asyncio.to_thread(read_checked, reference)
-        return Upload(known.digest, self.name, UploadState.READY)
+        upload = Upload(known.digest, self.name, UploadState.READY)
+        await save(upload)
+        return upload
 
     def address(self, upload: Upload, seconds: float) -> str:
         """Return an address that nobody opens."""
@@ -131,6 +139,7 @@ async def open_inputs(
     clock: Clock,
     observe: Observer,
     is_simulated: bool,
+    limit: int | None,
 ) -> InputFiles:
     """
     Return what makes the bodies of requests with local files.
@@ -170,4 +179,6 @@ async def open_inputs(
         from runner.worker.object_target import ObjectTarget
 
         target = ObjectTarget(open_store(inputs.upload, environ), inputs, transfers, clock, read_checked)
-    return UploadedFiles(store, inputs, job_filter, target, clock, schema_selector(settings), observe)
+    return UploadedFiles(
+        store, inputs, job_filter, target, clock, schema_selector(settings), observe, limit=limit
+    )

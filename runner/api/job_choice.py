@@ -48,10 +48,24 @@ def narrowed(connection: sqlite3.Connection, selection: Selection, options: RunO
         return selection
     select_for_rerun(connection, selection)
     seqs = [seq for (seq,) in connection.execute("SELECT seq FROM selected")]
+    return replace(selection, ids=chosen_among(connection, seqs, options))
+
+
+def chosen_among(
+    connection: sqlite3.Connection, seqs: Sequence[int], options: RunOptions
+) -> tuple[str, ...] | None:
+    """
+    Return the ids of those of some jobs, given by their keys, that `--where` and `--sample` choose; None for all.
+
+    Raises:
+        UsageError: No job of the run meets the conditions, which is probably a mistake in them.
+    """
+    if not _is_choice(options):
+        return None
     ids = _choose(query.records(connection, seqs), options)
     if seqs and not ids:
         chosen_ids(connection, options)
-    return replace(selection, ids=ids)
+    return ids
 
 
 class ChosenJobs:

@@ -48,4 +48,4 @@ def _lines(result: CheckResult) -> Iterator[str]:
     found = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(result.failed.items()))
     yield f"{format_count(result.videos, 'video')} checked: {found or 'nothing found'}"
     if result.rejected:
-        yield f"rejected: {result.rejected:,}"
+        yield f"rejected: {result.rejected:,}; for a new, paid take of each: runner rerun RUN_DIR --verdict reject"

@@ -61,6 +61,13 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
     help="Only jobs with this failure class, including the classes that are skipped by default. May be given "
     "several times.",
 )
+@click.option(
+    "--verdict",
+    type=click.Choice(("reject",)),
+    help="Only jobs that succeeded and were rejected, in verdicts.jsonl or by checks: a new take of each is paid for, "
+    "and the old one is kept beside it.",
+)
+@click.option("--new-seed", is_flag=True, help="With --verdict: give requests that name a seed another one.")
 @with_options(JOB, WHERE, SAMPLE)
 @click.option(
     "-o", "--output", metavar="DIR", type=RUN_DIR, help="Run directory for a rerun from a results file."
@@ -79,6 +86,8 @@ def command(
     source: Path,
     states: tuple[str, ...],
     classes: tuple[str, ...],
+    verdict: str | None,
+    new_seed: bool,
     output: Path | None,
     home: Path | None,
     dry_run: bool,
@@ -104,8 +113,17 @@ def command(
     require_results(source)
     if home is not None:
         return _bring_home(source, home)
+    if new_seed and verdict is None:
+        raise UsageError("--new-seed is for jobs that --verdict reject chooses", hint="add --verdict reject")
     display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
+    if verdict is not None:
+        if states or classes or output is not None or source.is_file():
+            raise UsageError(
+                "--verdict chooses among the jobs of a run directory that succeeded",
+                hint="name the run directory, without --status, --class and -o",
+            )
+        return _retake(source, job, options, display_options, new_seed=new_seed, dry_run=dry_run)
     selection = _selection(states, classes, job)
     run_dir = None if output is not None and source.is_file() else rerun_from_results.run_dir_of(source)
     if run_dir is not None and output is not None:
@@ -128,6 +146,22 @@ def command(
         return _show(plan, results.run_dir, display_options)
     start = partial(rerun_from_results.rerun_results, results, selection)
     return _run(start, results.run_dir, options, display_options)
+
+
+def _retake(
+    run_dir: Path,
+    job: str | None,
+    options: RunOptions,
+    display_options: DisplayOptions,
+    *,
+    new_seed: bool,
+    dry_run: bool,
+) -> int:
+    from runner.api.retakes import plan_retake, retake
+
+    if dry_run:
+        return _show(plan_retake(run_dir, job, options), run_dir, display_options)
+    return _run(partial(retake, run_dir, job, new_seed=new_seed), run_dir, options, display_options)
 
 
 def require_results(source: Path) -> None:

@@ -99,6 +99,7 @@ class Asset(Struct, frozen=True):
         path: Relative to the run directory, with forward slashes.
         sha256: Of its bytes, in hex.
         duration_s: Of a video, according to its header; None for a picture.
+        take: The number of the attempt that made it, if a newer take has replaced it; None otherwise.
         codec, fps, has_sound: Of a video, as in `MediaInfo`; None for a picture, or if that is unknown.
         request: The request that made it, if that is not the job's any more; None otherwise.
     """
@@ -115,6 +116,7 @@ class Asset(Struct, frozen=True):
     codec: str | None = None
     fps: float | None = None
     has_sound: bool | None = None
+    take: int | None = None
 
 
 class Attempt(Struct, frozen=True):

@@ -212,7 +212,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
     Attributes:
         upload: The URL of an object store, or `ASSET_LIBRARY`.
         expires_s: How long a presigned address holds at least.
-        public_url: Where the objects can be read by anybody, ending in a slash; None for presigned addresses.
+        public_url: Where anybody can read the bucket, ending in a slash; None for presigned addresses.
     """
 
     upload: str

@@ -122,9 +122,11 @@ class Submissions:
     async def _body(self, job: Job, text: str) -> bytes | None:
         if not job.has_files:
             return text.encode()
-        timeout_s = job.timeout_s or self._context.settings.poll.timeout_s
+        settings = self._context.settings
+        # The task exists at the latest when its POST is answered, and is polled from then on.
+        holds_s = settings.timeouts.submit_s + (job.timeout_s or settings.poll.timeout_s)
         try:
-            return await self._context.inputs.body(text, timeout_s)
+            return await self._context.inputs.body(text, holds_s)
         except (FileChanged, InputRefused) as error:
             self._submitted -= 1
             refused = isinstance(error, InputRefused)

@@ -125,6 +125,8 @@ def _asset(asset: Asset) -> dict[str, Json]:
         "fps": asset.fps,
         "has_sound": asset.has_sound,
     }
+    if asset.take is not None:
+        value["take"] = asset.take
     if asset.request is not None:
         value["request"] = replace_inline_media(asset.request)
     return value

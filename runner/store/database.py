@@ -160,6 +160,25 @@ CREATE TABLE IF NOT EXISTS uploads (
     expires_at REAL,
     PRIMARY KEY (digest, target)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS old_assets (
+    seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    path TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    width INTEGER,
+    height INTEGER,
+    duration_s REAL,
+    PRIMARY KEY (seq, attempt, kind)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retakes (
+    seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    verdict_at TEXT NOT NULL,
+    PRIMARY KEY (seq, attempt)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
 """
@@ -167,10 +186,11 @@ What the writer adds to a file of an earlier version too; such a version can sti
 jobs goes here, since files that exist never get a new column.
 
 ``replaced_requests`` has the requests that made the assets of jobs whose request was changed since, by the attempt
-that made them. ``usages`` has what the task of an attempt consumed according to the API. ``tracks``
-has codec, frames per second and sound of an attempt's video, and ``checks``
-what was found of it, with warnings and a verdict.
-``uploads`` has how far each local file is on its way to a target, by its digest.
+that made them. ``usages`` has what the task of an attempt consumed according to the API. ``tracks`` has codec, frames
+per second and sound of an attempt's video, and ``checks`` what was found of it, with warnings and a verdict.
+``uploads`` has how far each local file is on its way to a target, by its digest. ``retakes`` has the takes that were
+rejected and made anew, each with what tells the verdict from a later one, and ``old_assets`` what is kept of them. The
+columns of a primary key come first: the check of SQLite 3.40 calls such a table damaged otherwise.
 """
 
 _MIN_BYTES = 512

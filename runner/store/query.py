@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from runner.core.lifecycle import State
 from runner.core.model import Asset, FailureClass, Job, JobRecord
-from runner.store import rows
+from runner.store import rows, takes
 from runner.store.job_filter import JobFilter
 
 _BATCH = 500
@@ -244,7 +244,10 @@ def delivered_files(connection: sqlite3.Connection) -> Iterator[tuple[str, str, 
 
 def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the sizes of all assets in bytes, by path."""
-    return dict(connection.execute("SELECT path, bytes FROM assets"))
+    sizes = dict(connection.execute("SELECT path, bytes FROM assets"))
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'old_assets'").fetchone():
+        sizes.update(connection.execute("SELECT path, bytes FROM old_assets"))
+    return sizes
 
 
 def job_ids_by_task(connection: sqlite3.Connection, task_ids: Iterable[str]) -> dict[str, str]:
@@ -363,12 +366,17 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     replaced = _texts_by_attempt(connection, "replaced_requests", seqs) if assets else {}
     tracks = _texts_by_attempt(connection, "tracks", seqs) if assets else {}
     findings = _texts_by_attempt(connection, "checks", seqs) if assets else {}
+    old = takes.old_assets(connection, seqs) if assets else {}
     usages = _texts_by_attempt(connection, "usages", seqs)
     for row in batch:
+        present = assets.get(row[0], ())
         yield rows.read_record(
             row,
             tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
-            tuple(rows.read_asset(a, replaced, tracks) for a in assets.get(row[0], ())),
+            (
+                *(rows.read_asset(a, replaced, tracks) for a in present),
+                *takes.not_present(old.get(row[0], ()), present, replaced),
+            ),
             usages.get((row[0], row[-1])),
             findings.get((row[0], row[-1])),
         )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
-from runner.core.model import Attempt
+from msgspec.structs import replace
+
+from runner.core.model import Asset, Attempt
 from runner.store import rows
 
 _DELIVERED = (
@@ -22,6 +25,29 @@ def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
         (seq,),
     )
     return tuple(rows.read_attempt(row[1:]) for row in cursor)
+
+
+def old_assets(connection: sqlite3.Connection, seqs: str) -> Mapping[int, list[rows.Row]]:
+    """Read the rows of what is kept of old takes of some jobs, given as a JSON list of keys, the newest take first."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'old_assets'").fetchone():
+        return {}
+    found: defaultdict[int, list[rows.Row]] = defaultdict(list)
+    for row in connection.execute(
+        "SELECT seq, kind, path, bytes, sha256, content_type, width, height, duration_s, attempt FROM old_assets WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY attempt DESC, kind DESC",
+        (seqs,),
+    ):
+        found[row[0]].append(row)
+    return found
+
+
+def not_present(
+    old: Sequence[rows.Row], present: Sequence[rows.Row], replaced: Mapping[tuple[int, int], str]
+) -> Iterator[Asset]:
+    """Convert rows of old takes to assets, except those of the take that is still the present one."""
+    attempts = {row[-1] for row in present}
+    for row in old:
+        if row[-1] not in attempts:
+            yield replace(rows.read_asset(row, replaced), take=row[-1])
 
 
 def attempt_number(connection: sqlite3.Connection, seq: int) -> int:

@@ -87,11 +87,11 @@ class LibraryTarget:
                 upload = await self._find_asset(upload)
             else:
                 upload = await self._review(upload)
-                if upload.state in (UploadState.READY, UploadState.REFUSED):
-                    return upload
             if upload != before:
                 await save(upload)
-            else:
+            if upload.state in (UploadState.READY, UploadState.REFUSED):
+                return upload
+            if upload == before:
                 await self._pause(reference, until)
 
     async def _find_asset(self, upload: Upload) -> Upload:

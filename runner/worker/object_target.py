@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -36,14 +37,19 @@ class ObjectTarget:
         self._clock = clock
         self._read = read
         self.name = inputs.upload
+        bucket = urlsplit(inputs.upload)
+        folder = "" if bucket.scheme == "file" else bucket.path.strip("/")
+        self._prefix = f"{folder}/" if folder else ""
 
     async def upload(self, reference: Reference, known: Upload, save: Save) -> Upload:
         """Upload a file, unless the store has it."""
         name = known.address or object_name(reference[FILE_KEY], known.digest)
         async with self._transfers.slot():
             await asyncio.to_thread(self._put_if_missing, reference, name)
-        valid_until = self._clock.wall() + self._inputs.expires_s
-        return replace(known, state=UploadState.READY, address=name, expires_at=valid_until)
+            valid_until = self._clock.wall() + self._inputs.expires_s
+            upload = replace(known, state=UploadState.READY, address=name, expires_at=valid_until)
+            await save(upload)
+        return upload
 
     def _put_if_missing(self, reference: Reference, name: str) -> None:
         # Whoever may not list a bucket is refused, not told that an object is missing; then writing shows what is wrong.
@@ -55,7 +61,7 @@ class ObjectTarget:
     def address(self, upload: Upload, seconds: float) -> str:
         """Return the public address, or one that is presigned for as long as the manifest says, or longer if needed."""
         if self._inputs.public_url is not None:
-            return self._inputs.public_url + upload.address
+            return self._inputs.public_url + self._prefix + upload.address
         return self._objects.presign(
             upload.address, min(max(self._inputs.expires_s, seconds), MAX_PRESIGNED_S)
         )

@@ -62,7 +62,7 @@ class Target(Protocol):
 
     async def upload(self, reference: Reference, known: Upload, save: Save) -> Upload:
         """
-        Bring a file from a known state to `READY` or `REFUSED`.
+        Bring a file from a known state to `READY` or `REFUSED`, and save each state that it reaches.
 
         Raises:
             FileChanged: It is not what was checked.
@@ -137,12 +137,11 @@ class Uploader:
         digest = reference["sha256"]
         started = Upload(digest, self._target.name, UploadState.STARTED)
         try:
-            upload = await self._target.upload(reference, self._known.get(digest, started), self._save)
+            self.done[digest] = await self._target.upload(
+                reference, self._known.get(digest, started), self._save
+            )
         except FileChanged as error:
             self.changed[digest] = error
-            return
-        await self._save(upload)
-        self.done[digest] = upload
 
     async def _save(self, upload: Upload) -> None:
         await self._store.durable(self._store.save_upload(upload))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "a.wav").write_bytes(wav(4))
     (tmp_path / "a.mp3").write_bytes(mp3(4))
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "cut.mp4").write_bytes(clip(1280, 720, 5)[:-1])
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with (tmp_path / "sparse.mp4").open("wb") as file:
+        file.truncate(10**10)
     return tmp_path
 
 
@@ -107,6 +113,27 @@ def test_files_that_cannot_be_sent(folder: Path, header: str, media: str, expect
     errors = [problem for problem in problems if "warning" not in problem]
     assert 1 == len(errors), problems
     assert expected in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cut.mp4", "is truncated: its mdat box ends at byte"),
+        ("loop.mp4", "can't be read: Too many levels of symbolic links"),
+        ("pipe.mp4", "can't be read: it is a pipe, and must be a regular file"),
+        ("/dev/zero", "can't be read: it is a device, and must be a regular file"),
+        ("sparse.mp4", "has 10 GB, more than any model allows"),
+        ("none.mp4", "can't be read: No such file or directory"),
+    ],
+)
+def test_hostile_files_are_not_uploaded(folder: Path, name: str, expected: str) -> None:
+    """A file that can't be read, has no end or is not whole gets one clear message, at once."""
+    media = f"[{{type: first_clip, url: {name}}}]"
+    jobs = f"- {{id: a, request: {{model: wan2.7-i2v, media: {media}}}}}"
+
+    (problem,) = read_jobs(folder, jobs, header=S3).problems
+
+    assert f"media[0].url: '{name}' {expected}" in problem
 
 
 def test_equal_frames_are_seen(folder: Path) -> None:

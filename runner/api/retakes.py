@@ -1,0 +1,142 @@
+"""New, paid takes of videos that were rejected, by a person or by checks."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.job_choice import chosen_among
+from runner.api.notify import send_notifications
+from runner.api.options import RunOptions
+from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
+from runner.api.trust import announce_gateway, trusted_settings
+from runner.core.filenames import VERDICTS_NAME
+from runner.disk import sync_folder, write_error
+from runner.engine.events import Observer
+from runner.results.verdicts import read_verdicts
+from runner.store.database import connect_reader
+from runner.store.job_filter import JobFilter
+from runner.store.retakes import Judged, Retake, rejected, requeue_retakes, select_retakes, take_path
+from runner.store.transitions import RerunPlan
+
+
+async def retake(
+    run_dir: Path,
+    job: str | None = None,
+    *,
+    new_seed: bool = False,
+    options: RunOptions = RunOptions(),
+    confirm: Callable[[RerunPlan], None] = ignore,
+    observe: Observer = ignore,
+    on_started: OnStarted = ignore,
+) -> RunResult:
+    """
+    Submit rejected jobs again, each as a new, paid attempt; their old takes are kept beside the new ones.
+
+    Args:
+        job: Only jobs whose id matches, as the shell matches file names.
+        new_seed: Whether a request that names a seed gets another one.
+        confirm: Gets the plan before anything is done; an exception from it stops everything.
+    """
+    started_at = time.monotonic()
+    require_run(run_dir)
+    announce_run_dir(run_dir, observe)
+    async with open_run(run_dir, options.if_locked, observe, options=options) as store:
+        require_match(store.reader, job)
+        config = load_config(store, options)
+        announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
+        retakes = _rejected(store.reader, run_dir, job, options)
+        confirm(select_retakes(store.reader, retakes))
+        retakes = _keep_files(run_dir, retakes)
+        with store.transaction() as connection:
+            requeue_retakes(connection, retakes, random.random if new_seed else None)
+        result = await execute(
+            store,
+            config,
+            options.after(time.monotonic() - started_at),
+            JobFilter(selected=True),
+            observe=observe,
+            on_started=on_started,
+        )
+    return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
+
+
+def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = RunOptions()) -> RerunPlan:
+    """Return what `retake` would do, and change nothing."""
+    require_run(run_dir)
+    with closing(connect_reader(run_dir, with_temp_tables=True)) as reader:
+        require_match(reader, job)
+        return select_retakes(reader, _rejected(reader, run_dir, job, options))
+
+
+def _rejected(
+    reader: sqlite3.Connection, run_dir: Path, job: str | None, options: RunOptions
+) -> list[Retake]:
+    retakes = rejected(reader, _verdicts(run_dir), job)
+    chosen = chosen_among(reader, [retake.seq for retake in retakes], options)
+    ids = None if chosen is None else set(chosen)
+    return [retake for retake in retakes if ids is None or retake.job_id in ids]
+
+
+def _verdicts(run_dir: Path) -> dict[str, Judged]:
+    path = run_dir / VERDICTS_NAME
+    if not path.exists():
+        return {}
+    verdicts = read_verdicts(path)
+    return {job_id: Judged(value, verdicts.given_at.get(job_id)) for job_id, value in verdicts.items()}
+
+
+def _keep_files(run_dir: Path, retakes: list[Retake]) -> list[Retake]:
+    """
+    Give the files of old takes second names, durably; the new take then replaces the first one.
+
+    Returns:
+        The retakes, without assets whose files are gone.
+
+    Raises:
+        RunDirError, DiskFull: They can't be written; nothing has changed.
+    """
+    folders, kept_takes = set(), []
+    for retake in retakes:
+        assets = []
+        for asset in retake.assets:
+            old, kept = run_dir / asset.path, run_dir / take_path(asset.path, retake.attempt)
+            try:
+                _link(old, kept)
+            except FileNotFoundError:
+                # It was deleted: there is nothing to keep.
+                continue
+            except OSError as error:
+                raise write_error(error, kept) from None
+            folders.add(kept.parent)
+            assets.append(asset)
+        kept_takes.append(replace(retake, assets=tuple(assets)))
+    for folder in folders:
+        sync_folder(folder)
+    return kept_takes
+
+
+def _link(old: Path, kept: Path) -> None:
+    with suppress(FileExistsError):
+        try:
+            os.link(old, kept)
+        except FileNotFoundError:
+            raise
+        except FileExistsError:
+            raise
+        except OSError:
+            # Some file systems have no second names.
+            part = kept.with_name(f"{kept.name}.part")
+            shutil.copyfile(old, part)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(kept)
