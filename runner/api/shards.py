@@ -38,6 +38,7 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
         ("--limit", options.limit),
         ("--sample", options.sample),
         ("--max-failures", options.max_failures),
+        ("budget", settings.budget),
     ):
         if value not in (None, "off") and not options.per_shard:
             raise UsageError(
