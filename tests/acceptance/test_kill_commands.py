@@ -225,7 +225,7 @@ def make_scene(simulator: SimulatorProcess, server: ForkServer, tmp_path: Path) 
 SHORT = {
     "RerunFromResults": ("transaction", 3),
     "Resolve": ("transaction", 1),
-    "Report": ("rename", 1),
+    "Report": ("rename", 2),
     "KeepRuns": ("unlink", 12),
     "CatchUp": ("commit", 8),
 }
