@@ -29,6 +29,7 @@ from runner.api.run_facts import (
     require_same_kind,
     series_of,
 )
+from runner.api.shards import check_shard_options, divided, own_jobs
 from runner.api.simulate import check_simulation
 from runner.api.validate import manifest_error
 from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
@@ -161,19 +162,24 @@ def plan(
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
     settings, sources = apply_options(loaded.settings, options, environ)
+    shard = options.shard
+    check_shard_options(options, settings)
+    settings = divided(settings, shard)
     if simulate and not options.real_time:
         settings, sources = apply_simulator_speed(settings, sources, options)
     settings = with_ledger(settings, output_root(path), simulate=simulate)
     run_dir = expand_date(
-        Path(output) if output else default_run_dir(path, loaded.name, simulate=simulate), today
+        Path(output) if output else default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today
     )
-    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, output))
+    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, output), shard)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
         groups = _GroupBuilder(show, lambda request: pricer.price(request, today), uploads.add)
         chosen = ChosenJobs(options, groups.add, groups.add_gone)
-        compared = compare(connection, loaded.jobs(problems), each=chosen.add, gone=chosen.gone)
+        compared = compare(
+            connection, own_jobs(loaded.jobs(problems), shard), each=chosen.add, gone=chosen.gone
+        )
         if problems.errors:
             raise manifest_error(loaded, problems)
         compared = chosen.report(compared)

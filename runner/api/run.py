@@ -34,7 +34,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.series import Series, catch_up
-from runner.api.shards import check_shard_options, claim_run_dir, require_same_shard
+from runner.api.shards import check_shard_options, claim_run_dir, own_jobs, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.api.validate import manifest_error
@@ -307,9 +307,8 @@ def _sync_jobs(
         invalid.append(_failed_record(spec, why, now_at))
 
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
-    if (shard := options.shard) is not None:
-        jobs = (spec for spec in jobs if shard.has(spec.job_id))
-    sync(connection, jobs, on_changed=options.on_changed, at=now_at)
+    shard = options.shard
+    sync(connection, own_jobs(jobs, shard), on_changed=options.on_changed, at=now_at)
     counts = manifest.counts
     if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
         raise manifest_error(manifest, problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts, RunOrigin
 from runner.core.filenames import RUN_JSON_NAME
-from runner.core.model import Json
+from runner.core.model import JobSpec, Json
 from runner.core.settings import Settings
 from runner.core.sharding import SHARE_RULE, Shard, divide_limits
 from runner.errors import RunDirError, UsageError
@@ -38,6 +38,7 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
         ("--limit", options.limit),
         ("--sample", options.sample),
         ("--max-failures", options.max_failures),
+        ("budget", settings.budget),
     ):
         if value not in (None, "off") and not options.per_shard:
             raise UsageError(
@@ -61,6 +62,11 @@ def divided(settings: Settings, shard: Shard | None) -> Settings:
         raise UsageError(
             str(error), hint=f"use {shard.count} tasks at least, or fewer shards in a new run directory"
         ) from None
+
+
+def own_jobs(jobs: Iterator[JobSpec], shard: Shard | None) -> Iterator[JobSpec]:
+    """Yield the jobs of a shard; all of them without one. The others are read, too, so that the manifest is checked."""
+    return jobs if shard is None else (spec for spec in jobs if shard.has(spec.job_id))
 
 
 def require_same_shard(origin: RunOrigin, run_dir: Path, shard: Shard | None) -> None:

@@ -12,9 +12,13 @@ import pytest
 import yaml
 
 from runner.api.known_runs import known_run, remember, runs_elsewhere
+from runner.api.options import RunOptions
+from runner.api.shards import check_shard_options
 from runner.core.lifecycle import State
+from runner.core.money import parse_money
+from runner.core.settings import Budget, Settings
 from runner.core.sharding import Shard
-from runner.errors import RunDirError
+from runner.errors import RunDirError, UsageError
 from runner.store.store import Store
 from tests.acceptance.simulator_process import command_line
 from tests.api.rundir import make_run, write_manifest
@@ -122,6 +126,25 @@ def test_what_a_shard_refuses(options: list[str], message: str, folder: Path) ->
 
     assert (2, True) == (refused.exit_code, message in refused.stderr.replace("\n", " "))
     assert not Path("output").exists()
+
+
+def test_a_budget_is_not_multiplied() -> None:
+    """Each shard would spend all of it; it may be meant so."""
+    settings = Settings(name="kittens", budget=Budget(run=parse_money("50 USD")))
+
+    with pytest.raises(UsageError, match="budget can't be counted over all shards"):
+        check_shard_options(RunOptions(shard=Shard(0, 3)), settings)
+    check_shard_options(RunOptions(shard=Shard(0, 3), per_shard=True), settings)
+
+
+def test_a_plan_is_of_the_shard(folder: Path) -> None:
+    """What a dry run shows is what the shard would do, with its part of the limits and in its directory."""
+    write_manifest(Path("m.yaml"), *map(str, range(9)))
+    planned = [run("--shard", f"{index}/3", "--dry-run", "--json") for index in range(3)]
+
+    assert 9 == sum(json.loads(each.stdout)["new"] for each in planned)
+    shown = run("--shard", "0/3", "--dry-run")
+    assert "kittens-simulated-shard-0-of-3" in shown.stdout + shown.stderr
 
 
 def test_counts_are_allowed_for_each_shard(folder: Path) -> None:
