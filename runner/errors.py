@@ -14,6 +14,11 @@ RunnerError                 message: what happened and where; hint: what to do n
 │   ├── StoreTooNew         run.db was written by a newer version
 │   ├── Fenced              another process owns the shard now; the journal refuses this one
 │   └── JobsChanged         jobs of the manifest differ from those that already ran
+├── LedgerError             the ledger of a budget can't be used; nothing more is submitted
+│   ├── LedgerLocked        another process holds it
+│   ├── LedgerDamaged       it can't be read; it was left untouched
+│   └── LedgerTooNew        it was written by a newer version
+├── NotConfirmed            the user said no to the cost; nothing was sent
 ├── ResultsError            a results file that can't be read
 ├── ScenarioError           fix the simulator's scenario file
 ├── DiskFull                free some space; nothing that was paid for is lost
@@ -130,6 +135,38 @@ class JobsChanged(RunDirError):
     """Jobs of the manifest differ from jobs with the same id that already ran."""
 
     reference = "jobs-changed"
+
+
+class LedgerError(RunnerError):
+    """The ledger of a budget can't be read or written; nothing was submitted without it."""
+
+    reference = "ledger"
+    exit_code = 3
+
+
+class LedgerLocked(LedgerError):
+    """Another process holds the ledger for too long."""
+
+    reference = "ledger-locked"
+
+
+class LedgerDamaged(LedgerError):
+    """The ledger is not one, or can't be read; it was left as it is."""
+
+    reference = "ledger-damaged"
+
+
+class LedgerTooNew(LedgerError):
+    """The ledger was written by a newer version of the program."""
+
+    reference = "ledger-too-new"
+
+
+class NotConfirmed(RunnerError):
+    """The question whether to submit, and pay, was answered with no; nothing was sent."""
+
+    reference = "not-confirmed"
+    exit_code = 3
 
 
 class ResultsError(RunnerError):

@@ -16,11 +16,14 @@ from shutil import disk_usage
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from runner.api.budget import Repeat, check_cost, open_budget, repeats, settle_ledger
 from runner.api.config import RunConfig
 from runner.api.inputs import open_inputs
 from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
+from runner.api.pooled_keys import PooledKeys
+from runner.api.prices import pricer_for
 from runner.api.retention import RetentionResult
 from runner.api.run_checks import finish_checks, running_checks
 from runner.api.run_facts import LEARNED
@@ -30,7 +33,6 @@ from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
 from runner.checks.duplicates import save_duplicates
 from runner.core.filenames import RESULTS_NAME
-from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Settings
@@ -38,14 +40,14 @@ from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary, summarize
 from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
+from runner.engine.clock import SystemClock
 from runner.engine.context import EngineContext, stop_for_store_error
-from runner.engine.engine import Engine, SystemClock
+from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded
 from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import ObjectStoreError, RunnerError
 from runner.gateway.client import GatewayClient, user_agent
-from runner.gateway.credentials import KeySet
 from runner.gateway.urls import content_url, gateway_root
 from runner.proxies import Proxies
 from runner.results.formats import summary_json
@@ -83,6 +85,8 @@ class RunResult(Struct, frozen=True):
         unsaved: Tasks that were paid for and could not be saved, as pairs of job id and task id.
         troubles: What went wrong with notifications of the end, one sentence each.
         retention: Which older runs of the series were deleted; None if none were to be.
+        resume: What resuming the run would submit.
+        rerun: What rerunning it would submit.
     """
 
     run_dir: Path
@@ -103,6 +107,8 @@ class RunResult(Struct, frozen=True):
     unsaved: tuple[tuple[str, str], ...] = ()
     troubles: tuple[str, ...] = ()
     retention: RetentionResult | None = None
+    resume: Repeat = Repeat(0, None)
+    rerun: Repeat = Repeat(0, None)
 
 
 OnStarted = Callable[[Engine], None]
@@ -122,12 +128,14 @@ async def execute(
     observe: Observer,
     on_started: OnStarted,
     resubmit_lost: bool = False,
+    confirm_cost: Callable[[str], bool] | None = None,
 ) -> RunResult:
     """
     Do what is to be done of a run, and bring its files up to date.
 
     Args:
         resubmit_lost: Whether to submit lost jobs again if the API still does not know their tasks.
+        confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
 
     Raises:
         RunnerError: It could not begin.
@@ -137,7 +145,17 @@ async def execute(
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
-        if not _is_idle(store, job_filter):
+        if _is_idle(store, job_filter):
+            settle_ledger(store, config.settings)
+        else:
+            check_cost(
+                store.reader,
+                config.settings,
+                options,
+                job_filter,
+                confirm_cost,
+                is_simulated=config.origin.is_simulated,
+            )
             if store.journal_mode != "wal":
                 message = f"no write-ahead log on this file system: {store.run_dir} is slower"
                 observe(Notice("journal", message))
@@ -196,11 +214,16 @@ async def _engine(
             if not (options.real_time or config.origin.is_real_time):
                 settings = with_simulator_speed(settings, options)
                 observe(Notice("simulated", speed_line(settings)))
-            base_url = await stack.enter_async_context(simulated_gateway(store.run_dir, options.scenario))
+            base_url = await stack.enter_async_context(
+                simulated_gateway(store.run_dir, options.scenario, pricer_for(settings))
+            )
         root = gateway_root(base_url)
         proxies = Proxies.from_environ(config.environ)
         client = await stack.enter_async_context(
             GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
+        )
+        budget, allowance = await stack.enter_async_context(
+            open_budget(store, config.settings, options, job_filter)
         )
         pauses = RetryPauses()
         fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))
@@ -274,14 +297,20 @@ async def _engine(
                 probe=lambda: _probe(client, keys),
                 draw=random.random,
                 results=ResultsAppender(store, outputs.append, observe),
+                budget=budget,
                 observe=observe,
                 on_success=checks.add,
             )
         )
+        if allowance is not None:
+            allowance.on_change, allowance.on_stop = engine.reschedule, engine.stop
         try:
             yield engine
             await finish_checks(checks, engine, observe)
         finally:
+            if allowance is not None:
+                with contextlib.suppress(RunnerError):
+                    await allowance.close()
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
                     rates = engine.admission.learned()
@@ -298,23 +327,6 @@ def _fetcher(base_url: str, settings: Settings, proxies: Proxies, pauses: RetryP
         sleep=pauses.sleep,
         proxies=proxies,
     )
-
-
-class PooledKeys:
-    """The keys by their fingerprints, and their pool."""
-
-    def __init__(self, keys: KeySet) -> None:
-        self._secrets = {key.fingerprint: key.secret for key in keys.keys}
-        self.pool = KeyPool(self._secrets)
-        self.fingerprints = tuple(self._secrets)
-
-    def secret(self, fingerprint: str) -> str:
-        """Return the key itself."""
-        return self._secrets[fingerprint]
-
-    def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
-        """Order the keys to query a task with: the one that submitted it first."""
-        return self.pool.for_task(fingerprint)
 
 
 async def _probe(client: GatewayClient, keys: PooledKeys) -> bool:
@@ -338,6 +350,7 @@ def _result(
             observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)
+    resume, rerun = repeats(store, config.settings)
     return RunResult(
         store.run_dir,
         config.settings.name,
@@ -353,6 +366,8 @@ def _result(
         examples=tuple(query.first_of_each_class(store.reader, by_class)),
         unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
+        resume=resume,
+        rerun=rerun,
     )
 
 

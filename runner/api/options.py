@@ -15,6 +15,7 @@ from msgspec.structs import force_setattr, replace
 
 from runner.core.failure_guard import MaxFailures, parse_max_failures
 from runner.core.model import Json, OnChanged
+from runner.core.money import Money, parse_amount, parse_money
 from runner.core.sharding import Shard, find_shard, parse_shard
 from runner.core.units import next_time, parse_clock, parse_duration, parse_rate
 from runner.core.where import Condition, parse_condition
@@ -60,6 +61,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         shard: Only the jobs of one shard of the run, with its part of the limits; a `Shard`, or a text such as "3/16" or "auto".
         journal: The URL of the journal that keeps the run off this machine (`run`); None for none, or the one that it has.
         per_shard: `limit` and `max_failures` are meant for the shard alone.
+        max_cost: What this process may spend at most, such as "20 USD"; "20" in the currency of the budget or the prices.
+        yes: Submit without asking, whatever it costs; only the command line asks.
         var: Variables, over those of the manifest.
         base_url: Over the environment's and the manifest's.
         env_file: A file of variables in place of ``.env`` beside the manifest.
@@ -106,6 +109,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     poll_rate: float | None = None
     in_flight: int | None = None
     downloads: int | None = None
+    max_cost: Money | None = None
+    yes: bool = False
 
     def after(self, elapsed_s: float) -> RunOptions:
         """
@@ -164,6 +169,19 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def parse_max_cost(text: str) -> Money:
+    """
+    Parse an amount whose currency may be left out, for that of the budget or the prices.
+
+    >>> str(parse_max_cost("20 USD")), parse_max_cost("20").currency
+    ('20.00 USD', '')
+
+    Raises:
+        ValueError: It is no amount.
+    """
+    return Money(parse_amount(text), "") if text.strip()[-1:].isdigit() else parse_money(text)
+
+
 def next_moment(text: str) -> float:
     """
     Return the next moment at which the local clock shows a time such as "06:30", in seconds since 1970.
@@ -186,6 +204,7 @@ def read_shard(text: str) -> Shard:
 
 _TEXT_FORMS: Mapping[str, Callable[[str], Any]] = {
     "max_runtime": parse_duration,
+    "max_cost": parse_max_cost,
     "drain_time": parse_duration,
     "stop_at": next_moment,
     "submit_rate": parse_rate,
@@ -215,6 +234,7 @@ _KINDS: Mapping[str, Any] = {
             "new",
             "per_shard",
             "catch_up",
+            "yes",
         ),
         bool,
     ),

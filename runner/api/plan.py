@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.budget import BudgetLeft, budgets_json, budgets_left, with_ledger
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs
 from runner.api.known_runs import known_run, runs_elsewhere
@@ -23,6 +24,7 @@ from runner.api.run_facts import (
     LEARNED,
     default_run_dir,
     expand_date,
+    output_root,
     read_facts,
     require_same_kind,
     series_of,
@@ -98,6 +100,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         mean_generate_s: Those durations, by model.
         cost: Of the jobs to submit.
         tables: The price tables in use that have prices of their models.
+        budgets: How much of each budget is left.
         today: In UTC; prices are those of this day.
         uploads: Local files to upload before anything is submitted; None if the manifest has no `inputs`.
     """
@@ -119,6 +122,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     mean_generate_s: Mapping[str, float]
     cost: CostEstimate
     tables: tuple[PriceTable, ...]
+    budgets: tuple[BudgetLeft, ...]
     today: date
 
     def count(self, action: Action) -> int:
@@ -163,6 +167,7 @@ def plan(
     settings = divided(settings, shard)
     if simulate and not options.real_time:
         settings, sources = apply_simulator_speed(settings, sources, options)
+    settings = with_ledger(settings, output_root(path), simulate=simulate)
     run_dir = expand_date(
         Path(output) if output else default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today
     )
@@ -178,6 +183,7 @@ def plan(
         if problems.errors:
             raise manifest_error(loaded, problems)
         compared = chosen.report(compared)
+        budgets = budgets_left(settings, connection)
         mean_generate_s = query.mean_generate_s(connection)
         limits = with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}"))
     return Plan(
@@ -202,7 +208,8 @@ def plan(
             in_flight=groups.count(Action.POLL),
         ),
         mean_generate_s=mean_generate_s,
-        cost=(cost := groups.cost.estimate()),
+        budgets=budgets,
+        cost=(cost := groups.cost.estimate(settings.budget.unknown if settings.budget else None)),
         tables=tables_used(pricer, cost),
         today=today,
     )
@@ -270,6 +277,7 @@ def plan_json(planned: Plan) -> dict[str, Json]:
                 }
                 for table in planned.tables
             ],
+            "budget": budgets_json(planned.budgets),
         },
     }
     if planned.uploads is not None:

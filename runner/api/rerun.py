@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from runner.api.budget import check_cost
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.job_choice import narrowed
 from runner.api.notify import send_notifications
@@ -32,6 +33,7 @@ async def rerun(
     confirm: Callable[[RerunPlan], None] = ignore,
     observe: Observer = ignore,
     on_started: OnStarted = ignore,
+    confirm_cost: Callable[[str], bool] | None = None,
 ) -> RunResult:
     """
     Run again what did not succeed: download what is undelivered, poll what timed out, submit what failed.
@@ -55,6 +57,15 @@ async def rerun(
         with store.transaction() as connection:
             select_for_rerun(connection, selection)
             requeue_selected(connection, at=time.time())
+            # After a no, all is as it was.
+            check_cost(
+                connection,
+                config.settings,
+                options,
+                JobFilter(selected=True),
+                confirm_cost,
+                is_simulated=config.origin.is_simulated,
+            )
         result = await execute(
             store,
             config,
@@ -84,8 +95,20 @@ def _require_match(reader: sqlite3.Connection, selection: Selection) -> None:
         require_match(reader, selection.glob)
 
 
-def retry_failed(store: Store, job: str | None, ids: tuple[str, ...] | None = None) -> None:
-    """Make failed jobs pending again, by the same selection as a rerun; only those of some ids if they are given."""
+def retry_failed(
+    store: Store,
+    job: str | None,
+    check: Callable[[sqlite3.Connection], None],
+    *,
+    ids: tuple[str, ...] | None = None,
+) -> None:
+    """
+    Make failed jobs pending again, by the same selection as a rerun; only those of some ids if they are given.
+
+    Args:
+        check: Gets the connection before anything is saved; an exception from it undoes everything.
+    """
     with store.transaction() as connection:
         select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=job, ids=ids))
         requeue_selected(connection, at=time.time())
+        check(connection)

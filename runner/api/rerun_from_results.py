@@ -127,6 +127,7 @@ async def rerun_results(
     confirm: Callable[[RerunPlan], None] = ignore,
     observe: Observer = ignore,
     on_started: OnStarted = ignore,
+    confirm_cost: Callable[[str], bool] | None = None,
 ) -> RunResult:
     """
     Make the run directory, or add to the one that an earlier call made, and rerun it.
@@ -149,6 +150,7 @@ async def rerun_results(
         confirm=confirm,
         observe=observe,
         on_started=on_started,
+        confirm_cost=confirm_cost,
     )
 
 

@@ -7,13 +7,14 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
 from msgspec import Struct
 
+from runner.api.budget import settle_ledger
 from runner.api.journals import journal_of
 from runner.api.options import AnyPath
 from runner.api.outputs import Outputs
@@ -23,7 +24,7 @@ from runner.core.lifecycle import Event, State, sources
 from runner.core.model import MAY_HAVE_PAID_TASK, JobRecord
 from runner.core.units import format_duration
 from runner.core.wire import task_id_error
-from runner.errors import UsageError
+from runner.errors import LedgerError, UsageError
 from runner.input_files import read_small
 from runner.store import query
 from runner.store.database import connect_reader
@@ -247,6 +248,9 @@ class _Resolver:
             return
         with closing(Outputs(self._store, facts)) as outputs:
             outputs.finish(now_at=self._at)
+        # What it can't be told now, the next process of the run tells it.
+        with suppress(LedgerError):
+            settle_ledger(self._store, facts.settings)
 
 
 def _state_of(reader: sqlite3.Connection, job_id: str) -> State | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from runner.api.budget import check_cost, with_ledger
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.job_choice import chosen_ids
@@ -26,6 +27,7 @@ from runner.api.run_facts import (
     RunOrigin,
     default_run_dir,
     expand_date,
+    output_root,
     read_facts,
     require_same_kind,
     save_facts,
@@ -68,6 +70,7 @@ async def run(
     on_problem: Callable[[Problem], None] = ignore,
     on_started: OnStarted = ignore,
     confirm_new: Callable[[str], bool] = lambda _question: False,
+    confirm_cost: Callable[[str], bool] | None = None,
 ) -> RunResult:
     """
     Run a manifest: submit new jobs, poll and download those that were submitted, and write the results.
@@ -81,6 +84,7 @@ async def run(
         on_problem: Gets the manifest's problems, warnings included, as they are found.
         on_started: Gets the engine, to stop it; and before that, those of older runs of the series.
         confirm_new: Gets a question: whether to begin a new run although the manifest was run elsewhere.
+        confirm_cost: Gets a question: whether to submit, and pay; None if there is nobody to ask.
 
     Raises:
         ManifestError: The manifest has errors; nothing was sent.
@@ -103,6 +107,7 @@ async def run(
         observe(Notice("warning", message, "export them, or name the file with --env-file"))
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)
+    settings = with_ledger(settings, output_root(manifest), simulate=options.simulate)
     keys = find_keys(settings, environ, simulate=options.simulate)
     shard = options.shard
     check_shard_options(options, settings)
@@ -142,7 +147,9 @@ async def run(
         if not options.simulate:
             remember(manifest, own)
         if options.retry_failed:
-            retry_failed(store, options.job, ids)
+            check = _checked(facts.settings, options, confirm_cost, facts.origin, ids)
+            retry_failed(store, options.job, check, ids=ids)
+            confirm_cost = None
         if ids is not None:
             choose(store.reader, ids)
         if series is not None and options.catch_up:
@@ -167,6 +174,7 @@ async def run(
             JobFilter(glob=options.job, chosen=ids is not None),
             observe=observe,
             on_started=on_started,
+            confirm_cost=confirm_cost,
         )
     if is_series and result.exit_code not in _CUT_SHORT:
         retention = delete_older(
@@ -182,6 +190,7 @@ async def resume(
     options: RunOptions = RunOptions(),
     observe: Observer = ignore,
     on_started: OnStarted = ignore,
+    confirm_cost: Callable[[str], bool] | None = None,
 ) -> RunResult:
     """
     Continue a run without its manifest.
@@ -204,7 +213,8 @@ async def resume(
         if options.verify:
             verify_assets(store, guarded(observe))
         if options.retry_failed:
-            retry_failed(store, options.job)
+            retry_failed(store, options.job, _checked(config.settings, options, confirm_cost, config.origin))
+            confirm_cost = None
         result = await execute(
             store,
             config,
@@ -212,8 +222,27 @@ async def resume(
             JobFilter(glob=options.job),
             observe=observe,
             on_started=on_started,
+            confirm_cost=confirm_cost,
         )
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
+
+
+def _checked(
+    settings: Settings,
+    options: RunOptions,
+    confirm_cost: Callable[[str], bool] | None,
+    origin: RunOrigin,
+    ids: tuple[str, ...] | None = None,
+) -> Callable[[sqlite3.Connection], None]:
+    """Return the check of what a run would cost."""
+
+    def check(connection: sqlite3.Connection) -> None:
+        if ids is not None:
+            choose(connection, ids)
+        scope = JobFilter(glob=options.job, chosen=ids is not None)
+        check_cost(connection, settings, options, scope, confirm_cost, is_simulated=origin.is_simulated)
+
+    return check
 
 
 def load_into(

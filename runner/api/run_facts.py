@@ -81,23 +81,29 @@ def save_facts(connection: sqlite3.Connection, facts: RunFacts) -> None:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
 
-def default_run_dir(source: Path, name: str, *, simulate: bool, shard: Shard | None = None) -> Path:
+def output_root(source: Path) -> Path:
     """
-    Return the directory of a run for which none was given: it depends on where its manifest, or results file, is.
+    Return the folder in whose folder ``output`` the runs of a manifest, or of a results file, are.
 
-    It is ``output/NAME`` in the nearest folder that has a folder ``output``, from the source's own upwards to the
-    root of its repository; or else, and outside of any repository, beside the source. A simulated run has a
-    directory of its own, so that it is never taken for a real one, and so has each shard. Below the working directory the path is relative
-    to that.
+    It is the nearest one that has a folder ``output``, from the source's own upwards to the root of its repository; or
+    else, and outside of any repository, the source's own.
     """
     start = Path(os.path.abspath(source)).parent
     folders = (start, *start.parents)
     depth = next((n for n, folder in enumerate(folders) if (folder / ".git").exists()), 0)
-    found = next((folder for folder in folders[: depth + 1] if (folder / _OUTPUT_NAME).is_dir()), start)
+    return next((folder for folder in folders[: depth + 1] if (folder / _OUTPUT_NAME).is_dir()), start)
+
+
+def default_run_dir(source: Path, name: str, *, simulate: bool, shard: Shard | None = None) -> Path:
+    """
+    Return the directory of a run for which none was given: it depends on where its manifest, or results file, is.
+
+    It is ``output/NAME`` in `output_root`. A simulated run has a directory of its own, so that it is never taken for a
+    real one, and so has each shard. Below the working directory the path is relative to that.
+    """
     name = f"{name}-simulated" if simulate else name
-    run_dir = (
-        found / _OUTPUT_NAME / (name if shard is None else f"{name}-shard-{shard.index}-of-{shard.count}")
-    )
+    name = name if shard is None else f"{name}-shard-{shard.index}-of-{shard.count}"
+    run_dir = output_root(source) / _OUTPUT_NAME / name
     here = Path.cwd()
     return run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
 

@@ -9,12 +9,17 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runner.api.options import RunOptions
+from runner.api.prices import pricer_for
 from runner.core.filenames import SIMULATOR_LEDGER_NAME
+from runner.core.prices import PriceTable
+from runner.core.problem import Problem
 from runner.core.settings import PollPolicy, Settings
 from runner.core.units import format_duration, format_rate
 from runner.disk import write_error
-from runner.errors import UsageError
+from runner.errors import ManifestError, UsageError
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
+from runner.manifest.price_files import read_price_file
+from runner.schema.pricing import Pricer
 
 _SECRET = "simulated-key"  # noqa: S105  (valid for the simulator only)
 _SUBMIT_PER_S = 20.0
@@ -69,9 +74,12 @@ def with_simulator_speed(settings: Settings, options: RunOptions) -> Settings:
 
 
 @asynccontextmanager
-async def simulated_gateway(run_dir: Path, scenario: str | None) -> AsyncIterator[str]:
+async def simulated_gateway(run_dir: Path, scenario: str | None, pricer: Pricer) -> AsyncIterator[str]:
     """
     Start the simulator for the length of a run, and return its base URL.
+
+    Args:
+        pricer: Says what it charges.
 
     Raises:
         ScenarioError: The scenario is not valid.
@@ -83,7 +91,7 @@ async def simulated_gateway(run_dir: Path, scenario: str | None) -> AsyncIterato
 
     chosen = None if scenario is None else load_scenario(scenario)
     ledger = run_dir / SIMULATOR_LEDGER_NAME
-    simulator = Simulator(chosen, ledger_path=ledger)
+    simulator = Simulator(chosen, ledger_path=ledger, pricer=pricer)
     try:
         await simulator.start()
     except OSError as error:
@@ -95,12 +103,18 @@ async def simulated_gateway(run_dir: Path, scenario: str | None) -> AsyncIterato
 
 
 async def serve_simulator(
-    scenario: str | None, *, port: int, ledger: Path | None, ready: Callable[[str, str], None]
+    scenario: str | None,
+    *,
+    port: int,
+    ledger: Path | None,
+    prices: Path | None = None,
+    ready: Callable[[str, str], None],
 ) -> None:
     """
     Serve the simulator until this is canceled.
 
     Args:
+        prices: A price table; it charges by this one, and else by the one that comes with the program.
         ready: Gets its base URL, and a key that it accepts, once it can be used.
 
     Raises:
@@ -112,4 +126,22 @@ async def serve_simulator(
 
     chosen = load_scenario(scenario or "demo")
     key = chosen.keys[0] if chosen.keys else _SECRET
-    await serve(chosen, port=port, ledger_path=ledger, ready=lambda base_url: ready(base_url, key))
+    settings = Settings(name="", prices=None if prices is None else _read_prices(prices))
+    await serve(
+        chosen,
+        port=port,
+        ledger_path=ledger,
+        pricer=pricer_for(settings),
+        ready=lambda base_url: ready(base_url, key),
+    )
+
+
+def _read_prices(path: Path) -> PriceTable:
+    problems: list[Problem] = []
+    try:
+        table = read_price_file(path, None, problems.append)
+    except ManifestError as error:
+        raise UsageError(str(error.problems[0] if error.problems else error.message)) from error
+    if table is None:
+        raise UsageError(str(problems[0]))
+    return table

@@ -11,15 +11,17 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.budget import BudgetLeft, budgets_left
 from runner.api.options import AnyPath
 from runner.api.run_facts import LEARNED, SNAPSHOT, read_facts
 from runner.api.shards import divided
 from runner.api.verify import jobs_with_lost_files
+from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
-from runner.store import query
+from runner.store import costs, query
 from runner.store.database import connect_reader, translated
 from runner.store.job_filter import JobFilter
 from runner.store.lock import holder_of
@@ -54,6 +56,8 @@ class Status(Struct, frozen=True, kw_only=True):
         submitted_per_s: Over the last minutes, as is `finished_per_s`; 0 if no process is running.
         seconds_left: Until every job that can end has ended; None if there is nothing to base an estimate on.
         limited_by: The limit that keeps it from being faster, in the manifest's words; empty if nothing is left.
+        spend: What the attempts cost, by currency.
+        budgets: How much of each budget is left.
         lost_files: Paths of succeeded jobs' files that are gone, or have another size; none while a process is running.
     """
 
@@ -71,6 +75,8 @@ class Status(Struct, frozen=True, kw_only=True):
     first_submitted_at: float | None
     last_finished_at: float | None
     lost_files: tuple[str, ...]
+    spend: tuple[Spend, ...]
+    budgets: tuple[BudgetLeft, ...]
 
     @property
     def left(self) -> int:
@@ -116,6 +122,8 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             lost_files=()
             if holder or query.meta(connection, SNAPSHOT) is not None
             else tuple(path for _, path in jobs_with_lost_files(connection, folder)),
+            spend=costs.spend(connection),
+            budgets=() if settings is None else budgets_left(settings, connection),
         )
 
 

@@ -136,6 +136,7 @@ def progress_line(snapshot: Snapshot) -> str:
     parts = (
         f"{ended_count(snapshot.counts):,} of {jobs:,} finished ({counts_text(snapshot.counts)})",
         rate_text(snapshot),
+        spend_text(snapshot),
         time_left_text(snapshot),
     )
     return "; ".join(part for part in parts if part)
@@ -168,6 +169,11 @@ def rate_text(snapshot: Snapshot) -> str:
     )
     limit = f", limited by {snapshot.limited_by}" if snapshot.limited_by else ""
     return f"submitting {rate} (max {max_rate}){limit}"
+
+
+def spend_text(snapshot: Snapshot) -> str:
+    """Format what was spent so far, and reserved; empty if no price is known."""
+    return "; ".join(map(str, snapshot.spend))
 
 
 def time_left_text(snapshot: Snapshot) -> str:

@@ -19,6 +19,7 @@ from runner.core.stop import StopReason
 from runner.core.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
+    from runner.api.budget import Repeat
     from runner.api.execute import RunResult
 
 _MAX_WIDTH = 100
@@ -76,12 +77,16 @@ def _print_headline(result: RunResult, resume: str) -> None:
             )
             stopped(f" {ended_count(counts):,} of {jobs:,} jobs finished{running}")
             echo_stderr(f"  hint: {resume}   # continues without paying for any job twice")
+            if result.resume.jobs:
+                echo_stderr(f"  it {_submits(result.resume).strip(' #')}")
             continue
         stopped(f" {sanitize_line(stop.message, max_chars=500)}")
         if stop.hint:
             echo_stderr(f"  hint: {stop.hint}")
     text = f"{result.name}: {counts[State.SUCCEEDED]:,} of {jobs:,} jobs succeeded"
     echo_stderr(text + _size_and_time(result), style="yellow" if result.exit_code else "green")
+    for spend in () if result.summary is None else result.summary.cost.spend:
+        echo_stderr(f"  {spend}")
 
 
 def _size_and_time(result: RunResult) -> str:
@@ -104,9 +109,21 @@ def _body(result: RunResult, resume: str, rerun: str) -> Iterator[_Line]:
     yield from _files(result)
     has_resume_hint = any(stop.reason in _BY_SIGNAL for stop in result.stops)
     if not has_resume_hint and any(result.counts[state] for state in _RESUMABLE):
-        yield f"resume   {resume}", None
+        yield f"resume   {resume}{_submits(result.resume)}", None
     if result.counts[State.FAILED]:
-        yield f"rerun    {rerun}", None
+        yield f"rerun    {rerun}{_submits(result.rerun)}", None
+
+
+def _submits(repeat: Repeat) -> str:
+    """Return how much a command would submit, as a comment after it; empty if nothing."""
+    if not repeat.jobs:
+        return ""
+    cost = repeat.cost
+    if cost is None or not cost.sums:
+        price = ", of unknown price" if cost is not None else ""
+    else:
+        price = f", at most {cost}"
+    return f"   # submits {format_count(repeat.jobs, 'job')}{price}"
 
 
 def _failure(result: RunResult, record: JobRecord, error: Failure) -> Iterator[_Line]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.cli.console import wants_color
-from runner.cli.displays import COLORS, STATES, ended_count, event_line, rate_text, time_left_text
+from runner.cli.displays import COLORS, STATES, ended_count, event_line, rate_text, spend_text, time_left_text
 from runner.core.lifecycle import State
 from runner.core.units import format_duration, format_size
 from runner.engine.events import DownloadProgress, JobEnded, RunEvent, Snapshot
@@ -97,6 +97,8 @@ class LiveDisplay:
             _counts_row(snapshot),
             _one_line(Text(rate_text(snapshot), style="dim")),
         ]
+        if snapshot.spend:
+            rows.append(_one_line(Text(spend_text(snapshot), style="dim")))
         rows += [_download_row(download) for download in snapshot.downloads[:_MAX_DOWNLOADS]]
         if more := len(snapshot.downloads[_MAX_DOWNLOADS:]) + snapshot.downloads_waiting:
             rows.append(Text(f"and {more:,} more to download", style="dim"))

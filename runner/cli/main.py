@@ -34,6 +34,7 @@ COMMAND_GROUPS = {
     "Look": {
         "status": "Show the status of a run, even while it is active.",
         "jobs": "List the jobs of a run.",
+        "spend": "Show what runs have spent, by day, model, run or tag.",
         "show": "Show one job of a run with all its attempts.",
         "report": "Regenerate the report of a run, or export it in another format.",
     },

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from msgspec import Struct
 
-from runner.api.options import IfLocked, RunOptions, next_moment, read_shard
+from runner.api.options import IfLocked, RunOptions, next_moment, parse_max_cost, read_shard
 from runner.cli.console import echo_stderr
 from runner.cli.param_types import RUN_DIR, SCENARIO_NAME
 from runner.core.failure_guard import SHARE_FORMS, parse_max_failures
@@ -129,6 +129,18 @@ BOUNDS = (
         callback=parsed_by(next_moment),
         help="Stop submitting at this local time, such as 06:30, today or tomorrow. The exit code is 6 if jobs "
         "are left.",
+    ),
+    click.option(
+        "--max-cost",
+        metavar="AMOUNT",
+        callback=parsed_by(parse_max_cost),
+        help="Spend at most this much in this process, such as 20 or '20 USD'; the highest price of a job counts until it "
+        "ends. The exit code is 3 if jobs are left.",
+    ),
+    click.option(
+        "--yes",
+        is_flag=True,
+        help="Submit without asking, whatever it costs. Without a terminal nothing is asked.",
     ),
     click.option(
         "--drain-time",

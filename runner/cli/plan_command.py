@@ -149,6 +149,7 @@ def _groups(planned: Plan) -> Iterator[str]:
 
 
 def _cost(planned: Plan) -> Iterator[str]:
+    from runner.api.budget import budget_line
     from runner.cli.prices_command import age_text
 
     cost = planned.cost
@@ -168,6 +169,12 @@ def _cost(planned: Plan) -> Iterator[str]:
     for table in planned.tables:
         source = sanitize_line(table.source or "a table without a source", max_chars=200)
         yield f"  prices from {source}, {age_text(table.age_days(planned.today))}"
+    for budget in planned.budgets:
+        most = sum(each.highest for each in cost.sums if each.currency == budget.limit.currency)
+        enough = "" if most <= budget.left.amount else ", not enough for all jobs: the run stops early"
+        yield f"{budget_line(budget)}{enough}"
+    if (canary := planned.settings.canary) is not None:
+        yield f"canary: {format_count(canary.jobs, 'job')} first; the others once {canary.succeed} of them have a video"
 
 
 def _time(planned: Plan) -> Iterator[str]:

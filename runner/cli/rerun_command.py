@@ -218,7 +218,13 @@ def _run(rerun: Rerun, run_dir: Path, options: RunOptions, display_options: Disp
             for line in plan_lines(plan, run_dir):
                 observer.event(Notice("plan", line))
 
-        return rerun(options=options, confirm=show_plan, observe=observer.event, on_started=observer.started)
+        return rerun(
+            options=options,
+            confirm=show_plan,
+            observe=observer.event,
+            on_started=observer.started,
+            confirm_cost=observer.confirm_cost,
+        )
 
     return run_and_report(start, options, display_options, title=run_dir.name)
 

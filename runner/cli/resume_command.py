@@ -54,6 +54,7 @@ def command(run_dirs: tuple[Path, ...], **values: Any) -> int:
             options=options.after(time.monotonic() - started_at),
             observe=observer.event,
             on_started=observer.started,
+            confirm_cost=observer.confirm_cost,
         )
 
     if len(run_dirs) == 1:

@@ -117,6 +117,7 @@ def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -
             on_problem=observer.problem,
             on_started=observer.started,
             confirm_new=observer.confirm,
+            confirm_cost=observer.confirm_cost,
         ),
         options,
         display_options,

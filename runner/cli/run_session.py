@@ -73,9 +73,14 @@ class RunObserver:
         self._signals.started(engine)
         self._show(lambda display: display.started(engine))
 
+    @property
+    def confirm_cost(self) -> Callable[[str], bool] | None:
+        """Asks whether to submit, and pay; None without a terminal, where nothing is asked."""
+        return self.confirm if _has_terminal() else None
+
     def confirm(self, question: str) -> bool:
         """Ask a question that is answered with no unless there is a terminal."""
-        if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not _has_terminal():
             return False
         self._show(lambda display: display.close())
         return click.confirm(question, err=True)
@@ -87,6 +92,10 @@ class RunObserver:
             call(self._display)
         except OSError:
             self._display = None
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 StartRun = Callable[[RunObserver], Coroutine[Any, Any, RunResult]]

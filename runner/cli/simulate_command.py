@@ -19,7 +19,12 @@ from runner.cli.signals import serve_until_signal
     type=click.Path(path_type=Path),
     help="Append accepted submissions to this file, and restore their tasks from it at the next start.",
 )
-def command(port: int, scenario: str | None, ledger: Path | None) -> int:
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    help="Charge by this price table; the ledger shows what each submission was charged.",
+)
+def command(port: int, scenario: str | None, ledger: Path | None, prices: Path | None) -> int:
     """
     Serve a simulated gateway on this machine until Ctrl-C: nothing is sent and nothing is billed.
 
@@ -27,7 +32,9 @@ def command(port: int, scenario: str | None, ledger: Path | None) -> int:
     """
     from runner.api.simulate import serve_simulator
 
-    serve_until_signal(serve_simulator(scenario, port=port, ledger=ledger, ready=_print_usage), port)
+    serve_until_signal(
+        serve_simulator(scenario, port=port, ledger=ledger, prices=prices, ready=_print_usage), port
+    )
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import asdict
 
+from runner.api.budget import budget_line, budgets_json
 from runner.cli.console import command_text, echo_stdout
 from runner.cli.options import RUN_OR_NEWEST
 from runner.core.lifecycle import State
@@ -76,6 +77,8 @@ def _json(found: Status) -> dict[str, object]:
         "binding": found.limited_by,
         "stuck": [asdict(job) for job in found.stuck],
         "lost_files": found.lost_files,
+        "cost": [spend.json() for spend in found.spend],
+        "budget": budgets_json(found.budgets),
         "first_submitted_at": utc_text(found.first_submitted_at),
         "last_finished_at": utc_text(found.last_finished_at),
     }
@@ -90,6 +93,10 @@ def _lines(found: Status) -> Iterator[str]:
         yield "  by failure class:"
     for cls, count in found.by_class.items():
         yield f"  {count:>9,}  {cls}"
+    for spend in found.spend:
+        yield f"  {spend}"
+    for budget in found.budgets:
+        yield f"  {budget_line(budget)}"
     if found.holder is not None:
         yield from _progress(found)
     if found.by_state[State.UNCERTAIN]:

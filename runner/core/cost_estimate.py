@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from runner.core.money import amount_text, format_money
+from runner.core.money import Money, amount_text, format_money
 from runner.core.prices import Billable, Quote, Unpriced
 from runner.core.units import format_count
 
@@ -100,11 +100,24 @@ class CostEstimateBuilder:
         sums[1] += price.expected
         self._priced[price.currency] += 1
 
-    def estimate(self) -> CostEstimate:
-        """Return the estimate of the jobs so far."""
+    def estimate(self, unknown: Money | None = None) -> CostEstimate:
+        """
+        Return the estimate of the jobs so far.
+
+        Args:
+            unknown: What a job without a known price counts as; None leaves it unknown.
+        """
+        sums = {name: CostSum(name, self._priced[name], *amounts) for name, amounts in self._sums.items()}
+        without_price = self._unknown.total()
+        if unknown is not None and without_price:
+            name, more = unknown.currency, unknown.amount * without_price
+            known = sums.get(name, CostSum(name, 0, Decimal(0), Decimal(0)))
+            sums[name] = CostSum(
+                name, known.jobs + without_price, known.highest + more, known.expected + more
+            )
         return CostEstimate(
             self._jobs,
             tuple(BillableUnits(model, size, *units) for (model, size), units in self._units.items()),
-            tuple(CostSum(name, self._priced[name], *sums) for name, sums in self._sums.items()),
-            dict(self._unknown),
+            tuple(sums.values()),
+            dict(self._unknown) if unknown is None else {},
         )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
+from runner.core.cost import Cost
 from runner.core.lifecycle import Event, State, advance
 from runner.core.problem import Position
 
@@ -165,6 +166,7 @@ class JobRecord(Struct, frozen=True):
         usage: What the newest task consumed according to the API, or None.
         checks: What checks of its video found, by name; None if there were none.
         verdict: What they make of it: ``value``, ``by`` and ``why``; None if nothing is wrong with it.
+        costs: Of the attempts that have a known price, in their order.
     """
 
     job_id: str
@@ -193,6 +195,7 @@ class JobRecord(Struct, frozen=True):
     usage: Mapping[str, Json] | None = None
     checks: Mapping[str, Json] | None = None
     verdict: Mapping[str, Json] | None = None
+    costs: tuple[Cost, ...] = ()
 
 
 class JobSpec(NamedTuple):
@@ -253,6 +256,8 @@ class Job(Struct, eq=False):
         alias_id: The id by which the API calls the task in its answers, if it is not one that was polled.
         odd_answer: What was odd in the last answer that was kept because it was not understood, or None.
         delivery_hints: What its request says of the video, if this process submitted it; shared among jobs.
+        cost: Of the attempt in progress, or of the last one; None if its price is not known.
+        usage: What its task consumed according to the API, or None.
         commit: Number of the store's commit that has the newest change.
     """
 
@@ -283,6 +288,8 @@ class Job(Struct, eq=False):
     no_channel_posts: int = 0
     uninformative_polls: int = 0
     unknown_polls: int = 0
+    cost: Cost | None = None
+    usage: Mapping[str, Json] | None = None
     commit: int = 0
 
     def transition(self, event: Event) -> None:

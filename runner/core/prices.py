@@ -8,13 +8,13 @@ leaves something out. Unknown is not zero: a request without a price has none, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct, field
 
-from runner.core.model import Json
 from runner.core.money import MOST, round_up
 
 OLD_AFTER_DAYS = 90
@@ -56,7 +56,7 @@ class Price(Struct, frozen=True, kw_only=True):
     sizes: Mapping[str, Decimal] = field(default_factory=dict)
     since: date | None = None
     until: date | None = None
-    when: Mapping[str, Json] = field(default_factory=dict)
+    when: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     most_tokens: int | None = None
 
@@ -119,7 +119,7 @@ class PageFacts(Struct, frozen=True, kw_only=True):
         most_tokens: The most tokens that a task takes, or None.
     """
 
-    defaults: Mapping[str, Json] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     most_seconds: int | None = None
     sizes: tuple[str, ...] = ()
     most_tokens: int | None = None
@@ -170,7 +170,7 @@ class Billable(Struct, frozen=True):
     most_input_s: int = 0
 
 
-def billable(request: Mapping[str, Json], facts: PageFacts) -> Billable:
+def billable(request: Mapping[str, Any], facts: PageFacts) -> Billable:
     """
     Return what a request is billed for, with the page's defaults for what is absent.
 
@@ -191,7 +191,7 @@ def billable(request: Mapping[str, Json], facts: PageFacts) -> Billable:
 
 
 def quote(
-    request: Mapping[str, Json], tables: Sequence[PriceTable], day: date, facts: PageFacts
+    request: Mapping[str, Any], tables: Sequence[PriceTable], day: date, facts: PageFacts
 ) -> Quote | Unpriced:
     """
     Return what a request costs that is submitted on a day (UTC).
@@ -259,14 +259,50 @@ def _quote(
     )
 
 
-def media_types(request: Mapping[str, Json]) -> list[str]:
+def utc_day(at: float) -> date:
+    """
+    Return the day in UTC of a time in seconds since 1970.
+
+    >>> utc_day(1795996799.0)
+    datetime.date(2026, 11, 29)
+    """
+    return datetime.fromtimestamp(at, UTC).date()
+
+
+def table_json(table: PriceTable) -> dict[str, Any]:
+    """Return a table as a manifest has it; amounts are decimal text."""
+    rows = []
+    for row in table.prices:
+        price: Any = {size: f"{price:f}" for size, price in row.sizes.items()}
+        values = {
+            "model": row.model,
+            "unit": row.unit.value,
+            "size": price or None,
+            "price": None if row.price is None else f"{row.price:f}",
+            "from": row.since and row.since.isoformat(),
+            "until": row.until and row.until.isoformat(),
+            "when": dict(row.when) or None,
+            "most_tokens": row.most_tokens,
+            "note": row.note or None,
+        }
+        rows.append({key: value for key, value in values.items() if value is not None})
+    return {
+        "version": 1,
+        "checked": table.checked.isoformat(),
+        "source": table.source,
+        "currency": table.currency,
+        "prices": rows,
+    }
+
+
+def media_types(request: Mapping[str, Any]) -> list[str]:
     """Return the types of a request's media items."""
     media = request.get("media")
     items = media if isinstance(media, list) else ()
     return [str(item["type"]) for item in items if isinstance(item, dict) and "type" in item]
 
 
-def _fits(row: Price, request: Mapping[str, Json], facts: PageFacts) -> bool:
+def _fits(row: Price, request: Mapping[str, Any], facts: PageFacts) -> bool:
     """Return whether a request meets a row's conditions; an absent key counts as the page's default."""
     for key, wanted in row.when.items():
         if key == MEDIA:
@@ -294,7 +330,7 @@ def _choose(rows: Iterable[Price], size: str | None) -> Price | None:
     )
 
 
-def _why_none(model: Json, rows: Sequence[Price], day: date) -> str:
+def _why_none(model: Any, rows: Sequence[Price], day: date) -> str:
     if not any(row.holds_on(day) for row in rows):
         ended = max((row.until for row in rows if row.until is not None and row.until < day), default=None)
         if ended is not None:
@@ -303,6 +339,6 @@ def _why_none(model: Json, rows: Sequence[Price], day: date) -> str:
     return f"no price of {model} is for such a request (its conditions, under when)"
 
 
-def _whole(value: Json) -> int | None:
+def _whole(value: Any) -> int | None:
     text = str(value)
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from runner.core.cost import CostSummary, CostSummaryBuilder
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
 from runner.core.units import format_count
@@ -51,6 +52,7 @@ class Summary(Struct, frozen=True):
         asset_bytes: Their total size.
         attempts: POSTs that were recorded, and tasks that were attached.
         throttled: POSTs that the API answered with "too many requests".
+        cost: What the attempts cost, as far as their prices are known.
         first_submitted_at: When the first attempt was made, or None.
         last_finished_at: When the last job ended, or None.
     """
@@ -69,6 +71,7 @@ class Summary(Struct, frozen=True):
     warnings: int
     first_submitted_at: float | None
     last_finished_at: float | None
+    cost: CostSummary = CostSummary()
 
 
 def headline(summary: Summary) -> str:
@@ -108,6 +111,7 @@ class SummaryBuilder:
         self._generate = DurationHistogram()
         self._download = DurationHistogram()
         self._counts: Counter[str] = Counter()
+        self._cost = CostSummaryBuilder()
         self._first_at: float | None = None
         self._last_at: float | None = None
 
@@ -125,6 +129,8 @@ class SummaryBuilder:
         if record.download_s is not None:
             self._download.add(record.download_s)
         self._count(record)
+        for cost in record.costs:
+            self._cost.add(record.model, cost)
         self._extend_period(record)
 
     def _count(self, record: JobRecord) -> None:
@@ -168,6 +174,7 @@ class SummaryBuilder:
             warnings=counts["warnings"],
             first_submitted_at=self._first_at,
             last_finished_at=self._last_at,
+            cost=self._cost.summary(),
         )
 
     def generate_counts(self) -> dict[str, dict[int, int]]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from runner.core.canary import CanaryGate
 from runner.core.failure_guard import FailureGuard, MaxFailures
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import Event, State
@@ -15,6 +16,7 @@ from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason
 from runner.disk import write_error
+from runner.engine.budget import Budget
 from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
@@ -68,6 +70,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         inputs: Makes the bodies of requests that name local files, and uploads these files before that.
         probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
+        budget: Says whether there is money for a job.
         observe: Gets the run's events.
         on_success: Gets each job that succeeded and was saved.
     """
@@ -90,6 +93,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     probe: Callable[[], Awaitable[bool]]
     draw: Callable[[], float]
     results: ResultsAppender
+    budget: Budget
     observe: Observer
     on_success: Callable[[Job], None] = lambda job: None
 
@@ -104,6 +108,7 @@ class RunProgress:
     Attributes:
         counts: Jobs by state, kept up to date without querying the store.
         stops: Why nothing more is submitted, in the order in which the reasons came up.
+        canary: Holds jobs back until the first ones have a video.
     """
 
     def __init__(self, context: EngineContext, on_stop: Callable[[], None]) -> None:
@@ -113,6 +118,12 @@ class RunProgress:
         self.stops: list[Stop] = []
         self._failure_guard = FailureGuard(context.max_failures)
         self._resumed: dict[int, State] = {}
+        counts = self.counts
+        self.canary = CanaryGate(
+            context.settings.canary,
+            succeeded=counts[State.SUCCEEDED],
+            in_flight=counts[State.SUBMITTED] + counts[State.DOWNLOADING],
+        )
 
     def stop(self, stop: Stop) -> None:
         """Submit no more; the first stop of each reason is reported and kept."""
@@ -147,10 +158,14 @@ class RunProgress:
     def record_end(self, job: Job) -> None:
         """Report a job that ended and was saved."""
         self._context.results.add(job)
+        pending = self.counts[State.PENDING]
+        canary_stop = self.canary.record_end(job.state, pending=pending)
+        if canary_stop is not None:
+            self.stop(canary_stop)
         if self._resumed.pop(job.seq, None) is job.state:
             # It did not end like this because of what this process submitted.
             return
-        stop = self._failure_guard.record_end(job.state, pending=self.counts[State.PENDING])
+        stop = self._failure_guard.record_end(job.state, pending=pending)
         if stop is not None:
             self.stop(stop)
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 
 from msgspec.structs import replace
 
 from runner.core.circuit_breaker import CircuitState
+from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, Step, next_step
 from runner.core.settings import Limits
@@ -37,6 +37,7 @@ from runner.engine.rerolls import Rerolls
 from runner.engine.submissions import Submissions
 from runner.errors import RunnerError
 from runner.store import query
+from runner.store.costs import attach_costs
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,6 @@ was received is lost.
 
 CLOCK_CHECK_S = 1.0
 """How often a run that waits looks whether the wall clock shows that it is to stop."""
-
-
-class SystemClock:
-    """The real time."""
-
-    now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)
-    sleep = staticmethod(asyncio.sleep)
 
 
 class Engine:
@@ -114,6 +107,11 @@ class Engine:
         """Why nothing more is submitted, in the order in which the reasons came up."""
         return tuple(self._progress.stops)
 
+    @property
+    def spend(self) -> tuple[Spend, ...]:
+        """What the attempts of the run cost, by currency."""
+        return self._context.budget.spend
+
     def snapshot(self) -> Snapshot:
         """Return the state of the run now."""
         now = self._context.clock.now()
@@ -131,6 +129,7 @@ class Engine:
             accepted_per_s=self.admission.pacer.accepted_per_s(now),
             limited_by="" if is_stopping else self.submissions.limited_by,
             is_stopping=is_stopping,
+            spend=self.spend,
             seconds_left=self._seconds_left(pending, limits, in_progress, now),
         )
 
@@ -179,6 +178,10 @@ class Engine:
         """Submit no more; the first stop of each reason is reported and kept."""
         self._progress.stop(stop)
 
+    def reschedule(self) -> None:
+        """Look again soon at what may be started: something outside of the engine changed."""
+        self._schedule_soon()
+
     def abandon(self) -> None:
         """Stop now: requests in progress are canceled, which loses nothing that is on disk."""
         for part in (self.submissions, self.polls, self.downloads):
@@ -189,9 +192,13 @@ class Engine:
         """Continue with the jobs of earlier processes."""
         states = [state for state in State if next_step(state) in (Step.POLL, Step.DOWNLOAD)]
         now = self._context.clock.now()
-        for job in query.jobs_in_states(
-            self._context.store.reader, states, waiting_since=now, scope=self._context.job_filter
-        ):
+        store, budget = self._context.store, self._context.budget
+        jobs = list(
+            query.jobs_in_states(store.reader, states, waiting_since=now, scope=self._context.job_filter)
+        )
+        attach_costs(store.reader, jobs)
+        for job in jobs:
+            budget.resume(job)
             if job.state.has_ended:
                 self._progress.resume(job)
             if job.state is State.SUBMITTED:

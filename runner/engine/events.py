@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.core.cost import Spend
 from runner.core.lifecycle import State
 from runner.core.model import Failure
 
@@ -72,6 +73,7 @@ class Snapshot(Struct, frozen=True):
         submit_per_s: The rate that is allowed now; ``accepted_per_s`` is what was reached over the last minute.
         limited_by: The limit that holds the next submission back, in words; empty if there is none.
         is_stopping: Whether nothing more is submitted.
+        spend: What the attempts of the run cost, by currency.
         seconds_left: An estimate, or None if there is nothing to base one on.
     """
 
@@ -85,6 +87,7 @@ class Snapshot(Struct, frozen=True):
     limited_by: str
     is_stopping: bool
     seconds_left: float | None
+    spend: tuple[Spend, ...] = ()
 
 
 def guarded(observe: Observer) -> Observer:

@@ -9,6 +9,7 @@ from runner.core.pacing import Pacer
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
 from runner.store import query
+from runner.store.costs import attach_costs
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.worker.poll import Poller
@@ -35,6 +36,7 @@ async def poll_lost_tasks(
         RunnerError: The store can't be written.
     """
     lost = list(query.lost_jobs(store.reader, waiting_since=clock.now(), scope=job_filter))
+    attach_costs(store.reader, lost)
     pacer, found, commit = Pacer(poll_per_s), 0, 0
     for job in lost:
         await clock.sleep(max(0.0, pacer.opens_at - clock.now()))

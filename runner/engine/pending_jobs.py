@@ -82,6 +82,11 @@ class PendingJobs:
         self.left -= 1
         return queue.ready.popleft()
 
+    def put_back(self, job: Job, text: str) -> None:
+        """Put the job back that `pop` has just returned; it is first in line again."""
+        self._queues[job.model].ready.appendleft((job, text))
+        self.left += 1
+
     def defer(self, job: Job, text: str, *, due: float) -> None:
         """Add a job back that is to be submitted again, not before its time."""
         queue = self._queues.setdefault(job.model, _ModelQueue())

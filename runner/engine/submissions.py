@@ -10,6 +10,7 @@ from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import retry_wait_s
 from runner.engine.admission import Admission, Admitted, NotAdmitted
+from runner.engine.budget import Exhausted, Granted, MustWait
 from runner.engine.context import EngineContext, RunProgress, stop_for_uploads
 from runner.engine.events import Notice
 from runner.engine.job_tasks import JobTasks
@@ -89,9 +90,24 @@ class Submissions:
             if found is None:
                 continue
             job, text = found
+            granted = self._context.budget.reserve(job, text)
+            if not isinstance(granted, Granted):
+                self._pending.put_back(job, text)
+                self._hold_back(granted)
+                return None
+            job.cost = granted.cost
+            self._progress.canary.record_submitted()
             self._submitted += 1
             self._admission.record_sent(job.seq, job.model, now)
             self.tasks.start(partial(self._submit, job, text, decision), job)
+
+    def _hold_back(self, refused: MustWait | Exhausted) -> None:
+        """Wait for what changes the budget, or stop: there is no money for the next job."""
+        if isinstance(refused, Exhausted):
+            self.limited_by = "budget"
+            self._progress.stop(refused.stop)
+        else:
+            self.limited_by = refused.why
 
     def add_again(self, job: Job, text: str) -> None:
         """Queue a pending job for another attempt, which is admitted like the first one."""
@@ -102,6 +118,8 @@ class Submissions:
             return NotAdmitted(None, "")
         if not self.are_inputs_ready:
             return NotAdmitted(None, "uploads of inputs")
+        if self._progress.canary.is_closed:
+            return NotAdmitted(None, self._progress.canary.why)
         if backlog is not None:
             return NotAdmitted(None, f"{backlog} succeeded tasks waiting for download")
         return self._admission.admit(self._pending, now)
@@ -129,6 +147,7 @@ class Submissions:
             return await self._context.inputs.body(text, holds_s)
         except (FileChanged, InputRefused) as error:
             self._submitted -= 1
+            self._context.budget.cancel(job)
             refused = isinstance(error, InputRefused)
             failure = Failure(
                 FailureClass.MODERATION if refused else FailureClass.INVALID_REQUEST, error.message
@@ -137,6 +156,7 @@ class Submissions:
         except RunnerError as error:
             # The job stays as it is: nothing was sent.
             self._submitted -= 1
+            self._context.budget.cancel(job)
             self._progress.stop(stop_for_uploads(error))
         return None
 
@@ -172,6 +192,7 @@ class Submissions:
     def _retry(self, job: Job, text: str, outcome: SubmitOutcome) -> None:
         """Defer a job whose POST made no task, or fail it once its retries are exhausted."""
         self._submitted -= 1
+        self._progress.canary.record_not_submitted()
         # Throttling and an unreachable gateway are no fault of the job's: only "no channel" counts.
         wait_s = retry_wait_s(
             self._context.settings.retry,

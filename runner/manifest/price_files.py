@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from runner.core.model import Json
@@ -14,8 +15,9 @@ from runner.schema.catalog import load_catalog
 from runner.schema.price_table import read_price_table
 
 
+@cache
 def shipped_prices() -> PriceTable:
-    """Read the table that comes with the program."""
+    """Read the table that comes with the program, once."""
     problems: list[Problem] = []
     table = read_price_file(load_catalog().folder / "prices.yaml", None, problems.append)
     assert table is not None, problems

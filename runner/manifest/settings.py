@@ -70,7 +70,7 @@ def read_settings(
         schemas=tuple(header.get("schemas", ())),
         prices=prices,
         budget=_budget(reader, header["budget"], prices) if "budget" in header else None,
-        canary=_canary(reader, header["canary"]) if "canary" in header else None,
+        canary=_canary(reader, header["canary"]) if "jobs" in header.get("canary", {}) else None,
         inputs=_inputs(reader, header["inputs"], poll) if header.get("inputs", {}).get("upload") else None,
     )
     return settings, reader.findings

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from runner.core.advice import advice
+from runner.core.cost import cost_json
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.sanitize import sanitize_text
@@ -44,6 +45,14 @@ def _lines(records: Iterable[JobRecord], summary: Summary, run: str) -> Iterator
     }
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n'
     yield f"<testsuite{_attributes({key: value for key, value in counts.items() if value != ''})}>\n"
+    yield _properties(
+        {
+            f"cost.{spend.currency}.{name}": amount
+            for spend in summary.cost.spend
+            for name, amount in spend.json().items()
+            if name != "currency"
+        }
+    )
     for record in records:
         yield _case(record)
     yield "</testsuite>\n</testsuites>\n"
@@ -52,8 +61,21 @@ def _lines(records: Iterable[JobRecord], summary: Summary, run: str) -> Iterator
 def _case(record: JobRecord) -> str:
     time_s = (record.generate_s or 0) + (record.download_s or 0)
     head = _attributes({"classname": record.model, "name": record.job_id, "time": f"{time_s:.3f}"})
-    result = _result(record)
+    cost = cost_json(record.costs)
+    result = _properties(
+        {} if cost is None else {f"cost.{name}": str(value) for name, value in cost.items() if value}
+    )
+    result += _result(record)
     return f"<testcase{head}>{result}</testcase>\n" if result else f"<testcase{head}/>\n"
+
+
+def _properties(values: dict[str, str]) -> str:
+    if not values:
+        return ""
+    properties = (
+        f"<property{_attributes({'name': name, 'value': value})}/>" for name, value in values.items()
+    )
+    return f"<properties>{''.join(properties)}</properties>"
 
 
 def _result(record: JobRecord) -> str:

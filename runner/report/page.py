@@ -19,9 +19,11 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from runner.core.advice import advice
+from runner.core.cost import SpentOn
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State, describe
 from runner.core.model import FailureClass, JobRecord, Json
+from runner.core.money import format_money, from_nanos
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
@@ -200,6 +202,11 @@ def _context(builder: ReportBuilder, info: PageInfo) -> dict[str, Json]:
         "state_counts": _safe_json([[state.value, count] for state, count in states if count]),
         "models": list(summary.by_model.items())[:_MAX_MODELS],
         "more_models": max(0, len(summary.by_model) - _MAX_MODELS),
+        "costs": [
+            (title, [_cost_row(each) for each in entries])
+            for title, entries in (("model", summary.cost.by_model), ("day (UTC)", summary.cost.by_day))
+            if entries
+        ],
         "groups": list(failure_groups(summary, builder.examples, run_dir)),
         "listed": len(rows),
         "fields": _safe_json(JobRow._fields),
@@ -236,8 +243,19 @@ def _tiles(summary: Summary, builder: ReportBuilder) -> Iterator[tuple[str, str,
         yield "generation time, median", format_duration(summary.generate.p50_s), ""
         yield "generation time, 90th percentile", format_duration(summary.generate.p90_s), ""
     yield "downloaded", format_size(summary.asset_bytes), ""
+    for spend in summary.cost.spend:
+        explanation = str(spend).partition(" of which ")[2].partition(";")[0]
+        yield "spent", format_money(from_nanos(spend.spent), spend.currency), explanation
     if summary.throttled:
         yield "throttled submissions", f"{summary.throttled:,}", "the API answered with “too many requests”"
+
+
+def _cost_row(each: SpentOn) -> tuple[str, int, str, str]:
+    """Return what was spent on something, and its estimate: what was reserved for the same attempts."""
+    spent, estimate = (
+        format_money(from_nanos(amount), each.currency) for amount in (each.amount, each.estimate)
+    )
+    return shorten(each.name, 200), each.attempts, spent, estimate
 
 
 def _charts(builder: ReportBuilder, summary: Summary) -> dict[str, Markup]:

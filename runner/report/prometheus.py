@@ -9,7 +9,7 @@ from runner.core.summary import DurationSummary, Summary
 from runner.engine.events import Snapshot
 from runner.results.files import atomic_write
 
-_Sample = tuple[dict[str, str], float]
+_Sample = tuple[dict[str, str], float | str]
 _Families = list[tuple[str, str, list[_Sample]]]
 _JOBS = "Jobs of the run by state."
 
@@ -52,6 +52,7 @@ def _families(summary: Summary, exit_code: int, now_at: float) -> _Families:
         ("download_seconds", "Time to download the assets of a job.", _quantiles(summary.download)),
         ("asset_bytes", "Bytes of the downloaded assets.", [({}, summary.asset_bytes)]),
         ("throttled_answers", "Submissions answered with 'too many requests'.", [({}, summary.throttled)]),
+        ("cost", "What the run spent and reserved, by currency and state.", _costs(summary)),
         ("exit_code", "Exit code of the process; 0 if every job succeeded.", [({}, exit_code)]),
         ("last_end_timestamp_seconds", "Time when the process ended.", [({}, now_at)]),
     ]
@@ -83,6 +84,15 @@ def _quantiles(durations: DurationSummary | None) -> list[_Sample]:
         return []
     values = {"0.5": durations.p50_s, "0.9": durations.p90_s, "1": durations.max_s}
     return [({"quantile": quantile}, round(value, 3)) for quantile, value in values.items()]
+
+
+def _costs(summary: Summary) -> list[_Sample]:
+    return [
+        ({"currency": spend.currency, "state": state}, amount)
+        for spend in summary.cost.spend
+        for state, amount in spend.json().items()
+        if state not in ("currency", "spent")
+    ]
 
 
 def _escaped(text: str) -> str:

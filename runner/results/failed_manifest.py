@@ -39,7 +39,9 @@ from runner.core.model import (
     Json,
     is_file_reference,
 )
-from runner.core.settings import Limits, Settings
+from runner.core.money import amount_text
+from runner.core.prices import table_json
+from runner.core.settings import Budget, Limits, Settings
 from runner.core.units import exact_duration, exact_rate
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
@@ -185,7 +187,23 @@ def _settings(settings: Settings) -> str:
         sections["on_asset"] = _amounts(settings.on_asset)
     if settings.reroll:
         sections["reroll"] = settings.reroll
+    if settings.prices is not None:
+        sections["prices"] = table_json(settings.prices)
+    if settings.budget is not None:
+        sections["budget"] = _budget(settings.budget)
+    if settings.canary is not None:
+        sections["canary"] = {"jobs": settings.canary.jobs, "succeed": settings.canary.succeed}
     return "".join(f"{name}: {flow(value)}\n" for name, value in sections.items())
+
+
+def _budget(budget: Budget) -> dict[str, Json]:
+    amounts = {
+        name: f"{amount_text(money.amount)} {money.currency}"
+        for name in ("run", "day", "month", "unknown")
+        if (money := getattr(budget, name)) is not None
+    }
+    ledger = {} if budget.ledger is None else {"ledger": budget.ledger}
+    return {**amounts, **ledger, "failed": budget.failed}
 
 
 def _limits(limits: Limits) -> dict[str, Json]:

@@ -16,8 +16,10 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
+from runner.core.cost import CostSummary, SpentOn, cost_json
 from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
+from runner.core.money import amount_text, from_nanos
 from runner.core.summary import DurationSummary, Summary
 from runner.core.usage import completed_usage
 from runner.jsontext import dumps
@@ -62,6 +64,7 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
         "download_s": _milliseconds(record.download_s),
         "polls": record.polls,
         "usage": completed_usage(record.usage, record.assets),
+        "cost": cost_json(record.costs),
         "takes": sum(attempt.made_task for attempt in record.attempts),
         "attempts": [_attempt(attempt) for attempt in record.attempts],
         "assets": [_asset(asset) for asset in record.assets],
@@ -169,9 +172,34 @@ def summary_json(summary: Summary, *, run: str, gateway: str) -> dict[str, Json]
         "throttled": summary.throttled,
         "polls": summary.polls,
         "warnings": summary.warnings,
+        "cost": summary_cost_json(summary.cost),
         "first_submitted_at": utc_text(summary.first_submitted_at),
         "last_finished_at": utc_text(summary.last_finished_at),
     }
+
+
+def summary_cost_json(cost: CostSummary) -> list[Json]:
+    """Return what a run cost, one entry a currency; amounts are decimal text."""
+
+    def listed(entries: tuple[SpentOn, ...], currency: str) -> dict[str, Json]:
+        return {
+            each.name: {
+                "attempts": each.attempts,
+                "spent": amount_text(from_nanos(each.amount)),
+                "estimate": amount_text(from_nanos(each.estimate)),
+            }
+            for each in entries
+            if each.currency == currency
+        }
+
+    return [
+        {
+            **spend.json(),
+            "by_model": listed(cost.by_model, spend.currency),
+            "by_day": listed(cost.by_day, spend.currency),
+        }
+        for spend in cost.spend
+    ]
 
 
 def write_summary(path: Path, summary: Summary, *, run: str, gateway: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from runner.core.model import Json
@@ -80,16 +80,6 @@ class Pricer:
     def table_of(self, model: str) -> PriceTable | None:
         """Return the table that decides on a model, or None."""
         return next((table for table in self.tables if model in table.models()), None)
-
-
-def utc_day(at: float) -> date:
-    """
-    Return the day in UTC of a time in seconds since 1970.
-
-    >>> utc_day(1795996799.0)
-    datetime.date(2026, 11, 29)
-    """
-    return datetime.fromtimestamp(at, UTC).date()
 
 
 def page_facts(schema: RequestSchema, model: str) -> PageFacts:

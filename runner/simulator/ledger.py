@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +37,7 @@ class LedgerEntry(Struct, frozen=True):
         number: Of the job, from 1.
         rule: The number of the scenario's rule for the job, from 0, or None.
         generate_s: How long the video takes.
+        charged: What it was charged, as decimal text; None if its price is not known.
     """
 
     digest: str
@@ -49,6 +51,8 @@ class LedgerEntry(Struct, frozen=True):
     number: int
     rule: int | None
     generate_s: float
+    charged: str | None = None
+    currency: str | None = None
 
 
 class Ledger(Struct):
@@ -125,6 +129,14 @@ class Ledger(Struct):
     ) -> Counter[str | None]:
         """Count accepted submissions: by ``digest``, no count may exceed the number of jobs with that request."""
         return Counter(getattr(entry, field_name) for entry in self.accepted)
+
+    def bill(self) -> dict[str, Decimal]:
+        """Add up what was charged, by currency."""
+        sums: dict[str, Decimal] = {}
+        for entry in self.accepted:
+            if entry.charged is not None and entry.currency is not None:
+                sums[entry.currency] = sums.get(entry.currency, Decimal(0)) + Decimal(entry.charged)
+        return sums
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, as ``GET /simulator/ledger`` shows it."""

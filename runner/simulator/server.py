@@ -11,6 +11,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from runner.manifest.price_files import shipped_prices
+from runner.schema.catalog import load_catalog
+from runner.schema.pricing import Pricer
 from runner.simulator.assets import AssetServer
 from runner.simulator.gateway import SimulatedGateway
 from runner.simulator.ledger import Ledger
@@ -41,6 +44,7 @@ class Simulator:
         scenario: Scenario | None = None,
         *,
         ledger_path: Path | None = None,
+        pricer: Pricer | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Callable[[], float] = time.monotonic,
@@ -52,6 +56,7 @@ class Simulator:
             scenario: None for the shipped one named ``demo``.
             ledger_path: A file of JSON lines that accepted submissions are appended to. A simulator that is
                 started again with the same file knows its tasks.
+            pricer: Says what it charges; None for the prices that come with the program.
             port: 0 for any free port. The asset origins always use free ports.
             clock: Seconds that never decrease.
         """
@@ -59,6 +64,7 @@ class Simulator:
         self.base_url = ""
         self._scenario = scenario or load_scenario("demo")
         self._ledger_path = ledger_path
+        self._pricer = pricer or Pricer([shipped_prices()], load_catalog())
         self._host = host
         self._port = port
         self._clock = clock
@@ -74,7 +80,7 @@ class Simulator:
         """
         if self._ledger_path:
             await self.ledger.open(self._ledger_path)
-        state = SimulatorState(self._scenario, self.ledger, self._clock)
+        state = SimulatorState(self._scenario, self.ledger, self._clock, self._pricer)
         gateway, cdn, other = SimulatedGateway(state), AssetServer(state), AssetServer(state)
         try:
             gateway.other_origin = cdn.other_origin = await self._listen(other.handle, 0)
@@ -115,15 +121,21 @@ class Simulator:
 
 
 async def serve(
-    scenario: Scenario | None, *, port: int, ledger_path: Path | None, ready: Callable[[str], None]
+    scenario: Scenario | None,
+    *,
+    port: int,
+    ledger_path: Path | None,
+    pricer: Pricer | None = None,
+    ready: Callable[[str], None],
 ) -> None:
     """
     Run a simulator until this is canceled.
 
     Args:
+        pricer: As for `Simulator`.
         ready: Is called with the base URL once it can be used.
     """
-    simulator = Simulator(scenario, port=port, ledger_path=ledger_path)
+    simulator = Simulator(scenario, port=port, ledger_path=ledger_path, pricer=pricer)
     try:
         ready(await simulator.start())
         await asyncio.Event().wait()

@@ -15,14 +15,18 @@ from typing import Any
 
 from msgspec import Struct
 
+from runner.core.cost import charged, reserve
 from runner.core.model import Json
+from runner.core.money import amount_text, from_nanos
+from runner.core.prices import Unpriced, utc_day
 from runner.core.problem import Finding, Severity
 from runner.schema import catalog
+from runner.schema.pricing import Pricer
 from runner.simulator.faults import Fault, RequestKind, fault_at
 from runner.simulator.ledger import Ledger, LedgerEntry
 from runner.simulator.scenario import JobInfo, Scenario, seeded_draw
 from runner.simulator.task import Task
-from runner.simulator.task_shapes import FROM_FORM
+from runner.simulator.task_shapes import FROM_FORM, tokens_used
 from runner.simulator.video import video_spec
 
 _VIDEO_OPTIONS = ("size", "ratio", "seconds", "return_last_frame", "generate_audio", "draft", FROM_FORM)
@@ -49,13 +53,17 @@ class SimulatorState:
 
     Args:
         clock: Seconds that never decrease.
+        pricer: Says what it charges.
     """
 
-    def __init__(self, scenario: Scenario, ledger: Ledger, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, scenario: Scenario, ledger: Ledger, clock: Callable[[], float], pricer: Pricer
+    ) -> None:
         self.scenario = scenario
         self.ledger = ledger
         self.tasks: dict[str, Task] = {}
         self._clock = clock
+        self._pricer = pricer
         self._started = clock()
         # Tasks have times since 1970, which advance with `clock`.
         self._epoch = time.time() - self._started
@@ -129,10 +137,24 @@ class SimulatorState:
             number=job.number,
             rule=pending.rule,
             generate_s=durations.at(seeded_draw(self.scenario.seed, job.digest, "generate_s")),
+            **self._charge(request, job.digest),
         )
         task = self._add_task(entry)
         await self.ledger.record(entry)
         return task
+
+    def _charge(self, request: Mapping[str, Json], digest: str) -> dict[str, str]:
+        """Return what a task is charged, whatever becomes of it: by the real length of its video, or its tokens."""
+        price = self._pricer.quote(request, utc_day(self.now))
+        if isinstance(price, Unpriced):
+            return {}
+        video = video_spec(request, digest)
+        usage: dict[str, Json] = {"seconds": video.seconds, **tokens_used(video)}
+        if str(request["model"]).startswith("wan3"):
+            # As its answers say.
+            usage["input_seconds"] = 0
+        amount, _ = charged(reserve(price, number=1, at=self.now), usage, None)
+        return {"charged": amount_text(from_nanos(amount)), "currency": price.currency}
 
     def signed_path(self, task: Task, name: str) -> str:
         """Return a new signed URL of a task's asset, without its origin."""

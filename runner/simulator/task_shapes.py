@@ -10,6 +10,7 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.simulator.scenario import ErrorLocation, IdStyle, Shape, TaskEnd
 from runner.simulator.task import Phase, Task
+from runner.simulator.video import VideoSpec
 
 _STATUS_WORDS: Mapping[Shape, Mapping[Phase, str]] = MappingProxyType(
     {
@@ -289,5 +290,10 @@ def _ratio(task: Task) -> str:
 
 
 def _usage(task: Task) -> dict[str, int]:
-    tokens = task.video.width * task.video.height * 24 * task.video.seconds // 1024
+    return tokens_used(task.video)
+
+
+def tokens_used(video: VideoSpec) -> dict[str, int]:
+    """Return the tokens that a video takes, as answers name them."""
+    tokens = video.width * video.height * 24 * video.seconds // 1024
     return {"completion_tokens": tokens, "total_tokens": tokens}

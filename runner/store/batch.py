@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from runner.core.lifecycle import State
 from runner.store import rows
+from runner.store.costs import SAVE_COSTS
 from runner.store.rows import Row
 
 
@@ -40,6 +41,7 @@ class Batch(Struct):
     tracks: list[Row] = field(default_factory=list)
     checks: list[Row] = field(default_factory=list)
     uploads: dict[tuple[str, str], Row] = field(default_factory=dict)
+    costs: dict[tuple[int, int], Row] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -66,6 +68,7 @@ class Batch(Struct):
         connection.executemany(rows.SAVE_TRACKS, self.tracks)
         connection.executemany(rows.SAVE_CHECKS, self.checks)
         connection.executemany(rows.SAVE_UPLOAD, self.uploads.values())
+        rows.insert_rows(connection, SAVE_COSTS, list(self.costs.values()))
         rows.insert_rows(connection, rows.DROP_PARTS, self.dropped_parts)
         connection.executemany(rows.DROP_OLD_ASSETS, self.old_assets)
         rows.insert_rows(connection, rows.SAVE_ASSETS, self.assets)
@@ -85,6 +88,7 @@ class Batch(Struct):
             "tracks": self.tracks,
             "checks": self.checks,
             "uploads": list(self.uploads.values()),
+            "costs": list(self.costs.values()),
             "meta": self.meta,
         }
         return {name: value for name, value in values.items() if value}
@@ -104,5 +108,6 @@ class Batch(Struct):
             tracks=values.get("tracks", []),
             checks=values.get("checks", []),
             uploads={(row[0], row[1]): row for row in values.get("uploads", ())},
+            costs={(row[0], row[1]): row for row in values.get("costs", ())},
             meta=values.get("meta", {}),
         )

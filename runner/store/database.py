@@ -31,6 +31,7 @@ from urllib.parse import quote
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.disk import sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
+from runner.store import costs
 from runner.store.evidence import require_current
 
 FORMAT = 2
@@ -121,7 +122,8 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 """
 
-LATER_ADDITIONS = """
+LATER_ADDITIONS = (
+    """
 CREATE TABLE IF NOT EXISTS answers (
     seq INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -181,6 +183,8 @@ CREATE TABLE IF NOT EXISTS retakes (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_task ON attempts (task_id) WHERE task_id IS NOT NULL;
 """
+    + costs.SCHEMA
+)
 """
 What the writer adds to a file of an earlier version too; such a version can still use the file. A new fact about
 jobs goes here, since files that exist never get a new column.

@@ -15,6 +15,7 @@ from msgspec import Struct
 from runner.core.lifecycle import State
 from runner.core.model import Asset, FailureClass, Job, JobRecord
 from runner.store import rows, takes
+from runner.store.costs import costs_of
 from runner.store.job_filter import JobFilter
 
 _BATCH = 500
@@ -368,6 +369,7 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     findings = _texts_by_attempt(connection, "checks", seqs) if assets else {}
     old = takes.old_assets(connection, seqs) if assets else {}
     usages = _texts_by_attempt(connection, "usages", seqs)
+    costs = costs_of(connection, seqs)
     for row in batch:
         present = assets.get(row[0], ())
         yield rows.read_record(
@@ -379,6 +381,7 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
             ),
             usages.get((row[0], row[-1])),
             findings.get((row[0], row[-1])),
+            costs.get(row[0], ()),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner import jsontext
+from runner.core.cost import Cost
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, Job, JobRecord, Json
 from runner.core.problem import Position
@@ -232,6 +233,7 @@ def read_record(
     assets: tuple[Asset, ...],
     usage: str | None = None,
     findings: str | None = None,
+    costs: tuple[Cost, ...] = (),
 ) -> JobRecord:
     """Convert a row of `RECORD_COLUMNS` to a record."""
     found = {} if findings is None else jsontext.loads(findings)
@@ -256,6 +258,7 @@ def read_record(
         None if usage is None else jsontext.loads(usage),
         found.get("checks"),
         found.get("verdict"),
+        costs,
     )
     return JobRecord(*fields)
 

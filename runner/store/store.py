@@ -18,6 +18,7 @@ from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.uploads import Upload
 from runner.errors import RunDirError, RunnerError
 from runner.store import query, rows
+from runner.store.costs import CostKeeper
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
 from runner.store.intent_age import note_intent
@@ -58,6 +59,7 @@ class Store:
         reader: A connection for `query`; it sees what is committed.
         is_rebuilt: Whether ``run.db`` was made from the journal, so that files may be missing here.
         is_cut_off: Whether the journal takes nothing from this process any more.
+        costs: Follows what the attempts cost, as their jobs are saved.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Store:
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
         self._checked_commit = 0
+        self.costs = CostKeeper()
         # Tasks that were saved in this run and may not be committed yet: job ids and commits by task id.
         self._new_tasks: dict[str, tuple[str, int]] = {}
 
@@ -268,6 +271,7 @@ class Store:
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
             tracks=rows.tracks_row(job, assets) if assets else None,
+            cost=None if job.cost is None else self.costs.update(job, attempt, assets),
             answer=None
             if attempt is None or attempt.answer is None
             else (job.seq, attempt.number, attempt.answer),
@@ -282,6 +286,7 @@ class Store:
 
     def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
         """Add what the task of the job's current attempt consumed to the next commit."""
+        job.usage = usage
         self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
 
     def save_findings(self, seq: int, attempt: int, findings: Json) -> None:

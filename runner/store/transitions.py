@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from runner.core.lifecycle import Event, State, Step, advance, next_step, recovery, sources
 from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, Job, JobRecord, has_files
-from runner.store import rows
+from runner.store import costs, rows
 from runner.store.evidence import PAID
 from runner.store.query import LOST_WITH_TASK
 
@@ -48,6 +48,7 @@ def recover(connection: sqlite3.Connection, *, at: float) -> int:
         event = recovery(state)
         if event is None:
             continue
+        costs.mark_recovered(connection, state)
         connection.execute(
             "UPDATE attempts SET outcome = 'uncertain', error = ? WHERE outcome = 'pending' "
             "AND (seq, number) IN (SELECT seq, attempt FROM jobs WHERE state = ?)",
@@ -139,6 +140,7 @@ def attach_task(connection: sqlite3.Connection, job_id: str, task_id: str, *, at
     seq, state, attempt, submitted_at = row
     # The task belongs to an uncertain job's last attempt; any other job gets a new attempt.
     number = attempt if state is State.UNCERTAIN else attempt + 1
+    costs.reopen(connection, seq, number)
     connection.execute(
         "UPDATE jobs SET state = ?, task_id = ?, other_task_id = NULL, attempt = ?, submitted_at = ?, "
         "error = NULL, error_class = NULL, finished_at = NULL, polls = 0 WHERE seq = ?",
@@ -155,7 +157,8 @@ def mark_not_submitted(connection: sqlite3.Connection, job_id: str) -> bool:
     row = _job_row(connection, job_id, Event.CONFIRMED_NOT_SUBMITTED)
     if row is None:
         return False
-    seq, state, *_ = row
+    seq, state, number, _ = row
+    costs.release(connection, seq, number)
     connection.execute(
         "UPDATE jobs SET state = ?, error = NULL, error_class = NULL, finished_at = NULL WHERE seq = ?",
         (advance(state, Event.CONFIRMED_NOT_SUBMITTED).value, seq),

@@ -101,6 +101,7 @@ class Writer:
         tracks: Row | None = None,
         checks: Row | None = None,
         upload: Row | None = None,
+        cost: Row | None = None,
         meta: tuple[str, str] | None = None,
     ) -> int:
         """
@@ -139,6 +140,8 @@ class Writer:
                 batch.checks.append(checks)
             if upload is not None:
                 batch.uploads[upload[0], upload[1]] = upload
+            if cost is not None:
+                batch.costs[cost[0], cost[1]] = cost
             if meta is not None:
                 batch.meta[meta[0]] = meta[1]
         if self.error is not None:

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 POINTS = ("commit", "rename", "append", "post")
 """
 Where a run can be killed: at a commit of the store, when a complete file gets its name (an asset, or one of
-the derived files), when results are appended, at a POST.
+the derived files), when results are appended, at a POST. A run with a budget can be killed at each commit of its
+ledger too (``ledger``).
 """
 COMMAND_POINTS = (*POINTS, "transaction", "unlink")
 """Where other commands can be killed besides: at a transaction outside of a run, and when a file is deleted."""
@@ -179,11 +180,13 @@ def _install(kill_at: KillPoint) -> None:
     from runner.results.files import ResultsWriter
     from runner.store import intent_age, store
     from runner.store.journal import Journal
+    from runner.store.ledger import Ledger
     from runner.store.store import Store
     from runner.store.writer import Writer
 
     owner, name = {
         "commit": (Writer, "_commit"),
+        "ledger": (Ledger, "_commit"),
         "rename": (os, "replace"),
         "append": (ResultsWriter, "append"),
         "post": (GatewayClient, "submit"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks import end_to_end, front_end, growth, pacing, startup, waiting
+from tests.benchmarks import budget, end_to_end, front_end, growth, pacing, startup, waiting
 from tests.benchmarks.rig import MEMORY, ROOT, Row, Wrong
 
 Benchmark = Callable[..., Iterator[Row]]
@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "small": end_to_end.small,
     "dear-sync": end_to_end.dear_sync,
     "synced-assets": end_to_end.synced_assets,
+    "budget": budget.reservation,
+    "ledger": budget.ledger,
     "sdk": end_to_end.sdk,
     "large": end_to_end.large,
     "medium": end_to_end.medium,

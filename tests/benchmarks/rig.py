@@ -194,21 +194,28 @@ def video_file(path: Path, size: int) -> Path:
 
 
 def manifest(
-    folder: Path, url: str, jobs: int, *, at_once: int, submit: str = "1000000/s", poll: str = "0s"
+    folder: Path,
+    url: str,
+    jobs: int,
+    *,
+    at_once: int,
+    submit: str = "1000000/s",
+    poll: str = "0s",
+    head: str = "",
 ) -> Path:
-    """Write a manifest of so many jobs, its rows in JSONL."""
+    """Write a manifest of so many jobs, its rows in JSONL; `head` is further keys of it."""
     rows = folder / f"rows-{jobs}.jsonl"
     if not rows.exists():
         with rows.open("w") as file:
             file.writelines(f'{{"n": "{n}", "p": "kitten {n}"}}\n' for n in range(jobs))
-    path = folder / f"manifest-{jobs}-{at_once}.yaml"
+    path = folder / f"manifest-{jobs}-{at_once}{'-paid' if head else ''}.yaml"
     path.write_text(
         f"""version: 1
 name: benchmark
 gateway: {{base_url: '{url}'}}
 limits: {{submit: {submit}, poll: 1000000/s, in_flight: {at_once}, downloads: {at_once}}}
 poll: {{first: {poll}, interval: 1ms, max_interval: 1ms}}
-jobs:
+{head}jobs:
   - id: job-${{n}}
     from: {rows.name}
     request: {{model: seedance-1-0-pro-250528, prompt: '${{p}}', seconds: '5'}}

@@ -99,20 +99,38 @@ def test_run_of_the_readme_works_and_looks_as_shown(tmp_path: Path) -> None:
     assert command is not None
     shown = block.split("```")[1].split("\n", 2)[2]
     make_clone(tmp_path)
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command[1])],
-        cwd=tmp_path,
+    done = _run(command[1], tmp_path)
+
+    assert (0, "") == (done.returncode, done.stdout)
+    assert _shape(shown) == _shape(done.stderr)
+
+
+@pytest.mark.slow
+def test_run_with_a_budget_stops_as_shown(tmp_path: Path) -> None:
+    """The demo's budget ends half-way, with the amounts that the README shows."""
+    block = between("run: budget", "end of run")
+    shown = block.split("```")[1].split("\n", 2)[2]
+    make_clone(tmp_path)
+
+    done = _run("runner run manifests/budget.yaml --simulate", tmp_path)
+
+    assert (3, "") == (done.returncode, done.stdout)
+    assert _shape(shown) == _shape(done.stderr)
+    assert re.findall(r"[0-9.]+ USD", shown) == re.findall(r"[0-9.]+ USD", done.stderr)
+
+
+def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=folder,
         env=environ,
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
-
-    assert (0, "") == (done.returncode, done.stdout)
-    assert _shape(shown) == _shape(done.stderr)
 
 
 def make_clone(folder: Path) -> None:

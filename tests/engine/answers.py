@@ -26,9 +26,11 @@ class Bug(Exception):
     """What a mistake in our own code would raise."""
 
 
-def failure(cls: FailureClass, message: str = "as the test wants it") -> Failure:
-    """Make a failure."""
-    return Failure(cls, message)
+def failure(
+    cls: FailureClass, message: str = "as the test wants it", http_status: int | None = None
+) -> Failure:
+    """Make a failure; without a status, nothing was answered."""
+    return Failure(cls, message, http_status=http_status)
 
 
 ACCEPTED = "accepted"
@@ -50,10 +52,11 @@ REMOTE_FAILED = Polled(
     RemoteTask((), RemoteStatus.FAILED, "failed", error=failure(FailureClass.REMOTE_FAILED))
 )
 UNKNOWN = Unknown(failure(FailureClass.LOST))
-POLL_403 = Denied(failure(FailureClass.FORBIDDEN))
-POLL_401 = Denied(failure(FailureClass.AUTH))
-POLL_502 = Transient(failure(FailureClass.UNAVAILABLE))
-POLL_429 = Transient(failure(FailureClass.RATE_LIMITED), is_throttled=True)
+POLL_403 = Denied(failure(FailureClass.FORBIDDEN, http_status=403))
+POLL_401 = Denied(failure(FailureClass.AUTH, http_status=401))
+POLL_502 = Transient(failure(FailureClass.UNAVAILABLE, http_status=502))
+POLL_UNANSWERED = Transient(failure(FailureClass.UNAVAILABLE))
+POLL_429 = Transient(failure(FailureClass.RATE_LIMITED, http_status=429), is_throttled=True)
 
 Answer = Any
 """An outcome; `ACCEPTED` for a new task's id; or an exception to raise."""

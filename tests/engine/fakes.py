@@ -26,12 +26,15 @@ from runner.core.outcomes import (
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
 from runner.disk import write_error
+from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext
 from runner.engine.engine import Engine
 from runner.engine.events import JobEnded, Notice, RunEvent
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
+from runner.schema.catalog import load_catalog
+from runner.schema.pricing import Pricer
 from runner.store import query
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
@@ -414,8 +417,11 @@ class EngineHarness:
             "draw": self.draw,
             "results": ResultsAppender(store, self.append, observe),
             "observe": observe,
+            "budget": RunBudget(Pricer((), load_catalog()), wall=clock.wall),
         }
-        return EngineContext(**{**parts, **bounds})
+        context = EngineContext(**{**parts, **bounds})
+        store.costs.listener = context.budget.record
+        return context
 
 
 def job_in_memory(job_id: str, state: State, **changes: Any) -> Job:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -102,6 +102,7 @@ def _copy_database(store: HarnessStore, folder: Path) -> None:
         store.reader.backup(connection)
 
 
+@example(seed=20949, count=2, kills_at=[4.0])
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),

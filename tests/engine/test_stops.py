@@ -23,7 +23,7 @@ from tests.engine.answers import (
     FORBIDDEN,
     NO_MONEY,
     NOT_SENT,
-    POLL_502,
+    POLL_UNANSWERED,
     REMOTE_FAILED,
     RUNNING,
     SUCCEEDED,
@@ -178,7 +178,7 @@ def test_gateway_that_never_answers_polls_stops_a_resumed_run(tmp_path: Path) ->
     harness = EngineHarness(tmp_path, api, settings=SLOW)
     harness.add_jobs(specs(1))
     harness.run(meanwhile=after(1.0, INTERRUPTED))
-    api.on_poll = lambda task, nth: POLL_502
+    api.on_poll = lambda task, nth: POLL_UNANSWERED
 
     run = harness.run()
 

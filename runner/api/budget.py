@@ -1,0 +1,344 @@
+"""The budget of a run: where its ledger is, what may be spent, and the question before money is spent."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runner import jsontext
+from runner.api.options import RunOptions
+from runner.api.prices import pricer_for
+from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
+from runner.core.model import Json
+from runner.core.money import Money, amount_text, format_money, from_nanos, to_nanos
+from runner.core.prices import Quote, utc_day
+from runner.core.settings import Budget, Settings
+from runner.core.units import format_count
+from runner.engine.allowance import Allowance
+from runner.engine.budget import RunBudget
+from runner.errors import LedgerError, NotConfirmed, UsageError
+from runner.schema.pricing import Pricer
+from runner.store import costs, query
+from runner.store.job_filter import JobFilter
+from runner.store.ledger import Ledger, Limits
+from runner.store.store import Store
+from runner.store.transitions import Selection, select_for_rerun
+
+LEDGER_NAME = "spend.db"
+SIMULATED_LEDGER_NAME = "spend-simulated.db"
+_TOKEN = "ledger_token"  # noqa: S105  (the run's name in the ledger)
+_MAX_LOOKED_AT = 10_000
+ASK_FROM_JOBS = 20
+"""More paid jobs than this are asked about."""
+ASK_FROM_COST = 10
+"""A higher cost than so many units of the currency is asked about."""
+
+
+def with_ledger(settings: Settings, folder: Path, *, simulate: bool) -> Settings:
+    """
+    Return the settings with the absolute path of the budget's ledger.
+
+    Args:
+        folder: Where run directories are, in its folder ``output``.
+    """
+    budget = settings.budget
+    if budget is None:
+        return settings
+    path = folder / (budget.ledger or f"output/{LEDGER_NAME}")
+    if simulate:
+        path = path.with_name(
+            SIMULATED_LEDGER_NAME if path.name == LEDGER_NAME else f"{path.stem}-simulated{path.suffix}"
+        )
+    return replace(settings, budget=replace(budget, ledger=str(path.resolve())))
+
+
+def pending_cost(
+    reader: sqlite3.Connection,
+    pricer: Pricer,
+    scope: JobFilter,
+    *,
+    unknown: Money | None = None,
+    limit: int | None = None,
+    states: tuple[str, ...] = ("pending",),
+) -> CostEstimate:
+    """
+    Return what the jobs that are to be submitted will cost.
+
+    Args:
+        states: The states of the jobs to look at.
+        unknown: What a job without a known price counts as.
+        limit: The most jobs to look at.
+    """
+    day, builder = utc_day(time.time()), CostEstimateBuilder()
+    for _, model, text in costs.pending_requests(reader, scope, limit=limit, states=states):
+        builder.add(model, *pricer.price(jsontext.loads(text), day))
+    return builder.estimate(unknown)
+
+
+class Currency(Struct, frozen=True):
+    """The currency of a run's budgets, and its limit for one process."""
+
+    name: str | None
+    process: Money | None
+
+
+def currency_of(settings: Settings, options: RunOptions, pricer: Pricer) -> Currency:
+    """
+    Return the currency of the budgets; None if there is no budget.
+
+    Raises:
+        UsageError: ``--max-cost`` has another currency than the budget.
+    """
+    budget, most = settings.budget, options.max_cost
+    if budget is None and most is None:
+        return Currency(None, None)
+    name = (budget.currency if budget is not None else None) or pricer.tables[0].currency
+    if most is not None and most.currency not in ("", name):
+        if budget is not None and budget.currency is not None:
+            raise UsageError(f"--max-cost {most} has another currency than the budget, {name}")
+        name = most.currency
+    return Currency(name, None if most is None else Money(most.amount, name))
+
+
+def check_cost(
+    reader: sqlite3.Connection,
+    settings: Settings,
+    options: RunOptions,
+    scope: JobFilter,
+    confirm: Callable[[str], bool] | None,
+    *,
+    is_simulated: bool,
+) -> None:
+    """
+    Refuse what a budget can't hold, and ask before much is paid.
+
+    Args:
+        confirm: Asks a question; None if there is nobody to ask.
+
+    Raises:
+        UsageError: There is a budget, and jobs have no known price, or one in another currency.
+        NotConfirmed: The answer was no.
+    """
+    jobs = sum(query.pending_by_model(reader, scope).values())
+    jobs = jobs if options.limit is None else min(jobs, options.limit)
+    pricer = pricer_for(settings)
+    currency = currency_of(settings, options, pricer).name
+    is_asked = confirm is not None and not options.yes and not is_simulated
+    if not jobs or (currency is None and not is_asked):
+        return
+    unknown = None if settings.budget is None else settings.budget.unknown
+    cost = pending_cost(reader, pricer, scope, unknown=unknown, limit=jobs)
+    if currency is not None:
+        _require_priced(cost, currency)
+    if confirm is None or not is_asked:
+        return
+    if jobs > ASK_FROM_JOBS or any(each.highest > ASK_FROM_COST for each in cost.sums):
+        at_most = "at most " if cost.sums else ""
+        if not confirm(f"Submit {format_count(jobs, 'paid job')} for {at_most}{cost}?"):
+            raise NotConfirmed("not confirmed; nothing was sent")
+
+
+def _require_priced(cost: CostEstimate, currency: str) -> None:
+    if cost.unknown:
+        why, jobs = next(iter(cost.unknown.items()))
+        raise UsageError(
+            f"there is a budget, and {format_count(cost.unknown_jobs, 'job')} have no known price: "
+            f"{why} ({format_count(jobs, 'job')}); nothing was submitted",
+            hint="add it to the manifest's prices, or say what such jobs count as: budget: {unknown: 0.50 USD}",
+        )
+    for each in cost.sums:
+        if each.currency != currency:
+            raise UsageError(
+                f"{format_count(each.jobs, 'job')} are priced in {each.currency}, and the budget is in {currency}; "
+                "nothing was submitted",
+                hint=f"write the budget in {each.currency}; nothing is converted",
+            )
+
+
+@asynccontextmanager
+async def open_budget(
+    store: Store, settings: Settings, options: RunOptions, scope: JobFilter
+) -> AsyncIterator[tuple[RunBudget, Allowance | None]]:
+    """
+    Open the budget of one process's work on a run, and bring its ledger up to date; before the store's writer starts.
+
+    Raises:
+        LedgerError: The ledger can't be used; nothing was submitted.
+    """
+    pricer = pricer_for(settings)
+    currency = currency_of(settings, options, pricer)
+    budget = settings.budget or Budget()
+
+    def smaller(left: int) -> str:
+        return smaller_jobs(store.reader, pricer, scope, left, currency.name or "")
+
+    allowance = None
+    ledger = None if settings.budget is None else await asyncio.to_thread(_open_ledger, settings.budget)
+    try:
+        if ledger is not None:
+            key = await asyncio.to_thread(_register, ledger, store, settings)
+            limits = Limits(budget.day, budget.month)
+            allowance = Allowance(ledger, key, limits, currency.name or "", store, smaller=smaller)
+        run_budget = RunBudget(
+            pricer,
+            currency=currency.name,
+            run=budget.run,
+            process=currency.process,
+            unknown=budget.unknown,
+            shared=allowance,
+            spent=costs.spend(store.reader),
+            wall=time.time,
+            smaller=smaller,
+        )
+        store.costs.refunds_failed = budget.failed == "refunded"
+        store.costs.listener = run_budget.record
+        yield run_budget, allowance
+    finally:
+        store.costs.listener = None
+        if ledger is not None:
+            ledger.close()
+
+
+def settle_ledger(store: Store, settings: Settings) -> None:
+    """
+    Bring the ledger up to date with a run that has nothing to do, if a process of it died, or people changed it.
+
+    Raises:
+        LedgerError: The ledger can't be used.
+    """
+    if settings.budget is None or settings.budget.ledger is None or store.meta(_TOKEN) is None:
+        return
+    with closing(_open_ledger(settings.budget)) as ledger:
+        ledger.close_run(_register(ledger, store, settings), [])
+
+
+def _open_ledger(budget: Budget) -> Ledger:
+    if budget.ledger is None:
+        raise LedgerError("the budget has no ledger", hint="name one with budget.ledger")
+    return Ledger(Path(budget.ledger))
+
+
+def _register(ledger: Ledger, store: Store, settings: Settings) -> int:
+    token = store.meta(_TOKEN)
+    if token is None:
+        token = uuid.uuid4().hex
+        with store.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_TOKEN, token))
+    run, is_due = ledger.open_run(token, settings.name, str(store.run_dir.resolve()))
+    if is_due or store.meta(costs.LEDGER_DUE) is not None:
+        ledger.sync_run(run, costs.entries(store.reader))
+        with store.transaction() as connection:
+            connection.execute("DELETE FROM meta WHERE key = ?", (costs.LEDGER_DUE,))
+    return run
+
+
+def smaller_jobs(
+    reader: sqlite3.Connection, pricer: Pricer, scope: JobFilter, left: int, currency: str
+) -> str:
+    """Say how many of the next pending jobs cost at most so many billionths; an empty text if none does."""
+    day, fitting, first = utc_day(time.time()), 0, ""
+    for job_id, _, text in costs.pending_requests(reader, scope, limit=_MAX_LOOKED_AT):
+        price = pricer.quote(jsontext.loads(text), day)
+        if isinstance(price, Quote) and price.currency == currency and to_nanos(price.highest) <= left:
+            fitting += 1
+            first = first or job_id
+    if not fitting:
+        return ""
+    jobs = format_count(fitting, "pending job") + (" would" if fitting == 1 else " would each")
+    return f"{jobs} still fit into {format_money(from_nanos(left), currency)}, such as --job {first!r}"
+
+
+class BudgetLeft(Struct, frozen=True):
+    """One budget, what counts against it, and what is left."""
+
+    name: str
+    limit: Money
+    used: Money
+
+    @property
+    def left(self) -> Money:
+        """What may still be reserved."""
+        return (
+            self.limit - self.used
+            if self.used <= self.limit
+            else Money(self.limit.amount * 0, self.limit.currency)
+        )
+
+
+def budgets_left(settings: Settings, reader: sqlite3.Connection) -> tuple[BudgetLeft, ...]:
+    """
+    Return how much of each budget is left; the ledger is only read, and may not exist yet.
+
+    Raises:
+        LedgerError: The ledger can't be read.
+    """
+    budget = settings.budget
+    if budget is None:
+        return ()
+    today, found = utc_day(time.time()).isoformat(), []
+    if budget.run is not None:
+        used = sum(
+            each.spent + each.reserved for each in costs.spend(reader) if each.currency == budget.run.currency
+        )
+        found.append(BudgetLeft("run", budget.run, Money(from_nanos(used), budget.run.currency)))
+    for name, limit, period in (("day", budget.day, today), ("month", budget.month, today[:7])):
+        if limit is not None:
+            found.append(BudgetLeft(name, limit, _used(budget, limit.currency, period)))
+    return tuple(found)
+
+
+def _used(budget: Budget, currency: str, period: str) -> Money:
+    path = Path(budget.ledger or "")
+    if not path.is_file():
+        return Money(from_nanos(0), currency)
+    with closing(Ledger(path, is_read_only=True)) as ledger:
+        return Money(from_nanos(ledger.used(currency, period)), currency)
+
+
+def budgets_json(budgets: Iterable[BudgetLeft]) -> dict[str, Json]:
+    """Return each budget by its name; amounts are decimal text."""
+    return {
+        budget.name: {
+            "limit": amount_text(budget.limit.amount),
+            "used": amount_text(budget.used.amount),
+            "left": amount_text(budget.left.amount),
+            "currency": budget.limit.currency,
+        }
+        for budget in budgets
+    }
+
+
+def budget_line(budget: BudgetLeft) -> str:
+    """Return a budget for people: its limit, and what is left."""
+    return f"budget.{budget.name}: {budget.left} of {budget.limit} left"
+
+
+class Repeat(Struct, frozen=True):
+    """What a command that the end of a run suggests would submit; ``cost`` is None if there are too many jobs to add up."""
+
+    jobs: int
+    cost: CostEstimate | None
+
+
+def repeats(store: Store, settings: Settings) -> tuple[Repeat, Repeat]:
+    """Return what resuming a run would submit, and what rerunning it would."""
+    pricer, unknown = pricer_for(settings), None if settings.budget is None else settings.budget.unknown
+
+    def repeat(jobs: int, scope: JobFilter, states: tuple[str, ...]) -> Repeat:
+        if not 0 < jobs <= _MAX_LOOKED_AT:
+            return Repeat(jobs, None)
+        cost = pending_cost(store.reader, pricer, scope, unknown=unknown, states=states)
+        return Repeat(jobs, cost)
+
+    pending = sum(query.pending_by_model(store.reader, JobFilter()).values())
+    resumed = repeat(pending, JobFilter(), ("pending",))
+    to_submit = select_for_rerun(store.reader, Selection()).to_submit
+    return resumed, repeat(to_submit, JobFilter(selected=True), ("pending", "failed"))

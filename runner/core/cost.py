@@ -1,0 +1,242 @@
+"""What one attempt at a job costs: reserved before it is sent, then kept, released or settled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from runner.core.money import amount_text, format_money, from_nanos, round_up, to_nanos
+from runner.core.prices import Quote, Unit, utc_day
+
+_EXTRA_S = Decimal("0.25")
+"""A file is a few frames longer than the whole seconds that are billed."""
+
+
+class CostState(StrEnum):
+    """What became of a reservation."""
+
+    RESERVED = "reserved"
+    """The attempt has not ended."""
+    UNCERTAIN = "uncertain"
+    """There may be a paid task: kept until a person decides."""
+    SETTLED = "settled"
+    """A video was made."""
+    FAILED = "failed"
+    """The task failed; the vendor promises no refund."""
+    RELEASED = "released"
+    """Nothing was charged."""
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """
+    The cost of one attempt; amounts are in billionths of the currency.
+
+    Attributes:
+        at: When it was reserved, in seconds since 1970; it belongs to that day (UTC).
+        rate: Price of one unit, as decimal text.
+        has_input: Whether the seconds of videos in the request are billed too.
+        settled: What was charged as far as is known; None while that is open.
+        basis: How the amount is known: ``reserved``, ``usage``, ``video``, ``price``, ``assumed``, ``released`` or ``refunded``.
+    """
+
+    number: int
+    at: float
+    currency: str
+    reserved: int
+    unit: Unit
+    rate: str
+    has_input: bool = False
+    state: CostState = CostState.RESERVED
+    settled: int | None = None
+    basis: str = "reserved"
+
+    @property
+    def amount(self) -> int:
+        """What counts against budgets."""
+        return self.reserved if self.settled is None else self.settled
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the attempt has not ended."""
+        return self.state is CostState.RESERVED
+
+
+def reserve(quote: Quote, *, number: int, at: float) -> Cost:
+    """Return the cost of an attempt that is about to be sent: the highest price of its request."""
+    return Cost(
+        number=number,
+        at=at,
+        currency=quote.currency,
+        reserved=to_nanos(quote.highest),
+        unit=quote.unit,
+        rate=str(quote.rate),
+        has_input=quote.has_input,
+    )
+
+
+def charged(cost: Cost, usage: Mapping[str, Any] | None, video_s: float | None) -> tuple[int, str]:
+    """
+    Return what a task cost, in billionths, and how that is known: by its usage, else by its video, else as reserved.
+
+    >>> cost = Cost(number=1, at=0.0, currency="USD", reserved=600_000_000, unit=Unit.SECOND, rate="0.05")
+    >>> charged(cost, {"seconds": 5}, None), charged(cost, None, 4.04), charged(cost, None, None)
+    ((250000000, 'usage'), (200000000, 'video'), (600000000, 'reserved'))
+    """
+    if cost.basis == "assumed":
+        return cost.reserved, "assumed"
+    usage, rate = usage or {}, Decimal(cost.rate)
+    match cost.unit:
+        case Unit.VIDEO:
+            return to_nanos(rate), "price"
+        case Unit.MILLION_TOKENS:
+            tokens = _number(usage.get("completion_tokens", usage.get("total_tokens")))
+            if tokens is not None:
+                return to_nanos(round_up(rate * tokens / 10**6)), "usage"
+        case Unit.SECOND:
+            if (used := _number(usage.get("seconds"))) is not None:
+                has_input, input_s = cost.has_input, _number(usage.get("input_seconds"))
+                if not has_input or input_s is not None:
+                    return to_nanos(rate * (_whole(used) + _whole(input_s or 0 if has_input else 0))), "usage"
+            elif video_s is not None and not cost.has_input:
+                return to_nanos(rate * _whole(Decimal(str(video_s)))), "video"
+    return cost.reserved, "reserved"
+
+
+def _whole(seconds: Decimal | int) -> int:
+    return max(0, math.ceil(seconds - _EXTRA_S))
+
+
+def _number(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return Decimal(str(value))
+
+
+_PARTS = ("settled", "failed", "uncertain", "reserved")
+
+
+class Spend(Struct, frozen=True, kw_only=True):
+    """
+    What was spent in one currency, in billionths.
+
+    Attributes:
+        settled: For videos.
+        failed: For tasks that failed.
+        uncertain: For attempts of which nobody knows whether they were charged.
+        reserved: For attempts that have not ended.
+    """
+
+    currency: str
+    settled: int = 0
+    failed: int = 0
+    uncertain: int = 0
+    reserved: int = 0
+
+    def __add__(self, other: Spend) -> Spend:
+        """Add up two in the same currency."""
+        amounts = {name: getattr(self, name) + getattr(other, name) for name in _PARTS}
+        return Spend(currency=self.currency, **amounts)
+
+    @property
+    def spent(self) -> int:
+        """What was or may have been charged."""
+        return self.settled + self.failed + self.uncertain
+
+    def __str__(self) -> str:
+        """Return a clause such as ``spent 41.20 USD, of which 3.10 uncertain and 1.60 for tasks that failed``."""
+        parts = []
+        if self.uncertain:
+            parts.append(f"{amount_text(from_nanos(self.uncertain))} uncertain")
+        if self.failed:
+            parts.append(f"{amount_text(from_nanos(self.failed))} for tasks that failed")
+        text = f"spent {format_money(from_nanos(self.spent), self.currency)}"
+        text += f", of which {' and '.join(parts)}" if parts else ""
+        if self.reserved:
+            text += f"; {amount_text(from_nanos(self.reserved))} reserved for jobs that have not ended"
+        return text
+
+    def json(self) -> dict[str, str]:
+        """Return the amounts as decimal text, by name."""
+        amounts = {name: getattr(self, name) for name in ("spent", *_PARTS)}
+        return {
+            "currency": self.currency,
+            **{name: amount_text(from_nanos(amount)) for name, amount in amounts.items()},
+        }
+
+
+class SpentOn(Struct, frozen=True):
+    """
+    What was spent on something, such as a model, in billionths.
+
+    Attributes:
+        amount: What counts against budgets.
+        estimate: What was reserved for the same attempts.
+    """
+
+    name: str
+    currency: str
+    attempts: int
+    amount: int
+    estimate: int
+
+
+class CostSummary(Struct, frozen=True):
+    """What a run cost: by currency, and by model and by day (UTC) of the reservation."""
+
+    spend: tuple[Spend, ...] = ()
+    by_model: tuple[SpentOn, ...] = ()
+    by_day: tuple[SpentOn, ...] = ()
+
+
+class CostSummaryBuilder:
+    """Adds up costs one by one, in constant memory."""
+
+    def __init__(self) -> None:
+        self._spend: dict[str, dict[str, int]] = {}
+        self._models: dict[tuple[str, str], list[int]] = {}
+        self._days: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, model: str, cost: Cost) -> None:
+        """Add the cost of an attempt."""
+        if cost.state is CostState.RELEASED:
+            return
+        by_state = self._spend.setdefault(cost.currency, {})
+        by_state[cost.state] = by_state.get(cost.state, 0) + cost.amount
+        for sums, name in ((self._models, model), (self._days, utc_day(cost.at).isoformat())):
+            entry = sums.setdefault((name, cost.currency), [0, 0, 0])
+            entry[0] += 1
+            entry[1] += cost.amount
+            entry[2] += cost.reserved
+
+    def summary(self) -> CostSummary:
+        """Return the sums so far."""
+        return CostSummary(
+            tuple(Spend(currency=name, **by_state) for name, by_state in sorted(self._spend.items())),
+            tuple(SpentOn(*key, *entry) for key, entry in sorted(self._models.items())),
+            tuple(SpentOn(*key, *entry) for key, entry in sorted(self._days.items())),
+        )
+
+
+def cost_json(costs: Iterable[Cost]) -> dict[str, Any] | None:
+    """
+    Return the cost of a job for its result line: all attempts that were, or may have been, charged.
+
+    ``settled`` is null while no attempt of the job has ended; ``basis`` is that of the newest attempt.
+    """
+    kept = [cost for cost in costs if cost.state is not CostState.RELEASED]
+    if not kept:
+        return None
+    ended = [cost.amount for cost in kept if cost.settled is not None]
+    newest = kept[-1]
+    same = [cost for cost in kept if cost.currency == newest.currency]
+    return {
+        "reserved": amount_text(from_nanos(sum(cost.reserved for cost in same))),
+        "settled": amount_text(from_nanos(sum(ended))) if ended else None,
+        "currency": newest.currency,
+        "basis": newest.basis,
+    }
