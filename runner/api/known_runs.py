@@ -8,7 +8,7 @@ without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -114,15 +114,22 @@ def newest_run(here: Path) -> Path | None:
     """
     Return the directory of the run that was worked on last; None if no run is known.
 
-    Known are the runs that manifests have had on this machine, and those in the folder ``output`` that runs of
-    manifests in the folder ``here`` would use.
+    The runs in the folder ``output`` that manifests in the folder ``here`` would use come before all others that
+    manifests have had on this machine.
     """
     beside = default_run_dir(here / "manifest.yaml", "run", simulate=False).parent
-    found = {path.parent for path in beside.glob(f"*/{DB_NAME}")} if beside.is_dir() else set()
+    own = {path.parent for path in beside.glob(f"*/{DB_NAME}")} if beside.is_dir() else set()
+    return _newest(own) or _newest(set(_known_dirs()))
+
+
+def _known_dirs() -> Iterator[Path]:
     with suppress(OSError):
-        names = [path.stem for path in state_folder().glob(f"{_PREFIX}*.json")]
-        found |= {Path(run.run_dir) for name in names for run in _read_name(name)}
-    worked_on_at = {run_dir: at for run_dir in found if (at := _worked_on_at(run_dir)) is not None}
+        for path in state_folder().glob(f"{_PREFIX}*.json"):
+            yield from (Path(run.run_dir) for run in _read_name(path.stem))
+
+
+def _newest(run_dirs: Set[Path]) -> Path | None:
+    worked_on_at = {run_dir: at for run_dir in run_dirs if (at := _worked_on_at(run_dir)) is not None}
     return max(worked_on_at, key=worked_on_at.__getitem__, default=None)
 
 

@@ -108,6 +108,7 @@ class Submitter(Struct, frozen=True):
             job.waiting_since = self.clock.now()
             job.polls = job.no_channel_posts = job.uninformative_polls = job.unknown_polls = 0
             job.remote_status = job.completed_at = job.finished_at = job.generate_s = job.download_s = None
+            job.usage = None
         elif change.event is Event.NOT_SENT:
             # No task was made, and the attempt stays in the history: it explains why a run was slow.
             # Being throttled, or unreachable, is no fault of the job's: it may happen any number of times.

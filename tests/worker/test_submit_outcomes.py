@@ -90,6 +90,7 @@ async def test_accepted_job_begins_its_task_anew() -> None:
         finished_at=2.0,
         generate_s=3.0,
         download_s=4.0,
+        usage={"total_tokens": 5},
         error=REJECTED.failure,
     )
 
@@ -99,7 +100,7 @@ async def test_accepted_job_begins_its_task_anew() -> None:
     assert (0, 0, 0) == (job.polls, job.uninformative_polls, job.unknown_polls)
     assert (None, None, 0) == (job.remote_status, job.error, job.no_channel_posts)
     assert (None, None) == (job.completed_at, job.finished_at)
-    assert (None, None) == (job.generate_s, job.download_s)
+    assert (None, None, None) == (job.generate_s, job.download_s, job.usage)
     assert [
         Attempt(2, at, "pending", key="b"),
         Attempt(2, at, "accepted", "task_1", 202, None, "b"),
