@@ -14,4 +14,6 @@ export RUNNER_SHARDS=4
 # A folder that all nodes share.
 videos=${VIDEOS:-$HOME/kittens}
 
-exec runner run "${MANIFEST:-$HOME/kittens.yaml}" --shard auto -o "$videos/shard-$SLURM_ARRAY_TASK_ID" --quiet
+# With JOURNAL=file:///FOLDER on a shared disk, or s3://BUCKET/PREFIX, a shard outlives its node and its run directory.
+exec runner run "${MANIFEST:-$HOME/kittens.yaml}" --shard auto -o "$videos/shard-$SLURM_ARRAY_TASK_ID" --quiet \
+    ${JOURNAL:+--journal "$JOURNAL"}

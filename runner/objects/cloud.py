@@ -107,7 +107,7 @@ class CloudStore:
 
     def create(self, name: str, data: bytes) -> None:
         """Create an object, if there is none of that name, by one conditional request."""
-        with self._errors(name):
+        with self._errors(name, is_write=True):
             self._obstore.put(self._store, name, data, mode="create")
 
     def put(
@@ -123,7 +123,7 @@ class CloudStore:
             # Else an object that can't be read would look like one that is missing.
             source.open("rb").close()
         attributes = {**(metadata or {}), **({"Content-Type": content_type} if content_type else {})}
-        with self._errors(name):
+        with self._errors(name, is_write=True):
             self._obstore.put(
                 self._store,
                 name,
@@ -166,8 +166,8 @@ class CloudStore:
                 raise UsageError(f"{self._url} can't sign web addresses of its objects") from None
 
     @contextmanager
-    def _errors(self, name: str) -> Iterator[None]:
-        """Raise what obstore raised as what this project knows."""
+    def _errors(self, name: str, *, is_write: bool = False) -> Iterator[None]:
+        """Raise what obstore raised as what this project knows. What a write does not find is the bucket."""
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
         try:
@@ -176,11 +176,17 @@ class CloudStore:
             # Which of the two it is depends on the service and on the version of the library.
             raise ObjectExists(name) from None
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
-                raise _as_own(error, self._url) from None
+            if is_write or "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
+                raise _no_bucket(self._url) from None
             raise ObjectMissing(name) from None
         except BaseError as error:
             raise _as_own(error, self._url) from None
+
+
+def _no_bucket(url: str) -> ObjectStoreError:
+    return ObjectStoreError(
+        f"the bucket of {url} does not exist", hint="create it, or check the name and AWS_ENDPOINT_URL"
+    )
 
 
 def _as_own(error: Exception, url: str) -> ObjectStoreError:
@@ -201,9 +207,7 @@ def _as_own(error: Exception, url: str) -> ObjectStoreError:
             hint=f"check {_VARIABLES[scheme]}, and what they permit; then run the same command again",
         )
     if code in ("NoSuchBucket", "ContainerNotFound"):
-        return ObjectStoreError(
-            f"the bucket of {url} does not exist", hint="create it, or check the name and AWS_ENDPOINT_URL"
-        )
+        return _no_bucket(url)
     if not status and ("must be specified" in text or "Missing" in text or "Invalid" in text):
         return ObjectStoreError(
             f"{url} can't be used as it is configured", hint=f"check {_VARIABLES[scheme]}"

@@ -38,7 +38,7 @@ class FolderStore:
     def create(self, name: str, data: bytes) -> None:
         """Create an object, if there is none of that name."""
         path = self._path(name)
-        with self._errors(path), self._temporary(path, data) as temporary:
+        with self._errors(path, is_write=True), self._temporary(path, data) as temporary:
             try:
                 os.link(temporary, path)
             except FileExistsError:
@@ -64,7 +64,7 @@ class FolderStore:
         path = self._path(name)
         if isinstance(source, Path):
             source.open("rb").close()
-        with self._errors(path), self._temporary(path, source) as temporary:
+        with self._errors(path, is_write=True), self._temporary(path, source) as temporary:
             os.replace(temporary, path)
         self._sync(path)
 
@@ -136,7 +136,7 @@ class FolderStore:
     def _sync(self, path: str) -> None:
         """Make the name of a file durable, and the names of the folders above it once."""
         folder = os.path.dirname(path)
-        with self._errors(path):
+        with self._errors(path, is_write=True):
             sync_folder(folder)
             while folder not in self._durable_folders and folder != os.path.dirname(folder):
                 self._durable_folders.add(folder)
@@ -146,13 +146,13 @@ class FolderStore:
                     sync_folder(folder)
 
     @contextmanager
-    def _errors(self, path: str) -> Iterator[None]:
-        """Raise what the disk raised as errors of a store."""
+    def _errors(self, path: str, *, is_write: bool = False) -> Iterator[None]:
+        """Raise what the disk raised as errors of a store. What a write does not find is its folder."""
         try:
             yield
-        except FileNotFoundError:
-            raise ObjectMissing(path) from None
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not is_write:
+                raise ObjectMissing(path) from None
             hint = (
                 FREE_SPACE_HINT
                 if is_disk_full(error)

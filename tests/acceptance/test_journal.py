@@ -25,6 +25,7 @@ from tests.acceptance.simulator_process import (
     results_by_id,
     run_simulator,
 )
+from tests.acceptance.test_kill import MANIFEST
 
 SCENARIO = """
 version: 1
@@ -32,19 +33,6 @@ seed: 3
 generate_s: [0.02, 0.15]
 rules:
   - {name: throttled, match: {nth: 3, every: 10}, submit: throttled_empty}
-"""
-MANIFEST = """
-version: 1
-name: lost
-gateway: {{base_url: '{base_url}'}}
-limits: {{submit: 100/s, poll: 200/s, in_flight: {in_flight}, downloads: 4}}
-poll: {{first: 30ms, interval: 30ms, max_interval: 60ms, timeout: 20s}}
-timeouts: {{submit: 5s, poll: 1s, stall: 1s, unknown_task: 1s}}
-retry: {{attempts: 4, base: 20ms, cap: 50ms}}
-jobs:
-  - id: job-${{n}}
-    repeat: {count}
-    request: {{model: seedance-1-5-pro-251215, prompt: '{name} ${{n}}.', seconds: 4, size: 480p}}
 """
 _POINTS = [
     ("commit", "before"),

@@ -235,7 +235,7 @@ def test_the_kubernetes_example(folder: Path) -> None:
     command = [
         text.replace("/manifests/kittens", "m").replace("/videos", "v") for text in container["command"]
     ]
-    environ = {**_shim(folder), **given, "JOB_COMPLETION_INDEX": "2"}
+    environ = {**_shim(folder), **given, "JOB_COMPLETION_INDEX": "2", "JOURNAL": (folder / "j").as_uri()}
 
     done = subprocess.run(command, env=environ, timeout=60, capture_output=True, text=True, check=False)
 
@@ -243,6 +243,7 @@ def test_the_kubernetes_example(folder: Path) -> None:
     assert {"shard": 2, "shards": job["completions"]}.items() <= json.loads(
         Path("v/shard-2/run.json").read_text()
     ).items()
+    assert list((folder / "j" / "shards" / "00002" / "log").iterdir())
     assert "Indexed" == job["completionMode"]
     assert job["completions"] == job["parallelism"] == int(given["RUNNER_SHARDS"])
 

@@ -17,6 +17,7 @@ import pytest
 from runner.errors import ObjectStoreError, UsageError
 from runner.objects import open_store
 from runner.objects.cloud import PART_BYTES, CloudStore
+from runner.objects.folder import FolderStore
 from runner.objects.port import ObjectExists, ObjectInfo, ObjectMissing, ObjectStore
 from tests.objects.s3 import FaultyS3
 
@@ -250,3 +251,14 @@ def test_clear_words_without_the_extra(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd(), timeout=60
     )
     assert "'.[cloud]'" in done.stdout
+
+
+def test_a_folder_that_vanishes_while_it_is_written_is_no_missing_object(tmp_path: Path) -> None:
+    """Whoever writes gets an error of the store, after which the same can be tried again."""
+    broken = tmp_path / "broken"
+    broken.symlink_to(tmp_path / "nowhere" / "else")
+
+    with pytest.raises(ObjectStoreError):
+        FolderStore(str(broken)).create("a", b"")
+    with pytest.raises(ObjectMissing):
+        FolderStore(str(broken)).get("a")
