@@ -167,10 +167,10 @@ async def execute(
                     engine.stop(stop)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
+        # Before what could be rerun is selected.
+        matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
         result = _result(store, config, outputs, engine, observe)
-        if job_filter.is_restricted:
-            result = replace(result, matches=query.matches(store.reader, job_filter))
-        return replace(result, worked_s=time.monotonic() - started_at)
+        return replace(result, matches=matches, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
 
