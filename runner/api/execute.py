@@ -223,7 +223,7 @@ async def _engine(
             GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
         )
         budget, allowance = await stack.enter_async_context(
-            open_budget(store, config.settings, options, job_filter)
+            open_budget(store, divided(config.settings, shard), options, job_filter)
         )
         pauses = RetryPauses()
         fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))

@@ -10,12 +10,13 @@ from runner.api.rerun_from_results import run_dir_of
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME, RESULTS_NAME, VERDICTS_NAME
+from runner.core.verdicts import Verdicts
 from runner.errors import ExportError
 from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset
 from runner.export.plan import ExportOptions, Plan, Source, SourceRecord
 from runner.results.reader import open_results
-from runner.results.verdicts import Verdicts, read_verdicts
+from runner.results.verdicts import read_verdicts
 from runner.store import query
 from runner.store.database import connect_reader, translated
 

@@ -30,7 +30,7 @@ from runner.core.summary import Summary
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import RunDirError, StoreMissing, UsageError
-from runner.store import query
+from runner.store import files, query
 from runner.store.copy_rows import copy_rows
 from runner.store.database import connect_reader, translated
 from runner.store.store import RETIRED, Store
@@ -199,7 +199,7 @@ def _merged_facts(sources: Sequence[_Source], missing: Sequence[Shard]) -> RunFa
 def _link_assets(source: Path, target: Path) -> Iterator[str]:
     """Give the files of a shard a second name below the target, or copy them; yield those that are not there."""
     with closing(connect_reader(source)) as reader:
-        paths = list(query.asset_sizes(reader))
+        paths = list(files.asset_sizes(reader))
     folders = {target}
     for path in paths:
         new = target / path

@@ -60,7 +60,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         keep_days: Delete older runs of the series, all but those of the last N days.
         shard: Only the jobs of one shard of the run, with its part of the limits; a `Shard`, or a text such as "3/16" or "auto".
         journal: The URL of the journal that keeps the run off this machine (`run`); None for none, or the one that it has.
-        per_shard: `limit` and `max_failures` are meant for the shard alone.
+        per_shard: `limit`, `max_failures`, `max_cost` and the budgets of a day and a month are meant for the shard alone.
         max_cost: What this process may spend at most, such as "20 USD"; "20" in the currency of the budget or the prices.
         yes: Submit without asking, whatever it costs; only the command line asks.
         var: Variables, over those of the manifest.

@@ -27,7 +27,7 @@ from runner.report.page import PageInfo, ReportBuilder, write_page
 from runner.report.posters import PosterMaker
 from runner.results.files import atomic_write
 from runner.results.formats import openai_batch_line
-from runner.results.verdicts import Verdicts, known_verdicts, read_verdicts
+from runner.results.verdicts import known_verdicts, read_verdicts
 from runner.store import query
 from runner.store.database import connect_reader, translated
 from runner.store.evidence import has_derived_files
@@ -102,8 +102,7 @@ def write_openai(run_dir: Path, out: Path) -> None:
 
 def write_table(run_dir: Path, out: Path) -> None:
     """Write the jobs as CSV; the errors are those of `write_html`, and `ReportError` if they have too many keys."""
-    verdicts_file = run_dir / VERDICTS_NAME
-    verdicts = read_verdicts(verdicts_file) if verdicts_file.exists() else Verdicts()
+    verdicts = read_verdicts(run_dir / VERDICTS_NAME)
     with open_report(run_dir) as run, _writing(out):
         require_output(out)
         try:

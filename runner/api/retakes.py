@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from runner.api.budget import check_cost
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.job_choice import chosen_among
 from runner.api.notify import send_notifications
@@ -25,7 +26,7 @@ from runner.engine.events import Observer
 from runner.results.verdicts import read_verdicts
 from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
-from runner.store.retakes import Judged, Retake, rejected, requeue_retakes, select_retakes, take_path
+from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
 from runner.store.transitions import RerunPlan
 
 
@@ -38,6 +39,7 @@ async def retake(
     confirm: Callable[[RerunPlan], None] = ignore,
     observe: Observer = ignore,
     on_started: OnStarted = ignore,
+    confirm_cost: Callable[[str], bool] | None = None,
 ) -> RunResult:
     """
     Submit rejected jobs again, each as a new, paid attempt; their old takes are kept beside the new ones.
@@ -46,6 +48,7 @@ async def retake(
         job: Only jobs whose id matches, as the shell matches file names.
         new_seed: Whether a request that names a seed gets another one.
         confirm: Gets the plan before anything is done; an exception from it stops everything.
+        confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
     """
     started_at = time.monotonic()
     require_run(run_dir)
@@ -58,7 +61,17 @@ async def retake(
         confirm(select_retakes(store.reader, retakes))
         retakes = _keep_files(run_dir, retakes)
         with store.transaction() as connection:
+            select_retakes(connection, retakes)
             requeue_retakes(connection, retakes, random.random if new_seed else None)
+            # After a no, all is as it was, except for second names of files.
+            check_cost(
+                connection,
+                config.settings,
+                options,
+                JobFilter(selected=True),
+                confirm_cost,
+                is_simulated=config.origin.is_simulated,
+            )
         result = await execute(
             store,
             config,
@@ -81,18 +94,10 @@ def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = Run
 def _rejected(
     reader: sqlite3.Connection, run_dir: Path, job: str | None, options: RunOptions
 ) -> list[Retake]:
-    retakes = rejected(reader, _verdicts(run_dir), job)
+    retakes = rejected(reader, read_verdicts(run_dir / VERDICTS_NAME), job)
     chosen = chosen_among(reader, [retake.seq for retake in retakes], options)
     ids = None if chosen is None else set(chosen)
     return [retake for retake in retakes if ids is None or retake.job_id in ids]
-
-
-def _verdicts(run_dir: Path) -> dict[str, Judged]:
-    path = run_dir / VERDICTS_NAME
-    if not path.exists():
-        return {}
-    verdicts = read_verdicts(path)
-    return {job_id: Judged(value, verdicts.given_at.get(job_id)) for job_id, value in verdicts.items()}
 
 
 def _keep_files(run_dir: Path, retakes: list[Retake]) -> list[Retake]:

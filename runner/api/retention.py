@@ -23,7 +23,7 @@ from runner.core.filenames import ASSETS_NAME, DB_FILES, DB_NAME, LOCK_NAME, RUN
 from runner.core.lifecycle import State
 from runner.disk import is_own
 from runner.errors import RunnerError, UsageError
-from runner.store import query
+from runner.store import files, query
 from runner.store.database import connect_reader
 from runner.store.lock import RunLock
 
@@ -152,7 +152,7 @@ def _manifest(facts: RunFacts) -> Path | None:
 
 def _foreign_asset(reader: sqlite3.Connection, run_dir: Path) -> str | None:
     """Find a file or folder among the assets that the run did not write, or that was changed since."""
-    sizes = query.asset_sizes(reader)
+    sizes = files.asset_sizes(reader)
     own_stems: set[str] | None = None
     for path in sorted((run_dir / ASSETS_NAME).rglob("*")):
         name, status = path.relative_to(run_dir).as_posix(), path.lstat()

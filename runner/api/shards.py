@@ -14,7 +14,7 @@ from runner.api.run_facts import RunFacts, RunOrigin
 from runner.core.filenames import RUN_JSON_NAME
 from runner.core.model import JobSpec, Json
 from runner.core.settings import Settings
-from runner.core.sharding import SHARE_RULE, Shard, divide_limits
+from runner.core.sharding import SHARE_RULE, Shard, divide_budget, divide_limits
 from runner.errors import RunDirError, UsageError
 from runner.objects.folder import FolderStore
 from runner.objects.port import ObjectExists, ObjectMissing, ObjectStore
@@ -33,8 +33,11 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
         if options.per_shard:
             raise UsageError("--per-shard needs --shard", hint="leave it out")
         return
-    divided(settings, options.shard)
+    budget = divided(settings, options.shard).budget
     for name, value in (
+        ("--max-cost", options.max_cost),
+        ("budget.day", None if budget is None else budget.day),
+        ("budget.month", None if budget is None else budget.month),
         ("--limit", options.limit),
         ("--sample", options.sample),
         ("--max-failures", options.max_failures),
@@ -49,7 +52,7 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
 
 def divided(settings: Settings, shard: Shard | None) -> Settings:
     """
-    Return settings with a shard's part of the limits.
+    Return settings with a shard's part of the limits and of the run's budget.
 
     Raises:
         UsageError: A limit can't be divided by the number of shards.
@@ -57,7 +60,8 @@ def divided(settings: Settings, shard: Shard | None) -> Settings:
     if shard is None:
         return settings
     try:
-        return replace(settings, limits=divide_limits(settings.limits, shard))
+        budget = None if settings.budget is None else divide_budget(settings.budget, shard)
+        return replace(settings, limits=divide_limits(settings.limits, shard), budget=budget)
     except ValueError as error:
         raise UsageError(
             str(error), hint=f"use {shard.count} tasks at least, or fewer shards in a new run directory"

@@ -15,7 +15,7 @@ from runner.api.budget import BudgetLeft, budgets_left
 from runner.api.options import AnyPath
 from runner.api.run_facts import LEARNED, SNAPSHOT, read_facts
 from runner.api.shards import divided
-from runner.api.verify import jobs_with_lost_files
+from runner.api.verify import lost_files
 from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
@@ -58,7 +58,8 @@ class Status(Struct, frozen=True, kw_only=True):
         limited_by: The limit that keeps it from being faster, in the manifest's words; empty if nothing is left.
         spend: What the attempts cost, by currency.
         budgets: How much of each budget is left.
-        lost_files: Paths of succeeded jobs' files that are gone, or have another size; none while a process is running.
+        lost_files: Paths of succeeded jobs' files that are gone, or have another size (which is not looked at in a run with
+            many files); none while a process is running.
     """
 
     run_dir: Path
@@ -121,7 +122,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             last_finished_at=rate.last_finished_at,
             lost_files=()
             if holder or query.meta(connection, SNAPSHOT) is not None
-            else tuple(path for _, path in jobs_with_lost_files(connection, folder)),
+            else tuple(lost_files(connection, folder)),
             spend=costs.spend(connection),
             budgets=() if settings is None else budgets_left(settings, connection),
         )

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from runner.checks.judge import Measures
+from runner.media.decode import open_video
 
 if TYPE_CHECKING:
     import av
@@ -51,12 +52,8 @@ def measure(path: str) -> Measures:
     pictures: list[tuple[float, Picture]] = []
     peak: float | None = None
     try:
-        with av.open(path) as container:
-            if not container.streams.video:
-                raise ValueError("has no pictures")
+        with open_video(path) as container:
             video = container.streams.video[0]
-            # One core for each process: the number of processes is what is limited.
-            video.codec_context.thread_count = 1
             sound = container.streams.audio[0] if container.streams.audio else None
             stated_s = container.duration / 1e6 if container.duration else 0.0
             interval_s = min(_INTERVAL_S, stated_s / _LEAST_PICTURES) if stated_s else _INTERVAL_S

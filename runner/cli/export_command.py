@@ -35,7 +35,9 @@ _SHOW_EVERY_S = 10.0
     help="Only jobs that meet a condition on their fields or metadata: split=test, model=wan*, seed>3. Repeatable.",
 )
 @click.option(
-    "--verdict", type=click.Choice(("keep", "reject")), help="Only jobs with this verdict in verdicts.jsonl."
+    "--verdict",
+    type=click.Choice(("keep", "reject")),
+    help="Only jobs with this verdict, in verdicts.jsonl or else by checks.",
 )
 @click.option(
     "--split", metavar="metadata.KEY", help="Divide into splits by this value. [default: all in train]"

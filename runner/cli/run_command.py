@@ -80,7 +80,11 @@ from runner.core.model import OnChanged
     help="Keep every step of the run in a store as well, so that it outlives this machine: s3://, gs:// or az://BUCKET/PREFIX, "
     "or file:///FOLDER on a shared disk.",
 )
-@click.option("--per-shard", is_flag=True, help="--limit and --max-failures are meant for each shard alone.")
+@click.option(
+    "--per-shard",
+    is_flag=True,
+    help="--limit, --max-failures, --max-cost and the budgets of a day and a month are meant for each shard alone.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and do nothing.")
 @with_options(BOUNDS, NEW_AND_CATCH_UP, ADOPT_RESULTS, PACING, WATCHING)
 def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from msgspec import Struct
 from runner.core.money import amount_text, format_money, from_nanos, round_up, to_nanos
 from runner.core.prices import Quote, Unit, utc_day
 
-_EXTRA_S = Decimal("0.25")
+_EXTRA_S = 0.25
 """A file is a few frames longer than the whole seconds that are billed."""
 
 
@@ -68,15 +69,27 @@ class Cost(Struct, frozen=True, kw_only=True):
 
 def reserve(quote: Quote, *, number: int, at: float) -> Cost:
     """Return the cost of an attempt that is about to be sent: the highest price of its request."""
+    reserved, rate = _reserved(quote.highest, quote.rate)
     return Cost(
         number=number,
         at=at,
         currency=quote.currency,
-        reserved=to_nanos(quote.highest),
+        reserved=reserved,
         unit=quote.unit,
-        rate=str(quote.rate),
+        rate=rate,
         has_input=quote.has_input,
     )
+
+
+# Most jobs of a run have one of few prices, and decimals take longer than the rest.
+@lru_cache(maxsize=1024)
+def _reserved(highest: Decimal, rate: Decimal) -> tuple[int, str]:
+    return to_nanos(highest), str(rate)
+
+
+@lru_cache(maxsize=1024)
+def _price(rate: str, units: int) -> int:
+    return to_nanos(Decimal(rate) * units)
 
 
 def charged(cost: Cost, usage: Mapping[str, Any] | None, video_s: float | None) -> tuple[int, str]:
@@ -89,26 +102,26 @@ def charged(cost: Cost, usage: Mapping[str, Any] | None, video_s: float | None) 
     """
     if cost.basis == "assumed":
         return cost.reserved, "assumed"
-    usage, rate = usage or {}, Decimal(cost.rate)
+    usage, rate = usage or {}, cost.rate
     match cost.unit:
         case Unit.VIDEO:
-            return to_nanos(rate), "price"
+            return _price(rate, 1), "price"
         case Unit.MILLION_TOKENS:
             tokens = _number(usage.get("completion_tokens", usage.get("total_tokens")))
             if tokens is not None:
-                return to_nanos(round_up(rate * tokens / 10**6)), "usage"
+                return to_nanos(round_up(Decimal(rate) * tokens / 10**6)), "usage"
         case Unit.SECOND:
             if (used := _number(usage.get("seconds"))) is not None:
                 has_input, input_s = cost.has_input, _number(usage.get("input_seconds"))
                 if not has_input or input_s is not None:
-                    return to_nanos(rate * (_whole(used) + _whole(input_s or 0 if has_input else 0))), "usage"
+                    return _price(rate, _whole(used) + _whole(input_s or 0 if has_input else 0)), "usage"
             elif video_s is not None and not cost.has_input:
-                return to_nanos(rate * _whole(Decimal(str(video_s)))), "video"
+                return _price(rate, _whole(video_s)), "video"
     return cost.reserved, "reserved"
 
 
-def _whole(seconds: Decimal | int) -> int:
-    return max(0, math.ceil(seconds - _EXTRA_S))
+def _whole(seconds: float | Decimal) -> int:
+    return max(0, math.ceil(float(seconds) - _EXTRA_S))
 
 
 def _number(value: Any) -> Decimal | None:

@@ -52,6 +52,8 @@ class FailureGuard:
     """
     Counts the jobs that ended in this process, and decides when there are too many without a video.
 
+    A job whose failed task is followed by another take has not ended.
+
     >>> guard = FailureGuard(1)
     >>> [guard.record_end(State.FAILED, pending=5) is not None for _ in range(3)]
     [False, True, True]

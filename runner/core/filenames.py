@@ -68,6 +68,8 @@ RUN_FILES = frozenset(
 
 MAX_FILES_FLAT = 5_000
 """A run with more jobs distributes its assets over 256 folders."""
+ASSET_FOLDER_CHARS = 2
+"""The length of the names of these folders: hexadecimal digits."""
 
 _MAX_STEM_BYTES = 180
 """Of the 255 that a name may have: the rest is for the longest suffix, `.last_frame.png.invalid`, and to spare."""
@@ -97,7 +99,7 @@ def asset_path(job_id: str, kind: AssetKind, suffix: str, *, sharded: bool) -> s
     >>> asset_path("sky", AssetKind.LAST_FRAME, ".png", sharded=True)
     'assets/05/sky.last_frame.png'
     """
-    folder = f"{ASSETS_NAME}/{_digest(job_id)[:2]}" if sharded else ASSETS_NAME
+    folder = f"{ASSETS_NAME}/{_digest(job_id)[:ASSET_FOLDER_CHARS]}" if sharded else ASSETS_NAME
     middle = ".last_frame" if kind is AssetKind.LAST_FRAME else ""
     return f"{folder}/{file_stem(job_id)}{middle}{suffix}"
 

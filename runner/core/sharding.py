@@ -12,7 +12,8 @@ from hashlib import blake2b
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.core.settings import Limits, ModelLimits
+from runner.core.money import Money, from_nanos, to_nanos
+from runner.core.settings import Budget, Limits, ModelLimits
 
 SHARE_RULE = "blake2b8"
 """Names how `share` divides jobs, for whoever reads a journal or a run directory later."""
@@ -111,6 +112,20 @@ def find_shard(environ: Mapping[str, str]) -> Shard:
             index -= first
         return _checked(index, count, f"{index_name} {index}")
     raise ValueError(f"no scheduler's variables are set: {', '.join(name for name, _ in _SCHEDULERS)}")
+
+
+def divide_budget(budget: Budget, shard: Shard) -> Budget:
+    """
+    Return a shard's part of a run's budget; all parts together are at most the whole.
+
+    >>> from runner.core.money import parse_money
+    >>> str(divide_budget(Budget(run=parse_money("10 USD")), Shard(0, 3)).run)
+    '3.333333333 USD'
+    """
+    if budget.run is None:
+        return budget
+    part = from_nanos(to_nanos(budget.run.amount) // shard.count)
+    return replace(budget, run=Money(part, budget.run.currency))
 
 
 def divide_limits(limits: Limits, shard: Shard) -> Limits:

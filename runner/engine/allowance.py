@@ -192,6 +192,7 @@ class Allowance:
         changes, self._changes = self._changes, {}
         await self._store.durable(max((each.commit for each in changes.values()), default=0))
         give_back: dict[tuple[str, str], int] = {}
+        new = changes.keys() & self._taken.keys()
         for key in changes:
             if (taken := self._taken.pop(key, None)) is not None:
                 give_back[taken[0], self._currency] = give_back.get((taken[0], self._currency), 0) + taken[1]
@@ -202,8 +203,15 @@ class Allowance:
         metadata = metadata_of(self._store.reader, [seq for seq, _ in changes])
         exchange = Exchange(
             entries=[
-                LedgerEntry(seq, each.model, utc_day(each.cost.at).isoformat(), metadata[seq], each.cost)
-                for (seq, _), each in changes.items()
+                LedgerEntry(
+                    key[0],
+                    each.model,
+                    utc_day(each.cost.at).isoformat(),
+                    metadata[key[0]],
+                    each.cost,
+                    key in new,
+                )
+                for key, each in changes.items()
             ],
             give_back=give_back,
             day=day,

@@ -22,12 +22,12 @@ from runner.core.model import JobRecord
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
+from runner.core.verdicts import Verdicts
 from runner.core.where import Condition, text_of, value_of
 from runner.errors import ExportError
 from runner.export.rows import COLUMNS, Row, make_row, place, video_of
 from runner.results.files import translate_disk_full
 from runner.results.formats import line_bytes
-from runner.results.verdicts import Verdicts
 from runner.version import __version__
 
 MAX_VIDEOFOLDER_ROWS = 100_000
@@ -190,7 +190,7 @@ class _Planner:
         self._suffixes: set[str] = set()
         self._first = self._last = ""
         self._bad_files: list[str] = []
-        self._bad_count = self._succeeded = 0
+        self._bad_count = self._succeeded = self._judged = 0
         self._is_simulated = False
         self._shard_fill: dict[str, tuple[int, int]] = {}
 
@@ -239,7 +239,7 @@ class _Planner:
                 hint=_BAD_FILE_HINT,
             )
         if not self._splits:
-            raise ExportError(*_nothing(self._succeeded, summary.jobs))
+            raise self._nothing(summary.jobs)
         (license_id,) = self._licenses if len(self._licenses) == 1 else (None,)
         return Plan(
             runs=self._source.runs,
@@ -254,10 +254,25 @@ class _Planner:
             is_simulated=self._is_simulated,
         )
 
+    def _nothing(self, jobs: int) -> ExportError:
+        """Return why there are no rows."""
+        succeeded = format_count(self._succeeded, "succeeded job")
+        if not self._succeeded:
+            return ExportError(f"0 of {format_count(jobs, 'job')} succeeded: there is nothing to export")
+        if self._options.verdict is not None and not self._judged:
+            return ExportError(
+                f"there are no verdicts on the {succeeded}, neither in verdicts.jsonl nor by checks",
+                hint="judge the videos first, with: runner review RUN_DIR; or leave --verdict out",
+            )
+        return ExportError(f"none of the {succeeded} is selected by --where and --verdict")
+
     def _is_selected(self, record: JobRecord) -> bool:
         options = self._options
-        if options.verdict is not None and self._source.verdicts.of(record) != options.verdict:
-            return False
+        if options.verdict is not None:
+            verdict = self._source.verdicts.of(record)
+            self._judged += verdict is not None
+            if verdict != options.verdict:
+                return False
         return all(condition.matches(record) for condition in options.where)
 
     def _split_of(self, record: JobRecord) -> str:
@@ -355,11 +370,3 @@ def _shard_limits(options: ExportOptions) -> tuple[int, float]:
     if options.format is Format.VIDEOFOLDER:
         return MAX_FILES_OF_FOLDER // (2 if options.captions else 1), float("inf")
     return _SHARD_ROWS, _SHARD_BYTES
-
-
-def _nothing(succeeded: int, jobs: int) -> tuple[str]:
-    if succeeded:
-        return (
-            f"none of the {format_count(succeeded, 'succeeded job')} is selected by --where and --verdict",
-        )
-    return (f"0 of {format_count(jobs, 'job')} succeeded: there is nothing to export",)

@@ -15,8 +15,9 @@ from fractions import Fraction
 
 import msgspec
 
+from runner.media.decode import open_video
+
 _SIDE = 320
-_DEMUXERS = {".mp4": "mp4", ".mov": "mov", ".webm": "webm"}
 _NICENESS = 10
 
 
@@ -29,15 +30,8 @@ def first_frame(path: str) -> bytes:
     """
     import av
 
-    # A file that calls itself a video may be a playlist, which would name other files and hosts to read.
-    demuxer = _DEMUXERS.get(os.path.splitext(path)[1].lower())
-    if demuxer is None:
-        raise ValueError("is no video")
     try:
-        with av.open(path, format=demuxer) as container:
-            if not container.streams.video:
-                raise ValueError("has no pictures")
-            container.streams.video[0].codec_context.thread_count = 1
+        with open_video(path) as container:
             frame = next(container.decode(video=0), None)
             if frame is None:
                 raise ValueError("has no pictures")

@@ -27,12 +27,12 @@ from runner.core.money import format_money, from_nanos
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
+from runner.core.verdicts import Verdicts
 from runner.jsontext import dumps
 from runner.report.aggregates import JobSample, TimeBins, histogram
 from runner.report.rows import JobRow, job_row, shorten
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
-from runner.results.verdicts import Verdicts
 
 MAX_JOBS = 10_000
 """The most jobs that the page lists; its counts and charts include all jobs."""

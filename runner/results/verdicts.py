@@ -1,4 +1,4 @@
-"""What people think of the videos of a run: lines of `verdicts.jsonl`, the last of a job counts."""
+"""What people think of the videos of a run: lines of `verdicts.jsonl`, of which the last of a job counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from runner.core.filenames import VERDICTS_NAME
-from runner.core.model import JobRecord
+from runner.core.verdicts import Verdicts
 from runner.disk import open_own, sync_folder
 from runner.errors import ResultsError
 from runner.input_files import lines_of, open_regular
@@ -21,35 +21,14 @@ from runner.results.formats import utc_text
 VERDICTS = ("keep", "reject")
 
 
-class Verdicts(dict[str, str]):
-    """
-    Verdicts by job id.
-
-    Attributes:
-        given_at: When each was given, in seconds since 1970, as far as that is known.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given_at: dict[str, float] = {}
-
-    def of(self, record: JobRecord) -> str | None:
-        """Return the verdict on the video of a job, a person's before that of checks; none is on an earlier take."""
-        at, submitted_at = self.given_at.get(record.job_id), record.submitted_at
-        is_retaken = sum(attempt.made_task for attempt in record.attempts) > 1
-        if not (is_retaken and at is not None and submitted_at is not None and at < submitted_at):
-            verdict = self.get(record.job_id)
-            if verdict is not None:
-                return verdict
-        return None if record.verdict is None else str(record.verdict["value"])
-
-
 def read_verdicts(path: Path) -> Verdicts:
     """
     Read verdicts, by job id; the last line of a job counts, and an incomplete last line is ignored.
 
+    Without the file there are none.
+
     Raises:
-        ResultsError: The file is missing or has an invalid line.
+        ResultsError: The file can't be read, or has an invalid line.
     """
     verdicts = Verdicts()
     try:
@@ -72,10 +51,7 @@ def read_verdicts(path: Path) -> Verdicts:
                 verdicts[job_id] = verdict
                 _remember_time(verdicts, job_id, line.get("at"))
     except FileNotFoundError:
-        raise ResultsError(
-            f"there are no verdicts: {path} does not exist",
-            hint="judge the videos first, or leave --verdict out",
-        ) from None
+        return verdicts
     except OSError as error:
         raise ResultsError(f"{path} can't be read: {error.strerror or error}") from error
     return verdicts

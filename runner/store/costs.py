@@ -46,6 +46,10 @@ _UNITS = {unit.value: unit for unit in Unit}
 _AMOUNT = "coalesce(settled, reserved)"
 
 
+_UNDER_WAY = frozenset({State.SUBMITTED, State.DOWNLOADING})
+"""States in which an open cost stays as it is."""
+
+
 class CostKeeper(Struct):
     """
     Follows the costs of jobs as they are saved.
@@ -62,6 +66,11 @@ class CostKeeper(Struct):
         """Bring the cost of a job up to date, and return its row if it changed."""
         before = job.cost
         if before is None:
+            return None
+        is_unchanged = (
+            before.is_open and job.state in _UNDER_WAY and (attempt is None or attempt.outcome == "accepted")
+        )
+        if is_unchanged:
             return None
         video_s = next((each.duration_s for each in assets or () if each.kind is AssetKind.VIDEO), None)
         is_new = attempt is not None and attempt.outcome == "pending"
@@ -170,6 +179,7 @@ class LedgerEntry(Struct, frozen=True):
     Attributes:
         day: When it was reserved, in UTC, as text.
         metadata: The job's, as JSON.
+        is_new: Whether the ledger is known not to have it.
     """
 
     seq: int
@@ -177,6 +187,7 @@ class LedgerEntry(Struct, frozen=True):
     day: str
     metadata: str
     cost: Cost
+    is_new: bool = False
 
 
 def entries(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -> Iterator[LedgerEntry]:

@@ -33,6 +33,7 @@ from runner.core.money import Money, to_nanos
 from runner.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from runner.store.costs import LedgerEntry
 from runner.store.ledger_texts import LOCK_WAIT_S, short_tags, translate
+from runner.store.rows import BulkStatement, Row, insert_rows
 
 FORMAT = 1
 APPLICATION_ID = 0x7370656E
@@ -79,6 +80,10 @@ CREATE TABLE totals (
     PRIMARY KEY (kind, run, state)
 ) WITHOUT ROWID;
 """
+
+
+_SAVE = BulkStatement("INSERT OR REPLACE INTO entries VALUES ", 7)
+_SAVED_AT_ONCE = 1024
 
 
 class Limits(Struct, frozen=True):
@@ -291,12 +296,17 @@ class Ledger:
             change[1] += attempts
 
         connection = self._connection
+        saved: list[Row] = []
         for entry in entries:
             cost = entry.cost
-            old = connection.execute(
-                "SELECT kind, state, amount FROM entries WHERE run = ? AND seq = ? AND number = ?",
-                (run, entry.seq, cost.number),
-            ).fetchone()
+            old = (
+                None
+                if entry.is_new
+                else connection.execute(
+                    "SELECT kind, state, amount FROM entries WHERE run = ? AND seq = ? AND number = ?",
+                    (run, entry.seq, cost.number),
+                ).fetchone()
+            )
             if old is not None:
                 count(old[0], old[1], -old[2], -1)
             if cost.state is CostState.RELEASED:
@@ -307,8 +317,7 @@ class Ledger:
                     )
                 continue
             kind = self._kind(entry.day, cost.currency, entry.model)
-            connection.execute(
-                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
+            saved.append(
                 (
                     run,
                     entry.seq,
@@ -317,9 +326,13 @@ class Ledger:
                     cost.state.value,
                     cost.amount,
                     short_tags(entry.metadata),
-                ),
+                )
             )
+            if len(saved) == _SAVED_AT_ONCE:
+                insert_rows(connection, _SAVE, saved)
+                saved.clear()
             count(kind, cost.state.value, cost.amount, 1)
+        insert_rows(connection, _SAVE, saved)
         connection.executemany(
             "INSERT INTO totals VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "amount = amount + excluded.amount, attempts = attempts + excluded.attempts",

@@ -35,7 +35,7 @@ def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[St
     return _count(connection, "state", State, "TRUE" if with_gone else "NOT is_gone OR state = 'uncertain'")
 
 
-_UNSUCCESSFUL = "state NOT IN ('pending', 'succeeded') AND error_class IS NOT NULL"
+_UNSUCCESSFUL = "error_class IS NOT NULL AND state NOT IN ('pending', 'succeeded')"
 
 
 def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -198,12 +198,12 @@ def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> fl
 
 
 def mean_generate_s(connection: sqlite3.Connection) -> dict[str, float]:
-    """Return how long the tasks of each model took on average, of those that succeeded."""
+    """Return how long the tasks of each model took on average, of the last hundred thousand that succeeded."""
     count: Counter[str] = Counter()
     total_s: defaultdict[str, float] = defaultdict(float)
     # Summed here, because SQLite would sort them all by model first.
     for model, seconds in connection.execute(
-        "SELECT model, generate_s FROM jobs WHERE generate_s IS NOT NULL"
+        "SELECT model, generate_s FROM jobs WHERE generate_s IS NOT NULL ORDER BY seq DESC LIMIT 100000"
     ):
         count[model] += 1
         total_s[model] += seconds
@@ -223,32 +223,6 @@ def job_ids(connection: sqlite3.Connection) -> Iterator[str]:
     """Read the ids of all jobs, in no particular order."""
     for (job_id,) in connection.execute("SELECT job_id FROM jobs"):
         yield job_id
-
-
-def delivered_assets(connection: sqlite3.Connection) -> Iterator[tuple[str, Asset]]:
-    """Read the assets of the jobs that succeeded, each with its job's id, in manifest order."""
-    cursor = connection.execute(
-        "SELECT j.job_id, a.* FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
-        "WHERE j.state = 'succeeded' ORDER BY j.idx"
-    )
-    for job_id, *asset in cursor:
-        yield job_id, rows.read_asset(asset, {})
-
-
-def delivered_files(connection: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
-    """Read the path and size in bytes of each file of the jobs that succeeded, with its job's id, in manifest order."""
-    yield from connection.execute(
-        "SELECT j.job_id, a.path, a.bytes FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
-        "WHERE j.state = 'succeeded' ORDER BY j.idx"
-    )
-
-
-def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
-    """Return the sizes of all assets in bytes, by path."""
-    sizes = dict(connection.execute("SELECT path, bytes FROM assets"))
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'old_assets'").fetchone():
-        sizes.update(connection.execute("SELECT path, bytes FROM old_assets"))
-    return sizes
 
 
 def job_ids_by_task(connection: sqlite3.Connection, task_ids: Iterable[str]) -> dict[str, str]:

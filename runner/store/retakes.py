@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
 from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Asset
+from runner.core.verdicts import Verdicts
 from runner.store import rows
 from runner.store.transitions import RerunPlan
 
 _BY_CHECKS = "checks"
 _MAX_SEED = 2**31 - 1
 """The largest that every model takes."""
-
-
-class Judged(Struct, frozen=True):
-    """A person's verdict on a job: ``keep`` or ``reject``, and when it was given, in seconds since 1970, if that is known."""
-
-    value: str
-    at: float | None
 
 
 class Retake(Struct, frozen=True):
@@ -42,9 +36,7 @@ class Retake(Struct, frozen=True):
     assets: tuple[Asset, ...]
 
 
-def rejected(
-    connection: sqlite3.Connection, verdicts: Mapping[str, Judged], glob: str | None
-) -> list[Retake]:
+def rejected(connection: sqlite3.Connection, verdicts: Verdicts, glob: str | None) -> list[Retake]:
     """
     Return the jobs that succeeded and whose take is rejected, by a person or else by checks, in manifest order.
 
@@ -64,12 +56,10 @@ def rejected(
     used = set(connection.execute("SELECT seq, verdict_at FROM retakes")) if "retakes" in known else set()
     found = []
     for seq, job_id, attempt, submitted_at, takes, findings in cursor.fetchall():
-        judged = verdicts.get(job_id)
-        if judged is not None and takes > 1 and judged.at is not None and judged.at < (submitted_at or 0.0):
-            # It is about an earlier take.
-            judged = None
-        if judged is not None and (seq, str(judged.at)) not in used:
-            verdict_at = str(judged.at) if judged.value == "reject" else None
+        by_person = verdicts.by_person(job_id, takes=takes, submitted_at=submitted_at)
+        given_at = str(verdicts.given_at.get(job_id))
+        if by_person is not None and (seq, given_at) not in used:
+            verdict_at = given_at if by_person == "reject" else None
         else:
             has_verdict = findings is not None and rows.parse(findings)["verdict"] is not None
             verdict_at = _BY_CHECKS if has_verdict else None

@@ -79,12 +79,16 @@ async def test_what_cannot_be_started_is_one_sentence() -> None:
 
 
 async def test_real_files_are_measured(tmp_path: Path) -> None:
-    """A video is measured, and damage is a reason."""
+    """A video is measured, and damage is a reason; a list of other files that calls itself a video is not followed."""
     pytest.importorskip("av")
     write_simulated(tmp_path / "a.mp4", "a")
     (tmp_path / "b.mp4").write_bytes(b"no video")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
     async with MeasuringPool((), processes=1) as pool:
         measures = await pool.measure(str(tmp_path / "a.mp4"))
         assert (4.0, 0.0, 0.0) == (measures.duration_s, measures.black_s, measures.frozen_s)
         assert "can't be decoded" in await ask(pool, str(tmp_path / "b.mp4"))
         assert "can't be decoded" in await ask(pool, str(tmp_path / "c.mp4"))
+        assert "can't be decoded" in await ask(pool, str(tmp_path / "list.mp4"))
+        (tmp_path / "a.mp4").rename(tmp_path / "a.txt")
+        assert "is no video" == await ask(pool, str(tmp_path / "a.txt"))

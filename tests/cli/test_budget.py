@@ -229,6 +229,18 @@ def test_max_cost_bounds_one_process() -> None:
         assert 4 == connection.execute("SELECT count(*) FROM jobs WHERE attempt > 0").fetchone()[0]
 
 
+def test_shards_share_the_budget_of_a_run() -> None:
+    """Each shard has its part; what nobody can count over machines needs --per-shard."""
+    head = f"prices: {PRICES}\nbudget: {{run: 0.50 USD, day: 5 USD}}"
+
+    refused = simulate(head, "--shard", "0/2")
+    result = simulate(head, "--shard", "0/2", "--per-shard")
+
+    assert 2 == refused.exit_code
+    assert "budget.day can't be counted over all shards" in refused.stderr
+    assert "of 0.25 USD" in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--by", "week"], ["--by", "tag:"], ["--since", "yesterday"]])
 def test_spend_refuses_what_it_does_not_know(arguments: list[str]) -> None:
     """A key or a day that is none is a usage error."""

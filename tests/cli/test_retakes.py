@@ -167,6 +167,17 @@ def test_a_video_that_was_deleted_has_no_old_take() -> None:
     assert 2 == paid()["a"]
 
 
+def test_what_a_budget_can_not_hold_changes_nothing() -> None:
+    """A take that can't be priced is refused before the job is touched, so the verdict still leads to one."""
+    judge(("a", "reject", LATE))
+    refused = retake("--max-cost", "5")
+
+    assert (2, True) == (refused.exit_code, "have no known price" in refused.stderr), refused.stderr
+    assert dict.fromkeys("abcd", 1) == paid()
+    assert 0 == retake().exit_code
+    assert 2 == paid()["a"]
+
+
 def test_what_does_not_go_together() -> None:
     """Verdicts are about jobs of a run directory that succeeded."""
     for options in (("--status", "failed"), ("--class", "lost"), ("-o", "elsewhere")):

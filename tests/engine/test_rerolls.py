@@ -70,6 +70,26 @@ def test_as_many_takes_are_made_as_the_manifest_says(
     assert dict(done.engine.counts) == done.counts
 
 
+def test_a_job_fails_once_however_many_takes_it_had(tmp_path: Path) -> None:
+    """A failure that is followed by another take is no end of the job: it does not count where too many failures stop a run."""
+    api = FakeApi(on_poll=lambda task, nth: REFUSED if task.endswith("-0") else SUCCEEDED)
+    run = EngineHarness(tmp_path, api, settings=replace(SETTINGS, limits=Limits(in_flight=1)))
+    run.add_jobs(specs(25))
+
+    done = run.run(max_failures=0)
+
+    assert ({State.SUCCEEDED: 25}, []) == (
+        {state: n for state, n in done.counts.items() if n},
+        done.stop_reasons,
+    )
+
+    failing = harness(tmp_path / "failing", REFUSED)
+    failing.add_jobs(specs(3))
+    assert ["failures"] == failing.run(max_failures=0).stop_reasons
+    # The one that failed first was paid for three times, and no other one was begun after that.
+    assert 3 == max(failing.api.paid().values())
+
+
 def test_nothing_is_made_again_by_default(tmp_path: Path) -> None:
     """Without `reroll` a failed task is the end, whatever its class."""
     run = harness(tmp_path, REFUSED, settings=FAST)

@@ -189,12 +189,30 @@ def test_verdicts(tmp_path: Path, export: Export) -> None:
         ("job-1", "reject"),
     ]
     run = write_run(tmp_path / "run", mixed_jobs(3))
-    refused(tmp_path, export("--verdict", "keep"), "there are no verdicts: ")
+    refused(tmp_path, export("--verdict", "keep"), "there are no verdicts on the 3 succeeded jobs")
     text = "".join(json.dumps({"job_id": job, "verdict": verdict, "at": 1}) + "\n" for job, verdict in lines)
     (run / "verdicts.jsonl").write_text(text + '{"job_id": "job-2", "ver')
 
     assert 0 == export("--verdict", "keep").exit_code
     assert ["job-0"] == exported(tmp_path / "out")
+
+
+def test_verdicts_of_checks(tmp_path: Path, export: Export) -> None:
+    """Checks reject where no person has judged, also without a file of verdicts; a person's verdict comes first."""
+    by_checks = {"value": "reject", "by": "checks", "why": "black"}
+    run = write_run(tmp_path / "run", [replace(job, verdict=by_checks) for job in mixed_jobs(3)])
+
+    assert 0 == export("--verdict", "reject").exit_code
+    assert ["job-0", "job-1", "job-2"] == exported(tmp_path / "out")
+    (run / "verdicts.jsonl").write_text('{"job_id": "job-1", "verdict": "keep"}\n')
+    for verdict, job_ids in (("keep", ["job-1"]), ("reject", ["job-0", "job-2"])):
+        assert (
+            0
+            == runner(
+                "export", run, tmp_path / verdict, "--format", "parquet", "--verdict", verdict
+            ).exit_code
+        )
+        assert job_ids == exported(tmp_path / verdict)
 
 
 def test_a_bad_verdict_is_an_error(tmp_path: Path, export: Export) -> None:

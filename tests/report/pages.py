@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass, JobRecord
+from runner.core.verdicts import Verdicts
 from runner.report.page import PageInfo, ReportBuilder, write_page
-from runner.results.verdicts import Verdicts
 from tests.results.records import AT, HOSTILE, VIDEO, succeeded, unsuccessful
 
 JOBS = [
