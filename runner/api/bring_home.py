@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.journals import journal_of
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import RunFacts, read_facts
@@ -65,7 +66,7 @@ def bring_home(results: Path, run_dir: Path) -> Homecoming:
     if results.resolve().parent == run_dir.resolve():
         raise UsageError(f"{results} belongs to {run_dir} itself", hint="name the results of the rerun")
     changed, missing, unknown, files, known = [], [], [], 0, 0
-    with Store(run_dir) as store:
+    with Store(run_dir, journal=journal_of(run_dir)) as store:
         with store.transaction() as connection:
             recover(connection, at=time.time())
         facts = read_facts(store.reader)
