@@ -1,20 +1,27 @@
-"""Export a run as a dataset. The run is only read, so it may be active."""
+"""Export runs as a dataset. They are only read, so they may be active."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+from runner.api.config import read_environment
+from runner.api.options import RunOptions
 from runner.api.rerun_from_results import run_dir_of
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME, RESULTS_NAME, VERDICTS_NAME
 from runner.core.verdicts import Verdicts
-from runner.errors import ExportError
+from runner.errors import ExportError, ResultsError
 from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset
 from runner.export.plan import ExportOptions, Plan, Source, SourceRecord
+from runner.export.roots import Bucket, Folder, Root
+from runner.objects import open_store, url_of_path
+from runner.objects.port import ObjectMissing, ObjectStore
+from runner.results.files import translate_disk_full
 from runner.results.reader import open_results
 from runner.results.verdicts import read_verdicts
 from runner.store import query
@@ -22,39 +29,79 @@ from runner.store.database import connect_reader, translated
 
 
 def export(
-    path: Path, options: ExportOptions, out: Path, on_progress: OnProgress = lambda done, total: None
+    paths: Sequence[Path],
+    options: ExportOptions,
+    out: Path,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> tuple[Plan, tuple[str, ...]]:
     """
-    Make a dataset from the succeeded jobs of a run.
+    Make a dataset from the succeeded jobs of runs.
 
     Args:
-        path: A run directory, or a results file with its assets beside it.
+        paths: Run directories, results files with their assets beside them, or URLs of buckets that have what a run
+            directory has. Several are read by their results files, as if these were one.
 
     Returns:
-        What is in the dataset, and warnings about the results file.
+        What is in the dataset, and warnings about the results files.
 
     Raises:
-        StoreMissing, StoreDamaged, StoreTooNew: It is no run directory, or one that can't be read.
-        ResultsError: The results file or the verdicts can't be read.
+        StoreMissing, StoreDamaged, StoreTooNew: One is no run directory, or one that can't be read.
+        ResultsError: A results file or the verdicts can't be read.
+        ObjectStoreError: A bucket can't be read.
         ExportError: See `runner.export.dataset.export`, for other errors too.
     """
-    run_dir = run_dir_of(path)
-    if run_dir is not None:
-        require_run(run_dir)
-    root = run_dir or path.parent
-    verdicts = Verdicts() if options.verdict is None else read_verdicts(root / VERDICTS_NAME)
-    if run_dir is not None and (run_dir / DB_NAME).exists():
-        return _export_run(run_dir, verdicts, options, out, on_progress), ()
-    results = open_results(path if run_dir is None else run_dir / RESULTS_NAME)
-    records = (SourceRecord(line.run, line.gateway or "", line.record) for line in results)
-    source = Source(root, tuple(results.runs), records, verdicts)
-    warnings = tuple(f"{results.path} {warning}" for warning in results.warnings)
-    return export_dataset(source, options, out, on_progress), warnings
+    if len(paths) == 1 and url_of_path(paths[0]) is None:
+        run_dir = run_dir_of(paths[0])
+        if run_dir is not None:
+            require_run(run_dir)
+            if (run_dir / DB_NAME).exists():
+                return _export_run(run_dir, options, out, on_progress), ()
+    with ExitStack() as stack:
+        places = [_open(path, options, stack) for path in paths]
+        results = open_results(*(place for place, _ in places))
+        records = (SourceRecord(line.run, line.gateway or "", line.record, line.file) for line in results)
+        source = Source(tuple(root for _, root in places), tuple(results.runs), records)
+        name = url_of_path(paths[0]) or results.path if len(paths) == 1 else "the results"
+        warnings = tuple(f"{name} {warning}" for warning in results.warnings)
+        return export_dataset(source, options, out, on_progress), warnings
 
 
-def _export_run(
-    run_dir: Path, verdicts: Verdicts, options: ExportOptions, out: Path, on_progress: OnProgress
-) -> Plan:
+def _open(path: Path, options: ExportOptions, stack: ExitStack) -> tuple[Path, Root]:
+    """Return the path of the results of a run, and where its videos are."""
+    url = url_of_path(path)
+    if url is not None:
+        store = open_store(url, read_environment(RunOptions(), Path()))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runner-")))
+        if not _fetch(store, RESULTS_NAME, folder):
+            raise ResultsError(
+                f"{url} has no {RESULTS_NAME}",
+                hint="name the folder of the bucket that has what a run directory has",
+            )
+        _fetch(store, VERDICTS_NAME, folder)
+        return folder / RESULTS_NAME, Bucket(store, _verdicts(folder, options))
+    if path.is_dir():
+        require_run(path)
+        path = path / RESULTS_NAME
+    return path, Folder(path.parent, _verdicts(path.parent, options))
+
+
+def _fetch(store: ObjectStore, name: str, folder: Path) -> bool:
+    """Copy an object into a folder; return whether it exists."""
+    try:
+        with translate_disk_full(folder), (folder / name).open("wb") as file:
+            for part in store.read(name):
+                file.write(part)
+    except ObjectMissing:
+        return False
+    return True
+
+
+def _verdicts(folder: Path, options: ExportOptions) -> Verdicts:
+    return Verdicts() if options.verdict is None else read_verdicts(folder / VERDICTS_NAME)
+
+
+def _export_run(run_dir: Path, options: ExportOptions, out: Path, on_progress: OnProgress) -> Plan:
+    verdicts = _verdicts(run_dir, options)
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
         facts = read_facts(reader)
         if facts is None:
@@ -65,4 +112,5 @@ def _export_run(
         records: Iterator[SourceRecord] = (
             SourceRecord(run, gateway, record) for record in query.records(reader)
         )
-        return export_dataset(Source(run_dir, (run,), records, verdicts), options, out, on_progress)
+        source = Source((Folder(run_dir, verdicts),), (run,), records)
+        return export_dataset(source, options, out, on_progress)

@@ -19,7 +19,7 @@ _SHOW_EVERY_S = 10.0
 
 
 @click.command("export")
-@click.argument("run", type=RUN_DIR)
+@click.argument("runs", metavar="RUN...", type=RUN_DIR, nargs=-1, required=True)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -54,7 +54,7 @@ _SHOW_EVERY_S = 10.0
     help="Copy the videos of a videofolder, or link to the files of the run. [default: copy]",
 )
 def command(
-    run: Path,
+    runs: tuple[Path, ...],
     out: Path,
     dataset_format: str,
     where: tuple[str, ...],
@@ -67,8 +67,9 @@ def command(
     """
     Make a dataset in the directory OUT from the succeeded jobs of RUN.
 
-    RUN is a run directory, or a results file with its assets beside it; it may be active. Every video is held against
-    its digest. OUT is there when all of it is, and not before. The same command continues an export that was interrupted.
+    RUN is a run directory, a results file with its assets beside it, or the URL of a bucket that has what a run directory
+    has; it may be active. Several are one dataset. Every video is held against its digest. OUT is there when all of it
+    is, and not before. The same command continues an export that was interrupted.
     """
     from runner.api.export import export
     from runner.core.lifecycle import State
@@ -94,7 +95,7 @@ def command(
     )
     progress = Progress(is_terminal=sys.stderr.isatty())
     try:
-        plan, warnings = export(run, options, out, progress)
+        plan, warnings = export(runs, options, out, progress)
     except KeyboardInterrupt:
         progress.end()
         echo_stderr("interrupted: the same command continues the export")

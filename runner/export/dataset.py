@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from runner.export import parquet, videofolder, webdataset
 from runner.export.arrow import require_pyarrow
 from runner.export.card import card
 from runner.export.plan import ExportOptions, Format, Plan, Source, write_plan
+from runner.export.roots import Root
 from runner.export.split import SplitTask
 from runner.results.files import atomic_write
 from runner.store.lock import RunLock
@@ -56,7 +57,7 @@ def export(source: Source, options: ExportOptions, out: Path, on_progress: OnPro
         work.mkdir(parents=True, exist_ok=True)
         with _locked(work):
             plan = _plan(source, options, work, on_progress)
-            _write(plan, source.root, options, work, on_progress)
+            _write(plan, source.roots, options, work, on_progress)
             _publish(work / "dataset", out)
             # The dataset is there, whatever becomes of the rest.
             shutil.rmtree(work, ignore_errors=True)
@@ -108,7 +109,9 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _write(plan: Plan, root: Path, options: ExportOptions, work: Path, on_progress: OnProgress) -> None:
+def _write(
+    plan: Plan, roots: Sequence[Root], options: ExportOptions, work: Path, on_progress: OnProgress
+) -> None:
     done = 0
 
     def on_row() -> None:
@@ -117,7 +120,7 @@ def _write(plan: Plan, root: Path, options: ExportOptions, work: Path, on_progre
         on_progress(done, plan.rows)
 
     for name, split in plan.splits.items():
-        task = SplitTask(name, split.shards, work / "dataset" / "data", work / "rows", root, options, on_row)
+        task = SplitTask(name, split.shards, work / "dataset" / "data", work / "rows", roots, options, on_row)
         _WRITERS[options.format](task)
     with atomic_write(work / "dataset" / "README.md") as file:
         file.write(card(plan, options).encode())

@@ -42,7 +42,7 @@ def _batches(rows: Iterable[Row], task: SplitTask) -> Iterator[list[dict[str, An
         if batch and (len(batch) == BATCH_ROWS or size + row.bytes > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        video = {"bytes": b"".join(blocks_of(task.root, row)), "path": row.name + row.suffix}
+        video = {"bytes": b"".join(blocks_of(task.roots, row)), "path": row.name + row.suffix}
         batch.append({"video": video, **row.values})
         size += row.bytes
         task.on_row()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from itertools import groupby
@@ -18,13 +17,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import JobRecord
+from runner.core.model import Asset, JobRecord
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
 from runner.core.verdicts import Verdicts
 from runner.core.where import Condition, text_of, value_of
 from runner.errors import ExportError
+from runner.export.roots import Root
 from runner.export.rows import COLUMNS, Row, make_row, place, video_of
 from runner.results.files import translate_disk_full
 from runner.results.formats import line_bytes
@@ -72,11 +72,12 @@ class ExportOptions(Struct, frozen=True, kw_only=True):
 
 
 class SourceRecord(Struct, frozen=True):
-    """A job, and the run and the gateway that it is from."""
+    """A job, the run and the gateway that it is from, and which of the sources its files are in."""
 
     run: str
     gateway: str
     record: JobRecord
+    root: int = 0
 
 
 class Source(Struct, frozen=True):
@@ -84,16 +85,14 @@ class Source(Struct, frozen=True):
     Where jobs come from.
 
     Attributes:
-        root: The folder that paths of assets are relative to.
+        roots: Where the videos are.
         runs: Names of the runs.
         records: All jobs, in a fixed order.
-        verdicts: By job id, the verdicts that count.
     """
 
-    root: Path
+    roots: Sequence[Root]
     runs: tuple[str, ...]
     records: Iterable[SourceRecord]
-    verdicts: Verdicts
 
 
 class SplitPlan(Struct):
@@ -203,16 +202,18 @@ class _Planner:
         if video is None:
             return
         self._succeeded += 1
-        if not self._is_selected(record):
+        root = self._source.roots[item.root]
+        if not self._is_selected(record, root.verdicts):
             return
         self._is_simulated |= item.gateway == SIMULATED
-        problem = _problem(self._source.root / video.path, video.bytes)
+        problem = _problem(root, video)
         if problem is not None:
             self._bad_count += 1
             if self._bad_count <= _MAX_NAMED:
                 self._bad_files.append(f"{place(video.path, record.job_id)} {problem}")
             return
-        row = make_row(record, video, run=item.run, is_only_run=len(self._source.runs) == 1)
+        is_only_run = len(self._source.runs) == 1
+        row = make_row(record, video, run=item.run, is_only_run=is_only_run, root=item.root)
         self._write(self._split_of(record), row)
         self._suffixes.add(row.suffix)
         self._models[record.model] += 1
@@ -266,10 +267,10 @@ class _Planner:
             )
         return ExportError(f"none of the {succeeded} is selected by --where and --verdict")
 
-    def _is_selected(self, record: JobRecord) -> bool:
+    def _is_selected(self, record: JobRecord, verdicts: Verdicts) -> bool:
         options = self._options
         if options.verdict is not None:
-            verdict = self._source.verdicts.of(record)
+            verdict = verdicts.of(record)
             self._judged += verdict is not None
             if verdict != options.verdict:
                 return False
@@ -352,17 +353,17 @@ class _Planner:
 _BAD_FILE_HINT = "put the files back, or leave the jobs out with --where 'job_id!=ID'"
 
 
-def _problem(path: Path, size: int) -> str | None:
+def _problem(root: Root, video: Asset) -> str | None:
     """Return what is wrong with a video, as far as can be told without reading it; None if nothing is."""
     try:
-        found = os.stat(path).st_size
+        found = root.size(video.path)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     except ValueError:
         return "has a name that no file can have"
-    return None if found == size else f"has {found:,} bytes instead of {size:,}"
+    return None if found == video.bytes else f"has {found:,} bytes instead of {video.bytes:,}"
 
 
 def _shard_limits(options: ExportOptions) -> tuple[int, float]:

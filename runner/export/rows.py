@@ -47,7 +47,8 @@ class Row(Struct, frozen=True):
 
     Attributes:
         job_id: For messages, whatever the columns are.
-        source: Path of the video, relative to the folder of the run.
+        root: Which of the sources the video is in.
+        source: Path of the video there.
         name: What its files are called, without a suffix: unique in the dataset, even if case is ignored.
         key: 32 digits that are unique in the dataset.
         suffix: Of the video, with its dot.
@@ -59,6 +60,7 @@ class Row(Struct, frozen=True):
     """
 
     job_id: str
+    root: int
     source: str
     name: str
     key: str
@@ -76,7 +78,7 @@ def video_of(record: JobRecord) -> Asset | None:
     return next((video for video in videos if video.request is None), videos[0] if videos else None)
 
 
-def make_row(record: JobRecord, video: Asset, *, run: str, is_only_run: bool) -> Row:
+def make_row(record: JobRecord, video: Asset, *, run: str, is_only_run: bool, root: int = 0) -> Row:
     """
     Return the row of a succeeded job, in shard 0.
 
@@ -93,6 +95,7 @@ def make_row(record: JobRecord, video: Asset, *, run: str, is_only_run: bool) ->
     key = hashlib.sha256(name_of.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return Row(
         job_id=_text(record.job_id),
+        root=root,
         source=video.path,
         name=file_stem(record.job_id) if is_only_run else key,
         key=key,

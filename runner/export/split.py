@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from runner.export.plan import ExportOptions, read_rows
+from runner.export.roots import Root
 from runner.export.rows import COLUMNS, Row
 
 
@@ -20,7 +21,7 @@ class SplitTask(Struct, frozen=True):
         shard_count: Into how many files or folders it is divided.
         data: The folder for the files of all splits; a file that is there under its final name is complete.
         rows: The folder of the rows that `write_plan` has written.
-        root: The folder that the paths of videos are relative to.
+        roots: Where the videos are.
         on_row: To be called for each row that is in the dataset, also if it was there before.
     """
 
@@ -28,7 +29,7 @@ class SplitTask(Struct, frozen=True):
     shard_count: int
     data: Path
     rows: Path
-    root: Path
+    roots: Sequence[Root]
     options: ExportOptions
     on_row: Callable[[], None]
 

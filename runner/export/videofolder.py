@@ -7,7 +7,6 @@ then refuses splits of which one has no value in a column.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -50,15 +49,14 @@ def _write_video(path: Path, row: Row, task: SplitTask) -> None:
         return
     if not task.options.use_links:
         with atomic_write(path) as file:
-            for block in blocks_of(task.root, row):
+            for block in blocks_of(task.roots, row):
                 file.write(block)
         return
-    for _ in blocks_of(task.root, row):
+    for _ in blocks_of(task.roots, row):
         pass
     path.unlink(missing_ok=True)
     try:
-        # A link to a symbolic link would lead elsewhere from another folder.
-        os.link(os.path.realpath(task.root / row.source), path)
+        task.roots[row.root].link(row.source, path)
     except OSError as error:
         raise ExportError(
             f"{place(row.source, row.job_id)} can't be linked into {path.parent}: {error.strerror}",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from runner.errors import ExportError
+from runner.export.roots import Root
 from runner.export.rows import Row, place
-from runner.input_files import open_regular
 
 _BLOCK_BYTES = 1 << 20
 
 
-def blocks_of(root: Path, row: Row) -> Iterator[bytes]:
+def blocks_of(roots: Sequence[Root], row: Row) -> Iterator[bytes]:
     """
     Yield the content of a video.
 
@@ -22,10 +22,9 @@ def blocks_of(root: Path, row: Row) -> Iterator[bytes]:
     """
     digest = sha256()
     try:
-        with open_regular(root / row.source) as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-                yield block
+        for block in roots[row.root].blocks(row.source):
+            digest.update(block)
+            yield block
     except FileNotFoundError:
         raise _error(row, "is missing") from None
     except OSError as error:

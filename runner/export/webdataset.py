@@ -50,7 +50,7 @@ def _write_shard(path: Path, rows: Iterable[Row], task: SplitTask) -> int:
 def _sample(row: Row, task: SplitTask) -> Iterator[bytes]:
     """Yield what a video adds to a tar file."""
     yield _head(f"{row.key}{row.suffix}", row.bytes)
-    yield from blocks_of(task.root, row)
+    yield from blocks_of(task.roots, row)
     yield _padding(row.bytes)
     # Without nulls: `datasets` takes the type of a field from the first samples.
     texts = {"json": dumps({name: value for name, value in row.values.items() if value is not None})}

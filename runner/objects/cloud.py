@@ -138,6 +138,12 @@ class CloudStore:
         with self._errors(name):
             return bytes(self._obstore.get(self._store, name).bytes())
 
+    def read(self, name: str) -> Iterator[bytes]:
+        """Yield an object's bytes in parts."""
+        with self._errors(name):
+            for part in self._obstore.get(self._store, name).stream(min_chunk_size=1 << 20):
+                yield bytes(part)
+
     def head(self, name: str) -> ObjectInfo:
         """Return an object's length."""
         with self._errors(name):

@@ -74,6 +74,13 @@ class FolderStore:
         with self._errors(path), open(path, "rb") as file:
             return file.read()
 
+    def read(self, name: str) -> Iterator[bytes]:
+        """Yield an object's bytes in parts."""
+        path = self._path(name)
+        with self._errors(path), open(path, "rb") as file:
+            while part := file.read(1 << 20):
+                yield part
+
     def head(self, name: str) -> ObjectInfo:
         """Return an object's length."""
         path = self._path(name)

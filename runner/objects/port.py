@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -78,6 +78,14 @@ class ObjectStore(Protocol):
     def get(self, name: str) -> bytes:
         """
         Return an object's bytes.
+
+        Raises:
+            ObjectMissing: It does not exist.
+        """
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """
+        Yield an object's bytes in parts, so that it need not fit into memory.
 
         Raises:
             ObjectMissing: It does not exist.

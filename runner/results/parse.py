@@ -46,15 +46,17 @@ class ResultLine(Struct, frozen=True):
 
     Attributes:
         gateway: The base URL that the job was sent to, or None if the line has none.
-        line: Its number in the file, from 1.
+        line: Its number in the file, from 1; of several files, in all of them one after the other.
         record: The job. Pictures in the request are placeholders (see `inline_media.restore_inline_media`), the
             digest is empty, and times are to the millisecond.
+        file: Which of several files it is in, from 0.
     """
 
     run: str
     gateway: str | None
     line: int
     record: JobRecord
+    file: int = 0
 
 
 def parse_line(value: Json, *, line: int) -> ResultLine:
@@ -72,7 +74,7 @@ def parse_line(value: Json, *, line: int) -> ResultLine:
         raise ValueError(f"has a request with the key '{FILE_KEY}', which is never written to results")
     fields = _normalize(value, "")
     try:
-        return msgspec.convert({**fields, "line": line, "record": fields}, ResultLine)
+        return msgspec.convert({**fields, "line": line, "file": 0, "record": fields}, ResultLine)
     except msgspec.ValidationError as error:
         raise ValueError(_describe(error)) from None
 

@@ -54,6 +54,8 @@ class ResultsFile(Struct):
     A valid results file; iterating over it reads it again.
 
     Attributes:
+        path: Its path, that of the first of several files.
+        others: The paths of the other files.
         jobs: Number of jobs.
         runs: The runs that its lines are from, with their number of lines.
         warnings: One sentence each, for a person.
@@ -64,6 +66,7 @@ class ResultsFile(Struct):
     runs: Mapping[str, int]
     warnings: tuple[str, ...]
     _selected: _SelectedLines
+    others: tuple[Path, ...] = ()
 
     def __iter__(self) -> Iterator[ResultLine]:
         """
@@ -74,7 +77,7 @@ class ResultsFile(Struct):
         """
         selected = self._selected
         others = self._attempts_of_other_lines() if selected.has_repeats else {}
-        for result in _Lines(self.path):
+        for result in _Lines((self.path, *self.others)):
             key = _job_key(result)
             rank = selected.ranks.get(key)
             if rank is None or result.line > selected.last_line:
@@ -86,7 +89,7 @@ class ResultsFile(Struct):
     def _attempts_of_other_lines(self) -> dict[int, tuple[Attempt, ...]]:
         """Collect the attempts of the lines that do not count, by job."""
         attempts: dict[int, tuple[Attempt, ...]] = {}
-        for result in _Lines(self.path):
+        for result in _Lines((self.path, *self.others)):
             key = _job_key(result)
             rank = self._selected.ranks.get(key)
             if rank is not None and result.line != _line_of(rank):
@@ -94,16 +97,18 @@ class ResultsFile(Struct):
         return attempts
 
 
-def open_results(path: Path) -> ResultsFile:
+def open_results(path: Path, *others: Path) -> ResultsFile:
     """
     Read and check a results file, plain or gzip'd, with about 100 bytes of memory per job.
+
+    Several files are read as if they were one.
 
     An incomplete last line is left out, with a warning.
 
     Raises:
         ResultsError: It can't be read, is empty, was written by a newer version, or has an invalid line.
     """
-    lines = _Lines(path)
+    lines = _Lines((path, *others))
     runs: Counter[str] = Counter()
     ranks: dict[int, int] = {}
     last_line = 0
@@ -116,10 +121,10 @@ def open_results(path: Path) -> ResultsFile:
             f"{path} is empty" if not lines.warnings else f"{path} has no complete line",
             hint="name the results.jsonl of a run, or its run directory",
         )
-    superseded = _superseded(path, ranks) if len(runs) > 1 else frozenset()
+    superseded = _superseded(lines.paths, ranks) if len(runs) > 1 else frozenset()
     selected = _SelectedLines(ranks, superseded, last_line, has_repeats=runs.total() > len(ranks))
     jobs = len(ranks) - len(superseded)
-    return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_warnings(runs, jobs)), selected)
+    return ResultsFile(path, jobs, dict(runs), (*lines.warnings, *_warnings(runs, jobs)), selected, others)
 
 
 class _SelectedLines(Struct, frozen=True):
@@ -147,11 +152,11 @@ def _warnings(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
         yield f"{repeated} lines of jobs that another line has further were left out, except for their attempts"
 
 
-def _superseded(path: Path, ranks: Mapping[int, int]) -> frozenset[int]:
+def _superseded(paths: tuple[Path, ...], ranks: Mapping[int, int]) -> frozenset[int]:
     """Return the lines of jobs that got further in another run."""
     best: dict[int, tuple[int, int]] = {}
     superseded: set[int] = set()
-    for result in _Lines(path):
+    for result in _Lines(paths):
         rank = ranks.get(_job_key(result), -1)
         if result.line != _line_of(rank):
             continue
@@ -216,46 +221,53 @@ def _merge_attempts(attempts: tuple[Attempt, ...], others: tuple[Attempt, ...]) 
 
 
 class _Lines(Struct):
-    """The parsed lines of a results file; the warnings are complete after the last line."""
+    """The parsed lines of results files, one after the other; the warnings are complete after the last line."""
 
-    path: Path
+    paths: tuple[Path, ...]
     warnings: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[ResultLine]:
+        before = 0
+        for index, path in enumerate(self.paths):
+            last = 0
+            for result in self._results(path):
+                last = result.line
+                yield result if index == 0 else replace(result, line=before + last, file=index)
+            before += last
+
+    def _results(self, path: Path) -> Iterator[ResultLine]:
         try:
-            with open_regular(self.path) as raw, _decompressed(raw, self.path) as file:
-                yield from self._results(file)
+            with open_regular(path) as raw, _decompressed(raw, path) as file:
+                yield from self._parsed(file, path)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ResultsError(
-                f"{self.path} is gzip'd, and damaged or incomplete",
+                f"{path} is gzip'd, and damaged or incomplete",
                 hint="copy it again from where it was written",
             ) from error
         except OSError as error:
-            raise ResultsError(f"{self.path} can't be read: {error.strerror or error}") from error
+            raise ResultsError(f"{path} can't be read: {error.strerror or error}") from error
 
-    def _results(self, file: BinaryIO) -> Iterator[ResultLine]:
+    def _parsed(self, file: BinaryIO, path: Path) -> Iterator[ResultLine]:
         number = empty = 0
         while text := file.readline(_MAX_LINE_BYTES + 1):
             number += 1
             if len(text) > _MAX_LINE_BYTES:
-                raise ResultsError(
-                    f"{self.path}:{number} is too long to be the line of a job", hint=_NOT_RESULTS
-                )
+                raise ResultsError(f"{path}:{number} is too long to be the line of a job", hint=_NOT_RESULTS)
             if number == 1:
                 text = text.removeprefix(_BOM)
             if not text.strip():
                 empty += 1
                 if empty > _MAX_EMPTY_LINES:
                     raise ResultsError(
-                        f"{self.path} has more than {_MAX_EMPTY_LINES:,} empty lines", hint=_NOT_RESULTS
+                        f"{path} has more than {_MAX_EMPTY_LINES:,} empty lines", hint=_NOT_RESULTS
                     )
                 continue
-            result = self._result(text, number)
+            result = self._result(text, number, path)
             if result is not None:
                 yield result
 
-    def _result(self, text: bytes, number: int) -> ResultLine | None:
-        place = f"{self.path}:{number}"
+    def _result(self, text: bytes, number: int, path: Path) -> ResultLine | None:
+        place = f"{path}:{number}"
         try:
             value = loads(text)
         except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from runner.core.model import Asset, AssetKind, FailureClass
 from runner.export.rows import make_row, video_of
 from runner.results.formats import line_bytes
 from tests.cli.command import CommandResult, runner
-from tests.export.runs import mixed_jobs, write_run
+from tests.export.runs import files_of, mixed_jobs, write_run
 from tests.results.records import HOSTILE, VIDEO, succeeded, unsuccessful
 
 Export = Callable[..., CommandResult]
@@ -259,6 +260,27 @@ def test_hostile_text_is_data(tmp_path: Path, export: Export) -> None:
     table = pq.read_table(next((tmp_path / "out" / "data").iterdir()))
     assert texts == table["caption"].to_pylist()
     assert all("/" not in video["path"] for video in table["video"].to_pylist())
+    assert {"run", "out"} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("dataset_format", ["videofolder", "webdataset"])
+def test_hostile_captions_are_files(tmp_path: Path, dataset_format: str) -> None:
+    """A caption beside its video is what it was, and only its content: no name comes from it."""
+    texts = [*HOSTILE, "../../etc/passwd", "\x00", "x" * 100_000, "<script>alert(1)</script>"]
+    jobs = [succeeded(f"j{n}", metadata={"caption": text}) for n, text in enumerate(texts)]
+    write_run(tmp_path / "run", jobs, content=b"x")
+
+    done = runner(
+        "export", tmp_path / "run", tmp_path / "out", "--format", dataset_format, "--captions", "txt"
+    )
+
+    assert 0 == done.exit_code, done.stderr
+    found = files_of(tmp_path / "out")
+    if dataset_format == "webdataset":
+        with tarfile.open(tmp_path / "out/data/train/000000.tar") as tar:
+            found = {info.name: file.read() for info in tar if (file := tar.extractfile(info))}
+    captions = [content for name, content in found.items() if name.endswith(".txt")]
+    assert sorted(text.encode("utf-8", "replace") for text in texts) == sorted(captions)
     assert {"run", "out"} == {path.name for path in tmp_path.iterdir()}
 
 
