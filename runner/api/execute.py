@@ -313,7 +313,7 @@ async def _engine(
                     await allowance.close()
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
-                    rates = engine.admission.learned()
+                    rates = engine.governor.learned()
                     save_learned(store, rates, config.gateway, keys.fingerprints, is_shard=shard is not None)
 
 
