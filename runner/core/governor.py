@@ -126,7 +126,7 @@ class RunGovernor:
         if is_retried:
             self.canary.record_not_submitted()
 
-    def record_abandoned(self, failure: Failure | None, now: float) -> None:
+    def record_abandoned(self, model: str, failure: Failure | None, now: float) -> None:
         """
         Record that a submission was abandoned before an answer arrived.
 

@@ -150,7 +150,7 @@ class Admission:
             failure: Why the job is uncertain now; None if nothing was sent.
         """
         if self._sent_at.pop(seq, None) is not None:
-            self.governor.record_abandoned(failure, now)
+            self.governor.record_abandoned(self._slots[seq], failure, now)
         self.release_slot(seq)
 
     def record_outcome(

@@ -20,8 +20,8 @@ from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, Step, next_step
 from runner.core.settings import Limits
-from runner.core.stop import Drain, Stop, StopReason
-from runner.core.units import format_count, format_duration
+from runner.core.stop import Drain, Stop, StopReason, stop_for_stall
+from runner.core.units import format_count
 from runner.engine.admission import Admission
 from runner.engine.context import (
     EngineContext,
@@ -291,14 +291,7 @@ class Engine:
                 )
             )
         elif not self._progress.stops and self.submissions.left > 0 and stall_timer.has_expired(now):
-            self.stop(
-                Stop(
-                    StopReason.UNAVAILABLE,
-                    f"the gateway has accepted nothing for {format_duration(stall_timer.limit_s)}; "
-                    f"its last answer: {stall_timer.last_message}",
-                    "check it with runner doctor, then resume the run",
-                )
-            )
+            self.stop(stop_for_stall(stall_timer.limit_s, stall_timer.last_message))
 
     def _report_outage(self) -> None:
         """Report once that the gateway is down, and once that it is back."""

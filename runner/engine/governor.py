@@ -97,7 +97,7 @@ class Governor(Protocol):
     def record_not_submitted(self, *, is_retried: bool) -> None:
         """Take back a job that was counted: its submission made no task."""
 
-    def record_abandoned(self, failure: Failure | None, now: float) -> None:
+    def record_abandoned(self, model: str, failure: Failure | None, now: float) -> None:
         """Record that a submission was abandoned before an answer arrived."""
 
     def record_outcome(
