@@ -186,7 +186,9 @@ async def open_budget(
         return smaller_jobs(store.reader, pricer, scope, left, currency.name or "")
 
     allowance = leased = None
-    ledger = None if settings.budget is None else await asyncio.to_thread(_open_ledger, settings.budget)
+    ledger = None
+    if settings.budget is not None and (governor is None or settings.budget.ledger is not None):
+        ledger = await asyncio.to_thread(_open_ledger, settings.budget)
     try:
         if ledger is not None:
             key = await asyncio.to_thread(_register, ledger, store, settings)
