@@ -8,7 +8,6 @@ whole run are its governor's: the rates, and the circuit breaker that keeps an o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace

@@ -115,7 +115,7 @@ class LeasedGovernor:
         """
         self._learned = learned
         self.on_change, self.on_stop = engine.reschedule, engine.stop
-        self.in_flight = lambda: engine.admission.in_flight_by_model
+        self.in_flight = engine.admission.in_flight_by_model
         self.counts = lambda: engine.counts
 
     def left(self, pending: int) -> int:
