@@ -24,6 +24,8 @@ from runner.core.settings import Budget, Settings
 from runner.core.units import format_count
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
+from runner.engine.leased_budget import LeasedBudget
+from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, NotConfirmed, UsageError
 from runner.schema.pricing import Pricer
 from runner.store import costs, query
@@ -165,10 +167,13 @@ def _require_priced(cost: CostEstimate, currency: str) -> None:
 
 @asynccontextmanager
 async def open_budget(
-    store: Store, settings: Settings, options: RunOptions, scope: JobFilter
+    store: Store, settings: Settings, options: RunOptions, scope: JobFilter, governor: LeasedGovernor | None
 ) -> AsyncIterator[tuple[RunBudget, Allowance | None]]:
     """
     Open the budget of one process's work on a run, and bring its ledger up to date; before the store's writer starts.
+
+    Args:
+        governor: Of a run of which this process works on one shard; it has the budgets of the run and of the command.
 
     Raises:
         LedgerError: The ledger can't be used; nothing was submitted.
@@ -180,29 +185,37 @@ async def open_budget(
     def smaller(left: int) -> str:
         return smaller_jobs(store.reader, pricer, scope, left, currency.name or "")
 
-    allowance = None
-    ledger = None if settings.budget is None else await asyncio.to_thread(_open_ledger, settings.budget)
+    allowance = leased = None
+    ledger = None
+    if settings.budget is not None and (governor is None or settings.budget.ledger is not None):
+        ledger = await asyncio.to_thread(_open_ledger, settings.budget)
     try:
         if ledger is not None:
             key = await asyncio.to_thread(_register, ledger, store, settings)
             limits = Limits(budget.day, budget.month)
             allowance = Allowance(ledger, key, limits, currency.name or "", store, smaller=smaller)
+        if governor is not None and currency.name is not None:
+            leased = LeasedBudget(governor, currency.name, inner=allowance)
         run_budget = RunBudget(
             pricer,
             currency=currency.name,
-            run=budget.run,
-            process=currency.process,
+            run=budget.run if governor is None else None,
+            process=currency.process if governor is None else None,
             unknown=budget.unknown,
-            shared=allowance,
+            shared=leased or allowance,
             spent=costs.spend(store.reader),
             wall=time.time,
             smaller=smaller,
         )
         store.costs.refunds_failed = budget.failed == "refunded"
         store.costs.listener = run_budget.record
+        if leased is not None:
+            leased.count(run_budget.account)
         yield run_budget, allowance
     finally:
         store.costs.listener = None
+        if leased is not None:
+            await leased.close()
         if ledger is not None:
             ledger.close()
 

@@ -34,25 +34,24 @@ from runner.assets.publish import Publisher
 from runner.checks.duplicates import save_duplicates
 from runner.core.filenames import RESULTS_NAME
 from runner.core.lifecycle import State, next_step
-from runner.core.model import JobRecord, Json
+from runner.core.model import JobRecord
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
-from runner.core.summary import Summary, summarize
+from runner.core.summary import Summary
 from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.clock import SystemClock
 from runner.engine.context import EngineContext, stop_for_store_error
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded
+from runner.engine.leased_governor import LeasedGovernor
 from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import ObjectStoreError, RunnerError
 from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.urls import content_url, gateway_root
 from runner.proxies import Proxies
-from runner.results.formats import summary_json
 from runner.store import query
-from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
@@ -129,6 +128,7 @@ async def execute(
     on_started: OnStarted,
     resubmit_lost: bool = False,
     confirm_cost: Callable[[str], bool] | None = None,
+    governor: LeasedGovernor | None = None,
 ) -> RunResult:
     """
     Do what is to be done of a run, and bring its files up to date.
@@ -136,6 +136,7 @@ async def execute(
     Args:
         resubmit_lost: Whether to submit lost jobs again if the API still does not know their tasks.
         confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
+        governor: Has the limits of a run of which this process works on one shard; None if there is no other process.
 
     Raises:
         RunnerError: It could not begin.
@@ -160,7 +161,7 @@ async def execute(
                 message = f"no write-ahead log on this file system: {store.run_dir} is slower"
                 observe(Notice("journal", message))
             async with _engine(
-                store, config, options, job_filter, outputs, observe, resubmit_lost=resubmit_lost
+                store, config, options, job_filter, outputs, observe, governor, resubmit_lost=resubmit_lost
             ) as engine:
                 on_started(engine)
                 if (stop := _lack_of_space(store, job_filter)) is not None:
@@ -203,12 +204,13 @@ async def _engine(
     job_filter: JobFilter,
     outputs: Outputs,
     observe: Observer,
+    governor: LeasedGovernor | None,
     *,
     resubmit_lost: bool,
 ) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
     shard = config.origin.shard
-    settings, base_url = divided(config.settings, shard), config.gateway
+    settings, base_url = divided(config.settings, shard, governor), config.gateway
     async with AsyncExitStack() as stack:
         if config.origin.is_simulated:
             if not (options.real_time or config.origin.is_real_time):
@@ -223,7 +225,7 @@ async def _engine(
             GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
         )
         budget, allowance = await stack.enter_async_context(
-            open_budget(store, divided(config.settings, shard), options, job_filter)
+            open_budget(store, divided(config.settings, shard, governor), options, job_filter, governor)
         )
         pauses = RetryPauses()
         fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))
@@ -299,21 +301,26 @@ async def _engine(
                 results=ResultsAppender(store, outputs.append, observe),
                 budget=budget,
                 observe=observe,
+                governor=governor,
                 on_success=checks.add,
             )
         )
+        if governor is not None:
+            governor.attach(engine, learned)
         if allowance is not None:
             allowance.on_change, allowance.on_stop = engine.reschedule, engine.stop
         try:
             yield engine
             await finish_checks(checks, engine, observe)
         finally:
+            if governor is not None:
+                await governor.close()
             if allowance is not None:
                 with contextlib.suppress(RunnerError):
                     await allowance.close()
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
-                    rates = engine.admission.learned()
+                    rates = engine.governor.learned()
                     save_learned(store, rates, config.gateway, keys.fingerprints, is_shard=shard is not None)
 
 
@@ -385,26 +392,3 @@ def _finish(store: Store, outputs: Outputs, settings: Settings) -> tuple[Summary
         with contextlib.suppress(ObjectStoreError, OSError):
             store.journal.put_file(store.run_dir / RESULTS_NAME)
     return summary, None
-
-
-def summary_of(run_dir: Path) -> Summary:
-    """
-    Summarize a run from its ``run.db``.
-
-    Raises:
-        RunDirError: There is none, or it can't be read.
-    """
-    with contextlib.closing(connect_reader(run_dir)) as reader:
-        return summarize(query.records(reader))
-
-
-def result_json(result: RunResult) -> dict[str, Json]:
-    """
-    Write how a run ended in the shape of `summary.json`, with the exit code and the run directory.
-
-    Raises:
-        RunDirError: Nothing was done, and ``run.db`` can't be read for the summary.
-    """
-    summary = result.summary or summary_of(result.run_dir)
-    value = summary_json(summary, run=result.name, gateway=result.gateway)
-    return {**value, "exit_code": result.exit_code, "run_dir": str(result.run_dir)}

@@ -46,6 +46,7 @@ from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
+from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
@@ -191,9 +192,14 @@ async def resume(
     observe: Observer = ignore,
     on_started: OnStarted = ignore,
     confirm_cost: Callable[[str], bool] | None = None,
+    governor: LeasedGovernor | None = None,
 ) -> RunResult:
     """
     Continue a run without its manifest.
+
+    Args:
+        governor: Has the limits of the run, of which the directory is one shard that is worked on with others; nobody is
+            notified of its end.
 
     Raises:
         StoreMissing: The directory is no run directory.
@@ -223,7 +229,10 @@ async def resume(
             observe=observe,
             on_started=on_started,
             confirm_cost=confirm_cost,
+            governor=governor,
         )
+    if governor is not None:
+        return result
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 

@@ -41,6 +41,13 @@ class CanaryGate:
         assert self._policy is not None
         return f"canary: {self._succeeded} of the first {self._policy.jobs} have a video, {self._policy.succeed} needed"
 
+    def record_earlier(self, *, succeeded: int, in_flight: int) -> None:
+        """Count more jobs of earlier processes."""
+        self._submitted += in_flight
+        self._succeeded += succeeded
+        if self._policy is not None and self._succeeded >= self._policy.succeed:
+            self._policy = None
+
     def record_submitted(self) -> None:
         """Count a job that is submitted."""
         self._submitted += 1

@@ -13,6 +13,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from runner.core.lifecycle import State
+from runner.core.units import format_duration
 
 
 class Drain(StrEnum):
@@ -105,6 +106,15 @@ def stop_for_unreachable_gateway(why: str) -> Stop:
     """
     return Stop(
         StopReason.UNREACHABLE, f"the gateway does not answer: {why}", "check the address and the network"
+    )
+
+
+def stop_for_stall(limit_s: float, message: str) -> Stop:
+    """Return why a run stops of which the gateway has accepted nothing for so long."""
+    return Stop(
+        StopReason.UNAVAILABLE,
+        f"the gateway has accepted nothing for {format_duration(limit_s)}; its last answer: {message}",
+        "check it with runner doctor, then resume the run",
     )
 
 

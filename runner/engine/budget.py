@@ -88,6 +88,9 @@ class RunBudget:
         spent: What the run's attempts cost so far.
         wall: Reads the wall clock, in seconds since 1970.
         smaller: Returns which pending jobs cost at most an amount, as a sentence, or an empty text.
+
+    Attributes:
+        account: What the attempts of the run cost, in the currency of the budgets.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class RunBudget:
         self._shared = shared
         self._wall = wall
         self._smaller = smaller
-        self._run = Account("budget.run", None if run is None else to_nanos(run.amount))
+        self.account = Account("budget.run", None if run is None else to_nanos(run.amount))
         self._process = Account("--max-cost", None if process is None else to_nanos(process.amount))
         self._sums: dict[str, dict[CostState, int]] = {}
         for each in spent:
@@ -118,7 +121,7 @@ class RunBudget:
             }
             self._sums[each.currency] = sums
             if each.currency == currency:
-                self._run.used = sum(sums.values())
+                self.account.used = sum(sums.values())
         self._active: dict[int, int] = {}
         self._ours: set[int] = set()
 
@@ -149,14 +152,14 @@ class RunBudget:
             return self._grant(job, cost)
         if cost.currency != self._currency:
             return Exhausted(_currency_stop(job.job_id, cost.currency, self._currency))
-        for account in (self._run, self._process):
+        for account in (self.account, self._process):
             match account.fit(cost.reserved):
                 case Fit.LATER:
                     return MustWait(f"{account.name}: what is in flight must end first")
                 case Fit.NEVER:
                     return Exhausted(self._stop(account, cost))
         if self._shared is not None:
-            match self._shared.take(cost.reserved, day.isoformat(), self._run.open):
+            match self._shared.take(cost.reserved, day.isoformat(), self.account.open):
                 case Fit.LATER:
                     return MustWait("the day's or the month's budget")
                 case Fit.NEVER:
@@ -208,7 +211,7 @@ class RunBudget:
         sums = self._sums.setdefault(cost.currency, {})
         sums[cost.state] = sums.get(cost.state, 0) + amount
         if cost.currency == self._currency:
-            self._run.used += amount
+            self.account.used += amount
 
     def _set_active(self, seq: int, cost: Cost, amount: int) -> None:
         """Set what an attempt in flight may still give back."""
@@ -217,7 +220,7 @@ class RunBudget:
         change = amount - self._active.pop(seq, 0)
         if amount:
             self._active[seq] = amount
-        self._run.open += change
+        self.account.open += change
         if seq in self._ours:
             self._process.open += change
 

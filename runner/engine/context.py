@@ -8,8 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from runner.core.canary import CanaryGate
-from runner.core.failure_guard import FailureGuard, MaxFailures
+from runner.core.failure_guard import MaxFailures
+from runner.core.governor import RunGovernor
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
@@ -18,6 +18,7 @@ from runner.core.stop import Stop, StopReason
 from runner.disk import write_error
 from runner.engine.budget import Budget
 from runner.engine.events import Notice, Observer
+from runner.engine.governor import Governor
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query
@@ -72,6 +73,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         draw: A random draw from [0, 1).
         budget: Says whether there is money for a job.
         observe: Gets the run's events.
+        governor: The limits of a run that other processes work on, too; None if this one works on the whole of it.
         on_success: Gets each job that succeeded and was saved.
     """
 
@@ -95,6 +97,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     results: ResultsAppender
     budget: Budget
     observe: Observer
+    governor: Governor | None = None
     on_success: Callable[[Job], None] = lambda job: None
 
 
@@ -108,7 +111,7 @@ class RunProgress:
     Attributes:
         counts: Jobs by state, kept up to date without querying the store.
         stops: Why nothing more is submitted, in the order in which the reasons came up.
-        canary: Holds jobs back until the first ones have a video.
+        governor: The limits of the whole run.
     """
 
     def __init__(self, context: EngineContext, on_stop: Callable[[], None]) -> None:
@@ -116,11 +119,15 @@ class RunProgress:
         self._on_stop = on_stop
         self.counts = query.counts(context.store.reader)
         self.stops: list[Stop] = []
-        self._failure_guard = FailureGuard(context.max_failures)
         self._resumed: dict[int, State] = {}
-        counts = self.counts
-        self.canary = CanaryGate(
-            context.settings.canary,
+        counts, settings = self.counts, context.settings
+        self.governor: Governor = context.governor or RunGovernor(
+            settings.limits,
+            learned=context.learned,
+            stall_s=settings.poll.timeout_s,
+            limit=context.limit,
+            max_failures=context.max_failures,
+            canary=settings.canary,
             succeeded=counts[State.SUCCEEDED],
             in_flight=counts[State.SUBMITTED] + counts[State.DOWNLOADING],
         )
@@ -131,6 +138,7 @@ class RunProgress:
             return
         self.stops.append(stop)
         self._context.observe(Notice("stopping", stop.message, stop.hint))
+        self.governor.record_stop(stop)
         self._on_stop()
 
     def resume(self, job: Job) -> None:
@@ -158,15 +166,9 @@ class RunProgress:
     def record_end(self, job: Job) -> None:
         """Report a job that ended and was saved."""
         self._context.results.add(job)
-        pending = self.counts[State.PENDING]
-        canary_stop = self.canary.record_end(job.state, pending=pending)
-        if canary_stop is not None:
-            self.stop(canary_stop)
-        if self._resumed.pop(job.seq, None) is job.state:
-            # It did not end like this because of what this process submitted.
-            return
-        stop = self._failure_guard.record_end(job.state, pending=pending)
-        if stop is not None:
+        # One that ended like this before did not do so because of what this process submitted.
+        is_own = self._resumed.pop(job.seq, None) is not job.state
+        for stop in self.governor.record_end(job.state, pending=self.counts[State.PENDING], is_own=is_own):
             self.stop(stop)
 
 

@@ -20,8 +20,8 @@ from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, Step, next_step
 from runner.core.settings import Limits
-from runner.core.stop import Drain, Stop, StopReason
-from runner.core.units import format_count, format_duration
+from runner.core.stop import Drain, Stop, StopReason, stop_for_stall
+from runner.core.units import format_count
 from runner.engine.admission import Admission
 from runner.engine.context import (
     EngineContext,
@@ -63,12 +63,8 @@ class Engine:
     def __init__(self, context: EngineContext) -> None:
         self._context = context
         self._progress = RunProgress(context, on_stop=self._schedule_all)
-        self.admission = Admission(
-            context.settings.limits,
-            context.key_pool,
-            learned=context.learned,
-            stall_s=context.settings.poll.timeout_s,
-        )
+        self.governor = self._progress.governor
+        self.admission = Admission(context.settings.limits, context.key_pool, self.governor)
         self.downloads = Downloads(context, self._progress, on_step_end=self._schedule_soon)
         self.polls = Polls(
             context,
@@ -122,7 +118,7 @@ class Engine:
         now = self._context.clock.now()
         counts, is_stopping = self.counts, bool(self._progress.stops)
         in_progress = counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.DOWNLOADING]
-        limits = replace(self._context.settings.limits, submit_per_s=self.admission.pacer.per_s)
+        limits = replace(self._context.settings.limits, submit_per_s=self.governor.pacer.per_s)
         pending = {} if is_stopping else self.submissions.left_by_model()
         return Snapshot(
             counts=dict(counts),
@@ -131,7 +127,7 @@ class Engine:
             in_flight=self.admission.in_flight,
             max_in_flight=limits.in_flight,
             submit_per_s=limits.submit_per_s,
-            accepted_per_s=self.admission.pacer.accepted_per_s(now),
+            accepted_per_s=self.governor.pacer.accepted_per_s(now),
             limited_by="" if is_stopping else self.submissions.limited_by,
             is_stopping=is_stopping,
             spend=self.spend,
@@ -152,7 +148,7 @@ class Engine:
             self.polls.durations_s(),
             first_poll_s=self._context.settings.poll.first_s,
             in_flight=in_progress,
-            wait_s=max(0.0, self.admission.pacer.opens_at - now),
+            wait_s=max(0.0, self.governor.pacer.opens_at - now),
         ).known_s
 
     async def run(self) -> None:
@@ -295,14 +291,7 @@ class Engine:
                 )
             )
         elif not self._progress.stops and self.submissions.left > 0 and stall_timer.has_expired(now):
-            self.stop(
-                Stop(
-                    StopReason.UNAVAILABLE,
-                    f"the gateway has accepted nothing for {format_duration(stall_timer.limit_s)}; "
-                    f"its last answer: {stall_timer.last_message}",
-                    "check it with runner doctor, then resume the run",
-                )
-            )
+            self.stop(stop_for_stall(stall_timer.limit_s, stall_timer.last_message))
 
     def _report_outage(self) -> None:
         """Report once that the gateway is down, and once that it is back."""

@@ -47,7 +47,6 @@ class Submissions:
         self._admission = admission
         self._on_accepted = on_accepted
         self._pending = PendingJobs(context.store.reader, context.job_filter)
-        self._submitted = 0
         self.tasks = JobTasks(
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
@@ -58,8 +57,7 @@ class Submissions:
     @property
     def left(self) -> int:
         """Jobs that this process may still submit."""
-        limit, left = self._context.limit, self._pending.left
-        return left if limit is None else min(left, limit - self._submitted)
+        return self._progress.governor.left(self._pending.left)
 
     @property
     def over_limit(self) -> int:
@@ -96,8 +94,6 @@ class Submissions:
                 self._hold_back(granted)
                 return None
             job.cost = granted.cost
-            self._progress.canary.record_submitted()
-            self._submitted += 1
             self._admission.record_sent(job.seq, job.model, now)
             self.tasks.start(partial(self._submit, job, text, decision), job)
 
@@ -118,8 +114,8 @@ class Submissions:
             return NotAdmitted(None, "")
         if not self.are_inputs_ready:
             return NotAdmitted(None, "uploads of inputs")
-        if self._progress.canary.is_closed:
-            return NotAdmitted(None, self._progress.canary.why)
+        if why := self._progress.governor.held_back():
+            return NotAdmitted(None, why)
         if backlog is not None:
             return NotAdmitted(None, f"{backlog} succeeded tasks waiting for download")
         return self._admission.admit(self._pending, now)
@@ -146,7 +142,7 @@ class Submissions:
         try:
             return await self._context.inputs.body(text, holds_s)
         except (FileChanged, InputRefused) as error:
-            self._submitted -= 1
+            self._progress.governor.record_not_submitted(is_retried=False)
             self._context.budget.cancel(job)
             refused = isinstance(error, InputRefused)
             failure = Failure(
@@ -155,7 +151,7 @@ class Submissions:
             self._progress.finish_unsuccessful(job, Event.RETRIES_EXHAUSTED, failure)
         except RunnerError as error:
             # The job stays as it is: nothing was sent.
-            self._submitted -= 1
+            self._progress.governor.record_not_submitted(is_retried=False)
             self._context.budget.cancel(job)
             self._progress.stop(stop_for_uploads(error))
         return None
@@ -191,8 +187,7 @@ class Submissions:
 
     def _retry(self, job: Job, text: str, outcome: SubmitOutcome) -> None:
         """Defer a job whose POST made no task, or fail it once its retries are exhausted."""
-        self._submitted -= 1
-        self._progress.canary.record_not_submitted()
+        self._progress.governor.record_not_submitted(is_retried=True)
         # Throttling and an unreachable gateway are no fault of the job's: only "no channel" counts.
         wait_s = retry_wait_s(
             self._context.settings.retry,

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from runner.core.governor import RunGovernor
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
 from runner.core.model import Job
@@ -49,7 +50,9 @@ async def hold(kind: str, count: int) -> float:
     context: Any = SimpleNamespace(
         settings=settings, clock=SimpleNamespace(now=time.monotonic), draw=random.random
     )
-    admission = Admission(settings.limits, KeyPool(["ab12"]), learned={}, stall_s=3600)
+    admission = Admission(
+        settings.limits, KeyPool(["ab12"]), RunGovernor(settings.limits, learned={}, stall_s=3600)
+    )
     progress: Any = None
     polls = Polls(
         context,

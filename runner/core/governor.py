@@ -1,0 +1,253 @@
+"""
+The limits that hold for a whole run: its rates, the circuit breaker, how many jobs, and how many may end without a video.
+
+A run of one process asks it directly; the processes of a run with many shards share one (`core.shared_governor`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from runner.core.canary import CanaryGate
+from runner.core.circuit_breaker import (
+    FORBIDDEN_TO_STOP,
+    SAME_REFUSALS_TO_STOP,
+    CircuitBreaker,
+    CircuitState,
+    StallTimer,
+)
+from runner.core.failure_guard import FailureGuard, MaxFailures
+from runner.core.lifecycle import State
+from runner.core.model import Failure, FailureClass
+from runner.core.outcomes import (
+    Accepted,
+    Ambiguous,
+    BadBaseUrl,
+    KeyRefused,
+    NoChannel,
+    NotSent,
+    Rejected,
+    SubmitOutcome,
+    Throttled,
+)
+from runner.core.pacing import Pacer, RateSource
+from runner.core.round_robin import Blocked, Chosen, ModelQueue, Queue, choose_model
+from runner.core.settings import CanaryPolicy, Limits
+from runner.core.stop import Stop, StopReason
+
+_NEVER_SENT = Throttled(Failure(FailureClass.INTERRUPTED, "abandoned before it was sent"))
+"""What the breaker records for a submission that never left: it says nothing about the gateway."""
+
+
+class RunGovernor:
+    """
+    The limits of a run. Every ``now`` is a reading of the monotonic clock.
+
+    Args:
+        learned: Rates that an earlier run found to be allowed, by model; under "" for the whole run.
+        stall_s: How long the gateway may accept nothing before the run stops.
+        limit: Jobs to submit at most; None for any number.
+        max_failures: Jobs that may end without a video; see `FailureGuard`.
+        canary: The jobs to submit before all others, or None.
+        succeeded: Jobs that have a video already.
+        in_flight: Jobs of earlier processes that have not ended.
+
+    Attributes:
+        submitted: Jobs that were submitted, without those that are to be submitted again.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        learned: Mapping[str, float],
+        stall_s: float,
+        limit: int | None = None,
+        max_failures: MaxFailures = None,
+        canary: CanaryPolicy | None = None,
+        succeeded: int = 0,
+        in_flight: int = 0,
+    ) -> None:
+        self.pacer = Pacer(limits.submit_per_s, learned_per_s=learned.get(""))
+        self._pacers = {
+            model: Pacer(own.submit_per_s, learned_per_s=learned.get(model))
+            for model, own in limits.models.items()
+            if own.submit_per_s is not None
+        }
+        self.breaker = CircuitBreaker()
+        self.stall_timer = StallTimer(stall_s)
+        self.canary = CanaryGate(canary, succeeded=succeeded, in_flight=in_flight)
+        self._failure_guard = FailureGuard(max_failures)
+        self._limit = limit
+        self.submitted = 0
+
+    def left(self, pending: int) -> int:
+        """Return how many of the pending jobs may still be submitted."""
+        return pending if self._limit is None else min(pending, self._limit - self.submitted)
+
+    def held_back(self) -> str:
+        """Return what holds all jobs back whatever the gateway does, in words; empty if nothing does."""
+        return self.canary.why if self.canary.is_closed else ""
+
+    def may_submit(self, now: float) -> bool:
+        """Return whether the breaker lets one more job through."""
+        return self.breaker.may_submit(now)
+
+    def choose(
+        self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
+    ) -> Chosen | Blocked:
+        """Choose the model of the next job; see `choose_model`."""
+        if self._pacers:
+            queues = [replace(queue, opens_at=self._opens_at(queue.model)) for queue in queues]
+        return choose_model(replace(run, opens_at=self.pacer.opens_at), queues, after=after, now=now)
+
+    def why(self, now: float) -> str:
+        """Return what limits the rate, in words."""
+        return rate_text(self.pacer, now)
+
+    def record_sent(self, model: str, now: float) -> None:
+        """Record that a job's submission begins."""
+        for pacer in self._pacers_of(model):
+            pacer.record_sent(now)
+        self.breaker.record_sent(now)
+        self.canary.record_submitted()
+        self.submitted += 1
+
+    def record_not_submitted(self, *, is_retried: bool) -> None:
+        """
+        Take back a job that was counted: its submission made no task.
+
+        Args:
+            is_retried: Whether it is submitted again; else it ends, or the run does.
+        """
+        self.submitted -= 1
+        if is_retried:
+            self.canary.record_not_submitted()
+
+    def record_abandoned(self, model: str, failure: Failure | None, now: float) -> None:
+        """
+        Record that a submission was abandoned before an answer arrived.
+
+        Args:
+            failure: Why the job is uncertain now; None if nothing was sent.
+        """
+        self.breaker.record_answer(_NEVER_SENT if failure is None else Ambiguous(failure), now)
+
+    def record_outcome(
+        self, model: str, outcome: SubmitOutcome, now: float, *, sent_at: float
+    ) -> Stop | None:
+        """Record an answer; return why the run must stop submitting, or None."""
+        before = self.breaker.state
+        self.breaker.record_answer(outcome, now)
+        if not isinstance(outcome, Accepted | Rejected):
+            self.stall_timer.record_refusal(outcome.failure.message, now)
+        match outcome:
+            case Accepted() | Rejected():
+                self.stall_timer.record_progress()
+                for pacer in self._pacers_of(model):
+                    pacer.record_accepted(now, now - sent_at)
+            case Throttled(_, retry_after_s):
+                for pacer in self._pacers_of(model):
+                    pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
+            case NoChannel() | NotSent():
+                self.pacer.freeze_growth(now)
+            case KeyRefused():
+                return None
+            case BadBaseUrl(failure):
+                return Stop(
+                    StopReason.BAD_BASE_URL,
+                    f"the gateway redirects submissions, so its address is wrong: {failure.message}",
+                    "correct gateway.base_url in the manifest, or use --base-url",
+                )
+            case Ambiguous():
+                # One job a minute is not too fast: a trial that fails says that the outage lasts.
+                for pacer in self._pacers_of(model) if before is CircuitState.CLOSED else ():
+                    pacer.record_doubtful(now, sent_at=sent_at)
+        if before is CircuitState.CLOSED and self.breaker.state is CircuitState.OPEN:
+            for pacer in (self.pacer, *self._pacers.values()):
+                pacer.record_outage()
+        return self._stop_for_refusals()
+
+    def _stop_for_refusals(self) -> Stop | None:
+        if self.breaker.is_forbidden:
+            return Stop(
+                StopReason.FORBIDDEN,
+                f"{FORBIDDEN_TO_STOP} jobs in a row were refused with 403",
+                "check that the key may use these models, then run again with --retry-failed",
+            )
+        if (refusal := self.breaker.repeated_refusal) is not None:
+            return Stop(
+                StopReason.REFUSED,
+                f"{SAME_REFUSALS_TO_STOP} jobs in a row were refused with the same words: {refusal}",
+                "check the key with runner doctor, and the request; then submit the refused jobs again with "
+                "runner rerun --class invalid_request",
+            )
+        return None
+
+    def record_end(self, state: State, *, pending: int, is_own: bool) -> list[Stop]:
+        """
+        Count a job that ended; return why the run must stop submitting.
+
+        Args:
+            pending: Jobs that are still to be submitted.
+            is_own: Whether it ended like this because of what this run submitted; else it had done so before.
+        """
+        stops = [self.canary.record_end(state, pending=pending)]
+        if is_own:
+            stops.append(self._failure_guard.record_end(state, pending=pending))
+        return [stop for stop in stops if stop is not None]
+
+    def record_stop(self, stop: Stop) -> None:
+        """Record why the run stops; it is the only process that works on it."""
+
+    def learned(self) -> dict[str, float]:
+        """Return the rates that were found to be allowed, for the next run."""
+        pacers = {"": self.pacer, **self._pacers}
+        return {name: p.learned_per_s for name, p in pacers.items() if p.learned_per_s is not None}
+
+    def slow_down(self, learned: Mapping[str, float]) -> None:
+        """Begin again at rates that others found to be allowed, where they are lower; a pacer that is not used yet."""
+        for name, per_s in learned.items():
+            old = self._pacers.get(name) if name else self.pacer
+            if old is None or per_s >= old.per_s:
+                continue
+            pacer = Pacer(old.configured_per_s, learned_per_s=per_s)
+            pacer.pause(old.opens_at)
+            if name:
+                self._pacers[name] = pacer
+            else:
+                self.pacer = pacer
+
+    def _opens_at(self, model: str) -> float | None:
+        pacer = self._pacers.get(model)
+        return None if pacer is None else pacer.opens_at
+
+    def _pacers_of(self, model: str) -> tuple[Pacer, ...]:
+        own = self._pacers.get(model)
+        return (self.pacer,) if own is None else (self.pacer, own)
+
+
+def rate_text(pacer: Pacer, now: float) -> str:
+    """Return what limits a rate, in words."""
+    match pacer.limited_by(now):
+        case RateSource.PAUSED:
+            return "wait requested by the gateway"
+        case RateSource.LEARNED:
+            return "rate learned from 429s"
+        case RateSource.CAUTIOUS:
+            return "lower rate after uncertain answers or an outage"
+        case _:
+            return "submit rate"
+
+
+def circuit_text(state: CircuitState) -> str:
+    """Return why the breaker lets no job through, in words."""
+    match state:
+        case CircuitState.OPEN:
+            return "gateway outage: waiting until it answers again"
+        case CircuitState.HALF_OPEN:
+            return "after an outage: one job at a time"
+        case _:
+            return "waiting for answers to earlier submissions"
