@@ -25,7 +25,7 @@ from runner.api.outputs import Outputs
 from runner.api.pooled_keys import PooledKeys
 from runner.api.prices import pricer_for
 from runner.api.retention import RetentionResult
-from runner.api.run_checks import finish_checks, running_checks
+from runner.api.run_checks import are_checks_left, finish_checks, running_checks
 from runner.api.run_facts import LEARNED
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
@@ -144,7 +144,7 @@ async def execute(
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
-        if _is_idle(store, job_filter):
+        if _is_idle(store, job_filter) and not are_checks_left(store, config, job_filter):
             settle_ledger(store, config.settings)
         else:
             check_cost(
@@ -166,10 +166,10 @@ async def execute(
                     engine.stop(stop)
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
+        # Before what could be rerun is selected.
+        matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
         result = _result(store, config, outputs, engine, observe)
-        if job_filter.is_restricted:
-            result = replace(result, matches=query.matches(store.reader, job_filter))
-        return replace(result, worked_s=time.monotonic() - started_at)
+        return replace(result, matches=matches, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
 
@@ -262,7 +262,7 @@ async def _engine(
         )
         api = client if store.journal is None else PromptApi(client)
         submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
-        checks = await stack.enter_async_context(running_checks(store, config, observe))
+        checks = await stack.enter_async_context(running_checks(store, config, job_filter, observe))
         inputs = await open_inputs(
             stack,
             store,

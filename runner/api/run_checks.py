@@ -20,12 +20,15 @@ from runner.engine.events import Notice, Observer
 from runner.errors import UsageError
 from runner.gateway.credentials import POOL_NAME
 from runner.store import rows, takes
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 
 
 @asynccontextmanager
-async def running_checks(store: Store, config: RunConfig, observe: Observer) -> AsyncIterator[RunningChecks]:
-    """Make the checks of a run; they end with the context."""
+async def running_checks(
+    store: Store, config: RunConfig, job_filter: JobFilter, observe: Observer
+) -> AsyncIterator[RunningChecks]:
+    """Make the checks of a run, beginning with what an earlier process left unchecked; they end with the context."""
     settings = config.settings
     hook = config.hook
     if not settings.checks and hook is None:
@@ -47,7 +50,15 @@ async def running_checks(store: Store, config: RunConfig, observe: Observer) -> 
         if Check.NEAR_DUPLICATE in settings.checks:
             for seq, _, text in takes.findings(store.reader, containing=Check.NEAR_DUPLICATE):
                 checker.remember(seq, rows.parse(text))
-        yield await stack.enter_async_context(RunningChecks(store, checker))
+        checks = await stack.enter_async_context(RunningChecks(store, checker))
+        checks.add_earlier(takes.unchecked(store.reader, job_filter))
+        yield checks
+
+
+def are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> bool:
+    """Return whether an earlier process left videos unchecked."""
+    is_checked = bool(config.settings.checks) or config.hook is not None
+    return is_checked and next(takes.unchecked(store.reader, job_filter), None) is not None
 
 
 def _can_decode(checks: tuple[Check, ...], observe: Observer) -> bool:
@@ -72,4 +83,4 @@ async def finish_checks(checks: RunningChecks, engine: Engine, observe: Observer
     left = await checks.finish(lambda: any(stop.drain is Drain.IN_PROGRESS for stop in engine.stops))
     if left:
         message = f"{format_count(left, 'video')} not checked, because the run was ended"
-        observe(Notice("warning", message, "runner check-media RUN_DIR checks the whole run"))
+        observe(Notice("warning", message, "the next run or resume checks them"))

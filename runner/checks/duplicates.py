@@ -26,7 +26,7 @@ def save_duplicates(store: Store, reject: Collection[Check]) -> None:
     changes = []
     for place in copies.keys() | marked.keys():
         before = marked.get(place) or takes.findings_of(store.reader, *place)
-        row = rows.parse(before) if before else {"checks": {}, "warnings": [], "verdict": None}
+        row = rows.parse(before) if before else takes.UNCHECKED
         after = rows.canonical(_marked(row, copies.get(place), reject))
         if after != before:
             changes.append((*place, after))
@@ -60,7 +60,7 @@ def _copies(groups: Mapping[str, list[tuple[int, int, str]]]) -> Iterator[tuple[
             yield (seq, attempt), original
 
 
-def _marked(row: dict[str, Json], original: str | None, reject: Collection[Check]) -> dict[str, Json]:
+def _marked(row: Mapping[str, Json], original: str | None, reject: Collection[Check]) -> dict[str, Json]:
     """Return findings with the original of a copy, or without one."""
     checks = {name: value for name, value in row["checks"].items() if name != NAME}
     old = row["checks"].get(NAME)
@@ -73,7 +73,7 @@ def _marked(row: dict[str, Json], original: str | None, reject: Collection[Check
         warnings.append(_sentence(original))
         if Check.NEAR_DUPLICATE in reject and verdict is None:
             verdict = {"value": "reject", "by": "checks", "why": NAME}
-    return {"checks": checks, "warnings": warnings, "verdict": verdict}
+    return {**row, "checks": checks, "warnings": warnings, "verdict": verdict}
 
 
 def _sentence(original: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +34,7 @@ class RunningChecks:
         self._store = store
         self._checker = checker
         self._queue: deque[tuple[int, int]] = deque()
+        self._earlier: array[int] = array("q")
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -46,15 +48,27 @@ class RunningChecks:
     @property
     def left(self) -> int:
         """Jobs that are not checked yet."""
-        return len(self._queue) + len(self._tasks)
+        return len(self._queue) + len(self._earlier) + len(self._tasks)
 
     def add(self, job: Job) -> None:
         """Add a job that succeeded, and was saved."""
         if self._checker is None:
             return
         self._queue.append((job.seq, job.commit))
-        if len(self._tasks) < self._checker.at_once:
-            task = asyncio.create_task(self._work(self._checker), name="checks")
+        self._start_one(self._checker)
+
+    def add_earlier(self, seqs: Iterable[int]) -> None:
+        """Add jobs whose videos an earlier process left unchecked; what succeeds now comes before them."""
+        if self._checker is None:
+            return
+        self._earlier = array("q", seqs)
+        self._earlier.reverse()
+        for _ in self._earlier[: self._checker.at_once]:
+            self._start_one(self._checker)
+
+    def _start_one(self, checker: VideoChecker) -> None:
+        if len(self._tasks) < checker.at_once:
+            task = asyncio.create_task(self._work(checker), name="checks")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -68,13 +82,14 @@ class RunningChecks:
 
     async def _cancel(self) -> None:
         self._queue.clear()
+        del self._earlier[:]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(self, checker: VideoChecker) -> None:
-        while self._queue:
-            seq, commit = self._queue.popleft()
+        while self._queue or self._earlier:
+            seq, commit = self._queue.popleft() if self._queue else (self._earlier.pop(), 0)
             try:
                 await self._store.durable(commit)
                 await self._check(checker, seq)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from runner.cli.console import echo_stderr
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
-from runner.core.units import format_duration, format_rate
+from runner.core.units import format_duration, format_per_minute
 from runner.engine.events import JobEnded, Notice, RunEvent, Snapshot
 
 if TYPE_CHECKING:
@@ -55,15 +55,13 @@ class Display(Protocol):
 
 
 class QuietDisplay:
-    """Shows only why a run stops early."""
+    """Shows nothing: the end says in five lines how a run ended, and why it stopped early."""
 
     def started(self, engine: Engine) -> None:
         """Show nothing."""
 
     def event(self, event: RunEvent) -> None:
-        """Show the notice that the run is stopping."""
-        if isinstance(event, Notice) and event.kind == "stopping":
-            echo_stderr(event_line(event))
+        """Show nothing."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -77,15 +75,14 @@ class PlainDisplay:
         verbose: Whether to print a line for every finished job.
     """
 
-    def __init__(self, title: str, *, verbose: bool) -> None:
-        self._title = title
+    def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
         self._failures = 0
         self._progress: asyncio.Task[None] | None = None
 
     def started(self, engine: Engine) -> None:
         """Print the counts now, and the progress every half minute."""
-        echo_stderr(f"{self._title}: {counts_text(engine.counts)}")
+        echo_stderr(f"{run_title(engine)}: {counts_text(engine.counts)}")
         if self._progress is not None:
             self._progress.cancel()
         self._progress = asyncio.create_task(self._print_progress(engine), name="display")
@@ -112,6 +109,11 @@ class PlainDisplay:
         while True:
             await asyncio.sleep(_PROGRESS_EVERY_S)
             echo_stderr(progress_line(engine.snapshot()))
+
+
+def run_title(engine: Engine) -> str:
+    """Return the name of an engine's run as one safe line: what displays and metrics call it."""
+    return sanitize_line(engine.name, max_chars=100)
 
 
 def event_line(event: RunEvent) -> str:
@@ -159,16 +161,21 @@ def ended_count(counts: Mapping[State, int]) -> int:
 
 def rate_text(snapshot: Snapshot) -> str:
     """Format the current and the highest allowed rate of submissions, and what limits it."""
+    return ", ".join(rate_texts(snapshot))
+
+
+def rate_texts(snapshot: Snapshot) -> Iterator[str]:
+    """Format the parts of `rate_text`, all in one unit."""
     if snapshot.is_stopping:
-        return "no new submissions"
-    if not snapshot.counts[State.PENDING]:
-        return "all jobs submitted"
-    rate, max_rate = (
-        format_rate(per_s) if per_s > 0 else "0/s"
-        for per_s in (snapshot.accepted_per_s, snapshot.submit_per_s)
-    )
-    limit = f", limited by {snapshot.limited_by}" if snapshot.limited_by else ""
-    return f"submitting {rate} (max {max_rate}){limit}"
+        yield "no new submissions"
+    elif not snapshot.counts[State.PENDING]:
+        yield "all jobs submitted"
+    else:
+        # A rate over the last minute may be higher than what is allowed now.
+        rate = min(snapshot.accepted_per_s, snapshot.submit_per_s)
+        yield f"submitting {format_per_minute(rate)} (max {format_per_minute(snapshot.submit_per_s)})"
+        if snapshot.limited_by:
+            yield f"limited by {snapshot.limited_by}"
 
 
 def spend_text(snapshot: Snapshot) -> str:

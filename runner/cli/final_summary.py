@@ -1,33 +1,36 @@
-"""What is printed when a run ends: counts, failures with what to do about them, and the commands to continue."""
+"""What is printed when a run ends: counts, the most frequent failures, and one command to continue with, in 15 lines."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from runner.cli.console import command_text, echo_stderr
-from runner.cli.displays import COLORS, STATES, ended_count
+from runner.cli.displays import COLORS, counts_text, ended_count
 from runner.core.advice import advice
 from runner.core.lifecycle import State
-from runner.core.model import Failure, JobRecord
+from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.sanitize import sanitize_line
-from runner.core.stop import StopReason
+from runner.core.stop import Stop, StopReason
 from runner.core.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from runner.api.budget import Repeat
     from runner.api.execute import RunResult
 
-_MAX_WIDTH = 100
-_MAX_UNCERTAIN_LISTED = 5
+_WIDTH_OF_FILES = 160
+"""Columns where there is no terminal."""
+_MAX_PROSE_WIDTH = 100
+_MAX_CLASSES = 3
+_MAX_WRAPPED = 3
 _BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
 _RESUMABLE = frozenset(
     {State.PENDING, State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED}
 )
+_MAYBE_CHARGED = "the gateway may have accepted the submission and charged for it"
 
 _Line = tuple[str, str | None]
 """A line and its color."""
@@ -35,25 +38,30 @@ _Line = tuple[str, str | None]
 
 def show_summary(result: RunResult, *, scenario: str | None = None, quiet: bool = False) -> None:
     """
-    Print how a run ended.
+    Print how a run ended; the last line is the command to continue with.
 
     Args:
         scenario: The simulator's scenario, for the command that continues a simulated run.
-        quiet: Whether to print only the reason of an early stop and the number of succeeded jobs.
+        quiet: Whether to print five lines at most.
     """
     if result.did_nothing and not result.exit_code:
         echo_stderr(f"{result.name}: nothing to do, {_why_nothing(result)}")
         return
-    options: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)
-    options += ("--base-url", result.gateway) if result.needs_base_url else ()
-    resume = command_text("runner", "resume", result.run_dir, *options)
-    _print_headline(result, resume)
-    if quiet:
-        if unfinished := sum(result.counts[state] for state in _RESUMABLE):
-            echo_stderr(f"  {unfinished:,} unfinished: {resume}", style="yellow")
-        return
-    for line, color in _body(result, resume, command_text("runner", "rerun", result.run_dir, *options)):
+    stops = [(f"stopped[{stop.reason}]:", f" {_stop_text(stop, result)}") for stop in result.stops]
+    if quiet and stops:
+        (head, text), *others = stops
+        stops = [(head, text + "".join(f"; {head}{text}" for head, text in others))]
+    for (head, text), stop in zip(stops, result.stops, strict=False):
+        echo_stderr(text, head=head, head_style="yellow")
+        if not quiet and stop.hint and stop.reason not in _BY_SIGNAL:
+            echo_stderr(f"  hint: {stop.hint}")
+    for line, color in (_brief if quiet else _body)(result):
         echo_stderr(line, style=color)
+    for line, color in _unsaved(result):
+        echo_stderr(line, style=color)
+    if result.exit_code or not quiet:
+        for line in _next_lines(result, scenario, is_brief=quiet):
+            echo_stderr(line)
 
 
 def _why_nothing(result: RunResult) -> str:
@@ -66,96 +74,90 @@ def _why_nothing(result: RunResult) -> str:
     return "the job succeeded" if jobs == 1 else f"all {jobs:,} jobs succeeded"
 
 
-def _print_headline(result: RunResult, resume: str) -> None:
+def _stop_text(stop: Stop, result: RunResult) -> str:
+    if stop.reason not in _BY_SIGNAL:
+        return sanitize_line(stop.message, max_chars=2 * _width() - len(stop.reason) - 12)
     counts = result.counts
-    jobs = sum(counts.values())
-    for stop in result.stops:
-        stopped = partial(echo_stderr, head=f"stopped[{stop.reason}]:", head_style="yellow")
-        if stop.reason in _BY_SIGNAL:
-            running = (
-                f", {counts[State.SUBMITTED]:,} still running remotely" if counts[State.SUBMITTED] else ""
-            )
-            stopped(f" {ended_count(counts):,} of {jobs:,} jobs finished{running}")
-            echo_stderr(f"  hint: {resume}   # continues without paying for any job twice")
-            if result.resume.jobs:
-                echo_stderr(f"  it {_submits(result.resume).strip(' #')}")
-            continue
-        stopped(f" {sanitize_line(stop.message, max_chars=500)}")
-        if stop.hint:
-            echo_stderr(f"  hint: {stop.hint}")
-    text = f"{result.name}: {counts[State.SUCCEEDED]:,} of {jobs:,} jobs succeeded"
-    echo_stderr(text + _size_and_time(result), style="yellow" if result.exit_code else "green")
-    for spend in () if result.summary is None else result.summary.cost.spend:
-        echo_stderr(f"  {spend}")
+    running = f", {counts[State.SUBMITTED]:,} still running remotely" if counts[State.SUBMITTED] else ""
+    return f"{ended_count(counts):,} of {sum(counts.values()):,} jobs finished{running}"
 
 
-def _size_and_time(result: RunResult) -> str:
-    if result.did_nothing:
-        return ""
-    size = "" if result.summary is None else f", {format_size(result.summary.asset_bytes)}"
-    return f"{size} in {format_duration(round(result.worked_s))}"
+def _headline(result: RunResult) -> _Line:
+    counts = result.counts
+    text = f"{result.name}: {counts[State.SUCCEEDED]:,} of {sum(counts.values()):,} jobs succeeded"
+    if not result.did_nothing:
+        text += "" if result.summary is None else f", {format_size(result.summary.asset_bytes)}"
+        text += f" in {format_duration(round(result.worked_s))}"
+    return text, "yellow" if result.exit_code else "green"
 
 
-def _body(result: RunResult, resume: str, rerun: str) -> Iterator[_Line]:
-    for state in STATES:
-        if (count := result.counts[state]) and state is not State.SUCCEEDED:
-            yield f"  {count:>7,} {state.label}", COLORS.get(state)
-    for record in result.examples:
-        if record.error is not None and record.state is not State.UNCERTAIN:
-            yield from _failure(result, record, record.error)
+def _brief(result: RunResult) -> Iterator[_Line]:
+    headline, color = _headline(result)
+    unfinished = _counts_text(result, _RESUMABLE)
+    yield headline + (f"; unfinished: {unfinished}" if unfinished else ""), color
+    classes = _classes(result)
+    if classes:
+        names = ", ".join(f"{result.by_class.get(cls, 0):,} {cls}" for _, cls, _ in classes[:_MAX_CLASSES])
+        others = ", ..." if len(classes) > _MAX_CLASSES else ""
+        yield f"  {result.counts[State.FAILED]:,} failed; by class: {names}{others}", COLORS[State.FAILED]
+    if uncertain := result.counts[State.UNCERTAIN]:
+        yield f"  {uncertain:,} uncertain: {_MAYBE_CHARGED}", COLORS[State.UNCERTAIN]
+
+
+def _body(result: RunResult) -> Iterator[_Line]:
+    yield _headline(result)
+    if counts := _counts_text(result, frozenset(State) - {State.SUCCEEDED}):
+        yield f"  {counts}", None
+    yield from _failures(result)
     yield from _uncertain(result)
-    yield from _unsaved(result)
-    yield "", None
-    yield from _files(result)
-    has_resume_hint = any(stop.reason in _BY_SIGNAL for stop in result.stops)
-    if not has_resume_hint and any(result.counts[state] for state in _RESUMABLE):
-        yield f"resume   {resume}{_submits(result.resume)}", None
-    if result.counts[State.FAILED]:
-        yield f"rerun    {rerun}{_submits(result.rerun)}", None
+    if spend := "; ".join(map(str, () if result.summary is None else result.summary.cost.spend)):
+        yield f"  {spend}", None
+    yield f"files    {result.run_dir}/ ({', '.join(_files(result))})", None
 
 
-def _submits(repeat: Repeat) -> str:
-    """Return how much a command would submit, as a comment after it; empty if nothing."""
-    if not repeat.jobs:
-        return ""
-    cost = repeat.cost
-    if cost is None or not cost.sums:
-        price = ", of unknown price" if cost is not None else ""
-    else:
-        price = f", at most {cost}"
-    return f"   # submits {format_count(repeat.jobs, 'job')}{price}"
+def _counts_text(result: RunResult, states: frozenset[State]) -> str:
+    return counts_text({state: count for state, count in result.counts.items() if state in states})
 
 
-def _failure(result: RunResult, record: JobRecord, error: Failure) -> Iterator[_Line]:
-    job_id, message = (sanitize_line(text, max_chars=240) for text in (record.job_id, error.message))
-    details = f" ({sanitize_line(error.details, max_chars=80)})" if error.details else ""
-    count = result.by_class.get(error.cls, 0)
-    yield "", None
-    yield from _wrapped(f"{count:,} {error.cls}, for example {job_id}: {message}{details}", "", "red")
-    yield from _wrapped(advice(error.cls, is_given_up=record.state is State.FAILED), "  ", None)
+def _classes(result: RunResult) -> list[tuple[JobRecord, FailureClass, Failure]]:
+    """List what jobs failed of, the most frequent first, each with its first job."""
+    found = [
+        (record, record.error.cls, record.error)
+        for record in result.examples
+        if record.error is not None and record.state is not State.UNCERTAIN
+    ]
+    return sorted(found, key=lambda each: -result.by_class.get(each[1], 0))
+
+
+def _failures(result: RunResult) -> Iterator[_Line]:
+    """Give each of the most frequent classes a line; with one class there is space for all of its text."""
+    classes = _classes(result)
+    is_only = len(classes) == 1
+    for record, cls, error in classes[:_MAX_CLASSES]:
+        details = f" ({sanitize_line(error.details, max_chars=80)})" if error.details else ""
+        job_id = sanitize_line(record.job_id, max_chars=60)
+        text = f"{result.by_class.get(cls, 0):,} {cls}, for example {job_id}: {error.message}{details}"
+        if is_only:
+            yield from _wrapped(sanitize_line(text, max_chars=600), "  ", COLORS[State.FAILED])
+            yield from _wrapped(advice(cls, is_given_up=record.state is State.FAILED), "    ", None)
+        else:
+            yield f"  {sanitize_line(text, max_chars=_width() - 2)}", COLORS[State.FAILED]
+    if others := classes[_MAX_CLASSES:]:
+        jobs = sum(result.by_class.get(cls, 0) for _, cls, _ in others)
+        status = command_text("runner", "status", result.run_dir)
+        yield f"  {jobs:,} more of {len(others)} other classes: {status}", None
 
 
 def _uncertain(result: RunResult) -> Iterator[_Line]:
-    if not (count := result.counts[State.UNCERTAIN]):
+    if not (uncertain := result.counts[State.UNCERTAIN]):
         return
-    yield "", None
-    yield f"{count:,} uncertain: the gateway may have accepted the submission and charged for it", "yellow"
-    for record in result.uncertain[:_MAX_UNCERTAIN_LISTED]:
-        yield f"  {sanitize_line(submission_text(record), max_chars=_width() - 2)}", None
-    if count > _MAX_UNCERTAIN_LISTED:
-        yield (
-            f"  and {count - _MAX_UNCERTAIN_LISTED:,} more: {command_text('runner', 'resolve', result.run_dir)}",
-            None,
-        )
-    job = result.uncertain[0].job_id if count == 1 else "JOB"
-    which = "it" if count == 1 else "each of them"
-    yield f"  look for {which} in your account, then run one of", None
-    for option, explanation in (
-        (("--task-id", "TASK_ID"), "a task exists: poll it and download its video"),
-        (("--not-submitted",), "no task exists: submit the job again"),
-        (("--give-up",), "mark the job as failed"),
-    ):
-        yield f"    {command_text('runner', 'resolve', result.run_dir, job, *option)}   # {explanation}", None
+    color = COLORS[State.UNCERTAIN]
+    if _is_resumable(result):
+        yield f"  {uncertain:,} uncertain, perhaps charged; settle with: {_resolve(result)}", color
+        return
+    yield f"  {uncertain:,} uncertain: {_MAYBE_CHARGED}", color
+    if uncertain == 1:
+        yield f"    {sanitize_line(submission_text(result.uncertain[0]), max_chars=_width() - 4)}", None
 
 
 def submission_text(record: JobRecord) -> str:
@@ -171,7 +173,6 @@ def submission_text(record: JobRecord) -> str:
 def _unsaved(result: RunResult) -> Iterator[_Line]:
     if not result.unsaved:
         return
-    yield "", None
     yield (
         "the ids of these tasks could not be written to disk, and the tasks are paid for; keep this list",
         "red",
@@ -180,19 +181,85 @@ def _unsaved(result: RunResult) -> Iterator[_Line]:
         yield f"    {command_text('runner', 'resolve', result.run_dir, job_id, '--task-id', task_id)}", None
 
 
-def _files(result: RunResult) -> Iterator[_Line]:
-    names = ["results.jsonl", "report.html"]
-    names += ["assets/"] if result.counts[State.SUCCEEDED] else []
-    names += ["failed.yaml"] if (result.run_dir / "failed.yaml").exists() else []
-    yield f"files    {result.run_dir}/ ({', '.join(names)})", None
+def _files(result: RunResult) -> Iterator[str]:
+    yield from ("results.jsonl", "report.html")
+    if result.counts[State.SUCCEEDED]:
+        yield "assets/"
+    if (result.run_dir / "failed.yaml").exists():
+        yield "failed.yaml"
+
+
+def _is_resumable(result: RunResult) -> bool:
+    return any(result.counts[state] for state in _RESUMABLE)
+
+
+def _resolve(result: RunResult) -> str:
+    return command_text("runner", "resolve", result.run_dir)
+
+
+def _next_lines(result: RunResult, scenario: str | None, *, is_brief: bool) -> Iterator[str]:
+    """Print the one command to continue with, as the last line; what it does stands above if there is no space beside it."""
+    command, what = _next_command(result, scenario)
+    if not command:
+        return
+    start = "  next: " if is_brief else "next     "
+    line = f"{start}{command}   # {what}"
+    if is_brief or len(line) <= _width():
+        yield line
+    else:
+        yield f"{start}{what}:"
+        yield f"  {command}"
+
+
+def _next_command(result: RunResult, scenario: str | None) -> tuple[str, str]:
+    """Return the command to continue with, and what it does: first what is free, then what a person has to decide."""
+    run_dir, counts = result.run_dir, result.counts
+    options: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)
+    options += ("--base-url", result.gateway) if result.needs_base_url else ()
+    if _is_resumable(result):
+        unfinished = sum(counts[state] for state in _RESUMABLE - {State.PENDING})
+        free = f"polls or downloads {unfinished:,}" if unfinished else ""
+        what = ", ".join(filter(None, (_submits(result.resume), free))) or "continues"
+        return command_text("runner", "resume", run_dir, *options), what
+    if counts[State.UNCERTAIN]:
+        return _resolve(result), "lists them, and what to do"
+    if result.rerun.jobs:
+        again = _submits(result.rerun)
+        return command_text("runner", "rerun", run_dir, *options), f"{again}, as new attempts"
+    if counts[State.FAILED]:
+        jobs = command_text("runner", "jobs", run_dir, "--status", "failed")
+        return jobs, "why each failed"
+    if counts[State.SUCCEEDED] and not result.exit_code:
+        return command_text("runner", "report", run_dir, "--open"), "shows the videos"
+    return "", ""
+
+
+def _submits(repeat: Repeat) -> str:
+    """Return how much a command would submit; empty if nothing."""
+    if not repeat.jobs:
+        return ""
+    cost = repeat.cost
+    if cost is None or not cost.sums:
+        price = ", of unknown price" if cost is not None else ""
+    else:
+        price = f", at most {cost}"
+    return f"submits {format_count(repeat.jobs, 'job')}{price}"
 
 
 def _wrapped(text: str, indent: str, color: str | None) -> Iterator[_Line]:
-    for line in textwrap.wrap(
-        text, _width(), initial_indent=indent, subsequent_indent=indent or "  ", break_on_hyphens=False
-    ):
+    width = min(_width(), _MAX_PROSE_WIDTH)
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_on_hyphens=False,
+        max_lines=_MAX_WRAPPED,
+        placeholder=" ...",
+    )
+    for line in lines:
         yield line, color
 
 
 def _width() -> int:
-    return max(20, min(_MAX_WIDTH, get_terminal_size().columns - 1))
+    return max(40, get_terminal_size(fallback=(_WIDTH_OF_FILES, 24)).columns - 1)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from runner.cli.console import wants_color
-from runner.cli.displays import COLORS, STATES, ended_count, event_line, rate_text, spend_text, time_left_text
+from runner.cli.displays import COLORS, ended_count, event_line, run_title
+from runner.cli.live_rows import LiveView, live_rows, packed
 from runner.core.lifecycle import State
-from runner.core.units import format_duration, format_size
-from runner.engine.events import DownloadProgress, JobEnded, RunEvent, Snapshot
+from runner.engine.events import JobEnded, RunEvent, Snapshot
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
 
 _REFRESH_EVERY_S = 0.25
-_MAX_DOWNLOADS = 4
+_RATE_OVER_S = 60.0
+_RATE_FROM_S = 10.0
+"""A rate over less time than this would jump."""
 _MAX_FAILURES = 3
 
 
@@ -40,6 +43,10 @@ class LiveDisplay:
         self._verbose = verbose
         self._started_at = time.monotonic()
         self._failures: deque[str] = deque(maxlen=_MAX_FAILURES)
+        self._ended: Counter[str] = Counter()
+        self._without_video: Counter[str] = Counter()
+        self._bytes = 0
+        self._samples: deque[tuple[float, int]] = deque()
         self._drawing: asyncio.Task[None] | None = None
         self._console = Console(stderr=True, file=sys.stderr, no_color=not wants_color(), highlight=False)
         self._live = Live(
@@ -54,6 +61,7 @@ class LiveDisplay:
 
     def started(self, engine: Engine) -> None:
         """Start to redraw, also after a question."""
+        self._title = run_title(engine)
         self._live.start()
         if self._drawing is not None:
             self._drawing.cancel()
@@ -68,6 +76,7 @@ class LiveDisplay:
             else:
                 self._print_above(line, "yellow")
             return
+        self._count(event)
         if event.state is not State.SUCCEEDED:
             self._failures.append(line)
         if self._verbose:
@@ -77,6 +86,13 @@ class LiveDisplay:
         """Clear the display."""
         self._live.stop()
 
+    def _count(self, event: JobEnded) -> None:
+        self._ended[event.model] += 1
+        if event.state is State.SUCCEEDED:
+            self._bytes += sum(map(_size, event.paths))
+        else:
+            self._without_video[event.model] += 1
+
     def _print_above(self, line: str, style: str) -> None:
         self._console.print(Text(line, style=style), soft_wrap=True)
 
@@ -85,66 +101,36 @@ class LiveDisplay:
             self._live.update(self._render(engine.snapshot()), refresh=True)
             await asyncio.sleep(_REFRESH_EVERY_S)
 
-    def _title_line(self, text: str) -> Text:
-        return _one_line(Text.assemble((self._title, "bold"), f"  {text}"))
+    def _title_line(self, text: str) -> Group:
+        return Group(*packed([(self._title, "bold"), (text, "")], self._console.width))
 
-    def _render(self, snapshot: Snapshot) -> RenderableType:
-        elapsed = format_duration(round(time.monotonic() - self._started_at))
-        time_left = time_left_text(snapshot)
-        rows: list[RenderableType] = [
-            self._title_line(f"{elapsed}, {time_left}" if time_left else elapsed),
-            _progress_row(ended_count(snapshot.counts), sum(snapshot.counts.values())),
-            _counts_row(snapshot),
-            _one_line(Text(rate_text(snapshot), style="dim")),
-        ]
-        if snapshot.spend:
-            rows.append(_one_line(Text(spend_text(snapshot), style="dim")))
-        rows += [_download_row(download) for download in snapshot.downloads[:_MAX_DOWNLOADS]]
-        if more := len(snapshot.downloads[_MAX_DOWNLOADS:]) + snapshot.downloads_waiting:
-            rows.append(Text(f"and {more:,} more to download", style="dim"))
-        rows += [_one_line(Text(failure, style="red")) for failure in self._failures]
+    def _render(self, snapshot: Snapshot) -> Group:
+        now = time.monotonic()
+        view = LiveView(
+            self._title,
+            snapshot,
+            elapsed_s=now - self._started_at,
+            now=datetime.now().astimezone(),
+            ended_per_s=self._ended_per_s(now, ended_count(snapshot.counts)),
+            bytes=self._bytes,
+            ended_by_model={
+                model: (count, self._without_video[model]) for model, count in self._ended.items()
+            },
+            failures=tuple(self._failures),
+        )
         # Rows that do not fit would scroll the top out of reach of the next refresh.
-        return Group(*rows[: max(1, self._console.height - 1)])
+        return Group(*live_rows(view, width=self._console.width, height=self._console.height - 1))
+
+    def _ended_per_s(self, now: float, ended: int) -> float | None:
+        samples = self._samples
+        samples.append((now, ended))
+        while samples[0][0] < now - _RATE_OVER_S:
+            samples.popleft()
+        since, before = samples[0]
+        return None if now - since < _RATE_FROM_S else max(0, ended - before) / (now - since)
 
 
-def _progress_row(finished: int, jobs: int) -> RenderableType:
-    row = Table.grid(padding=(0, 2), expand=False)
-    row.add_column()
-    row.add_column(no_wrap=True)
-    percent = f" ({100 * finished // jobs}%)" if jobs else ""
-    row.add_row(
-        ProgressBar(total=max(1, jobs), completed=finished, width=40, complete_style="green"),
-        f"{finished:,} of {jobs:,}{percent}",
-    )
-    return row
-
-
-def _counts_row(snapshot: Snapshot) -> Text:
-    text = Text()
-    for state in STATES:
-        count = snapshot.counts.get(state, 0)
-        if not count and state not in (State.SUCCEEDED, State.FAILED):
-            continue
-        limit = f" (max {snapshot.max_in_flight:,})" if state is State.SUBMITTED else ""
-        text.append(f"{count:,} {state.label}{limit}", style=COLORS.get(state, "") if count else "dim")
-        text.append("  ")
-    return _one_line(text)
-
-
-def _download_row(download: DownloadProgress) -> RenderableType:
-    row = Table.grid(padding=(0, 2), expand=False)
-    row.add_column(no_wrap=True, max_width=30, overflow="ellipsis")
-    row.add_column()
-    row.add_column(no_wrap=True)
-    done, total = download.bytes, download.total_bytes
-    if total:
-        bar = ProgressBar(total=total, completed=done, width=20, complete_style="cyan")
-        row.add_row(Text(download.job_id), bar, f"{format_size(done)} of {format_size(total)}")
-    else:
-        row.add_row(Text(download.job_id), "downloading", format_size(done) if done else "")
-    return row
-
-
-def _one_line(text: Text) -> Text:
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0

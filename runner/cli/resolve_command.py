@@ -95,8 +95,15 @@ def _list(records: list[JobRecord], run_dir: Path, *, as_json: bool) -> int:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("job_id", "task_id"), *((record.job_id, "") for record in records)])
     echo_stdout(text.getvalue().removesuffix("\n"))
-    resolve = command_text("runner", "resolve", run_dir)
-    echo_stderr(f"look for the tasks in your account, fill them in, and use: {resolve} --from FILE")
+    job = records[0].job_id if len(records) == 1 else "JOB"
+    echo_stderr("look for each task in your account, then run one of")
+    for arguments, explanation in (
+        ((job, "--task-id", "TASK_ID"), "a task exists: poll it and download its video"),
+        ((job, "--not-submitted"), "no task exists: submit the job again"),
+        ((job, "--give-up"), "mark the job as failed"),
+        (("--from", "FILE"), "many at once: the lines above with the task ids filled in"),
+    ):
+        echo_stderr(f"  {command_text('runner', 'resolve', run_dir, *arguments)}   # {explanation}")
     return 0
 
 

@@ -125,5 +125,5 @@ def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -
         ),
         options,
         display_options,
-        title=manifest.stem,
+        title=manifest.name,
     )

@@ -154,9 +154,7 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
         gc.set_threshold(_GC_THRESHOLD)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(
-                    _with_metrics(start(observer), observer, display_options.metrics_file, title)
-                )
+                return runner.run(_with_metrics(start(observer), observer, display_options.metrics_file))
         finally:
             signals.ended()
             with contextlib.suppress(OSError):
@@ -164,33 +162,33 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
 
 
 async def _with_metrics(
-    run: Coroutine[Any, Any, RunResult], observer: RunObserver, path: Path | None, title: str
+    run: Coroutine[Any, Any, RunResult], observer: RunObserver, path: Path | None
 ) -> RunResult:
     """Run to the end, and write the metrics of the active run every few seconds."""
     if path is None:
         return await run
-    writing = asyncio.create_task(_write_live_metrics(observer, path, title))
+    writing = asyncio.create_task(_write_live_metrics(observer, path))
     try:
         return await run
     finally:
         writing.cancel()
 
 
-async def _write_live_metrics(observer: RunObserver, path: Path, title: str) -> None:
+async def _write_live_metrics(observer: RunObserver, path: Path) -> None:
     while True:
         await asyncio.sleep(METRICS_EVERY_S)
         if observer.engine is not None:
             # That they can't be written is said once, at the end.
             with contextlib.suppress(OSError, RunnerError):
-                snapshot = observer.engine.snapshot()
-                await asyncio.to_thread(write_live_metrics, path, snapshot, run=title, now_at=time.time())
+                snapshot, name = observer.engine.snapshot(), observer.engine.name
+                await asyncio.to_thread(write_live_metrics, path, snapshot, run=name, now_at=time.time())
 
 
 def _display(display_options: DisplayOptions, title: str) -> Display:
     if display_options.quiet:
         return QuietDisplay()
     if not sys.stderr.isatty():
-        return PlainDisplay(title, verbose=display_options.verbose)
+        return PlainDisplay(verbose=display_options.verbose)
     from runner.cli.live_display import LiveDisplay
 
     return LiveDisplay(title, verbose=display_options.verbose)

@@ -195,6 +195,17 @@ def format_rate(per_s: float) -> str:
     raise AssertionError("the last unit accepts every rate")
 
 
+def format_per_minute(per_s: float) -> str:
+    """
+    Format a rate by the minute, for rates that are compared with each other.
+
+    >>> [format_per_minute(rate) for rate in (20, 0.516, 0.004, 0)]
+    ['1,200/min', '31/min', '0.24/min', '0/min']
+    """
+    per_min = per_s * 60
+    return f"{round(per_min):,}/min" if per_min >= 100 else f"{_three_digits(per_min)}/min"
+
+
 def exact_rate(per_s: float) -> str:
     """
     Format a rate so that `parse_rate` returns it, or is off by a millionth per hour at most.

@@ -162,6 +162,10 @@ class Admission:
         self.breaker.record_sent(now)
         self.reserve_slot(seq, model)
 
+    def in_flight_by_model(self) -> dict[str, int]:
+        """Count the remote tasks that exist, or may come to exist, by model."""
+        return {model: count for model, count in self._in_flight_by_model.items() if count}
+
     def reserve_slot(self, seq: int, model: str) -> None:
         """Count a remote task, or one that may come to exist."""
         self._slots[seq] = model
@@ -289,11 +293,11 @@ def _rate_text(pacer: Pacer, now: float) -> str:
         case RateSource.PAUSED:
             return "wait requested by the gateway"
         case RateSource.LEARNED:
-            return f"rate learned from 429s ({pacer.per_s:.3g}/s)"
+            return "rate learned from 429s"
         case RateSource.CAUTIOUS:
-            return f"lower rate after uncertain answers or an outage ({pacer.per_s:.3g}/s)"
+            return "lower rate after uncertain answers or an outage"
         case _:
-            return f"submit rate ({pacer.per_s:.3g}/s)"
+            return "submit rate"
 
 
 def _circuit_text(breaker: CircuitBreaker) -> str:

@@ -98,6 +98,11 @@ class Engine:
         self.unsaved: list[tuple[str, str]] = []
 
     @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._context.settings.name
+
+    @property
     def counts(self) -> Mapping[State, int]:
         """Jobs by state."""
         return self._progress.counts
@@ -131,6 +136,8 @@ class Engine:
             is_stopping=is_stopping,
             spend=self.spend,
             seconds_left=self._seconds_left(pending, limits, in_progress, now),
+            pending_by_model=pending,
+            in_flight_by_model=self.admission.in_flight_by_model(),
         )
 
     def _seconds_left(

@@ -70,6 +70,7 @@ class Snapshot(Struct, frozen=True):
         counts: Jobs by state.
         downloads: Those in progress; ``downloads_waiting`` jobs wait for theirs.
         in_flight: Remote tasks that exist, of at most ``max_in_flight``.
+        pending_by_model: Jobs that this process may still submit; ``in_flight_by_model`` are remote tasks.
         submit_per_s: The rate that is allowed now; ``accepted_per_s`` is what was reached over the last minute.
         limited_by: The limit that holds the next submission back, in words; empty if there is none.
         is_stopping: Whether nothing more is submitted.
@@ -87,6 +88,8 @@ class Snapshot(Struct, frozen=True):
     limited_by: str
     is_stopping: bool
     seconds_left: float | None
+    pending_by_model: Mapping[str, int] = {}
+    in_flight_by_model: Mapping[str, int] = {}
     spend: tuple[Spend, ...] = ()
 
 

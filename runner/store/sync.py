@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from runner.core.changed_fields import changed_fields
 from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json, OnChanged, has_files
 from runner.core.units import format_count
@@ -272,7 +273,7 @@ class _SyncWriter:
             self._report.same += 1
             if has_files(spec.request):
                 # A file with the same content may have another path now.
-                self._write_request(spec, job)
+                self._write_request(_with_seed_of(job, spec), job)
         if (job.index, job.is_gone, job.timeout_s) != (spec.index, False, spec.timeout_s):
             self._connection.execute(
                 "UPDATE jobs SET idx = ?, is_gone = 0, timeout_s = ? WHERE seq = ?",
@@ -325,12 +326,18 @@ class _SyncWriter:
             "other_task_id = NULL WHERE seq = ?",
             (spec.digest, spec.model, state.value, has_files(spec.request), job.seq),
         )
-        self._write_request(spec, job)
+        self._write_request(spec.request, job)
 
-    def _write_request(self, spec: JobSpec, job: _StoredJob) -> None:
+    def _write_request(self, request: Json, job: _StoredJob) -> None:
         self._connection.execute(
-            "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(spec.request), job.seq)
+            "UPDATE specs SET request = ? WHERE seq = ?", (rows.canonical(request), job.seq)
         )
+
+
+def _with_seed_of(job: _StoredJob, spec: JobSpec) -> Json:
+    """Return the manifest's request with the seed that a new take of an unchanged job has, if it got another one."""
+    stored = json.loads(job.request)
+    return {**spec.request, "seed": stored["seed"]} if "seed" in stored else spec.request
 
 
 def _record_change(report: SyncReport, spec: JobSpec, job: _StoredJob) -> Change:
@@ -339,29 +346,6 @@ def _record_change(report: SyncReport, spec: JobSpec, job: _StoredJob) -> Change
     if len(report.changes) < _MAX_LISTED:
         report.changes.append(change)
     return change
-
-
-def changed_fields(old: Json, new: Json) -> tuple[str, ...]:
-    """
-    Describe the fields of a request that differ; long values are shortened.
-
-    >>> changed_fields({"seconds": "5", "seed": 1}, {"seconds": "8", "seed": 1})
-    ("seconds: '5' -> '8'",)
-    """
-    fields = []
-    for name in sorted({*old, *new}):
-        if old.get(name) == new.get(name):
-            continue
-        before, after = (_short(request, name) for request in (old, new))
-        fields.append(f"{name}: {before} -> {after}")
-    return tuple(fields)
-
-
-def _short(request: Json, name: str) -> str:
-    if name not in request:
-        return "(absent)"
-    text = repr(request[name])
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _refuse_changes(report: SyncReport, on_changed: OnChanged, not_replaceable: list[Change]) -> None:

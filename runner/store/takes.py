@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from runner.core.model import Asset, Attempt
+from runner.core.model import Asset, Attempt, Json
 from runner.store import rows
+from runner.store.job_filter import JobFilter
 
 _DELIVERED = (
     "FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
     "WHERE j.state = 'succeeded' AND a.kind = 'video'"
 )
+
+UNCHECKED: Mapping[str, Json] = {"checks": {}, "warnings": [], "verdict": None, "unchecked": True}
+"""Findings of a video that no check has looked at: what is found by its digest alone is added to them."""
 
 
 def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
@@ -73,6 +77,18 @@ def video_digests(connection: sqlite3.Connection) -> Iterator[tuple[int, int, st
 def delivered(connection: sqlite3.Connection) -> list[tuple[int, int]]:
     """Read the jobs that succeeded with a video, in manifest order: keys and attempts."""
     return connection.execute(f"SELECT j.seq, j.attempt {_DELIVERED} ORDER BY j.idx").fetchall()
+
+
+def unchecked(connection: sqlite3.Connection, scope: JobFilter) -> Iterator[int]:
+    """Read the jobs that succeeded with a video that was never checked, in manifest order: their keys."""
+    sql, values = scope.condition()
+    cursor = connection.execute(
+        f"SELECT seq FROM (SELECT j.* {_DELIVERED}) jobs WHERE NOT EXISTS "
+        "(SELECT 1 FROM checks c WHERE c.seq = jobs.seq AND c.attempt = jobs.attempt "
+        f"AND json_extract(findings, '$.unchecked') IS NULL) {sql} ORDER BY idx",
+        values,
+    )
+    return (seq for (seq,) in cursor)
 
 
 def findings(connection: sqlite3.Connection, *, containing: str = "") -> Iterator[tuple[int, int, str]]:

@@ -109,7 +109,8 @@ def test_second_night_fetches_what_the_first_one_paid_for(nights: Nights) -> Non
     resumed = runner("resume", nights.run_dir(1), nights.run_dir(2), "--json")
 
     assert (6, 4, 2) == (first.returncode, stranded["submitted"], stranded["pending"])
-    assert f"6 unfinished: runner resume {nights.run_dir(1)}" in first.stderr
+    assert "; unfinished: 2 pending, 4 submitted\n" in first.stderr
+    assert f"next: runner resume {nights.run_dir(1)}   # submits 2 jobs" in first.stderr
     assert ["finish", "unfinished"] == told["occasions"]
     assert 0 == second.returncode, second.stderr
     assert f"fetching what an older run paid for: {nights.run_dir(1)}, 4 jobs" in second.stderr
@@ -153,7 +154,7 @@ def test_signal_while_older_nights_are_fetched_stops_the_new_one(nights: Nights)
     for number in (signal.SIGTERM, signal.SIGKILL):
         with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
-            while not (line := process.stderr.readline()).startswith("nightly: "):
+            while not (line := process.stderr.readline()).startswith("night-1: "):
                 assert line
             process.send_signal(number)
             process.communicate(timeout=60)

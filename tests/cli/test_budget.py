@@ -138,7 +138,7 @@ def test_a_run_that_meets_its_budget() -> None:
     )
     assert "1 pending job would still fit into 0.20 USD, such as --job 'short'" in result.stderr
     assert "spent 0.80 USD, of which 0.20 uncertain and 0.20 for tasks that failed" in result.stderr
-    assert "# submits 2 jobs, at most 0.85 USD" in result.stderr
+    assert "submits 2 jobs, at most 0.85 USD" in result.stderr
     summary = json.loads(result.stdout)
     assert {
         "currency": "USD",

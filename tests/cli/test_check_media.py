@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,37 @@ def test_without_the_extra_the_rest_is_checked(monkeypatch: pytest.MonkeyPatch) 
     assert {"silent", "duration", "size", "fps"} == lines()["a"]["checks"].keys()
     later = runner("check-media", "out")
     assert (2, True) == (later.exit_code, "video-batch-runner[media]" in later.stderr)
+
+
+def test_what_an_earlier_process_left_unchecked_is_checked_by_the_next_one() -> None:
+    """A run of the same manifest, and resume, check what is left, once; jobs that were not chosen wait."""
+    pytest.importorskip("av")
+    Path("m.yaml").write_text(re.sub("checks:.*|reject:.*", "", MANIFEST.format(more="")))
+    assert 0 == runner("run", "m.yaml", "-o", "out", "--simulate", "--scenario", "scenario.yaml").exit_code
+    # Two videos that are the same file, which is found without looking at them.
+    shutil.copy("out/assets/a.mp4", "out/assets/b.mp4")
+    with sqlite3.connect("out/run.db") as connection:
+        first = "FROM assets WHERE path = 'assets/a.mp4'"
+        connection.execute(f"UPDATE assets SET (sha256, bytes) = (SELECT sha256, bytes {first})")
+        connection.execute("DELETE FROM meta WHERE key = 'finished'")
+    connection.close()
+    assert 0 == runner("resume", "out").exit_code
+    assert lines()["a"]["checks"] is None
+    assert ["duplicate"] == list(lines()["b"]["checks"])
+    code = "open('asked', 'a').write('x')"
+    Path("m.yaml").write_text(MANIFEST.format(more=f"on_asset: {json.dumps([sys.executable, '-c', code])}"))
+
+    counts = []
+    for command in (
+        ["run", "m.yaml", "--simulate", "-o", "out", "--job", "b"],
+        ["resume", "out"],
+        ["resume", "out"],
+    ):
+        done = runner(*command)
+        assert 0 == done.exit_code, done.stderr
+        counts.append((Path("asked").read_text(), [len(line["checks"] or ()) for line in lines().values()]))
+
+    assert [("x", [0, 8]), ("xx", [7, 8]), ("xx", [7, 8])] == counts
 
 
 def test_a_command_that_fails_is_a_warning() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command import CommandResult, runner
+from tests.media.samples import png
 
 MANIFEST = """
 version: 1
@@ -123,6 +124,35 @@ def test_a_new_seed_is_drawn_where_there_is_one() -> None:
     assert "seed" not in lines()["d"]["request"]
     assert 0 == runner("run", "m.yaml", "-o", "out", *QUICK).exit_code
     assert {"a": 2, "b": 1, "c": 1, "d": 2} == paid()
+
+
+def test_a_new_seed_outlives_the_manifest() -> None:
+    """A take that is not submitted yet keeps its seed when the manifest is run, also with a file that has moved."""
+    manifest = """
+version: 1
+name: kittens
+jobs:
+  - {id: a, request: {model: seedance-1-0-pro-250528, prompt: kitten, image: IMAGE, seconds: 4, seed: 7}}
+"""
+    for name in ("one.png", "two.png"):
+        Path(name).write_bytes(png(640, 480))
+    Path("m.yaml").write_text(manifest.replace("IMAGE", "./one.png"))
+    assert 0 == runner("run", "m.yaml", "-o", "files", *QUICK).exit_code
+    Path("files/verdicts.jsonl").write_text(
+        json.dumps({"job_id": "a", "verdict": "reject", "at": LATE}) + "\n"
+    )
+    assert (
+        6 == runner("rerun", "files", "--verdict", "reject", "--new-seed", "--limit", "0", *QUICK).exit_code
+    )
+
+    Path("one.png").unlink()
+    Path("m.yaml").write_text(manifest.replace("IMAGE", "./two.png"))
+    done = runner("run", "m.yaml", "-o", "files", *QUICK)
+
+    assert 0 == done.exit_code, done.stderr
+    (line,) = map(json.loads, Path("files/results.jsonl").read_text().splitlines())
+    assert (2, True) == (line["takes"], line["request"]["seed"] != 7)
+    assert [None, 7] == [asset.get("request", {}).get("seed") for asset in line["assets"]]
 
 
 def test_checks_reject_too_unless_a_person_keeps() -> None:

@@ -101,30 +101,34 @@ def test_a_scenario_is_checked_even_if_nothing_is_to_do(folder: Path) -> None:
 
 
 def test_the_commands_of_a_simulated_run_take_its_scenario(folder: Path) -> None:
-    """The rerun that the end of a simulated run offers needs no --simulate."""
+    """The command that the end of a simulated run offers needs no --simulate; what is uncertain comes before a rerun."""
     run("--scenario", "scenario.yaml", "-o", "out", "--var", "what=kitten")
 
     done = runner("rerun", "out", "--scenario", "scenario.yaml")
+    assert 0 == runner("resolve", "out", "job-3", "--give-up").exit_code
+    again = runner("resume", "out")
 
-    assert "runner rerun out --scenario scenario.yaml" in done.stderr
-    assert 4 == done.exit_code
+    assert (4, 1) == (done.exit_code, again.exit_code)
+    assert "next     runner resolve out   # lists" in done.stderr
+    assert "next     runner rerun out   # submits 1 job, " in again.stderr
 
 
 def test_final_summary(folder: Path) -> None:
     """
-    It has each failure class with an example and advice, uncertain jobs with the commands, and how to continue.
+    It has each failure class with an example and advice, the uncertain job, the files, and last the next command.
     """
     done = run("--scenario", "scenario.yaml", "-o", "a dir", "--var", "what=kitten")
+    listed = runner("resolve", "a dir")
 
     assert 4 == done.exit_code
     assert "1 remote_failed, for example job-2: " in done.stderr
     assert "submits it as a new, paid attempt" in " ".join(done.stderr.split())
     assert "job-3 sent " in done.stderr
     assert "with key " in done.stderr
-    for option in ("--task-id TASK_ID", "--not-submitted", "--give-up"):
-        assert f"runner resolve 'a dir' job-3 {option}" in done.stderr
-    assert "runner rerun 'a dir' --scenario scenario.yaml" in done.stderr
     assert "failed.yaml" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("next     runner resolve 'a dir'   # ")
+    for option in ("--task-id TASK_ID", "--not-submitted", "--give-up"):
+        assert f"runner resolve 'a dir' job-3 {option}" in listed.stderr
 
 
 def test_messages_of_the_api_are_sanitized(folder: Path) -> None:

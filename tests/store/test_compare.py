@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from runner.core.changed_fields import changed_fields
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, JobSpec, OnChanged
 from runner.errors import JobsChanged
 from runner.store import query
 from runner.store.store import Store
-from runner.store.sync import SyncReport, changed_fields, compare
+from runner.store.sync import SyncReport, compare
 from tests.store.jobs import make_spec, sync_jobs
 
 
