@@ -32,7 +32,6 @@ from runner.api.simulate import simulated_gateway, speed_line, with_simulator_sp
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
 from runner.checks.duplicates import save_duplicates
-from runner.core.filenames import RESULTS_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord
 from runner.core.settings import Settings
@@ -47,7 +46,7 @@ from runner.engine.events import Notice, Observer, guarded
 from runner.engine.leased_governor import LeasedGovernor
 from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
-from runner.errors import ObjectStoreError, RunnerError
+from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.urls import content_url, gateway_root
 from runner.proxies import Proxies
@@ -387,8 +386,4 @@ def _finish(store: Store, outputs: Outputs, settings: Settings) -> tuple[Summary
         return None, stop_for_store_error(error)
     except OSError as error:
         return None, Stop(StopReason.STORE, f"the results in {store.run_dir} can't be written: {error}")
-    if store.journal is not None and not store.is_cut_off:
-        # They can be written again from the log, by anybody who opens it.
-        with contextlib.suppress(ObjectStoreError, OSError):
-            store.journal.put_file(store.run_dir / RESULTS_NAME)
     return summary, None

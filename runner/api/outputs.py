@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from runner.api.run_facts import RunFacts
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.model import JobRecord
 from runner.core.summary import Summary
+from runner.errors import ObjectStoreError
 from runner.results.failed_manifest import write_failed
 from runner.results.files import ResultsWriter, atomic_write
 from runner.results.formats import line_bytes, write_summary
@@ -81,6 +83,11 @@ class Outputs:
         write_page(page, self._run_dir / REPORT_NAME, info)
         names = [RESULTS_NAME, SUMMARY_NAME, REPORT_NAME]
         self._store.mark_finished([*names, FAILED_NAME] if has_failed else names)
+        journal = self._store.journal
+        if journal is not None and not self._store.is_cut_off:
+            # They can be written again from the log, by anybody who opens it.
+            with suppress(ObjectStoreError, OSError):
+                journal.put_file(self._run_dir / RESULTS_NAME)
         return summary
 
     def _write_failed(self, records: Iterable[JobRecord]) -> int:

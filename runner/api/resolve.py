@@ -32,7 +32,6 @@ from runner.store.lock import holder_of
 from runner.store.store import Store
 from runner.store.transitions import (
     attach_task,
-    last_attempt_at,
     mark_not_submitted,
     recover,
     uncertain_ids,
@@ -233,7 +232,8 @@ class _Resolver:
         return [
             UnresolvedJob(job_id, why)
             for job_id in job_ids
-            if (at := last_attempt_at(self._store.reader, job_id)) is not None and self._at - at < MIN_AGE_S
+            if (at := query.last_attempt_at(self._store.reader, job_id)) is not None
+            and self._at - at < MIN_AGE_S
         ]
 
     def _result(self, job_ids: Iterable[str], refused: list[UnresolvedJob]) -> ResolveResult:

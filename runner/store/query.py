@@ -255,6 +255,14 @@ def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:
     return dict(cursor.fetchall())
 
 
+def last_attempt_at(connection: sqlite3.Connection, job_id: str) -> float | None:
+    """Return when a job's last attempt began, in seconds since 1970; None if it has none."""
+    row = connection.execute(
+        "SELECT max(attempts.submitted_at) FROM attempts JOIN jobs USING (seq) WHERE job_id = ?", (job_id,)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def request_text(connection: sqlite3.Connection, seq: int) -> str:
     """Read a job's request as it is stored: the canonical JSON that is sent."""
     return str(connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()[0])

@@ -317,14 +317,6 @@ def mark_uncertain(
         connection.execute(rows.SAVE_ATTEMPT, rows.attempt_row(seq, attempt))
 
 
-def last_attempt_at(connection: sqlite3.Connection, job_id: str) -> float | None:
-    """Return when a job's last attempt began, in seconds since 1970; None if it has none."""
-    row = connection.execute(
-        "SELECT max(attempts.submitted_at) FROM attempts JOIN jobs USING (seq) WHERE job_id = ?", (job_id,)
-    ).fetchone()
-    return None if row is None else row[0]
-
-
 def uncertain_ids(connection: sqlite3.Connection, patterns: Sequence[str]) -> list[str]:
     """Return the ids of the uncertain jobs that match any of some globs, in manifest order."""
     where = " OR ".join("job_id GLOB ?" for _ in patterns)
