@@ -221,7 +221,9 @@ def test_second_process_is_refused_and_readers_are_not(workspace: Workspace) -> 
     assert 5 == second.returncode
     assert f"pid {process.pid}" in second.stderr
     assert 1 == json.loads(status.stdout)["jobs"]
-    assert 1 == json.loads(plan.stdout)["to_poll"]
+    planned = json.loads(plan.stdout)
+    # On a slow machine the job may have ended by then.
+    assert 1 == planned["to_poll"] + planned["to_download"] + planned["done"]
     assert {"slow one": 1} == workspace.paid()
 
 
