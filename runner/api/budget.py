@@ -143,8 +143,8 @@ def check_cost(
     if confirm is None or not is_asked:
         return
     if jobs > ASK_FROM_JOBS or any(each.highest > ASK_FROM_COST for each in cost.sums):
-        at_most = "at most " if cost.sums else ""
-        if not confirm(f"Submit {format_count(jobs, 'paid job')} for {at_most}{cost}?"):
+        price = f"for at most {cost}" if cost.sums else "of unknown price"
+        if not confirm(f"Submit {format_count(jobs, 'paid job')} {price}?"):
             raise NotConfirmed("not confirmed; nothing was sent")
 
 

@@ -106,7 +106,7 @@ def _brief(result: RunResult) -> Iterator[_Line]:
 
 def _body(result: RunResult) -> Iterator[_Line]:
     yield _headline(result)
-    if counts := _counts_text(result, frozenset(State) - {State.SUCCEEDED}):
+    if counts := _counts_text(result, frozenset(State) - {State.SUCCEEDED, State.UNCERTAIN}):
         yield f"  {counts}", None
     yield from _failures(result)
     yield from _uncertain(result)
@@ -145,7 +145,8 @@ def _failures(result: RunResult) -> Iterator[_Line]:
     if others := classes[_MAX_CLASSES:]:
         jobs = sum(result.by_class.get(cls, 0) for _, cls, _ in others)
         status = command_text("runner", "status", result.run_dir)
-        yield f"  {jobs:,} more of {len(others)} other classes: {status}", None
+        classes_left = "another class" if len(others) == 1 else f"{len(others)} other classes"
+        yield f"  {jobs:,} more of {classes_left}: {status}", None
 
 
 def _uncertain(result: RunResult) -> Iterator[_Line]:

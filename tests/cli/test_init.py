@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,16 +33,23 @@ def test_the_starter_manifest_is_valid() -> None:
     assert runner("validate", "--strict", "first/steps.yaml").exit_code == 0
 
 
-def test_the_commented_job_is_valid() -> None:
-    """The job with a row file, which is commented out, is valid too."""
+def test_the_starter_makes_one_cheap_video() -> None:
+    """Who runs it as it is pays for one short clip with a public price."""
+    runner("init")
+
+    result = runner("plan", "manifest.yaml")
+
+    assert "wan3.0-video in 480p: 1 clip, 5 s" in result.stdout
+    assert "0.25 USD" in result.stdout
+
+
+def test_the_commented_jobs_are_valid() -> None:
+    """The jobs that are commented out are valid too."""
     Path("prompts.csv").write_text("name,prompt\na,A kitten\n")
     runner("init")
     path = Path("manifest.yaml")
-    lines = path.read_text().splitlines()
-    start = lines.index("  # - id: row-${name}")
-    path.write_text(
-        "\n".join([*lines[:start], *(line.replace("# ", "", 1) for line in lines[start:])]) + "\n"
-    )
+    text = path.read_text()
+    path.write_text(re.sub(r"^  # (- id:|  )", r"  \1", text, flags=re.MULTILINE))
 
     result = runner("validate", "--strict", path)
 

@@ -1,4 +1,4 @@
-"""The lock of known-good versions is complete, and the README installs with it."""
+"""The lock of known-good versions is complete, and contributors install with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.docs.sections import README, ROOT
+from tests.docs.sections import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NEEDED = [
@@ -35,6 +35,6 @@ def test_every_dependency_is_locked(text: str) -> None:
         assert pin.version in needed.specifier
 
 
-def test_the_readme_installs_with_the_lock() -> None:
-    """What the README's test command installs are the versions that are known to work."""
-    assert "-e '.[dev]' -c .ci/constraints.txt" in README.read_text(encoding="utf-8")
+def test_contributors_install_with_the_lock() -> None:
+    """What the page for contributors installs are the versions that are known to work."""
+    assert "-e '.[dev]' -c .ci/constraints.txt" in (ROOT / ".github/CONTRIBUTING.md").read_text("utf-8")

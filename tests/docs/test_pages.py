@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import re
 import shlex
@@ -29,13 +28,6 @@ from tests.docs.sections import PAGES, README, ROOT, SECTIONS, with_sections
 TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 FRONT_PAGE = README.read_text(encoding="utf-8")
 COMMAND_PAGE = TEXTS["runner/cli/README.md"]
-
-
-def between(name: str, end: str) -> str:
-    """Return the README's text between two markers."""
-    found = re.search(rf"<!-- {re.escape(name)} -->\n(.*?)<!-- {re.escape(end)} -->", FRONT_PAGE, re.DOTALL)
-    assert found is not None, f"no <!-- {name} --> in the README"
-    return found[1]
 
 
 def blocks(language: str) -> list[Any]:
@@ -91,82 +83,11 @@ def test_every_package_is_in_the_architecture() -> None:
     assert packages == set(re.findall(r"^\| `(runner/\w+/)` \|", TEXTS["runner/README.md"], re.MULTILINE))
 
 
-@pytest.mark.slow
-def test_run_of_the_readme_works_and_looks_as_shown(tmp_path: Path) -> None:
-    """The demo's command runs in a place of its own, and what it prints is what the README shows."""
-    block = between("run: install", "end of run")
-    command = re.search(r"(runner run .*)", block)
-    assert command is not None
-    shown = block.split("```")[1].split("\n", 2)[2]
-    make_clone(tmp_path)
-
-    done = _run(command[1], tmp_path)
-
-    assert (0, "") == (done.returncode, done.stdout)
-    assert _shape(shown) == _shape(done.stderr)
-
-
-@pytest.mark.slow
-def test_run_with_a_budget_stops_as_shown(tmp_path: Path) -> None:
-    """The demo's budget ends half-way, with the amounts that the README shows."""
-    block = between("run: budget", "end of run")
-    shown = block.split("```")[1].split("\n", 2)[2]
-    make_clone(tmp_path)
-
-    done = _run("runner run manifests/budget.yaml --simulate", tmp_path)
-
-    assert (3, "") == (done.returncode, done.stdout)
-    assert _shape(shown) == _shape(done.stderr)
-    assert re.findall(r"[0-9.]+ USD", shown) == re.findall(r"[0-9.]+ USD", done.stderr)
-
-
-def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    return subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
 def make_clone(folder: Path) -> None:
     """Lay out a folder like a fresh clone, as far as a run sees it."""
     shutil.copytree(ROOT / "manifests", folder / "manifests")
     (folder / ".git").mkdir()
     (folder / "output").mkdir()
-
-
-@pytest.mark.slow
-def test_killed_run_of_the_readme_goes_on(tmp_path: Path) -> None:
-    """The killed demo is brought to its end by the same command, and no job was accepted twice."""
-    first, second = re.findall(r"^\$ (.*)", between("run: kill", "end of run"), re.MULTILINE)
-    make_clone(tmp_path)
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-
-    def start(command: str) -> subprocess.CompletedProcess[str]:
-        words = shlex.split(command.replace("runner run", f"{shlex.quote(sys.executable)} -m runner run"))
-        return subprocess.run(
-            words, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100, check=False
-        )
-
-    killed, done = start(first), start(second)
-
-    accepted = (tmp_path / "output/demo-simulated/simulator.jsonl").read_text().splitlines()
-    assert killed.returncode in (-9, 137)
-    digests = {json.loads(line)["digest"] for line in accepted}
-    assert len(digests) == len(accepted)
-    # A kill between intent and id leaves a job uncertain, which is rare and right.
-    assert (0, 12) == (done.returncode, len(accepted)) or 4 == done.returncode
-    assert "of 12 jobs" in done.stderr
-
-
-def _shape(text: str) -> list[str]:
-    """Leave out what differs from run to run: times, rates, sizes and addresses."""
-    return [re.sub(r"\d+(\.\d+)?", "N", line).rstrip() for line in text.strip().splitlines()]
 
 
 @pytest.mark.parametrize("text", [block for block in blocks("yaml") if "simulator" not in str(block.id)])
