@@ -223,7 +223,7 @@ def test_assets_of_jobs_that_were_never_sent_are_evidence(name: str, tmp_path: P
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
 
-    assert_refused(run_dir, "assets/ has a file of job")
+    assert_refused(run_dir, f"assets/ has a file of job '{path.name[0]}'")
 
 
 async def test_foreign_assets_are_no_evidence(tmp_path: Path) -> None:
