@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TRACED = (
-    "?open,openat,?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,unlinkat,"
-    "write,writev,pwrite64,ftruncate,fsync,fdatasync,sendto,sendmsg"
+    "?open,openat,?mkdir,mkdirat,?rename,?renameat,renameat2,?link,linkat,?unlink,unlinkat,"
+    "write,writev,?sendfile,copy_file_range,pwrite64,ftruncate,fsync,fdatasync,sendto,sendmsg"
 )
 _LONGEST_BYTES = 1 << 22
 
@@ -189,13 +189,27 @@ def moments(trace: Iterable[str], root: Path) -> Iterator[tuple[Call, Disk]]:
         which goes on changing.
     """
     disk = Disk(root)
+    for call, has_ended in _parsed(trace):
+        if has_ended:
+            disk.end(call)
+        else:
+            disk.begin(call)
+        if has_ended == call.name.endswith("sync"):
+            yield call, disk
+
+
+def calls(trace: Iterable[str]) -> Iterator[Call]:
+    """Yield the calls of a trace that did what they were asked, in the order in which they ended."""
+    return (call for call, has_ended in _parsed(trace) if has_ended)
+
+
+def _parsed(trace: Iterable[str]) -> Iterator[tuple[Call, bool]]:
+    """Yield each call when it begins, and with True when it has ended; not that it ended if it failed."""
     unfinished: dict[str, Call] = {}
     for line in trace:
         if (found := _CALL.match(line)) is not None:
             call = Call(found["name"], found["text"].removesuffix(_UNFINISHED))
-            disk.begin(call)
-            if not call.name.endswith("sync"):
-                yield call, disk
+            yield call, False
             if found["text"].endswith(_UNFINISHED):
                 unfinished[found["pid"]] = call
                 continue
@@ -205,6 +219,4 @@ def moments(trace: Iterable[str], root: Path) -> Iterator[tuple[Call, Disk]]:
         else:
             continue
         if _FAILED.search(call.text) is None:
-            disk.end(call)
-            if call.name.endswith("sync"):
-                yield call, disk
+            yield call, True

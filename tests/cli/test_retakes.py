@@ -118,7 +118,8 @@ def test_a_new_seed_is_drawn_where_there_is_one() -> None:
 
     line = lines()["a"]
     assert 7 != line["request"]["seed"]
-    assert 0 <= line["request"]["seed"] < 2**31
+    # Less happens in one of two thousand draws.
+    assert 2**20 <= line["request"]["seed"] < 2**31
     assert [None, 7] == [asset.get("request", {}).get("seed") for asset in line["assets"]]
     assert len({asset["sha256"] for asset in line["assets"]}) == 2
     assert "seed" not in lines()["d"]["request"]

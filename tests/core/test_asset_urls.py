@@ -60,6 +60,18 @@ def test_last_frame_has_no_route() -> None:
     assert ["a", NextStep.POLL_AGAIN, NextStep.POLL_AGAIN, NextStep.GIVE_UP] == all_steps(search, [])
 
 
+def test_a_search_that_starts_again_has_all_its_steps() -> None:
+    """What failed may work a little later: URLs, polls and the route are all tried once more."""
+    search = UrlSearch("route")
+    search.offer(["a"])
+    first = all_steps(search, [])
+
+    search.start_again()
+    search.offer(["a"])
+
+    assert first == all_steps(search, [])
+
+
 @given(st.lists(st.lists(st.sampled_from("abc"))))
 def test_search_ends_and_tries_no_url_twice(answers: list[list[str]]) -> None:
     """

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from runner.core.budget import Account, Fit, block, next_cost
 from runner.core.canary import CanaryGate
-from runner.core.cost import Cost, CostState, Spend, charged, cost_json
+from runner.core.cost import Cost, CostState, CostSummaryBuilder, Spend, SpentOn, charged, cost_json
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.prices import Unit
@@ -180,6 +180,14 @@ def test_canaries_stop_the_run(state: State) -> None:
     assert last.record_end(state, pending=0) is None
 
 
+def test_jobs_yet_to_be_submitted_may_still_succeed() -> None:
+    """One of the first jobs may fail before the others are sent."""
+    canary = gate()
+    canary.record_submitted()
+
+    assert canary.record_end(State.FAILED, pending=9) is None
+
+
 def test_a_run_with_enough_videos_needs_no_canaries() -> None:
     """Later processes go on at once; jobs in flight of an earlier one count as first ones."""
     assert not gate(succeeded=4, in_flight=9).is_closed
@@ -193,3 +201,24 @@ def test_a_submission_that_made_no_task_is_no_canary() -> None:
     canary.record_not_submitted()
 
     assert not canary.is_closed
+
+
+def test_sums_of_a_run() -> None:
+    """By state, by model and by day: released attempts cost nothing, estimates are what was reserved."""
+    builder = CostSummaryBuilder()
+    builder.add("a", replace(COST, state=CostState.SETTLED, settled=25 * CENT))
+    builder.add("a", replace(UNCERTAIN, at=86_400.0))
+    builder.add("b", replace(COST, state=CostState.FAILED, settled=0))
+    builder.add("b", replace(COST, state=CostState.RELEASED, settled=0))
+
+    summary = builder.summary()
+
+    assert (Spend(currency="USD", settled=25 * CENT, uncertain=60 * CENT),) == summary.spend
+    assert (
+        SpentOn("a", "USD", attempts=2, amount=85 * CENT, estimate=120 * CENT),
+        SpentOn("b", "USD", attempts=1, amount=0, estimate=60 * CENT),
+    ) == summary.by_model
+    assert (
+        SpentOn("1970-01-01", "USD", attempts=2, amount=25 * CENT, estimate=120 * CENT),
+        SpentOn("1970-01-02", "USD", attempts=1, amount=60 * CENT, estimate=60 * CENT),
+    ) == summary.by_day

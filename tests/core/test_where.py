@@ -36,6 +36,7 @@ JOB = succeeded(
         "seed<=12",
         "n<10",
         "score<0.75",
+        "score=0.5",
         "ok=true",
         "a.b=1",
         "metadata.deep.x=y",
@@ -62,6 +63,7 @@ def test_met(text: str) -> None:
         "absent<3",
         "split>3",
         "ok>0",
+        "ok=1",
         "status!=succ*",
     ],
 )

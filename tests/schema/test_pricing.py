@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.core.prices import Quote
+from runner.core.prices import Quote, table_json
 from runner.manifest.price_files import shipped_prices
 from runner.schema.catalog import load_catalog
 from runner.schema.price_table import read_price_table
@@ -148,3 +148,19 @@ def test_default_sizes(model: str, size: str) -> None:
 def test_a_size_that_is_no_text_has_no_price() -> None:
     """An unchecked request may have anything for a size."""
     assert not isinstance(PRICER.quote({"model": "wan3.0-video", "size": ["720P"]}, TODAY), Quote)
+
+
+def test_a_table_that_is_written_is_the_same_when_it_is_read() -> None:
+    """The failed jobs of a run have its prices in their manifest, with every condition and period."""
+    own, _ = read_price_table(
+        table(
+            row(when={"generate_audio": False}, note="silent"),
+            row(**{"from": "2026-01-01", "until": "2026-12-31"}, model="n"),
+            {"model": "t", "unit": "million_tokens", "size": {"720p": 4}, "most_tokens": 1000},
+        ),
+        None,
+    )
+
+    for each in (own, shipped_prices()):
+        assert each is not None
+        assert (each, []) == read_price_table(table_json(each), None)

@@ -223,7 +223,7 @@ def test_assets_of_jobs_that_were_never_sent_are_evidence(name: str, tmp_path: P
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
 
-    assert_refused(run_dir, "assets/ has a file of job")
+    assert_refused(run_dir, f"assets/ has a file of job '{path.name[0]}'")
 
 
 async def test_foreign_assets_are_no_evidence(tmp_path: Path) -> None:
@@ -285,6 +285,17 @@ def test_directory_without_its_database_is_refused(is_there: bool, tmp_path: Pat
     (run_dir / ".epoch").unlink()
     with Store(run_dir):
         pass
+
+
+def test_a_database_without_an_epoch_is_older_than_one_that_was_counted(tmp_path: Path) -> None:
+    """A copy from before the first run is refused, however short that run was."""
+    run_dir = make_store(tmp_path / "run", "a")
+    with closing(sqlite3.connect(run_dir / "run.db")) as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'epoch'")
+        connection.commit()
+    (run_dir / ".epoch").write_bytes(b"%019d\n" % 1)
+
+    assert_refused(run_dir, "lacks the last changes")
 
 
 @pytest.mark.parametrize("content", [b"", b"no number\n", b"{}", b"9" * 5000])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
+from runner.core.filenames import BASE_NAME
 from runner.core.lifecycle import Event, State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import Fenced, ObjectStoreError, RunDirError, RunnerError, StoreDamaged, UsageError
@@ -414,6 +415,19 @@ def test_a_crash_while_a_base_is_written(at: str, tmp_path: Path) -> None:
     with opened(tmp_path / "c", shared) as store:
         assert 2 == query.counts(store.reader)[State.FAILED]
     assert 1 == len(shared.list("shards/00000/base"))
+
+
+def test_a_copy_that_a_killed_process_left_is_written_anew(tmp_path: Path) -> None:
+    """SQLite copies into no file that is there; the next process begins with its own copy."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / BASE_NAME).write_bytes(b"half a copy")
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        pending(store)
+
+    assert not (tmp_path / "a" / BASE_NAME).exists()
+    with opened(tmp_path / "b", shared) as store:
+        assert 2 == query.counts(store.reader)[State.PENDING]
 
 
 def test_a_run_that_began_without_a_journal_gets_one(tmp_path: Path) -> None:

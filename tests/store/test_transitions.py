@@ -14,6 +14,7 @@ from runner.store.store import Store
 from runner.store.transitions import (
     RerunPlan,
     Selection,
+    adopt_records,
     attach_task,
     import_records,
     mark_not_submitted,
@@ -23,6 +24,7 @@ from runner.store.transitions import (
     uncertain_ids,
     write_off,
 )
+from tests.results.records import succeeded
 from tests.store.jobs import make_spec, sync_jobs
 
 DOUBT = Failure(FailureClass.UNCERTAIN_SUBMIT, "no answer within 120 s")
@@ -363,3 +365,19 @@ def test_imported_task_of_unknown_age_counts_from_its_import(
     after = records(store)["b"]
     assert (submitted_at, ()) == (after.submitted_at, after.attempts)
     assert (0, None) == stored(store, "b", "attempt, warnings")
+
+
+def test_results_are_taken_over_by_their_own_job(store: Store) -> None:
+    """A job of the store gets what its line knows, one that it lacks is inserted, and the others stay as they are."""
+    sync_jobs(store, make_spec("a"), make_spec("b", 1), make_spec("c", 2))
+    add_attempt(store, "a", Attempt(3, 5.0, "accepted", "task_a"))
+
+    with store.transaction() as connection:
+        lines = [succeeded("b"), succeeded("b"), succeeded("new", task_id="task_new")]
+        assert 2 == adopt_records(connection, lines, at=1000.0)
+
+    found = records(store)
+    assert {"a": State.PENDING, "b": State.SUCCEEDED, "c": State.PENDING, "new": State.SUCCEEDED} == {
+        job_id: record.state for job_id, record in found.items()
+    }
+    assert ("task_x", succeeded().assets) == (found["b"].task_id, found["b"].assets)

@@ -40,6 +40,22 @@ async def test_what_nobody_waits_for_is_committed_all_the_same(store: Store) -> 
                 await asyncio.sleep(0.01)
 
 
+async def test_what_nobody_waits_for_is_committed_with_the_next_change(store: Store) -> None:
+    """The thread that has committed once does not commit again until it is asked to."""
+    first, second = jobs(store, 2)
+    async with store:
+        writer = store._writer
+        assert writer is not None
+        writer._linger_s = 600.0
+        await store.durable(store.save(first))
+        number = store.save(first)
+        # The thread has every chance to begin too early.
+        await asyncio.to_thread(time.sleep, 0.02)
+
+        assert number == store.save(second)
+        await store.durable(number)
+
+
 async def test_changes_of_one_turn_share_a_commit(store: Store) -> None:
     """However many jobs change at once, and however often: each is written once, as it was last."""
     many = jobs(store, 70)

@@ -8,7 +8,7 @@ import pytest
 
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, Job
-from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask
+from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask, Transient
 from runner.worker.poll import Poller
 from tests.engine.answers import POLL_401, POLL_403, POLL_502, RUNNING, UNKNOWN, failure
 from tests.engine.fakes import FakeKeys, FakeStore, job_in_memory
@@ -122,3 +122,19 @@ async def test_status_that_the_api_wrote_no_word_for_is_named_by_its_meaning() -
     await poll_once(Polled(RemoteTask(("task",), RemoteStatus.QUEUED)), job)
 
     assert RemoteStatus.QUEUED.value == job.remote_status
+
+
+async def test_an_answer_that_was_not_understood_is_kept_once() -> None:
+    """
+    It is there for whoever asks why; the next one is kept only if it says something else.
+    """
+    job, store = job_in_memory("a", State.SUBMITTED, task_id="task", key="a"), FakeStore()
+    odd, other = (
+        Transient(failure(FailureClass.UNAVAILABLE, message), answer=f"<{message}>")
+        for message in ("odd", "new")
+    )
+
+    for answer in (odd, odd, other, RUNNING):
+        await Poller(FakeQueries([answer]), FakeKeys("a"), store, FakeClock()).poll(job)
+
+    assert ["<odd>", "<new>"] == store.answers
