@@ -16,6 +16,8 @@ function makeCurrent(card) {
 
 function focusCard(card) {
   if (!card) return;
+  // Not only by the event of the focus, which waits while the window has none.
+  makeCurrent(card);
   card.focus({ preventScroll: true });
   card.scrollIntoView({ block: "nearest" });
 }
