@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ from runner.core.units import format_duration, format_size
 from tests.report.browser import Browser
 from tests.report.pages import JOBS, report
 from tests.results.records import HOSTILE, VIDEO, succeeded
+
+LOADS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,8 @@ def page(chromium: Browser, folder: Path) -> Iterator[Browser]:
 
 def show(page: Browser, folder: Path, settings: str = "") -> None:
     """Open the report anew, with settings in its address."""
-    page.visit("about:blank")
-    page.visit(f"{(folder / 'report.html').as_uri()}#{settings}")
+    # Another query makes it another page, which is loaded whatever is shown now.
+    page.visit(f"{(folder / 'report.html').as_uri()}?{next(LOADS)}#{settings}")
 
 
 def go(page: Browser, settings: str) -> None:
@@ -329,6 +332,7 @@ def test_charts_are_drawn_and_nothing_overflows(page: Browser) -> None:
     page.devtools("Emulation.clearDeviceMetricsOverride")
 
 
+@pytest.mark.extended
 def test_labels_of_a_short_run_differ(chromium: Browser, tmp_path: Path) -> None:
     """The time axis of a run of seconds has no label twice."""
     report(tmp_path, [replace(job, finished_at=job.finished_at and JOBS[0].finished_at) for job in JOBS[:3]])
@@ -342,6 +346,7 @@ def test_labels_of_a_short_run_differ(chromium: Browser, tmp_path: Path) -> None
     assert len(set(labels)) == len(labels)
 
 
+@pytest.mark.extended
 def test_charts_without_data_say_so(chromium: Browser, tmp_path: Path) -> None:
     """A run that has not begun shows words in place of charts."""
     pending = replace(
@@ -372,6 +377,7 @@ LUMINANCE = """
 """
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colors_differ_in_brightness(page: Browser, scheme: str) -> None:
     """What lies side by side in a chart differs without color vision: in brightness, and failures in their pattern."""
@@ -426,11 +432,14 @@ def test_clips_have_their_shape_and_play_on_hover(page: Browser, folder: Path) -
     )
     assert "assets/absent.mp4 is missing or can't be played" == message
     assert 90 / 160 == pytest.approx(
-        page.run("const box = document.querySelector('.no-video').getBoundingClientRect(); return box.width / box.height"),
+        page.run(
+            "const box = document.querySelector('.no-video').getBoundingClientRect(); return box.width / box.height"
+        ),
         rel=0.02,
     )
 
 
+@pytest.mark.extended
 def test_times_are_those_of_the_reader(page: Browser, folder: Path) -> None:
     """Times are in the time zone of the browser, with its name."""
     page.devtools("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import shutil
 import socket
 import subprocess
@@ -111,18 +112,28 @@ def test_a_decoder_that_crashes_or_hangs(run_dir: Path, monkeypatch: pytest.Monk
     assert posters == maker.posters([f"assets/{name}" for name in names])
 
 
-def test_the_report_has_posters(
-    chromium: Browser, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`runner report` puts them into the page, which then reads no video until it is played."""
+@pytest.fixture
+def reported(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Report a run with a video and a file that is none."""
     monkeypatch.chdir(tmp_path)
     states = {"a": State.SUCCEEDED, "b": State.SUCCEEDED}
     run_dir = make_run(tmp_path / "out", write_manifest(tmp_path / "m.yaml", *states), states)
     shutil.copy(clip, run_dir / "assets/a.mp4")
 
     assert 0 == runner("report", run_dir).exit_code
+    return run_dir / "report.html"
 
-    chromium.open(run_dir / "report.html")
+
+def test_the_report_has_posters(reported: Path) -> None:
+    """`runner report` puts them into the page."""
+    (posters,) = re.findall(r'"posters":\{"assets/a.mp4":"([^"]+)"\}', reported.read_text())
+    assert b"\xff\xd8" == base64.b64decode(posters)[:2]
+
+
+@pytest.mark.extended
+def test_posters_are_shown(chromium: Browser, reported: Path) -> None:
+    """A clip with a poster shows it, and its video is not read until it is played."""
+    chromium.open(reported)
     assert ["data:image/jpeg;base64,", "none", ["assets/a.mp4"]] == chromium.run(
         "const video = document.querySelector('.card video');"
         "return [video.poster.slice(0, 23), video.preload, Object.keys(DATA.posters)]"
