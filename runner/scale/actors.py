@@ -82,7 +82,6 @@ class Failed(Struct, frozen=True):
 
     message: str
     hint: str | None
-    exit_code: int
 
 
 class Glance(Struct, frozen=True):
@@ -136,6 +135,7 @@ class ShardActor:
         os.environ.update(environ)
         self._engine: Engine | None = None
         self._stops: list[Stop] = []
+        self._is_abandoned = False
         self._events: deque[RunEvent] = deque(maxlen=_MAX_EVENTS)
 
     async def run(self, work: Work) -> RunResult | Failed:
@@ -143,7 +143,7 @@ class ShardActor:
         try:
             return await self._run(work)
         except RunnerError as error:
-            return Failed(error.message, error.hint, error.exit_code)
+            return Failed(error.message, error.hint)
         finally:
             self._engine = None
 
@@ -161,6 +161,7 @@ class ShardActor:
 
     async def abandon(self) -> None:
         """Stop now."""
+        self._is_abandoned = True
         if self._engine is not None:
             self._engine.abandon()
 
@@ -187,6 +188,8 @@ class ShardActor:
         self._engine = engine
         for stop in self._stops:
             engine.stop(stop)
+        if self._is_abandoned:
+            engine.abandon()
 
 
 def _check_out(work: Work) -> Path:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -64,9 +65,8 @@ class Fleet:
         self._observe = observe
         self._active: dict[int, Any] = {}
         self._snapshots: dict[int, Snapshot] = {}
-        self._is_abandoned = asyncio.Event()
+        self._is_stopped = asyncio.Event()
         self.results: dict[int, RunResult] = {}
-        self.failures: list[Failed] = []
         self.stops: list[Stop] = []
 
     @property
@@ -111,16 +111,19 @@ class Fleet:
             return
         self.stops.append(stop)
         self._observe(Notice("stopping", stop.message, stop.hint))
-        self._queue.clear()
+        self._end_queue()
         for actor in self._active.values():
             actor.stop.remote(stop)
 
     def abandon(self) -> None:
         """Stop now."""
-        self._queue.clear()
+        self._end_queue()
         for actor in self._active.values():
             actor.abandon.remote()
-        self._is_abandoned.set()
+
+    def _end_queue(self) -> None:
+        self._queue.clear()
+        self._is_stopped.set()
 
     async def run(self) -> None:
         """Work on all shards."""
@@ -141,24 +144,35 @@ class Fleet:
             deaths, ended = 0, self._ended(work.shard.index)
             while True:
                 actor = actor or self._start()
-                try:
-                    await self._work_on(work, actor)
+                if await self._has_ended(work, actor):
                     break
-                except Exception as error:
-                    if not self._is_death(error):
-                        raise
-                    log.warning("the process of shard %s died: %s", work.shard, error)
-                actor = None
-                now_ended = self._ended(work.shard.index)
-                deaths, ended = (1 if now_ended > ended else deaths + 1), now_ended
+                actor, before = None, ended
+                ended = self._ended(work.shard.index)
+                deaths = 1 if ended > before else deaths + 1
                 if deaths >= DEATHS_TO_STOP:
                     self.stop(_stop_for_deaths(work))
-                if self.stops or self._is_abandoned.is_set():
+                if await self._is_stopped_within(min(2.0 ** (deaths - 1), _MAX_PAUSE_S)):
                     break
-                self._observe(
-                    Notice("shard", f"the process of shard {work.shard} died; another goes on with it")
-                )
-                await asyncio.sleep(min(2.0 ** (deaths - 1), _MAX_PAUSE_S))
+
+    async def _is_stopped_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_stopped.wait(), seconds)
+        return self._is_stopped.is_set()
+
+    async def _has_ended(self, work: Work, actor: Any) -> bool:
+        """Work on a shard; return whether that came to its end, and not to that of its process."""
+        try:
+            await self._work_on(work, actor)
+        except Exception as error:
+            if not self._is_death(error):
+                log.exception("a bug in runner ended shard %s", work.shard)
+                message = f"a bug in runner ended shard {work.shard}: {type(error).__name__}: {error}"[:500]
+                self.stop(Stop(StopReason.INTERNAL, message, "nothing is lost; run the same command again"))
+                return True
+            log.warning("the process of shard %s died: %s", work.shard, error)
+            self._observe(Notice("shard", f"the process of shard {work.shard} died"))
+            return False
+        return True
 
     async def _work_on(self, work: Work, actor: Any) -> None:
         index = work.shard.index
@@ -170,7 +184,7 @@ class Fleet:
             del self._active[index]
             self._forget(index)
         if isinstance(result, Failed):
-            self.failures.append(result)
+            # One that can't begin or end says the same of the others: of their disk, their store or their keys.
             self.stop(Stop(StopReason.STORE, f"shard {work.shard}: {result.message}", result.hint))
             return
         self.results[index] = result

@@ -83,7 +83,7 @@ def _kill_until_done(run: RayRun, *, kills: int, title: str, seed: int) -> int:
     while True:
         with run.driving() as driver:
             while driver.poll() is None:
-                time.sleep(rng.uniform(0.2, 1.5))
+                time.sleep(rng.uniform(1.0, 3.0))
                 if done < kills and run.accepted():
                     done += kill_one(driver.pid, title, rng)
             exit_code = driver.returncode
