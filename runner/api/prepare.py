@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.budget import check_cost
 from runner.api.config import apply_options, read_environment
 from runner.api.execute import ignore
 from runner.api.journal_media import upload_media
@@ -24,6 +25,7 @@ from runner.core.filenames import DB_NAME
 from runner.core.problem import Problem
 from runner.core.sharding import Shard, share
 from runner.manifest.loader import ProblemCollector, load
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 
 _OF_JOBS = ("jobs", "specs", "attempts")
@@ -49,6 +51,8 @@ def prepare(
     *,
     options: RunOptions = RunOptions(),
     on_problem: Callable[[Problem], None] = ignore,
+    is_governed: bool = False,
+    confirm_cost: Callable[[str], bool] | None = None,
 ) -> Prepared:
     """
     Read and check a manifest once, and put each shard's jobs into its journal. Nothing is submitted.
@@ -56,8 +60,11 @@ def prepare(
     Args:
         journal: The URL of the run's journal.
         shards: Their number, which stays the same for ever.
+        is_governed: Whether the shards share their limits, which are not divided then.
+        confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
 
     Raises:
+        NotConfirmed: The answer was no.
         ManifestError: The manifest has errors; nothing was written.
         UsageError: A limit can't be divided by the number of shards, or the URL can't be used for a journal.
         RunDirError: The journal holds another run, or one with another number of shards.
@@ -70,12 +77,17 @@ def prepare(
         path, problems, variables=options.var, today=datetime.now(UTC).date(), is_strict=options.strict
     )
     settings, _ = apply_options(loaded.settings, options, environ)
-    check_shard_options(replace(options, shard=Shard(0, shards)), settings)
+    if not is_governed:
+        check_shard_options(replace(options, shard=Shard(0, shards)), settings)
     counts: list[int | None] = []
     with tempfile.TemporaryDirectory(prefix="runner-") as folder:
         whole = Path(folder, "whole")
         with Store(whole) as store:
             facts, _ = load_into(store, loaded, settings, options, problems, None)
+            if is_governed:
+                check_cost(
+                    store.reader, settings, options, JobFilter(), confirm_cost, is_simulated=options.simulate
+                )
         origin = RunOrigin(None, options.simulate, sharded=facts.origin.sharded)
         files = 0
         for index in range(shards):

@@ -85,9 +85,40 @@ from runner.core.model import OnChanged
     is_flag=True,
     help="--limit, --max-failures, --max-cost and the budgets of a day and a month are meant for each shard alone.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["ray"]),
+    help="Work on all shards of the run at once on the machines of a Ray cluster, with one rate, one budget and one breaker.",
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="With --engine: how many shards are at work at once.",
+)
+@click.option(
+    "--shards",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="With --engine: how many shards the run has, for ever; by default as many as workers.",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="With --engine: an existing cluster, such as auto; by default one of this machine alone, on loopback.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and do nothing.")
 @with_options(BOUNDS, NEW_AND_CATCH_UP, ADOPT_RESULTS, PACING, WATCHING)
-def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -> int:
+def command(
+    manifest: Path,
+    output: Path | None,
+    dry_run: bool,
+    engine: str | None,
+    workers: int | None,
+    shards: int | None,
+    ray_address: str | None,
+    **values: Any,
+) -> int:
     """
     Run the jobs of MANIFEST, which may be a batch file of JSON lines: submit them and download the videos.
 
@@ -101,6 +132,8 @@ def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -
     display_options = pop_display_options(values)
     if not values["simulate"] and (values["scenario"] is not None or values["real_time"]):
         raise click.UsageError("--scenario and --real-time need --simulate.")
+    if (engine is None) != (workers is None) or (engine is None and (shards or ray_address)):
+        raise click.UsageError("--engine ray needs --workers; --shards and --ray-address need --engine ray.")
     options = run_options(values)
     if dry_run:
         show_plan(
@@ -112,6 +145,24 @@ def command(manifest: Path, output: Path | None, dry_run: bool, **values: Any) -
             is_verbose=display_options.verbose,
         )
         return 0
+    if workers is not None:
+        from runner.scale.driver import RayPlan, run_on_ray
+
+        plan = RayPlan(workers=workers, shards=shards, address=ray_address, folder=output)
+        return run_and_report(
+            lambda observer: run_on_ray(
+                manifest,
+                plan,
+                options,
+                observe=observer.event,
+                on_problem=observer.problem,
+                on_started=observer.started,
+                confirm_cost=observer.confirm_cost,
+            ),
+            options,
+            display_options,
+            title=manifest.stem,
+        )
     return run_and_report(
         lambda observer: run(
             manifest,

@@ -1,0 +1,347 @@
+"""Run a manifest on a Ray cluster: prepare its shards, start the governor and the shards, and see them to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runner.api.budget import currency_of
+from runner.api.config import find_keys, read_environment
+from runner.api.execute import OnStarted, RunResult, ignore
+from runner.api.journal_runs import JournaledRun, find_run, write_snapshot
+from runner.api.notify import send_notifications
+from runner.api.options import RunOptions
+from runner.api.prepare import prepare
+from runner.api.prices import pricer_for
+from runner.api.run_facts import RunFacts, default_run_dir, read_facts
+from runner.api.run_result import summary_of
+from runner.core.lifecycle import State
+from runner.core.money import to_nanos
+from runner.core.problem import Problem
+from runner.core.settings import DEFAULT_KEY_NAME, Settings
+from runner.core.sharding import Shard
+from runner.core.stop import exit_code
+from runner.engine.events import Notice, Observer, guarded
+from runner.errors import StoreMissing, UsageError
+from runner.scale.actors import GOVERNOR_NAME, GovernorActor, GovernorPlan, ShardActor, Work
+from runner.scale.fleet import Fleet, merged_result
+from runner.store import costs, query
+from runner.store.database import connect_reader
+from runner.store.local_view import write_view
+
+_CPUS_OF_A_SHARD = 0.5
+_LOOPBACK = "127.0.0.1"
+_OBJECT_STORE_BYTES = 80 * 2**20
+"""Of a local Ray: messages are small, and no other objects are made."""
+_PASSED = ("AWS_", "GOOGLE_", "AZURE_")
+_REFUSED = ("shard", "per_shard", "job", "where", "sample", "retry_failed", "keep_runs", "keep_days")
+
+
+class RayPlan(Struct, frozen=True, kw_only=True):
+    """
+    How to run on Ray.
+
+    Attributes:
+        workers: How many shards are at work at once.
+        shards: How many shards the run has, for ever; None for those that it has, or as many as workers.
+        address: Of a cluster; None for a Ray of this machine alone.
+        folder: Where the directories of shards are made, on the machines where they are worked on.
+    """
+
+    workers: int
+    shards: int | None = None
+    address: str | None = None
+    folder: Path | None = None
+
+
+async def run_on_ray(
+    manifest: Path,
+    plan: RayPlan,
+    options: RunOptions,
+    *,
+    observe: Observer = ignore,
+    on_problem: Callable[[Problem], None] = ignore,
+    on_started: OnStarted = ignore,
+    confirm_cost: Callable[[str], bool] | None = None,
+) -> RunResult:
+    """
+    Run a manifest on many machines, or continue that.
+
+    Raises:
+        UsageError: Options do not fit together, or Ray is not installed or not found.
+        ManifestError: The manifest has errors; nothing was sent.
+        RunnerError: The journal can't be used.
+    """
+    started_at = time.monotonic()
+    observe = guarded(observe)
+    _check_options(options, plan)
+    _require_ray(plan)
+    environ = read_environment(options, manifest.parent)
+    url = options.journal or _local_journal(manifest, options, plan)
+    run = await asyncio.to_thread(_prepare, manifest, url, plan, options, environ, on_problem, confirm_cost)
+    states = await asyncio.to_thread(_read_states, run)
+    settings = states.facts.settings
+    secrets = _secrets(settings, environ, is_simulated=states.facts.origin.is_simulated)
+    limits = _governor_plan(run, states, options)
+    observe(
+        Notice("run_dir", f"journal: {run.store.url}, {run.shards} shards, {plan.workers} at work at once")
+    )
+    with _cluster(plan, run):
+        works = _works(run, plan, options, states.facts, manifest, started_at)
+        fleet = _fleet(run, works, states, limits, secrets, observe)
+        on_started(fleet)  # type: ignore[arg-type]
+        await fleet.run()
+    result = await asyncio.to_thread(_result, run, fleet, states.facts)
+    result = replace(result, worked_s=time.monotonic() - started_at)
+    return await send_notifications(result, settings, environ)
+
+
+def _check_options(options: RunOptions, plan: RayPlan) -> None:
+    for name in _REFUSED:
+        if getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} does not go with --engine ray",
+                hint="leave it out; runner resume and runner rerun take the URL of the journal",
+            )
+    if plan.address is not None and options.journal is None:
+        raise UsageError(
+            "a cluster's machines need a journal that all of them reach",
+            hint="add --journal URL, such as s3://BUCKET/PREFIX, or file:///FOLDER on a disk that all have",
+        )
+
+
+def _require_ray(plan: RayPlan) -> None:
+    """Import Ray, which reads variables when it is imported."""
+    # It tells its makers nothing, unless somebody asked for that.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if plan.address is None:
+        # Else Ray takes the machine's outer address even if it is told 127.0.0.1, and listens on all.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "--engine ray needs the extra: pip install 'video-batch-runner[ray]'", hint="or use --shard I/N"
+        ) from None
+
+
+def _local_journal(manifest: Path, options: RunOptions, plan: RayPlan) -> str:
+    """Return the folder of a journal beside the shards' directories, which all processes of this machine reach."""
+    run_dir = default_run_dir(manifest, manifest.stem, simulate=options.simulate)
+    return ((plan.folder or run_dir.parent) / f"{run_dir.name}.journal").absolute().as_uri()
+
+
+def _prepare(
+    manifest: Path,
+    url: str,
+    plan: RayPlan,
+    options: RunOptions,
+    environ: Mapping[str, str],
+    on_problem: Callable[[Problem], None],
+    confirm_cost: Callable[[str], bool] | None,
+) -> JournaledRun:
+    """Put the manifest's jobs into the journals of shards that have not begun."""
+    shards = plan.shards
+    try:
+        held = find_run(url, environ)
+        shards = shards or held.shards
+    except StoreMissing:
+        held, shards = None, shards or plan.workers
+    prepare(
+        manifest,
+        url,
+        shards,
+        options=options,
+        on_problem=on_problem,
+        is_governed=True,
+        confirm_cost=confirm_cost if held is None else None,
+    )
+    return find_run(url, environ)
+
+
+class _States(Struct):
+    """What the journals of all shards hold."""
+
+    facts: RunFacts
+    counts: dict[int, dict[State, int]]
+    spent: dict[int, dict[str, int]]
+
+
+def _read_states(run: JournaledRun) -> _States:
+    facts, counts, spent = None, {}, {}
+    with tempfile.TemporaryDirectory(prefix="runner-") as folder:
+        for index in range(run.shards):
+            journal, database = run.journal(index), Path(folder, "shard.db")
+            write_view(database, journal, journal.read())
+            with closing(sqlite3.connect(database)) as reader:
+                facts = facts or read_facts(reader)
+                counts[index] = query.counts(reader)
+                spent[index] = {each.currency: each.spent + each.reserved for each in costs.spend(reader)}
+            database.unlink()
+    assert facts is not None
+    return _States(facts, counts, spent)
+
+
+def _works(
+    run: JournaledRun,
+    plan: RayPlan,
+    options: RunOptions,
+    facts: RunFacts,
+    manifest: Path,
+    started_at: float,
+) -> list[Work]:
+    simulate = facts.origin.is_simulated
+    folder = plan.folder or default_run_dir(manifest, run.name, simulate=simulate).parent
+    own = replace(
+        options,
+        limit=None,
+        max_failures="off",
+        max_cost=options.max_cost,
+        env_file=None,
+        yes=True,
+        journal=None,
+        base_url=None if simulate else facts.gateway,
+    ).after(time.monotonic() - started_at)
+    return [
+        Work(
+            url=run.store.url,
+            shard=Shard(index, run.shards),
+            folder=str(folder.absolute() if plan.address is None else folder),
+            options=own,
+            at_once=min(plan.workers, run.shards),
+            namespace=run.run_id,
+        )
+        for index in range(run.shards)
+    ]
+
+
+def _secrets(settings: Settings, environ: Mapping[str, str], *, is_simulated: bool) -> dict[str, str]:
+    """Return the keys and credentials that a shard needs, by the names of their variables."""
+    found = {name: value for name, value in environ.items() if name.startswith(_PASSED)}
+    if not is_simulated:
+        keys = find_keys(settings, environ, simulate=False).keys
+        # Its machine may lack the file that holds the key here.
+        found[next(iter(settings.key_names), DEFAULT_KEY_NAME)] = ",".join(key.secret for key in keys)
+    return found
+
+
+def _governor_plan(run: JournaledRun, states: _States, options: RunOptions) -> GovernorPlan:
+    settings = states.facts.settings
+    budget = settings.budget
+    if budget is not None and (budget.day is not None or budget.month is not None):
+        raise UsageError(
+            "budget.day and budget.month do not go with --engine ray: their ledger is one machine's",
+            hint="use budget.run or --max-cost",
+        )
+    currency = currency_of(settings, options, pricer_for(settings))
+    return GovernorPlan(
+        settings=settings,
+        shards=run.shards,
+        limit=options.limit,
+        max_failures=options.max_failures,
+        run=None if budget is None or budget.run is None else to_nanos(budget.run.amount),
+        process=None if currency.process is None else to_nanos(currency.process.amount),
+        spent={shard: spent.get(currency.name or "", 0) for shard, spent in states.spent.items()},
+    )
+
+
+@contextmanager
+def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
+    """Connect to a cluster, or start one of this machine alone, which listens on loopback and nowhere else."""
+    import ray
+
+    own: dict[str, Any] = {
+        "num_cpus": max(1, round(plan.workers * _CPUS_OF_A_SHARD)),
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+        "_node_ip_address": _LOOPBACK,
+    }
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(
+            address=plan.address or "local",
+            namespace=run.run_id,
+            configure_logging=False,
+            log_to_driver=False,
+            **({} if plan.address else own),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"Ray can't be used: {error}", hint="check --ray-address with ray status") from None
+    if is_main:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        if plan.address is None and (ip := ray.util.get_node_ip_address()) != _LOOPBACK:
+            raise UsageError(
+                f"Ray would listen on {ip}, beyond this machine: it was imported before this run began",
+                hint="use the command line",
+            )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _fleet(
+    run: JournaledRun,
+    works: list[Work],
+    states: _States,
+    limits: GovernorPlan,
+    secrets: Mapping[str, str],
+    observe: Observer,
+) -> Fleet:
+    import ray
+
+    try:
+        governor = (
+            ray.remote(GovernorActor)
+            .options(name=GOVERNOR_NAME, num_cpus=0, max_restarts=-1, max_task_retries=0)
+            .remote(limits)
+        )
+    except ValueError:
+        raise UsageError(
+            f"another process drives the run of {run.store.url} on this cluster", hint="wait for its end"
+        ) from None
+    shard_class = ray.remote(ShardActor).options(
+        num_cpus=_CPUS_OF_A_SHARD, max_restarts=0, max_task_retries=0
+    )
+    return Fleet(
+        run.name,
+        works,
+        states.counts,
+        start=lambda: shard_class.remote(secrets),
+        is_death=lambda error: isinstance(error, ray.exceptions.RayActorError),
+        forget=governor.forget.remote,
+        observe=observe,
+    )
+
+
+def _result(run: JournaledRun, fleet: Fleet, facts: RunFacts) -> RunResult:
+    """Say how a run ended, by what its journals hold."""
+    with tempfile.TemporaryDirectory(prefix="runner-") as folder:
+        run_dir = write_snapshot(run, Path(folder))
+        with closing(connect_reader(run_dir)) as reader:
+            counts = query.counts(reader, with_gone=False)
+        summary = summary_of(run_dir)
+    sample = RunResult(
+        Path(run.store.url),
+        run.name,
+        facts.gateway,
+        exit_code(fleet.stops, counts),
+        counts,
+        is_simulated=facts.origin.is_simulated,
+        summary=summary,
+    )
+    return merged_result(fleet, sample)

@@ -1,0 +1,1 @@
+"""Tests of `runner.scale` that need no Ray."""
