@@ -26,9 +26,10 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.leased_budget import LeasedBudget
 from runner.engine.leased_governor import LeasedGovernor
-from runner.errors import LedgerError, NotConfirmed, UsageError
+from runner.errors import LedgerError, NotConfirmed, RunDirError, UsageError
 from runner.schema.pricing import Pricer
 from runner.store import costs, query
+from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
 from runner.store.ledger import Ledger, Limits
 from runner.store.store import Store
@@ -36,7 +37,10 @@ from runner.store.transitions import Selection, select_for_rerun
 
 LEDGER_NAME = "spend.db"
 SIMULATED_LEDGER_NAME = "spend-simulated.db"
-_TOKEN = "ledger_token"  # noqa: S105  (the run's name in the ledger)
+TOKEN = "ledger_token"  # noqa: S105
+"""The key in `meta` of the run's name in the ledger."""
+REPLACED = "ledger_replaced"
+"""The key in `meta` of the names of the shards that a run was merged from, a JSON array, until the ledger knows."""
 _MAX_LOOKED_AT = 10_000
 ASK_FROM_JOBS = 20
 """More paid jobs than this are asked about."""
@@ -152,17 +156,21 @@ def _require_priced(cost: CostEstimate, currency: str) -> None:
     if cost.unknown:
         why, jobs = next(iter(cost.unknown.items()))
         raise UsageError(
-            f"there is a budget, and {format_count(cost.unknown_jobs, 'job')} have no known price: "
+            f"there is a budget, and {_jobs(cost.unknown_jobs, 'has', 'have')} no known price: "
             f"{why} ({format_count(jobs, 'job')}); nothing was submitted",
             hint="add it to the manifest's prices, or say what such jobs count as: budget: {unknown: 0.50 USD}",
         )
     for each in cost.sums:
         if each.currency != currency:
             raise UsageError(
-                f"{format_count(each.jobs, 'job')} are priced in {each.currency}, and the budget is in {currency}; "
+                f"{_jobs(each.jobs, 'is', 'are')} priced in {each.currency}, and the budget is in {currency}; "
                 "nothing was submitted",
                 hint=f"write the budget in {each.currency}; nothing is converted",
             )
+
+
+def _jobs(count: int, one: str, many: str) -> str:
+    return f"{format_count(count, 'job')} {one if count == 1 else many}"
 
 
 @asynccontextmanager
@@ -227,9 +235,13 @@ def settle_ledger(store: Store, settings: Settings) -> None:
     Raises:
         LedgerError: The ledger can't be used.
     """
-    if settings.budget is None or settings.budget.ledger is None or store.meta(_TOKEN) is None:
+    is_known = store.meta(TOKEN) is not None or store.meta(REPLACED) is not None
+    if settings.budget is None or settings.budget.ledger is None or not is_known:
         return
     with closing(_open_ledger(settings.budget)) as ledger:
+        if _original(ledger, store) is not None:
+            # What it has is in the ledger as the other directory's.
+            return
         ledger.close_run(_register(ledger, store, settings), [])
 
 
@@ -239,17 +251,40 @@ def _open_ledger(budget: Budget) -> Ledger:
     return Ledger(Path(budget.ledger))
 
 
+def _original(ledger: Ledger, store: Store) -> Path | None:
+    """Return the directory that a run directory was copied from, if it is still there; None if it is no copy."""
+    token = store.meta(TOKEN)
+    known = None if token is None else ledger.path_of(token)
+    # Of the directories of a journal only one goes on.
+    if known is None or store.journal is not None:
+        return None
+    path = Path(known)
+    try:
+        if path.samefile(store.run_dir):
+            return None
+        with closing(connect_reader(path)) as reader:
+            return path if query.meta(reader, TOKEN) == token else None
+    except (OSError, RunDirError):
+        return None
+
+
 def _register(ledger: Ledger, store: Store, settings: Settings) -> int:
-    token = store.meta(_TOKEN)
+    if (original := _original(ledger, store)) is not None:
+        raise RunDirError(
+            f"{store.run_dir} is a copy of {original}: both would pay for the same jobs, out of one budget",
+            hint=f"go on there: runner resume {original}; or, if this one is to go on, move that one away",
+        )
+    token = store.meta(TOKEN)
     if token is None:
         token = uuid.uuid4().hex
         with store.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_TOKEN, token))
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOKEN, token))
+    replaced = jsontext.loads(store.meta(REPLACED) or "[]")
     run, is_due = ledger.open_run(token, settings.name, str(store.run_dir.resolve()))
-    if is_due or store.meta(costs.LEDGER_DUE) is not None:
-        ledger.sync_run(run, costs.entries(store.reader))
+    if is_due or replaced or store.meta(costs.LEDGER_DUE) is not None:
+        ledger.sync_run(run, costs.entries(store.reader), replaced=replaced)
         with store.transaction() as connection:
-            connection.execute("DELETE FROM meta WHERE key = ?", (costs.LEDGER_DUE,))
+            connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (costs.LEDGER_DUE, REPLACED))
     return run
 
 

@@ -8,17 +8,20 @@ anew.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.budget import REPLACED, TOKEN, settle_ledger
 from runner.api.journals import journal_of
 from runner.api.known_runs import known_run, remember
 from runner.api.outputs import Outputs
@@ -29,7 +32,7 @@ from runner.core.sharding import Shard
 from runner.core.summary import Summary
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
-from runner.errors import RunDirError, StoreMissing, UsageError
+from runner.errors import LedgerError, RunDirError, StoreMissing, UsageError
 from runner.store import files, query
 from runner.store.copy_rows import copy_rows
 from runner.store.database import connect_reader, translated
@@ -59,6 +62,7 @@ class _Source(Struct, frozen=True):
     run_dir: Path
     facts: RunFacts
     shard: Shard
+    token: str | None
 
 
 def merge(
@@ -98,11 +102,13 @@ def merge(
                 lost += _link_assets(source.run_dir, building)
             with store.transaction() as connection:
                 save_facts(connection, facts)
+                _save_replaced(connection, sources)
             with closing(Outputs(store, facts)) as outputs:
                 summary = outputs.finish(now_at=time.time())
         sync_folder(building)
         os.rename(building, out.absolute())
         sync_folder(out.absolute().parent)
+    _settle(out, facts)
     if facts.origin.manifest is not None and not facts.origin.is_simulated:
         remember(Path(facts.origin.manifest), known_run(out, facts.settings.name, None))
     return MergedRun(out, summary, missing, tuple(lost))
@@ -112,6 +118,7 @@ def _read_source(run_dir: Path, out: Path) -> _Source:
     require_run(run_dir)
     with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
         facts, retired = read_facts(reader), query.meta(reader, RETIRED)
+        token = query.meta(reader, TOKEN)
     if facts is None:
         raise StoreMissing(f"{run_dir} holds no run yet", hint="name the directories of the shards")
     if facts.origin.shard is None:
@@ -120,7 +127,7 @@ def _read_source(run_dir: Path, out: Path) -> _Source:
         raise RunDirError(
             f"{run_dir} was merged into {retired}", hint=f"go on there: runner resume {retired}"
         )
-    return _Source(run_dir, facts, facts.origin.shard)
+    return _Source(run_dir, facts, facts.origin.shard, token)
 
 
 def _check_sources(sources: Sequence[_Source], *, is_partial: bool) -> tuple[Shard, ...]:
@@ -194,6 +201,22 @@ def _merged_facts(sources: Sequence[_Source], missing: Sequence[Shard]) -> RunFa
     return replace(
         newest, origin=replace(newest.origin, shard=None, series=None, missing_shards=missing_indexes)
     )
+
+
+def _save_replaced(connection: sqlite3.Connection, sources: Sequence[_Source]) -> None:
+    """Keep how the ledger knows the shards: what they spent is the merged run's now, and is not to count twice."""
+    tokens = [source.token for source in sources if source.token is not None]
+    if tokens:
+        connection.execute("INSERT INTO meta VALUES (?, ?)", (REPLACED, json.dumps(tokens)))
+
+
+def _settle(out: Path, facts: RunFacts) -> None:
+    """Tell the ledger that the shards are one run now, if it is on this machine; else the run's next start does so."""
+    budget = facts.settings.budget
+    if budget is None or budget.ledger is None or not Path(budget.ledger).is_file():
+        return
+    with suppress(LedgerError), Store(out) as store:
+        settle_ledger(store, facts.settings)
 
 
 def _link_assets(source: Path, target: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
-from runner.cli.options import JOB, RUN_OR_NEWEST, WHERE, with_options
+from runner.cli.options import JOB, RUN_OR_NEWEST, WHERE, as_given, with_options
 from runner.cli.param_types import CLASS, STATE
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_duration
@@ -74,7 +74,7 @@ def command(
         else:
             echo_stdout(_line(record))
     if not as_json:
-        show = f"; details of one: {command_text('runner', 'show', run_dir)} JOB" if count else ""
+        show = f"; details of one: {command_text('runner', 'show', as_given(run_dir))} JOB" if count else ""
         echo_stderr(f"{format_count(count, 'job')}{show}")
 
 

@@ -13,6 +13,7 @@ from runner.api.config import read_environment
 from runner.api.journal_runs import check_out, find_run, write_snapshot
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
+from runner.cli.options import GIVEN_URL
 from runner.core.sharding import Shard
 from runner.objects import url_of_path
 
@@ -43,6 +44,7 @@ def local_paths(
         folder = Path(tempfile.mkdtemp(prefix="runner-"))
         if ctx.info_name != "report":
             ctx.call_on_close(lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))
+        ctx.meta[GIVEN_URL] = url
         found.append(write_snapshot(run, folder))
     return found
 

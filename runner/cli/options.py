@@ -206,12 +206,29 @@ def local_run(ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
     return _local(ctx, given)
 
 
+GIVEN_URL = "runner.given_url"
+"""The key in a context's `meta` of the URL that a run was named by."""
+
+
+def as_given(run_dir: Path) -> str:
+    """Return how the user named a run that is only read: by the URL of its journal, or by its directory."""
+    return str(click.get_current_context().meta.get(GIVEN_URL, run_dir))
+
+
 _WORKS_ON_RUNS = ("resume", "rerun", "resolve")
 """Commands that take a journal over, and go on with its run in a directory here; others only read it."""
 
 
+_WITH_PASSWORD = re.compile(r"[a-z0-9+.-]+:/+[^/@]*:[^/@]*@")
+
+
 def _local(ctx: click.Context, given: Any) -> Any:
     paths = given if isinstance(given, tuple) else (given,)
+    if any(_WITH_PASSWORD.match(path.as_posix()) for path in paths):
+        # It is not shown.
+        raise click.UsageError(
+            "a URL with a user and a password names no run; keys belong into variables such as AWS_*"
+        )
     # By its text: commands that get no URL import nothing for it.
     if not any(path.as_posix().startswith(("s3:/", "gs:/", "az:/", "file:/")) for path in paths):
         return given

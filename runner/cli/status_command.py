@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 
 from runner.api.budget import budget_line, budgets_json
 from runner.cli.console import command_text, echo_stdout
-from runner.cli.options import RUN_OR_NEWEST
+from runner.cli.options import RUN_OR_NEWEST, as_given
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_duration, format_rate
@@ -85,7 +85,8 @@ def _json(found: Status) -> dict[str, object]:
 
 
 def _lines(found: Status) -> Iterator[str]:
-    yield f"{found.run_dir}: {format_count(found.jobs, 'job')}, {_activity(found)}"
+    where = as_given(found.run_dir)
+    yield f"{where}: {format_count(found.jobs, 'job')}, {_activity(found)}"
     for state, count in found.by_state.items():
         if count:
             yield f"  {count:>9,}  {state.label}"
@@ -100,15 +101,15 @@ def _lines(found: Status) -> Iterator[str]:
     if found.holder is not None:
         yield from _progress(found)
     if found.by_state[State.UNCERTAIN]:
-        resolve = f"{command_text('runner', 'resolve', found.run_dir)} JOB..."
+        resolve = f"{command_text('runner', 'resolve', where)} JOB..."
         yield f"look for the tasks of uncertain jobs in your account, then: {resolve}"
     if found.lost_files:
         files = format_count(len(found.lost_files), "file")
-        verify = ("runner", "resume", found.run_dir, "--verify")
+        verify = ("runner", "resume", where, "--verify")
         yield f"missing, or of another size: {files}, for example {sanitize_line(found.lost_files[0], max_chars=200)}"
         yield f"download again, free of charge: {command_text(*verify)}"
     if found.holder is None and found.left:
-        yield f"continue with: {command_text('runner', 'resume', found.run_dir)}"
+        yield f"continue with: {command_text('runner', 'resume', where)}"
 
 
 def _activity(found: Status) -> str:

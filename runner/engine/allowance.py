@@ -19,12 +19,13 @@ from runner.core.money import format_money, from_nanos, to_nanos
 from runner.core.prices import utc_day
 from runner.core.stop import Stop, StopReason
 from runner.errors import RunnerError
+from runner.store import query
 from runner.store.costs import LedgerEntry, entries, metadata_of
 from runner.store.ledger import Exchange, Grant, Ledger, Limits
 from runner.store.store import Store
 
 BLOCK = 256
-"""Jobs whose price the run asks for at once, so that few jobs wait for the ledger."""
+"""Jobs whose price the run asks for at once, so that few jobs wait for the ledger; no more than it has to submit."""
 FLUSH_S = 1.0
 """How long what became of an attempt may wait until it is written to the ledger."""
 
@@ -197,6 +198,12 @@ class Allowance:
             if (taken := self._taken.pop(key, None)) is not None:
                 give_back[taken[0], self._currency] = give_back.get((taken[0], self._currency), 0) + taken[1]
         day, need, amount = wanted or ("", 0, 0)
+        have, block = self._left.get(day, 0), min(BLOCK, query.pending_up_to(self._store.reader, BLOCK))
+        if have >= amount and have >= amount * block:
+            # What is left is enough for all that the run has to submit; others may need the rest.
+            need = 0
+            if not changes and not give_back:
+                return
         for other in [each for each in self._left if wanted is not None and each < day]:
             rest = self._left.pop(other)
             give_back[other, self._currency] = give_back.get((other, self._currency), 0) + rest
@@ -217,14 +224,14 @@ class Allowance:
             day=day,
             currency=self._currency,
             need=need,
-            ask=amount * BLOCK,
+            ask=amount * block - (have if block < BLOCK else 0),
         )
         grant = await asyncio.to_thread(self._ledger.exchange, self._run, exchange, self._limits)
         if wanted is None:
             return
         if grant.amount:
             self._left[day] = self._left.get(day, 0) + grant.amount
-            self._refused, self._is_filled_up = None, True
+            self._refused, self._is_filled_up = None, block == BLOCK
         elif self._left.get(day, 0) < amount:
             self._refused = day, need, grant
         self.on_change()

@@ -20,7 +20,7 @@ from runner.manifest.price_files import read_prices_key
 from runner.manifest.settings import read_settings
 from runner.manifest.yaml_values import REDACTED
 from runner.schema.catalog import Catalog, load_catalog
-from runner.schema.paths import JsonPath
+from runner.schema.paths import JsonPath, format_path
 from runner.schema.wording import did_you_mean
 
 VERSION = 1
@@ -93,7 +93,7 @@ def read_header(
     written = (
         {**entry.value, "version": VERSION} if entry.value.get("version") == str(VERSION) else entry.value
     )
-    findings = header_findings(written)
+    findings = [*header_findings(written), *_nul_findings(written)]
     value = _without_invalid(written, findings)
     name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables)
     findings += name_findings
@@ -128,6 +128,16 @@ def _without_invalid(value: dict[str, Json], findings: list[Finding]) -> dict[st
         if finding.path:
             value = _removed(value, finding.path)
     return value
+
+
+def _nul_findings(value: Json, path: JsonPath = ()) -> Iterator[Finding]:
+    """Find settings with a NUL character: no file, command or address has one."""
+    if isinstance(value, str) and "\0" in value:
+        yield Finding(path, f"{format_path(path)}: the text has a NUL character", "remove it")
+    elif isinstance(value, dict | list):
+        for step, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if path or step not in _NO_SETTINGS:
+                yield from _nul_findings(item, (*path, step))
 
 
 def _removed(value: Json, path: JsonPath) -> Json:

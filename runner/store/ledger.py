@@ -19,6 +19,7 @@ is held across anything else. ``totals`` is kept by each transaction, so that su
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -220,6 +221,12 @@ class Ledger:
 
     # What a run does.
 
+    def path_of(self, token: str) -> str | None:
+        """Return the run directory that last worked with this token; None if the ledger has none."""
+        with self._translated():
+            found = self._connection.execute("SELECT path FROM runs WHERE token = ?", (token,)).fetchone()
+        return None if found is None else str(found[0])
+
     def open_run(self, token: str, name: str, path: str) -> tuple[int, bool]:
         """
         Register that a process works on a run, and return the run's key.
@@ -240,11 +247,13 @@ class Ledger:
             )
             return row[0], bool(row[1])
 
-    def sync_run(self, run: int, entries: Iterable[LedgerEntry]) -> None:
-        """Replace all that the ledger knows of a run by its attempts, and drop its allowance."""
+    def sync_run(self, run: int, entries: Iterable[LedgerEntry], *, replaced: Sequence[str] = ()) -> None:
+        """Replace all that is known of a run, and of those (their tokens) that it replaced; drop their allowances."""
+        tokens = json.dumps(list(replaced))
+        own = "SELECT run FROM runs WHERE run = ? OR token IN (SELECT value FROM json_each(?))"
         with self._transaction() as connection:
             for table in ("allowances", "entries", "totals"):
-                connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+                connection.execute(f"DELETE FROM {table} WHERE run IN ({own})", (run, tokens))
             self._save(run, entries)
 
     def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:

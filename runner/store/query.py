@@ -90,6 +90,14 @@ def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[s
     )
 
 
+def pending_up_to(connection: sqlite3.Connection, most: int) -> int:
+    """Count the jobs to submit, but no further than a number."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone LIMIT ?)", (most,)
+    ).fetchone()
+    return int(count)
+
+
 def pending(
     connection: sqlite3.Connection,
     model: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
@@ -253,3 +254,39 @@ def test_spend_without_a_ledger() -> None:
 
     assert 3 == result.exit_code
     assert "no ledger at" in result.stderr
+
+
+def _spent(ledger: str = "output/spend-simulated.db") -> Any:
+    result = runner("spend", ledger, "--by", "model", "--json")
+    assert 0 == result.exit_code, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_merged_shards_count_once() -> None:
+    """What shards have spent is the merged run's from then on: the ledger's sums are the same before and after."""
+    head = f"prices: {PRICES}\nbudget: {{run: 5 USD}}"
+    for index in range(2):
+        simulate(head, "--shard", f"{index}/2", "--per-shard", "--limit", "2", "-o", f"s{index}")
+    before = _spent()
+
+    assert 0 == runner("merge", "all", "s0", "s1").exit_code
+
+    assert before == _spent()
+    assert before["totals"]
+    simulate(head, "-o", "all", "--limit", "0")
+    assert before == _spent()
+
+
+def test_a_copy_does_not_spend_beside_its_original() -> None:
+    """Two directories of one run would pay for the same jobs, and count once; a directory that was moved goes on."""
+    head = f"prices: {PRICES}\nbudget: {{run: 5 USD}}"
+    simulate(head, "-o", "first", "--limit", "2")
+    shutil.copytree("first", "copy")
+
+    refused = runner("resume", "copy")
+
+    assert (2, True) == (refused.exit_code, "copy is a copy of " in refused.stderr), refused.stderr
+    assert 6 == runner("resume", "first", "--limit", "1").exit_code
+    shutil.rmtree("copy")
+    Path("first").rename("moved")
+    assert 1 == runner("resume", "moved").exit_code

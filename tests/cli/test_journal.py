@@ -279,3 +279,25 @@ def test_a_journal_from_somebody_else_leads_nowhere(folder: Path) -> None:
 
     assert [] == list(folder.parent.glob("**/stolen"))
     assert 1 == len(list((folder / "output").iterdir()))
+
+
+def test_a_run_that_is_read_is_named_by_its_url(folder: Path) -> None:
+    """What `status` and `jobs` suggest has the URL, not the temporary directory that they read."""
+    url = f"file://{folder}/journal"
+    run(url, "-o", "a", "--limit", "1")
+
+    shown = runner("status", url)
+    listed = runner("jobs", url)
+
+    assert f"continue with: runner resume {url}" in shown.stdout
+    assert f"runner show {url} JOB" in listed.stderr
+
+
+@pytest.mark.parametrize("scheme", ["file", "s3", "http"])
+@pytest.mark.parametrize("command", ["status", "resume", "jobs"])
+def test_a_password_in_a_url_is_not_shown(command: str, scheme: str) -> None:
+    """Also where the command would name the argument as a directory that does not exist."""
+    result = runner(command, f"{scheme}://user:hunter2@host/run")
+
+    assert (2, False) == (result.exit_code, "hunter2" in result.stdout + result.stderr)
+    assert "a URL with a user and a password" in result.stderr

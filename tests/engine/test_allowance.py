@@ -135,6 +135,8 @@ async def test_a_ledger_that_breaks_stops_the_run(tmp_path: Path) -> None:
 async def test_most_jobs_do_not_wait_for_the_ledger(amount: int, tmp_path: Path) -> None:
     """The share is filled up before it is empty."""
     with closing(BrokenLedger(tmp_path / "spend.db")) as ledger, Store(tmp_path / "run") as store:
+        with store.transaction() as connection:
+            sync(connection, specs(1000), on_changed=OnChanged.ERROR, at=WALL_AT_0)
         async with store:
             bench = Bench(ledger, store, 1_000_000)
             waits = 0
@@ -147,3 +149,18 @@ async def test_most_jobs_do_not_wait_for_the_ledger(amount: int, tmp_path: Path)
             await bench.allowance.close()
 
     assert waits <= 1 + 1000 // 256
+
+
+async def test_no_more_than_what_is_to_be_submitted(tmp_path: Path) -> None:
+    """A run of three jobs takes the price of three, however much there is: other runs may need the rest."""
+    with closing(BrokenLedger(tmp_path / "spend.db")) as ledger, Store(tmp_path / "run") as store:
+        with store.transaction() as connection:
+            sync(connection, specs(3), on_changed=OnChanged.ERROR, at=WALL_AT_0)
+        async with store:
+            bench = Bench(ledger, store, 1_000_000)
+            assert [Fit.FITS] * 3 == [await bench.take(2) for _ in range(3)]
+
+            assert 6 * UNIT == ledger.used("USD", DAY)
+            # What comes back, as with a new take, is asked for when it is needed.
+            assert Fit.FITS is await bench.take(2)
+            await bench.allowance.close()

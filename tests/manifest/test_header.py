@@ -197,3 +197,20 @@ def test_random_headers(tmp_path_factory: pytest.TempPathFactory, header: dict[s
     path = tmp_path_factory.getbasetemp() / "random.yaml"
 
     read(path, yaml.safe_dump({**header, "jobs": [{"id": "a"}]}, default_style='"', allow_unicode=True))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        r'prices: "a\0b"',
+        r'schemas: ["a\0b"]',
+        r'budget: {run: 1 USD, ledger: "a\0b"}',
+        r'on_asset: ["a\0b"]',
+        r'notify: {on: [failure], command: ["a\0b"]}',
+    ],
+)
+def test_nul_in_settings(tmp_path: Path, setting: str) -> None:
+    """No file and no command has a NUL character in its name, and asking for one raises ValueError."""
+    _, problems = read(tmp_path / "nul.yaml", f"{setting}\njobs: [{{id: a}}]\n")
+
+    assert any("has a NUL character" in problem for problem in problems)
