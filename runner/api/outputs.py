@@ -1,38 +1,48 @@
-"""The files of a run directory that are derived from ``run.db``: appended to as jobs end, rewritten at the end."""
+"""The files of a run directory that are derived from ``run.db``: appended to as jobs end, brought up to date at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
+import msgspec
+
 from runner.api.run_facts import RunFacts
+from runner.api.written_files import Written, written
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.model import JobRecord
 from runner.core.summary import Summary
 from runner.errors import ObjectStoreError
-from runner.results.failed_manifest import write_failed
-from runner.results.files import ResultsWriter, atomic_write
-from runner.results.formats import line_bytes, write_summary
-from runner.results.verdicts import known_verdicts
-from runner.schema.catalog import load_catalog
+from runner.results.files import ResultsWriter
+from runner.results.formats import line_bytes
 from runner.store import query
 from runner.store.database import connect_reader
-from runner.store.store import Store
+from runner.store.store import BLOCKS, Store
+
+_MIN_JOBS = 5_000
 
 
 class Outputs:
-    """The derived files of one run. Called from one thread at a time."""
+    """
+    The derived files of one run. Called from one thread at a time.
 
-    def __init__(self, store: Store, facts: RunFacts) -> None:
+    Args:
+        min_jobs: From how many jobs on it is remembered what each block of them is in the files, so that the next
+            process writes only the blocks with changed jobs again.
+    """
+
+    def __init__(self, store: Store, facts: RunFacts, *, min_jobs: int = _MIN_JOBS) -> None:
         self._store = store
         self._run_dir = store.run_dir
         self._facts = facts
+        self._min_jobs = min_jobs
         self._run, self._gateway = facts.settings.name, facts.gateway
         # A connection of its own, since lines are appended in another thread than the engine's.
         self._reader = connect_reader(store.run_dir)
         self._writer: ResultsWriter | None = None
+        # Before lines are appended.
+        self._old = self._files_of_last_process()
 
     def close(self) -> None:
         """Close the files."""
@@ -57,7 +67,7 @@ class Outputs:
 
     def finish(self, *, now_at: float) -> Summary:
         """
-        Rewrite every file, record that they are up to date, and return the summary of the run.
+        Bring every file up to date, record that they are, and return the summary of the run.
 
         Raises:
             DiskFull: There is no room; the old files stay.
@@ -66,23 +76,19 @@ class Outputs:
             self._writer.close()
             self._writer = None
         # Its template engine is slow to import, and not needed before the end of a run.
-        from runner.report.page import PageInfo, ReportBuilder, write_page
+        from runner.api.blocks import BLOCK_JOBS
+        from runner.api.final_files import FinalFiles
 
-        page = ReportBuilder(known_verdicts(self._run_dir))
-        with atomic_write(self._run_dir / RESULTS_NAME) as results:
-
-            def add(record: JobRecord) -> None:
-                results.write(self._line(record))
-                page.add(record)
-
-            # Reading a job takes as long as writing it, so one pass serves all files.
-            has_failed = self._write_failed(_each(add, query.records(self._reader))) > 0
-        summary = page.summary.summary()
-        write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._run, gateway=self._gateway)
-        info = PageInfo(self._run, self._gateway, self._run_dir, now_at)
-        write_page(page, self._run_dir / REPORT_NAME, info)
+        keeps_blocks = query.has_jobs(self._reader, self._min_jobs)
+        files = FinalFiles(self._run_dir, self._facts, self._reader, keeps_blocks=keeps_blocks)
+        changed = None if self._old is None else self._store.changed.blocks(self._reader, BLOCK_JOBS)
+        summary = files.write(self._old, changed, now_at=now_at)
+        self._old = None
         names = [RESULTS_NAME, SUMMARY_NAME, REPORT_NAME]
-        self._store.mark_finished([*names, FAILED_NAME] if has_failed else names)
+        if (self._run_dir / FAILED_NAME).exists():
+            names.append(FAILED_NAME)
+        new = written(self._run_dir, run=self._run, gateway=self._gateway, failed_start=files.failed_start)
+        self._store.mark_finished(names, blocks=msgspec.json.encode(new).decode() if keeps_blocks else "")
         journal = self._store.journal
         if journal is not None and not self._store.is_cut_off:
             # They can be written again from the log, by anybody who opens it.
@@ -90,33 +96,16 @@ class Outputs:
                 journal.put_file(self._run_dir / RESULTS_NAME)
         return summary
 
-    def _write_failed(self, records: Iterable[JobRecord]) -> int:
-        settings = self._facts.settings
-        return write_failed(
-            self._run_dir / FAILED_NAME,
-            records,
-            run=self._run,
-            base_url=settings.base_url,
-            key_names=settings.key_names,
-            known_keys=_known_keys,
-            settings=settings,
-            schemas=settings.schemas,
-        )
+    def _files_of_last_process(self) -> Written | None:
+        """Return the files that are there, if an earlier process wrote them and all are up to date."""
+        if not self._store.changed.is_known:
+            return None
+        try:
+            old = msgspec.json.decode(query.meta(self._reader, BLOCKS) or "", type=Written)
+        except msgspec.MsgspecError:
+            return None
+        now = written(self._run_dir, run=self._run, gateway=self._gateway, failed_start=old.failed_start)
+        return old if old == now else None
 
     def _line(self, record: JobRecord) -> bytes:
         return line_bytes(record, run=self._run, gateway=self._gateway)
-
-
-def _each(use: Callable[[JobRecord], None], records: Iterable[JobRecord]) -> Iterator[JobRecord]:
-    """Yield records after something was done with each."""
-    for record in records:
-        use(record)
-        yield record
-
-
-@cache
-def _known_keys(schema: str) -> frozenset[str] | None:
-    catalog = load_catalog()
-    if schema not in catalog.names:
-        return None
-    return frozenset(catalog.schema(schema).document["properties"])

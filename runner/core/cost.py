@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runner.core.money import amount_text, format_money, from_nanos, round_up, to_nanos
 from runner.core.prices import Quote, Unit, utc_day
@@ -206,33 +206,43 @@ class CostSummary(Struct, frozen=True):
     by_day: tuple[SpentOn, ...] = ()
 
 
-class CostSummaryBuilder:
+class CostSummaryBuilder(Struct):
     """Adds up costs one by one, in constant memory."""
 
-    def __init__(self) -> None:
-        self._spend: dict[str, dict[str, int]] = {}
-        self._models: dict[tuple[str, str], list[int]] = {}
-        self._days: dict[tuple[str, str], list[int]] = {}
+    by_state: dict[str, dict[str, int]] = field(default_factory=dict)
+    models: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    days: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def add(self, model: str, cost: Cost) -> None:
         """Add the cost of an attempt."""
         if cost.state is CostState.RELEASED:
             return
-        by_state = self._spend.setdefault(cost.currency, {})
+        by_state = self.by_state.setdefault(cost.currency, {})
         by_state[cost.state] = by_state.get(cost.state, 0) + cost.amount
-        for sums, name in ((self._models, model), (self._days, utc_day(cost.at).isoformat())):
-            entry = sums.setdefault((name, cost.currency), [0, 0, 0])
-            entry[0] += 1
-            entry[1] += cost.amount
-            entry[2] += cost.reserved
+        for sums, name in ((self.models, model), (self.days, utc_day(cost.at).isoformat())):
+            _add_to(sums, (name, cost.currency), (1, cost.amount, cost.reserved))
+
+    def merge(self, other: CostSummaryBuilder) -> None:
+        """Add the costs of another builder."""
+        for currency, amounts in other.by_state.items():
+            by_state = self.by_state.setdefault(currency, {})
+            for state, amount in amounts.items():
+                by_state[state] = by_state.get(state, 0) + amount
+        for sums, others in ((self.models, other.models), (self.days, other.days)):
+            for key, entry in others.items():
+                _add_to(sums, key, entry)
 
     def summary(self) -> CostSummary:
         """Return the sums so far."""
         return CostSummary(
-            tuple(Spend(currency=name, **by_state) for name, by_state in sorted(self._spend.items())),
-            tuple(SpentOn(*key, *entry) for key, entry in sorted(self._models.items())),
-            tuple(SpentOn(*key, *entry) for key, entry in sorted(self._days.items())),
+            tuple(Spend(currency=name, **by_state) for name, by_state in sorted(self.by_state.items())),
+            tuple(SpentOn(*key, *entry) for key, entry in sorted(self.models.items())),
+            tuple(SpentOn(*key, *entry) for key, entry in sorted(self.days.items())),
         )
+
+
+def _add_to(sums: dict[tuple[str, str], list[int]], key: tuple[str, str], entry: Sequence[int]) -> None:
+    sums[key] = [total + number for total, number in zip(sums.get(key, (0, 0, 0)), entry, strict=True)]
 
 
 def cost_json(costs: Iterable[Cost]) -> dict[str, Any] | None:

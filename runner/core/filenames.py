@@ -42,6 +42,9 @@ RESERVE_NAME = ".reserve"
 EPOCH_NAME = ".epoch"
 """How often the run directory was opened, so that an older `run.db` is noticed."""
 
+BLOCKS_NAME = ".blocks"
+"""What each block of jobs is in the derived files, so that only changed ones are written again; it may be deleted."""
+
 DB_FILES = (f"{DB_NAME}-wal", f"{DB_NAME}-shm", f"{DB_NAME}-journal", DB_NAME)
 """The database, after the files that SQLite keeps beside it."""
 
@@ -62,6 +65,7 @@ RUN_FILES = frozenset(
         REBUILT_NAME,
         BASE_NAME,
         EPOCH_NAME,
+        BLOCKS_NAME,
     }
 )
 """Everything that a run directory holds."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runner.core.cost import CostSummary, CostSummaryBuilder
 from runner.core.lifecycle import State
@@ -22,6 +23,8 @@ EXACT_UP_TO = 4096
 _GROWTH = 1.02
 _LOG_GROWTH = math.log(_GROWTH)
 _MIN_S = 0.001
+
+Key = TypeVar("Key", bound=str | int)
 
 
 class ModelSummary(Struct, frozen=True):
@@ -102,102 +105,147 @@ def summarize(records: Iterable[JobRecord]) -> Summary:
     return builder.summary()
 
 
-class SummaryBuilder:
-    """Builds a summary job by job, for a caller that does something else with the jobs too."""
+class SummaryBuilder(Struct):
+    """
+    Builds a summary job by job, for a caller that does something else with the jobs too.
 
-    def __init__(self) -> None:
-        self._by_class: Counter[FailureClass] = Counter()
-        self._models: dict[str, _ModelSummaryBuilder] = {}
-        self._generate = DurationHistogram()
-        self._download = DurationHistogram()
-        self._counts: Counter[str] = Counter()
-        self._cost = CostSummaryBuilder()
-        self._first_at: float | None = None
-        self._last_at: float | None = None
+    Builders of parts of a run can be merged, and stored by msgspec.
+    """
+
+    by_class: dict[FailureClass, int] = field(default_factory=dict)
+    models: dict[str, ModelSummaryBuilder] = field(default_factory=dict)
+    generate: DurationHistogram = field(default_factory=lambda: DurationHistogram())
+    download: DurationHistogram = field(default_factory=lambda: DurationHistogram())
+    numbers: dict[str, int] = field(default_factory=dict)
+    cost: CostSummaryBuilder = field(default_factory=CostSummaryBuilder)
+    first_at: float | None = None
+    last_at: float | None = None
 
     def add(self, record: JobRecord) -> None:
         """Add a job."""
-        model = self._models.get(record.model)
+        model = self.models.get(record.model)
         if model is None:
-            model = self._models[record.model] = _ModelSummaryBuilder()
-        model.by_state[record.state] += 1
+            model = self.models[record.model] = ModelSummaryBuilder()
+        model.by_state[record.state] = model.by_state.get(record.state, 0) + 1
         if record.error is not None and record.state is not State.SUCCEEDED:
-            self._by_class[record.error.cls] += 1
+            self.by_class[record.error.cls] = self.by_class.get(record.error.cls, 0) + 1
         if record.generate_s is not None:
-            self._generate.add(record.generate_s)
+            self.generate.add(record.generate_s)
             model.generate.add(record.generate_s)
         if record.download_s is not None:
-            self._download.add(record.download_s)
-        self._count(record)
+            self.download.add(record.download_s)
+        add_counts(self.numbers, _numbers(record))
         for cost in record.costs:
-            self._cost.add(record.model, cost)
-        self._extend_period(record)
-
-    def _count(self, record: JobRecord) -> None:
-        counts = self._counts
-        counts["polls"] += record.polls
-        counts["warnings"] += len(record.warnings)
-        for asset in record.assets:
-            counts["assets"] += 1
-            counts["asset_bytes"] += asset.bytes
-        for attempt in record.attempts:
-            counts["attempts"] += 1
-            counts["throttled"] += attempt.outcome == "throttled"
-
-    def _extend_period(self, record: JobRecord) -> None:
+            self.cost.add(record.model, cost)
         first_at = record.attempts[0].submitted_at if record.attempts else record.submitted_at
-        if first_at is not None and (self._first_at is None or first_at < self._first_at):
-            self._first_at = first_at
-        last_at = record.finished_at
-        if last_at is not None and (self._last_at is None or last_at > self._last_at):
-            self._last_at = last_at
+        self._extend_period(first_at, record.finished_at)
+
+    def merge(self, other: SummaryBuilder) -> None:
+        """Add the jobs of another builder."""
+        add_counts(self.by_class, other.by_class)
+        add_counts(self.numbers, other.numbers)
+        for name, model in other.models.items():
+            own = self.models.setdefault(name, ModelSummaryBuilder())
+            add_counts(own.by_state, model.by_state)
+            own.generate.merge(model.generate)
+        self.generate.merge(other.generate)
+        self.download.merge(other.download)
+        self.cost.merge(other.cost)
+        self._extend_period(other.first_at, other.last_at)
+
+    def _extend_period(self, first_at: float | None, last_at: float | None) -> None:
+        if first_at is not None and (self.first_at is None or first_at < self.first_at):
+            self.first_at = first_at
+        if last_at is not None and (self.last_at is None or last_at > self.last_at):
+            self.last_at = last_at
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every quantile is exact that should be."""
+        return all(histogram.is_exact for _, histogram in self._histograms())
+
+    def forget_durations(self, whole: SummaryBuilder) -> None:
+        """Forget the single durations that do not count any more in a builder that this one was merged into."""
+        kept = {key for key, histogram in whole._histograms() if histogram.exact is not None}
+        for key, histogram in self._histograms():
+            if key not in kept:
+                histogram.exact = None
+
+    def _histograms(self) -> Iterator[tuple[tuple[str, str], DurationHistogram]]:
+        yield ("generate", ""), self.generate
+        yield ("download", ""), self.download
+        for name, model in self.models.items():
+            yield ("model", name), model.generate
 
     def summary(self) -> Summary:
         """Return the summary of the jobs so far."""
         by_state: Counter[State] = Counter()
-        for model in self._models.values():
+        for model in self.models.values():
             by_state.update(model.by_state)
-        counts = self._counts
-        models = sorted(self._models.items(), key=lambda item: (-item[1].by_state.total(), item[0]))
+        counts = Counter(self.numbers)
+        models = sorted(self.models.items(), key=lambda item: (-item[1].jobs, item[0]))
         return Summary(
             jobs=by_state.total(),
             by_state=_every_state(by_state),
-            by_class=dict(self._by_class.most_common()),
+            by_class=dict(Counter(self.by_class).most_common()),
             by_model={name: model.summary() for name, model in models},
-            generate=self._generate.durations(),
-            download=self._download.durations(),
+            generate=self.generate.durations(),
+            download=self.download.durations(),
             assets=counts["assets"],
             asset_bytes=counts["asset_bytes"],
             attempts=counts["attempts"],
             throttled=counts["throttled"],
             polls=counts["polls"],
             warnings=counts["warnings"],
-            first_submitted_at=self._first_at,
-            last_finished_at=self._last_at,
-            cost=self._cost.summary(),
+            first_submitted_at=self.first_at,
+            last_finished_at=self.last_at,
+            cost=self.cost.summary(),
         )
 
     def generate_counts(self) -> dict[str, dict[int, int]]:
         """Return the distribution of generation times by model: the number of jobs in each `bucket`."""
-        return {name: model.generate.counts() for name, model in self._models.items()}
+        return {name: model.generate.counts() for name, model in self.models.items()}
 
 
-class _ModelSummaryBuilder:
-    def __init__(self) -> None:
-        self.by_state: Counter[State] = Counter()
-        self.generate = DurationHistogram()
+class ModelSummaryBuilder(Struct):
+    """Builds the summary of one model's jobs."""
+
+    by_state: dict[State, int] = field(default_factory=dict)
+    generate: DurationHistogram = field(default_factory=lambda: DurationHistogram())
+
+    @property
+    def jobs(self) -> int:
+        """The number of jobs so far."""
+        return sum(self.by_state.values())
 
     def summary(self) -> ModelSummary:
         """Return the summary of the model's jobs so far."""
         return ModelSummary(
-            jobs=self.by_state.total(),
+            jobs=self.jobs,
             by_state=_every_state(self.by_state),
             generate=self.generate.durations(),
         )
 
 
-def _every_state(counts: Counter[State]) -> dict[State, int]:
-    return {state: counts[state] for state in State}
+def _numbers(record: JobRecord) -> dict[str, int]:
+    return {
+        "polls": record.polls,
+        "warnings": len(record.warnings),
+        "assets": len(record.assets),
+        "asset_bytes": sum(asset.bytes for asset in record.assets),
+        "attempts": len(record.attempts),
+        "throttled": sum(attempt.outcome == "throttled" for attempt in record.attempts),
+    }
+
+
+def add_counts(to: dict[Key, int], counts: Mapping[Key, int]) -> None:
+    """Add counts to those of the same keys."""
+    for key, count in counts.items():
+        to[key] = to.get(key, 0) + count
+
+
+def _every_state(counts: Mapping[State, int]) -> dict[State, int]:
+    return {state: counts.get(state, 0) for state in State}
 
 
 class DurationSummary(Struct, frozen=True):
@@ -210,7 +258,7 @@ class DurationSummary(Struct, frozen=True):
     max_s: float
 
 
-class DurationHistogram:
+class DurationHistogram(Struct):
     """
     Collects durations in constant memory.
 
@@ -218,51 +266,67 @@ class DurationHistogram:
     occurred, because durations are counted in buckets that grow by 2 %. Count, mean and maximum are exact.
     """
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._sum_s = 0.0
-        self._max_s = 0.0
-        self._exact: list[float] | None = []
-        self._buckets: Counter[int] = Counter()
+    count: int = 0
+    sum_s: float = 0.0
+    max_s: float = 0.0
+    exact: list[float] | None = field(default_factory=list)
+    buckets: dict[int, int] = field(default_factory=dict)
 
     def add(self, seconds: float) -> None:
         """Add a duration; a negative one (the clock was set back) counts as 0."""
         seconds = max(0.0, seconds)
-        self._count += 1
-        self._sum_s += seconds
-        self._max_s = max(self._max_s, seconds)
-        self._buckets[bucket(seconds)] += 1
-        if self._exact is not None:
-            self._exact.append(seconds)
-            if self._count > EXACT_UP_TO:
-                self._exact = None
+        self.count += 1
+        self.sum_s += seconds
+        self.max_s = max(self.max_s, seconds)
+        index = bucket(seconds)
+        self.buckets[index] = self.buckets.get(index, 0) + 1
+        if self.exact is not None:
+            self.exact.append(seconds)
+            if self.count > EXACT_UP_TO:
+                self.exact = None
+
+    def merge(self, other: DurationHistogram) -> None:
+        """Add the durations of another histogram."""
+        self.count += other.count
+        self.sum_s += other.sum_s
+        self.max_s = max(self.max_s, other.max_s)
+        add_counts(self.buckets, other.buckets)
+        if self.exact is None or other.exact is None or self.count > EXACT_UP_TO:
+            self.exact = None
+        else:
+            self.exact.extend(other.exact)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the quantiles are exact, or need not be."""
+        return self.exact is not None or self.count > EXACT_UP_TO
 
     def durations(self) -> DurationSummary | None:
         """Return the statistics of the durations so far; None if there are none."""
-        if not self._count:
+        if not self.count:
             return None
-        exact = None if self._exact is None else sorted(self._exact)
-        ranks = [math.ceil(share * self._count) for share in (0.5, 0.9)]
+        exact = None if self.exact is None else sorted(self.exact)
+        ranks = [math.ceil(share * self.count) for share in (0.5, 0.9)]
         p50_s, p90_s = (self._at_rank(rank) if exact is None else exact[rank - 1] for rank in ranks)
         return DurationSummary(
-            count=self._count,
-            mean_s=self._sum_s / self._count,
-            p50_s=min(p50_s, self._max_s),
-            p90_s=min(p90_s, self._max_s),
-            max_s=self._max_s,
+            count=self.count,
+            mean_s=self.sum_s / self.count,
+            p50_s=min(p50_s, self.max_s),
+            p90_s=min(p90_s, self.max_s),
+            max_s=self.max_s,
         )
 
     def counts(self) -> dict[int, int]:
         """Return the number of durations in each `bucket`, the smallest first."""
-        return dict(sorted(self._buckets.items()))
+        return dict(sorted(self.buckets.items()))
 
     def _at_rank(self, rank: int) -> float:
         total = 0
-        for index, count in sorted(self._buckets.items()):
+        for index, count in sorted(self.buckets.items()):
             total += count
             if total >= rank:
                 return bucket_middle_s(index)
-        return self._max_s
+        return self.max_s
 
 
 def bucket(seconds: float) -> int:

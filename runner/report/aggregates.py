@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runner.core.summary import bucket_middle_s
 
@@ -88,57 +88,73 @@ class BinnedCounts(Struct, frozen=True):
     counts: dict[str, list[int]]
 
 
-class TimeBins:
-    """Counts events in time bins, which get wider as the time span grows."""
+class TimeBins(Struct):
+    """
+    Counts events in time bins, which get wider as the time span grows.
 
-    def __init__(self, *kinds: str) -> None:
-        self._kinds = kinds
-        self._width_s = _WIDTHS_S[0]
-        self._counts: dict[int, list[int]] = {}
+    Bins of the same kinds can be merged, and stored by msgspec.
+    """
+
+    kinds: tuple[str, ...]
+    width_s: int = _WIDTHS_S[0]
+    counts: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, kind: str, at: float) -> None:
         """Count one event at a time in seconds since 1970."""
-        index, column = int(at // self._width_s), self._kinds.index(kind)
-        row = self._counts.get(index)
+        index, column = int(at // self.width_s), self.kinds.index(kind)
+        row = self.counts.get(index)
         if row is not None:
             row[column] += 1
             return
-        row = self._counts[index] = [0] * len(self._kinds)
+        row = self.counts[index] = [0] * len(self.kinds)
         row[column] = 1
-        while self._span() > _MAX_BINS:
+        self._fit()
+
+    def merge(self, other: TimeBins) -> None:
+        """Add the events of other bins."""
+        while self.width_s < other.width_s:
             self._widen()
+        factor = self.width_s // other.width_s
+        for index, counts in other.counts.items():
+            _add_row(self.counts, index // factor, counts)
+        self._fit()
 
     def binned(self) -> BinnedCounts | None:
         """Return the counts, or None if there was no event."""
-        if not self._counts:
+        if not self.counts:
             return None
-        first, last = min(self._counts), max(self._counts)
-        zeros = [0] * len(self._kinds)
-        rows = [self._counts.get(index, zeros) for index in range(first, last + 1)]
+        first, last = min(self.counts), max(self.counts)
+        zeros = [0] * len(self.kinds)
+        rows = [self.counts.get(index, zeros) for index in range(first, last + 1)]
         return BinnedCounts(
-            start_at=first * self._width_s,
-            width_s=self._width_s,
-            counts={kind: [row[column] for row in rows] for column, kind in enumerate(self._kinds)},
+            start_at=first * self.width_s,
+            width_s=self.width_s,
+            counts={kind: [row[column] for row in rows] for column, kind in enumerate(self.kinds)},
         )
 
     def idle_s(self, *, at_least_s: float) -> float:
         """Return the total length of the times without an event that are at least this long, in seconds."""
-        used = sorted(self._counts)
-        gaps = [(after - before - 1) * self._width_s for before, after in pairwise(used)]
+        used = sorted(self.counts)
+        gaps = [(after - before - 1) * self.width_s for before, after in pairwise(used)]
         return float(sum(gap for gap in gaps if gap >= max(at_least_s, 1)))
 
-    def _span(self) -> int:
-        return max(self._counts) - min(self._counts) + 1
+    def _fit(self) -> None:
+        while self.counts and max(self.counts) - min(self.counts) >= _MAX_BINS:
+            self._widen()
 
     def _widen(self) -> None:
-        width_s = next((width for width in _WIDTHS_S if width > self._width_s), self._width_s * 4)
-        factor = width_s // self._width_s
+        width_s = next((width for width in _WIDTHS_S if width > self.width_s), self.width_s * 4)
+        factor = width_s // self.width_s
         merged: dict[int, list[int]] = {}
-        for index, counts in self._counts.items():
-            row = merged.setdefault(index // factor, [0] * len(self._kinds))
-            for column, count in enumerate(counts):
-                row[column] += count
-        self._width_s, self._counts = width_s, merged
+        for index, counts in self.counts.items():
+            _add_row(merged, index // factor, counts)
+        self.width_s, self.counts = width_s, merged
+
+
+def _add_row(rows: dict[int, list[int]], index: int, counts: list[int]) -> None:
+    row = rows.setdefault(index, [0] * len(counts))
+    for column, count in enumerate(counts):
+        row[column] += count
 
 
 _BARS = 40

@@ -29,8 +29,9 @@ from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
 from runner.core.verdicts import Verdicts
 from runner.jsontext import dumps
-from runner.report.aggregates import JobSample, TimeBins, histogram
+from runner.report.aggregates import JobSample, histogram
 from runner.report.rows import JobRow, job_row, shorten
+from runner.report.totals import Totals
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
@@ -107,28 +108,33 @@ class ReportBuilder:
     Collects what the report needs from jobs added one by one, so that the caller can use each job too.
 
     Attributes:
-        summary: The summary of the jobs.
+        totals: Of all jobs.
+        examples: The first job of each failure class.
     """
 
     def __init__(self, verdicts: Verdicts = _NO_VERDICTS, *, max_jobs: int = MAX_JOBS) -> None:
         self._verdicts = verdicts
-        self.summary = SummaryBuilder()
+        self.totals = Totals()
         self.rows: JobSample[_EncodedRow] = JobSample(max_jobs)
-        self.bins = TimeBins("succeeded", "other", "throttled", "submitted")
         self.examples: dict[FailureClass, JobRecord] = {}
+
+    @property
+    def summary(self) -> SummaryBuilder:
+        """The summary of the jobs."""
+        return self.totals.summary
 
     def add(self, record: JobRecord) -> None:
         """Add a job."""
-        succeeded = record.state is State.SUCCEEDED
-        self.summary.add(record)
-        self.rows.add(lambda: _encode(record, self._verdicts.of(record)), succeeded=succeeded)
-        if record.finished_at is not None:
-            self.bins.add("succeeded" if succeeded else "other", record.finished_at)
-        for attempt in record.attempts:
-            kind = "throttled" if attempt.outcome == "throttled" else "submitted"
-            self.bins.add(kind, attempt.submitted_at)
-        if record.error is not None and not succeeded:
+        self.totals.add(record)
+        self.add_row(record)
+        if record.error is not None and record.state is not State.SUCCEEDED:
             self.examples.setdefault(record.error.cls, record)
+
+    def add_row(self, record: JobRecord) -> None:
+        """Offer a job to be listed, without adding it to the totals."""
+        self.rows.add(
+            lambda: _encode(record, self._verdicts.of(record)), succeeded=record.state is State.SUCCEEDED
+        )
 
     def listed(self) -> list[_EncodedRow]:
         """Return the jobs that the page lists, in the order of the manifest."""
@@ -229,7 +235,7 @@ def _tiles(summary: Summary, builder: ReportBuilder) -> Iterator[tuple[str, str,
     if first_at is not None and last_at is not None:
         elapsed_s = max(0.0, last_at - first_at)
         longest_s = summary.generate.max_s if summary.generate else 0.0
-        idle_s = builder.bins.idle_s(at_least_s=max(_MIN_IDLE_S, 2 * longest_s))
+        idle_s = builder.totals.bins.idle_s(at_least_s=max(_MIN_IDLE_S, 2 * longest_s))
         if 0 < idle_s < elapsed_s:
             yield (
                 "at work",
@@ -259,7 +265,7 @@ def _cost_row(each: SpentOn) -> tuple[str, int, str, str]:
 
 
 def _charts(builder: ReportBuilder, summary: Summary) -> dict[str, Markup]:
-    binned = builder.bins.binned()
+    binned = builder.totals.bins.binned()
     counts = builder.summary.generate_counts()
     times = histogram(
         {model: counts[model] for model in list(summary.by_model)[:_MAX_MODELS] if counts[model]}

@@ -43,7 +43,6 @@ from runner.core.money import amount_text
 from runner.core.prices import table_json
 from runner.core.settings import Budget, Limits, Settings
 from runner.core.units import exact_duration, exact_rate
-from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 
 _HAS_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
@@ -70,49 +69,70 @@ class _EntryKind(Enum):
     WITH_TASK = auto()
 
 
-def write_failed(
+JOBS_KEY = b"jobs:\n"
+"""What comes before the first job to run; comments on others may come before it."""
+
+
+class Entries(Struct, frozen=True):
+    """
+    What `failed.yaml` says of some jobs that follow each other in the manifest.
+
+    Attributes:
+        comments: On jobs that are left out and come before the first one to run.
+        jobs: The rest, from that one on.
+        count: How many jobs the manifest runs of these.
+    """
+
+    comments: bytes
+    jobs: bytes
+    count: int
+
+
+def failed_header(
     path: Path,
-    records: Iterable[JobRecord],
     *,
     run: str,
     base_url: str | None,
     key_names: Sequence[str],
-    known_keys: KnownKeys | None = None,
     settings: Settings | None = None,
     schemas: Sequence[str] = (),
-) -> int:
+) -> bytes:
     """
-    Write the manifest of what did not succeed, as a stream; if it has no jobs to run, remove the file.
+    Return the manifest of what did not succeed up to its jobs.
 
     Args:
         key_names: Names of the environment variables that have the API keys.
-        known_keys: If given, keys of a request that its schema does not have are written under ``extra``.
         settings: If given, the manifest has the same, such as limits and time-outs.
         schemas: Paths of the user's own schemas.
-
-    Returns:
-        The number of jobs that the manifest runs.
     """
+    head = "".join(_header(path, run, base_url, key_names))
+    if schemas:
+        head += f"schemas: {flow([_escaped(schema) for schema in schemas])}\n"
+    return (head if settings is None else head + _settings(settings)).encode()
+
+
+def failed_entries(
+    records: Iterable[JobRecord], run_dir: Path, known_keys: KnownKeys | None = None
+) -> Entries:
+    """
+    Return what the manifest says of some jobs.
+
+    Args:
+        known_keys: If given, keys of a request that its schema does not have are written under ``extra``.
+    """
+    comments: list[str] = []
+    jobs: list[str] = []
     count = 0
-    with atomic_write(path) as file:
-        head = "".join(_header(path, run, base_url, key_names))
-        if schemas:
-            head += f"schemas: {flow([_escaped(schema) for schema in schemas])}\n"
-        file.write((head if settings is None else head + _settings(settings)).encode())
-        for record in records:
-            entry = _entry(record)
-            if entry is _EntryKind.NONE:
-                continue
-            if entry is _EntryKind.COMMENT:
-                file.write("".join(_comment(record, path.parent)).encode())
-                continue
-            if not count:
-                file.write(b"jobs:\n")
-            count += 1
-            file.write(_job(record, entry, known_keys).encode())
-    if not count:
-        path.unlink()
-    return count
+    for record in records:
+        entry = _entry(record)
+        if entry is _EntryKind.NONE:
+            continue
+        if entry is _EntryKind.COMMENT:
+            (jobs if count else comments).extend(_comment(record, run_dir))
+            continue
+        count += 1
+        jobs.append(_job(record, entry, known_keys))
+    return Entries("".join(comments).encode(), "".join(jobs).encode(), count)
 
 
 def rerun_name(run: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Any
 
-from runner.core.model import Asset
+from runner.core.model import Asset, Job
 from runner.store import rows
 
 
@@ -44,3 +46,19 @@ def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'old_assets'").fetchone():
         sizes.update(connection.execute("SELECT path, bytes FROM old_assets"))
     return sizes
+
+
+def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
+    """Read the assets of a job's current attempt, the video first."""
+    cursor = connection.execute(
+        "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (job.seq, job.attempt)
+    )
+    return tuple(rows.read_asset(row, {}) for row in cursor)
+
+
+def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str, Any]]:
+    """Read what is known of the unfinished downloads of a job's current attempt, by kind of asset."""
+    cursor = connection.execute(
+        "SELECT kind, facts FROM parts WHERE seq = ? AND attempt = ?", (job.seq, job.attempt)
+    )
+    return {kind: json.loads(facts) for kind, facts in cursor}

