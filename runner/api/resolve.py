@@ -163,7 +163,9 @@ def _read_row(row: list[str], number: int, tasks: dict[str, str], errors: list[s
     cells = [cell.strip() for cell in row]
     if not any(cells) or (cells == _HEADER and not tasks):
         return
-    if len(cells) != 2 or not all(cells):
+    if number == 1 and cells != _HEADER and cells[-1].lower() in ("task", "task_id", "task id"):
+        errors.append(f"line 1 has the columns {','.join(cells)}; the header is job_id,task_id")
+    elif len(cells) != 2 or not all(cells):
         errors.append(f"line {number} is not job_id,task_id")
     elif cells[0] in tasks:
         errors.append(f"line {number} names {cells[0]!r} a second time")

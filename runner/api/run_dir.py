@@ -45,6 +45,8 @@ def require_run(run_dir: Path) -> None:
         StoreMissing: It is not.
     """
     hint = "name a run directory, such as output/kittens"
+    if run_dir.is_file():
+        raise StoreMissing(f"{run_dir} is a file, not a run directory", hint=hint)
     if not run_dir.is_dir():
         raise StoreMissing(f"the run directory {run_dir} does not exist", hint=hint)
     if not (run_dir / DB_NAME).exists() and not (run_dir / RESULTS_NAME).exists():

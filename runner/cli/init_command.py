@@ -22,5 +22,7 @@ def command(path: Path) -> None:
         click.echo(starter_text(), nl=False)
         return
     written = write_starter(path)
-    echo_stderr(f"wrote {written}; try it without a key and free of charge:")
+    echo_stderr(
+        f"wrote {written}, and its schema for editors beside it; try it without a key and free of charge:"
+    )
     echo_stderr(f"  runner run {written} --simulate")

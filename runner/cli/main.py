@@ -139,7 +139,13 @@ def _report(error: Exception, arguments: Sequence[str]) -> int:
 def _usage_error(error: click.ClickException) -> UsageError:
     ctx = getattr(error, "ctx", None)
     hint = None if ctx is None else f"try '{ctx.command_path} --help'"
-    return UsageError(error.format_message(), hint=hint)
+    message = error.format_message().replace("a valid integer range", "a whole number")
+    if isinstance(error, click.NoSuchOption):
+        from runner.schema.wording import did_you_mean
+
+        near = did_you_mean(error.option_name, error.possibilities or ())
+        message = f"No such option {error.option_name!r}" + (f"; {near}" if near else ".")
+    return UsageError(message, hint=hint)
 
 
 def _close_stdout() -> int:

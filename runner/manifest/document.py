@@ -26,6 +26,7 @@ from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.sanitize import sanitize_line
 from runner.errors import ManifestError
+from runner.manifest.other_files import nearest_manifest
 from runner.manifest.yaml_parser import find_events, open_events, parse_problem, to_position
 from runner.manifest.yaml_surprises import ANCHOR_HINT, HASH_HINT, Mark, cut_texts, find_hashes
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
@@ -316,7 +317,8 @@ def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Pr
     if isinstance(error, YamlUnreadable):
         position = Position(file) if error.event is None else to_position(error.event.start_mark, file)
         return Problem(Severity.ERROR, position, error.message)
-    return Problem(Severity.ERROR, Position(file), f"can't be read: {error.strerror or error}")
+    hint = nearest_manifest(path) if isinstance(error, FileNotFoundError) else None
+    return Problem(Severity.ERROR, Position(file), f"can't be read: {error.strerror or error}", hint=hint)
 
 
 def job_findings(value: Json) -> list[Finding]:

@@ -23,6 +23,7 @@ from runner.manifest.document import Document, Entry, ProblemHandler, open_docum
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import VERSION, Header, read_header
+from runner.manifest.other_files import require_manifest
 from runner.manifest.own_schemas import with_own_schemas
 from runner.manifest.rows import RowFileError
 from runner.manifest.template import Scope, compile_template
@@ -181,6 +182,7 @@ def load(
     Raises:
         ManifestError: Nothing can be read; it has the problem.
     """
+    require_manifest(path)
     catalog, folder = load_catalog(), folder or path.parent
     if is_batch_file(path):
         batch = BatchFile(path)

@@ -257,8 +257,13 @@ def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.
     """
     path = run_dir / DB_NAME
     if not path.exists():
+        why = (
+            "is a file, not a run directory"
+            if run_dir.is_file()
+            else f"is not a run directory: it has no {DB_NAME}"
+        )
         raise StoreMissing(
-            f"{run_dir} is not a run directory: it has no {DB_NAME}",
+            f"{run_dir} {why}",
             hint="name a run directory, such as output/kittens",
         )
     with translated(path):

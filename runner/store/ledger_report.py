@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.core.cost import Spend
-from runner.errors import LedgerError
+from runner.errors import UsageError
 from runner.store.ledger import Ledger
 
 
@@ -26,10 +26,11 @@ def open_to_read(path: Path) -> closing[Ledger]:
     Open a ledger to read it, even while runs write it.
 
     Raises:
-        LedgerError: It does not exist, or can't be read.
+        UsageError: It does not exist.
+        LedgerError: It can't be read.
     """
     if not path.exists():
-        raise LedgerError(f"there is no ledger at {path}", hint="name one: runner spend LEDGER")
+        raise UsageError(f"there is no ledger at {path}", hint="name one: runner spend LEDGER")
     return closing(Ledger(path, is_read_only=True))
 
 

@@ -252,7 +252,7 @@ def test_spend_without_a_ledger() -> None:
     """The message names the file that was looked for."""
     result = runner("spend")
 
-    assert 3 == result.exit_code
+    assert 2 == result.exit_code
     assert "no ledger at" in result.stderr
 
 

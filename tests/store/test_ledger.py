@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from runner.core.cost import Cost, CostState
 from runner.core.money import Money
 from runner.core.prices import Unit
-from runner.errors import LedgerDamaged, LedgerError, LedgerLocked, LedgerTooNew
+from runner.errors import LedgerDamaged, LedgerError, LedgerLocked, LedgerTooNew, UsageError
 from runner.store.costs import LedgerEntry
 from runner.store.ledger import FORMAT, Exchange, Ledger, Limits
 from runner.store.ledger_report import held, open_to_read, spent_by
@@ -196,7 +196,7 @@ def test_what_can_not_be_created_or_read(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerError, match="can't be created"):
         Ledger(tmp_path / "file" / "spend.db")
-    with pytest.raises(LedgerError, match="there is no ledger"):
+    with pytest.raises(UsageError, match="there is no ledger"):
         open_to_read(tmp_path / "none.db")
 
 
