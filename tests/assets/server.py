@@ -23,6 +23,10 @@ class Request:
         return int(self.headers.get("range", "bytes=0-")[6:-1])
 
 
+_TURNS = 20
+"""Turns of the event loop before a response: a limit of time that is over is noticed in fewer."""
+
+
 @dataclass(frozen=True)
 class Response:
     """
@@ -118,8 +122,11 @@ class Server:
         """Serve one connection until its end."""
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
-                self.requests.append(_parse(await reader.readuntil(b"\r\n\r\n")))
-                response = self._next(self.requests[-1])
+                request = _parse(await reader.readuntil(b"\r\n\r\n"))
+                self.requests.append(request)
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+                response = self._next(request)
                 if not await self._send(response, reader, writer):
                     break
         writer.close()

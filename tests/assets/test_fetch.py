@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.assets.request import Fetched, FetchFailure, NotFetched, PartMetadata
-from runner.core.settings import AssetRules
+from runner.core.settings import AssetRules, Timeouts
 from tests.assets.helpers import asset_request, fetcher
 from tests.assets.server import RangeHandler, Response, serving, video, video_range
 from tests.media.samples import mp4, noise
@@ -252,6 +252,15 @@ async def test_responses(case: Case, tmp_path: Path) -> None:
         assert "s3cret" not in repr(result)
         assert re.search(case.message, result.failure.message)
         assert not (tmp_path / "assets" / "sky.mp4").exists()
+
+
+async def test_a_head_may_take_longer_than_a_connection(tmp_path: Path) -> None:
+    """The limit of time of a request has room for both, however long each of them may take."""
+    timeouts = Timeouts(connect_s=5.0, stall_s=60.0)
+    async with serving(video(SMALL)) as server, fetcher(timeouts=timeouts) as fetch:
+        result = await fetch.fetch(asset_request(server.url(), tmp_path))
+
+    assert isinstance(result, Fetched)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
