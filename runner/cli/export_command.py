@@ -107,7 +107,7 @@ def command(
     unfinished = summary.jobs - summary.by_state[State.SUCCEEDED]
     if unfinished:
         echo_stderr(
-            f"note: {format_count(unfinished, 'job')} of {summary.jobs:,} did not succeed, and are left out"
+            f"note: {format_count(unfinished, 'job')} of {summary.jobs:,} did not succeed, and {'is' if unfinished == 1 else 'are'} left out"
         )
     videos = format_count(plan.rows, "video")
     parts = ", ".join(f"{name} {size.rows:,}" for name, size in plan.splits.items())

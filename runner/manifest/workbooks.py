@@ -8,12 +8,15 @@ number, become whole numbers; dates and times become their ISO texts; empty cell
 from __future__ import annotations
 
 import math
+import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial, reduce
 from pathlib import Path
 from typing import IO, Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT
@@ -34,7 +37,15 @@ from runner.manifest.rows import (
 MAX_WORKBOOK_BYTES = 1_000_000_000
 """Of a workbook's parts when they are unpacked, which happens in memory."""
 
+MAX_CELLS = 50_000_000
+"""Of a sheet, from its first row and column to its last ones, empty ones too: all of them are read into memory."""
+
 _BATCH_ROWS = 1000
+_CHUNK_BYTES = 1 << 20
+_PLACE = rb""" r=["']%s([0-9]{1,19})["']"""
+_FAR = re.compile(_PLACE % rb"([A-Z]{2,9}(?=[0-9])|[A-Z]?(?=[0-9]{7}))")
+"""Where a row or a cell is that is behind row 999,999, or a cell behind column Z; few sheets have such ones."""
+_ANY = re.compile(_PLACE % rb"([A-Z]{0,9})")
 
 
 class Sheet(RowFile):
@@ -160,13 +171,46 @@ class ParquetRows(RowFile):
 def _check_size(path: Path, stream: IO[bytes]) -> None:
     """Refuse a workbook that would fill the memory when it is unpacked."""
     try:
-        size = sum(part.file_size for part in ZipFile(stream).infolist())
-    except BadZipFile as error:
+        book = ZipFile(stream)
+        size = sum(part.file_size for part in book.infolist())
+        cells = (
+            0 if size > MAX_WORKBOOK_BYTES else max(map(partial(_cells, book), book.infolist()), default=0)
+        )
+    except (BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise RowFileError(0, f"'{path.name}' is not a workbook of Excel (.xlsx): {error}") from error
+    if cells > MAX_CELLS:
+        message = f"'{path.name}' has {cells:,} cells up to the last one"
+        raise RowFileError(
+            0, message, f"{MAX_CELLS:,} are the most; delete what is far below or beside the table"
+        )
     if size > MAX_WORKBOOK_BYTES:
         message = f"'{path.name}' has {format_size(size)} when it is unpacked"
         raise RowFileError(0, message, f"{format_size(MAX_WORKBOOK_BYTES)} is the most; save it as CSV")
     stream.seek(0)
+
+
+def _cells(book: ZipFile, part: ZipInfo) -> int:
+    """Return how many cells a sheet has up to its last row and column; 0 for other parts, and for what is small."""
+    if "worksheets/" not in part.filename:
+        return 0
+    rows, columns = _extent(book, part, _FAR)
+    if max(rows, 10**6) * max(columns, 26) <= MAX_CELLS:
+        return 0
+    rows, columns = _extent(book, part, _ANY)
+    return rows * columns
+
+
+def _extent(book: ZipFile, part: ZipInfo, pattern: re.Pattern[bytes]) -> tuple[int, int]:
+    """Return the last row and the last column that a sheet names in places of a pattern."""
+    rows, columns, rest = 0, 0, b""
+    with book.open(part) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            text = rest + chunk
+            for name, number in set(pattern.findall(text)):
+                rows = max(rows, int(number))
+                columns = max(columns, reduce(lambda total, letter: total * 26 + letter - 64, name, 0))
+            rest = text[-64:]
+    return rows, columns
 
 
 def _is_valid(

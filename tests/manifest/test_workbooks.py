@@ -118,6 +118,27 @@ def test_a_workbook_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
         rows_of(tmp_path / "a.xlsx")
 
 
+@pytest.mark.parametrize(
+    ("place", "cells"), [("A99999999999", "99,999,999,999"), ("XFD1048576", "17,179,869,184")]
+)
+def test_a_workbook_with_a_cell_far_below(place: str, cells: str, tmp_path: Path) -> None:
+    """Room for all cells before it would end the process; a wide sheet of few rows is read."""
+    write_workbook(tmp_path / "far.xlsx", {"Sheet1": {"A1": "prompt", "A2": "x"}})
+    with ZipFile(tmp_path / "far.xlsx") as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    sheet = parts["xl/worksheets/1.xml"]
+    for row, at in ((place.lstrip("ADFX"), place), ("3", "XFD3")):
+        far = f'<row r="{row}"><c r="{at}"><v>1</v></c></row></sheetData>'.encode()
+        with ZipFile(tmp_path / "far.xlsx", "w") as book:
+            for name, content in parts.items():
+                book.writestr(name, sheet.replace(b"</sheetData>", far) if content is sheet else content)
+        if row == "3":
+            open_row_files(tmp_path, "far.xlsx")
+            continue
+        with pytest.raises(RowFileError, match=f"has {cells} cells up to the last one"):
+            open_row_files(tmp_path, "far.xlsx")
+
+
 def test_parquet(tmp_path: Path) -> None:
     """Values keep their types and their nesting; NaN is null, whole numbers are whole, times are text."""
     pa = pytest.importorskip("pyarrow")
