@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.budget import check_cost, with_ledger
@@ -16,7 +17,7 @@ from runner.api.config import RunConfig, apply_options, find_keys, ignored_varia
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
-from runner.api.known_runs import known_run, remember, require_continued
+from runner.api.known_runs import KnownRun, known_run, remember, require_continued
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.rerun import retry_failed
@@ -48,10 +49,12 @@ from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import UsageError
+from runner.gateway.credentials import KeySet
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.job_filter import JobFilter, choose
+from runner.store.journal import Journal
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import import_records
@@ -94,11 +97,94 @@ async def run(
         UsageError: Options do not fit the run that the directory holds.
     """
     started_at = time.monotonic()
+    problems = ProblemCollector(on_problem)
+    plan = _prepare(manifest, output, folder or manifest.parent, options, problems, observe)
+    # A journal that has begun is gone on with, wherever the directory was.
+    if not (options.simulate or options.new or (plan.journal is not None and plan.journal.has_begun())):
+        require_continued(manifest, plan.own, confirm_new)
+    async with open_run(
+        plan.run_dir,
+        options.if_locked,
+        observe,
+        adopt=options.adopt_results,
+        journal=plan.journal,
+        options=options,
+    ) as store:
+        facts, ids = load_into(store, plan.manifest, plan.settings, options, problems, plan.series)
+        if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
+            message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
+            observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
+        # Before the run counts as begun: else one that was cut off here could not go on elsewhere.
+        await asyncio.to_thread(store.give_base)
+        if not options.simulate:
+            remember(manifest, plan.own)
+        if options.retry_failed:
+            check = _checked(facts.settings, options, confirm_cost, facts.origin, ids)
+            retry_failed(store, options.job, check, ids=ids)
+            confirm_cost = None
+        if ids is not None:
+            choose(store.reader, ids)
+        if plan.series is not None and options.catch_up:
+            older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir)
+            on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
+        result = await execute(
+            store,
+            RunConfig(
+                facts.settings,
+                facts.origin,
+                plan.keys,
+                plan.environ,
+                needs_base_url=_needs_base_url(plan, facts, options),
+                hook=facts.settings.on_asset,
+            ),
+            options.after(time.monotonic() - started_at),
+            JobFilter(glob=options.job, chosen=ids is not None),
+            observe=observe,
+            on_started=on_started,
+            confirm_cost=confirm_cost,
+        )
+    if plan.is_series and result.exit_code not in _CUT_SHORT:
+        retention = delete_older(
+            plan.run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=plan.today
+        )
+        result = replace(result, retention=retention)
+    return await send_notifications(result, plan.settings, plan.environ)
+
+
+class _Prepared(Struct, frozen=True, kw_only=True):
+    """
+    What a run needs before it opens its directory.
+
+    Attributes:
+        own: What is remembered of the run on this machine.
+        series: See `series_of`; that of a shard is its own.
+        is_series: Whether older runs of the series are deleted at the end.
+    """
+
+    manifest: Manifest
+    settings: Settings
+    keys: KeySet
+    environ: Mapping[str, str]
+    run_dir: Path
+    today: date
+    own: KnownRun
+    series: str | None
+    is_series: bool
+    journal: Journal | None
+
+
+def _prepare(
+    manifest: Path,
+    output: Path | None,
+    folder: Path,
+    options: RunOptions,
+    problems: ProblemCollector,
+    observe: Observer,
+) -> _Prepared:
+    """Read a manifest, and determine what is in force and where the run is; nothing is written yet."""
     check_simulation(options, simulate=options.simulate)
     today = datetime.now(UTC).date()
-    folder = folder or manifest.parent
     environ = read_environment(options, folder)
-    problems = ProblemCollector(on_problem)
     loaded = load(
         manifest, problems, variables=options.var, today=today, folder=folder, is_strict=options.strict
     )
@@ -128,61 +214,26 @@ async def run(
     if options.journal is not None:
         origin = RunOrigin(None, options.simulate, sharded=False, shard=shard)
         journal = begin_journal(options.journal, RunFacts(settings, origin), environ)
-    # A journal that has begun is gone on with, wherever the directory was.
-    if not (options.simulate or options.new or (journal is not None and journal.has_begun())):
-        require_continued(manifest, own, confirm_new)
-    async with open_run(
-        run_dir,
-        options.if_locked,
-        observe,
-        adopt=options.adopt_results,
+    return _Prepared(
+        manifest=loaded,
+        settings=settings,
+        keys=keys,
+        environ=environ,
+        run_dir=run_dir,
+        today=today,
+        own=own,
+        series=series,
+        is_series=is_series,
         journal=journal,
-        options=options,
-    ) as store:
-        facts, ids = load_into(store, loaded, settings, options, problems, series)
-        if shard is not None and store.journal is None and not query.has_attempts(store.reader):
-            message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
-            observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
-        # Before the run counts as begun: else one that was cut off here could not go on elsewhere.
-        await asyncio.to_thread(store.give_base)
-        if not options.simulate:
-            remember(manifest, own)
-        if options.retry_failed:
-            check = _checked(facts.settings, options, confirm_cost, facts.origin, ids)
-            retry_failed(store, options.job, check, ids=ids)
-            confirm_cost = None
-        if ids is not None:
-            choose(store.reader, ids)
-        if series is not None and options.catch_up:
-            older = Series(manifest, series, options.simulate).unfinished(run_dir)
-            on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
-        result = await execute(
-            store,
-            RunConfig(
-                facts.settings,
-                facts.origin,
-                keys,
-                environ,
-                needs_base_url=bool(options.base_url)
-                and not options.simulate
-                and gateway_source(
-                    facts.gateway, replace(options, base_url=None), environ, lambda: loaded.settings
-                )
-                is None,
-                hook=facts.settings.on_asset,
-            ),
-            options.after(time.monotonic() - started_at),
-            JobFilter(glob=options.job, chosen=ids is not None),
-            observe=observe,
-            on_started=on_started,
-            confirm_cost=confirm_cost,
-        )
-    if is_series and result.exit_code not in _CUT_SHORT:
-        retention = delete_older(
-            run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=today
-        )
-        result = replace(result, retention=retention)
-    return await send_notifications(result, settings, environ)
+    )
+
+
+def _needs_base_url(plan: _Prepared, facts: RunFacts, options: RunOptions) -> bool:
+    """Return whether only an option names the gateway, so that the next command needs it too."""
+    if not options.base_url or options.simulate:
+        return False
+    others = replace(options, base_url=None)
+    return gateway_source(facts.gateway, others, plan.environ, lambda: plan.manifest.settings) is None
 
 
 async def resume(
