@@ -27,16 +27,16 @@ COMMAND_GROUPS = {
         "run": "Run a manifest: submit its jobs and download the videos.",
         "resume": "Continue a run without its manifest.",
         "rerun": "Rerun the jobs that did not succeed, from a run or its results.",
-        "prepare": "Put a manifest into a journal, for machines that have no manifest.",
+        "prepare": "Put a manifest into a journal, for other machines.",
         "merge": "Make one run directory of the shards of a run.",
         "resolve": "Resolve uncertain jobs, whose submission got no clear answer.",
     },
     "Look": {
         "status": "Show the status of a run, even while it is active.",
         "jobs": "List the jobs of a run.",
-        "spend": "Show what runs have spent, by day, model, run or tag.",
         "show": "Show one job of a run with all its attempts.",
         "report": "Regenerate the report of a run, or export it in another format.",
+        "spend": "Show what runs have spent, by day, model, run or tag.",
     },
     "Use the videos": {
         "review": "Judge the videos of a run in a browser: keep or reject.",
@@ -107,7 +107,11 @@ To enable shell completion, add the line for your shell to its startup file:
 @click.version_option(__version__, message="runner %(version)s", help="Show the version and exit.")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Run batches of paid, asynchronous video generation jobs, and never pay for one twice."""
+    """
+    Run batches of paid, asynchronous video generation jobs, and never pay for one twice.
+
+    First steps, free of charge: `runner init`, then `runner run manifest.yaml --simulate`, then `runner report --open`.
+    """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
