@@ -39,7 +39,7 @@ class JsonRows(RowFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._last = (0, "")
+        self._last = (0, b"")
         try:
             with open_regular(path) as stream:
                 self._is_array = path.suffix.lower() == ".json" and _starts_array(stream)
@@ -55,14 +55,14 @@ class JsonRows(RowFile):
     def place_of(self, row_line: int, name: str) -> tuple[int, int]:
         """Return the line and the column of a value; see `RowFile`."""
         number, line = self._last
-        return row_line, _value_column(line, name) if number == row_line else 0
+        return row_line, _value_column(line.decode(), name) if number == row_line else 0
 
-    def _keep(self, number: int, line: str) -> None:
+    def _keep(self, number: int, line: bytes) -> None:
         self._last = number, line
 
 
 def read_jsonl(
-    path: Path, on_error: RowErrorHandler, on_line: Callable[[int, str], None] | None = None
+    path: Path, on_error: RowErrorHandler, on_line: Callable[[int, bytes], None] | None = None
 ) -> Iterator[Row]:
     """
     Stream the objects of a JSONL file, each with its line. Blank lines are skipped.
@@ -70,7 +70,7 @@ def read_jsonl(
     An invalid line goes to ``on_error``, and is left out.
 
     Args:
-        on_line: Called with the number and the text of each valid line, before its object.
+        on_line: Called with the number of each valid line and its text in UTF-8, before its object.
 
     Raises:
         RowFileError: The file is missing or can't be read to its end.
@@ -78,25 +78,29 @@ def read_jsonl(
     loads = jsontext.loads
     try:
         with open_regular(path) as stream:
-            for number, raw in enumerate(_utf8_lines(stream), start=1):
+            for number, line in enumerate(_utf8_lines(stream), start=1):
                 try:
-                    line = raw.decode()
                     value = loads(line)
                 except (ValueError, RecursionError):
-                    if raw.strip():
-                        on_error(number, *_json_error(raw), None)
+                    if line.strip():
+                        on_error(number, *_json_error(line), None)
                     continue
                 if type(value) is not dict:
                     on_error(number, 0, "the line is JSON, but not an object in braces", None)
-                elif line.count("{") + line.count("[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+                elif line.count(b"{") + line.count(b"[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
                     on_error(number, 0, TOO_DEEP, None)
-                elif may_contain_key(line) and contains_key(value):
+                elif may_contain_key(line.decode()) and contains_key(value):
                     on_error(number, 0, KEY_MESSAGE, KEY_HINT)
-                elif (marks := line.count('":')) != len(value) and (
-                    key := _repeated_key(line, value, marks)
-                ) is not None:
-                    on_error(number, 0, str(_RepeatedKey(key)), "remove one of them")
                 else:
+                    # A batch line has one object in another; a call to count its keys would take longer.
+                    marks = line.count(b'":') - len(value)
+                    if marks:
+                        for item in value.values():
+                            if type(item) is dict:
+                                marks -= len(item)
+                    if marks and (key := _repeated_key(line, value)) is not None:
+                        on_error(number, 0, str(_RepeatedKey(key)), "remove one of them")
+                        continue
                     if on_line is not None:
                         on_line(number, line)
                     yield number, value
@@ -135,14 +139,14 @@ def _json_error(raw: bytes) -> tuple[int, str]:
     return 0, TOO_DEEP if is_too_deep else _NOT_JSON
 
 
-def _repeated_key(line: str, value: dict[str, Json], marks: int) -> str | None:
+def _repeated_key(line: bytes, value: dict[str, Json]) -> str | None:
     """
     Return a key that an object of the line has twice, of which the decoder keeps the last.
 
     Most lines are cleared by counting the marks between keys and values, since a key is followed by a quote and a colon. One with a blank between them is
     not found if it is beside others without: to look for it would cost every line as much again.
     """
-    if marks == _count_keys(value):
+    if line.count(b'":') == _count_keys(value):
         return None
     try:
         json.loads(line, object_pairs_hook=_distinct)
