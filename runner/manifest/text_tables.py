@@ -81,7 +81,7 @@ class TextTable(RowFile):
                 if len(cells) != width:
                     message = f"the row has {format_count(len(cells), 'cell')}, the file {format_count(width, 'column')}"
                     on_error(line, self._column(lines, width), message, self._width_hint())
-                elif any([looks_like_key(cell) for cell in cells if len(cell) >= MIN_KEY_CHARS]):
+                elif any([looks_like_key(cell) for cell in cells if len(cell) >= MIN_KEY_CHARS]):  # noqa: C419 - takes less time
                     on_error(line, 0, KEY_MESSAGE, KEY_HINT)
                 else:
                     row: dict[str, Json] = dict(zip(names, cells, strict=True))

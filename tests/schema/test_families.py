@@ -14,7 +14,15 @@ from runner.core.problem import Severity
 from runner.schema import catalog
 from runner.schema.derive import Page
 from runner.schema.request_schema import RequestSchema
-from tests.schema.families import FAMILIES, SCHEMAS, build, read_pages, stored_pages, text_of
+from tests.schema.families import (
+    FAMILIES,
+    SCHEMAS,
+    build,
+    read_pages,
+    smallest_request,
+    stored_pages,
+    text_of,
+)
 
 CATALOG = catalog.load_catalog()
 PAGES = [(family, page) for family in FAMILIES for page in stored_pages(family)]
@@ -59,7 +67,7 @@ def test_all_models_have_a_schema() -> None:
 @pytest.mark.parametrize(("family", "page"), PAGES, ids=lambda value: getattr(value, "page", value))
 def test_examples_of_a_page_are_valid(family: str, page: Page) -> None:
     """Every example of a page has no error; warnings are of what the prose of its page or the guide says."""
-    for request in page.examples or (_smallest(page),):
+    for request in page.examples or (smallest_request(page),):
         schema = CATALOG.select(request)
 
         assert isinstance(schema, RequestSchema)
@@ -72,16 +80,6 @@ def test_examples_of_a_page_are_valid(family: str, page: Page) -> None:
             if not any(expected in found.message for expected in EXPECTED_WARNINGS)
         ]
         assert schema.is_clean(request) == (not findings)
-
-
-def _smallest(page: Page) -> dict[str, Any]:
-    """Return a request for a page without an example."""
-    types = page.request["properties"]["media"]["items"]["properties"]["type"]["enum"]
-    items = [
-        {"type": "text", "text": "A kitten"},
-        {"type": "first_frame", "url": "https://example.com/a.png"},
-    ]
-    return {"model": page.models[0], "media": [item for item in items if item["type"] in types]}
 
 
 def _values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
