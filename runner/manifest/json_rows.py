@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -39,7 +39,7 @@ class JsonRows(RowFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._last = (0, b"")
+        self._last = LastLine()
         try:
             with open_regular(path) as stream:
                 self._is_array = path.suffix.lower() == ".json" and _starts_array(stream)
@@ -50,32 +50,43 @@ class JsonRows(RowFile):
         """Stream the objects; see `RowFile`."""
         if self._is_array:
             return read_array(self.path, on_error)
-        return read_jsonl(self.path, on_error, self._keep)
+        return read_jsonl(self.path, on_error, self._last)
 
     def place_of(self, row_line: int, name: str) -> tuple[int, int]:
         """Return the line and the column of a value; see `RowFile`."""
-        number, line = self._last
-        return row_line, _value_column(line.decode(), name) if number == row_line else 0
-
-    def _keep(self, number: int, line: bytes) -> None:
-        self._last = number, line
+        last = self._last
+        return row_line, _value_column(last.text.decode(), name) if last.number == row_line else 0
 
 
-def read_jsonl(
-    path: Path, on_error: RowErrorHandler, on_line: Callable[[int, bytes], None] | None = None
-) -> Iterator[Row]:
+class LastLine:
+    """
+    The line of a JSONL file that was read last, for whoever asks for it.
+
+    Attributes:
+        number: From 1.
+        text: In UTF-8.
+    """
+
+    __slots__ = ("number", "text")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.text = b""
+
+
+def read_jsonl(path: Path, on_error: RowErrorHandler, last: LastLine | None = None) -> Iterator[Row]:
     """
     Stream the objects of a JSONL file, each with its line. Blank lines are skipped.
 
     An invalid line goes to ``on_error``, and is left out.
 
     Args:
-        on_line: Called with the number of each valid line and its text in UTF-8, before its object.
+        last: Gets each valid line before its object is returned.
 
     Raises:
         RowFileError: The file is missing or can't be read to its end.
     """
-    loads = jsontext.loads
+    loads, last = jsontext.loads, last or LastLine()
     try:
         with open_regular(path) as stream:
             for number, line in enumerate(_utf8_lines(stream), start=1):
@@ -87,7 +98,11 @@ def read_jsonl(
                     continue
                 if type(value) is not dict:
                     on_error(number, 0, "the line is JSON, but not an object in braces", None)
-                elif line.count(b"{") + line.count(b"[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+                elif (
+                    len(line) > 2 * MAX_DEPTH
+                    and line.count(b"{") + line.count(b"[") > MAX_DEPTH
+                    and _is_deeper(value, MAX_DEPTH)
+                ):
                     on_error(number, 0, TOO_DEEP, None)
                 elif may_contain_key(line.decode()) and contains_key(value):
                     on_error(number, 0, KEY_MESSAGE, KEY_HINT)
@@ -101,8 +116,7 @@ def read_jsonl(
                     if marks and (key := _repeated_key(line, value)) is not None:
                         on_error(number, 0, str(_RepeatedKey(key)), "remove one of them")
                         continue
-                    if on_line is not None:
-                        on_line(number, line)
+                    last.number, last.text = number, line
                     yield number, value
     except OSError as error:
         raise unreadable(path, error) from error

@@ -242,23 +242,23 @@ class _Lines:
         if line is None:
             line = next(self._next)
             self._number += 1
-        self.row.append(line)
+            self.row.append(line)
         return line
 
     def begin_row(self) -> str | None:
         """Return the first line of the next row without reading it; None at the end."""
-        self.row = []
         while True:
             line = self._ahead
             if line is None:
                 line = self._ahead = next(self._next, None)
                 if line is None:
+                    self.row = []
                     return None
                 self._number += 1
             if self._has_comments is None:
                 self._has_comments = line.startswith("# ")
             if line[:1] not in _BREAKS and not (self._has_comments and line[0] == "#"):
-                self.first = self._number
+                self.first, self.row = self._number, [line]
                 return line
             self._ahead = None
 
@@ -266,9 +266,7 @@ class _Lines:
         """Read the line that `begin_row` returned."""
         if self._ahead is None:
             self.begin_row()
-        if self._ahead is not None:
-            self.row.append(self._ahead)
-            self._ahead = None
+        self._ahead = None
 
     def place(self, offset: int) -> tuple[int, int]:
         """Return the line and the column of a character of the row, from 1."""
