@@ -37,16 +37,16 @@ def examples(family: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_examples_of_the_pages_run_and_play(family: str, tmp_path: Path) -> None:
     """Each example makes a video of the size and the length that it asks for, on the simulator."""
-    jobs = [{"id": name, "request": request} for name, request in examples(family).items()]
+    requests = examples(family)
+    jobs = [{"id": name, "request": request} for name, request in requests.items()]
     (tmp_path / "pages.yaml").write_text(yaml.safe_dump({"version": 1, "jobs": jobs}))
     (tmp_path / "quick.yaml").write_text("version: 1\ngenerate_s: 0\n")
     options = RunOptions(simulate=True, scenario=str(tmp_path / "quick.yaml"))
 
     result = await run(tmp_path / "pages.yaml", output=tmp_path / "out", options=options)
 
-    assert {page.page.replace("/", "-") for page in stored_pages(family)} | {"further"} == {
-        job["id"].rpartition("-")[0] for job in jobs
-    }
+    pages = {page.page.replace("/", "-") for page in stored_pages(family)}
+    assert pages | {"further"} == {name.rpartition("-")[0] for name in requests}
     assert 0 == result.exit_code
     lines = list(open_results(tmp_path / "out" / "results.jsonl"))
     assert len(jobs) == len(lines)

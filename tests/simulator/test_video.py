@@ -166,8 +166,7 @@ def test_ffmpeg_decodes_a_quicktime_file(tmp_path: Path) -> None:
     command = ["ffmpeg", "-v", "error", "-xerror", "-i", str(path), "-map", "0:a", "-f", "s16le", "-"]
     decoded = subprocess.run(command, capture_output=True, check=True)
 
-    assert streams.startswith("stream,h264,72
-stream,pcm_s16le,")
+    assert streams.startswith("stream,h264,72\nstream,pcm_s16le,")
     assert b"" == decoded.stderr
     assert 3 * 8000 == len(decoded.stdout) // 2
     assert {2000, -2000} == set(array("h", decoded.stdout))
