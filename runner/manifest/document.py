@@ -7,7 +7,7 @@ of a million jobs takes no more memory than one of ten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -343,7 +343,13 @@ def _checked_schema() -> dict[str, Json]:
     """Return the schema of manifests without what is for editors: requests are checked when they are complete."""
     document = load_catalog().document("manifest")
     defs = {name: value for name, value in document["$defs"].items() if name != "requests"}
-    job = defs["job"]
-    request = {key: value for key, value in job["properties"]["request"].items() if key != "$ref"}
-    defs["job"] = {**job, "properties": {**job["properties"], "request": request}}
-    return {**document, "$defs": defs}
+    defs["job"] = _without_references(defs["job"], ("request",))
+    defaults = _without_references(document["properties"]["defaults"], ("request", "models"))
+    return {**document, "properties": {**document["properties"], "defaults": defaults}, "$defs": defs}
+
+
+def _without_references(schema: dict[str, Json], names: Sequence[str]) -> dict[str, Json]:
+    properties = dict(schema["properties"])
+    for name in names:
+        properties[name] = {key: value for key, value in properties[name].items() if key != "$ref"}
+    return {**schema, "properties": properties}

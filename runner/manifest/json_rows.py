@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -39,7 +39,7 @@ class JsonRows(RowFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._last = (0, "")
+        self._last = LastLine()
         try:
             with open_regular(path) as stream:
                 self._is_array = path.suffix.lower() == ".json" and _starts_array(stream)
@@ -50,55 +50,73 @@ class JsonRows(RowFile):
         """Stream the objects; see `RowFile`."""
         if self._is_array:
             return read_array(self.path, on_error)
-        return read_jsonl(self.path, on_error, self._keep)
+        return read_jsonl(self.path, on_error, self._last)
 
     def place_of(self, row_line: int, name: str) -> tuple[int, int]:
         """Return the line and the column of a value; see `RowFile`."""
-        number, line = self._last
-        return row_line, _value_column(line, name) if number == row_line else 0
-
-    def _keep(self, number: int, line: str) -> None:
-        self._last = number, line
+        last = self._last
+        return row_line, _value_column(last.text.decode(), name) if last.number == row_line else 0
 
 
-def read_jsonl(
-    path: Path, on_error: RowErrorHandler, on_line: Callable[[int, str], None] | None = None
-) -> Iterator[Row]:
+class LastLine:
+    """
+    The line of a JSONL file that was read last, for whoever asks for it.
+
+    Attributes:
+        number: From 1.
+        text: In UTF-8.
+    """
+
+    __slots__ = ("number", "text")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.text = b""
+
+
+def read_jsonl(path: Path, on_error: RowErrorHandler, last: LastLine | None = None) -> Iterator[Row]:
     """
     Stream the objects of a JSONL file, each with its line. Blank lines are skipped.
 
     An invalid line goes to ``on_error``, and is left out.
 
     Args:
-        on_line: Called with the number and the text of each valid line, before its object.
+        last: Gets each valid line before its object is returned.
 
     Raises:
         RowFileError: The file is missing or can't be read to its end.
     """
-    loads = jsontext.loads
+    loads, last = jsontext.loads, last or LastLine()
     try:
         with open_regular(path) as stream:
-            for number, raw in enumerate(_utf8_lines(stream), start=1):
+            for number, line in enumerate(_utf8_lines(stream), start=1):
                 try:
-                    line = raw.decode()
                     value = loads(line)
                 except (ValueError, RecursionError):
-                    if raw.strip():
-                        on_error(number, *_json_error(raw), None)
+                    if line.strip():
+                        on_error(number, *_json_error(line), None)
                     continue
                 if type(value) is not dict:
                     on_error(number, 0, "the line is JSON, but not an object in braces", None)
-                elif line.count("{") + line.count("[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+                elif (
+                    len(line) > 2 * MAX_DEPTH
+                    and line.count(b"{") + line.count(b"[") > MAX_DEPTH
+                    and _is_deeper(value, MAX_DEPTH)
+                ):
                     on_error(number, 0, TOO_DEEP, None)
-                elif may_contain_key(line) and contains_key(value):
+                elif may_contain_key(line.decode()) and contains_key(value):
                     on_error(number, 0, KEY_MESSAGE, KEY_HINT)
-                elif (marks := line.count('":')) != len(value) and (
-                    key := _repeated_key(line, value, marks)
-                ) is not None:
-                    on_error(number, 0, str(_RepeatedKey(key)), "remove one of them")
                 else:
-                    if on_line is not None:
-                        on_line(number, line)
+                    # A batch line has one object in another; a call to count its keys would take longer.
+                    marks = line.count(b'":') - len(value)
+                    if marks:
+                        for item in value.values():
+                            if type(item) is dict:
+                                marks -= len(item)
+                    if marks and (key := _repeated_key(line, value)) is not None:
+                        on_error(number, 0, str(_RepeatedKey(key)), "remove one of them")
+                        continue
+                    last.number, last.text = number, line
                     yield number, value
     except OSError as error:
         raise unreadable(path, error) from error
@@ -135,14 +153,14 @@ def _json_error(raw: bytes) -> tuple[int, str]:
     return 0, TOO_DEEP if is_too_deep else _NOT_JSON
 
 
-def _repeated_key(line: str, value: dict[str, Json], marks: int) -> str | None:
+def _repeated_key(line: bytes, value: dict[str, Json]) -> str | None:
     """
     Return a key that an object of the line has twice, of which the decoder keeps the last.
 
     Most lines are cleared by counting the marks between keys and values, since a key is followed by a quote and a colon. One with a blank between them is
     not found if it is beside others without: to look for it would cost every line as much again.
     """
-    if marks == _count_keys(value):
+    if line.count(b'":') == _count_keys(value):
         return None
     try:
         json.loads(line, object_pairs_hook=_distinct)

@@ -1,5 +1,5 @@
 """
-Read what an MP4 file has, and whether it is complete (ISO/IEC 14496-12).
+Read what an MP4 or QuickTime file has, and whether it is complete (ISO/IEC 14496-12).
 
 A file is a sequence of boxes. A complete video has an `ftyp`, a `moov` and at least
 one `mdat`, in any order. What follows the last of them and is no box is padding, which some
@@ -19,7 +19,8 @@ from runner.media.boxes import U32, U64, Box, children_of, find, is_version_1, n
 from runner.media.info import InvalidMedia, MediaInfo, read_at
 from runner.media.tracks import read_tracks
 
-_MEDIA_TYPE = "video/mp4"
+_QUICKTIME = b"qt  "
+"""The brand of QuickTime files, which have the same boxes."""
 
 _MAX_BOXES = 100_000
 """More than a video of minutes has: two boxes per fragment, one fragment per second. A walk of 8-byte boxes must end."""
@@ -35,7 +36,7 @@ _TOP_LEVEL = frozenset(
 
 def read_mp4(file: BinaryIO, size: int) -> MediaInfo:
     """
-    Check that a file is a complete MP4 video, and read its size, duration and tracks.
+    Check that a file is a complete MP4 or QuickTime video, and read its size, duration and tracks.
 
     A file that was truncated exactly between two boxes, after all that is required,
     can't be told from a complete one; the declared length tells that.
@@ -48,9 +49,11 @@ def read_mp4(file: BinaryIO, size: int) -> MediaInfo:
     for kind in _REQUIRED:
         if kind not in kinds:
             raise InvalidMedia(f"has no {kind.decode()} box")
+    _, start, _ = next(box for box in boxes if box[0] == b"ftyp")
+    media_type = "video/quicktime" if read_at(file, start, 4) == _QUICKTIME else "video/mp4"
     _, start, end = next(box for box in boxes if box[0] == b"moov")
     if end - start > _MAX_MOOV_BYTES:
-        return MediaInfo(_MEDIA_TYPE)
+        return MediaInfo(media_type)
     moov = read_at(file, start, end - start)
     children = children_of(moov, 0, len(moov))
     tracks = [children_of(moov, start, end) for kind, start, end in children if kind == b"trak"]
@@ -63,7 +66,7 @@ def read_mp4(file: BinaryIO, size: int) -> MediaInfo:
     read = read_tracks(moov, children, file, boxes)
     video = next((track for track in read if track.handler == b"vide"), None)
     return MediaInfo(
-        _MEDIA_TYPE,
+        media_type,
         width,
         height,
         duration_s if duration_s or video is None else video.duration_s,

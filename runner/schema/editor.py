@@ -1,5 +1,5 @@
 """
-What `manifest.schema.json` has for editors: every model's fields inside ``request``.
+What `manifest.schema.json` has for editors: every model's fields inside ``request`` and inside ``defaults``.
 
 An editor sees a manifest before anything is filled in or converted. So a field may also be a placeholder, null,
 or what is converted (``5`` for ``'5'``, ``720p`` for ``720P``), and none is required: defaults may have it.
@@ -7,7 +7,7 @@ or what is converted (``5`` for ``'5'``, ``720p`` for ``720P``), and none is req
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.schema.catalog import Catalog
@@ -34,6 +34,8 @@ def editor_requests(catalog: Catalog) -> dict[str, Any]:
     forms: dict[tuple[str, ...], list[str]] = {}
     for model, names in catalog.models.items():
         forms.setdefault(names, []).append(model)
+    documents = {name: catalog.document(name) for name in catalog.names}
+    by_model = {model: _forms(names) for model, names in catalog.models.items()}
     return {
         "$comment": "For editors; derived from the schemas of the models by tests/docs/sections.py.",
         "type": "object",
@@ -46,11 +48,36 @@ def editor_requests(catalog: Catalog) -> dict[str, Any]:
         "allOf": [
             {
                 "if": {"required": ["model"], "properties": {"model": {"enum": models}}},
-                "then": _any_of([{"$ref": f"{REQUESTS}/$defs/{name}"} for name in names]),
+                "then": _forms(names),
             }
             for names, models in forms.items()
         ],
-        "$defs": {name: _form(catalog.document(name)) for name in catalog.names},
+        "$defs": {
+            **{name: _form(document) for name, document in documents.items()},
+            # Users may have schemas of their own, so that other fields and models get no mark in defaults.
+            "defaults": {"$ref": REQUESTS, "properties": _fields_of_any(documents)},
+            "models": {"properties": by_model},
+        },
+    }
+
+
+def _forms(names: Sequence[str]) -> dict[str, Any]:
+    return _any_of([{"$ref": f"{REQUESTS}/$defs/{name}"} for name in names])
+
+
+def _fields_of_any(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields of all models; each takes what one of them takes."""
+    names = dict.fromkeys(field for document in documents.values() for field in document["properties"])
+    return {
+        field: _any_of(
+            [
+                {"$ref": f"{REQUESTS}/$defs/{name}/properties/{field}"}
+                for name, document in documents.items()
+                if field in document["properties"]
+            ]
+        )
+        for field in names
+        if field != "model"
     }
 
 

@@ -114,9 +114,13 @@ def _to_choice(names: list[str]) -> Convert:
     by_lower = {name.lower(): name for name in names}
     is_digits = all(_INTEGER.fullmatch(name) for name in names)
 
+    exact = frozenset(names)
+
     def convert(value: Any) -> Any:
+        if value.__class__ is str and value in exact:
+            return value
         if value.__class__ is str and (name := by_lower.get(value.strip().lower())) is not None:
-            return value if name == value else name
+            return name
         whole = _to_integer(value) if is_digits else value
         if (
             is_digits

@@ -171,7 +171,7 @@ async def _chunks(body: MediaBody, transfer: _Transfer) -> AsyncIterator[bytes]:
             await asyncio.sleep(step / transfer.bytes_per_s)
 
 
-_ASSET_PATH = re.compile(r"/(task_[0-9a-f]{32})/(video\.mp4|last_frame\.png)")
+_ASSET_PATH = re.compile(r"/(task_[0-9a-f]{32})/(video\.mp4|video\.mov|last_frame\.png)")
 
 
 class AssetServer:
@@ -204,7 +204,7 @@ class AssetServer:
         return await self._serve(request, task, found[2])
 
     async def _serve(self, request: web.BaseRequest, task: Task, name: str) -> web.StreamResponse:
-        kind = RequestKind.ASSET if name == "video.mp4" else RequestKind.LAST_FRAME
+        kind = RequestKind.LAST_FRAME if name == "last_frame.png" else RequestKind.ASSET
         fault = task.next_fault(kind) if self.other_origin is not None else None
         if fault:
             self._state.ledger.faults[f"{kind} {fault.name}"] += 1
@@ -242,7 +242,7 @@ def asset_file(task: Task, name: str, fault: Fault | None, *, with_ranges: bool 
         body = video(
             task.video, moov_first=behavior.moov_first, with_moov=with_moov, size=behavior.asset_bytes
         )
-        content_type = "video/mp4"
+        content_type = task.video.content_type
     return ServedFile(body, content_type, f'"{task.video.digest[:24]}-{body.size:x}"', with_ranges)
 
 

@@ -123,7 +123,7 @@ class SimulatedGateway:
         video_url = last_frame_url = None
         if phase is Phase.SUCCEEDED:
             if behavior.url is UrlLocation.CDN:
-                video_url = self.asset_origin + state.signed_path(task, "video.mp4")
+                video_url = self.asset_origin + state.signed_path(task, task.video.file_name)
             elif behavior.url is UrlLocation.GATEWAY:
                 video_url = f"{self.origin}/v1/videos/{task.task_id}/content"
             if task.video_options.get("return_last_frame") and behavior.last_frame:
@@ -144,7 +144,7 @@ class SimulatedGateway:
             response = await self._try_fault_response(request, RequestKind.CONTENT, fault, request_id, None)
             if response is not None:
                 return response
-        file = asset_file(task, "video.mp4", fault, with_ranges=False)
+        file = asset_file(task, task.video.file_name, fault, with_ranges=False)
         return await send_file(request, file, fault, state.ledger.byte_counter(f"{task_id}/content"))
 
     async def _fault_response(

@@ -29,7 +29,16 @@ from runner.simulator.task import Task
 from runner.simulator.task_shapes import FROM_FORM, tokens_used
 from runner.simulator.video import video_spec
 
-_VIDEO_OPTIONS = ("size", "ratio", "seconds", "return_last_frame", "generate_audio", "draft", FROM_FORM)
+_VIDEO_OPTIONS = (
+    "size",
+    "ratio",
+    "seconds",
+    "return_last_frame",
+    "generate_audio",
+    "draft",
+    "output_format",
+    FROM_FORM,
+)
 _SECRET = b"a simulated signature protects nothing"
 
 

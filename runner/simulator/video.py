@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from runner.core.model import Json
 from runner.core.sound import asks_for_sound
-from runner.simulator import media_writer
+from runner.simulator import h264, media_writer
 
 _WITH_720_BY_DEFAULT = ("wan2.2-kf2v", "wan2.1-kf2v", "seedance-1-5", "dreamina-seedance")
 """Beginnings of the names of models whose page has a default other than 1080 lines."""
@@ -42,18 +42,29 @@ class VideoSpec(Struct, frozen=True):
     height: int
     seconds: int
     has_sound: bool = False
+    is_quicktime: bool = False
 
     @property
-    def color(self) -> media_writer.Rgb:
+    def file_name(self) -> str:
+        """What the file is called: ``video.mp4``, or ``video.mov`` if it is a QuickTime file."""
+        return "video.mov" if self.is_quicktime else "video.mp4"
+
+    @property
+    def content_type(self) -> str:
+        """Of the file."""
+        return "video/quicktime" if self.is_quicktime else "video/mp4"
+
+    @property
+    def color(self) -> h264.Rgb:
         """Red, green and blue of the last frame."""
         red, green, blue = bytes.fromhex(self.digest[:6])
         return red, green, blue
 
     @property
-    def colors(self) -> tuple[media_writer.Rgb, ...]:
+    def colors(self) -> tuple[h264.Rgb, ...]:
         """The colors of the grid that moves: the first one is that of the last frame, and the others are not dark."""
         red, green, blue = self.color
-        levels = (72 + 2 * byte // 3 for byte in bytes.fromhex(self.digest[6 : 4 + 2 * media_writer.CELLS]))
+        levels = (72 + 2 * byte // 3 for byte in bytes.fromhex(self.digest[6 : 4 + 2 * h264.CELLS]))
         return (
             self.color,
             *(
@@ -95,7 +106,8 @@ def video_spec(request: Mapping[str, Json], digest: str) -> VideoSpec:
     seconds = min(int(text), _MAX_SECONDS) if text.isdecimal() and len(text) < 9 else 0
     if seconds < 1:
         seconds = 4 + int(digest[:8], 16) % 9
-    return VideoSpec(digest, width, height, seconds, asks_for_sound(request))
+    is_quicktime = request.get("output_format") == "mov"
+    return VideoSpec(digest, width, height, seconds, asks_for_sound(request), is_quicktime)
 
 
 def _size(size: str, ratio: str, default_lines: int) -> tuple[int, int]:
@@ -129,14 +141,14 @@ def _dimensions(lines: int, ratio: str) -> tuple[int, int]:
 
 def video(spec: VideoSpec, *, moov_first: bool = True, with_moov: bool = True, size: int = 0) -> MediaBody:
     """
-    Return an MP4 file.
+    Return an MP4 file, or a QuickTime file if the request asks for one.
 
     Args:
         moov_first: Whether it can be played while it loads.
         with_moov: False for a file that has the right length and can't be played.
         size: Bytes that the file is padded to; it is never shortened.
     """
-    movie = _movie(spec.width, spec.height, spec.seconds, spec.has_sound)
+    movie = _movie(spec.width, spec.height, spec.seconds, spec.has_sound, spec.is_quicktime)
     head = movie.file(spec.colors, moov_first=moov_first, with_moov=with_moov)
     # The bytes differ even if two requests get the same color.
     label = _label(spec).encode()
@@ -152,8 +164,8 @@ def last_frame(spec: VideoSpec) -> MediaBody:
 
 
 @lru_cache(maxsize=64)
-def _movie(width: int, height: int, seconds: int, with_sound: bool) -> media_writer.Movie:
-    return media_writer.movie(width, height, seconds, with_sound=with_sound)
+def _movie(width: int, height: int, seconds: int, with_sound: bool, is_quicktime: bool) -> media_writer.Movie:
+    return media_writer.movie(width, height, seconds, with_sound=with_sound, is_quicktime=is_quicktime)
 
 
 def _label(spec: VideoSpec) -> str:

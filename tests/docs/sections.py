@@ -181,7 +181,8 @@ def _below(document: Mapping[str, Any], rules: Mapping[str, Any], path: str) -> 
 
 
 def _resolved(document: Mapping[str, Any], rules: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not rules.get("$ref", "").startswith("#/"):
+    # The fields of requests are in the schemas of their models.
+    if not rules.get("$ref", "").startswith("#/") or rules["$ref"].startswith(editor.REQUESTS):
         return rules
     target: Any = document
     for step in rules["$ref"].removeprefix("#/").split("/"):

@@ -60,6 +60,16 @@ def stored_pages(family: str) -> list[Page]:
     return msgspec.json.decode((SOURCES / f"{family}.pages.json").read_bytes(), type=list[Page])
 
 
+def smallest_request(page: Page) -> dict[str, Any]:
+    """Return a request for a page with media, and without an example."""
+    types = page.request["properties"]["media"]["items"]["properties"]["type"]["enum"]
+    items = [
+        {"type": "text", "text": "A kitten"},
+        {"type": "first_frame", "url": "https://example.com/a.png"},
+    ]
+    return {"model": page.models[0], "media": [item for item in items if item["type"] in types]}
+
+
 def build(family: str) -> dict[str, Any]:
     """Return the schema of a family: the base from its pages, under its overlay."""
     fragments = json.loads((SOURCES / "fragments.json").read_bytes())

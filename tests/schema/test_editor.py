@@ -65,6 +65,26 @@ def test_marks(model: str) -> None:
     assert 1 <= marks(seconds=1300)
 
 
+@pytest.mark.parametrize(
+    ("defaults", "is_marked"),
+    [
+        ({"request": {"watermark": False, "seconds": "30", "of_an_own_schema": 1}}, False),
+        ({"request": {"seconds": "1300"}}, True),
+        ({"request": {"watermark": "maybe"}}, True),
+        ({"models": {"wan2.7-t2v": {"seconds": 5, "size": "720p"}, "own": {"length": 1}}}, False),
+        ({"models": {"wan2.7-t2v": {"seconds": "99"}}}, True),
+        ({"models": {"wan2.7-t2v": {"ratio": "1:1"}}}, True),
+    ],
+)
+def test_marks_in_defaults(defaults: dict[str, Any], is_marked: bool) -> None:
+    """Defaults of all jobs may be what any model allows, those of a model what it allows; own models are unknown."""
+    validator = jsonschema_rs.validator_for(CATALOG.document("manifest"))
+
+    document = {"version": 1, "jobs": [{"request": {"model": "wan2.7-t2v"}}], "defaults": defaults}
+
+    assert is_marked == bool(list(validator.iter_errors(document)))
+
+
 @pytest.fixture(scope="module")
 def server() -> list[str]:
     """Return the command of yaml-language-server, from the PATH or from npm's folder of it."""

@@ -17,8 +17,9 @@ from msgspec.structs import replace
 
 from runner.media.info import MediaInfo
 from runner.media.mp4 import read_mp4
-from runner.simulator import media_writer
+from runner.simulator import h264
 from runner.simulator.video import MediaBody, VideoSpec, last_frame, video, video_spec
+from tests.simulator.simulator_client import start_simulator
 
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffprobe"), reason="ffmpeg is not installed")
 
@@ -131,6 +132,47 @@ def test_our_reader_finds_what_was_requested(moov_first: bool, with_sound: bool)
     assert wanted == read_mp4(io.BytesIO(file), len(file))
 
 
+async def test_a_quicktime_file() -> None:
+    """A request for mov gets a QuickTime file with its own name and type, on the asset host and the content route."""
+    async with start_simulator() as client:
+        request = {
+            "model": "dreamina-seedance-2-5-260628",
+            "media": [{"type": "text", "text": "A kitten"}],
+            "size": "480p",
+            "seconds": "4",
+            "output_format": "mov",
+        }
+        task_id = await client.accepted(request)
+        client.clock.now += 100
+        url = (await client.poll(task_id)).json["content"]["video_url"]
+        asset = await client.fetch(url)
+        content = await client.request("GET", f"/v1/videos/{task_id}/content")
+
+    assert url.partition("?")[0].endswith("/video.mov")
+    assert ["video/quicktime"] * 2 == [answer.headers["Content-Type"] for answer in (asset, content)]
+    assert asset.body == content.body
+    expected = MediaInfo("video/quicktime", 854, 480, 4.0, "h264", 24.0, has_sound=True)
+    assert expected == read_mp4(io.BytesIO(asset.body), len(asset.body))
+    assert ["ftyp", "moov", "mdat", "free"] == boxes(asset.body)
+
+
+@needs_ffmpeg
+def test_ffmpeg_decodes_a_quicktime_file(tmp_path: Path) -> None:
+    """An independent decoder finds all frames, and PCM that can be heard and is as long as the video."""
+    path = tmp_path / "video.mov"
+    path.write_bytes(video(spec(size="480p", seconds="3", output_format="mov"))[:])
+
+    streams = run("ffprobe", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", path)
+    command = ["ffmpeg", "-v", "error", "-xerror", "-i", str(path), "-map", "0:a", "-f", "s16le", "-"]
+    decoded = subprocess.run(command, capture_output=True, check=True)
+
+    assert streams.startswith("stream,h264,72\nstream,pcm_s16le,")
+    assert b"" == decoded.stderr
+    assert 3 * 8000 == len(decoded.stdout) // 2
+    assert {2000, -2000} == set(array("h", decoded.stdout))
+    assert "qt  " in run("ffprobe", "-show_entries", "format_tags=major_brand", path)
+
+
 def boxes(data: bytes) -> list[str]:
     """Return the names of the top-level boxes, which must fill the file exactly."""
     names, at = [], 0
@@ -155,7 +197,7 @@ def test_a_padded_body_is_sliced_like_bytes(head: bytes, padding: int, start: in
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 255]), max_size=60).map(bytes))
 def test_no_payload_contains_a_start_code(payload: bytes) -> None:
     """Escaped, no 00 00 is followed by 00, 01 or 02; removing the escapes returns the payload."""
-    escaped = media_writer._escape(payload)
+    escaped = h264.escape(payload)
 
     assert not any(escaped[at : at + 2] == b"\0\0" and escaped[at + 2] < 3 for at in range(len(escaped) - 2))
     assert payload == unescaped(escaped)
