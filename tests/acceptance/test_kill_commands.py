@@ -60,11 +60,11 @@ class Scene:
         own = (entry["prompt"] for entry in self.simulator.ledger)
         return Counter(prompt for prompt in own if prompt.startswith(f"{self.prompt} "))
 
-    def check(self, run_dir: Path) -> None:
+    def check(self, run_dir: Path, *others: str) -> None:
         """Check that nothing was paid twice, and that every job that is not uncertain has its video."""
         assert {} == {prompt: count for prompt, count in self.paid().items() if count > 1}
         for line in results_by_id(run_dir).values():
-            assert line["status"] in ("succeeded", "submitted", "uncertain")
+            assert line["status"] in ("succeeded", "submitted", "uncertain", *others)
             assert all((run_dir / asset["path"]).is_file() for asset in line["assets"])
 
 
@@ -98,7 +98,8 @@ class RerunFromResults:
     def check(self, scene: Scene, exit_code: int | None) -> None:
         # Its first poll is after ten seconds; a repeated one may find tasks that have ended.
         assert exit_code in (0, 4, 6)
-        scene.check(scene.folder / "new")
+        # On a slow machine the second may be over before all are submitted.
+        scene.check(scene.folder / "new", "pending")
         assert 3 >= len(scene.paid()) == scene.paid().total()
 
 
