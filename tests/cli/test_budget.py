@@ -273,6 +273,8 @@ def test_merged_shards_count_once() -> None:
 
     assert before == _spent()
     assert before["totals"]
+    with closing(sqlite3.connect("output/spend-simulated.db")) as ledger:
+        assert 1 == ledger.execute("SELECT count(DISTINCT run) FROM entries").fetchone()[0]
     simulate(head, "-o", "all", "--limit", "0")
     assert before == _spent()
 

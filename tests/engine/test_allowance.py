@@ -163,4 +163,8 @@ async def test_no_more_than_what_is_to_be_submitted(tmp_path: Path) -> None:
             assert 6 * UNIT == ledger.used("USD", DAY)
             # What comes back, as with a new take, is asked for when it is needed.
             assert Fit.FITS is await bench.take(2)
+            assert 12 * UNIT == ledger.used("USD", DAY)
+            # Four are left, of the fifteen that three jobs of five need.
+            assert Fit.FITS is await bench.take(5)
+            assert 23 * UNIT == ledger.used("USD", DAY)
             await bench.allowance.close()
