@@ -141,3 +141,33 @@ def kill_one(pid: int, title: str, rng: random.Random) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+class Nodes:
+    """
+    A cluster of nodes on loopback, which takes a moment to start.
+
+    Attributes:
+        address: For ``--ray-address``.
+    """
+
+    def __init__(self, count: int) -> None:
+        # Read when Ray is imported.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        from ray.cluster_utils import Cluster
+
+        own = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **own})
+        self._own = {"object_store_memory": 80 * 2**20, "num_cpus": 1}
+        self.address: str = self._cluster.address
+        self._nodes = [self._cluster.add_node(**self._own) for _ in range(count)]
+
+    def lose_one(self, rng: random.Random) -> None:
+        """Kill a node's raylet, with which its processes end, and add another node."""
+        node = self._nodes.pop(rng.randrange(len(self._nodes)))
+        self._cluster.remove_node(node, allow_graceful=False)
+        self._nodes.append(self._cluster.add_node(**self._own))
+
+    def close(self) -> None:
+        """End all."""
+        self._cluster.shutdown()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.ray_cluster import RayRun, awaited, kill_one, processes_below
+from tests.acceptance.ray_cluster import Nodes, RayRun, awaited, kill_one, processes_below
 from tests.acceptance.simulator_process import KEY, SimulatorProcess, run_simulator
 
 pytest.importorskip("ray", reason="needs the extra: pip install 'video-batch-runner[ray]'")
@@ -133,6 +133,31 @@ def test_drivers_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None
         assert driver.wait(600) in (0, 4), run.output()
 
     print(f"5 drivers killed, {run.check()} of {run.jobs} jobs uncertain, 0 paid twice")
+
+
+def test_nodes_are_lost(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    """
+    Of four nodes, one after the other is killed, ten times: the shards go on at others, and nothing is paid twice.
+    """
+    nodes, rng, lost = Nodes(4), random.Random(4), 0
+    run = RayRun(
+        simulator, tmp_path, 160, submit="2/s", arguments=("--workers", "4", "--ray-address", nodes.address)
+    )
+    try:
+        while True:
+            with run.driving() as driver:
+                while driver.poll() is None:
+                    time.sleep(rng.uniform(4.0, 8.0))
+                    if lost < 10 and run.accepted() and driver.poll() is None:
+                        nodes.lose_one(rng)
+                        lost += 1
+            if driver.returncode in (0, 4):
+                break
+            assert 3 == driver.returncode, run.output()
+    finally:
+        nodes.close()
+
+    print(f"{lost} nodes lost, {run.check()} of {run.jobs} jobs uncertain, 0 paid twice")
 
 
 def test_a_signal_stops_all_shards(simulator: SimulatorProcess, tmp_path: Path) -> None:
