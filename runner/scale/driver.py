@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sqlite3
@@ -10,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
+from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ from runner.scale.fleet import Fleet, merged_result
 from runner.store import costs, query
 from runner.store.database import connect_reader
 from runner.store.local_view import write_view
+
+log = logging.getLogger(__name__)
 
 _CPUS_OF_A_SHARD = 0.5
 _LOOPBACK = "127.0.0.1"
@@ -257,6 +261,16 @@ def _governor_plan(run: JournaledRun, states: _States, options: RunOptions) -> G
     )
 
 
+class _RayLog(TextIOBase):
+    """Logs what is printed."""
+
+    def write(self, text: str) -> int:
+        """Log a text."""
+        if text.strip():
+            log.debug("%s", text.strip())
+        return len(text)
+
+
 @contextmanager
 def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
     """Connect to a cluster, or start one of this machine alone, which listens on loopback and nowhere else."""
@@ -289,7 +303,9 @@ def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
                 f"Ray would listen on {ip}, beyond this machine: it was imported before this run began",
                 hint="use the command line",
             )
-        yield
+        # Ray prints what happens to its processes, whatever it is told; stdout is for what was asked for.
+        with redirect_stdout(_RayLog()):
+            yield
     finally:
         ray.shutdown()
 

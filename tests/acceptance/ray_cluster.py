@@ -17,6 +17,9 @@ from typing import Any
 
 from tests.acceptance.simulator_process import SimulatorProcess, command_line
 
+# Else a cluster listens beyond loopback. It is read when Ray is imported.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 MANIFEST = """
 version: 1
 name: fleet
@@ -152,8 +155,6 @@ class Nodes:
     """
 
     def __init__(self, count: int) -> None:
-        # Read when Ray is imported.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         from ray.cluster_utils import Cluster
 
         own = {"object_store_memory": 80 * 2**20, "include_dashboard": False}

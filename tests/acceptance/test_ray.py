@@ -87,6 +87,7 @@ def _kill_until_done(run: RayRun, *, kills: int, title: str, seed: int) -> int:
                 if done < kills and run.accepted():
                     done += kill_one(driver.pid, title, rng)
             exit_code = driver.returncode
+        assert "(raylet)" not in run.output()
         if exit_code in (0, 4):
             return done
         assert 3 == exit_code, run.output()
