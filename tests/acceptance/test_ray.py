@@ -104,6 +104,28 @@ def test_actors_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
     print(f"{kills} actors killed, {run.check()} of {run.jobs} jobs uncertain, 0 paid twice")
 
 
+def test_a_budget_holds_while_actors_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    """
+    Four shards with money for forty jobs, whose processes are killed, never submit more; the run stops for the budget.
+    """
+    run = RayRun(simulator, tmp_path, 120, submit="2/s", more="budget: {run: 40 USD, unknown: 1 USD}")
+    rng, kills = random.Random(3), 0
+    while True:
+        with run.driving() as driver:
+            while driver.poll() is None:
+                time.sleep(rng.uniform(2.0, 4.0))
+                if len(run.accepted()) < 30:
+                    kills += kill_one(driver.pid, SHARD, rng)
+        if "budget.run" in run.output():
+            break
+        assert 3 == driver.returncode, run.output()
+
+    accepted, uncertain = run.accepted(), run.states()["uncertain"]
+    assert not [prompt for prompt, count in accepted.items() if count > 1]
+    assert 40 - uncertain <= len(accepted) <= 40
+    print(f"{kills} actors killed, {len(accepted)} of 40 jobs paid for, {uncertain} uncertain")
+
+
 def test_the_governor_is_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
     """
     A governor that is killed begins anew, and the run ends with every video, once, and no job is uncertain.
