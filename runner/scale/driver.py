@@ -297,17 +297,17 @@ def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
     if is_main:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    try:
-        if plan.address is None and (ip := ray.util.get_node_ip_address()) != _LOOPBACK:
-            raise UsageError(
-                f"Ray would listen on {ip}, beyond this machine: it was imported before this run began",
-                hint="use the command line",
-            )
-        # Ray prints what happens to its processes, whatever it is told; stdout is for what was asked for.
-        with redirect_stdout(_RayLog()):
+    # Ray prints what happens to its processes, whatever it is told; stdout is for what was asked for.
+    with redirect_stdout(_RayLog()):
+        try:
+            if plan.address is None and (ip := ray.util.get_node_ip_address()) != _LOOPBACK:
+                raise UsageError(
+                    f"Ray would listen on {ip}, beyond this machine: it was imported before this run began",
+                    hint="use the command line",
+                )
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _fleet(
