@@ -94,7 +94,9 @@ async def run_on_ray(
     _require_ray(plan)
     environ = read_environment(options, manifest.parent)
     url = options.journal or _local_journal(manifest, options, plan)
-    run = await asyncio.to_thread(_prepare, manifest, url, plan, options, environ, on_problem, confirm_cost)
+    run, has_begun = await asyncio.to_thread(
+        _prepare, manifest, url, plan, options, environ, on_problem, confirm_cost
+    )
     states = await asyncio.to_thread(_read_states, run)
     settings = states.facts.settings
     secrets = _secrets(settings, environ, is_simulated=states.facts.origin.is_simulated)
@@ -102,6 +104,11 @@ async def run_on_ray(
     observe(
         Notice("run_dir", f"journal: {run.store.url}, {run.shards} shards, {plan.workers} at work at once")
     )
+    if has_begun:
+        message = (
+            "shards that have begun go on with the jobs in their journals, whatever changed in the manifest"
+        )
+        observe(Notice("journal", message))
     with _cluster(plan, run):
         works = _works(run, plan, options, states.facts, manifest, started_at)
         fleet = _fleet(run, works, states, limits, secrets, observe)
@@ -155,15 +162,15 @@ def _prepare(
     environ: Mapping[str, str],
     on_problem: Callable[[Problem], None],
     confirm_cost: Callable[[str], bool] | None,
-) -> JournaledRun:
-    """Put the manifest's jobs into the journals of shards that have not begun."""
+) -> tuple[JournaledRun, bool]:
+    """Put the manifest's jobs into the journals of shards that have not begun; return whether others have."""
     shards = plan.shards
     try:
         held = find_run(url, environ)
         shards = shards or held.shards
     except StoreMissing:
         held, shards = None, shards or plan.workers
-    prepare(
+    prepared = prepare(
         manifest,
         url,
         shards,
@@ -172,7 +179,7 @@ def _prepare(
         is_governed=True,
         confirm_cost=confirm_cost if held is None else None,
     )
-    return find_run(url, environ)
+    return find_run(url, environ), None in prepared.jobs
 
 
 class _States(Struct):
