@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sqlite3
@@ -10,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
+from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ from runner.scale.fleet import Fleet, merged_result
 from runner.store import costs, query
 from runner.store.database import connect_reader
 from runner.store.local_view import write_view
+
+log = logging.getLogger(__name__)
 
 _CPUS_OF_A_SHARD = 0.5
 _LOOPBACK = "127.0.0.1"
@@ -90,7 +94,9 @@ async def run_on_ray(
     _require_ray(plan)
     environ = read_environment(options, manifest.parent)
     url = options.journal or _local_journal(manifest, options, plan)
-    run = await asyncio.to_thread(_prepare, manifest, url, plan, options, environ, on_problem, confirm_cost)
+    run, has_begun = await asyncio.to_thread(
+        _prepare, manifest, url, plan, options, environ, on_problem, confirm_cost
+    )
     states = await asyncio.to_thread(_read_states, run)
     settings = states.facts.settings
     secrets = _secrets(settings, environ, is_simulated=states.facts.origin.is_simulated)
@@ -98,6 +104,11 @@ async def run_on_ray(
     observe(
         Notice("run_dir", f"journal: {run.store.url}, {run.shards} shards, {plan.workers} at work at once")
     )
+    if has_begun:
+        message = (
+            "shards that have begun go on with the jobs in their journals, whatever changed in the manifest"
+        )
+        observe(Notice("journal", message))
     with _cluster(plan, run):
         works = _works(run, plan, options, states.facts, manifest, started_at)
         fleet = _fleet(run, works, states, limits, secrets, observe)
@@ -151,15 +162,15 @@ def _prepare(
     environ: Mapping[str, str],
     on_problem: Callable[[Problem], None],
     confirm_cost: Callable[[str], bool] | None,
-) -> JournaledRun:
-    """Put the manifest's jobs into the journals of shards that have not begun."""
+) -> tuple[JournaledRun, bool]:
+    """Put the manifest's jobs into the journals of shards that have not begun; return whether others have."""
     shards = plan.shards
     try:
         held = find_run(url, environ)
         shards = shards or held.shards
     except StoreMissing:
         held, shards = None, shards or plan.workers
-    prepare(
+    prepared = prepare(
         manifest,
         url,
         shards,
@@ -168,7 +179,7 @@ def _prepare(
         is_governed=True,
         confirm_cost=confirm_cost if held is None else None,
     )
-    return find_run(url, environ)
+    return find_run(url, environ), None in prepared.jobs
 
 
 class _States(Struct):
@@ -257,6 +268,16 @@ def _governor_plan(run: JournaledRun, states: _States, options: RunOptions) -> G
     )
 
 
+class _RayLog(TextIOBase):
+    """Logs what is printed."""
+
+    def write(self, text: str) -> int:
+        """Log a text."""
+        if text.strip():
+            log.debug("%s", text.strip())
+        return len(text)
+
+
 @contextmanager
 def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
     """Connect to a cluster, or start one of this machine alone, which listens on loopback and nowhere else."""
@@ -283,15 +304,17 @@ def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
     if is_main:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    try:
-        if plan.address is None and (ip := ray.util.get_node_ip_address()) != _LOOPBACK:
-            raise UsageError(
-                f"Ray would listen on {ip}, beyond this machine: it was imported before this run began",
-                hint="use the command line",
-            )
-        yield
-    finally:
-        ray.shutdown()
+    # Ray prints what happens to its processes, whatever it is told; stdout is for what was asked for.
+    with redirect_stdout(_RayLog()):
+        try:
+            if plan.address is None and (ip := ray.util.get_node_ip_address()) != _LOOPBACK:
+                raise UsageError(
+                    f"Ray would listen on {ip}, beyond this machine: it was imported before this run began",
+                    hint="use the command line",
+                )
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _fleet(

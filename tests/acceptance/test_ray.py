@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.ray_cluster import RayRun, awaited, kill_one, processes_below
+from tests.acceptance.ray_cluster import Nodes, RayRun, awaited, kill_one, processes_below
 from tests.acceptance.simulator_process import KEY, SimulatorProcess, run_simulator
 
 pytest.importorskip("ray", reason="needs the extra: pip install 'video-batch-runner[ray]'")
@@ -87,6 +87,7 @@ def _kill_until_done(run: RayRun, *, kills: int, title: str, seed: int) -> int:
                 if done < kills and run.accepted():
                     done += kill_one(driver.pid, title, rng)
             exit_code = driver.returncode
+        assert "(raylet)" not in run.output()
         if exit_code in (0, 4):
             return done
         assert 3 == exit_code, run.output()
@@ -101,6 +102,28 @@ def test_actors_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
     kills = _kill_until_done(run, kills=int(os.environ.get("RAY_TEST_KILLS", "200")), title=SHARD, seed=1)
 
     print(f"{kills} actors killed, {run.check()} of {run.jobs} jobs uncertain, 0 paid twice")
+
+
+def test_a_budget_holds_while_actors_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    """
+    Four shards with money for forty jobs, whose processes are killed, never submit more; the run stops for the budget.
+    """
+    run = RayRun(simulator, tmp_path, 120, submit="2/s", more="budget: {run: 40 USD, unknown: 1 USD}")
+    rng, kills = random.Random(3), 0
+    while True:
+        with run.driving() as driver:
+            while driver.poll() is None:
+                time.sleep(rng.uniform(2.0, 4.0))
+                if len(run.accepted()) < 30:
+                    kills += kill_one(driver.pid, SHARD, rng)
+        if "budget.run" in run.output():
+            break
+        assert 3 == driver.returncode, run.output()
+
+    accepted, uncertain = run.accepted(), run.states()["uncertain"]
+    assert not [prompt for prompt, count in accepted.items() if count > 1]
+    assert 40 - uncertain <= len(accepted) <= 40
+    print(f"{kills} actors killed, {len(accepted)} of 40 jobs paid for, {uncertain} uncertain")
 
 
 def test_the_governor_is_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
@@ -133,6 +156,31 @@ def test_drivers_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None
         assert driver.wait(600) in (0, 4), run.output()
 
     print(f"5 drivers killed, {run.check()} of {run.jobs} jobs uncertain, 0 paid twice")
+
+
+def test_nodes_are_lost(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    """
+    Of four nodes, one after the other is killed, ten times: the shards go on at others, and nothing is paid twice.
+    """
+    nodes, rng, lost = Nodes(4), random.Random(4), 0
+    run = RayRun(
+        simulator, tmp_path, 160, submit="2/s", arguments=("--workers", "4", "--ray-address", nodes.address)
+    )
+    try:
+        while True:
+            with run.driving() as driver:
+                while driver.poll() is None:
+                    time.sleep(rng.uniform(4.0, 8.0))
+                    if lost < 10 and run.accepted() and driver.poll() is None:
+                        nodes.lose_one(rng)
+                        lost += 1
+            if driver.returncode in (0, 4):
+                break
+            assert 3 == driver.returncode, run.output()
+    finally:
+        nodes.close()
+
+    print(f"{lost} nodes lost, {run.check()} of {run.jobs} jobs uncertain, 0 paid twice")
 
 
 def test_a_signal_stops_all_shards(simulator: SimulatorProcess, tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def test_an_outage_is_one_for_all(tmp_path: Path, shards: int) -> None:
     assert 80 == fleet.count(State.UNCERTAIN) + fleet.count(State.SUCCEEDED)
 
 
-def test_tasks_in_flight_are_those_of_all_shards(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("of_model", "expected"), [(5, 5), (None, 8)])
+def test_tasks_in_flight_are_those_of_all_shards(tmp_path: Path, of_model: int | None, expected: int) -> None:
     """
     Four shards with many jobs never have more tasks at once than the manifest allows to the run, and to a model.
     """
@@ -124,23 +125,22 @@ def test_tasks_in_flight_are_those_of_all_shards(tmp_path: Path) -> None:
         return ACCEPTED
 
     limits = Limits(
-        submit_per_s=50.0, poll_per_s=500.0, in_flight=8, models={"model-a": ModelLimits(in_flight=5)}
+        submit_per_s=50.0, poll_per_s=500.0, in_flight=8, models={"model-a": ModelLimits(in_flight=of_model)}
     )
     fleet = Fleet(tmp_path, FakeApi(submit, poll), replace(FAST, limits=limits))
 
     fleet.run(10)
 
     assert 40 == fleet.count(State.SUCCEEDED)
-    assert 5 == most[0]
+    assert expected == most[0]
 
 
 def test_a_limit_counts_the_jobs_of_all_shards(tmp_path: Path) -> None:
     """
     With a limit of ten, four shards submit ten jobs, of which refused ones are no part, and all of them stop.
     """
-    fleet = Fleet(
-        tmp_path, FakeApi(lambda job, nth: ACCEPTED if nth or job[-1] != "1" else THROTTLED), AT_6, limit=10
-    )
+    api = FakeApi(lambda job, nth: ACCEPTED if nth or job[-1] != "1" else THROTTLED, answer_s=1.0)
+    fleet = Fleet(tmp_path, api, AT_6, limit=10)
 
     fleet.run(10)
 
