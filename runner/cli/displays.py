@@ -123,7 +123,9 @@ def event_line(event: RunEvent) -> str:
         if event.error is not None and event.state is not State.SUCCEEDED:
             line += f" ({event.error.cls}): {event.error.message}"
     else:
-        line = event.message if event.hint is None else f"{event.message} ({event.hint})"
+        # What to do about a stop is said once, at the end.
+        has_hint = event.hint is not None and event.kind != "stopping"
+        line = f"{event.message} ({event.hint})" if has_hint else event.message
     return sanitize_line(line, max_chars=_MAX_LINE_CHARS)
 
 

@@ -80,10 +80,10 @@ class Signals:
 def _stop(number: int) -> Stop:
     what = "no new submissions; waiting for open requests and downloads"
     if number == signal.SIGINT:
-        hint = "press Ctrl-C again to stop now; nothing is lost either way"
-        return Stop(StopReason.INTERRUPTED, f"interrupted: {what}", hint)
-    hint = "send it again to stop now; nothing is lost either way"
-    return Stop(StopReason.TERMINATED, f"{signal.Signals(number).name}: {what}", hint)
+        again = "press Ctrl-C again to stop now; nothing is lost either way"
+        return Stop(StopReason.INTERRUPTED, f"interrupted: {what} ({again})")
+    again = "send it again to stop now; nothing is lost either way"
+    return Stop(StopReason.TERMINATED, f"{signal.Signals(number).name}: {what} ({again})")
 
 
 def serve_until_signal(server: Coroutine[None, None, None], port: int) -> None:

@@ -45,7 +45,7 @@ def failed(job_id: str) -> JobEnded:
                 *(f"job-{n}: failed (remote_failed): no reason" for n in range(10)),
                 "further failures are counted but not listed; use --verbose to list them",
                 "slow down",
-                "the key was refused (set a valid key)",
+                "the key was refused",
             ],
         ),
         (
@@ -54,7 +54,7 @@ def failed(job_id: str) -> JobEnded:
                 "job: succeeded",
                 *(f"job-{n}: failed (remote_failed): no reason" for n in range(12)),
                 "slow down",
-                "the key was refused (set a valid key)",
+                "the key was refused",
                 "writing the results",
             ],
         ),

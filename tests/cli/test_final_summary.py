@@ -117,6 +117,16 @@ def test_the_next_command(counts: dict[str, int], command: str, capsys: pytest.C
     assert f"next     {command}" == capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_command_is_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no space beside it, what it does stands above, and the last line can be pasted as it is."""
+    monkeypatch.setenv("COLUMNS", "50")
+
+    show_summary(result(undelivered=2, pending=3))
+
+    lines = capsys.readouterr().err.splitlines()
+    assert ["next     submits 3 jobs, polls or downloads 2:", "  runner resume output/kittens"] == lines[-2:]
+
+
 def test_failed_jobs_that_a_rerun_leaves_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """A rerun that would submit nothing is not offered."""
     show_summary(replace(result(failed=2, classes=1), rerun=Repeat(0, None)))
