@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
 import aiohttp
 import openai
 import pytest
@@ -73,6 +79,49 @@ async def test_the_sdk_creates_and_polls() -> None:
         (entry.video_options["seconds"], entry.video_options["size"]) for entry in (first, second)
     )
     assert ["A kitten", "A kitten"] == [first.prompt, second.prompt]
+
+
+NODE_PROGRAM = """
+import OpenAI, { toFile } from 'openai';
+const client = new OpenAI({ baseURL: process.argv[2], apiKey: 'sk-sim-key', maxRetries: 0 });
+let video = await client.videos.create({
+  model: 'sora-2', prompt: 'A kitten', seconds: '4', size: '720x1280',
+  input_reference: await toFile(Buffer.from('png'), 'a.png', { type: 'image/png' }),
+});
+while (video.status === 'queued' || video.status === 'in_progress') {
+  video = await client.videos.retrieve(video.id);
+}
+const content = Buffer.from(await (await client.videos.downloadContent(video.id)).arrayBuffer());
+console.log(JSON.stringify([video.status, video.progress, content.subarray(4, 8).toString()]));
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+@pytest.mark.timeout(600)
+async def test_the_sdk_of_node_creates_and_polls(tmp_path: Path) -> None:
+    """Unchanged calls of the newest openai package for Node make a task, see its end and download its video."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("Node is not installed")
+    install = [npm, "install", "--silent", "--prefix", str(tmp_path), "openai"]
+    if (await asyncio.to_thread(subprocess.run, install, capture_output=True)).returncode:
+        pytest.skip("npm can't install openai")
+    (tmp_path / "program.mjs").write_text(NODE_PROGRAM)
+
+    async with start_simulator("rules: [{task: {generate_s: 0}}]") as client:
+        command = [node, "program.mjs", f"{client.simulator.base_url}/v1"]
+        done = await asyncio.to_thread(
+            subprocess.run, command, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+
+    assert ["completed", 100, "ftyp"] == json.loads(done.stdout or "null"), done.stderr
+    (entry,) = client.simulator.ledger.accepted
+    assert ("A kitten", "4", "720x1280") == (
+        entry.prompt,
+        entry.video_options["seconds"],
+        entry.video_options["size"],
+    )
 
 
 async def test_a_body_that_is_no_form() -> None:
