@@ -237,6 +237,8 @@ def _link_assets(source: Path, target: Path) -> Iterator[str]:
     if (source / VERDICTS_NAME).exists():
         with open(target / VERDICTS_NAME, "ab") as verdicts:
             verdicts.write((source / VERDICTS_NAME).read_bytes())
+            verdicts.flush()
+            os.fsync(verdicts.fileno())
     for folder in folders:
         sync_folder(folder)
 

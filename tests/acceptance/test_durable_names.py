@@ -82,7 +82,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "b").mkdir()
     shutil.copy(folder / "a" / "simulator.jsonl", folder / "b")
     verdict = {"job_id": "job-1", "verdict": "reject", "at": "2126-01-01T00:00:00.000Z"}
-    (folder / "a" / "verdicts.jsonl").write_text(json.dumps(verdict) + "\n")
+    for name in ("a", "s0"):
+        (folder / name / "verdicts.jsonl").write_text(json.dumps(verdict) + "\n")
     return folder
 
 
@@ -114,6 +115,8 @@ def test_every_name_is_durable_and_leads_to_durable_bytes(folder: Path) -> None:
     lines = trace.read_text().splitlines()
 
     assert [] == list(unsafe(calls(lines), folder))
+    merged = str(folder / ".all.merging" / "verdicts.jsonl")
+    assert "fsync" == [call.name for call in calls(lines) if call.file == merged][-1]
     named = {call.paths[1] for call in calls(lines) if call.name.startswith(("rename", "link"))}
     for name in (
         "all",
