@@ -203,7 +203,7 @@ def test_what_a_budget_can_not_hold_changes_nothing() -> None:
     judge(("a", "reject", LATE))
     refused = retake("--max-cost", "5")
 
-    assert (2, True) == (refused.exit_code, "have no known price" in refused.stderr), refused.stderr
+    assert (2, True) == (refused.exit_code, "has no known price" in refused.stderr), refused.stderr
     assert dict.fromkeys("abcd", 1) == paid()
     assert 0 == retake().exit_code
     assert 2 == paid()["a"]
