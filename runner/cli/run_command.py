@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runner.api.options import read_shard
+from runner.api.options import RunOptions, read_shard
 from runner.cli.options import (
     ADOPT_RESULTS,
     BOUNDS,
@@ -22,6 +22,7 @@ from runner.cli.options import (
     SIMULATE,
     WATCHING,
     WHERE,
+    DisplayOptions,
     parsed_by,
     pop_display_options,
     run_options,
@@ -146,22 +147,14 @@ def command(
         )
         return 0
     if workers is not None:
-        from runner.scale.driver import RayPlan, run_on_ray
-
-        plan = RayPlan(workers=workers, shards=shards, address=ray_address, folder=output)
-        return run_and_report(
-            lambda observer: run_on_ray(
-                manifest,
-                plan,
-                options,
-                observe=observer.event,
-                on_problem=observer.problem,
-                on_started=observer.started,
-                confirm_cost=observer.confirm_cost,
-            ),
+        return _run_on_ray(
+            manifest,
             options,
             display_options,
-            title=manifest.stem,
+            workers=workers,
+            shards=shards,
+            address=ray_address,
+            folder=output,
         )
     return run_and_report(
         lambda observer: run(
@@ -172,6 +165,28 @@ def command(
             on_problem=observer.problem,
             on_started=observer.started,
             confirm_new=observer.confirm,
+            confirm_cost=observer.confirm_cost,
+        ),
+        options,
+        display_options,
+        title=manifest.name,
+    )
+
+
+def _run_on_ray(
+    manifest: Path, options: RunOptions, display_options: DisplayOptions, *, workers: int, **plan: Any
+) -> int:
+    from runner.cli.run_session import run_and_report
+    from runner.scale.driver import RayPlan, run_on_ray
+
+    return run_and_report(
+        lambda observer: run_on_ray(
+            manifest,
+            RayPlan(workers=workers, **plan),
+            options,
+            observe=observer.event,
+            on_problem=observer.problem,
+            on_started=observer.started,
             confirm_cost=observer.confirm_cost,
         ),
         options,

@@ -177,9 +177,6 @@ class LeasedGovernor:
         self._sent[model] -= 1
         self.breaker.unanswered -= 1
         told = _ACCEPTED if isinstance(outcome, Accepted) else outcome
-        if not isinstance(outcome, Accepted):
-            # It may be the first sign of an outage: what was permitted before it counts no more.
-            self._give_back(lambda held: True)
         self._tell(Answered(model, told, 0.0, now - sent_at))
         return None
 
