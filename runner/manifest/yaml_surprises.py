@@ -13,13 +13,13 @@ from typing import Any
 
 from yaml.events import ScalarEvent
 
-from runner.input_files import MAX_LINE, open_regular
+from runner.input_files import open_regular
 from runner.manifest.scalars import NON_TEXT_STARTS, resolve_plain
 
 HASH_HINT = "quote the text if the '#' belongs to it, or write a blank behind the '#'"
 ANCHOR_HINT = "quote the text if it begins with '&'"
 
-# One blank before the hash and none behind it: people write comments otherwise.
+# One blank before the hash and none behind it: people write comments otherwise. Lines of megabytes are not looked at.
 _HASH = re.compile(rb"[^\s#] (?=#[^\s#])")
 _BLOCK = 1 << 20
 _MAX_HASHES = 10_000
@@ -38,7 +38,7 @@ def find_hashes(path: Path) -> frozenset[Mark]:
     found: set[Mark] = set()
     line = 0
     with open_regular(path) as stream:
-        while (block := stream.read(_BLOCK) + stream.readline(MAX_LINE)) and len(found) < _MAX_HASHES:
+        while (block := stream.read(_BLOCK) + stream.readline(_BLOCK)) and len(found) < _MAX_HASHES:
             end = 0
             for match in _HASH.finditer(block) if b" #" in block else ():
                 start = block.rfind(b"\n", 0, match.end()) + 1
