@@ -36,7 +36,6 @@ from runner.core.round_robin import Blocked, ModelQueue, Queue
 from runner.core.settings import Limits
 from runner.core.shared_budget import SharedBudget
 from runner.core.stop import Stop, StopReason, stop_for_stall
-from runner.core.units import format_count
 
 RECHECK_S = 1.0
 """How often it looks whether the passing of time alone lets the breaker change its mind."""
@@ -81,7 +80,7 @@ class SharedGovernor:
     Args:
         session: Names this governor, so that shards notice when it begins anew.
         shards: How many shards the run has.
-        limit: As for ``limits``, for messages.
+        limit: That of ``governor``, for messages.
         budget: What all shards may spend.
 
     Attributes:
@@ -305,8 +304,7 @@ class SharedGovernor:
         """Stop once so many jobs were submitted that no answer can free a place."""
         unanswered = any(each.permits.total() for each in self._shards.values())
         if self._asks and self._governor.left(1) <= 0 and not unanswered:
-            jobs = format_count(self._pending, "job")
-            self._stop(Stop(StopReason.LIMIT, f"--limit {self._limit} was reached; not submitted: {jobs}"))
+            self._stop(Stop(StopReason.LIMIT, f"--limit {self._limit} was reached"))
 
     def _stop_if_stalled(self, now: float) -> None:
         timer = self._governor.stall_timer

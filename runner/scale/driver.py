@@ -110,7 +110,8 @@ async def run_on_ray(
         )
         observe(Notice("journal", message))
     with _cluster(plan, run):
-        works = _works(run, plan, options, states.facts, manifest, started_at)
+        own = shard_options(options.after(time.monotonic() - started_at), states.facts, now_at=time.time())
+        works = _works(run, plan, own, states.facts, manifest)
         fleet = _fleet(run, works, states, limits, secrets, observe)
         on_started(fleet)  # type: ignore[arg-type]
         await fleet.run()
@@ -205,32 +206,40 @@ def _read_states(run: JournaledRun) -> _States:
     return _States(facts, counts, spent)
 
 
-def _works(
-    run: JournaledRun,
-    plan: RayPlan,
-    options: RunOptions,
-    facts: RunFacts,
-    manifest: Path,
-    started_at: float,
-) -> list[Work]:
-    simulate = facts.origin.is_simulated
-    folder = plan.folder or default_run_dir(manifest, run.name, simulate=simulate).parent
-    own = replace(
+def shard_options(options: RunOptions, facts: RunFacts, *, now_at: float) -> RunOptions:
+    """
+    Return the options of each shard: what counts over all shards is the governor's, and a time limit ends all at once.
+
+    Args:
+        now_at: The time, in seconds since 1970.
+    """
+    ends = [] if options.max_runtime is None else [now_at + options.max_runtime]
+    ends += [] if options.stop_at is None else [options.stop_at]
+    return replace(
         options,
         limit=None,
         max_failures="off",
-        max_cost=options.max_cost,
+        max_runtime=None,
+        stop_at=min(ends, default=None),
         env_file=None,
         yes=True,
         journal=None,
-        base_url=None if simulate else facts.gateway,
-    ).after(time.monotonic() - started_at)
+        base_url=None if facts.origin.is_simulated else facts.gateway,
+    )
+
+
+def _works(
+    run: JournaledRun, plan: RayPlan, options: RunOptions, facts: RunFacts, manifest: Path
+) -> list[Work]:
+    folder = plan.folder
+    if folder is None:
+        folder = default_run_dir(manifest, run.name, simulate=facts.origin.is_simulated).parent
     return [
         Work(
             url=run.store.url,
             shard=Shard(index, run.shards),
             folder=str(folder.absolute() if plan.address is None else folder),
-            options=own,
+            options=options,
             at_once=min(plan.workers, run.shards),
             namespace=run.run_id,
         )
