@@ -18,7 +18,8 @@ from typing import Any
 from tests.acceptance.simulator_process import SimulatorProcess, command_line
 
 # Else a cluster listens beyond loopback. It is read when Ray is imported.
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+os.environ[_ON_LOOPBACK] = "0"
 
 MANIFEST = """
 version: 1
@@ -85,6 +86,7 @@ class RayRun:
             *arguments,
         )
         environ.pop("PYTHONWARNINGS")
+        environ[_ON_LOOPBACK] = "0"
         log = (self.folder / f"driver-{len(self.drivers)}.log").open("w", encoding="utf-8")
         with log, subprocess.Popen(command, env=environ, stdout=log, stderr=log, text=True) as process:
             self.drivers.append(process)
