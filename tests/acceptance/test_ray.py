@@ -74,6 +74,7 @@ def test_a_local_cluster_ends_and_listens_on_loopback_alone(
     assert "24 of 24 jobs succeeded" in run.output()
     assert KEY not in run.output()
     logs = [path for path in Path("/tmp/ray").glob("session_latest/logs/*") if path.is_file()]
+    assert logs
     assert not [path for path in logs if KEY.encode() in path.read_bytes()]
 
 
