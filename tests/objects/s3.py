@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
-from werkzeug.serving import make_server
+import pytest
 
 
 class FaultyS3:
@@ -63,10 +63,11 @@ class FaultyS3:
 @contextmanager
 def s3_server() -> Iterator[tuple[FaultyS3, Mapping[str, str]]]:
     """Serve a bucket ``videos``; yield the server and the environment variables that lead to it."""
-    from moto.moto_server.werkzeug_app import create_backend_app
-
-    app = FaultyS3(create_backend_app("s3"))
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+    pytest.importorskip("obstore")
+    moto = pytest.importorskip("moto.moto_server.werkzeug_app")
+    serving = pytest.importorskip("werkzeug.serving")
+    app = FaultyS3(moto.create_backend_app("s3"))
+    server = serving.make_server("127.0.0.1", 0, app, threaded=True)
     server.log = lambda *_: None
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
