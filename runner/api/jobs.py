@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.run_dir import ids_to_compare
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State
@@ -18,8 +19,6 @@ from runner.errors import UsageError
 from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.database import connect_reader, translated
-
-_MAX_IDS_COMPARED = 5000
 
 
 class RunJobs(Struct, frozen=True):
@@ -100,10 +99,9 @@ def job(run_dir: Path, job_id: str) -> JobDetails:
     with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
         found = query.job(connection, job_id, waiting_since=0.0)
         if found is None:
-            some = query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
             raise UsageError(
                 f"{run_dir} has no job {job_id!r}",
-                hint=did_you_mean(job_id, some) or "list them with: runner jobs",
+                hint=did_you_mean(job_id, ids_to_compare(connection)) or "list them with: runner jobs",
             )
         (record,) = query.records(connection, [found.seq])
         return JobDetails(name, gateway, record, query.answers(connection, job_id))

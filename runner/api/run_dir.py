@@ -111,6 +111,11 @@ async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Ob
             await asyncio.sleep(RETRY_LOCK_S)
 
 
+def ids_to_compare(connection: sqlite3.Connection) -> list[str]:
+    """Return ids of the run's jobs, among which a mistyped one is looked for; of a large run only the first."""
+    return query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
+
+
 def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
     """
     Check that a pattern matches a job of the run.
@@ -120,7 +125,7 @@ def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
     """
     if glob is None or query.matches(connection, JobFilter(glob=glob)).jobs:
         return
-    some = query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
+    some = ids_to_compare(connection)
     raise UsageError(
         f"no job of the run matches --job {glob!r}",
         hint=did_you_mean(glob, some) or f"the ids are such as {', '.join(map(repr, some[:3]))}"

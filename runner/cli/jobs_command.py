@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
-from runner.cli.options import JOB, RUN_OR_NEWEST, WHERE, as_given, with_options
-from runner.cli.param_types import CLASS, STATE
+from runner.cli.options import JOB, RUN_OR_NEWEST, STATUS, WHERE, as_given, with_options
+from runner.cli.param_types import CLASS
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_duration
 
@@ -24,13 +24,7 @@ _DETAIL_CHARS = 100
 
 @click.command("jobs")
 @RUN_OR_NEWEST
-@click.option(
-    "--status",
-    "states",
-    type=STATE,
-    multiple=True,
-    help="Only jobs in this state. May be given several times.",
-)
+@STATUS
 @click.option(
     "--class",
     "classes",

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runner.api.options import IfLocked, RunOptions, next_moment, parse_max_cost, read_shard
 from runner.cli.console import echo_stderr
-from runner.cli.param_types import RUN_DIR, SCENARIO_NAME
+from runner.cli.param_types import RUN_DIR, SCENARIO_NAME, STATE
 from runner.core.failure_guard import SHARE_FORMS, parse_max_failures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 from runner.core.where import parse_condition
@@ -281,6 +281,13 @@ WHERE = click.option(
     callback=parsed_by(parse_condition),
     help="Only jobs that meet a condition on their fields, metadata or request: split=test, model=wan*, seed>3. "
     "May be given several times.",
+)
+STATUS = click.option(
+    "--status",
+    "states",
+    type=STATE,
+    multiple=True,
+    help="Only jobs in this state. May be given several times.",
 )
 SAMPLE = click.option(
     "--sample",

@@ -19,6 +19,7 @@ from runner.cli.options import (
     SAMPLE,
     SCENARIO,
     SIMULATE,
+    STATUS,
     TRUST,
     WATCHING,
     WHERE,
@@ -27,7 +28,7 @@ from runner.cli.options import (
     run_options,
     with_options,
 )
-from runner.cli.param_types import CLASS, RUN_DIR, STATE
+from runner.cli.param_types import CLASS, RUN_DIR
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.units import format_count
@@ -46,13 +47,7 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
 
 @click.command("rerun")
 @click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR, callback=local_run)
-@click.option(
-    "--status",
-    "states",
-    type=STATE,
-    multiple=True,
-    help="Only jobs in this state. May be given several times.",
-)
+@STATUS
 @click.option(
     "--class",
     "classes",
