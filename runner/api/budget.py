@@ -26,12 +26,12 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.leased_budget import LeasedBudget
 from runner.engine.leased_governor import LeasedGovernor
-from runner.errors import LedgerError, NotConfirmed, RunDirError, UsageError
+from runner.errors import LedgerError, NotConfirmed, UsageError
 from runner.schema.pricing import Pricer
 from runner.store import costs, query
-from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
 from runner.store.ledger import Ledger, Limits
+from runner.store.place import is_copy, require_original
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
 
@@ -124,15 +124,17 @@ def check_cost(
     is_simulated: bool,
 ) -> None:
     """
-    Refuse what a budget can't hold, and ask before much is paid.
+    Refuse a copy of a run, and what a budget can't hold, and ask before much is paid.
 
     Args:
         confirm: Asks a question; None if there is nobody to ask.
 
     Raises:
+        RunDirError: The run directory is a copy of one that is still there.
         UsageError: There is a budget, and jobs have no known price, or one in another currency.
         NotConfirmed: The answer was no.
     """
+    require_original(reader)
     jobs = sum(query.pending_by_model(reader, scope).values())
     jobs = jobs if options.limit is None else min(jobs, options.limit)
     pricer = pricer_for(settings)
@@ -238,10 +240,10 @@ def settle_ledger(store: Store, settings: Settings) -> None:
     is_known = store.meta(TOKEN) is not None or store.meta(REPLACED) is not None
     if settings.budget is None or settings.budget.ledger is None or not is_known:
         return
+    if is_copy(store.reader):
+        # What it has is in the ledger as the other directory's.
+        return
     with closing(_open_ledger(settings.budget)) as ledger:
-        if _original(ledger, store) is not None:
-            # What it has is in the ledger as the other directory's.
-            return
         ledger.close_run(_register(ledger, store, settings), [])
 
 
@@ -251,29 +253,7 @@ def _open_ledger(budget: Budget) -> Ledger:
     return Ledger(Path(budget.ledger))
 
 
-def _original(ledger: Ledger, store: Store) -> Path | None:
-    """Return the directory that a run directory was copied from, if it is still there; None if it is no copy."""
-    token = store.meta(TOKEN)
-    known = None if token is None else ledger.path_of(token)
-    # Of the directories of a journal only one goes on.
-    if known is None or store.journal is not None:
-        return None
-    path = Path(known)
-    try:
-        if path.samefile(store.run_dir):
-            return None
-        with closing(connect_reader(path)) as reader:
-            return path if query.meta(reader, TOKEN) == token else None
-    except (OSError, RunDirError):
-        return None
-
-
 def _register(ledger: Ledger, store: Store, settings: Settings) -> int:
-    if (original := _original(ledger, store)) is not None:
-        raise RunDirError(
-            f"{store.run_dir} is a copy of {original}: both would pay for the same jobs, out of one budget",
-            hint=f"go on there: runner resume {original}; or, if this one is to go on, move that one away",
-        )
     token = store.meta(TOKEN)
     if token is None:
         token = uuid.uuid4().hex

@@ -22,6 +22,7 @@ from runner.api.simulate import check_simulation
 from runner.api.trust import gateway_source, manifest_settings, refused_gateway, trusted_hook
 from runner.api.verify import refetch_lost_files
 from runner.core.filenames import DB_NAME, RESULTS_NAME
+from runner.core.lifecycle import State
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
 from runner.errors import RunLocked, StoreMissing, UsageError
@@ -82,6 +83,7 @@ async def open_run(
     with ExitStack() as stack:
         journal = journal or journal_of(run_dir, options)
         store = await _lock(stack, Store(run_dir, journal=journal, is_adopted=adopt), if_locked, observe)
+        _note_place(store, observe)
         if adopt:
             adopt_results(store, observe)
         with store.transaction() as connection:
@@ -95,6 +97,13 @@ async def open_run(
         if store.journal is not None:
             fetch_media(store, store.journal)
         yield store
+
+
+def _note_place(store: Store, observe: Observer) -> None:
+    counts = query.counts(store.reader)
+    if (known := store.note_place()) is not None and sum(counts.values()) > counts[State.SUCCEEDED]:
+        message = f"{store.run_dir} was copied or moved from {known.path} on host {known.host}"
+        observe(Notice("warning", message, "go on with one of them only: two would pay for the same jobs"))
 
 
 async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Observer) -> Store:

@@ -221,12 +221,6 @@ class Ledger:
 
     # What a run does.
 
-    def path_of(self, token: str) -> str | None:
-        """Return the run directory that last worked with this token; None if the ledger has none."""
-        with self._translated():
-            found = self._connection.execute("SELECT path FROM runs WHERE token = ?", (token,)).fetchone()
-        return None if found is None else str(found[0])
-
     def open_run(self, token: str, name: str, path: str) -> tuple[int, bool]:
         """
         Register that a process works on a run, and return the run's key.

@@ -33,6 +33,7 @@ from runner.store.local_view import (
     write_base,
 )
 from runner.store.lock import RunLock
+from runner.store.place import Place, note_place
 from runner.store.writer import DiskReserve, Writer
 
 _MAX_NEW_TASKS = 1000
@@ -193,6 +194,13 @@ class Store:
         if commit != self._checked_commit:
             self._lock.require_in_place()
             self._checked_commit = commit
+
+    def note_place(self) -> Place | None:
+        """Save where the directory is; see `place.note_place`. With a journal nothing is to be saved."""
+        if self.journal is not None:
+            return None
+        with translated(self.run_dir / DB_NAME):
+            return note_place(self._connection, self.run_dir)
 
     @property
     def journal_mode(self) -> str:

@@ -287,7 +287,7 @@ def test_a_copy_does_not_spend_beside_its_original() -> None:
 
     refused = runner("resume", "copy")
 
-    assert (2, True) == (refused.exit_code, "copy is a copy of " in refused.stderr), refused.stderr
+    assert (2, True) == (refused.exit_code, "is a copy of " in refused.stderr), refused.stderr
     assert 6 == runner("resume", "first", "--limit", "1").exit_code
     shutil.rmtree("copy")
     Path("first").rename("moved")
