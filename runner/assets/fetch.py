@@ -83,6 +83,7 @@ class Fetcher:
         resolver: AbstractResolver | None = None,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
+        self._base_url = base_url
         self._url_policy = UrlPolicy(origin(URL(base_url)), rules.hosts)
         self._max_bytes = rules.max_bytes
         self._retry = retry
@@ -98,7 +99,10 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="asset-writer")
-        self._resolver = GuardedResolver(self._url_policy.gateway, self._given_resolver)
+        is_proxied = self._proxies.for_url(self._base_url) is not None
+        self._resolver = GuardedResolver(
+            self._url_policy.gateway, self._given_resolver, is_proxied=is_proxied
+        )
         self._session = self._open_session(self._resolver)
         # Resolves nothing but the names of proxies, which are on private addresses.
         self._proxy_session = self._open_session(aiohttp.ThreadedResolver())

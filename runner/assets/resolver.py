@@ -22,10 +22,16 @@ class ForbiddenAddress(OSError):
 
 
 class AddressPolicy:
-    """Decides which network addresses are allowed: public ones, and those of the same scope as the gateway's."""
+    """
+    Decides which network addresses are allowed: public ones, and those of the same scope as the gateway's.
 
-    def __init__(self, gateway: Origin, resolver: AbstractResolver) -> None:
+    Args:
+        is_proxied: Whether a proxy connects to the gateway. Its name need not resolve here then, and is a public one.
+    """
+
+    def __init__(self, gateway: Origin, resolver: AbstractResolver, *, is_proxied: bool = False) -> None:
         self._gateway = gateway
+        self._is_proxied = is_proxied
         self._resolver = resolver
         self._allowed: frozenset[AddressScope] | None = None
 
@@ -60,19 +66,13 @@ class AddressPolicy:
         Check a host that a proxy resolves: by its name, or as `check_literal`.
 
         Raises:
-            UrlRefused: It is not allowed.
+            UrlRefused, OSError: As there.
         """
         if host == self._gateway[1]:
             return
-        if literal_scope(host) is None:
-            if is_internal_name(host):
-                raise UrlRefused(f"the host {host} is of a private network; assets must be on public ones")
-            return
-        try:
-            await self.check_literal(host)
-        except OSError:
-            # Behind a proxy the gateway's own name need not resolve here, and it is a public one then.
-            raise UrlRefused(f"the host {host} is not public; assets must be on public ones") from None
+        if literal_scope(host) is None and is_internal_name(host):
+            raise UrlRefused(f"the host {host} is of a private network; assets must be on public ones")
+        await self.check_literal(host)
 
     async def _gateway_scopes(self) -> frozenset[AddressScope]:
         _, host, port = self._gateway
@@ -82,16 +82,23 @@ class AddressPolicy:
             return frozenset()
         if scope is not None:
             return frozenset({scope})
-        results = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
+        try:
+            results = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
+        except OSError:
+            if self._is_proxied:
+                return frozenset()
+            raise
         return frozenset(map(_scope, results))
 
 
 class GuardedResolver(AbstractResolver):
     """Resolves names, and leaves out every address that is not allowed."""
 
-    def __init__(self, gateway: Origin, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self, gateway: Origin, resolver: AbstractResolver | None = None, *, is_proxied: bool = False
+    ) -> None:
         self._resolver = resolver or ThreadedResolver()
-        self.policy = AddressPolicy(gateway, self._resolver)
+        self.policy = AddressPolicy(gateway, self._resolver, is_proxied=is_proxied)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -55,12 +55,12 @@ async def forward_proxy() -> AsyncIterator[ForwardProxy]:
 async def download(
     proxy: ForwardProxy, url: str, folder: Path, *, base_url: str = GATEWAY
 ) -> Fetched | NotFetched:
-    """Download through a proxy, on a machine that resolves no name."""
+    """Download through a proxy, on a machine that does not resolve the gateway's name."""
     proxies = Proxies.from_environ(
-        {"HTTP_PROXY": proxy.url, "https_proxy": proxy.url, "NO_PROXY": "direct.example"}
+        {"HTTP_PROXY": proxy.url, "https_proxy": proxy.url, "NO_PROXY": "direct.example,inner.example"}
     )
-    retry = RetryPolicy(attempts=1)
-    async with fetcher(base_url, proxies=proxies, resolver=FakeResolver(), retry=retry) as fetch:
+    retry, resolver = RetryPolicy(attempts=1), FakeResolver(inner_example="10.0.0.1")
+    async with fetcher(base_url, proxies=proxies, resolver=resolver, retry=retry) as fetch:
         return await fetch.fetch(asset_request(url, folder))
 
 
@@ -113,6 +113,17 @@ async def test_private_hosts_are_refused_through_a_proxy(host: str, tmp_path: Pa
     """A proxy may be inside the network that assets must not be on, so names and literal addresses are checked."""
     async with forward_proxy() as proxy:
         result = await download(proxy, f"http://{host}/a.mp4", tmp_path)
+
+    assert [] == proxy.heads
+    assert isinstance(result, NotFetched)
+    assert FetchFailure.REFUSED is result.reason
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "inner.example"])
+async def test_private_hosts_beside_a_proxy_are_refused(host: str, tmp_path: Path) -> None:
+    """Where the proxy resolves the gateway's name, hosts that are connected to directly are compared with a public one."""
+    async with forward_proxy() as proxy:
+        result = await download(proxy, f"http://{host}:9/a.mp4", tmp_path)
 
     assert [] == proxy.heads
     assert isinstance(result, NotFetched)
