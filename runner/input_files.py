@@ -15,6 +15,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, AnyStr
 
+AnyPath = str | os.PathLike[str]
+"""A path as programs give it."""
+
 MAX_LINE = 50_000_000
 """Bytes or characters of a line; the largest image that a model allows fits as base64."""
 

@@ -12,12 +12,13 @@ from runner.api import rerun as rerun_api
 from runner.api import run as run_api
 from runner.api.execute import OnStarted, RunResult, ignore
 from runner.api.job_mappings import JobMappings, write_job_mappings
-from runner.api.options import AnyPath, RunOptions
+from runner.api.options import RunOptions
 from runner.core.filenames import RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
 from runner.engine.events import Observer, RunEvent, guarded
 from runner.errors import UsageError
+from runner.input_files import AnyPath
 from runner.results.reader import ResultsFile, open_results
 from runner.store.transitions import Selection
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from runner.api.config import apply_options, find_keys, read_environment
-from runner.api.options import AnyPath, RunOptions
+from runner.api.options import RunOptions
 from runner.api.run_facts import default_run_dir
 from runner.api.validate import manifest_error
 from runner.core.addresses import unencrypted_host
@@ -32,6 +32,7 @@ from runner.core.units import format_duration, format_size
 from runner.errors import RunnerError
 from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import ApiKey
+from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.objects import open_store
 from runner.proxies import Proxies, shown_proxy

@@ -26,7 +26,7 @@ from runner.store.database import connect_reader
 
 _MAX_RUNS = 100
 """Of one manifest."""
-_MAX_MANIFESTS = 1000
+_MAX_MANIFESTS, _MANIFESTS_TO_SPARE = 1000, 100
 _PREFIX = "runs-"
 
 
@@ -171,7 +171,9 @@ def _name(manifest: Path) -> str:
 
 
 def _forget_oldest(folder: Path) -> None:
-    paths = list(folder.glob(f"{_PREFIX}*.json"))
-    if len(paths) > _MAX_MANIFESTS:
+    names = [name for name in os.listdir(folder) if name.startswith(_PREFIX) and name.endswith(".json")]
+    # Not one at a time: then every run would look at the times of all.
+    if len(names) > _MAX_MANIFESTS + _MANIFESTS_TO_SPARE:
+        paths = [folder / name for name in names]
         for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-_MAX_MANIFESTS]:
             path.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +19,6 @@ from runner.core.sharding import Shard, find_shard, parse_shard
 from runner.core.units import next_time, parse_clock, parse_duration, parse_rate
 from runner.core.where import Condition, parse_condition
 from runner.errors import UsageError
-
-AnyPath = str | PathLike[str]
 
 
 class IfLocked(StrEnum):

@@ -17,7 +17,7 @@ from runner.api.budget import BudgetLeft, budgets_json, budgets_left, with_ledge
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs
 from runner.api.known_runs import known_run, runs_elsewhere
-from runner.api.options import AnyPath, RunOptions
+from runner.api.options import RunOptions
 from runner.api.planned_uploads import PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
@@ -40,6 +40,7 @@ from runner.core.model import JobSpec, Json
 from runner.core.prices import Billable, PriceTable, Quote, Unpriced
 from runner.core.problem import Problem
 from runner.core.settings import Settings
+from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
 from runner.store import query

@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from runner.api.budget import settle_ledger
 from runner.api.journals import journal_of
-from runner.api.options import AnyPath
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
@@ -25,7 +24,7 @@ from runner.core.model import MAY_HAVE_PAID_TASK, JobRecord
 from runner.core.units import format_duration
 from runner.core.wire import task_id_error
 from runner.errors import LedgerError, UsageError
-from runner.input_files import read_small
+from runner.input_files import AnyPath, read_small
 from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.lock import holder_of

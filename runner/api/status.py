@@ -12,7 +12,6 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.budget import BudgetLeft, budgets_left
-from runner.api.options import AnyPath
 from runner.api.run_facts import LEARNED, SNAPSHOT, read_facts
 from runner.api.shards import divided
 from runner.api.verify import lost_files
@@ -21,6 +20,7 @@ from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
+from runner.input_files import AnyPath
 from runner.store import costs, query
 from runner.store.database import connect_reader, translated
 from runner.store.job_filter import JobFilter

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.options import AnyPath
 from runner.core.model import Json
 from runner.core.problem import Problem
 from runner.errors import ManifestError
+from runner.input_files import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load, summarize_problems
 
 

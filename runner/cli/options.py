@@ -37,31 +37,6 @@ def parsed_by(read: Callable[[str], Any]) -> Callback:
     return callback
 
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
-_NAME = re.compile(r"[^\s{}]+")
-
-
-def _read(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    variables = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not _NAME.fullmatch(name):
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", ctx, param)
-        variables[name] = value
-    return variables
-
-
-def variable_option(decorated: _Decorated) -> _Decorated:
-    """Add the option `--var`; the command receives it as ``var``, a mapping of texts."""
-    return click.option(
-        "--var",
-        multiple=True,
-        metavar="NAME=VALUE",
-        callback=_read,
-        help="Set a variable, overriding the manifest's `vars`. May be given several times.",
-    )(decorated)
-
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)

@@ -1,5 +1,5 @@
 """
-Types of arguments that a shell can complete: run directories, manifests, job ids, models, classes, states.
+Types of arguments that a shell can complete: run directories, manifests, job ids, models, classes, states; and `--var`.
 
 Completion must be quick and never fail: every search is limited, and what can't be read is not offered.
 """
@@ -7,6 +7,7 @@ Completion must be quick and never fail: every search is limited, and what can't
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -153,6 +154,26 @@ RUN_DIR, MANIFEST, JOB, SCENARIO_NAME = RunDirectory(), ManifestFile(), JobId(),
 MODEL, SCHEMA = LazyChoice("model", lambda: _catalog().models), LazyChoice("schema", _schemas)
 CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
 STATE = LazyChoice("state", lambda: (state.value for state in State))
+
+
+def _read_variables(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    variables = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"[^\s{}]+", name):
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", ctx, param)
+        variables[name] = value
+    return variables
+
+
+VARIABLE = click.option(
+    "--var",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_read_variables,
+    help="Set a variable, overriding the manifest's `vars`. May be given several times.",
+)
+"""The command receives it as ``var``, a mapping of texts."""
 
 
 def _items(words: Iterable[str]) -> list[CompletionItem]:

@@ -11,8 +11,8 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_problem
-from runner.cli.options import REAL_TIME, SAMPLE, WHERE, variable_option, with_options
-from runner.cli.param_types import MANIFEST, RUN_DIR
+from runner.cli.options import REAL_TIME, SAMPLE, WHERE, with_options
+from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.core.sanitize import escape_json, sanitize_line
 from runner.core.units import format_count, format_duration, format_size
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
 )
 @with_options(WHERE, SAMPLE)
-@variable_option
+@VARIABLE
 def command(
     manifest: Path,
     output: Path | None,

@@ -8,8 +8,7 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
-from runner.cli.options import variable_option
-from runner.cli.param_types import MANIFEST
+from runner.cli.param_types import MANIFEST, VARIABLE
 from runner.core.problem import Severity
 
 
@@ -25,7 +24,7 @@ from runner.core.problem import Severity
     help="How many shards the run has; their number stays the same for ever.",
 )
 @click.option("--simulate", is_flag=True, help="For a run with a simulated gateway.")
-@variable_option
+@VARIABLE
 @click.option(
     "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
 )

@@ -26,10 +26,9 @@ from runner.cli.options import (
     parsed_by,
     pop_display_options,
     run_options,
-    variable_option,
     with_options,
 )
-from runner.cli.param_types import MANIFEST, RUN_DIR
+from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.core.model import OnChanged
 
 
@@ -54,7 +53,7 @@ from runner.core.model import OnChanged
     help="What to do with jobs whose request has changed since they ran: stop with an error, keep their results, or "
     "submit (and pay for) the new request.",
 )
-@variable_option
+@VARIABLE
 @click.option(
     "--keep-runs",
     metavar="N",
@@ -127,7 +126,6 @@ def command(
     once to finish open requests and downloads, or twice to stop now; nothing is lost either way.
     """
     from runner.api.run import run
-    from runner.cli.plan_command import show_plan
     from runner.cli.run_session import run_and_report
 
     display_options = pop_display_options(values)
@@ -137,6 +135,8 @@ def command(
         raise click.UsageError("--engine ray needs --workers; --shards and --ray-address need --engine ray.")
     options = run_options(values)
     if dry_run:
+        from runner.cli.plan_command import show_plan
+
         show_plan(
             manifest,
             output,

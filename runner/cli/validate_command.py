@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from runner.cli.console import echo_stderr, echo_stdout
-from runner.cli.options import variable_option
-from runner.cli.param_types import MANIFEST
+from runner.cli.param_types import MANIFEST, VARIABLE
 from runner.core.problem import Problem, Severity
 
 
@@ -26,7 +25,7 @@ from runner.core.problem import Problem, Severity
     show_default=True,
     help="Format of the problems; github prints annotations for GitHub Actions.",
 )
-@variable_option
+@VARIABLE
 def command(manifests: tuple[Path, ...], strict: bool, output_format: str, var: dict[str, str]) -> int:
     """
     Check manifests, and print every problem with its position.

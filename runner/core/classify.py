@@ -49,14 +49,14 @@ _SHOWN_CHARS = 200
 # With these statuses the API refuses before it charges (fact F36).
 _REFUSALS = frozenset({400, 403, 404, 413, 415, 422})
 
-_QUOTA_CODE = re.compile(
+_QUOTA_CODE = (
     r"insufficient_(?:user_)?quota|pre_consume_token_quota_failed|quota_not_enough"
     # The upstream's account is empty (Alibaba: Arrearage; Ark: AccountOverdueError): nothing gets through.
     r"|\barrearage\b|account_?overdue"
 )
 # "Allocated quota exceeded" and "check quota" are rate limits upstream (fact F49), so no "exceeded".
 _MONEY, _LACK = r"(?:quota|balance|credits?)\b", r"\b(?:insufficient|not enough|too low|used up)"
-_QUOTA_WORDS = re.compile(
+_QUOTA_WORDS = (
     rf"\b{_MONEY}[^.;\n]{{0,40}}{_LACK}|{_LACK}[^.;\n]{{0,40}}\b{_MONEY}"
     r"|\brecharge\b|\btop[ -]?up\b|余额|额度|欠费"
 )
@@ -65,7 +65,7 @@ _BAD_KEY = re.compile(r"\btoken_invalid\b|\binvalid_api_?key\b")
 _NO_CHANNEL_CODES = frozenset({"get_channel_failed", "model_not_found"})
 _AUTH_CODES = frozenset({"token_invalid", "invalid_api_key"})
 _QUOTA_CODES = frozenset({"insufficient_user_quota", "insufficient_quota", "pre_consume_token_quota_failed"})
-_UNKNOWN_TASK = re.compile(r"task_not_(?:exist|found)|task (?:does )?not (?:exist|found)|任务不存在")
+_UNKNOWN_TASK = r"task_not_(?:exist|found)|task (?:does )?not (?:exist|found)|任务不存在"
 _TASK_ADDRESS = re.compile(r"/v1/videos/([^/?#]+)/?(?:[?#].*)?$")
 # The gateway's message for a path that it doesn't serve, such as with a base URL that ends in /v1.
 _UNKNOWN_PATH = re.compile(r"invalid url \(")
@@ -218,7 +218,7 @@ def _key_failure(status: int, error: ApiErrorInfo) -> Failure | None:
             return _failure(FailureClass.AUTH, status, error)
         return _failure(FailureClass.QUOTA, status, error) if error.own_code in _QUOTA_CODES else None
     if status == 401 or (error.is_explicit and _BAD_KEY.search(error.search_text)):
-        is_quota = error.is_explicit and _QUOTA_CODE.search(error.search_text)
+        is_quota = error.is_explicit and re.search(_QUOTA_CODE, error.search_text)
         return _failure(FailureClass.QUOTA if is_quota else FailureClass.AUTH, status, error)
     if status == 402 or (error.is_explicit and _is_quota(error.search_text)):
         return _failure(FailureClass.QUOTA, status, error)
@@ -226,11 +226,11 @@ def _key_failure(status: int, error: ApiErrorInfo) -> Failure | None:
 
 
 def _is_quota(search_text: str) -> bool:
-    if _QUOTA_CODE.search(search_text):
+    if re.search(_QUOTA_CODE, search_text):
         return True
     if is_moderation_code(search_text):
         return False
-    return bool(_QUOTA_WORDS.search(search_text))
+    return bool(re.search(_QUOTA_WORDS, search_text))
 
 
 def _is_bad_base_url(status: int, error: ApiErrorInfo) -> bool:
@@ -249,7 +249,7 @@ def _is_unknown_task(status: int, error: ApiErrorInfo) -> bool:
     if status == 404:
         # A page comes from a proxy, which knows nothing of tasks.
         return not error.is_page
-    return error.is_explicit and _UNKNOWN_TASK.search(error.search_text) is not None
+    return error.is_explicit and re.search(_UNKNOWN_TASK, error.search_text) is not None
 
 
 def _refusal_class(status: int, error: ApiErrorInfo) -> FailureClass:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from hashlib import sha256
 
 from runner.core.model import AssetKind, Json
 
@@ -168,6 +167,9 @@ def _cut(text: str, max_bytes: int) -> str:
 
 
 def _digest(job_id: str) -> str:
+    # It loads OpenSSL, which takes longer than the checks of a small manifest, and few commands need this.
+    from hashlib import sha256
+
     # An id may have a lone surrogate, which has no UTF-8.
     return sha256(job_id.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -23,8 +23,8 @@ MOST = Decimal(1).scaleb(DIGITS)
 _NANO = Decimal(1).scaleb(-DIGITS)
 _CENT = Decimal("0.01")
 _NUMBER = r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
-_AMOUNT = re.compile(rf"\s*({_NUMBER})\s*", re.ASCII)
-_MONEY = re.compile(rf"\s*({_NUMBER})\s*([A-Z]{{3}})\s*", re.ASCII)
+_AMOUNT = rf"(?a)\s*({_NUMBER})\s*"
+_MONEY = rf"(?a)\s*({_NUMBER})\s*([A-Z]{{3}})\s*"
 
 
 class CurrencyMismatch(ValueError):
@@ -79,9 +79,9 @@ def parse_money(text: str) -> Money:
     Raises:
         ValueError: It is negative, has no currency, is a billion or more, or is not an amount.
     """
-    found = _MONEY.fullmatch(text)
+    found = re.fullmatch(_MONEY, text)
     if found is None:
-        if _AMOUNT.fullmatch(text):
+        if re.fullmatch(_AMOUNT, text):
             raise ValueError(f"{text!r} has no currency; write {MONEY_FORMS}")
         raise ValueError(f"{_quoted(text)} is not an amount of money; write {MONEY_FORMS}")
     return Money(Decimal(found[1]), found[2])
@@ -97,7 +97,7 @@ def parse_amount(text: str) -> Decimal:
     Raises:
         ValueError: It is negative, not finite, a billion or more, or has more than nine digits after the point.
     """
-    found = _AMOUNT.fullmatch(text)
+    found = re.fullmatch(_AMOUNT, text)
     if found is None:
         raise ValueError(
             f"{_quoted(text)} is not an amount: a number from 0 to {'9' * DIGITS}, with at most {DIGITS} digits "

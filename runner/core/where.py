@@ -21,7 +21,7 @@ FORMS = (
     "write NAME=VALUE, where VALUE may hold * and ?, or use !=, <, <=, >, >=: split=test, model=wan*, seed>3"
 )
 
-_CONDITION = re.compile(r"\s*([^\s=!<>]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
+_CONDITION = r"(?s)\s*([^\s=!<>]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*"
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -74,7 +74,7 @@ def parse_condition(text: str) -> Condition:
     Raises:
         ValueError: It has another form.
     """
-    found = _CONDITION.fullmatch(text)
+    found = re.fullmatch(_CONDITION, text)
     if found is None:
         raise ValueError(f"{text[:60]!r} is not a condition: {FORMS}")
     return Condition(*found.groups())

@@ -262,13 +262,14 @@ def _status_text(status: int | None) -> str:
 # content"), IPInfringementSuspect. Volcengine Ark: {Input,Output}{Text,Image,Video,Audio}SensitiveContentDetected
 # with suffixes such as .PolicyViolation and .PrivacyInformation, and …RiskDetection for the optional
 # content security service. OpenAI: moderation_blocked, content_policy_violation.
-_MODERATION_CODE = re.compile(
+# Texts, not compiled patterns: they are long, and most runs meet no error.
+_MODERATION_CODE = (
     r"data_?inspection_?failed|ip_?infringement_?suspect|sensitive_?content_?detected"
     r"|(?:input|output)(?:text|image|video|audio)risk_?detection|content_?risk_?blocked"
     r"|content_policy_violation|moderation_blocked|policy_?violation|content_filter(?:ed)?\b"
     r"|\bsensitive_words_detected\b|\bprompt_blocked\b"
 )
-_MODERATION_WORDS = re.compile(
+_MODERATION_WORDS = (
     r"content[ _-]polic|(?:usage|safety|community) polic|polic(?:y|ies) violation|violat\w+ (?:\w+ ){0,4}polic"
     r"|due to (?:\w+ ){0,3}polic|\bsafety (?:system|filter|check|guideline|reason|concern|restriction)"
     r"|(?:inappropriate|prohibited|harmful|unsafe) (?:content|information|words?|material|terms?|use)"
@@ -289,10 +290,10 @@ def is_moderation_code(search_text: str) -> bool:
     >>> is_moderation_code("inputtextsensitivecontentdetected.policyviolation")
     True
     """
-    return _MODERATION_CODE.search(search_text) is not None
+    return re.search(_MODERATION_CODE, search_text) is not None
 
 
-_OUTPUT_MODERATION = re.compile(
+_OUTPUT_MODERATION = (
     r"output_?(?:video|audio|image)_?(?:sensitive|risk)|output (?:video|audio)|输出(?:的)?(?:视频|音频)"
 )
 
@@ -306,7 +307,7 @@ def is_output_moderation(search_text: str) -> bool:
     >>> is_output_moderation("datainspectionfailed input or output data may contain inappropriate content")
     False
     """
-    return _OUTPUT_MODERATION.search(search_text) is not None
+    return re.search(_OUTPUT_MODERATION, search_text) is not None
 
 
 def is_moderation(search_text: str) -> bool:
@@ -316,4 +317,4 @@ def is_moderation(search_text: str) -> bool:
     >>> is_moderation("输入内容包含敏感信息"), is_moderation("first frame is missing")
     (True, False)
     """
-    return is_moderation_code(search_text) or _MODERATION_WORDS.search(search_text) is not None
+    return is_moderation_code(search_text) or re.search(_MODERATION_WORDS, search_text) is not None

@@ -24,7 +24,7 @@ from runner.schema.request_schema import RequestSchema
 
 MAX_ID_LENGTH = 200
 # Line and paragraph separators end a line of the results for many readers; a lone surrogate has no UTF-8.
-_NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NOT_IN_IDS = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 _NOT_JSON = Finding(("request",), "the request has a number that JSON does not have (NaN or an infinity)")
 
@@ -207,7 +207,7 @@ def _job_id(job: UncheckedJob, digest: str, findings: list[Finding]) -> str:
         problem = "it is empty"
     elif len(job_id) > MAX_ID_LENGTH:
         problem = f"it has {len(job_id)} characters"
-    elif _NOT_IN_IDS.search(job_id):
+    elif not job_id.isprintable() and re.search(_NOT_IN_IDS, job_id):
         problem = f"{job_id!r} has a control character in it"
     else:
         return job_id

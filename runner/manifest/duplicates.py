@@ -84,6 +84,8 @@ class HashBuckets:
         for index in range(_BUCKETS):
             if len(repeated) >= _MAX_REPEATED:
                 break
+            if not self._ends and len(self._buckets[index]) < 2:
+                continue
             bucket = self._read_bucket(index)
             if len(set(bucket)) < len(bucket):
                 repeated.update(number for number, count in Counter(bucket).items() if count > 1)

@@ -9,8 +9,8 @@ its content and not by its path.
 from __future__ import annotations
 
 import json
+from _blake2 import blake2b  # hashlib has the same one, but loads OpenSSL first
 from collections.abc import Collection, Mapping
-from hashlib import blake2b
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-import imagesize
 from msgspec import Struct
 
 from runner.core.units import format_size
@@ -43,11 +42,10 @@ SUFFIXES = (*(f".{name}" for name in _TYPES), ".jpg", ".tif")
 """Of the names of all files that a model may allow."""
 
 _HEAD_BYTES = 32
-_SIGNATURES = re.compile(
-    rb"(?P<jpeg>\xff\xd8\xff)|(?P<png>\x89PNG\r\n\x1a\n)|(?P<gif>GIF8[79]a)|(?P<bmp>BM)|(?P<tiff>II\*\0|MM\0\*)"
+_SIGNATURES = (
+    rb"(?s)(?P<jpeg>\xff\xd8\xff)|(?P<png>\x89PNG\r\n\x1a\n)|(?P<gif>GIF8[79]a)|(?P<bmp>BM)|(?P<tiff>II\*\0|MM\0\*)"
     rb"|RIFF.{4}(?:(?P<webp>WEBP)|(?P<wav>WAVE))|(?P<mp3>ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb])"
-    rb"|.{4}ftyp(?:(?P<heic>hei[cmsx]|hev[cx])|(?P<heif>m[is]f1)|(?P<avif>avi[fs])|(?P<mov>qt  )|(?P<mp4>(?!M4[AB])))",
-    re.DOTALL,
+    rb"|.{4}ftyp(?:(?P<heic>hei[cmsx]|hev[cx])|(?P<heif>m[is]f1)|(?P<avif>avi[fs])|(?P<mov>qt  )|(?P<mp4>(?!M4[AB])))"
 )
 """The first bytes of each format that a model may allow."""
 _PNG_HAS_ALPHA = 4
@@ -123,7 +121,7 @@ def image_format(head: bytes) -> str | None:
     >>> image_format(b"\x89PNG\r\n\x1a\n" + bytes(8)), image_format(b"%PDF-1.7")
     ('png', None)
     """
-    match = _SIGNATURES.match(head)
+    match = re.match(_SIGNATURES, head)
     return match.lastgroup if match else None
 
 
@@ -207,6 +205,9 @@ def _info(stream: BinaryIO, name: str | None, size: int) -> tuple[MediaInfo, str
         return MediaInfo(""), str(error)
     if name is None:
         return MediaInfo(""), None
+    # Slow to import, and most runs have no local pictures.
+    import imagesize
+
     stream.seek(0)
     try:
         width, height = map(int, imagesize.get(stream))

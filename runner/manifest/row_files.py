@@ -16,7 +16,6 @@ from runner.core.model import Json
 from runner.core.where import Condition, parse_condition
 from runner.manifest.json_rows import JSONL_SUFFIXES, JsonRows
 from runner.manifest.rows import CellOptions, Row, RowErrorHandler, RowFile, RowFileError
-from runner.manifest.text_tables import PromptLines, TextTable
 
 _SUFFIXES = (".csv", ".tsv", ".txt", *JSONL_SUFFIXES, ".json", ".xlsx", ".parquet")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -134,14 +133,14 @@ def _find(folder: Path, name: str) -> list[Path]:
 
 def _open(path: Path, options: CellOptions, sheet: str | None) -> RowFile:
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
-        return TextTable(path, options)
-    if suffix == ".txt":
-        return PromptLines(path, options)
+    if suffix in _TEXT_SUFFIXES:
+        # What reads a kind of file is imported for files of that kind.
+        from runner.manifest.text_tables import PromptLines, TextTable
+
+        return PromptLines(path, options) if suffix == ".txt" else TextTable(path, options)
     if suffix in JSONL_SUFFIXES or suffix == ".json":
         return JsonRows(path)
     if suffix in (".xlsx", ".parquet"):
-        # Few manifests name such files, and what reads them is slow to import.
         from runner.manifest.workbooks import ParquetRows, Sheet
 
         return Sheet(path, sheet) if suffix == ".xlsx" else ParquetRows(path)

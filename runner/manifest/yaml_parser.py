@@ -45,7 +45,7 @@ class PythonParser(Reader, Scanner, Parser):
     def get_event(self) -> Any:
         """Return the next event; half a surrogate pair is an error, as in libyaml."""
         event: Any = super().get_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, ScalarEvent) and _SURROGATE.search(event.value):
+        if isinstance(event, ScalarEvent) and re.search("[\ud800-\udfff]", event.value):
             mark: Any = event.start_mark
             raise ScannerError(None, None, "found invalid Unicode character escape code", mark)
         return event
@@ -56,8 +56,6 @@ try:
     from yaml._yaml import CParser as DefaultParser
 except ImportError:
     DefaultParser = PythonParser
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def open_events(stream: SupportsRead[bytes]) -> NextEvent:

@@ -53,8 +53,8 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _MAX_PLAIN_CHARS = 100
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
 # Characters that are not printable in YAML, and the line breaks of YAML 1.1, which it folds.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNPRINTABLE = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
+_LONE_SURROGATE = "[\ud800-\udfff]"
 
 KnownKeys = Callable[[str], AbstractSet[str] | None]
 """Returns the keys of a request in the schema with this name; None if there is no such schema."""
@@ -395,5 +395,5 @@ def printable(line: str) -> str:
     """Escape what YAML does not allow even in a comment; a lone surrogate, which has no UTF-8, becomes ``?``."""
     if line.isprintable():
         return line
-    line = _LONE_SURROGATE.sub("?", line)
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+    line = re.sub(_LONE_SURROGATE, "?", line)
+    return re.sub(_UNPRINTABLE, lambda match: f"\\u{ord(match[0]):04x}", line)

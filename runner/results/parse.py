@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +18,7 @@ from msgspec import Struct
 from runner.core.lifecycle import State
 from runner.core.model import FILE_KEY, AssetKind, FailureClass, JobRecord, Json
 from runner.results.formats import SCHEMA_VERSION
+from runner.schema.wording import did_you_mean
 
 _MAX_DEPTH = 64
 
@@ -152,8 +152,7 @@ def _describe(error: msgspec.ValidationError) -> str:
         return f"has no {'.'.join(filter(None, names))!r}"
     if problem.startswith("Invalid enum value"):
         word, known = problem.partition("'")[2][:-1], list(_ENUMS[path.rpartition(".")[2]])
-        near = get_close_matches(word, known, 1)
-        hint = f"did you mean {str(near[0])!r}?" if near else f"known are {', '.join(known)}"
+        hint = did_you_mean(word, known) or f"known are {', '.join(known)}"
         problem = f"unknown value {_shown(word)}; {hint}"
     return f"has an invalid {path!r}: {problem[:1].lower()}{problem[1:]}".replace(" | ", " or ")
 

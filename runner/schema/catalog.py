@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from msgspec.json import decode
 
 from runner.core.problem import Finding
 from runner.schema.request_schema import RequestSchema
@@ -38,7 +39,7 @@ class Catalog:
         self.folder = folder
         self._own = own or {}
         files = {short_name(path): path for path in folder.glob(f"*{_SUFFIX}")}
-        self._documents = {name: json.loads(files[name].read_bytes()) for name in sorted(files)}
+        self._documents = {name: decode(files[name].read_bytes()) for name in sorted(files)}
         self._documents |= self._own
         self._schemas = {
             name: RequestSchema(name, document)

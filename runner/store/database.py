@@ -237,7 +237,7 @@ def connect_writer(run_dir: Path, *, is_adopted: bool = False) -> sqlite3.Connec
                 # First, so that a process that dies in between leaves it to the next one.
                 _sync_names_above(run_dir)
                 _create(connection)
-            connection.executescript(LATER_ADDITIONS)
+            connection.executescript(f"BEGIN; {LATER_ADDITIONS} COMMIT;")
         except BaseException:
             connection.close()
             raise
@@ -386,7 +386,8 @@ def journal_mode(connection: sqlite3.Connection) -> str:
 def _create(connection: sqlite3.Connection) -> None:
     # One transaction: a crash leaves an empty file or a complete one.
     connection.executescript(
-        f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
+        f"BEGIN IMMEDIATE; {SCHEMA} {LATER_ADDITIONS} PRAGMA application_id = {APPLICATION_ID}; "
+        f"PRAGMA user_version = {FORMAT}; COMMIT;"
     )
 
 
