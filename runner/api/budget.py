@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -17,8 +17,7 @@ from runner import jsontext
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
-from runner.core.model import Json
-from runner.core.money import Money, amount_text, format_money, from_nanos, to_nanos
+from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, utc_day
 from runner.core.settings import Budget, Settings
 from runner.core.units import format_count
@@ -282,71 +281,6 @@ def smaller_jobs(
         return ""
     jobs = format_count(fitting, "pending job") + (" would" if fitting == 1 else " would each")
     return f"{jobs} still fit into {format_money(from_nanos(left), currency)}, such as --job {first!r}"
-
-
-class BudgetLeft(Struct, frozen=True):
-    """One budget, what counts against it, and what is left."""
-
-    name: str
-    limit: Money
-    used: Money
-
-    @property
-    def left(self) -> Money:
-        """What may still be reserved."""
-        return (
-            self.limit - self.used
-            if self.used <= self.limit
-            else Money(self.limit.amount * 0, self.limit.currency)
-        )
-
-
-def budgets_left(settings: Settings, reader: sqlite3.Connection) -> tuple[BudgetLeft, ...]:
-    """
-    Return how much of each budget is left; the ledger is only read, and may not exist yet.
-
-    Raises:
-        LedgerError: The ledger can't be read.
-    """
-    budget = settings.budget
-    if budget is None:
-        return ()
-    today, found = utc_day(time.time()).isoformat(), []
-    if budget.run is not None:
-        used = sum(
-            each.spent + each.reserved for each in costs.spend(reader) if each.currency == budget.run.currency
-        )
-        found.append(BudgetLeft("run", budget.run, Money(from_nanos(used), budget.run.currency)))
-    for name, limit, period in (("day", budget.day, today), ("month", budget.month, today[:7])):
-        if limit is not None:
-            found.append(BudgetLeft(name, limit, _used(budget, limit.currency, period)))
-    return tuple(found)
-
-
-def _used(budget: Budget, currency: str, period: str) -> Money:
-    path = Path(budget.ledger or "")
-    if not path.is_file():
-        return Money(from_nanos(0), currency)
-    with closing(Ledger(path, is_read_only=True)) as ledger:
-        return Money(from_nanos(ledger.used(currency, period)), currency)
-
-
-def budgets_json(budgets: Iterable[BudgetLeft]) -> dict[str, Json]:
-    """Return each budget by its name; amounts are decimal text."""
-    return {
-        budget.name: {
-            "limit": amount_text(budget.limit.amount),
-            "used": amount_text(budget.used.amount),
-            "left": amount_text(budget.left.amount),
-            "currency": budget.limit.currency,
-        }
-        for budget in budgets
-    }
-
-
-def budget_line(budget: BudgetLeft) -> str:
-    """Return a budget for people: its limit, and what is left."""
-    return f"budget.{budget.name}: {budget.left} of {budget.limit} left"
 
 
 class Repeat(Struct, frozen=True):

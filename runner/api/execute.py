@@ -208,8 +208,10 @@ async def _engine(
     resubmit_lost: bool,
 ) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
-    shard = config.origin.shard
-    settings, base_url = divided(config.settings, shard, governor), config.gateway
+    divided_settings = divided(
+        config.settings, config.origin.shard, at_once=None if governor is None else governor.at_once
+    )
+    settings, base_url = divided_settings, config.gateway
     async with AsyncExitStack() as stack:
         if config.origin.is_simulated:
             if not (options.real_time or config.origin.is_real_time):
@@ -224,7 +226,7 @@ async def _engine(
             GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
         )
         budget, allowance = await stack.enter_async_context(
-            open_budget(store, divided(config.settings, shard, governor), options, job_filter, governor)
+            open_budget(store, divided_settings, options, job_filter, governor)
         )
         pauses = RetryPauses()
         fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))
@@ -245,7 +247,11 @@ async def _engine(
         if not config.origin.is_simulated:
             text, asked_per_s = store.meta(LEARNED), options.submit_rate
             learned = read_learned(
-                text, config.gateway, keys.fingerprints, submit_per_s=asked_per_s, is_shard=shard is not None
+                text,
+                config.gateway,
+                keys.fingerprints,
+                submit_per_s=asked_per_s,
+                is_shard=config.origin.shard is not None,
             )
         deliverer = Deliverer(
             client,
@@ -320,7 +326,13 @@ async def _engine(
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
                     rates = engine.governor.learned()
-                    save_learned(store, rates, config.gateway, keys.fingerprints, is_shard=shard is not None)
+                    save_learned(
+                        store,
+                        rates,
+                        config.gateway,
+                        keys.fingerprints,
+                        is_shard=config.origin.shard is not None,
+                    )
 
 
 def _fetcher(base_url: str, settings: Settings, proxies: Proxies, pauses: RetryPauses) -> Fetcher:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.budget import BudgetLeft, budgets_json, budgets_left, with_ledger
+from runner.api.budget import with_ledger
+from runner.api.budgets_left import BudgetLeft, budgets_json, budgets_left
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs
 from runner.api.known_runs import known_run, runs_elsewhere

@@ -15,7 +15,6 @@ from runner.core.filenames import RUN_JSON_NAME
 from runner.core.model import JobSpec, Json
 from runner.core.settings import Settings
 from runner.core.sharding import SHARE_RULE, Shard, divide_budget, divide_limits
-from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import RunDirError, UsageError
 from runner.objects.folder import FolderStore
 from runner.objects.port import ObjectExists, ObjectMissing, ObjectStore
@@ -51,18 +50,20 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
             )
 
 
-def divided(settings: Settings, shard: Shard | None, governor: LeasedGovernor | None = None) -> Settings:
+def divided(settings: Settings, shard: Shard | None, *, at_once: int | None = None) -> Settings:
     """
     Return settings with a shard's part of the limits and of the run's budget.
 
-    Of a run that has a governor, only the polls are divided: it has the limits and the budget of all shards.
+    Args:
+        at_once: How many shards share a governor, which has the limits and the budget of all: then only the polls are
+            divided. None without one.
 
     Raises:
         UsageError: A limit can't be divided by the number of shards.
     """
-    if governor is not None:
+    if at_once is not None:
         limits = settings.limits
-        return replace(settings, limits=replace(limits, poll_per_s=limits.poll_per_s / governor.at_once))
+        return replace(settings, limits=replace(limits, poll_per_s=limits.poll_per_s / at_once))
     if shard is None:
         return settings
     try:

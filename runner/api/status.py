@@ -11,17 +11,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.budget import BudgetLeft, budgets_left
+from runner.api.budgets_left import BudgetLeft, budgets_left
 from runner.api.run_facts import LEARNED, SNAPSHOT, read_facts
 from runner.api.shards import divided
-from runner.api.verify import lost_files
 from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
 from runner.input_files import AnyPath
-from runner.store import costs, query
+from runner.store import costs, files, query
 from runner.store.database import connect_reader, translated
 from runner.store.job_filter import JobFilter
 from runner.store.lock import holder_of
@@ -122,7 +121,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             last_finished_at=rate.last_finished_at,
             lost_files=()
             if holder or query.meta(connection, SNAPSHOT) is not None
-            else tuple(lost_files(connection, folder)),
+            else tuple(files.lost_files(connection, folder)),
             spend=costs.spend(connection),
             budgets=() if settings is None else budgets_left(settings, connection),
         )

@@ -149,7 +149,7 @@ def _groups(planned: Plan) -> Iterator[str]:
 
 
 def _cost(planned: Plan) -> Iterator[str]:
-    from runner.api.budget import budget_line
+    from runner.api.budgets_left import budget_line
     from runner.cli.prices_command import age_text
 
     cost = planned.cost

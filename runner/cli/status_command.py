@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import asdict
 
-from runner.api.budget import budget_line, budgets_json
+from runner.api.budgets_left import budget_line, budgets_json
 from runner.cli.console import command_text, echo_stdout
 from runner.cli.options import RUN_OR_NEWEST, as_given
 from runner.core.lifecycle import State

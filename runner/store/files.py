@@ -1,15 +1,23 @@
-"""Queries of ``run.db`` about the files of jobs."""
+"""The files of jobs: what ``run.db`` knows of them, and which are gone."""
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from runner.core.filenames import ASSET_FOLDER_CHARS, ASSETS_NAME
 from runner.core.model import Asset, Job
 from runner.store import rows
+
+MAX_SIZES = 20_000
+"""With more files, only their names are looked at: to ask for the size of each takes ten times as long."""
 
 
 def delivered_assets(connection: sqlite3.Connection) -> Iterator[tuple[str, Asset]]:
@@ -23,10 +31,11 @@ def delivered_assets(connection: sqlite3.Connection) -> Iterator[tuple[str, Asse
 
 
 def delivered_files(connection: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
-    """Read the path and size in bytes of each file of the jobs that succeeded, with its job's id, in manifest order."""
+    """Read the path and size in bytes of each file of the jobs that succeeded, with its job's id."""
+    # Not sorted by the index of the jobs, which takes a third of the time; mostly they are in that order.
     yield from connection.execute(
         "SELECT j.job_id, a.path, a.bytes FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
-        "WHERE j.state = 'succeeded' ORDER BY j.idx"
+        "WHERE j.state = 'succeeded'"
     )
 
 
@@ -62,3 +71,47 @@ def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str,
         "SELECT kind, facts FROM parts WHERE seq = ? AND attempt = ?", (job.seq, job.attempt)
     )
     return {kind: json.loads(facts) for kind, facts in cursor}
+
+
+def lost_files(connection: sqlite3.Connection, run_dir: Path, *, max_sizes: int = MAX_SIZES) -> Iterator[str]:
+    """
+    Yield the paths of succeeded jobs' files that are gone.
+
+    In a run with at most ``max_sizes`` files, one with another size counts as gone.
+    """
+    count = count_assets(connection)
+    if count <= max_sizes:
+        yield from (path for _, path in jobs_with_lost_files(connection, run_dir))
+        return
+    # Of the names, only their hashes are kept: they are compared faster, and take a tenth of the memory.
+    listed = array("q", map(hash, _listed_files(run_dir)))
+    if len(listed) >= count:
+        known = array("q", map(hash, asset_paths(connection)))
+        if (len(listed) == count and sum(listed) == sum(known)) or set(listed).issuperset(known):
+            return
+    there = set(listed)
+    yield from (path for _, path, _ in delivered_files(connection) if hash(path) not in there)
+
+
+def _listed_files(run_dir: Path) -> Iterator[str]:
+    """Yield the paths of all files of assets, relative to the run directory."""
+    with suppress(OSError):
+        names = os.listdir(run_dir / ASSETS_NAME)
+        folders = [f"{ASSETS_NAME}/{name}/" for name in names if len(name) == ASSET_FOLDER_CHARS]
+        yield from (f"{ASSETS_NAME}/{name}" for name in names if len(name) != ASSET_FOLDER_CHARS)
+        for folder in folders:
+            with suppress(OSError):
+                yield from map(folder.__add__, os.listdir(run_dir / folder))
+
+
+def jobs_with_lost_files(connection: sqlite3.Connection, run_dir: Path) -> Iterator[tuple[str, str]]:
+    """Yield the succeeded jobs with a file that is gone, or has another size; each with the file's path."""
+    # As strings, because paths take four times as long as the disk.
+    folder = str(run_dir)
+    for job_id, path, size in delivered_files(connection):
+        try:
+            is_there = os.stat(f"{folder}/{path}").st_size == size
+        except OSError:
+            is_there = False
+        if not is_there:
+            yield job_id, path

@@ -194,10 +194,11 @@ class RunRate(Struct, frozen=True):
 def run_rate(connection: sqlite3.Connection, *, since_at: float) -> RunRate:
     """Count the jobs that were submitted, and that ended, since a time."""
     row = connection.execute(
-        "SELECT total(submitted_at > ?), total(finished_at > ?), min(submitted_at), max(finished_at) FROM jobs",
+        "SELECT count(*) FILTER (WHERE submitted_at > ?), count(*) FILTER (WHERE finished_at > ?), "
+        "min(submitted_at), max(finished_at) FROM jobs",
         (since_at, since_at),
     ).fetchone()
-    return RunRate(int(row[0]), int(row[1]), row[2], row[3])
+    return RunRate(*row)
 
 
 def median_s(connection: sqlite3.Connection, model: str, *, at_least: int) -> float | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.api.verify import lost_files
 from runner.core.lifecycle import State
 from runner.store.database import connect_reader
+from runner.store.files import lost_files
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 
@@ -53,3 +53,14 @@ def test_without_the_folder_of_assets_every_file_is_gone(tmp_path: Path) -> None
 
     with closing(connect_reader(run_dir)) as reader:
         assert ["assets/a.mp4", "assets/b.mp4"] == list(lost_files(reader, run_dir, max_sizes=0))
+
+
+def test_a_foreign_file_does_not_stand_in_for_one_that_is_gone(tmp_path: Path) -> None:
+    """A run of many files with as many files as there should be, one of them of another name, misses the one that is gone."""
+    manifest = write_manifest(tmp_path / "m.yaml", "a", "b")
+    run_dir = make_run(tmp_path / "out", manifest, dict.fromkeys("ab", State.SUCCEEDED))
+
+    with closing(connect_reader(run_dir)) as reader:
+        assert [] == list(lost_files(reader, run_dir, max_sizes=0))
+        (run_dir / "assets" / "a.mp4").rename(run_dir / "assets" / "x.mp4")
+        assert ["assets/a.mp4"] == list(lost_files(reader, run_dir, max_sizes=0))
