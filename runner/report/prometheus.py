@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from runner.core.cost import Spend
 from runner.core.summary import DurationSummary, Summary
 from runner.engine.events import Snapshot
 from runner.results.files import atomic_write
@@ -12,6 +13,7 @@ from runner.results.files import atomic_write
 _Sample = tuple[dict[str, str], float | str]
 _Families = list[tuple[str, str, list[_Sample]]]
 _JOBS = "Jobs of the run by state."
+_COST = "What the run spent and reserved, by currency and state."
 
 
 def write_metrics(path: Path, summary: Summary, *, run: str, exit_code: int, now_at: float) -> None:
@@ -27,6 +29,7 @@ def write_live_metrics(path: Path, snapshot: Snapshot, *, run: str, now_at: floa
         ("downloads", "Downloads in progress.", [({}, len(snapshot.downloads))]),
         ("allowed_submissions_per_second", "Rate that is allowed now.", [({}, snapshot.submit_per_s)]),
         ("submissions_per_second", "Rate over the last minute.", [({}, round(snapshot.accepted_per_s, 4))]),
+        ("cost", _COST, _costs(snapshot.spend)),
         ("last_update_timestamp_seconds", "Time of these values.", [({}, now_at)]),
     ]
     if snapshot.seconds_left is not None:
@@ -52,7 +55,7 @@ def _families(summary: Summary, exit_code: int, now_at: float) -> _Families:
         ("download_seconds", "Time to download the assets of a job.", _quantiles(summary.download)),
         ("asset_bytes", "Bytes of the downloaded assets.", [({}, summary.asset_bytes)]),
         ("throttled_answers", "Submissions answered with 'too many requests'.", [({}, summary.throttled)]),
-        ("cost", "What the run spent and reserved, by currency and state.", _costs(summary)),
+        ("cost", _COST, _costs(summary.cost.spend)),
         ("exit_code", "Exit code of the process; 0 if every job succeeded.", [({}, exit_code)]),
         ("last_end_timestamp_seconds", "Time when the process ended.", [({}, now_at)]),
     ]
@@ -86,11 +89,11 @@ def _quantiles(durations: DurationSummary | None) -> list[_Sample]:
     return [({"quantile": quantile}, round(value, 3)) for quantile, value in values.items()]
 
 
-def _costs(summary: Summary) -> list[_Sample]:
+def _costs(spend: Iterable[Spend]) -> list[_Sample]:
     return [
-        ({"currency": spend.currency, "state": state}, amount)
-        for spend in summary.cost.spend
-        for state, amount in spend.json().items()
+        ({"currency": each.currency, "state": state}, amount)
+        for each in spend
+        for state, amount in each.json().items()
         if state not in ("currency", "spent")
     ]
 

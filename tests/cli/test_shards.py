@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from runner.api.known_runs import known_run, remember, runs_elsewhere
 from runner.api.options import RunOptions
@@ -18,8 +20,11 @@ from runner.core.lifecycle import State
 from runner.core.money import parse_money
 from runner.core.settings import Budget, Settings
 from runner.core.sharding import Shard
+from runner.core.uploads import Upload, UploadState
 from runner.errors import RunDirError, UsageError
+from runner.store.database import connect_reader
 from runner.store.store import Store
+from runner.store.uploads import read_uploads
 from tests.acceptance.simulator_process import command_line
 from tests.api.rundir import make_run, write_manifest
 from tests.cli.command import CommandResult, runner
@@ -67,6 +72,29 @@ def lines(run_dir: Path) -> Iterator[dict[str, Any]]:
             for name in _OF_ONE_RUN:
                 part.pop(name, None)
         yield line
+
+
+def save_uploads(run_dir: str, *uploads: Upload) -> None:
+    """Let a run have uploaded files."""
+    with Store(Path(run_dir)) as store, store.transaction() as connection:
+        rows = [(each.digest, each.target, each.state, each.address, each.expires_at) for each in uploads]
+        connection.executemany("INSERT INTO uploads VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def test_what_shards_uploaded_is_not_uploaded_again(folder: Path) -> None:
+    """Merged shards know the files that any of them uploaded; of one file, the upload that remains longest."""
+    for index in range(2):
+        run("--shard", f"{index}/2", "-o", f"s{index}")
+    ready, unknown = Upload("a", "t", UploadState.READY, "x", 5.0), Upload("b", "t", UploadState.STARTED)
+    longer, stays = replace(ready, expires_at=9.0), replace(unknown, state=UploadState.READY, address="y")
+    save_uploads("s0", longer, unknown, Upload("c", "t", UploadState.READY, "z"))
+    save_uploads("s1", ready, stays, Upload("c", "t", UploadState.STARTED))
+
+    runner("merge", "all", "s0", "s1")
+
+    with closing(connect_reader(Path("all"))) as reader:
+        found = read_uploads(reader, "t")
+    assert {"a": longer, "b": stays, "c": Upload("c", "t", UploadState.READY, "z")} == found
 
 
 def test_merged_shards_are_the_run(folder: Path) -> None:
@@ -153,6 +181,19 @@ def test_counts_are_allowed_for_each_shard(folder: Path) -> None:
 
     assert 6 == limited.exit_code
     assert run("--shard", "0/3", "--max-failures", "off", "-o", "s0").exit_code in (0, 1)
+
+
+def test_a_canary_is_each_shards_own(folder: Path) -> None:
+    """No shard begins without one: where its first job fails it stops, and has submitted no other."""
+    Path("m.yaml").write_text(MANIFEST + "canary: {jobs: 1}\n")
+    Path("scenario.yaml").write_text(SCENARIO.replace("kitten 3", "kitten *"))
+
+    done = [run("--shard", f"{index}/2", "-o", f"s{index}") for index in range(2)]
+
+    assert [3, 3] == [each.exit_code for each in done]
+    for index in range(2):
+        attempts = [len(line["attempts"]) for line in lines(Path(f"s{index}"))]
+        assert 1 == sum(attempts)
 
 
 def test_another_number_of_shards_is_a_second_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

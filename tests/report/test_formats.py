@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
+from runner.core.cost import Spend
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import summarize
@@ -136,6 +137,7 @@ def test_metrics_of_an_active_run(tmp_path: Path) -> None:
         limited_by="",
         is_stopping=False,
         seconds_left=12.3,
+        spend=(Spend(currency="USD", settled=2_500_000_000, reserved=10**9),),
     )
 
     write_live_metrics(tmp_path / "live.prom", snapshot, run="kittens", now_at=AT)
@@ -144,6 +146,8 @@ def test_metrics_of_an_active_run(tmp_path: Path) -> None:
     assert 'runner_run_jobs{run="kittens",state="succeeded"} 3\n' in text
     assert 'runner_run_in_flight{run="kittens"} 1\n' in text
     assert 'runner_run_left_seconds{run="kittens"} 12\n' in text
+    assert 'runner_run_cost{run="kittens",currency="USD",state="settled"} 2.50\n' in text
+    assert 'runner_run_cost{run="kittens",currency="USD",state="reserved"} 1.00\n' in text
 
 
 def test_promtool_finds_nothing(tmp_path: Path) -> None:
