@@ -43,47 +43,52 @@ def hide_keys(outcome: SubmitOutcome | PollOutcome, keys: Iterable[str]) -> Subm
     >>> type(hide_keys(Accepted(task), ["sk-secret-key"])).__name__
     'Ambiguous'
     """
-    secrets = [key for key in keys if len(key) >= _MIN_KEY_CHARS]
-    if isinstance(outcome, Ambiguous | Polled | Transient) and outcome.answer is not None:
+    text = _text_of(outcome)
+    secrets = [key for key in keys if len(key) >= _MIN_KEY_CHARS and key in text]
+    if not secrets:
+        return outcome
+    if isinstance(outcome, Ambiguous | Polled | Transient):
         outcome = replace(outcome, answer=_hidden(outcome.answer, secrets))
     if not isinstance(outcome, Accepted | Polled):
-        failure = _without_keys(outcome.failure, secrets)
-        return outcome if failure is outcome.failure else replace(outcome, failure=failure)
+        return replace(outcome, failure=_without_keys(outcome.failure, secrets))
     task = _task_without_keys(outcome.task, secrets)
-    if task is outcome.task:
-        return outcome
     if isinstance(outcome, Accepted) and not task.ids:
         message = "the task's id in the answer contains the API key, so it is not kept"
         return Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, message, http_status=outcome.http_status))
     return replace(outcome, task=task)
 
 
+def _text_of(outcome: SubmitOutcome | PollOutcome) -> str:
+    """Return all texts that may have a key in them, a line each: no key has a line feed."""
+    texts: list[str | None] = [getattr(outcome, "answer", None)]
+    if isinstance(outcome, Accepted | Polled):
+        task, failure = outcome.task, outcome.task.error
+        texts += (*task.ids, *task.all_ids, task.raw_status)
+    else:
+        failure = outcome.failure
+    if failure is not None:
+        texts += (failure.message, failure.code, failure.request_id)
+    return "\n".join(filter(None, texts))
+
+
 def _task_without_keys(task: RemoteTask, secrets: list[str]) -> RemoteTask:
-    if task.error is None and not _has_key(
-        "\n".join((*task.ids, *task.all_ids, task.raw_status or "")), secrets
-    ):
-        # No key has a line feed, and nearly no answer has a key.
-        return task
-    ids = tuple(task_id for task_id in task.ids if not _has_key(task_id, secrets))
-    raw_status = _hidden(task.raw_status, secrets)
-    error = None if task.error is None else _without_keys(task.error, secrets)
-    all_ids = tuple(task_id for task_id in task.all_ids if not _has_key(task_id, secrets))
-    is_same = (len(ids), len(all_ids)) == (len(task.ids), len(task.all_ids))
-    if is_same and raw_status == task.raw_status and error is task.error:
-        return task
-    return replace(task, ids=ids, all_ids=all_ids, raw_status=raw_status, error=error)
+    return replace(
+        task,
+        ids=_without_key(task.ids, secrets),
+        all_ids=_without_key(task.all_ids, secrets),
+        raw_status=_hidden(task.raw_status, secrets),
+        error=None if task.error is None else _without_keys(task.error, secrets),
+    )
 
 
 def _without_keys(failure: Failure, secrets: list[str]) -> Failure:
     texts = (failure.message, failure.code, failure.request_id)
-    if not any(text is not None and _has_key(text, secrets) for text in texts):
-        return failure
     message, code, request_id = (_hidden(text, secrets) for text in texts)
     return replace(failure, message=message, code=code, request_id=request_id)
 
 
-def _has_key(text: str, secrets: list[str]) -> bool:
-    return any(secret in text for secret in secrets)
+def _without_key(task_ids: tuple[str, ...], secrets: list[str]) -> tuple[str, ...]:
+    return tuple(task_id for task_id in task_ids if not any(secret in task_id for secret in secrets))
 
 
 def _hidden(text: str | None, secrets: list[str]) -> str | None:

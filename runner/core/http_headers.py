@@ -10,6 +10,9 @@ from email.utils import parsedate_to_datetime
 MAX_RETRY_AFTER_S = 3600.0
 """No longer wait is honored: a server with a wrong clock must not put a run to sleep for a year."""
 
+_IN_MS = frozenset({"retry-after-ms", "openai-poll-after-ms"})
+_WAITS = _IN_MS | {"retry-after"}
+
 
 def parse_http_date(text: str) -> float | None:
     """
@@ -46,14 +49,16 @@ def parse_retry_after(headers: Mapping[str, str], now_at: float) -> float | None
     >>> parse_retry_after({"openai-poll-after-ms": "2500"}, now_at=0)
     2.5
     """
+    if _WAITS.isdisjoint(map(str.lower, headers)):
+        # As in nearly every answer.
+        return None
     waits = []
     for name, value in headers.items():
-        match name.lower():
-            case "retry-after":
-                waits.append(_seconds_or_date(value, now_at))
-            case "retry-after-ms" | "openai-poll-after-ms":
-                wait_ms = _number(value)
-                waits.append(None if wait_ms is None else wait_ms / 1000)
+        if name.lower() == "retry-after":
+            waits.append(_seconds_or_date(value, now_at))
+        elif name.lower() in _IN_MS:
+            wait_ms = _number(value)
+            waits.append(None if wait_ms is None else wait_ms / 1000)
     return max((min(max(wait, 0.0), MAX_RETRY_AFTER_S) for wait in waits if wait is not None), default=None)
 
 

@@ -43,8 +43,9 @@ def read_usage(layers: Sequence[Json]) -> dict[str, Json] | None:
     {'seconds': 5.0, 'input_seconds': 0.0, 'resolution': '720p'}
     >>> read_usage([{"status": "completed"}])
     """
-    # Most answers to polls say nothing of it.
-    if not any(isinstance(node, dict) and not node.keys().isdisjoint(_FIRST_KEYS) for node in layers):
+    layers = [node for node in layers if isinstance(node, dict) and not _FIRST_KEYS.isdisjoint(node)]
+    if not layers:
+        # As in most answers to polls.
         return None
     found = next(
         (value for node in layers for path in USAGE_PATHS if isinstance(value := at(node, path), dict)), {}

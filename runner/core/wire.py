@@ -189,14 +189,12 @@ def _ids_in(node: dict[str, Json]) -> tuple[str, ...]:
     """
     ids: list[str] = []
     for key in ID_KEYS:
-        value = node.get(key)
-        if value is None:
+        if key not in node:
             continue
+        value = node[key]
         if type(value) is int and 0 < value < _MAX_INTEGER:
             value = str(value)
-        if not isinstance(value, str) or not is_task_id(value := value.strip()):
-            continue
-        if value not in ids:
+        if isinstance(value, str) and is_task_id(value := value.strip()) and value not in ids:
             ids.append(value)
     return tuple(ids)
 
@@ -240,23 +238,21 @@ def _read_status(layers: Iterable[dict[str, Json]]) -> tuple[RemoteStatus, str |
     """Return the first status of some layers, as it is written, and whether it is known."""
     for node in layers:
         for key in STATUS_KEYS:
-            value = node.get(key)
+            if key not in node:
+                continue
+            value = node[key]
+            if isinstance(value, str) and (raw := value.strip()):
+                known = STATUS_WORDS.get(raw.lower())
+                if known is None:
+                    return RemoteStatus.RUNNING, sanitize_line(raw, max_chars=_STATUS_CHARS), False
+                # Nothing in it needs to be sanitized, and nearly every answer has such a status.
+                return known, raw, True
             if type(value) is int:
                 # Any other number under "status" is the HTTP status of the call.
                 if value == -1:
                     return RemoteStatus.FAILED, "-1", True
                 if key == "state" and 200 <= value < 300:
                     return RemoteStatus.SUCCEEDED, str(value), True
-                continue
-            if not isinstance(value, str) or not value.strip():
-                continue
-            raw = value.strip()
-            known = STATUS_WORDS.get(raw.lower())
-            if known is not None:
-                # Nothing in it needs to be sanitized, and nearly every answer has such a status.
-                return known, raw, True
-            shown = sanitize_line(raw, max_chars=_STATUS_CHARS)
-            return RemoteStatus.RUNNING, shown, False
     return RemoteStatus.QUEUED, None, True
 
 
@@ -281,7 +277,7 @@ def _read_progress(value: Json) -> float | None:
     if not _is_number(value):
         return None
     # Clamped before the conversion: an integer may be too large for a float.
-    return float(min(max(value, 0), 100))
+    return 0.0 if value <= 0 else 100.0 if value >= 100 else float(value)
 
 
 def _read_time(value: Json) -> float | None:

@@ -7,6 +7,7 @@ size is checked against what is there, and the walk is bounded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 
 from runner.media.info import InvalidMedia
@@ -18,25 +19,35 @@ _HEADER = Struct(">I4s")
 _MAX_CHILDREN = 10_000
 """Of one box inside the `moov`, where a dozen is usual: 2 million empty ones took 1 GB of memory."""
 
+Span = tuple[int, int]
+"""The offsets at which the content of a box starts and ends."""
+
 Box = tuple[bytes, int, int]
-"""The type of a box, and the offsets at which its content starts and ends."""
+"""The type of a box, and its span."""
+
+Boxes = dict[bytes, list[Span]]
+"""Boxes by type; those of one type are in their order, and the first of them counts where only one makes sense."""
 
 
-def children_of(data: bytes, start: int, end: int) -> list[Box]:
-    """List the boxes in a part of memory."""
-    boxes: list[Box] = []
-    # A box has at least eight bytes; a shorter rest is padding that some writers leave.
-    while end - start >= 8:
+def children_of(data: bytes, parents: Sequence[Span] | None) -> Boxes:
+    """Return the boxes inside the first of some boxes of a type; none if there is none of the type."""
+    boxes: Boxes = {}
+    start, end = parents[0] if parents else (0, 0)
+    for _ in range(_MAX_CHILDREN + 1):
+        # A box has at least eight bytes; a shorter rest is padding that some writers leave.
+        if end - start < 8:
+            return boxes
         size, kind = _HEADER.unpack_from(data, start)
-        if 8 <= size <= end - start and kind.isalnum():
-            # The fast path: nearly all boxes, and every small file has a dozen.
-            boxes.append((kind, start + 8, start + size))
+        content, after = start + 8, start + size
+        if not (8 <= size <= end - start and kind.isalnum()):
+            # Nearly all boxes are read by now, and every small file has a dozen.
+            (kind, content, after), _ = read_box(data, start, start, end)
+        start = after
+        if kind in boxes:
+            boxes[kind].append((content, after))
         else:
-            boxes.append(read_box(data, start, start, end)[0])
-        start = boxes[-1][2]
-        if len(boxes) > _MAX_CHILDREN:
-            raise InvalidMedia(f"has more than {_MAX_CHILDREN} boxes in one box")
-    return boxes
+            boxes[kind] = [(content, after)]
+    raise InvalidMedia(f"has more than {_MAX_CHILDREN} boxes in one box")
 
 
 def read_box(data: bytes, at: int, offset: int, limit: int) -> tuple[Box, bool]:
@@ -67,33 +78,20 @@ def _name(kind: bytes) -> str:
     return kind.decode("ascii", "backslashreplace")
 
 
-def find(data: bytes, boxes: list[Box], *path: bytes) -> Box | None:
-    """Return the first box at a path of types, starting from a list of boxes; None if there is none."""
-    found: Box | None = None
-    for kind in path:
-        if found is not None:
-            boxes = children_of(data, found[1], found[2])
-        for found in boxes:
-            if found[0] == kind:
-                break
-        else:
-            return None
-    return found
+def is_version_1(data: bytes, boxes: Sequence[Span] | None) -> bool:
+    """Return whether the first of some boxes is of version 1, whose times are 64 bits long."""
+    if not boxes:
+        return False
+    start, end = boxes[0]
+    return start < end and data[start] == 1
 
 
-def find_all(data: bytes, parent: Box, kind: bytes) -> list[Box]:
-    """Return all boxes of a type inside another box."""
-    return [box for box in children_of(data, parent[1], parent[2]) if box[0] == kind]
-
-
-def is_version_1(data: bytes, box: Box) -> bool:
-    """Return whether a box is of version 1, whose times are 64 bits long."""
-    return box[2] > box[1] and data[box[1]] == 1
-
-
-def number(data: bytes, box: Box, offset: int, form: Struct) -> int | None:
-    """Return the number at an offset in a box; None if the box is too short."""
-    if box[1] + offset + form.size > box[2]:
-        return None
-    value: int = form.unpack_from(data, box[1] + offset)[0]
+def number(data: bytes, boxes: Sequence[Span] | None, offset: int, form: Struct = U32) -> int:
+    """Return the number at an offset in the first of some boxes; 0 if there is none, or if it is too short."""
+    if not boxes:
+        return 0
+    start, end = boxes[0]
+    if start + offset + form.size > end:
+        return 0
+    value: int = form.unpack_from(data, start + offset)[0]
     return value

@@ -8,12 +8,12 @@ are facts for the results: where a table makes no sense they are unknown, and th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from struct import Struct, iter_unpack
+from struct import Struct
 from typing import BinaryIO
 
 from msgspec import Struct as Value
 
-from runner.media.boxes import U32, Box, children_of, find, find_all, is_version_1, number
+from runner.media.boxes import Boxes, Span, children_of, is_version_1, number
 from runner.media.info import InvalidMedia, read_at
 
 _MAX_MOOF_BYTES = 1 << 20
@@ -30,6 +30,7 @@ _CODECS = {
     b"mp4v": "mpeg4",
 }
 """Codecs by the type of their sample entries."""
+_TIMES = Struct(">2I")
 _DEFAULT_DURATION = 0x08
 _TFHD_FIELDS = ((0x01, 8), (0x02, 4))
 """By flag, the bytes of the optional fields of a `tfhd` before the default duration."""
@@ -70,80 +71,90 @@ class Track(Value):
         return round(self.samples * self.ticks_per_s / self.ticks, 3) if self.ticks else None
 
 
-def read_tracks(moov: bytes, children: list[Box], file: BinaryIO, boxes: list[Box]) -> list[Track]:
+def read_tracks(
+    moov: bytes, children: Boxes, tracks: list[Boxes], file: BinaryIO, fragments: list[Span]
+) -> list[Track]:
     """
     Read the tracks of a file, with their fragments if it has any.
 
     Args:
         moov: The content of its `moov`, with these `children`.
-        boxes: All boxes of the file.
+        tracks: What is in each `trak`.
+        fragments: The `moof` boxes of the file.
 
     Returns:
         The tracks; none if the file makes no sense.
     """
     try:
-        tracks = [
-            _read_track(moov, children_of(moov, start, end))
-            for kind, start, end in children
-            if kind == b"trak"
-        ]
-        if (extends := find(moov, children, b"mvex")) is not None:
-            _add_fragments(tracks, _default_durations(moov, extends), _moofs(file, boxes))
+        read = [_read_track(moov, track) for track in tracks]
+        if b"mvex" in children:
+            _add_fragments(read, _default_durations(moov, children[b"mvex"]), _moofs(file, fragments))
     except InvalidMedia:
         return []
-    return tracks
+    return read
 
 
-def _read_track(moov: bytes, track: list[Box]) -> Track:
-    media = find(moov, track, b"mdia")
-    media_boxes = [] if media is None else children_of(moov, media[1], media[2])
-    table = find(moov, media_boxes, b"minf", b"stbl")
-    table_boxes = [] if table is None else children_of(moov, table[1], table[2])
-    samples, ticks = _count_samples(moov, find(moov, table_boxes, b"stts"))
-    handler = find(moov, media_boxes, b"hdlr")
+def _read_track(moov: bytes, track: Boxes) -> Track:
+    media = children_of(moov, track.get(b"mdia"))
+    tables = tables_of(moov, media)
+    samples, ticks = _count_samples(moov, tables.get(b"stts"))
     return Track(
-        b"" if handler is None else moov[handler[1] + 8 : handler[1] + 12],
-        _after_times(moov, find(moov, track, b"tkhd")),
-        _after_times(moov, find(moov, media_boxes, b"mdhd")),
-        _codec(moov, find(moov, table_boxes, b"stsd")),
+        handler_of(moov, media),
+        after_times(moov, track.get(b"tkhd")),
+        after_times(moov, media.get(b"mdhd")),
+        _codec(moov, tables.get(b"stsd")),
         samples,
         ticks,
     )
 
 
-def _after_times(moov: bytes, header: Box | None) -> int:
+def handler_of(moov: bytes, media: Boxes) -> bytes:
+    """Return the four letters that name what is in an `mdia`; none if it does not say."""
+    if b"hdlr" not in media:
+        return b""
+    start = media[b"hdlr"][0][0] + 8
+    return moov[start : start + 4]
+
+
+def tables_of(moov: bytes, media: Boxes) -> Boxes:
+    """Return the tables of the samples that an `mdia` is about."""
+    return children_of(moov, children_of(moov, media.get(b"minf")).get(b"stbl"))
+
+
+def after_times(moov: bytes, header: list[Span] | None) -> int:
     """Return the number after the two times at the start of a header: a track's id, or its ticks per second."""
-    if header is None:
-        return 0
-    return number(moov, header, 20 if is_version_1(moov, header) else 12, U32) or 0
+    return number(moov, header, 20 if is_version_1(moov, header) else 12)
 
 
-def _codec(moov: bytes, entries: Box | None) -> str | None:
+def _codec(moov: bytes, entries: list[Span] | None) -> str | None:
     """Return the codec of the first sample entry, after version, count and its size."""
-    kind = b"" if entries is None else moov[entries[1] + 12 : min(entries[1] + 16, entries[2])]
-    if not kind.isalnum():
+    if entries is None:
         return None
-    return _CODECS.get(kind, kind.decode("ascii").lower())
+    start, end = entries[0]
+    kind = moov[start + 12 : min(start + 16, end)]
+    return (_CODECS.get(kind) or kind.decode("ascii").lower()) if kind.isalnum() else None
 
 
-def _count_samples(moov: bytes, times: Box | None) -> tuple[int, int]:
+def _count_samples(moov: bytes, times: list[Span] | None) -> tuple[int, int]:
     """Return how many samples a time-to-sample table lists, and their duration in ticks."""
     if times is None:
         return 0, 0
-    _, start, end = times
-    count = min(number(moov, times, 4, U32) or 0, max(0, end - start - 8) // 8)
-    pairs = list(iter_unpack(">2I", moov[start + 8 : start + 8 + 8 * count]))
-    return sum(samples for samples, _ in pairs), sum(samples * ticks for samples, ticks in pairs)
+    start, end = times[0]
+    count = min(number(moov, times, 4), max(0, end - start - 8) // 8)
+    all_samples = all_ticks = 0
+    for samples, ticks in _TIMES.iter_unpack(moov[start + 8 : start + 8 + 8 * count]):
+        all_samples += samples
+        all_ticks += samples * ticks
+    return all_samples, all_ticks
 
 
-def _default_durations(moov: bytes, extends: Box) -> dict[int, int]:
+def _default_durations(moov: bytes, extends: list[Span]) -> dict[int, int]:
     """Return the default duration of a sample in fragments, by the id of the track."""
-    boxes = find_all(moov, extends, b"trex")
-    return {number(moov, box, 4, U32) or 0: number(moov, box, 12, U32) or 0 for box in boxes}
+    boxes = children_of(moov, extends).get(b"trex", ())
+    return {number(moov, [box], 4): number(moov, [box], 12) for box in boxes}
 
 
-def _moofs(file: BinaryIO, boxes: list[Box]) -> Iterator[bytes]:
-    fragments = [(start, end) for kind, start, end in boxes if kind == b"moof"]
+def _moofs(file: BinaryIO, fragments: list[Span]) -> Iterator[bytes]:
     for start, end in fragments[:_MAX_FRAGMENTS]:
         if end - start <= _MAX_MOOF_BYTES:
             yield read_at(file, start, end - start)
@@ -152,32 +163,33 @@ def _moofs(file: BinaryIO, boxes: list[Box]) -> Iterator[bytes]:
 def _add_fragments(tracks: list[Track], defaults: dict[int, int], moofs: Iterable[bytes]) -> None:
     by_number = {track.number: track for track in tracks}
     for moof in moofs:
-        for traf in find_all(moof, (b"moof", 0, len(moof)), b"traf"):
-            header = find(moof, children_of(moof, traf[1], traf[2]), b"tfhd")
-            track = None if header is None else by_number.get(number(moof, header, 4, U32) or 0)
+        for traf in children_of(moof, [(0, len(moof))]).get(b"traf", ()):
+            boxes = children_of(moof, [traf])
+            header = boxes.get(b"tfhd")
+            track = by_number.get(number(moof, header, 4))
             if header is None or track is None:
                 continue
             default = _fragment_default(moof, header, defaults.get(track.number, 0))
-            for run in find_all(moof, traf, b"trun"):
+            for run in boxes.get(b"trun", ()):
                 samples, ticks = _read_run(moof, run, default)
                 track.samples += samples
                 track.ticks += ticks
 
 
-def _fragment_default(moof: bytes, header: Box, default: int) -> int:
-    flags = number(moof, header, 0, U32) or 0
+def _fragment_default(moof: bytes, header: list[Span], default: int) -> int:
+    flags = number(moof, header, 0)
     if not flags & _DEFAULT_DURATION:
         return default
-    return number(moof, header, 8 + sum(size for flag, size in _TFHD_FIELDS if flags & flag), U32) or 0
+    return number(moof, header, 8 + sum(size for flag, size in _TFHD_FIELDS if flags & flag))
 
 
-def _read_run(moof: bytes, run: Box, default: int) -> tuple[int, int]:
+def _read_run(moof: bytes, run: Span, default: int) -> tuple[int, int]:
     """Return the number of samples of a `trun`, and their duration in ticks."""
-    flags, samples = number(moof, run, 0, U32) or 0, number(moof, run, 4, U32) or 0
-    start = run[1] + 8 + 4 * sum(bool(flags & flag) for flag in _TRUN_FIELDS)
+    flags, samples = number(moof, [run], 0), number(moof, [run], 4)
+    start = run[0] + 8 + 4 * sum(bool(flags & flag) for flag in _TRUN_FIELDS)
     fields = sum(bool(flags & flag) for flag in _SAMPLE_FIELDS)
     if fields:
-        samples = min(samples, max(0, run[2] - start) // (4 * fields))
+        samples = min(samples, max(0, run[1] - start) // (4 * fields))
     if not flags & _SAMPLE_DURATION:
         return samples, samples * default
     durations = Struct(f">I{4 * (fields - 1)}x")
