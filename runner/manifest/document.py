@@ -343,6 +343,7 @@ def _job_schema() -> ValueSchema:
     return ValueSchema({**schema["$defs"]["job"], "$defs": schema["$defs"]}, "the job")
 
 
+@cache
 def _checked_schema() -> dict[str, Json]:
     """Return the schema of manifests without what is for editors: requests are checked when they are complete."""
     document = load_catalog().document("manifest")

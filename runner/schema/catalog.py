@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from msgspec.json import decode
+import msgspec
+from msgspec import UNSET, Struct, UnsetType, field
 
 from runner.core.problem import Finding
 from runner.schema.request_schema import RequestSchema
@@ -20,6 +21,16 @@ _WAYS_OUT = (
     "for a new model: derive a schema from its OpenAPI page with 'runner schema import FILE', add one of your own "
     "with 'schemas: [FILE]' in the manifest, or send it unchecked with 'schema: any' beside the request"
 )
+
+
+class _Head(Struct):
+    """What is read of every schema; the rest only of those that are used."""
+
+    models: list[str] | UnsetType = field(default=UNSET, name="x-models")
+    alternative: dict[str, Any] = field(default_factory=dict, name="x-alternative")
+
+
+_HEADS = msgspec.json.Decoder(_Head)
 
 
 class Catalog:
@@ -38,22 +49,19 @@ class Catalog:
     def __init__(self, folder: Path, own: Mapping[str, dict[str, Any]] | None = None) -> None:
         self.folder = folder
         self._own = own or {}
-        files = {short_name(path): path for path in folder.glob(f"*{_SUFFIX}")}
-        self._documents = {name: decode(files[name].read_bytes()) for name in sorted(files)}
-        self._documents |= self._own
-        self._schemas = {
-            name: RequestSchema(name, document)
-            for name, document in self._documents.items()
-            if "x-models" in document
-        }
-        self.names = tuple(self._schemas)
+        self._files = {short_name(path): path for path in sorted(folder.glob(f"*{_SUFFIX}"), key=short_name)}
+        heads = {name: _HEADS.decode(path.read_bytes()) for name, path in self._files.items()}
+        heads |= {name: _Head(document["x-models"]) for name, document in self._own.items()}
+        self._heads = {name: head for name, head in heads.items() if head.models is not UNSET}
+        self._schemas: dict[str, RequestSchema] = {}
+        self.names = tuple(self._heads)
         self.models = self._models()
-        self._forms: dict[str, list[tuple[str, str | None, RequestSchema]]] = {}
-        for name, schema in self._schemas.items():
-            if family := schema.document.get("x-alternative", {}).get("of"):
+        self._forms: dict[str, list[tuple[str, str | None, str]]] = {}
+        for name, head in self._heads.items():
+            if family := head.alternative.get("of"):
                 self._forms.setdefault(family, []).append(self._alternative(name))
         self._choices = {
-            model: (self._schemas[first], tuple(map(self._alternative, others)))
+            model: (first, tuple(map(self._alternative, others)))
             for model, (first, *others) in self.models.items()
         }
 
@@ -63,21 +71,28 @@ class Catalog:
 
     def schema(self, name: str) -> RequestSchema:
         """
-        Return the schema of this short name.
+        Return the schema of this short name, read when it is first used.
 
         Raises:
             KeyError: There is none; `select` reports it in words.
         """
-        return self._schemas[name]
+        schema = self._schemas.get(name)
+        if schema is None:
+            if name not in self._heads:
+                raise KeyError(name)
+            schema = self._schemas[name] = RequestSchema(name, self.document(name))
+        return schema
 
     def document(self, name: str) -> dict[str, Any]:
         """
-        Return any schema file by its short name, ``manifest`` and ``result`` too; not to be changed.
+        Read any schema file by its short name, ``manifest`` and ``result`` too.
 
         Raises:
             KeyError: There is none of this name.
         """
-        document: dict[str, Any] = self._documents[name]
+        if name in self._own:
+            return self._own[name]
+        document: dict[str, Any] = msgspec.json.decode(self._files[name].read_bytes())
         return document
 
     def select(self, request: Mapping[str, Any], schema_name: str | None = None) -> RequestSchema | Finding:
@@ -93,20 +108,21 @@ class Catalog:
         choice = self._choices.get(model) if isinstance(model, str) else None
         if choice is None:
             return self._unknown_model(request)
-        schema, others = choice
+        name, others = choice
         for key, other_key, alternative in others:
             if key in request and other_key not in request:
-                return alternative
-        return schema
+                name = alternative
+                break
+        return self.schema(name)
 
     def _models(self) -> dict[str, tuple[str, ...]]:
         models: dict[str, list[str]] = {}
-        for name, schema in self._schemas.items():
-            for model in schema.document["x-models"]:
+        for name, head in self._heads.items():
+            for model in head.models or ():
                 models.setdefault(model, []).append(name)
-        models |= {model: [name] for name in self._own for model in self._schemas[name].document["x-models"]}
-        for name, schema in self._schemas.items():
-            for model in schema.document.get("x-alternative", {}).get("models", ()):
+        models |= {model: [name] for name in self._own for model in self._heads[name].models or ()}
+        for name, head in self._heads.items():
+            for model in head.alternative.get("models", ()):
                 if models[model][0] not in self._own:
                     models[model].append(name)
         return {model: tuple(names) for model, names in models.items()}
@@ -116,9 +132,9 @@ class Catalog:
             from runner.schema.own_schema import ANY
 
             return ANY
-        named = self._schemas.get(name)
-        if named is None:
+        if name not in self._heads:
             return self._unknown_schema(name)
+        named = self.schema(name)
         model = request.get("model")
         pattern = named.document.get("x-model-pattern")
         if pattern is None or not isinstance(model, str) or re.search(pattern, model):
@@ -132,13 +148,13 @@ class Catalog:
         """Return the schema of a family's other input form if the keys of the request are of that form."""
         for key, other_key, form in self._forms.get(named.name, ()):
             if key in request and other_key not in request:
-                return form
+                return self.schema(form)
         return named
 
-    def _alternative(self, name: str) -> tuple[str, str | None, RequestSchema]:
-        """Return the key of another input style, the key that excludes it (or None), and its schema."""
-        style = self._documents[name]["x-alternative"]
-        return style["with"], style.get("without"), self._schemas[name]
+    def _alternative(self, name: str) -> tuple[str, str | None, str]:
+        """Return the key of another input style, the key that excludes it (or None), and the name of its schema."""
+        style = self._heads[name].alternative
+        return style["with"], style.get("without"), name
 
     def _unknown_schema(self, name: str) -> Finding:
         names = (*self.names, "any")

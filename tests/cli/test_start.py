@@ -95,6 +95,7 @@ def test_a_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
         "jinja2",
         "rich",
         "jsonschema",
+        "imagesize",
         "ctypes",
         "runner.report.page",
         "importlib.metadata",

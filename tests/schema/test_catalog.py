@@ -143,6 +143,24 @@ def test_installed_schemas_win(tmp_path: Path) -> None:
     assert Catalog(tmp_path).names == ("wan-kf2v",)
 
 
+def test_only_schemas_that_are_used_are_read(tmp_path: Path) -> None:
+    """A run of one model does not keep the schemas of the others in memory."""
+    names = ("seedance-1", "wan-kf2v")
+    for name in names:
+        (tmp_path / f"{name}.schema.json").write_bytes(
+            CATALOG.folder.joinpath(f"{name}.schema.json").read_bytes()
+        )
+    known = Catalog(tmp_path)
+    (tmp_path / "wan-kf2v.schema.json").unlink()
+
+    schema = known.select({"model": SEEDANCE})
+
+    assert names == known.names
+    assert CATALOG.schema("seedance-1").document == getattr(schema, "document", None)
+    with pytest.raises(FileNotFoundError):
+        known.schema("wan-kf2v")
+
+
 def test_nothing_heavy_is_imported_to_check() -> None:
     """Selecting a schema and checking a clean request never imports the slow validator or the client."""
     script = """
