@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import msgspec
@@ -23,7 +24,7 @@ from runner.core.summary import Summary
 from runner.report.aggregates import JobSample
 from runner.report.page import MAX_JOBS, PageInfo, ReportBuilder, write_page
 from runner.results.failed_manifest import JOBS_KEY, Entries, failed_entries, failed_header
-from runner.results.files import atomic_write
+from runner.results.files import atomic_write, translate_disk_full
 from runner.results.formats import line_bytes, write_summary
 from runner.results.splice import Splicer
 from runner.results.verdicts import known_verdicts
@@ -78,21 +79,22 @@ class FinalFiles:
         Raises:
             DiskFull: There is no room; the old files stay.
         """
-        page = None
-        if old is not None and changed is not None:
-            with suppress(_Unusable, msgspec.MsgspecError):
-                page = self._write_changed(old, changed)
-        if page is None:
-            # In the order of the lines.
-            keys = all_blocks(self._reader, self._block_jobs)
-            page = self._write_blocks(_OldFiles((Block(key), b"") for key in keys), None)
-        summary = page.summary.summary()
-        write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._run, gateway=self._gateway)
-        info = PageInfo(self._run, self._gateway, self._run_dir, now_at)
-        write_page(page, self._run_dir / REPORT_NAME, info)
+        report = self._run_dir / REPORT_NAME
+        with translate_disk_full(report), TemporaryFile(dir=self._run_dir) as rows:
+            page = None
+            if old is not None and changed is not None:
+                with suppress(_Unusable, msgspec.MsgspecError):
+                    page = self._write_changed(old, changed, rows)
+            if page is None:
+                # In the order of the lines.
+                keys = all_blocks(self._reader, self._block_jobs)
+                page = self._write_blocks(_OldFiles((Block(key), b"") for key in keys), None, rows)
+            summary = page.summary.summary()
+            write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._run, gateway=self._gateway)
+            write_page(page, report, PageInfo(self._run, self._gateway, self._run_dir, now_at))
         return summary
 
-    def _write_changed(self, old: Written, changed: set[Key]) -> ReportBuilder:
+    def _write_changed(self, old: Written, changed: set[Key], rows: BinaryIO) -> ReportBuilder:
         """
         Write results, `failed.yaml` and blocks, and take over what was not changed.
 
@@ -114,11 +116,11 @@ class FinalFiles:
             if results is None or index is None or (failed is None and old.files[1] is not None):
                 raise _Unusable
             blocks = read_blocks(stack.enter_context(os.fdopen(os.dup(index), "rb")))
-            return self._write_blocks(_OldFiles(blocks, results, failed, old.failed_start), changed)
+            return self._write_blocks(_OldFiles(blocks, results, failed, old.failed_start), changed, rows)
 
-    def _write_blocks(self, old: _OldFiles, changed: set[Key] | None) -> ReportBuilder:
+    def _write_blocks(self, old: _OldFiles, changed: set[Key] | None, rows: BinaryIO) -> ReportBuilder:
         lists_all = changed is None and not query.has_jobs(self._reader, MAX_JOBS + 1)
-        page = _Page(self._run_dir, self._reader, lists_all=lists_all)
+        page = _Page(self._reader, ReportBuilder(known_verdicts(self._run_dir), rows), lists_all=lists_all)
         with ExitStack() as stack:
             results, failed = (
                 stack.enter_context(atomic_write(self._run_dir / name))
@@ -234,10 +236,10 @@ class _Page:
         lists_all: Whether all jobs are read, and listed; else those that are listed are read at the end.
     """
 
-    def __init__(self, run_dir: Path, reader: sqlite3.Connection, *, lists_all: bool) -> None:
+    def __init__(self, reader: sqlite3.Connection, builder: ReportBuilder, *, lists_all: bool) -> None:
         self._reader = reader
         self._lists_all = lists_all
-        self.builder = ReportBuilder(known_verdicts(run_dir))
+        self.builder = builder
         self._sample: JobSample[int] = JobSample(MAX_JOBS)
         self._examples: dict[FailureClass, int] = {}
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 from runner.disk import disk_full, is_disk_full, open_own, replace_foreign, sync_folder
 from runner.jsontext import loads
 
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 16
 
 

@@ -6,12 +6,15 @@ import html
 import json
 import re
 import shlex
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass
+from runner.report.page import ReportBuilder
 from tests.report.pages import report
 from tests.results.records import AT, succeeded, unsuccessful
 
@@ -78,6 +81,25 @@ def test_many_jobs_are_sampled(tmp_path: Path) -> None:
     assert 5 == sum(job[state] == "failed" for job in data["jobs"])
     assert "include all 505 jobs. This page lists a random sample of 50 jobs" in text
     assert "500 of 505 jobs succeeded" in text
+
+
+def test_listed_jobs_take_no_memory(tmp_path: Path) -> None:
+    """The jobs that a page lists are in a file until it is written, so that ten thousand add no megabytes to a run."""
+    jobs = [succeeded(f"job-{n}", index=-n, request={"prompt": "p" * 900}) for n in range(1000)]
+    with TemporaryFile() as rows:
+        builder = ReportBuilder(rows=rows)
+        tracemalloc.start()
+        try:
+            for job in jobs:
+                builder.add_row(job)
+            grown_bytes = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+        listed = list(builder.listed())
+
+    assert grown_bytes < 100 * len(jobs)
+    assert [f'["job-{n}"'.encode() for n in reversed(range(1000))] == [row.split(b",")[0] for row in listed]
 
 
 def test_empty_run(tmp_path: Path) -> None:
