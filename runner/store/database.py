@@ -271,7 +271,7 @@ def connect_reader(run_dir: Path, *, with_temp_tables: bool = False) -> sqlite3.
         try:
             _check(connection, path)
             _require_tables(connection, run_dir)
-            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.executescript("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -500")
             if not with_temp_tables:
                 connection.execute("PRAGMA query_only = ON")
         except BaseException:

@@ -224,6 +224,8 @@ class Store:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+            # Storing a manifest fills it, and the run needs less.
+            connection.execute("PRAGMA shrink_memory")
 
     def mark_finished(self, files: Sequence[str] = (), *, blocks: str = "") -> None:
         """
@@ -254,6 +256,7 @@ class Store:
         await asyncio.to_thread(self.give_base)
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(_CLEAR_FINISHED)
+            self._connection.execute("PRAGMA cache_size = -1000")
         self._reserve = DiskReserve(self.run_dir)
         self._writer = Writer(
             self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write, self.journal
