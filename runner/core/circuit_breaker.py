@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from enum import StrEnum
+from math import inf
 
 from runner.core.model import FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, SubmitOutcome
@@ -192,17 +193,20 @@ class StallTimer:
     Detects a gateway that makes no progress for too long. Every method takes ``now``, a monotonic reading.
 
     No job fails because it is throttled or the gateway is down; each is retried. Without this limit, a run that
-    nobody watches would wait forever. Only answers count: a run that sends nothing, because its own limits
-    hold it back, is not stalled.
+    nobody watches would wait forever. Only answers count, and the waits that they ask for: a run that sends nothing,
+    because its own limits hold it back, is not stalled.
 
     >>> timer = StallTimer(limit_s=3600.0)
     >>> for now in (0.0, 10.0, 20.0):
     ...     timer.record_refusal("429", now)
-    >>> timer.has_expired(3599.0), timer.has_expired(3600.0)
-    (False, True)
+    >>> timer.expires_at
+    3600.0
     >>> timer.record_progress()
-    >>> timer.has_expired(3600.0)
-    False
+    >>> timer.expires_at
+    inf
+    >>> timer.record_refusal("429", 4000.0, wait_s=7200.0)
+    >>> timer.expires_at
+    7600.0
 
     Attributes:
         last_message: What the last refusal said.
@@ -211,23 +215,26 @@ class StallTimer:
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
         self.last_message = ""
-        self._since: float | None = None
-        self._refusals = 0
+        self.record_progress()
 
     def record_progress(self) -> None:
         """Record that the gateway did something for the run: it accepted or rejected a job, or showed a task."""
-        self._since = None
-        self._refusals = 0
+        self._since, self._waits_until, self._refusals = inf, -inf, 0
 
-    def record_refusal(self, message: str, now: float) -> None:
-        """Record that a submission led nowhere for now, and why."""
+    def record_refusal(self, message: str, now: float, *, wait_s: float | None = None) -> None:
+        """
+        Record that a submission led nowhere for now, and why.
+
+        Args:
+            wait_s: How long the gateway asks to wait.
+        """
         self.last_message = message
         self._refusals += 1
-        if self._since is None:
-            self._since = now
+        self._waits_until = max(self._waits_until, now + (wait_s or 0.0))
+        self._since = min(self._since, now)
 
-    def has_expired(self, now: float) -> bool:
-        """Return whether it is time to stop."""
-        if self._since is None or self._refusals < MIN_REFUSALS:
-            return False
-        return now - self._since >= self.limit_s
+    @property
+    def expires_at(self) -> float:
+        """When it is time to stop if nothing changes; infinity if it will not be."""
+        at = self._since + self.limit_s
+        return at if self._refusals >= MIN_REFUSALS or self._waits_until > at else inf

@@ -142,7 +142,8 @@ class RunGovernor:
         before = self.breaker.state
         self.breaker.record_answer(outcome, now)
         if not isinstance(outcome, Accepted | Rejected):
-            self.stall_timer.record_refusal(outcome.failure.message, now)
+            wait_s = outcome.retry_after_s if isinstance(outcome, Throttled) else None
+            self.stall_timer.record_refusal(outcome.failure.message, now, wait_s=wait_s)
         match outcome:
             case Accepted() | Rejected():
                 self.stall_timer.record_progress()

@@ -308,5 +308,5 @@ class SharedGovernor:
 
     def _stop_if_stalled(self, now: float) -> None:
         timer = self._governor.stall_timer
-        if self._asks and timer.has_expired(now):
+        if self._asks and now >= timer.expires_at:
             self._stop(stop_for_stall(timer.limit_s, timer.last_message))

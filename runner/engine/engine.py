@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from math import inf
 
 from msgspec.structs import replace
 
@@ -261,6 +262,7 @@ class Engine:
             again.append(self.polls.schedule(now))
         if drain is None:
             again.append(self.submissions.schedule(now, backlog=self.downloads.backlog))
+            again.append(self.admission.stall_timer.expires_at)
             self._probe_if_due(now)
         if self._is_done(drain):
             self._is_shut_down.set()
@@ -290,7 +292,9 @@ class Engine:
                     "free some space, then resume the run",
                 )
             )
-        elif not self._progress.stops and self.submissions.left > 0 and stall_timer.has_expired(now):
+        elif (
+            not self._progress.stops and self.submissions.left > 0 and now >= (stall_timer.expires_at or inf)
+        ):
             self.stop(stop_for_stall(stall_timer.limit_s, stall_timer.last_message))
 
     def _report_outage(self) -> None:
@@ -324,7 +328,7 @@ class Engine:
         return drain is not None or self.submissions.left <= 0
 
     def _arm_timer(self, at: float | None, now: float) -> None:
-        if at is None or self._is_shut_down.is_set():
+        if at is None or at == inf or self._is_shut_down.is_set():
             return
         if self._timer is not None:
             if self._timer_at <= at:

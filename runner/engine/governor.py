@@ -52,11 +52,12 @@ class Stall(Protocol):
     limit_s: float
     last_message: str
 
+    @property
+    def expires_at(self) -> float:
+        """When it is time to stop if nothing changes; infinity if it will not be."""
+
     def record_progress(self) -> None:
         """Record that the gateway did something for the run."""
-
-    def has_expired(self, now: float) -> bool:
-        """Return whether it is time to stop."""
 
 
 class Governor(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from runner.core.circuit_breaker import CircuitState
 from runner.core.leases import News
@@ -49,12 +50,8 @@ class SharedCircuit:
 
 
 class SharedStall:
-    """Tells the governor about progress; it decides."""
+    """Tells the governor about progress; it decides, and stops the run."""
 
     def __init__(self, on_progress: Callable[[], None]) -> None:
-        self.limit_s, self.last_message = 0.0, ""
+        self.limit_s, self.last_message, self.expires_at = 0.0, "", inf
         self.record_progress = on_progress
-
-    def has_expired(self, now: float) -> bool:
-        """Return False: the governor stops the run."""
-        return False

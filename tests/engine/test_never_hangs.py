@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.settings import PollPolicy
+from runner.core.settings import Limits, PollPolicy
 from tests.engine.answers import (
     ACCEPTED,
     AMBIGUOUS,
@@ -61,6 +61,27 @@ def test_gateway_that_accepts_nothing_ends_the_run_after_the_timeout(
     assert 3600.0 <= run.took_s < 2 * 3600.0
     assert run.counts[State.UNCERTAIN] <= 10
     assert 40 == run.counts[State.UNCERTAIN] + run.counts[State.PENDING]
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "waits_s", "posts"), [(600.0, 3600.0, 1), (3600.0, 3600.0, 2)], ids=["longer", "as long"]
+)
+def test_a_wait_that_the_gateway_asks_for_has_an_end(
+    patience_s: float, waits_s: float, posts: int, tmp_path: Path
+) -> None:
+    """
+    A gateway that asks for one long wait after another ends the run too, once it has accepted nothing for so long.
+    """
+    settings = replace(SLOW, poll=replace(SLOW.poll, timeout_s=patience_s))
+    api = FakeApi(lambda job, nth: replace(THROTTLED, retry_after_s=waits_s))
+    harness = EngineHarness(tmp_path, api, settings=replace(settings, limits=Limits(submit_per_s=0.5)))
+    harness.add_jobs(specs(3))
+
+    run = harness.run()
+
+    assert ["unavailable"] == run.stop_reasons
+    assert posts == len(api.posts)
+    assert patience_s <= run.took_s < patience_s + 10.0
 
 
 def test_upstream_outage_makes_few_jobs_uncertain(tmp_path: Path) -> None:
