@@ -1,21 +1,19 @@
-"""The budget of a run: where its ledger is, what may be spent, and the question before money is spent."""
+"""The budget of a run: what may be spent, and the question before money is spent."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
+from contextlib import asynccontextmanager
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from runner import jsontext
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
+from runner.api.run_ledger import open_ledger, register
 from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
 from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, utc_day
@@ -25,44 +23,20 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.leased_budget import LeasedBudget
 from runner.engine.leased_governor import LeasedGovernor
-from runner.errors import LedgerError, NotConfirmed, UsageError
+from runner.errors import NotConfirmed, UsageError
 from runner.schema.pricing import Pricer
 from runner.store import costs, query
 from runner.store.job_filter import JobFilter
-from runner.store.ledger import Ledger, Limits
-from runner.store.place import is_copy, require_original
+from runner.store.ledger import Limits
+from runner.store.place import require_original
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
 
-LEDGER_NAME = "spend.db"
-SIMULATED_LEDGER_NAME = "spend-simulated.db"
-TOKEN = "ledger_token"  # noqa: S105
-"""The key in `meta` of the run's name in the ledger."""
-REPLACED = "ledger_replaced"
-"""The key in `meta` of the names of the shards that a run was merged from, a JSON array, until the ledger knows."""
 _MAX_LOOKED_AT = 10_000
 ASK_FROM_JOBS = 20
 """More paid jobs than this are asked about."""
 ASK_FROM_COST = 10
 """A higher cost than so many units of the currency is asked about."""
-
-
-def with_ledger(settings: Settings, folder: Path, *, simulate: bool) -> Settings:
-    """
-    Return the settings with the absolute path of the budget's ledger.
-
-    Args:
-        folder: Where run directories are, in its folder ``output``.
-    """
-    budget = settings.budget
-    if budget is None:
-        return settings
-    path = folder / (budget.ledger or f"output/{LEDGER_NAME}")
-    if simulate:
-        path = path.with_name(
-            SIMULATED_LEDGER_NAME if path.name == LEDGER_NAME else f"{path.stem}-simulated{path.suffix}"
-        )
-    return replace(settings, budget=replace(budget, ledger=str(path.resolve())))
 
 
 def pending_cost(
@@ -195,12 +169,10 @@ async def open_budget(
         return smaller_jobs(store.reader, pricer, scope, left, currency.name or "")
 
     allowance = leased = None
-    ledger = None
-    if settings.budget is not None and (governor is None or settings.budget.ledger is not None):
-        ledger = await asyncio.to_thread(_open_ledger, settings.budget)
+    ledger = await asyncio.to_thread(open_ledger, settings, store.run_dir, governor)
     try:
         if ledger is not None:
-            key = await asyncio.to_thread(_register, ledger, store, settings)
+            key = await asyncio.to_thread(register, ledger, store, settings)
             limits = Limits(budget.day, budget.month)
             allowance = Allowance(ledger, key, limits, currency.name or "", store, smaller=smaller)
         if governor is not None and currency.name is not None:
@@ -227,44 +199,6 @@ async def open_budget(
             await leased.close()
         if ledger is not None:
             ledger.close()
-
-
-def settle_ledger(store: Store, settings: Settings) -> None:
-    """
-    Bring the ledger up to date with a run that has nothing to do, if a process of it died, or people changed it.
-
-    Raises:
-        LedgerError: The ledger can't be used.
-    """
-    is_known = store.meta(TOKEN) is not None or store.meta(REPLACED) is not None
-    if settings.budget is None or settings.budget.ledger is None or not is_known:
-        return
-    if is_copy(store.reader):
-        # What it has is in the ledger as the other directory's.
-        return
-    with closing(_open_ledger(settings.budget)) as ledger:
-        ledger.close_run(_register(ledger, store, settings), [])
-
-
-def _open_ledger(budget: Budget) -> Ledger:
-    if budget.ledger is None:
-        raise LedgerError("the budget has no ledger", hint="name one with budget.ledger")
-    return Ledger(Path(budget.ledger))
-
-
-def _register(ledger: Ledger, store: Store, settings: Settings) -> int:
-    token = store.meta(TOKEN)
-    if token is None:
-        token = uuid.uuid4().hex
-        with store.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOKEN, token))
-    replaced = jsontext.loads(store.meta(REPLACED) or "[]")
-    run, is_due = ledger.open_run(token, settings.name, str(store.run_dir.resolve()))
-    if is_due or replaced or store.meta(costs.LEDGER_DUE) is not None:
-        ledger.sync_run(run, costs.entries(store.reader), replaced=replaced)
-        with store.transaction() as connection:
-            connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (costs.LEDGER_DUE, REPLACED))
-    return run
 
 
 def smaller_jobs(

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.run_ledger import ledger_path
 from runner.core.model import Json
 from runner.core.money import Money, amount_text, from_nanos
 from runner.core.prices import utc_day
-from runner.core.settings import Budget, Settings
+from runner.core.settings import Settings
 from runner.store import costs
 from runner.store.ledger import Ledger
 
@@ -35,7 +36,7 @@ class BudgetLeft(Struct, frozen=True):
         )
 
 
-def budgets_left(settings: Settings, reader: sqlite3.Connection) -> tuple[BudgetLeft, ...]:
+def budgets_left(settings: Settings, reader: sqlite3.Connection, run_dir: Path) -> tuple[BudgetLeft, ...]:
     """
     Return how much of each budget is left; the ledger is only read, and may not exist yet.
 
@@ -53,12 +54,12 @@ def budgets_left(settings: Settings, reader: sqlite3.Connection) -> tuple[Budget
         found.append(BudgetLeft("run", budget.run, Money(from_nanos(used), budget.run.currency)))
     for name, limit, period in (("day", budget.day, today), ("month", budget.month, today[:7])):
         if limit is not None:
-            found.append(BudgetLeft(name, limit, _used(budget, limit.currency, period)))
+            path = ledger_path(budget, run_dir)
+            found.append(BudgetLeft(name, limit, _used(path, limit.currency, period)))
     return tuple(found)
 
 
-def _used(budget: Budget, currency: str, period: str) -> Money:
-    path = Path(budget.ledger or "")
+def _used(path: Path, currency: str, period: str) -> Money:
     if not path.is_file():
         return Money(from_nanos(0), currency)
     with closing(Ledger(path, is_read_only=True)) as ledger:

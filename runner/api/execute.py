@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -16,7 +17,7 @@ from shutil import disk_usage
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from runner.api.budget import Repeat, check_cost, open_budget, repeats, settle_ledger
+from runner.api.budget import Repeat, check_cost, open_budget, repeats
 from runner.api.config import RunConfig
 from runner.api.inputs import open_inputs
 from runner.api.learned_rates import read_learned, save_learned
@@ -27,6 +28,7 @@ from runner.api.prices import pricer_for
 from runner.api.retention import RetentionResult
 from runner.api.run_checks import are_checks_left, finish_checks, running_checks
 from runner.api.run_facts import LEARNED
+from runner.api.run_ledger import settle_ledger
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.assets.fetch import Fetcher
@@ -146,7 +148,7 @@ async def execute(
     try:
         engine: Engine | None = None
         if _is_idle(store, job_filter) and not are_checks_left(store, config, job_filter):
-            settle_ledger(store, config.settings)
+            await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
             check_cost(
                 store.reader,

@@ -21,12 +21,12 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api.budget import REPLACED, TOKEN, settle_ledger
 from runner.api.journals import journal_of
 from runner.api.known_runs import known_run, remember
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import RunFacts, read_facts, save_facts
+from runner.api.run_ledger import REPLACED, TOKEN, ledger_path, settle_ledger
 from runner.core.filenames import DB_NAME, VERDICTS_NAME
 from runner.core.sharding import Shard
 from runner.core.summary import Summary
@@ -213,7 +213,7 @@ def _save_replaced(connection: sqlite3.Connection, sources: Sequence[_Source]) -
 def _settle(out: Path, facts: RunFacts) -> None:
     """Tell the ledger that the shards are one run now, if it is on this machine; else the run's next start does so."""
     budget = facts.settings.budget
-    if budget is None or budget.ledger is None or not Path(budget.ledger).is_file():
+    if budget is None or not ledger_path(budget, out).is_file():
         return
     with suppress(LedgerError), Store(out) as store:
         settle_ledger(store, facts.settings)

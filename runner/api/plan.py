@@ -13,7 +13,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.budget import with_ledger
 from runner.api.budgets_left import BudgetLeft, budgets_json, budgets_left
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs
@@ -30,6 +29,7 @@ from runner.api.run_facts import (
     require_same_kind,
     series_of,
 )
+from runner.api.run_ledger import with_ledger
 from runner.api.shards import check_shard_options, divided, own_jobs
 from runner.api.simulate import check_simulation
 from runner.api.validate import manifest_error
@@ -185,7 +185,7 @@ def plan(
         if problems.errors:
             raise manifest_error(loaded, problems)
         compared = chosen.report(compared)
-        budgets = budgets_left(settings, connection)
+        budgets = budgets_left(settings, connection, run_dir)
         mean_generate_s = query.mean_generate_s(connection)
         limits = with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}"))
     return Plan(

@@ -20,6 +20,7 @@ from runner.api.journals import begin_journal
 from runner.api.options import RunOptions
 from runner.api.run import load_into
 from runner.api.run_facts import RunFacts, RunOrigin, save_facts
+from runner.api.run_ledger import with_ledger
 from runner.api.shards import check_shard_options
 from runner.core.filenames import DB_NAME
 from runner.core.problem import Problem
@@ -78,6 +79,8 @@ def prepare(
         path, problems, variables=options.var, today=datetime.now(UTC).date(), is_strict=options.strict
     )
     settings, _ = apply_options(loaded.settings, options, environ)
+    # Each machine finds the ledger where its directories are.
+    settings = with_ledger(settings, None, simulate=options.simulate)
     if not is_governed:
         check_shard_options(replace(options, shard=Shard(0, shards)), settings)
     counts: list[int | None] = []

@@ -14,11 +14,11 @@ from types import TracebackType
 
 from msgspec import Struct
 
-from runner.api.budget import settle_ledger
 from runner.api.journals import journal_of
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
+from runner.api.run_ledger import settle_ledger
 from runner.core.lifecycle import Event, State, sources
 from runner.core.model import MAY_HAVE_PAID_TASK, JobRecord
 from runner.core.units import format_duration

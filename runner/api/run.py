@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api.budget import check_cost, with_ledger
+from runner.api.budget import check_cost
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.job_choice import chosen_ids
@@ -34,6 +34,7 @@ from runner.api.run_facts import (
     save_facts,
     series_of,
 )
+from runner.api.run_ledger import with_ledger
 from runner.api.series import Series, catch_up
 from runner.api.shards import check_shard_options, claim_run_dir, own_jobs, require_same_shard
 from runner.api.simulate import check_simulation

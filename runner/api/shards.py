@@ -33,6 +33,8 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
         if options.per_shard:
             raise UsageError("--per-shard needs --shard", hint="leave it out")
         return
+    if options.shard.count == 1:
+        return
     budget = divided(settings, options.shard).budget
     for name, value in (
         ("--max-cost", options.max_cost),
@@ -44,9 +46,9 @@ def check_shard_options(options: RunOptions, settings: Settings) -> None:
         ("budget", settings.budget),
     ):
         if value not in (None, "off") and not options.per_shard:
+            way = "to divide it" if name == "budget" else f"if {name} is meant for each shard alone"
             raise UsageError(
-                f"{name} can't be counted over all shards of a run",
-                hint=f"add --per-shard if {name} is meant for each shard alone",
+                f"{name} can't be counted over all shards of a run", hint=f"add --per-shard {way}"
             )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.budget import LEDGER_NAME, SIMULATED_LEDGER_NAME
 from runner.api.run_facts import output_root
+from runner.api.run_ledger import LEDGER_NAME, SIMULATED_LEDGER_NAME
 from runner.core.cost import Spend
 from runner.core.model import Json
 from runner.core.money import amount_text, from_nanos

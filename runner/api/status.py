@@ -123,7 +123,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             if holder or query.meta(connection, SNAPSHOT) is not None
             else tuple(files.lost_files(connection, folder)),
             spend=costs.spend(connection),
-            budgets=() if settings is None else budgets_left(settings, connection),
+            budgets=() if settings is None else budgets_left(settings, connection, folder),
         )
 
 

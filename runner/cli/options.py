@@ -304,6 +304,12 @@ SHARD = click.option(
     is_eager=True,
     help="Only this shard: I from 0 to N - 1, or auto, from the variables of the scheduler.",
 )
+PER_SHARD = click.option(
+    "--per-shard",
+    is_flag=True,
+    help="--limit, --max-failures, --max-cost and the budgets of a day and a month are meant for each shard alone, which has "
+    "its part of the run's budget.",
+)
 RETRY_FAILED = click.option(
     "--retry-failed",
     is_flag=True,

@@ -8,6 +8,7 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
+from runner.cli.options import PER_SHARD, with_options
 from runner.cli.param_types import MANIFEST, VARIABLE
 from runner.core.problem import Severity
 
@@ -23,13 +24,20 @@ from runner.core.problem import Severity
     show_default=True,
     help="How many shards the run has; their number stays the same for ever.",
 )
+@with_options(PER_SHARD)
 @click.option("--simulate", is_flag=True, help="For a run with a simulated gateway.")
 @VARIABLE
 @click.option(
     "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
 )
 def command(
-    manifest: Path, journal: str, shards: int, simulate: bool, var: dict[str, str], env_file: Path | None
+    manifest: Path,
+    journal: str,
+    shards: int,
+    per_shard: bool,
+    simulate: bool,
+    var: dict[str, str],
+    env_file: Path | None,
 ) -> None:
     """
     Put the jobs of MANIFEST, and the local files that they name, into a journal, so that other machines need neither.
@@ -39,7 +47,7 @@ def command(
     from runner.api.prepare import prepare
     from runner.core.units import format_count
 
-    options = RunOptions(simulate=simulate, var=var, env_file=env_file)
+    options = RunOptions(simulate=simulate, per_shard=per_shard, var=var, env_file=env_file)
     done = prepare(
         manifest,
         journal,

@@ -15,6 +15,7 @@ from runner.cli.options import (
     JOB,
     NEW_AND_CATCH_UP,
     PACING,
+    PER_SHARD,
     REAL_TIME,
     RETRY_FAILED,
     SAMPLE,
@@ -80,11 +81,7 @@ from runner.core.model import OnChanged
     help="Keep every step of the run in a store as well, so that it outlives this machine: s3://, gs:// or az://BUCKET/PREFIX, "
     "or file:///FOLDER on a shared disk.",
 )
-@click.option(
-    "--per-shard",
-    is_flag=True,
-    help="--limit, --max-failures, --max-cost and the budgets of a day and a month are meant for each shard alone.",
-)
+@with_options(PER_SHARD)
 @click.option(
     "--engine",
     type=click.Choice(["ray"]),

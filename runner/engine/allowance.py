@@ -8,7 +8,8 @@ before it is empty. What becomes of the attempts is written to the ledger as soo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -21,13 +22,32 @@ from runner.core.stop import Stop, StopReason
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.costs import LedgerEntry, entries, metadata_of
-from runner.store.ledger import Exchange, Grant, Ledger, Limits
+from runner.store.ledger import Exchange, Grant, Limits
 from runner.store.store import Store
 
 BLOCK = 256
 """Jobs whose price the run asks for at once, so that few jobs wait for the ledger; no more than it has to submit."""
 FLUSH_S = 1.0
 """How long what became of an attempt may wait until it is written to the ledger."""
+
+
+class RunLedger(Protocol):
+    """What a process that works on a run asks of the ledger, wherever that is; see `Ledger`."""
+
+    def open_run(self, token: str, name: str, path: str) -> tuple[int, bool]:
+        """Register that a process works on a run; return its key, and whether `sync_run` is due."""
+
+    def sync_run(self, run: int, entries: Iterable[LedgerEntry], *, replaced: Sequence[str] = ()) -> None:
+        """Replace all that is known of a run."""
+
+    def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:
+        """Save what changed, give back what is not needed, and get a new allowance."""
+
+    def close_run(self, run: int, entries: Iterable[LedgerEntry]) -> None:
+        """Save what changed, and free the allowance."""
+
+    def close(self) -> None:
+        """Close the ledger."""
 
 
 class _Change(Struct, frozen=True):
@@ -53,7 +73,7 @@ class Allowance:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: RunLedger,
         run: int,
         limits: Limits,
         currency: str,

@@ -39,6 +39,7 @@ from runner.core.model import Failure
 from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask, SubmitOutcome
 from runner.core.round_robin import Blocked, Chosen, Limit, ModelQueue, Queue
 from runner.core.stop import Stop
+from runner.engine.allowance import RunLedger
 from runner.engine.engine import Engine
 from runner.engine.shared_state import NO_NEWS, SharedCircuit, SharedPace, SharedStall
 from runner.worker.ports import Clock
@@ -73,16 +74,20 @@ class LeasedGovernor:
     Args:
         call: Sends a message to the run's governor.
         at_once: How many shards are at work at once.
+        ledger: That of the budgets that the run shares with others.
 
     Attributes:
         held: Returns what the shard holds of the budget.
     """
 
-    def __init__(self, call: Call, *, shard: int, clock: Clock, at_once: int = 1) -> None:
+    def __init__(
+        self, call: Call, *, shard: int, clock: Clock, at_once: int = 1, ledger: RunLedger | None = None
+    ) -> None:
         self._call = call
         self._shard = shard
         self._clock = clock
         self.at_once = at_once
+        self.ledger = ledger
         self._learned: Mapping[str, float] = {}
         self.pacer = SharedPace()
         self.breaker = SharedCircuit(self._record_probe)

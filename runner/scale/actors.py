@@ -35,6 +35,7 @@ from runner.engine.events import Notice, RunEvent, Snapshot
 from runner.engine.governor_service import GovernorService
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import RunnerError
+from runner.scale.remote_ledger import find_remote_ledger
 
 GOVERNOR_NAME = "governor"
 _MAX_EVENTS = 1000
@@ -66,7 +67,8 @@ class Work(Struct, frozen=True, kw_only=True):
     Attributes:
         folder: Where its directory is made, on the machine where it is worked on.
         at_once: How many shards are at work at once.
-        namespace: Where the governor is found.
+        namespace: Where the governor is found, and the ledger.
+        has_ledger: Whether there is one.
     """
 
     url: str
@@ -75,6 +77,7 @@ class Work(Struct, frozen=True, kw_only=True):
     options: RunOptions
     at_once: int
     namespace: str
+    has_ledger: bool = False
 
 
 class Failed(Struct, frozen=True):
@@ -169,7 +172,11 @@ class ShardActor:
         # What this does before its first message is that the log is fenced: from here on, no earlier owner submits.
         found = await asyncio.to_thread(_check_out, work)
         governor = LeasedGovernor(
-            _Caller(work.namespace), shard=work.shard.index, clock=SystemClock(), at_once=work.at_once
+            _Caller(work.namespace),
+            shard=work.shard.index,
+            clock=SystemClock(),
+            at_once=work.at_once,
+            ledger=find_remote_ledger(work.namespace) if work.has_ledger else None,
         )
         return await resume(
             found,

@@ -39,6 +39,7 @@ from runner.engine.events import Notice, Observer, guarded
 from runner.errors import StoreMissing, UsageError
 from runner.scale.actors import GOVERNOR_NAME, GovernorActor, GovernorPlan, ShardActor, Work
 from runner.scale.fleet import Fleet, merged_result
+from runner.scale.remote_ledger import find_ledger, serving_ledger
 from runner.store import costs, query
 from runner.store.database import connect_reader
 from runner.store.local_view import write_view
@@ -101,6 +102,7 @@ async def run_on_ray(
     settings = states.facts.settings
     secrets = _secrets(settings, environ, is_simulated=states.facts.origin.is_simulated)
     limits = _governor_plan(run, states, options)
+    ledger = find_ledger(states.facts, manifest, plan.address)
     observe(
         Notice("run_dir", f"journal: {run.store.url}, {run.shards} shards, {plan.workers} at work at once")
     )
@@ -111,10 +113,11 @@ async def run_on_ray(
         observe(Notice("journal", message))
     with _cluster(plan, run):
         own = shard_options(options.after(time.monotonic() - started_at), states.facts, now_at=time.time())
-        works = _works(run, plan, own, states.facts, manifest)
+        works = _works(run, plan, own, states.facts, manifest, has_ledger=ledger is not None)
         fleet = _fleet(run, works, states, limits, secrets, observe)
-        on_started(fleet)  # type: ignore[arg-type]
-        await fleet.run()
+        with serving_ledger(ledger):
+            on_started(fleet)  # type: ignore[arg-type]
+            await fleet.run()
     result = await asyncio.to_thread(_result, run, fleet, states.facts)
     result = replace(result, worked_s=time.monotonic() - started_at)
     return await send_notifications(result, settings, environ)
@@ -229,7 +232,13 @@ def shard_options(options: RunOptions, facts: RunFacts, *, now_at: float) -> Run
 
 
 def _works(
-    run: JournaledRun, plan: RayPlan, options: RunOptions, facts: RunFacts, manifest: Path
+    run: JournaledRun,
+    plan: RayPlan,
+    options: RunOptions,
+    facts: RunFacts,
+    manifest: Path,
+    *,
+    has_ledger: bool,
 ) -> list[Work]:
     folder = plan.folder
     if folder is None:
@@ -242,6 +251,7 @@ def _works(
             options=options,
             at_once=min(plan.workers, run.shards),
             namespace=run.run_id,
+            has_ledger=has_ledger,
         )
         for index in range(run.shards)
     ]
@@ -260,11 +270,6 @@ def _secrets(settings: Settings, environ: Mapping[str, str], *, is_simulated: bo
 def _governor_plan(run: JournaledRun, states: _States, options: RunOptions) -> GovernorPlan:
     settings = states.facts.settings
     budget = settings.budget
-    if budget is not None and (budget.day is not None or budget.month is not None):
-        raise UsageError(
-            "budget.day and budget.month do not go with --engine ray: their ledger is one machine's",
-            hint="use budget.run or --max-cost",
-        )
     currency = currency_of(settings, options, pricer_for(settings))
     return GovernorPlan(
         settings=settings,

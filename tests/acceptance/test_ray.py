@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.api.spend import spend
 from tests.acceptance.ray_cluster import Nodes, RayRun, awaited, kill_one, processes_below
 from tests.acceptance.simulator_process import KEY, SimulatorProcess, run_simulator
 
@@ -105,23 +106,30 @@ def test_actors_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
     print(f"{kills} actors killed, {run.check()} of {run.jobs} jobs uncertain, 0 paid twice")
 
 
-def test_a_budget_holds_while_actors_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["run", "day"])
+def test_a_budget_holds_while_actors_are_killed(
+    simulator: SimulatorProcess, tmp_path: Path, name: str
+) -> None:
     """
     Four shards with money for forty jobs, whose processes are killed, never submit more; the run stops for the budget.
+
+    That of a day stops it when one shard finds nothing left, while others may have some; then the next run spends that.
     """
-    run = RayRun(simulator, tmp_path, 120, submit="2/s", more="budget: {run: 40 USD, unknown: 1 USD}")
-    rng, kills = random.Random(3), 0
-    while True:
+    run = RayRun(simulator, tmp_path, 120, submit="2/s", more=f"budget: {{{name}: 40 USD, unknown: 1 USD}}")
+    rng, kills, before = random.Random(3), 0, -1
+    while len(run.accepted()) > before:
+        before = len(run.accepted())
         with run.driving() as driver:
             while driver.poll() is None:
                 time.sleep(rng.uniform(2.0, 4.0))
                 if len(run.accepted()) < 30:
                     kills += kill_one(driver.pid, SHARD, rng)
-        if "budget.run" in run.output():
-            break
         assert 3 == driver.returncode, run.output()
 
+    assert f"budget.{name}: 40.00 USD of 40.00 USD used" in " ".join(run.output().split())
     accepted, uncertain = run.accepted(), run.states()["uncertain"]
+    [total] = spend(tmp_path / "output" / "spend.db").totals
+    assert 40 * 10**9 == total.spent
     assert not [prompt for prompt, count in accepted.items() if count > 1]
     assert 40 - uncertain <= len(accepted) <= 40
     print(f"{kills} actors killed, {len(accepted)} of 40 jobs paid for, {uncertain} uncertain")

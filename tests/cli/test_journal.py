@@ -268,6 +268,30 @@ def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.Monk
     assert (0, 2) == (again.exit_code, again.stderr.count("has begun, and was left as it is"))
 
 
+def test_a_prepared_budget_is_divided(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only if told so; each shard spends its part of it, and the ledger is beside the directories of its machine."""
+    journal = (folder / "j").as_uri()
+    (folder / "m.yaml").write_text(MANIFEST + "budget: {run: 2 USD, unknown: 1 USD}\n")
+    command = ("prepare", "m.yaml", "--simulate", "--journal", journal)
+    refused = runner(*command, "--shards", "2")
+    assert (2, True) == (refused.exit_code, "hint: add --per-shard to divide it" in refused.stderr)
+    assert 0 == runner(*command, "--shards", "2", "--per-shard").exit_code
+    (folder / "elsewhere" / "output").mkdir(parents=True)
+    monkeypatch.chdir(folder / "elsewhere")
+
+    codes = [
+        runner("resume", journal, "--shard", f"{index}/2", "--scenario", "../scenario.yaml").exit_code
+        for index in range(2)
+    ]
+
+    assert [3, 3] == codes
+    [total] = json.loads(runner("spend", "--json").stdout)["totals"]
+    assert ("USD", "2.00") == (total["currency"], total["spent"])
+    assert 0 == runner("merge", "output/all", *Path("output").glob("*-of-2")).exit_code
+    assert [total] == json.loads(runner("spend", "--json").stdout)["totals"]
+    assert not Path("output/spend.db").exists()
+
+
 def test_a_journal_from_somebody_else_leads_nowhere(folder: Path) -> None:
     """The name of the run, which becomes that of a directory, stays in its folder."""
     journal = FolderStore(str(folder / "j"))
