@@ -7,7 +7,6 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from enum import StrEnum
-from itertools import groupby
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -365,17 +364,18 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     usages = _texts_by_attempt(connection, "usages", seqs)
     costs = costs_of(connection, seqs)
     for row in batch:
-        present = assets.get(row[0], ())
+        seq = row[0]
+        present = assets.get(seq, ())
+        delivered = [rows.read_asset(a, replaced, tracks) for a in present]
+        if seq in old:
+            delivered += takes.not_present(old[seq], present, replaced)
         yield rows.read_record(
             row,
-            tuple(rows.read_attempt(a[1:]) for a in attempts.get(row[0], ())),
-            (
-                *(rows.read_asset(a, replaced, tracks) for a in present),
-                *takes.not_present(old.get(row[0], ()), present, replaced),
-            ),
-            usages.get((row[0], row[-1])),
-            findings.get((row[0], row[-1])),
-            costs.get(row[0], ()),
+            tuple([rows.read_attempt(a[1:]) for a in attempts.get(seq, ())]),
+            tuple(delivered),
+            usages.get((seq, row[-1])),
+            findings.get((seq, row[-1])),
+            costs.get(seq, ()),
         )
 
 
@@ -396,7 +396,10 @@ def _grouped(
         f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, {order}",
         (seqs,),
     )
-    return {seq: list(group) for seq, group in groupby(cursor, key=lambda row: row[0])}
+    groups: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    for row in cursor:
+        groups[row[0]].append(row)
+    return groups
 
 
 def _qualified(table: str) -> str:
