@@ -26,14 +26,12 @@ def mismatches(request: Mapping[str, Json], info: MediaInfo) -> tuple[str, ...]:
     >>> mismatches({"seconds": "5", "size": "720P"}, MediaInfo("video/mp4", 832, 480, 10.0))
     ('the video is 10s long; 5s was requested', 'the video is 832x480 pixels; 720P was requested')
     """
-    duration = duration_mismatch(request, info)
-    return (*(() if duration is None else (duration,)), *size_mismatches(request, info))
+    return tuple(filter(None, (duration_mismatch(request, info), *size_mismatches(request, info))))
 
 
 def size_mismatches(request: Mapping[str, Json], info: MediaInfo) -> tuple[str, ...]:
     """Return a sentence for each way in which the size or the shape of a video differs from its request."""
-    found = (_size_mismatch(request, info), _ratio_mismatch(request, info))
-    return tuple(sentence for sentence in found if sentence is not None)
+    return tuple(filter(None, (_size_mismatch(request, info), _ratio_mismatch(request, info))))
 
 
 def duration_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | None:
@@ -53,9 +51,9 @@ def duration_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | Non
 
 
 def _size_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | None:
-    requested = str(request.get("size", "")).strip()
-    if info.width is None or info.height is None:
+    if "size" not in request or info.width is None or info.height is None:
         return None
+    requested = str(request["size"]).strip()
     if match := _RESOLUTION.fullmatch(requested):
         # 720p means an area of about 1280x720: a square video has 960x960 pixels.
         area = int(match[1]) ** 2 * 16 / 9
@@ -68,7 +66,9 @@ def _size_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | None:
 
 
 def _ratio_mismatch(request: Mapping[str, Json], info: MediaInfo) -> str | None:
-    match = _RATIO.fullmatch(str(request.get("ratio", "")).strip())
+    if "ratio" not in request:
+        return None
+    match = _RATIO.fullmatch(str(request["ratio"]).strip())
     if match is None or not info.width or not info.height or not int(match[1]) or not int(match[2]):
         return None
     deviation = (info.width / info.height) / (int(match[1]) / int(match[2])) - 1

@@ -29,7 +29,7 @@ _NOT_MEDIA = ("text/html", "application/json", "application/xhtml+xml", "applica
 _MAY_BECOME_READY = frozenset({403, 404})
 """What storage answers for a file that it is about to get; some hosts send a page, or nothing, instead."""
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
-_COMPRESSED = _DECODED | {"br", "zstd", "compress", "x-compress"}
+_UNREADABLE = frozenset({"br", "zstd", "compress", "x-compress"})
 """Other words, such as aws-chunked, utf-8 and binary, are left over from an upload, and mean nothing (fact F84)."""
 _VALIDATOR_AGE_S = 60
 """How much older than the response a Last-Modified must be, so that no other change shares its second (RFC 9110 8.8.2.2)."""
@@ -185,7 +185,7 @@ def _whole_body(headers: Mapping[str, str]) -> ResponseBody:
 def _partial_body(requested: RangeRequest, headers: Mapping[str, str]) -> ResponseBody | None:
     """Compare a 206 with what was requested; None if it does not fit."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    if not requested.offset or match is None or _encoding(headers) in _COMPRESSED:
+    if not requested.offset or match is None or _encoding(headers) in _DECODED | _UNREADABLE:
         return None
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
@@ -211,7 +211,7 @@ def _reject(
     total = body.metadata.total_bytes
     if media_type in _NOT_MEDIA:
         return invalid(f"{url} sent {media_type} instead of the asset", status, may_become_ready=True)
-    if encoding in _COMPRESSED - _DECODED:
+    if encoding in _UNREADABLE:
         return invalid(f"{url} sent the asset compressed ({encoding[:20]}), which was not requested", status)
     if total is not None and total > max_bytes:
         return invalid(f"{url} declares {total} bytes; assets.max_size allows {max_bytes}", status)

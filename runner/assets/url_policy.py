@@ -31,6 +31,7 @@ from runner.core.addresses import AddressScope, address_scope
 MAX_REDIRECTS = 5
 _MAX_CHARS = 16_384
 
+_UNUSUAL_CHARS = re.compile(r"[^!-\[\]-~]")
 _INVALID_CHARS = re.compile(r"[\x00-\x1f\x7f\\]")
 _TO_ENCODE = re.compile(r"[^\x21-\x7e]+")
 _AUTHORITY = re.compile(r"((?:[a-zA-Z][a-zA-Z0-9+.-]*:)?//)([^/?#]*)")
@@ -117,12 +118,13 @@ def parse_url(url: str, *, base: URL | None = None) -> URL:
         UrlRefused: It is not an absolute http or https URL, or hides its real host.
     """
     url = url.strip(" ")
-    if _INVALID_CHARS.search(url):
+    has_unusual = _UNUSUAL_CHARS.search(url) is not None
+    if has_unusual and _INVALID_CHARS.search(url):
         raise UrlRefused("the asset URL has invalid characters")
     if len(url) > _MAX_CHARS:
         raise UrlRefused(f"the asset URL has {len(url)} characters; at most {_MAX_CHARS} are allowed")
     try:
-        parsed = URL(_encode(url), encoded=True)
+        parsed = URL(_encode(url) if has_unusual else url, encoded=True)
         if base is not None and not parsed.scheme:
             parsed = base.join(parsed)
         host, port = parsed.raw_host, parsed.port
@@ -133,7 +135,8 @@ def parse_url(url: str, *, base: URL | None = None) -> URL:
         raise UrlRefused(f"the asset URL has the scheme {parsed.scheme[:20] or 'none'!r}, not http or https")
     if not host or not port:
         raise UrlRefused("the asset URL has no host")
-    if len(host) > _MAX_HOST_CHARS or max(map(len, host.split("."))) > _MAX_LABEL_CHARS or " " in host:
+    is_long = len(host) > _MAX_LABEL_CHARS and max(map(len, host.split("."))) > _MAX_LABEL_CHARS
+    if is_long or len(host) > _MAX_HOST_CHARS or " " in host:
         raise UrlRefused(f"the asset URL has a host that no name server knows: {host[:60]}…")
     if "@" in parsed.raw_authority:
         raise UrlRefused(f"{display_url(parsed)} has a user name, which can hide the real host")
@@ -142,8 +145,6 @@ def parse_url(url: str, *, base: URL | None = None) -> URL:
 
 def _encode(url: str) -> str:
     """Percent-encode what a request can't have; a host outside ASCII becomes its IDNA form."""
-    if _TO_ENCODE.search(url) is None:
-        return url
     match = _AUTHORITY.match(url)
     if match is None or match[2].isascii():
         start = "" if match is None else match[0]

@@ -49,11 +49,11 @@ class BackgroundRefusals:
 
     def record(self, per_s: float, *, is_refused: bool) -> None:
         """Record an answer to a request that was sent at a rate."""
-        self._credit = min(self._credit + _TOLERATED * self.share, _MAX_CREDIT)
         if not self._counts and not self._was_refused:
             # The first refusal itself is no sample: without it nothing would be recorded.
             self._was_refused = is_refused
             return
+        self._credit = min(self._credit + _TOLERATED * self.share, _MAX_CREDIT)
         step = round(math.log(per_s, _STEP))
         self._counts[step] = _added(self._counts.get(step, (0.0, 0.0)), is_refused)
         if self._was_refused:

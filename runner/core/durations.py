@@ -9,7 +9,7 @@ each task spreads its weight over all durations that its looks allow, in the pro
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 _GROWTH = 1.05
 _BINS = 220
@@ -96,8 +96,8 @@ class Durations:
         if self.count < _MIN_COUNT or interval_s <= 0 or max_s <= min_s:
             return None
         first = bisect_right(_UPPER_S, age_s)
-        later = self._weights[first:]
-        if sum(later) * self._scale < _NEGLIGIBLE:
+        # The sum of all weights is 1.
+        if first and sum(self._weights[first:]) * self._scale < _NEGLIGIBLE:
             return None
         tolerance_s = _TOLERANCE * self.mean_s
         if max(max_s, interval_s) <= tolerance_s:
@@ -105,7 +105,7 @@ class Durations:
             return max_s
         ends = [
             (upper_s - age_s, weight * self._scale)
-            for upper_s, weight in zip(_UPPER_S[first:], later, strict=True)
+            for upper_s, weight in zip(_UPPER_S[first:], self._weights[first:], strict=True)
             if weight * self._scale > 1e-4
         ]
         if sum(weight for _, weight in ends) < _NEGLIGIBLE:
@@ -129,4 +129,4 @@ def _delay_s(wait_s: float, ends: list[tuple[float, float]], interval_s: float) 
 
 def _bin(seconds: float) -> int:
     """Return the bin of a duration: the first whose upper end is not below it."""
-    return min(max(math.ceil(math.log(max(seconds, 1.0)) / math.log(_GROWTH) - 1e-9), 0), _BINS - 1)
+    return min(bisect_left(_UPPER_S, seconds), _BINS - 1)

@@ -195,10 +195,9 @@ class RunGovernor:
             pending: Jobs that are still to be submitted.
             is_own: Whether it ended like this because of what this run submitted; else it had done so before.
         """
-        stops = [self.canary.record_end(state, pending=pending)]
-        if is_own:
-            stops.append(self._failure_guard.record_end(state, pending=pending))
-        return [stop for stop in stops if stop is not None]
+        canary = self.canary.record_end(state, pending=pending)
+        failures = self._failure_guard.record_end(state, pending=pending) if is_own else None
+        return list(filter(None, (canary, failures)))
 
     def record_stop(self, stop: Stop) -> None:
         """Record why the run stops; it is the only process that works on it."""

@@ -141,8 +141,9 @@ class Pacer:
 
     def record_sent(self, now: float) -> None:
         """Record that a request is sent now. The caller has checked that ``opens_at <= now``."""
-        is_barely_late = self.per_s > _COMPENSATED_PER_S and now - self.opens_at < _TIMER_S
-        self._last = self.opens_at if is_barely_late else now
+        opens_at = self.opens_at
+        is_barely_late = now - opens_at < _TIMER_S and self.per_s > _COMPENSATED_PER_S
+        self._last = opens_at if is_barely_late else now
 
     def record_accepted(self, now: float, latency_s: float) -> None:
         """Record an answer other than a refusal, and how long it took: the rate may grow."""

@@ -105,5 +105,6 @@ def choose_model(
 
 
 def _rotated(queues: Sequence[ModelQueue], after: str | None) -> list[ModelQueue]:
-    first = next((index + 1 for index, queue in enumerate(queues) if queue.model == after), 0)
+    models = [queue.model for queue in queues]
+    first = models.index(after) + 1 if after in models else 0
     return [*queues[first:], *queues[:first]]
