@@ -17,11 +17,13 @@ from pathlib import Path, PurePosixPath
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.config import run_environment
 from runner.api.journals import journal_of
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import RunFacts, read_facts
 from runner.assets.publish import is_complete
+from runner.assets.upload import is_uploaded
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Asset, Failure, FailureClass, JobRecord
@@ -29,6 +31,7 @@ from runner.core.unite import unite
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import UsageError
+from runner.objects.located import Objects
 from runner.results.inline_media import replace_inline_media
 from runner.results.reader import open_results
 from runner.store import query
@@ -72,6 +75,7 @@ def bring_home(results: Path, run_dir: Path) -> Homecoming:
         facts = read_facts(store.reader)
         if facts is None:
             raise UsageError(f"{run_dir} holds no run yet")
+        objects = Objects(run_environment(facts))
         for other in (result.record for result in open_results(results)):
             found = query.job(store.reader, other.job_id, waiting_since=0.0)
             home = next(query.records(store.reader, [found.seq]), None) if found else None
@@ -84,10 +88,12 @@ def bring_home(results: Path, run_dir: Path) -> Homecoming:
             if united.is_other:
                 changed.append(other.job_id)
                 assets = [
-                    _fetch(asset, results.parent, run_dir, other.job_id, facts) for asset in other.assets
+                    _fetch(asset, results.parent, run_dir, other.job_id, facts)
+                    or _uploaded(asset, other.job_id, facts, objects)
+                    for asset in other.assets
                 ]
                 whole = tuple(asset for asset in assets if asset is not None)
-                files += len(whole)
+                files += sum(asset.url is None for asset in whole)
                 if len(whole) < len(other.assets):
                     missing.append(other.job_id)
                     record = _undelivered(record, results)
@@ -132,6 +138,14 @@ def _fetch(asset: Asset, source: Path, run_dir: Path, job_id: str, facts: RunFac
         raise write_error(error, final) from None
     copied = replace(asset, path=path)
     return copied if is_complete(str(final), copied) else None
+
+
+def _uploaded(asset: Asset, job_id: str, facts: RunFacts, objects: Objects) -> Asset | None:
+    """Return an asset that is in an object store, as the run calls it; None if it is missing there, or was changed."""
+    if not is_uploaded(objects, asset):
+        return None
+    path = asset_path(job_id, asset.kind, PurePosixPath(asset.path).suffix, sharded=facts.origin.sharded)
+    return replace(asset, path=path)
 
 
 def _undelivered(record: JobRecord, results: Path) -> JobRecord:

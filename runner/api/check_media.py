@@ -12,6 +12,8 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from runner.api.asset_store import LocalFiles
+from runner.api.config import run_environment
 from runner.api.execute import ignore
 from runner.api.options import IfLocked
 from runner.api.outputs import Outputs
@@ -21,7 +23,7 @@ from runner.checks.checker import VideoChecker
 from runner.checks.duplicates import save_duplicates
 from runner.checks.judge import Findings, Measures
 from runner.checks.pool import MeasuringPool, require_decoder
-from runner.core.model import Json
+from runner.core.model import JobRecord, Json
 from runner.core.settings import Check
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer
@@ -84,17 +86,20 @@ async def check_media(
                 hook=None,
                 job_id_of=partial(takes.job_id, store.reader),
             )
-            await _check_all(store, checker, jobs)
+            local = LocalFiles(run_dir, facts.origin, run_environment(facts))
+            await _check_all(store, checker, jobs, local)
         save_duplicates(store, settings.reject)
         with closing(Outputs(store, facts)) as outputs:
             outputs.finish(now_at=time.time())
         return _result(store, jobs)
 
 
-async def _check_all(store: Store, checker: VideoChecker, jobs: Sequence[tuple[int, int]]) -> None:
+async def _check_all(
+    store: Store, checker: VideoChecker, jobs: Sequence[tuple[int, int]], local: LocalFiles
+) -> None:
     """Check all jobs, and write what was found in manifest order, so that the first of two alike is the original."""
     batch: list[tuple[int, int, str]] = []
-    async for seq, attempt, findings, measures in _look_in_order(store, checker, jobs):
+    async for seq, attempt, findings, measures in _look_in_order(store, checker, jobs, local):
         row = checker.finish(seq, findings, measures)
         batch.append((seq, attempt, rows.canonical(_with_answers(store, seq, attempt, row))))
         if len(batch) == _BATCH:
@@ -104,13 +109,17 @@ async def _check_all(store: Store, checker: VideoChecker, jobs: Sequence[tuple[i
 
 
 async def _look_in_order(
-    store: Store, checker: VideoChecker, jobs: Sequence[tuple[int, int]]
+    store: Store, checker: VideoChecker, jobs: Sequence[tuple[int, int]], local: LocalFiles
 ) -> AsyncIterator[tuple[int, int, Findings, Measures | None]]:
+    async def look(record: JobRecord) -> tuple[Findings, Measures | None]:
+        async with local.of(record):
+            return await checker.look(record)
+
     window: deque[tuple[int, int, asyncio.Task[tuple[Findings, Measures | None]]]] = deque()
     try:
         for seq, attempt in jobs:
             record = next(query.records(store.reader, [seq]))
-            window.append((seq, attempt, asyncio.create_task(checker.look(record))))
+            window.append((seq, attempt, asyncio.create_task(look(record))))
             if len(window) >= 2 * checker.at_once:
                 seq, attempt, task = window.popleft()
                 yield seq, attempt, *(await task)

@@ -71,6 +71,12 @@ def read_environment(options: RunOptions, folder: Path | None) -> Mapping[str, s
     return os.environ
 
 
+def run_environment(facts: RunFacts, options: RunOptions = RunOptions()) -> Mapping[str, str]:
+    """Return the environment of a run: the process's, completed by the ``.env`` beside its manifest."""
+    manifest = facts.origin.manifest
+    return read_environment(options, None if manifest is None else Path(manifest).parent)
+
+
 def ignored_variables(options: RunOptions, folder: Path) -> list[str]:
     """Return the variables of a ``.env`` file that `read_environment` ignores."""
     if options.env_file is not None or not (folder / ".env").is_file():

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from runner.api.asset_store import open_assets
 from runner.api.config import apply_options, find_keys, read_environment
 from runner.api.options import RunOptions
 from runner.api.run_facts import default_run_dir
@@ -35,6 +36,7 @@ from runner.gateway.credentials import ApiKey
 from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.objects import open_store
+from runner.objects.located import require_uploads
 from runner.proxies import Proxies, shown_proxy
 from runner.store.journal import PROBE_REQUESTS, require_conditional_create
 
@@ -88,7 +90,7 @@ def doctor(
     Args:
         manifest: Its settings and models are checked too.
         output: The folder that run directories are created in; by default the manifest's.
-        options: With a journal, it is checked too: a probe is written there, and deleted.
+        options: With a journal or a store for assets, these are checked too: a probe is written there, and deleted.
     """
     yield _python()
     yield _packages()
@@ -120,6 +122,8 @@ def doctor(
     default = default_run_dir(manifest or Path("manifest"), "any", simulate=False).parent
     if options.journal is not None:
         yield _check_journal(options.journal, environ)
+    if options.assets is not None:
+        yield _check_assets(options.assets, environ)
     yield from _disk(default if output is None else Path(output))
     yield _open_files(settings)
 
@@ -292,6 +296,14 @@ def _check_journal(url: str, environ: Mapping[str, str]) -> Check:
     each_s = (time.perf_counter() - began) / PROBE_REQUESTS
     message = f"{url} keeps a second process from replacing what a first one created; a request takes {format_duration(each_s)}"
     return Check("journal", CheckVerdict.OK, message)
+
+
+def _check_assets(url: str, environ: Mapping[str, str]) -> Check:
+    try:
+        require_uploads(open_assets(url, environ))
+    except RunnerError as error:
+        return _failed("assets", error)
+    return Check("assets", CheckVerdict.OK, f"videos can be uploaded to {url}")
 
 
 def _disk(output: Path) -> Iterator[Check]:

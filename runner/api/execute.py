@@ -17,6 +17,7 @@ from shutil import disk_usage
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from runner.api.asset_store import keeps_local, open_uploader, remove_uploaded
 from runner.api.budget import Repeat, check_cost, open_budget, repeats
 from runner.api.config import RunConfig
 from runner.api.inputs import open_inputs
@@ -77,6 +78,7 @@ class RunResult(Struct, frozen=True):
         did_nothing: There was nothing to do, and nothing was written.
         is_simulated: Nothing was sent anywhere.
         needs_base_url: Whether only an option names the gateway, so that the next command needs it too.
+        asset_store: The URL of the object store that the videos are in; None if they are in the directory.
         uncertain: Uncertain jobs, the first thousand of them.
         by_class: Jobs that ended without success, by failure class.
         examples: One job of each of these classes.
@@ -99,6 +101,7 @@ class RunResult(Struct, frozen=True):
     matches: query.Matches | None = None
     did_nothing: bool = False
     needs_base_url: bool = False
+    asset_store: str | None = None
     uncertain: tuple[JobRecord, ...] = ()
     by_class: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[JobRecord, ...] = ()
@@ -144,6 +147,7 @@ async def execute(
     """
     started_at = time.monotonic()
     observe = guarded(observe)
+    remove_uploaded(store, config.origin, is_checked=bool(config.settings.checks) or config.hook is not None)
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
@@ -231,6 +235,7 @@ async def _engine(
             open_budget(store, divided_settings, options, job_filter, governor)
         )
         pauses = RetryPauses()
+        uploader = await open_uploader(config, settings, pauses)
         fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))
         publisher = await stack.enter_async_context(Publisher())
         await stack.enter_async_context(store)
@@ -269,6 +274,8 @@ async def _engine(
             sharded=config.origin.sharded,
             max_download_s=settings.timeouts.download_s,
             pauses=pauses,
+            uploader=uploader,
+            keeps_local=keeps_local(config),
         )
         api = client if store.journal is None else PromptApi(client)
         submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
@@ -381,6 +388,7 @@ def _result(
         config.origin.is_simulated,
         did_nothing=(summary is None or was_finished) and not stops,
         needs_base_url=config.needs_base_url,
+        asset_store=None if config.origin.asset_store is None else config.origin.asset_store.url,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MAX_UNCERTAIN_SHOWN)),
         by_class=by_class,
         examples=tuple(query.first_of_each_class(store.reader, by_class)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from runner.api.config import read_environment
+from runner.api.config import read_environment, run_environment
 from runner.api.options import RunOptions
 from runner.api.rerun_from_results import run_dir_of
 from runner.api.run_dir import require_run
@@ -20,6 +20,7 @@ from runner.export.dataset import export as export_dataset
 from runner.export.plan import ExportOptions, Plan, Source, SourceRecord
 from runner.export.roots import Bucket, Folder, Root
 from runner.objects import open_store, url_of_path
+from runner.objects.located import Objects
 from runner.objects.port import ObjectMissing, ObjectStore
 from runner.results.files import translate_disk_full
 from runner.results.reader import open_results
@@ -57,7 +58,8 @@ def export(
             if (run_dir / DB_NAME).exists():
                 return _export_run(run_dir, options, out, on_progress), ()
     with ExitStack() as stack:
-        places = [_open(path, options, stack) for path in paths]
+        objects = Objects(read_environment(RunOptions(), Path()))
+        places = [_open(path, options, stack, objects) for path in paths]
         results = open_results(*(place for place, _ in places))
         records = (SourceRecord(line.run, line.gateway or "", line.record, line.file) for line in results)
         source = Source(tuple(root for _, root in places), tuple(results.runs), records)
@@ -66,7 +68,7 @@ def export(
         return export_dataset(source, options, out, on_progress), warnings
 
 
-def _open(path: Path, options: ExportOptions, stack: ExitStack) -> tuple[Path, Root]:
+def _open(path: Path, options: ExportOptions, stack: ExitStack, objects: Objects) -> tuple[Path, Root]:
     """Return the path of the results of a run, and where its videos are."""
     url = url_of_path(path)
     if url is not None:
@@ -78,11 +80,11 @@ def _open(path: Path, options: ExportOptions, stack: ExitStack) -> tuple[Path, R
                 hint="name the folder of the bucket that has what a run directory has",
             )
         _fetch(store, VERDICTS_NAME, folder)
-        return folder / RESULTS_NAME, Bucket(store, _verdicts(folder, options))
+        return folder / RESULTS_NAME, Bucket(store, _verdicts(folder, options), objects)
     if path.is_dir():
         require_run(path)
         path = path / RESULTS_NAME
-    return path, Folder(path.parent, _verdicts(path.parent, options))
+    return path, Folder(path.parent, _verdicts(path.parent, options), objects)
 
 
 def _fetch(store: ObjectStore, name: str, folder: Path) -> bool:
@@ -112,5 +114,6 @@ def _export_run(run_dir: Path, options: ExportOptions, out: Path, on_progress: O
         records: Iterator[SourceRecord] = (
             SourceRecord(run, gateway, record) for record in query.records(reader)
         )
-        source = Source((Folder(run_dir, verdicts),), (run,), records)
+        root = Folder(run_dir, verdicts, Objects(run_environment(facts)))
+        source = Source((root,), (run,), records)
         return export_dataset(source, options, out, on_progress)

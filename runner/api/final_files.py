@@ -15,7 +15,9 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from runner.api.asset_store import PRESIGNED_S, AssetAddresses
 from runner.api.blocks import BLOCK_JOBS, Block, encode_block, read_blocks
+from runner.api.config import RunConfig, run_environment
 from runner.api.run_facts import RunFacts
 from runner.api.written_files import Written, open_if_same
 from runner.core.filenames import BLOCKS_NAME, FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
@@ -58,6 +60,8 @@ class FinalFiles:
         self._keeps_blocks = keeps_blocks
         self._block_jobs = block_jobs
         settings = facts.settings
+        environ = facts.environ if isinstance(facts, RunConfig) else run_environment(facts)
+        self._address = AssetAddresses(run_dir, environ)
         self._header = failed_header(
             run_dir / FAILED_NAME,
             run=self._run,
@@ -91,7 +95,11 @@ class FinalFiles:
                 page = self._write_blocks(_OldFiles((Block(key), b"") for key in keys), None, rows)
             summary = page.summary.summary()
             write_summary(self._run_dir / SUMMARY_NAME, summary, run=self._run, gateway=self._gateway)
-            write_page(page, report, PageInfo(self._run, self._gateway, self._run_dir, now_at))
+            origins, until_at = self._address.origins, now_at + PRESIGNED_S
+            info = PageInfo(
+                self._run, self._gateway, self._run_dir, now_at, origins=origins, links_until=until_at
+            )
+            write_page(page, report, info)
         return summary
 
     def _write_changed(self, old: Written, changed: set[Key], rows: BinaryIO) -> ReportBuilder:
@@ -120,7 +128,9 @@ class FinalFiles:
 
     def _write_blocks(self, old: _OldFiles, changed: set[Key] | None, rows: BinaryIO) -> ReportBuilder:
         lists_all = changed is None and not query.has_jobs(self._reader, MAX_JOBS + 1)
-        page = _Page(self._reader, ReportBuilder(known_verdicts(self._run_dir), rows), lists_all=lists_all)
+        page = _Page(
+            self._reader, ReportBuilder(known_verdicts(self._run_dir), rows, self._address), lists_all=lists_all
+        )
         with ExitStack() as stack:
             results, failed = (
                 stack.enter_context(atomic_write(self._run_dir / name))

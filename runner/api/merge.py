@@ -222,7 +222,7 @@ def _settle(out: Path, facts: RunFacts) -> None:
 def _link_assets(source: Path, target: Path) -> Iterator[str]:
     """Give the files of a shard a second name below the target, or copy them; yield those that are not there."""
     with closing(connect_reader(source)) as reader:
-        paths = list(files.asset_sizes(reader))
+        paths, uploaded = list(files.asset_sizes(reader)), set(files.all_uploaded(reader))
     folders = {target}
     for path in paths:
         new = target / path
@@ -231,7 +231,8 @@ def _link_assets(source: Path, target: Path) -> Iterator[str]:
         try:
             os.link(source / path, new)
         except FileNotFoundError:
-            yield path
+            if path not in uploaded:
+                yield path
         except OSError:
             _copy(source / path, new)
     if (source / VERDICTS_NAME).exists():

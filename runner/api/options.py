@@ -57,6 +57,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         keep_days: Delete older runs of the series, all but those of the last N days.
         shard: Only the jobs of one shard of the run, with its part of the limits; a `Shard`, or a text such as "3/16" or "auto".
         journal: The URL of the journal that keeps the run off this machine (`run`); None for none, or the one that it has.
+        assets: The URL of an object store that the videos are uploaded to (`run`); None for none, or the one that the run has.
+        keep_local: Keep the files here, too, after they were uploaded.
         per_shard: `limit`, `max_failures`, `max_cost` and the budgets of a day and a month are meant for the shard alone.
         max_cost: What this process may spend at most, such as "20 USD"; "20" in the currency of the budget or the prices.
         yes: Submit without asking, whatever it costs; only the command line asks.
@@ -100,6 +102,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     per_shard: bool = False
     var: Mapping[str, Json] = field(default_factory=dict)
     journal: str | None = None
+    assets: str | None = None
+    keep_local: bool = False
     base_url: str | None = None
     env_file: Path | None = None
     submit_rate: float | None = None
@@ -230,6 +234,7 @@ _KINDS: Mapping[str, Any] = {
             "verify",
             "new",
             "per_shard",
+            "keep_local",
             "catch_up",
             "yes",
         ),
@@ -240,7 +245,7 @@ _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("keep_runs", "in_flight", "downloads", "sample"), _Count),
     **dict.fromkeys(("max_runtime", "drain_time", "stop_at"), _Seconds),
     **dict.fromkeys(("submit_rate", "poll_rate"), _Rate),
-    **dict.fromkeys(("scenario", "job", "base_url", "journal"), str),
+    **dict.fromkeys(("scenario", "job", "base_url", "journal", "assets"), str),
     "var": dict[str, Any],
     "shard": Shard,
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
@@ -13,6 +12,7 @@ from runner.api.written_files import Written, written
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.model import JobRecord
 from runner.core.summary import Summary
+from runner.engine.events import Delivered
 from runner.errors import ObjectStoreError
 from runner.results.files import ResultsWriter
 from runner.results.formats import line_bytes
@@ -50,7 +50,7 @@ class Outputs:
             self._writer.close()
         self._reader.close()
 
-    def append(self, seqs: Sequence[int]) -> dict[str, tuple[Path, ...]]:
+    def append(self, seqs: Sequence[int]) -> dict[str, Delivered]:
         """
         Append the lines of jobs that ended; a job that ended twice has two, and the later one counts.
 
@@ -61,9 +61,7 @@ class Outputs:
             self._writer = ResultsWriter(self._run_dir / RESULTS_NAME)
         records = list(query.records(self._reader, seqs))
         self._writer.append(b"".join(map(self._line, records)))
-        return {
-            record.job_id: tuple(self._run_dir / asset.path for asset in record.assets) for record in records
-        }
+        return {record.job_id: self._delivered(record) for record in records}
 
     def finish(self, *, now_at: float) -> Summary:
         """
@@ -106,6 +104,15 @@ class Outputs:
             return None
         now = written(self._run_dir, run=self._run, gateway=self._gateway, failed_start=old.failed_start)
         return old if old == now else None
+
+    def _delivered(self, record: JobRecord) -> Delivered:
+        store = self._facts.origin.asset_store
+        is_here = store is None or store.keeps_local
+        return Delivered(
+            tuple(self._run_dir / asset.path for asset in record.assets if is_here or asset.url is None),
+            tuple(asset.url for asset in record.assets if asset.url is not None),
+            sum(asset.bytes for asset in record.assets),
+        )
 
     def _line(self, record: JobRecord) -> bytes:
         return line_bytes(record, run=self._run, gateway=self._gateway)

@@ -87,12 +87,14 @@ def prepare(
     with tempfile.TemporaryDirectory(prefix="runner-") as folder:
         whole = Path(folder, "whole")
         with Store(whole) as store:
-            facts, _ = load_into(store, loaded, settings, options, problems, None)
+            facts, _ = load_into(store, loaded, settings, options, problems, None, environ)
             if is_governed:
                 check_cost(
                     store.reader, settings, options, JobFilter(), confirm_cost, is_simulated=options.simulate
                 )
-        origin = RunOrigin(None, options.simulate, sharded=facts.origin.sharded)
+        origin = RunOrigin(
+            None, options.simulate, sharded=facts.origin.sharded, asset_store=facts.origin.asset_store
+        )
         files = 0
         for index in range(shards):
             own = RunFacts(settings, replace(origin, shard=Shard(index, shards)))

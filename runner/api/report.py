@@ -11,8 +11,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.asset_store import PRESIGNED_S, AssetAddresses
+from runner.api.config import run_environment
 from runner.api.outputs import Outputs
-from runner.api.run_facts import read_facts
+from runner.api.run_facts import RunFacts, read_facts
 from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.summary import summarize
@@ -56,12 +58,23 @@ def build_page(
     run_dir: Path, posters: PosterMaker, *, now_at: float, is_review: bool = False
 ) -> tuple[ReportBuilder, PageInfo]:
     """Read what the report of a run shows; the errors are those of `open_report`."""
-    page = ReportBuilder(known_verdicts(run_dir))
     with open_report(run_dir) as run:
+        address = AssetAddresses(run_dir, run_environment(run.facts), is_served=is_review)
+        page = ReportBuilder(known_verdicts(run_dir), address=address)
         for record in query.records(run.reader):
             page.add(record)
     shown = posters.posters(page.videos())
-    return page, PageInfo(run.name, run.gateway, run_dir, now_at, is_review, shown)
+    info = PageInfo(
+        run.facts.settings.name,
+        run.facts.gateway,
+        run_dir,
+        now_at,
+        is_review,
+        shown,
+        address.origins,
+        now_at + PRESIGNED_S,
+    )
+    return page, info
 
 
 def restore_missing_files(run_dir: Path, *, now_at: float) -> None:
@@ -88,7 +101,7 @@ def write_junit(run_dir: Path, out: Path) -> None:
     with open_report(run_dir) as run, _writing(out):
         require_output(out)
         summary = summarize(query.records(run.reader))
-        write_junit_file(out, query.records(run.reader), summary, run=run.name)
+        write_junit_file(out, query.records(run.reader), summary, run=run.facts.settings.name)
 
 
 def write_openai(run_dir: Path, out: Path) -> None:
@@ -97,7 +110,7 @@ def write_openai(run_dir: Path, out: Path) -> None:
         require_output(out)
         with atomic_write(out) as file:
             for record in query.records(run.reader):
-                file.write(dumps(openai_batch_line(record, run=run.name)) + b"\n")
+                file.write(dumps(openai_batch_line(record, run=run.facts.settings.name)) + b"\n")
 
 
 def write_table(run_dir: Path, out: Path) -> None:
@@ -119,7 +132,7 @@ def markdown(run_dir: Path) -> str:
     with open_report(run_dir) as run:
         summary = summarize(query.records(run.reader))
         others = (record for record in query.records(run.reader) if record.state is not State.SUCCEEDED)
-        return step_summary(summary, others, run=run.name)
+        return step_summary(summary, others, run=run.facts.settings.name)
 
 
 def append_step_summary(run_dir: Path, out: Path) -> None:
@@ -144,8 +157,7 @@ class OpenReport(Struct, frozen=True):
     """A run that has jobs, with a connection that reads it."""
 
     reader: sqlite3.Connection
-    name: str
-    gateway: str
+    facts: RunFacts
 
 
 @contextmanager
@@ -163,7 +175,7 @@ def open_report(run_dir: Path) -> Iterator[OpenReport]:
             raise ReportError(
                 f"{run_dir} holds no jobs yet: there is nothing to report", hint="runner run MANIFEST"
             )
-        yield OpenReport(reader, facts.settings.name, facts.gateway)
+        yield OpenReport(reader, facts)
 
 
 @contextmanager

@@ -118,7 +118,9 @@ def _keep_files(run_dir: Path, retakes: list[Retake]) -> list[Retake]:
             try:
                 _link(old, kept)
             except FileNotFoundError:
-                # It was deleted: there is nothing to keep.
+                # It was deleted, and there is nothing to keep; or it was uploaded, and stays there.
+                if asset.url is not None:
+                    assets.append(asset)
                 continue
             except OSError as error:
                 raise write_error(error, kept) from None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from runner.api.asset_store import file_of
 from runner.api.report import build_page, open_report
 from runner.disk import write_error
 from runner.report.page import page_chunks
@@ -16,6 +17,7 @@ from runner.report.review_server import ReviewServer
 from runner.results.verdicts import VerdictsWriter
 from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.files import upload_of
 
 
 async def serve_review(run_dir: Path, *, port: int, token: str, ready: Callable[[str], None]) -> None:
@@ -42,6 +44,7 @@ async def serve_review(run_dir: Path, *, port: int, token: str, ready: Callable[
             token,
             lambda: _page(run_dir, posters),
             lambda job_id, verdict: _save(run_dir, verdicts, job_id, verdict),
+            lambda path: _find_upload(run_dir, path),
         )
         try:
             ready(await server.start(port))
@@ -59,6 +62,12 @@ def _open_verdicts(run_dir: Path) -> VerdictsWriter:
 
 def _page(run_dir: Path, posters: PosterMaker) -> bytes:
     return b"".join(page_chunks(*build_page(run_dir, posters, now_at=time.time(), is_review=True)))
+
+
+def _find_upload(run_dir: Path, path: str) -> Path | None:
+    with closing(connect_reader(run_dir)) as reader:
+        url = upload_of(reader, path)
+    return None if url is None else file_of(url)
 
 
 def _save(run_dir: Path, verdicts: VerdictsWriter, job_id: str, verdict: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.asset_store import chosen_store
 from runner.api.budget import check_cost
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
 from runner.api.execute import OnStarted, RunResult, execute, ignore
@@ -111,7 +112,9 @@ async def run(
         journal=plan.journal,
         options=options,
     ) as store:
-        facts, ids = load_into(store, plan.manifest, plan.settings, options, problems, plan.series)
+        facts, ids = load_into(
+            store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ
+        )
         if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
             message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
             observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
@@ -269,7 +272,7 @@ async def resume(
             require_same_shard(config.origin, run_dir, options.shard)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.verify:
-            verify_assets(store, guarded(observe))
+            verify_assets(store, config.environ, guarded(observe))
         if options.retry_failed:
             retry_failed(store, options.job, _checked(config.settings, options, confirm_cost, config.origin))
             confirm_cost = None
@@ -313,6 +316,7 @@ def load_into(
     options: RunOptions,
     problems: ProblemCollector,
     series: str | None,
+    environ: Mapping[str, str],
 ) -> tuple[RunFacts, tuple[str, ...] | None]:
     """
     Save a manifest's jobs, and what a later process needs to continue without the manifest.
@@ -331,6 +335,7 @@ def load_into(
         require_same_shard(origin, store.run_dir, options.shard)
         if not options.simulate and not options.base_url:
             _require_same_gateway(store, saved, settings)
+    asset_store = chosen_store(options, origin.asset_store, environ)
     with store.transaction() as connection:
         jobs = _sync_jobs(connection, manifest, options, problems)
         if options.shard is None:
@@ -338,7 +343,8 @@ def load_into(
             require_match(connection, options.job)
         ids = chosen_ids(connection, options)
         sharded = origin.sharded or jobs > MAX_FILES_FLAT
-        facts = RunFacts(settings, replace(origin, sharded=sharded, is_real_time=options.real_time))
+        origin = replace(origin, sharded=sharded, is_real_time=options.real_time, asset_store=asset_store)
+        facts = RunFacts(settings, origin)
         claim_run_dir(store.run_dir, facts)
         save_facts(connection, facts)
     return facts, ids

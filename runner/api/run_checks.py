@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from runner.api.asset_store import LocalFiles
 from runner.api.config import RunConfig
 from runner.checks.checker import VideoChecker
 from runner.checks.hook import AssetHook
@@ -50,7 +51,8 @@ async def running_checks(
         if Check.NEAR_DUPLICATE in settings.checks:
             for seq, _, text in takes.findings(store.reader, containing=Check.NEAR_DUPLICATE):
                 checker.remember(seq, rows.parse(text))
-        checks = await stack.enter_async_context(RunningChecks(store, checker))
+        local = LocalFiles(store.run_dir, config.origin, config.environ)
+        checks = await stack.enter_async_context(RunningChecks(store, checker, local.of))
         checks.add_earlier(takes.unchecked(store.reader, job_filter))
         yield checks
 

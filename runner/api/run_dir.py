@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runner.api.adopt import adopt_results
-from runner.api.config import RunConfig, apply_options, find_keys, read_environment
+from runner.api.config import RunConfig, apply_options, find_keys, run_environment
 from runner.api.journal_media import fetch_media
 from runner.api.journals import journal_of
 from runner.api.options import IfLocked, RunOptions
@@ -161,7 +161,7 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
     if options.simulate:
         require_same_kind(saved.origin, store.run_dir, simulate=True)
     check_simulation(options, simulate=simulate)
-    environ = _environment(saved, options)
+    environ = run_environment(saved, options)
     settings, _ = apply_options(saved.settings, options, {})
     facts = RunFacts(settings, saved.origin)
     source = _gateway_source(facts, options, environ)
@@ -179,7 +179,7 @@ def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None
         saved = _require_facts(reader, run_dir)
     settings, _ = apply_options(saved.settings, options, {})
     facts = RunFacts(settings, saved.origin)
-    return facts.gateway, _gateway_source(facts, options, _environment(saved, options))
+    return facts.gateway, _gateway_source(facts, options, run_environment(saved, options))
 
 
 def _require_facts(reader: sqlite3.Connection, run_dir: Path) -> RunFacts:
@@ -190,11 +190,6 @@ def _require_facts(reader: sqlite3.Connection, run_dir: Path) -> RunFacts:
             hint="start it with: runner run MANIFEST",
         )
     return saved
-
-
-def _environment(facts: RunFacts, options: RunOptions) -> Mapping[str, str]:
-    manifest = facts.origin.manifest
-    return read_environment(options, None if manifest is None else Path(manifest).parent)
 
 
 def _gateway_source(facts: RunFacts, options: RunOptions, environ: Mapping[str, str]) -> str | None:

@@ -24,6 +24,19 @@ _DATE = "${date}"
 _SETTINGS, _ORIGIN = "settings", "origin"
 
 
+class AssetStore(Struct, frozen=True):
+    """
+    Where a run uploads its assets.
+
+    Attributes:
+        url: Of an object store, or of a folder in it.
+        keeps_local: Whether the files stay in the run directory, too.
+    """
+
+    url: str
+    keeps_local: bool = False
+
+
 class RunOrigin(Struct, frozen=True):
     """
     Where a run comes from.
@@ -36,6 +49,7 @@ class RunOrigin(Struct, frozen=True):
         shard: Which shard of the run its directory holds; None for the whole run.
         missing_shards: Shards that were not there when the run was merged, so that their jobs are elsewhere.
         is_real_time: Whether a simulated run has the manifest's rates and waits.
+        asset_store: Where its assets are uploaded to; None if they are in its directory alone.
     """
 
     manifest: str | None
@@ -45,6 +59,7 @@ class RunOrigin(Struct, frozen=True):
     is_real_time: bool = False
     shard: Shard | None = None
     missing_shards: tuple[int, ...] = ()
+    asset_store: AssetStore | None = None
 
 
 class RunFacts(Struct, frozen=True):

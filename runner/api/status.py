@@ -12,13 +12,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.budgets_left import BudgetLeft, budgets_left
-from runner.api.run_facts import LEARNED, SNAPSHOT, read_facts
+from runner.api.run_facts import LEARNED, SNAPSHOT, RunFacts, read_facts
 from runner.api.shards import divided
 from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import Settings
+from runner.errors import RunnerError
 from runner.input_files import AnyPath
 from runner.store import costs, files, query
 from runner.store.database import connect_reader, translated
@@ -32,6 +33,8 @@ STUCK_FACTOR = 3.0
 MIN_FINISHED = 5
 """Finished tasks of a model from which their median is meaningful."""
 MAX_STUCK = 100
+MAX_LOOKS = 2_000
+"""With more files, none is looked for in an object store: each takes a request."""
 
 
 class StuckJob(Struct, frozen=True):
@@ -57,8 +60,9 @@ class Status(Struct, frozen=True, kw_only=True):
         limited_by: The limit that keeps it from being faster, in the manifest's words; empty if nothing is left.
         spend: What the attempts cost, by currency.
         budgets: How much of each budget is left.
-        lost_files: Paths of succeeded jobs' files that are gone, or have another size (which is not looked at in a run with
-            many files); none while a process is running.
+        lost_files: Paths or URLs of succeeded jobs' files that are gone, or have another size (which is not looked at in a
+            run with many files); none while a process is running.
+        not_seen: Why files in an object store were not looked at, or None.
     """
 
     run_dir: Path
@@ -75,6 +79,7 @@ class Status(Struct, frozen=True, kw_only=True):
     first_submitted_at: float | None
     last_finished_at: float | None
     lost_files: tuple[str, ...]
+    not_seen: str | None
     spend: tuple[Spend, ...]
     budgets: tuple[BudgetLeft, ...]
 
@@ -102,6 +107,10 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
         facts = read_facts(connection)
         settings = None if facts is None else divided(facts.settings, facts.origin.shard)
         by_state = query.counts(connection, with_gone=False)
+        lost: tuple[str, ...] = ()
+        not_seen = None
+        if not holder and query.meta(connection, SNAPSHOT) is None:
+            lost, not_seen = _lost_files(connection, folder, facts)
         rate = query.run_rate(connection, since_at=now_at - RECENT_S)
         submitted_per_s, finished_per_s = _rates(rate, now_at) if holder else (0.0, 0.0)
         seconds_left, limited_by = _time_left(connection, settings, by_state, finished_per_s)
@@ -119,12 +128,31 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             stuck=tuple(_stuck(connection, now_at)) if holder else (),
             first_submitted_at=rate.first_submitted_at,
             last_finished_at=rate.last_finished_at,
-            lost_files=()
-            if holder or query.meta(connection, SNAPSHOT) is not None
-            else tuple(files.lost_files(connection, folder)),
+            lost_files=lost,
+            not_seen=not_seen,
             spend=costs.spend(connection),
             budgets=() if settings is None else budgets_left(settings, connection, folder),
         )
+
+
+def _lost_files(
+    connection: sqlite3.Connection, folder: Path, facts: RunFacts | None
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the files that are gone from here and from object stores, and why the latter were not looked at."""
+    lost = tuple(files.lost_files(connection, folder))
+    if facts is None or not files.has_uploads(connection):
+        return lost, None
+    # Few runs need them.
+    from runner.api.config import run_environment
+    from runner.api.verify import missing_uploads
+
+    if files.count_assets(connection) > MAX_LOOKS:
+        return lost, "there are many; runner resume --verify looks at all"
+    try:
+        missing = missing_uploads(connection, run_environment(facts))
+        return (*lost, *(asset.url or asset.path for _, asset in missing)), None
+    except RunnerError as error:
+        return lost, error.message
 
 
 def _rates(rate: query.RunRate, now_at: float) -> tuple[float, float]:

@@ -7,12 +7,13 @@ import logging
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
 from runner.checks.checker import VideoChecker, has_video
 from runner.core.lifecycle import State
-from runner.core.model import Job
+from runner.core.model import Job, JobRecord
 from runner.errors import RunnerError
 from runner.store import query, takes
 from runner.store.store import Store
@@ -28,10 +29,17 @@ class RunningChecks:
 
     Args:
         checker: None if nothing is to be checked.
+        files_of: Has the files of a job on this machine for the length of a block.
     """
 
-    def __init__(self, store: Store, checker: VideoChecker | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        checker: VideoChecker | None,
+        files_of: Callable[[JobRecord], AbstractAsyncContextManager[None]] = lambda record: nullcontext(),
+    ) -> None:
         self._store = store
+        self._files_of = files_of
         self._checker = checker
         self._queue: deque[tuple[int, int]] = deque()
         self._earlier: array[int] = array("q")
@@ -104,5 +112,6 @@ class RunningChecks:
         if record.state is not State.SUCCEEDED or not has_video(record.assets):
             return
         number = takes.attempt_number(self._store.reader, seq)
-        findings, measures = await checker.look(record)
-        self._store.save_findings(seq, number, checker.finish(seq, findings, measures))
+        async with self._files_of(record):
+            findings, measures = await checker.look(record)
+            self._store.save_findings(seq, number, checker.finish(seq, findings, measures))

@@ -26,6 +26,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
     help="Directory in which run directories are created.",
 )
 @click.option("--journal", metavar="URL", help="Also check whether a journal can be kept at this URL.")
+@click.option("--assets", metavar="URL", help="Also check whether videos can be uploaded to this URL.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--base-url", metavar="URL", help="URL of the gateway; overrides the manifest.")
 @click.option(
@@ -35,6 +36,7 @@ def command(
     manifest: Path | None,
     output: Path | None,
     journal: str | None,
+    assets: str | None,
     as_json: bool,
     base_url: str | None,
     env_file: Path | None,
@@ -47,7 +49,7 @@ def command(
     from runner.api.doctor import CheckVerdict, doctor
 
     checks = []
-    options = RunOptions(base_url=base_url, env_file=env_file, journal=journal)
+    options = RunOptions(base_url=base_url, env_file=env_file, journal=journal, assets=assets)
     for check in doctor(manifest, output=output, options=options):
         checks.append(check)
         if not as_json:

@@ -113,6 +113,8 @@ def _body(result: RunResult) -> Iterator[_Line]:
     if spend := "; ".join(map(str, () if result.summary is None else result.summary.cost.spend)):
         yield f"  {spend}", None
     yield f"files    {result.run_dir}/ ({', '.join(_files(result))})", None
+    if result.asset_store is not None:
+        yield f"videos   {result.asset_store}", None
 
 
 def _counts_text(result: RunResult, states: frozenset[State]) -> str:
@@ -184,7 +186,7 @@ def _unsaved(result: RunResult) -> Iterator[_Line]:
 
 def _files(result: RunResult) -> Iterator[str]:
     yield from ("results.jsonl", "report.html")
-    if result.counts[State.SUCCEEDED]:
+    if result.counts[State.SUCCEEDED] and result.asset_store is None:
         yield "assets/"
     if (result.run_dir / "failed.yaml").exists():
         yield "failed.yaml"

@@ -82,7 +82,7 @@ def _details(record: JobRecord) -> Iterator[str]:
     if record.error is not None:
         yield f"{record.error.cls}: {record.error.message}"
     elif record.assets:
-        yield record.assets[0].path
+        yield record.assets[0].url or record.assets[0].path
     elif record.task_id is not None:
         yield f"task {record.task_id}"
     if record.generate_s is not None:

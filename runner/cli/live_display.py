@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 from collections import Counter, deque
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -89,7 +87,7 @@ class LiveDisplay:
     def _count(self, event: JobEnded) -> None:
         self._ended[event.model] += 1
         if event.state is State.SUCCEEDED:
-            self._bytes += sum(map(_size, event.paths))
+            self._bytes += event.bytes
         else:
             self._without_video[event.model] += 1
 
@@ -128,9 +126,3 @@ class LiveDisplay:
             samples.popleft()
         since, before = samples[0]
         return None if now - since < _RATE_FROM_S else max(0, ended - before) / (now - since)
-
-
-def _size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size
-    return 0

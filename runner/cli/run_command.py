@@ -81,6 +81,15 @@ from runner.core.model import OnChanged
     help="Keep every step of the run in a store as well, so that it outlives this machine: s3://, gs:// or az://BUCKET/PREFIX, "
     "or file:///FOLDER on a shared disk.",
 )
+@click.option(
+    "--assets",
+    metavar="URL",
+    help="Upload each video to a store before its job counts as succeeded: s3://, gs:// or az://BUCKET/PREFIX, or file:///FOLDER. "
+    "The run keeps to it.",
+)
+@click.option(
+    "--keep-local", is_flag=True, help="With --assets: keep the files in the run directory as well."
+)
 @with_options(PER_SHARD)
 @click.option(
     "--engine",

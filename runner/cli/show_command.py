@@ -120,7 +120,7 @@ def _attempt(attempt: Attempt) -> str:
 def _asset(asset: Asset, run_dir: Path) -> str:
     shape = "" if asset.width is None else f", {asset.width}x{asset.height}"
     duration = "" if asset.duration_s is None else f", {asset.duration_s:g} s"
-    return f"  {asset.kind.value.replace('_', ' ')}: {run_dir / asset.path}, {format_size(asset.bytes)}{shape}{duration}"
+    return f"  {asset.kind.value.replace('_', ' ')}: {asset.url or run_dir / asset.path}, {format_size(asset.bytes)}{shape}{duration}"
 
 
 def _error(error: Failure) -> str:

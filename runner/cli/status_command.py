@@ -77,6 +77,7 @@ def _json(found: Status) -> dict[str, object]:
         "binding": found.limited_by,
         "stuck": [asdict(job) for job in found.stuck],
         "lost_files": found.lost_files,
+        "not_seen": found.not_seen,
         "cost": [spend.json() for spend in found.spend],
         "budget": budgets_json(found.budgets),
         "first_submitted_at": utc_text(found.first_submitted_at),
@@ -108,6 +109,8 @@ def _lines(found: Status) -> Iterator[str]:
         verify = ("runner", "resume", where, "--verify")
         yield f"missing, or of another size: {files}, for example {sanitize_line(found.lost_files[0], max_chars=200)}"
         yield f"download again, free of charge: {command_text(*verify)}"
+    if found.not_seen is not None:
+        yield f"not looked for in the object store: the uploaded files ({found.not_seen})"
     if found.holder is None and found.left:
         yield f"continue with: {command_text('runner', 'resume', where)}"
 

@@ -107,6 +107,17 @@ def asset_path(job_id: str, kind: AssetKind, suffix: str, *, sharded: bool) -> s
     return f"{folder}/{file_stem(job_id)}{middle}{suffix}"
 
 
+def object_name(path: str, sha256: str) -> str:
+    """
+    Return what an asset is called in an object store: another content has another name, whoever uploads it.
+
+    >>> object_name("assets/05/sky.last_frame.png", "1f3a5c7e9b2d4f60" + 48 * "0")
+    '05/sky.last_frame.1f3a5c7e9b2d4f60.png'
+    """
+    stem, dot, suffix = path.removeprefix(f"{ASSETS_NAME}/").rpartition(".")
+    return f"{stem}.{sha256[:_DIGEST_DIGITS]}{dot}{suffix}"
+
+
 def file_stem(job_id: str) -> str:
     """
     Convert a job id to the first part of a file name.

@@ -101,6 +101,8 @@ class Asset(Struct, frozen=True):
         sha256: Of its bytes, in hex.
         duration_s: Of a video, according to its header; None for a picture.
         take: The number of the attempt that made it, if a newer take has replaced it; None otherwise.
+        url: Its place in an object store, such as ``s3://bucket/videos/sky.1f3a.mp4``; None if it is only in the run
+            directory. It holds no secret.
         codec, fps, has_sound: Of a video, as in `MediaInfo`; None for a picture, or if that is unknown.
         request: The request that made it, if that is not the job's any more; None otherwise.
     """
@@ -118,6 +120,7 @@ class Asset(Struct, frozen=True):
     fps: float | None = None
     has_sound: bool | None = None
     take: int | None = None
+    url: str | None = None
 
 
 class Attempt(Struct, frozen=True):

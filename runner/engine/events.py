@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -15,13 +16,28 @@ from runner.core.model import Failure
 log = logging.getLogger(__name__)
 
 
+class Delivered(NamedTuple):
+    """
+    The files of a job, none unless it succeeded, or had succeeded before.
+
+    Attributes:
+        paths: Of those in the run directory, the video first.
+        urls: Of those in an object store, in the same order.
+        bytes: Of all of them.
+    """
+
+    paths: tuple[Path, ...] = ()
+    urls: tuple[str, ...] = ()
+    bytes: int = 0
+
+
 class JobEnded(Struct, frozen=True):
     """
     A job ended, and that is on disk.
 
     Attributes:
         task_id: Of its newest task, or None.
-        paths: Its files, the video first; none unless it succeeded, or had succeeded before.
+        paths, urls, bytes: As in `Delivered`.
     """
 
     job_id: str
@@ -30,6 +46,8 @@ class JobEnded(Struct, frozen=True):
     error: Failure | None
     task_id: str | None = None
     paths: tuple[Path, ...] = ()
+    urls: tuple[str, ...] = ()
+    bytes: int = 0
 
 
 class Notice(Struct, frozen=True):

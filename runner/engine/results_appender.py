@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from runner.core.model import Job
-from runner.engine.events import JobEnded, Observer
+from runner.engine.events import Delivered, JobEnded, Observer
 from runner.store.store import Store
 
+_NOTHING = Delivered()
 _BATCH_S = 0.1
 """How long ended jobs are collected before their lines are appended."""
 
@@ -26,7 +26,7 @@ class ResultsAppender:
     def __init__(
         self,
         store: Store,
-        append: Callable[[Sequence[int]], Mapping[str, tuple[Path, ...]]],
+        append: Callable[[Sequence[int]], Mapping[str, Delivered]],
         observe: Observer,
     ) -> None:
         self._store = store
@@ -68,6 +68,6 @@ class ResultsAppender:
         # Copied first: a job may have been resumed by the time it is durable.
         ends = [(job.job_id, job.model, job.state, job.error, job.task_id) for job in ended]
         await self._store.durable(max(job.commit for job in ended))
-        paths = await asyncio.to_thread(self._append, [job.seq for job in ended])
+        files = await asyncio.to_thread(self._append, [job.seq for job in ended])
         for end in ends:
-            self._observe(JobEnded(*end, paths.get(end[0], ())))
+            self._observe(JobEnded(*end, *files.get(end[0], _NOTHING)))

@@ -206,14 +206,15 @@ class _Planner:
         if not self._is_selected(record, root.verdicts):
             return
         self._is_simulated |= item.gateway == SIMULATED
-        problem = _problem(root, video)
+        source = root.place(video)
+        problem = _problem(root, source, video)
         if problem is not None:
             self._bad_count += 1
             if self._bad_count <= _MAX_NAMED:
-                self._bad_files.append(f"{place(video.path, record.job_id)} {problem}")
+                self._bad_files.append(f"{place(source, record.job_id)} {problem}")
             return
         is_only_run = len(self._source.runs) == 1
-        row = make_row(record, video, run=item.run, is_only_run=is_only_run, root=item.root)
+        row = make_row(record, video, run=item.run, is_only_run=is_only_run, root=item.root, source=source)
         self._write(self._split_of(record), row)
         self._suffixes.add(row.suffix)
         self._models[record.model] += 1
@@ -353,10 +354,10 @@ class _Planner:
 _BAD_FILE_HINT = "put the files back, or leave the jobs out with --where 'job_id!=ID'"
 
 
-def _problem(root: Root, video: Asset) -> str | None:
+def _problem(root: Root, source: str, video: Asset) -> str | None:
     """Return what is wrong with a video, as far as can be told without reading it; None if nothing is."""
     try:
-        found = root.size(video.path)
+        found = root.size(source)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

@@ -48,7 +48,7 @@ class Row(Struct, frozen=True):
     Attributes:
         job_id: For messages, whatever the columns are.
         root: Which of the sources the video is in.
-        source: Path of the video there.
+        source: Path of the video there, or its URL.
         name: What its files are called, without a suffix: unique in the dataset, even if case is ignored.
         key: 32 digits that are unique in the dataset.
         suffix: Of the video, with its dot.
@@ -78,12 +78,15 @@ def video_of(record: JobRecord) -> Asset | None:
     return next((video for video in videos if video.request is None), videos[0] if videos else None)
 
 
-def make_row(record: JobRecord, video: Asset, *, run: str, is_only_run: bool, root: int = 0) -> Row:
+def make_row(
+    record: JobRecord, video: Asset, *, run: str, is_only_run: bool, root: int = 0, source: str | None = None
+) -> Row:
     """
     Return the row of a succeeded job, in shard 0.
 
     Args:
         is_only_run: Whether job ids are unique in the dataset; those of several runs need not be.
+        source: What its root calls the video, if not by its path.
     """
     request = record.request if video.request is None else video.request
     prompt, seed = request.get("prompt"), request.get("seed")
@@ -96,7 +99,7 @@ def make_row(record: JobRecord, video: Asset, *, run: str, is_only_run: bool, ro
     return Row(
         job_id=_text(record.job_id),
         root=root,
-        source=video.path,
+        source=source or video.path,
         name=file_stem(record.job_id) if is_only_run else key,
         key=key,
         suffix=suffix if _SUFFIX.fullmatch(suffix) else ".mp4",

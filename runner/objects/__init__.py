@@ -11,6 +11,7 @@ from runner.errors import UsageError
 from runner.objects.port import ObjectStore
 
 CLOUD_SCHEMES = ("s3", "gs", "az")
+REQUEST_S = 60.0
 
 
 def url_of_path(path: Path) -> str | None:
@@ -26,7 +27,9 @@ def url_of_path(path: Path) -> str | None:
     return f"{scheme}://{'/' if scheme == 'file' else ''}{rest}"
 
 
-def open_store(url: str, environ: Mapping[str, str] = os.environ) -> ObjectStore:
+def open_store(
+    url: str, environ: Mapping[str, str] = os.environ, *, request_s: float = REQUEST_S
+) -> ObjectStore:
     """
     Return the store at a URL. Nothing is read or written.
 
@@ -34,6 +37,7 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> ObjectStore
         url: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX`` or ``file:///FOLDER``. Credentials
             and endpoints of the first three are in the variables ``AWS_*``, ``GOOGLE_*`` and ``AZURE_*``.
         environ: The environment, such as one that an ``.env`` file completes.
+        request_s: How long one request may take.
 
     Raises:
         UsageError: It is no such URL, or the extra for it is not installed.
@@ -57,5 +61,5 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> ObjectStore
     if parts.scheme in CLOUD_SCHEMES and parts.netloc:
         from runner.objects.cloud import open_cloud_store
 
-        return open_cloud_store(url.rstrip("/"), environ)
+        return open_cloud_store(url.rstrip("/"), environ, request_s)
     raise UsageError(f"{url} is not the URL of an object store", hint=forms)

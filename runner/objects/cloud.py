@@ -46,9 +46,12 @@ _CREDENTIALS_REQUEST = re.compile(r"performing \w+ http://(169\.254\.|metadata\.
 """Asked of the machine's own cloud where the environment has no keys."""
 
 
-def open_cloud_store(url: str, environ: Mapping[str, str]) -> CloudStore:
+def open_cloud_store(url: str, environ: Mapping[str, str], request_s: float) -> CloudStore:
     """
     Return the store at the URL of a bucket or of a folder in it.
+
+    Args:
+        request_s: How long one request may take, that of a part of a large file too.
 
     Raises:
         UsageError: The extra is not installed.
@@ -79,7 +82,7 @@ def open_cloud_store(url: str, environ: Mapping[str, str]) -> CloudStore:
     }
     client: ClientConfig = {
         "connect_timeout": "5s",
-        "timeout": "60s",
+        "timeout": timedelta(seconds=request_s),
         "allow_http": endpoint.startswith("http://"),
     }
     try:
@@ -145,9 +148,10 @@ class CloudStore:
                 yield bytes(part)
 
     def head(self, name: str) -> ObjectInfo:
-        """Return an object's length."""
+        """Return an object's length and digest, by a request without its bytes."""
         with self._errors(name):
-            return ObjectInfo(name, self._obstore.head(self._store, name)["size"])
+            found = self._obstore.get(self._store, name, options={"head": True})
+            return ObjectInfo(name, found.meta["size"], found.attributes.get("sha256"))
 
     def list(self, folder: str = "", *, after: str | None = None) -> list[ObjectInfo]:
         """List the objects below a folder, by name."""

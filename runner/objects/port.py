@@ -27,10 +27,12 @@ class ObjectInfo(NamedTuple):
     Attributes:
         name: Its path below the store's URL, without a leading slash.
         size: In bytes.
+        sha256: What `put` was given as its ``sha256``; None if the store does not keep it, or in a list.
     """
 
     name: str
     size: int
+    sha256: str | None = None
 
 
 class ObjectStore(Protocol):
@@ -93,7 +95,7 @@ class ObjectStore(Protocol):
 
     def head(self, name: str) -> ObjectInfo:
         """
-        Return an object's length.
+        Return an object's length, and its digest where that is kept.
 
         Raises:
             ObjectMissing: It does not exist.

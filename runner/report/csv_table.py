@@ -85,7 +85,7 @@ def _own_values(record: JobRecord, verdict: str | None) -> tuple[Json, ...]:
     about_video = (
         (None,) * 6
         if video is None
-        else (video.path, video.bytes, video.sha256, video.width, video.height, video.duration_s)
+        else (video.url or video.path, video.bytes, video.sha256, video.width, video.height, video.duration_s)
     )
     return (
         record.job_id,
@@ -97,7 +97,7 @@ def _own_values(record: JobRecord, verdict: str | None) -> tuple[Json, ...]:
         record.model,
         record.request.get("prompt"),
         *about_video,
-        None if last_frame is None else last_frame.path,
+        None if last_frame is None else last_frame.url or last_frame.path,
         record.task_id,
         utc_text(record.submitted_at),
         utc_text(record.completed_at),

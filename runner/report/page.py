@@ -8,10 +8,11 @@ import os
 import re
 import shlex
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +33,7 @@ from runner.core.units import format_count, format_duration, format_size
 from runner.core.verdicts import Verdicts
 from runner.jsontext import dumps, loads
 from runner.report.aggregates import JobSample, histogram
-from runner.report.rows import JobRow, job_row, shorten
+from runner.report.rows import Address, JobRow, job_row, shorten
 from runner.report.totals import Totals
 from runner.results.files import atomic_write
 from runner.results.formats import utc_text
@@ -66,6 +67,8 @@ class PageInfo(Struct, frozen=True):
         now_at: When the page is made.
         is_review: Whether `runner review` serves it, and saves the verdicts.
         posters: First pictures of videos by their paths, as JPEG in base64.
+        origins: Web servers that the page may load videos from, when they are looked at.
+        links_until: When the addresses there expire.
     """
 
     run: str
@@ -74,6 +77,8 @@ class PageInfo(Struct, frozen=True):
     now_at: float
     is_review: bool = False
     posters: Mapping[str, str] = {}
+    origins: Collection[str] = ()
+    links_until: float | None = None
 
 
 class FailureGroup(Struct, frozen=True):
@@ -111,6 +116,7 @@ class ReportBuilder:
 
     Args:
         rows: A file for the jobs that the page lists, so that they take no memory; None to keep them there.
+        address: Returns where the page finds an asset.
 
     Attributes:
         totals: Of all jobs.
@@ -118,9 +124,15 @@ class ReportBuilder:
     """
 
     def __init__(
-        self, verdicts: Verdicts = _NO_VERDICTS, rows: BinaryIO | None = None, *, max_jobs: int = MAX_JOBS
+        self,
+        verdicts: Verdicts = _NO_VERDICTS,
+        rows: BinaryIO | None = None,
+        address: Address = attrgetter("path"),
+        *,
+        max_jobs: int = MAX_JOBS,
     ) -> None:
         self._verdicts = verdicts
+        self._address = address
         self.totals = Totals()
         self.examples: dict[FailureClass, JobRecord] = {}
         # What is sampled are the numbers of rows in the file, each with its place there and in the manifest.
@@ -146,7 +158,7 @@ class ReportBuilder:
         self._sample.add(lambda: self._write_row(record), succeeded=record.state is State.SUCCEEDED)
 
     def _write_row(self, record: JobRecord) -> int:
-        row = job_row(record, self._verdicts.of(record))
+        row = job_row(record, self._verdicts.of(record), self._address)
         size = self._rows.write(_safe_json(list(row)).encode())
         self._ends.append(self._ends[-1] + size)
         self._positions.append(record.index)
@@ -208,6 +220,8 @@ def _context(builder: ReportBuilder, info: PageInfo) -> dict[str, Json]:
         "gateway": shorten(info.gateway, 200),
         "is_simulated": info.gateway == SIMULATED,
         "is_review": info.is_review,
+        "origins": " ".join(sorted(info.origins)),
+        "links_until": utc_text(info.links_until) if info.origins else None,
         "generated_at": utc_text(info.now_at),
         "headline": headline(summary),
         "summary": summary,

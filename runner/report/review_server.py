@@ -58,12 +58,19 @@ class ReviewServer:
         make_page: Returns the page; called for each load, so that a reload shows the newest state.
         save: Saves the verdict on a job durably, and returns whether there is such a job. Both are called in threads,
             but never twice at once.
+        find_upload: Returns where the file of an asset is that is not in the run directory, by its path there.
     """
 
     def __init__(
-        self, run_dir: Path, token: str, make_page: Callable[[], bytes], save: Callable[[str, str], bool]
+        self,
+        run_dir: Path,
+        token: str,
+        make_page: Callable[[], bytes],
+        save: Callable[[str, str], bool],
+        find_upload: Callable[[str], Path | None] = lambda path: None,
     ) -> None:
         self._run_dir = run_dir
+        self._find_upload = find_upload
         self._token = token
         self._make_page = make_page
         self._save = save
@@ -114,10 +121,14 @@ class ReviewServer:
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:
         folder = (self._run_dir / ASSETS_NAME).resolve()
+        name = request.match_info["path"]
         try:
-            path = (folder / request.match_info["path"]).resolve(strict=True)
+            path = (folder / name).resolve(strict=True)
         except (OSError, ValueError):
-            raise web.HTTPNotFound from None
+            found = await asyncio.to_thread(self._find_upload, f"{ASSETS_NAME}/{name}")
+            if found is None:
+                raise web.HTTPNotFound from None
+            path = folder = found
         media_type = _MEDIA_TYPES.get(path.suffix.lower())
         # A link in a foreign directory may lead to any file of the user's.
         if media_type is None or not path.is_relative_to(folder) or not path.is_file():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from runner.core.model import Asset, AssetKind, Failure, JobRecord, Json
 from runner.core.sanitize import sanitize_text
 from runner.jsontext import dumps
 from runner.results.inline_media import replace_inline_media
+
+Address = Callable[[Asset], str]
 
 _MAX_VALUE_CHARS = 300
 _MAX_VALUES = 40
@@ -24,10 +27,10 @@ class JobRow(NamedTuple):
         first_at: Time of the first attempt; this and the other times are in seconds since 1970.
         params: Key and text of each request field except model and prompt.
         metadata: Key and text of each metadata field.
-        video: Path of the video relative to the run directory, or None.
+        video: Path of the video relative to the run directory, or web address, or None.
         width, height, duration_s, bytes: Of the video.
-        takes: Paths of other videos of the job, such as those before it was submitted again.
-        last_frame: Path of the last frame relative to the run directory, or None.
+        takes: The same of other videos of the job, such as those before it was submitted again.
+        last_frame: The same of the last frame, or None.
         checks: Name and text of each finding of checks.
         warnings: One sentence each, the first ones.
         verdict: ``keep`` or ``reject``, or None.
@@ -63,8 +66,13 @@ class JobRow(NamedTuple):
     verdict_why: str
 
 
-def job_row(record: JobRecord, verdict: str | None) -> JobRow:
-    """Return what the page shows of a job, its texts shortened."""
+def job_row(record: JobRecord, verdict: str | None, address: Address = attrgetter("path")) -> JobRow:
+    """
+    Return what the page shows of a job, its texts shortened.
+
+    Args:
+        address: Returns where the page finds an asset.
+    """
     videos = _videos(record)
     video = videos[0] if videos else None
     # The video may be older than the job's request.
@@ -89,13 +97,13 @@ def job_row(record: JobRecord, verdict: str | None) -> JobRow:
         task_id=shorten(record.task_id or "", 200),
         attempts=len(record.attempts),
         throttled=sum(attempt.outcome == "throttled" for attempt in record.attempts),
-        video=None if video is None else video.path,
+        video=None if video is None else address(video),
         width=None if video is None else video.width,
         height=None if video is None else video.height,
         duration_s=None if video is None else video.duration_s,
         bytes=None if video is None else video.bytes,
-        takes=[take.path for take in videos[1:]],
-        last_frame=None if last_frame is None else last_frame.path,
+        takes=[address(take) for take in videos[1:]],
+        last_frame=None if last_frame is None else address(last_frame),
         checks=_pairs({name: _finding(value) for name, value in (record.checks or {}).items()}),
         warnings=[shorten(warning, _MAX_VALUE_CHARS) for warning in record.warnings[:_MAX_WARNINGS]],
         verdict=verdict,

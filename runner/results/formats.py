@@ -127,6 +127,7 @@ def _asset(asset: Asset) -> dict[str, Json]:
         "codec": asset.codec,
         "fps": asset.fps,
         "has_sound": asset.has_sound,
+        "url": asset.url,
     }
     if asset.take is not None:
         value["take"] = asset.take

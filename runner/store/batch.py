@@ -39,6 +39,7 @@ class Batch(Struct):
     answers: dict[tuple[int, int], Row] = field(default_factory=dict)
     usages: dict[tuple[int, int], Row] = field(default_factory=dict)
     tracks: list[Row] = field(default_factory=list)
+    urls: list[Row] = field(default_factory=list)
     checks: list[Row] = field(default_factory=list)
     uploads: dict[tuple[str, str], Row] = field(default_factory=dict)
     costs: dict[tuple[int, int], Row] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Batch(Struct):
         connection.executemany(rows.SAVE_ANSWER, self.answers.values())
         connection.executemany(rows.SAVE_USAGE, self.usages.values())
         connection.executemany(rows.SAVE_TRACKS, self.tracks)
+        connection.executemany(rows.SAVE_URLS, self.urls)
         connection.executemany(rows.SAVE_CHECKS, self.checks)
         connection.executemany(rows.SAVE_UPLOAD, self.uploads.values())
         rows.insert_rows(connection, SAVE_COSTS, list(self.costs.values()))
@@ -86,6 +88,7 @@ class Batch(Struct):
             "answers": list(self.answers.values()),
             "usages": list(self.usages.values()),
             "tracks": self.tracks,
+            "urls": self.urls,
             "checks": self.checks,
             "uploads": list(self.uploads.values()),
             "costs": list(self.costs.values()),
@@ -106,6 +109,7 @@ class Batch(Struct):
             answers={(row[0], row[1]): row for row in values.get("answers", ())},
             usages={(row[0], row[1]): row for row in values.get("usages", ())},
             tracks=values.get("tracks", []),
+            urls=values.get("urls", []),
             checks=values.get("checks", []),
             uploads={(row[0], row[1]): row for row in values.get("uploads", ())},
             costs={(row[0], row[1]): row for row in values.get("costs", ())},

@@ -148,6 +148,12 @@ CREATE TABLE IF NOT EXISTS tracks (
     facts TEXT NOT NULL,
     PRIMARY KEY (seq, attempt)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asset_urls (
+    seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    urls TEXT NOT NULL,
+    PRIMARY KEY (seq, attempt)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checks (
     seq INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
@@ -192,6 +198,7 @@ jobs goes here, since files that exist never get a new column.
 ``replaced_requests`` has the requests that made the assets of jobs whose request was changed since, by the attempt
 that made them. ``usages`` has what the task of an attempt consumed according to the API. ``tracks`` has codec, frames
 per second and sound of an attempt's video, and ``checks`` what was found of it, with warnings and a verdict.
+``asset_urls`` has the places of an attempt's assets in an object store, by their kind.
 ``uploads`` has how far each local file is on its way to a target, by its digest. ``retakes`` has the takes that were
 rejected and made anew, each with what tells the verdict from a later one, and ``old_assets`` what is kept of them. The
 columns of a primary key come first: the check of SQLite 3.40 calls such a table damaged otherwise.

@@ -14,29 +14,85 @@ from typing import Any
 
 from runner.core.filenames import ASSET_FOLDER_CHARS, ASSETS_NAME
 from runner.core.model import Asset, Job
-from runner.store import rows
+from runner.store import rows, takes
+
+_BATCH = 500
 
 MAX_SIZES = 20_000
 """With more files, only their names are looked at: to ask for the size of each takes ten times as long."""
 
 
-def delivered_assets(connection: sqlite3.Connection) -> Iterator[tuple[str, Asset]]:
+_DELIVERED = "FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt"
+_SUCCEEDED = "j.state = 'succeeded'"
+_UPLOADED = (
+    "EXISTS (SELECT 1 FROM asset_urls u WHERE u.seq = a.seq AND u.attempt = a.attempt "
+    "AND json_extract(u.urls, '$.' || a.kind) IS NOT NULL)"
+)
+
+
+def delivered_assets(
+    connection: sqlite3.Connection, *, only_uploaded: bool = False
+) -> Iterator[tuple[str, Asset]]:
     """Read the assets of the jobs that succeeded, each with its job's id, in manifest order."""
-    cursor = connection.execute(
-        "SELECT j.job_id, a.* FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
-        "WHERE j.state = 'succeeded' ORDER BY j.idx"
-    )
-    for job_id, *asset in cursor:
-        yield job_id, rows.read_asset(asset, {})
+    if only_uploaded and not has_uploads(connection):
+        return
+    where = f"{_SUCCEEDED} AND {_UPLOADED}" if only_uploaded else _SUCCEEDED
+    cursor = connection.execute(f"SELECT j.job_id, a.* {_DELIVERED} WHERE {where} ORDER BY j.idx")
+    while batch := cursor.fetchmany(_BATCH):
+        urls = takes.texts_by_attempt(connection, "asset_urls", json.dumps([seq for _, seq, *_ in batch]))
+        for job_id, *asset in batch:
+            yield job_id, rows.read_asset(asset, {}, urls=urls)
 
 
 def delivered_files(connection: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
-    """Read the path and size in bytes of each file of the jobs that succeeded, with its job's id."""
+    """
+    Read the path and size in bytes of each file of the jobs that succeeded, with its job's id.
+
+    Without those that are in an object store, whether they are here as well or not.
+    """
     # Not sorted by the index of the jobs, which takes a third of the time; mostly they are in that order.
+    where = f"{_SUCCEEDED} AND NOT {_UPLOADED}" if has_uploads(connection) else _SUCCEEDED
     yield from connection.execute(
-        "SELECT j.job_id, a.path, a.bytes FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "
-        "WHERE j.state = 'succeeded'"
+        f"SELECT j.job_id, a.path, a.bytes {_DELIVERED} WHERE {where} ORDER BY j.idx"
     )
+
+
+def uploaded_paths(connection: sqlite3.Connection) -> Iterator[str]:
+    """Read the paths of the files of succeeded jobs that are in an object store, whether they are here as well or not."""
+    if has_uploads(connection):
+        yield from chain.from_iterable(
+            connection.execute(f"SELECT a.path {_DELIVERED} WHERE {_SUCCEEDED} AND {_UPLOADED}")
+        )
+
+
+def all_uploaded(connection: sqlite3.Connection) -> Iterator[str]:
+    """Read the paths of all files that were uploaded, those of old takes too, in no particular order."""
+    if not has_uploads(connection):
+        return
+    for table in ("assets", "old_assets"):
+        yield from chain.from_iterable(
+            connection.execute(
+                f"SELECT path FROM {table} a JOIN asset_urls u USING (seq, attempt) "
+                "WHERE json_extract(u.urls, '$.' || a.kind) IS NOT NULL"
+            )
+        )
+
+
+def upload_of(connection: sqlite3.Connection, path: str) -> str | None:
+    """Return the URL of the file that has, or had, a path; None if it was not uploaded."""
+    if not has_uploads(connection):
+        return None
+    row = connection.execute(
+        "SELECT json_extract(u.urls, '$.' || a.kind) FROM assets a JOIN asset_urls u USING (seq, attempt) WHERE path = ?",
+        (path,),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def has_uploads(connection: sqlite3.Connection) -> bool:
+    """Return whether any asset is in an object store; a run of an earlier version does not even have the table."""
+    has_table = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'asset_urls'").fetchone()
+    return bool(has_table and connection.execute("SELECT 1 FROM asset_urls LIMIT 1").fetchone())
 
 
 def count_assets(connection: sqlite3.Connection) -> int:
@@ -62,7 +118,8 @@ def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
     cursor = connection.execute(
         "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (job.seq, job.attempt)
     )
-    return tuple(rows.read_asset(row, {}) for row in cursor)
+    urls = takes.texts_by_attempt(connection, "asset_urls", json.dumps([job.seq]))
+    return tuple(rows.read_asset(row, {}, urls=urls) for row in cursor)
 
 
 def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str, Any]]:
@@ -75,7 +132,7 @@ def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str,
 
 def lost_files(connection: sqlite3.Connection, run_dir: Path, *, max_sizes: int = MAX_SIZES) -> Iterator[str]:
     """
-    Yield the paths of succeeded jobs' files that are gone.
+    Yield the paths of succeeded jobs' files that are gone, except for those that were uploaded.
 
     In a run with at most ``max_sizes`` files, one with another size counts as gone.
     """
@@ -84,7 +141,7 @@ def lost_files(connection: sqlite3.Connection, run_dir: Path, *, max_sizes: int 
         yield from (path for _, path in jobs_with_lost_files(connection, run_dir))
         return
     # Of the names, only their hashes are kept: they are compared faster, and take a tenth of the memory.
-    listed = array("q", map(hash, _listed_files(run_dir)))
+    listed = array("q", map(hash, listed_files(run_dir)))
     if len(listed) >= count:
         known = array("q", map(hash, asset_paths(connection)))
         if (len(listed) == count and sum(listed) == sum(known)) or set(listed).issuperset(known):
@@ -93,7 +150,7 @@ def lost_files(connection: sqlite3.Connection, run_dir: Path, *, max_sizes: int 
     yield from (path for _, path, _ in delivered_files(connection) if hash(path) not in there)
 
 
-def _listed_files(run_dir: Path) -> Iterator[str]:
+def listed_files(run_dir: Path) -> Iterator[str]:
     """Yield the paths of all files of assets, relative to the run directory."""
     with suppress(OSError):
         names = os.listdir(run_dir / ASSETS_NAME)

@@ -357,18 +357,19 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
     seqs = json.dumps([row[0] for row in batch])
     attempts = _grouped(connection, "attempts", "number", seqs)
     assets = _grouped(connection, "assets", "kind DESC", seqs)
-    replaced = _texts_by_attempt(connection, "replaced_requests", seqs) if assets else {}
-    tracks = _texts_by_attempt(connection, "tracks", seqs) if assets else {}
-    findings = _texts_by_attempt(connection, "checks", seqs) if assets else {}
+    replaced = takes.texts_by_attempt(connection, "replaced_requests", seqs) if assets else {}
+    tracks = takes.texts_by_attempt(connection, "tracks", seqs) if assets else {}
+    urls = takes.texts_by_attempt(connection, "asset_urls", seqs) if assets else {}
+    findings = takes.texts_by_attempt(connection, "checks", seqs) if assets else {}
     old = takes.old_assets(connection, seqs) if assets else {}
-    usages = _texts_by_attempt(connection, "usages", seqs)
+    usages = takes.texts_by_attempt(connection, "usages", seqs)
     costs = costs_of(connection, seqs)
     for row in batch:
         seq = row[0]
         present = assets.get(seq, ())
-        delivered = [rows.read_asset(a, replaced, tracks) for a in present]
+        delivered = [rows.read_asset(a, replaced, tracks, urls) for a in present]
         if seq in old:
-            delivered += takes.not_present(old[seq], present, replaced)
+            delivered += takes.not_present(old[seq], present, replaced, urls)
         yield rows.read_record(
             row,
             tuple([rows.read_attempt(a[1:]) for a in attempts.get(seq, ())]),
@@ -377,16 +378,6 @@ def _with_details(connection: sqlite3.Connection, batch: Sequence[rows.Row]) -> 
             findings.get((seq, row[-1])),
             costs.get(seq, ()),
         )
-
-
-def _texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> dict[tuple[int, int], str]:
-    """Read a table of `LATER_ADDITIONS` by job and attempt; a run of an earlier version does not have it."""
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone():
-        return {}
-    cursor = connection.execute(
-        f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
-    )
-    return {(seq, attempt): text for seq, attempt, text in cursor}
 
 
 def _grouped(

@@ -12,6 +12,7 @@ from runner.core.lifecycle import Event, State, advance
 from runner.core.model import Asset
 from runner.core.verdicts import Verdicts
 from runner.store import rows
+from runner.store.takes import texts_by_attempt
 from runner.store.transitions import RerunPlan
 
 _BY_CHECKS = "checks"
@@ -67,7 +68,8 @@ def rejected(connection: sqlite3.Connection, verdicts: Verdicts, glob: str | Non
             assets = connection.execute(
                 "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (seq, attempt)
             )
-            kept = tuple(rows.read_asset(row, {}) for row in assets)
+            urls = texts_by_attempt(connection, "asset_urls", json.dumps([seq]))
+            kept = tuple(rows.read_asset(row, {}, urls=urls) for row in assets)
             found.append(Retake(seq, job_id, attempt, verdict_at, kept))
     return found
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runner import jsontext
 from runner.core.cost import Cost
@@ -100,6 +101,7 @@ SAVE_UPLOAD = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)"
 SAVE_USAGE = "INSERT OR REPLACE INTO usages VALUES (?, ?, ?)"
 SAVE_TRACKS = "INSERT OR REPLACE INTO tracks VALUES (?, ?, ?)"
 SAVE_CHECKS = "INSERT OR REPLACE INTO checks VALUES (?, ?, ?)"
+SAVE_URLS = "INSERT OR REPLACE INTO asset_urls VALUES (?, ?, ?)"
 SAVE_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 
 RECORD_COLUMNS = (
@@ -198,6 +200,12 @@ def tracks_row(job: Job, assets: Sequence[Asset]) -> Row | None:
     return None
 
 
+def urls_row(job: Job, assets: Iterable[Asset]) -> Row | None:
+    """Return the row of the URLs of a job's assets for `SAVE_URLS`; None if they have none."""
+    urls = {asset.kind.value: asset.url for asset in assets if asset.url is not None}
+    return (job.seq, job.attempt, canonical(urls)) if urls else None
+
+
 def read_attempt(row: Sequence[Any]) -> Attempt:
     """Convert a row of ``attempts``, without its ``seq``, to an attempt."""
     *values, error, key = row
@@ -208,6 +216,7 @@ def read_asset(
     row: Sequence[Any],
     replaced: Mapping[tuple[int, int], str],
     tracks: Mapping[tuple[int, int], str] = MappingProxyType({}),
+    urls: Mapping[tuple[int, int], str] = MappingProxyType({}),
 ) -> Asset:
     """
     Convert a row of ``assets`` to an asset.
@@ -215,6 +224,7 @@ def read_asset(
     Args:
         replaced: Requests that were replaced, by the keys of their jobs and the numbers of their attempts.
         tracks: What is known of the tracks of videos, in the same way.
+        urls: The URLs of assets by their kind, in the same way.
     """
     seq, kind, *values, attempt = row
     request = replaced.get((seq, attempt))
@@ -225,7 +235,9 @@ def read_asset(
         None if request is None else jsontext.loads(request),
         *(() if known is None else jsontext.loads(known)),
     )
-    return Asset(*fields)
+    asset = Asset(*fields)
+    found = urls.get((seq, attempt))
+    return asset if found is None else replace(asset, url=json.loads(found).get(kind))
 
 
 def read_record(

@@ -316,6 +316,15 @@ class Store:
         self.changed.add(job.seq)
         self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
 
+    def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
+        """Add what a job has of its assets before its end to the next commit: files here, or uploads."""
+        self.changed.add(job.seq)
+        self._active_writer.add(
+            assets=[rows.asset_row(job, asset) for asset in assets],
+            tracks=rows.tracks_row(job, assets),
+            urls=rows.urls_row(job, assets),
+        )
+
     def save_findings(self, seq: int, attempt: int, findings: Json) -> None:
         """Add what checks of an attempt's video found to the next commit."""
         self.changed.add(seq)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,16 @@ def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
     return tuple(rows.read_attempt(row[1:]) for row in cursor)
 
 
+def texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> dict[tuple[int, int], str]:
+    """Read a table of `LATER_ADDITIONS` by job and attempt; a run of an earlier version does not have it."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone():
+        return {}
+    cursor = connection.execute(
+        f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
+    )
+    return {(seq, attempt): text for seq, attempt, text in cursor}
+
+
 def old_assets(connection: sqlite3.Connection, seqs: str) -> Mapping[int, list[rows.Row]]:
     """Read the rows of what is kept of old takes of some jobs, given as a JSON list of keys, the newest take first."""
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'old_assets'").fetchone():
@@ -45,13 +56,16 @@ def old_assets(connection: sqlite3.Connection, seqs: str) -> Mapping[int, list[r
 
 
 def not_present(
-    old: Sequence[rows.Row], present: Sequence[rows.Row], replaced: Mapping[tuple[int, int], str]
+    old: Sequence[rows.Row],
+    present: Sequence[rows.Row],
+    replaced: Mapping[tuple[int, int], str],
+    urls: Mapping[tuple[int, int], str],
 ) -> Iterator[Asset]:
     """Convert rows of old takes to assets, except those of the take that is still the present one."""
     attempts = {row[-1] for row in present}
     for row in old:
         if row[-1] not in attempts:
-            yield replace(rows.read_asset(row, replaced), take=row[-1])
+            yield replace(rows.read_asset(row, replaced, urls=urls), take=row[-1])
 
 
 def attempt_number(connection: sqlite3.Connection, seq: int) -> int:
@@ -89,6 +103,15 @@ def unchecked(connection: sqlite3.Connection, scope: JobFilter) -> Iterator[int]
         values,
     )
     return (seq for (seq,) in cursor)
+
+
+def unchecked_paths(connection: sqlite3.Connection) -> Iterator[str]:
+    """Read the paths of all files of jobs that succeeded with a video that was never checked."""
+    seqs = json.dumps(list(unchecked(connection, JobFilter())))
+    cursor = connection.execute(
+        "SELECT path FROM assets WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
+    )
+    return (path for (path,) in cursor)
 
 
 def findings(connection: sqlite3.Connection, *, containing: str = "") -> Iterator[tuple[int, int, str]]:

@@ -99,6 +99,7 @@ class Writer:
         answer: Row | None = None,
         usage: Row | None = None,
         tracks: Row | None = None,
+        urls: Row | None = None,
         checks: Row | None = None,
         upload: Row | None = None,
         cost: Row | None = None,
@@ -136,6 +137,8 @@ class Writer:
                 batch.usages[usage[0], usage[1]] = usage
             if tracks is not None:
                 batch.tracks.append(tracks)
+            if urls is not None:
+                batch.urls.append(urls)
             if checks is not None:
                 batch.checks.append(checks)
             if upload is not None:

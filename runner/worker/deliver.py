@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from runner.jsontext import dumps, loads
 from runner.media import MediaInfo
 from runner.worker.pauses import RetryPauses
 from runner.worker.poll import query_task
-from runner.worker.ports import Api, AssetPublisher, Clock, DeliveryStore, Downloader, Keys
+from runner.worker.ports import Api, AssetPublisher, AssetUploader, Clock, DeliveryStore, Downloader, Keys
 
 _HINTS = ("seconds", "size", "ratio", "return_last_frame")
 _DEFAULT_SUFFIXES = {AssetKind.VIDEO: ".mp4", AssetKind.LAST_FRAME: ".png"}
@@ -53,6 +54,8 @@ class Deliverer(Struct, frozen=True):
         sharded: Whether assets are spread over 256 folders.
         max_download_s: For one asset, with all its addresses, tries and pauses.
         pauses: The pauses between two tries.
+        uploader: Uploads each asset before its job counts as succeeded; None to keep them here alone.
+        keeps_local: Whether the files stay here after that.
     """
 
     api: Api
@@ -68,6 +71,8 @@ class Deliverer(Struct, frozen=True):
     sharded: bool = False
     max_download_s: float = Timeouts().download_s
     pauses: RetryPauses = field(default_factory=RetryPauses)
+    uploader: AssetUploader | None = None
+    keeps_local: bool = True
 
     async def deliver(self, job: Job, task: RemoteTask | None) -> None:
         """
@@ -78,6 +83,7 @@ class Deliverer(Struct, frozen=True):
 
         Raises:
             DiskFull: There is no room; the job stays `downloading`.
+            ObjectStoreError: Nothing can be uploaded; the job stays `downloading`, and its file stays here.
             RunnerError: The store can't be written.
         """
         started_at = self.clock.now()
@@ -94,6 +100,12 @@ class Deliverer(Struct, frozen=True):
         job.error = failure
         job.finished_at = self.clock.wall()
         self.store.save(job, assets=delivery.assets)
+        if not self.keeps_local and failure is None:
+            # Only now: a later process must find each asset here or there.
+            await self.store.durable(job.commit)
+            for asset in delivery.assets:
+                with suppress(OSError):
+                    os.unlink(self.full_path(asset.path))
 
     def progress(self, job: Job) -> tuple[int, int | None]:
         """Return how many bytes of a job's video are on disk, and of how many; None if that is not known yet."""
@@ -167,7 +179,7 @@ class _Delivery:
     async def _fetch(self, kind: AssetKind, search: UrlSearch) -> Asset | Failure:
         """Fetch an asset from the first address that gives it."""
         if self._is_resumed and (asset := await self._complete_asset(kind)) is not None:
-            return asset
+            return await self._uploaded(asset)
         limit_s = self._deliverer.max_download_s
         try:
             with Deadline(limit_s):
@@ -177,7 +189,20 @@ class _Delivery:
                 FailureClass.DOWNLOAD_FAILED,
                 f"the {_LABELS[kind]} was not complete after {format_duration(limit_s)} (timeouts.download)",
             )
-        return result if isinstance(result, Failure) else await self._publish(kind, result)
+        if isinstance(result, Failure):
+            return result
+        return await self._uploaded(await self._publish(kind, result))
+
+    async def _uploaded(self, asset: Asset) -> Asset:
+        """Return an asset of which this machine has the file, or that is uploaded, once it is where it belongs."""
+        deliverer = self._deliverer
+        if deliverer.uploader is None or asset.url is not None:
+            return asset
+        # So that a later process uploads the file rather than downloading it again.
+        deliverer.store.save_assets(self._job, [*self.assets, asset])
+        asset = await deliverer.uploader.upload(deliverer.full_path(asset.path), asset)
+        deliverer.store.save_assets(self._job, [*self.assets, asset])
+        return asset
 
     async def _search(self, kind: AssetKind, search: UrlSearch) -> Fetched | Failure:
         """Try all addresses, and all again while they may not be ready yet; return why the first one failed."""
@@ -227,13 +252,19 @@ class _Delivery:
         return retry_wait_s(deliverer.retry, attempt=attempt, draw=deliverer.draw())
 
     async def _complete_asset(self, kind: AssetKind) -> Asset | None:
-        """Return an asset that an earlier process delivered, if its file is still complete."""
+        """Return an asset that an earlier process delivered, if it is still complete; without URL if it is only here."""
         deliverer = self._deliverer
         for asset in deliverer.store.load_assets(self._job):
-            if asset.kind is kind and await asyncio.to_thread(
-                is_complete, deliverer.full_path(asset.path), asset
+            if asset.kind is not kind:
+                continue
+            if (
+                asset.url is not None
+                and deliverer.uploader is not None
+                and await deliverer.uploader.has(asset)
             ):
                 return asset
+            if await asyncio.to_thread(is_complete, deliverer.full_path(asset.path), asset):
+                return replace(asset, url=None)
         return None
 
     async def _download(self, kind: AssetKind, url: str) -> Fetched | NotFetched:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata
@@ -87,6 +87,9 @@ class DeliveryStore(JobStore, Protocol):
     def save_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Save what is known of an unfinished download."""
 
+    def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
+        """Save what the job has of its assets before its end."""
+
 
 class Downloader(Protocol):
     """Downloads to part files; see `assets.fetch`."""
@@ -102,3 +105,13 @@ class AssetPublisher(Protocol):
 
     async def publish(self, part: str, final: str) -> None:
         """Make a file durable under its final name."""
+
+
+class AssetUploader(Protocol):
+    """Copies of assets in an object store; see `assets.upload`."""
+
+    async def upload(self, path: str, asset: Asset) -> Asset:
+        """Upload a file, and return its asset with its URL once it is there."""
+
+    async def has(self, asset: Asset) -> bool:
+        """Return whether an asset that was uploaded is still there."""

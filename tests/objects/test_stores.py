@@ -96,7 +96,8 @@ def test_files_are_uploaded_whole(store: ObjectStore, tmp_path: Path) -> None:
     store.put("v/big.mp4", source, content_type="video/mp4", metadata={"sha256": "ab"})
 
     assert source.read_bytes() == store.get("v/big.mp4") == b"".join(store.read("v/big.mp4"))
-    assert ObjectInfo("v/big.mp4", PART_BYTES + 1) == store.head("v/big.mp4")
+    kept = None if store.url.startswith("file:") else "ab"
+    assert ObjectInfo("v/big.mp4", PART_BYTES + 1, kept) == store.head("v/big.mp4")
     with pytest.raises(FileNotFoundError):
         store.put("v/none", tmp_path / "none")
 

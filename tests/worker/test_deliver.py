@@ -65,6 +65,9 @@ class DeliveryStore(FakeStore):
     def save_part(self, job: Job, kind: AssetKind, facts: Any) -> None:
         self.parts[kind.value] = facts
 
+    def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
+        self.assets = tuple(assets)
+
 
 @dataclass
 class FakeDownloads:

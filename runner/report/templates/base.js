@@ -90,7 +90,13 @@ function localizeTimes() {
 }
 
 function assetUrl(path) {
+  if (/^https?:/.test(path)) return path;
   return path.split("/").map(encodeURIComponent).join("/");
+}
+
+// What a person sees of it: the rest of a web address is a signature.
+function assetName(path) {
+  return path.replace(/[?].*/, "");
 }
 
 function debounce(callback, delayMs) {

@@ -30,7 +30,7 @@ function videoOf(job) {
   });
   video.muted = true;
   video.style.aspectRatio = ratioOf(job);
-  video.addEventListener("error", () => video.replaceWith(htmlElement("div", { class: "no-video" }, `${path} is missing or can't be played`)), { once: true });
+  video.addEventListener("error", () => video.replaceWith(htmlElement("div", { class: "no-video" }, `${assetName(path)} is missing or can't be played`)), { once: true });
   if (!poster) visibility?.observe(video);
   return video;
 }
@@ -64,7 +64,7 @@ function videoFacts(job) {
 }
 
 function fileLink(path) {
-  return path ? htmlElement("a", { href: assetUrl(path), target: "_blank", rel: "noopener" }, foreign(path)) : "";
+  return path ? htmlElement("a", { href: assetUrl(path), target: "_blank", rel: "noopener" }, foreign(assetName(path))) : "";
 }
 
 function details(job) {

@@ -1,0 +1,202 @@
+"""The object store that a run uploads its assets to: which one, whether it can be used, and which files stay here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from runner.api.config import RunConfig
+from runner.api.options import RunOptions
+from runner.api.run_facts import AssetStore, RunOrigin
+from runner.assets.publish import is_complete
+from runner.assets.upload import Uploader
+from runner.core.model import Asset, JobRecord
+from runner.core.settings import Settings
+from runner.errors import RunnerError, UsageError
+from runner.objects import open_store
+from runner.objects.located import UPLOAD_REQUEST_S, Objects, require_uploads
+from runner.objects.port import ObjectMissing, ObjectStore
+from runner.store import files
+from runner.store.store import Store
+from runner.store.takes import unchecked_paths
+from runner.worker.pauses import RetryPauses
+
+PRESIGNED_S = 7 * 86400.0
+"""The longest time that S3 allows."""
+
+
+def open_assets(url: str, environ: Mapping[str, str]) -> ObjectStore:
+    """
+    Return the store at the URL that ``--assets`` names. Nothing is read or written.
+
+    Raises:
+        UsageError: It is no such URL, or the extra for it is not installed.
+        ObjectStoreError: What the environment says does not fit together.
+    """
+    if "%" in url and not url.startswith("file:"):
+        raise UsageError(f"{url} has a percent sign", hint="write the names of folders as they are")
+    return open_store(url, environ, request_s=UPLOAD_REQUEST_S)
+
+
+def chosen_store(
+    options: RunOptions, known: AssetStore | None, environ: Mapping[str, str]
+) -> AssetStore | None:
+    """
+    Return where a run uploads its assets from now on.
+
+    Args:
+        known: Where it did so far.
+
+    Raises:
+        UsageError: There is no such store, or nothing would be left of the assets.
+    """
+    if options.assets is not None:
+        return AssetStore(open_assets(options.assets, environ).url, options.keep_local)
+    if not options.keep_local:
+        return known
+    if known is None:
+        raise UsageError("--keep-local needs --assets", hint="without it, all files stay here anyway")
+    return AssetStore(known.url, keeps_local=True)
+
+
+async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> Uploader | None:
+    """
+    Return what uploads the assets of a run, after a test whether it can; None if they stay here.
+
+    Raises:
+        UsageError, ObjectStoreError: It can't, so that nothing should be paid for.
+    """
+    if config.origin.asset_store is None:
+        return None
+    store = open_assets(config.origin.asset_store.url, config.environ)
+    await asyncio.to_thread(require_uploads, store)
+    return Uploader(
+        store,
+        config.environ,
+        retry=settings.retry,
+        limit_s=settings.timeouts.download_s,
+        sleep=pauses.sleep,
+        draw=random.random,
+    )
+
+
+def keeps_local(config: RunConfig) -> bool:
+    """Return whether files stay here after their upload: for good, or until they are checked."""
+    store = config.origin.asset_store
+    return store is None or store.keeps_local or bool(config.settings.checks) or config.hook is not None
+
+
+def remove_uploaded(store: Store, origin: RunOrigin, *, is_checked: bool) -> None:
+    """
+    Delete files that were uploaded and that an earlier process did not delete, because it was killed.
+
+    Args:
+        is_checked: Whether files that were not checked yet stay.
+    """
+    if origin.asset_store is None or origin.asset_store.keeps_local:
+        return
+    listed = set(files.listed_files(store.run_dir))
+    if not listed:
+        return
+    needed = set(unchecked_paths(store.reader)) if is_checked else set()
+    for path in files.uploaded_paths(store.reader):
+        if path in listed and path not in needed:
+            with suppress(OSError):
+                os.unlink(store.run_dir / path)
+
+
+class LocalFiles:
+    """
+    The files of jobs while something reads them here.
+
+    Args:
+        environ: The environment, for the stores that have them.
+    """
+
+    def __init__(self, run_dir: Path, origin: RunOrigin, environ: Mapping[str, str]) -> None:
+        self._run_dir = run_dir
+        self._store = origin.asset_store
+        self._environ = environ
+
+    @asynccontextmanager
+    async def of(self, record: JobRecord) -> AsyncIterator[None]:
+        """Have the files of a job here for the length of a block, as far as they can be fetched; then only those that stay."""
+        uploaded = [asset for asset in record.assets if asset.url is not None]
+        if not uploaded:
+            yield
+            return
+        await asyncio.to_thread(self._fetch, uploaded)
+        yield
+        if self._store is not None and not self._store.keeps_local:
+            for asset in uploaded:
+                with suppress(OSError):
+                    os.unlink(self._run_dir / asset.path)
+
+    def _fetch(self, assets: list[Asset]) -> None:
+        objects = Objects(self._environ)
+        for asset in assets:
+            path = self._run_dir / asset.path
+            if path.exists():
+                continue
+            part = path.with_name(f"{path.name}.part")
+            with suppress(RunnerError, ObjectMissing, OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                store, name = objects.at(asset.url or "")
+                with part.open("wb") as file:
+                    for block in store.read(name):
+                        file.write(block)
+                if is_complete(str(part), asset):
+                    part.replace(path)
+                else:
+                    part.unlink()
+
+
+class AssetAddresses:
+    """
+    Where a page in the run directory finds assets.
+
+    Args:
+        environ: The environment, for credentials.
+        is_served: Whether a server has what is in folders of this machine at the assets' paths.
+
+    Attributes:
+        origins: The web servers that addresses were given of; those addresses are good for `PRESIGNED_S`.
+    """
+
+    def __init__(self, run_dir: Path, environ: Mapping[str, str], *, is_served: bool = False) -> None:
+        self._run_dir = run_dir
+        self._objects = Objects(environ)
+        self._is_served = is_served
+        self.origins: set[str] = set()
+
+    def __call__(self, asset: Asset) -> str:
+        """Return a path relative to the run directory, or a web address; one in a bucket is signed, and so a secret."""
+        url = asset.url
+        if url is None or (self._run_dir / asset.path).exists():
+            return asset.path
+        if (path := file_of(url)) is not None:
+            return asset.path if self._is_served else os.path.relpath(path, os.path.realpath(self._run_dir))
+        try:
+            store, name = self._objects.at(url)
+            address = store.presign(name, PRESIGNED_S)
+        except RunnerError:
+            # The page names it all the same.
+            return url
+        parts = urlsplit(address)
+        self.origins.add(f"{parts.scheme}://{parts.netloc}")
+        return address
+
+
+def file_of(url: str) -> Path | None:
+    """
+    Return the path of an object in a folder of this machine; None if it is elsewhere.
+
+    >>> file_of("file:///srv/a%20b.mp4").as_posix(), file_of("s3://bucket/a.mp4")
+    ('/srv/a b.mp4', None)
+    """
+    return Path(unquote(url.removeprefix("file://"))) if url.startswith("file:///") else None
