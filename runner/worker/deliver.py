@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -103,9 +103,13 @@ class Deliverer(Struct, frozen=True):
         if not self.keeps_local and failure is None:
             # Only now: a later process must find each asset here or there.
             await self.store.durable(job.commit)
-            for asset in delivery.assets:
-                with suppress(OSError):
-                    os.unlink(self.full_path(asset.path))
+            self.remove_files(delivery.assets)
+
+    def remove_files(self, assets: Iterable[Asset]) -> None:
+        """Delete the files of assets that are elsewhere, too."""
+        for asset in assets:
+            with suppress(OSError):
+                os.unlink(self.full_path(asset.path))
 
     def progress(self, job: Job) -> tuple[int, int | None]:
         """Return how many bytes of a job's video are on disk, and of how many; None if that is not known yet."""

@@ -29,6 +29,8 @@ ledger too (``ledger``).
 """
 COMMAND_POINTS = (*POINTS, "transaction", "unlink")
 """Where other commands can be killed besides: at a transaction outside of a run, and when a file is deleted."""
+UPLOAD_POINTS = ("upload", "head", "remove")
+"""Where a run with `--assets` can be killed besides: at an upload, when it looks at what arrived, when it deletes files here."""
 
 
 STOPPED = -1
@@ -176,13 +178,16 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 
 
 def _install(kill_at: KillPoint) -> None:
+    from runner.assets import upload
     from runner.gateway.client import GatewayClient
+    from runner.objects.folder import FolderStore
     from runner.results.files import ResultsWriter
     from runner.store import intent_age, store
     from runner.store.journal import Journal
     from runner.store.ledger import Ledger
     from runner.store.store import Store
     from runner.store.writer import Writer
+    from runner.worker.deliver import Deliverer
 
     owner, name = {
         "commit": (Writer, "_commit"),
@@ -194,6 +199,9 @@ def _install(kill_at: KillPoint) -> None:
         "intent": (store, "note_intent"),
         "transaction": (Store, "transaction"),
         "unlink": (os, "unlink"),
+        "upload": (upload, "upload"),
+        "head": (FolderStore, "head"),
+        "remove": (Deliverer, "remove_files"),
     }[kill_at.point]
     reached = 0
     original = getattr(owner, name)

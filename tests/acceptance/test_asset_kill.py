@@ -1,0 +1,104 @@
+"""kill -9 around uploads: no video is lost or paid for twice, and a job succeeds only when its object is there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.acceptance.crash_harness import KillPoint, fork_server
+from tests.acceptance.simulator_process import command_line, results_by_id, run_simulator
+from tests.acceptance.test_kill import SCENARIO, CrashHarness, KilledRun
+
+_POINTS = [
+    # The first commits are about submissions.
+    ("commit", "before", 6),
+    # A verified file that is only here.
+    ("upload", "before", 2),
+    # Half an object, under no name: after the probe and the file's own name.
+    ("rename", "before", 3),
+    ("rename", "after", 4),
+    # An object that nobody has looked at; then one whose job is not saved. The first look is at the probe.
+    ("head", "before", 2),
+    ("head", "after", 3),
+    # A job that succeeded, with its file still here; then without.
+    ("remove", "before", 1),
+    ("remove", "after", 2),
+]
+
+
+class UploadingRun(KilledRun):
+    """A run that uploads its assets into a folder."""
+
+    def start(self, **kill: Any) -> int | None:
+        """Run one process, and return its exit code; None if it was killed."""
+        exit_code = self.run_once(assets=(self.folder / "store").as_uri(), **kill)
+        if (self.run_dir / "results.jsonl").exists():
+            self.check_objects(results_by_id(self.run_dir).values())
+        return exit_code
+
+    def check_objects(self, lines: Any) -> None:
+        """Check the objects of all jobs that succeeded."""
+        for line in lines:
+            if line["status"] == "succeeded":
+                self._check_file(line)
+
+    def _check_file(self, line: dict[str, Any]) -> None:
+        (asset,) = line["assets"]
+        content = Path(unquote(urlsplit(asset["url"]).path)).read_bytes()
+        assert sha256(content).hexdigest() == asset["sha256"]
+
+    def end(self) -> None:
+        """Run to the end, and hold the results against the ledger; nothing but objects is left."""
+        self.check(self.start())
+        assert [] == [path for path in (self.run_dir / "assets").rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashHarness]:
+    """Share one simulator and one fork server among all tests."""
+    folder = tmp_path_factory.mktemp("uploads")
+    _, environ = command_line()
+    with run_simulator(folder, SCENARIO) as simulator, fork_server(environ) as server:
+        yield CrashHarness(simulator, server, folder)
+
+
+def prepare(harness: CrashHarness, name: str, *, count: int) -> UploadingRun:
+    """Write the manifest of a run whose prompts begin with its own name."""
+    run = harness.prepare(name, count=count, in_flight=4)
+    return UploadingRun(run.harness, run.name, run.folder, run.count)
+
+
+def test_killed_at_each_step_of_an_upload(harness: CrashHarness) -> None:
+    """One run is killed at each step in turn; then it ends with every video in the store, each paid for once."""
+    run = prepare(harness, "each step", count=24)
+    for point, when, nth in _POINTS:
+        assert run.start(kill_at=KillPoint(point, when, nth)) is None, (point, when)
+
+    run.end()
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(3600)
+def test_killed_two_hundred_times_around_uploads(harness: CrashHarness) -> None:
+    """The same with 200 kills, at each step for the nth time and at random moments; some with the disk full of files."""
+    kills, seed = 0, 0
+    while kills < 200:
+        rng = random.Random(seed)
+        seed += 1
+        run = prepare(harness, f"kills {seed}", count=12)
+        for _ in range(8):
+            if rng.random() < 0.8:
+                kill = {"kill_at": KillPoint(*rng.choice(_POINTS)[:2], rng.randint(1, 8))}
+            else:
+                kill = {"kill_after_s": rng.uniform(0.05, 0.8)}
+            if run.start(**kill) is not None:
+                break
+            kills += 1
+        run.end()
+    print(f"{kills} kills around uploads, {seed} runs, 0 paid twice, 0 lost")
