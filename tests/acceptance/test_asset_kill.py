@@ -94,7 +94,7 @@ def test_killed_two_hundred_times_around_uploads(harness: CrashHarness) -> None:
         run = prepare(harness, f"kills {seed}", count=12)
         for _ in range(8):
             if rng.random() < 0.8:
-                kill = {"kill_at": KillPoint(*rng.choice(_POINTS)[:2], rng.randint(1, 8))}
+                kill: dict[str, Any] = {"kill_at": KillPoint(*rng.choice(_POINTS)[:2], rng.randint(1, 8))}
             else:
                 kill = {"kill_after_s": rng.uniform(0.05, 0.8)}
             if run.start(**kill) is not None:

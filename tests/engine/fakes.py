@@ -29,7 +29,7 @@ from runner.disk import write_error
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext
 from runner.engine.engine import Engine
-from runner.engine.events import JobEnded, Notice, RunEvent
+from runner.engine.events import Delivered, JobEnded, Notice, RunEvent
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
@@ -344,7 +344,7 @@ class EngineHarness:
     probe: Callable[[], Awaitable[bool]] = _probe_succeeds
     render: Callable[[str], bytes] = str.encode
     draw: Callable[[], float] = lambda: 0.5
-    append: Callable[[Sequence[int]], Mapping[str, tuple[Path, ...]]] = lambda seqs: {}
+    append: Callable[[Sequence[int]], Mapping[str, Delivered]] = lambda seqs: {}
 
     def add_jobs(self, jobs: Iterable[JobSpec]) -> None:
         """Sync jobs into the store."""
