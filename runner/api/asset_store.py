@@ -91,19 +91,14 @@ def keeps_local(config: RunConfig) -> bool:
     return store is None or store.keeps_local or bool(config.settings.checks) or config.hook is not None
 
 
-def remove_uploaded(store: Store, origin: RunOrigin, *, is_checked: bool) -> None:
-    """
-    Delete files that were uploaded and that an earlier process did not delete, because it was killed.
-
-    Args:
-        is_checked: Whether files that were not checked yet stay.
-    """
-    if origin.asset_store is None or origin.asset_store.keeps_local:
+def remove_uploaded(store: Store, config: RunConfig) -> None:
+    """Delete files that were uploaded, and checked, and that a process did not delete because it was killed."""
+    if config.origin.asset_store is None or config.origin.asset_store.keeps_local:
         return
     listed = set(files.listed_files(store.run_dir))
     if not listed:
         return
-    needed = set(unchecked_paths(store.reader)) if is_checked else set()
+    needed = set(unchecked_paths(store.reader)) if keeps_local(config) else set()
     for path in files.uploaded_paths(store.reader):
         if path in listed and path not in needed:
             with suppress(OSError):

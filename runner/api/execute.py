@@ -147,7 +147,7 @@ async def execute(
     """
     started_at = time.monotonic()
     observe = guarded(observe)
-    remove_uploaded(store, config.origin, is_checked=bool(config.settings.checks) or config.hook is not None)
+    remove_uploaded(store, config)
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
@@ -388,7 +388,7 @@ def _result(
         config.origin.is_simulated,
         did_nothing=(summary is None or was_finished) and not stops,
         needs_base_url=config.needs_base_url,
-        asset_store=None if config.origin.asset_store is None else config.origin.asset_store.url,
+        asset_store=config.asset_url,
         uncertain=tuple(islice(query.records_in(store.reader, {State.UNCERTAIN}), MAX_UNCERTAIN_SHOWN)),
         by_class=by_class,
         examples=tuple(query.first_of_each_class(store.reader, by_class)),

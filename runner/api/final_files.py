@@ -129,7 +129,9 @@ class FinalFiles:
     def _write_blocks(self, old: _OldFiles, changed: set[Key] | None, rows: BinaryIO) -> ReportBuilder:
         lists_all = changed is None and not query.has_jobs(self._reader, MAX_JOBS + 1)
         page = _Page(
-            self._reader, ReportBuilder(known_verdicts(self._run_dir), rows, self._address), lists_all=lists_all
+            self._reader,
+            ReportBuilder(known_verdicts(self._run_dir), rows, self._address),
+            lists_all=lists_all,
         )
         with ExitStack() as stack:
             results, failed = (

@@ -79,6 +79,11 @@ class RunFacts(Struct, frozen=True):
         """The run's gateway as its results name it: a base URL, or `SIMULATED`."""
         return SIMULATED if self.origin.is_simulated else self.settings.base_url or DEFAULT_BASE_URL
 
+    @property
+    def asset_url(self) -> str | None:
+        """The URL that assets are uploaded to; None if they are in the run directory alone."""
+        return None if self.origin.asset_store is None else self.origin.asset_store.url
+
 
 def read_facts(reader: sqlite3.Connection) -> RunFacts | None:
     """Read what a run remembers; None if no manifest was ever loaded into its directory."""

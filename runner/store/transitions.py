@@ -262,8 +262,7 @@ def replace_job(connection: sqlite3.Connection, seq: int, record: JobRecord, *, 
     connection.execute("DELETE FROM assets WHERE seq = ?", (seq,))
     if record.assets:
         rows.insert_rows(connection, rows.SAVE_ASSETS, [rows.asset_row(job, each) for each in record.assets])
-        if (urls := rows.urls_row(job, record.assets)) is not None:
-            connection.execute(rows.SAVE_URLS, urls)
+        connection.executemany(rows.SAVE_URLS, filter(None, [rows.urls_row(job, record.assets)]))
 
 
 def last_paid_attempt(attempts: Iterable[Attempt]) -> int:

@@ -16,6 +16,7 @@ from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Rejected
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
+from runner.engine.events import Delivered
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from tests.engine.answers import (
     ACCEPTED,
@@ -402,7 +403,7 @@ def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
     If the results can't be appended to, the run stops with the reason, and no job is paid for twice.
     """
 
-    def append(seqs: Sequence[int]) -> dict[str, tuple[Path, ...]]:
+    def append(seqs: Sequence[int]) -> dict[str, Delivered]:
         raise DiskFull("no room left for results.jsonl")
 
     api = slow_api()
