@@ -12,7 +12,7 @@ from runner.api.run_facts import output_root
 from runner.api.run_ledger import LEDGER_NAME, SIMULATED_LEDGER_NAME
 from runner.core.cost import Spend
 from runner.core.model import Json
-from runner.core.money import amount_text, from_nanos
+from runner.core.money import nanos_text
 from runner.store.ledger_report import SpentBy, held, open_to_read, spent_by
 
 
@@ -73,5 +73,5 @@ def spend_json(found: SpendReport) -> dict[str, Json]:
         "by": found.key,
         "rows": [{found.key: row.name, "attempts": row.attempts, **row.spend.json()} for row in found.rows],
         "totals": [total.json() for total in found.totals],
-        "held": {currency: amount_text(from_nanos(amount)) for currency, amount in found.held.items()},
+        "held": {currency: nanos_text(amount) for currency, amount in found.held.items()},
     }

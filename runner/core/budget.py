@@ -16,6 +16,12 @@ from runner.core.cost import Cost, CostState, charged
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, FailureClass, Json
 
+LEAST_AHEAD = 256
+"""Jobs whose price a run sets aside at once, however slowly it submits."""
+AHEAD_S = 2
+"""How long what a run sets aside lasts at its pace, in seconds: twice as long as it takes to see that it is needed."""
+_WINDOW_MS = 1000
+
 _NOT_CHARGED = frozenset({"rejected", "throttled", "no_channel", "refused", "not_sent"})
 """Outcomes of attempts that made no task."""
 
@@ -124,3 +130,31 @@ def block(need: int, ask: int, left: int | None) -> int:
     if need > left:
         return 0
     return max(need, min(ask, left // 8))
+
+
+class Pace(Struct):
+    """
+    How fast a run reserves, and so how much it sets aside for the jobs that it submits next.
+
+    Attributes:
+        taken: What it reserved since a moment, in billionths.
+        since: That moment, in seconds of any clock.
+        per_s: What it reserved in a second, before.
+
+    >>> pace = Pace(since=0.0)
+    >>> pace.ahead(10, 0.1)
+    2560
+    >>> pace.taken += 20_000
+    >>> pace.ahead(10, 0.2), pace.ahead(10, 2.0), pace.ahead(10, 2.1)
+    (40000, 20000, 20000)
+    """
+
+    since: float
+    taken: int = 0
+    per_s: int = 0
+
+    def ahead(self, price: int, now: float) -> int:
+        """Return how much to set aside for jobs like one of this price."""
+        if (elapsed_ms := int((now - self.since) * 1000)) >= _WINDOW_MS:
+            self.since, self.taken, self.per_s = now, 0, self.taken * 1000 // elapsed_ms
+        return max(price * LEAST_AHEAD, AHEAD_S * max(self.per_s, self.taken))

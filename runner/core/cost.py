@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from runner.core.money import amount_text, format_money, from_nanos, round_up, to_nanos
+from runner.core.money import format_money, from_nanos, nanos_text, round_up, to_nanos
 from runner.core.prices import Quote, Unit, utc_day
 
 _EXTRA_S = 0.25
@@ -62,6 +62,11 @@ class Cost(Struct, frozen=True, kw_only=True):
         return self.reserved if self.settled is None else self.settled
 
     @property
+    def day(self) -> str:
+        """The day that it belongs to, as text."""
+        return utc_day(self.at).isoformat()
+
+    @property
     def is_open(self) -> bool:
         """Whether the attempt has not ended."""
         return self.state is CostState.RESERVED
@@ -109,7 +114,7 @@ def charged(cost: Cost, usage: Mapping[str, Any] | None, video_s: float | None) 
         case Unit.MILLION_TOKENS:
             tokens = _number(usage.get("completion_tokens", usage.get("total_tokens")))
             if tokens is not None:
-                return to_nanos(round_up(Decimal(rate) * tokens / 10**6)), "usage"
+                return to_nanos(round_up(Decimal(rate) * Decimal(str(tokens)) / 10**6)), "usage"
         case Unit.SECOND:
             if (used := _number(usage.get("seconds"))) is not None:
                 has_input, input_s = cost.has_input, _number(usage.get("input_seconds"))
@@ -120,14 +125,13 @@ def charged(cost: Cost, usage: Mapping[str, Any] | None, video_s: float | None) 
     return cost.reserved, "reserved"
 
 
-def _whole(seconds: float | Decimal) -> int:
-    return max(0, math.ceil(float(seconds) - _EXTRA_S))
+def _whole(seconds: float) -> int:
+    return max(0, math.ceil(seconds - _EXTRA_S))
 
 
-def _number(value: Any) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        return None
-    return Decimal(str(value))
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value < math.inf else None
 
 
 _PARTS = ("settled", "failed", "uncertain", "reserved")
@@ -164,13 +168,13 @@ class Spend(Struct, frozen=True, kw_only=True):
         """Return a clause such as ``spent 41.20 USD, of which 3.10 uncertain and 1.60 for tasks that failed``."""
         parts = []
         if self.uncertain:
-            parts.append(f"{amount_text(from_nanos(self.uncertain))} uncertain")
+            parts.append(f"{nanos_text(self.uncertain)} uncertain")
         if self.failed:
-            parts.append(f"{amount_text(from_nanos(self.failed))} for tasks that failed")
+            parts.append(f"{nanos_text(self.failed)} for tasks that failed")
         text = f"spent {format_money(from_nanos(self.spent), self.currency)}"
         text += f", of which {' and '.join(parts)}" if parts else ""
         if self.reserved:
-            text += f"; {amount_text(from_nanos(self.reserved))} reserved for jobs that have not ended"
+            text += f"; {nanos_text(self.reserved)} reserved for jobs that have not ended"
         return text
 
     def json(self) -> dict[str, str]:
@@ -178,7 +182,7 @@ class Spend(Struct, frozen=True, kw_only=True):
         amounts = {name: getattr(self, name) for name in ("spent", *_PARTS)}
         return {
             "currency": self.currency,
-            **{name: amount_text(from_nanos(amount)) for name, amount in amounts.items()},
+            **{name: nanos_text(amount) for name, amount in amounts.items()},
         }
 
 
@@ -219,7 +223,7 @@ class CostSummaryBuilder(Struct):
             return
         by_state = self.by_state.setdefault(cost.currency, {})
         by_state[cost.state] = by_state.get(cost.state, 0) + cost.amount
-        for sums, name in ((self.models, model), (self.days, utc_day(cost.at).isoformat())):
+        for sums, name in ((self.models, model), (self.days, cost.day)):
             _add_to(sums, (name, cost.currency), (1, cost.amount, cost.reserved))
 
     def merge(self, other: CostSummaryBuilder) -> None:
@@ -242,7 +246,11 @@ class CostSummaryBuilder(Struct):
 
 
 def _add_to(sums: dict[tuple[str, str], list[int]], key: tuple[str, str], entry: Sequence[int]) -> None:
-    sums[key] = [total + number for total, number in zip(sums.get(key, (0, 0, 0)), entry, strict=True)]
+    attempts, amount, reserved = entry
+    total = sums.setdefault(key, [0, 0, 0])
+    total[0] += attempts
+    total[1] += amount
+    total[2] += reserved
 
 
 def cost_json(costs: Iterable[Cost]) -> dict[str, Any] | None:
@@ -258,8 +266,8 @@ def cost_json(costs: Iterable[Cost]) -> dict[str, Any] | None:
     newest = kept[-1]
     same = [cost for cost in kept if cost.currency == newest.currency]
     return {
-        "reserved": amount_text(from_nanos(sum(cost.reserved for cost in same))),
-        "settled": amount_text(from_nanos(sum(ended))) if ended else None,
+        "reserved": nanos_text(sum(cost.reserved for cost in same)),
+        "settled": nanos_text(sum(ended)) if ended else None,
         "currency": newest.currency,
         "basis": newest.basis,
     }

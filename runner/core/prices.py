@@ -8,9 +8,10 @@ leaves something out. Unknown is not zero: a request without a price has none, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct, field
@@ -266,7 +267,12 @@ def utc_day(at: float) -> date:
     >>> utc_day(1795996799.0)
     datetime.date(2026, 11, 29)
     """
-    return datetime.fromtimestamp(at, UTC).date()
+    return _day(int(at // 86400))
+
+
+@lru_cache(maxsize=16)
+def _day(number: int) -> date:
+    return date(1970, 1, 1) + timedelta(days=number)
 
 
 def table_json(table: PriceTable) -> dict[str, Any]:

@@ -1,8 +1,14 @@
 """
 One run's share of the budgets of the day and the month.
 
-The ledger sets an allowance aside for the run, from which `take` grants without waiting; it is filled up in a thread
-before it is empty. What becomes of the attempts is written to the ledger as soon as it is durable in ``run.db``.
+The ledger sets an allowance aside for the run, from which `take` grants without waiting. It is filled up in a thread
+before it is empty, so that a job waits for the ledger only where the budget is nearly used up: then the ledger gives
+less at a time, in the end the price of one job. What becomes of the attempts is written to the ledger once it is
+durable in ``run.db``, with the allowance in one transaction, at most about once a second. What is not needed goes back
+when nothing more is to be submitted.
+
+Until then others can't have it, so that they may be refused what this run does not use in the end: they are too careful,
+and the limits hold whichever process dies.
 """
 
 from __future__ import annotations
@@ -13,11 +19,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from runner.core.budget import Fit
+from runner.core.budget import Fit, Pace
 from runner.core.cost import Cost
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos, to_nanos
-from runner.core.prices import utc_day
 from runner.core.stop import Stop, StopReason
 from runner.errors import RunnerError
 from runner.store import query
@@ -25,8 +30,6 @@ from runner.store.costs import LedgerEntry, entries, metadata_of
 from runner.store.ledger import Exchange, Grant, Limits
 from runner.store.store import Store
 
-BLOCK = 256
-"""Jobs whose price the run asks for at once, so that few jobs wait for the ledger; no more than it has to submit."""
 FLUSH_S = 1.0
 """How long what became of an attempt may wait until it is written to the ledger."""
 
@@ -90,12 +93,17 @@ class Allowance:
         self._left: dict[str, int] = {}
         self._taken: dict[tuple[int, int], tuple[str, int]] = {}
         self._changes: dict[tuple[int, int], _Change] = {}
-        self._wanted: tuple[str, int, int] | None = None
+        self._pace = Pace(asyncio.get_running_loop().time())
+        self._ahead = 0
+        # The day and the price of the last job, and what it needs if it waits.
+        self._last = "", 0
+        self._need = 0
+        self._may_ask = True
+        self._has_ended = False
         self._refused: tuple[str, int, Grant] | None = None
-        self._is_filled_up = True
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._has_failed = False
+        self._is_closed = False
         self.on_change: Callable[[], None] = lambda: None
         self.on_stop: Callable[[Stop], None] = lambda _stop: None
 
@@ -106,19 +114,21 @@ class Allowance:
         Args:
             can_free: What jobs in flight may still give back.
         """
-        have = self._left.get(day, 0)
+        have, self._last = self._left.get(day, 0), (day, amount)
         if have >= amount:
             self._left[day] = have - amount
-            if have - amount < amount * BLOCK // 2 and self._is_filled_up:
-                self._is_filled_up = False
-                self._want(day, amount, amount)
+            self._pace.taken += amount
+            if (have - amount) * 2 < self._ahead and self._may_ask:
+                self._may_ask = False
+                self._start()
             return Fit.FITS
-        if self._has_failed:
+        if self._is_closed:
             return Fit.LATER
         need = amount - have
         if self._refused is not None and self._refused[0] == day and self._refused[1] <= need:
             return Fit.LATER if self._fits(need, self._refused[2], can_free) else Fit.NEVER
-        self._want(day, need, amount)
+        self._need = need
+        self._start()
         return Fit.LATER
 
     def put_back(self, amount: int, day: str) -> None:
@@ -129,13 +139,17 @@ class Allowance:
         """Record that the cost of an attempt changed, or that it is about to be saved with its intent."""
         key = job.seq, cost.number
         if is_new:
-            self._taken[key] = utc_day(cost.at).isoformat(), cost.reserved
+            self._taken[key] = cost.day, cost.reserved
             return
         self._changes[key] = _Change(job.model, cost, job.commit)
         if cost.amount < cost.reserved:
-            self._refused, self._is_filled_up = None, True
-        if self._timer is None and self._task is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._start)
+            self._refused, self._may_ask = None, True
+        self._start_soon()
+
+    def stop(self) -> None:
+        """Give back what is set aside: nothing more is submitted."""
+        self._has_ended = True
+        self._start()
 
     def exhausted(self, amount: int) -> Stop:
         """Return why the run stops for a job of this price."""
@@ -162,14 +176,19 @@ class Allowance:
         return Stop(StopReason.BUDGET, message, f"{fits}; {hint}" if fits else hint)
 
     async def close(self) -> None:
-        """Write what is left to the ledger, and give the rest of the allowance back."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """
+        Write what is left to the ledger, and give the rest of the allowance back.
+
+        Raises:
+            RunnerError: It can't be written. The next process that works on the run brings the ledger up to date.
+        """
         while self._task is not None:
             await asyncio.wait([self._task])
-        if self._has_failed or self._store.error is not None:
-            # The next process that works on the run brings the ledger up to date.
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._is_closed or self._store.error is not None:
             return
+        self._is_closed = True
         await self._store.durable(max((each.commit for each in self._changes.values()), default=0))
         keys = self._taken.keys() | self._changes.keys()
         found = [
@@ -185,76 +204,95 @@ class Allowance:
             limit is None or used - can_free + need <= to_nanos(limit.amount) for limit, used in limits
         )
 
-    def _want(self, day: str, need: int, amount: int) -> None:
-        self._wanted = day, need, amount
-        if self._task is None:
-            self._start()
+    def _start_soon(self) -> None:
+        if self._timer is None and self._task is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._start)
 
     def _start(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._task is None and not self._has_failed:
+        if self._task is None and not self._is_closed:
             self._task = asyncio.create_task(self._exchange(), name="ledger")
 
     async def _exchange(self) -> None:
         try:
-            while self._wanted is not None or self._changes:
-                await self._exchange_once()
+            await self._exchange_once()
         except RunnerError as error:
-            self._has_failed = True
+            self._is_closed = True
             self.on_stop(Stop(StopReason.LEDGER, error.message, error.hint))
         finally:
             self._task = None
+        if self._changes:
+            self._start_soon()
+        # Who still needs something asks again.
+        self._need = 0
         self.on_change()
 
     async def _exchange_once(self) -> None:
-        wanted, self._wanted = self._wanted, None
+        need, (day, price) = self._need, self._last
         changes, self._changes = self._changes, {}
         await self._store.durable(max((each.commit for each in changes.values()), default=0))
         give_back: dict[tuple[str, str], int] = {}
+
+        def give(day: str, amount: int) -> None:
+            give_back[day, self._currency] = give_back.get((day, self._currency), 0) + amount
+
         new = changes.keys() & self._taken.keys()
-        for key in changes:
-            if (taken := self._taken.pop(key, None)) is not None:
-                give_back[taken[0], self._currency] = give_back.get((taken[0], self._currency), 0) + taken[1]
-        day, need, amount = wanted or ("", 0, 0)
-        have, block = self._left.get(day, 0), min(BLOCK, query.pending_up_to(self._store.reader, BLOCK))
-        if have >= amount and have >= amount * block:
-            # What is left is enough for all that the run has to submit; others may need the rest.
-            need = 0
-            if not changes and not give_back:
-                return
-        for other in [each for each in self._left if wanted is not None and each < day]:
-            rest = self._left.pop(other)
-            give_back[other, self._currency] = give_back.get((other, self._currency), 0) + rest
-        metadata = metadata_of(self._store.reader, [seq for seq, _ in changes])
+        for key in new:
+            give(*self._taken.pop(key))
+        jobs = self._jobs_ahead(price, is_waiting=need > 0)
+        for other in [each for each in self._left if each < day]:
+            give(other, self._left.pop(other))
+        if (ask := price * jobs - self._left.get(day, 0)) < 0 and not self._may_ask:
+            self._left[day] += ask
+            give(day, -ask)
+        need, ask = (need or min(price, ask), ask) if ask > 0 else (0, 0)
+        if not (changes or give_back or need):
+            return
         exchange = Exchange(
-            entries=[
-                LedgerEntry(
-                    key[0],
-                    each.model,
-                    utc_day(each.cost.at).isoformat(),
-                    metadata[key[0]],
-                    each.cost,
-                    key in new,
-                )
-                for key, each in changes.items()
-            ],
+            entries=self._entries(changes, new),
             give_back=give_back,
             day=day,
             currency=self._currency,
             need=need,
-            ask=amount * block - (have if block < BLOCK else 0),
+            ask=ask,
         )
         grant = await asyncio.to_thread(self._ledger.exchange, self._run, exchange, self._limits)
-        if wanted is None:
-            return
         if grant.amount:
             self._left[day] = self._left.get(day, 0) + grant.amount
-            self._refused, self._is_filled_up = None, block == BLOCK
-        elif self._left.get(day, 0) < amount:
-            self._refused = day, need, grant
-        self.on_change()
+            self._refused, self._may_ask = None, self._may_ask or grant.amount < ask
+        elif need:
+            self._may_ask = False
+            # What was released in the meantime may be enough.
+            is_final = all(each.cost.amount >= each.cost.reserved for each in self._changes.values())
+            if self._left.get(day, 0) < price and is_final:
+                self._refused = day, need, grant
+
+    def _jobs_ahead(self, price: int, *, is_waiting: bool) -> int:
+        """Return for how many jobs of a price to set money aside: for no more than are to be submitted."""
+        self._ahead = self._pace.ahead(price, asyncio.get_running_loop().time())
+        most = self._ahead // max(1, price)
+        pending = 0 if self._has_ended else query.pending_up_to(self._store.reader, most)
+        self._may_ask = most == pending
+        # One that waits may have become pending again in a commit that is not yet durable.
+        return max(pending, 1) if is_waiting else pending
+
+    def _entries(
+        self, changes: dict[tuple[int, int], _Change], new: set[tuple[int, int]]
+    ) -> list[LedgerEntry]:
+        metadata = metadata_of(self._store.reader, [seq for seq, _ in changes])
+        return [
+            LedgerEntry(
+                key[0],
+                each.model,
+                each.cost.day,
+                metadata[key[0]],
+                each.cost,
+                key in new,
+            )
+            for key, each in changes.items()
+        ]
 
     def _text(self, nanos: int) -> str:
         return format_money(from_nanos(nanos), self._currency)

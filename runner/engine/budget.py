@@ -57,6 +57,9 @@ class Budget(Protocol):
     def record(self, job: Job, before: Cost, after: Cost, is_new: bool) -> None:
         """Record that a job was saved; its cost may have changed."""
 
+    def stop(self) -> None:
+        """Give back what is set aside for jobs: nothing more is submitted."""
+
     @property
     def spend(self) -> tuple[Spend, ...]:
         """What the attempts at the run's jobs cost, by currency."""
@@ -73,6 +76,9 @@ class Shared(Protocol):
 
     def changed(self, job: Job, cost: Cost, *, is_new: bool) -> None:
         """Record that the cost of an attempt changed, or that it is about to be saved with its intent."""
+
+    def stop(self) -> None:
+        """Give back what is set aside for jobs: nothing more is submitted."""
 
     def exhausted(self, amount: int) -> Stop:
         """Return why the run stops for a job of this price."""
@@ -177,7 +183,7 @@ class RunBudget:
             self._ours.discard(job.seq)
             self._process.used -= cost.amount
         if self._shared is not None and cost.currency == self._currency:
-            self._shared.put_back(cost.reserved, utc_day(cost.at).isoformat())
+            self._shared.put_back(cost.reserved, cost.day)
 
     def resume(self, job: Job) -> None:
         """Count a job of an earlier process, which may still give something back."""
@@ -186,6 +192,11 @@ class RunBudget:
 
     def record(self, job: Job, before: Cost, after: Cost, is_new: bool) -> None:
         """Record that a job was saved; its cost may have changed."""
+        if is_new:
+            # It was counted when it was granted.
+            if self._shared is not None:
+                self._shared.changed(job, after, is_new=True)
+            return
         is_active = after.is_open and not job.state.has_ended
         self._set_active(job.seq, after, after.amount if is_active else 0)
         if after is not before:
@@ -193,10 +204,15 @@ class RunBudget:
             self._add(after, after.amount)
             if job.seq in self._ours:
                 self._process.used += after.amount - before.amount
+            if self._shared is not None:
+                self._shared.changed(job, after, is_new=False)
         if not is_active and not after.is_open:
             self._ours.discard(job.seq)
-        if self._shared is not None and (is_new or after is not before):
-            self._shared.changed(job, after, is_new=is_new)
+
+    def stop(self) -> None:
+        """Give back what is set aside for jobs: nothing more is submitted."""
+        if self._shared is not None:
+            self._shared.stop()
 
     def _grant(self, job: Job, cost: Cost) -> Granted:
         self._ours.add(job.seq)

@@ -139,6 +139,7 @@ class RunProgress:
         self.stops.append(stop)
         self._context.observe(Notice("stopping", stop.message, stop.hint))
         self.governor.record_stop(stop)
+        self._context.budget.stop()
         self._on_stop()
 
     def resume(self, job: Job) -> None:

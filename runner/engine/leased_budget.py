@@ -70,6 +70,12 @@ class LeasedBudget:
         if self._inner is not None:
             self._inner.changed(job, cost, is_new=is_new)
 
+    def stop(self) -> None:
+        """Give back what is set aside: nothing more is submitted."""
+        self._left = 0
+        if self._inner is not None:
+            self._inner.stop()
+
     def exhausted(self, amount: int) -> Stop:
         """Return why the run stops for a job of this price."""
         if self._left >= amount and self._inner is not None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from runner.core.cost import CostSummary, SpentOn, cost_json
 from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
-from runner.core.money import amount_text, from_nanos
+from runner.core.money import nanos_text
 from runner.core.summary import DurationSummary, Summary
 from runner.core.usage import completed_usage
 from runner.jsontext import dumps
@@ -186,8 +186,8 @@ def summary_cost_json(cost: CostSummary) -> list[Json]:
         return {
             each.name: {
                 "attempts": each.attempts,
-                "spent": amount_text(from_nanos(each.amount)),
-                "estimate": amount_text(from_nanos(each.estimate)),
+                "spent": nanos_text(each.amount),
+                "estimate": nanos_text(each.estimate),
             }
             for each in entries
             if each.currency == currency

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from runner.core.cost import charged, reserve
 from runner.core.model import Json
-from runner.core.money import amount_text, from_nanos
+from runner.core.money import nanos_text
 from runner.core.prices import Unpriced, utc_day
 from runner.core.problem import Finding, Severity
 from runner.schema import catalog
@@ -163,7 +163,7 @@ class SimulatorState:
             # As its answers say.
             usage["input_seconds"] = 0
         amount, _ = charged(reserve(price, number=1, at=self.now), usage, None)
-        return {"charged": amount_text(from_nanos(amount)), "currency": price.currency}
+        return {"charged": nanos_text(amount), "currency": price.currency}
 
     def signed_path(self, task: Task, name: str) -> str:
         """Return a new signed URL of a task's asset, without its origin."""

@@ -14,7 +14,7 @@ from runner.core.budget import next_cost
 from runner.core.cost import Cost, CostState, Spend
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
-from runner.core.prices import Unit, utc_day
+from runner.core.prices import Unit
 from runner.store.job_filter import JobFilter
 from runner.store.rows import BulkStatement, Row
 
@@ -202,7 +202,7 @@ def entries(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
         values,
     ):
         cost = read_cost(row)
-        yield LedgerEntry(seq, model, utc_day(cost.at).isoformat(), metadata, cost)
+        yield LedgerEntry(seq, model, cost.day, metadata, cost)
 
 
 def metadata_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, str]:

@@ -8,9 +8,10 @@ A run's ``run.db`` and the ledger can't commit together, so the order decides wh
 2. Then ``run.db`` commits a job's reservation with its intent, and later what became of it. It is the truth.
 3. Only what is durable there is written to the ledger as an entry, and the reservation leaves the allowance.
 
-A crash after 1 leaves an allowance that nobody uses; after 2, entries that are missing or too high. Both make others
-too careful, never too generous, until the run's next start replaces all of its entries by what ``run.db`` says
-(`sync_run`), and drops its allowance. The other order, entries first, would release money for a job whose release a
+A crash after 1 leaves an allowance that nobody uses, what the run submits in about two seconds; after 2, entries that are
+missing or too high. Both make others too careful, never too generous, until the run's next start replaces all of its
+entries by what ``run.db`` says (`sync_run`), and drops its allowance. If it is never started again, its allowance counts
+until the day is over. The other order, entries first, would release money for a job whose release a
 crash may undo: others would spend it, and the job becomes uncertain.
 
 Amounts are in billionths. Every transaction takes the write lock at its start and waits `LOCK_WAIT_S` for it; no lock

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runner.core.cost import CostState
+from runner.core.budget import Fit
+from runner.core.cost import Cost, CostState
 from runner.core.lifecycle import State
+from runner.core.model import Job
 from runner.core.money import Money, parse_money
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask
 from runner.core.prices import Price, PriceTable, Unit
 from runner.core.settings import CanaryPolicy, Limits
+from runner.core.stop import Stop
 from runner.engine.budget import RunBudget
 from runner.errors import FileChanged
 from runner.schema.catalog import load_catalog
@@ -238,3 +241,34 @@ def test_failed_canaries_stop_the_run(tmp_path: Path) -> None:
 
     assert ["canary"] == done.stop_reasons
     assert {State.FAILED: 3, State.PENDING: 7} == {state: n for state, n in done.counts.items() if n}
+
+
+class Plenty:
+    """A day's budget that never ends."""
+
+    is_stopped = False
+
+    def take(self, amount: int, day: str, can_free: int) -> Fit:
+        return Fit.FITS
+
+    def put_back(self, amount: int, day: str) -> None:
+        pass
+
+    def changed(self, job: Job, cost: Cost, *, is_new: bool) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+    def exhausted(self, amount: int) -> Stop:
+        raise AssertionError
+
+
+def test_a_run_that_stops_tells_who_set_money_aside(tmp_path: Path) -> None:
+    """What was set aside for jobs that will not be submitted is given back when the run stops, not when it ends."""
+    shared = Plenty()
+
+    done = harness(tmp_path, 3).run(budget=budget(run=2, shared=shared))
+
+    assert ["budget"] == done.stop_reasons
+    assert shared.is_stopped
