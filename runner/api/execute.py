@@ -172,7 +172,9 @@ async def execute(
         # Before what could be rerun is selected.
         matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
         result = _result(store, config, outputs, engine, observe)
-        return replace(result, matches=matches, worked_s=time.monotonic() - started_at)
+        resume, rerun = repeats(store, config.settings, job_filter)
+        worked_s = time.monotonic() - started_at
+        return replace(result, matches=matches, resume=resume, rerun=rerun, worked_s=worked_s)
     finally:
         outputs.close()
 
@@ -370,7 +372,6 @@ def _result(
             observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)
-    resume, rerun = repeats(store, config.settings)
     return RunResult(
         store.run_dir,
         config.settings.name,
@@ -386,8 +387,6 @@ def _result(
         examples=tuple(query.first_of_each_class(store.reader, by_class)),
         unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
-        resume=resume,
-        rerun=rerun,
     )
 
 
