@@ -173,8 +173,8 @@ async def execute(
         matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
         result = _result(store, config, outputs, engine, observe)
         resume, rerun = repeats(store, config.settings, job_filter)
-        worked_s = time.monotonic() - started_at
-        return replace(result, matches=matches, resume=resume, rerun=rerun, worked_s=worked_s)
+        result = replace(result, matches=matches, resume=resume, rerun=rerun)
+        return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
 
@@ -212,10 +212,8 @@ async def _engine(
     resubmit_lost: bool,
 ) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
-    divided_settings = divided(
-        config.settings, config.origin.shard, at_once=None if governor is None else governor.at_once
-    )
-    settings, base_url = divided_settings, config.gateway
+    at_once, base_url = None if governor is None else governor.at_once, config.gateway
+    settings = own_settings = divided(config.settings, config.origin.shard, at_once=at_once)
     async with AsyncExitStack() as stack:
         if config.origin.is_simulated:
             if not (options.real_time or config.origin.is_real_time):
@@ -230,7 +228,7 @@ async def _engine(
             GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
         )
         budget, allowance = await stack.enter_async_context(
-            open_budget(store, divided_settings, options, job_filter, governor)
+            open_budget(store, own_settings, options, job_filter, governor)
         )
         pauses = RetryPauses()
         fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))
