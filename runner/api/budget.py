@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runner import jsontext
 from runner.api.options import RunOptions
@@ -218,14 +219,26 @@ def smaller_jobs(
 
 
 class Repeat(Struct, frozen=True):
-    """What a command that the end of a run suggests would submit; ``cost`` is None if there are too many jobs to add up."""
+    """
+    What a command that the end of a run suggests would submit.
+
+    Attributes:
+        cost: None if there are too many jobs to add up.
+        is_restricted: Whether the command is meant with the options that restricted the run: --job, --where, --sample.
+    """
 
     jobs: int
     cost: CostEstimate | None
+    is_restricted: bool = False
 
 
-def repeats(store: Store, settings: Settings) -> tuple[Repeat, Repeat]:
-    """Return what resuming a run would submit, and what rerunning it would."""
+def repeats(store: Store, settings: Settings, scope: JobFilter) -> tuple[Repeat, Repeat]:
+    """
+    Return what resuming a run would submit, and what rerunning it would.
+
+    Args:
+        scope: What the run was restricted to; as long as jobs of it are pending, it is to be resumed with that.
+    """
     pricer, unknown = pricer_for(settings), None if settings.budget is None else settings.budget.unknown
 
     def repeat(jobs: int, scope: JobFilter, states: tuple[str, ...]) -> Repeat:
@@ -234,7 +247,12 @@ def repeats(store: Store, settings: Settings) -> tuple[Repeat, Repeat]:
         cost = pending_cost(store.reader, pricer, scope, unknown=unknown, states=states)
         return Repeat(jobs, cost)
 
-    pending = sum(query.pending_by_model(store.reader, JobFilter()).values())
-    resumed = repeat(pending, JobFilter(), ("pending",))
+    # What a rerun selected is pending, and no option of `resume` names it.
+    is_restricted = scope.is_restricted and not scope.selected
+    if is_restricted and (in_scope := sum(query.pending_by_model(store.reader, scope).values())):
+        resumed = replace(repeat(in_scope, scope, ("pending",)), is_restricted=True)
+    else:
+        pending = sum(query.pending_by_model(store.reader, JobFilter()).values())
+        resumed = repeat(pending, JobFilter(), ("pending",))
     to_submit = select_for_rerun(store.reader, Selection()).to_submit
     return resumed, repeat(to_submit, JobFilter(selected=True), ("pending", "failed"))

@@ -176,7 +176,9 @@ async def execute(
         # Before what could be rerun is selected.
         matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
         result = _result(store, config, outputs, engine, observe)
-        return replace(result, matches=matches, worked_s=time.monotonic() - started_at)
+        resume, rerun = repeats(store, config.settings, job_filter)
+        result = replace(result, matches=matches, resume=resume, rerun=rerun)
+        return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
 
@@ -214,10 +216,8 @@ async def _engine(
     resubmit_lost: bool,
 ) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
-    divided_settings = divided(
-        config.settings, config.origin.shard, at_once=None if governor is None else governor.at_once
-    )
-    settings, base_url = divided_settings, config.gateway
+    at_once, base_url = None if governor is None else governor.at_once, config.gateway
+    settings = own_settings = divided(config.settings, config.origin.shard, at_once=at_once)
     async with AsyncExitStack() as stack:
         if config.origin.is_simulated:
             if not (options.real_time or config.origin.is_real_time):
@@ -232,7 +232,7 @@ async def _engine(
             GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
         )
         budget, allowance = await stack.enter_async_context(
-            open_budget(store, divided_settings, options, job_filter, governor)
+            open_budget(store, own_settings, options, job_filter, governor)
         )
         pauses = RetryPauses()
         uploader = await open_uploader(config, settings, pauses)
@@ -377,7 +377,6 @@ def _result(
             observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)
-    resume, rerun = repeats(store, config.settings)
     return RunResult(
         store.run_dir,
         config.settings.name,
@@ -394,8 +393,6 @@ def _result(
         examples=tuple(query.first_of_each_class(store.reader, by_class)),
         unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
-        resume=resume,
-        rerun=rerun,
     )
 
 

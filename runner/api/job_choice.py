@@ -12,8 +12,9 @@ from runner.api.options import RunOptions
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord, JobSpec
 from runner.core.sample import Sample
-from runner.core.where import Condition
+from runner.core.where import Condition, NamesAskedFor
 from runner.errors import UsageError
+from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.sync import SyncReport
 from runner.store.transitions import Selection, select_for_rerun
@@ -33,7 +34,7 @@ def chosen_ids(connection: sqlite3.Connection, options: RunOptions) -> tuple[str
     ids = _choose(query.records(connection), options)
     if not ids and options.shard is None:
         # One shard of many may have none.
-        raise _nothing_chosen(options)
+        raise nothing_chosen(options.where, query.records(connection))
     return ids
 
 
@@ -65,6 +66,8 @@ def chosen_among(
     ids = _choose(query.records(connection, seqs), options)
     if seqs and not ids:
         chosen_ids(connection, options)
+    elif not seqs:
+        require_known_names(options.where, query.records(connection))
     return ids
 
 
@@ -86,11 +89,15 @@ class ChosenJobs:
         self._sample = None if options.sample is None else Sample[tuple[JobSpec, str]](options.sample)
         self._each = each
         self._counts: Counter[str] = Counter()
+        self._names = NamesAskedFor(options.where)
 
     def add(self, spec: JobSpec, word: str) -> None:
         """Take a job of the manifest, and how the run knows it."""
-        if self._where and not _meets(_as_record(spec, word), self._where):
-            return
+        if self._where:
+            record = _as_record(spec, word)
+            self._names.look_at(record)
+            if not _meets(record, self._where):
+                return
         if self._sample is not None:
             self._sample.add(spec.job_id, (spec, word))
         else:
@@ -114,7 +121,7 @@ class ChosenJobs:
             self._take(spec, word)
         counts = self._counts
         if compared.jobs and not counts:
-            raise _nothing_chosen(self._options)
+            raise _nothing_chosen(self._options.where, self._names)
         new, replaced, changed = counts["new"], counts["replaced"], counts["changed"]
         return SyncReport(new, counts.total() - new - replaced - changed, replaced, changed)
 
@@ -149,6 +156,39 @@ def _choose(records: Iterable[JobRecord], options: RunOptions) -> tuple[str, ...
     return tuple(sample)
 
 
-def _nothing_chosen(options: RunOptions) -> UsageError:
-    conditions = " ".join(f"--where '{each.name}{each.operator}{each.value}'" for each in options.where)
-    return UsageError(f"no job of the run meets {conditions}", hint="see what they are: runner plan --show 3")
+def require_known_names(conditions: Sequence[Condition], records: Iterable[JobRecord]) -> None:
+    """
+    Check that conditions which no job meets ask for something that jobs have.
+
+    Args:
+        records: All jobs of the run.
+
+    Raises:
+        UsageError: No job has a value of this name; the hint has the nearest one.
+    """
+    names = _looked_up(conditions, records)
+    if names.unknown is not None:
+        raise _nothing_chosen(conditions, names)
+
+
+def nothing_chosen(conditions: Sequence[Condition], records: Iterable[JobRecord]) -> UsageError:
+    """Return the error for conditions that no job of a run meets."""
+    return _nothing_chosen(conditions, _looked_up(conditions, records))
+
+
+def _looked_up(conditions: Sequence[Condition], records: Iterable[JobRecord]) -> NamesAskedFor:
+    names = NamesAskedFor(conditions)
+    for record in records:
+        names.look_at(record)
+        if names.unknown is None:
+            break
+    return names
+
+
+def _nothing_chosen(conditions: Sequence[Condition], names: NamesAskedFor) -> UsageError:
+    hint = "see what they are: runner plan --show 3"
+    if names.unknown is not None:
+        name, known = names.unknown
+        hint = f"no job has {name[:60]!r}; {did_you_mean(name, known) or hint}"
+    written = " ".join(f"--where '{each.name}{each.operator}{each.value}'" for each in conditions)
+    return UsageError(f"no job of the run meets {written}", hint=hint)

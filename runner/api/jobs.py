@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.api.job_choice import require_known_names
 from runner.api.run_dir import ids_to_compare
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME
@@ -69,19 +70,24 @@ def jobs(
     Raises:
         StoreMissing: The directory is no run directory.
         RunDirError: Its ``run.db`` can't be read.
+        UsageError: While they are read: a condition names what no job of the run has.
     """
     name, gateway = _facts(run_dir)
 
     def found() -> Iterator[JobRecord]:
         with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
             records = query.records_in(connection, frozenset(states)) if states else query.records(connection)
+            is_empty = True
             for record in records:
                 if classes and (record.error is None or record.error.cls not in classes):
                     continue
                 if glob is not None and not fnmatchcase(record.job_id, glob):
                     continue
                 if all(condition.matches(record) for condition in where):
+                    is_empty = False
                     yield record
+            if is_empty and where:
+                require_known_names(where, query.records(connection))
 
     return RunJobs(name, gateway, found())
 

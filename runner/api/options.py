@@ -40,7 +40,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         real_time: A simulated run has the manifest's rates and waits.
         scenario: The simulator's scenario, by name or path; only for simulated runs.
         job: Only jobs whose id matches this shell pattern.
-        where: Only jobs that meet all these conditions, such as "split=test": one, or several (`run`, `rerun`, and plans).
+        where: Only jobs that meet all these conditions, such as "split=test": one, or several (`run`, `resume`, `rerun`, plans).
         sample: Only so many of these jobs, always the same ones.
         max_failures: Jobs that may end without a video in this process: a number, a share of those that ended such as 0.1,
             or "off" for any number; None stops after 20 in a row.

@@ -267,6 +267,7 @@ async def resume(
         run_dir, options.if_locked, observe, adopt=options.adopt_results, options=options
     ) as store:
         require_match(store.reader, options.job)
+        ids = chosen_ids(store.reader, options)
         config = load_config(store, options)
         if options.shard is not None:
             require_same_shard(config.origin, run_dir, options.shard)
@@ -274,13 +275,16 @@ async def resume(
         if options.verify:
             verify_assets(store, config.environ, guarded(observe))
         if options.retry_failed:
-            retry_failed(store, options.job, _checked(config.settings, options, confirm_cost, config.origin))
+            check = _checked(config.settings, options, confirm_cost, config.origin, ids)
+            retry_failed(store, options.job, check, ids=ids)
             confirm_cost = None
+        if ids is not None:
+            choose(store.reader, ids)
         result = await execute(
             store,
             config,
             options.after(time.monotonic() - started_at),
-            JobFilter(glob=options.job),
+            JobFilter(glob=options.job, chosen=ids is not None),
             observe=observe,
             on_started=on_started,
             confirm_cost=confirm_cost,

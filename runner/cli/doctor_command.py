@@ -12,6 +12,8 @@ from runner.api.options import RunOptions
 from runner.cli.console import echo_stdout
 from runner.cli.param_types import MANIFEST
 
+_WRONG_INPUT = {"manifest", "env-file"}
+"""Checks of what the command line names."""
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -44,7 +46,8 @@ def command(
     """
     Check the key, the gateway, the clock, the disk and this machine, and show how to fix problems.
 
-    Nothing is submitted and nothing is billed. The exit code is 1 if there is a problem, and 0 otherwise.
+    Nothing is submitted and nothing is billed. The exit code is 0 without a problem, 2 if the manifest or the file of
+    variables can't be used, as everywhere, and 1 with any other problem.
     """
     from runner.api.doctor import CheckVerdict, doctor
 
@@ -58,4 +61,5 @@ def command(
                 echo_stdout(f"         {check.hint}")
     if as_json:
         click.echo(json.dumps(to_builtins(checks), indent=2))
-    return 1 if any(check.verdict is CheckVerdict.PROBLEM for check in checks) else 0
+    problems = {check.name for check in checks if check.verdict is CheckVerdict.PROBLEM}
+    return 2 if problems & _WRONG_INPUT else int(bool(problems))

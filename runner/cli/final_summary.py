@@ -20,6 +20,7 @@ from runner.core.units import format_count, format_duration, format_size
 if TYPE_CHECKING:
     from runner.api.budget import Repeat
     from runner.api.execute import RunResult
+    from runner.api.options import RunOptions
 
 _WIDTH_OF_FILES = 160
 """Columns where there is no terminal."""
@@ -36,12 +37,12 @@ _Line = tuple[str, str | None]
 """A line and its color."""
 
 
-def show_summary(result: RunResult, *, scenario: str | None = None, quiet: bool = False) -> None:
+def show_summary(result: RunResult, options: RunOptions, *, quiet: bool = False) -> None:
     """
     Print how a run ended; the last line is the command to continue with.
 
     Args:
-        scenario: The simulator's scenario, for the command that continues a simulated run.
+        options: Of the run; those that the command to continue with needs too are repeated.
         quiet: Whether to print five lines at most.
     """
     if result.did_nothing and not result.exit_code:
@@ -60,7 +61,7 @@ def show_summary(result: RunResult, *, scenario: str | None = None, quiet: bool 
     for line, color in _unsaved(result):
         echo_stderr(line, style=color)
     if result.exit_code or not quiet:
-        for line in _next_lines(result, scenario, is_brief=quiet):
+        for line in _next_lines(result, options, is_brief=quiet):
             echo_stderr(line)
 
 
@@ -200,9 +201,9 @@ def _resolve(result: RunResult) -> str:
     return command_text("runner", "resolve", result.run_dir)
 
 
-def _next_lines(result: RunResult, scenario: str | None, *, is_brief: bool) -> Iterator[str]:
+def _next_lines(result: RunResult, options: RunOptions, *, is_brief: bool) -> Iterator[str]:
     """Print the one command to continue with, as the last line; what it does stands above if there is no space beside it."""
-    command, what = _next_command(result, scenario)
+    command, what = _next_command(result, options)
     if not command:
         return
     start = "  next: " if is_brief else "next     "
@@ -214,16 +215,17 @@ def _next_lines(result: RunResult, scenario: str | None, *, is_brief: bool) -> I
         yield f"  {command}"
 
 
-def _next_command(result: RunResult, scenario: str | None) -> tuple[str, str]:
+def _next_command(result: RunResult, given: RunOptions) -> tuple[str, str]:
     """Return the command to continue with, and what it does: first what is free, then what a person has to decide."""
     run_dir, counts = result.run_dir, result.counts
-    options: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)
+    options: tuple[str, ...] = () if given.scenario is None else ("--scenario", given.scenario)
     options += ("--base-url", result.gateway) if result.needs_base_url else ()
     if _is_resumable(result):
         unfinished = sum(counts[state] for state in _RESUMABLE - {State.PENDING})
         free = f"polls or downloads {unfinished:,}" if unfinished else ""
         what = ", ".join(filter(None, (_submits(result.resume), free))) or "continues"
-        return command_text("runner", "resume", run_dir, *options), what
+        restriction = _restriction(given) if result.resume.is_restricted else ()
+        return command_text("runner", "resume", run_dir, *restriction, *options), what
     if counts[State.UNCERTAIN]:
         return _resolve(result), "lists them, and what to do"
     if result.rerun.jobs:
@@ -235,6 +237,16 @@ def _next_command(result: RunResult, scenario: str | None) -> tuple[str, str]:
     if counts[State.SUCCEEDED] and not result.exit_code:
         return command_text("runner", "report", run_dir, "--open"), "shows the videos"
     return "", ""
+
+
+def _restriction(given: RunOptions) -> Iterator[str]:
+    """Yield the options that restricted a run to some of its jobs."""
+    if given.job is not None:
+        yield from ("--job", given.job)
+    for condition in given.where:
+        yield from ("--where", f"{condition.name}{condition.operator}{condition.value}")
+    if given.sample is not None:
+        yield from ("--sample", str(given.sample))
 
 
 def _submits(repeat: Repeat) -> str:

@@ -15,11 +15,13 @@ from runner.cli.options import (
     JOB,
     PACING,
     RETRY_FAILED,
+    SAMPLE,
     SCENARIO,
     SHARD,
     TRUST,
     VERIFY,
     WATCHING,
+    WHERE,
     or_newest_run,
     pop_display_options,
     run_options,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 @click.command("resume")
 @click.argument("run_dirs", metavar="[RUN_DIR]...", type=RUN_DIR, nargs=-1, callback=or_newest_run)
-@with_options(SHARD, JOB, RETRY_FAILED, VERIFY, TRUST, BOUNDS, ADOPT_RESULTS, PACING, SCENARIO, WATCHING)
+@with_options(
+    SHARD, JOB, WHERE, SAMPLE, RETRY_FAILED, VERIFY, TRUST, BOUNDS, ADOPT_RESULTS, PACING, SCENARIO, WATCHING
+)
 def command(run_dirs: tuple[Path, ...], **values: Any) -> int:
     """
     Continue the run in RUN_DIR without its manifest; or those in several directories, one after the other.

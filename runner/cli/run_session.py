@@ -134,7 +134,7 @@ def run_and_report(
         return interrupted.exit_code
     # The exit code must not depend on a terminal that went away.
     with contextlib.suppress(OSError):
-        show_summary(result, scenario=options.scenario, quiet=display_options.quiet)
+        show_summary(result, options, quiet=display_options.quiet)
         _show_side_effects(result, quiet=display_options.quiet)
     if display_options.metrics_file is not None:
         _write_metrics(result, display_options.metrics_file)

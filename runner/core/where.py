@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -120,6 +120,34 @@ _OWN: Mapping[str, Callable[[JobRecord], Json]] = {
     "generate_s": lambda record: record.generate_s,
     "download_s": lambda record: record.download_s,
 }
+
+
+class NamesAskedFor:
+    """
+    Finds a name in conditions that no job has a value of, which is probably mistyped.
+
+    ``!=`` asks for no value, and names that begin with ``metadata.`` or ``request.`` are taken as they are.
+    """
+
+    def __init__(self, conditions: Iterable[Condition]) -> None:
+        names = (condition.name for condition in conditions if condition.operator != "!=")
+        self._unmet = {
+            name
+            for name in names
+            if name not in _OWN and name.partition(".")[0] not in ("metadata", "request")
+        }
+        self._known: set[str] = set(_OWN)
+
+    def look_at(self, record: JobRecord) -> None:
+        """Take a job into account."""
+        if self._unmet:
+            self._unmet -= {name for name in self._unmet if value_of(record, name) is not None}
+            self._known.update(record.metadata, record.request)
+
+    @property
+    def unknown(self) -> tuple[str, Set[str]] | None:
+        """A name that no job has, with the names that jobs have; None if there is a value for each name."""
+        return (min(self._unmet), self._known) if self._unmet else None
 
 
 def _at(values: Mapping[str, Json], path: str) -> Json:

@@ -22,12 +22,13 @@ from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
 from runner.core.verdicts import Verdicts
-from runner.core.where import Condition, text_of, value_of
+from runner.core.where import Condition, NamesAskedFor, text_of, value_of
 from runner.errors import ExportError
 from runner.export.roots import Root
 from runner.export.rows import COLUMNS, Row, make_row, place, video_of
 from runner.results.files import translate_disk_full
 from runner.results.formats import line_bytes
+from runner.schema.wording import did_you_mean
 from runner.version import __version__
 
 MAX_VIDEOFOLDER_ROWS = 100_000
@@ -189,6 +190,7 @@ class _Planner:
         self._suffixes: set[str] = set()
         self._first = self._last = ""
         self._bad_files: list[str] = []
+        self._names = NamesAskedFor(self._options.where)
         self._bad_count = self._succeeded = self._judged = 0
         self._is_simulated = False
         self._shard_fill: dict[str, tuple[int, int]] = {}
@@ -266,10 +268,15 @@ class _Planner:
                 f"there are no verdicts on the {succeeded}, neither in verdicts.jsonl nor by checks",
                 hint="judge the videos first, with: runner review RUN_DIR; or leave --verdict out",
             )
-        return ExportError(f"none of the {succeeded} is selected by --where and --verdict")
+        hint = None
+        if self._names.unknown is not None:
+            name, known = self._names.unknown
+            hint = f"no succeeded job has {name[:60]!r}; {did_you_mean(name, known) or 'see what they have: runner show RUN JOB'}"
+        return ExportError(f"none of the {succeeded} is selected by --where and --verdict", hint=hint)
 
     def _is_selected(self, record: JobRecord, verdicts: Verdicts) -> bool:
         options = self._options
+        self._names.look_at(record)
         if options.verdict is not None:
             verdict = verdicts.of(record)
             self._judged += verdict is not None

@@ -108,6 +108,16 @@ def test_a_manifest_with_errors_is_a_problem() -> None:
     assert "disk" in found
 
 
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest or a file of variables that can't be used is exit code 2, as for every command; all else is 1."""
+    manifest = write_manifest(Path("m.yaml"), "a")
+    absent, no_file = runner("doctor", "n.yaml"), runner("doctor", manifest, "--env-file", "none.env")
+    no_key = runner("doctor", manifest)
+
+    assert (2, 2, 1) == (absent.exit_code, no_file.exit_code, no_key.exit_code)
+    assert "n.yaml: can't be read: No such file or directory; did you mean 'm.yaml'?" in absent.stdout
+
+
 def test_an_unwritable_folder_is_a_problem() -> None:
     """A run could not store the videos that it pays for."""
     found = _checks(output=Path("/proc/runs"))

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from runner.api.budget import Repeat
 from runner.api.execute import RunResult
+from runner.api.options import RunOptions
 from runner.cli.final_summary import show_summary
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
@@ -76,7 +77,7 @@ ENDINGS: dict[str, RunResult] = {
 @pytest.mark.parametrize("name", ENDINGS)
 def test_no_ending_scrolls_away(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """At 80x24 all of it can be seen, and the last line is one command."""
-    show_summary(ENDINGS[name])
+    show_summary(ENDINGS[name], RunOptions())
 
     text = capsys.readouterr().err
     assert rows(text) <= 15, text
@@ -87,7 +88,7 @@ def test_no_ending_scrolls_away(name: str, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("name", ENDINGS)
 def test_quiet_ends_in_five_lines(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """For a mail of cron: why it stopped, what is unfinished, failed or uncertain, and the command; one line for a success."""
-    show_summary(ENDINGS[name], quiet=True)
+    show_summary(ENDINGS[name], RunOptions(), quiet=True)
 
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) <= (1 if name == "succeeded" else 5), lines
@@ -112,7 +113,7 @@ def test_quiet_ends_in_five_lines(name: str, capsys: pytest.CaptureFixture[str])
 )  # fmt: skip
 def test_the_next_command(counts: dict[str, int], command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What is free or goes on comes first, then what a person has to decide, and last what is paid for again."""
-    show_summary(result(**counts))
+    show_summary(result(**counts), RunOptions())
 
     assert f"next     {command}" == capsys.readouterr().err.splitlines()[-1]
 
@@ -121,7 +122,7 @@ def test_a_command_is_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     """Where there is no space beside it, what it does stands above, and the last line can be pasted as it is."""
     monkeypatch.setenv("COLUMNS", "50")
 
-    show_summary(result(undelivered=2, pending=3))
+    show_summary(result(undelivered=2, pending=3), RunOptions())
 
     lines = capsys.readouterr().err.splitlines()
     assert ["next     submits 3 jobs, polls or downloads 2:", "  runner resume output/kittens"] == lines[-2:]
@@ -129,7 +130,7 @@ def test_a_command_is_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_failed_jobs_that_a_rerun_leaves_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """A rerun that would submit nothing is not offered."""
-    show_summary(replace(result(failed=2, classes=1), rerun=Repeat(0, None)))
+    show_summary(replace(result(failed=2, classes=1), rerun=Repeat(0, None)), RunOptions())
 
     last = capsys.readouterr().err.splitlines()[-1]
     assert "next     runner jobs output/kittens --status failed   # why each failed" == last
@@ -140,7 +141,7 @@ def test_paid_tasks_that_are_not_on_disk(quiet: bool, capsys: pytest.CaptureFixt
     """The only trace of them is printed, with --quiet too, and all of them are."""
     unsaved: Any = tuple((f"job-{n}", f"task_{n}") for n in range(30))
 
-    show_summary(replace(result(uncertain=30), unsaved=unsaved), quiet=quiet)
+    show_summary(replace(result(uncertain=30), unsaved=unsaved), RunOptions(), quiet=quiet)
 
     text = capsys.readouterr().err
     assert all(f"runner resolve output/kittens job-{n} --task-id task_{n}\n" in text for n in range(30))

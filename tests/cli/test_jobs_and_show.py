@@ -73,6 +73,22 @@ def test_a_bad_condition_is_a_usage_error(run_dir: Path) -> None:
     assert "split=test" in result.stderr
 
 
+def test_a_condition_on_what_no_job_has_is_a_usage_error(run_dir: Path) -> None:
+    """A mistyped name is told from a value that no job has, and the nearest name is suggested; `!=` asks for nothing."""
+    typo, value = (
+        runner("jobs", run_dir, "--where", "promt=*"),
+        runner("jobs", run_dir, "--where", "prompt=x"),
+    )
+    exported = runner(
+        "export", run_dir, run_dir / "dataset", "--format", "videofolder", "--where", "modle=wan*"
+    )
+
+    assert (2, 0, 2) == (typo.exit_code, value.exit_code, exported.exit_code)
+    assert "hint: no job has 'promt'; did you mean 'prompt'?" in typo.stderr
+    assert "no succeeded job has 'modle'; did you mean 'model'?" in exported.stderr
+    assert 0 == runner("jobs", run_dir, "--where", "split!=test").exit_code
+
+
 def test_a_job_is_shown_with_its_attempts(run_dir: Path) -> None:
     """State, request, attempts and error are there; the JSON is the line of results.jsonl."""
     text = runner("show", run_dir, "sky-2").stdout

@@ -237,6 +237,21 @@ def test_limit_and_job_leave_the_rest_for_resume(folder: Path) -> None:
     assert 3 == json.loads(rest.stdout)["by_status"]["succeeded"]
 
 
+def test_the_next_command_keeps_to_the_jobs_of_the_run(folder: Path) -> None:
+    """What is suggested after a limit has the options that chose the jobs, submits no others, and says how many."""
+    chosen = ("--where", "prompt=*[123]", "--sample", "2")
+    limited = run("-o", "out", *chosen, "--limit", "1")
+    resumed = runner("resume", "out", *chosen)
+
+    next_lines = [
+        "next     submits 1 job, of unknown price:",
+        "  runner resume out --where 'prompt=*[123]' --sample 2 --scenario no-faults.yaml",
+    ]
+    assert (6, next_lines) == (limited.exit_code, limited.stderr.splitlines()[-2:])
+    assert "2 of 3 jobs succeeded" in resumed.stderr
+    assert "runner resume out   # submits 1 job" in resumed.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "bound", [("--limit", "0"), ("--max-runtime", "0s"), ("--stop-at", "now")], ids="".join
 )
@@ -338,3 +353,5 @@ def test_conditions_and_samples_choose_jobs(folder: Path) -> None:
     assert "submit 1: new, paid attempts" in rerun.stdout
     typo = runner("rerun", "output/kittens-simulated", "--where", "split=test", "--dry-run")
     assert (2, True) == (typo.exit_code, "no job of the run meets --where 'split=test'" in typo.stderr)
+    typo = runner("rerun", "output/kittens-simulated", "--where", "promt=*", "--class", "lost", "--dry-run")
+    assert (2, True) == (typo.exit_code, "no job has 'promt'; did you mean 'prompt'?" in typo.stderr)
