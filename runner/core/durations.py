@@ -25,6 +25,8 @@ _UNIFORM = 0.02
 """The share of a task's weight that does not depend on what is known so far, so that this is never final."""
 _NEGLIGIBLE = 0.02
 """If fewer tasks than this take longer, nothing is known about those that do."""
+_FORGOTTEN = 1e-9
+"""A weight below this is of tasks so long ago that nothing is known; one far below it has no inverse."""
 _CANDIDATES = 24
 _TOLERANCE = 0.02
 """Of a delay, in mean durations, that one look less is worth."""
@@ -66,9 +68,10 @@ class Durations:
         weights = self._weights
         share = max(1 / self.count, _MIN_WEIGHT)
         self._shrink(1 - share)
-        known = sum(weights[first : last + 1])
-        uniform = share * (_UNIFORM if known > 0 else 1.0) / (last + 1 - first) / self._scale
-        grown = 1 + share * (1 - _UNIFORM) / known / self._scale if known > 0 else 0.0
+        known = sum(weights[first : last + 1]) * self._scale
+        is_known = known > _FORGOTTEN
+        uniform = share * (_UNIFORM if is_known else 1.0) / (last + 1 - first) / self._scale
+        grown = 1 + share * (1 - _UNIFORM) / known if is_known else 1.0
         self.mean_s *= 1 - share
         for index in range(first, last + 1):
             before = weights[index]

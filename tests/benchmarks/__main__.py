@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "jsonl": front_end.jsonl_rows,
     "finished": front_end.finished,
     "growth": growth.growth,
+    "long-run": growth.long_run,
     "startup": startup.startup,
     "pace": pacing.configured,
     "limited": pacing.limited,

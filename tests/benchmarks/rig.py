@@ -90,7 +90,7 @@ def run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
         process = subprocess.Popen(
-            _pinned(0, words) if on_one_cpu else words, env=environ, cwd=ROOT, stdout=out, stderr=err
+            pinned(0, words) if on_one_cpu else words, env=environ, cwd=ROOT, stdout=out, stderr=err
         )
         _, status, usage = os.wait4(process.pid, 0)
         ended = time.monotonic()
@@ -115,7 +115,8 @@ def other(words: Sequence[str | Path]) -> Taken:
     return Taken(ended, ended - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, "")
 
 
-def _pinned(which: int, words: list[str]) -> list[str]:
+def pinned(which: int, words: list[str]) -> list[str]:
+    """Return a command that runs on one CPU, if there are several."""
     if len(_CPUS) < 2 or not Path("/usr/bin/taskset").exists():
         return words
     return ["taskset", "-c", str(_CPUS[which % len(_CPUS)]), *words]
@@ -165,7 +166,7 @@ def gateway(asset: Path, *, queries: int = 1, per_s: float = 0) -> Iterator[Gate
         str(queries),
         str(per_s),
     ]
-    with subprocess.Popen(_pinned(1, words), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(pinned(1, words), stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield Gateway(process.stdout.readline().strip())

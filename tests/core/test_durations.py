@@ -140,3 +140,19 @@ def test_few_tasks_tell_nothing() -> None:
         learned.add(20.0, 35.0)
 
     assert learned.best_wait_s(200.0, min_s=15.0, max_s=60.0, interval_s=15.0) is None
+
+
+@pytest.mark.parametrize("between", [17_400, 17_900, 18_200, 20_000])
+def test_what_was_long_ago_is_forgotten(between: int) -> None:
+    """A slow task after many quick ones counts, however little is left of the weight of the one before it."""
+    durations = Durations()
+    durations.add(900.0, 1000.0)
+    for _ in range(between):
+        durations.add(0.0, 1.0)
+
+    for _ in range(5):
+        durations.add(900.0, 1000.0)
+
+    wait_s = durations.best_wait_s(800.0, min_s=1.0, max_s=600.0, interval_s=5.0)
+    assert wait_s is not None
+    assert 100.0 < wait_s < 200.0
