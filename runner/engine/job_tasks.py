@@ -75,9 +75,21 @@ class JobTasks:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         while True:
-            await self._guarded(*given)
+            step, job = given
+            try:
+                await step()
+            except (DiskFull, RunDirError, ObjectStoreError, OSError) as error:
+                self._progress.stop(stop_for_error(error))
+            except asyncio.CancelledError:
+                # A POST that was abandoned left its job uncertain; any other job stays as it is.
+                if job.state is State.UNCERTAIN:
+                    self._progress.record_end(job)
+                raise
+            except Exception as error:
+                log.exception("a bug in runner ended job %s", job.job_id)
+                self._record_crash(job, error)
             # The step may hold a large request.
-            del given
+            del given, step, job
             following: asyncio.Future[tuple[Step, Job]] = loop.create_future()
             self._idle.append((task, following))
             self._record_step_end(task)
@@ -90,20 +102,6 @@ class JobTasks:
         if not self._busy and self._has_none is not None and not self._has_none.done():
             self._has_none.set_result(None)
         self._on_step_end()
-
-    async def _guarded(self, step: Step, job: Job) -> None:
-        try:
-            await step()
-        except (DiskFull, RunDirError, ObjectStoreError, OSError) as error:
-            self._progress.stop(stop_for_error(error))
-        except asyncio.CancelledError:
-            # A POST that was abandoned left its job uncertain; any other job stays as it is.
-            if job.state is State.UNCERTAIN:
-                self._progress.record_end(job)
-            raise
-        except Exception as error:
-            log.exception("a bug in runner ended job %s", job.job_id)
-            self._record_crash(job, error)
 
     def _record_crash(self, job: Job, error: Exception) -> None:
         """End a job as its state allows, and nothing else of the run."""

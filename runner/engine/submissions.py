@@ -123,7 +123,7 @@ class Submissions:
     async def _submit(self, job: Job, text: str, admitted: Admitted) -> None:
         outcome: SubmitOutcome | None = None
         try:
-            body = await self._body(job, text)
+            body = await self._body(job, text) if job.has_files else text.encode()
             if body is None:
                 return
             outcome = await self._post(job, body, admitted.key)
@@ -134,8 +134,7 @@ class Submissions:
         self._react(job, text, admitted, outcome)
 
     async def _body(self, job: Job, text: str) -> bytes | None:
-        if not job.has_files:
-            return text.encode()
+        """Make the body of a request with local files; None if that failed, which is reported."""
         settings = self._context.settings
         # The task exists at the latest when its POST is answered, and is polled from then on.
         holds_s = settings.timeouts.submit_s + (job.timeout_s or settings.poll.timeout_s)

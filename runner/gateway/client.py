@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from msgspec.structs import replace
@@ -190,9 +190,9 @@ class GatewayClient:
         outcome = self._classify_submit(response, key)
         return outcome if isinstance(outcome, Accepted) else None
 
-    async def poll(self, task_id: str, key: str) -> PollOutcome:
+    def poll(self, task_id: str, key: str) -> Coroutine[Any, Any, PollOutcome]:
         """GET a task."""
-        return await self._poll(self._get_session, task_id, key)
+        return self._poll(self._get_session, task_id, key)
 
     async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
         """GET a task on a new connection, where no answer to another request can be left."""
