@@ -44,19 +44,58 @@ async def rerun(
     Args:
         confirm: Gets the plan before anything is done; an exception from it stops everything.
     """
+
+    def choose(reader: sqlite3.Connection) -> Callable[[sqlite3.Connection], None]:
+        chosen = narrowed(reader, selection, options)
+        confirm(select_for_rerun(reader, chosen))
+
+        def requeue(connection: sqlite3.Connection) -> None:
+            select_for_rerun(connection, chosen)
+            requeue_selected(connection, at=time.time())
+
+        return requeue
+
+    return await run_chosen(
+        run_dir,
+        choose,
+        options=options,
+        require=lambda reader: _require_match(reader, selection),
+        observe=observe,
+        on_started=on_started,
+        confirm_cost=confirm_cost,
+        resubmit_lost=FailureClass.LOST in selection.classes,
+    )
+
+
+async def run_chosen(
+    run_dir: Path,
+    choose: Callable[[sqlite3.Connection], Callable[[sqlite3.Connection], None]],
+    *,
+    options: RunOptions,
+    require: Callable[[sqlite3.Connection], None],
+    observe: Observer,
+    on_started: OnStarted,
+    confirm_cost: Callable[[str], bool] | None,
+    resubmit_lost: bool = False,
+) -> RunResult:
+    """
+    Open a run, make some of its jobs pending again, and do only those.
+
+    Args:
+        choose: Chooses jobs with the reader, which keeps its own selection while the engine works; it returns what selects
+            them in a transaction too and makes them pending.
+        require: Raises if the options match no job.
+    """
     started_at = time.monotonic()
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
     async with open_run(run_dir, options.if_locked, observe, options=options) as store:
-        _require_match(store.reader, selection)
+        require(store.reader)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
-        selection = narrowed(store.reader, selection, options)
-        confirm(select_for_rerun(store.reader, selection))
-        # The reader sees what is committed here, and keeps its own selection while the engine works.
+        requeue = choose(store.reader)
         with store.transaction() as connection:
-            select_for_rerun(connection, selection)
-            requeue_selected(connection, at=time.time())
+            requeue(connection)
             # After a no, all is as it was.
             check_cost(
                 connection,
@@ -73,7 +112,7 @@ async def rerun(
             JobFilter(selected=True),
             observe=observe,
             on_started=on_started,
-            resubmit_lost=FailureClass.LOST in selection.classes,
+            resubmit_lost=resubmit_lost,
         )
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
