@@ -9,16 +9,17 @@ from contextlib import closing
 from pathlib import Path
 
 from runner.api.budget import check_cost
-from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.execute import execute
 from runner.api.job_choice import narrowed
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
+from runner.api.run_result import OnStarted, RunResult
 from runner.api.trust import announce_gateway, trusted_settings
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
-from runner.engine.events import Observer
+from runner.engine.events import Observer, ignore
 from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
@@ -89,7 +90,7 @@ async def run_chosen(
     started_at = time.monotonic()
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
-    async with open_run(run_dir, options.if_locked, observe, options=options) as store:
+    async with open_run(run_dir, options, observe) as store:
         require(store.reader)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))

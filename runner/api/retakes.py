@@ -12,14 +12,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.execute import OnStarted, RunResult, ignore
 from runner.api.job_choice import chosen_among
 from runner.api.options import RunOptions
 from runner.api.rerun import run_chosen
 from runner.api.run_dir import require_match, require_run
+from runner.api.run_result import OnStarted, RunResult
 from runner.core.filenames import VERDICTS_NAME
 from runner.disk import sync_folder, write_error
-from runner.engine.events import Observer
+from runner.engine.events import Observer, ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import connect_reader
 from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runner.api.asset_store import chosen_store
 from runner.api.budget import check_cost
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
-from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.execute import execute
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.known_runs import KnownRun, known_run, remember, require_continued
@@ -36,6 +36,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.run_ledger import with_ledger
+from runner.api.run_result import OnStarted, RunResult
 from runner.api.series import Series, catch_up
 from runner.api.shards import check_shard_options, claim_run_dir, own_jobs, require_same_shard
 from runner.api.simulate import check_simulation
@@ -48,7 +49,7 @@ from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer, guarded
+from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import UsageError
 from runner.gateway.credentials import KeySet
@@ -100,32 +101,15 @@ async def run(
     """
     started_at = time.monotonic()
     problems = ProblemCollector(on_problem)
-    plan = _prepare(manifest, output, folder or manifest.parent, options, problems, observe)
-    # A journal that has begun is gone on with, wherever the directory was.
-    if not (options.simulate or options.new or (plan.journal is not None and plan.journal.has_begun())):
-        require_continued(manifest, plan.own, confirm_new)
-    async with open_run(
-        plan.run_dir,
-        options.if_locked,
-        observe,
-        adopt=options.adopt_results,
-        journal=plan.journal,
-        options=options,
-    ) as store:
+    plan = _prepare(
+        manifest, output, folder or manifest.parent, options, problems, observe, confirm_new=confirm_new
+    )
+    async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
         facts, ids = load_into(
             store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ
         )
-        if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
-            message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
-            observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
-        # Before the run counts as begun: else one that was cut off here could not go on elsewhere.
-        await asyncio.to_thread(store.give_base)
-        if not options.simulate:
-            remember(manifest, plan.own)
-        if options.retry_failed:
-            check = _checked(facts.settings, options, confirm_cost, facts.origin, ids)
-            retry_failed(store, options.job, check, ids=ids)
-            confirm_cost = None
+        await _begin(store, manifest, plan, options, observe)
+        confirm_cost = _retry_failed(store, facts, options, confirm_cost, ids)
         if ids is not None:
             choose(store.reader, ids)
         if plan.series is not None and options.catch_up:
@@ -133,14 +117,7 @@ async def run(
             on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
         result = await execute(
             store,
-            RunConfig(
-                facts.settings,
-                facts.origin,
-                plan.keys,
-                plan.environ,
-                needs_base_url=_needs_base_url(plan, facts, options),
-                hook=facts.settings.on_asset,
-            ),
+            plan.config(facts, options),
             options.after(time.monotonic() - started_at),
             JobFilter(glob=options.job, chosen=ids is not None),
             observe=observe,
@@ -148,10 +125,9 @@ async def run(
             confirm_cost=confirm_cost,
         )
     if plan.is_series and result.exit_code not in _CUT_SHORT:
-        retention = delete_older(
-            plan.run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=plan.today
-        )
-        result = replace(result, retention=retention)
+        keep_runs, keep_days = options.keep_runs, options.keep_days
+        kept = delete_older(plan.run_dir, keep_runs=keep_runs, keep_days=keep_days, today=plan.today)
+        result = replace(result, retention=kept)
     return await send_notifications(result, plan.settings, plan.environ)
 
 
@@ -176,6 +152,22 @@ class _Prepared(Struct, frozen=True, kw_only=True):
     is_series: bool
     journal: Journal | None
 
+    def config(self, facts: RunFacts, options: RunOptions) -> RunConfig:
+        """Return what is in force for a run with these facts."""
+        needs_base_url = False
+        if options.base_url and not options.simulate:
+            others = replace(options, base_url=None)
+            named = gateway_source(facts.gateway, others, self.environ, lambda: self.manifest.settings)
+            needs_base_url = named is None
+        return RunConfig(
+            facts.settings,
+            facts.origin,
+            self.keys,
+            self.environ,
+            needs_base_url=needs_base_url,
+            hook=facts.settings.on_asset,
+        )
+
 
 def _prepare(
     manifest: Path,
@@ -184,6 +176,8 @@ def _prepare(
     options: RunOptions,
     problems: ProblemCollector,
     observe: Observer,
+    *,
+    confirm_new: Callable[[str], bool],
 ) -> _Prepared:
     """Read a manifest, and determine what is in force and where the run is; nothing is written yet."""
     check_simulation(options, simulate=options.simulate)
@@ -218,6 +212,9 @@ def _prepare(
     if options.journal is not None:
         origin = RunOrigin(None, options.simulate, sharded=False, shard=shard)
         journal = begin_journal(options.journal, RunFacts(settings, origin), environ)
+    # A journal that has begun is continued, wherever the directory was.
+    if not (options.simulate or options.new or (journal is not None and journal.has_begun())):
+        require_continued(manifest, own, confirm_new)
     return _Prepared(
         manifest=loaded,
         settings=settings,
@@ -232,12 +229,17 @@ def _prepare(
     )
 
 
-def _needs_base_url(plan: _Prepared, facts: RunFacts, options: RunOptions) -> bool:
-    """Return whether only an option names the gateway, so that the next command needs it too."""
-    if not options.base_url or options.simulate:
-        return False
-    others = replace(options, base_url=None)
-    return gateway_source(facts.gateway, others, plan.environ, lambda: plan.manifest.settings) is None
+async def _begin(
+    store: Store, manifest: Path, plan: _Prepared, options: RunOptions, observe: Observer
+) -> None:
+    """Let the run count as begun, in its journal and on this machine, before anything is submitted."""
+    if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
+        message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
+        observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
+    # First: else a run that was cut off here could not go on elsewhere.
+    await asyncio.to_thread(store.give_base)
+    if not options.simulate:
+        remember(manifest, plan.own)
 
 
 async def resume(
@@ -263,9 +265,7 @@ async def resume(
     started_at = time.monotonic()
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
-    async with open_run(
-        run_dir, options.if_locked, observe, adopt=options.adopt_results, options=options
-    ) as store:
+    async with open_run(run_dir, options, observe) as store:
         require_match(store.reader, options.job)
         ids = chosen_ids(store.reader, options)
         config = load_config(store, options)
@@ -274,10 +274,7 @@ async def resume(
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.verify:
             verify_assets(store, config.environ, guarded(observe))
-        if options.retry_failed:
-            check = _checked(config.settings, options, confirm_cost, config.origin, ids)
-            retry_failed(store, options.job, check, ids=ids)
-            confirm_cost = None
+        confirm_cost = _retry_failed(store, config, options, confirm_cost, ids)
         if ids is not None:
             choose(store.reader, ids)
         result = await execute(
@@ -295,22 +292,25 @@ async def resume(
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
-def _checked(
-    settings: Settings,
+def _retry_failed(
+    store: Store,
+    facts: RunFacts,
     options: RunOptions,
     confirm_cost: Callable[[str], bool] | None,
-    origin: RunOrigin,
     ids: tuple[str, ...] | None = None,
-) -> Callable[[sqlite3.Connection], None]:
-    """Return the check of what a run would cost."""
+) -> Callable[[str], bool] | None:
+    """Make failed jobs pending if the options say so, after a look at the cost; return what is still to be asked."""
+    if not options.retry_failed:
+        return confirm_cost
 
     def check(connection: sqlite3.Connection) -> None:
         if ids is not None:
             choose(connection, ids)
-        scope = JobFilter(glob=options.job, chosen=ids is not None)
-        check_cost(connection, settings, options, scope, confirm_cost, is_simulated=origin.is_simulated)
+        scope, is_simulated = JobFilter(glob=options.job, chosen=ids is not None), facts.origin.is_simulated
+        check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
 
-    return check
+    retry_failed(store, options.job, check, ids=ids)
+    return None
 
 
 def load_into(

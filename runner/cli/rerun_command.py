@@ -40,8 +40,8 @@ from runner.errors import UsageError
 from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 
 if TYPE_CHECKING:
-    from runner.api.execute import RunResult
     from runner.api.options import RunOptions
+    from runner.api.run_result import RunResult
     from runner.cli.options import DisplayOptions
     from runner.cli.run_session import RunObserver
 
