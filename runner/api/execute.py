@@ -99,14 +99,8 @@ async def execute(
         if _is_idle(store, job_filter) and not are_checks_left(store, config, job_filter):
             await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
-            check_cost(
-                store.reader,
-                config.settings,
-                options,
-                job_filter,
-                confirm_cost,
-                is_simulated=config.origin.is_simulated,
-            )
+            settings, is_simulated = config.settings, config.origin.is_simulated
+            check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
             if store.journal_mode != "wal":
                 message = f"no write-ahead log on this file system: {store.run_dir} is slower"
                 observe(Notice("journal", message))

@@ -164,11 +164,9 @@ def plan(
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
     settings, sources = _in_force(loaded.settings, options, environ)
-    series = series_of(loaded.name_template, place)
     settings, shard = with_ledger(settings, output_root(path), simulate=simulate), options.shard
-    place = place or default_run_dir(path, loaded.name, simulate=simulate, shard=shard)
-    run_dir = expand_date(place, today)
-    own = known_run(run_dir, loaded.name, series, shard)
+    run_dir = expand_date(place or default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today)
+    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, place), shard)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
@@ -188,7 +186,7 @@ def plan(
         groups=tuple(groups.groups()),
         uploads=uploads.counted(),
         first=tuple(groups.first),
-        elsewhere=() if simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
+        elsewhere=() if options.simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
         done=groups.states[State.SUCCEEDED],
         uncertain=groups.states[State.UNCERTAIN] + groups.states[State.SUBMITTING],
         estimate=groups.estimate(limits, mean_generate_s, first_poll_s=settings.poll.first_s),

@@ -28,6 +28,7 @@ from runner.engine.events import ignore
 from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.store.job_filter import JobFilter
+from runner.store.journal import Journal
 from runner.store.store import Store
 
 _OF_JOBS = ("jobs", "specs", "attempts")
@@ -101,15 +102,16 @@ def prepare(
             log = begin_journal(journal, own, environ)
             if index == 0:
                 files = upload_media(whole / DB_NAME, log.store)
-            if log.has_begun():
-                counts.append(None)
-                continue
-            part = Path(folder, str(index))
-            part.mkdir()
-            counts.append(_write_part(whole / DB_NAME, part / DB_NAME, own))
-            with Store(part, journal=log):
-                pass
+            counts.append(None if log.has_begun() else _fill(log, whole, Path(folder, str(index)), own))
     return Prepared(tuple(counts), files)
+
+
+def _fill(log: Journal, whole: Path, part: Path, facts: RunFacts) -> int:
+    """Put one shard's jobs into its journal, and return how many there are."""
+    part.mkdir()
+    jobs = _write_part(whole / DB_NAME, part / DB_NAME, facts)
+    with Store(part, journal=log):
+        return jobs
 
 
 def _write_part(whole: Path, target: Path, facts: RunFacts) -> int:
