@@ -8,17 +8,17 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from itertools import chain, islice
 from shutil import disk_usage
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api.asset_store import keeps_local, open_uploader, remove_uploaded
+from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
 from runner.api.inputs import open_inputs
+from runner.api.job_steps import JobSteps, open_steps
 from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
@@ -29,8 +29,6 @@ from runner.api.run_ledger import settle_ledger
 from runner.api.run_result import OnStarted, RunResult
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
-from runner.assets.fetch import Fetcher
-from runner.assets.publish import Publisher
 from runner.checks.duplicates import save_duplicates
 from runner.core.lifecycle import State, next_step
 from runner.core.model import Job
@@ -41,7 +39,6 @@ from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
-from runner.engine.clock import SystemClock
 from runner.engine.context import EngineContext, InputFiles, stop_for_store_error
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded
@@ -49,19 +46,12 @@ from runner.engine.leased_governor import LeasedGovernor
 from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
-from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import PooledKeys
-from runner.gateway.urls import content_url, gateway_root
-from runner.proxies import Proxies
+from runner.gateway.urls import gateway_root
 from runner.store import query
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
-from runner.worker.deliver import Deliverer
 from runner.worker.job_log import with_job_log
-from runner.worker.pauses import RetryPauses
-from runner.worker.poll import Poller
-from runner.worker.prompt_api import PromptApi
-from runner.worker.submit import Submitter
 
 MAX_UNCERTAIN_SHOWN = 1000
 
@@ -102,8 +92,9 @@ async def execute(
             settings, is_simulated = config.settings, config.origin.is_simulated
             check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
             if store.journal_mode != "wal":
-                message = f"no write-ahead log on this file system: {store.run_dir} is slower"
-                observe(Notice("journal", message))
+                observe(
+                    Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
+                )
             async with _engine(work, outputs, resubmit_lost=resubmit_lost) as engine:
                 on_started(engine)
                 if (stop := _lack_of_space(store, job_filter)) is not None:
@@ -112,10 +103,8 @@ async def execute(
             observe(Notice("writing", "writing the results and the report"))
         # Before what could be rerun is selected.
         matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
-        result = _result(work, outputs, engine)
-        resume, rerun = repeats(store, config.settings, job_filter)
-        worked_s = time.monotonic() - started_at
-        return replace(result, matches=matches, resume=resume, rerun=rerun, worked_s=worked_s)
+        result = replace(_result(work, outputs, engine), matches=matches)
+        return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
 
@@ -164,7 +153,7 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
     own = divided(config.settings, config.origin.shard, at_once=at_once)
     async with AsyncExitStack() as stack:
         settings, base_url = await _gateway(stack, work, own)
-        steps = await _open_steps(stack, work, settings, base_url)
+        steps = await open_steps(stack, store, config, settings, base_url)
         # The ledger is brought up to date before the store's writer starts.
         budget, allowance = await stack.enter_async_context(
             open_budget(store, own, work.options, work.job_filter, work.governor)
@@ -223,65 +212,10 @@ async def _gateway(stack: AsyncExitStack, work: _Work, settings: Settings) -> tu
     return settings, await stack.enter_async_context(simulated)
 
 
-class _Steps(Struct, frozen=True):
-    """The three steps of a job, and what they share."""
-
-    client: GatewayClient
-    keys: PooledKeys
-    clock: SystemClock
-    submitter: Submitter
-    poller: Poller
-    deliverer: Deliverer
-
-    async def probe(self) -> bool:
-        """Return whether the gateway answers a request that is free."""
-        probed = await self.client.probe(self.keys.secret(self.keys.for_task(None)[0]))
-        return probed.is_reachable
-
-
-async def _open_steps(stack: AsyncExitStack, work: _Work, settings: Settings, base_url: str) -> _Steps:
-    store, config, root = work.store, work.config, gateway_root(base_url)
-    proxies = Proxies.from_environ(config.environ)
-    client = GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
-    await stack.enter_async_context(client)
-    pauses = RetryPauses()
-    fetcher = Fetcher(
-        base_url,
-        rules=settings.assets,
-        retry=settings.retry,
-        timeouts=settings.timeouts,
-        user_agent=user_agent(),
-        sleep=pauses.sleep,
-        proxies=proxies,
-    )
-    uploader = await open_uploader(config, settings, pauses)
-    keys, clock = PooledKeys(config.keys), SystemClock()
-    deliverer = Deliverer(
-        client,
-        keys,
-        store,
-        clock,
-        downloader=await stack.enter_async_context(fetcher),
-        publisher=await stack.enter_async_context(Publisher()),
-        run_dir=store.run_dir,
-        retry=settings.retry,
-        draw=random.random,
-        content_url=partial(content_url, root),
-        sharded=config.origin.sharded,
-        max_download_s=settings.timeouts.download_s,
-        pauses=pauses,
-        uploader=uploader,
-        keeps_local=keeps_local(config),
-    )
-    api = client if store.journal is None else PromptApi(client)
-    submitter, poller = Submitter(api, keys, store, clock), Poller(client, keys, store, clock)
-    return _Steps(client, keys, clock, submitter, poller, deliverer)
-
-
 def _context(
     work: _Work,
     settings: Settings,
-    steps: _Steps,
+    steps: JobSteps,
     *,
     inputs: InputFiles,
     results: ResultsAppender,
@@ -370,6 +304,7 @@ def _result(work: _Work, outputs: Outputs, engine: Engine | None) -> RunResult:
             work.observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)
+    resume, rerun = repeats(store, config.settings, work.job_filter)
     return RunResult(
         store.run_dir,
         config.settings.name,
@@ -386,6 +321,8 @@ def _result(work: _Work, outputs: Outputs, engine: Engine | None) -> RunResult:
         examples=tuple(query.first_of_each_class(store.reader, by_class)),
         unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
+        resume=resume,
+        rerun=rerun,
     )
 
 
