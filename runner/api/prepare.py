@@ -14,8 +14,7 @@ from msgspec.structs import replace
 
 from runner.api.budget import check_cost
 from runner.api.config import apply_options, read_environment
-from runner.api.journal_media import upload_media
-from runner.api.journals import begin_journal
+from runner.api.journals import begin_journal, upload_media
 from runner.api.manifest_jobs import load_into
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts, RunOrigin, save_facts

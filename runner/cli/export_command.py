@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr
-from runner.cli.options import WHERE
 from runner.cli.param_types import RUN_DIR
+from runner.cli.shared_options import WHERE
 from runner.core.lifecycle import State
 from runner.core.units import format_count, format_size
 from runner.core.where import Condition
 from runner.errors import UsageError
-from runner.export.plan import ExportOptions, Format
-from runner.export.rows import COLUMNS
+from runner.export.columns import COLUMNS
+from runner.export.selection import ExportOptions, Format
 from runner.schema.wording import did_you_mean
 
 _FORMATS = ("videofolder", "webdataset", "parquet")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
-from runner.cli.options import JOB, RUN_OR_NEWEST, STATUS, WHERE, as_given, with_options
 from runner.cli.param_types import CLASS
+from runner.cli.shared_options import JOB, RUN_OR_NEWEST, STATUS, WHERE, as_given, with_options
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
 from runner.core.sanitize import sanitize_line

@@ -8,8 +8,8 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
-from runner.cli.options import PER_SHARD, with_options
 from runner.cli.param_types import MANIFEST, VARIABLE
+from runner.cli.shared_options import PER_SHARD, with_options
 from runner.core.problem import Severity
 from runner.core.units import format_count
 

@@ -13,7 +13,8 @@ import click
 from runner import jsontext
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.displays import show_event
-from runner.cli.options import (
+from runner.cli.param_types import CLASS, RUN_DIR
+from runner.cli.shared_options import (
     BOUNDS,
     JOB,
     PACING,
@@ -30,7 +31,6 @@ from runner.cli.options import (
     run_options,
     with_options,
 )
-from runner.cli.param_types import CLASS, RUN_DIR
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
@@ -42,8 +42,8 @@ from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 if TYPE_CHECKING:
     from runner.api.options import RunOptions
     from runner.api.run_result import RunResult
-    from runner.cli.options import DisplayOptions
     from runner.cli.run_session import RunObserver
+    from runner.cli.shared_options import DisplayOptions
 
 
 @click.command("rerun")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.api.options import RunOptions, read_shard
-from runner.cli.options import (
+from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
+from runner.cli.shared_options import (
     ADOPT_RESULTS,
     BOUNDS,
     DEFAULTS,
@@ -28,7 +29,6 @@ from runner.cli.options import (
     run_options,
     with_options,
 )
-from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.core.model import OnChanged
 
 if TYPE_CHECKING:

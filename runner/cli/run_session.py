@@ -20,7 +20,7 @@ from runner.cli.console import echo_stderr, echo_stdout, show_error
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
 from runner.cli.event_log import EventLog
 from runner.cli.final_summary import show_summary
-from runner.cli.options import DisplayOptions
+from runner.cli.shared_options import DisplayOptions
 from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity

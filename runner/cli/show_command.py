@@ -11,8 +11,8 @@ import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.explain_command import explanation_lines
-from runner.cli.options import local_run
 from runner.cli.param_types import JOB, RUN_DIR
+from runner.cli.shared_options import local_run
 from runner.core.explain_answer import explain_answer
 from runner.core.units import format_count, format_duration, format_size
 from runner.results.formats import line_bytes, result_line, utc_text

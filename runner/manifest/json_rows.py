@@ -14,7 +14,7 @@ from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, may_contain_key
 from runner.input_files import MAX_LINE, LineTooLong, lines_of, open_regular
-from runner.manifest.rows import (
+from runner.manifest.row_readers import (
     KEY_MESSAGE,
     Row,
     RowErrorHandler,

@@ -28,12 +28,12 @@ from runner.input_files import MAX_LINE, open_regular
 from runner.manifest.scalars import (
     CORE_TAGS,
     NON_TEXT_STARTS,
+    is_text,
     resolve_plain,
     resolve_tagged,
     unsupported_tag_message,
 )
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, find_child
-from runner.manifest.yaml_surprises import is_text
 
 MAX_ALIASED = 10_000
 """Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""

@@ -181,7 +181,7 @@ def _install(kill_at: KillPoint) -> None:
     from runner.assets import upload
     from runner.gateway.client import GatewayClient
     from runner.objects.folder import FolderStore
-    from runner.results.files import ResultsWriter
+    from runner.results.writers import ResultsWriter
     from runner.store import intent_age, store
     from runner.store.journal import Journal
     from runner.store.ledger import Ledger

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.export_command import Progress
-from runner.export import plan
+from runner.export import selection
 from runner.store.lock import RunLock
 from tests.cli.command import CommandResult, runner
 from tests.export.runs import files_of, mixed_jobs, write_run
@@ -34,7 +34,7 @@ def inodes(folder: Path) -> dict[str, int]:
 @pytest.fixture
 def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a run whose seventh of nine videos has another byte, while shards have three videos."""
-    monkeypatch.setattr(plan, "_SHARD_ROWS", 3)
+    monkeypatch.setattr(selection, "_SHARD_ROWS", 3)
     run = write_run(tmp_path / "run", mixed_jobs(9))
     path = run / "assets" / "job-7.mp4"
     path.rename(run / "right")
