@@ -110,7 +110,8 @@ class Store:
             with translated(self.run_dir / DB_NAME):
                 self._epoch_file.record_opening(self._connection)
                 self.changed = ChangedJobs(is_known=self._has_blocks())
-            self.reader = stack.enter_context(closing(connect_reader(self.run_dir, with_temp_tables=True)))
+            reader = connect_reader(self.run_dir, with_temp_tables=True, is_checked=True)
+            self.reader = stack.enter_context(closing(reader))
             if not self._may_be_retired:
                 self._require_active()
             if self.journal is not None:
@@ -224,8 +225,6 @@ class Store:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
-            # Storing a manifest fills it, and the run needs less.
-            connection.execute("PRAGMA shrink_memory")
 
     def mark_finished(self, files: Sequence[str] = (), *, blocks: str = "") -> None:
         """
@@ -256,7 +255,6 @@ class Store:
         await asyncio.to_thread(self.give_base)
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(_CLEAR_FINISHED)
-            self._connection.execute("PRAGMA cache_size = -1000")
         self._reserve = DiskReserve(self.run_dir)
         self._writer = Writer(
             self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write, self.journal
