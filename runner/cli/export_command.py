@@ -73,6 +73,7 @@ def command(
     """
     from runner.api.export import export
     from runner.core.lifecycle import State
+    from runner.core.summary import takes_text
     from runner.core.where import parse_condition
     from runner.export.plan import ExportOptions, Format
 
@@ -109,6 +110,8 @@ def command(
         echo_stderr(
             f"note: {format_count(unfinished, 'job')} of {summary.jobs:,} did not succeed, and {'is' if unfinished == 1 else 'are'} left out"
         )
+    if summary.awaiting_take:
+        echo_stderr(f"note: {takes_text(summary.awaiting_take)}; `runner resume` makes the takes")
     videos = format_count(plan.rows, "video")
     parts = ", ".join(f"{name} {size.rows:,}" for name, size in plan.splits.items())
     echo_stderr(f"wrote {out}: {videos}, {format_size(plan.bytes)} ({parts})")
