@@ -295,7 +295,16 @@ def write_job_mappings(
 
 def _flow(value: Any, place: str) -> str:
     try:
-        return flow(json.loads(json.dumps(value, default=_plain)))
+        text = json.dumps(value, default=_plain, ensure_ascii=False)
+        text.encode()
+        return flow(json.loads(text))
+    except UnicodeEncodeError as error:
+        # It would be sent as a question mark.
+        half = ascii(error.object[error.start])
+        raise UsageError(
+            f"{place}: {half} is half of a surrogate pair, which is no character",
+            hint="read texts as UTF-8, and replace what is not: bytes.decode(errors='replace')",
+        ) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{place}: {error}") from None
 

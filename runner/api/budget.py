@@ -119,7 +119,7 @@ def check_cost(
     unknown = None if settings.budget is None else settings.budget.unknown
     cost = pending_cost(reader, pricer, scope, unknown=unknown, limit=jobs)
     if currency is not None:
-        _require_priced(cost, currency)
+        _require_priced(cost, currency, settings.budget)
     if confirm is None or not is_asked:
         return
     if jobs > ASK_FROM_JOBS or any(each.highest > ASK_FROM_COST for each in cost.sums):
@@ -128,13 +128,20 @@ def check_cost(
             raise NotConfirmed("not confirmed; nothing was sent")
 
 
-def _require_priced(cost: CostEstimate, currency: str) -> None:
+def _require_priced(cost: CostEstimate, currency: str, budget: Budget | None) -> None:
     if cost.unknown:
         why, jobs = next(iter(cost.unknown.items()))
+        needs = "--max-cost counts prices" if budget is None else "there is a budget"
+        # A rerun of results on another machine has no manifest.
+        hint = "bound the jobs by their number instead, with --limit; or run a manifest that has their price in prices"
+        if budget is not None:
+            hint = (
+                "add it to the manifest's prices, or say what such jobs count as: budget: {unknown: 0.50 USD}"
+            )
         raise UsageError(
-            f"there is a budget, and {_jobs(cost.unknown_jobs, 'has', 'have')} no known price: "
+            f"{needs}, and {_jobs(cost.unknown_jobs, 'has', 'have')} no known price: "
             f"{why} ({format_count(jobs, 'job')}); nothing was submitted",
-            hint="add it to the manifest's prices, or say what such jobs count as: budget: {unknown: 0.50 USD}",
+            hint=hint,
         )
     for each in cost.sums:
         if each.currency != currency:

@@ -39,7 +39,7 @@ class Outputs:
         self._min_jobs = min_jobs
         self._run, self._gateway = facts.settings.name, facts.gateway
         # A connection of its own, since lines are appended in another thread than the engine's.
-        self._reader = connect_reader(store.run_dir)
+        self._reader = connect_reader(store.run_dir, is_checked=True)
         self._writer: ResultsWriter | None = None
         # Before lines are appended.
         self._old = self._files_of_last_process()

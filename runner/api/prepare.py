@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,6 +92,8 @@ def prepare(
                 check_cost(
                     store.reader, settings, options, JobFilter(), confirm_cost, is_simulated=options.simulate
                 )
+            with store.transaction() as connection:
+                _save_shares(connection, shards)
         origin = RunOrigin(
             None, options.simulate, sharded=facts.origin.sharded, asset_store=facts.origin.asset_store
         )
@@ -101,32 +103,39 @@ def prepare(
             log = begin_journal(journal, own, environ)
             if index == 0:
                 files = upload_media(whole / DB_NAME, log.store)
-            counts.append(None if log.has_begun() else _fill(log, whole, Path(folder, str(index)), own))
+            counts.append(
+                None if log.has_begun() else _fill(log, whole / DB_NAME, Path(folder, str(index)), own)
+            )
     return Prepared(tuple(counts), files)
 
 
 def _fill(log: Journal, whole: Path, part: Path, facts: RunFacts) -> int:
     """Put one shard's jobs into its journal, and return how many there are."""
-    part.mkdir()
-    jobs = _write_part(whole / DB_NAME, part / DB_NAME, facts)
+    with Store(part) as store:
+        jobs = _write_part(whole, store, facts)
     with Store(part, journal=log):
-        return jobs
+        pass
+    shutil.rmtree(part)
+    return jobs
 
 
-def _write_part(whole: Path, target: Path, facts: RunFacts) -> int:
-    """Write a database of one shard's jobs, and return how many there are."""
+def _save_shares(whole: sqlite3.Connection, shards: int) -> None:
+    """Note which shard each job is in, so that a shard's jobs are found without looking at all."""
+    whole.create_function("share", 1, lambda job_id: share(job_id, shards), deterministic=True)
+    whole.execute("CREATE TABLE shares (shard INTEGER, seq INTEGER, PRIMARY KEY (shard, seq)) WITHOUT ROWID")
+    whole.execute("INSERT INTO shares SELECT share(job_id), seq FROM jobs")
+
+
+def _write_part(whole: Path, part: Store, facts: RunFacts) -> int:
+    """Write one shard's jobs, and return how many there are."""
     shard = facts.origin.shard
     assert shard is not None
-    with closing(sqlite3.connect(whole, isolation_level=None)) as connection:
-        connection.execute("VACUUM INTO ?", (str(target),))
-    with closing(sqlite3.connect(target, isolation_level=None)) as connection:
-        connection.create_function("share", 1, lambda job_id: share(job_id, shard.count), deterministic=True)
-        connection.execute("BEGIN IMMEDIATE")
-        others = "SELECT seq FROM jobs WHERE share(job_id) <> ?"
-        for table in reversed(_OF_JOBS):
-            connection.execute(f"DELETE FROM {table} WHERE seq IN ({others})", (shard.index,))
+    own = "seq IN (SELECT seq FROM whole.shares WHERE shard = ?)"
+    with part.attached(whole, "whole"), part.transaction() as connection:
+        for table in _OF_JOBS:
+            connection.execute(
+                f"INSERT INTO main.{table} SELECT * FROM whole.{table} WHERE {own}", (shard.index,)
+            )
         save_facts(connection, facts)
-        connection.execute("COMMIT")
-        connection.execute("VACUUM")
         (count,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
         return int(count)

@@ -25,6 +25,7 @@ from runner.store import costs, files, query
 from runner.store.database import connect_reader, translated
 from runner.store.job_filter import JobFilter
 from runner.store.lock import holder_of
+from runner.store.takes import count_awaiting_take
 
 RECENT_S = 600.0
 """Rates are those of the last ten minutes, or of the time since the first submission if that is shorter."""
@@ -60,6 +61,7 @@ class Status(Struct, frozen=True, kw_only=True):
         limited_by: The limit that keeps it from being faster, in the manifest's words; empty if nothing is left.
         spend: What the attempts cost, by currency.
         budgets: How much of each budget is left.
+        awaiting_take: Pending jobs that had a video, which was rejected and is kept until there is a new one.
         lost_files: Paths or URLs of succeeded jobs' files that are gone, or have another size (which is not looked at in a
             run with many files); none while a process is running.
         not_seen: Why files in an object store were not looked at, or None.
@@ -82,6 +84,7 @@ class Status(Struct, frozen=True, kw_only=True):
     not_seen: str | None
     spend: tuple[Spend, ...]
     budgets: tuple[BudgetLeft, ...]
+    awaiting_take: int = 0
 
     @property
     def left(self) -> int:
@@ -132,6 +135,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             not_seen=not_seen,
             spend=costs.spend(connection),
             budgets=() if settings is None else budgets_left(settings, connection, folder),
+            awaiting_take=count_awaiting_take(connection) if by_state[State.PENDING] else 0,
         )
 
 

@@ -11,11 +11,13 @@ from typing import TextIO
 
 import click
 
-from runner.core.problem import Problem
+from runner.core.problem import Problem, Severity
 from runner.core.sanitize import redact, sanitize_line, sanitize_text
 from runner.errors import RunnerError
 
 _BUG_EXIT_CODE = 3
+_MAX_PROBLEMS = 50
+"""Of a manifest that is refused; `validate` shows all."""
 
 
 def wants_color(stream: TextIO | None = None) -> bool:
@@ -48,15 +50,20 @@ def _echo(text: str, style: str | None, head: str, head_style: str | None, *, is
 def show_error(error: RunnerError) -> None:
     """Print an error: what happened, where, and what to do next."""
     echo_stderr(f" {error.message}", head=f"error[{error.reference}]:", head_style="red")
-    for problem in error.problems:
-        show_problem(problem)
+    # Warnings were shown as they were found.
+    errors = [problem for problem in error.problems if problem.severity is Severity.ERROR]
+    for problem in errors[:_MAX_PROBLEMS]:
+        echo_stderr(f"  {problem}")
+    if len(errors) > _MAX_PROBLEMS:
+        echo_stderr(f"  (these are the first {_MAX_PROBLEMS})")
     if error.hint:
         echo_stderr(f"  hint: {error.hint}")
 
 
-def show_problem(problem: Problem) -> None:
-    """Print a problem of a manifest with its position."""
-    echo_stderr(f"  {problem}")
+def show_warning(problem: Problem) -> None:
+    """Print a problem of a manifest with its position if it is a warning; errors are shown when the manifest is refused."""
+    if problem.severity is Severity.WARNING:
+        echo_stderr(str(problem))
 
 
 def show_bug(error: Exception, arguments: Sequence[str]) -> int:

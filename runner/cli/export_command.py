@@ -13,6 +13,7 @@ from runner.cli.console import echo_stderr
 from runner.cli.param_types import RUN_DIR
 from runner.cli.shared_options import WHERE
 from runner.core.lifecycle import State
+from runner.core.summary import takes_text
 from runner.core.units import format_count, format_size
 from runner.core.where import Condition
 from runner.errors import UsageError
@@ -103,6 +104,8 @@ def command(
         echo_stderr(
             f"note: {format_count(unfinished, 'job')} of {summary.jobs:,} did not succeed, and {'is' if unfinished == 1 else 'are'} left out"
         )
+    if summary.awaiting_take:
+        echo_stderr(f"note: {takes_text(summary.awaiting_take)}; `runner resume` makes the takes")
     videos = format_count(plan.rows, "video")
     parts = ", ".join(f"{name} {size.rows:,}" for name, size in plan.splits.items())
     echo_stderr(f"wrote {out}: {videos}, {format_size(plan.bytes)} ({parts})")

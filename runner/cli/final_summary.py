@@ -15,6 +15,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.sanitize import sanitize_line
 from runner.core.stop import Stop, StopReason
+from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def _body(result: RunResult) -> Iterator[_Line]:
     yield _headline(result)
     if counts := _counts_text(result, frozenset(State) - {State.SUCCEEDED, State.UNCERTAIN}):
         yield f"  {counts}", None
+    if result.summary is not None and (waiting := result.summary.awaiting_take):
+        yield f"  {takes_text(waiting)}", None
     yield from _failures(result)
     yield from _uncertain(result)
     if spend := "; ".join(map(str, () if result.summary is None else result.summary.cost.spend)):

@@ -6,10 +6,11 @@ import asyncio
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -55,12 +56,17 @@ class LiveDisplay:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._start()
+
+    def _start(self) -> None:
         self._live.start(refresh=True)
+        # A process that is killed can't show it again.
+        self._console.show_cursor()
 
     def started(self, engine: Engine) -> None:
         """Start to redraw, also after a question."""
         self._title = run_title(engine)
-        self._live.start()
+        self._start()
         if self._drawing is not None:
             self._drawing.cancel()
         self._drawing = asyncio.create_task(self._draw(engine), name="display")
@@ -100,7 +106,7 @@ class LiveDisplay:
             await asyncio.sleep(_REFRESH_EVERY_S)
 
     def _title_line(self, text: str) -> Group:
-        return Group(*packed([(self._title, "bold"), (text, "")], self._console.width))
+        return _with_end(packed([(self._title, "bold"), (text, "")], self._console.width))
 
     def _render(self, snapshot: Snapshot) -> Group:
         now = time.monotonic()
@@ -117,7 +123,7 @@ class LiveDisplay:
             failures=tuple(self._failures),
         )
         # Rows that do not fit would scroll the top out of reach of the next refresh.
-        return Group(*live_rows(view, width=self._console.width, height=self._console.height - 1))
+        return _with_end(live_rows(view, width=self._console.width, height=self._console.height - 2))
 
     def _ended_per_s(self, now: float, ended: int) -> float | None:
         samples = self._samples
@@ -126,3 +132,8 @@ class LiveDisplay:
             samples.popleft()
         since, before = samples[0]
         return None if now - since < _RATE_FROM_S else max(0, ended - before) / (now - since)
+
+
+def _with_end(rows: Iterable[RenderableType]) -> Group:
+    """Add an empty row, where the cursor is left: what comes after a process that is killed begins a line."""
+    return Group(*rows, Text())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.api.options import RunOptions
-from runner.cli.console import echo_stderr, echo_stdout, show_problem
+from runner.cli.console import echo_stderr, echo_stdout, show_warning
 from runner.cli.displays import show_event
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE, with_options
@@ -85,7 +85,7 @@ def show_plan(
         output=output,
         show=show,
         options=options,
-        on_problem=lambda problem: None if as_json else show_problem(problem),
+        on_problem=None if as_json else show_warning,
     )
     if as_json:
         click.echo(json.dumps(plan.plan_json(planned)))

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from runner.api.options import RunOptions
-from runner.cli.console import echo_stderr
+from runner.cli.console import echo_stderr, show_warning
 from runner.cli.param_types import MANIFEST, VARIABLE
 from runner.cli.shared_options import PER_SHARD, with_options
-from runner.core.problem import Severity
 from runner.core.units import format_count
 
 
@@ -53,9 +52,7 @@ def command(
         journal,
         shards,
         options=options,
-        on_problem=lambda problem: (
-            echo_stderr(str(problem)) if problem.severity is Severity.WARNING else None
-        ),
+        on_problem=show_warning,
     )
     for index, jobs in enumerate(done.jobs):
         what = "has begun, and was left as it is" if jobs is None else format_count(jobs, "job")

@@ -17,6 +17,7 @@ from runner.cli.console import command_text, echo_stdout
 from runner.cli.shared_options import RUN_OR_NEWEST, as_given
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
+from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_rate
 from runner.results.formats import utc_text
 
@@ -74,6 +75,7 @@ def _json(found: Status) -> dict[str, object]:
         "lost_files": found.lost_files,
         "not_seen": found.not_seen,
         "cost": [spend.json() for spend in found.spend],
+        "awaiting_take": found.awaiting_take,
         "budget": budgets_json(found.budgets),
         "first_submitted_at": utc_text(found.first_submitted_at),
         "last_finished_at": utc_text(found.last_finished_at),
@@ -86,6 +88,8 @@ def _lines(found: Status) -> Iterator[str]:
     for state, count in found.by_state.items():
         if count:
             yield f"  {count:>9,}  {state.label}"
+    if found.awaiting_take:
+        yield f"  {takes_text(found.awaiting_take)}"
     if found.by_class:
         yield "  by failure class:"
     for cls, count in found.by_class.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 
 from runner.core.model import AssetKind, Json
 
@@ -118,6 +119,7 @@ def object_name(path: str, sha256: str) -> str:
     return f"{stem}.{sha256[:_DIGEST_DIGITS]}{dot}{suffix}"
 
 
+@lru_cache(maxsize=1024)
 def file_stem(job_id: str) -> str:
     """
     Convert a job id to the first part of a file name.
@@ -177,6 +179,7 @@ def _cut(text: str, max_bytes: int) -> str:
     return text[:length]
 
 
+@lru_cache(maxsize=1024)
 def _digest(job_id: str) -> str:
     # It loads OpenSSL, which takes longer than the checks of a small manifest, and few commands need this.
     from hashlib import sha256

@@ -235,7 +235,7 @@ def rate_text(pacer: Pacer, now: float) -> str:
         case RateSource.PAUSED:
             return "wait requested by the gateway"
         case RateSource.LEARNED:
-            return "rate learned from 429s"
+            return "rate learned from 429s and uncertain answers"
         case RateSource.CAUTIOUS:
             return "lower rate after uncertain answers or an outage"
         case _:

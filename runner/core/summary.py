@@ -58,6 +58,7 @@ class Summary(Struct, frozen=True):
         cost: What the attempts cost, as far as their prices are known.
         first_submitted_at: When the first attempt was made, or None.
         last_finished_at: When the last job ended, or None.
+        awaiting_take: Pending jobs that had a video, which was rejected and is kept until there is a new one.
     """
 
     jobs: int
@@ -75,6 +76,7 @@ class Summary(Struct, frozen=True):
     first_submitted_at: float | None
     last_finished_at: float | None
     cost: CostSummary = CostSummary()
+    awaiting_take: int = 0
 
 
 def headline(summary: Summary) -> str:
@@ -90,6 +92,19 @@ def headline(summary: Summary) -> str:
     if succeeded == jobs:
         return "The job succeeded." if jobs == 1 else f"All {jobs:,} jobs succeeded."
     return f"{succeeded:,} of {format_count(jobs, 'job')} succeeded."
+
+
+def takes_text(waiting: int) -> str:
+    """
+    Return what became of rejected videos whose new takes were not submitted yet.
+
+    >>> takes_text(2)
+    '2 of the pending jobs wait for a new take; their rejected videos are kept, and not exported'
+    """
+    jobs, their = ("1 of the pending jobs waits", "its rejected video is")
+    if waiting != 1:
+        jobs, their = (f"{waiting:,} of the pending jobs wait", "their rejected videos are")
+    return f"{jobs} for a new take; {their} kept, and not exported"
 
 
 def summarize(records: Iterable[JobRecord]) -> Summary:
@@ -200,6 +215,7 @@ class SummaryBuilder(Struct):
             first_submitted_at=self.first_at,
             last_finished_at=self.last_at,
             cost=self.cost.summary(),
+            awaiting_take=counts["awaiting_take"],
         )
 
     def generate_counts(self) -> dict[str, dict[int, int]]:
@@ -235,6 +251,7 @@ def _numbers(record: JobRecord) -> dict[str, int]:
         "asset_bytes": sum(asset.bytes for asset in record.assets),
         "attempts": len(record.attempts),
         "throttled": sum(attempt.outcome == "throttled" for attempt in record.attempts),
+        "awaiting_take": record.state is State.PENDING and bool(record.assets),
     }
 
 

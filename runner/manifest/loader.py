@@ -16,6 +16,7 @@ from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.settings import Settings
 from runner.core.units import format_count, parse_duration
+from runner.errors import UsageError
 from runner.manifest.batch_file import BatchFile, is_batch_file
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
 from runner.manifest.defaults import DefaultsMerger, Variables, is_literal, read_variables
@@ -181,8 +182,10 @@ def load(
 
     Raises:
         ManifestError: Nothing can be read; it has the problem.
+        UsageError: A variable is no text that can be sent.
     """
     require_manifest(path)
+    _require_unicode(variables)
     catalog, folder = load_catalog(), folder or path.parent
     if is_batch_file(path):
         batch = BatchFile(path)
@@ -201,6 +204,19 @@ def load(
     compile_template(document.header.value.get("name"), Scope(all_variables.values, used=all_variables.used))
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, folder)
     return Manifest(path, header, jobs, catalog, all_variables, folder=folder, is_strict=is_strict)
+
+
+def _require_unicode(variables: Mapping[str, Json]) -> None:
+    for name, value in variables.items():
+        try:
+            f"{name}{value}".encode()
+        except UnicodeEncodeError as error:
+            # A byte of the command line that is not UTF-8 is one; it would be sent as a question mark.
+            half = ascii(error.object[error.start])
+            raise UsageError(
+                f"--var {name!a}: {half} is no character: the value is not UTF-8",
+                hint="write it into a file of UTF-8, such as under `vars` in the manifest",
+            ) from None
 
 
 def _read_variables(

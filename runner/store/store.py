@@ -34,10 +34,8 @@ from runner.store.local_view import (
 )
 from runner.store.lock import RunLock
 from runner.store.place import Place, note_place
+from runner.store.task_owners import TaskOwners
 from runner.store.writer import DiskReserve, Writer
-
-_MAX_NEW_TASKS = 1000
-"""Tasks to remember before those that are committed are forgotten."""
 
 BLOCKS = "blocks"
 """Key of what the blocks of jobs in the derived files are known by."""
@@ -85,8 +83,6 @@ class Store:
         self._writer: Writer | None = None
         self._checked_commit = 0
         self.costs = CostKeeper()
-        # Tasks that were saved in this run and may not be committed yet: job ids and commits by task id.
-        self._new_tasks: dict[str, tuple[str, int]] = {}
 
     def __enter__(self) -> Self:
         """
@@ -110,7 +106,9 @@ class Store:
             with translated(self.run_dir / DB_NAME):
                 self._epoch_file.record_opening(self._connection)
                 self.changed = ChangedJobs(is_known=self._has_blocks())
-            self.reader = stack.enter_context(closing(connect_reader(self.run_dir, with_temp_tables=True)))
+            reader = connect_reader(self.run_dir, with_temp_tables=True, is_checked=True)
+            self.reader = stack.enter_context(closing(reader))
+            self._task_owners = TaskOwners(self.reader)
             if not self._may_be_retired:
                 self._require_active()
             if self.journal is not None:
@@ -224,8 +222,6 @@ class Store:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
-            # Storing a manifest fills it, and the run needs less.
-            connection.execute("PRAGMA shrink_memory")
 
     def mark_finished(self, files: Sequence[str] = (), *, blocks: str = "") -> None:
         """
@@ -256,7 +252,6 @@ class Store:
         await asyncio.to_thread(self.give_base)
         with translated(self.run_dir / DB_NAME):
             self._connection.execute(_CLEAR_FINISHED)
-            self._connection.execute("PRAGMA cache_size = -1000")
         self._reserve = DiskReserve(self.run_dir)
         self._writer = Writer(
             self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write, self.journal
@@ -303,7 +298,9 @@ class Store:
             else (job.seq, attempt.number, attempt.answer),
         )
         if attempt is not None and attempt.task_id is not None:
-            self._remember_task(attempt.task_id, job)
+            self._task_owners.add(
+                attempt.task_id, job.job_id, commit=job.commit, durable=self._active_writer.durable
+            )
         return job.commit
 
     def save_answer(self, job: Job, answer: str) -> None:
@@ -335,16 +332,9 @@ class Store:
         row = (upload.digest, upload.target, upload.state.value, upload.address, upload.expires_at)
         return self._active_writer.add(upload=row)
 
-    def _remember_task(self, task_id: str, job: Job) -> None:
-        if len(self._new_tasks) >= _MAX_NEW_TASKS:
-            durable = self._active_writer.durable
-            self._new_tasks = {task: new for task, new in self._new_tasks.items() if new[1] > durable}
-        self._new_tasks[task_id] = (job.job_id, job.commit)
-
     def task_owner(self, task_id: str) -> str | None:
         """Return the job that has, or had, a task; None if no job of the run has."""
-        new = self._new_tasks.get(task_id)
-        return query.task_owner(self.reader, task_id) if new is None else new[0]
+        return self._task_owners.find(task_id)
 
     async def durable(self, number: int) -> None:
         """

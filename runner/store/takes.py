@@ -32,6 +32,15 @@ def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:
     return tuple(rows.read_attempt(row[1:]) for row in cursor)
 
 
+def count_awaiting_take(connection: sqlite3.Connection) -> int:
+    """Count the pending jobs that had a video, which was rejected and is kept until there is a new one."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM jobs j WHERE state = 'pending' AND NOT is_gone "
+        "AND EXISTS (SELECT 1 FROM assets a WHERE a.seq = j.seq AND a.attempt = j.attempt)"
+    ).fetchone()
+    return int(count)
+
+
 def texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> dict[tuple[int, int], str]:
     """Read a table of `LATER_ADDITIONS` by job and attempt; a run of an earlier version does not have it."""
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone():

@@ -26,6 +26,7 @@ from tests.acceptance.simulator_process import (
     run_simulator,
 )
 from tests.acceptance.test_kill import MANIFEST
+from tests.objects.s3 import s3_server
 
 SCENARIO = """
 version: 1
@@ -238,6 +239,41 @@ def test_a_machine_that_is_asked_to_end_leaves_no_doubt(
     run.lose()
 
     assert set() == run.check(run.start())
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("fault", ["403", "refused"])
+def test_a_store_that_refuses_in_mid_run(
+    world: tuple[SimulatorProcess, ForkServer, Path], fault: str
+) -> None:
+    """Credentials that expire, or a store that is down for a minute: exit 3; the next run there finishes, without doubt."""
+    run = prepare(world, f"store {fault}", count=60, in_flight=4)
+    with s3_server() as (store, variables):
+        command, environ = command_line(
+            "run",
+            run.folder / "m.yaml",
+            "-o",
+            run.run_dir,
+            "--journal",
+            "s3://videos/journal",
+            "--submit-rate",
+            "10/s",
+            **variables,
+        )
+        with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+            until = time.monotonic() + 60
+            while len(run.accepted()) < 10 and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)
+            store.fault = lambda method, path: fault if method == "PUT" else None
+            _, errors = process.communicate(timeout=200)
+        assert 3 == process.returncode, errors
+        assert 60 > len(run.accepted())
+        store.reset()
+        done = subprocess.run(
+            command, env=environ, stderr=subprocess.PIPE, text=True, timeout=200, check=False
+        )
+
+    assert set() == run.check(done.returncode), done.stderr
 
 
 def test_a_machine_that_is_lost_before_its_run_began(

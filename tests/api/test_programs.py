@@ -76,6 +76,11 @@ def test_relative_paths_begin_in_the_working_directory(
         ({"manifest": "m.yaml", "name": "x"}, "are for jobs="),
         ({"jobs": ["a.yaml"]}, r"jobs\[0\] is a str, not a mapping"),
         ({"jobs": [{"id": "a"}, {"request": {"x": object()}}]}, r"jobs\[1\]: a object can't be sent as JSON"),
+        (
+            {"jobs": [{"request": {"model": MODEL, "prompt": "x\ud800"}}]},
+            r"jobs\[0\]: '\\ud800' is half of a surrogate",
+        ),
+        ({"jobs": [{"request": {}}], "name": "\udcff"}, "name: '\\\\udcff' is half of a surrogate pair"),
         ({"jobs": []}, "."),
         ({"jobs": [{"request": {"model": MODEL, "sedonds": 4}}]}, "nothing was submitted"),
         ({"manifest": "absent.yaml"}, "absent.yaml"),

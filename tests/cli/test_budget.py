@@ -89,8 +89,13 @@ def test_bad_budgets(head: str) -> None:
 @pytest.mark.parametrize(
     ("head", "options", "words"),
     [
-        ("budget: {run: 5 USD}", [], "6 jobs have no known price: no table has a price of wan2.7-t2v"),
-        ("", ["--max-cost", "5"], "6 jobs have no known price"),
+        (
+            "budget: {run: 5 USD}",
+            [],
+            "there is a budget, and 6 jobs have no known price: no table has a price of wan2.7-t2v",
+        ),
+        ("", ["--max-cost", "5"], "--max-cost counts prices, and 6 jobs have no known price"),
+        ("", ["--max-cost", "5"], "hint: bound the jobs by their number instead, with --limit"),
         (f"prices: {PRICES}", ["--max-cost", "5 EUR"], "priced in USD, and the budget is in EUR"),
         (
             f"prices: {PRICES}\nbudget: {{run: 5 USD}}",

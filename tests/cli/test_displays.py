@@ -107,5 +107,9 @@ def test_live_display_of_a_terminal(tmp_path: Path) -> None:
     assert "of 3 (" in text
     assert "submitting " in text
     assert "[bold]2: failed (invalid_request)" in text
+    # What remains when it is killed: the cursor is visible, and in an empty row below the others.
+    first_frame = text.partition("\x1b[?25l")[2].partition("\x1b[2K")[0]
+    assert "\r\n\x1b[?25h" in first_frame
+    assert "\r\n\r\x1b[2K\x1b[1A" in text
     _, _, after_last_erase = text.rpartition("\x1b[2K")
     assert after_last_erase.lstrip().startswith("\x1b[33mkittens: 2 of 3 jobs succeeded")

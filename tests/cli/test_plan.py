@@ -219,14 +219,21 @@ def test_verbose_shows_what_the_simulator_replaces() -> None:
 
 
 def test_an_invalid_manifest_is_refused_as_a_run_would() -> None:
-    """All problems are printed, the exit code is 2, and there are no counts."""
+    """Each problem is printed once, the first 50 of them; the exit code is 2, and there are no counts."""
     manifest = write_manifest(Path("m.yaml"), "a")
     manifest.write_text(manifest.read_text().replace("prompt:", "promt:"))
+    Path("rows.csv").write_text("id,seconds\n" + "".join(f"job-{n},99\n" for n in range(60)))
+    request = "{model: seedance-1-5-pro-251215, prompt: A kitten, seconds: '${seconds}'}"
+    Path("many.yaml").write_text(
+        f"version: 1\njobs: [{{id: '${{id}}', from: rows.csv, request: {request}}}]\n"
+    )
 
-    result = runner("plan", manifest)
+    result, others = runner("plan", manifest), runner("plan", "many.yaml")
 
     assert (2, "") == (result.exit_code, result.stdout)
-    assert "did you mean 'prompt'?" in result.stderr
+    assert 1 == result.stderr.count("did you mean 'prompt'?"), result.stderr
+    assert 50 == others.stderr.count("'99' is not allowed"), others.stderr
+    assert "(these are the first 50)" in others.stderr
 
 
 def test_real_and_simulated_runs_are_not_mixed() -> None:

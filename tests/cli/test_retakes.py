@@ -189,6 +189,22 @@ def test_an_old_take_stays_if_the_new_one_fails() -> None:
     assert Path("out/assets/a.mp4").exists()
 
 
+def test_takes_that_are_not_submitted_yet_are_said_everywhere() -> None:
+    """After a limit, the end of the run, the status and an export tell why such a job has a video and none."""
+    judge(("a", "reject", LATE), ("b", "reject", LATE))
+    limited = retake("--limit", "1")
+    exported = runner("export", "out", "dataset", "--format", "videofolder")
+
+    waiting = "1 of the pending jobs waits for a new take; its rejected video is kept, and not exported"
+    assert (6, 0) == (limited.exit_code, exported.exit_code)
+    assert (f"  {waiting}" in limited.stderr, f"note: {waiting}" in exported.stderr) == (True, True)
+    assert waiting in runner("status", "out").stdout
+    assert 1 == json.loads(runner("status", "out", "--json").stdout)["awaiting_take"]
+    assert "runner resume out" in limited.stderr.splitlines()[-1]
+    assert 0 == runner("resume", "out", *QUICK[1:]).exit_code
+    assert 0 == json.loads(runner("status", "out", "--json").stdout)["awaiting_take"]
+
+
 def test_a_video_that_was_deleted_has_no_old_take() -> None:
     """There is nothing to keep, and a new take is made all the same."""
     judge(("a", "reject", LATE))

@@ -49,6 +49,8 @@ WRONG = {
     "export out d --format webdatset": "'webdatset' is not one of 'videofolder', 'webdataset', 'parquet'",
     "run m.yaml --var a": "'a' is not NAME=VALUE",
     "run m.yaml --simulate --var stile=x": "did you mean 'style'?",
+    "run m.yaml --simulate --var style=\udcff": r"--var 'style': '\udcff' is no character: the value is not UTF-8",
+    "jobs out --where promt=*kitten*": "no job has 'promt'; did you mean 'prompt'?",
     "run m.yaml --where split": "'split' is not a condition: write NAME=VALUE",
     "run m.yaml --shard 3/2": "'3/2' is none of 2 shards: they are counted from 0 to 1",
     "run m.yaml --simulate --scenario mixd": "give a file, or one of: demo, mixed",

@@ -16,6 +16,7 @@ from runner.core.shared_budget import SharedBudget
 from tests.core.simulated_gateways import TokenBucket
 from tests.engine.answers import (
     ACCEPTED,
+    BAD_KEY,
     NO_MONEY,
     REMOTE_FAILED,
     RUNNING,
@@ -174,15 +175,16 @@ def test_a_canary_is_one_for_all_shards(tmp_path: Path) -> None:
     assert times[2] - times[1] > 1.0
 
 
-def test_an_account_without_credit_stops_all_shards(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("refused", "reason"), [(NO_MONEY, "quota"), (BAD_KEY, "auth")])
+def test_a_refused_key_stops_all_shards(tmp_path: Path, refused: Answer, reason: str) -> None:
     """
-    When one shard's only key has no credit, the others submit nothing more.
+    When one shard's only key has no credit, or is not known any more, the others submit nothing more.
     """
-    fleet = Fleet(tmp_path, FakeApi(lambda job, nth: NO_MONEY if job.endswith("005") else ACCEPTED), AT_6)
+    fleet = Fleet(tmp_path, FakeApi(lambda job, nth: refused if job.endswith("005") else ACCEPTED), AT_6)
 
     fleet.run(30)
 
-    assert {"quota"} == {stop.reason.value for stop in fleet.stops}
+    assert {reason} == {stop.reason.value for stop in fleet.stops}
     assert 4 == len(fleet.stops)
     assert len(fleet.api.posts) <= 30
 
@@ -199,7 +201,9 @@ def test_a_governor_that_begins_anew_keeps_the_rate(tmp_path: Path) -> None:
         fleet.begin_governor()
         fleet.is_reachable = True
 
-    fleet = Fleet(tmp_path, FakeApi(), AT_6, limit=60, asides=[lose])
+    # A task takes four polls.
+    api = FakeApi(on_poll=lambda task_id, nth: SUCCEEDED if nth > 3 else RUNNING)
+    fleet = Fleet(tmp_path, api, AT_6, limit=60, asides=[lose])
 
     fleet.run(30)
 
@@ -207,6 +211,7 @@ def test_a_governor_that_begins_anew_keeps_the_rate(tmp_path: Path) -> None:
     assert 60 == fleet.count(State.SUCCEEDED) == len(times)
     assert _most_in(times, 5.0) <= 1.02 * 6.0 * 5 + 4
     assert not [at for at in times if 6.0 < at < 9.0]
+    assert [at for at, *_ in api.polls if 6.0 < at < 9.0]
 
 
 def test_a_budget_is_one_for_all_shards(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -464,6 +465,31 @@ def test_a_log_that_was_closed_is_never_opened_again(tmp_path: Path) -> None:
     with pytest.raises(Fenced, match="merged into /videos/all"), opened(tmp_path / "b", shared):
         pass
     assert "/videos/all" == journal(shared).read().successor
+
+
+async def test_a_slow_store_gets_larger_commits(tmp_path: Path) -> None:
+    """What is saved while a record is on its way shares the next one, so that the rate does not fall with the latency."""
+    hooked, is_on_its_way, may_go_on = HookedStore(memory()), threading.Event(), threading.Event()
+
+    def before(method: str, name: str) -> None:
+        if method == "create":
+            is_on_its_way.set()
+            assert may_go_on.wait(60)
+
+    with opened(tmp_path / "a", hooked) as store:
+        first, *others = pending(store, 21)
+        async with store:
+            hooked.before = before
+            hooked.requests.clear()
+            waiting = [asyncio.ensure_future(submit(store, first, None))]
+            await asyncio.to_thread(is_on_its_way.wait, 60)
+            waiting += [asyncio.ensure_future(submit(store, job, None)) for job in others]
+            await asyncio.sleep(0)
+            may_go_on.set()
+            await asyncio.gather(*waiting)
+            records = [name for method, name in hooked.requests if method == "create"]
+
+    assert 2 == len(records)
 
 
 async def test_no_store_is_waited_for_in_vain(tmp_path: Path) -> None:
