@@ -215,7 +215,7 @@ class ValueBuilder:
                 value.append(self._value(event, depth + 1))
 
     def _scalar(self, event: Any) -> Json:
-        if looks_like_key(event.value):
+        if len(event.value) >= MIN_KEY_CHARS and looks_like_key(event.value):
             return self._reject_api_key(event)
         # A style is empty for plain scalars, or one of ' " | >.
         if event.tag is not None:
@@ -223,8 +223,11 @@ class ValueBuilder:
         return event.value if event.style else self._plain(event)
 
     def _plain(self, event: Any) -> Json:
+        text = event.value
+        if text and text[0] not in NON_TEXT_STARTS:
+            return text
         try:
-            return resolve_plain(event.value)
+            return resolve_plain(text)
         except ValueError as error:
             self._error(event, str(error), None)
             return event.value
