@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runner.api.config import RunConfig, apply_options, find_keys, run_environment
+from runner.api.job_choice import ids_to_compare
 from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
@@ -38,7 +39,6 @@ from runner.store.store import Store
 from runner.store.transitions import adopt_records, mark_uncertain, recover
 
 RETRY_LOCK_S = 1.0
-_MAX_IDS_COMPARED = 5000
 
 
 def require_run(run_dir: Path) -> None:
@@ -120,11 +120,6 @@ async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Ob
                 observe(Notice("waiting", f"{error.message}; waiting for it"))
                 is_waiting = True
             await asyncio.sleep(RETRY_LOCK_S)
-
-
-def ids_to_compare(connection: sqlite3.Connection) -> list[str]:
-    """Return ids of the run's jobs, among which a mistyped one is looked for; of a large run only the first."""
-    return query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
 
 
 def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
