@@ -86,7 +86,7 @@ async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPaus
 
 
 def keeps_local(config: RunConfig) -> bool:
-    """Return whether files stay here after their upload: for good, or until they are checked."""
+    """Return whether files stay here after their upload: permanently, or until they are checked."""
     store = config.origin.asset_store
     return store is None or store.keeps_local or bool(config.settings.checks) or config.hook is not None
 

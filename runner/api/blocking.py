@@ -48,7 +48,7 @@ async def run_async(
         name: Of a run of `jobs`.
         settings: For `jobs`: the other keys of a manifest, such as ``limits`` or ``defaults``.
         output: The run directory; by default ``output/`` and the name of the manifest.
-        observe: Gets each `JobEnded` and `Notice` as it happens. An exception in it is logged, and the run goes on.
+        observe: Gets each `JobEnded` and `Notice` as it happens. An exception in it is logged, and the run continues.
 
     Raises:
         ManifestError: The manifest has errors; nothing was sent.
@@ -124,7 +124,7 @@ async def rerun_async(
     """
     Run again what did not succeed, and pay again only for what failed; otherwise like `run_async`.
 
-    Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are left alone unless
+    Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are skipped unless
     their class is selected.
     """
     return await rerun_api.rerun(Path(run_dir), selection, options=options, observe=guarded(observe))

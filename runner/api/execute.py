@@ -69,7 +69,7 @@ async def execute(
     governor: LeasedGovernor | None = None,
 ) -> RunResult:
     """
-    Do what is to be done of a run, and bring its files up to date.
+    Do the remaining work of a run, and bring its files up to date.
 
     Args:
         resubmit_lost: Whether to submit lost jobs again if the API still does not know their tasks.

@@ -61,7 +61,7 @@ def prepare(
 
     Args:
         journal: The URL of the run's journal.
-        shards: Their number, which stays the same for ever.
+        shards: Their number, which never changes.
         is_governed: Whether the shards share their limits, which are not divided then.
         confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
 

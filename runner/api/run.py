@@ -226,7 +226,7 @@ async def _begin(
     if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
-    # First: else a run that was cut off here could not go on elsewhere.
+    # First: else a run that was cut off here could not continue elsewhere.
     await asyncio.to_thread(store.give_base)
     if not options.simulate:
         remember(manifest, plan.own)

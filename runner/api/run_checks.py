@@ -1,4 +1,4 @@
-"""The checks beside a run: with what there is to check with, and what is said about them."""
+"""The checks during a run: which of them can run, and what is reported about them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> b
 
 
 def _can_decode(checks: tuple[Check, ...], observe: Observer) -> bool:
-    """Return whether pictures can be looked at, if they are to be; what is missing is said once."""
+    """Return whether pictures can be looked at, if they are to be; what is missing is reported once."""
     needing = [check for check in checks if check in NEEDS_DECODER]
     if not needing and Check.SILENT not in checks:
         return False

@@ -105,7 +105,7 @@ def _note_place(store: Store, observe: Observer) -> None:
     counts = query.counts(store.reader)
     if (known := store.note_place()) is not None and sum(counts.values()) > counts[State.SUCCEEDED]:
         message = f"{store.run_dir} was copied or moved from {known.path} on host {known.host}"
-        observe(Notice("warning", message, "go on with one of them only: two would pay for the same jobs"))
+        observe(Notice("warning", message, "continue with one of them only: two would pay for the same jobs"))
 
 
 async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Observer) -> Store:

@@ -54,7 +54,7 @@ def check_simulation(options: RunOptions, *, simulate: bool) -> None:
 
 def speed_line(settings: Settings) -> str:
     """
-    Say which rates and waits a simulated run has.
+    Return a line with the rates and waits of a simulated run.
 
     Args:
         settings: With the simulator's speed.

@@ -70,7 +70,7 @@ def command(
     Make a dataset in the directory OUT from the succeeded jobs of RUN.
 
     RUN is a run directory, a results file with its assets beside it, or the URL of a bucket that has what a run directory
-    has; it may be active. Several are one dataset. Every video is held against its digest. OUT is there when all of it
+    has; it may be active. Several are one dataset. Every video is checked against its digest. OUT is there when all of it
     is, and not before. The same command continues an export that was interrupted.
     """
     from runner.api.export import export

@@ -22,7 +22,7 @@ from runner.core.units import format_count
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How many shards the run has; their number stays the same for ever.",
+    help="How many shards the run has; their number never changes.",
 )
 @with_options(PER_SHARD)
 @click.option("--simulate", is_flag=True, help="For a run with a simulated gateway.")

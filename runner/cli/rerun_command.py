@@ -101,7 +101,7 @@ def command(
     """
     require_results(source)
     if home is not None:
-        return _bring_home(source, home)
+        return _merge_rerun(source, home)
     display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
     if verdict is not None:
@@ -195,13 +195,13 @@ def require_results(source: Path) -> None:
         )
 
 
-def _bring_home(source: Path, home: Path) -> int:
-    from runner.api.bring_home import bring_home, homecoming_lines
+def _merge_rerun(source: Path, home: Path) -> int:
+    from runner.api.merge_rerun import merge_rerun, merged_lines
 
-    brought = bring_home(source / RESULTS_NAME if source.is_dir() else source, home)
-    for line in homecoming_lines(brought, home):
+    merged = merge_rerun(source / RESULTS_NAME if source.is_dir() else source, home)
+    for line in merged_lines(merged, home):
         echo_stdout(line)
-    if brought.missing:
+    if merged.missing:
         echo_stderr(f"continue with: {command_text('runner', 'resume', home)}")
     return 0
 

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     metavar="I/N|auto",
     callback=parsed_by(read_shard),
     help="Run only this share of the jobs, in a directory of its own and with its part of the limits: I from 0 to N - 1, or auto, "
-    "from the variables of Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot. N stays the same for ever.",
+    "from the variables of Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot. N never changes.",
 )
 @click.option(
     "--journal",
@@ -108,7 +108,7 @@ if TYPE_CHECKING:
     "--shards",
     metavar="N",
     type=click.IntRange(min=1),
-    help="With --engine: how many shards the run has, for ever; by default as many as workers.",
+    help="With --engine: how many shards the run has, which never changes; by default as many as workers.",
 )
 @click.option(
     "--ray-address",

@@ -178,7 +178,7 @@ async def _write_live_metrics(observer: RunObserver, path: Path) -> None:
     while True:
         await asyncio.sleep(METRICS_EVERY_S)
         if observer.engine is not None:
-            # That they can't be written is said once, at the end.
+            # That they can't be written is reported once, at the end.
             with contextlib.suppress(OSError, RunnerError):
                 snapshot, name = observer.engine.snapshot(), observer.engine.name
                 await asyncio.to_thread(write_live_metrics, path, snapshot, run=name, now_at=time.time())

@@ -82,7 +82,7 @@ class Accepted(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True):
-    """The API refused this job for good; nothing was charged."""
+    """The API refused this job permanently; nothing was charged."""
 
     failure: Failure
 

@@ -37,7 +37,7 @@ _MIN_ANSWERS = 8
 _RECOVERY_ANSWERS = 60
 """Accepted answers for each 429 until the refused rate is reached again: so about one in sixty is refused."""
 _MAX_RECOVERY_S = 45.0
-"""The same in seconds at the refused rate, so that many 429s at once do not end growth for good."""
+"""The same in seconds at the refused rate, so that many 429s at once do not end growth permanently."""
 _WINDOW_REFUSALS = 3
 """After so many 429s in a row, the limit is a window, such as so many a minute."""
 _MAX_PAUSE_S = 15.0

@@ -1,7 +1,7 @@
 """
 The shards of a run: which jobs each has, and its part of the limits.
 
-A run of N shards has N for ever: with another N a job would be in another shard, and be paid for again.
+The number of shards of a run, N, never changes: with another N a job would be in another shard, and be paid for again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A split of a dataset that is to be written, and its videos as they are read: each is held against its digest."""
+"""A split of a dataset that is to be written, and its videos as they are read: each is checked against its digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write files atomically, append to results files, and write a file anew with what stays of an old one."""
+"""Write files atomically, append to results files, and rewrite a file with parts of the old one."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def require_original(connection: sqlite3.Connection) -> None:
     if (original := query.meta(connection, _ORIGINAL)) is not None:
         raise RunDirError(
             f"the run directory is a copy of {original}, which is still there: both would pay for the same jobs",
-            hint=f"go on there: runner resume {original}; or delete that one first, if it has done nothing "
+            hint=f"continue there: runner resume {original}; or delete that one first, if it has done nothing "
             "since it was copied",
         )
 

@@ -199,7 +199,7 @@ def test_lost_log_is_refused(workspace: Workspace) -> None:
 
 def test_deleted_lock_lets_no_second_process_in(workspace: Workspace) -> None:
     """
-    People delete .lock while a run holds it: the second process exits with 5, and the first one goes on.
+    People delete .lock while a run holds it: the second process exits with 5, and the first one continues.
     """
     with workspace.start() as process:
         workspace.wait_for(5)
@@ -214,7 +214,7 @@ def test_deleted_lock_lets_no_second_process_in(workspace: Workspace) -> None:
 
 def test_copy_of_a_running_directory_is_refused(workspace: Workspace) -> None:
     """
-    A copy that is resumed while the original goes on would pay for the same jobs.
+    A copy that is resumed while the original continues would pay for the same jobs.
     """
     copy = workspace.folder / "copy"
     with workspace.start() as process:
@@ -230,7 +230,7 @@ def test_copy_of_a_running_directory_is_refused(workspace: Workspace) -> None:
 
 def test_copy_of_a_killed_run_is_refused(workspace: Workspace) -> None:
     """
-    Of a directory and its copy only the original goes on; the copy does so where the original can't be seen.
+    Of a directory and its copy only the original continues; the copy does so where the original can't be seen.
     """
     copy, elsewhere = workspace.folder / "copy", workspace.folder / "elsewhere"
     workspace.kill_after(5)

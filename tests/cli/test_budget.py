@@ -285,7 +285,7 @@ def test_merged_shards_count_once() -> None:
 
 
 def test_a_copy_does_not_spend_beside_its_original() -> None:
-    """Two directories of one run would pay for the same jobs, and count once; a directory that was moved goes on."""
+    """Two directories of one run would pay for the same jobs, and count once; a directory that was moved continues."""
     head = f"prices: {PRICES}\nbudget: {{run: 5 USD}}"
     simulate(head, "-o", "first", "--limit", "2")
     shutil.copytree("first", "copy")

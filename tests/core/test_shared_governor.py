@@ -116,7 +116,7 @@ def test_jobs_that_were_submitted_count_for_a_governor_that_begins() -> None:
 
 def test_the_lowest_rate_that_shards_know_holds() -> None:
     """
-    A governor that begins goes on at the lowest rate that a shard knows to be allowed.
+    A governor that begins continues at the lowest rate that a shard knows to be allowed.
     """
     shards = Shards()
 

@@ -1,4 +1,4 @@
-"""Exports that end early: nothing is under the final name, and the same command goes on where it was."""
+"""Exports that end early: nothing is under the final name, and the same command continues where it was."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("dataset_format", FORMATS)
 def test_a_full_disk(tmp_path: Path, small_disk: Path, dataset_format: str) -> None:
-    """The export ends with exit code 3, nothing is under the final name, and it goes on once there is room."""
+    """The export ends with exit code 3, nothing is under the final name, and it continues once there is room."""
     run = write_run(tmp_path / "run", (succeeded(f"j{n}") for n in range(20)), content=b"x" * 60_000)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(1_200_000))

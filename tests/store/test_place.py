@@ -1,4 +1,4 @@
-"""Where a run directory is: a copy does not go on while its original is there, and a move is no copy."""
+"""Where a run directory is: a copy does not continue while its original is there, and a move is no copy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def require(run_dir: Path) -> None:
 
 def test_copy_is_refused_while_its_original_is_there(original: Path, tmp_path: Path) -> None:
     """
-    The copy names the original, which goes on; so does the copy once the original is gone, with a warning.
+    The copy names the original, which continues; so does the copy once the original is gone, with a warning.
     """
     copy = tmp_path / "copy"
     shutil.copytree(original, copy)
