@@ -24,7 +24,7 @@ from runner.objects.port import ObjectMissing, ObjectStore
 from runner.store import files
 from runner.store.store import Store
 from runner.store.takes import unchecked_paths
-from runner.worker.pauses import RetryPauses
+from runner.worker.deliver import RetryPauses
 
 PRESIGNED_S = 7 * 86400.0
 """The longest time that S3 allows."""

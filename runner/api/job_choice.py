@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord, JobSpec
-from runner.core.sample import Sample
+from runner.core.sharding import Sample
 from runner.core.where import Condition, NamesAskedFor
 from runner.errors import UsageError
 from runner.schema.wording import did_you_mean

@@ -26,8 +26,8 @@ from runner.assets.publish import is_complete
 from runner.assets.upload import is_uploaded
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event, State, advance
+from runner.core.merge_attempts import unite
 from runner.core.model import Asset, Failure, FailureClass, JobRecord
-from runner.core.unite import unite
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import UsageError

@@ -29,7 +29,7 @@ from runner.core.sharding import Shard
 from runner.core.shared_budget import SharedBudget
 from runner.core.shared_governor import SharedGovernor
 from runner.core.stop import Stop
-from runner.engine.clock import SystemClock
+from runner.engine.context import SystemClock
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, RunEvent, Snapshot
 from runner.engine.governor_service import GovernorService

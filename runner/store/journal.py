@@ -19,7 +19,7 @@ import random
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -379,10 +379,3 @@ def require_conditional_create(store: ObjectStore) -> None:
             f"{store.url} lets a process replace what another one has created, so it can't hold a journal",
             hint="use a store that honors If-None-Match on PUT, such as S3, or file:///FOLDER",
         )
-
-
-def shards_of(store: ObjectStore, count: int) -> Iterator[int]:
-    """Yield the indexes of the shards that have begun."""
-    for index in range(count):
-        if store.list(f"shards/{index:05d}/log"):
-            yield index

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from runner.core.budget import Account, Fit, block, next_cost
-from runner.core.canary import CanaryGate
 from runner.core.cost import Cost, CostState, CostSummaryBuilder, Spend, SpentOn, charged, cost_json
+from runner.core.governor import CanaryGate
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.prices import Unit

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.lifecycle import State
+from runner.core.merge_attempts import progress, unite
 from runner.core.model import Attempt, JobRecord
-from runner.core.unite import progress, unite
 
 
 def record(state: State, *sent_at: float, finished_at: float = 0.0, **fields: object) -> JobRecord:
