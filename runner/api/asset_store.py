@@ -47,16 +47,20 @@ def chosen_store(
     options: RunOptions, known: AssetStore | None, environ: Mapping[str, str]
 ) -> AssetStore | None:
     """
-    Return where a run uploads its assets from now on.
+    Return where a run uploads its assets from now on; a store that is new to it is tried first.
 
     Args:
         known: Where it did so far.
 
     Raises:
-        UsageError: There is no such store, or nothing would be left of the assets.
+        UsageError: It is no URL of a store, or there is none whose files could be kept here.
+        ObjectStoreError: Nothing can be uploaded there.
     """
     if options.assets is not None:
-        return AssetStore(open_assets(options.assets, environ).url, options.keep_local)
+        store = open_assets(options.assets, environ)
+        if known is None or known.url != store.url:
+            require_uploads(store)
+        return AssetStore(store.url, options.keep_local)
     if not options.keep_local:
         return known
     if known is None:
