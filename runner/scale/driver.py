@@ -379,6 +379,7 @@ def _result(run: JournaledRun, fleet: Fleet, facts: RunFacts) -> RunResult:
         exit_code(fleet.stops, counts),
         counts,
         is_simulated=facts.origin.is_simulated,
+        asset_store=facts.asset_url,
         summary=summary,
     )
     return merged_result(fleet, sample)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +17,7 @@ import pytest
 from tests.acceptance.crash_harness import KillPoint, fork_server
 from tests.acceptance.simulator_process import command_line, results_by_id, run_simulator
 from tests.acceptance.test_kill import SCENARIO, CrashHarness, KilledRun
+from tests.objects.s3 import s3_server
 
 _POINTS = [
     # The first commits are about submissions.
@@ -30,6 +34,16 @@ _POINTS = [
     ("remove", "before", 1),
     ("remove", "after", 2),
 ]
+
+_SIGNALED = """
+version: 1
+name: signaled
+limits: {downloads: 2}
+jobs:
+  - id: a-${n}
+    repeat: 4
+    request: {model: seedance-1-5-pro-251215, prompt: 'kitten ${n}', seconds: 4, size: 480p}
+"""
 
 
 class UploadingRun(KilledRun):
@@ -102,3 +116,35 @@ def test_killed_two_hundred_times_around_uploads(harness: CrashHarness) -> None:
             kills += 1
         run.end()
     print(f"{kills} kills around uploads, {seed} runs, 0 paid twice, 0 lost")
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_store_that_hangs_keeps_no_process(signals: int, tmp_path: Path) -> None:
+    """While the store answers nothing, the first signal gives uploads a while and the second none; the files stay here."""
+    (tmp_path / "m.yaml").write_text(_SIGNALED)
+    hangs, may_answer = Event(), Event()
+
+    def fault(method: str, path: str) -> None:
+        if method == "PUT" and "probe" not in path:
+            hangs.set()
+            may_answer.wait(100)
+
+    with s3_server() as (server, variables):
+        server.fault = fault
+        command, environ = command_line(
+            "run", tmp_path / "m.yaml", "-o", tmp_path / "out", "--simulate", "--assets", "s3://videos/hang"
+        )
+        with subprocess.Popen(
+            command, env={**environ, **variables}, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert hangs.wait(60)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert any(line.startswith("interrupted: ") for line in process.stderr)
+            if signals == 2:
+                process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        may_answer.set()
+    assert 130 == process.returncode
+    assert list((tmp_path / "out/assets").glob("*.mp4"))
