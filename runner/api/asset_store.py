@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from msgspec.structs import replace
+
 from runner.api.config import RunConfig
 from runner.api.options import RunOptions
-from runner.api.run_facts import AssetStore, RunOrigin
+from runner.api.run_facts import AssetStore, RunFacts, RunOrigin, save_facts
 from runner.assets.publish import is_complete
 from runner.assets.upload import Uploader
 from runner.core.model import Asset, JobRecord
@@ -66,6 +68,24 @@ def chosen_store(
     if known is None:
         raise UsageError("--keep-local needs --assets", hint="without it, all files stay here anyway")
     return AssetStore(known.url, keeps_local=True)
+
+
+def with_chosen_store(
+    store: Store, saved: RunFacts, options: RunOptions, environ: Mapping[str, str]
+) -> RunOrigin:
+    """
+    Return where a run that goes on comes from, with the store that options choose; from then on the run keeps to it.
+
+    Raises:
+        UsageError, ObjectStoreError: As for `chosen_store`.
+    """
+    origin = saved.origin
+    chosen = chosen_store(options, origin.asset_store, environ)
+    if chosen != origin.asset_store:
+        origin = replace(origin, asset_store=chosen)
+        with store.transaction() as connection:
+            save_facts(connection, replace(saved, origin=origin))
+    return origin
 
 
 async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> Uploader | None:

@@ -12,6 +12,7 @@ import click
 from runner import jsontext
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.options import (
+    ASSETS,
     BOUNDS,
     JOB,
     PACING,
@@ -76,7 +77,7 @@ Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
     "files. Nothing is sent.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@with_options(SIMULATE, REAL_TIME, SCENARIO, TRUST, BOUNDS, PACING, WATCHING)
+@with_options(SIMULATE, REAL_TIME, SCENARIO, ASSETS, TRUST, BOUNDS, PACING, WATCHING)
 def command(
     source: Path,
     states: tuple[str, ...],

@@ -16,6 +16,7 @@ import pytest
 
 from tests.acceptance.crash_harness import KillPoint, fork_server
 from tests.acceptance.simulator_process import command_line, results_by_id, run_simulator
+from tests.acceptance.test_journal import LostRun
 from tests.acceptance.test_kill import SCENARIO, CrashHarness, KilledRun
 from tests.objects.s3 import s3_server
 
@@ -46,6 +47,13 @@ jobs:
 """
 
 
+def require_object(line: dict[str, Any]) -> None:
+    """Check that the object of a result line is there, whole."""
+    (asset,) = line["assets"]
+    content = Path(unquote(urlsplit(asset["url"]).path)).read_bytes()
+    assert sha256(content).hexdigest() == asset["sha256"]
+
+
 class UploadingRun(KilledRun):
     """A run that uploads its assets into a folder."""
 
@@ -63,9 +71,7 @@ class UploadingRun(KilledRun):
                 self._check_file(line)
 
     def _check_file(self, line: dict[str, Any]) -> None:
-        (asset,) = line["assets"]
-        content = Path(unquote(urlsplit(asset["url"]).path)).read_bytes()
-        assert sha256(content).hexdigest() == asset["sha256"]
+        require_object(line)
 
     def end(self) -> None:
         """Run to the end, and hold the results against the ledger; nothing but objects is left."""
@@ -116,6 +122,36 @@ def test_killed_two_hundred_times_around_uploads(harness: CrashHarness) -> None:
             kills += 1
         run.end()
     print(f"{kills} kills around uploads, {seed} runs, 0 paid twice, 0 lost")
+
+
+class LostUploadingRun(LostRun):
+    """A run with a journal that uploads its assets, over all the machines that work on it."""
+
+    def start(self, **kill: Any) -> int | None:
+        return super().start(assets=(self.folder / "store").as_uri(), **kill)
+
+    def _check_file(self, line: dict[str, Any]) -> None:
+        require_object(line)
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(3600)
+def test_machines_are_lost_around_uploads(harness: CrashHarness) -> None:
+    """With a journal, 60 kills with the disk deleted: every job that succeeded has its object, whole, paid for once."""
+    kills = seed = uncertain = 0
+    while kills < 60:
+        rng = random.Random(seed)
+        seed += 1
+        made = harness.prepare(f"lost {seed}", count=12, in_flight=4)
+        (made.folder / "manifest.yaml").rename(made.folder / "m.yaml")
+        run = LostUploadingRun(harness.simulator, harness.fork_server, made.folder, made.name, made.count)
+        for _ in range(6):
+            if run.start(kill_at=KillPoint(*rng.choice(_POINTS)[:2], rng.randint(1, 6))) is not None:
+                break
+            run.lose()
+            kills += 1
+        uncertain += len(run.check(run.start()))
+    print(f"{kills} kills with the disk, {seed} runs, {uncertain} jobs uncertain, 0 paid twice, 0 lost")
 
 
 @pytest.mark.extended

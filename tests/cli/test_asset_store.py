@@ -240,6 +240,22 @@ def test_credentials_that_expire_stop_the_run(folder: Path, server: Any, s3: Fau
     assert 5 == len(ledger.read_text().splitlines()) + len(forgotten)
 
 
+def test_a_run_goes_on_with_another_store(folder: Path, s3: FaultyS3) -> None:
+    """While its store is down a run goes nowhere, until it is told of another one, which it keeps to."""
+    run("--assets", "s3://videos/left", "--limit", "1")
+    s3.fault = lambda method, path: "403"
+    options = ("--scenario", "scenario.yaml")
+    assert 3 == runner("resume", "out", *options, "--limit", "1").exit_code
+
+    store = (folder / "store").as_uri()
+    assert 6 == runner("resume", "out", *options, "--limit", "1", "--assets", store).exit_code
+
+    assert 0 == runner("resume", "out", *options).exit_code
+    assert ["s3://videos/left", *[store] * (FILES - 1)] == [
+        asset["url"].rpartition("/")[0] for asset in assets()
+    ]
+
+
 def test_files_stay_here_as_well(folder: Path) -> None:
     """With --keep-local the files are in both places; the run keeps to that, until it is asked for something else."""
     store = (folder / "store").as_uri()
