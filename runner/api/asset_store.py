@@ -204,8 +204,8 @@ class AssetAddresses:
             store, name = self._objects.at(url)
             address = store.presign(name, PRESIGNED_S)
         except RunnerError:
-            # The page names it all the same.
-            return url
+            # It may be foreign: the page names the file, and links to nothing.
+            return asset.path
         parts = urlsplit(address)
         self.origins.add(f"{parts.scheme}://{parts.netloc}")
         return address

@@ -444,3 +444,21 @@ def test_prepared_shards_upload_too(folder: Path) -> None:
     found = assets(run_dir)
     assert found
     require_whole(found, {})
+
+
+def test_a_rerun_elsewhere_comes_home(folder: Path) -> None:
+    """What a rerun on another machine uploaded is known at home by its URL; nothing is copied, or downloaded again."""
+    run("--limit", "1")
+    store = (folder / "store").as_uri()
+    elsewhere = ("-o", "redo", "--scenario", "scenario.yaml", "--assets", store)
+    assert 0 == runner("rerun", "out/results.jsonl", *elsewhere).exit_code
+
+    home = runner("rerun", "redo/results.jsonl", "--into", "out")
+
+    assert 0 == home.exit_code
+    assert [None, *[store] * (FILES - 1)] == [
+        asset["url"] and asset["url"].rpartition("/")[0] for asset in assets()
+    ]
+    assert ["Job-1~9419e0b75fa7e1fa.mp4"] == local_files()
+    require_whole(assets()[1:], {})
+    assert "nothing to do, all 5 jobs succeeded" in run().stderr
