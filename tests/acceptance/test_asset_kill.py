@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from runner.objects.located import Content, Objects
 from tests.acceptance.crash_harness import KillPoint, fork_server
 from tests.acceptance.simulator_process import command_line, results_by_id, run_simulator
 from tests.acceptance.test_journal import LostRun
@@ -184,3 +186,50 @@ def test_a_store_that_hangs_keeps_no_process(signals: int, tmp_path: Path) -> No
         may_answer.set()
     assert 130 == process.returncode
     assert list((tmp_path / "out/assets").glob("*.mp4"))
+
+
+def _killing(process: subprocess.Popen[bytes], nth: int) -> Callable[[str, str], None]:
+    """Return a fault that kills a process at its nth request that is no probe."""
+    seen = itertools.count(1)
+
+    def fault(_method: str, path: str) -> None:
+        if "/parts/" in path and "probe" not in path and next(seen) == nth:
+            process.kill()
+
+    return fault
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(900)
+def test_killed_at_each_request_to_a_bucket(tmp_path: Path) -> None:
+    """Videos that go in parts: killed at the nth request of any kind, a run ends with every video whole in the bucket."""
+    (tmp_path / "m.yaml").write_text(_SIGNALED)
+    (tmp_path / "scenario.yaml").write_text(
+        "version: 1\nrules: [{name: large, match: {}, task: {asset_bytes: 20000000}}]\n"
+    )
+    kills = 0
+    with s3_server() as (server, variables):
+        for nth in itertools.count(1):
+            server.reset()
+            command, environ = command_line(
+                "run", tmp_path / "m.yaml", "-o", tmp_path / "out", "--simulate", "--assets", "s3://videos/parts",
+                "--scenario", tmp_path / "scenario.yaml", "--quiet",
+            )  # fmt: skip
+            with subprocess.Popen(
+                command, env={**environ, **variables}, stderr=subprocess.DEVNULL
+            ) as process:
+                server.fault = _killing(process, nth)
+                process.wait(120)
+            if process.returncode != -signal.SIGKILL:
+                break
+            kills += 1
+        assert 0 == process.returncode
+        objects = Objects(variables)
+        for line in results_by_id(tmp_path / "out").values():
+            (asset,) = line["assets"]
+            assert objects.holds(asset["url"], Content(asset["bytes"], asset["sha256"]))
+            store, name = objects.at(asset["url"])
+            assert sha256(store.get(name)).hexdigest() == asset["sha256"]
+        assert 4 == len((tmp_path / "out/simulator.jsonl").read_text().splitlines())
+    assert [] == list((tmp_path / "out/assets").iterdir())
+    print(f"{kills} kills at requests to a bucket, 4 videos of 20 MB, 0 paid twice, 0 lost")
