@@ -462,3 +462,13 @@ def test_a_rerun_elsewhere_comes_home(folder: Path) -> None:
     assert ["Job-1~9419e0b75fa7e1fa.mp4"] == local_files()
     require_whole(assets()[1:], {})
     assert "nothing to do, all 5 jobs succeeded" in run().stderr
+
+
+def test_uploaded_videos_are_checked(in_folder: FinishedRun) -> None:
+    """`check-media` fetches each video from the store, and leaves none here."""
+    pytest.importorskip("av")
+
+    checked = json.loads(runner("check-media", "out", "--json").stdout)
+
+    assert (5, 0) == (checked["videos"], checked["not_checked"])
+    assert [] == local_files()
