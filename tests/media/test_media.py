@@ -54,8 +54,19 @@ def audio(content: bytes) -> MediaInfo:
         FTYP + moov() + box(b"mdat", bytes(100), wide=True),
         FTYP + moov() + open_box(b"mdat", bytes(100)),
         FTYP + box(b"uuid", bytes(16)) + MDAT + moov(),
+        FTYP + box(b"moov", mvhd(5) + box(b"trak", track(tkhd(1280, 720))[8:], wide=True)) + MDAT,
+        FTYP + box(b"moov", mvhd(5) + open_box(b"trak", track(tkhd(1280, 720))[8:])) + MDAT,
     ],
-    ids=["fast start", "index last", "two mdat", "64-bit size", "open end", "uuid"],
+    ids=[
+        "fast start",
+        "index last",
+        "two mdat",
+        "64-bit size",
+        "open end",
+        "uuid",
+        "64-bit inside",
+        "open inside",
+    ],
 )
 def test_a_complete_video_is_read(content: bytes) -> None:
     """Boxes may come in any order and in every way of stating a size."""
