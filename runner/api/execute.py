@@ -330,8 +330,7 @@ async def _engine(
             if governor is not None:
                 await governor.close()
             if allowance is not None:
-                with contextlib.suppress(RunnerError):
-                    await allowance.close()
+                await allowance.close()
             with contextlib.suppress(RunnerError):
                 if not config.origin.is_simulated:
                     rates = engine.governor.learned()
