@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from runner.api.blocking import run as run
     from runner.api.blocking import run_async as run_async
     from runner.api.doctor import doctor as doctor
-    from runner.api.execute import RunResult as RunResult
     from runner.api.models import model as model
     from runner.api.models import models as models
     from runner.api.options import IfLocked as IfLocked
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     from runner.api.resolve import resolve_as as resolve_as
     from runner.api.resolve import resolve_tasks as resolve_tasks
     from runner.api.resolve import uncertain_jobs as uncertain_jobs
+    from runner.api.run_result import RunResult as RunResult
     from runner.api.status import Status as Status
     from runner.api.status import status as status
     from runner.api.validate import Validation as Validation
@@ -135,7 +135,7 @@ _NAMES = {
         "Status",
         "status",
     ),
-    "runner.api.execute": ("RunResult",),
+    "runner.api.run_result": ("RunResult",),
     "runner.core.lifecycle": ("State",),
     "runner.core.model": (
         "FailureClass",

@@ -10,13 +10,13 @@ from typing import Any
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
-from runner.api.execute import OnStarted, RunResult, ignore
 from runner.api.job_mappings import JobMappings, write_job_mappings
 from runner.api.options import RunOptions
+from runner.api.run_result import OnStarted, RunResult
 from runner.core.filenames import RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
-from runner.engine.events import Observer, RunEvent, guarded
+from runner.engine.events import Observer, RunEvent, guarded, ignore
 from runner.errors import UsageError
 from runner.input_files import AnyPath
 from runner.results.reader import ResultsFile, open_results

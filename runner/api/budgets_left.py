@@ -35,6 +35,10 @@ class BudgetLeft(Struct, frozen=True):
             else Money(self.limit.amount * 0, self.limit.currency)
         )
 
+    def __str__(self) -> str:
+        """Return the budget for people: its limit, and what is left."""
+        return f"budget.{self.name}: {self.left} of {self.limit} left"
+
 
 def budgets_left(settings: Settings, reader: sqlite3.Connection, run_dir: Path) -> tuple[BudgetLeft, ...]:
     """
@@ -77,8 +81,3 @@ def budgets_json(budgets: Iterable[BudgetLeft]) -> dict[str, Json]:
         }
         for budget in budgets
     }
-
-
-def budget_line(budget: BudgetLeft) -> str:
-    """Return a budget for people: its limit, and what is left."""
-    return f"budget.{budget.name}: {budget.left} of {budget.limit} left"

@@ -14,8 +14,7 @@ from msgspec import Struct, field
 
 from runner.api.asset_store import LocalFiles
 from runner.api.config import run_environment
-from runner.api.execute import ignore
-from runner.api.options import IfLocked
+from runner.api.options import IfLocked, RunOptions
 from runner.api.outputs import Outputs
 from runner.api.run_dir import open_run, require_run
 from runner.api.run_facts import read_facts
@@ -26,7 +25,7 @@ from runner.checks.pool import MeasuringPool, require_decoder
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Check
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice, Observer, ignore
 from runner.errors import StoreMissing
 from runner.store import query, rows, takes
 from runner.store.store import Store
@@ -69,7 +68,7 @@ async def check_media(
     """
     require_decoder()
     require_run(run_dir)
-    async with open_run(run_dir, if_locked, observe) as store:
+    async with open_run(run_dir, RunOptions(if_locked=if_locked), observe) as store:
         facts = read_facts(store.reader)
         if facts is None:
             raise StoreMissing(f"{run_dir} holds no run yet", hint="start it with: runner run MANIFEST")

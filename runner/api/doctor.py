@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from runner.api.asset_store import open_assets
 from runner.api.config import apply_options, find_keys, read_environment
+from runner.api.inputs import try_inputs
 from runner.api.options import RunOptions
 from runner.api.run_facts import default_run_dir
 from runner.api.validate import manifest_error
@@ -130,9 +131,6 @@ def doctor(
 
 def check_inputs(inputs: Inputs, base_url: str, key: str, environ: Mapping[str, str]) -> Check:
     """Check whether local files can be uploaded to where the manifest says."""
-    # Few manifests need it.
-    from runner.api.doctor_inputs import try_inputs
-
     try:
         try_inputs(inputs, base_url, key, environ, PROBE_TIMEOUTS)
     except RunnerError as error:

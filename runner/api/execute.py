@@ -4,122 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from shutil import disk_usage
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api.asset_store import keeps_local, open_uploader, remove_uploaded
-from runner.api.budget import Repeat, check_cost, open_budget, repeats
+from runner.api.asset_store import remove_uploaded
+from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
 from runner.api.inputs import open_inputs
+from runner.api.job_steps import JobSteps, open_steps
 from runner.api.learned_rates import read_learned, save_learned
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
-from runner.api.pooled_keys import PooledKeys
 from runner.api.prices import pricer_for
-from runner.api.retention import RetentionResult
 from runner.api.run_checks import are_checks_left, finish_checks, running_checks
 from runner.api.run_facts import LEARNED
 from runner.api.run_ledger import settle_ledger
+from runner.api.run_result import OnStarted, RunResult
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
-from runner.assets.fetch import Fetcher
-from runner.assets.publish import Publisher
 from runner.checks.duplicates import save_duplicates
 from runner.core.lifecycle import State, next_step
-from runner.core.model import JobRecord
+from runner.core.model import Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
 from runner.core.summary import Summary
 from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
-from runner.engine.clock import SystemClock
-from runner.engine.context import EngineContext, stop_for_store_error
+from runner.engine.allowance import Allowance
+from runner.engine.budget import RunBudget
+from runner.engine.context import EngineContext, InputFiles, stop_for_store_error
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded
 from runner.engine.leased_governor import LeasedGovernor
 from runner.engine.lost_tasks import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
-from runner.gateway.client import GatewayClient, user_agent
-from runner.gateway.urls import content_url, gateway_root
-from runner.proxies import Proxies
+from runner.gateway.credentials import PooledKeys
+from runner.gateway.urls import gateway_root
 from runner.store import query
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
-from runner.worker.deliver import Deliverer
 from runner.worker.job_log import with_job_log
-from runner.worker.pauses import RetryPauses
-from runner.worker.poll import Poller
-from runner.worker.prompt_api import PromptApi
-from runner.worker.submit import Submitter
-
-log = logging.getLogger(__name__)
 
 MAX_UNCERTAIN_SHOWN = 1000
-
-
-class RunResult(Struct, frozen=True):
-    """
-    How a process's work on a run ended.
-
-    Attributes:
-        gateway: As the results name it.
-        matches: Jobs that the run was restricted to, and others; None if it was not.
-        did_nothing: There was nothing to do, and nothing was written.
-        is_simulated: Nothing was sent anywhere.
-        needs_base_url: Whether only an option names the gateway, so that the next command needs it too.
-        asset_store: The URL of the object store that the videos are in; None if they are in the directory.
-        uncertain: Uncertain jobs, the first thousand of them.
-        by_class: Jobs that ended without success, by failure class.
-        examples: One job of each of these classes.
-        summary: Of the whole run; None if nothing was done, see `summary_of`.
-        worked_s: How long this process took.
-        unsaved: Tasks that were paid for and could not be saved, as pairs of job id and task id.
-        troubles: What went wrong with notifications of the end, one sentence each.
-        retention: Which older runs of the series were deleted; None if none were to be.
-        resume: What resuming the run would submit.
-        rerun: What rerunning it would submit.
-    """
-
-    run_dir: Path
-    name: str
-    gateway: str
-    exit_code: int
-    counts: Mapping[State, int]
-    stops: tuple[Stop, ...] = ()
-    is_simulated: bool = False
-    matches: query.Matches | None = None
-    did_nothing: bool = False
-    needs_base_url: bool = False
-    asset_store: str | None = None
-    uncertain: tuple[JobRecord, ...] = ()
-    by_class: Mapping[str, int] = field(default_factory=dict)
-    examples: tuple[JobRecord, ...] = ()
-    summary: Summary | None = None
-    worked_s: float = 0.0
-    unsaved: tuple[tuple[str, str], ...] = ()
-    troubles: tuple[str, ...] = ()
-    retention: RetentionResult | None = None
-    resume: Repeat = Repeat(0, None)
-    rerun: Repeat = Repeat(0, None)
-
-
-OnStarted = Callable[[Engine], None]
-"""Gets the engine once it exists, to stop it or to look at it."""
-
-
-def ignore(_event: object) -> None:
-    """Do nothing."""
 
 
 async def execute(
@@ -147,6 +81,7 @@ async def execute(
     """
     started_at = time.monotonic()
     observe = guarded(observe)
+    work = _Work(store, config, options, job_filter, observe, governor)
     remove_uploaded(store, config)
     outputs = Outputs(store, config)
     try:
@@ -154,20 +89,15 @@ async def execute(
         if _is_idle(store, job_filter) and not are_checks_left(store, config, job_filter):
             await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
-            check_cost(
-                store.reader,
-                config.settings,
-                options,
-                job_filter,
-                confirm_cost,
-                is_simulated=config.origin.is_simulated,
-            )
+            settings, is_simulated = config.settings, config.origin.is_simulated
+            if query.pending_by_model(store.reader, job_filter):
+                store.require_only()
+            check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
             if store.journal_mode != "wal":
-                message = f"no write-ahead log on this file system: {store.run_dir} is slower"
-                observe(Notice("journal", message))
-            async with _engine(
-                store, config, options, job_filter, outputs, observe, governor, resubmit_lost=resubmit_lost
-            ) as engine:
+                observe(
+                    Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
+                )
+            async with _engine(work, outputs, resubmit_lost=resubmit_lost) as engine:
                 on_started(engine)
                 if (stop := _lack_of_space(store, job_filter)) is not None:
                     engine.stop(stop)
@@ -175,9 +105,7 @@ async def execute(
             observe(Notice("writing", "writing the results and the report"))
         # Before what could be rerun is selected.
         matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
-        result = _result(store, config, outputs, engine, observe)
-        resume, rerun = repeats(store, config.settings, job_filter)
-        result = replace(result, matches=matches, resume=resume, rerun=rerun)
+        result = replace(_result(work, outputs, engine), matches=matches)
         return replace(result, worked_s=time.monotonic() - started_at)
     finally:
         outputs.close()
@@ -203,168 +131,169 @@ def _is_idle(store: Store, job_filter: JobFilter) -> bool:
     return next(chain(jobs, lost), None) is None
 
 
+class _Work(Struct, frozen=True):
+    """What `execute` was called with."""
+
+    store: Store
+    config: RunConfig
+    options: RunOptions
+    job_filter: JobFilter
+    observe: Observer
+    governor: LeasedGovernor | None
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether this is one of several shards."""
+        return self.config.origin.shard is not None
+
+
 @asynccontextmanager
-async def _engine(
-    store: Store,
-    config: RunConfig,
-    options: RunOptions,
-    job_filter: JobFilter,
-    outputs: Outputs,
-    observe: Observer,
-    governor: LeasedGovernor | None,
-    *,
-    resubmit_lost: bool,
-) -> AsyncIterator[Engine]:
+async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
-    at_once, base_url = None if governor is None else governor.at_once, config.gateway
-    settings = own_settings = divided(config.settings, config.origin.shard, at_once=at_once)
+    store, config, observe = work.store, work.config, work.observe
+    at_once = None if work.governor is None else work.governor.at_once
+    own = divided(config.settings, config.origin.shard, at_once=at_once)
     async with AsyncExitStack() as stack:
-        if config.origin.is_simulated:
-            if not (options.real_time or config.origin.is_real_time):
-                settings = with_simulator_speed(settings, options)
-                observe(Notice("simulated", speed_line(settings)))
-            base_url = await stack.enter_async_context(
-                simulated_gateway(store.run_dir, options.scenario, pricer_for(settings))
-            )
-        root = gateway_root(base_url)
-        proxies = Proxies.from_environ(config.environ)
-        client = await stack.enter_async_context(
-            GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
-        )
+        settings, base_url = await _gateway(stack, work, own)
+        steps = await open_steps(stack, store, config, settings, base_url)
+        # The ledger is brought up to date before the store's writer starts.
         budget, allowance = await stack.enter_async_context(
-            open_budget(store, own_settings, options, job_filter, governor)
+            open_budget(store, own, work.options, work.job_filter, work.governor)
         )
-        pauses = RetryPauses()
-        uploader = await open_uploader(config, settings, pauses)
-        fetcher = await stack.enter_async_context(_fetcher(base_url, settings, proxies, pauses))
-        publisher = await stack.enter_async_context(Publisher())
         await stack.enter_async_context(store)
-        keys, clock = PooledKeys(config.keys), SystemClock()
-        poller = Poller(client, keys, store, clock)
         await poll_lost_tasks(
             store,
-            poller,
-            clock,
+            steps.poller,
+            steps.clock,
             observe,
-            job_filter=job_filter,
+            job_filter=work.job_filter,
             poll_per_s=settings.limits.poll_per_s,
             resubmit=resubmit_lost,
         )
-        learned: Mapping[str, float] = {}
-        if not config.origin.is_simulated:
-            text, asked_per_s = store.meta(LEARNED), options.submit_rate
-            learned = read_learned(
-                text,
-                config.gateway,
-                keys.fingerprints,
-                submit_per_s=asked_per_s,
-                is_shard=config.origin.shard is not None,
-            )
-        deliverer = Deliverer(
-            client,
-            keys,
-            store,
-            clock,
-            downloader=fetcher,
-            publisher=publisher,
-            run_dir=store.run_dir,
-            retry=settings.retry,
-            draw=random.random,
-            content_url=partial(content_url, root),
-            sharded=config.origin.sharded,
-            max_download_s=settings.timeouts.download_s,
-            pauses=pauses,
-            uploader=uploader,
-            keeps_local=keeps_local(config),
-        )
-        api = client if store.journal is None else PromptApi(client)
-        submitter, poller, deliverer = with_job_log(Submitter(api, keys, store, clock), poller, deliverer)
-        checks = await stack.enter_async_context(running_checks(store, config, job_filter, observe))
+        checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
         inputs = await open_inputs(
             stack,
             store,
             settings,
-            job_filter,
-            root=root,
-            key=keys.secret(keys.for_task(None)[0]),
+            work.job_filter,
+            root=gateway_root(base_url),
+            key=steps.keys.secret(steps.keys.for_task(None)[0]),
             environ=config.environ,
-            clock=clock,
+            clock=steps.clock,
             observe=observe,
             is_simulated=config.origin.is_simulated,
-            limit=options.limit,
+            limit=work.options.limit,
         )
-        engine = Engine(
-            EngineContext(
-                settings=settings,
-                learned=learned,
-                job_filter=job_filter,
-                limit=options.limit,
-                max_failures=options.max_failures,
-                run_s=options.max_runtime,
-                stop_at=options.stop_at,
-                drain_s=options.drain_time,
-                store=store,
-                key_pool=keys.pool,
-                submitter=submitter,
-                poller=poller,
-                deliverer=deliverer,
-                clock=clock,
-                inputs=inputs,
-                probe=lambda: _probe(client, keys),
-                draw=random.random,
-                results=ResultsAppender(store, outputs.append, observe),
-                budget=budget,
-                observe=observe,
-                governor=governor,
-                on_success=checks.add,
-            )
+        context = _context(
+            work,
+            settings,
+            steps,
+            inputs=inputs,
+            results=ResultsAppender(store, outputs.append, observe),
+            budget=budget,
+            on_success=checks.add,
         )
-        if governor is not None:
-            governor.attach(engine, learned)
-        if allowance is not None:
-            allowance.on_change, allowance.on_stop = engine.reschedule, engine.stop
+        engine = Engine(context)
         try:
-            yield engine
-            await finish_checks(checks, engine, observe)
+            async with _connected(engine, work.governor, allowance, context.learned):
+                yield engine
+                await finish_checks(checks, engine, observe)
         finally:
-            if governor is not None:
-                await governor.close()
-            if allowance is not None:
-                with contextlib.suppress(RunnerError):
-                    await allowance.close()
-            with contextlib.suppress(RunnerError):
-                if not config.origin.is_simulated:
-                    rates = engine.governor.learned()
-                    save_learned(
-                        store,
-                        rates,
-                        config.gateway,
-                        keys.fingerprints,
-                        is_shard=config.origin.shard is not None,
-                    )
+            _save_learned(work, engine, steps.keys)
 
 
-def _fetcher(base_url: str, settings: Settings, proxies: Proxies, pauses: RetryPauses) -> Fetcher:
-    return Fetcher(
-        base_url,
-        rules=settings.assets,
-        retry=settings.retry,
-        timeouts=settings.timeouts,
-        user_agent=user_agent(),
-        sleep=pauses.sleep,
-        proxies=proxies,
+async def _gateway(stack: AsyncExitStack, work: _Work, settings: Settings) -> tuple[Settings, str]:
+    """Return the settings and the base URL to work with; a simulated run starts its gateway, and has its speed."""
+    options, origin = work.options, work.config.origin
+    if not origin.is_simulated:
+        return settings, work.config.gateway
+    if not (options.real_time or origin.is_real_time):
+        settings = with_simulator_speed(settings, options)
+        work.observe(Notice("simulated", speed_line(settings)))
+    simulated = simulated_gateway(work.store.run_dir, options.scenario, pricer_for(settings))
+    return settings, await stack.enter_async_context(simulated)
+
+
+def _context(
+    work: _Work,
+    settings: Settings,
+    steps: JobSteps,
+    *,
+    inputs: InputFiles,
+    results: ResultsAppender,
+    budget: RunBudget,
+    on_success: Callable[[Job], None],
+) -> EngineContext:
+    options = work.options
+    submitter, poller, deliverer = with_job_log(steps.submitter, steps.poller, steps.deliverer)
+    return EngineContext(
+        settings=settings,
+        learned=_learned(work, steps.keys),
+        job_filter=work.job_filter,
+        limit=options.limit,
+        max_failures=options.max_failures,
+        run_s=options.max_runtime,
+        stop_at=options.stop_at,
+        drain_s=options.drain_time,
+        store=work.store,
+        key_pool=steps.keys.pool,
+        submitter=submitter,
+        poller=poller,
+        deliverer=deliverer,
+        clock=steps.clock,
+        probe=steps.probe,
+        draw=random.random,
+        observe=work.observe,
+        governor=work.governor,
+        inputs=inputs,
+        results=results,
+        budget=budget,
+        on_success=on_success,
     )
 
 
-async def _probe(client: GatewayClient, keys: PooledKeys) -> bool:
-    probed = await client.probe(keys.secret(keys.for_task(None)[0]))
-    return probed.is_reachable
+@asynccontextmanager
+async def _connected(
+    engine: Engine, governor: LeasedGovernor | None, allowance: Allowance | None, learned: Mapping[str, float]
+) -> AsyncIterator[None]:
+    """Connect an engine with what it shares with other processes."""
+    if governor is not None:
+        governor.attach(engine, learned)
+    if allowance is not None:
+        allowance.on_change, allowance.on_stop = engine.reschedule, engine.stop
+    try:
+        yield
+    finally:
+        if governor is not None:
+            await governor.close()
+        if allowance is not None:
+            with contextlib.suppress(RunnerError):
+                await allowance.close()
 
 
-def _result(
-    store: Store, config: RunConfig, outputs: Outputs, engine: Engine | None, observe: Observer
-) -> RunResult:
-    """Bring the derived files up to date, and say how the work ended."""
+def _learned(work: _Work, keys: PooledKeys) -> Mapping[str, float]:
+    if work.config.origin.is_simulated:
+        return {}
+    return read_learned(
+        work.store.meta(LEARNED),
+        work.config.gateway,
+        keys.fingerprints,
+        submit_per_s=work.options.submit_rate,
+        is_shard=work.is_shard,
+    )
+
+
+def _save_learned(work: _Work, engine: Engine, keys: PooledKeys) -> None:
+    if work.config.origin.is_simulated:
+        return
+    with contextlib.suppress(RunnerError):
+        rates = engine.governor.learned()
+        save_learned(work.store, rates, work.config.gateway, keys.fingerprints, is_shard=work.is_shard)
+
+
+def _result(work: _Work, outputs: Outputs, engine: Engine | None) -> RunResult:
+    """Bring the derived files up to date, and return how the work ended."""
+    store, config = work.store, work.config
     stops = () if engine is None else engine.stops
     counts = query.counts(store.reader, with_gone=False)
     summary, was_finished = None, store.meta("finished") is not None
@@ -374,9 +303,10 @@ def _result(
         if stop is not None and not any(
             known.reason in (StopReason.DISK, StopReason.STORE) for known in stops
         ):
-            observe(Notice("stopping", stop.message, stop.hint))
+            work.observe(Notice("stopping", stop.message, stop.hint))
             stops = (*stops, stop)
     by_class = query.class_counts(store.reader)
+    resume, rerun = repeats(store, config.settings, work.job_filter)
     return RunResult(
         store.run_dir,
         config.settings.name,
@@ -393,6 +323,8 @@ def _result(
         examples=tuple(query.first_of_each_class(store.reader, by_class)),
         unsaved=() if engine is None else tuple(engine.unsaved),
         summary=summary,
+        resume=resume,
+        rerun=rerun,
     )
 
 

@@ -9,23 +9,29 @@ from itertools import islice
 
 from runner.api.planned_uploads import Select, schema_selector
 from runner.core.model import FILE_KEY, Json
-from runner.core.settings import Inputs, Settings
+from runner.core.settings import Inputs, Settings, Timeouts
 from runner.core.units import format_count, format_size
 from runner.core.uploads import Upload, UploadState
 from runner.engine.context import InputFiles
 from runner.engine.events import Notice, Observer
 from runner.errors import InputRefused
+from runner.gateway.library import LibraryClient
+from runner.gateway.urls import gateway_root
 from runner.jsontext import dumps, loads
 from runner.manifest.local_files import read_checked, render_request, uploads_in
+from runner.objects import open_store
 from runner.proxies import Proxies
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 from runner.store.uploads import read_uploads, requests_with_files
+from runner.worker.library_target import LibraryTarget
+from runner.worker.object_target import ObjectTarget
 from runner.worker.ports import Clock
 from runner.worker.uploads import Reference, Save, Target, Transfers, Uploader
 
 REVIEW_S = 2.5
 """Between two looks at what the asset library does, at most (fact F28)."""
+_PROBE = "runner-doctor.txt"
 
 
 class InlineFiles:
@@ -158,10 +164,6 @@ async def open_inputs(
     limits = settings.limits
     transfers = Transfers(clock, at_once=limits.uploads, per_s=limits.upload_per_s)
     if inputs.is_library:
-        # Not needed by most runs.
-        from runner.gateway.library import LibraryClient
-        from runner.worker.library_target import LibraryTarget
-
         proxy = Proxies.from_environ(environ).for_url(root)
         client = LibraryClient(root, key, settings.timeouts, sleep=clock.sleep, proxy=proxy)
         target: Target = LibraryTarget(
@@ -175,10 +177,32 @@ async def open_inputs(
     elif is_simulated:
         target = SimulatedTarget(inputs.upload)
     else:
-        from runner.objects import open_store
-        from runner.worker.object_target import ObjectTarget
-
         target = ObjectTarget(open_store(inputs.upload, environ), inputs, transfers, clock, read_checked)
     return UploadedFiles(
         store, inputs, job_filter, target, clock, schema_selector(settings), observe, limit=limit
     )
+
+
+def try_inputs(
+    inputs: Inputs, base_url: str, key: str, environ: Mapping[str, str], timeouts: Timeouts
+) -> None:
+    """
+    Write a small object and delete it again, or ask the asset library for its groups.
+
+    Raises:
+        RunnerError: Files can't be uploaded, or would have no address.
+    """
+    if inputs.is_library:
+        asyncio.run(_ask_library(gateway_root(base_url), key, environ, timeouts))
+        return
+    store = open_store(inputs.upload, environ)
+    store.put(_PROBE, b"runner doctor\n", content_type="text/plain")
+    if inputs.public_url is None:
+        store.presign(_PROBE, inputs.expires_s)
+    store.delete(_PROBE)
+
+
+async def _ask_library(root: str, key: str, environ: Mapping[str, str], timeouts: Timeouts) -> None:
+    proxy = Proxies.from_environ(environ).for_url(root)
+    async with LibraryClient(root, key, timeouts, sleep=asyncio.sleep, proxy=proxy) as library:
+        await library.groups()

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec.structs import replace
 
-from runner.api.execute import RunResult
-from runner.api.run_result import result_json
+from runner.api.run_result import RunResult, result_json
 from runner.commands import CommandFailed, environment_without_keys, run_command
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import DEFAULT_KEY_NAME, Settings

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
+from runner.api.blocks import BLOCK_JOBS
 from runner.api.run_facts import RunFacts
 from runner.api.written_files import Written, written
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
@@ -74,7 +75,6 @@ class Outputs:
             self._writer.close()
             self._writer = None
         # Its template engine is slow to import, and not needed before the end of a run.
-        from runner.api.blocks import BLOCK_JOBS
         from runner.api.final_files import FinalFiles
 
         keeps_blocks = query.has_jobs(self._reader, self._min_jobs)

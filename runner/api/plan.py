@@ -40,9 +40,9 @@ from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.prices import Billable, PriceTable, Quote, Unpriced
 from runner.core.problem import Problem
-from runner.core.settings import Settings
+from runner.core.settings import Limits, Settings
 from runner.input_files import AnyPath
-from runner.manifest.loader import ProblemCollector, load
+from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
 from runner.store import query
 from runner.store.database import connect_empty, connect_reader, translated
@@ -159,32 +159,19 @@ def plan(
     """
     problems = ProblemCollector(on_problem)
     check_simulation(options, simulate=options.simulate)
-    path, output, simulate = Path(manifest), None if output is None else Path(output), options.simulate
+    path, place, simulate = Path(manifest), Path(output) if output else None, options.simulate
     environ = read_environment(options, path.parent)
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
-    settings, sources = apply_options(loaded.settings, options, environ)
-    shard = options.shard
-    check_shard_options(options, settings)
-    settings = divided(settings, shard)
-    if simulate and not options.real_time:
-        settings, sources = apply_simulator_speed(settings, sources, options)
-    settings = with_ledger(settings, output_root(path), simulate=simulate)
-    run_dir = expand_date(
-        Path(output) if output else default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today
-    )
-    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, output), shard)
+    settings, sources = _in_force(loaded.settings, options, environ)
+    settings, shard = with_ledger(settings, output_root(path), simulate=simulate), options.shard
+    run_dir = expand_date(place or default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today)
+    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, place), shard)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
         groups = _GroupBuilder(show, lambda request: pricer.price(request, today), uploads.add)
-        chosen = ChosenJobs(options, groups.add, groups.add_gone)
-        compared = compare(
-            connection, own_jobs(loaded.jobs(problems), shard), each=chosen.add, gone=chosen.gone
-        )
-        if problems.errors:
-            raise manifest_error(loaded, problems)
-        compared = chosen.report(compared)
+        compared = _compared(connection, loaded, problems, options, groups)
         budgets = budgets_left(settings, connection, run_dir)
         mean_generate_s = query.mean_generate_s(connection)
         limits = with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}"))
@@ -199,22 +186,44 @@ def plan(
         groups=tuple(groups.groups()),
         uploads=uploads.counted(),
         first=tuple(groups.first),
-        elsewhere=() if simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
+        elsewhere=() if options.simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
         done=groups.states[State.SUCCEEDED],
         uncertain=groups.states[State.UNCERTAIN] + groups.states[State.SUBMITTING],
-        estimate=estimate_duration(
-            groups.to_submit(),
-            limits,
-            mean_generate_s,
-            first_poll_s=settings.poll.first_s,
-            in_flight=groups.count(Action.POLL),
-        ),
+        estimate=groups.estimate(limits, mean_generate_s, first_poll_s=settings.poll.first_s),
         mean_generate_s=mean_generate_s,
         budgets=budgets,
         cost=(cost := groups.cost.estimate(settings.budget.unknown if settings.budget else None)),
         tables=tables_used(pricer, cost),
         today=today,
     )
+
+
+def _compared(
+    connection: sqlite3.Connection,
+    manifest: Manifest,
+    problems: ProblemCollector,
+    options: RunOptions,
+    groups: _GroupBuilder,
+) -> SyncReport:
+    """Count the jobs of a manifest, and of the directory, in groups."""
+    chosen = ChosenJobs(options, groups.add, groups.add_gone)
+    jobs = own_jobs(manifest.jobs(problems), options.shard)
+    report = compare(connection, jobs, each=chosen.add, gone=chosen.gone)
+    if problems.errors:
+        raise manifest_error(manifest, problems)
+    return chosen.report(report)
+
+
+def _in_force(
+    settings: Settings, options: RunOptions, environ: Mapping[str, str]
+) -> tuple[Settings, Mapping[str, str]]:
+    """Return the settings of a run or of its shard, and where they come from; see `apply_options`."""
+    settings, sources = apply_options(settings, options, environ)
+    check_shard_options(options, settings)
+    settings = divided(settings, options.shard)
+    if options.simulate and not options.real_time:
+        return apply_simulator_speed(settings, sources, options)
+    return settings, sources
 
 
 def choose_action(state: State | None, *, task_id: str | None = None) -> tuple[Action, str]:
@@ -352,13 +361,18 @@ class _GroupBuilder:
         """Count the jobs with an action."""
         return sum(jobs for (each, _, _), jobs in self._groups.items() if each is action)
 
-    def to_submit(self) -> dict[str, int]:
-        """Count what is to be submitted, by model."""
-        left: Counter[str] = Counter()
+    def estimate(
+        self, limits: Limits, mean_generate_s: Mapping[str, float], *, first_poll_s: float
+    ) -> Estimate:
+        """Estimate how long the jobs to submit and to poll take."""
+        to_submit: Counter[str] = Counter()
         for (action, _, model), jobs in self._groups.items():
             if action is Action.SUBMIT:
-                left[model] += jobs
-        return left
+                to_submit[model] += jobs
+        in_flight = self.count(Action.POLL)
+        return estimate_duration(
+            to_submit, limits, mean_generate_s, first_poll_s=first_poll_s, in_flight=in_flight
+        )
 
 
 def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:

@@ -15,6 +15,8 @@ from runner.core.settings import Settings
 from runner.core.uploads import is_ready
 from runner.jsontext import loads
 from runner.manifest.local_files import uploads_in
+from runner.schema.catalog import load_catalog, short_name
+from runner.schema.own_schema import completed
 from runner.schema.request_schema import RequestSchema
 from runner.store.uploads import read_uploads
 
@@ -53,9 +55,6 @@ class UploadCounter:
 
 def schema_selector(settings: Settings) -> Select:
     """Return a function that finds the schema of a request by its model, among those that the manifest names too."""
-    from runner.schema.catalog import load_catalog, short_name
-    from runner.schema.own_schema import completed
-
     own = {}
     for path in map(Path, settings.schemas):
         # They were checked with the jobs; without one that is gone since, its jobs send their files as data.

@@ -14,17 +14,17 @@ from msgspec.structs import replace
 
 from runner.api.budget import check_cost
 from runner.api.config import apply_options, read_environment
-from runner.api.execute import ignore
 from runner.api.journal_media import upload_media
 from runner.api.journals import begin_journal
+from runner.api.manifest_jobs import load_into
 from runner.api.options import RunOptions
-from runner.api.run import load_into
 from runner.api.run_facts import RunFacts, RunOrigin, save_facts
 from runner.api.run_ledger import with_ledger
 from runner.api.shards import check_shard_options
 from runner.core.filenames import DB_NAME
 from runner.core.problem import Problem
 from runner.core.sharding import Shard, share
+from runner.engine.events import ignore
 from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.store.job_filter import JobFilter

@@ -9,16 +9,17 @@ from contextlib import closing
 from pathlib import Path
 
 from runner.api.budget import check_cost
-from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.execute import execute
 from runner.api.job_choice import narrowed
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
+from runner.api.run_result import OnStarted, RunResult
 from runner.api.trust import announce_gateway, trusted_settings
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
-from runner.engine.events import Observer
+from runner.engine.events import Observer, ignore
 from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
 from runner.store.store import Store
@@ -44,19 +45,59 @@ async def rerun(
     Args:
         confirm: Gets the plan before anything is done; an exception from it stops everything.
     """
+
+    def choose(reader: sqlite3.Connection) -> Callable[[sqlite3.Connection], None]:
+        chosen = narrowed(reader, selection, options)
+        confirm(select_for_rerun(reader, chosen))
+
+        def requeue(connection: sqlite3.Connection) -> None:
+            select_for_rerun(connection, chosen)
+            requeue_selected(connection, at=time.time())
+
+        return requeue
+
+    return await run_chosen(
+        run_dir,
+        choose,
+        options=options,
+        require=lambda reader: _require_match(reader, selection),
+        observe=observe,
+        on_started=on_started,
+        confirm_cost=confirm_cost,
+        resubmit_lost=FailureClass.LOST in selection.classes,
+    )
+
+
+async def run_chosen(
+    run_dir: Path,
+    choose: Callable[[sqlite3.Connection], Callable[[sqlite3.Connection], None]],
+    *,
+    options: RunOptions,
+    require: Callable[[sqlite3.Connection], None],
+    observe: Observer,
+    on_started: OnStarted,
+    confirm_cost: Callable[[str], bool] | None,
+    resubmit_lost: bool = False,
+) -> RunResult:
+    """
+    Open a run, make some of its jobs pending again, and do only those.
+
+    Args:
+        choose: Chooses jobs with the reader, which keeps its own selection while the engine works; it returns what selects
+            them in a transaction too and makes them pending.
+        require: Raises if the options match no job.
+    """
     started_at = time.monotonic()
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
-    async with open_run(run_dir, options.if_locked, observe, options=options) as store:
-        _require_match(store.reader, selection)
+    async with open_run(run_dir, options, observe) as store:
+        require(store.reader)
         config = load_config(store, options)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
-        selection = narrowed(store.reader, selection, options)
-        confirm(select_for_rerun(store.reader, selection))
-        # The reader sees what is committed here, and keeps its own selection while the engine works.
+        requeue = choose(store.reader)
+        store.require_only()
         with store.transaction() as connection:
-            select_for_rerun(connection, selection)
-            requeue_selected(connection, at=time.time())
+            requeue(connection)
             # After a no, all is as it was.
             check_cost(
                 connection,
@@ -73,7 +114,7 @@ async def rerun(
             JobFilter(selected=True),
             observe=observe,
             on_started=on_started,
-            resubmit_lost=FailureClass.LOST in selection.classes,
+            resubmit_lost=resubmit_lost,
         )
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 

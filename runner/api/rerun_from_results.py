@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from runner.api.adopt import as_left_by_a_process
 from runner.api.config import BASE_URL_NAME, read_environment
-from runner.api.execute import OnStarted, RunResult, ignore
 from runner.api.options import IfLocked, RunOptions
 from runner.api.planned_uploads import Select, schema_selector
 from runner.api.rerun import plan_rerun, rerun
@@ -33,6 +32,7 @@ from runner.api.run_facts import (
     require_same_kind,
     save_facts,
 )
+from runner.api.run_result import OnStarted, RunResult
 from runner.api.simulate import check_simulation
 from runner.api.trust import FLAG, gateway_source, refused_gateway
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
@@ -41,7 +41,7 @@ from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobReco
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.summary import summarize
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice, Observer, ignore
 from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.job_digest import request_digest
@@ -186,7 +186,7 @@ def _nothing_to_do(source: RerunSource) -> RunResult:
 async def _import_jobs(source: RerunSource, if_locked: IfLocked, observe: Observer) -> None:
     for warning in source.results.warnings:
         observe(Notice("warning", f"{source.results.path} {warning}"))
-    async with open_run(source.run_dir, if_locked, observe) as store:
+    async with open_run(source.run_dir, RunOptions(if_locked=if_locked), observe) as store:
         saved = read_facts(store.reader)
         if saved is not None:
             _require_rerun(store, saved, source)

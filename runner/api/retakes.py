@@ -6,26 +6,22 @@ import os
 import random
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.budget import check_cost
-from runner.api.execute import OnStarted, RunResult, execute, ignore
 from runner.api.job_choice import chosen_among
-from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
-from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
-from runner.api.trust import announce_gateway, trusted_settings
+from runner.api.rerun import run_chosen
+from runner.api.run_dir import require_match, require_run
+from runner.api.run_result import OnStarted, RunResult
 from runner.core.filenames import VERDICTS_NAME
 from runner.disk import sync_folder, write_error
-from runner.engine.events import Observer
+from runner.engine.events import Observer, ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import connect_reader
-from runner.store.job_filter import JobFilter
 from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
 from runner.store.transitions import RerunPlan
 
@@ -50,37 +46,28 @@ async def retake(
         confirm: Gets the plan before anything is done; an exception from it stops everything.
         confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
     """
-    started_at = time.monotonic()
-    require_run(run_dir)
-    announce_run_dir(run_dir, observe)
-    async with open_run(run_dir, options.if_locked, observe, options=options) as store:
-        require_match(store.reader, job)
-        config = load_config(store, options)
-        announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
-        retakes = _rejected(store.reader, run_dir, job, options)
-        confirm(select_retakes(store.reader, retakes))
+
+    def choose(reader: sqlite3.Connection) -> Callable[[sqlite3.Connection], None]:
+        retakes = _rejected(reader, run_dir, job, options)
+        confirm(select_retakes(reader, retakes))
         retakes = _keep_files(run_dir, retakes)
-        with store.transaction() as connection:
+
+        def requeue(connection: sqlite3.Connection) -> None:
             select_retakes(connection, retakes)
             requeue_retakes(connection, retakes, random.random if new_seed else None)
-            # After a no, all is as it was, except for second names of files.
-            check_cost(
-                connection,
-                config.settings,
-                options,
-                JobFilter(selected=True),
-                confirm_cost,
-                is_simulated=config.origin.is_simulated,
-            )
-        result = await execute(
-            store,
-            config,
-            options.after(time.monotonic() - started_at),
-            JobFilter(selected=True),
-            observe=observe,
-            on_started=on_started,
-        )
-    return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
+
+        return requeue
+
+    # If the cost is refused, all is as it was, except for second names of files.
+    return await run_chosen(
+        run_dir,
+        choose,
+        options=options,
+        require=lambda reader: require_match(reader, job),
+        observe=observe,
+        on_started=on_started,
+        confirm_cost=confirm_cost,
+    )
 
 
 def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = RunOptions()) -> RerunPlan:

@@ -12,13 +12,13 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api.asset_store import chosen_store
 from runner.api.budget import check_cost
 from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
-from runner.api.execute import OnStarted, RunResult, execute, ignore
+from runner.api.execute import execute
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.known_runs import KnownRun, known_run, remember, require_continued
+from runner.api.manifest_jobs import load_into
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.rerun import retry_failed
@@ -30,40 +30,28 @@ from runner.api.run_facts import (
     default_run_dir,
     expand_date,
     output_root,
-    read_facts,
-    require_same_kind,
-    save_facts,
     series_of,
 )
 from runner.api.run_ledger import with_ledger
+from runner.api.run_result import OnStarted, RunResult
 from runner.api.series import Series, catch_up
-from runner.api.shards import check_shard_options, claim_run_dir, own_jobs, require_same_shard
+from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
-from runner.api.validate import manifest_error
 from runner.api.verify import verify_assets
-from runner.core.filenames import MAX_FILES_FLAT
-from runner.core.lifecycle import State
-from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
 from runner.core.problem import Problem
 from runner.core.settings import Settings
-from runner.core.units import format_count
-from runner.engine.events import Notice, Observer, guarded
+from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.engine.leased_governor import LeasedGovernor
-from runner.errors import UsageError
 from runner.gateway.credentials import KeySet
-from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.job_filter import JobFilter, choose
 from runner.store.journal import Journal
 from runner.store.store import Store
-from runner.store.sync import sync
-from runner.store.transitions import import_records
 
 _CUT_SHORT = (130, 143, 3)
 """Exit codes after which no older run is deleted: something is wrong, and it may be wanted."""
-_WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
 
 
 async def run(
@@ -100,32 +88,15 @@ async def run(
     """
     started_at = time.monotonic()
     problems = ProblemCollector(on_problem)
-    plan = _prepare(manifest, output, folder or manifest.parent, options, problems, observe)
-    # A journal that has begun is gone on with, wherever the directory was.
-    if not (options.simulate or options.new or (plan.journal is not None and plan.journal.has_begun())):
-        require_continued(manifest, plan.own, confirm_new)
-    async with open_run(
-        plan.run_dir,
-        options.if_locked,
-        observe,
-        adopt=options.adopt_results,
-        journal=plan.journal,
-        options=options,
-    ) as store:
+    plan = _prepare(
+        manifest, output, folder or manifest.parent, options, problems, observe, confirm_new=confirm_new
+    )
+    async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
         facts, ids = load_into(
             store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ
         )
-        if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
-            message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
-            observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
-        # Before the run counts as begun: else one that was cut off here could not go on elsewhere.
-        await asyncio.to_thread(store.give_base)
-        if not options.simulate:
-            remember(manifest, plan.own)
-        if options.retry_failed:
-            check = _checked(facts.settings, options, confirm_cost, facts.origin, ids)
-            retry_failed(store, options.job, check, ids=ids)
-            confirm_cost = None
+        await _begin(store, manifest, plan, options, observe)
+        confirm_cost = _retry_failed(store, facts, options, confirm_cost, ids)
         if ids is not None:
             choose(store.reader, ids)
         if plan.series is not None and options.catch_up:
@@ -133,14 +104,7 @@ async def run(
             on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
         result = await execute(
             store,
-            RunConfig(
-                facts.settings,
-                facts.origin,
-                plan.keys,
-                plan.environ,
-                needs_base_url=_needs_base_url(plan, facts, options),
-                hook=facts.settings.on_asset,
-            ),
+            plan.config(facts, options),
             options.after(time.monotonic() - started_at),
             JobFilter(glob=options.job, chosen=ids is not None),
             observe=observe,
@@ -148,10 +112,9 @@ async def run(
             confirm_cost=confirm_cost,
         )
     if plan.is_series and result.exit_code not in _CUT_SHORT:
-        retention = delete_older(
-            plan.run_dir, keep_runs=options.keep_runs, keep_days=options.keep_days, today=plan.today
-        )
-        result = replace(result, retention=retention)
+        keep_runs, keep_days = options.keep_runs, options.keep_days
+        kept = delete_older(plan.run_dir, keep_runs=keep_runs, keep_days=keep_days, today=plan.today)
+        result = replace(result, retention=kept)
     return await send_notifications(result, plan.settings, plan.environ)
 
 
@@ -176,6 +139,22 @@ class _Prepared(Struct, frozen=True, kw_only=True):
     is_series: bool
     journal: Journal | None
 
+    def config(self, facts: RunFacts, options: RunOptions) -> RunConfig:
+        """Return what is in force for a run with these facts."""
+        needs_base_url = False
+        if options.base_url and not options.simulate:
+            others = replace(options, base_url=None)
+            named = gateway_source(facts.gateway, others, self.environ, lambda: self.manifest.settings)
+            needs_base_url = named is None
+        return RunConfig(
+            facts.settings,
+            facts.origin,
+            self.keys,
+            self.environ,
+            needs_base_url=needs_base_url,
+            hook=facts.settings.on_asset,
+        )
+
 
 def _prepare(
     manifest: Path,
@@ -184,6 +163,8 @@ def _prepare(
     options: RunOptions,
     problems: ProblemCollector,
     observe: Observer,
+    *,
+    confirm_new: Callable[[str], bool],
 ) -> _Prepared:
     """Read a manifest, and determine what is in force and where the run is; nothing is written yet."""
     check_simulation(options, simulate=options.simulate)
@@ -218,6 +199,9 @@ def _prepare(
     if options.journal is not None:
         origin = RunOrigin(None, options.simulate, sharded=False, shard=shard)
         journal = begin_journal(options.journal, RunFacts(settings, origin), environ)
+    # A journal that has begun is continued, wherever the directory was.
+    if not (options.simulate or options.new or (journal is not None and journal.has_begun())):
+        require_continued(manifest, own, confirm_new)
     return _Prepared(
         manifest=loaded,
         settings=settings,
@@ -232,12 +216,17 @@ def _prepare(
     )
 
 
-def _needs_base_url(plan: _Prepared, facts: RunFacts, options: RunOptions) -> bool:
-    """Return whether only an option names the gateway, so that the next command needs it too."""
-    if not options.base_url or options.simulate:
-        return False
-    others = replace(options, base_url=None)
-    return gateway_source(facts.gateway, others, plan.environ, lambda: plan.manifest.settings) is None
+async def _begin(
+    store: Store, manifest: Path, plan: _Prepared, options: RunOptions, observe: Observer
+) -> None:
+    """Let the run count as begun, in its journal and on this machine, before anything is submitted."""
+    if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
+        message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
+        observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
+    # First: else a run that was cut off here could not go on elsewhere.
+    await asyncio.to_thread(store.give_base)
+    if not options.simulate:
+        remember(manifest, plan.own)
 
 
 async def resume(
@@ -263,9 +252,7 @@ async def resume(
     started_at = time.monotonic()
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
-    async with open_run(
-        run_dir, options.if_locked, observe, adopt=options.adopt_results, options=options
-    ) as store:
+    async with open_run(run_dir, options, observe) as store:
         require_match(store.reader, options.job)
         ids = chosen_ids(store.reader, options)
         config = load_config(store, options)
@@ -274,10 +261,7 @@ async def resume(
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.verify:
             verify_assets(store, config.environ, guarded(observe))
-        if options.retry_failed:
-            check = _checked(config.settings, options, confirm_cost, config.origin, ids)
-            retry_failed(store, options.job, check, ids=ids)
-            confirm_cost = None
+        confirm_cost = _retry_failed(store, config, options, confirm_cost, ids)
         if ids is not None:
             choose(store.reader, ids)
         result = await execute(
@@ -295,112 +279,22 @@ async def resume(
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
-def _checked(
-    settings: Settings,
+def _retry_failed(
+    store: Store,
+    facts: RunFacts,
     options: RunOptions,
     confirm_cost: Callable[[str], bool] | None,
-    origin: RunOrigin,
     ids: tuple[str, ...] | None = None,
-) -> Callable[[sqlite3.Connection], None]:
-    """Return the check of what a run would cost."""
+) -> Callable[[str], bool] | None:
+    """Make failed jobs pending if the options say so, after a look at the cost; return what is still to be asked."""
+    if not options.retry_failed:
+        return confirm_cost
 
     def check(connection: sqlite3.Connection) -> None:
         if ids is not None:
             choose(connection, ids)
-        scope = JobFilter(glob=options.job, chosen=ids is not None)
-        check_cost(connection, settings, options, scope, confirm_cost, is_simulated=origin.is_simulated)
+        scope, is_simulated = JobFilter(glob=options.job, chosen=ids is not None), facts.origin.is_simulated
+        check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
 
-    return check
-
-
-def load_into(
-    store: Store,
-    manifest: Manifest,
-    settings: Settings,
-    options: RunOptions,
-    problems: ProblemCollector,
-    series: str | None,
-    environ: Mapping[str, str],
-) -> tuple[RunFacts, tuple[str, ...] | None]:
-    """
-    Save a manifest's jobs, and what a later process needs to continue without the manifest.
-
-    Returns:
-        That, and the ids of the jobs that the options choose; None if they choose all.
-    """
-    saved = read_facts(store.reader)
-    if saved is None:
-        origin = RunOrigin(
-            str(manifest.path.absolute()), options.simulate, sharded=False, series=series, shard=options.shard
-        )
-    else:
-        origin = saved.origin
-        require_same_kind(origin, store.run_dir, simulate=options.simulate)
-        require_same_shard(origin, store.run_dir, options.shard)
-        if not options.simulate and not options.base_url:
-            _require_same_gateway(store, saved, settings)
-    asset_store = chosen_store(options, origin.asset_store, environ)
-    with store.transaction() as connection:
-        jobs = _sync_jobs(connection, manifest, options, problems)
-        if options.shard is None:
-            # A pattern may match no job of one shard.
-            require_match(connection, options.job)
-        ids = chosen_ids(connection, options)
-        sharded = origin.sharded or jobs > MAX_FILES_FLAT
-        origin = replace(origin, sharded=sharded, is_real_time=options.real_time, asset_store=asset_store)
-        facts = RunFacts(settings, origin)
-        claim_run_dir(store.run_dir, facts)
-        save_facts(connection, facts)
-    return facts, ids
-
-
-def _require_same_gateway(store: Store, saved: RunFacts, settings: Settings) -> None:
-    """Refuse to poll the tasks of one gateway at another: they would look lost, and they were paid for."""
-    old = gateway_root(saved.gateway)
-    new = gateway_root(RunFacts(settings, saved.origin).gateway)
-    counts = query.counts(store.reader)
-    tasks = sum(counts[state] for state in _WITH_A_TASK)
-    if old != new and tasks:
-        raise UsageError(
-            f"{store.run_dir} has {format_count(tasks, 'task')} at {old}, and would poll them at {new}",
-            hint=f"continue there with --base-url {old}, or use --base-url {new} if it is the same gateway",
-        )
-
-
-def _sync_jobs(
-    connection: sqlite3.Connection, manifest: Manifest, options: RunOptions, problems: ProblemCollector
-) -> int:
-    """Check every job and save those of the shard: all, or none. Return how many jobs the whole run has."""
-    now_at = time.time()
-    invalid: list[JobRecord] = []
-
-    def keep_invalid(spec: JobSpec, why: str) -> None:
-        invalid.append(_failed_record(spec, why, now_at))
-
-    jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
-    shard = options.shard
-    sync(connection, own_jobs(jobs, shard), on_changed=options.on_changed, at=now_at)
-    counts = manifest.counts
-    if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
-        raise manifest_error(manifest, problems)
-    import_records(
-        connection, (record for record in invalid if shard is None or shard.has(record.job_id)), at=now_at
-    )
-    return counts.jobs - counts.invalid if counts else 0
-
-
-def _failed_record(spec: JobSpec, why: str, now_at: float) -> JobRecord:
-    return JobRecord(
-        job_id=spec.job_id,
-        index=spec.index,
-        model=spec.model,
-        schema=spec.schema,
-        request=spec.request,
-        digest=spec.digest,
-        metadata=spec.metadata,
-        state=State.FAILED,
-        timeout_s=spec.timeout_s,
-        finished_at=now_at,
-        error=Failure(FailureClass.INVALID_REQUEST, why[:500]),
-        source=spec.source,
-    )
+    retry_failed(store, options.job, check, ids=ids)
+    return None

@@ -62,12 +62,10 @@ def announce_run_dir(run_dir: Path, observe: Observer) -> None:
 @asynccontextmanager
 async def open_run(
     run_dir: Path,
-    if_locked: IfLocked,
+    options: RunOptions,
     observe: Observer,
     *,
-    adopt: bool = False,
     journal: Journal | None = None,
-    options: RunOptions = RunOptions(),
 ) -> AsyncIterator[Store]:
     """
     Open a run directory, after waiting for another process if that is wanted.
@@ -75,16 +73,17 @@ async def open_run(
     Jobs that a dead process left between intent and answer become uncertain.
 
     Args:
-        adopt: Whether to take over what the results know and ``run.db`` does not, instead of refusing such a directory.
+        options: Whether to wait for another process, whether to add what only the results know to ``run.db`` instead of
+            refusing such a directory, and the environment.
         journal: The run's journal; by default the one that the directory belongs to, if any.
-        options: For the environment of that one.
     """
     observe = guarded(observe)
     with ExitStack() as stack:
         journal = journal or journal_of(run_dir, options)
-        store = await _lock(stack, Store(run_dir, journal=journal, is_adopted=adopt), if_locked, observe)
+        opened = Store(run_dir, journal=journal, is_adopted=options.adopt_results)
+        store = await _lock(stack, opened, options.if_locked, observe)
         _note_place(store, observe)
-        if adopt:
+        if options.adopt_results:
             adopt_results(store, observe)
         with store.transaction() as connection:
             lost = recover(connection, at=time.time())

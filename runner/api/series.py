@@ -12,12 +12,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from runner.api.execute import OnStarted, execute
+from runner.api.execute import execute
 from runner.api.known_runs import runs_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_dir import load_config, open_run
 from runner.api.run_facts import read_facts
+from runner.api.run_result import OnStarted
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State
 from runner.core.stop import Stop, StopReason
@@ -118,7 +120,8 @@ async def catch_up(
 async def _fetch(
     run_dir: Path, options: RunOptions, observe: Observer, on_started: OnStarted
 ) -> tuple[Stop, ...]:
-    async with open_run(run_dir, IfLocked.FAIL, observe, options=options) as store:
+    options = replace(options, if_locked=IfLocked.FAIL, adopt_results=False)
+    async with open_run(run_dir, options, observe) as store:
         config = load_config(store, options)
         # Pending jobs are not among them, so that none is submitted.
         plan = select_for_rerun(store.reader, Selection(states=WITH_A_TASK))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -20,6 +21,9 @@ from runner.errors import ManifestError, UsageError
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
 from runner.manifest.price_files import read_price_file
 from runner.schema.pricing import Pricer
+
+if TYPE_CHECKING:
+    from runner.simulator.scenario import Scenario
 
 _SECRET = "simulated-key"  # noqa: S105  (valid for the simulator only)
 _SUBMIT_PER_S = 20.0
@@ -44,9 +48,7 @@ def check_simulation(options: RunOptions, *, simulate: bool) -> None:
         if value and not simulate:
             raise UsageError(f"{name} needs --simulate: a real run has no use for it", hint="leave it out")
     if options.scenario is not None:
-        from runner.simulator.scenario_reader import load_scenario
-
-        load_scenario(options.scenario)
+        _load_scenario(options.scenario)
 
 
 def speed_line(settings: Settings) -> str:
@@ -86,10 +88,9 @@ async def simulated_gateway(run_dir: Path, scenario: str | None, pricer: Pricer)
         RunDirError: The simulator's ledger can't be written.
     """
     # Not needed by a real run, and its web server is slow to import.
-    from runner.simulator.scenario_reader import load_scenario
     from runner.simulator.server import Simulator
 
-    chosen = None if scenario is None else load_scenario(scenario)
+    chosen = None if scenario is None else _load_scenario(scenario)
     ledger = run_dir / SIMULATOR_LEDGER_NAME
     simulator = Simulator(chosen, ledger_path=ledger, pricer=pricer)
     try:
@@ -121,10 +122,9 @@ async def serve_simulator(
         ScenarioError: The scenario is not valid.
         OSError: The port is taken.
     """
-    from runner.simulator.scenario_reader import load_scenario
     from runner.simulator.server import serve
 
-    chosen = load_scenario(scenario or "demo")
+    chosen = _load_scenario(scenario or "demo")
     key = chosen.keys[0] if chosen.keys else _SECRET
     settings = Settings(name="", prices=None if prices is None else _read_prices(prices))
     await serve(
@@ -134,6 +134,12 @@ async def serve_simulator(
         pricer=pricer_for(settings),
         ready=lambda base_url: ready(base_url, key),
     )
+
+
+def _load_scenario(name: str) -> Scenario:
+    from runner.simulator.scenario_reader import load_scenario
+
+    return load_scenario(name)
 
 
 def _read_prices(path: Path) -> PriceTable:

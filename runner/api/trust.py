@@ -17,12 +17,11 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from runner.api.config import BASE_URL_NAME
-from runner.api.execute import ignore
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts
 from runner.core.addresses import unencrypted_host
 from runner.core.settings import DEFAULT_BASE_URL, OnAsset, Settings
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice, Observer, ignore
 from runner.errors import RunnerError, UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import load

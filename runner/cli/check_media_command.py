@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import click
 
 from runner import jsontext
 from runner.cli.console import echo_stdout
+from runner.cli.displays import show_event
 from runner.cli.param_types import RUN_DIR
 from runner.core.units import format_count
 
@@ -27,10 +29,7 @@ def command(run_dir: Path, as_json: bool) -> int:
     The checks are those of the manifest, or all if it has none. What they find is written to the results as
     warnings; it changes no job's state, and costs nothing. Needs the extra `media`.
     """
-    import asyncio
-
     from runner.api.check_media import check_media, check_result_json
-    from runner.cli.displays import show_event
 
     result = asyncio.run(check_media(run_dir, observe=show_event))
     if as_json:

@@ -10,9 +10,15 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr
+from runner.cli.options import WHERE
 from runner.cli.param_types import RUN_DIR
+from runner.core.lifecycle import State
 from runner.core.units import format_count, format_size
+from runner.core.where import Condition
 from runner.errors import UsageError
+from runner.export.plan import ExportOptions, Format
+from runner.export.rows import COLUMNS
+from runner.schema.wording import did_you_mean
 
 _FORMATS = ("videofolder", "webdataset", "parquet")
 _SHOW_EVERY_S = 10.0
@@ -28,12 +34,7 @@ _SHOW_EVERY_S = 10.0
     required=True,
     help="Files of videos with their metadata, tar shards, or Parquet files that hold the videos.",
 )
-@click.option(
-    "--where",
-    metavar="EXPR",
-    multiple=True,
-    help="Only jobs that meet a condition on their fields or metadata: split=test, model=wan*, seed>3. Repeatable.",
-)
+@WHERE
 @click.option(
     "--verdict",
     type=click.Choice(("keep", "reject")),
@@ -57,7 +58,7 @@ def command(
     runs: tuple[Path, ...],
     out: Path,
     dataset_format: str,
-    where: tuple[str, ...],
+    where: tuple[Condition, ...],
     verdict: str | None,
     split: str | None,
     columns: str | None,
@@ -72,23 +73,16 @@ def command(
     is, and not before. The same command continues an export that was interrupted.
     """
     from runner.api.export import export
-    from runner.core.lifecycle import State
     from runner.core.summary import takes_text
-    from runner.core.where import parse_condition
-    from runner.export.plan import ExportOptions, Format
 
     if link is not None and dataset_format != "videofolder":
         raise UsageError(f"--link is for videofolder; {dataset_format} holds the videos in its own files")
     if captions is not None and dataset_format == "parquet":
         raise UsageError("--captions is for files beside videos; the captions of parquet are a column")
-    try:
-        conditions = tuple(map(parse_condition, where))
-    except ValueError as error:
-        raise UsageError(f"--where {error}") from None
     options = ExportOptions(
         format=Format(dataset_format),
         split=split,
-        where=conditions,
+        where=where,
         verdict=verdict,
         columns=None if columns is None else _parse_columns(columns),
         use_links=link == "hard",
@@ -118,9 +112,6 @@ def command(
 
 
 def _parse_columns(text: str) -> tuple[str, ...]:
-    from runner.export.rows import COLUMNS
-    from runner.schema.wording import did_you_mean
-
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in COLUMNS:

@@ -20,8 +20,8 @@ from runner.core.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from runner.api.budget import Repeat
-    from runner.api.execute import RunResult
     from runner.api.options import RunOptions
+    from runner.api.run_result import RunResult
 
 _WIDTH_OF_FILES = 160
 """Columns where there is no terminal."""

@@ -11,11 +11,13 @@ import click
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.options import JOB, RUN_OR_NEWEST, STATUS, WHERE, as_given, with_options
 from runner.cli.param_types import CLASS
+from runner.core.lifecycle import State
+from runner.core.model import FailureClass, JobRecord
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_duration
+from runner.results.formats import line_bytes
 
 if TYPE_CHECKING:
-    from runner.core.model import JobRecord
     from runner.core.where import Condition
 
 _ID_CHARS = 40
@@ -50,9 +52,6 @@ def command(
     Without RUN_DIR it is the newest run. Each line has the job's id, state, model, and what became of it.
     """
     from runner.api.jobs import jobs
-    from runner.core.lifecycle import State
-    from runner.core.model import FailureClass
-    from runner.results.formats import line_bytes
 
     found = jobs(
         run_dir,

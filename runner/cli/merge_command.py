@@ -9,6 +9,7 @@ import click
 
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.param_types import RUN_DIR
+from runner.core.units import format_count
 
 
 @click.command("merge")
@@ -26,7 +27,6 @@ def command(ctx: click.Context, out: Path, run_dirs: tuple[Path, ...], partial: 
     """
     from runner.api.merge import merge, merge_summary
     from runner.cli.journal_argument import merge_sources
-    from runner.core.units import format_count
 
     merged = merge(out, merge_sources(ctx, run_dirs), is_partial=partial, on_progress=echo_stderr)
     for path in merged.lost_files[:10]:

@@ -19,12 +19,11 @@ from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
+from runner.schema.catalog import load_catalog
 from runner.schema.wording import did_you_mean
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-    from runner.schema.catalog import Catalog
 
     _PathType: TypeAlias = click.ParamType[Path]
     _TextType: TypeAlias = click.ParamType[str]
@@ -137,21 +136,8 @@ class LazyChoice(_TextType):
         return _items(word for word in self._load() if word.startswith(incomplete))
 
 
-def _catalog() -> Catalog:
-    from runner.schema.catalog import load_catalog
-
-    return load_catalog()
-
-
-def _schemas() -> Iterable[str]:
-    from runner.api.models import FORMATS
-
-    catalog = _catalog()
-    return dict.fromkeys((*FORMATS, "import", *catalog.models, *catalog.names))
-
-
 RUN_DIR, MANIFEST, JOB, SCENARIO_NAME = RunDirectory(), ManifestFile(), JobId(), ScenarioName()
-MODEL, SCHEMA = LazyChoice("model", lambda: _catalog().models), LazyChoice("schema", _schemas)
+MODEL = LazyChoice("model", lambda: load_catalog().models)
 CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
 STATE = LazyChoice("state", lambda: (state.value for state in State))
 

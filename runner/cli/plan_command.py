@@ -11,8 +11,10 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_warning
+from runner.cli.displays import show_event
 from runner.cli.options import REAL_TIME, SAMPLE, WHERE, with_options
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
+from runner.core.prices import age_text
 from runner.core.sanitize import escape_json, sanitize_line
 from runner.core.units import format_count, format_duration, format_size
 
@@ -76,9 +78,7 @@ def show_plan(
     manifest: Path, output: Path | None, options: RunOptions, *, show: int, as_json: bool, is_verbose: bool
 ) -> None:
     """Print what a run would do now."""
-    from runner.api import config, plan, trust
-    from runner.api import simulate as simulation
-    from runner.cli.displays import show_event
+    from runner.api import config, plan, simulate, trust
 
     planned = plan.plan(
         manifest,
@@ -96,7 +96,7 @@ def show_plan(
     for line in _lines(planned, settings):
         echo_stdout(line)
     if options.simulate and not options.real_time:
-        echo_stdout(f"\n{simulation.speed_line(planned.settings)}")
+        echo_stdout(f"\n{simulate.speed_line(planned.settings)}")
     if planned.elsewhere:
         echo_stderr(
             f"`runner run` asks before it starts, since the manifest was run in {planned.elsewhere[-1]}"
@@ -149,9 +149,6 @@ def _groups(planned: Plan) -> Iterator[str]:
 
 
 def _cost(planned: Plan) -> Iterator[str]:
-    from runner.api.budgets_left import budget_line
-    from runner.cli.prices_command import age_text
-
     cost = planned.cost
     if not cost.jobs:
         return
@@ -172,7 +169,7 @@ def _cost(planned: Plan) -> Iterator[str]:
     for budget in planned.budgets:
         most = sum(each.highest for each in cost.sums if each.currency == budget.limit.currency)
         enough = "" if most <= budget.left.amount else ", not enough for all jobs: the run stops early"
-        yield f"{budget_line(budget)}{enough}"
+        yield f"{budget}{enough}"
     if (canary := planned.settings.canary) is not None:
         yield f"canary: {format_count(canary.jobs, 'job')} first; the others once {canary.succeed} of them have a video"
 

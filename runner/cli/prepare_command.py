@@ -10,6 +10,7 @@ from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, show_warning
 from runner.cli.options import PER_SHARD, with_options
 from runner.cli.param_types import MANIFEST, VARIABLE
+from runner.core.units import format_count
 
 
 @click.command("prepare")
@@ -44,7 +45,6 @@ def command(
     Each machine then runs its shard with `runner resume URL --shard I/N`. Nothing is submitted here.
     """
     from runner.api.prepare import prepare
-    from runner.core.units import format_count
 
     options = RunOptions(simulate=simulate, per_shard=per_shard, var=var, env_file=env_file)
     done = prepare(

@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from runner.api.prices import PriceInForce, PricesInForce, prices, prices_json
 from runner.cli.param_types import MANIFEST
-
-if TYPE_CHECKING:
-    from runner.api.prices import PriceInForce, PricesInForce
+from runner.core.prices import age_text
+from runner.core.sanitize import sanitize_line
 
 _UNITS = {"second": "a second", "video": "a video", "million_tokens": "a million tokens"}
 
@@ -27,8 +26,6 @@ def command(manifest: Path | None, as_json: bool) -> None:
 
     With MANIFEST, its own price table counts first.
     """
-    from runner.api.prices import prices, prices_json
-
     today = datetime.now(UTC).date()
     found = prices(manifest, today=today)
     if as_json:
@@ -39,8 +36,6 @@ def command(manifest: Path | None, as_json: bool) -> None:
 
 
 def _lines(found: PricesInForce, today: date) -> Iterator[str]:
-    from runner.core.sanitize import sanitize_line
-
     for table in found.tables:
         age = age_text(table.age_days(today))
         yield f"prices in {table.currency} from {sanitize_line(table.source or 'a table', max_chars=200)}, {age}"
@@ -56,23 +51,6 @@ def _lines(found: PricesInForce, today: date) -> Iterator[str]:
         yield "unknown:"
         for model, sizes in found.unknown.items():
             yield f"  {model}" + (f" in {', '.join(sizes)}" if sizes else "")
-
-
-def age_text(days: int) -> str:
-    """
-    Return how old a price table is, for people.
-
-    >>> age_text(0), age_text(1), age_text(120)
-    ('checked today', 'checked 1 day ago', 'checked 120 days ago: compare it with its source')
-    """
-    from runner.core.prices import OLD_AFTER_DAYS
-    from runner.core.units import format_count
-
-    if days <= 0:
-        return "checked today"
-    return f"checked {format_count(days, 'day')} ago" + (
-        ": compare it with its source" if days > OLD_AFTER_DAYS else ""
-    )
 
 
 def _conditions(each: PriceInForce) -> str:

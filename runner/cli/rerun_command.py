@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from runner import jsontext
 from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.displays import show_event
 from runner.cli.options import (
     BOUNDS,
     JOB,
@@ -29,20 +31,19 @@ from runner.cli.options import (
     with_options,
 )
 from runner.cli.param_types import CLASS, RUN_DIR
+from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.units import format_count
 from runner.engine.events import Notice
 from runner.errors import UsageError
+from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 
 if TYPE_CHECKING:
-    from runner.api.execute import RunResult
     from runner.api.options import RunOptions
+    from runner.api.run_result import RunResult
     from runner.cli.options import DisplayOptions
     from runner.cli.run_session import RunObserver
-    from runner.store.transitions import RerunPlan, Selection
-
-Rerun = Callable[..., Coroutine[Any, Any, "RunResult"]]
 
 
 @click.command("rerun")
@@ -98,18 +99,9 @@ def command(
 
     With a results file, a new run directory is created that knows the tasks of the old run.
     """
-    import asyncio
-
-    from runner.api import rerun, rerun_from_results
-    from runner.api.run_dir import announce_run_dir, planned_gateway, require_run
-    from runner.api.trust import announce_gateway
-    from runner.cli.displays import show_event
-
     require_results(source)
     if home is not None:
         return _bring_home(source, home)
-    if new_seed and verdict is None:
-        raise UsageError("--new-seed is for jobs that --verdict reject chooses", hint="add --verdict reject")
     display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
     if verdict is not None:
@@ -118,45 +110,69 @@ def command(
                 "--verdict chooses among the jobs of a run directory that succeeded",
                 hint="name the run directory, without --status, --class and -o",
             )
-        return _retake(source, job, options, display_options, new_seed=new_seed, dry_run=dry_run)
-    selection = _selection(states, classes, job)
-    run_dir = None if output is not None and source.is_file() else rerun_from_results.run_dir_of(source)
-    if run_dir is not None and output is not None:
-        require_run(run_dir)
+        work = _new_takes(source, job, options, new_seed=new_seed)
+    elif new_seed:
+        raise UsageError("--new-seed is for jobs that --verdict reject chooses", hint="add --verdict reject")
+    else:
+        work = _unsuccessful(source, _selection(states, classes, job), output, options)
+    if dry_run:
+        return _show(work.plan(), work.run_dir, display_options)
+    return _run(work, options, display_options)
+
+
+class _Work(NamedTuple):
+    """
+    What a rerun does.
+
+    Attributes:
+        plan: Returns what would be done.
+        start: Does it, as `runner.api.rerun.rerun` with the run directory and the selection.
+    """
+
+    run_dir: Path
+    plan: Callable[[], RerunPlan]
+    start: Callable[..., Coroutine[Any, Any, RunResult]]
+
+
+def _new_takes(run_dir: Path, job: str | None, options: RunOptions, *, new_seed: bool) -> _Work:
+    from runner.api.retakes import plan_retake, retake
+
+    return _Work(
+        run_dir, lambda: plan_retake(run_dir, job, options), partial(retake, run_dir, job, new_seed=new_seed)
+    )
+
+
+def _unsuccessful(source: Path, selection: Selection, output: Path | None, options: RunOptions) -> _Work:
+    """Return the rerun of a run directory in place, or of results in a directory of their own."""
+    from runner.api import rerun, rerun_from_results, run_dir, trust
+
+    def announce(where: Path, gateway: str, gateway_source: str | None) -> None:
+        run_dir.announce_run_dir(where, show_event)
+        trust.announce_gateway(gateway, gateway_source, show_event, where=str(source))
+
+    old = None if output is not None and source.is_file() else rerun_from_results.run_dir_of(source)
+    if old is None:
+        results = rerun_from_results.open_source(source, output, options)
+
+        def plan_results() -> RerunPlan:
+            announce(results.run_dir, results.gateway, results.gateway_source)
+            planned = rerun_from_results.plan_results(results, selection, show_event, options)
+            return asyncio.run(planned)
+
+        start = partial(rerun_from_results.rerun_results, results, selection)
+        return _Work(results.run_dir, plan_results, start)
+    if output is not None:
+        run_dir.require_run(old)
         raise UsageError(
             f"a run directory is rerun in place, so -o can't be used with {source}",
             hint=f"leave out -o, or start a new run from the results: {source}/results.jsonl -o {output}",
         )
-    if run_dir is not None:
-        if dry_run:
-            announce_run_dir(run_dir, show_event)
-            announce_gateway(*planned_gateway(run_dir, options), show_event, where=str(run_dir))
-            return _show(rerun.plan_rerun(run_dir, selection, options), run_dir, display_options)
-        return _run(partial(rerun.rerun, run_dir, selection), run_dir, options, display_options)
-    results = rerun_from_results.open_source(source, output, options)
-    if dry_run:
-        announce_run_dir(results.run_dir, show_event)
-        announce_gateway(results.gateway, results.gateway_source, show_event, where=str(source))
-        plan = asyncio.run(rerun_from_results.plan_results(results, selection, show_event, options))
-        return _show(plan, results.run_dir, display_options)
-    start = partial(rerun_from_results.rerun_results, results, selection)
-    return _run(start, results.run_dir, options, display_options)
 
+    def plan() -> RerunPlan:
+        announce(old, *run_dir.planned_gateway(old, options))
+        return rerun.plan_rerun(old, selection, options)
 
-def _retake(
-    run_dir: Path,
-    job: str | None,
-    options: RunOptions,
-    display_options: DisplayOptions,
-    *,
-    new_seed: bool,
-    dry_run: bool,
-) -> int:
-    from runner.api.retakes import plan_retake, retake
-
-    if dry_run:
-        return _show(plan_retake(run_dir, job, options), run_dir, display_options)
-    return _run(partial(retake, run_dir, job, new_seed=new_seed), run_dir, options, display_options)
+    return _Work(old, plan, partial(rerun.rerun, old, selection))
 
 
 def require_results(source: Path) -> None:
@@ -166,8 +182,6 @@ def require_results(source: Path) -> None:
     Raises:
         UsageError: It is another one; the hint has the right one.
     """
-    from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
-
     results = source.with_name(RESULTS_NAME)
     if source.name in (REPORT_NAME, SUMMARY_NAME) or source.suffix in (".html", ".xml"):
         raise UsageError(
@@ -183,7 +197,6 @@ def require_results(source: Path) -> None:
 
 def _bring_home(source: Path, home: Path) -> int:
     from runner.api.bring_home import bring_home, homecoming_lines
-    from runner.core.filenames import RESULTS_NAME
 
     brought = bring_home(source / RESULTS_NAME if source.is_dir() else source, home)
     for line in homecoming_lines(brought, home):
@@ -194,8 +207,6 @@ def _bring_home(source: Path, home: Path) -> int:
 
 
 def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | None) -> Selection:
-    from runner.store.transitions import Selection, rerunnable_states
-
     selected = frozenset(State(state) for state in states)
     if other := selected - rerunnable_states():
         raise UsageError(
@@ -205,15 +216,15 @@ def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | Non
     return Selection(selected, frozenset(FailureClass(cls) for cls in classes), job)
 
 
-def _run(rerun: Rerun, run_dir: Path, options: RunOptions, display_options: DisplayOptions) -> int:
+def _run(work: _Work, options: RunOptions, display_options: DisplayOptions) -> int:
     from runner.cli.run_session import run_and_report
 
     def start(observer: RunObserver) -> Coroutine[Any, Any, RunResult]:
         def show_plan(plan: RerunPlan) -> None:
-            for line in plan_lines(plan, run_dir):
+            for line in plan_lines(plan, work.run_dir):
                 observer.event(Notice("plan", line))
 
-        return rerun(
+        return work.start(
             options=options,
             confirm=show_plan,
             observe=observer.event,
@@ -221,7 +232,7 @@ def _run(rerun: Rerun, run_dir: Path, options: RunOptions, display_options: Disp
             confirm_cost=observer.confirm_cost,
         )
 
-    return run_and_report(start, options, display_options, title=run_dir.name)
+    return run_and_report(start, options, display_options, title=work.run_dir.name)
 
 
 def _show(plan: RerunPlan, run_dir: Path, display_options: DisplayOptions) -> int:

@@ -30,7 +30,7 @@ from runner.cli.options import (
 from runner.cli.param_types import RUN_DIR
 
 if TYPE_CHECKING:
-    from runner.api.execute import RunResult
+    from runner.api.run_result import RunResult
 
 
 @click.command("resume")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,6 @@ from runner.cli.options import (
     SIMULATE,
     WATCHING,
     WHERE,
-    DisplayOptions,
     parsed_by,
     pop_display_options,
     run_options,
@@ -31,6 +30,9 @@ from runner.cli.options import (
 )
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.core.model import OnChanged
+
+if TYPE_CHECKING:
+    from runner.cli.run_session import StartRun
 
 
 @click.command("run")
@@ -131,9 +133,6 @@ def command(
     The same command continues a run that was stopped, and does nothing if all jobs have succeeded. Press Ctrl-C
     once to finish open requests and downloads, or twice to stop now; nothing is lost either way.
     """
-    from runner.api.run import run
-    from runner.cli.run_session import run_and_report
-
     display_options = pop_display_options(values)
     if not values["simulate"] and (values["scenario"] is not None or values["real_time"]):
         raise click.UsageError("--scenario and --real-time need --simulate.")
@@ -143,59 +142,44 @@ def command(
     if dry_run:
         from runner.cli.plan_command import show_plan
 
-        show_plan(
-            manifest,
-            output,
-            options,
-            show=0,
-            as_json=display_options.as_json,
-            is_verbose=display_options.verbose,
-        )
+        as_json, is_verbose = display_options.as_json, display_options.verbose
+        show_plan(manifest, output, options, show=0, as_json=as_json, is_verbose=is_verbose)
         return 0
-    if workers is not None:
-        return _run_on_ray(
-            manifest,
-            options,
-            display_options,
-            workers=workers,
-            shards=shards,
-            address=ray_address,
-            folder=output,
+    from runner.cli.run_session import run_and_report
+
+    if workers is None:
+        start = _start(manifest, output, options)
+    else:
+        start = _start_on_ray(
+            manifest, options, workers=workers, shards=shards, address=ray_address, folder=output
         )
-    return run_and_report(
-        lambda observer: run(
-            manifest,
-            output=output,
-            options=options,
-            observe=observer.event,
-            on_problem=observer.problem,
-            on_started=observer.started,
-            confirm_new=observer.confirm,
-            confirm_cost=observer.confirm_cost,
-        ),
-        options,
-        display_options,
-        title=manifest.name,
+    return run_and_report(start, options, display_options, title=manifest.name)
+
+
+def _start(manifest: Path, output: Path | None, options: RunOptions) -> StartRun:
+    from runner.api.run import run
+
+    return lambda observer: run(
+        manifest,
+        output=output,
+        options=options,
+        observe=observer.event,
+        on_problem=observer.problem,
+        on_started=observer.started,
+        confirm_new=observer.confirm,
+        confirm_cost=observer.confirm_cost,
     )
 
 
-def _run_on_ray(
-    manifest: Path, options: RunOptions, display_options: DisplayOptions, *, workers: int, **plan: Any
-) -> int:
-    from runner.cli.run_session import run_and_report
+def _start_on_ray(manifest: Path, options: RunOptions, **plan: Any) -> StartRun:
     from runner.scale.driver import RayPlan, run_on_ray
 
-    return run_and_report(
-        lambda observer: run_on_ray(
-            manifest,
-            RayPlan(workers=workers, **plan),
-            options,
-            observe=observer.event,
-            on_problem=observer.problem,
-            on_started=observer.started,
-            confirm_cost=observer.confirm_cost,
-        ),
+    return lambda observer: run_on_ray(
+        manifest,
+        RayPlan(**plan),
         options,
-        display_options,
-        title=manifest.name,
+        observe=observer.event,
+        on_problem=observer.problem,
+        on_started=observer.started,
+        confirm_cost=observer.confirm_cost,
     )

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner import jsontext
-from runner.api.execute import RunResult
 from runner.api.options import IfLocked, RunOptions
-from runner.api.run_result import result_json, summary_of
+from runner.api.run_result import RunResult, result_json, summary_of
 from runner.cli.console import echo_stderr, echo_stdout, show_error
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
 from runner.cli.event_log import EventLog

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from runner.api.models import import_schema, schema
+from runner.api.models import FORMATS, import_schema, schema
 from runner.cli.console import echo_stderr
-from runner.cli.param_types import SCHEMA
+from runner.cli.param_types import LazyChoice
 from runner.errors import UsageError
+from runner.schema.catalog import load_catalog
+
+
+def _names() -> Iterable[str]:
+    catalog = load_catalog()
+    return dict.fromkeys((*FORMATS, "import", *catalog.models, *catalog.names))
 
 
 @click.command("schema")
 @click.argument(
-    "name", metavar="[manifest|prices|result|scenario|MODEL|SCHEMA|import]", default="manifest", type=SCHEMA
+    "name",
+    metavar="[manifest|prices|result|scenario|MODEL|SCHEMA|import]",
+    default="manifest",
+    type=LazyChoice("schema", _names),
 )
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="With import: the only model that the schema is for.")

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.explain_command import explanation_lines
 from runner.cli.options import local_run
 from runner.cli.param_types import JOB, RUN_DIR
+from runner.core.explain_answer import explain_answer
 from runner.core.units import format_count, format_duration, format_size
 from runner.results.formats import line_bytes, result_line, utc_text
 
@@ -46,9 +48,6 @@ def command(run_dir: Path, job: str, as_json: bool, wants_answer: bool) -> int:
 
 
 def _show_answer(details: JobDetails) -> int:
-    from runner.cli.explain_command import explanation_lines
-    from runner.core.explain_answer import explain_answer
-
     if not details.answers:
         echo_stderr(
             "every answer about this job was understood, and answers that are understood are not kept"

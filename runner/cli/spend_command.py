@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from runner.api.spend import SpendReport, spend, spend_json
 from runner.cli.console import echo_stderr
-
-if TYPE_CHECKING:
-    from runner.api.spend import SpendReport
+from runner.core.money import format_money, from_nanos
+from runner.core.sanitize import sanitize_line
+from runner.core.units import format_count
 
 _KEYS = ("model", "day", "run")
 
@@ -47,8 +47,6 @@ def command(ledger: Path | None, key: str, since: date | None, as_json: bool) ->
 
     Safe to use while runs are active.
     """
-    from runner.api.spend import spend, spend_json
-
     found = spend(ledger, key=key, since=since)
     if as_json:
         click.echo(json.dumps(spend_json(found), indent=2, ensure_ascii=False))
@@ -60,10 +58,6 @@ def command(ledger: Path | None, key: str, since: date | None, as_json: bool) ->
 
 
 def _lines(found: SpendReport) -> Iterator[str]:
-    from runner.core.money import format_money, from_nanos
-    from runner.core.sanitize import sanitize_line
-    from runner.core.units import format_count
-
     for each in found.rows:
         name = sanitize_line(each.name or "(none)", max_chars=80)
         yield f"  {name:<34} {format_count(each.attempts, 'attempt'):>16}  {each.spend}"

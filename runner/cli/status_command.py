@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import asdict
 
-from runner.api.budgets_left import budget_line, budgets_json
+from runner.api.budgets_left import budgets_json
+from runner.api.status import Status, status
 from runner.cli.console import command_text, echo_stdout
 from runner.cli.options import RUN_OR_NEWEST, as_given
 from runner.core.lifecycle import State
@@ -20,9 +20,6 @@ from runner.core.sanitize import sanitize_line
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_rate
 from runner.results.formats import utc_text
-
-if TYPE_CHECKING:
-    from runner.api.status import Status
 
 _WATCH_EVERY_S = 2.0
 _MAX_STUCK_LISTED = 10
@@ -38,8 +35,6 @@ def command(run_dir: Path, as_json: bool, watch: bool) -> None:
 
     Without RUN_DIR it is the newest run.
     """
-    from runner.api.status import status
-
     drawn = 0
     try:
         while True:
@@ -102,7 +97,7 @@ def _lines(found: Status) -> Iterator[str]:
     for spend in found.spend:
         yield f"  {spend}"
     for budget in found.budgets:
-        yield f"  {budget_line(budget)}"
+        yield f"  {budget}"
     if found.holder is not None:
         yield from _progress(found)
     if found.by_state[State.UNCERTAIN]:

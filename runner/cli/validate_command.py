@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from runner.api.validate import check
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.param_types import MANIFEST, VARIABLE
 from runner.core.problem import Problem, Severity
@@ -32,8 +33,6 @@ def command(manifests: tuple[Path, ...], strict: bool, output_format: str, var: 
 
     Nothing is sent and no key is needed. The exit code is 2 if there are errors, and 0 otherwise.
     """
-    from runner.api.validate import check
-
     json_writer = _JsonWriter()
     writers: dict[str, Callable[[Problem], None]] = {
         "text": _write_line,

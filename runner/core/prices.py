@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from runner.core.money import MOST, round_up
+from runner.core.units import format_count
 
 OLD_AFTER_DAYS = 90
 """A table that was last checked longer ago is worth a warning."""
@@ -90,6 +91,19 @@ class PriceTable(Struct, frozen=True, kw_only=True):
     def models(self) -> frozenset[str]:
         """Return the models that the table has prices of."""
         return frozenset(price.model for price in self.prices)
+
+
+def age_text(days: int) -> str:
+    """
+    Return how old a price table is, for people.
+
+    >>> age_text(0), age_text(1), age_text(120)
+    ('checked today', 'checked 1 day ago', 'checked 120 days ago: compare it with its source')
+    """
+    if days <= 0:
+        return "checked today"
+    old = ": compare it with its source" if days > OLD_AFTER_DAYS else ""
+    return f"checked {format_count(days, 'day')} ago{old}"
 
 
 class InputVideo(Struct, frozen=True, kw_only=True):

@@ -111,6 +111,10 @@ class Snapshot(Struct, frozen=True):
     spend: tuple[Spend, ...] = ()
 
 
+def ignore(_event: object) -> None:
+    """Do nothing."""
+
+
 def guarded(observe: Observer) -> Observer:
     """Keep an observer's trouble, such as a closed terminal, from the run; the first time, it is logged as a warning."""
     if getattr(observe, "is_guarded", False):

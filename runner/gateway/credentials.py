@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.core.key_pool import KeyPool
 from runner.core.settings import DEFAULT_KEY_NAME
 from runner.errors import CredentialsMissing, UsageError
 from runner.input_files import read_small
@@ -79,6 +80,23 @@ def fingerprint(key: str) -> str:
     'f2d4b279b82a'
     """
     return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+class PooledKeys:
+    """The keys by their fingerprints, and their pool."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._secrets = {key.fingerprint: key.secret for key in keys.keys}
+        self.pool = KeyPool(self._secrets)
+        self.fingerprints = tuple(self._secrets)
+
+    def secret(self, fingerprint: str) -> str:
+        """Return the key itself."""
+        return self._secrets[fingerprint]
+
+    def for_task(self, fingerprint: str | None) -> tuple[str, ...]:
+        """Order the keys to query a task with: the one that submitted it first."""
+        return self.pool.for_task(fingerprint)
 
 
 def read_keys(names: Iterable[str], environ: Mapping[str, str]) -> KeySet:

@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import UsageError
+from runner.objects.cloud import open_cloud_store
+from runner.objects.folder import FolderStore
 from runner.objects.port import ObjectStore
 
 CLOUD_SCHEMES = ("s3", "gs", "az")
@@ -55,11 +57,7 @@ def open_store(
             hint="put keys into environment variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
-        from runner.objects.folder import FolderStore
-
         return FolderStore(unquote(parts.path))
     if parts.scheme in CLOUD_SCHEMES and parts.netloc:
-        from runner.objects.cloud import open_cloud_store
-
         return open_cloud_store(url.rstrip("/"), environ, request_s)
     raise UsageError(f"{url} is not the URL of an object store", hint=forms)

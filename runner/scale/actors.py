@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from msgspec import Struct
 
-from runner.api.execute import RunResult
 from runner.api.journal_runs import check_out, find_run
 from runner.api.options import RunOptions
 from runner.api.run import resume
+from runner.api.run_result import RunResult
 from runner.core.failure_guard import MaxFailures
 from runner.core.governor import RunGovernor
 from runner.core.leases import Message, Reply

@@ -21,21 +21,20 @@ from msgspec.structs import replace
 
 from runner.api.budget import currency_of
 from runner.api.config import find_keys, read_environment
-from runner.api.execute import OnStarted, RunResult, ignore
 from runner.api.journal_runs import JournaledRun, find_run, write_snapshot
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.prepare import prepare
 from runner.api.prices import pricer_for
 from runner.api.run_facts import RunFacts, default_run_dir, read_facts
-from runner.api.run_result import summary_of
+from runner.api.run_result import OnStarted, RunResult, summary_of
 from runner.core.lifecycle import State
 from runner.core.money import to_nanos
 from runner.core.problem import Problem
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.sharding import Shard
 from runner.core.stop import exit_code
-from runner.engine.events import Notice, Observer, guarded
+from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.errors import StoreMissing, UsageError
 from runner.scale.actors import GOVERNOR_NAME, GovernorActor, GovernorPlan, ShardActor, Work
 from runner.scale.fleet import Fleet, merged_result

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from runner.api.execute import RunResult
+from runner.api.run_result import RunResult
 from runner.core.cost import Spend
 from runner.core.lifecycle import State
 from runner.core.stop import Stop, StopReason

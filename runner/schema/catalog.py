@@ -15,6 +15,28 @@ from runner.core.problem import Finding
 from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import did_you_mean, format_value, join_or, type_mismatch
 
+BODY_BYTES = {"warning": 10_000_000, "error": 64_000_000}
+
+ANY = RequestSchema(
+    "any",
+    {
+        "title": "Any model: nothing is checked",
+        "x-models": [],
+        "x-body-bytes": BODY_BYTES,
+        "type": "object",
+        "required": ["model"],
+        "properties": {"model": {"type": "string", "minLength": 1}},
+        "x-warnings": [
+            {
+                "when": {"type": "object", "required": ["model"]},
+                "message": "schema: any sends the request as it is, unchecked",
+                "hint": "a mistake in it may cost money",
+            }
+        ],
+    },
+)
+"""The schema of a job that names ``any``."""
+
 _SUFFIX = ".schema.json"
 _PRODUCT, _USE = re.compile("wan|seedance|hailuo"), re.compile("kf2v|[tir]2v")
 _WAYS_OUT = (
@@ -129,8 +151,6 @@ class Catalog:
 
     def _named(self, name: str, request: Mapping[str, Any]) -> RequestSchema | Finding:
         if name == "any":
-            from runner.schema.own_schema import ANY
-
             return ANY
         if name not in self._heads:
             return self._unknown_schema(name)

@@ -6,32 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.core.problem import Finding
+from runner.schema.catalog import BODY_BYTES
 from runner.schema.derive import Page, PageError, derive, listed
 from runner.schema.paths import JsonPath, format_path
-from runner.schema.request_schema import RequestSchema, strict_copy
+from runner.schema.request_schema import explain, strict_copy
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-BODY_BYTES = {"warning": 10_000_000, "error": 64_000_000}
-
-ANY = RequestSchema(
-    "any",
-    {
-        "title": "Any model: nothing is checked",
-        "x-models": [],
-        "x-body-bytes": BODY_BYTES,
-        "type": "object",
-        "required": ["model"],
-        "properties": {"model": {"type": "string", "minLength": 1}},
-        "x-warnings": [
-            {
-                "when": {"type": "object", "required": ["model"]},
-                "message": "schema: any sends the request as it is, unchecked",
-                "hint": "a mistake in it may cost money",
-            }
-        ],
-    },
-)
-"""The schema of a job that names ``any``."""
 
 _TEXT = {"type": "string"}
 _WORDS: dict[str, Any] = {
@@ -172,8 +152,6 @@ def _models(document: Mapping[str, Any]) -> list[str]:
 
 def _keyword_findings(schema: Any, path: JsonPath = ()) -> Iterator[Finding]:
     """Find keywords of this program with a wrong value, and references to what is not in the document."""
-    from runner.schema.explain import explain
-
     children = schema.items() if isinstance(schema, dict) else enumerate(schema)
     for key, child in children:
         here = (*path, key)

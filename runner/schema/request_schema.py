@@ -87,7 +87,7 @@ class RequestSchema:
     def findings(self, request: dict[str, Any]) -> list[Finding]:
         """List everything that is wrong with a normalized request, errors and warnings, in words."""
         model = request.get("model") if isinstance(request, dict) else None
-        return _explain(self.document, request, subject=model if isinstance(model, str) else None)
+        return explain(self.document, request, subject=model if isinstance(model, str) else None)
 
     def body_finding(self, size_bytes: int) -> Finding | None:
         """Return what is wrong with a body of this size, or None; for a body that is larger than its request."""
@@ -159,7 +159,7 @@ class ValueSchema:
         except ValueError:
             # The fast validator can't represent keys that are not text, nor, in its older versions, long numbers.
             pass
-        return _explain(self._schema, value, root=self._root)
+        return explain(self._schema, value, root=self._root)
 
 
 def _compile(schema: dict[str, Any]) -> Check:
@@ -170,13 +170,14 @@ def _compile(schema: dict[str, Any]) -> Check:
     return jsonschema_rs.Draft202012Validator(schema).is_valid
 
 
-def _explain(
+def explain(
     schema: dict[str, Any], instance: Any, *, root: str = "request", subject: str | None = None
 ) -> list[Finding]:
+    """List everything that is wrong with a value; see `runner.schema.explain`."""
     # This import takes longer than the rest of a `validate` of a small manifest without problems.
-    from runner.schema.explain import explain
+    from runner.schema import explain as explaining
 
-    return explain(schema, instance, root=root, subject=subject)
+    return explaining.explain(schema, instance, root=root, subject=subject)
 
 
 LONG_MEDIA_CHARS = 100_000

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from runner.api.budget import Repeat
-from runner.api.execute import RunResult
 from runner.api.options import RunOptions
+from runner.api.run_result import RunResult
 from runner.cli.final_summary import show_summary
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner.api.pooled_keys import PooledKeys
 from runner.engine.clock import SystemClock
-from runner.gateway.credentials import KeySet, read_keys
+from runner.gateway.credentials import KeySet, PooledKeys, read_keys
 from runner.worker.ports import Clock, Keys
 from tests.engine.fakes import FakeKeys, LoopClock
 

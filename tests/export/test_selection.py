@@ -58,7 +58,7 @@ def test_a_condition_in_another_form(tmp_path: Path, export: Export) -> None:
     """The message shows how conditions are written."""
     write_run(tmp_path / "run", mixed_jobs(1))
 
-    refused(tmp_path, export("--where", "split"), "--where 'split' is not a condition: write NAME=VALUE")
+    refused(tmp_path, export("--where", "split"), "'--where': 'split' is not a condition: write NAME=VALUE")
 
 
 def test_nothing_is_selected(tmp_path: Path, export: Export) -> None:

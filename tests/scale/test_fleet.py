@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from runner.api.execute import RunResult
 from runner.api.options import RunOptions
+from runner.api.run_result import RunResult
 from runner.core.lifecycle import State
 from runner.core.sharding import Shard
 from runner.core.stop import Stop, StopReason
