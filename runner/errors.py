@@ -195,6 +195,13 @@ class ObjectStoreError(RunnerError):
     exit_code = 3
 
 
+class ClusterError(RunnerError):
+    """The processes of a cluster did not start; nothing was submitted."""
+
+    reference = "cluster"
+    exit_code = 3
+
+
 class UploadError(RunnerError):
     """Local files can't be uploaded to the asset library."""
 

@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from msgspec.structs import replace
+
 from runner.api.config import RunConfig
 from runner.api.options import RunOptions
-from runner.api.run_facts import AssetStore, RunOrigin
+from runner.api.run_facts import AssetStore, RunFacts, RunOrigin, save_facts
 from runner.assets.publish import is_complete
 from runner.assets.upload import Uploader
 from runner.core.model import Asset, JobRecord
@@ -47,21 +49,43 @@ def chosen_store(
     options: RunOptions, known: AssetStore | None, environ: Mapping[str, str]
 ) -> AssetStore | None:
     """
-    Return where a run uploads its assets from now on.
+    Return where a run uploads its assets from now on; a store that is new to it is tried first.
 
     Args:
         known: Where it did so far.
 
     Raises:
-        UsageError: There is no such store, or nothing would be left of the assets.
+        UsageError: It is no URL of a store, or there is none whose files could be kept here.
+        ObjectStoreError: Nothing can be uploaded there.
     """
     if options.assets is not None:
-        return AssetStore(open_assets(options.assets, environ).url, options.keep_local)
+        store = open_assets(options.assets, environ)
+        if known is None or known.url != store.url:
+            require_uploads(store)
+        return AssetStore(store.url, options.keep_local)
     if not options.keep_local:
         return known
     if known is None:
         raise UsageError("--keep-local needs --assets", hint="without it, all files stay here anyway")
     return AssetStore(known.url, keeps_local=True)
+
+
+def with_chosen_store(
+    store: Store, saved: RunFacts, options: RunOptions, environ: Mapping[str, str]
+) -> RunOrigin:
+    """
+    Return where a run that goes on comes from, with the store that options choose; from then on the run keeps to it.
+
+    Raises:
+        UsageError, ObjectStoreError: As for `chosen_store`.
+    """
+    origin = saved.origin
+    chosen = chosen_store(options, origin.asset_store, environ)
+    if chosen != origin.asset_store:
+        origin = replace(origin, asset_store=chosen)
+        with store.transaction() as connection:
+            save_facts(connection, replace(saved, origin=origin))
+    return origin
 
 
 async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> Uploader | None:
@@ -180,8 +204,8 @@ class AssetAddresses:
             store, name = self._objects.at(url)
             address = store.presign(name, PRESIGNED_S)
         except RunnerError:
-            # The page names it all the same.
-            return url
+            # It may be foreign: the page names the file, and links to nothing.
+            return asset.path
         parts = urlsplit(address)
         self.origins.add(f"{parts.scheme}://{parts.netloc}")
         return address

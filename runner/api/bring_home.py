@@ -87,6 +87,12 @@ def bring_home(results: Path, run_dir: Path) -> Homecoming:
             record = united.record
             if united.is_other:
                 changed.append(other.job_id)
+                if other.assets and not home.attempts:
+                    # A process that dies here must not leave files of a job that was never submitted: run.db would
+                    # look older than its directory.
+                    early = replace(_undelivered(record, results), assets=())
+                    with store.transaction() as connection:
+                        replace_job(connection, found.seq, early, attempt=united.attempt)
                 assets = [
                     _fetch(asset, results.parent, run_dir, other.job_id, facts)
                     or _uploaded(asset, other.job_id, facts, objects)

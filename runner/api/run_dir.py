@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runner.api.adopt import adopt_results
+from runner.api.asset_store import with_chosen_store
 from runner.api.config import RunConfig, apply_options, find_keys, run_environment
 from runner.api.journal_media import fetch_media
 from runner.api.journals import journal_of
@@ -154,6 +155,7 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
         CredentialsMissing: No key is set.
         UsageError: The options do not fit the run, or only the directory names its gateway.
         ScenarioError: The scenario is not valid.
+        ObjectStoreError: Nothing can be uploaded to the store that the options name.
     """
     saved = _require_facts(store.reader, store.run_dir)
     simulate = saved.origin.is_simulated
@@ -169,7 +171,8 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
     keys = find_keys(settings, environ, simulate=simulate)
     needs_base_url = _gateway_source(facts, replace(options, base_url=None), environ) is None
     hook = trusted_hook(saved, options)
-    return RunConfig(settings, saved.origin, keys, environ, source, needs_base_url, hook)
+    origin = with_chosen_store(store, saved, options, environ)
+    return RunConfig(settings, origin, keys, environ, source, needs_base_url, hook)
 
 
 def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None]:

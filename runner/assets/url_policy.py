@@ -102,8 +102,7 @@ class UrlPolicy(Struct, frozen=True):
         return Hop(target, sends_key=not left_gateway, left_gateway=left_gateway)
 
     def _check_host(self, url: URL) -> None:
-        host = url.raw_host or ""
-        if self.hosts is None or origin(url) == self.gateway or is_listed(host, self.hosts):
+        if self.hosts is None or origin(url) == self.gateway or is_listed(url.raw_host or "", self.hosts):
             return
         raise UrlRefused(f"{display_url(url)} is on a host that assets.hosts does not list")
 

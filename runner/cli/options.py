@@ -304,6 +304,18 @@ SHARD = click.option(
     is_eager=True,
     help="Only this shard: I from 0 to N - 1, or auto, from the variables of the scheduler.",
 )
+ASSETS = (
+    click.option(
+        "--assets",
+        metavar="URL",
+        help="Upload each video to a store before its job counts as succeeded: s3://, gs:// or az://BUCKET/PREFIX, or "
+        "file:///FOLDER. The run keeps to it.",
+    ),
+    click.option(
+        "--keep-local", is_flag=True, help="With --assets: keep the files in the run directory as well."
+    ),
+)
+"""Where videos are kept."""
 PER_SHARD = click.option(
     "--per-shard",
     is_flag=True,

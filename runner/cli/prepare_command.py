@@ -8,7 +8,7 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, show_warning
-from runner.cli.options import PER_SHARD, with_options
+from runner.cli.options import ASSETS, PER_SHARD, with_options
 from runner.cli.param_types import MANIFEST, VARIABLE
 from runner.core.units import format_count
 
@@ -24,7 +24,7 @@ from runner.core.units import format_count
     show_default=True,
     help="How many shards the run has; their number stays the same for ever.",
 )
-@with_options(PER_SHARD)
+@with_options(ASSETS, PER_SHARD)
 @click.option("--simulate", is_flag=True, help="For a run with a simulated gateway.")
 @VARIABLE
 @click.option(
@@ -34,6 +34,8 @@ def command(
     manifest: Path,
     journal: str,
     shards: int,
+    assets: str | None,
+    keep_local: bool,
     per_shard: bool,
     simulate: bool,
     var: dict[str, str],
@@ -46,7 +48,14 @@ def command(
     """
     from runner.api.prepare import prepare
 
-    options = RunOptions(simulate=simulate, per_shard=per_shard, var=var, env_file=env_file)
+    options = RunOptions(
+        simulate=simulate,
+        assets=assets,
+        keep_local=keep_local,
+        per_shard=per_shard,
+        var=var,
+        env_file=env_file,
+    )
     done = prepare(
         manifest,
         journal,

@@ -14,6 +14,7 @@ from runner import jsontext
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.displays import show_event
 from runner.cli.options import (
+    ASSETS,
     BOUNDS,
     JOB,
     PACING,
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
     "files. Nothing is sent.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@with_options(SIMULATE, REAL_TIME, SCENARIO, TRUST, BOUNDS, PACING, WATCHING)
+@with_options(SIMULATE, REAL_TIME, SCENARIO, ASSETS, TRUST, BOUNDS, PACING, WATCHING)
 def command(
     source: Path,
     states: tuple[str, ...],

@@ -11,6 +11,7 @@ import click
 
 from runner.cli.options import (
     ADOPT_RESULTS,
+    ASSETS,
     BOUNDS,
     JOB,
     PACING,
@@ -36,7 +37,19 @@ if TYPE_CHECKING:
 @click.command("resume")
 @click.argument("run_dirs", metavar="[RUN_DIR]...", type=RUN_DIR, nargs=-1, callback=or_newest_run)
 @with_options(
-    SHARD, JOB, WHERE, SAMPLE, RETRY_FAILED, VERIFY, TRUST, BOUNDS, ADOPT_RESULTS, PACING, SCENARIO, WATCHING
+    SHARD,
+    JOB,
+    WHERE,
+    SAMPLE,
+    RETRY_FAILED,
+    VERIFY,
+    ASSETS,
+    TRUST,
+    BOUNDS,
+    ADOPT_RESULTS,
+    PACING,
+    SCENARIO,
+    WATCHING,
 )
 def command(run_dirs: tuple[Path, ...], **values: Any) -> int:
     """

@@ -10,6 +10,7 @@ import click
 from runner.api.options import RunOptions, read_shard
 from runner.cli.options import (
     ADOPT_RESULTS,
+    ASSETS,
     BOUNDS,
     DEFAULTS,
     JOB,
@@ -83,16 +84,7 @@ if TYPE_CHECKING:
     help="Keep every step of the run in a store as well, so that it outlives this machine: s3://, gs:// or az://BUCKET/PREFIX, "
     "or file:///FOLDER on a shared disk.",
 )
-@click.option(
-    "--assets",
-    metavar="URL",
-    help="Upload each video to a store before its job counts as succeeded: s3://, gs:// or az://BUCKET/PREFIX, or file:///FOLDER. "
-    "The run keeps to it.",
-)
-@click.option(
-    "--keep-local", is_flag=True, help="With --assets: keep the files in the run directory as well."
-)
-@with_options(PER_SHARD)
+@with_options(ASSETS, PER_SHARD)
 @click.option(
     "--engine",
     type=click.Choice(["ray"]),

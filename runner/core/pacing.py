@@ -277,7 +277,8 @@ class _AcceptedRate:
         """Count an answer."""
         if self._first_at is None:
             self._first_at = self._window_at = now
-        self._roll(now)
+        if now - self._window_at >= self._WINDOW_S:
+            self._roll(now)
         self._count += 1
 
     def per_s(self, now: float) -> float | None:

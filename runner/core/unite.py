@@ -53,7 +53,7 @@ def unite(home: JobRecord, other: JobRecord) -> United:
     Unite two records of one job; of two that got equally far, the one with the later end counts.
 
     The attempts of `home` keep their numbers, and those that only `other` has get the next ones. An attempt is the
-    same in both if it was sent at the same millisecond, which is how results files have it.
+    same in both if it was sent at the same millisecond, which is how results files have it; ends are compared likewise.
     """
     numbers = {_sent_ms(attempt): attempt.number for attempt in home.attempts}
     attempts = list(home.attempts)
@@ -64,7 +64,10 @@ def unite(home: JobRecord, other: JobRecord) -> United:
             attempts.append(replace(attempt, number=last))
         elif attempt.outcome != "pending":
             attempts = [_later(old, attempt) if _sent_ms(old) == sent else old for old in attempts]
-    is_other = (progress(other), other.finished_at or 0.0) > (progress(home), home.finished_at or 0.0)
+    is_other = (progress(other), _ms(other.finished_at or 0.0)) > (
+        progress(home),
+        _ms(home.finished_at or 0.0),
+    )
     winner = other if is_other else home
     own = max(winner.attempts, key=lambda attempt: attempt.number, default=None)
     record = replace(
@@ -84,4 +87,8 @@ def _later(old: Attempt, new: Attempt) -> Attempt:
 
 
 def _sent_ms(attempt: Attempt) -> int:
-    return round(attempt.submitted_at * 1000)
+    return _ms(attempt.submitted_at)
+
+
+def _ms(at: float) -> int:
+    return round(at * 1000)

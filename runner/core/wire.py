@@ -82,7 +82,6 @@ def read_task(
     """
     if not isinstance(body, dict):
         return RemoteTask(ids=(), status=RemoteStatus.QUEUED)
-    secrets = tuple(secrets)
     body_ids = _ids_in(body)
     task = _unwrap(body, body_ids)
     # Nearly every answer is one flat object, and polls are what a large run does most.

@@ -14,7 +14,7 @@ from runner.media.info import InvalidMedia
 
 U32 = Struct(">I")
 U64 = Struct(">Q")
-_HEADER = Struct(">I4s")
+_header_at = Struct(">I4s").unpack_from
 
 _MAX_CHILDREN = 10_000
 """Of one box inside the `moov`, where a dozen is usual: 2 million empty ones took 1 GB of memory."""
@@ -33,21 +33,23 @@ def children_of(data: bytes, parents: Sequence[Span] | None) -> Boxes:
     """Return the boxes inside the first of some boxes of a type; none if there is none of the type."""
     boxes: Boxes = {}
     start, end = parents[0] if parents else (0, 0)
-    for _ in range(_MAX_CHILDREN + 1):
-        # A box has at least eight bytes; a shorter rest is padding that some writers leave.
-        if end - start < 8:
-            return boxes
-        size, kind = _HEADER.unpack_from(data, start)
+    count = 0
+    # A box has at least eight bytes; a shorter rest is padding that some writers leave.
+    while start <= end - 8:
+        size, kind = _header_at(data, start)
         content, after = start + 8, start + size
-        if not (8 <= size <= end - start and kind.isalnum()):
+        if size < 8 or after > end or not kind.isalnum():
             # Nearly all boxes are read by now, and every small file has a dozen.
             (kind, content, after), _ = read_box(data, start, start, end)
-        start = after
         if kind in boxes:
             boxes[kind].append((content, after))
         else:
             boxes[kind] = [(content, after)]
-    raise InvalidMedia(f"has more than {_MAX_CHILDREN} boxes in one box")
+        start = after
+        count += 1
+        if count > _MAX_CHILDREN:
+            raise InvalidMedia(f"has more than {_MAX_CHILDREN} boxes in one box")
+    return boxes
 
 
 def read_box(data: bytes, at: int, offset: int, limit: int) -> tuple[Box, bool]:
@@ -58,7 +60,7 @@ def read_box(data: bytes, at: int, offset: int, limit: int) -> tuple[Box, bool]:
     """
     if len(data) - at < 8:
         raise InvalidMedia(f"ends inside the header of a box, at byte {limit}")
-    size, kind = _HEADER.unpack_from(data, at)
+    size, kind = _header_at(data, at)
     start = offset + 8
     if size == 1:
         if len(data) - at < 16:

@@ -35,7 +35,7 @@ from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.sharding import Shard
 from runner.core.stop import exit_code
 from runner.engine.events import Notice, Observer, guarded, ignore
-from runner.errors import StoreMissing, UsageError
+from runner.errors import ClusterError, StoreMissing, UsageError
 from runner.scale.actors import GOVERNOR_NAME, GovernorActor, GovernorPlan, ShardActor, Work
 from runner.scale.fleet import Fleet, merged_result
 from runner.scale.remote_ledger import find_ledger, serving_ledger
@@ -314,6 +314,11 @@ def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"Ray can't be used: {error}", hint="check --ray-address with ray status") from None
+    except Exception as error:
+        # Ray has no class for its processes that do not start in time.
+        raise ClusterError(
+            f"Ray did not start: {error}", hint="run the same command again, when the machine is less busy"
+        ) from None
     if is_main:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -378,6 +383,7 @@ def _result(run: JournaledRun, fleet: Fleet, facts: RunFacts) -> RunResult:
         exit_code(fleet.stops, counts),
         counts,
         is_simulated=facts.origin.is_simulated,
+        asset_store=facts.asset_url,
         summary=summary,
     )
     return merged_result(fleet, sample)

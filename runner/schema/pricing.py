@@ -39,6 +39,7 @@ class Pricer:
 
     def __init__(self, tables: Sequence[PriceTable], catalog: Catalog) -> None:
         self.tables = tuple(tables)
+        self._tables_by_model = {model: table for table in reversed(self.tables) for model in table.models()}
         self._catalog = catalog
         self._facts: dict[tuple[str, str], PageFacts] = {}
         self._known: dict[Hashable, tuple[Billable, Quote | Unpriced]] = {}
@@ -79,7 +80,7 @@ class Pricer:
 
     def table_of(self, model: str) -> PriceTable | None:
         """Return the table that decides on a model, or None."""
-        return next((table for table in self.tables if model in table.models()), None)
+        return self._tables_by_model.get(model)
 
 
 def page_facts(schema: RequestSchema, model: str) -> PageFacts:

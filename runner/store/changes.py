@@ -72,9 +72,15 @@ class ChangedJobs:
         return found
 
 
-def all_blocks(connection: sqlite3.Connection, size: int) -> list[tuple[int, int]]:
-    """Return the blocks that have jobs, in the order of `query.records`."""
-    return connection.execute("SELECT DISTINCT is_gone, idx / ? FROM jobs ORDER BY 1, 2", (size,)).fetchall()
+def all_blocks(connection: sqlite3.Connection, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the blocks that have jobs, in the order of `query.records`."""
+    # DISTINCT would sort a row of every job, in memory.
+    next_job = "SELECT min(idx) FROM jobs WHERE is_gone = ? AND idx >= ?"
+    for is_gone in (0, 1):
+        index = 0
+        while (found := connection.execute(next_job, (is_gone, index)).fetchone()[0]) is not None:
+            yield is_gone, found // size
+            index = (found // size + 1) * size
 
 
 def _triggers(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:

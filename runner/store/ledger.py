@@ -146,6 +146,7 @@ class Ledger:
     def __init__(self, path: Path, *, lock_wait_s: float = LOCK_WAIT_S, is_read_only: bool = False) -> None:
         self.path = path
         self._kinds: dict[tuple[str, str, str], int] = {}
+        self._paths: dict[int, str] = {}
         with self._translated():
             if is_read_only:
                 uri = f"file:{quote(str(path.resolve()))}?mode=ro"
@@ -230,17 +231,14 @@ class Ledger:
             The key, and whether the ledger may not know all of the run: it is new here, or a process of it died.
         """
         with self._transaction() as connection:
-            row = connection.execute("SELECT run, is_open FROM runs WHERE token = ?", (token,)).fetchone()
-            if row is None:
-                (run,) = connection.execute(
-                    "INSERT INTO runs (token, name, path, is_open) VALUES (?, ?, ?, 1) RETURNING run",
-                    (token, name, path),
-                ).fetchone()
-                return run, True
-            connection.execute(
-                "UPDATE runs SET name = ?, path = ?, is_open = 1 WHERE run = ?", (name, path, row[0])
-            )
-            return row[0], bool(row[1])
+            row = connection.execute("SELECT is_open FROM runs WHERE token = ?", (token,)).fetchone()
+            (run,) = connection.execute(
+                "INSERT INTO runs (token, name, path, is_open) VALUES (?, ?, ?, 1) ON CONFLICT (token) DO UPDATE SET "
+                "name = excluded.name, path = excluded.path, is_open = 1 RETURNING run",
+                (token, name, path),
+            ).fetchone()
+        self._paths[run] = path
+        return run, row is None or bool(row[0])
 
     def sync_run(self, run: int, entries: Iterable[LedgerEntry], *, replaced: Sequence[str] = ()) -> None:
         """Replace all that is known of a run, and of those (their tokens) that it replaced; drop their allowances."""
@@ -254,6 +252,7 @@ class Ledger:
     def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:
         """Save what changed, give back what is not needed, and get a new allowance, all or nothing."""
         with self._transaction() as connection:
+            self._require_own(run)
             self._save(run, exchange.entries)
             for (day, currency), amount in exchange.give_back.items():
                 self._allow(run, day, currency, -amount)
@@ -280,9 +279,16 @@ class Ledger:
     def close_run(self, run: int, entries: Iterable[LedgerEntry]) -> None:
         """Save what changed, and register that the process ended in good order: its allowance is free again."""
         with self._transaction() as connection:
+            self._require_own(run)
             self._save(run, entries)
             connection.execute("DELETE FROM allowances WHERE run = ?", (run,))
             connection.execute("UPDATE runs SET is_open = 0 WHERE run = ?", (run,))
+
+    def _require_own(self, run: int) -> None:
+        """Check that nobody has taken over a run with a journal: what this process held is the other's by now."""
+        (path,) = self._connection.execute("SELECT path FROM runs WHERE run = ?", (run,)).fetchone()
+        if path != self._paths[run]:
+            raise LedgerError(f"{path} goes on with the run", hint="let that process go on")
 
     def _allow(self, run: int, day: str, currency: str, amount: int) -> None:
         self._connection.execute(

@@ -195,7 +195,8 @@ class _Delivery:
             )
         if isinstance(result, Failure):
             return result
-        return await self._uploaded(await self._publish(kind, result))
+        asset = await self._publish(kind, result)
+        return asset if self._deliverer.uploader is None else await self._uploaded(asset)
 
     async def _uploaded(self, asset: Asset) -> Asset:
         """Return an asset of which this machine has the file, or that is uploaded, once it is where it belongs."""

@@ -50,7 +50,9 @@ class LoggedStore:
             _log_attempt(job, attempt)
         elif job.state is State.SUCCEEDED:
             files = [
-                {"path": asset.path, "bytes": asset.bytes, "sha256": asset.sha256} for asset in assets or ()
+                {"path": asset.path, "bytes": asset.bytes, "sha256": asset.sha256}
+                | ({} if asset.url is None else {"url": asset.url})
+                for asset in assets or ()
             ]
             _log("downloaded", job, seconds=job.download_s, files=files)
         else:

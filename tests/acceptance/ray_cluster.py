@@ -170,13 +170,23 @@ class Nodes:
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **own})
         self._own = {"object_store_memory": 80 * 2**20, "num_cpus": 1}
         self.address: str = self._cluster.address
-        self._nodes = [self._cluster.add_node(**self._own) for _ in range(count)]
+        self._nodes = [self._added() for _ in range(count)]
 
     def lose_one(self, rng: random.Random) -> None:
         """Kill a node's raylet, with which its processes end, and add another node."""
         node = self._nodes.pop(rng.randrange(len(self._nodes)))
         self._cluster.remove_node(node, allow_graceful=False)
-        self._nodes.append(self._cluster.add_node(**self._own))
+        self._nodes.append(self._added())
+
+    def _added(self) -> Any:
+        """Add a node; on a machine under load Ray's patience of 30 s may be too short, for which it has no class."""
+        for _ in range(4):
+            try:
+                return self._cluster.add_node(**self._own)
+            except Exception as error:
+                if "timed out during startup" not in str(error):
+                    raise
+        return self._cluster.add_node(**self._own)
 
     def close(self) -> None:
         """End all."""

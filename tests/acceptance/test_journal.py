@@ -109,9 +109,13 @@ class LostRun:
             assert accepted[job_id] <= 1, f"{job_id} was paid for {accepted[job_id]} times"
             if job_id not in uncertain:
                 assert ("succeeded", 1) == (line["status"], accepted[job_id]), job_id
-                assert (self.run_dir / line["assets"][0]["path"]).stat().st_size == line["assets"][0]["bytes"]
+                self._check_file(line)
         assert (4 if uncertain else 0) == exit_code
         return uncertain
+
+    def _check_file(self, line: dict[str, Any]) -> None:
+        (asset,) = line["assets"]
+        assert (self.run_dir / asset["path"]).stat().st_size == asset["bytes"]
 
 
 @pytest.fixture(scope="module")

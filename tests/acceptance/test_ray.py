@@ -60,9 +60,11 @@ def test_a_local_cluster_ends_and_listens_on_loopback_alone(
     simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     """
-    All jobs get their videos in one run; no process listens beyond loopback, and no key is in Ray's files.
+    All jobs get their videos in one run, in one store; no process listens beyond loopback, no key is in Ray's files.
     """
-    run = RayRun(simulator, tmp_path, 24, arguments=("--workers", "2", "--shards", "4"))
+    store = tmp_path / "store"
+    more = ("--workers", "2", "--shards", "4", "--assets", store.as_uri())
+    run = RayRun(simulator, tmp_path, 24, arguments=more)
     with run.driving() as driver:
         awaited(run.accepted, "a job")
         own = [driver.pid, *processes_below(driver.pid, "")]
@@ -73,6 +75,8 @@ def test_a_local_cluster_ends_and_listens_on_loopback_alone(
 
     assert 0 == run.check()
     assert "24 of 24 jobs succeeded" in run.output()
+    assert 24 == len(list(store.glob("*.mp4")))
+    assert [] == [path for path in tmp_path.rglob("*.mp4") if path.parent != store]
     assert KEY not in run.output()
     logs = [path for path in Path("/tmp/ray").glob("session_latest/logs/*") if path.is_file()]
     assert logs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -64,6 +65,24 @@ def test_newest_are_kept(keep_runs: int | None, keep_days: int | None, left: lis
     delete_older(folder / "nightly-2026-11-21", keep_runs=keep_runs, keep_days=keep_days, today=TODAY)
 
     assert left == days(folder)
+
+
+def test_uploaded_videos_stay(folder: Path) -> None:
+    """
+    A run whose videos are in an object store is deleted, and they are not.
+    """
+    run_dir = make_night(folder, 20)
+    make_night(folder, 21)
+    (folder.parent / "store").mkdir()
+    uploaded = (run_dir / "assets/a.mp4").rename(folder.parent / "store/a.1f.mp4")
+    with Store(run_dir) as store, store.transaction() as connection:
+        urls = json.dumps({"video": uploaded.as_uri()})
+        connection.execute("INSERT INTO asset_urls VALUES (1, 1, ?)", (urls,))
+
+    delete_older(folder / "nightly-2026-11-21", keep_runs=1, keep_days=None, today=TODAY)
+
+    assert ["21"] == days(folder)
+    assert uploaded.exists()
 
 
 @pytest.mark.parametrize(

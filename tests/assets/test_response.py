@@ -67,6 +67,20 @@ def test_a_range_that_does_not_fit_is_not_used(changes: dict[str, str]) -> None:
     assert Restart() == decide(206, {**RANGE, **changes}, requested)
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress"])
+def test_a_body_that_can_not_be_decompressed_is_refused(encoding: str) -> None:
+    """What was compressed though that was not requested is no asset, and a range of it fits nowhere."""
+    decision = decide(200, {"Content-Encoding": encoding.upper()})
+
+    assert isinstance(decision, Unusable)
+    assert f"compressed ({encoding})" in decision.failure.message
+    assert ResponseBody(0, None, PartMetadata(), is_compressed=True) == decide(
+        200, {"Content-Encoding": "gzip"}
+    )
+    for name in (encoding, "gzip"):
+        assert Restart() == decide(206, {**RANGE, "Content-Encoding": name}, RangeRequest(500_000, KNOWN))
+
+
 @pytest.mark.parametrize(
     ("status", "cls"),
     [(401, FailureClass.AUTH), (403, FailureClass.DOWNLOAD_FAILED), (416, FailureClass.DOWNLOAD_FAILED)],

@@ -75,6 +75,9 @@ def test_ambiguous_numbers_are_refused(host: str) -> None:
         "https://example.com\\@evil.example/",
         "https://[::1/a.mp4",
         "https://example.com/" + "a" * 20_000,
+        "https://example.com/a\\b.mp4",
+        "https://" + "a" * 64 + ".example/a.mp4",
+        "https://" + "a.b." * 64 + "example/a.mp4",
     ],
 )
 def test_urls_that_are_not_plain_http_are_refused(url: str) -> None:

@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "parked": waiting.parked,
     "query-cpu": waiting.query_cpu,
     "million": front_end.million,
+    "ten-million": front_end.ten_million,
     "yaml": front_end.yaml_jobs,
     "jsonl": front_end.jsonl_rows,
     "finished": front_end.finished,

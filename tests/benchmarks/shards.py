@@ -105,8 +105,9 @@ def measure(folder: Path, *, jobs: int, shards: int, kill_every_s: float | None,
         wall_s = time.monotonic() - began
         sizes = [path.stat().st_size for path in (folder / "journal").glob("shards/*/log/*")]
         objects = sum(1 for path in (folder / "journal").rglob("*") if path.is_file())
-        out = folder / "output" / "merged"
-        merged = _run(folder, "merge", out, *sorted((folder / "output").glob("many-shard-*")))
+        out, merged = folder / "output" / "many", Taken(0, 0.0, 0.0)
+        if shards > 1:
+            merged = _run(folder, "merge", out, *(folder / "output").glob("many-shard-*"))
         paid = Counter(f"job-{entry['prompt'][5:-1]}" for entry in simulator.ledger)
     processes = [process for each in of_shards for process in each]
     cpu_s = sum(process.cpu_s for process in processes)

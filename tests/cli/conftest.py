@@ -1,15 +1,16 @@
-"""A gateway for commands that run their own event loop."""
+"""A gateway for commands that run their own event loop, and an S3 server."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from runner.simulator.scenario_reader import load_scenario
 from runner.simulator.server import Simulator
+from tests.objects.s3 import FaultyS3, s3_server
 
 SCENARIO = "version: 1\nkeys: [sk-good-key]\n"
 
@@ -29,3 +30,19 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[FaultyS3, Mapping[str, str]]]:
+    """An S3 server for all tests of a module."""
+    with s3_server() as found:
+        yield found
+
+
+@pytest.fixture
+def s3(server: tuple[FaultyS3, Mapping[str, str]], monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
+    """The server, without faults, by the variables of the environment."""
+    for name, value in server[1].items():
+        monkeypatch.setenv(name, value)
+    server[0].reset()
+    return server[0]

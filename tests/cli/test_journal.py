@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from runner.objects.folder import FolderStore
 from runner.store.store import Store
 from tests.cli.command import CommandResult, runner
 from tests.media.samples import png
-from tests.objects.s3 import FaultyS3, s3_server
+from tests.objects.s3 import FaultyS3
 
 MANIFEST = """
 version: 1
@@ -41,22 +40,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "m.yaml").write_text(MANIFEST)
     (tmp_path / "scenario.yaml").write_text(SCENARIO)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[FaultyS3, Mapping[str, str]]]:
-    """An S3 server for all tests of this module."""
-    with s3_server() as found:
-        yield found
-
-
-@pytest.fixture
-def s3(server: tuple[FaultyS3, Mapping[str, str]], monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
-    """The server, without faults, by the variables of the environment."""
-    for name, value in server[1].items():
-        monkeypatch.setenv(name, value)
-    server[0].reset()
-    return server[0]
 
 
 def run(journal: str, *options: object) -> CommandResult:

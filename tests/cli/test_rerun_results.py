@@ -233,3 +233,25 @@ def test_missing_results_file() -> None:
     assert 2 == done.exit_code
     assert "the run directory reslts.jsonl does not exist" in done.stderr
     assert not Path("again").exists()
+
+
+def test_a_way_home_that_was_cut_short_begins_again(folder: Path) -> None:
+    """
+    A file that was copied before the job's end was saved must not look like one of a newer run.db.
+    """
+    request = "{model: seedance-1-5-pro-251215, prompt: 'A kitten ${n}', seconds: 4, size: 480p}"
+    Path("m.yaml").write_text(
+        f"version: 1\nname: m\njobs: [{{id: 'j-${{n}}', repeat: 3, request: {request}}}]\n"
+    )
+    assert 6 == runner("run", "m.yaml", "--simulate", "-o", "home", "--limit", "1").exit_code
+    assert 0 == runner("rerun", "home/results.jsonl", "-o", "away").exit_code
+    Path("home/assets/j-3.mp4").mkdir()
+    assert 0 != runner("rerun", "away/results.jsonl", "--into", "home").exit_code
+    assert Path("home/assets/j-3.mp4.part").exists()
+    Path("home/assets/j-3.mp4").rmdir()
+
+    again = runner("rerun", "away/results.jsonl", "--into", "home")
+
+    assert 0 == again.exit_code, again.stderr
+    assert Path("away/assets/j-3.mp4").read_bytes() == Path("home/assets/j-3.mp4").read_bytes()
+    assert 0 == runner("resume", "home").exit_code

@@ -140,6 +140,7 @@ def test_few_tasks_tell_nothing() -> None:
         learned.add(20.0, 35.0)
 
     assert learned.best_wait_s(200.0, min_s=15.0, max_s=60.0, interval_s=15.0) is None
+    assert learned.best_wait_s(200.0, min_s=0.001, max_s=0.002, interval_s=0.001) is None
 
 
 @pytest.mark.parametrize("between", [17_400, 17_900, 18_200, 20_000])
@@ -156,3 +157,13 @@ def test_what_was_long_ago_is_forgotten(between: int) -> None:
     wait_s = durations.best_wait_s(800.0, min_s=1.0, max_s=600.0, interval_s=5.0)
     assert wait_s is not None
     assert 100.0 < wait_s < 200.0
+
+
+def test_tasks_of_days() -> None:
+    """
+    What takes longer than the longest duration that is told apart counts as that.
+    """
+    learned = Durations()
+    learned.add(100_000.0, 200_000.0)
+
+    assert learned.mean_s > 11 * 3600

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runner.core.failure_guard import DEFAULT_IN_ROW, MIN_ENDS, FailureGuard, MaxFailures
+from runner.core.governor import RunGovernor
 from runner.core.lifecycle import State
+from runner.core.settings import Limits
+from runner.core.stop import StopReason
 
 WITHOUT_VIDEO = [State.FAILED, State.UNDELIVERED, State.TIMED_OUT]
 
@@ -63,3 +66,15 @@ def test_default_needs_jobs_that_it_can_save() -> None:
     A run whose last jobs failed was not stopped; it has ended.
     """
     assert ends_until_stop(None, [State.FAILED] * 50, pending=0) is None
+
+
+def test_only_what_this_run_submitted_counts() -> None:
+    """
+    A job that had ended before, and ends again in the same way, is no reason to stop.
+    """
+    governor = RunGovernor(Limits(), learned={}, stall_s=60.0, max_failures=0)
+
+    assert [] == governor.record_end(State.FAILED, pending=5, is_own=False)
+    assert [StopReason.FAILURES] == [
+        stop.reason for stop in governor.record_end(State.FAILED, pending=5, is_own=True)
+    ]

@@ -34,7 +34,7 @@ def time_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         (30.0, {"Retry-After": "Thu, 01 Jan 1970 00:02:00 GMT"}),
         (0.0, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
         (MAX_RETRY_AFTER_S, {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}),
-        (0.25, {"retry-after-ms": "250"}),
+        (0.25, {"Retry-After-MS": "250"}),
         (2.0, {"openai-poll-after-ms": "2000", "retry-after": "1"}),
         (None, {"Retry-After": ""}),
         (None, {"Retry-After": "soon"}),

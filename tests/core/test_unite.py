@@ -38,6 +38,14 @@ def test_attempts_of_the_same_number_are_both_kept() -> None:
     assert [1, 2, 3] == [each.number for each in united.record.attempts]
 
 
+def test_a_line_of_the_run_itself_is_no_news() -> None:
+    """Times in results files are rounded to milliseconds, which makes half of them later."""
+    home = record(State.FAILED, 1.0, finished_at=2.0006)
+
+    assert not unite(home, record(State.FAILED, 1.0, finished_at=2.001)).is_other
+    assert unite(home, record(State.FAILED, 1.0, finished_at=2.002)).is_other
+
+
 TIMES = st.lists(st.integers(1, 6).map(float), unique=True, max_size=4).map(sorted)
 STATES = st.sampled_from(list(State))
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from runner.core.outcomes import Accepted, Ambiguous, Polled, SubmitOutcome, Transient
+from runner.core.echoed_keys import hide_keys
+from runner.core.model import Failure, FailureClass
+from runner.core.outcomes import (
+    Accepted,
+    Ambiguous,
+    Polled,
+    PollOutcome,
+    RemoteStatus,
+    RemoteTask,
+    SubmitOutcome,
+    Transient,
+)
 from tests.gateway.raw_server import BODY, Connection, Handler, response, server_and_client
 
 # They do not look like keys, so that only the comparison with the keys in use finds them.
@@ -112,3 +123,36 @@ async def test_key_in_an_answer_that_is_kept() -> None:
     assert isinstance(outcome, Ambiguous)
     assert outcome.answer is not None
     assert KEY not in f"{outcome!r} {named!r}"
+
+
+FAILURE = Failure(FailureClass.REMOTE_FAILED, f"m {KEY}", f"c {KEY}", 400, f"r {KEY}")
+TASK = RemoteTask(("task_1",), RemoteStatus.QUEUED, all_ids=("task_1", f"task_{KEY}"))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Transient(FAILURE),
+        Transient(Failure(FailureClass.UNAVAILABLE, KEY)),
+        Transient(Failure(FailureClass.UNAVAILABLE, "no", request_id=KEY)),
+        Transient(Failure(FailureClass.UNAVAILABLE, "no", KEY)),
+        Transient(Failure(FailureClass.UNAVAILABLE, "no"), answer=f"a {KEY}"),
+        Polled(RemoteTask(("task_1",), RemoteStatus.FAILED, error=FAILURE)),
+        Polled(TASK, answer=f"a {KEY}"),
+        Accepted(TASK),
+    ],
+    ids=[
+        "failure",
+        "message",
+        "request id",
+        "code",
+        "answer",
+        "error of a task",
+        "task and answer",
+        "other id",
+    ],
+)
+def test_key_anywhere(outcome: SubmitOutcome | PollOutcome) -> None:
+    """Wherever an outcome has a key, it is found; a text that is too short to be a key is left alone."""
+    assert KEY not in repr(hide_keys(outcome, [OTHER, KEY]))
+    assert outcome is hide_keys(outcome, [OTHER, "no", "task_1"])

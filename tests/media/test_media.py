@@ -54,8 +54,19 @@ def audio(content: bytes) -> MediaInfo:
         FTYP + moov() + box(b"mdat", bytes(100), wide=True),
         FTYP + moov() + open_box(b"mdat", bytes(100)),
         FTYP + box(b"uuid", bytes(16)) + MDAT + moov(),
+        FTYP + box(b"moov", mvhd(5) + box(b"trak", track(tkhd(1280, 720))[8:], wide=True)) + MDAT,
+        FTYP + box(b"moov", mvhd(5) + open_box(b"trak", track(tkhd(1280, 720))[8:])) + MDAT,
     ],
-    ids=["fast start", "index last", "two mdat", "64-bit size", "open end", "uuid"],
+    ids=[
+        "fast start",
+        "index last",
+        "two mdat",
+        "64-bit size",
+        "open end",
+        "uuid",
+        "64-bit inside",
+        "open inside",
+    ],
 )
 def test_a_complete_video_is_read(content: bytes) -> None:
     """Boxes may come in any order and in every way of stating a size."""
@@ -88,6 +99,7 @@ def test_padding_behind_the_last_box_is_no_damage(padding: bytes) -> None:
         (FTYP + moov() + MDAT + pack(">I4s", 500, b"moof"), "is truncated: its moof box"),
         (FTYP + box(b"moov", box(b"free") * 2_000_000) + MDAT, "has more than 10000 boxes in one box"),
         (FTYP + box(b"moov", pack(">I4s", 500, b"trak")) + MDAT, "is truncated: its trak box"),
+        (FTYP + box(b"moov", box(bytes(4))) + MDAT, "has no valid box at byte"),
         (FTYP + box(b"free") * 100_001, "has more than 100000 boxes"),
     ],
 )
@@ -103,6 +115,7 @@ def test_truncation_of_a_box_without_a_size_shows_in_the_sample_table() -> None:
     content = FTYP + moov(tables=table)
 
     assert 5.0 == video(content + open_box(b"mdat", bytes(100))).duration_s
+    assert 5.0 == video(content + box(b"mdat", bytes(99)) + open_box(b"free", b"")).duration_s
     with pytest.raises(InvalidMedia, match="lists 100 bytes of samples and has 99"):
         video(content + open_box(b"mdat", bytes(99)))
 
@@ -128,17 +141,26 @@ def test_the_coded_size_replaces_a_missing_one() -> None:
     assert (832, 480) == (video(FTYP + content + MDAT).width, video(FTYP + content + MDAT).height)
 
 
-def test_the_duration_of_a_fragmented_video() -> None:
-    """With fragments the movie header may state 0, and the extends header has the sum."""
+@pytest.mark.parametrize(
+    "header", [mvhd(0), box(b"mvhd", pack(">5I", 0, 0, 0, 1000, 2**32 - 1))], ids=["0", "unknown"]
+)
+def test_the_duration_of_a_fragmented_video(header: bytes) -> None:
+    """With fragments the movie header may state 0 or that it is unknown, and the extends header has the sum."""
     extends = box(b"mvex", box(b"mehd", pack(">II", 0, 5040)))
-    content = box(b"moov", mvhd(0) + extends + track(tkhd(1280, 720)))
+    content = box(b"moov", header + extends + track(tkhd(1280, 720)))
 
     assert 5.04 == video(FTYP + content + box(b"moof") + MDAT).duration_s
 
 
-def test_what_a_video_does_not_state_is_unknown() -> None:
-    """A `moov` without headers makes a poor video, but one that was paid for."""
-    assert MediaInfo("video/mp4") == video(FTYP + box(b"moov") + MDAT)
+@pytest.mark.parametrize(
+    "headers",
+    [b"", box(b"mvhd", bytes(12)) + bytes(4), box(b"trak", track(b"")[8:] + box(b"tkhd", bytes(80)))],
+)
+def test_what_a_video_does_not_state_is_unknown(headers: bytes) -> None:
+    """A `moov` without headers, or with shorter ones, makes a poor video, but one that was paid for."""
+    info = video(FTYP + box(b"moov", headers) + MDAT)
+
+    assert ("video/mp4", None, None, None) == (info.media_type, info.width, info.height, info.duration_s)
 
 
 @pytest.mark.parametrize("content", [mp4(300), FTYP + MDAT + moov()], ids=["mdat last", "moov last"])

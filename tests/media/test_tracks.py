@@ -42,6 +42,7 @@ def fragment(number: int, header: bytes, *runs: bytes) -> bytes:
 
 EMPTY = pack(">II", 0, 0)
 TABLE = pack(">IIIIII", 0, 2, 40, 1000, 10, 2000)
+TABLE_OF_9 = pack(">IIIIII", 0, 9, 40, 1000, 10, 2000)
 MDAT = box(b"mdat", bytes(100))
 PIECES = box(
     b"moov", mvhd(0) + track(1, b"vide", b"hvc1", 24_000, TABLE) + track(2, b"soun", b"mp4a", 8000, EMPTY)
@@ -64,13 +65,22 @@ HEARD = fragment(2, pack(">II", 0x08, 1024), pack(">II", 0, 10))
     ("content", "expected"),
     [
         (FTYP + PIECES + MDAT, (2.5, "hevc", 20.0, False)),
+        (FTYP + PIECES.replace(TABLE, TABLE_OF_9) + MDAT, (2.5, "hevc", 20.0, False)),
         (FTYP + FRAGMENTED + DEFAULTS + MDAT, (1.0, "h264", 24.0, False)),
         (FTYP + FRAGMENTED + DEFAULTS + MDAT + OWN_DEFAULT + MDAT, (2.0, "h264", 18.0, False)),
         (FTYP + FRAGMENTED + EACH_FRAME + MDAT, (0.083, "h264", 24.0, False)),
         (FTYP + FRAGMENTED + DEFAULTS + OTHER_TRACK + MDAT, (1.0, "h264", 24.0, False)),
         (FTYP + FRAGMENTED + DEFAULTS + HEARD + MDAT, (1.0, "h264", 24.0, True)),
     ],
-    ids=["one piece", "defaults of the file", "of a fragment", "each frame", "unknown track", "sound"],
+    ids=[
+        "one piece",
+        "fewer entries than stated",
+        "defaults of the file",
+        "of a fragment",
+        "each frame",
+        "unknown track",
+        "sound",
+    ],
 )
 def test_tracks_are_read_in_one_piece_and_in_fragments(
     content: bytes, expected: tuple[float, str, float, bool]

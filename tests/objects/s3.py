@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from threading import Thread
+from contextlib import contextmanager, nullcontext
+from threading import Lock, Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -30,6 +30,8 @@ class FaultyS3:
         self.fault: Callable[[str, str], str | None] = lambda method, path: None
         self.delay_s = 0.0
         self.requests: list[tuple[str, str]] = []
+        # moto looks whether an object exists, and then creates it: two threads may both find none.
+        self._creating = Lock()
 
     def reset(self) -> None:
         """Answer as S3 does."""
@@ -47,7 +49,8 @@ class FaultyS3:
             return [b"<Error><Code>ExpiredToken</Code><Message>secret</Message></Error>"]
         if fault != "refused":
             answered: list[Any] = []
-            body = list(self._app(environ, lambda *answer: answered.append(answer)))
+            with self._creating if "HTTP_IF_NONE_MATCH" in environ else nullcontext():
+                body = list(self._app(environ, lambda *answer: answered.append(answer)))
         if self.delay_s:
             time.sleep(self.delay_s)
         if fault == "lost":

@@ -76,6 +76,24 @@ async def test_page_and_clips(run_dir: Path) -> None:
     assert not (run_dir / "report.html").exists()
 
 
+async def test_clip_that_was_uploaded_to_a_folder(run_dir: Path) -> None:
+    """The page has its path, and the server reads it from where it is; one that is gone from there is not found."""
+    store = run_dir.parent / "a store"
+    store.mkdir()
+    uploaded = (run_dir / "assets/a.mp4").rename(store / "a.1f.mp4")
+    with Store(run_dir) as opened, opened.transaction() as connection:
+        urls = json.dumps({"video": uploaded.as_uri()})
+        connection.execute(
+            "INSERT INTO asset_urls SELECT seq, attempt, ? FROM jobs WHERE job_id = 'a'", (urls,)
+        )
+    async with review(run_dir) as (session, url):
+        assert '"assets/a.mp4"' in await (await session.get(url)).text()
+        clip = await session.get(url / "assets/a.mp4", headers={"Range": "bytes=2-4"})
+        assert (206, b"345") == (clip.status, await clip.read())
+        uploaded.unlink()
+        assert 404 == (await session.get(url / "assets/a.mp4")).status
+
+
 async def test_verdicts_are_saved(run_dir: Path) -> None:
     """Each is in the file when it is answered, while another process works on the run too."""
     with Store(run_dir):

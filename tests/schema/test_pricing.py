@@ -164,3 +164,14 @@ def test_a_table_that_is_written_is_the_same_when_it_is_read() -> None:
     for each in (own, shipped_prices()):
         assert each is not None
         assert (each, []) == read_price_table(table_json(each), None)
+
+
+def test_the_first_table_with_a_model_decides() -> None:
+    """The user's own table comes first, and decides on its models alone."""
+    own, shipped = read_price_table(table(row()), TODAY)[0], shipped_prices()
+    assert own is not None
+    again = read_price_table(table(row(), row(model="n"), currency="CNY"), TODAY)[0]
+    assert again is not None
+    pricer = Pricer([own, again, shipped], load_catalog())
+
+    assert (own, again, None) == tuple(map(pricer.table_of, ("m", "n", "o")))

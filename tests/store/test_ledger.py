@@ -70,6 +70,23 @@ def test_day_and_month_hold_over_all_runs(tmp_path: Path) -> None:
         assert [0, 5] == [take(ledger, first, need, limits, day=NEXT_DAY) for need in (6, 5)]
 
 
+def test_a_process_whose_run_goes_on_elsewhere_gives_nothing_back(tmp_path: Path) -> None:
+    """What it held was dropped when its successor began, which has an allowance of its own under the same name."""
+    limits = Limits(day=money(3))
+    with closing(Ledger(tmp_path / "spend.db")) as old, closing(Ledger(tmp_path / "spend.db")) as new:
+        run, _ = old.open_run("a", "a", "/a")
+        assert 3 == take(old, run, 3, limits)
+        assert (run, True) == new.open_run("a", "a", "/b")
+        new.sync_run(run, [])
+        assert 3 == take(new, run, 3, limits)
+
+        with pytest.raises(LedgerError, match="/b goes on with the run"):
+            old.exchange(run, Exchange(give_back={(DAY, "USD"): 3 * UNIT}), limits)
+        with pytest.raises(LedgerError):
+            old.close_run(run, [])
+        assert (3 * UNIT, (run, True)) == (new.used("USD", DAY), new.open_run("a", "a", "/b"))
+
+
 def test_a_run_gets_at_most_an_eighth_ahead(tmp_path: Path) -> None:
     """An allowance for later jobs leaves room for other runs."""
     with closing(Ledger(tmp_path / "spend.db")) as ledger:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from msgspec.structs import replace
 
 from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_path
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, FailureClass, Job
 from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask, Transient
 from runner.core.settings import RetryPolicy
+from runner.errors import ObjectStoreError
 from runner.media import MediaInfo
 from runner.worker.deliver import Deliverer, delivery_hints
 from runner.worker.pauses import RetryPauses
@@ -168,6 +171,86 @@ async def test_video_is_saved_with_the_end_of_its_job(tmp_path: Path) -> None:
     assert (AssetKind.VIDEO, "assets/a.mp4", VIDEO) == (asset.kind, asset.path, setting.content(asset.path))
     assert (2.0, WALL_AT_0 + 102.0, None) == (job.download_s, job.finished_at, job.error)
     assert (0, []) == (job.polls, setting.queries.keys)
+
+
+@dataclass
+class FakeUploads:
+    """Uploads, which can fail."""
+
+    run_dir: Path
+    error: ObjectStoreError | None = None
+    uploaded: dict[str, str] = field(default_factory=dict)
+
+    async def upload(self, path: str, asset: Asset) -> Asset:
+        if self.error is not None:
+            raise self.error
+        url = f"s3://bucket/{asset.path}"
+        self.uploaded[url] = Path(path).read_text()
+        return replace(asset, url=url)
+
+    async def has(self, asset: Asset) -> bool:
+        return asset.url in self.uploaded
+
+
+async def test_upload_comes_before_success_and_the_file_goes_after_it(tmp_path: Path) -> None:
+    """
+    A job succeeds with the URL of its upload, and its file is deleted only once that is on disk.
+    """
+    setting = Setting(tmp_path)
+    uploads = FakeUploads(tmp_path)
+    setting.delivery = replace(setting.delivery, uploader=uploads, keeps_local=False)
+
+    seen: list[str] = []
+
+    class Commit(asyncio.Event):
+        async def wait(self) -> Literal[True]:
+            seen.append(setting.content("assets/a.mp4"))
+            return True
+
+    setting.store.is_durable = Commit()
+
+    job = await setting.deliver(task(VIDEO))
+
+    (asset,) = setting.store.saved_assets
+    assert (State.SUCCEEDED, {asset.url: VIDEO}) == (job.state, uploads.uploaded)
+    assert [VIDEO] == seen
+    assert not (tmp_path / "assets/a.mp4").exists()
+
+
+async def test_upload_that_fails_leaves_the_job_and_its_file(tmp_path: Path) -> None:
+    """
+    A later process finds the file that was not uploaded, and uploads it without asking the API for anything.
+    """
+    setting = Setting(tmp_path, answers=[UNKNOWN])
+    uploads = FakeUploads(tmp_path, ObjectStoreError("down"))
+    setting.delivery = replace(setting.delivery, uploader=uploads)
+    with pytest.raises(ObjectStoreError, match="down"):
+        await setting.delivery.deliver(setting.job, task(VIDEO).task)
+    assert ([], State.DOWNLOADING) == (setting.store.saved, setting.job.state)
+
+    uploads.error = None
+    job = await setting.deliver(None)
+
+    assert (State.SUCCEEDED, []) == (job.state, setting.queries.keys)
+    assert ["s3://bucket/assets/a.mp4"] == [asset.url for asset in setting.store.saved_assets]
+
+
+async def test_upload_of_an_earlier_process_is_not_made_again(tmp_path: Path) -> None:
+    """
+    A job whose video is uploaded already, and is not here any more, needs no download; one whose upload is gone does.
+    """
+    for is_there in (True, False):
+        setting = Setting(tmp_path, answers=[task(VIDEO)])
+        uploads = FakeUploads(tmp_path, uploaded={"s3://bucket/old": VIDEO} if is_there else {})
+        setting.delivery = replace(setting.delivery, uploader=uploads, keeps_local=False)
+        setting.store.is_durable.set()
+        setting.store.assets = (
+            Asset(AssetKind.VIDEO, "assets/a.mp4", 4, "0" * 64, "video/mp4", url="s3://bucket/old"),
+        )
+
+        assert State.SUCCEEDED is (await setting.deliver(None)).state
+
+        assert ([] if is_there else [VIDEO]) == setting.urls
 
 
 async def test_first_download_of_a_process_begins_anew(tmp_path: Path) -> None:
