@@ -267,8 +267,7 @@ async def _connected(
         if governor is not None:
             await governor.close()
         if allowance is not None:
-            with contextlib.suppress(RunnerError):
-                await allowance.close()
+            await allowance.close()
 
 
 def _learned(work: _Work, keys: PooledKeys) -> Mapping[str, float]:

@@ -176,12 +176,7 @@ class Allowance:
         return Stop(StopReason.BUDGET, message, f"{fits}; {hint}" if fits else hint)
 
     async def close(self) -> None:
-        """
-        Write what is left to the ledger, and give the rest of the allowance back.
-
-        Raises:
-            RunnerError: It can't be written. The next process that works on the run brings the ledger up to date.
-        """
+        """Write what is left to the ledger, and give the rest of the allowance back; report if that fails."""
         while self._task is not None:
             await asyncio.wait([self._task])
         if self._timer is not None:
@@ -189,6 +184,13 @@ class Allowance:
         if self._is_closed or self._store.error is not None:
             return
         self._is_closed = True
+        try:
+            await self._write_rest()
+        except RunnerError as error:
+            message = f"{error.message}; what this run spent is only in {self._store.run_dir}"
+            self.on_stop(Stop(StopReason.LEDGER, message, error.hint))
+
+    async def _write_rest(self) -> None:
         await self._store.durable(max((each.commit for each in self._changes.values()), default=0))
         keys = self._taken.keys() | self._changes.keys()
         found = [

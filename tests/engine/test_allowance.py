@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,7 +20,8 @@ from runner.core.money import Money
 from runner.core.prices import Unit
 from runner.core.stop import Stop
 from runner.engine.allowance import Allowance
-from runner.errors import LedgerLocked
+from runner.errors import LedgerError, LedgerLocked
+from runner.store.costs import LedgerEntry
 from runner.store.ledger import Exchange, Grant, Ledger, Limits
 from runner.store.store import Store
 from runner.store.sync import sync
@@ -41,6 +42,11 @@ class BrokenLedger(Ledger):
         if self.is_broken:
             raise LedgerLocked("locked", hint="end the other process")
         return super().exchange(run, exchange, limits)
+
+    def close_run(self, run: int, entries: Iterable[LedgerEntry]) -> None:
+        if self.is_broken:
+            raise LedgerError("no space left", hint="free some space")
+        super().close_run(run, entries)
 
 
 class Bench:
@@ -133,6 +139,20 @@ async def test_a_ledger_that_breaks_stops_the_run(tmp_path: Path) -> None:
 
         (stop,) = bench.stops
         assert ("ledger", 3) == (stop.reason, stop.exit_code)
+    assert Ledger(tmp_path / "spend.db").open_run("a", "a", "/a")[1]
+
+
+async def test_a_ledger_that_breaks_at_the_end_is_reported(tmp_path: Path) -> None:
+    """A full disk says what the ledger does not know, and the next process brings it up to date."""
+    async with opened(tmp_path, 300) as bench:
+        assert Fit.FITS is await bench.take(1)
+        bench.ledger.is_broken = True
+
+        await bench.allowance.close()
+
+        (stop,) = bench.stops
+        assert ("ledger", 3) == (stop.reason, stop.exit_code)
+        assert f"no space left; what this run spent is only in {tmp_path / 'a'}" == stop.message
     assert Ledger(tmp_path / "spend.db").open_run("a", "a", "/a")[1]
 
 
