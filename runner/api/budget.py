@@ -29,7 +29,6 @@ from runner.schema.pricing import Pricer
 from runner.store import costs, query
 from runner.store.job_filter import JobFilter
 from runner.store.ledger import Limits
-from runner.store.place import require_original
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
 
@@ -98,17 +97,15 @@ def check_cost(
     is_simulated: bool,
 ) -> None:
     """
-    Refuse a copy of a run, and what a budget can't hold, and ask before much is paid.
+    Refuse what a budget can't hold, and ask before much is paid.
 
     Args:
         confirm: Asks a question; None if there is nobody to ask.
 
     Raises:
-        RunDirError: The run directory is a copy of one that is still there.
         UsageError: There is a budget, and jobs have no known price, or one in another currency.
         NotConfirmed: The answer was no.
     """
-    require_original(reader)
     jobs = sum(query.pending_by_model(reader, scope).values())
     jobs = jobs if options.limit is None else min(jobs, options.limit)
     pricer = pricer_for(settings)

@@ -1,9 +1,11 @@
 """
-Where a run directory is, so that a copy does not pay for the same jobs while its original is there too.
+Where a run directory is, so that a copy and its original do not both pay for the same jobs.
 
 Two directories of one run can't be told apart by what is in them. So ``run.db`` remembers its path, its file, and its
-machine; a directory that finds itself elsewhere looks at the old path. Whatever that path can't show, such as another
-machine, is only warned about. A run with a journal needs none of this: the journal has one owner at a time.
+machine; a directory that finds itself elsewhere looks at the old path. If the run is still there, each of the two looks
+into the other before it submits: the one that goes on first is the run, and from then on the other one is refused. Whatever
+the old path can't show, such as another machine, is only warned about. A run with a journal needs none of this: the
+journal has one owner at a time.
 """
 
 from __future__ import annotations
@@ -11,21 +13,23 @@ from __future__ import annotations
 import socket
 import sqlite3
 import uuid
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.core.filenames import DB_NAME, LOCK_NAME
 from runner.disk import is_own
-from runner.errors import RunDirError
+from runner.errors import RunDirError, RunLocked
 from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.lock import RunLock
 
-_PLACE, _ORIGINAL = "place", "original"
-"""Keys of `meta`: a place; and the path of the directory that this one is a copy of."""
-_SAVE = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_PLACE, _ORIGINAL, _COPY = "place", "original", "copy"
+"""Keys of `meta`: a place; the path of the directory that this one is a copy of; and that of a copy which went on."""
 
 
 class Place(Struct, frozen=True):
@@ -54,40 +58,95 @@ def note_place(connection: sqlite3.Connection, run_dir: Path) -> Place | None:
         Where the run was before, if its original may still be there, and can't be seen from here.
     """
     known = _read(connection)
-    own = Place(
-        uuid.uuid4().hex if known is None else known.run_id,
-        str(run_dir.resolve()),
-        socket.gethostname(),
-        (run_dir / DB_NAME).stat().st_ino,
-    )
+    own = _own_place(uuid.uuid4().hex if known is None else known.run_id, run_dir)
     if own == known and not is_copy(connection):
         return None
     if known is not None and _is_original(Path(known.path), run_dir, known.run_id):
-        connection.execute(_SAVE, (_ORIGINAL, known.path))
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_ORIGINAL, known.path))
         return None
     connection.execute("DELETE FROM meta WHERE key = ?", (_ORIGINAL,))
-    connection.execute(_SAVE, (_PLACE, msgspec.json.encode(own).decode()))
+    _save_place(connection, own)
     return None if known is None or known.inode == own.inode else known
 
 
-def require_original(connection: sqlite3.Connection) -> None:
+def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
     """
-    Check that a run directory is no copy of one that is still there; before anything is submitted.
+    Check that no other directory of the run has paid for what this one does not know of; before anything is submitted.
+
+    The other one learns that this one goes on.
 
     Raises:
-        RunDirError: It is.
+        RunDirError: It has, or is in use.
     """
-    if (original := query.meta(connection, _ORIGINAL)) is not None:
+    here = _read(connection)
+    if here is None:
+        return
+    for other in _others(connection, run_dir):
+        if not _is_original(other, run_dir, here.run_id):
+            continue
+        try:
+            with RunLock(other):
+                if not _has_more_attempts(other, connection):
+                    _note_copy(other, run_dir)
+                    continue
+        except RunLocked:
+            pass
+        except (RunDirError, OSError, sqlite3.Error):
+            # It can't be written, so nobody goes on there.
+            if not _has_more_attempts(other, connection):
+                continue
         raise RunDirError(
-            f"the run directory is a copy of {original}, which is still there: both would pay for the same jobs",
-            hint=f"continue there: runner resume {original}; or delete that one first, if it has done nothing "
-            "since it was copied",
+            f"the same run goes on in {other}: both would pay for the same jobs",
+            hint=f"go on there: runner resume {other}; or delete that one first, and what it paid for",
         )
+    connection.execute("DELETE FROM meta WHERE key = ?", (_ORIGINAL,))
+    _save_place(connection, _own_place(here.run_id, run_dir))
+
+
+def _others(connection: sqlite3.Connection, run_dir: Path) -> Iterator[Path]:
+    """Yield where another directory of the run may be."""
+    if (original := query.meta(connection, _ORIGINAL)) is not None:
+        yield Path(original)
+    with suppress(msgspec.DecodeError):
+        copy = msgspec.json.decode(query.meta(connection, _COPY) or "null", type=Place | None)
+        # A copy of this directory has this too, and it is not about that copy.
+        if copy is not None and copy.inode == (run_dir / DB_NAME).stat().st_ino:
+            yield Path(copy.path)
+
+
+def _note_copy(original: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(original / DB_NAME, isolation_level=None)) as connection:
+        known = _read(connection)
+        if known is None:
+            return
+        place = replace(known, path=str(copy.resolve()), inode=(original / DB_NAME).stat().st_ino)
+        _save_place(connection, place, _COPY)
+
+
+def _has_more_attempts(other: Path, connection: sqlite3.Connection) -> bool:
+    """Return whether another directory has an attempt at a job that this one does not have."""
+    attempts = "SELECT seq, number FROM attempts ORDER BY seq, number"
+    own = connection.execute(attempts)
+    with closing(connect_reader(other)) as reader:
+        for attempt in reader.execute(attempts):
+            if attempt not in own:
+                return True
+    return False
 
 
 def is_copy(connection: sqlite3.Connection) -> bool:
     """Return whether a run directory is a copy of one that is still there."""
     return query.meta(connection, _ORIGINAL) is not None
+
+
+def _own_place(run_id: str, run_dir: Path) -> Place:
+    return Place(run_id, str(run_dir.resolve()), socket.gethostname(), (run_dir / DB_NAME).stat().st_ino)
+
+
+def _save_place(connection: sqlite3.Connection, place: Place, key: str = _PLACE) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, msgspec.json.encode(place).decode())
+    )
 
 
 def _read(connection: sqlite3.Connection) -> Place | None:

@@ -33,7 +33,7 @@ from runner.store.local_view import (
     write_base,
 )
 from runner.store.lock import RunLock
-from runner.store.place import Place, note_place
+from runner.store.place import Place, note_place, require_only
 from runner.store.task_owners import TaskOwners
 from runner.store.writer import DiskReserve, Writer
 
@@ -199,6 +199,12 @@ class Store:
             return None
         with translated(self.run_dir / DB_NAME):
             return note_place(self._connection, self.run_dir)
+
+    def require_only(self) -> None:
+        """Check that no other directory of the run goes on; see `place.require_only`."""
+        if self.journal is None:
+            with translated(self.run_dir / DB_NAME):
+                require_only(self._connection, self.run_dir)
 
     @property
     def journal_mode(self) -> str:

@@ -1,23 +1,32 @@
-"""Where a run directory is: a copy does not continue while its original is there, and a move is no copy."""
+"""Where a run directory is: of a directory and its copy one goes on, and a move is no copy."""
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from runner.core.lifecycle import Event
+from runner.core.model import Attempt
 from runner.errors import RunDirError
-from runner.store.place import Place, require_original
+from runner.store import query
+from runner.store.job_filter import JobFilter
+from runner.store.place import Place
 from runner.store.store import Store
+from tests.store.jobs import make_spec, sync_jobs
 
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
     """Make a run directory that knows where it is."""
     path = tmp_path / "original"
-    note(path)
+    with Store(path) as store:
+        sync_jobs(store, make_spec("job-0", 0), make_spec("job-1", 1))
+        store.note_place()
     return path
 
 
@@ -30,27 +39,90 @@ def note(run_dir: Path) -> Place | None:
 def require(run_dir: Path) -> None:
     """Check that a run directory may submit."""
     with Store(run_dir) as store:
-        require_original(store.reader)
+        store.note_place()
+        store.require_only()
 
 
-def test_copy_is_refused_while_its_original_is_there(original: Path, tmp_path: Path) -> None:
+def submit(run_dir: Path) -> None:
+    """Go on with a run: submit its next job."""
+    with Store(run_dir) as store:
+        store.note_place()
+        store.require_only()
+        asyncio.run(save_attempt(store))
+
+
+async def save_attempt(store: Store) -> None:
+    """Save an attempt at the next job."""
+    found = query.pending(
+        store.reader, "wan2.7-i2v", after=(-1, -1), count=1, scope=JobFilter(), waiting_since=0.0
+    )
+    async with store:
+        job = found[0][0]
+        job.attempt += 1
+        job.transition(Event.INTENT)
+        store.save(job, Attempt(job.attempt, 1.0, "pending"))
+        job.transition(Event.ACCEPTED)
+        store.save(job, Attempt(job.attempt, 1.0, "accepted", f"task-of-{job.job_id}"))
+
+
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_the_one_that_goes_on_first_is_the_run(first: str, original: Path, tmp_path: Path) -> None:
     """
-    The copy names the original, which continues; so does the copy once the original is gone, with a warning.
+    From then on the other one is refused, and has done nothing.
+    """
+    shutil.copytree(original, tmp_path / "copy")
+    second = {"original": "copy", "copy": "original"}[first]
+    require(tmp_path / "copy")
+    require(original)
+
+    submit(tmp_path / first)
+
+    with pytest.raises(RunDirError, match=f"the same run goes on in {tmp_path / first}: both would pay"):
+        submit(tmp_path / second)
+    submit(tmp_path / first)
+
+
+def test_a_copy_goes_on_once_its_original_is_gone(original: Path, tmp_path: Path) -> None:
+    """
+    What the original paid for last is not known then, so there is a warning.
+    """
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    submit(original)
+    shutil.rmtree(original)
+
+    known = note(copy)
+
+    assert known is not None
+    assert str(original) == known.path
+    submit(copy)
+    assert note(copy) is None
+
+
+def test_neither_goes_on_while_the_other_is_in_use(original: Path, tmp_path: Path) -> None:
+    """
+    Nobody can know what that one is about to submit.
     """
     copy = tmp_path / "copy"
     shutil.copytree(original, copy)
 
-    assert note(copy) is None
-    with pytest.raises(RunDirError, match=f"a copy of {original}, which is still there"):
-        require(copy)
-    assert note(original) is None
-    require(original)
-    shutil.rmtree(original)
-    known = note(copy)
-    require(copy)
-    assert known is not None
-    assert str(original) == known.path
-    assert note(copy) is None
+    with (original / ".lock").open("rb") as held:
+        # As another process does.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RunDirError, match=f"the same run goes on in {original}"):
+            submit(copy)
+
+
+def test_a_copy_of_a_directory_whose_other_copy_went_on(original: Path, tmp_path: Path) -> None:
+    """
+    What the original has of another copy is not about this one: a template may be copied for each of several tries.
+    """
+    for name in ("first", "second"):
+        shutil.copytree(original, tmp_path / name)
+        submit(tmp_path / name)
+
+    with pytest.raises(RunDirError, match=f"the same run goes on in {tmp_path / 'second'}"):
+        submit(original)
 
 
 def test_copy_in_the_place_of_its_original_goes_on(original: Path, tmp_path: Path) -> None:
@@ -59,13 +131,13 @@ def test_copy_in_the_place_of_its_original_goes_on(original: Path, tmp_path: Pat
     """
     copy = tmp_path / "copy"
     shutil.copytree(original, copy)
-    note(copy)
+    submit(original)
+    with pytest.raises(RunDirError):
+        submit(copy)
     shutil.rmtree(original)
     copy.rename(original)
 
-    note(original)
-
-    require(original)
+    submit(original)
 
 
 def test_a_move_is_no_copy(original: Path, tmp_path: Path) -> None:
@@ -93,7 +165,7 @@ def test_other_paths_of_one_directory_are_no_copies(original: Path, tmp_path: Pa
     with Store(mount) as store:
         shutil.copy(mount / ".lock", original / ".lock")
         store.note_place()
-        require_original(store.reader)
+        store.require_only()
 
 
 @pytest.mark.parametrize("name", ["run.db", ".lock"])
