@@ -74,7 +74,7 @@ def with_chosen_store(
     store: Store, saved: RunFacts, options: RunOptions, environ: Mapping[str, str]
 ) -> RunOrigin:
     """
-    Return where a run that goes on comes from, with the store that options choose; from then on the run keeps to it.
+    Return where a run that continues comes from, with the store that options choose; from then on the run keeps to it.
 
     Raises:
         UsageError, ObjectStoreError: As for `chosen_store`.

@@ -27,6 +27,7 @@ from runner.engine.events import ignore
 from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.store.job_filter import JobFilter
+from runner.store.journal import Journal
 from runner.store.store import Store
 
 _OF_JOBS = ("jobs", "specs", "attempts")

@@ -201,7 +201,7 @@ class Store:
             return note_place(self._connection, self.run_dir)
 
     def require_only(self) -> None:
-        """Check that no other directory of the run goes on; see `place.require_only`."""
+        """Check that no other directory of the run continues; see `place.require_only`."""
         if self.journal is None:
             with translated(self.run_dir / DB_NAME):
                 require_only(self._connection, self.run_dir)

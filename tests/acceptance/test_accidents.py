@@ -242,7 +242,7 @@ def test_of_a_killed_run_and_its_copy_one_goes_on(workspace: Workspace) -> None:
 
     assert done.returncode in (0, 4), done.stderr
     assert [2, 2] == [each.returncode for each in refused], refused[0].stderr
-    assert all(f"the same run goes on in {copy}" in each.stderr for each in refused)
+    assert all(f"the same run continues in {copy}" in each.stderr for each in refused)
     assert paid == workspace.paid().total()
     assert {1} == set(workspace.paid().values())
 

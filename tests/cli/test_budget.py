@@ -293,7 +293,7 @@ def test_a_copy_does_not_spend_beside_its_original() -> None:
 
     refused = runner("resume", "copy")
 
-    assert (2, True) == (refused.exit_code, "the same run goes on in " in refused.stderr), refused.stderr
+    assert (2, True) == (refused.exit_code, "the same run continues in " in refused.stderr), refused.stderr
     shutil.rmtree("copy")
     Path("first").rename("moved")
     assert 1 == runner("resume", "moved").exit_code
