@@ -74,10 +74,10 @@ class CostKeeper(Struct):
         )
         if is_unchanged:
             return None
-        video_s = next((each.duration_s for each in assets or () if each.kind is AssetKind.VIDEO), None)
         is_new = attempt is not None and attempt.outcome == "pending"
         after = before
         if not is_new and (job.state is not State.PENDING or (attempt is not None and before.is_open)):
+            video_s = next((each.duration_s for each in assets or () if each.kind is AssetKind.VIDEO), None)
             after = next_cost(
                 before,
                 job.state,
@@ -102,10 +102,10 @@ def cost_row(seq: int, cost: Cost) -> Row:
         cost.at,
         cost.currency,
         cost.reserved,
-        cost.unit.value,
+        cost.unit._value_,
         cost.rate,
         cost.has_input,
-        cost.state.value,
+        cost.state._value_,
         cost.settled,
         cost.basis,
     )

@@ -226,9 +226,8 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
                 _named_task(record),
             ),
         )
-        connection.executemany(
-            rows.SAVE_ATTEMPT, [rows.attempt_row(row[0], attempt) for attempt in record.attempts]
-        )
+        attempts = [rows.attempt_row(row[0], attempt) for attempt in record.attempts]
+        connection.executemany(rows.SAVE_ATTEMPT, attempts)
         costs.save(connection, row[0], record.costs)
     return count
 
