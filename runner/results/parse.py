@@ -80,14 +80,15 @@ def parse_line(value: Json, *, line: int) -> ResultLine:
     fields = _normalize(value, "")
     try:
         found = msgspec.convert({**fields, "line": line, "file": 0, "record": fields}, ResultLine)
-        cost = msgspec.convert(fields.get("cost"), _LineCost | None)
+        cost = msgspec.convert(fields, _Costs).cost
     except msgspec.ValidationError as error:
         raise ValueError(_describe(error)) from None
-    return (
-        found
-        if cost is None
-        else replace(found, record=replace(found.record, costs=(_cost(found.record, cost),)))
-    )
+    if cost is None:
+        return found
+    try:
+        return replace(found, record=replace(found.record, costs=(_cost(found.record, cost),)))
+    except ValueError as error:
+        raise ValueError(f"has an invalid 'cost': {error}") from None
 
 
 class _LineCost(Struct, frozen=True):
@@ -97,6 +98,10 @@ class _LineCost(Struct, frozen=True):
     currency: str
     basis: str
     settled: str | None = None
+
+
+class _Costs(Struct, frozen=True):
+    cost: _LineCost | None = None
 
 
 def _cost(record: JobRecord, line: _LineCost) -> Cost:
