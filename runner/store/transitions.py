@@ -226,8 +226,7 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
                 _named_task(record),
             ),
         )
-        attempts = [rows.attempt_row(row[0], attempt) for attempt in record.attempts]
-        connection.executemany(rows.SAVE_ATTEMPT, attempts)
+        connection.executemany(rows.SAVE_ATTEMPT, [rows.attempt_row(row[0], one) for one in record.attempts])
         costs.save(connection, row[0], record.costs)
     return count
 
