@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
@@ -22,6 +22,7 @@ from runner.api.journals import journal_of
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import RunFacts, read_facts
+from runner.api.run_ledger import settle_ledger
 from runner.assets.publish import is_complete
 from runner.assets.upload import is_uploaded
 from runner.core.filenames import asset_path
@@ -30,7 +31,7 @@ from runner.core.merge_attempts import unite
 from runner.core.model import Asset, Failure, FailureClass, JobRecord
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
-from runner.errors import UsageError
+from runner.errors import LedgerError, UsageError
 from runner.objects.located import Objects
 from runner.results.inline_media import replace_inline_media
 from runner.results.reader import open_results
@@ -113,6 +114,9 @@ def merge_rerun(results: Path, run_dir: Path) -> MergedRerun:
             raise UsageError(
                 f"no job of {results} is a job of {run_dir}", hint="name the run that the rerun began from"
             )
+        with suppress(LedgerError):
+            # Else the run's next start does so.
+            settle_ledger(store, facts.settings)
         with closing(Outputs(store, facts)) as outputs:
             outputs.finish(now_at=time.time())
     return MergedRerun(tuple(changed), files, tuple(missing), tuple(unknown))

@@ -70,6 +70,18 @@ def next_cost(
     return cost
 
 
+def cost_state(state: State, failure: FailureClass | None) -> CostState:
+    """Return what became of the cost of a job in a state, if it was charged at all."""
+    match state:
+        case State.SUCCEEDED | State.UNDELIVERED:
+            return CostState.SETTLED
+        case State.SUBMITTING | State.UNCERTAIN:
+            return CostState.UNCERTAIN
+        case State.FAILED | State.PENDING:
+            return CostState.UNCERTAIN if failure in MAY_HAVE_PAID_TASK else CostState.FAILED
+    return CostState.RESERVED
+
+
 class Fit(StrEnum):
     """Whether an amount fits into a budget."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from runner.core.money import format_money, from_nanos, nanos_text, round_up, to_nanos
-from runner.core.prices import Quote, Unit, utc_day
+from runner.core.prices import Quote, Unit, utc_day_text
 
 _EXTRA_S = 0.25
 """A file is a few frames longer than the whole seconds that are billed."""
@@ -64,7 +64,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     @property
     def day(self) -> str:
         """The day that it belongs to, as text."""
-        return utc_day(self.at).isoformat()
+        return utc_day_text(self.at)
 
     @property
     def is_open(self) -> bool:
@@ -222,9 +222,10 @@ class CostSummaryBuilder(Struct):
         if cost.state is CostState.RELEASED:
             return
         by_state = self.by_state.setdefault(cost.currency, {})
-        by_state[cost.state] = by_state.get(cost.state, 0) + cost.amount
+        amount = cost.amount
+        by_state[cost.state] = by_state.get(cost.state, 0) + amount
         for sums, name in ((self.models, model), (self.days, cost.day)):
-            _add_to(sums, (name, cost.currency), (1, cost.amount, cost.reserved))
+            _add_to(sums, (name, cost.currency), (1, amount, cost.reserved))
 
     def merge(self, other: CostSummaryBuilder) -> None:
         """Add the costs of another builder."""
@@ -259,15 +260,20 @@ def cost_json(costs: Iterable[Cost]) -> dict[str, Any] | None:
 
     ``settled`` is null while no attempt of the job has ended; ``basis`` is that of the newest attempt.
     """
-    kept = [cost for cost in costs if cost.state is not CostState.RELEASED]
-    if not kept:
+    newest, reserved, settled = None, 0, None
+    for cost in costs:
+        if cost.state is CostState.RELEASED:
+            continue
+        if newest is not None and newest.currency != cost.currency:
+            reserved, settled = 0, None
+        newest, reserved = cost, reserved + cost.reserved
+        if cost.settled is not None:
+            settled = (settled or 0) + cost.settled
+    if newest is None:
         return None
-    ended = [cost.amount for cost in kept if cost.settled is not None]
-    newest = kept[-1]
-    same = [cost for cost in kept if cost.currency == newest.currency]
     return {
-        "reserved": nanos_text(sum(cost.reserved for cost in same)),
-        "settled": nanos_text(sum(ended)) if ended else None,
+        "reserved": nanos_text(reserved),
+        "settled": None if settled is None else nanos_text(settled),
         "currency": newest.currency,
         "basis": newest.basis,
     }

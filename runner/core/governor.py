@@ -171,6 +171,12 @@ class RunGovernor:
                 pacer.record_outage()
         return self._stop_for_refusals()
 
+    def record_probe(self, now: float, *, is_healthy: bool) -> None:
+        """Record whether the gateway answered a free request; in an outage nothing else may be sent, and refused."""
+        self.breaker.record_probe(now, is_healthy=is_healthy)
+        if not is_healthy:
+            self.stall_timer.record_refusal(self.stall_timer.last_message, now)
+
     def _stop_for_refusals(self) -> Stop | None:
         if self.breaker.is_forbidden:
             return Stop(

@@ -7,9 +7,12 @@ further.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.core.cost import Cost
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, Attempt, JobRecord
 
@@ -70,8 +73,10 @@ def unite(home: JobRecord, other: JobRecord) -> United:
     )
     winner = other if is_other else home
     own = max(winner.attempts, key=lambda attempt: attempt.number, default=None)
+    of_other = {numbers[_sent_ms(attempt)] for attempt in other.attempts}
     record = replace(
         winner,
+        costs=unite_costs(home.costs, other.costs, of_other, is_other=is_other),
         job_id=home.job_id,
         index=home.index,
         metadata=home.metadata,
@@ -79,6 +84,27 @@ def unite(home: JobRecord, other: JobRecord) -> United:
         attempts=tuple(attempts),
     )
     return United(record, 0 if own is None else numbers[_sent_ms(own)], is_other)
+
+
+def unite_costs(
+    home: tuple[Cost, ...], other: tuple[Cost, ...], of_other: Collection[int], *, is_other: bool
+) -> tuple[Cost, ...]:
+    """
+    Unite the costs of a job's attempts with what a results file says that all of its own cost together.
+
+    Args:
+        of_other: Numbers of the file's attempts among all.
+        is_other: Whether the file knows more of those that both have.
+    """
+    newest = max(of_other, default=0)
+    if not other or not newest or (not is_other and any(cost.number == newest for cost in home)):
+        return home
+    kept = [cost for cost in home if cost.number != newest]
+    both = [cost for cost in kept if cost.number in of_other and cost.currency == other[-1].currency]
+    reserved, settled = other[-1].reserved - sum(cost.reserved for cost in both), other[-1].settled
+    if settled is not None:
+        settled = max(0, settled - sum(cost.amount for cost in both))
+    return (*kept, replace(other[-1], number=newest, reserved=max(0, reserved), settled=settled))
 
 
 def _later(old: Attempt, new: Attempt) -> Attempt:

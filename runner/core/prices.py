@@ -281,12 +281,19 @@ def utc_day(at: float) -> date:
     >>> utc_day(1795996799.0)
     datetime.date(2026, 11, 29)
     """
-    return _day(int(at // 86400))
+    return _day(at // 86400)[0]
 
 
+def utc_day_text(at: float) -> str:
+    """Return `utc_day` as text."""
+    return _day(at // 86400)[1]
+
+
+# Most times are of today.
 @lru_cache(maxsize=16)
-def _day(number: int) -> date:
-    return date(1970, 1, 1) + timedelta(days=number)
+def _day(number: float) -> tuple[date, str]:
+    day = date(1970, 1, 1) + timedelta(days=number)
+    return day, day.isoformat()
 
 
 def table_json(table: PriceTable) -> dict[str, Any]:

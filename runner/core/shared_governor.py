@@ -180,7 +180,7 @@ class SharedGovernor:
                 return governor.record_end(state, pending=self._pending, is_own=is_own)
             case ProbeAnswer(is_healthy):
                 self._probe_sent_at = None
-                governor.breaker.record_probe(now, is_healthy=is_healthy)
+                governor.record_probe(now, is_healthy=is_healthy)
             case Stopped(stop) if stop.reason in _OF_ALL:
                 return [stop]
         return []

@@ -197,16 +197,17 @@ class RunBudget:
             if self._shared is not None:
                 self._shared.changed(job, after, is_new=True)
             return
-        is_active = after.is_open and not job.state.has_ended
-        self._set_active(job.seq, after, after.amount if is_active else 0)
+        is_open, amount = after.is_open, after.amount
+        self._set_active(job.seq, after, amount if is_open and not job.state.has_ended else 0)
         if after is not before:
-            self._add(before, -before.amount)
-            self._add(after, after.amount)
+            was = before.amount
+            self._add(before, -was)
+            self._add(after, amount)
             if job.seq in self._ours:
-                self._process.used += after.amount - before.amount
+                self._process.used += amount - was
             if self._shared is not None:
                 self._shared.changed(job, after, is_new=False)
-        if not is_active and not after.is_open:
+        if not is_open:
             self._ours.discard(job.seq)
 
     def stop(self) -> None:
@@ -216,9 +217,9 @@ class RunBudget:
 
     def _grant(self, job: Job, cost: Cost) -> Granted:
         self._ours.add(job.seq)
-        self._process.used += cost.amount
-        self._add(cost, cost.amount)
-        self._set_active(job.seq, cost, cost.amount)
+        self._process.used += cost.reserved
+        self._add(cost, cost.reserved)
+        self._set_active(job.seq, cost, cost.reserved)
         return Granted(cost)
 
     def _add(self, cost: Cost, amount: int) -> None:

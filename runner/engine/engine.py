@@ -396,6 +396,6 @@ class Engine:
             is_healthy = await self._context.probe()
         except Exception:
             log.exception("a bug in runner ended a probe")
-        self.admission.breaker.record_probe(self._context.clock.now(), is_healthy=is_healthy)
+        self.admission.governor.record_probe(self._context.clock.now(), is_healthy=is_healthy)
         self._probe_task = None
         self._schedule_all()

@@ -42,9 +42,6 @@ class Circuit(Protocol):
     def probe_at(self) -> float | None:
         """When to send a free request, or None."""
 
-    def record_probe(self, now: float, *, is_healthy: bool) -> None:
-        """Record whether the gateway answered it."""
-
 
 class Stall(Protocol):
     """Detects that nothing is accepted any more, as `core.circuit_breaker.StallTimer` does."""
@@ -105,6 +102,9 @@ class Governor(Protocol):
         self, model: str, outcome: SubmitOutcome, now: float, *, sent_at: float
     ) -> Stop | None:
         """Record an answer; return why the run must stop submitting, or None."""
+
+    def record_probe(self, now: float, *, is_healthy: bool) -> None:
+        """Record whether the gateway answered a free request."""
 
     def record_end(self, state: State, *, pending: int, is_own: bool) -> list[Stop]:
         """Count a job that ended; return why the run must stop submitting."""

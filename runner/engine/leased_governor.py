@@ -90,7 +90,7 @@ class LeasedGovernor:
         self.ledger = ledger
         self._learned: Mapping[str, float] = {}
         self.pacer = SharedPace()
-        self.breaker = SharedCircuit(self._record_probe)
+        self.breaker = SharedCircuit()
         self.stall_timer = SharedStall(self._record_progress)
         self.on_change: Callable[[], None] = lambda: None
         self.on_stop: Callable[[Stop], None] = lambda _stop: None
@@ -185,6 +185,11 @@ class LeasedGovernor:
         self._tell(Answered(model, told, 0.0, now - sent_at))
         return None
 
+    def record_probe(self, now: float, *, is_healthy: bool) -> None:
+        """Tell the run's governor whether the gateway answered a free request."""
+        self.breaker.probe_at = None
+        self._tell(ProbeAnswer(is_healthy))
+
     def record_end(self, state: State, *, pending: int, is_own: bool) -> list[Stop]:
         """Tell the governor of a job that ended; it decides whether the run stops."""
         self._tell(Ended(state, is_own))
@@ -272,9 +277,6 @@ class LeasedGovernor:
 
     def _tasks(self) -> Tasks:
         return Tasks(in_flight=dict(Counter(self.in_flight()) - self._sent), counts=dict(self.counts()))
-
-    def _record_probe(self, is_healthy: bool) -> None:
-        self._tell(ProbeAnswer(is_healthy))
 
     def _record_progress(self) -> None:
         self._has_progress = True

@@ -38,15 +38,9 @@ class SharedPace:
 class SharedCircuit:
     """The state of the gateway, as the governor told it."""
 
-    def __init__(self, on_probe: Callable[[bool], None]) -> None:
+    def __init__(self) -> None:
         self.state, self.unanswered = CircuitState.CLOSED, 0
         self.probe_at: float | None = None
-        self._on_probe = on_probe
-
-    def record_probe(self, now: float, *, is_healthy: bool) -> None:
-        """Tell the governor whether the gateway answered."""
-        self.probe_at = None
-        self._on_probe(is_healthy)
 
 
 class SharedStall:

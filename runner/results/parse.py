@@ -14,9 +14,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from runner.core.budget import cost_state
+from runner.core.cost import Cost, CostState
 from runner.core.lifecycle import State
 from runner.core.model import FILE_KEY, AssetKind, FailureClass, JobRecord, Json
+from runner.core.money import parse_amount, to_nanos
+from runner.core.prices import Unit
 from runner.results.formats import SCHEMA_VERSION
 from runner.schema.wording import did_you_mean
 
@@ -74,9 +79,48 @@ def parse_line(value: Json, *, line: int) -> ResultLine:
         raise ValueError(f"has a request with the key '{FILE_KEY}', which is never written to results")
     fields = _normalize(value, "")
     try:
-        return msgspec.convert({**fields, "line": line, "file": 0, "record": fields}, ResultLine)
+        found = msgspec.convert({**fields, "line": line, "file": 0, "record": fields}, ResultLine)
+        cost = msgspec.convert(fields, _Costs).cost
     except msgspec.ValidationError as error:
         raise ValueError(_describe(error)) from None
+    if cost is None:
+        return found
+    try:
+        return replace(found, record=replace(found.record, costs=(_cost(found.record, cost),)))
+    except ValueError as error:
+        raise ValueError(f"has an invalid 'cost': {error}") from None
+
+
+class _LineCost(Struct, frozen=True):
+    """What all attempts at a job cost, as `cost_json` writes it."""
+
+    reserved: str
+    currency: str
+    basis: str
+    settled: str | None = None
+
+
+class _Costs(Struct, frozen=True):
+    cost: _LineCost | None = None
+
+
+def _cost(record: JobRecord, line: _LineCost) -> Cost:
+    """Return the cost of all attempts at a job as that of its newest one: the line does not say which cost what."""
+    reserved = to_nanos(parse_amount(line.reserved))
+    settled = reserved if line.settled is None else to_nanos(parse_amount(line.settled))
+    newest = max(record.attempts, key=lambda attempt: attempt.number, default=None)
+    state = cost_state(record.state, None if record.error is None else record.error.cls)
+    return Cost(
+        number=1 if newest is None else newest.number,
+        at=record.submitted_at or 0.0 if newest is None else newest.submitted_at,
+        currency=line.currency,
+        reserved=reserved,
+        unit=Unit.VIDEO,
+        rate=line.reserved,
+        state=state,
+        settled=None if state in (CostState.RESERVED, CostState.UNCERTAIN) else settled,
+        basis=line.basis,
+    )
 
 
 def _check_version(value: Json) -> None:

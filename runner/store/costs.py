@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runner import jsontext
 from runner.core.budget import next_cost
 from runner.core.cost import Cost, CostState, Spend
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, Attempt, Job
+from runner.core.merge_attempts import unite_costs
+from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord
 from runner.core.prices import Unit
 from runner.store.job_filter import JobFilter
-from runner.store.rows import BulkStatement, Row
+from runner.store.rows import BulkStatement, Row, insert_rows
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS costs (
@@ -72,10 +74,10 @@ class CostKeeper(Struct):
         )
         if is_unchanged:
             return None
-        video_s = next((each.duration_s for each in assets or () if each.kind is AssetKind.VIDEO), None)
         is_new = attempt is not None and attempt.outcome == "pending"
         after = before
         if not is_new and (job.state is not State.PENDING or (attempt is not None and before.is_open)):
+            video_s = next((each.duration_s for each in assets or () if each.kind is AssetKind.VIDEO), None)
             after = next_cost(
                 before,
                 job.state,
@@ -100,10 +102,10 @@ def cost_row(seq: int, cost: Cost) -> Row:
         cost.at,
         cost.currency,
         cost.reserved,
-        cost.unit.value,
+        cost.unit._value_,
         cost.rate,
         cost.has_input,
-        cost.state.value,
+        cost.state._value_,
         cost.settled,
         cost.basis,
     )
@@ -255,6 +257,20 @@ def reopen(connection: sqlite3.Connection, seq: int, number: int) -> None:
     """Keep the cost of an attempt whose task a person found, until it ends."""
     values = "state = 'reserved', settled = NULL, basis = 'reserved'"
     _change(connection, values, "state = 'uncertain' AND seq = ? AND number = ?", (seq, number))
+
+
+def united(connection: sqlite3.Connection, seq: int, record: JobRecord) -> JobRecord:
+    """Return a record of the run's own results with the costs of the attempts that the store knows."""
+    known = costs_of(connection, f"[{seq}]").get(seq, ())
+    numbers = {attempt.number for attempt in record.attempts}
+    return replace(record, costs=unite_costs(known, record.costs, numbers, is_other=True))
+
+
+def save(connection: sqlite3.Connection, seq: int, costs: Sequence[Cost]) -> None:
+    """Save what the attempts at a job cost that another run made."""
+    if costs:
+        insert_rows(connection, SAVE_COSTS, [cost_row(seq, cost) for cost in costs])
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (LEDGER_DUE,))
 
 
 def _change(connection: sqlite3.Connection, values: str, where: str, parameters: tuple[Any, ...]) -> None:

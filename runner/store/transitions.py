@@ -226,9 +226,8 @@ def import_records(connection: sqlite3.Connection, records: Iterable[JobRecord],
                 _named_task(record),
             ),
         )
-        connection.executemany(
-            rows.SAVE_ATTEMPT, [rows.attempt_row(row[0], attempt) for attempt in record.attempts]
-        )
+        connection.executemany(rows.SAVE_ATTEMPT, [rows.attempt_row(row[0], one) for one in record.attempts])
+        costs.save(connection, row[0], record.costs)
     return count
 
 
@@ -249,7 +248,7 @@ def adopt_records(connection: sqlite3.Connection, records: Iterable[JobRecord], 
         if row is None:
             import_records(connection, [record], at=at)
             row = connection.execute("SELECT seq FROM jobs WHERE job_id = ?", (record.job_id,)).fetchone()
-        replace_job(connection, row[0], record, attempt=number)
+        replace_job(connection, row[0], costs.united(connection, row[0], record), attempt=number)
         count += 1
     return count
 
@@ -259,6 +258,7 @@ def replace_job(connection: sqlite3.Connection, seq: int, record: JobRecord, *, 
     job = _job_of(record, seq, attempt)
     rows.insert_rows(connection, rows.SAVE_JOBS, [rows.job_row(job)])
     connection.executemany(rows.SAVE_ATTEMPT, [rows.attempt_row(seq, each) for each in record.attempts])
+    costs.save(connection, seq, record.costs)
     connection.execute("DELETE FROM assets WHERE seq = ?", (seq,))
     if record.assets:
         rows.insert_rows(connection, rows.SAVE_ASSETS, [rows.asset_row(job, each) for each in record.assets])

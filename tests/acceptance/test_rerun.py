@@ -22,7 +22,7 @@ retry: {{attempts: 2, base: 50ms, cap: 100ms}}
 jobs:
   - id: job-${{n}}
     repeat: 8
-    request: {{model: seedance-1-0-pro-250528, prompt: 'kitten ${{n}}', seconds: 4, size: 480p}}
+    request: {{model: wan3.0-video, prompt: 'kitten ${{n}}', seconds: 4, size: 480P}}
 """
 
 SCENARIO = """
@@ -196,7 +196,7 @@ def test_rerun_from_elsewhere_comes_home(first: Path, simulator: SimulatorProces
     (away / "second" / "assets" / "job-2.mp4").unlink()
 
     brought = runner("rerun", away / "second" / "results.jsonl", "--into", first)
-    home = results_by_id(first)
+    home, elsewhere = results_by_id(first), results_by_id(away / "second")
     resumed = runner("resume", first)
     again = runner("rerun", away / "second", "--into", first)
 
@@ -204,6 +204,9 @@ def test_rerun_from_elsewhere_comes_home(first: Path, simulator: SimulatorProces
     assert ("succeeded", "undelivered") == (home["job-1"]["status"], home["job-2"]["status"])
     assert [1, 2] == [attempt["number"] for attempt in home["job-1"]["attempts"]]
     assert {**STATES, "job-1": "succeeded", "job-2": "succeeded"} == states(first)
+    for costs in (home, elsewhere, results_by_id(first)):
+        # Both attempts at the first job were charged, and one at the second.
+        assert ["0.40", "0.20"] == [costs[job]["cost"]["settled"] for job in ("job-1", "job-2")]
     assert (first / "assets" / "job-1.mp4").is_file()
     assert before == paid(simulator)
     assert "0 jobs got further" in again.stdout

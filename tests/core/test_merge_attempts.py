@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.core.cost import Cost, CostState
 from runner.core.lifecycle import State
-from runner.core.merge_attempts import progress, unite
+from runner.core.merge_attempts import progress, unite, unite_costs
 from runner.core.model import Attempt, JobRecord
+from runner.core.prices import Unit
 
 
 def record(state: State, *sent_at: float, finished_at: float = 0.0, **fields: object) -> JobRecord:
@@ -44,6 +47,51 @@ def test_a_line_of_the_run_itself_is_no_news() -> None:
 
     assert not unite(home, record(State.FAILED, 1.0, finished_at=2.001)).is_other
     assert unite(home, record(State.FAILED, 1.0, finished_at=2.002)).is_other
+
+
+def cost(number: int, reserved: int, settled: int | None) -> Cost:
+    """Return the cost of an attempt, or of all that a results file has, in billionths."""
+    state = CostState.UNCERTAIN if settled is None else CostState.SETTLED
+    return Cost(
+        number=number,
+        at=0.0,
+        currency="USD",
+        reserved=reserved,
+        unit=Unit.VIDEO,
+        rate="1",
+        state=state,
+        settled=settled,
+    )
+
+
+@pytest.mark.parametrize(
+    ("home", "other", "of_other", "is_other", "expected"),
+    [
+        # Nothing was known here, or nothing there.
+        ([], [cost(2, 8, 5)], {1, 2}, True, [(2, 5)]),
+        ([cost(1, 4, 3)], [], {1}, True, [(1, 3)]),
+        # The file's amount is that of both attempts; the first one's day and amount stay.
+        ([cost(1, 4, 3)], [cost(2, 8, 5)], {1, 2}, True, [(1, 3), (2, 2)]),
+        ([cost(1, 4, 3)], [cost(2, 8, 5)], {1, 2}, False, [(1, 3), (2, 2)]),
+        ([cost(1, 4, 3)], [cost(2, 8, None)], {1, 2}, True, [(1, 3), (2, 4)]),
+        # What was uncertain here ended there.
+        ([cost(1, 4, None)], [cost(1, 4, 2)], {1}, True, [(1, 2)]),
+        ([cost(1, 4, 3)], [cost(1, 4, 2)], {1}, False, [(1, 3)]),
+        # A second attempt here that the other run does not know of.
+        ([cost(1, 4, 3), cost(2, 4, 4)], [cost(3, 8, 5)], {1, 3}, False, [(1, 3), (2, 4), (3, 2)]),
+    ],
+)  # fmt: skip
+def test_costs_of_both_count_once(
+    home: list[Cost],
+    other: list[Cost],
+    of_other: set[int],
+    is_other: bool,
+    expected: list[tuple[int, int]],
+) -> None:
+    """Each attempt's cost counts once, wherever it was made."""
+    united = unite_costs(tuple(home), tuple(other), of_other, is_other=is_other)
+
+    assert expected == [(each.number, each.amount) for each in united]
 
 
 TIMES = st.lists(st.integers(1, 6).map(float), unique=True, max_size=4).map(sorted)

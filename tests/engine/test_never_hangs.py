@@ -84,6 +84,25 @@ def test_a_wait_that_the_gateway_asks_for_has_an_end(
     assert patience_s <= run.took_s < patience_s + 10.0
 
 
+def test_an_outage_after_a_last_sign_of_life_ends_the_run(tmp_path: Path) -> None:
+    """
+    A task that is shown once more after the first unclear answers makes them count no more; the outage ends the run
+    all the same, although nothing but probes is sent then.
+    """
+    settings = replace(SLOW, poll=replace(SLOW.poll, timeout_s=600.0))
+    api = FakeApi(
+        lambda job, nth: ACCEPTED if job.endswith("000") else AMBIGUOUS,
+        lambda task, nth: RUNNING if nth < 3 else POLL_502,
+    )
+    harness = EngineHarness(tmp_path, api, settings=settings, probe=_probe_fails)
+    harness.add_jobs(specs(40))
+
+    run = harness.run()
+
+    assert ["unavailable"] == run.stop_reasons
+    assert run.took_s < 2 * 600.0
+
+
 def test_upstream_outage_makes_few_jobs_uncertain(tmp_path: Path) -> None:
     """
     If probes succeed while every POST ends in 502, trials become rare, and end.

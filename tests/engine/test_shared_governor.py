@@ -95,7 +95,8 @@ def test_an_outage_is_one_for_all(tmp_path: Path, shards: int) -> None:
     async def is_up() -> bool:
         return asyncio.get_running_loop().time() >= 200.0
 
-    fleet = Fleet(tmp_path, FakeApi(answer, answer_s=0.5), replace(FAST, limits=limits), shards=shards)
+    settings = replace(FAST, limits=limits, poll=replace(FAST.poll, timeout_s=600.0))
+    fleet = Fleet(tmp_path, FakeApi(answer, answer_s=0.5), settings, shards=shards)
     fleet.probe = is_up
 
     fleet.run(80 // shards)

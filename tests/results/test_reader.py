@@ -28,6 +28,9 @@ def line(record: JobRecord, run: str = "kittens") -> bytes:
     return line_bytes(record, run=run, gateway="https://api.powertokens.ai")
 
 
+COST = {"reserved": "1.00", "settled": None, "currency": "USD", "basis": "reserved"}
+
+
 def edited(**changes: Any) -> bytes:
     value = {**result_line(succeeded(), run="kittens", gateway="g"), **changes}
     return json.dumps({key: item for key, item in value.items() if item is not ...}).encode() + b"\n"
@@ -197,6 +200,9 @@ def test_same_id_with_another_request_is_another_job(written: Written) -> None:
         (edited(polls="7"), "has an invalid 'polls': expected a whole number, got '7'"),
         (edited(polls=-1), "has an invalid 'polls': expected a whole number, got -1"),
         (edited(index=2**63), "has an invalid 'index': expected a whole number, got 9223372036854775808"),
+        (edited(cost={**COST, "reserved": 1}), "has an invalid 'cost.reserved': expected str, got int"),
+        (edited(cost={**COST, "reserved": "-1"}), "has an invalid 'cost': '-1' is not an amount"),
+        (edited(cost={"reserved": "1"}), "has no 'cost.currency'"),
         (edited(generate_s="5"), "has an invalid 'generate_s': expected float or null, got str"),
         (edited(metadata=[]), "has an invalid 'metadata': expected object, got array"),
         (edited(attempts=[5]), "has an invalid 'attempts[0]': expected object, got int"),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from runner.core.cost import Cost, CostState
 from runner.core.lifecycle import State
-from runner.core.model import OnChanged
+from runner.core.model import Attempt, OnChanged
 from runner.core.prices import Unit
 from runner.store import costs, query
 from runner.store.rows import insert_rows
 from runner.store.store import Store
 from runner.store.sync import sync
-from runner.store.transitions import attach_task, mark_not_submitted, recover, write_off
+from runner.store.transitions import adopt_records, attach_task, mark_not_submitted, recover, write_off
 from tests.engine.fakes import specs
+from tests.results.records import succeeded
 
 COST = Cost(number=1, at=0.0, currency="USD", reserved=5, unit=Unit.VIDEO, rate="1")
 JOB = "model-a-000"
@@ -63,6 +66,24 @@ def test_what_people_say_of_an_uncertain_job(tmp_path: Path) -> None:
                 act(connection, JOB)
 
             assert expected == state_of(store)
+
+
+def test_costs_that_only_the_results_know(tmp_path: Path) -> None:
+    """What is taken over from the results with a later attempt is what that attempt cost alone."""
+    line = replace(
+        succeeded(JOB),
+        attempts=(Attempt(1, 0.0, "accepted", "task_1"), Attempt(2, 9.0, "accepted", "task_2")),
+        costs=(replace(COST, number=2, reserved=10, state=CostState.SETTLED, settled=7),),
+    )
+    with Store(tmp_path) as store:
+        with store.transaction() as connection:
+            submitting(connection)
+            assert 1 == adopt_records(connection, [line], at=1.0)
+
+        assert {1: (COST, replace(line.costs[0], reserved=5, settled=2))} == costs.costs_of(
+            store.reader, "[1]"
+        )
+        assert store.meta(costs.LEDGER_DUE) is not None
 
 
 def test_a_database_of_an_earlier_version_has_no_costs(tmp_path: Path) -> None:
