@@ -94,12 +94,7 @@ def merge_rerun(results: Path, run_dir: Path) -> MergedRerun:
                     early = replace(_undelivered(record, results), assets=())
                     with store.transaction() as connection:
                         replace_job(connection, found.seq, early, attempt=united.attempt)
-                assets = [
-                    _fetch(asset, results.parent, run_dir, other.job_id, facts)
-                    or _uploaded(asset, other.job_id, facts, objects)
-                    for asset in other.assets
-                ]
-                whole = tuple(asset for asset in assets if asset is not None)
+                whole = tuple(_assets(other, results.parent, run_dir, facts, objects))
                 files += sum(asset.url is None for asset in whole)
                 if len(whole) < len(other.assets):
                     missing.append(other.job_id)
@@ -120,6 +115,16 @@ def merge_rerun(results: Path, run_dir: Path) -> MergedRerun:
         with closing(Outputs(store, facts)) as outputs:
             outputs.finish(now_at=time.time())
     return MergedRerun(tuple(changed), files, tuple(missing), tuple(unknown))
+
+
+def _assets(
+    record: JobRecord, folder: Path, run_dir: Path, facts: RunFacts, objects: Objects
+) -> Iterator[Asset]:
+    """Fetch the assets of a job, and yield them as the run calls them, without those that are not whole."""
+    for asset in record.assets:
+        found = _fetch(asset, folder, run_dir, record.job_id, facts)
+        if found := found or _uploaded(asset, record.job_id, facts, objects):
+            yield found
 
 
 def _is_same(home: JobRecord, other: JobRecord) -> bool:

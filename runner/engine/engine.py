@@ -1,10 +1,9 @@
 """
 Drive all jobs: start every step that may be started now, and react to its outcome.
 
-Nothing here waits for one job. A step is a coroutine only while its request is in
-progress; a task that waits for its next poll is an entry in a heap. Whenever a step
-ends or a time comes, `_schedule_all` starts what has become possible, so the limits
-are applied in one place.
+Nothing here waits for one job. A step is a coroutine only while its request is in progress; a task that waits for its
+next poll is an entry in a heap. Whenever a step ends or a time comes, `_schedule_all` starts what has become possible,
+so the limits are applied in one place.
 """
 
 from __future__ import annotations

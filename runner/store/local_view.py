@@ -20,10 +20,11 @@ from runner.core.filenames import BASE_NAME, DB_NAME, REBUILT_NAME
 from runner.disk import sync_folder
 from runner.errors import RunDirError, StoreMissing
 from runner.store.batch import Batch
-from runner.store.database import LATER_ADDITIONS, connect_reader, translated
+from runner.store.database import connect_reader, translated
 from runner.store.evidence import read_epoch
 from runner.store.journal import RECORDS_WORTH_A_BASE, Contents, Journal
 from runner.store.query import task_owner
+from runner.store.tables import LATER_ADDITIONS
 from runner.store.transitions import attach_task, recover
 
 JOURNAL, _POSITION, _IS_AHEAD = "journal", "journal_position", "journal_is_behind"

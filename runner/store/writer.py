@@ -123,11 +123,7 @@ class Writer:
             if attempt is not None:
                 batch.attempts[attempt[0], attempt[1]] = attempt
             if assets is not None:
-                batch.assets.extend(assets)
-                delivered = self._parts.intersection((seq, kind) for seq, kind, *_ in assets)
-                self._parts -= delivered
-                batch.dropped_parts.extend(delivered)
-                batch.old_assets.extend((seq, attempt) for seq, *_, attempt in assets if attempt > 1)
+                self._add_assets(batch, assets)
             if part is not None:
                 batch.parts[part[0], part[1]] = part
                 self._parts.add((part[0], part[1]))
@@ -150,6 +146,13 @@ class Writer:
         if self.error is not None:
             raise self.error
         return batch.number
+
+    def _add_assets(self, batch: Batch, assets: list[Row]) -> None:
+        batch.assets.extend(assets)
+        delivered = self._parts.intersection((seq, kind) for seq, kind, *_ in assets)
+        self._parts -= delivered
+        batch.dropped_parts.extend(delivered)
+        batch.old_assets.extend((seq, attempt) for seq, *_, attempt in assets if attempt > 1)
 
     async def wait(self, number: int) -> None:
         """
