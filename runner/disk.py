@@ -60,7 +60,7 @@ class FileUnwritable(Exception):
 
 
 def asset_error(error: OSError, path: str) -> DiskFull | RunDirError | FileUnwritable:
-    """Return the error of an asset's file: if its folder can be written, it is trouble of that file alone."""
+    """Return the error of an asset's file: if its folder can be written, the error concerns that file alone."""
     if error.errno in _OF_ONE_FILE:
         folder = os.path.dirname(path)
         try:

@@ -56,7 +56,7 @@ def open_regular(path: str | Path) -> BufferedReader:
 
 def require_output(path: str | Path) -> None:
     """
-    Check that a file to be written anew is a regular one, or does not exist yet.
+    Check that a file to be rewritten is a regular one, or does not exist yet.
 
     A link, a pipe or a device, such as ``/dev/stdout``, would be replaced by the file.
 

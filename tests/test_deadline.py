@@ -13,7 +13,7 @@ SHORT_S = 0.01
 
 
 async def test_a_block_that_takes_too_long_is_ended() -> None:
-    """It raises TimeoutError, and the task goes on."""
+    """It raises TimeoutError, and the task continues."""
     with pytest.raises(TimeoutError), Deadline(SHORT_S):
         await asyncio.Event().wait()
 

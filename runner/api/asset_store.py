@@ -26,7 +26,7 @@ from runner.objects.port import ObjectMissing, ObjectStore
 from runner.store import files
 from runner.store.store import Store
 from runner.store.takes import unchecked_paths
-from runner.worker.pauses import RetryPauses
+from runner.worker.deliver import RetryPauses
 
 PRESIGNED_S = 7 * 86400.0
 """The longest time that S3 allows."""
@@ -74,7 +74,7 @@ def with_chosen_store(
     store: Store, saved: RunFacts, options: RunOptions, environ: Mapping[str, str]
 ) -> RunOrigin:
     """
-    Return where a run that goes on comes from, with the store that options choose; from then on the run keeps to it.
+    Return where a run that continues comes from, with the store that options choose; from then on the run keeps to it.
 
     Raises:
         UsageError, ObjectStoreError: As for `chosen_store`.
@@ -110,7 +110,7 @@ async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPaus
 
 
 def keeps_local(config: RunConfig) -> bool:
-    """Return whether files stay here after their upload: for good, or until they are checked."""
+    """Return whether files stay here after their upload: permanently, or until they are checked."""
     store = config.origin.asset_store
     return store is None or store.keeps_local or bool(config.settings.checks) or config.hook is not None
 

@@ -1,25 +1,29 @@
-"""Run from a program: blocking, asynchronous, or with the events of a run as an asynchronous iterator."""
+"""Run from a program: blocking, asynchronous, or with the events as an iterator; of a manifest, or of mappings."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
-from runner.api.job_mappings import JobMappings, write_job_mappings
 from runner.api.options import RunOptions
+from runner.api.run_facts import default_run_dir
 from runner.api.run_result import OnStarted, RunResult
-from runner.core.filenames import RESULTS_NAME
+from runner.core.filenames import MANIFEST_NAME, RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
 from runner.engine.events import Observer, RunEvent, guarded, ignore
 from runner.errors import UsageError
 from runner.input_files import AnyPath
+from runner.results.failed_manifest import flow
 from runner.results.reader import ResultsFile, open_results
+from runner.results.writers import atomic_write
 from runner.store.transitions import Selection
 
 
@@ -44,7 +48,7 @@ async def run_async(
         name: Of a run of `jobs`.
         settings: For `jobs`: the other keys of a manifest, such as ``limits`` or ``defaults``.
         output: The run directory; by default ``output/`` and the name of the manifest.
-        observe: Gets each `JobEnded` and `Notice` as it happens. An exception in it is logged, and the run goes on.
+        observe: Gets each `JobEnded` and `Notice` as it happens. An exception in it is logged, and the run continues.
 
     Raises:
         ManifestError: The manifest has errors; nothing was sent.
@@ -120,7 +124,7 @@ async def rerun_async(
     """
     Run again what did not succeed, and pay again only for what failed; otherwise like `run_async`.
 
-    Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are left alone unless
+    Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are skipped unless
     their class is selected.
     """
     return await rerun_api.rerun(Path(run_dir), selection, options=options, observe=guarded(observe))
@@ -243,3 +247,74 @@ def read_results(path: AnyPath) -> ResultsFile:
     """
     file = Path(path)
     return open_results(file / RESULTS_NAME if file.is_dir() else file)
+
+
+JobMappings = Iterable[Mapping[str, Any]]
+"""Jobs as in a manifest: each a mapping with ``request``, and ``id``, ``metadata`` and so on if wanted."""
+
+
+def write_job_mappings(
+    jobs: JobMappings,
+    *,
+    name: str,
+    settings: Mapping[str, Any],
+    output: Path | None,
+    simulate: bool,
+) -> Path:
+    """
+    Write a manifest, and return its path; the jobs are read once and in constant memory.
+
+    Args:
+        name: Of the run.
+        settings: The other keys of the manifest, such as ``limits`` or ``defaults``.
+        output: The run directory; None for the default in the working directory.
+
+    Raises:
+        UsageError: A job is no mapping, or has a value that JSON does not have.
+    """
+    run_dir = output or default_run_dir(Path.cwd() / MANIFEST_NAME, name, simulate=simulate)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    header = {"version": 1, "name": name, **settings}
+    with atomic_write(run_dir / MANIFEST_NAME) as file:
+        for key, value in header.items():
+            file.write(f"{key}: {_flow(value, key)}\n".encode())
+        number = -1
+        for number, job in enumerate(jobs):
+            if not isinstance(job, Mapping):
+                raise UsageError(
+                    f"jobs[{number}] is a {type(job).__name__}, not a mapping",
+                    hint='a job is such as {"id": "sky", "request": {"model": ..., "prompt": ...}}',
+                )
+            file.write(
+                (b"jobs:\n" if number == 0 else b"") + f"  - {_flow(job, f'jobs[{number}]')}\n".encode()
+            )
+        if number < 0:
+            file.write(b"jobs: []\n")
+    return run_dir / MANIFEST_NAME
+
+
+def _flow(value: Any, place: str) -> str:
+    try:
+        text = json.dumps(value, default=_plain, ensure_ascii=False)
+        text.encode()
+        return flow(json.loads(text))
+    except UnicodeEncodeError as error:
+        # It would be sent as a question mark.
+        half = ascii(error.object[error.start])
+        raise UsageError(
+            f"{place}: {half} is half of a surrogate pair, which is no character",
+            hint="read texts as UTF-8, and replace what is not: bytes.decode(errors='replace')",
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Convert what programs have in place of JSON's types: paths, mappings, and scalars of numeric libraries."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if callable(item := getattr(value, "item", None)):
+        return item()
+    raise TypeError(f"a {type(value).__name__} can't be sent as JSON")

@@ -3,20 +3,24 @@ What each block of jobs contributed to the derived files, so that the next proce
 
 A block has the jobs of adjacent indices. It knows how long its part of `results.jsonl` and of `failed.yaml` is, and
 what it adds to the summary and the report. Blocks are in a file of their own, which may be lost: it counts only if
-``run.db`` says that it belongs to exactly the derived files that are there.
+``run.db`` says that it belongs to exactly the derived files that are there (`Written`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct, field
 
+from runner.core.filenames import BLOCKS_NAME, FAILED_NAME, RESULTS_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
-from runner.report.totals import Totals
+from runner.report.aggregates import Totals
+from runner.version import __version__
 
 BLOCK_JOBS = 500
 _LENGTH_BYTES = 4
@@ -71,3 +75,55 @@ def encode_block(block: Block) -> bytes:
     """Return a block as `read_blocks` reads it."""
     text = msgspec.msgpack.encode(block)
     return len(text).to_bytes(_LENGTH_BYTES) + text
+
+
+class Written(Struct, frozen=True):
+    """
+    The files that the blocks belong to.
+
+    Attributes:
+        content: What the content of the files depends on beside the jobs.
+        files: Of results, `failed.yaml` and blocks: inode, size, and time of change; null for one that is not there.
+        failed_start: Where the jobs begin in `failed.yaml`, in bytes.
+    """
+
+    content: list[str]
+    files: list[tuple[int, int, int] | None]
+    failed_start: int
+
+
+def written(run_dir: Path, *, run: str, gateway: str, failed_start: int) -> Written:
+    """Return what the derived files in a directory are now."""
+    names = (RESULTS_NAME, FAILED_NAME, BLOCKS_NAME)
+    files = [_identity(run_dir / name) for name in names]
+    return Written([__version__, run, gateway, str(run_dir)], files, failed_start)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def open_if_same(path: Path, identity: tuple[int, int, int] | None, *, has_grown: bool = False) -> int | None:
+    """
+    Open a file that an earlier process wrote; None if it is not that one any more.
+
+    Args:
+        has_grown: Whether lines may have been appended to it since.
+    """
+    if identity is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    inode, size, changed_at = identity
+    is_same = (status.st_ino, status.st_size, status.st_mtime_ns) == (inode, size, changed_at)
+    if is_same or (has_grown and status.st_ino == inode and status.st_size >= size):
+        return descriptor
+    os.close(descriptor)
+    return None

@@ -209,7 +209,7 @@ async def open_budget(
 def smaller_jobs(
     reader: sqlite3.Connection, pricer: Pricer, scope: JobFilter, left: int, currency: str
 ) -> str:
-    """Say how many of the next pending jobs cost at most so many billionths; an empty text if none does."""
+    """Return in words how many of the next pending jobs cost at most so many billionths; an empty text if none does."""
     day, fitting, first = utc_day(time.time()), 0, ""
     for job_id, _, text in costs.pending_requests(reader, scope, limit=_MAX_LOOKED_AT):
         price = pricer.quote(jsontext.loads(text), day)

@@ -18,10 +18,10 @@ from runner.api.options import IfLocked, RunOptions
 from runner.api.outputs import Outputs
 from runner.api.run_dir import open_run, require_run
 from runner.api.run_facts import read_facts
-from runner.checks.checker import VideoChecker
-from runner.checks.duplicates import save_duplicates
+from runner.checks.duplicate_videos import save_duplicates
 from runner.checks.judge import Findings, Measures
 from runner.checks.pool import MeasuringPool, require_decoder
+from runner.checks.video_checker import VideoChecker
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Check
 from runner.core.units import format_count

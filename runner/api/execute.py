@@ -29,7 +29,7 @@ from runner.api.run_ledger import settle_ledger
 from runner.api.run_result import OnStarted, RunResult
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
-from runner.checks.duplicates import save_duplicates
+from runner.checks.duplicate_videos import save_duplicates
 from runner.core.lifecycle import State, next_step
 from runner.core.model import Job
 from runner.core.settings import Settings
@@ -69,7 +69,7 @@ async def execute(
     governor: LeasedGovernor | None = None,
 ) -> RunResult:
     """
-    Do what is to be done of a run, and bring its files up to date.
+    Do the remaining work of a run, and bring its files up to date.
 
     Args:
         resubmit_lost: Whether to submit lost jobs again if the API still does not know their tasks.

@@ -17,14 +17,14 @@ from runner.core.verdicts import Verdicts
 from runner.errors import ExportError, ResultsError
 from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset
-from runner.export.plan import ExportOptions, Plan, Source, SourceRecord
 from runner.export.roots import Bucket, Folder, Root
+from runner.export.selection import ExportOptions, Plan, Source, SourceRecord
 from runner.objects import open_store, url_of_path
 from runner.objects.located import Objects
 from runner.objects.port import ObjectMissing, ObjectStore
-from runner.results.files import translate_disk_full
 from runner.results.reader import open_results
 from runner.results.verdicts import read_verdicts
+from runner.results.writers import translate_disk_full
 from runner.store import query
 from runner.store.database import connect_reader, translated
 

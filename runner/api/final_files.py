@@ -16,20 +16,18 @@ import msgspec
 from msgspec import Struct
 
 from runner.api.asset_store import PRESIGNED_S, AssetAddresses
-from runner.api.blocks import BLOCK_JOBS, Block, encode_block, read_blocks
+from runner.api.blocks import BLOCK_JOBS, Block, Written, encode_block, open_if_same, read_blocks
 from runner.api.config import RunConfig, run_environment
 from runner.api.run_facts import RunFacts
-from runner.api.written_files import Written, open_if_same
 from runner.core.filenames import BLOCKS_NAME, FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import Summary
 from runner.report.aggregates import JobSample
 from runner.report.page import MAX_JOBS, PageInfo, ReportBuilder, write_page
 from runner.results.failed_manifest import JOBS_KEY, Entries, failed_entries, failed_header
-from runner.results.files import atomic_write, translate_disk_full
 from runner.results.formats import line_bytes, write_summary
-from runner.results.splice import Splicer
 from runner.results.verdicts import known_verdicts
+from runner.results.writers import Splicer, atomic_write, translate_disk_full
 from runner.schema.catalog import load_catalog
 from runner.store import query
 from runner.store.changes import all_blocks

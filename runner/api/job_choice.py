@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord, JobSpec
-from runner.core.sample import Sample
+from runner.core.sharding import Sample
 from runner.core.where import Condition, NamesAskedFor
 from runner.errors import UsageError
 from runner.schema.wording import did_you_mean
@@ -20,6 +20,8 @@ from runner.store.sync import SyncReport
 from runner.store.transitions import Selection, select_for_rerun
 
 _STATES = frozenset(state.value for state in State)
+
+_MAX_IDS_COMPARED = 5000
 
 
 def chosen_ids(connection: sqlite3.Connection, options: RunOptions) -> tuple[str, ...] | None:
@@ -192,3 +194,8 @@ def _nothing_chosen(conditions: Sequence[Condition], names: NamesAskedFor) -> Us
         hint = f"no job has {name[:60]!r}; {did_you_mean(name, known) or hint}"
     written = " ".join(f"--where '{each.name}{each.operator}{each.value}'" for each in conditions)
     return UsageError(f"no job of the run meets {written}", hint=hint)
+
+
+def ids_to_compare(connection: sqlite3.Connection) -> list[str]:
+    """Return ids of the run's jobs, among which a mistyped one is looked for; of a large run only the first."""
+    return query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)

@@ -13,17 +13,15 @@ from runner.api.config import RunConfig
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
 from runner.core.settings import Settings
-from runner.engine.clock import SystemClock
+from runner.engine.context import SystemClock
 from runner.gateway.client import GatewayClient, user_agent
 from runner.gateway.credentials import PooledKeys
 from runner.gateway.urls import content_url, gateway_root
 from runner.proxies import Proxies
 from runner.store.store import Store
-from runner.worker.deliver import Deliverer
-from runner.worker.pauses import RetryPauses
+from runner.worker.deliver import Deliverer, RetryPauses
 from runner.worker.poll import Poller
-from runner.worker.prompt_api import PromptApi
-from runner.worker.submit import Submitter
+from runner.worker.submit import PromptApi, Submitter
 
 
 class JobSteps(Struct, frozen=True):

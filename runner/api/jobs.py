@@ -9,8 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.job_choice import require_known_names
-from runner.api.run_dir import ids_to_compare
+from runner.api.job_choice import ids_to_compare, require_known_names
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State

@@ -82,10 +82,10 @@ def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bo
     known = elsewhere[-1]
     if known.is_gone:
         what = f"{manifest} was run in {known.run_dir}, which has been moved or deleted"
-        hint = "if it was moved, name its place with -o; to begin anew, add --new"
+        hint = "if it was moved, name its place with -o; to start over, add --new"
     else:
         what = f"{manifest} was run in {known.run_dir}"
-        hint = f"to continue there: -o {known.run_dir}; to begin anew, add --new"
+        hint = f"to continue there: -o {known.run_dir}; to start over, add --new"
     if not confirm(f"{what}. Begin a new run in {run.run_dir}, and pay for its jobs again?"):
         raise RunDirError(f"{what}; a new run in {run.run_dir} would pay for its jobs again", hint=hint)
 

@@ -1,9 +1,9 @@
 """
 Make one run directory of the shards of a run.
 
-The shards are marked as merged first, durably, so that none of them goes on beside the directory that takes over their
-jobs. Everything is built beside that directory and gets its name when it is complete; a merge that was interrupted begins
-anew.
+The shards are marked as merged first, durably, so that none of them continues beside the directory that takes over their
+jobs. Everything is built beside that directory and gets its name when it is complete; a merge that was interrupted starts
+over.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _read_source(run_dir: Path, out: Path) -> _Source:
         raise UsageError(f"{run_dir} is no shard of a run", hint="name the directories of the shards")
     if retired is not None and Path(retired) != out.absolute() and (Path(retired) / DB_NAME).exists():
         raise RunDirError(
-            f"{run_dir} was merged into {retired}", hint=f"go on there: runner resume {retired}"
+            f"{run_dir} was merged into {retired}", hint=f"continue there: runner resume {retired}"
         )
     return _Source(run_dir, facts, facts.origin.shard, token)
 
@@ -178,7 +178,7 @@ def _jobs_in_both(one: _Source, other: _Source) -> str:
 
 
 def _retire(run_dir: Path, out: Path) -> None:
-    """Close a shard's directory for good; what a dead process left in it becomes uncertain first."""
+    """Close a shard's directory permanently; what a dead process left in it becomes uncertain first."""
     into = str(out.absolute())
     with closing(connect_reader(run_dir)) as reader:
         is_retired = query.meta(reader, RETIRED) is not None

@@ -7,16 +7,15 @@ from contextlib import suppress
 
 import msgspec
 
-from runner.api.blocks import BLOCK_JOBS
+from runner.api.blocks import BLOCK_JOBS, Written, written
 from runner.api.run_facts import RunFacts
-from runner.api.written_files import Written, written
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.model import JobRecord
 from runner.core.summary import Summary
 from runner.engine.events import Delivered
 from runner.errors import ObjectStoreError
-from runner.results.files import ResultsWriter
 from runner.results.formats import line_bytes
+from runner.results.writers import ResultsWriter
 from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.store import BLOCKS, Store

@@ -14,8 +14,7 @@ from msgspec.structs import replace
 
 from runner.api.budget import check_cost
 from runner.api.config import apply_options, read_environment
-from runner.api.journal_media import upload_media
-from runner.api.journals import begin_journal
+from runner.api.journals import begin_journal, upload_media
 from runner.api.manifest_jobs import load_into
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts, RunOrigin, save_facts
@@ -28,6 +27,7 @@ from runner.engine.events import ignore
 from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.store.job_filter import JobFilter
+from runner.store.journal import Journal
 from runner.store.store import Store
 
 _OF_JOBS = ("jobs", "specs", "attempts")
@@ -61,7 +61,7 @@ def prepare(
 
     Args:
         journal: The URL of the run's journal.
-        shards: Their number, which stays the same for ever.
+        shards: Their number, which never changes.
         is_governed: Whether the shards share their limits, which are not divided then.
         confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
 
@@ -103,16 +103,20 @@ def prepare(
             log = begin_journal(journal, own, environ)
             if index == 0:
                 files = upload_media(whole / DB_NAME, log.store)
-            if log.has_begun():
-                counts.append(None)
-                continue
-            part = Path(folder, str(index))
-            with Store(part) as store:
-                counts.append(_write_part(whole / DB_NAME, store, own))
-            with Store(part, journal=log):
-                pass
-            shutil.rmtree(part)
+            counts.append(
+                None if log.has_begun() else _fill(log, whole / DB_NAME, Path(folder, str(index)), own)
+            )
     return Prepared(tuple(counts), files)
+
+
+def _fill(log: Journal, whole: Path, part: Path, facts: RunFacts) -> int:
+    """Put one shard's jobs into its journal, and return how many there are."""
+    with Store(part) as store:
+        jobs = _write_part(whole, store, facts)
+    with Store(part, journal=log):
+        pass
+    shutil.rmtree(part)
+    return jobs
 
 
 def _save_shares(whole: sqlite3.Connection, shards: int) -> None:

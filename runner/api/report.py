@@ -27,9 +27,9 @@ from runner.report.github import step_summary
 from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import PageInfo, ReportBuilder, write_page
 from runner.report.posters import PosterMaker
-from runner.results.files import atomic_write
 from runner.results.formats import openai_batch_line
 from runner.results.verdicts import known_verdicts, read_verdicts
+from runner.results.writers import atomic_write
 from runner.store import query
 from runner.store.database import connect_reader, translated
 from runner.store.evidence import has_derived_files

@@ -39,7 +39,7 @@ async def rerun(
     """
     Run again what did not succeed: download what is undelivered, poll what timed out, submit what failed.
 
-    Left alone unless their class is selected: uncertain jobs, lost ones, and those that moderation or the API's
+    Skipped unless their class is selected: uncertain jobs, lost ones, and those that moderation or the API's
     own checks refused. Lost tasks are polled once more first, in any case.
 
     Args:

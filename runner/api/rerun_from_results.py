@@ -18,12 +18,11 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api.adopt import as_left_by_a_process
 from runner.api.config import BASE_URL_NAME, read_environment
 from runner.api.options import IfLocked, RunOptions
 from runner.api.planned_uploads import Select, schema_selector
 from runner.api.rerun import plan_rerun, rerun
-from runner.api.run_dir import open_run
+from runner.api.run_dir import as_left_by_a_process, open_run
 from runner.api.run_facts import (
     RunFacts,
     RunOrigin,

@@ -92,10 +92,7 @@ async def run(
         manifest, output, folder or manifest.parent, options, problems, observe, confirm_new=confirm_new
     )
     async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
-        facts, ids = load_into(
-            store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ
-        )
-        await _begin(store, manifest, plan, options, observe)
+        facts, ids = await _begin(store, manifest, plan, options, problems, observe)
         confirm_cost = _retry_failed(store, facts, options, confirm_cost, ids)
         if ids is not None:
             choose(store.reader, ids)
@@ -217,16 +214,23 @@ def _prepare(
 
 
 async def _begin(
-    store: Store, manifest: Path, plan: _Prepared, options: RunOptions, observe: Observer
-) -> None:
-    """Let the run count as begun, in its journal and on this machine, before anything is submitted."""
+    store: Store,
+    manifest: Path,
+    plan: _Prepared,
+    options: RunOptions,
+    problems: ProblemCollector,
+    observe: Observer,
+) -> tuple[RunFacts, tuple[str, ...] | None]:
+    """Save the jobs, and let the run count as begun, in its journal and on this machine; see `load_into`."""
+    found = load_into(store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ)
     if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
-    # First: else a run that was cut off here could not go on elsewhere.
+    # First: else a run that was cut off here could not continue elsewhere.
     await asyncio.to_thread(store.give_base)
     if not options.simulate:
         remember(manifest, plan.own)
+    return found
 
 
 async def resume(

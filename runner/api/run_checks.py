@@ -1,4 +1,4 @@
-"""The checks beside a run: with what there is to check with, and what is said about them."""
+"""The checks during a run: which of them can run, and what is reported about them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import partial
 
 from runner.api.asset_store import LocalFiles
 from runner.api.config import RunConfig
-from runner.checks.checker import VideoChecker
 from runner.checks.hook import AssetHook
 from runner.checks.judge import NEEDS_DECODER
 from runner.checks.pool import MeasuringPool, require_decoder
 from runner.checks.running import RunningChecks
+from runner.checks.video_checker import VideoChecker
 from runner.core.settings import DEFAULT_KEY_NAME, Check
 from runner.core.stop import Drain
 from runner.core.units import format_count
@@ -64,7 +64,7 @@ def are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> b
 
 
 def _can_decode(checks: tuple[Check, ...], observe: Observer) -> bool:
-    """Return whether pictures can be looked at, if they are to be; what is missing is said once."""
+    """Return whether pictures can be looked at, if they are to be; what is missing is reported once."""
     needing = [check for check in checks if check in NEEDS_DECODER]
     if not needing and Check.SILENT not in checks:
         return False

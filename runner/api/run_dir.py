@@ -1,22 +1,21 @@
-"""Open a run directory for work: its lock, its crash recovery, and its saved configuration."""
+"""Open a run directory for work: its lock, its recovery after a crash or a restored ``run.db``, its configuration."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.adopt import adopt_results
 from runner.api.asset_store import with_chosen_store
 from runner.api.config import RunConfig, apply_options, find_keys, run_environment
-from runner.api.journal_media import fetch_media
-from runner.api.journals import journal_of
+from runner.api.job_choice import ids_to_compare
+from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
@@ -24,19 +23,23 @@ from runner.api.trust import gateway_source, manifest_settings, refused_gateway,
 from runner.api.verify import refetch_lost_files
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import State
+from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
 from runner.errors import RunLocked, StoreMissing, UsageError
+from runner.manifest.job_digest import request_digest
+from runner.results.inline_media import restore_inline_media
+from runner.results.reader import open_results
 from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.evidence import jobs_with_unknown_assets
 from runner.store.job_filter import JobFilter
 from runner.store.journal import Journal
 from runner.store.store import Store
-from runner.store.transitions import recover
+from runner.store.transitions import adopt_records, mark_uncertain, recover
 
 RETRY_LOCK_S = 1.0
-_MAX_IDS_COMPARED = 5000
 
 
 def require_run(run_dir: Path) -> None:
@@ -103,7 +106,7 @@ def _note_place(store: Store, observe: Observer) -> None:
     counts = query.counts(store.reader)
     if (known := store.note_place()) is not None and sum(counts.values()) > counts[State.SUCCEEDED]:
         message = f"{store.run_dir} was copied or moved from {known.path} on host {known.host}"
-        observe(Notice("warning", message, "go on with one of them only: two would pay for the same jobs"))
+        observe(Notice("warning", message, "continue with one of them only: two would pay for the same jobs"))
 
 
 async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Observer) -> Store:
@@ -118,11 +121,6 @@ async def _lock(stack: ExitStack, store: Store, if_locked: IfLocked, observe: Ob
                 observe(Notice("waiting", f"{error.message}; waiting for it"))
                 is_waiting = True
             await asyncio.sleep(RETRY_LOCK_S)
-
-
-def ids_to_compare(connection: sqlite3.Connection) -> list[str]:
-    """Return ids of the run's jobs, among which a mistyped one is looked for; of a large run only the first."""
-    return query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
 
 
 def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
@@ -198,3 +196,60 @@ def _gateway_source(facts: RunFacts, options: RunOptions, environ: Mapping[str, 
     if facts.origin.is_simulated:
         return "--simulate"
     return gateway_source(facts.gateway, options, environ, partial(manifest_settings, facts))
+
+
+_WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
+
+
+def adopt_results(store: Store, observe: Observer) -> None:
+    """
+    Add the attempts, tasks and assets to the store that only the results have, and report how many jobs changed.
+
+    A job that only has a file in the folder of assets becomes uncertain: its task is not known. What the results
+    do not have either remains unknown, such as tasks that were being rendered when the process was killed.
+
+    Raises:
+        ResultsError: The results can't be read.
+    """
+    now_at = time.time()
+    path = store.run_dir / RESULTS_NAME
+    with store.transaction() as connection:
+        adopted = adopt_records(connection, _records(store, now_at), at=now_at) if path.exists() else 0
+        why = "its file is in the folder of assets, and neither run.db nor the results know its task"
+        unknown = list(jobs_with_unknown_assets(connection, store.run_dir))
+        mark_uncertain(connection, unknown, Failure(FailureClass.UNCERTAIN_SUBMIT, why), at=now_at)
+    pending = query.counts(store.reader, with_gone=False)[State.PENDING]
+    message = f"taken over from {path}: {format_count(adopted, 'job')}"
+    if unknown:
+        message += f"; uncertain, since only their files are there: {format_count(len(unknown), 'job')}"
+    observe(Notice("adopted", message))
+    if pending:
+        # Which of them had a task when the process was killed is written nowhere.
+        message = (
+            f"{format_count(pending, 'job')} without a line there count as never submitted; what was submitted just "
+            "before a kill has no line either, and would be paid for again"
+        )
+        hint = "--limit 0 submits nothing while you look for such tasks in the account"
+        observe(Notice("warning", message, hint))
+        observe(
+            Notice("warning", f"to take over such a task: runner resolve {store.run_dir} JOB --task-id ID")
+        )
+
+
+def _records(store: Store, now_at: float) -> Iterator[JobRecord]:
+    for result in open_results(store.run_dir / RESULTS_NAME):
+        request = restore_inline_media(result.record.request).request
+        record = replace(result.record, request=request, digest=request_digest(request))
+        yield as_left_by_a_process(record, now_at)
+
+
+def as_left_by_a_process(record: JobRecord, now_at: float) -> JobRecord:
+    """Return a job of a results file as a later process must treat it: without its task's id it is uncertain."""
+    if record.state is State.SUBMITTING:
+        why = "the results were written before its POST was answered"
+    elif record.state in _WITH_A_TASK and not record.task_id:
+        why = f"the results call it {record.state} and do not name its task"
+    else:
+        return record
+    failure = Failure(FailureClass.UNCERTAIN_SUBMIT, why)
+    return replace(record, state=State.UNCERTAIN, error=failure, finished_at=now_at)

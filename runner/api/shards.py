@@ -84,7 +84,7 @@ def own_jobs(jobs: Iterator[JobSpec], shard: Shard | None) -> Iterator[JobSpec]:
 
 def require_same_shard(origin: RunOrigin, run_dir: Path, shard: Shard | None) -> None:
     """
-    Check that a directory goes on as the shard that it is.
+    Check that a directory continues as the shard that it is.
 
     Raises:
         UsageError: It holds another shard, or the whole run: jobs of both would be paid for twice.
@@ -92,7 +92,7 @@ def require_same_shard(origin: RunOrigin, run_dir: Path, shard: Shard | None) ->
     if origin.missing_shards:
         raise UsageError(
             f"{run_dir} was merged from some shards only, and others have the rest of the manifest's jobs",
-            hint=f"go on with what is in it: runner resume {run_dir}; or merge all shards",
+            hint=f"continue with what is in it: runner resume {run_dir}; or merge all shards",
         )
     if origin.shard == shard:
         return
@@ -101,7 +101,7 @@ def require_same_shard(origin: RunOrigin, run_dir: Path, shard: Shard | None) ->
     way = "without --shard" if origin.shard is None else f"with --shard {origin.shard}"
     raise UsageError(
         f"{run_dir} holds {held}, and this would be {wanted}",
-        hint=f"go on {way}; for other shards choose another directory with -o, and start a run with "
+        hint=f"continue {way}; for other shards choose another directory with -o, and start a run with "
         "another number of shards from nothing (a job would be in two shards)",
     )
 
@@ -162,7 +162,7 @@ def _require_same(url: str, held: Json, wanted: Mapping[str, Json]) -> Mapping[s
         if held.get(key) != wanted.get(key):
             raise RunDirError(
                 f"{url} has {key} {held.get(key)!r}, and this would be {key} {wanted.get(key)!r}",
-                hint="go on as it was begun: a run keeps its name and its number of shards; "
+                hint="continue as it was begun: a run keeps its name and its number of shards; "
                 "or choose another place",
             )
     return held

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -53,7 +54,7 @@ def check_simulation(options: RunOptions, *, simulate: bool) -> None:
 
 def speed_line(settings: Settings) -> str:
     """
-    Say which rates and waits a simulated run has.
+    Return a line with the rates and waits of a simulated run.
 
     Args:
         settings: With the simulator's speed.
@@ -87,12 +88,9 @@ async def simulated_gateway(run_dir: Path, scenario: str | None, pricer: Pricer)
         ScenarioError: The scenario is not valid.
         RunDirError: The simulator's ledger can't be written.
     """
-    # Not needed by a real run, and its web server is slow to import.
-    from runner.simulator.server import Simulator
-
     chosen = None if scenario is None else _load_scenario(scenario)
     ledger = run_dir / SIMULATOR_LEDGER_NAME
-    simulator = Simulator(chosen, ledger_path=ledger, pricer=pricer)
+    simulator = _server().Simulator(chosen, ledger_path=ledger, pricer=pricer)
     try:
         await simulator.start()
     except OSError as error:
@@ -122,18 +120,23 @@ async def serve_simulator(
         ScenarioError: The scenario is not valid.
         OSError: The port is taken.
     """
-    from runner.simulator.server import serve
-
     chosen = _load_scenario(scenario or "demo")
     key = chosen.keys[0] if chosen.keys else _SECRET
     settings = Settings(name="", prices=None if prices is None else _read_prices(prices))
-    await serve(
+    await _server().serve(
         chosen,
         port=port,
         ledger_path=ledger,
         pricer=pricer_for(settings),
         ready=lambda base_url: ready(base_url, key),
     )
+
+
+def _server() -> ModuleType:
+    # Not needed by a real run, and its web framework is slow to import.
+    from runner.simulator import server
+
+    return server
 
 
 def _load_scenario(name: str) -> Scenario:

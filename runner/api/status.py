@@ -147,13 +147,12 @@ def _lost_files(
     if facts is None or not files.has_uploads(connection):
         return lost, None
     # Few runs need them.
-    from runner.api.config import run_environment
-    from runner.api.verify import missing_uploads
+    from runner.api import config, verify
 
     if files.count_assets(connection) > MAX_LOOKS:
         return lost, "there are many; runner resume --verify looks at all"
     try:
-        missing = missing_uploads(connection, run_environment(facts))
+        missing = verify.missing_uploads(connection, config.run_environment(facts))
         return (*lost, *(asset.url or asset.path for _, asset in missing)), None
     except RunnerError as error:
         return lost, error.message

@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from msgspec import Struct, field
 
 from runner.assets.mismatch import duration_mismatch, size_mismatches
-from runner.core.model import Asset, Json
+from runner.core.model import Asset, Json, asks_for_sound
 from runner.core.settings import Check
-from runner.core.sound import asks_for_sound
 from runner.core.units import format_duration
 from runner.media import MediaInfo
 

@@ -20,7 +20,7 @@ from runner.errors import UsageError
 
 LIMIT_S = 120.0
 """How long one video may take; one of ten seconds takes half a second."""
-_PROGRAM = (sys.executable, "-P", "-m", "runner.checks.process")
+_PROGRAM = (sys.executable, "-P", "-m", "runner.checks.measure")
 
 
 class NotMeasured(Exception):

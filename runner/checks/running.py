@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
-from runner.checks.checker import VideoChecker, has_video
+from runner.checks.video_checker import VideoChecker, has_video
 from runner.core.lifecycle import State
 from runner.core.model import Job, JobRecord
 from runner.errors import RunnerError

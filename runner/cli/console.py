@@ -13,7 +13,8 @@ import click
 
 from runner.core.problem import Problem, Severity
 from runner.core.sanitize import redact, sanitize_line, sanitize_text
-from runner.errors import RunnerError
+from runner.errors import RunnerError, UsageError
+from runner.schema.wording import did_you_mean
 
 _BUG_EXIT_CODE = 3
 _MAX_PROBLEMS = 50
@@ -64,6 +65,17 @@ def show_warning(problem: Problem) -> None:
     """Print a problem of a manifest with its position if it is a warning; errors are shown when the manifest is refused."""
     if problem.severity is Severity.WARNING:
         echo_stderr(str(problem))
+
+
+def usage_error(error: click.ClickException) -> UsageError:
+    """Return an error of the command line as one of the program's own, with what may have been meant."""
+    ctx = getattr(error, "ctx", None)
+    hint = None if ctx is None else f"try '{ctx.command_path} --help'"
+    message = error.format_message().replace("a valid integer range", "a whole number")
+    if isinstance(error, click.NoSuchOption):
+        near = did_you_mean(error.option_name, error.possibilities or ())
+        message = f"No such option {error.option_name!r}" + (f"; {near}" if near else ".")
+    return UsageError(message, hint=hint)
 
 
 def show_bug(error: Exception, arguments: Sequence[str]) -> int:

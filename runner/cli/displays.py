@@ -123,7 +123,7 @@ def event_line(event: RunEvent) -> str:
         if event.error is not None and event.state is not State.SUCCEEDED:
             line += f" ({event.error.cls}): {event.error.message}"
     else:
-        # What to do about a stop is said once, at the end.
+        # What to do about a stop is shown once, at the end.
         has_hint = event.hint is not None and event.kind != "stopping"
         line = f"{event.message} ({event.hint})" if has_hint else event.message
     return sanitize_line(line, max_chars=_MAX_LINE_CHARS)

@@ -10,14 +10,15 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr
-from runner.cli.options import WHERE
 from runner.cli.param_types import RUN_DIR
+from runner.cli.shared_options import WHERE
 from runner.core.lifecycle import State
+from runner.core.summary import takes_text
 from runner.core.units import format_count, format_size
 from runner.core.where import Condition
 from runner.errors import UsageError
-from runner.export.plan import ExportOptions, Format
-from runner.export.rows import COLUMNS
+from runner.export.columns import COLUMNS
+from runner.export.selection import ExportOptions, Format
 from runner.schema.wording import did_you_mean
 
 _FORMATS = ("videofolder", "webdataset", "parquet")
@@ -69,11 +70,10 @@ def command(
     Make a dataset in the directory OUT from the succeeded jobs of RUN.
 
     RUN is a run directory, a results file with its assets beside it, or the URL of a bucket that has what a run directory
-    has; it may be active. Several are one dataset. Every video is held against its digest. OUT is there when all of it
+    has; it may be active. Several are one dataset. Every video is checked against its digest. OUT is there when all of it
     is, and not before. The same command continues an export that was interrupted.
     """
     from runner.api.export import export
-    from runner.core.summary import takes_text
 
     if link is not None and dataset_format != "videofolder":
         raise UsageError(f"--link is for videofolder; {dataset_format} holds the videos in its own files")

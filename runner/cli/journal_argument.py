@@ -13,7 +13,7 @@ from runner.api.config import read_environment
 from runner.api.journal_runs import check_out, find_run, write_snapshot
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
-from runner.cli.options import GIVEN_URL
+from runner.cli.shared_options import GIVEN_URL
 from runner.core.sharding import Shard
 from runner.objects import url_of_path
 

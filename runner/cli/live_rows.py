@@ -199,4 +199,4 @@ def _ctrl_c(snapshot: Snapshot, width: int) -> str:
         return "Ctrl-C: stop now; nothing is lost"
     if width < _BAR_FROM:
         return "Ctrl-C: stop; nothing is lost"
-    return "Ctrl-C: submit no more, finish downloads in hand, and stop; nothing is lost"
+    return "Ctrl-C: submit no more, finish open downloads, and stop; nothing is lost"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from runner import __version__
-from runner.errors import RunnerError, UsageError
+from runner.errors import RunnerError
 
 COMMAND_GROUPS = {
     "Prepare": {
@@ -130,26 +130,14 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
 
 def _report(error: Exception, arguments: Sequence[str]) -> int:
-    from runner.cli.console import show_bug, show_error
+    from runner.cli.console import show_bug, show_error, usage_error
 
     if isinstance(error, click.ClickException):
-        error = _usage_error(error)
+        error = usage_error(error)
     if not isinstance(error, RunnerError):
         return show_bug(error, arguments)
     show_error(error)
     return error.exit_code
-
-
-def _usage_error(error: click.ClickException) -> UsageError:
-    ctx = getattr(error, "ctx", None)
-    hint = None if ctx is None else f"try '{ctx.command_path} --help'"
-    message = error.format_message().replace("a valid integer range", "a whole number")
-    if isinstance(error, click.NoSuchOption):
-        from runner.schema.wording import did_you_mean
-
-        near = did_you_mean(error.option_name, error.possibilities or ())
-        message = f"No such option {error.option_name!r}" + (f"; {near}" if near else ".")
-    return UsageError(message, hint=hint)
 
 
 def _close_stdout() -> int:

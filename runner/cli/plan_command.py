@@ -12,8 +12,8 @@ import click
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, echo_stdout, show_warning
 from runner.cli.displays import show_event
-from runner.cli.options import REAL_TIME, SAMPLE, WHERE, with_options
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
+from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE, with_options
 from runner.core.prices import age_text
 from runner.core.sanitize import escape_json, sanitize_line
 from runner.core.units import format_count, format_duration, format_size

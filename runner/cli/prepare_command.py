@@ -8,8 +8,8 @@ import click
 
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr, show_warning
-from runner.cli.options import ASSETS, PER_SHARD, with_options
 from runner.cli.param_types import MANIFEST, VARIABLE
+from runner.cli.shared_options import ASSETS, PER_SHARD, with_options
 from runner.core.units import format_count
 
 
@@ -22,7 +22,7 @@ from runner.core.units import format_count
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How many shards the run has; their number stays the same for ever.",
+    help="How many shards the run has; their number never changes.",
 )
 @with_options(ASSETS, PER_SHARD)
 @click.option("--simulate", is_flag=True, help="For a run with a simulated gateway.")

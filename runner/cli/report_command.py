@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr, open_in_browser
-from runner.cli.options import RUN_OR_NEWEST
+from runner.cli.shared_options import RUN_OR_NEWEST
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

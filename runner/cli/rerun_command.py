@@ -13,7 +13,8 @@ import click
 from runner import jsontext
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.displays import show_event
-from runner.cli.options import (
+from runner.cli.param_types import CLASS, RUN_DIR
+from runner.cli.shared_options import (
     ASSETS,
     BOUNDS,
     JOB,
@@ -31,7 +32,6 @@ from runner.cli.options import (
     run_options,
     with_options,
 )
-from runner.cli.param_types import CLASS, RUN_DIR
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
@@ -43,8 +43,8 @@ from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 if TYPE_CHECKING:
     from runner.api.options import RunOptions
     from runner.api.run_result import RunResult
-    from runner.cli.options import DisplayOptions
     from runner.cli.run_session import RunObserver
+    from runner.cli.shared_options import DisplayOptions
 
 
 @click.command("rerun")
@@ -102,7 +102,7 @@ def command(
     """
     require_results(source)
     if home is not None:
-        return _bring_home(source, home)
+        return _merge_rerun(source, home)
     display_options, job = pop_display_options(values), values.pop("job")
     options = run_options(values)
     if verdict is not None:
@@ -196,13 +196,13 @@ def require_results(source: Path) -> None:
         )
 
 
-def _bring_home(source: Path, home: Path) -> int:
-    from runner.api.bring_home import bring_home, homecoming_lines
+def _merge_rerun(source: Path, home: Path) -> int:
+    from runner.api.merge_rerun import merge_rerun, merged_lines
 
-    brought = bring_home(source / RESULTS_NAME if source.is_dir() else source, home)
-    for line in homecoming_lines(brought, home):
+    merged = merge_rerun(source / RESULTS_NAME if source.is_dir() else source, home)
+    for line in merged_lines(merged, home):
         echo_stdout(line)
-    if brought.missing:
+    if merged.missing:
         echo_stderr(f"continue with: {command_text('runner', 'resume', home)}")
     return 0
 

@@ -12,8 +12,8 @@ import click
 
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.final_summary import submission_text
-from runner.cli.options import RUN_OR_NEWEST
 from runner.cli.param_types import JOB
+from runner.cli.shared_options import RUN_OR_NEWEST
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count

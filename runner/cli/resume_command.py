@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.cli.options import (
+from runner.cli.param_types import RUN_DIR
+from runner.cli.shared_options import (
     ADOPT_RESULTS,
     ASSETS,
     BOUNDS,
@@ -28,7 +29,6 @@ from runner.cli.options import (
     run_options,
     with_options,
 )
-from runner.cli.param_types import RUN_DIR
 
 if TYPE_CHECKING:
     from runner.api.run_result import RunResult

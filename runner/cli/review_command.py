@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr, open_in_browser
-from runner.cli.options import PORT, RUN_OR_NEWEST
+from runner.cli.shared_options import PORT, RUN_OR_NEWEST
 from runner.cli.signals import serve_until_signal
 from runner.core.filenames import VERDICTS_NAME
 

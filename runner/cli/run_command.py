@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.api.options import RunOptions, read_shard
-from runner.cli.options import (
+from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
+from runner.cli.shared_options import (
     ADOPT_RESULTS,
     ASSETS,
     BOUNDS,
@@ -29,7 +30,6 @@ from runner.cli.options import (
     run_options,
     with_options,
 )
-from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.core.model import OnChanged
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     metavar="I/N|auto",
     callback=parsed_by(read_shard),
     help="Run only this share of the jobs, in a directory of its own and with its part of the limits: I from 0 to N - 1, or auto, "
-    "from the variables of Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot. N stays the same for ever.",
+    "from the variables of Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot. N never changes.",
 )
 @click.option(
     "--journal",
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     "--shards",
     metavar="N",
     type=click.IntRange(min=1),
-    help="With --engine: how many shards the run has, for ever; by default as many as workers.",
+    help="With --engine: how many shards the run has, which never changes; by default as many as workers.",
 )
 @click.option(
     "--ray-address",

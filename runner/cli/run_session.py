@@ -20,7 +20,7 @@ from runner.cli.console import echo_stderr, echo_stdout, show_error
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
 from runner.cli.event_log import EventLog
 from runner.cli.final_summary import show_summary
-from runner.cli.options import DisplayOptions
+from runner.cli.shared_options import DisplayOptions
 from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
@@ -178,7 +178,7 @@ async def _write_live_metrics(observer: RunObserver, path: Path) -> None:
     while True:
         await asyncio.sleep(METRICS_EVERY_S)
         if observer.engine is not None:
-            # That they can't be written is said once, at the end.
+            # That they can't be written is reported once, at the end.
             with contextlib.suppress(OSError, RunnerError):
                 snapshot, name = observer.engine.snapshot(), observer.engine.name
                 await asyncio.to_thread(write_live_metrics, path, snapshot, run=name, now_at=time.time())

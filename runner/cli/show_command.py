@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner.api.jobs import JobDetails
+from runner.api.jobs import job as read_job
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.explain_command import explanation_lines
-from runner.cli.options import local_run
 from runner.cli.param_types import JOB, RUN_DIR
+from runner.cli.shared_options import local_run
 from runner.core.explain_answer import explain_answer
 from runner.core.units import format_count, format_duration, format_size
 from runner.results.formats import line_bytes, result_line, utc_text
 
 if TYPE_CHECKING:
-    from runner.api.jobs import JobDetails
     from runner.core.model import Asset, Attempt, Failure, JobRecord
 
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 )
 def command(run_dir: Path, job: str, as_json: bool, wants_answer: bool) -> int:
     """Show JOB of the run in RUN_DIR with all its attempts, files and warnings, even while the run is active."""
-    from runner.api.jobs import job as read_job
-
     details = read_job(run_dir, job)
     if wants_answer:
         return _show_answer(details)

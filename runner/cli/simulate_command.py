@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from runner.cli.console import echo_stderr
-from runner.cli.options import PORT, SCENARIO
+from runner.cli.shared_options import PORT, SCENARIO
 from runner.cli.signals import serve_until_signal
 
 

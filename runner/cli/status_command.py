@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from runner.api.budgets_left import budgets_json
 from runner.api.status import Status, status
 from runner.cli.console import command_text, echo_stdout
-from runner.cli.options import RUN_OR_NEWEST, as_given
+from runner.cli.shared_options import RUN_OR_NEWEST, as_given
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.summary import takes_text

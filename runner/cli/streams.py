@@ -33,7 +33,7 @@ _MODES = ("r", "w", "w")
 def prepare_streams() -> None:
     """Open the streams that are closed, and replace those for output by ones that can't fail."""
     _open_closed()
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", errors="replace")  # noqa: SIM115 - for good
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", errors="replace")  # noqa: SIM115 - it stays open
     sys.stdout = _output(1, sys.stdout, is_for_people=False)
     sys.stderr = _output(2, sys.stderr, is_for_people=True)
 

@@ -1,4 +1,4 @@
-"""Read HTTP headers that carry a time: dates, and how long the server wants to be left alone."""
+"""Read HTTP headers that carry a time: dates, and how long to wait before the next request."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Event(StrEnum):
     NOT_SENT = "not_sent"
     """Nothing left this machine, or the API refused for now (429, no channel, key, quota): no task, no charge."""
     REJECTED = "rejected"
-    """The API refused for good: no task, no charge."""
+    """The API refused permanently: no task, no charge."""
     ACCEPTED = "accepted"
     """A task id came back; durable before the first poll."""
     OUTCOME_UNKNOWN = "outcome_unknown"

@@ -15,7 +15,7 @@ The limits of this API are not published and shared with strangers (facts F86, F
   rare and little is left unused.
 - Refusals whose share does not fall with the rate are not a reason to slow down: see `BackgroundRefusals`.
 - Slow answers and 503s stop the growth, because they precede 429s.
-- Answers that leave a job uncertain slow down more, for longer: see `DoubtBrake`.
+- Answers that leave a job uncertain slow down more, for longer: see `UncertainBackoff`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 from runner.core.background_refusals import BackgroundRefusals
-from runner.core.doubt_brake import DoubtBrake
 from runner.core.retry import backoff_s
+from runner.core.uncertain_backoff import UncertainBackoff
 
 # The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a
 # second, configured at up to ten times that); tests hold what they achieve there.
@@ -37,7 +37,7 @@ _MIN_ANSWERS = 8
 _RECOVERY_ANSWERS = 60
 """Accepted answers for each 429 until the refused rate is reached again: so about one in sixty is refused."""
 _MAX_RECOVERY_S = 45.0
-"""The same in seconds at the refused rate, so that many 429s at once do not end growth for good."""
+"""The same in seconds at the refused rate, so that many 429s at once do not end growth permanently."""
 _WINDOW_REFUSALS = 3
 """After so many 429s in a row, the limit is a window, such as so many a minute."""
 _MAX_PAUSE_S = 15.0
@@ -79,7 +79,7 @@ class Pacer:
     def __init__(self, per_s: float, *, learned_per_s: float | None = None) -> None:
         self.configured_per_s = per_s
         self._adapted_per_s = per_s
-        self._brake = DoubtBrake(per_s)
+        self._brake = UncertainBackoff(per_s)
         self._recovery: _CubicRecovery | None = None
         if learned_per_s is not None and 0 < learned_per_s < per_s:
             self._adapted_per_s = max(learned_per_s, self._min_per_s)
@@ -223,9 +223,9 @@ class Pacer:
         )
         self._accepted_since_cut = 0
 
-    def record_doubtful(self, now: float, *, sent_at: float) -> None:
+    def record_uncertain(self, now: float, *, sent_at: float) -> None:
         """Record an answer that left a job uncertain: it may have been refused because it was sent too fast."""
-        self._brake.record_doubtful(now, sent_at=sent_at, per_s=self.per_s)
+        self._brake.record_uncertain(now, sent_at=sent_at, per_s=self.per_s)
         self.freeze_growth(now)
 
     def record_outage(self) -> None:

@@ -77,7 +77,7 @@ class DownloadTries(Struct, frozen=True):
         >>> DownloadTries(failed=3, furthest_bytes=1_000_000).add_failure(900_000)
         DownloadTries(failed=4, furthest_bytes=1000000)
 
-        What came too slowly is no progress: a host that trickles would hold its download for ever.
+        What came too slowly is no progress: a host that trickles would hold its download forever.
 
         >>> DownloadTries(failed=3, furthest_bytes=0).add_failure(1_000_000, is_too_slow=True)
         DownloadTries(failed=4, furthest_bytes=0)

@@ -1,13 +1,15 @@
 """
-The shards of a run: which jobs each has, and its part of the limits.
+The shards of a run: which jobs each has, and its part of the limits; and samples of jobs, by their ids too.
 
-A run of N shards has N for ever: with another N a job would be in another shard, and be paid for again.
+The number of shards of a run, N, never changes: with another N a job would be in another shard, and be paid for again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b, sha256
+from heapq import heappush, heappushpop
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -180,3 +182,38 @@ def _checked(index: int, count: int, what: str) -> Shard:
     if index >= count:
         raise ValueError(f"{what} is none of {count} shards: they are counted from 0 to {count - 1}")
     return Shard(index, count)
+
+
+Item = TypeVar("Item")
+
+
+class Sample(Generic[Item]):
+    """
+    Keeps a number of items, chosen by the digests of their ids: of two samples, the smaller one is part of the larger.
+
+    >>> sample = Sample[int](2)
+    >>> for number in range(100):
+    ...     sample.add(f"job-{number}", number)
+    >>> list(sample)
+    [1, 25]
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._added = 0
+        # The largest digest first, which is the first to go; the order of adding makes every entry different.
+        self._heap: list[tuple[int, int, Item]] = []
+
+    def add(self, job_id: str, item: Item) -> None:
+        """Offer an item; it is kept as long as few enough ids have a smaller digest."""
+        order = -int.from_bytes(sha256(job_id.encode("utf-8", "surrogatepass")).digest())
+        self._added += 1
+        entry = (order, self._added, item)
+        if len(self._heap) < self._size:
+            heappush(self._heap, entry)
+        else:
+            heappushpop(self._heap, entry)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Iterate over the items that are kept, in the order in which they were added."""
+        return (item for _, _, item in sorted(self._heap, key=lambda entry: entry[1]))

@@ -78,7 +78,7 @@ class SharedGovernor:
     The limits of all shards of a run. Every ``now`` is a reading of one monotonic clock.
 
     Args:
-        session: Names this governor, so that shards notice when it begins anew.
+        session: Names this governor, so that shards notice when it starts over.
         shards: How many shards the run has.
         limit: That of ``governor``, for messages.
         budget: What all shards may spend.

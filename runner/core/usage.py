@@ -1,4 +1,4 @@
-"""What a task consumed, so that a bill can be held against it (facts F75, F91)."""
+"""What a task consumed, so that a bill can be checked against it (facts F75, F91)."""
 
 from __future__ import annotations
 

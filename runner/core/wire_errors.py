@@ -255,7 +255,7 @@ def _status_text(status: int | None) -> str:
         return f"HTTP {status}"
 
 
-# A prompt that was refused will be refused again, so such a job fails for good, and no rerun submits it unless
+# A prompt that was refused will be refused again, so such a job fails permanently, and no rerun submits it unless
 # told to. So these must be specific: codes that prove it, and words that no other error has.
 #
 # Alibaba Model Studio: DataInspectionFailed (400, "Input or output data may contain inappropriate

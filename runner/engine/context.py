@@ -1,8 +1,10 @@
-"""What the parts of the engine share: what it is given, and the progress of the run."""
+"""What the parts of the engine share: what it is given, the real time, and the progress of the run."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -196,3 +198,11 @@ def stop_for_error(error: Exception) -> Stop:
     return Stop(
         StopReason.INTERNAL, f"a bug in runner stopped the run: {what}", "nothing is lost; resume the run"
     )
+
+
+class SystemClock:
+    """The real time."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+    sleep = staticmethod(asyncio.sleep)

@@ -20,7 +20,7 @@ from runner.errors import DiskFull
 BACKLOG_PER_DOWNLOAD = 50
 """
 Succeeded tasks that may wait, per concurrent download, before submissions pause: their addresses
-expire, so a slow host must not let them pile up without end.
+expire, so a slow host must not let them pile up without a limit.
 """
 
 

@@ -116,7 +116,7 @@ def ignore(_event: object) -> None:
 
 
 def guarded(observe: Observer) -> Observer:
-    """Keep an observer's trouble, such as a closed terminal, from the run; the first time, it is logged as a warning."""
+    """Keep an observer's errors, such as a closed terminal, from the run; the first time, it is logged as a warning."""
     if getattr(observe, "is_guarded", False):
         return observe
     has_failed = False

@@ -63,7 +63,7 @@ async def poll_lost_tasks(
 
 
 def _requeue(job: Job) -> None:
-    """Give up the task for good; its id remains in the job's attempt."""
+    """Give up the task permanently; its id remains in the job's attempt."""
     job.transition(Event.REMOTE_FAILED)
     job.transition(Event.RERUN)
     job.task_id = job.other_task_id = None

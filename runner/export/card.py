@@ -9,8 +9,8 @@ import yaml
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_size
-from runner.export.plan import ExportOptions, Format, Plan
-from runner.export.rows import COLUMNS
+from runner.export.columns import COLUMNS
+from runner.export.selection import ExportOptions, Format, Plan
 from runner.version import __version__
 
 _MAX_MODELS = 100

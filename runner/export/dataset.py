@@ -16,12 +16,12 @@ from pathlib import Path
 from runner.disk import sync_folder, write_error
 from runner.errors import ExportError, RunLocked
 from runner.export import parquet, videofolder, webdataset
-from runner.export.arrow import require_pyarrow
 from runner.export.card import card
-from runner.export.plan import ExportOptions, Format, Plan, Source, write_plan
+from runner.export.parquet import require_pyarrow
 from runner.export.roots import Root
-from runner.export.split import SplitTask
-from runner.results.files import atomic_write
+from runner.export.selection import ExportOptions, Format, Plan, Source, write_plan
+from runner.export.videos import SplitTask
+from runner.results.writers import atomic_write
 from runner.store.lock import RunLock
 
 _WRITERS: Mapping[Format, Callable[[SplitTask], None]] = {

@@ -1,16 +1,15 @@
-"""Parquet files that hold the videos themselves, as `datasets` and DuckDB read them."""
+"""The columns as Arrow has them, and Parquet files that hold the videos, as `datasets` and DuckDB read them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.export.arrow import BATCH_BYTES, BATCH_ROWS, fields, writer
-from runner.export.rows import COLUMNS, Row
-from runner.export.split import SplitTask
-from runner.export.videos import blocks_of
-from runner.results.files import atomic_write
+from runner.errors import UsageError
+from runner.export.columns import COLUMNS, Row
+from runner.export.videos import SplitTask, blocks_of
+from runner.results.writers import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,4 +58,54 @@ def _schema(columns: tuple[str, ...]) -> pa.Schema:
     video = pa.field("video", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     return pa.schema(
         [video, *fields(columns)], metadata={"huggingface": json.dumps({"info": {"features": features}})}
+    )
+
+
+BATCH_ROWS = 100
+"""Of a row group with videos: what a reader must hold in memory for one row."""
+BATCH_BYTES = 64_000_000
+
+
+def require_pyarrow() -> None:
+    """
+    Import pyarrow.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "this format needs pyarrow, which is not installed",
+            hint="in the checkout that runner was installed from: pip install '.[export]'; or use --format webdataset",
+        ) from None
+
+
+def fields(columns: Sequence[str]) -> list[pa.Field]:
+    """Return the fields of some columns, which can all be null."""
+    import pyarrow as pa
+
+    types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+    return [pa.field(column, types[COLUMNS[column]]) for column in columns]
+
+
+def writer(file: Any, schema: pa.Schema, *, uncompressed: Sequence[str] = ()) -> Any:
+    """
+    Return a writer of a Parquet file, a context manager with `write_table`.
+
+    Args:
+        uncompressed: Paths of columns that do not get smaller, and whose least and greatest values say nothing.
+    """
+    import pyarrow.parquet as pq
+
+    others = [
+        field.name for field in schema if not any(path.startswith(f"{field.name}.") for path in uncompressed)
+    ]
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression={**dict.fromkeys(others, "zstd"), **dict.fromkeys(uncompressed, "none")},
+        use_dictionary=others,
+        write_statistics=others,
     )

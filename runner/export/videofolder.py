@@ -12,11 +12,10 @@ from itertools import islice
 from pathlib import Path
 
 from runner.errors import ExportError
-from runner.export.arrow import fields, writer
-from runner.export.rows import Row, place
-from runner.export.split import SplitTask
-from runner.export.videos import blocks_of, is_same
-from runner.results.files import atomic_write
+from runner.export.columns import Row, place
+from runner.export.parquet import fields, writer
+from runner.export.videos import SplitTask, blocks_of, is_same
+from runner.results.writers import atomic_write
 
 _BATCH_ROWS = 1000
 

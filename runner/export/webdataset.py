@@ -10,11 +10,10 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from runner.export.rows import Row
-from runner.export.split import SplitTask
-from runner.export.videos import blocks_of
+from runner.export.columns import Row
+from runner.export.videos import SplitTask, blocks_of
 from runner.jsontext import dumps
-from runner.results.files import atomic_write
+from runner.results.writers import atomic_write
 
 INDEX_NAME = "index.json"
 _BLOCK_BYTES = 512

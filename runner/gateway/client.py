@@ -16,7 +16,6 @@ from yarl import URL
 from runner import jsontext
 from runner.connector import ConnectFailed, StrictConnector, forget_connection, used_connection
 from runner.core.classify import classify_poll, classify_submit, excerpt
-from runner.core.echoed_keys import hide_keys
 from runner.core.http_headers import parse_http_date
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import (
@@ -29,11 +28,12 @@ from runner.core.outcomes import (
     Probed,
     SubmitOutcome,
     Transient,
+    hide_keys,
 )
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
 from runner.deadline import Deadline
-from runner.gateway.response import HttpResponse, decompress, read_bounded, salvage
+from runner.gateway.http_response import HttpResponse, decompress, read_bounded, salvage
 from runner.gateway.urls import gateway_root, task_url
 from runner.network_errors import describe_network_error
 from runner.version import __version__

@@ -27,8 +27,8 @@ from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.sanitize import sanitize_line
 from runner.errors import ManifestError
 from runner.manifest.other_files import nearest_manifest
+from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts, find_hashes
 from runner.manifest.yaml_parser import find_events, open_events, parse_problem, to_position
-from runner.manifest.yaml_surprises import ANCHOR_HINT, HASH_HINT, Mark, cut_texts, find_hashes
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
 from runner.schema.catalog import load_catalog
 from runner.schema.paths import JsonPath, format_path

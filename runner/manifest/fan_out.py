@@ -19,9 +19,8 @@ from runner.core.problem import Finding, Severity
 from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import ProblemHandler
 from runner.manifest.placeholders import Values
-from runner.manifest.request_template import RequestTemplate
 from runner.manifest.row_files import RowFiles, open_row_files
-from runner.manifest.rows import Row, RowErrorHandler, RowFile, RowFileError
+from runner.manifest.row_readers import Row, RowErrorHandler, RowFile, RowFileError
 from runner.manifest.template import (
     MAX_FILLED,
     Render,
@@ -32,7 +31,7 @@ from runner.manifest.template import (
     entry_variables,
     filled_size,
 )
-from runner.manifest.unchecked_job import EntrySource, UncheckedJob
+from runner.manifest.unchecked_job import EntrySource, RequestTemplate, UncheckedJob
 from runner.schema.wording import did_you_mean
 
 _NOTHING: Mapping[str, Json] = {}

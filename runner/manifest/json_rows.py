@@ -14,7 +14,7 @@ from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, may_contain_key
 from runner.input_files import MAX_LINE, LineTooLong, lines_of, open_regular
-from runner.manifest.rows import (
+from runner.manifest.row_readers import (
     KEY_MESSAGE,
     Row,
     RowErrorHandler,
@@ -257,7 +257,7 @@ class _Array:
                 yield line, value
         self._take("]")
         if self._peek():
-            raise self._error("the file goes on after the end of the array")
+            raise self._error("the file continues after the end of the array")
 
     def _item(self) -> tuple[int, int, Json]:
         line, column = self._line, self._at - self._line_start + 1
@@ -275,7 +275,7 @@ class _Array:
             except (ValueError, RecursionError) as error:
                 message = TOO_DEEP if isinstance(error, RecursionError) else str(error)
                 raise RowFileError(line, message, column=column) from error
-            # A number may go on in the next block.
+            # A number may continue in the next block.
             length = end - self._at
             if end < len(self._text) or not self._read():
                 self._move_to(self._at + length)

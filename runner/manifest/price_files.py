@@ -12,7 +12,7 @@ from runner.core.problem import Finding, Problem, Severity
 from runner.errors import ManifestError
 from runner.manifest.document import ProblemHandler, open_document
 from runner.schema.catalog import load_catalog
-from runner.schema.price_table import read_price_table
+from runner.schema.pricing import read_price_table
 
 
 @cache

@@ -15,7 +15,7 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.core.where import Condition, parse_condition
 from runner.manifest.json_rows import JSONL_SUFFIXES, JsonRows
-from runner.manifest.rows import CellOptions, Row, RowErrorHandler, RowFile, RowFileError
+from runner.manifest.row_readers import CellOptions, Row, RowErrorHandler, RowFile, RowFileError
 
 _SUFFIXES = (".csv", ".tsv", ".txt", *JSONL_SUFFIXES, ".json", ".xlsx", ".parquet")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")

@@ -28,12 +28,12 @@ from runner.input_files import MAX_LINE, open_regular
 from runner.manifest.scalars import (
     CORE_TAGS,
     NON_TEXT_STARTS,
+    is_text,
     resolve_plain,
     resolve_tagged,
     unsupported_tag_message,
 )
 from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, find_child
-from runner.manifest.yaml_surprises import is_text
 
 MAX_ALIASED = 10_000
 """Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""
@@ -215,7 +215,7 @@ class ValueBuilder:
                 value.append(self._value(event, depth + 1))
 
     def _scalar(self, event: Any) -> Json:
-        if looks_like_key(event.value):
+        if len(event.value) >= MIN_KEY_CHARS and looks_like_key(event.value):
             return self._reject_api_key(event)
         # A style is empty for plain scalars, or one of ' " | >.
         if event.tag is not None:
@@ -223,8 +223,11 @@ class ValueBuilder:
         return event.value if event.style else self._plain(event)
 
     def _plain(self, event: Any) -> Json:
+        text = event.value
+        if text and text[0] not in NON_TEXT_STARTS:
+            return text
         try:
-            return resolve_plain(event.value)
+            return resolve_plain(text)
         except ValueError as error:
             self._error(event, str(error), None)
             return event.value

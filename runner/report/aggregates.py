@@ -1,4 +1,4 @@
-"""Samples, time bins and histograms of any number of jobs, in bounded memory."""
+"""Totals, samples, time bins and histograms of any number of jobs, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct, field
 
-from runner.core.summary import bucket_middle_s
+from runner.core.lifecycle import State
+from runner.core.model import JobRecord
+from runner.core.summary import SummaryBuilder, bucket_middle_s
 
 T = TypeVar("T")
 
@@ -192,3 +194,29 @@ def histogram(counts_by_model: Mapping[str, Mapping[int, int]]) -> Histogram | N
             row[min(max(bar, 0), _BARS - 1)] += count
     edges_s = [round(unscale(scale(low) + step * edge), 3) for edge in range(_BARS + 1)]
     return Histogram(edges_s, is_logarithmic, rows)
+
+
+class Totals(Struct):
+    """
+    Builds the summary of jobs and the counts of the report's charts; those of parts of a run can be merged.
+
+    Attributes:
+        bins: When jobs were submitted, and ended.
+    """
+
+    summary: SummaryBuilder = field(default_factory=SummaryBuilder)
+    bins: TimeBins = field(default_factory=lambda: TimeBins(("succeeded", "other", "throttled", "submitted")))
+
+    def add(self, record: JobRecord) -> None:
+        """Add a job."""
+        self.summary.add(record)
+        if record.finished_at is not None:
+            self.bins.add("succeeded" if record.state is State.SUCCEEDED else "other", record.finished_at)
+        for attempt in record.attempts:
+            kind = "throttled" if attempt.outcome == "throttled" else "submitted"
+            self.bins.add(kind, attempt.submitted_at)
+
+    def merge(self, other: Totals) -> None:
+        """Add the jobs of other totals."""
+        self.summary.merge(other.summary)
+        self.bins.merge(other.bins)

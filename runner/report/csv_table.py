@@ -12,9 +12,9 @@ from runner.core.model import Asset, AssetKind, JobRecord, Json
 from runner.core.sanitize import sanitize_text
 from runner.core.verdicts import Verdicts
 from runner.jsontext import dumps
-from runner.results.files import atomic_write
 from runner.results.formats import utc_text
 from runner.results.inline_media import replace_inline_media
+from runner.results.writers import atomic_write
 
 MAX_KEYS = 1_000
 """Of metadata and requests together: a spreadsheet has 16,384 columns."""

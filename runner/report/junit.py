@@ -13,8 +13,8 @@ from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.sanitize import sanitize_text
 from runner.core.summary import Summary
-from runner.results.files import atomic_write
 from runner.results.formats import utc_text
+from runner.results.writers import atomic_write
 
 # What XML 1.0 does not allow, not even as a reference.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

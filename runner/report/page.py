@@ -32,11 +32,10 @@ from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
 from runner.core.verdicts import Verdicts
 from runner.jsontext import dumps, loads
-from runner.report.aggregates import JobSample, histogram
+from runner.report.aggregates import JobSample, Totals, histogram
 from runner.report.rows import Address, JobRow, job_row, shorten
-from runner.report.totals import Totals
-from runner.results.files import atomic_write
 from runner.results.formats import utc_text
+from runner.results.writers import atomic_write
 
 MAX_JOBS = 10_000
 """The most jobs that the page lists; its counts and charts include all jobs."""

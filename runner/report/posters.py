@@ -20,7 +20,7 @@ MAX_POSTERS = 1_000
 _LIMIT_S = 30.0
 _LIMIT_OF_ONE_S = 10.0
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP")
-_PROGRAM = (sys.executable, "-P", "-m", "runner.media.first_frame")
+_PROGRAM = (sys.executable, "-P", "-m", "runner.media.decode")
 
 
 class PosterMaker:

@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.core.cost import Spend
 from runner.core.summary import DurationSummary, Summary
 from runner.engine.events import Snapshot
-from runner.results.files import atomic_write
+from runner.results.writers import atomic_write
 
 _Sample = tuple[dict[str, str], float | str]
 _Families = list[tuple[str, str, list[_Sample]]]

@@ -23,8 +23,8 @@ from runner.core.money import nanos_text
 from runner.core.summary import DurationSummary, Summary
 from runner.core.usage import completed_usage
 from runner.jsontext import dumps
-from runner.results.files import atomic_write
 from runner.results.inline_media import replace_inline_media
+from runner.results.writers import atomic_write
 
 SCHEMA_VERSION = 1
 _EPOCH = date(1970, 1, 1).toordinal()

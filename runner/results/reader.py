@@ -26,8 +26,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
+from runner.core.merge_attempts import progress
 from runner.core.model import Attempt
-from runner.core.unite import progress
 from runner.errors import ResultsError
 from runner.input_files import open_regular
 from runner.jsontext import loads

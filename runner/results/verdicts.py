@@ -15,8 +15,8 @@ from runner.disk import open_own, sync_folder
 from runner.errors import ResultsError
 from runner.input_files import lines_of, open_regular
 from runner.jsontext import dumps, loads
-from runner.results.files import append_whole, repair_tail
 from runner.results.formats import utc_text
+from runner.results.writers import append_whole, repair_tail
 
 VERDICTS = ("keep", "reject")
 

@@ -29,7 +29,7 @@ from runner.core.sharding import Shard
 from runner.core.shared_budget import SharedBudget
 from runner.core.shared_governor import SharedGovernor
 from runner.core.stop import Stop
-from runner.engine.clock import SystemClock
+from runner.engine.context import SystemClock
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, RunEvent, Snapshot
 from runner.engine.governor_service import GovernorService
@@ -81,7 +81,7 @@ class Work(Struct, frozen=True, kw_only=True):
 
 
 class Failed(Struct, frozen=True):
-    """A shard could not begin, or not end, for a reason that a person can mend."""
+    """A shard could not begin, or not end, for a reason that a person can fix."""
 
     message: str
     hint: str | None
@@ -95,7 +95,7 @@ class Glance(Struct, frozen=True):
 
 
 class GovernorActor:
-    """The governor of a run; after a crash it begins anew, and its shards tell it what it must know."""
+    """The governor of a run; after a crash it starts over, and its shards tell it what it must know."""
 
     def __init__(self, plan: GovernorPlan) -> None:
         settings = plan.settings
@@ -206,7 +206,7 @@ def _check_out(work: Work) -> Path:
 
 
 class _Caller:
-    """Sends messages to the governor, which is found by its name, since it may have begun anew."""
+    """Sends messages to the governor, which is found by its name, since it may have started over."""
 
     def __init__(self, namespace: str) -> None:
         import ray

@@ -59,7 +59,7 @@ class RayPlan(Struct, frozen=True, kw_only=True):
 
     Attributes:
         workers: How many shards are at work at once.
-        shards: How many shards the run has, for ever; None for those that it has, or as many as workers.
+        shards: How many shards the run has, which never changes; None for those that it has, or as many as workers.
         address: Of a cluster; None for a Ray of this machine alone.
         folder: Where the directories of shards are made, on the machines where they are worked on.
     """
@@ -106,9 +106,7 @@ async def run_on_ray(
         Notice("run_dir", f"journal: {run.store.url}, {run.shards} shards, {plan.workers} at work at once")
     )
     if has_begun:
-        message = (
-            "shards that have begun go on with the jobs in their journals, whatever changed in the manifest"
-        )
+        message = "shards that have begun continue with the jobs in their journals, whatever changed in the manifest"
         observe(Notice("journal", message))
     with _cluster(plan, run):
         own = shard_options(options.after(time.monotonic() - started_at), states.facts, now_at=time.time())
@@ -370,7 +368,7 @@ def _fleet(
 
 
 def _result(run: JournaledRun, fleet: Fleet, facts: RunFacts) -> RunResult:
-    """Say how a run ended, by what its journals hold."""
+    """Return how a run ended, by what its journals hold."""
     with tempfile.TemporaryDirectory(prefix="runner-") as folder:
         run_dir = write_snapshot(run, Path(folder))
         with closing(connect_reader(run_dir)) as reader:

@@ -160,7 +160,7 @@ class Fleet:
         return self._is_stopped.is_set()
 
     async def _has_ended(self, work: Work, actor: Any) -> bool:
-        """Work on a shard; return whether that came to its end, and not to that of its process."""
+        """Work on a shard; return whether the work ended, rather than its process."""
         try:
             await self._work_on(work, actor)
         except Exception as error:

@@ -86,7 +86,7 @@ class LedgerActor:
                 self._owners[run] = owner
                 return run, is_due
             if self._owners.get(values[0]) != owner:
-                return LedgerError("another process works on this shard", hint="let that process go on")
+                return LedgerError("another process works on this shard", hint="let that process continue")
             return getattr(self._ledger, name)(*values)
         except LedgerError as error:
             return error

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runner.simulator import answers
 from runner.simulator.faults import Fault, RequestKind
 from runner.simulator.state import SimulatorState
-from runner.simulator.task import Task
+from runner.simulator.task_shapes import Task
 from runner.simulator.video import MediaBody, last_frame, video
 
 _CHUNK_BYTES = 256 * 1024

@@ -13,14 +13,14 @@ from aiohttp import web
 
 from runner.core.model import Json
 from runner.schema import catalog
-from runner.simulator import answers, forms, task_shapes
+from runner.simulator import answers, task_shapes
 from runner.simulator.answers import SimulatedAnswer
+from runner.simulator.asset_library import AssetLibrary
 from runner.simulator.assets import asset_file, send_file
 from runner.simulator.faults import Fault, RequestKind
-from runner.simulator.library import AssetLibrary
 from runner.simulator.scenario import UrlLocation
 from runner.simulator.state import PendingSubmission, SimulatorState, validation_error
-from runner.simulator.task import Phase, Task
+from runner.simulator.task_shapes import Phase, Task
 
 _TASK_PATH = re.compile(r"/v1/videos/([\w.~-]{1,200})(/content)?")
 _ROUTES = frozenset({"/v1/videos", "/v1/models", "/simulator/ledger"})
@@ -82,7 +82,7 @@ class SimulatedGateway:
         if not state.allow_submit():
             return await self._fault_response(request, RequestKind.SUBMIT, Fault("throttled"), request_id)
         try:
-            body = await forms.read_body(request)
+            body = await answers.read_body(request)
         except web.HTTPRequestEntityTooLarge:
             return await self._fault_response(request, RequestKind.SUBMIT, Fault("too_large"), request_id)
         except ValueError:

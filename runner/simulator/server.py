@@ -16,10 +16,10 @@ from runner.schema.catalog import load_catalog
 from runner.schema.pricing import Pricer
 from runner.simulator.assets import AssetServer
 from runner.simulator.gateway import SimulatedGateway
-from runner.simulator.ledger import Ledger
 from runner.simulator.scenario import Scenario
 from runner.simulator.scenario_reader import load_scenario
 from runner.simulator.state import SimulatorState
+from runner.simulator.submission_ledger import Ledger
 
 _MAX_BODY_BYTES = 128 * 1024**2
 """The gateway's own limit (fact F27)."""

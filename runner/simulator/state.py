@@ -23,10 +23,9 @@ from runner.core.problem import Finding, Severity
 from runner.schema import catalog
 from runner.schema.pricing import Pricer
 from runner.simulator.faults import Fault, RequestKind, fault_at
-from runner.simulator.ledger import Ledger, LedgerEntry
 from runner.simulator.scenario import JobInfo, Scenario, seeded_draw
-from runner.simulator.task import Task
-from runner.simulator.task_shapes import FROM_FORM, tokens_used
+from runner.simulator.submission_ledger import Ledger, LedgerEntry
+from runner.simulator.task_shapes import FROM_FORM, Task, tokens_used
 from runner.simulator.video import video_spec
 
 _VIDEO_OPTIONS = (

@@ -14,8 +14,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from runner.core.model import Json
-from runner.core.sound import asks_for_sound
+from runner.core.model import Json, asks_for_sound
 from runner.simulator import h264, media_writer
 
 _WITH_720_BY_DEFAULT = ("wan2.2-kf2v", "wan2.1-kf2v", "seedance-1-5", "dreamina-seedance")

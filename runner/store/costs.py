@@ -14,9 +14,9 @@ from runner import jsontext
 from runner.core.budget import next_cost
 from runner.core.cost import Cost, CostState, Spend
 from runner.core.lifecycle import State
+from runner.core.merge_attempts import unite_costs
 from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord
 from runner.core.prices import Unit
-from runner.core.unite import unite_costs
 from runner.store.job_filter import JobFilter
 from runner.store.rows import BulkStatement, Row, insert_rows
 

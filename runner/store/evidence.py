@@ -51,7 +51,7 @@ def require_database(run_dir: Path) -> None:
     if read_epoch(run_dir):
         raise StoreMissing(
             f"the {DB_NAME} of {run_dir} is gone, so it is unknown what was already paid for",
-            hint=f"restore it; or, to begin anew and pay again, delete the directory with its {EPOCH_NAME}",
+            hint=f"restore it; or, to start over and pay again, delete the directory with its {EPOCH_NAME}",
         )
 
 
@@ -73,7 +73,7 @@ def require_current(connection: sqlite3.Connection, run_dir: Path) -> None:
 
 
 def _newer(connection: sqlite3.Connection, run_dir: Path) -> str | None:
-    """Say what in the directory is newer than the database, or return None."""
+    """Return in words what in the directory is newer than the database, or None."""
     if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         has_run = (run_dir / RESULTS_NAME).exists() or read_epoch(run_dir)
         return "it is empty, and a run has been here" if has_run else None

@@ -1,4 +1,4 @@
-"""How long ago a job's intent was saved, by a clock that goes on while the machine sleeps."""
+"""How long ago a job's intent was saved, by a clock that continues while the machine sleeps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 A log of one shard's commits in an object store: durable off this machine, and the fence against older owners.
 
-``shards/00003/log/0000000042`` is the 42nd record, made by create-if-absent, so that a position has one record for ever.
+``shards/00003/log/0000000042`` is the 42nd record, made by create-if-absent, so that a position never gets a second record.
 Whoever opens the log reads it to its end and adds a *fence* there. From then on the owner before it can add nothing:
 the position that it takes for the next one is taken. A commit counts once its record is in the log. A *base* is a copy
 of ``run.db`` under ``shards/00003/base/``; it counts once a record names it, and a new owner reads from the last one on.
@@ -19,7 +19,7 @@ import random
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -147,7 +147,7 @@ class Journal:
 
     def read(self) -> Contents:
         """
-        Read the log and leave it as it is; its owner goes on.
+        Read the log and leave it as it is; its owner continues.
 
         Raises:
             StoreDamaged, ObjectStoreError: As for `open`.
@@ -194,7 +194,7 @@ class Journal:
 
     def retire(self, successor: str) -> None:
         """
-        Close the log for ever.
+        Close the log permanently.
 
         Raises:
             Fenced, ObjectStoreError: As for `append`.
@@ -275,7 +275,7 @@ class Journal:
             return _merged(record)
         return Fenced(
             f"{record.owner} has taken over this shard of {self.url}",
-            hint="let that process go on; what this one had submitted is uncertain there until it is resolved",
+            hint="let that process continue; what this one had submitted is uncertain there until it is resolved",
         )
 
     def _read(self) -> dict[int, Record]:
@@ -353,7 +353,7 @@ def _merged(record: Record) -> Fenced:
     into = record.body.get("into")
     return Fenced(
         f"this shard was merged into {into}, which has its jobs now",
-        hint=f"go on there: runner resume {into}",
+        hint=f"continue there: runner resume {into}",
     )
 
 
@@ -379,10 +379,3 @@ def require_conditional_create(store: ObjectStore) -> None:
             f"{store.url} lets a process replace what another one has created, so it can't hold a journal",
             hint="use a store that honors If-None-Match on PUT, such as S3, or file:///FOLDER",
         )
-
-
-def shards_of(store: ObjectStore, count: int) -> Iterator[int]:
-    """Yield the indexes of the shards that have begun."""
-    for index in range(count):
-        if store.list(f"shards/{index:05d}/log"):
-            yield index

@@ -288,7 +288,7 @@ class Ledger:
         """Check that nobody has taken over a run with a journal: what this process held is the other's by now."""
         (path,) = self._connection.execute("SELECT path FROM runs WHERE run = ?", (run,)).fetchone()
         if path != self._paths[run]:
-            raise LedgerError(f"{path} goes on with the run", hint="let that process go on")
+            raise LedgerError(f"{path} continues with the run", hint="let that process continue")
 
     def _allow(self, run: int, day: str, currency: str, amount: int) -> None:
         self._connection.execute(

@@ -44,7 +44,7 @@ class View(Struct, frozen=True):
 
     Attributes:
         is_rebuilt: It was made from the journal, so that files of its jobs may be on another machine.
-        needs_base: The journal is to get a copy of it before it goes on.
+        needs_base: The journal is to get a copy of it before it continues.
     """
 
     is_rebuilt: bool

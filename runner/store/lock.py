@@ -115,7 +115,7 @@ class RunLock:
             if found is None or (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino):
                 raise RunDirError(
                     f"{self._run_dir / name} was moved, replaced or deleted while the run used it",
-                    hint="go on with the directory at its new place: runner resume DIR",
+                    hint="continue with the directory at its new place: runner resume DIR",
                 )
 
     def _acquire(self, fd: int) -> None:

@@ -3,7 +3,7 @@ Where a run directory is, so that a copy and its original do not both pay for th
 
 Two directories of one run can't be told apart by what is in them. So ``run.db`` remembers its path, its file, and its
 machine; a directory that finds itself elsewhere looks at the old path. If the run is still there, each of the two looks
-into the other before it submits: the one that goes on first is the run, and from then on the other one is refused. Whatever
+into the other before it submits: the one that continues first is the run, and from then on the other one is refused. Whatever
 the old path can't show, such as another machine, is only warned about. A run with a journal needs none of this: the
 journal has one owner at a time.
 """
@@ -29,7 +29,7 @@ from runner.store.database import connect_reader
 from runner.store.lock import RunLock
 
 _PLACE, _ORIGINAL, _COPY = "place", "original", "copy"
-"""Keys of `meta`: a place; the path of the directory that this one is a copy of; and that of a copy which went on."""
+"""Keys of `meta`: a place; the path of the directory that this one is a copy of; and that of a copy which continued."""
 
 
 class Place(Struct, frozen=True):
@@ -73,7 +73,7 @@ def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
     """
     Check that no other directory of the run has paid for what this one does not know of; before anything is submitted.
 
-    The other one learns that this one goes on.
+    The other one learns that this one continues.
 
     Raises:
         RunDirError: It has, or is in use.
@@ -92,12 +92,12 @@ def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
         except RunLocked:
             pass
         except (RunDirError, OSError, sqlite3.Error):
-            # It can't be written, so nobody goes on there.
+            # It can't be written, so nobody continues there.
             if not _has_more_attempts(other, connection):
                 continue
         raise RunDirError(
-            f"the same run goes on in {other}: both would pay for the same jobs",
-            hint=f"go on there: runner resume {other}; or delete that one first, and what it paid for",
+            f"the same run continues in {other}: both would pay for the same jobs",
+            hint=f"continue there: runner resume {other}; or delete that one first, and what it paid for",
         )
     connection.execute("DELETE FROM meta WHERE key = ?", (_ORIGINAL,))
     _save_place(connection, _own_place(here.run_id, run_dir))

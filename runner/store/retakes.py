@@ -134,7 +134,7 @@ def requeue_retakes(
 
 
 def _replace_seed(connection: sqlite3.Connection, seq: int, attempt: int, seed: int) -> None:
-    """Give a request that names a seed another one; without one, the API draws it anew anyway."""
+    """Give a request that names a seed another one; without one, the API draws a new one anyway."""
     (text,) = connection.execute("SELECT request FROM specs WHERE seq = ?", (seq,)).fetchone()
     request = json.loads(text)
     if "seed" not in request or str(request["seed"]) == "-1":

@@ -117,7 +117,7 @@ class Store:
                     mark_ahead(self._connection)
             elif not self._may_be_retired and self.meta(JOURNAL) is not None:
                 # What opens the directories of runs passes the journal that they remember.
-                raise RunDirError(f"{self.run_dir} can't go on without its journal", hint="runner resume")
+                raise RunDirError(f"{self.run_dir} can't continue without its journal", hint="runner resume")
             self._closing = stack.pop_all()
         return self
 
@@ -155,7 +155,7 @@ class Store:
         if (successor := self.meta(RETIRED)) is not None:
             raise RunDirError(
                 f"{self.run_dir} was merged into {successor}, which has its jobs now",
-                hint=f"go on there: runner resume {successor}",
+                hint=f"continue there: runner resume {successor}",
             )
 
     @contextmanager
@@ -201,7 +201,7 @@ class Store:
             return note_place(self._connection, self.run_dir)
 
     def require_only(self) -> None:
-        """Check that no other directory of the run goes on; see `place.require_only`."""
+        """Check that no other directory of the run continues; see `place.require_only`."""
         if self.journal is None:
             with translated(self.run_dir / DB_NAME):
                 require_only(self._connection, self.run_dir)

@@ -167,7 +167,7 @@ def mark_not_submitted(connection: sqlite3.Connection, job_id: str) -> bool:
 
 
 def write_off(connection: sqlite3.Connection, job_id: str) -> bool:
-    """Mark an uncertain job as failed for good; return whether it was uncertain."""
+    """Mark an uncertain job as failed permanently; return whether it was uncertain."""
     row = _job_row(connection, job_id, Event.WRITTEN_OFF)
     if row is None:
         return False

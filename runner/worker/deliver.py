@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +33,6 @@ from runner.deadline import Deadline
 from runner.disk import FileUnwritable
 from runner.jsontext import dumps, loads
 from runner.media import MediaInfo
-from runner.worker.pauses import RetryPauses
 from runner.worker.poll import query_task
 from runner.worker.ports import Api, AssetPublisher, AssetUploader, Clock, DeliveryStore, Downloader, Keys
 
@@ -41,6 +40,38 @@ _HINTS = ("seconds", "size", "ratio", "return_last_frame")
 _DEFAULT_SUFFIXES = {AssetKind.VIDEO: ".mp4", AssetKind.LAST_FRAME: ".png"}
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "video/mp4": ".mp4", "video/quicktime": ".mov"}
 _LABELS = {AssetKind.VIDEO: "video", AssetKind.LAST_FRAME: "last frame"}
+
+
+class RetryPauses:
+    """Sleeps until `end`; from then on every sleeper is cancelled, as its download is left to a later run."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._sleep = sleep
+        self._sleepers: set[asyncio.Task[object]] = set()
+        self._has_ended = False
+
+    async def sleep(self, seconds: float) -> None:
+        """
+        Wait.
+
+        Raises:
+            CancelledError: The run ends.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        if self._has_ended:
+            raise asyncio.CancelledError
+        self._sleepers.add(task)
+        try:
+            await self._sleep(seconds)
+        finally:
+            self._sleepers.discard(task)
+
+    def end(self) -> None:
+        """Cancel every sleeper, now and later."""
+        self._has_ended = True
+        for task in tuple(self._sleepers):
+            task.cancel()
 
 
 class Deliverer(Struct, frozen=True):

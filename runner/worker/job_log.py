@@ -1,5 +1,5 @@
 """
-Every step of every job, for the logger ``runner.jobs``: what an account's bill can be held against.
+Every step of every job, for the logger ``runner.jobs``: what an account's bill can be compared with.
 
 The records have the level DEBUG, their message is the name of the event, and their attribute ``fields`` has the rest.
 If nobody listens, nothing is wrapped, and a run costs nothing more.

@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 
 class Api(Protocol):
-    """The gateway. Network trouble is an outcome, never an exception."""
+    """The gateway. A network error is an outcome, never an exception."""
 
     async def submit(self, body: bytes, key: str) -> SubmitOutcome:
         """POST a job's request, once."""

@@ -12,12 +12,22 @@ uncertain, at once and on disk, and never among those to submit.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt, Failure, FailureClass, Job
-from runner.core.outcomes import Accepted, Ambiguous, NoChannel, SubmitOutcome, submit_transition
+from runner.core.outcomes import (
+    Accepted,
+    Ambiguous,
+    NoChannel,
+    NotSent,
+    PollOutcome,
+    SubmitOutcome,
+    submit_transition,
+)
+from runner.store.intent_age import boot_time, intent_age_s
 from runner.worker.ports import Api, Clock, Keys, SubmissionStore
 
 
@@ -128,3 +138,30 @@ class Submitter(Struct, frozen=True):
                 outcome.answer if isinstance(outcome, Ambiguous) else None,
             ),
         )
+
+
+MAX_INTENT_AGE_S = 30.0
+"""A machine that slept for longer between the intent and the POST does not send it."""
+
+
+class PromptApi(Struct, frozen=True):
+    """The gateway, for a run whose journal other processes can take over."""
+
+    api: Api
+    now: Callable[[], float] = boot_time
+
+    async def submit(self, body: bytes, key: str) -> SubmitOutcome:
+        """POST a job's request, unless too much time has passed since its intent was saved; then nothing is sent."""
+        age_s = intent_age_s(self.now())
+        if age_s > MAX_INTENT_AGE_S:
+            why = f"{age_s:.0f} s passed between the intent and its submission, so it was not sent"
+            return NotSent(Failure(FailureClass.UNAVAILABLE, why))
+        return await self.api.submit(body, key)
+
+    async def poll(self, task_id: str, key: str) -> PollOutcome:
+        """Query a task."""
+        return await self.api.poll(task_id, key)
+
+    async def poll_afresh(self, task_id: str, key: str) -> PollOutcome:
+        """Query a task on a connection that nothing else used."""
+        return await self.api.poll_afresh(task_id, key)

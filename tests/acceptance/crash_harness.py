@@ -43,7 +43,7 @@ class KillPoint:
     Kill the process just before or just after the nth time (from 1) that a point is reached.
 
     Attributes:
-        is_stopped: The process is stopped there (SIGSTOP), and can go on later.
+        is_stopped: The process is stopped there (SIGSTOP), and can continue later.
     """
 
     point: str
@@ -89,7 +89,7 @@ class ForkServer:
         return self._ask(request)
 
     def continue_stopped(self) -> int | None:
-        """Let the process go on that was stopped last, and return its exit code."""
+        """Let the process continue that was stopped last, and return its exit code."""
         return self._ask(None)
 
     def _ask(self, request: dict[str, Any] | None) -> int | None:
@@ -181,7 +181,7 @@ def _install(kill_at: KillPoint) -> None:
     from runner.assets import upload
     from runner.gateway.client import GatewayClient
     from runner.objects.folder import FolderStore
-    from runner.results.files import ResultsWriter
+    from runner.results.writers import ResultsWriter
     from runner.store import intent_age, store
     from runner.store.journal import Journal
     from runner.store.ledger import Ledger

@@ -186,7 +186,7 @@ def moments(trace: Iterable[str], root: Path) -> Iterator[tuple[Call, Disk]]:
 
     Yields:
         Each call with the disk as it is just before; for a sync, just after. It is one and the same disk,
-        which goes on changing.
+        which keeps changing.
     """
     disk = Disk(root)
     for call, has_ended in _parsed(trace):

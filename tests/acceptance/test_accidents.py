@@ -199,7 +199,7 @@ def test_lost_log_is_refused(workspace: Workspace) -> None:
 
 def test_deleted_lock_lets_no_second_process_in(workspace: Workspace) -> None:
     """
-    People delete .lock while a run holds it: the second process exits with 5, and the first one goes on.
+    People delete .lock while a run holds it: the second process exits with 5, and the first one continues.
     """
     with workspace.start() as process:
         workspace.wait_for(5)
@@ -214,7 +214,7 @@ def test_deleted_lock_lets_no_second_process_in(workspace: Workspace) -> None:
 
 def test_copy_of_a_running_directory_is_refused(workspace: Workspace) -> None:
     """
-    A copy that is resumed while the original goes on would pay for the same jobs.
+    A copy that is resumed while the original continues would pay for the same jobs.
     """
     copy = workspace.folder / "copy"
     with workspace.start() as process:
@@ -242,7 +242,7 @@ def test_of_a_killed_run_and_its_copy_one_goes_on(workspace: Workspace) -> None:
 
     assert done.returncode in (0, 4), done.stderr
     assert [2, 2] == [each.returncode for each in refused], refused[0].stderr
-    assert all(f"the same run goes on in {copy}" in each.stderr for each in refused)
+    assert all(f"the same run continues in {copy}" in each.stderr for each in refused)
     assert paid == workspace.paid().total()
     assert {1} == set(workspace.paid().values())
 

@@ -130,7 +130,7 @@ def servers() -> Iterator[list[ForkServer]]:
 def killed_at_each(
     point: str, when: str, simulator: SimulatorProcess, server: ForkServer, folder: Path
 ) -> int:
-    """Kill a run just before or after each write in turn, and go on; return how many writes there were."""
+    """Kill a run just before or after each write in turn, and continue; return how many writes there were."""
     nth = 0
     while True:
         nth += 1

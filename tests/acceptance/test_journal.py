@@ -187,7 +187,7 @@ def test_five_hundred_machines_are_lost(world: tuple[SimulatorProcess, ForkServe
 def partition(
     world: tuple[SimulatorProcess, ForkServer, Path], number: int, point: tuple[str, str], nth: int
 ) -> None:
-    """Stop an owner, let another machine finish its run, and let the old owner go on."""
+    """Stop an owner, let another machine finish its run, and let the old owner continue."""
     run = prepare(world, f"cut {number} {point[0]} {point[1]}", count=10, in_flight=3)
     assert STOPPED == run.start(kill_at=KillPoint(*point, nth, is_stopped=True))
     run.machines += 1

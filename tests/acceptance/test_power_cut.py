@@ -83,7 +83,7 @@ def rows(run_dir: Path, select: str) -> list[tuple[Any, ...]]:
 
 
 def test_intent_outlives_a_power_cut_before_its_post_leaves(run: Run) -> None:
-    """Whoever goes on after a power cut knows of every POST that may have left."""
+    """Whoever continues after a power cut knows of every POST that may have left."""
     posted = set()
     for call, disk in run.moments():
         # Not merely somewhere in it: compiled modules, written at a first start, name the path too.

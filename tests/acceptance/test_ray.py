@@ -141,7 +141,7 @@ def test_a_budget_holds_while_actors_are_killed(
 
 def test_the_governor_is_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
     """
-    A governor that is killed begins anew, and the run ends with every video, once, and no job is uncertain.
+    A governor that is killed starts over, and the run ends with every video, once, and no job is uncertain.
     """
     run = RayRun(simulator, tmp_path, 60, submit="4/s")
 
@@ -157,7 +157,7 @@ def _has_accepted(run: RayRun, count: int) -> bool:
 
 def test_drivers_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None:
     """
-    The same command goes on five times after its driver was killed; the shards of the dead one submit nothing more.
+    The same command continues five times after its driver was killed; the shards of the dead one submit nothing more.
     """
     run = RayRun(simulator, tmp_path, 120, submit="4/s")
     for number in range(1, 6):
@@ -173,7 +173,7 @@ def test_drivers_are_killed(simulator: SimulatorProcess, tmp_path: Path) -> None
 
 def test_nodes_are_lost(simulator: SimulatorProcess, tmp_path: Path) -> None:
     """
-    Of four nodes, one after the other is killed, ten times: the shards go on at others, and nothing is paid twice.
+    Of four nodes, one after the other is killed, ten times: the shards continue at others, and nothing is paid twice.
     """
     nodes, rng, lost = Nodes(4), random.Random(4), 0
     run = RayRun(

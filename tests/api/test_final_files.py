@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.api.blocks import written
 from runner.api.final_files import FinalFiles
 from runner.api.outputs import Outputs
 from runner.api.run_facts import RunFacts, read_facts
-from runner.api.written_files import written
 from runner.core.lifecycle import State
 from runner.store import query
 from runner.store.database import connect_reader

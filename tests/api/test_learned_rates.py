@@ -38,7 +38,7 @@ async def test_a_new_directory_starts_with_what_another_learned(tmp_path: Path) 
 
 
 async def test_a_rate_that_grew_back_is_forgotten(tmp_path: Path) -> None:
-    """`--submit-rate` starts anew, and a run that was not held back removes what was learned, for its directory and others."""
+    """`--submit-rate` starts over, and a run that was not held back removes what was learned, for its directory and others."""
     text = await _save(tmp_path / "monday", {"": 0.5})
     assert {"": 0.5} == read_learned(text, GATEWAY, KEYS)
 

@@ -173,7 +173,7 @@ def test_a_running_loop_is_an_error_that_names_the_way_out(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_an_observer_that_fails_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The run goes on, and the first exception is a warning of the logger `runner`; events have task and files."""
+    """The run continues, and the first exception is a warning of the logger `runner`; events have task and files."""
     events: list[runner.JobEnded] = []
 
     def observe(event: object) -> None:

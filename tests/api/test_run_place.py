@@ -154,7 +154,7 @@ def test_moved_run_is_asked_about(state: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_second_run(state: Path, tmp_path: Path) -> None:
     """
-    A run that goes on, one after another that paid for nothing, and another date of a series begin without a question.
+    A run that continues, one after another that paid for nothing, and another date of a series begin without a question.
     """
     manifest, run_dir = paid_run(tmp_path, "one", state=State.PENDING)
     other = write_manifest(tmp_path / "other.yaml", "a")

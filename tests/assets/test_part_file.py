@@ -99,7 +99,7 @@ def test_file_that_is_discarded_is_gone(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_asset_is_put_aside(tmp_path: Path) -> None:
-    """A person may look at it, and the next download does not go on with it."""
+    """A person may look at it, and the next download does not continue with it."""
     part = part_with(tmp_path / "a.mp4.part", b"<html>")
     part.quarantine()
     part.quarantine()

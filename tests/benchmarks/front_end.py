@@ -120,7 +120,7 @@ def _large(disk: Path, memory: Path, few: int, most: int, aim: str) -> Iterator[
 
 
 def finished(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]:
-    """Go on with a run of a hundred times as many jobs that has nothing to do."""
+    """Continue with a run of a hundred times as many jobs that has nothing to do."""
     most = jobs * 100
     manifest = rig.manifest(memory, "http://127.0.0.1:9", most, at_once=64)
     out = disk / f"finished-{most}"

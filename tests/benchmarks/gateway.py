@@ -2,7 +2,7 @@
 A gateway that answers as fast as it can, in a process of its own: the partner of every end-to-end figure.
 
 It knows five requests, keeps one number a task, and counts what was accepted.
-``GET /stats`` gives the counts and the times of the POSTs, and begins anew; it is
+``GET /stats`` gives the counts and the times of the POSTs, and starts over; it is
 asked by nobody while a figure is measured. With a rate it answers 429 to every
 POST beyond it, as a token bucket of one second's worth.
 """

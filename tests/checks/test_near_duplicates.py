@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.checks.near_duplicates import HASH_BITS, MOST_BITS, NearDuplicates
+from runner.checks.duplicate_videos import HASH_BITS, MOST_BITS, NearDuplicates
 
 
 def text(value: int) -> str:

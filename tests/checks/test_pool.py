@@ -1,4 +1,4 @@
-"""Processes that look at videos: whatever becomes of one, the others and the run go on."""
+"""Processes that look at videos: whatever becomes of one, the others and the run continue."""
 
 from __future__ import annotations
 

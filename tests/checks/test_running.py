@@ -6,9 +6,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from runner.checks.checker import VideoChecker
 from runner.checks.pool import MeasuringPool
 from runner.checks.running import RunningChecks
+from runner.checks.video_checker import VideoChecker
 from runner.core.lifecycle import State
 from runner.core.model import Job
 from runner.core.settings import Check

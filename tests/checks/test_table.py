@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.checks.checker import VideoChecker
 from runner.checks.pool import MeasuringPool
+from runner.checks.video_checker import VideoChecker
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord, Json
 from runner.core.settings import Check

@@ -285,7 +285,7 @@ def test_merged_shards_count_once() -> None:
 
 
 def test_a_copy_does_not_spend_beside_its_original() -> None:
-    """Two directories of one run would pay for the same jobs, and count once; a directory that was moved goes on."""
+    """Two directories of one run would pay for the same jobs, and count once; a directory that was moved continues."""
     head = f"prices: {PRICES}\nbudget: {{run: 5 USD}}"
     simulate(head, "-o", "first", "--limit", "2")
     shutil.copytree("first", "copy")
@@ -293,7 +293,7 @@ def test_a_copy_does_not_spend_beside_its_original() -> None:
 
     refused = runner("resume", "copy")
 
-    assert (2, True) == (refused.exit_code, "the same run goes on in " in refused.stderr), refused.stderr
+    assert (2, True) == (refused.exit_code, "the same run continues in " in refused.stderr), refused.stderr
     shutil.rmtree("copy")
     Path("first").rename("moved")
     assert 1 == runner("resume", "moved").exit_code

@@ -112,7 +112,7 @@ def test_quiet_ends_in_five_lines(name: str, capsys: pytest.CaptureFixture[str])
     ],
 )  # fmt: skip
 def test_the_next_command(counts: dict[str, int], command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is free or goes on comes first, then what a person has to decide, and last what is paid for again."""
+    """What is free or continues comes first, then what a person has to decide, and last what is paid for again."""
     show_summary(result(**counts), RunOptions())
 
     assert f"next     {command}" == capsys.readouterr().err.splitlines()[-1]

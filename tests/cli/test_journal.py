@@ -1,4 +1,4 @@
-"""`--journal`: what is refused at the start, how a run goes on elsewhere, and what commands do with its directory."""
+"""`--journal`: what is refused at the start, how a run continues elsewhere, and what commands do with its directory."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_merged_shards_are_closed_for_every_machine(folder: Path) -> None:
     assert (3, True) == (fenced.exit_code, "merged into" in fenced.stderr)
     assert 4 == runner("run", "m.yaml", "--simulate", "-o", "all").exit_code
     assert 2 == len([info for info in FolderStore(str(folder / "j")).list() if "/base/" in info.name])
-    # A merge that was interrupted after it had closed them goes on.
+    # A merge that was interrupted after it had closed them continues.
     shutil.rmtree("all")
     assert 0 == runner("merge", "all", "s0", "s1").exit_code
 

@@ -40,7 +40,8 @@ def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "scenario.yaml").write_text(SCENARIO)
     options = ("--simulate", "--scenario", folder / "scenario.yaml", "-o", folder / "run", "--in-flight", "1")
     assert 4 == runner("run", folder / "lost.yaml", *options).exit_code
-    return folder / "run"
+    # It is gone from where it was, so that a copy may continue.
+    return (folder / "run").rename(folder / "moved")
 
 
 @pytest.fixture

@@ -229,7 +229,7 @@ def test_merge_names_what_does_not_belong_together(folder: Path) -> None:
 
 
 def test_a_partial_merge_takes_in_no_manifest(folder: Path) -> None:
-    """The jobs that are elsewhere would be paid for again; what is in it goes on."""
+    """The jobs that are elsewhere would be paid for again; what is in it continues."""
     assert run("--shard", "0/3", "-o", "s0").exit_code in (0, 1)
     Path("s0/assets").rename("elsewhere")
 
@@ -242,7 +242,7 @@ def test_a_partial_merge_takes_in_no_manifest(folder: Path) -> None:
 
 
 def test_an_interrupted_merge_begins_anew(folder: Path) -> None:
-    """After a crash the shards are closed, and the same merge goes on; another place is refused once it is whole."""
+    """After a crash the shards are closed, and the same merge continues; another place is refused once it is whole."""
     assert run("--shard", "0/1", "-o", "s0").exit_code == 1
     with Store(Path("s0")) as store, store.transaction() as connection:
         connection.execute("INSERT INTO meta VALUES ('retired', ?)", (str(folder / "all"),))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -185,7 +184,7 @@ def test_command_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
     header = f"gateway: {{base_url: '{gateway.base_url}'}}\nnotify: [{{on: [finish], command: {json.dumps(command)}}}]"
     write_manifest(header)
     runner("run", "m.yaml", "-o", "out", "--max-runtime", "1ms", "--drain-time", "0s")
-    shutil.copytree("out", "copy")
+    Path("out").rename("copy")
     Path("m.yaml").write_text(MANIFEST.format(header=header.partition("\n")[0]))
     Path("ran").unlink(missing_ok=True)
 
@@ -205,7 +204,7 @@ def test_webhook_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
     base_url = f"gateway: {{base_url: '{gateway.base_url}'}}"
     write_manifest(f"{base_url}\n{hook}")
     runner("run", "m.yaml", "-o", "out", "--max-runtime", "1ms", "--drain-time", "0s")
-    shutil.copytree("out", "copy")
+    Path("out").rename("copy")
     Path("m.yaml").write_text(MANIFEST.format(header=base_url))
 
     refused, trusted = resume_with(), resume_with("--trust")

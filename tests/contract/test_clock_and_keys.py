@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.engine.clock import SystemClock
+from runner.engine.context import SystemClock
 from runner.gateway.credentials import KeySet, PooledKeys, read_keys
 from runner.worker.ports import Clock, Keys
 from tests.engine.fakes import FakeKeys, LoopClock

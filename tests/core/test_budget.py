@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from runner.core.budget import Account, Fit, block, next_cost
-from runner.core.canary import CanaryGate
 from runner.core.cost import Cost, CostState, CostSummaryBuilder, Spend, SpentOn, charged, cost_json
+from runner.core.governor import CanaryGate
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.prices import Unit
@@ -189,7 +189,7 @@ def test_jobs_yet_to_be_submitted_may_still_succeed() -> None:
 
 
 def test_a_run_with_enough_videos_needs_no_canaries() -> None:
-    """Later processes go on at once; jobs in flight of an earlier one count as first ones."""
+    """Later processes continue at once; jobs in flight of an earlier one count as first ones."""
     assert not gate(succeeded=4, in_flight=9).is_closed
     assert gate(in_flight=5).is_closed
 

@@ -157,7 +157,7 @@ def test_runs_that_end_early_do_not_become_slower_each_time() -> None:
     for _ in range(100):
         pacer = Pacer(10.0, learned_per_s=learned)
         pacer.record_throttled(1.0, sent_at=0.5)
-        pacer.record_doubtful(2.0, sent_at=1.5)
+        pacer.record_uncertain(2.0, sent_at=1.5)
         pacer.record_accepted(3.0, 0.1)
         learned = pacer.learned_per_s
 

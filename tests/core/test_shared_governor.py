@@ -69,7 +69,7 @@ class Shards:
 
 def test_posts_under_way_are_known_to_a_governor_that_begins() -> None:
     """
-    The answer to a POST that was sent before ends the wait for it: after one doubtful answer, the next POST goes alone.
+    The answer to a POST that was sent before ends the wait for it: after one uncertain answer, the next POST goes alone.
     """
     shards = Shards()
     shards.hello(0, permits={"m": 2})
@@ -116,7 +116,7 @@ def test_jobs_that_were_submitted_count_for_a_governor_that_begins() -> None:
 
 def test_the_lowest_rate_that_shards_know_holds() -> None:
     """
-    A governor that begins goes on at the lowest rate that a shard knows to be allowed.
+    A governor that begins continues at the lowest rate that a shard knows to be allowed.
     """
     shards = Shards()
 

@@ -179,7 +179,7 @@ class FakeKeys:
 
 @dataclass
 class FakeStore:
-    """A store that keeps what it is given, and is durable, or fails for good, when the test says so."""
+    """A store that keeps what it is given, and is durable, or fails permanently, when the test says so."""
 
     is_durable: asyncio.Event = field(default_factory=asyncio.Event)
     error: RunnerError | None = None

@@ -173,7 +173,7 @@ async def test_most_jobs_do_not_wait_for_the_ledger(amount: int, tmp_path: Path)
 
 
 async def test_a_stop_gives_back_what_is_not_needed(tmp_path: Path) -> None:
-    """Others can have what a stopped run will not submit, while its jobs in flight go on."""
+    """Others can have what a stopped run will not submit, while its jobs in flight continue."""
     async with opened(tmp_path, 1_000_000, jobs=100) as bench:
         assert Fit.FITS is await bench.take(1)
         assert 100 * UNIT == bench.ledger.used("USD", DAY)

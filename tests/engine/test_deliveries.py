@@ -76,7 +76,7 @@ def test_the_drain_time_ends_downloads(tmp_path: Path) -> None:
 
 
 def test_a_download_that_waits_to_be_tried_again_is_not_in_hand(tmp_path: Path) -> None:
-    """A signal ends the pause at once; the job goes on in the next run."""
+    """A signal ends the pause at once; the job continues in the next run."""
     downloader = FakeDownloader(lambda name, nth: not_fetched("404", may_become_ready=True), takes_s=0.01)
     harness = EngineHarness(
         tmp_path, FakeApi(on_poll=lambda task, nth: SUCCEEDED), downloader=downloader, draw=lambda: 0.999

@@ -50,7 +50,7 @@ def harness(run_dir: Path, *ends: Polled, settings: object = SETTINGS) -> Engine
 def test_as_many_takes_are_made_as_the_manifest_says(
     ends: list[Polled], state: State, takes: int, tmp_path: Path
 ) -> None:
-    """Each class has its own number; a job that used it up fails for good, and is not paid for again."""
+    """Each class has its own number; a job that used it up fails permanently, and is not paid for again."""
     run = harness(tmp_path, *ends)
 
     done = run.run()

@@ -1,4 +1,4 @@
-"""Exports that end early: nothing is under the final name, and the same command goes on where it was."""
+"""Exports that end early: nothing is under the final name, and the same command continues where it was."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.export_command import Progress
-from runner.export import plan
+from runner.export import selection
 from runner.store.lock import RunLock
 from tests.cli.command import CommandResult, runner
 from tests.export.runs import files_of, mixed_jobs, write_run
@@ -34,7 +34,7 @@ def inodes(folder: Path) -> dict[str, int]:
 @pytest.fixture
 def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a run whose seventh of nine videos has another byte, while shards have three videos."""
-    monkeypatch.setattr(plan, "_SHARD_ROWS", 3)
+    monkeypatch.setattr(selection, "_SHARD_ROWS", 3)
     run = write_run(tmp_path / "run", mixed_jobs(9))
     path = run / "assets" / "job-7.mp4"
     path.rename(run / "right")
@@ -144,7 +144,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("dataset_format", FORMATS)
 def test_a_full_disk(tmp_path: Path, small_disk: Path, dataset_format: str) -> None:
-    """The export ends with exit code 3, nothing is under the final name, and it goes on once there is room."""
+    """The export ends with exit code 3, nothing is under the final name, and it continues once there is room."""
     run = write_run(tmp_path / "run", (succeeded(f"j{n}") for n in range(20)), content=b"x" * 60_000)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(1_200_000))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.export.rows import COLUMNS
+from runner.export.columns import COLUMNS
 from tests.cli.command import runner
 from tests.docs.sections import ROOT
 

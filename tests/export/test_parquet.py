@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.export.rows import COLUMNS
+from runner.export.columns import COLUMNS
 from tests.cli.command import runner
 from tests.export.runs import files_of, mixed_jobs, video_bytes, write_run
 from tests.results.records import succeeded

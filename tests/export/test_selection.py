@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, FailureClass
-from runner.export.rows import make_row, video_of
+from runner.export.columns import make_row, video_of
 from runner.results.formats import line_bytes
 from tests.cli.command import CommandResult, runner
 from tests.export.runs import files_of, mixed_jobs, write_run

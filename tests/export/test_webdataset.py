@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runner.export import plan
+from runner.export import selection
 from tests.cli.command import runner
 from tests.export.runs import files_of, mixed_jobs, video_bytes, write_run
 from tests.results.records import succeeded
@@ -64,8 +64,8 @@ def test_nothing_of_the_machine_is_in_a_shard(tmp_path: Path) -> None:
 
 def test_shards_are_bounded_and_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard ends before it has more bytes, or more videos, than a reader likes; the index counts its samples."""
-    monkeypatch.setattr(plan, "_SHARD_ROWS", 3)
-    monkeypatch.setattr(plan, "_SHARD_BYTES", 250)
+    monkeypatch.setattr(selection, "_SHARD_ROWS", 3)
+    monkeypatch.setattr(selection, "_SHARD_BYTES", 250)
     lengths = (100, 100, 100, 10, 10, 10, 10, 1000)
     run = tmp_path / "run"
     for number, length in enumerate(lengths):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from runner.core.echoed_keys import hide_keys
+
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
     Accepted,

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from runner.errors import UsageError
-from runner.gateway.response import MAX_BODY_BYTES, decompress
+from runner.gateway.http_response import MAX_BODY_BYTES, decompress
 from runner.gateway.urls import gateway_root
 
 ROOT = "https://api.powertokens.ai"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runner.core.model import Json
 from runner.manifest.row_files import open_row_files
-from runner.manifest.rows import RowFileError
+from runner.manifest.row_readers import RowFileError
 
 KEY = "sk-" + "a1B2c3D4" * 6
 

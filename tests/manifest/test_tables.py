@@ -9,7 +9,7 @@ import pytest
 
 from runner.core.model import Json
 from runner.manifest.row_files import open_row_files
-from runner.manifest.rows import RowFileError
+from runner.manifest.row_readers import RowFileError
 from tests.manifest.helpers import SEEDANCE, read_jobs
 
 REQUEST = f"request: {{model: {SEEDANCE}, prompt: '${{prompt}}', seconds: '${{seconds}}'}}"
@@ -214,7 +214,7 @@ def test_arrays(tmp_path: Path) -> None:
         ('[{"a": 1}', 1, 10, "the file is not JSON: Expecting ','"),
         ('[{"a": NaN}]', 1, 2, "the line has a number or a character that JSON does not have"),
         ('[{"a": 1, "a": 2}]', 1, 2, "the key 'a' is there twice"),
-        ("[{}] x", 1, 6, "the file goes on after the end of the array"),
+        ("[{}] x", 1, 6, "the file continues after the end of the array"),
         ('[{"a": ' + "[" * 100_000, 1, 2, "nested more than 64 levels deep"),
     ],
 )

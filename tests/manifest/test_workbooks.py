@@ -14,7 +14,7 @@ import pytest
 
 from runner.core.model import Json
 from runner.manifest.row_files import open_row_files
-from runner.manifest.rows import RowFileError
+from runner.manifest.row_readers import RowFileError
 from tests.manifest.helpers import SEEDANCE, read_jobs
 
 _KEY = "sk-" + "a1B2c3D4" * 6

@@ -181,7 +181,7 @@ def test_pages_of_the_gallery(page: Browser, folder: Path) -> None:
 
 
 def test_keyboard_moves_and_judges(page: Browser) -> None:
-    """Arrows move over clips and pages, k and r judge a clip and go on, enter enlarges, and a field keeps its keys."""
+    """Arrows move over clips and pages, k and r judge a clip and continue, enter enlarges, and a field keeps its keys."""
     page.press("right")
     assert "job-00" == current(page)
     page.press("k", "r", "left", "down", "up")

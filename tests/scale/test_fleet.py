@@ -117,7 +117,7 @@ def test_processes_take_one_shard_after_the_other() -> None:
 
 def test_a_dead_process_is_replaced() -> None:
     """
-    After each death another process goes on with the shard, after a second and after two, and all shards end.
+    After each death another process continues with the shard, after a second and after two, and all shards end.
     """
     deaths: list[int] = []
 

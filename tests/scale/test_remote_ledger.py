@@ -23,7 +23,7 @@ from runner.core.money import parse_money
 from runner.core.settings import Budget, Settings
 from runner.core.sharding import Shard
 from runner.core.shared_governor import SharedGovernor
-from runner.engine.clock import SystemClock
+from runner.engine.context import SystemClock
 from runner.engine.governor_service import GovernorService
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, UsageError

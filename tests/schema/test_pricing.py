@@ -11,8 +11,7 @@ import pytest
 from runner.core.prices import Quote, table_json
 from runner.manifest.price_files import shipped_prices
 from runner.schema.catalog import load_catalog
-from runner.schema.price_table import read_price_table
-from runner.schema.pricing import Pricer
+from runner.schema.pricing import Pricer, read_price_table
 
 TODAY = date(2026, 11, 26)
 PRICER = Pricer([shipped_prices()], load_catalog())

@@ -27,7 +27,7 @@ from runner.simulator.scenario import (
     TaskEnd,
 )
 from runner.simulator.scenario_reader import load_scenario, shipped_scenarios
-from runner.simulator.task import Phase
+from runner.simulator.task_shapes import Phase
 
 SCHEMA: dict[str, Any] = load_catalog().document("scenario")
 PAGE = Path(runner.simulator.__file__).with_name("README.md")

@@ -445,7 +445,7 @@ def test_a_run_that_began_without_a_journal_gets_one(tmp_path: Path) -> None:
         assert 2 == query.counts(store.reader)[State.PENDING]
     with pytest.raises(RunDirError, match="does not know"), opened(tmp_path / "other", shared):
         pass
-    with pytest.raises(RunDirError, match="can't go on without its journal"), Store(tmp_path / "a"):
+    with pytest.raises(RunDirError, match="can't continue without its journal"), Store(tmp_path / "a"):
         pass
     with (
         pytest.raises(RunDirError, match="belongs to shard 0 of the journal"),

@@ -80,7 +80,7 @@ def test_a_process_whose_run_goes_on_elsewhere_gives_nothing_back(tmp_path: Path
         new.sync_run(run, [])
         assert 3 == take(new, run, 3, limits)
 
-        with pytest.raises(LedgerError, match="/b goes on with the run"):
+        with pytest.raises(LedgerError, match="/b continues with the run"):
             old.exchange(run, Exchange(give_back={(DAY, "USD"): 3 * UNIT}), limits)
         with pytest.raises(LedgerError):
             old.close_run(run, [])

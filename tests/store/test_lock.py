@@ -15,7 +15,7 @@ import pytest
 from runner.core.lifecycle import Event, State
 from runner.core.model import Job
 from runner.core.outcomes import PollOutcome, SubmitOutcome
-from runner.engine.clock import SystemClock
+from runner.engine.context import SystemClock
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query
 from runner.store.lock import holder_of

@@ -1,4 +1,4 @@
-"""Where a run directory is: of a directory and its copy one goes on, and a move is no copy."""
+"""Where a run directory is: of a directory and its copy one continues, and a move is no copy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def require(run_dir: Path) -> None:
 
 
 def submit(run_dir: Path) -> None:
-    """Go on with a run: submit its next job."""
+    """Continue with a run: submit its next job."""
     with Store(run_dir) as store:
         store.note_place()
         store.require_only()
@@ -77,7 +77,7 @@ def test_the_one_that_goes_on_first_is_the_run(first: str, original: Path, tmp_p
 
     submit(tmp_path / first)
 
-    with pytest.raises(RunDirError, match=f"the same run goes on in {tmp_path / first}: both would pay"):
+    with pytest.raises(RunDirError, match=f"the same run continues in {tmp_path / first}: both would pay"):
         submit(tmp_path / second)
     submit(tmp_path / first)
 
@@ -109,7 +109,7 @@ def test_neither_goes_on_while_the_other_is_in_use(original: Path, tmp_path: Pat
     with (original / ".lock").open("rb") as held:
         # As another process does.
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(RunDirError, match=f"the same run goes on in {original}"):
+        with pytest.raises(RunDirError, match=f"the same run continues in {original}"):
             submit(copy)
 
 
@@ -121,7 +121,7 @@ def test_a_copy_of_a_directory_whose_other_copy_went_on(original: Path, tmp_path
         shutil.copytree(original, tmp_path / name)
         submit(tmp_path / name)
 
-    with pytest.raises(RunDirError, match=f"the same run goes on in {tmp_path / 'second'}"):
+    with pytest.raises(RunDirError, match=f"the same run continues in {tmp_path / 'second'}"):
         submit(original)
 
 

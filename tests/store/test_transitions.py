@@ -104,7 +104,7 @@ def test_only_jobs_between_intent_and_answer_are_put_in_doubt(store: Store) -> N
 
 def test_task_of_a_doubtful_attempt_is_that_attempts_own(store: Store) -> None:
     """
-    A job in doubt that is given its task goes on with it, counted from when its POST left.
+    A job in doubt that is given its task continues with it, counted from when its POST left.
     """
     sync_jobs(store, make_spec("a"), make_spec("b", 1))
     in_doubt(store, "a", 2)
@@ -255,7 +255,7 @@ def test_rerun_takes_up_what_meets_every_condition(
     selection: Selection, names: set[str], of_all_kinds: Store
 ) -> None:
     """
-    States that a run goes on with, and failed jobs but for those that are left alone unless their class is
+    States that a run continues with, and failed jobs but for those that are left alone unless their class is
     named; a lost job's task is polled once more in any case.
     """
     assert names == selected(of_all_kinds, selection)[0]
@@ -299,7 +299,7 @@ def test_job_that_left_the_manifest_is_not_submitted_by_a_rerun(
 
 def test_only_selected_failed_jobs_become_pending(of_all_kinds: Store) -> None:
     """
-    The old task's ids go, so that nothing polls them for the new attempt; jobs with a task go on with it.
+    The old task's ids go, so that nothing polls them for the new attempt; jobs with a task continue with it.
     """
     with of_all_kinds.transaction() as connection:
         select_for_rerun(connection, Selection())

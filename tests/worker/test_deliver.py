@@ -20,8 +20,7 @@ from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask, 
 from runner.core.settings import RetryPolicy
 from runner.errors import ObjectStoreError
 from runner.media import MediaInfo
-from runner.worker.deliver import Deliverer, delivery_hints
-from runner.worker.pauses import RetryPauses
+from runner.worker.deliver import Deliverer, RetryPauses, delivery_hints
 from tests.engine.answers import POLL_403, POLL_502, UNKNOWN, failure
 from tests.engine.fakes import FakeKeys, FakePublisher, FakeStore, job_in_memory
 from tests.worker.fakes import WALL_AT_0, FakeClock, FakeQueries

@@ -53,7 +53,7 @@ async def test_task_is_not_asked_for_before_its_id_is_durable() -> None:
 )
 async def test_only_answers_in_a_row_make_a_task_unknown(answer: PollOutcome, unknowns: int) -> None:
     """
-    Whatever else is answered, the count of answers that did not know the task begins anew; every query counts.
+    Whatever else is answered, the count of answers that did not know the task starts over; every query counts.
     """
     job = job_in_memory("a", State.SUBMITTED, task_id="task", key="a", unknown_polls=2, polls=5)
 

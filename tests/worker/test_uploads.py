@@ -141,7 +141,7 @@ async def test_limits() -> None:
 
 
 async def test_failures() -> None:
-    """A file that changed is noted and the others go on; a target that fails ends all."""
+    """A file that changed is noted and the others continue; a target that fails ends all."""
     clock, changed = FakeClock(), FileChanged("b has changed")
     uploader = Uploader(FakeTarget(transfers(clock), {"b": changed}), FakeStore(), clock, {})
     await uploader.upload_all(map(reference, "abc"))

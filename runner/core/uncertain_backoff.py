@@ -23,17 +23,17 @@ _RESTART_PER_S = 0.1
 _MIN_PER_S = 1 / 120
 
 
-class DoubtBrake:
+class UncertainBackoff:
     """
-    The highest rate after doubtful answers. Every method takes ``now``, a reading of the monotonic clock.
+    The highest rate after uncertain answers. Every method takes ``now``, a reading of the monotonic clock.
 
-    >>> brake = DoubtBrake(1.0)
-    >>> brake.record_doubtful(5.0, sent_at=4.0, per_s=1.0)
-    >>> brake.per_s
+    >>> backoff = UncertainBackoff(1.0)
+    >>> backoff.record_uncertain(5.0, sent_at=4.0, per_s=1.0)
+    >>> backoff.per_s
     0.5
 
     Args:
-        configured_per_s: The rate without doubtful answers.
+        configured_per_s: The rate without uncertain answers.
 
     Attributes:
         per_s: The rate that is allowed now.
@@ -51,11 +51,11 @@ class DoubtBrake:
         """
         The rate for the next run: the configured one, unless one rate failed again and again.
 
-        A single doubtful answer says nothing about the rate, and neither does an outage.
+        A single uncertain answer says nothing about the rate, and neither does an outage.
         """
         return self._failed_per_s * _NEAR if self._repeats else self._configured_per_s
 
-    def record_doubtful(self, now: float, *, sent_at: float, per_s: float) -> None:
+    def record_uncertain(self, now: float, *, sent_at: float, per_s: float) -> None:
         """
         Record an answer that left a job uncertain: halve the rate, once for each burst.
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from runner.core.cost import Cost, CostState
 from runner.core.lifecycle import State
+from runner.core.merge_attempts import progress, unite, unite_costs
 from runner.core.model import Attempt, JobRecord
 from runner.core.prices import Unit
-from runner.core.unite import progress, unite, unite_costs
 
 
 def record(state: State, *sent_at: float, finished_at: float = 0.0, **fields: object) -> JobRecord:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from runner.checks.duplicate_videos import NearDuplicates
 from runner.checks.hook import AssetHook
 from runner.checks.judge import NEEDS_DECODER, Findings, Measures, judge
-from runner.checks.near_duplicates import NearDuplicates
 from runner.checks.pool import MeasuringPool, NotMeasured
 from runner.commands import CommandFailed
 from runner.core.model import Asset, AssetKind, JobRecord, Json

@@ -16,7 +16,7 @@ from runner.core.problem import Finding, Severity
 from runner.input_files import open_regular
 from runner.manifest.document import ProblemHandler
 from runner.manifest.json_rows import JSONL_SUFFIXES, read_jsonl
-from runner.manifest.rows import RowFileError
+from runner.manifest.row_readers import RowFileError
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.wording import did_you_mean, format_value
 

@@ -13,8 +13,8 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.summary import summarize
 from runner.errors import DiskFull
-from runner.results.files import ResultsWriter, atomic_write, repair_tail, translate_disk_full
 from runner.results.formats import openai_batch_line, write_summary
+from runner.results.writers import ResultsWriter, atomic_write, repair_tail, translate_disk_full
 from tests.results.records import succeeded, unsuccessful
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.checks.duplicates import save_duplicates
+from runner.checks.duplicate_videos import save_duplicates
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord
 from runner.core.settings import Check

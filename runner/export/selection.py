@@ -24,10 +24,10 @@ from runner.core.units import format_count
 from runner.core.verdicts import Verdicts
 from runner.core.where import Condition, NamesAskedFor, text_of, value_of
 from runner.errors import ExportError
+from runner.export.columns import COLUMNS, Row, make_row, place, video_of
 from runner.export.roots import Root
-from runner.export.rows import COLUMNS, Row, make_row, place, video_of
-from runner.results.files import translate_disk_full
 from runner.results.formats import line_bytes
+from runner.results.writers import translate_disk_full
 from runner.schema.wording import did_you_mean
 from runner.version import __version__
 

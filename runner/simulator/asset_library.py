@@ -19,8 +19,7 @@ from msgspec import Struct
 
 from runner import jsontext
 from runner.core.model import Json
-from runner.simulator.answers import SimulatedAnswer, json_answer
-from runner.simulator.forms import parts
+from runner.simulator.answers import SimulatedAnswer, json_answer, parts
 from runner.simulator.scenario import LibraryRules
 
 _PATH = re.compile(r"(?:/api)?/v1/asset/(upload|jobs/get-asset-id|get-authorize-url|groups/[a-z]+)")

@@ -191,7 +191,7 @@ def as_given(run_dir: Path) -> str:
 
 
 _WORKS_ON_RUNS = ("resume", "rerun", "resolve")
-"""Commands that take a journal over, and go on with its run in a directory here; others only read it."""
+"""Commands that take a journal over, and continue with its run in a directory here; others only read it."""
 
 
 _WITH_PASSWORD = re.compile(r"[a-z0-9+.-]+:/+[^/@]*:[^/@]*@")

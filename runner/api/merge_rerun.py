@@ -1,7 +1,7 @@
 """
-Bring the results of a rerun on another machine home to the run that it began from.
+Merge the results of a rerun on another machine into the run that it began from.
 
-Attempts are united, the files of jobs that succeeded there are copied and held against their digests, and nothing is
+Attempts are united, the files of jobs that succeeded there are copied and checked against their digests, and nothing is
 sent. What was paid for and has no whole file here becomes undelivered, so that `resume` downloads it.
 """
 
@@ -27,8 +27,8 @@ from runner.assets.publish import is_complete
 from runner.assets.upload import is_uploaded
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event, State, advance
+from runner.core.merge_attempts import unite
 from runner.core.model import Asset, Failure, FailureClass, JobRecord
-from runner.core.unite import unite
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import LedgerError, UsageError
@@ -40,9 +40,9 @@ from runner.store.store import Store
 from runner.store.transitions import recover, replace_job
 
 
-class Homecoming(Struct, frozen=True):
+class MergedRerun(Struct, frozen=True):
     """
-    What was brought home.
+    What a rerun added to its run.
 
     Attributes:
         changed: Ids of the jobs that got further elsewhere.
@@ -57,7 +57,7 @@ class Homecoming(Struct, frozen=True):
     unknown: tuple[str, ...]
 
 
-def bring_home(results: Path, run_dir: Path) -> Homecoming:
+def merge_rerun(results: Path, run_dir: Path) -> MergedRerun:
     """
     Unite a results file, and the files beside it, with a run.
 
@@ -119,7 +119,7 @@ def bring_home(results: Path, run_dir: Path) -> Homecoming:
             settle_ledger(store, facts.settings)
         with closing(Outputs(store, facts)) as outputs:
             outputs.finish(now_at=time.time())
-    return Homecoming(tuple(changed), files, tuple(missing), tuple(unknown))
+    return MergedRerun(tuple(changed), files, tuple(missing), tuple(unknown))
 
 
 def _is_same(home: JobRecord, other: JobRecord) -> bool:
@@ -164,12 +164,12 @@ def _undelivered(record: JobRecord, results: Path) -> JobRecord:
     return replace(record, state=state, error=failure)
 
 
-def homecoming_lines(homecoming: Homecoming, run_dir: Path) -> Iterator[str]:
-    """Describe what was brought home, for people."""
-    further, files = format_count(len(homecoming.changed), "job"), format_count(homecoming.files, "file")
+def merged_lines(merged: MergedRerun, run_dir: Path) -> Iterator[str]:
+    """Describe what a rerun added to its run, for people."""
+    further, files = format_count(len(merged.changed), "job"), format_count(merged.files, "file")
     yield f"{run_dir}: {further} got further in the rerun; {files} copied"
-    if homecoming.missing:
-        yield f"  without a whole file, to download again, free of charge: {format_count(len(homecoming.missing), 'job')}"
-    if homecoming.unknown:
-        unknown = format_count(len(homecoming.unknown), "job")
-        yield f"  left out, because they are no jobs of this run: {unknown}, such as {homecoming.unknown[0]!r}"
+    if merged.missing:
+        yield f"  without a whole file, to download again, free of charge: {format_count(len(merged.missing), 'job')}"
+    if merged.unknown:
+        unknown = format_count(len(merged.unknown), "job")
+        yield f"  left out, because they are no jobs of this run: {unknown}, such as {merged.unknown[0]!r}"
