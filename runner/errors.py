@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from runner.core.problem import Problem
 
 
+_MAX_NOTED = 10
+
+
 class RunnerError(Exception):
     """
     Something that the user can act on.
@@ -61,6 +64,11 @@ class RunnerError(Exception):
         self.message = message
         self.hint = hint
         self.problems = tuple(problems)
+        # A traceback shows them, as in a notebook.
+        for problem in self.problems[:_MAX_NOTED]:
+            self.add_note(str(problem))
+        if hint is not None:
+            self.add_note(f"hint: {hint}")
 
 
 class UsageError(RunnerError):

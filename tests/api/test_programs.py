@@ -100,6 +100,18 @@ def test_wrong_calls(
         runner.run(**{"options": SIMULATED, **arguments})
 
 
+def test_a_traceback_says_what_is_wrong(tmp_path: Path) -> None:
+    """A notebook shows nothing else: the problems and the hint are notes of the error."""
+    jobs = [{"request": {"model": MODEL, "prompt": "a", "sedonds": 4}}]
+
+    with pytest.raises(runner.ManifestError) as caught:
+        runner.run(jobs=jobs, output=tmp_path / "out", options=SIMULATED)
+
+    problem, hint = caught.value.__notes__
+    assert "did you mean 'seconds'?" in problem
+    assert hint.startswith("hint: correct ")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
