@@ -75,9 +75,8 @@ def prepare(
     path = Path(manifest)
     environ = read_environment(options, path.parent)
     problems = ProblemCollector(on_problem)
-    loaded = load(
-        path, problems, variables=options.var, today=datetime.now(UTC).date(), is_strict=options.strict
-    )
+    today = datetime.now(UTC).date()
+    loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
     settings, _ = apply_options(loaded.settings, options, environ)
     # Each machine finds the ledger where its directories are.
     settings = with_ledger(settings, None, simulate=options.simulate)

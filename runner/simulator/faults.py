@@ -56,12 +56,6 @@ class FaultType(Struct, frozen=True):
     request_kinds: frozenset[RequestKind]
     options: Mapping[str, OptionValue]
 
-    def options_for(self, kind: RequestKind) -> Mapping[str, OptionValue]:
-        """Return the options that it has for a kind of request."""
-        if kind is RequestKind.SUBMIT:
-            return self.options
-        return {name: default for name, default in self.options.items() if name != "created"}
-
 
 _ALL = frozenset(RequestKind)
 _API_CALLS = frozenset({RequestKind.SUBMIT, RequestKind.POLL})

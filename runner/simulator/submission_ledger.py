@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import aiofiles
 import aiofiles.os
@@ -123,12 +123,6 @@ class Ledger(Struct):
             self.bytes_served[asset] += size
 
         return add
-
-    def count_by(
-        self, field_name: Literal["digest", "model", "prompt", "label", "key", "task_id"]
-    ) -> Counter[str | None]:
-        """Count accepted submissions: by ``digest``, no count may exceed the number of jobs with that request."""
-        return Counter(getattr(entry, field_name) for entry in self.accepted)
 
     def bill(self) -> dict[str, Decimal]:
         """Add up what was charged, by currency."""
