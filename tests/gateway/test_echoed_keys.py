@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from runner.core.echoed_keys import hide_keys
 
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
@@ -15,6 +14,7 @@ from runner.core.outcomes import (
     RemoteTask,
     SubmitOutcome,
     Transient,
+    hide_keys,
 )
 from tests.gateway.raw_server import BODY, Connection, Handler, response, server_and_client
 
