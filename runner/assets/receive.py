@@ -20,7 +20,7 @@ from runner.deadline import Deadline
 from runner.disk import asset_error
 from runner.media import InvalidMedia, MediaInfo, read_image, read_mp4
 
-BATCH_BYTES = 256 << 10
+BATCH_BYTES = 128 << 10
 """How much gathers before a thread writes it: a change of threads costs as much as writing 100 KB."""
 
 
