@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -270,9 +272,14 @@ def test_a_prepared_budget_is_divided(folder: Path, monkeypatch: pytest.MonkeyPa
     assert [3, 3] == codes
     [total] = json.loads(runner("spend", "--json").stdout)["totals"]
     assert ("USD", "2.00") == (total["currency"], total["spent"])
-    assert 0 == runner("merge", "output/all", *Path("output").glob("*-of-2")).exit_code
-    assert [total] == json.loads(runner("spend", "--json").stdout)["totals"]
-    assert not Path("output/spend.db").exists()
+    monkeypatch.chdir(folder)
+    output = Path("elsewhere/output")
+    assert 0 == runner("merge", output / "all", *output.glob("*-of-2")).exit_code
+    ledger = output / "spend-simulated.db"
+    assert [total] == json.loads(runner("spend", ledger, "--json").stdout)["totals"]
+    with closing(sqlite3.connect(ledger)) as reader:
+        assert [(1,)] == reader.execute("SELECT count(DISTINCT run) FROM entries").fetchall()
+    assert [ledger] == list(Path().rglob("spend*.db"))
 
 
 def test_a_journal_from_somebody_else_leads_nowhere(folder: Path) -> None:

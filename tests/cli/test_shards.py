@@ -163,6 +163,7 @@ def test_a_budget_is_not_multiplied() -> None:
     with pytest.raises(UsageError, match="budget can't be counted over all shards"):
         check_shard_options(RunOptions(shard=Shard(0, 3)), settings)
     check_shard_options(RunOptions(shard=Shard(0, 3), per_shard=True), settings)
+    check_shard_options(RunOptions(shard=Shard(0, 1)), settings)
 
 
 def test_a_plan_is_of_the_shard(folder: Path) -> None:
