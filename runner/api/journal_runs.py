@@ -20,7 +20,8 @@ from runner.objects.port import ObjectMissing, ObjectStore
 from runner.store.copy_rows import copy_rows
 from runner.store.journal import Contents, Journal
 from runner.store.local_view import write_view
-from runner.store.store import RETIRED, Store
+from runner.store.place import RETIRED
+from runner.store.store import Store
 
 
 class JournaledRun(Struct, frozen=True):

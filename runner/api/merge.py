@@ -36,7 +36,8 @@ from runner.errors import LedgerError, RunDirError, StoreMissing, UsageError
 from runner.store import files, query
 from runner.store.copy_rows import copy_rows
 from runner.store.database import connect_reader, translated
-from runner.store.store import RETIRED, Store
+from runner.store.place import RETIRED
+from runner.store.store import Store
 from runner.store.transitions import recover
 
 _MAX_NAMED = 5
@@ -183,10 +184,14 @@ def _retire(run_dir: Path, out: Path) -> None:
     with closing(connect_reader(run_dir)) as reader:
         is_retired = query.meta(reader, RETIRED) is not None
     journal = None if is_retired else journal_of(run_dir)
+    may_have_copies = not is_retired and journal is None
     if journal is not None and journal.read().successor == into:
         # A log that is closed is not opened again.
         journal = None
     with Store(run_dir, journal=journal, may_be_retired=True) as store:
+        if may_have_copies:
+            store.note_place()
+            store.require_only()
         with store.transaction() as connection:
             recover(connection, at=time.time())
         if journal is not None:

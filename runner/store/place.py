@@ -28,6 +28,8 @@ from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.lock import RunLock
 
+RETIRED = "retired"
+"""Key of `meta`: the directory that took over the jobs."""
 _PLACE, _ORIGINAL, _COPY = "place", "original", "copy"
 """Keys of `meta`: a place; the path of the directory that this one is a copy of; and that of a copy which continued."""
 
@@ -124,10 +126,12 @@ def _note_copy(original: Path, copy: Path) -> None:
 
 
 def _has_more_attempts(other: Path, connection: sqlite3.Connection) -> bool:
-    """Return whether another directory has an attempt at a job that this one does not have."""
+    """Return whether another directory, or the one that it was merged into, may have an attempt that this one lacks."""
     attempts = "SELECT seq, number FROM attempts ORDER BY seq, number"
     own = connection.execute(attempts)
     with closing(connect_reader(other)) as reader:
+        if query.meta(reader, RETIRED) is not None:
+            return True
         for attempt in reader.execute(attempts):
             if attempt not in own:
                 return True

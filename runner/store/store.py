@@ -33,14 +33,12 @@ from runner.store.local_view import (
     write_base,
 )
 from runner.store.lock import RunLock
-from runner.store.place import Place, note_place, require_only
+from runner.store.place import RETIRED, Place, note_place, require_only
 from runner.store.task_owners import TaskOwners
 from runner.store.writer import DiskReserve, Writer
 
 BLOCKS = "blocks"
 """Key of what the blocks of jobs in the derived files are known by."""
-RETIRED = "retired"
-"""Key of the directory that took over the jobs."""
 _CLEAR_FINISHED = "DELETE FROM meta WHERE key = 'finished'"
 
 

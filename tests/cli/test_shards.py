@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -240,6 +241,20 @@ def test_a_partial_merge_takes_in_no_manifest(folder: Path) -> None:
     refused = run("-o", "some")
     assert (2, True) == (refused.exit_code, "was merged from some shards only" in refused.stderr)
     assert runner("resume", "some").exit_code in (0, 1)
+
+
+@pytest.mark.parametrize("merged", ["s0", "copy"])
+def test_a_copy_of_a_merged_shard_has_no_jobs_left(merged: str, folder: Path) -> None:
+    """Of a shard and its copy the one that is merged is the run: the other one can't continue, or be merged too."""
+    run("--shard", "0/1", "-o", "s0", "--limit", "1", "--per-shard")
+    shutil.copytree("s0", "copy")
+    other = {"s0": "copy", "copy": "s0"}[merged]
+    assert 0 == runner("merge", "all", merged).exit_code
+
+    refused = [runner("resume", other), runner("merge", "second", other)]
+
+    assert [2, 2] == [each.exit_code for each in refused], refused[0].stderr
+    assert all(f"the same run continues in {folder / merged}" in each.stderr for each in refused)
 
 
 def test_an_interrupted_merge_begins_anew(folder: Path) -> None:
