@@ -227,18 +227,19 @@ def _next_command(result: RunResult, given: RunOptions) -> tuple[str, str]:
         unfinished = sum(counts[state] for state in _RESUMABLE - {State.PENDING})
         free = f"polls or downloads {unfinished:,}" if unfinished else ""
         what = ", ".join(filter(None, (_submits(result.resume), free))) or "continues"
+        what += "" if result.resume.jobs else ", free"
         restriction = _restriction(given) if result.resume.is_restricted else ()
         return command_text("runner", "resume", run_dir, *restriction, *options), what
     if counts[State.UNCERTAIN]:
-        return _resolve(result), "lists them, and what to do"
+        return _resolve(result), "lists them, and what to do, free"
     if result.rerun.jobs:
         again = _submits(result.rerun)
         return command_text("runner", "rerun", run_dir, *options), f"{again}, as new attempts"
     if counts[State.FAILED]:
         jobs = command_text("runner", "jobs", run_dir, "--status", "failed")
-        return jobs, "why each failed"
+        return jobs, "why each failed, free"
     if counts[State.SUCCEEDED] and not result.exit_code:
-        return command_text("runner", "report", run_dir, "--open"), "shows the videos"
+        return command_text("runner", "report", run_dir, "--open"), "shows the videos, free"
     return "", ""
 
 

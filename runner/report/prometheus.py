@@ -10,7 +10,8 @@ from runner.core.summary import DurationSummary, Summary
 from runner.engine.events import Snapshot
 from runner.results.writers import atomic_write
 
-_Sample = tuple[dict[str, str], float | str]
+_Sample = tuple[dict[str, str], float | str] | tuple[dict[str, str], float | str, str]
+"""Labels and a value; and what is added to the name of the family, if anything is."""
 _Families = list[tuple[str, str, list[_Sample]]]
 _JOBS = "Jobs of the run by state."
 _COST = "What the run spent and reserved, by currency and state."
@@ -38,7 +39,7 @@ def write_live_metrics(path: Path, snapshot: Snapshot, *, run: str, now_at: floa
 
 
 def metrics_text(summary: Summary, *, run: str, exit_code: int, now_at: float) -> str:
-    """Format the results of a run as gauges, each labeled with the name of the run."""
+    """Format the results of a run as gauges and summaries, each labeled with the name of the run."""
     return _text(_families(summary, exit_code, now_at), run)
 
 
@@ -71,11 +72,12 @@ def _text(families: _Families, run: str) -> str:
 
 
 def _family(name: str, description: str, samples: list[_Sample], run: str) -> Iterator[str]:
-    # A rerun may decrease the numbers of a run, so all of them are gauges.
-    yield f"# HELP runner_run_{name} {description}\n# TYPE runner_run_{name} gauge\n"
-    for labels, value in samples:
+    # A rerun may decrease the numbers of a run, so that none is a counter.
+    kind = "summary" if any("quantile" in labels for labels, *_ in samples) else "gauge"
+    yield f"# HELP runner_run_{name} {description}\n# TYPE runner_run_{name} {kind}\n"
+    for labels, value, *suffix in samples:
         pairs = ",".join(f'{key}="{_escaped(text)}"' for key, text in {"run": run, **labels}.items())
-        yield f"runner_run_{name}{{{pairs}}} {value}\n"
+        yield f"runner_run_{name}{''.join(suffix)}{{{pairs}}} {value}\n"
 
 
 def _by(label: str, counts: Iterable[tuple[str, int]]) -> list[_Sample]:
@@ -86,7 +88,11 @@ def _quantiles(durations: DurationSummary | None) -> list[_Sample]:
     if durations is None:
         return []
     values = {"0.5": durations.p50_s, "0.9": durations.p90_s, "1": durations.max_s}
-    return [({"quantile": quantile}, round(value, 3)) for quantile, value in values.items()]
+    return [
+        *(({"quantile": quantile}, round(value, 3)) for quantile, value in values.items()),
+        ({}, round(durations.mean_s * durations.count, 3), "_sum"),
+        ({}, durations.count, "_count"),
+    ]
 
 
 def _costs(spend: Iterable[Spend]) -> list[_Sample]:

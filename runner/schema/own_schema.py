@@ -7,7 +7,6 @@ from typing import Any
 
 from runner.core.problem import Finding
 from runner.schema.catalog import BODY_BYTES
-from runner.schema.derive import Page, PageError, derive, listed
 from runner.schema.paths import JsonPath, format_path
 from runner.schema.request_schema import explain, strict_copy
 
@@ -103,42 +102,6 @@ def completed(document: Mapping[str, Any]) -> dict[str, Any]:
         **schema,
         "x-models": _models(document),
     }
-
-
-def from_page(page: Page, model: str | None = None) -> dict[str, Any]:
-    """
-    Derive a schema from one OpenAPI page.
-
-    Args:
-        model: The only model that the schema is for; None for those that the page lists.
-
-    Raises:
-        PageError: The page lists no model, or not this one.
-    """
-    if not page.models and model is None:
-        raise PageError("the page lists no model; name it with --model")
-    if page.models and model is not None and model not in page.models:
-        raise PageError(f"the page is not about {model}; it lists {', '.join(page.models)}")
-    derived = listed(derive([page]))
-    models = [model] if model else list(page.models)
-    properties = {
-        name: {"description": f"{name}, as the page has it.", **child}
-        for name, child in derived["properties"].items()
-    }
-    properties["model"] = {"description": "Name of the model.", "type": "string", "enum": models}
-    head = {
-        "$schema": DIALECT,
-        "title": f"{', '.join(models)}: derived from an OpenAPI page",
-        "description": "What the page says in a form that a program can read. Rules of its prose are not in it.",
-        "x-source": {"document": None, "page": page.page},
-        "x-models": models,
-        "x-example": next((e for e in page.examples if e.get("model") in models), {"model": models[0]}),
-        "type": "object",
-        "additionalProperties": False,
-    }
-    own = {key: value for key, value in derived.items() if key not in ("x-models", "properties")}
-    required = list(dict.fromkeys(["model", *derived.get("required", ())]))
-    return {**head, **own, "required": required, "properties": properties}
 
 
 def _models(document: Mapping[str, Any]) -> list[str]:

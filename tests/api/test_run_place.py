@@ -236,3 +236,20 @@ def test_memory_is_bounded(state: Path, tmp_path: Path) -> None:
     assert KnownRun(str(new), "new") == runs_of(manifest)[-1]
     assert 1000 == len(list(path.parent.iterdir()))
     assert not path.with_name("runs-0.json").exists()
+
+
+def test_the_oldest_manifests_are_forgotten_together(tmp_path: Path, state: Path) -> None:
+    """A user's thousand newest manifests are known, and up to a hundred more, so that few runs look at the age of all."""
+    folder = state / "runner"
+    folder.mkdir(parents=True)
+    for number in range(1099):
+        path = folder / f"runs-{number:04}.json"
+        path.touch()
+        os.utime(path, (number, number))
+
+    remember(tmp_path / "a.yaml", known_run(tmp_path / "a", "a", None))
+    assert 1100 == len(list(folder.iterdir()))
+    remember(tmp_path / "b.yaml", known_run(tmp_path / "b", "b", None))
+
+    left = sorted(path.name for path in folder.glob("runs-0*.json") if len(path.stem) == len("runs-0000"))
+    assert (1000, "runs-0101.json") == (len(list(folder.iterdir())), left[0])

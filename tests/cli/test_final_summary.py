@@ -103,12 +103,12 @@ def test_quiet_ends_in_five_lines(name: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("counts", "command"),
     [
-        ({"succeeded": 1}, "runner report output/kittens --open   # shows the videos"),
+        ({"succeeded": 1}, "runner report output/kittens --open   # shows the videos, free"),
         ({"succeeded": 1, "failed": 2}, "runner rerun output/kittens   # submits 2 jobs, as new attempts"),
-        ({"failed": 2, "uncertain": 1}, "runner resolve output/kittens   # lists them, and what to do"),
+        ({"failed": 2, "uncertain": 1}, "runner resolve output/kittens   # lists them, and what to do, free"),
         ({"failed": 2, "uncertain": 1, "pending": 3}, "runner resume output/kittens   # submits 3 jobs"),
         ({"undelivered": 2, "pending": 3}, "runner resume output/kittens   # submits 3 jobs, polls or downloads 2"),
-        ({"timed_out": 2, "failed": 1}, "runner resume output/kittens   # polls or downloads 2"),
+        ({"timed_out": 2, "failed": 1}, "runner resume output/kittens   # polls or downloads 2, free"),
     ],
 )  # fmt: skip
 def test_the_next_command(counts: dict[str, int], command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +133,7 @@ def test_failed_jobs_that_a_rerun_leaves_alone(capsys: pytest.CaptureFixture[str
     show_summary(replace(result(failed=2, classes=1), rerun=Repeat(0, None)), RunOptions())
 
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "next     runner jobs output/kittens --status failed   # why each failed" == last
+    assert "next     runner jobs output/kittens --status failed   # why each failed, free" == last
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.simulator_process import run_simulator
+from tests.cli.command import runner
 from tests.docs.sections import ROOT
 from tests.docs.test_pages import FRONT_PAGE, TEXTS, make_clone
 
@@ -111,6 +114,70 @@ def test_the_first_video_and_the_dataset(tmp_path: Path) -> None:
                 )
 
         assert 4 == len(simulator.ledger) == len({entry["prompt"] for entry in simulator.ledger})
+
+
+FAILS_ONCE = "version: 1\ngenerate_s: [0, 0]\nrules: [{name: once, match: {prompt: 'kitten b'}, task: {end: failed}}]\n"
+JOBS = """version: 1
+name: clips
+jobs: [{id: '${n}', matrix: {n: [a, b, c]}, request: {model: wan3.0-video, prompt: 'kitten ${n}', size: 480p, seconds: 5}}]
+"""
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the run directory output/clips, in which one of three simulated jobs has failed."""
+    monkeypatch.chdir(tmp_path)
+    Path("once.yaml").write_text(FAILS_ONCE)
+    Path("clips.yaml").write_text(JOBS)
+    first = runner("run", "clips.yaml", "--simulate", "--scenario", "once.yaml", "-o", "output/clips")
+    assert 1 == first.exit_code, first.stderr
+    return Path("output/clips")
+
+
+def attempts(run_dir: Path) -> dict[str, tuple[str, int]]:
+    """Return the state of each job, and how often it was submitted."""
+    lines = map(json.loads, (run_dir / "results.jsonl").read_text().splitlines())
+    return {line["job_id"]: (line["status"], len(line["attempts"])) for line in lines}
+
+
+def test_a_rerun_elsewhere_is_brought_home(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of the section, one on another machine and one at home: one new attempt, and all videos at home."""
+    (there, _), (at_home, _) = marked("README.md", "elsewhere")
+    away = tmp_path / "away"
+    away.mkdir()
+    shutil.copy(clips / "results.jsonl", away)
+    monkeypatch.chdir(away)
+    rerun = runner(*shlex.split(there, comments=True)[1:])
+    shutil.move("redo", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    united = runner(*shlex.split(at_home, comments=True)[1:])
+
+    assert (0, 0) == (rerun.exit_code, united.exit_code), rerun.stderr + united.stderr
+    assert {"a": ("succeeded", 1), "b": ("succeeded", 2), "c": ("succeeded", 1)} == attempts(clips)
+    assert 3 == len(list((clips / "assets").iterdir()))
+
+
+def test_the_commands_of_the_table_pay_for_what_it_says(clips: Path) -> None:
+    """Each command of "I want ..." in its order: the failed job is submitted again once, and the rejected one once."""
+    section = FRONT_PAGE.partition("## I want ...")[2].partition("\n## ")[0]
+    commands = re.findall(r"`runner ([a-z-]+ (?:MANIFEST|RUN_DIR)[^`]*)`", section)
+    assert 10 == len(commands)
+    codes = {}
+    for command in commands:
+        if "reject" in command:
+            verdict = {"job_id": "a", "verdict": "reject", "at": "2126-01-01T00:00:00Z"}
+            (clips / "verdicts.jsonl").write_text(json.dumps(verdict) + "\n")
+        words = command.replace("MANIFEST", "clips.yaml --simulate -o output/clips")
+        words = words.replace("RUN_DIR", "output/clips").replace(" JOB", " b")
+        done = runner(*shlex.split(words))
+        assert "error[" not in done.stderr, done.stderr
+        codes[command] = done.exit_code
+
+    before = ["run MANIFEST", "resume RUN_DIR"]
+    assert {command: int(command in before) for command in commands} == codes
+    assert {"a": ("succeeded", 2), "b": ("succeeded", 2), "c": ("succeeded", 1)} == attempts(clips)
 
 
 @pytest.mark.slow

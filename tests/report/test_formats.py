@@ -102,7 +102,7 @@ def test_step_summary_is_under_the_limit_of_github() -> None:
 
 
 def test_metrics() -> None:
-    """Metrics are gauges by state, class and model, labeled with the name of the run."""
+    """Metrics are by state, class and model, labeled with the name of the run."""
     text = metrics_text(summarize(JOBS), run="kittens", exit_code=4, now_at=AT)
 
     assert 'runner_run_jobs{run="kittens",state="succeeded"} 1\n' in text
@@ -155,7 +155,9 @@ def test_promtool_finds_nothing(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
-    text = metrics_text(summarize(hostile_jobs()), run="kittens", exit_code=4, now_at=AT)
+    jobs = [*JOBS, *hostile_jobs()]
+    text = metrics_text(summarize(jobs), run="kittens", exit_code=4, now_at=AT)
+    assert 'runner_run_generate_seconds_count{run="kittens"} 1\n' in text
 
     found = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True)
 

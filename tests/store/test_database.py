@@ -105,6 +105,17 @@ def test_empty_database_is_a_new_one(tmp_path: Path) -> None:
         assert 0 == sum(query.counts(connection).values())
 
 
+def test_a_new_database_is_synced_once(tmp_path: Path) -> None:
+    """All tables are made in one transaction: on a slow disk each commit takes as long as many statements."""
+    with closing(connect_writer(tmp_path)):
+        log = (tmp_path / f"{DB_NAME}-wal").read_bytes()
+
+    page = int.from_bytes(log[8:12])
+    frames = [log[start : start + 8] for start in range(32, len(log), 24 + page)]
+    # A frame that ends a transaction has the size of the database in it.
+    assert 1 == sum(int.from_bytes(frame[4:]) > 0 for frame in frames)
+
+
 def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
     """What another program keeps under this name is left as it is."""
     with closing(sqlite3.connect(tmp_path / DB_NAME)) as connection:
