@@ -88,9 +88,9 @@ def take_path(path: str, attempt: int) -> str:
 def select_retakes(connection: sqlite3.Connection, retakes: Iterable[Retake]) -> RerunPlan:
     """Write the jobs of a rerun to the temporary table ``selected``, and count them."""
     connection.execute("DROP TABLE IF EXISTS temp.selected")
-    connection.execute("CREATE TEMP TABLE selected (seq INTEGER PRIMARY KEY, state TEXT NOT NULL)")
+    connection.execute("CREATE TEMP TABLE selected (seq INTEGER PRIMARY KEY)")
     count = connection.executemany(
-        "INSERT INTO selected VALUES (?, 'pending')", [(retake.seq,) for retake in retakes]
+        "INSERT INTO selected VALUES (?)", [(retake.seq,) for retake in retakes]
     ).rowcount
     return RerunPlan(to_submit=max(0, count))
 

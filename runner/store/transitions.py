@@ -84,24 +84,24 @@ def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> Re
     downloaded.
     """
     connection.execute("DROP TABLE IF EXISTS temp.selected")
-    connection.execute("CREATE TEMP TABLE selected (seq INTEGER PRIMARY KEY, state TEXT NOT NULL)")
+    connection.execute("CREATE TEMP TABLE selected (seq INTEGER PRIMARY KEY)")
     where, values = _conditions(selection)
-    connection.execute(
-        f"INSERT INTO selected SELECT seq, iif(state = 'failed' AND {_HAS_NAMED_TASK}, 'submitted', state) FROM jobs "
-        f"WHERE state IN ({_listed(rerunnable_states())}) {where}",
-        values,
-    )
+    listed = _listed(states := rerunnable_states())
+    connection.execute(f"INSERT INTO selected SELECT seq FROM jobs WHERE state IN ({listed}) {where}", values)
     plan = RerunPlan(left_alone=_deselect(connection, selection))
     plan.given_up = connection.execute(
         "SELECT count(*) FROM jobs WHERE state = 'failed' AND error_class = ? "
         "AND seq NOT IN (SELECT seq FROM selected)",
         (FailureClass.UNCERTAIN_SUBMIT.value,),
     ).fetchone()[0]
-    for state, count in connection.execute(
-        "SELECT state, count(*) FROM selected "
-        f"WHERE seq NOT IN (SELECT seq FROM jobs WHERE {_polled_again(selection)}) GROUP BY state"
-    ):
-        match next_step(State(state)):
+    # GROUP BY would sort a row of every job, in memory.
+    counts = ", ".join(f"count(*) FILTER (WHERE shown = '{state.value}')" for state in states)
+    row = connection.execute(
+        f"SELECT {counts} FROM (SELECT iif(state = 'failed' AND {_HAS_NAMED_TASK}, 'submitted', state) AS shown "
+        f"FROM selected JOIN jobs USING (seq) WHERE ({_polled_again(selection)}) IS NOT TRUE)"
+    ).fetchone()
+    for state, count in zip(states, row, strict=True):
+        match next_step(state):
             case Step.POLL:
                 plan.to_poll += count
             case Step.DOWNLOAD:
