@@ -218,7 +218,7 @@ INVALID = {
 @pytest.mark.parametrize(("text", "problem"), INVALID.items())
 def test_an_invalid_scenario_is_refused(text: str, problem: str, read: Callable[[str], Scenario]) -> None:
     """The only problem has file, line and column, and a hint if there is one."""
-    with pytest.raises(ScenarioError, match="^1 problem in the scenario s.yaml$") as caught:
+    with pytest.raises(ScenarioError, match="^1 problem in the scenario s.yaml\n") as caught:
         read(text)
 
     assert str(caught.value.problems[0]).startswith(problem)
@@ -226,7 +226,7 @@ def test_an_invalid_scenario_is_refused(text: str, problem: str, read: Callable[
 
 def test_all_problems_are_listed(read: Callable[[str], Scenario]) -> None:
     """One attempt shows everything that is wrong."""
-    with pytest.raises(ScenarioError, match="^3 problems in the scenario s.yaml$") as caught:
+    with pytest.raises(ScenarioError, match="^3 problems in the scenario s.yaml\n") as caught:
         read("version: 1\nrule: []\nrules:\n- submit: rset\n- poll: {times: 2}")
 
     assert [2, 4, 5] == [problem.position.line for problem in caught.value.problems]
