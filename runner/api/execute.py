@@ -90,7 +90,7 @@ async def execute(
             await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
             settings, is_simulated = config.settings, config.origin.is_simulated
-            if query.pending_by_model(store.reader, job_filter):
+            if not is_simulated and query.pending_by_model(store.reader, job_filter):
                 store.require_only()
             check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
             if store.journal_mode != "wal":

@@ -25,16 +25,15 @@ KEY_HINT = "keep the key in an environment variable, and its name under gateway.
 # The rest of a longer text is ignored.
 _MAX_READ_CHARS = 20_000
 
+# Each is compiled when the first text needs it: small manifests have no long ones, and most commands no messages.
+
 # Words have no digits; names such as api_key are followed by a value.
 _LONG_VALUE = "(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{24,}"
-_KEY = re.compile(
-    r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{17,}"
+_KEY = (
+    r"(?a)(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{17,}"
     r"|\b[Bb]earer\s+(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{16,}"
-    rf"|(?i:\bapi[_-]?key|\bauthorization|\bsecret(?:[_-]?key)?)[\"']?\s*[:=]\s*[\"']?{_LONG_VALUE}",
-    re.ASCII,
+    rf"|(?i:\bapi[_-]?key|\bauthorization|\bsecret(?:[_-]?key)?)[\"']?\s*[:=]\s*[\"']?{_LONG_VALUE}"
 )
-
-# The rest is compiled when the first message needs it: most commands show none.
 
 # Escape sequences are removed as a whole first: without the escape character their letters would remain.
 _ANSI = r"(?s)\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?"
@@ -87,7 +86,7 @@ def looks_like_key(text: str) -> bool:
         return False
     if len(text) < MIN_KEY_CHARS or text.startswith("data:"):
         return False
-    return _KEY.search(text) is not None
+    return re.search(_KEY, text) is not None
 
 
 def redact(text: str, secrets: Iterable[str] = (), *, opaque: bool = False) -> str:

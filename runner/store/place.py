@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -83,32 +83,41 @@ def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
     here = _read(connection)
     if here is None:
         return
-    for other in _others(connection, run_dir):
-        if not _is_original(other, run_dir, here.run_id):
-            continue
-        try:
-            with RunLock(other):
-                if not _has_more_attempts(other, connection):
-                    _note_copy(other, run_dir)
-                    continue
-        except RunLocked:
-            pass
-        except (RunDirError, OSError, sqlite3.Error):
-            # It can't be written, so nobody continues there.
-            if not _has_more_attempts(other, connection):
+    others = [*_named_original(connection), *_named_copy(connection, run_dir)]
+    with ExitStack() as stack:
+        locked: list[Path] = []
+        for other in others:
+            if not _is_original(other, run_dir, here.run_id):
                 continue
-        raise RunDirError(
-            f"the same run continues in {other}: both would pay for the same jobs",
-            hint=f"continue there: runner resume {other}; or delete that one first, and what it paid for",
-        )
+            with closing(connect_reader(other)) as reader:
+                # Another copy of the same original.
+                others += (each for each in _named_copy(reader, other) if each not in others)
+            is_free = True
+            try:
+                stack.enter_context(RunLock(other))
+                locked.append(other)
+            except RunLocked:
+                is_free = False
+            except (RunDirError, OSError):
+                # It can't be written, so nobody continues there.
+                pass
+            if not is_free or _has_more_attempts(other, connection):
+                raise RunDirError(
+                    f"the same run continues in {other}: both would pay for the same jobs",
+                    hint=f"continue there: runner resume {other}; or delete that one first, and what it paid for",
+                )
+        for other in locked:
+            _note_copy(other, run_dir)
     connection.execute("DELETE FROM meta WHERE key = ?", (_ORIGINAL,))
     _save_place(connection, _own_place(here.run_id, run_dir))
 
 
-def _others(connection: sqlite3.Connection, run_dir: Path) -> Iterator[Path]:
-    """Yield where another directory of the run may be."""
+def _named_original(connection: sqlite3.Connection) -> Iterator[Path]:
     if (original := query.meta(connection, _ORIGINAL)) is not None:
         yield Path(original)
+
+
+def _named_copy(connection: sqlite3.Connection, run_dir: Path) -> Iterator[Path]:
     with suppress(msgspec.DecodeError):
         copy = msgspec.json.decode(query.meta(connection, _COPY) or "null", type=Place | None)
         # A copy of this directory has this too, and it is not about that copy.
@@ -117,7 +126,10 @@ def _others(connection: sqlite3.Connection, run_dir: Path) -> Iterator[Path]:
 
 
 def _note_copy(original: Path, copy: Path) -> None:
-    with closing(sqlite3.connect(original / DB_NAME, isolation_level=None)) as connection:
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(original / DB_NAME, isolation_level=None)) as connection,
+    ):
         known = _read(connection)
         if known is None:
             return

@@ -15,7 +15,7 @@ from runner.core.model import Attempt
 from runner.errors import RunDirError
 from runner.store import query
 from runner.store.job_filter import JobFilter
-from runner.store.place import Place
+from runner.store.place import RETIRED, Place
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 
@@ -113,16 +113,30 @@ def test_neither_goes_on_while_the_other_is_in_use(original: Path, tmp_path: Pat
             submit(copy)
 
 
-def test_a_copy_of_a_directory_whose_other_copy_went_on(original: Path, tmp_path: Path) -> None:
+def test_of_two_copies_of_one_directory_one_is_the_run(original: Path, tmp_path: Path) -> None:
     """
-    What the original has of another copy is not about this one: a template may be copied for each of several tries.
+    The original, which was left alone, knows the one that went on.
     """
     for name in ("first", "second"):
         shutil.copytree(original, tmp_path / name)
-        submit(tmp_path / name)
+    submit(tmp_path / "first")
 
-    with pytest.raises(RunDirError, match=f"the same run continues in {tmp_path / 'second'}"):
-        submit(original)
+    for name in ("second", "original"):
+        with pytest.raises(RunDirError, match=f"the same run continues in {tmp_path / 'first'}"):
+            submit(tmp_path / name)
+
+
+def test_a_copy_of_a_directory_that_was_merged_is_refused(original: Path, tmp_path: Path) -> None:
+    """
+    Its jobs continue where it was merged.
+    """
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    with Store(original) as store, store.transaction() as connection:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RETIRED, str(tmp_path / "whole")))
+
+    with pytest.raises(RunDirError, match=f"the same run continues in {original}"):
+        submit(copy)
 
 
 def test_copy_in_the_place_of_its_original_goes_on(original: Path, tmp_path: Path) -> None:
