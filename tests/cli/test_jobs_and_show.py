@@ -80,7 +80,7 @@ def test_a_condition_on_what_no_job_has_is_a_usage_error(run_dir: Path) -> None:
         runner("jobs", run_dir, "--where", "prompt=x"),
     )
     exported = runner(
-        "export", run_dir, run_dir / "dataset", "--format", "videofolder", "--where", "modle=wan*"
+        "export", run_dir, run_dir / "dataset", "--format", "webdataset", "--where", "modle=wan*"
     )
 
     assert (2, 0, 2) == (typo.exit_code, value.exit_code, exported.exit_code)

@@ -193,7 +193,7 @@ def test_takes_that_are_not_submitted_yet_are_said_everywhere() -> None:
     """After a limit, the end of the run, the status and an export tell why such a job has a video and none."""
     judge(("a", "reject", LATE), ("b", "reject", LATE))
     limited = retake("--limit", "1")
-    exported = runner("export", "out", "dataset", "--format", "videofolder")
+    exported = runner("export", "out", "dataset", "--format", "webdataset")
 
     waiting = "1 of the pending jobs waits for a new take; its rejected video is kept, and not exported"
     assert (6, 0) == (limited.exit_code, exported.exit_code)
