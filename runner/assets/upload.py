@@ -91,8 +91,7 @@ class Uploader:
         Raises:
             ObjectStoreError: The store can't be used.
         """
-        url = asset.url
-        return url is not None and await _in_thread(lambda: is_uploaded(Objects(self._environ), asset))
+        return await _in_thread(lambda: is_uploaded(Objects(self._environ), asset))
 
 
 def is_uploaded(objects: Objects, asset: Asset, *, is_read: bool = False) -> bool:

@@ -287,7 +287,6 @@ def hide_keys(outcome: SubmitOutcome | PollOutcome, keys: Iterable[str]) -> Subm
     A task whose every id has a key in it can't be stored, so its job is uncertain. Addresses are kept as they are:
     they are never stored.
 
-    >>> from runner.core.outcomes import RemoteStatus
     >>> task = RemoteTask(("task_sk-secret-key",), RemoteStatus.QUEUED)
     >>> type(hide_keys(Accepted(task), ["sk-secret-key"])).__name__
     'Ambiguous'

@@ -6,17 +6,15 @@ import os
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.verdicts import Verdicts
-from runner.disk import open_own, sync_folder
+from runner.disk import sync_folder
 from runner.errors import ResultsError
 from runner.input_files import lines_of, open_regular
 from runner.jsontext import dumps, loads
 from runner.results.formats import utc_text
-from runner.results.writers import append_whole, repair_tail
+from runner.results.writers import AppendedFile, append_whole
 
 VERDICTS = ("keep", "reject")
 
@@ -71,7 +69,7 @@ def known_verdicts(run_dir: Path) -> Verdicts:
     return Verdicts()
 
 
-class VerdictsWriter:
+class VerdictsWriter(AppendedFile):
     """
     Appends verdicts to the file of a run, each durable before `append` returns.
 
@@ -80,9 +78,7 @@ class VerdictsWriter:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = self.path_in(run_dir)
-        repair_tail(self._path)
-        self._descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        super().__init__(self.path_in(run_dir))
         sync_folder(run_dir)
 
     @staticmethod
@@ -104,15 +100,3 @@ class VerdictsWriter:
         line = dumps({"job_id": job_id, "verdict": verdict, "at": utc_text(at)}) + b"\n"
         append_whole(self._descriptor, line, self._path)
         os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

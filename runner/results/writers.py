@@ -60,31 +60,18 @@ def translate_disk_full(path: Path) -> Iterator[None]:
         raise disk_full(path) from error
 
 
-class ResultsWriter:
+class AppendedFile:
     """
-    Appends complete lines to a results file, one for each job that ends.
+    A file that lines are appended to, without an incomplete last line; a context manager, which closes it.
 
-    An appended line may be lost in a power cut, and an incomplete one is removed by the next process. Both
-    come back from the store, because the file is written again at the end of each process.
-
-    Close it before the file is replaced: an open one would continue to write to the old file.
+    Raises:
+        OSError: It can't be opened, or is a link or a special file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # What a link leads to is not the run's to change; all lines are written again at the end.
-        replace_foreign(path)
         repair_tail(path)
         self._descriptor = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def append(self, lines: bytes) -> None:
-        """
-        Append one or more lines, each with its line feed; readers see them at once.
-
-        Raises:
-            DiskFull: There is no space; nothing of the lines is in the file.
-        """
-        append_whole(self._descriptor, lines, self._path)
 
     def close(self) -> None:
         """Close the file."""
@@ -97,6 +84,31 @@ class ResultsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class ResultsWriter(AppendedFile):
+    """
+    Appends complete lines to a results file, one for each job that ends.
+
+    An appended line may be lost in a power cut, and an incomplete one is removed by the next process. Both
+    come back from the store, because the file is written again at the end of each process.
+
+    Close it before the file is replaced: an open one would continue to write to the old file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # What a link leads to is not the run's to change; all lines are written again at the end.
+        replace_foreign(path)
+        super().__init__(path)
+
+    def append(self, lines: bytes) -> None:
+        """
+        Append one or more lines, each with its line feed; readers see them at once.
+
+        Raises:
+            DiskFull: There is no space; nothing of the lines is in the file.
+        """
+        append_whole(self._descriptor, lines, self._path)
 
 
 def append_whole(descriptor: int, lines: bytes, path: Path) -> None:

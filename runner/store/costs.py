@@ -18,7 +18,7 @@ from runner.core.merge_attempts import unite_costs
 from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord
 from runner.core.prices import Unit
 from runner.store.job_filter import JobFilter
-from runner.store.rows import BulkStatement, Row, insert_rows
+from runner.store.rows import BulkStatement, Row, has_table, insert_rows
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS costs (
@@ -128,11 +128,6 @@ def read_cost(row: Sequence[Any]) -> Cost:
     )
 
 
-def has_costs(connection: sqlite3.Connection) -> bool:
-    """Return whether the database has a table of costs; one of an earlier version does not."""
-    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'costs'").fetchone() is not None
-
-
 def attach_costs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
     """Give jobs of earlier processes the costs and the usages of their attempts."""
     by_seq = {job.seq: job for job in jobs}
@@ -154,7 +149,7 @@ def attach_costs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
 def costs_of(connection: sqlite3.Connection, seqs: str) -> dict[int, tuple[Cost, ...]]:
     """Read the costs of some jobs, given as a JSON list of their keys."""
     found: dict[int, tuple[Cost, ...]] = {}
-    if has_costs(connection):
+    if has_table(connection, "costs"):
         for seq, *row in connection.execute(
             "SELECT * FROM costs WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, number", (seqs,)
         ):
@@ -164,7 +159,7 @@ def costs_of(connection: sqlite3.Connection, seqs: str) -> dict[int, tuple[Cost,
 
 def spend(connection: sqlite3.Connection) -> tuple[Spend, ...]:
     """Add up what the attempts of a run cost, by currency."""
-    if not has_costs(connection):
+    if not has_table(connection, "costs"):
         return ()
     sums: dict[str, dict[str, int]] = {}
     for currency, state, amount in connection.execute(
@@ -274,7 +269,7 @@ def save(connection: sqlite3.Connection, seq: int, costs: Sequence[Cost]) -> Non
 
 
 def _change(connection: sqlite3.Connection, values: str, where: str, parameters: tuple[Any, ...]) -> None:
-    if not has_costs(connection):
+    if not has_table(connection, "costs"):
         return
     if connection.execute(f"UPDATE costs SET {values} WHERE {where}", parameters).rowcount:
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (LEDGER_DUE,))

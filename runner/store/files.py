@@ -90,9 +90,11 @@ def upload_of(connection: sqlite3.Connection, path: str) -> str | None:
 
 
 def has_uploads(connection: sqlite3.Connection) -> bool:
-    """Return whether any asset is in an object store; a run of an earlier version does not even have the table."""
-    has_table = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'asset_urls'").fetchone()
-    return bool(has_table and connection.execute("SELECT 1 FROM asset_urls LIMIT 1").fetchone())
+    """Return whether any asset is in an object store."""
+    return (
+        rows.has_table(connection, "asset_urls")
+        and connection.execute("SELECT 1 FROM asset_urls LIMIT 1").fetchone() is not None
+    )
 
 
 def count_assets(connection: sqlite3.Connection) -> int:
@@ -108,7 +110,7 @@ def asset_paths(connection: sqlite3.Connection) -> Iterator[str]:
 def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the sizes of all assets in bytes, by path."""
     sizes = dict(connection.execute("SELECT path, bytes FROM assets"))
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'old_assets'").fetchone():
+    if rows.has_table(connection, "old_assets"):
         sizes.update(connection.execute("SELECT path, bytes FROM old_assets"))
     return sizes
 

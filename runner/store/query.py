@@ -52,9 +52,8 @@ def first_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) 
 
 def has_jobs(connection: sqlite3.Connection, count: int) -> bool:
     """Return whether the run has at least so many jobs."""
-    return (
-        connection.execute("SELECT 1 FROM jobs LIMIT 1 OFFSET ?", (max(0, count - 1),)).fetchone() is not None
-    )
+    row = connection.execute("SELECT 1 FROM jobs LIMIT 1 OFFSET ?", (max(0, count - 1),)).fetchone()
+    return row is not None
 
 
 def has_attempts(connection: sqlite3.Connection) -> bool:
@@ -84,6 +83,13 @@ def matches(connection: sqlite3.Connection, scope: JobFilter) -> Matches:
     return Matches(int(row[0]), int(row[1]))
 
 
+def has_pending(connection: sqlite3.Connection, scope: JobFilter) -> bool:
+    """Return whether there are jobs to submit."""
+    where, values = scope.condition()
+    sql = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone {where})"
+    return bool(connection.execute(sql, values).fetchone()[0])
+
+
 def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
     """Count the jobs to submit, by model, in the order of the models' first jobs."""
     where, values = scope.condition()
@@ -98,10 +104,8 @@ def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[s
 
 def pending_up_to(connection: sqlite3.Connection, most: int) -> int:
     """Count the jobs to submit, but no further than a number."""
-    (count,) = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone LIMIT ?)", (most,)
-    ).fetchone()
-    return int(count)
+    sql = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone LIMIT ?)"
+    return int(connection.execute(sql, (most,)).fetchone()[0])
 
 
 def pending(
@@ -261,8 +265,7 @@ def task_owner(connection: sqlite3.Connection, task_id: str) -> str | None:
 
 def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:
     """Read the answers about a job that were not understood, by the number of the attempt."""
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'answers'").fetchone() is None:
-        # A run of an earlier version.
+    if not rows.has_table(connection, "answers"):
         return {}
     cursor = connection.execute(
         "SELECT number, answer FROM answers JOIN jobs USING (seq) WHERE job_id = ? ORDER BY number", (job_id,)

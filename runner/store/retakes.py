@@ -44,9 +44,8 @@ def rejected(connection: sqlite3.Connection, verdicts: Verdicts, glob: str | Non
     A verdict leads to one new take: it is not about that one. Jobs that were removed from the manifest, or whose task
     a person named, are never submitted.
     """
-    known = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    # A run of an earlier version has neither table until it is written again.
-    checks = "checks" if "checks" in known else "(SELECT 0 AS seq, 0 AS attempt, NULL AS findings)"
+    has_checks = rows.has_table(connection, "checks")
+    checks = "checks" if has_checks else "(SELECT 0 AS seq, 0 AS attempt, NULL AS findings)"
     cursor = connection.execute(
         "SELECT j.seq, j.job_id, j.attempt, j.submitted_at, "
         "(SELECT count(*) FROM attempts a WHERE a.seq = j.seq AND a.outcome = 'accepted'), c.findings FROM jobs j JOIN specs s USING (seq) "
@@ -54,7 +53,8 @@ def rejected(connection: sqlite3.Connection, verdicts: Verdicts, glob: str | Non
         "WHERE j.state = ? AND NOT j.is_gone AND s.task_id IS NULL AND j.job_id GLOB ? ORDER BY j.idx",
         (State.SUCCEEDED.value, "*" if glob is None else glob),
     )
-    used = set(connection.execute("SELECT seq, verdict_at FROM retakes")) if "retakes" in known else set()
+    has_retakes = rows.has_table(connection, "retakes")
+    used = set(connection.execute("SELECT seq, verdict_at FROM retakes")) if has_retakes else set()
     found = []
     for seq, job_id, attempt, submitted_at, takes, findings in cursor.fetchall():
         by_person = verdicts.by_person(job_id, takes=takes, submitted_at=submitted_at)

@@ -43,7 +43,7 @@ def count_awaiting_take(connection: sqlite3.Connection) -> int:
 
 def texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> dict[tuple[int, int], str]:
     """Read a table of `LATER_ADDITIONS` by job and attempt; a run of an earlier version does not have it."""
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone():
+    if not rows.has_table(connection, table):
         return {}
     cursor = connection.execute(
         f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
@@ -53,7 +53,7 @@ def texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> d
 
 def old_assets(connection: sqlite3.Connection, seqs: str) -> Mapping[int, list[rows.Row]]:
     """Read the rows of what is kept of old takes of some jobs, given as a JSON list of keys, the newest take first."""
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'old_assets'").fetchone():
+    if not rows.has_table(connection, "old_assets"):
         return {}
     found: defaultdict[int, list[rows.Row]] = defaultdict(list)
     for row in connection.execute(
@@ -125,7 +125,7 @@ def unchecked_paths(connection: sqlite3.Connection) -> Iterator[str]:
 
 def findings(connection: sqlite3.Connection, *, containing: str = "") -> Iterator[tuple[int, int, str]]:
     """Read what checks found of the newest takes, if the text has a word in quotes: key, attempt and text."""
-    if _has_findings(connection):
+    if rows.has_table(connection, "checks"):
         yield from connection.execute(
             "SELECT c.* FROM checks c JOIN jobs j ON j.seq = c.seq AND j.attempt = c.attempt "
             "WHERE instr(findings, ?)",
@@ -135,14 +135,9 @@ def findings(connection: sqlite3.Connection, *, containing: str = "") -> Iterato
 
 def findings_of(connection: sqlite3.Connection, seq: int, attempt: int) -> str | None:
     """Read what checks found of a take; None if it was not checked."""
-    if not _has_findings(connection):
+    if not rows.has_table(connection, "checks"):
         return None
     row = connection.execute(
         "SELECT findings FROM checks WHERE seq = ? AND attempt = ?", (seq, attempt)
     ).fetchone()
     return None if row is None else str(row[0])
-
-
-def _has_findings(connection: sqlite3.Connection) -> bool:
-    """Return whether there is a table of them: a run of an earlier version has none until it is written again."""
-    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'checks'").fetchone() is not None

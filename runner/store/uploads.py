@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from runner.core.uploads import Upload, UploadState
 from runner.store.job_filter import JobFilter
+from runner.store.rows import has_table
 
 _WITH_FILES = "state = 'pending' AND has_files AND NOT is_gone AND specs.task_id IS NULL"
 
 
 def read_uploads(connection: sqlite3.Connection, target: str) -> dict[str, Upload]:
     """Read the uploads to a target, by digest; none from a file of an earlier version."""
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'uploads'").fetchone() is None:
+    if not has_table(connection, "uploads"):
         return {}
     rows = connection.execute(
         "SELECT digest, state, address, expires_at FROM uploads WHERE target = ?", (target,)

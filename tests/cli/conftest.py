@@ -1,10 +1,11 @@
-"""A gateway for commands that run their own event loop, and an S3 server."""
+"""A folder with a manifest, a gateway for commands that run their own event loop, and an S3 server."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,15 @@ from runner.simulator.server import Simulator
 from tests.objects.s3 import FaultyS3, s3_server
 
 SCENARIO = "version: 1\nkeys: [sk-good-key]\n"
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with the manifest and the scenario of the test's module."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.yaml").write_text(request.module.MANIFEST)
+    (tmp_path / "scenario.yaml").write_text(request.module.SCENARIO)
+    return tmp_path
 
 
 @pytest.fixture

@@ -42,15 +42,6 @@ SCENARIO = "version: 1\ngenerate_s: [0.02, 0.05]\n"
 FILES = 6
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Change to a folder with a manifest."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.yaml").write_text(MANIFEST)
-    (tmp_path / "scenario.yaml").write_text(SCENARIO)
-    return tmp_path
-
-
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
     """

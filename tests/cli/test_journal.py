@@ -35,15 +35,6 @@ rules: [{name: answer lost, match: {prompt: 'kitten 3'}, submit: {fault: reset, 
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Change to a folder with a manifest and a scenario."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.yaml").write_text(MANIFEST)
-    (tmp_path / "scenario.yaml").write_text(SCENARIO)
-    return tmp_path
-
-
 def run(journal: str, *options: object) -> CommandResult:
     """Run the manifest with the simulator and a journal."""
     return runner(

@@ -51,15 +51,6 @@ _OF_ONE_RUN = ("submitted_at", "finished_at", "generate_s", "download_s", "polls
 """What two runs of one job do not have in common: times, and the simulator's tasks."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Change to a folder with a manifest and a scenario."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.yaml").write_text(MANIFEST)
-    (tmp_path / "scenario.yaml").write_text(SCENARIO)
-    return tmp_path
-
-
 def run(*options: object) -> CommandResult:
     """Run the manifest with the simulator, without its invalid job."""
     return runner("run", "m.yaml", "--simulate", "--scenario", "scenario.yaml", "--skip-invalid", *options)
