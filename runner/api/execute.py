@@ -30,7 +30,7 @@ from runner.api.run_result import OnStarted, RunResult
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.checks.duplicate_videos import save_duplicates
-from runner.core.lifecycle import State, next_step
+from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Job
 from runner.core.settings import Settings
 from runner.core.stop import Stop, StopReason, exit_code
@@ -90,7 +90,7 @@ async def execute(
             await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
             settings, is_simulated = config.settings, config.origin.is_simulated
-            if not is_simulated and query.pending_by_model(store.reader, job_filter):
+            if not is_simulated and query.has_pending(store.reader, job_filter):
                 store.require_only()
             check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
             if store.journal_mode != "wal":
@@ -113,7 +113,7 @@ async def execute(
 
 def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
     """Return why nothing should be submitted: the disk has no space for a video, which would be paid for."""
-    if not query.pending_by_model(store.reader, job_filter):
+    if not query.has_pending(store.reader, job_filter):
         return None
     free, reserve = disk_usage(store.run_dir).free, reserve_bytes(store.run_dir)
     if free >= reserve:
@@ -123,10 +123,9 @@ def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
 
 
 def _is_idle(store: Store, job_filter: JobFilter) -> bool:
-    if query.pending_by_model(store.reader, job_filter):
+    if query.has_pending(store.reader, job_filter):
         return False
-    states = [state for state in State if next_step(state) is not None and state is not State.PENDING]
-    jobs = query.jobs_in_states(store.reader, states, waiting_since=0.0, scope=job_filter)
+    jobs = query.jobs_in_states(store.reader, WITH_A_TASK, waiting_since=0.0, scope=job_filter)
     lost = query.lost_jobs(store.reader, waiting_since=0.0, scope=job_filter)
     return next(chain(jobs, lost), None) is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -58,8 +58,9 @@ def export(
             if (run_dir / DB_NAME).exists():
                 return _export_run(run_dir, options, out, on_progress), ()
     with ExitStack() as stack:
-        objects = Objects(read_environment(RunOptions(), Path()))
-        places = [_open(path, options, stack, objects) for path in paths]
+        environ = read_environment(RunOptions(), Path())
+        objects = Objects(environ)
+        places = [_open(path, options, stack, objects, environ) for path in paths]
         results = open_results(*(place for place, _ in places))
         records = (SourceRecord(line.run, line.gateway or "", line.record, line.file) for line in results)
         source = Source(tuple(root for _, root in places), tuple(results.runs), records)
@@ -68,11 +69,13 @@ def export(
         return export_dataset(source, options, out, on_progress), warnings
 
 
-def _open(path: Path, options: ExportOptions, stack: ExitStack, objects: Objects) -> tuple[Path, Root]:
+def _open(
+    path: Path, options: ExportOptions, stack: ExitStack, objects: Objects, environ: Mapping[str, str]
+) -> tuple[Path, Root]:
     """Return the path of the results of a run, and where its videos are."""
     url = url_of_path(path)
     if url is not None:
-        store = open_store(url, read_environment(RunOptions(), Path()))
+        store = open_store(url, environ)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runner-")))
         if not _fetch(store, RESULTS_NAME, folder):
             raise ResultsError(

@@ -22,7 +22,7 @@ from runner.api.run_facts import (
 from runner.api.shards import claim_run_dir, own_jobs, require_same_shard
 from runner.api.validate import manifest_error
 from runner.core.filenames import MAX_FILES_FLAT
-from runner.core.lifecycle import State
+from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord, JobSpec
 from runner.core.settings import Settings
 from runner.core.units import format_count
@@ -33,8 +33,6 @@ from runner.store import query
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import import_records
-
-_WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
 
 
 def load_into(
@@ -83,7 +81,7 @@ def _require_same_gateway(store: Store, saved: RunFacts, settings: Settings) -> 
     old = gateway_root(saved.gateway)
     new = gateway_root(RunFacts(settings, saved.origin).gateway)
     counts = query.counts(store.reader)
-    tasks = sum(counts[state] for state in _WITH_A_TASK)
+    tasks = sum(counts[state] for state in WITH_A_TASK)
     if old != new and tasks:
         raise UsageError(
             f"{store.run_dir} has {format_count(tasks, 'task')} at {old}, and would poll them at {new}",

@@ -22,7 +22,7 @@ from runner.api.simulate import check_simulation
 from runner.api.trust import gateway_source, manifest_settings, refused_gateway, trusted_hook
 from runner.api.verify import refetch_lost_files
 from runner.core.filenames import DB_NAME, RESULTS_NAME
-from runner.core.lifecycle import State
+from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
@@ -198,9 +198,6 @@ def _gateway_source(facts: RunFacts, options: RunOptions, environ: Mapping[str, 
     return gateway_source(facts.gateway, options, environ, partial(manifest_settings, facts))
 
 
-_WITH_A_TASK = (State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED)
-
-
 def adopt_results(store: Store, observe: Observer) -> None:
     """
     Add the attempts, tasks and assets to the store that only the results have, and report how many jobs changed.
@@ -247,7 +244,7 @@ def as_left_by_a_process(record: JobRecord, now_at: float) -> JobRecord:
     """Return a job of a results file as a later process must treat it: without its task's id it is uncertain."""
     if record.state is State.SUBMITTING:
         why = "the results were written before its POST was answered"
-    elif record.state in _WITH_A_TASK and not record.task_id:
+    elif record.state in WITH_A_TASK and not record.task_id:
         why = f"the results call it {record.state} and do not name its task"
     else:
         return record

@@ -21,7 +21,7 @@ from runner.api.run_dir import load_config, open_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted
 from runner.core.filenames import DB_NAME
-from runner.core.lifecycle import State
+from runner.core.lifecycle import WITH_A_TASK
 from runner.core.stop import Stop, StopReason
 from runner.core.units import format_count
 from runner.engine.engine import Engine
@@ -32,8 +32,6 @@ from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
 from runner.store.transitions import Selection, select_for_rerun
 
-WITH_A_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
-"""Paid for, and not fetched."""
 _SIGNALED = (StopReason.INTERRUPTED, StopReason.TERMINATED)
 
 

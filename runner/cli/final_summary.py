@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runner.cli.console import command_text, echo_stderr
 from runner.cli.displays import COLORS, counts_text, ended_count
 from runner.core.advice import advice
-from runner.core.lifecycle import State
+from runner.core.lifecycle import UNFINISHED, State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.sanitize import sanitize_line
 from runner.core.stop import Stop, StopReason
@@ -29,9 +29,6 @@ _MAX_PROSE_WIDTH = 100
 _MAX_CLASSES = 3
 _MAX_WRAPPED = 3
 _BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
-_RESUMABLE = frozenset(
-    {State.PENDING, State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED}
-)
 _MAYBE_CHARGED = "the gateway may have accepted the submission and charged for it"
 
 _Line = tuple[str, str | None]
@@ -95,7 +92,7 @@ def _headline(result: RunResult) -> _Line:
 
 def _brief(result: RunResult) -> Iterator[_Line]:
     headline, color = _headline(result)
-    unfinished = _counts_text(result, _RESUMABLE)
+    unfinished = _counts_text(result, UNFINISHED)
     yield headline + (f"; unfinished: {unfinished}" if unfinished else ""), color
     classes = _classes(result)
     if classes:
@@ -197,7 +194,7 @@ def _files(result: RunResult) -> Iterator[str]:
 
 
 def _is_resumable(result: RunResult) -> bool:
-    return any(result.counts[state] for state in _RESUMABLE)
+    return any(result.counts[state] for state in UNFINISHED)
 
 
 def _resolve(result: RunResult) -> str:
@@ -224,7 +221,7 @@ def _next_command(result: RunResult, given: RunOptions) -> tuple[str, str]:
     options: tuple[str, ...] = () if given.scenario is None else ("--scenario", given.scenario)
     options += ("--base-url", result.gateway) if result.needs_base_url else ()
     if _is_resumable(result):
-        unfinished = sum(counts[state] for state in _RESUMABLE - {State.PENDING})
+        unfinished = sum(counts[state] for state in UNFINISHED - {State.PENDING})
         free = f"polls or downloads {unfinished:,}" if unfinished else ""
         what = ", ".join(filter(None, (_submits(result.resume), free))) or "continues"
         what += "" if result.resume.jobs else ", free"

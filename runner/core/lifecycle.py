@@ -158,6 +158,10 @@ _STATES: Mapping[State, _StateInfo] = {
 
 ENDED = frozenset({_OK, _F, _U, _T, _UD})
 """Where a process may leave a job; in the others there is something left to do at once."""
+UNFINISHED = frozenset(state for state, info in _STATES.items() if info.next is not None)
+"""Where a run has something to do."""
+WITH_A_TASK = UNFINISHED - {_P}
+"""Where there is a task to poll or to fetch, which is paid for."""
 
 
 def advance(state: State, event: Event) -> State:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from runner.core.circuit_breaker import CircuitState
 from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration
-from runner.core.lifecycle import State, Step, next_step
+from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.settings import Limits
 from runner.core.stop import Drain, Stop, StopReason, stop_for_stall
 from runner.core.units import format_count
@@ -193,11 +193,10 @@ class Engine:
 
     def _resume_jobs(self) -> None:
         """Continue with the jobs of earlier processes."""
-        states = [state for state in State if next_step(state) in (Step.POLL, Step.DOWNLOAD)]
         now = self._context.clock.now()
         store, budget = self._context.store, self._context.budget
         jobs = list(
-            query.jobs_in_states(store.reader, states, waiting_since=now, scope=self._context.job_filter)
+            query.jobs_in_states(store.reader, WITH_A_TASK, waiting_since=now, scope=self._context.job_filter)
         )
         attach_costs(store.reader, jobs)
         for job in jobs:
@@ -291,9 +290,7 @@ class Engine:
                     "free some space, then resume the run",
                 )
             )
-        elif (
-            not self._progress.stops and self.submissions.left > 0 and now >= (stall_timer.expires_at or inf)
-        ):
+        elif not self._progress.stops and self.submissions.left > 0 and now >= stall_timer.expires_at:
             self.stop(stop_for_stall(stall_timer.limit_s, stall_timer.last_message))
 
     def _report_outage(self) -> None:

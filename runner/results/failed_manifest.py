@@ -30,7 +30,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from runner.core.filenames import MAX_NAME_CHARS
-from runner.core.lifecycle import State
+from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import (
     FILE_KEY,
     MAY_HAVE_PAID_TASK,
@@ -44,8 +44,6 @@ from runner.core.prices import table_json
 from runner.core.settings import Budget, Limits, Settings
 from runner.core.units import exact_duration, exact_rate
 from runner.results.formats import utc_text
-
-_HAS_TASK = frozenset({State.SUBMITTED, State.DOWNLOADING, State.TIMED_OUT, State.UNDELIVERED})
 
 _RERUN = re.compile(r"(.*)-rerun(?:-(\d{1,6}))?", re.ASCII | re.DOTALL)
 
@@ -153,7 +151,7 @@ def _entry(record: JobRecord) -> _EntryKind:
     state = record.state
     if state is State.SUCCEEDED:
         return _EntryKind.NONE
-    if state in _HAS_TASK:
+    if state in WITH_A_TASK:
         return _EntryKind.WITH_TASK if record.task_id else _EntryKind.COMMENT
     if state in (State.UNCERTAIN, State.SUBMITTING):
         return _EntryKind.COMMENT
