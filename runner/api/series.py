@@ -6,6 +6,7 @@ What older ones paid for and did not fetch is fetched before a new one begins.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from runner.api.execute import execute
 from runner.api.known_runs import last_changes, runs_of
 from runner.api.options import IfLocked, RunOptions
-from runner.api.run_dir import load_config, open_run
+from runner.api.run_dir import continue_options, load_config, open_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted
 from runner.core.filenames import DB_NAME
@@ -140,7 +141,7 @@ async def _fetch(
             store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
         )
     left = sum(result.counts[state] for state in WITH_A_TASK)
-    hint = f"later: runner resume {run_dir}" if left else None
+    hint = f"later: runner resume {shlex.join((str(run_dir), *continue_options(run_dir)))}" if left else None
     if tasks:
         fetched = format_count(tasks - left, "job")
         observe(Notice("catch_up", f"{run_dir}: {fetched} fetched, {left:,} left", hint))

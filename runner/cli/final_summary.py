@@ -218,6 +218,7 @@ def _next_command(result: RunResult, given: RunOptions) -> tuple[str, str]:
     """Return the command to continue with, and what it does: first what is free, then what a person has to decide."""
     run_dir, counts = result.run_dir, result.counts
     options: tuple[str, ...] = () if given.scenario is None else ("--scenario", given.scenario)
+    options += () if given.env_file is None else ("--env-file", str(given.env_file))
     options += ("--base-url", result.gateway) if result.needs_base_url else ()
     if _is_resumable(result):
         unfinished = sum(counts[state] for state in UNFINISHED - {State.PENDING})
