@@ -27,7 +27,7 @@ from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
 from runner.errors import RunLocked, RunnerError, StoreMissing, UsageError
-from runner.manifest.job_digest import request_digest
+from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.results.reader import open_results
 from runner.schema.wording import did_you_mean
