@@ -239,6 +239,7 @@ class Store:
                 yield connection
                 if connection.total_changes != before:
                     connection.execute(_CLEAR_FINISHED)
+                    self.changed.direct_writes += 1
                     if self.journal is not None:
                         mark_ahead(connection)
             except BaseException:
@@ -334,12 +335,12 @@ class Store:
         """Add what the task of the job's current attempt consumed to the next commit."""
         job.usage = usage
         self.changed.add(job.seq)
-        self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
+        job.commit = self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
 
     def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
         """Add what a job has of its assets before its end to the next commit: files here, or uploads."""
         self.changed.add(job.seq)
-        self._active_writer.add(
+        job.commit = self._active_writer.add(
             assets=[rows.asset_row(job, asset) for asset in assets],
             tracks=rows.tracks_row(job, assets),
             urls=rows.urls_row(job, assets),
