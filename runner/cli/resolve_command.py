@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     help="Read task ids from a CSV file with job_id,task_id lines.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
-def command(
+def resolve_command(
     run_dir: Path,
     jobs: tuple[str, ...],
     task_id: str | None,
