@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @click.command("rerun")
-@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR, callback=local_run)
+@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
 @STATUS
 @click.option(
     "--class",
@@ -80,7 +80,10 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @with_options(SIMULATE, REAL_TIME, SCENARIO, ASSETS, TRUST, BOUNDS, PACING, WATCHING)
+@click.pass_context
 def rerun_command(
+    ctx: click.Context,
+    /,
     source: Path,
     states: tuple[str, ...],
     classes: tuple[str, ...],
@@ -101,6 +104,8 @@ def rerun_command(
 
     With a results file, a new run directory is created that knows the tasks of the old run.
     """
+    # Which shard of a journal it is depends on the job.
+    source = local_run(ctx, None, source)
     require_results(source)
     if home is not None:
         return _merge_rerun(source, home)
