@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from runner.api.config import read_environment
-from runner.api.journal_runs import JournaledRun, check_out, find_run, write_snapshot
+from runner.api.journals import JournaledRun, check_out, find_run, write_snapshot
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
 from runner.cli.shared_options import GIVEN_URL

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
 @click.pass_context
-def command(
+def resolve_command(
     ctx: click.Context,
     run_dir: Path | None,
     jobs: tuple[str, ...],

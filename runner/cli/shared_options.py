@@ -167,7 +167,7 @@ def or_newest_run(ctx: click.Context, _param: click.Parameter | None, given: Any
     """Return the directory or directories of an argument; if none is given, that of the newest run, and say so."""
     if given:
         return _local(ctx, given)
-    from runner.api.known_runs import newest_run
+    from runner.api.state_dir import newest_run
 
     silent: list[Path] = []
     newest = newest_run(Path.cwd(), silent.append)
