@@ -16,7 +16,7 @@ from runner.core.filenames import DB_NAME, RUN_JSON_NAME, safe_name
 from runner.core.sharding import Shard
 from runner.errors import StoreMissing, UsageError
 from runner.objects import open_store
-from runner.objects.port import ObjectMissing, ObjectStore
+from runner.objects.base import ObjectMissing, ObjectStore
 from runner.store.copy_rows import copy_rows
 from runner.store.journal import Contents, Journal
 from runner.store.local_view import write_view

@@ -22,7 +22,7 @@ from runner.errors import RunDirError
 from runner.jsontext import loads
 from runner.manifest.local_files import read_checked
 from runner.objects import open_store
-from runner.objects.port import ObjectMissing, ObjectStore
+from runner.objects.base import ObjectMissing, ObjectStore
 from runner.store import rows
 from runner.store.database import connect_reader
 from runner.store.journal import Journal, require_conditional_create

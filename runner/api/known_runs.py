@@ -8,18 +8,21 @@ without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Set
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 from msgspec import Struct
 
-from runner.api.run_facts import default_run_dir
+from runner.api.run_facts import default_run_dir, read_facts
 from runner.core.filenames import DB_NAME
 from runner.core.sharding import Shard
-from runner.errors import RunDirError, RunnerError
+from runner.engine.events import ignore
+from runner.errors import RunDirError, RunnerError, StoreMissing
 from runner.state_dir import read_state, state_folder, write_state
 from runner.store import query
 from runner.store.database import connect_reader
@@ -28,6 +31,8 @@ _MAX_RUNS = 100
 """Of one manifest."""
 _MAX_MANIFESTS, _MANIFESTS_TO_SPARE = 1000, 100
 _PREFIX = "runs-"
+_ANSWERS_WITHIN_S = 2.0
+"""A disk that does not, such as a network mount whose server is gone, may never answer."""
 
 
 class KnownRun(Struct, frozen=True):
@@ -80,7 +85,10 @@ def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bo
     if not elsewhere:
         return
     known = elsewhere[-1]
-    if known.is_gone:
+    if not (seen := last_changes([Path(known.run_dir)])):
+        what = f"{manifest} was run in {known.run_dir}, on a disk that does not answer"
+        hint = f"to continue there when it does: -o {known.run_dir}; to start over, add --new"
+    elif None in seen.values():
         what = f"{manifest} was run in {known.run_dir}, which has been moved or deleted"
         hint = "if it was moved, name its place with -o; to start over, add --new"
     else:
@@ -94,12 +102,16 @@ def runs_elsewhere(manifest: Path, run: KnownRun) -> tuple[KnownRun, ...]:
     """Return the runs of a manifest that a run would pay for again, the newest last; none if it is no new run."""
     if not run.is_gone:
         return ()
-    return tuple(known for known in _read(manifest) if _is_again(known, run) and _has_paid(known))
+    others = [known for known in _read(manifest) if _is_again(known, run)]
+    changes = last_changes(Path(known.run_dir) for known in others)
+    return tuple(known for known in others if changes.get(Path(known.run_dir)) is None or _has_paid(known))
 
 
 def remember(manifest: Path, run: KnownRun) -> None:
     """Add a run to those of its manifest, as the newest one; those whose directories are gone are dropped."""
-    others = [known for known in _read(manifest) if known.run_dir != run.run_dir and not known.is_gone]
+    others = [known for known in _read(manifest) if known.run_dir != run.run_dir]
+    changes = last_changes(Path(known.run_dir) for known in others)
+    others = [known for known in others if changes.get(Path(known.run_dir), 0.0) is not None]
     write_state(_name(manifest), msgspec.to_builtins([*others, run][-_MAX_RUNS:]))
     with suppress(OSError):
         _forget_oldest(state_folder())
@@ -110,16 +122,19 @@ def runs_of(manifest: Path) -> tuple[KnownRun, ...]:
     return tuple(_read(manifest))
 
 
-def newest_run(here: Path) -> Path | None:
+def newest_run(here: Path, on_silent: Callable[[Path], None] = ignore) -> Path | None:
     """
     Return the directory of the run that was worked on last; None if no run is known.
 
     The runs in the folder ``output`` that manifests in the folder ``here`` would use come before all others that
     manifests have had on this machine.
+
+    Args:
+        on_silent: Gets each directory that was not looked at, because its disk does not answer.
     """
     beside = default_run_dir(here / "manifest.yaml", "run", simulate=False).parent
     own = {path.parent for path in beside.glob(f"*/{DB_NAME}")} if beside.is_dir() else set()
-    return _newest(own) or _newest(set(_known_dirs()))
+    return _newest(last_changes(own, on_silent)) or _newest(last_changes(_known_dirs(), on_silent))
 
 
 def _known_dirs() -> Iterator[Path]:
@@ -128,17 +143,68 @@ def _known_dirs() -> Iterator[Path]:
             yield from (Path(run.run_dir) for run in _read_name(path.stem))
 
 
-def _newest(run_dirs: Set[Path]) -> Path | None:
-    worked_on_at = {run_dir: at for run_dir in run_dirs if (at := _worked_on_at(run_dir)) is not None}
-    return max(worked_on_at, key=worked_on_at.__getitem__, default=None)
+def _newest(changes: Mapping[Path, float | None]) -> Path | None:
+    times = {run_dir: at for run_dir, at in changes.items() if at is not None}
+    newest_first = sorted(times, key=times.__getitem__, reverse=True)
+    return next((run_dir for run_dir in newest_first if _has_begun(run_dir)), None)
 
 
-def _worked_on_at(run_dir: Path) -> float | None:
+def _has_begun(run_dir: Path) -> bool:
+    """Return whether a directory is a run's: one that was refused, or killed while it read the manifest, is none yet."""
+    try:
+        with closing(connect_reader(run_dir)) as reader:
+            return read_facts(reader) is not None
+    except StoreMissing:
+        return False
+    except RunnerError:
+        # Whoever works on it is told what is wrong with it.
+        return True
+
+
+def _changed_at(run_dir: Path) -> float | None:
     times = []
     for name in (DB_NAME, f"{DB_NAME}-wal"):
         with suppress(OSError):
             times.append((run_dir / name).stat().st_mtime)
     return max(times, default=None)
+
+
+def last_changes(
+    run_dirs: Iterable[Path],
+    on_silent: Callable[[Path], None] = ignore,
+    *,
+    changed_at: Callable[[Path], float | None] = _changed_at,
+    within_s: float = _ANSWERS_WITHIN_S,
+) -> dict[Path, float | None]:
+    """
+    Return when each run was worked on last, in seconds since 1970; None for a directory that is no run's.
+
+    Args:
+        on_silent: Gets each directory that is not in the result, because its disk does not answer.
+        changed_at: Looks at one directory.
+        within_s: How long to wait for all answers.
+    """
+    found: dict[Path, float | None] = {}
+    by_folder: dict[Path, list[Path]] = {}
+    for run_dir in dict.fromkeys(run_dirs):
+        by_folder.setdefault(run_dir.parent, []).append(run_dir)
+
+    def look_at(members: list[Path]) -> None:
+        for run_dir in members:
+            found[run_dir] = changed_at(run_dir)
+
+    # A thread that hangs in the kernel does not keep the process from ending.
+    threads = [Thread(target=look_at, args=(members,), daemon=True) for members in by_folder.values()]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + within_s
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    answered = dict(found)
+    for run_dir in (each for members in by_folder.values() for each in members):
+        if run_dir not in answered:
+            on_silent(run_dir)
+    return answered
 
 
 def _is_again(known: KnownRun, run: KnownRun) -> bool:
@@ -148,8 +214,6 @@ def _is_again(known: KnownRun, run: KnownRun) -> bool:
 
 
 def _has_paid(known: KnownRun) -> bool:
-    if known.is_gone:
-        return True
     try:
         with closing(connect_reader(Path(known.run_dir))) as reader:
             return query.has_attempts(reader)

@@ -69,7 +69,14 @@ def load_into(
             require_match(connection, options.job)
         ids = chosen_ids(connection, options)
         sharded = origin.sharded or jobs > MAX_FILES_FLAT
-        origin = replace(origin, sharded=sharded, is_real_time=options.real_time, asset_store=asset_store)
+        origin = replace(
+            origin,
+            sharded=sharded,
+            is_real_time=options.real_time,
+            asset_store=asset_store,
+            scenario=options.scenario,
+            env_file=None if options.env_file is None else str(options.env_file.absolute()),
+        )
         facts = RunFacts(settings, origin)
         claim_run_dir(store.run_dir, facts)
         save_facts(connection, facts)

@@ -97,7 +97,7 @@ async def run(
         if ids is not None:
             choose(store.reader, ids)
         if plan.series is not None and options.catch_up:
-            older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir)
+            older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, guarded(observe))
             on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
         result = await execute(
             store,

@@ -8,11 +8,9 @@ from functools import partial
 
 from runner.api.asset_store import LocalFiles
 from runner.api.config import RunConfig
-from runner.checks.hook import AssetHook
 from runner.checks.judge import NEEDS_DECODER
 from runner.checks.pool import MeasuringPool, require_decoder
-from runner.checks.running import RunningChecks
-from runner.checks.video_checker import VideoChecker
+from runner.checks.video_checker import AssetHook, RunningChecks, VideoChecker
 from runner.core.settings import DEFAULT_KEY_NAME, Check
 from runner.core.stop import Drain
 from runner.core.units import format_count

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from runner.cli.console import wants_color
-from runner.cli.displays import COLORS, ended_count, event_line, run_title
+from runner.cli.displays import COLORS, ended_count, event_line, run_title, stop_line
 from runner.cli.live_rows import LiveView, live_rows, packed
 from runner.core.lifecycle import State
 from runner.engine.events import JobEnded, RunEvent, Snapshot
@@ -45,6 +45,7 @@ class LiveDisplay:
         self._ended: Counter[str] = Counter()
         self._without_video: Counter[str] = Counter()
         self._bytes = 0
+        self._engine: Engine | None = None
         self._samples: deque[tuple[float, int]] = deque()
         self._drawing: asyncio.Task[None] | None = None
         self._console = Console(stderr=True, file=sys.stderr, no_color=not wants_color(), highlight=False)
@@ -65,7 +66,7 @@ class LiveDisplay:
 
     def started(self, engine: Engine) -> None:
         """Start to redraw, also after a question."""
-        self._title = run_title(engine)
+        self._title, self._engine = run_title(engine), engine
         self._start()
         if self._drawing is not None:
             self._drawing.cancel()
@@ -77,6 +78,9 @@ class LiveDisplay:
         if not isinstance(event, JobEnded):
             if event.kind == "writing":
                 self._live.update(self._title_line(event.message), refresh=True)
+            elif event.kind == "stopping":
+                if line := stop_line(event, self._engine):
+                    self._print_above(line, "yellow")
             else:
                 self._print_above(line, "yellow")
             return

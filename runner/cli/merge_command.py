@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from runner.cli.console import echo_stderr, echo_stdout
+from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.param_types import RUN_DIR
 from runner.core.units import format_count
 
@@ -25,16 +25,17 @@ def command(ctx: click.Context, out: Path, run_dirs: tuple[Path, ...], partial: 
     OUT is a run like any other, and continues what the shards left. From then on the shards themselves can't be run any more.
     Videos get a second name by hard links where that is possible, else they are copied. Nothing is sent.
     """
-    from runner.api.merge import merge, merge_summary
+    from runner.api import merge, run_dir
     from runner.cli.journal_argument import merge_sources
 
-    merged = merge(out, merge_sources(ctx, run_dirs), is_partial=partial, on_progress=echo_stderr)
+    merged = merge.merge(out, merge_sources(ctx, run_dirs), is_partial=partial, on_progress=echo_stderr)
     for path in merged.lost_files[:10]:
         echo_stderr(f"missing in its shard: {path}", style="yellow")
     if merged.lost_files:
         count = format_count(len(merged.lost_files), "file")
-        echo_stderr(f"{count} missing: download again with runner resume {out} --verify", style="yellow")
+        verify = command_text("runner", "resume", out, "--verify", *run_dir.continue_options(out))
+        echo_stderr(f"{count} missing: download again with {verify}", style="yellow")
     echo_stderr(f"merged {format_count(merged.summary.jobs, 'job')} into {out}/")
     if as_json:
-        echo_stdout(json.dumps(merge_summary(merged)))
+        echo_stdout(json.dumps(merge.merge_summary(merged)))
     return 0

@@ -197,13 +197,14 @@ def require_results(source: Path) -> None:
 
 
 def _merge_rerun(source: Path, home: Path) -> int:
-    from runner.api.merge_rerun import merge_rerun, merged_lines
+    from runner.api import merge_rerun, run_dir
 
-    merged = merge_rerun(source / RESULTS_NAME if source.is_dir() else source, home)
-    for line in merged_lines(merged, home):
+    merged = merge_rerun.merge_rerun(source / RESULTS_NAME if source.is_dir() else source, home)
+    for line in merge_rerun.merged_lines(merged, home):
         echo_stdout(line)
     if merged.missing:
-        echo_stderr(f"continue with: {command_text('runner', 'resume', home)}")
+        resume = command_text("runner", "resume", home, *run_dir.continue_options(home))
+        echo_stderr(f"continue with: {resume}")
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.api.run_dir import continue_options
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.final_summary import submission_text
 from runner.cli.param_types import JOB
@@ -134,5 +135,6 @@ def _show(result: ResolveResult, run_dir: Path, state: State, *, as_json: bool) 
         return 2
     echo_stderr(f"{format_count(len(result.resolved), 'job')} now {state.label}; {left}")
     if state is not State.FAILED:
-        echo_stderr(f"continue with: {command_text('runner', 'resume', run_dir)}")
+        resume = command_text("runner", "resume", run_dir, *continue_options(run_dir))
+        echo_stderr(f"continue with: {resume}")
     return 0

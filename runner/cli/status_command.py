@@ -12,6 +12,7 @@ import click
 from msgspec.structs import asdict
 
 from runner.api.budgets_left import budgets_json
+from runner.api.run_dir import continue_options
 from runner.api.status import Status, status
 from runner.cli.console import command_text, echo_stdout
 from runner.cli.shared_options import RUN_OR_NEWEST, as_given
@@ -105,13 +106,14 @@ def _lines(found: Status) -> Iterator[str]:
         yield f"look for the tasks of uncertain jobs in your account, then: {resolve}"
     if found.lost_files:
         files = format_count(len(found.lost_files), "file")
-        verify = ("runner", "resume", where, "--verify")
+        verify = ("runner", "resume", where, "--verify", *continue_options(found.run_dir))
         yield f"missing, or of another size: {files}, for example {sanitize_line(found.lost_files[0], max_chars=200)}"
         yield f"download again, free of charge: {command_text(*verify)}"
     if found.not_seen is not None:
         yield f"not looked for in the object store: the uploaded files ({found.not_seen})"
     if found.holder is None and found.left:
-        yield f"continue with: {command_text('runner', 'resume', where)}"
+        resume = command_text("runner", "resume", where, *continue_options(found.run_dir))
+        yield f"continue with: {resume}"
 
 
 def _activity(found: Status) -> str:

@@ -36,9 +36,16 @@ from runner.core.sharding import Shard
 from runner.core.stop import exit_code
 from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.errors import ClusterError, StoreMissing, UsageError
-from runner.scale.actors import GOVERNOR_NAME, GovernorActor, GovernorPlan, ShardActor, Work
+from runner.scale.actors import (
+    GOVERNOR_NAME,
+    GovernorActor,
+    GovernorPlan,
+    ShardActor,
+    Work,
+    find_ledger,
+    serving_ledger,
+)
 from runner.scale.fleet import Fleet, merged_result
-from runner.scale.remote_ledger import find_ledger, serving_ledger
 from runner.store import costs, query
 from runner.store.database import connect_reader
 from runner.store.local_view import write_view

@@ -171,7 +171,7 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 def _install(kill_at: KillPoint) -> None:
     from runner.assets import upload
     from runner.gateway.client import GatewayClient
-    from runner.objects.folder import FolderStore
+    from runner.objects.base import FolderStore
     from runner.results.writers import ResultsWriter
     from runner.store import intent_age, store
     from runner.store.journal import Journal

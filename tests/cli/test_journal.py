@@ -13,7 +13,7 @@ import pytest
 
 from runner.api.journals import journal_of
 from runner.objects import open_store
-from runner.objects.folder import FolderStore
+from runner.objects.base import FolderStore
 from runner.store.store import Store
 from tests.cli.command import CommandResult, runner
 from tests.media.samples import png

@@ -22,8 +22,9 @@ from runner.core.advice import advice
 from runner.core.lifecycle import TRANSITIONS, State, describe, describe_recovery
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
-from runner.schema import catalog, editor
+from runner.schema import catalog
 from runner.simulator.faults import FAULTS, RequestKind
+from tests.docs import editor_schema
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -182,7 +183,7 @@ def _below(document: Mapping[str, Any], rules: Mapping[str, Any], path: str) -> 
 
 def _resolved(document: Mapping[str, Any], rules: Mapping[str, Any]) -> Mapping[str, Any]:
     # The fields of requests are in the schemas of their models.
-    if not rules.get("$ref", "").startswith("#/") or rules["$ref"].startswith(editor.REQUESTS):
+    if not rules.get("$ref", "").startswith("#/") or rules["$ref"].startswith(editor_schema.REQUESTS):
         return rules
     target: Any = document
     for step in rules["$ref"].removeprefix("#/").split("/"):
@@ -243,7 +244,7 @@ def with_sections(text: str) -> str:
 
 def with_requests(schema: str) -> str:
     """Replace the line of the manifest's schema that is for editors, and derived from the schemas of the models."""
-    requests = json.dumps(editor.editor_requests(catalog.load_catalog()), ensure_ascii=False)
+    requests = json.dumps(editor_schema.editor_requests(catalog.load_catalog()), ensure_ascii=False)
     return re.sub(r'(?m)^    "requests": .*$', lambda _: f'    "requests": {requests},', schema)
 
 

@@ -27,7 +27,7 @@ from runner.engine.context import SystemClock
 from runner.engine.governor_service import GovernorService
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, UsageError
-from runner.scale.remote_ledger import LedgerActor, RemoteLedger, find_ledger
+from runner.scale.actors import LedgerActor, RemoteLedger, find_ledger
 from runner.store.ledger import Exchange, Limits
 
 DAY = Limits(day=parse_money("3 USD"))
