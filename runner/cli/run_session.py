@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from runner.engine.engine import Engine
 
 METRICS_EVERY_S = 15.0
-_GC_THRESHOLD = 10_000
-"""New containers after which the garbage collector runs."""
+_GC_THRESHOLD = 50_000
+"""
+New containers after which the garbage collector runs: more than 256 jobs in progress have. With 10,000 it ran a hundred
+times in 5,000 of such jobs, and took 5 % of the time.
+"""
 
 
 class RunObserver:
