@@ -21,8 +21,8 @@ from runner.core.model import Asset, JobRecord
 from runner.core.settings import Settings
 from runner.errors import RunnerError, UsageError
 from runner.objects import open_store
+from runner.objects.base import ObjectMissing, ObjectStore
 from runner.objects.located import UPLOAD_REQUEST_S, Objects, require_uploads
-from runner.objects.port import ObjectMissing, ObjectStore
 from runner.store import files
 from runner.store.store import Store
 from runner.store.takes import unchecked_paths

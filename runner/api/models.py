@@ -10,10 +10,9 @@ from typing import Any
 from runner.core.problem import Finding
 from runner.errors import UsageError
 from runner.results.failed_manifest import flow
-from runner.schema.catalog import load_catalog
+from runner.schema.catalog import load_catalog, schema_findings
 from runner.schema.derive import PageError, from_page, read_page
 from runner.schema.describe import Description, describe
-from runner.schema.own_schema import schema_findings
 from runner.schema.wording import did_you_mean
 
 FORMATS = ("manifest", "prices", "result", "scenario")

@@ -15,8 +15,7 @@ from runner.core.settings import Settings
 from runner.core.uploads import is_ready
 from runner.jsontext import loads
 from runner.manifest.local_files import uploads_in
-from runner.schema.catalog import load_catalog, short_name
-from runner.schema.own_schema import completed
+from runner.schema.catalog import completed, load_catalog, short_name
 from runner.schema.request_schema import RequestSchema
 from runner.store.uploads import read_uploads
 

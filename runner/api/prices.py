@@ -18,9 +18,8 @@ from runner.core.money import amount_text
 from runner.core.prices import OLD_AFTER_DAYS, Price, PriceTable, Unit
 from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
-from runner.manifest.price_files import shipped_prices
-from runner.schema.catalog import Catalog, load_catalog, short_name
-from runner.schema.own_schema import completed
+from runner.manifest.named_files import shipped_prices
+from runner.schema.catalog import Catalog, completed, load_catalog, short_name
 from runner.schema.pricing import Pricer
 
 

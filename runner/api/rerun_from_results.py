@@ -43,8 +43,8 @@ from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, ignore
 from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
-from runner.manifest.job_digest import request_digest
 from runner.manifest.local_files import only_uploaded
+from runner.manifest.unchecked_job import request_digest
 from runner.results.failed_manifest import rerun_name
 from runner.results.inline_media import restore_inline_media
 from runner.results.reader import ResultsFile, open_results

@@ -17,17 +17,17 @@ from runner.api.config import RunConfig, apply_options, find_keys, run_environme
 from runner.api.job_choice import ids_to_compare
 from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
+from runner.api.retention import refetch_lost_files
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
 from runner.api.trust import gateway_source, manifest_settings, refused_gateway, trusted_hook
-from runner.api.verify import refetch_lost_files
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
-from runner.errors import RunLocked, StoreMissing, UsageError
-from runner.manifest.job_digest import request_digest
+from runner.errors import RunLocked, RunnerError, StoreMissing, UsageError
+from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.results.reader import open_results
 from runner.schema.wording import did_you_mean
@@ -180,6 +180,28 @@ def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None
     settings, _ = apply_options(saved.settings, options, {})
     facts = RunFacts(settings, saved.origin)
     return facts.gateway, _gateway_source(facts, options, run_environment(saved, options))
+
+
+def continue_options(run_dir: Path) -> tuple[str, ...]:
+    """
+    Return the options that a command to continue a run needs, as words: the scenario, the file of keys, the gateway.
+
+    Raises:
+        StoreMissing: No manifest was ever loaded into the directory.
+        RunDirError: Its ``run.db`` can't be read.
+    """
+    with closing(connect_reader(run_dir)) as reader:
+        saved = _require_facts(reader, run_dir)
+    scenario, env_file = saved.origin.scenario, saved.origin.env_file
+    needed: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)
+    needed += () if env_file is None else ("--env-file", env_file)
+    options = RunOptions(env_file=None if env_file is None else Path(env_file))
+    try:
+        source = _gateway_source(saved, options, run_environment(saved, options))
+    except RunnerError:
+        # The file is not there any more: whatever it named is named here.
+        source = None
+    return needed if source is not None else (*needed, "--base-url", saved.gateway)
 
 
 def _require_facts(reader: sqlite3.Connection, run_dir: Path) -> RunFacts:

@@ -50,6 +50,7 @@ class RunOrigin(Struct, frozen=True):
         missing_shards: Shards that were not there when the run was merged, so that their jobs are elsewhere.
         is_real_time: Whether a simulated run has the manifest's rates and waits.
         asset_store: Where its assets are uploaded to; None if they are in its directory alone.
+        scenario, env_file: The options of the newest ``run``, the file with its absolute path; None without.
     """
 
     manifest: str | None
@@ -60,6 +61,8 @@ class RunOrigin(Struct, frozen=True):
     shard: Shard | None = None
     missing_shards: tuple[int, ...] = ()
     asset_store: AssetStore | None = None
+    scenario: str | None = None
+    env_file: str | None = None
 
 
 class RunFacts(Struct, frozen=True):

@@ -6,6 +6,7 @@ What older ones paid for and did not fetch is fetched before a new one begins.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -15,17 +16,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.execute import execute
-from runner.api.known_runs import runs_of
 from runner.api.options import IfLocked, RunOptions
-from runner.api.run_dir import load_config, open_run
+from runner.api.run_dir import continue_options, load_config, open_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted
+from runner.api.state_dir import last_changes, runs_of
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import WITH_A_TASK
 from runner.core.stop import Stop, StopReason
 from runner.core.units import format_count
 from runner.engine.engine import Engine
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice, Observer, ignore
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.database import connect_reader
@@ -47,15 +48,21 @@ class Series(Struct, frozen=True):
     template: str
     is_simulated: bool
 
-    def unfinished(self, run_dir: Path) -> list[Path]:
+    def unfinished(self, run_dir: Path, observe: Observer = ignore) -> list[Path]:
         """
         Return the other directories of the series that a process left unfinished: those beside a run's own, and known ones.
 
         They have tasks to fetch, or their process was killed before it wrote the results.
+
+        Args:
+            observe: Gets which known ones were not looked at, because their disk does not answer.
         """
         own = run_dir.resolve()
         beside = own.parent.iterdir() if own.parent.is_dir() else ()
-        known = (Path(run.run_dir) for run in runs_of(self.manifest))
+        known = last_changes(
+            (Path(run.run_dir) for run in runs_of(self.manifest)),
+            lambda silent: observe(Notice("catch_up", f"not looked at: {silent} (the disk does not answer)")),
+        )
         found = {path.resolve() for path in (*beside, *known) if (path / DB_NAME).is_file()} - {own}
         return sorted(path for path in found if self._is_unfinished(path))
 
@@ -134,7 +141,7 @@ async def _fetch(
             store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
         )
     left = sum(result.counts[state] for state in WITH_A_TASK)
-    hint = f"later: runner resume {run_dir}" if left else None
+    hint = f"later: runner resume {shlex.join((str(run_dir), *continue_options(run_dir)))}" if left else None
     if tasks:
         fetched = format_count(tasks - left, "job")
         observe(Notice("catch_up", f"{run_dir}: {fetched} fetched, {left:,} left", hint))

@@ -16,8 +16,7 @@ from runner.core.model import JobSpec, Json
 from runner.core.settings import Settings
 from runner.core.sharding import SHARE_RULE, Shard, divide_budget, divide_limits
 from runner.errors import RunDirError, UsageError
-from runner.objects.folder import FolderStore
-from runner.objects.port import ObjectExists, ObjectMissing, ObjectStore
+from runner.objects.base import FolderStore, ObjectExists, ObjectMissing, ObjectStore
 
 _FORMAT = 1
 

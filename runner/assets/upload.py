@@ -17,8 +17,8 @@ from runner.core.settings import RetryPolicy
 from runner.core.units import format_duration
 from runner.deadline import Deadline
 from runner.errors import ObjectStoreError
+from runner.objects.base import ObjectStore
 from runner.objects.located import Content, Objects, upload
-from runner.objects.port import ObjectStore
 
 _T = TypeVar("_T")
 

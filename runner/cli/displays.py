@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from runner.cli.console import echo_stderr
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
+from runner.core.stop import StopReason
 from runner.core.units import format_duration, format_per_minute
 from runner.engine.events import JobEnded, Notice, RunEvent, Snapshot
 
@@ -36,6 +37,7 @@ COLORS: Mapping[State, str] = {
     State.UNDELIVERED: "yellow",
 }
 
+BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
 _MAX_LINE_CHARS = 300
 _PROGRESS_EVERY_S = 30.0
 _MAX_FAILURES_LISTED = 10
@@ -78,10 +80,12 @@ class PlainDisplay:
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
         self._failures = 0
+        self._engine: Engine | None = None
         self._progress: asyncio.Task[None] | None = None
 
     def started(self, engine: Engine) -> None:
         """Print the counts now, and the progress every half minute."""
+        self._engine = engine
         echo_stderr(f"{run_title(engine)}: {counts_text(engine.counts)}")
         if self._progress is not None:
             self._progress.cancel()
@@ -90,7 +94,10 @@ class PlainDisplay:
     def event(self, event: RunEvent) -> None:
         """Print a notice, a failure, or with ``verbose`` any event."""
         is_brief = isinstance(event, Notice) and event.kind == "writing"
-        if self._verbose or not (isinstance(event, JobEnded) or is_brief):
+        if isinstance(event, Notice) and event.kind == "stopping":
+            if line := stop_line(event, self._engine):
+                echo_stderr(line)
+        elif self._verbose or not (isinstance(event, JobEnded) or is_brief):
             echo_stderr(event_line(event))
         elif isinstance(event, JobEnded) and event.state is not State.SUCCEEDED:
             self._print_failure(event)
@@ -123,10 +130,21 @@ def event_line(event: RunEvent) -> str:
         if event.error is not None and event.state is not State.SUCCEEDED:
             line += f" ({event.error.cls}): {event.error.message}"
     else:
-        # What to do about a stop is shown once, at the end.
-        has_hint = event.hint is not None and event.kind != "stopping"
-        line = f"{event.message} ({event.hint})" if has_hint else event.message
+        line = event.message if event.hint is None else f"{event.message} ({event.hint})"
     return sanitize_line(line, max_chars=_MAX_LINE_CHARS)
+
+
+def stop_line(event: Notice, engine: Engine | None) -> str:
+    """
+    Format that a run stops, while it may wait for tasks: why, and what to do, is said once, at the end.
+
+    Empty for a stop at the end itself. That of a signal is shown as it is: the end has the counts in its place.
+    """
+    stops = () if engine is None else engine.stops
+    reason = next((stop.reason for stop in stops if stop.message == event.message), None)
+    if reason in BY_SIGNAL:
+        return sanitize_line(event.message, max_chars=_MAX_LINE_CHARS)
+    return "" if reason is None else f"stopping[{reason}]: no new submissions"
 
 
 def show_event(event: RunEvent) -> None:

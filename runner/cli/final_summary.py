@@ -9,12 +9,12 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from runner.cli.console import command_text, echo_stderr
-from runner.cli.displays import COLORS, counts_text, ended_count
+from runner.cli.displays import BY_SIGNAL, COLORS, counts_text, ended_count
 from runner.core.advice import advice
 from runner.core.lifecycle import UNFINISHED, State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.sanitize import sanitize_line
-from runner.core.stop import Stop, StopReason
+from runner.core.stop import Stop
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_size
 
@@ -28,7 +28,6 @@ _WIDTH_OF_FILES = 160
 _MAX_PROSE_WIDTH = 100
 _MAX_CLASSES = 3
 _MAX_WRAPPED = 3
-_BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
 _MAYBE_CHARGED = "the gateway may have accepted the submission and charged for it"
 
 _Line = tuple[str, str | None]
@@ -52,7 +51,7 @@ def show_summary(result: RunResult, options: RunOptions, *, quiet: bool = False)
         stops = [(head, text + "".join(f"; {head}{text}" for head, text in others))]
     for (head, text), stop in zip(stops, result.stops, strict=False):
         echo_stderr(text, head=head, head_style="yellow")
-        if not quiet and stop.hint and stop.reason not in _BY_SIGNAL:
+        if not quiet and stop.hint and stop.reason not in BY_SIGNAL:
             echo_stderr(f"  hint: {stop.hint}")
     for line, color in (_brief if quiet else _body)(result):
         echo_stderr(line, style=color)
@@ -74,7 +73,7 @@ def _why_nothing(result: RunResult) -> str:
 
 
 def _stop_text(stop: Stop, result: RunResult) -> str:
-    if stop.reason not in _BY_SIGNAL:
+    if stop.reason not in BY_SIGNAL:
         return sanitize_line(stop.message, max_chars=2 * _width() - len(stop.reason) - 12)
     counts = result.counts
     running = f", {counts[State.SUBMITTED]:,} still running remotely" if counts[State.SUBMITTED] else ""
@@ -219,6 +218,7 @@ def _next_command(result: RunResult, given: RunOptions) -> tuple[str, str]:
     """Return the command to continue with, and what it does: first what is free, then what a person has to decide."""
     run_dir, counts = result.run_dir, result.counts
     options: tuple[str, ...] = () if given.scenario is None else ("--scenario", given.scenario)
+    options += () if given.env_file is None else ("--env-file", str(given.env_file))
     options += ("--base-url", result.gateway) if result.needs_base_url else ()
     if _is_resumable(result):
         unfinished = sum(counts[state] for state in UNFINISHED - {State.PENDING})

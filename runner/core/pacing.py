@@ -106,9 +106,14 @@ class Pacer:
     @property
     def opens_at(self) -> float:
         """When the next request may be sent; a time before now means at once."""
-        per_s, brake_per_s = self._adapted_per_s, self._brake.per_s
-        at = self._last + 1 / (brake_per_s if brake_per_s < per_s else per_s)
+        at = self.rate_opens_at
         return at if at > self._paused_until else self._paused_until
+
+    @property
+    def rate_opens_at(self) -> float:
+        """When the rate alone allows the next request, without the pauses that the server asked for."""
+        per_s, brake_per_s = self._adapted_per_s, self._brake.per_s
+        return self._last + 1 / (brake_per_s if brake_per_s < per_s else per_s)
 
     @property
     def learned_per_s(self) -> float | None:
@@ -140,8 +145,8 @@ class Pacer:
         return RateSource.LEARNED if self._adapted_per_s < self.configured_per_s else RateSource.CONFIGURED
 
     def record_sent(self, now: float) -> None:
-        """Record that a request is sent now. The caller has checked that ``opens_at <= now``."""
-        opens_at = self.opens_at
+        """Record that a request is sent now. The caller has checked that ``opens_at``, or `rate_opens_at`, is not later."""
+        opens_at = min(self.opens_at, now)
         is_barely_late = now - opens_at < _TIMER_S and self.per_s > _COMPENSATED_PER_S
         self._last = opens_at if is_barely_late else now
 

@@ -51,6 +51,7 @@ class Polls:
         self._pacer = Pacer(context.settings.limits.poll_per_s)
         self._durations: dict[str, Durations] = {}
         self._seen_running_s: dict[int, float] = {}
+        self._held_until: dict[str | None, float] = {}
         self.tasks = JobTasks(
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
@@ -111,13 +112,18 @@ class Polls:
         """Start the polls that are due, and return when to look again; None if only an event can change anything."""
         while self._heap and len(self.tasks) < MAX_CONCURRENT_POLLS:
             due, _, job = self._heap[0]
-            ready_at = max(due, self._pacer.opens_at)
-            last_at = job.waiting_since + self._timeout_s(job) + self._context.settings.poll.max_interval_s
+            deadline = job.waiting_since + self._timeout_s(job)
+            # No wait that the server asks for keeps a task from its last poll, so that none is given up unseen.
+            ready_at = max(due, min(self._pacer.opens_at, max(deadline, self._pacer.rate_opens_at)))
+            last_at = deadline + self._context.settings.poll.max_interval_s
             if ready_at > now and last_at > now:
                 return min(ready_at, last_at)
             heapq.heappop(self._heap)
+            if min(self._held_until.get(job.key, now), deadline) > now:
+                heapq.heappush(self._heap, (min(self._held_until[job.key], deadline), job.seq, job))
+                continue
             if ready_at > now:
-                # Give up at the deadline even if polling is throttled.
+                # Give up some time after the deadline even if the rate allows no poll.
                 self._finish(job, Event.POLL_TIMED_OUT, _timed_out(None, self._timeout_s(job)))
                 continue
             self._pacer.record_sent(now)
@@ -139,7 +145,7 @@ class Polls:
             self._progress.stop(stop)
         now = self._context.clock.now()
         if isinstance(outcome, Transient) and outcome.is_throttled:
-            self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=outcome.retry_after_s)
+            self._record_throttled(job, outcome.retry_after_s, now, sent_at)
         elif isinstance(outcome, Polled):
             self._pacer.record_accepted(now, now - sent_at)
             if job.state is before and job.seq in self._seen_running_s:
@@ -153,6 +159,13 @@ class Polls:
             self._on_succeeded(job, outcome.task)
         elif not self._takes_again(job):
             self._progress.record_end(job)
+
+    def _record_throttled(self, job: Job, retry_after_s: float | None, now: float, sent_at: float) -> None:
+        if retry_after_s and len(self._context.key_pool.for_task(None)) > 1:
+            # Limits are per account: the tasks of other keys may belong to another one.
+            self._held_until[job.key] = max(self._held_until.get(job.key, 0.0), now + retry_after_s)
+            retry_after_s = None
+        self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
 
     def _learn_duration(self, job: Job, seen_running_s: float | None, sent_at: float) -> None:
         """

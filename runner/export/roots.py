@@ -14,8 +14,8 @@ from runner.core.model import Asset
 from runner.core.verdicts import Verdicts
 from runner.errors import UsageError
 from runner.input_files import open_regular
+from runner.objects.base import ObjectMissing, ObjectStore
 from runner.objects.located import Objects
-from runner.objects.port import ObjectMissing, ObjectStore
 
 _BLOCK_BYTES = 1 << 20
 

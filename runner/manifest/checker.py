@@ -17,8 +17,7 @@ from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Severity
 from runner.core.settings import Inputs
 from runner.manifest.document import ProblemHandler
-from runner.manifest.job_digest import automatic_id, canonical_json, request_digest
-from runner.manifest.unchecked_job import UncheckedJob
+from runner.manifest.unchecked_job import UncheckedJob, automatic_id, canonical_json, request_digest
 from runner.schema.catalog import Catalog
 from runner.schema.request_schema import RequestSchema
 

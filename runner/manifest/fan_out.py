@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
-from runner.manifest.defaults import DefaultsMerger, Variables
 from runner.manifest.document import ProblemHandler
+from runner.manifest.header import DefaultsMerger, Variables
 from runner.manifest.placeholders import Values
 from runner.manifest.row_files import RowFiles, open_row_files
 from runner.manifest.row_readers import Row, RowErrorHandler, RowFile, RowFileError

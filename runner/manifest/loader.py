@@ -17,15 +17,22 @@ from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.settings import Settings
 from runner.core.units import format_count, parse_duration
 from runner.errors import UsageError
-from runner.manifest.batch_file import BatchFile, is_batch_file
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
-from runner.manifest.defaults import DefaultsMerger, Variables, is_literal, read_variables
 from runner.manifest.document import Document, Entry, ProblemHandler, open_document
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
-from runner.manifest.header import VERSION, Header, read_header
+from runner.manifest.header import (
+    VERSION,
+    DefaultsMerger,
+    Header,
+    Variables,
+    is_literal,
+    read_header,
+    read_variables,
+)
+from runner.manifest.named_files import with_own_schemas
 from runner.manifest.other_files import require_manifest
-from runner.manifest.own_schemas import with_own_schemas
+from runner.manifest.row_files import BatchFile, is_batch_file
 from runner.manifest.row_readers import RowFileError
 from runner.manifest.template import Scope, compile_template
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob

@@ -15,7 +15,7 @@ from msgspec import Struct
 from runner.core.units import format_size
 from runner.input_files import open_regular
 from runner.media import InvalidMedia, MediaInfo, read_audio, read_mp4
-from runner.schema.media_fields import MediaLimits, Range
+from runner.schema.limits import MediaLimits, Range
 
 _IMAGES = {
     name: f"image/{name}" for name in ("jpeg", "png", "webp", "bmp", "tiff", "gif", "heic", "heif", "avif")

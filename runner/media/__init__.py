@@ -6,9 +6,7 @@ Files are read piece by piece and never held in memory.
 
 from __future__ import annotations
 
-from runner.media.audio import read_audio
-from runner.media.images import read_image
-from runner.media.info import InvalidMedia, MediaInfo
+from runner.media.headers import InvalidMedia, MediaInfo, read_audio, read_image
 from runner.media.mp4 import read_mp4
 
 __all__ = ["InvalidMedia", "MediaInfo", "read_audio", "read_image", "read_mp4"]

@@ -16,9 +16,21 @@ from array import array
 from struct import Struct
 from typing import BinaryIO
 
-from runner.media.boxes import U32, U64, Boxes, Span, children_of, is_version_1, number, read_box
-from runner.media.info import InvalidMedia, MediaInfo, read_at
-from runner.media.tracks import after_times, handler_of, read_tracks, tables_of
+from runner.media.headers import InvalidMedia, MediaInfo, read_at
+from runner.media.tracks import (
+    U32,
+    U64,
+    Boxes,
+    Span,
+    after_times,
+    children_of,
+    handler_of,
+    is_version_1,
+    number,
+    read_box,
+    read_tracks,
+    tables_of,
+)
 
 _QUICKTIME = b"qt  "
 """The brand of QuickTime files, which have the same boxes."""

@@ -8,9 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import UsageError
+from runner.objects.base import FolderStore, ObjectStore
 from runner.objects.cloud import open_cloud_store
-from runner.objects.folder import FolderStore
-from runner.objects.port import ObjectStore
 
 CLOUD_SCHEMES = ("s3", "gs", "az")
 REQUEST_S = 60.0

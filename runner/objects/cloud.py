@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runner.errors import ObjectStoreError, UsageError
-from runner.objects.port import ObjectExists, ObjectInfo, ObjectMissing
+from runner.objects.base import ObjectExists, ObjectInfo, ObjectMissing
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, MemoryStore, ObjectStore, RetryConfig

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from runner.errors import ObjectStoreError, UsageError
 from runner.objects import open_store
-from runner.objects.port import ObjectMissing, ObjectStore
+from runner.objects.base import ObjectMissing, ObjectStore
 
 UPLOAD_REQUEST_S = 300.0
 """A part of a large file has 8 MB, and several may share a slow line."""
@@ -92,7 +92,7 @@ def object_url(store: ObjectStore, name: str) -> str:
     """
     Return the URL of an object. Names in buckets are not percent-encoded, as other tools expect.
 
-    >>> from runner.objects.folder import FolderStore
+    >>> from runner.objects.base import FolderStore
     >>> object_url(FolderStore("/srv/videos"), "a b.mp4")
     'file:///srv/videos/a%20b.mp4'
     """

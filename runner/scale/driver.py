@@ -21,10 +21,10 @@ from msgspec.structs import replace
 
 from runner.api.budget import currency_of
 from runner.api.config import find_keys, read_environment
-from runner.api.journal_runs import JournaledRun, find_run, write_snapshot
+from runner.api.journals import JournaledRun, find_run, write_snapshot
+from runner.api.manifest_jobs import prepare
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
-from runner.api.prepare import prepare
 from runner.api.prices import pricer_for
 from runner.api.run_facts import RunFacts, default_run_dir, read_facts
 from runner.api.run_result import OnStarted, RunResult, summary_of
@@ -36,9 +36,16 @@ from runner.core.sharding import Shard
 from runner.core.stop import exit_code
 from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.errors import ClusterError, StoreMissing, UsageError
-from runner.scale.actors import GOVERNOR_NAME, GovernorActor, GovernorPlan, ShardActor, Work
+from runner.scale.actors import (
+    GOVERNOR_NAME,
+    GovernorActor,
+    GovernorPlan,
+    ShardActor,
+    Work,
+    find_ledger,
+    serving_ledger,
+)
 from runner.scale.fleet import Fleet, merged_result
-from runner.scale.remote_ledger import find_ledger, serving_ledger
 from runner.store import costs, query
 from runner.store.database import connect_reader
 from runner.store.local_view import write_view

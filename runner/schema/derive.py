@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.schema.own_schema import DIALECT
+from runner.schema.catalog import DIALECT
 
 ROUTE = "/v1/videos"
 _MAX_DEPTH = 20

@@ -1,16 +1,127 @@
-"""Limits that JSON Schema can't express: recommended words of a text, and bytes of a request."""
+"""
+Limits beside those of JSON Schema: words of a text, bytes of a request, and what its pictures, videos and audios may be.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runner.core.problem import Finding, Severity
 from runner.core.units import format_size
+from runner.schema.paths import PathPattern, text_schemas
+
+Range = tuple[float, float]
+"""The least and the largest allowed value."""
+
+
+class MediaLimits(Struct, frozen=True):
+    """
+    What a file must be (facts F23 and F24). What is None is not limited.
+
+    Attributes:
+        formats: Lower-case names, ``jpeg`` for JPG. Empty if nothing but an address is allowed.
+        formats_by_model: Further formats of single models.
+        allows_data_uri: Whether a local file may be sent inside the request, as a base64 data URI.
+        allows_asset: Whether ``asset://ID`` of the asset library may be sent.
+        max_bytes: Of the file, before base64.
+        sides: Of width and of height, in pixels.
+        pixels: Of width times height.
+        ratio: Of width by height.
+        ratio_is_exclusive: Whether the bounds of the ratio are themselves not allowed.
+        has_alpha: Whether a PNG may be transparent.
+        seconds: Of the length of a video or audio.
+        total_seconds: Of all files of the same type in a request together.
+        with_seconds: Of all these files and the request's ``seconds`` together.
+        frame_rate: In frames a second.
+        codecs: Of a video; empty for any.
+    """
+
+    formats: tuple[str, ...]
+    formats_by_model: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allows_data_uri: bool = False
+    allows_asset: bool = False
+    max_bytes: int | None = None
+    sides: Range | None = None
+    pixels: Range | None = None
+    ratio: Range | None = None
+    ratio_is_exclusive: bool = False
+    has_alpha: bool = True
+    seconds: Range | None = None
+    total_seconds: float | None = None
+    with_seconds: float | None = None
+    frame_rate: Range | None = None
+    codecs: tuple[str, ...] = ()
+
+    def formats_for(self, model: str) -> tuple[str, ...]:
+        """Return the formats that one model allows."""
+        return self.formats + self.formats_by_model.get(model, ())
+
+    def allows_ratio(self, ratio: float) -> bool:
+        """Return whether a picture or video of this ratio (width by height) is allowed."""
+        if self.ratio is None:
+            return True
+        least, most = self.ratio
+        return least < ratio < most if self.ratio_is_exclusive else least <= ratio <= most
+
+
+class MediaField(Struct, frozen=True):
+    """
+    A field of a request that names a file.
+
+    Attributes:
+        path: Keys from the request's root, with ``*`` for every item of a list.
+        limits: For every file, unless the ``type`` beside it has its own.
+        by_type: Limits by that ``type``.
+    """
+
+    path: PathPattern
+    limits: MediaLimits
+    by_type: Mapping[str, MediaLimits] = field(default_factory=dict)
+
+    def limits_of(self, kind: Any) -> MediaLimits:
+        """Return the limits for a file, by the ``type`` beside it."""
+        return self.by_type.get(kind, self.limits) if isinstance(kind, str) else self.limits
+
+
+def media_fields(schema: dict[str, Any]) -> tuple[MediaField, ...]:
+    """Return the media fields of a schema: its texts with ``x-media``."""
+    return tuple(_field(path, text["x-media"]) for path, text in text_schemas(schema) if "x-media" in text)
+
+
+def _field(path: PathPattern, rules: dict[str, Any]) -> MediaField:
+    by_type = {name: _limits(own) for name, own in rules.get("types", {}).items()}
+    return MediaField(path, _limits(rules), by_type)
+
+
+def _limits(rules: dict[str, Any]) -> MediaLimits:
+    return MediaLimits(
+        formats=tuple(rules["formats"]),
+        formats_by_model={model: tuple(names) for model, names in rules.get("formatsByModel", {}).items()},
+        allows_data_uri=rules["local"],
+        allows_asset=rules.get("asset", False),
+        max_bytes=rules.get("maxBytes"),
+        sides=_range(rules, "sides"),
+        pixels=_range(rules, "pixels"),
+        ratio=_range(rules, "ratio"),
+        ratio_is_exclusive=rules.get("ratioExclusive", False),
+        has_alpha=rules.get("alpha", True),
+        seconds=_range(rules, "seconds"),
+        total_seconds=rules.get("totalSeconds"),
+        with_seconds=rules.get("withSeconds"),
+        frame_rate=_range(rules, "frameRate"),
+        codecs=tuple(rules.get("codecs", ())),
+    )
+
+
+def _range(rules: dict[str, Any], key: str) -> Range | None:
+    return (rules[key][0], rules[key][1]) if key in rules else None
+
 
 # Kana, Hangul, and every plane of Han.
 _CJK = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"

@@ -13,8 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from runner.core.problem import Finding
-from runner.schema.limits import BodyLimit, WordLimit, body_bytes
-from runner.schema.media_fields import MediaField, media_fields
+from runner.schema.limits import BodyLimit, MediaField, WordLimit, body_bytes, media_fields
 from runner.schema.normalize import FieldRules, compile_rules, normalize
 from runner.schema.paths import PathPattern, find_values, text_schemas
 

@@ -1,8 +1,14 @@
-"""Run the simulator: the API and two asset origins, each on its own port on loopback."""
+"""
+The simulated API (submit, poll, content, models, and the ledger for tests) and its ports: one, and two of asset origins.
+
+Requests are checked in the order of a real gateway: in an outage nothing is read, then the key, the rate and the body
+are checked, and only then the faults of the job apply.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,15 +17,196 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from runner.manifest.price_files import shipped_prices
+from runner.core.model import Json
+from runner.manifest.named_files import shipped_prices
+from runner.schema import catalog
 from runner.schema.catalog import load_catalog
 from runner.schema.pricing import Pricer
-from runner.simulator.assets import AssetServer
-from runner.simulator.gateway import SimulatedGateway
-from runner.simulator.scenario import Scenario
+from runner.simulator import answers, task_shapes
+from runner.simulator.answers import SimulatedAnswer
+from runner.simulator.asset_library import AssetLibrary
+from runner.simulator.assets import AssetServer, asset_file, send_file
+from runner.simulator.faults import Fault, RequestKind
+from runner.simulator.scenario import Scenario, UrlLocation
 from runner.simulator.scenario_reader import load_scenario
-from runner.simulator.state import SimulatorState
+from runner.simulator.state import PendingSubmission, SimulatorState, validation_error
 from runner.simulator.submission_ledger import Ledger
+from runner.simulator.task_shapes import Phase, Task
+
+_TASK_PATH = re.compile(r"/v1/videos/([\w.~-]{1,200})(/content)?")
+_ROUTES = frozenset({"/v1/videos", "/v1/models", "/simulator/ledger"})
+
+
+class SimulatedGateway:
+    """
+    Answers the API's requests.
+
+    Attributes:
+        origin: Its own, such as ``http://127.0.0.1:8000``. Like the others, it is set once the ports are known.
+        asset_origin: Of signed URLs.
+        other_origin: Of redirects.
+    """
+
+    def __init__(self, state: SimulatorState) -> None:
+        self._state = state
+        self.library = AssetLibrary(state.scenario.library, lambda: state.now)
+        self.origin = ""
+        self.asset_origin = ""
+        self.other_origin = ""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer any request."""
+        path = request.path
+        found = _TASK_PATH.fullmatch(path)
+        library_route = AssetLibrary.route(path)
+        if found:
+            route = "/v1/videos/{id}/content" if found[2] else "/v1/videos/{id}"
+        else:
+            route = path if path in _ROUTES or library_route else "other"
+        method = "GET" if request.method == "HEAD" else request.method
+        self._state.ledger.requests[f"{method} {route}"] += 1
+        if route == "/simulator/ledger":
+            return answers.json_answer(self._state.ledger.as_json()).to_response()
+        request_id = self._state.new_request_id()
+        if outage := self._state.outage():
+            return await self._fault_response(request, "outage", outage, request_id)
+        # The job of an upload may be asked for without a key.
+        if library_route != "jobs/get-asset-id" and not self._state.accepts_key(_key(request)):
+            return answers.unauthorized(request_id).to_response()
+        if library_route is not None:
+            return (await self.library.answer(request, library_route)).to_response()
+        match method, route:
+            case "POST", "/v1/videos":
+                return await self._submit(request, request_id)
+            case "GET", "/v1/videos/{id}" if found:
+                return await self._poll(request, found[1], request_id)
+            case "GET", "/v1/videos/{id}/content" if found:
+                return await self._content(request, found[1], request_id)
+            case "GET", "/v1/models":
+                return answers.json_answer(_models()).to_response()
+        message = f"Invalid URL ({method} {path})"
+        answer = answers.error_object(404, message, "", "invalid_request_error", request_id=request_id)
+        return answer.to_response()
+
+    async def _submit(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        state = self._state
+        if not state.allow_submit():
+            return await self._fault_response(request, RequestKind.SUBMIT, Fault("throttled"), request_id)
+        try:
+            body = await answers.read_body(request)
+        except web.HTTPRequestEntityTooLarge:
+            return await self._fault_response(request, RequestKind.SUBMIT, Fault("too_large"), request_id)
+        except ValueError:
+            return await self._fault_response(request, RequestKind.SUBMIT, Fault("bad_request"), request_id)
+        if error := validation_error(body) or self.library.refusal(body):
+            model = str(body.get("model")) if isinstance(body, dict) else ""
+            return answers.invalid_request(model, error, request_id).to_response()
+        pending, fault = state.receive(body, _key(request))
+        if fault is None:
+            return (await self._accept(pending, body)).to_response()
+        right_answer = await self._accept(pending, body) if fault.option("created") else None
+        return await self._fault_response(request, RequestKind.SUBMIT, fault, request_id, right_answer)
+
+    async def _accept(self, pending: PendingSubmission, body: dict[str, Json]) -> SimulatedAnswer:
+        return answers.json_answer(task_shapes.submitted(await self._state.accept(pending, body)))
+
+    async def _poll(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
+        state = self._state
+        state.ledger.polls[task_id] += 1
+        if not state.allow_poll():
+            return await self._fault_response(request, RequestKind.POLL, Fault("throttled"), request_id)
+        task = state.tasks.get(task_id)
+        phase = task.phase_at(state.now) if task else None
+        if task is None or phase is None:
+            return answers.task_not_exist().to_response()
+        fault = task.next_fault(RequestKind.POLL)
+        if fault is None:
+            return self._poll_answer(task, phase).to_response()
+        if fault.name == "unknown_status":
+            state.ledger.faults["poll unknown_status"] += 1
+            return self._poll_answer(task, Phase.UNKNOWN).to_response()
+        right_answer = self._poll_answer(task, phase)
+        return await self._fault_response(request, RequestKind.POLL, fault, request_id, right_answer)
+
+    def _poll_answer(self, task: Task, phase: Phase) -> SimulatedAnswer:
+        """Return what a poll shows of a task, with new signed URLs once it has succeeded."""
+        state, behavior = self._state, task.rule.task
+        video_url = last_frame_url = None
+        if phase is Phase.SUCCEEDED:
+            if behavior.url is UrlLocation.CDN:
+                video_url = self.asset_origin + state.signed_path(task, task.video.file_name)
+            elif behavior.url is UrlLocation.GATEWAY:
+                video_url = f"{self.origin}/v1/videos/{task.task_id}/content"
+            if task.video_options.get("return_last_frame") and behavior.last_frame:
+                last_frame_url = self.asset_origin + state.signed_path(task, "last_frame.png")
+        view = task_shapes.TaskView(task, phase, state.now, video_url, last_frame_url)
+        return answers.json_answer(task_shapes.polled(view))
+
+    async def _content(self, request: web.BaseRequest, task_id: str, request_id: str) -> web.StreamResponse:
+        state = self._state
+        task = state.tasks.get(task_id)
+        phase = task.phase_at(state.now) if task else None
+        if task is None or phase is None:
+            return answers.code_and_message(404, "task_not_found", "task not found").to_response()
+        if phase is not Phase.SUCCEEDED:
+            return answers.task_not_ready(phase).to_response()
+        fault = task.next_fault(RequestKind.CONTENT)
+        if fault:
+            response = await self._try_fault_response(request, RequestKind.CONTENT, fault, request_id, None)
+            if response is not None:
+                return response
+        file = asset_file(task, task.video.file_name, fault, with_ranges=False)
+        return await send_file(request, file, fault, state.ledger.byte_counter(f"{task_id}/content"))
+
+    async def _fault_response(
+        self,
+        request: web.BaseRequest,
+        kind: str,
+        fault: Fault,
+        request_id: str,
+        right_answer: SimulatedAnswer | None = None,
+    ) -> web.StreamResponse:
+        """Respond as a fault says that is not about files."""
+        response = await self._try_fault_response(request, kind, fault, request_id, right_answer)
+        if response is None:
+            raise NotImplementedError(f"the fault {fault.name} of {kind}")
+        return response
+
+    async def _try_fault_response(
+        self,
+        request: web.BaseRequest,
+        kind: str,
+        fault: Fault,
+        request_id: str,
+        right_answer: SimulatedAnswer | None,
+    ) -> web.StreamResponse | None:
+        self._state.ledger.faults[f"{kind} {fault.name}"] += 1
+        return await answers.respond_with_fault(
+            request, fault, request_id=request_id, right_answer=right_answer, other_origin=self.other_origin
+        )
+
+
+def _key(request: web.BaseRequest) -> str:
+    """Return the key of a request, with or without the word Bearer (fact F2)."""
+    words = request.headers.get("Authorization", "").split()
+    return words[-1] if words and words != ["Bearer"] else ""
+
+
+_OWNERS = (("seedance", "byteplus"), ("MiniMax", "minimax"))
+
+
+def _models() -> dict[str, Json]:
+    models = [
+        {
+            "id": model,
+            "object": "model",
+            "owned_by": next((owner for part, owner in _OWNERS if part in model), "ali"),
+            "supported_endpoint_types": ["openai-video"],
+        }
+        for model in catalog.load_catalog().models
+    ]
+    return {"object": "list", "data": models, "success": True}
+
 
 _MAX_BODY_BYTES = 128 * 1024**2
 """The gateway's own limit (fact F27)."""

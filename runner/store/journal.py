@@ -30,7 +30,7 @@ from uuid import uuid4
 from msgspec import Struct
 
 from runner.errors import Fenced, ObjectStoreError, StoreDamaged, UsageError
-from runner.objects.port import ObjectExists, ObjectMissing, ObjectStore
+from runner.objects.base import ObjectExists, ObjectMissing, ObjectStore
 
 PATIENCE_S = 60.0
 """How long an append is tried again. What was accepted in the meantime is saved on this machine."""

@@ -7,12 +7,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runner.core.filenames import BLOCKS_NAME, DB_NAME
+from runner.core.filenames import BLOCKS_NAME, DB_NAME, EPOCH_NAME, LOCK_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.uploads import Upload
@@ -77,6 +77,7 @@ class Store:
         self.journal = journal
         self.is_rebuilt = False
         self.is_cut_off = False
+        self._is_unused = False
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
         self._checked_commit = 0
@@ -93,8 +94,12 @@ class Store:
             RunDirError: It can't be created, its ``run.db`` can't be used, or it was merged into another one.
         """
         with ExitStack() as stack, self._translated_os_errors():
+            is_new_dir = not self.run_dir.exists()
             self.run_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(self._lock)
+            self._is_new = self.journal is None and not (self.run_dir / DB_NAME).exists()
+            # Behind the connections and before the lock: nobody else uses what is deleted.
+            stack.callback(self._remove_unused, is_new_dir=is_new_dir)
             needs_base = self.journal is not None and self._open_view(self.journal)
             require_database(self.run_dir)
             self._lock.lock_database()
@@ -125,6 +130,20 @@ class Store:
         with self._closing:
             if error is None:
                 self.give_base()
+            else:
+                with suppress(sqlite3.Error):
+                    self._is_unused = self._is_new and not any(query.counts(self.reader).values())
+
+    def _remove_unused(self, *, is_new_dir: bool) -> None:
+        """Delete a run that was refused before it had jobs, so that it does not count as the newest one."""
+        if not self._is_unused:
+            return
+        for name in (DB_NAME, f"{DB_NAME}-wal", f"{DB_NAME}-shm", EPOCH_NAME, LOCK_NAME):
+            with suppress(OSError):
+                (self.run_dir / name).unlink()
+        if is_new_dir:
+            with suppress(OSError):
+                self.run_dir.rmdir()
 
     def _has_blocks(self) -> bool:
         is_finished = query.meta(self._connection, "finished") is not None
@@ -220,6 +239,7 @@ class Store:
                 yield connection
                 if connection.total_changes != before:
                     connection.execute(_CLEAR_FINISHED)
+                    self.changed.direct_writes += 1
                     if self.journal is not None:
                         mark_ahead(connection)
             except BaseException:
@@ -315,12 +335,12 @@ class Store:
         """Add what the task of the job's current attempt consumed to the next commit."""
         job.usage = usage
         self.changed.add(job.seq)
-        self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
+        job.commit = self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
 
     def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
         """Add what a job has of its assets before its end to the next commit: files here, or uploads."""
         self.changed.add(job.seq)
-        self._active_writer.add(
+        job.commit = self._active_writer.add(
             assets=[rows.asset_row(job, asset) for asset in assets],
             tracks=rows.tracks_row(job, assets),
             urls=rows.urls_row(job, assets),

@@ -12,7 +12,7 @@ from runner.core.model import FILE_KEY
 from runner.core.settings import Inputs
 from runner.core.uploads import Upload, UploadState, object_name
 from runner.errors import ObjectStoreError
-from runner.objects.port import ObjectMissing, ObjectStore
+from runner.objects.base import ObjectMissing, ObjectStore
 from runner.worker.ports import Clock
 from runner.worker.uploads import ReadFile, Reference, Save, Transfers
 

@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.acceptance.forked_process import ForkedProcess
 
 POINTS = ("commit", "rename", "append", "post")
 """
@@ -55,7 +55,7 @@ class KillPoint:
 class ForkServer:
     """The process that forks a process for each run."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: ForkedProcess) -> None:
         self._process = process
 
     def run_once(
@@ -103,13 +103,8 @@ class ForkServer:
 @contextmanager
 def fork_server(environ: dict[str, str]) -> Iterator[ForkServer]:
     """Start the forking process for the length of a block."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.acceptance.crash_harness"],
-        cwd=ROOT,
-        env=environ,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    with ForkedProcess(
+        "tests.acceptance.crash_harness:main", [], environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         try:
             yield ForkServer(process)
@@ -120,12 +115,8 @@ def fork_server(environ: dict[str, str]) -> Iterator[ForkServer]:
 # What follows runs in the other process.
 
 
-def _main() -> None:
-    import runner.api.run
-    import runner.cli.main
-    import runner.report.page
-    import runner.results.failed_manifest  # noqa: F401
-
+def main() -> None:
+    """Answer requests until the end of the input."""
     stopped = 0
     for line in sys.stdin:
         request = json.loads(line)
@@ -180,7 +171,7 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 def _install(kill_at: KillPoint) -> None:
     from runner.assets import upload
     from runner.gateway.client import GatewayClient
-    from runner.objects.folder import FolderStore
+    from runner.objects.base import FolderStore
     from runner.results.writers import ResultsWriter
     from runner.store import intent_age, store
     from runner.store.journal import Journal
@@ -242,7 +233,3 @@ def _install(kill_at: KillPoint) -> None:
 
     wrappers = {"post": wrapped_async, "transaction": wrapped_block}
     setattr(owner, name, wrappers.get(kill_at.point, wrapped))
-
-
-if __name__ == "__main__":
-    _main()

@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
-ROOT = Path(__file__).parents[2]
+from runner.simulator.scenario_reader import load_scenario
+from runner.simulator.server import serve
+from tests.acceptance.forked_process import ROOT, ForkedProcess
+
 KEY = "sk-proof-0123456789abcdefghij"
 
 _FAST_HEADER = """
@@ -59,17 +63,11 @@ def run_simulator(folder: Path, scenario: str) -> Iterator[SimulatorProcess]:
     """Serve a scenario, given as YAML, for the length of a block."""
     (folder / "scenario.yaml").write_text(scenario, encoding="utf-8")
     ledger = folder / "ledger.jsonl"
-    with subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.acceptance.simulator_process",
-            str(folder / "scenario.yaml"),
-            str(ledger),
-        ],
-        cwd=ROOT,
+    with ForkedProcess(
+        "tests.acceptance.simulator_process:main",
+        [str(folder / "scenario.yaml"), str(ledger)],
+        command_line()[1],
         stdout=subprocess.PIPE,
-        text=True,
     ) as process:
         try:
             assert process.stdout is not None
@@ -91,14 +89,31 @@ def command_line(*arguments: str | Path, **variables: str) -> tuple[list[str], d
     return [sys.executable, "-m", "runner", *map(str, arguments)], environ
 
 
+def start(
+    *arguments: str | Path, stderr: int | IO[Any] = subprocess.DEVNULL, **variables: str
+) -> ForkedProcess:
+    """Start a command in a forked process."""
+    words, environ = command_line(*arguments, **variables)
+    return ForkedProcess("runner.__main__:main", words[3:], environ, stderr=stderr)
+
+
 def runner(
     *arguments: str | Path, timeout_s: float = 60, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and wait for its end."""
-    command, environ = command_line(*arguments, **variables)
-    return subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False
-    )
+    """Run a command in a forked process, and wait for its end."""
+    words, environ = command_line(*arguments, **variables)
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        with ForkedProcess(
+            "runner.__main__:main", words[3:], environ, stdout=stdout, stderr=stderr
+        ) as process:
+            try:
+                process.wait(timeout_s)
+            except TimeoutError:
+                process.kill()
+                raise
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(words, process.wait(), stdout.read(), stderr.read())
 
 
 def results_by_id(run_dir: Path) -> dict[str, dict[str, Any]]:
@@ -108,11 +123,9 @@ def results_by_id(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 async def _serve(scenario: Path, ledger: Path) -> None:
-    from runner.simulator.scenario_reader import load_scenario
-    from runner.simulator.server import serve
-
     await serve(load_scenario(scenario), port=0, ledger_path=ledger, ready=lambda url: print(url, flush=True))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the scenario of the first argument, with the ledger of the second one."""
     asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2])))

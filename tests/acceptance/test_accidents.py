@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.forked_process import ForkedProcess
 from tests.acceptance.simulator_process import (
     SimulatorProcess,
-    command_line,
     results_by_id,
     run_simulator,
     runner,
+    start,
 )
 
 SCENARIO = """
@@ -64,10 +65,9 @@ class Workspace:
         prompts = (entry["prompt"] for entry in self.simulator.ledger)
         return Counter(prompt for prompt in prompts if prompt.startswith(f"{self.name} "))
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self) -> ForkedProcess:
         """Start a run in a process of its own."""
-        words, environ = command_line("run", self.manifest, "-o", self.run_dir)
-        return subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True)
+        return start("run", self.manifest, "-o", self.run_dir, stderr=subprocess.PIPE)
 
     def kill_after(self, jobs: int) -> None:
         """Start a run, and kill it when so many jobs are paid for."""
@@ -206,7 +206,7 @@ def test_deleted_lock_lets_no_second_process_in(workspace: Workspace) -> None:
         (workspace.run_dir / ".lock").unlink()
         second = workspace.run()
         resumed = runner("resume", workspace.run_dir)
-        process.communicate(timeout=60)
+        process.communicate()
 
     assert [0, 5, 5] == [process.returncode, second.returncode, resumed.returncode]
     assert 20 == len(workspace.paid()) == workspace.paid().total()
@@ -221,7 +221,7 @@ def test_copy_of_a_running_directory_is_refused(workspace: Workspace) -> None:
         workspace.wait_for(5)
         shutil.copytree(workspace.run_dir, copy)
         resumed = runner("resume", copy)
-        process.communicate(timeout=60)
+        process.communicate()
 
     assert [0, 2] == [process.returncode, resumed.returncode], resumed.stderr
     assert f"is a copy of a run directory that pid {process.pid} works in" in resumed.stderr
@@ -282,7 +282,7 @@ def test_moved_directory_stops_the_run(workspace: Workspace) -> None:
     with workspace.start() as process:
         workspace.wait_for(5)
         workspace.run_dir.rename(moved)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate()
     paid = workspace.paid().total()
     is_remade = workspace.run_dir.exists()
     done = runner("resume", moved)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.simulator_process import command_line, results_by_id, run_simulator, runner
+from tests.acceptance.simulator_process import results_by_id, run_simulator, runner, start
 
 MANIFEST = """
 version: 1
@@ -66,12 +66,11 @@ def test_full_disk_stops_the_run_and_loses_nothing(small_disk: Path, tmp_path: P
     with run_simulator(tmp_path, SCENARIO) as simulator:
         manifest = tmp_path / "disk.yaml"
         manifest.write_text(MANIFEST.format(base_url=simulator.base_url), encoding="utf-8")
-        arguments, environ = command_line("run", manifest, "-o", run_dir)
-        with subprocess.Popen(arguments, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        with start("run", manifest, "-o", run_dir, stderr=subprocess.PIPE) as process:
             while len(simulator.ledger) < 12:
                 time.sleep(0.01)
             filler = fill(small_disk)
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate()
         again = runner("resume", run_dir)
         with closing(sqlite3.connect(f"file:{run_dir / 'run.db'}?mode=ro", uri=True)) as connection:
             known_tasks = {task_id for (task_id,) in connection.execute("SELECT task_id FROM jobs")}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.forked_process import ROOT
 from tests.acceptance.power_cut import Call, calls, can_trace, traced
-from tests.acceptance.simulator_process import ROOT
 from tests.cli.command import runner
 
 MANIFEST = """

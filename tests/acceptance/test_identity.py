@@ -16,10 +16,10 @@ import pytest
 
 from tests.acceptance.simulator_process import (
     SimulatorProcess,
-    command_line,
     results_by_id,
     run_simulator,
     runner,
+    start,
 )
 
 SCENARIO = """
@@ -209,8 +209,7 @@ def test_second_process_is_refused_and_readers_are_not(workspace: Workspace) -> 
     While a run is active, another is refused with exit code 5 and the pid; `status` and `plan` still work.
     """
     manifest = workspace.write("- {id: s, request: {prompt: slow one}}")
-    arguments, environ = command_line("run", manifest, "-o", workspace.run_dir)
-    with subprocess.Popen(arguments, env=environ, stderr=subprocess.DEVNULL) as process:
+    with start("run", manifest, "-o", workspace.run_dir) as process:
         while not workspace.simulator.ledger:
             time.sleep(0.02)
         second = runner("run", manifest, "-o", workspace.run_dir)

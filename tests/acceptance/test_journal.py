@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runner.objects.folder import FolderStore
+from runner.objects.base import FolderStore
 from runner.store.batch import Batch
 from runner.store.journal import Journal
 from tests.acceptance.crash_harness import STOPPED, ForkServer, KillPoint, fork_server

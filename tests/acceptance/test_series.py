@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,10 @@ import pytest
 
 from tests.acceptance.simulator_process import (
     SimulatorProcess,
-    command_line,
     results_by_id,
     run_simulator,
     runner,
+    start,
 )
 
 SCENARIO = """
@@ -65,8 +66,7 @@ class Nights:
 
     def strand(self, day: int) -> None:
         """Run a night until four tasks are being rendered."""
-        words, environ = command_line("run", self.manifest, "--var", f"day={day}")
-        with subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL) as process:
+        with start("run", self.manifest, "--var", f"day={day}") as process:
             while self.paid().total() < 4:
                 time.sleep(0.01)
             process.terminate()
@@ -150,14 +150,13 @@ def test_signal_while_older_nights_are_fetched_stops_the_new_one(nights: Nights)
     SIGTERM ends the command with 143 before the new night submits anything; SIGKILL loses nothing either.
     """
     nights.strand(1)
-    words, environ = command_line("run", nights.manifest, "--var", "day=2")
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        with start("run", nights.manifest, "--var", "day=2", stderr=subprocess.PIPE) as process:
             assert process.stderr is not None
             while not (line := process.stderr.readline()).startswith("night-1: "):
                 assert line
             process.send_signal(number)
-            process.communicate(timeout=60)
+            process.communicate()
         assert (143 if number == signal.SIGTERM else -9) == process.returncode
         assert 4 == nights.paid().total()
 
@@ -173,11 +172,12 @@ def test_two_processes_of_one_series(nights: Nights) -> None:
     Two new nights at once fetch the older one once, and neither fails for the other's sake.
     """
     nights.strand(1)
-    processes = []
-    for day in (2, 3):
-        words, environ = command_line("run", nights.manifest, "--var", f"day={day}")
-        processes.append(subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=60)[1] for process in processes]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(start("run", nights.manifest, "--var", f"day={day}", stderr=subprocess.PIPE))
+            for day in (2, 3)
+        ]
+        errors = [process.communicate()[1] for process in processes]
 
     assert [0, 0] == [process.returncode for process in processes], errors
     assert 4 == nights.statuses(1)["succeeded"]

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from runner.api.known_runs import KnownRun, known_run, remember, require_continued, runs_elsewhere, runs_of
 from runner.api.run_facts import default_run_dir, series_of
+from runner.api.state_dir import (
+    KnownRun,
+    known_run,
+    last_changes,
+    remember,
+    require_continued,
+    runs_elsewhere,
+    runs_of,
+)
 from runner.core.lifecycle import State
 from runner.errors import RunDirError
 from tests.api.rundir import make_run, write_manifest
@@ -253,3 +262,22 @@ def test_the_oldest_manifests_are_forgotten_together(tmp_path: Path, state: Path
 
     left = sorted(path.name for path in folder.glob("runs-0*.json") if len(path.stem) == len("runs-0000"))
     assert (1000, "runs-0101.json") == (len(list(folder.iterdir())), left[0])
+
+
+def test_a_disk_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
+    """Directories of other folders are looked at all the same, and those that were not are named."""
+    dead, alive, gone = tmp_path / "dead" / "run", tmp_path / "alive" / "run", tmp_path / "alive" / "gone"
+    answers, silent = Event(), list[Path]()
+
+    def changed_at(run_dir: Path) -> float | None:
+        if run_dir == dead:
+            answers.wait()
+        return 1.0 if run_dir == alive else None
+
+    try:
+        found = last_changes([dead, alive, gone], silent.append, changed_at=changed_at, within_s=0.2)
+    finally:
+        answers.set()
+
+    assert {alive: 1.0, gone: None} == found
+    assert [dead] == silent

@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import pytest
 
-from runner.checks.hook import AssetHook
+from runner.checks.video_checker import AssetHook
 from runner.commands import CommandFailed
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, JobRecord, Json

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from runner.checks.pool import MeasuringPool
-from runner.checks.running import RunningChecks
-from runner.checks.video_checker import VideoChecker
+from runner.checks.video_checker import RunningChecks, VideoChecker
 from runner.core.lifecycle import State
 from runner.core.model import Job
 from runner.core.settings import Check

@@ -14,6 +14,7 @@ from runner.cli.displays import Display, PlainDisplay, QuietDisplay
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.engine.events import JobEnded, Notice
+from tests.cli.command import runner
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = """
@@ -45,7 +46,6 @@ def failed(job_id: str) -> JobEnded:
                 *(f"job-{n}: failed (remote_failed): no reason" for n in range(10)),
                 "further failures are counted but not listed; use --verbose to list them",
                 "slow down",
-                "the key was refused",
             ],
         ),
         (
@@ -54,7 +54,6 @@ def failed(job_id: str) -> JobEnded:
                 "job: succeeded",
                 *(f"job-{n}: failed (remote_failed): no reason" for n in range(12)),
                 "slow down",
-                "the key was refused",
                 "writing the results",
             ],
         ),
@@ -71,10 +70,22 @@ def test_lines_without_a_terminal(
     for n in range(12):
         display.event(failed(f"job-{n}"))
     display.event(Notice("throttled", "slow down"))
-    display.event(Notice("stopping", "the key was refused", "set a valid key"))
+    display.event(Notice("stopping", "the results can't be written", "free some space"))
     display.event(Notice("writing", "writing the results"))
 
     assert lines == capsys.readouterr().err.splitlines()
+
+
+def test_why_a_run_stops_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits for tasks only that it stops is shown; the end says why, and what to do."""
+    monkeypatch.chdir(tmp_path)
+    Path("m.yaml").write_text(MANIFEST)
+
+    result = runner("run", "m.yaml", "--simulate", "--limit", "1", "--log-file", "log.jsonl")
+
+    assert "stopping[limit]: no new submissions\nstopped[limit]: --limit 1 was reached" in result.stderr
+    assert 1 == result.stderr.count("--limit 1 was reached")
+    assert "--limit 1 was reached" in Path("log.jsonl").read_text()
 
 
 def test_live_display_of_a_terminal(tmp_path: Path) -> None:

@@ -136,6 +136,14 @@ def test_without_a_run_directory_it_is_the_newest_run(run_dir: Path, command: st
     assert f"newest run: {run_dir}" in result.stderr
 
 
+def test_the_newest_run_is_one_that_has_begun(run_dir: Path) -> None:
+    """A directory whose process was killed before it had read the manifest is passed over."""
+    with Store(Path("output/never-begun")):
+        pass
+
+    assert f"newest run: {run_dir}" in runner("status").stderr
+
+
 def test_without_any_run_a_directory_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is guessed."""
     monkeypatch.chdir(tmp_path)

@@ -40,6 +40,7 @@ NO_FAULTS = "version: 1\ngenerate_s: [0.1, 0.2]\n"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change to a folder with a manifest and a scenario."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "kittens.yaml").write_text(MANIFEST)
     (tmp_path / "scenario.yaml").write_text(SCENARIO)
     (tmp_path / "no-faults.yaml").write_text(NO_FAULTS)
@@ -355,3 +356,26 @@ def test_conditions_and_samples_choose_jobs(folder: Path) -> None:
     assert (2, True) == (typo.exit_code, "no job of the run meets --where 'split=test'" in typo.stderr)
     typo = runner("rerun", "output/kittens-simulated", "--where", "promt=*", "--class", "lost", "--dry-run")
     assert (2, True) == (typo.exit_code, "no job has 'promt'; did you mean 'prompt'?" in typo.stderr)
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_that_is_refused_leaves_no_directory(folder: Path, existed: bool) -> None:
+    """A run whose manifest has errors is no run: its directory is deleted, or left as it was found."""
+    (folder / "kittens.yaml").write_text(MANIFEST.replace("seconds", "secondz"))
+    if existed:
+        Path("out").mkdir()
+
+    refused = runner("run", "kittens.yaml", "--simulate", "-o", "out")
+
+    assert 2 == refused.exit_code
+    assert existed == Path("out").exists()
+    assert [] == list(Path().glob("out/*"))
+
+
+def test_a_run_that_is_refused_later_leaves_its_directory_as_it_was(folder: Path) -> None:
+    """What a run has is never deleted because its manifest has errors now."""
+    assert 6 == run("-o", "out", "--limit", "0").exit_code
+    (folder / "kittens.yaml").write_text(MANIFEST.replace("seconds", "secondz"))
+
+    assert 2 == run("-o", "out").exit_code
+    assert "3  pending" in runner("status", "out").stdout

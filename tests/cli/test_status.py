@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,34 @@ def test_not_a_run_directory(content: bytes | None) -> None:
 
     assert (2, "") == (result.exit_code, result.stdout)
     assert result.stderr.startswith(("error[store-missing]", "error[store-damaged]"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--base-url", "http://127.0.0.1:9", "--env-file", "my keys.env"),
+        ("--simulate", "--scenario", "demo"),
+    ],
+    ids=["gateway and keys", "scenario"],
+)
+def test_each_suggested_command_has_what_the_run_needs(options: tuple[str, ...]) -> None:
+    """What a run was begun with, and only its options named, is repeated by whatever suggests to continue it."""
+    Path("my keys.env").write_text("POWERTOKENS_API_KEY=sk-key\n")
+    begun = runner("run", write_manifest(Path("m.yaml"), "a", "b"), "-o", "out", "--limit", "0", *options)
+    with Store(Path("out")) as store, store.transaction() as connection:
+        connection.execute("UPDATE jobs SET state = 'uncertain', attempt = 1 WHERE job_id = 'a'")
+        connection.execute("UPDATE jobs SET state = 'succeeded', attempt = 1 WHERE job_id = 'b'")
+        connection.execute(
+            "INSERT INTO assets SELECT seq, 'video', 'x', 9, ?, 'video/mp4', NULL, NULL, NULL, 1 FROM jobs",
+            ("a" * 64,),
+        )
+    resolved = runner("resolve", "out", "a", "--not-submitted")
+    status = runner("status", "out")
+
+    text = begun.stderr + resolved.stderr + status.stdout
+    commands = [shlex.split(line)[2:] for line in re.findall("runner resume[^#\n]*", text)]
+    absolute = [str(Path(word).absolute()) if word.endswith(".env") else word for word in options]
+    needed = set(absolute) - {"--simulate"}
+    assert (6, 4) == (begun.exit_code, len(commands))
+    for words in commands:
+        assert needed <= {str(Path(word).absolute()) if word.endswith(".env") else word for word in words}

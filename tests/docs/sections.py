@@ -6,7 +6,6 @@ The pages of the documentation, and the sections in them that follow from the co
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import tomllib
@@ -17,13 +16,14 @@ from typing import Any
 import click
 
 from runner import errors
-from runner.cli.main import COMMANDS
+from runner.cli.main import COMMANDS, load_command
 from runner.core.advice import advice
 from runner.core.lifecycle import TRANSITIONS, State, describe, describe_recovery
 from runner.core.model import FailureClass
 from runner.errors import RunnerError
-from runner.schema import catalog, editor
+from runner.schema import catalog
 from runner.simulator.faults import FAULTS, RequestKind
+from tests.docs import editor_schema
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -110,7 +110,7 @@ def error_references() -> Iterator[str]:
 def commands() -> Iterator[str]:
     """Describe every command with its options."""
     for name, summary in COMMANDS.items():
-        command = importlib.import_module(f"runner.cli.{name.replace('-', '_')}_command").command
+        command = load_command(name)
         context = click.Context(command, info_name=f"runner {name}")
         yield f"### `{' '.join([f'runner {name}', *_arguments(command)])}`"
         yield ""
@@ -182,7 +182,7 @@ def _below(document: Mapping[str, Any], rules: Mapping[str, Any], path: str) -> 
 
 def _resolved(document: Mapping[str, Any], rules: Mapping[str, Any]) -> Mapping[str, Any]:
     # The fields of requests are in the schemas of their models.
-    if not rules.get("$ref", "").startswith("#/") or rules["$ref"].startswith(editor.REQUESTS):
+    if not rules.get("$ref", "").startswith("#/") or rules["$ref"].startswith(editor_schema.REQUESTS):
         return rules
     target: Any = document
     for step in rules["$ref"].removeprefix("#/").split("/"):
@@ -243,7 +243,7 @@ def with_sections(text: str) -> str:
 
 def with_requests(schema: str) -> str:
     """Replace the line of the manifest's schema that is for editors, and derived from the schemas of the models."""
-    requests = json.dumps(editor.editor_requests(catalog.load_catalog()), ensure_ascii=False)
+    requests = json.dumps(editor_schema.editor_requests(catalog.load_catalog()), ensure_ascii=False)
     return re.sub(r'(?m)^    "requests": .*$', lambda _: f'    "requests": {requests},', schema)
 
 

@@ -35,7 +35,7 @@ WAITS = {
     "commands:_kill": ("5 s", "api/test_notify.py"),
     "checks/pool:measure": ("2 minutes for one video", "checks/test_pool.py"),
     "checks/pool:_end": ("the end of a process that was killed", "checks/test_pool.py"),
-    "checks/running:finish": ("the bounds of each check; a signal", "checks/test_running.py"),
+    "checks/video_checker:finish": ("the bounds of each check; a signal", "checks/test_running.py"),
 }
 """By module and coroutine: the bound, and the file of the tests that hold it."""
 

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from runner.core.lifecycle import State
 from runner.core.outcomes import PollOutcome
 from tests.engine.answers import (
@@ -14,11 +16,13 @@ from tests.engine.answers import (
     NO_MONEY,
     POLL_401,
     POLL_403,
+    POLL_429,
+    RUNNING,
     SUCCEEDED,
     THROTTLED,
     UNKNOWN,
 )
-from tests.engine.fakes import EngineHarness, FakeApi, specs
+from tests.engine.fakes import FAST, EngineHarness, FakeApi, specs
 
 
 class KeyedApi(FakeApi):
@@ -143,3 +147,43 @@ def test_401_of_one_key_of_a_pool_does_not_stop_the_run(tmp_path: Path) -> None:
 
     assert {State.SUCCEEDED} == set(run.states.values())
     assert [] == run.stop_reasons
+
+
+def test_cooling_keys_delay_no_poll(tmp_path: Path) -> None:
+    """While every key waits longer than the poll timeout before it may submit, the tasks that exist are polled and downloaded."""
+    accepted = iter([ACCEPTED] * 4)
+    api = FakeApi(
+        lambda job, nth: next(accepted, replace(THROTTLED, retry_after_s=7200.0)),
+        lambda task_id, nth: SUCCEEDED if nth >= 20 else RUNNING,
+    )
+
+    run = run_with_keys(tmp_path, api, "a", "b", jobs=10)
+
+    assert (4, 6) == (run.counts[State.SUCCEEDED], run.counts[State.PENDING])
+    assert ["unavailable"] == run.stop_reasons
+
+
+def test_wait_of_one_keys_account_delays_no_poll_of_the_others(tmp_path: Path) -> None:
+    """
+    An account that asks its key to wait longer than the poll timeout keeps only its own tasks from being polled; they are
+    looked at once more before they are given up.
+    """
+    api = KeyedApi({}, {"a": replace(POLL_429, retry_after_s=7200.0)})
+
+    run = run_with_keys(tmp_path, api, "a", "b", jobs=10)
+
+    by_key = {"a": State.TIMED_OUT, "b": State.SUCCEEDED}
+    assert {post.job: by_key[post.key] for post in api.posts} == run.states
+    polls = Counter(task_id for _, task_id, key in api.polls if key == "a")
+    assert [1, 1, 1, 1, 2] == sorted(polls.values())
+    assert FAST.poll.timeout_s > max(at for at, _, key in api.polls if key == "b")
+
+
+def test_a_task_is_looked_at_a_last_time_before_it_is_given_up(tmp_path: Path) -> None:
+    """A wait that ends after the poll timeout is no reason to give up a task unseen."""
+    first = iter([replace(POLL_429, retry_after_s=7200.0)])
+    api = FakeApi(on_poll=lambda task_id, nth: next(first, SUCCEEDED))
+
+    run = run_with_keys(tmp_path, api, "a", jobs=4)
+
+    assert {State.SUCCEEDED} == set(run.states.values())

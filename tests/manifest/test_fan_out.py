@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.defaults import merge
+from runner.manifest.header import merge
 from tests.manifest.helpers import SEEDANCE, read_jobs, read_manifest
 
 LEAVES = st.integers() | st.lists(st.integers(), max_size=2)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.job_digest import DigestTemplate, request_digest
+from runner.manifest.unchecked_job import DigestTemplate, request_digest
 
 VALUES = st.recursive(
     st.booleans()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.manifest.defaults import is_literal
+from runner.manifest.header import is_literal
 from runner.manifest.template import Scope, compile_template
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

@@ -10,9 +10,8 @@ import pytest
 
 from runner.errors import ObjectStoreError, UsageError
 from runner.objects import open_store
-from runner.objects.folder import FolderStore
+from runner.objects.base import FolderStore, ObjectInfo
 from runner.objects.located import Content, Objects, object_url, require_uploads, upload
-from runner.objects.port import ObjectInfo
 
 DATA = b"a video" * 1000
 CONTENT = Content(len(DATA), sha256(DATA).hexdigest())

@@ -16,9 +16,8 @@ import pytest
 
 from runner.errors import ObjectStoreError, UsageError
 from runner.objects import open_store
+from runner.objects.base import FolderStore, ObjectExists, ObjectInfo, ObjectMissing, ObjectStore
 from runner.objects.cloud import PART_BYTES, CloudStore
-from runner.objects.folder import FolderStore
-from runner.objects.port import ObjectExists, ObjectInfo, ObjectMissing, ObjectStore
 from tests.objects.s3 import FaultyS3
 
 

@@ -18,9 +18,8 @@ from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import summarize
 from runner.core.verdicts import Verdicts
 from runner.engine.events import Snapshot
+from runner.report.ci_summaries import step_summary, write_junit
 from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
-from runner.report.github import step_summary
-from runner.report.junit import write_junit
 from runner.report.prometheus import metrics_text, write_live_metrics, write_metrics
 from tests.results.records import AT, HOSTILE, succeeded, unsuccessful
 

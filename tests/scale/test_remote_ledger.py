@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from runner.api.journal_runs import check_out, find_run
+from runner.api.journals import check_out, find_run
+from runner.api.manifest_jobs import prepare
 from runner.api.options import RunOptions
-from runner.api.prepare import prepare
 from runner.api.run import resume
 from runner.api.run_facts import RunFacts, RunOrigin
 from runner.api.spend import spend
@@ -27,7 +27,7 @@ from runner.engine.context import SystemClock
 from runner.engine.governor_service import GovernorService
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, UsageError
-from runner.scale.remote_ledger import LedgerActor, RemoteLedger, find_ledger
+from runner.scale.actors import LedgerActor, RemoteLedger, find_ledger
 from runner.store.ledger import Exchange, Limits
 
 DAY = Limits(day=parse_money("3 USD"))

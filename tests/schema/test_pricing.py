@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.core.prices import Quote, table_json
-from runner.manifest.price_files import shipped_prices
+from runner.manifest.named_files import shipped_prices
 from runner.schema.catalog import load_catalog
 from runner.schema.pricing import Pricer, read_price_table
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from runner.media.info import MediaInfo
+from runner.media.headers import MediaInfo
 from runner.media.mp4 import read_mp4
 from runner.simulator import h264
 from runner.simulator.video import MediaBody, VideoSpec, last_frame, video, video_spec

@@ -11,8 +11,8 @@ from typing import Any
 from obstore.store import MemoryStore
 
 from runner.errors import ObjectStoreError
+from runner.objects.base import ObjectExists, ObjectInfo
 from runner.objects.cloud import CloudStore
-from runner.objects.port import ObjectExists, ObjectInfo
 from runner.store.journal import Journal
 
 DOWN = ObjectStoreError("the store can't be reached")

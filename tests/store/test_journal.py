@@ -19,9 +19,8 @@ from runner.core.filenames import BASE_NAME
 from runner.core.lifecycle import Event, State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import Fenced, ObjectStoreError, RunDirError, RunnerError, StoreDamaged, UsageError
+from runner.objects.base import FolderStore, ObjectExists
 from runner.objects.cloud import CloudStore
-from runner.objects.folder import FolderStore
-from runner.objects.port import ObjectExists
 from runner.store import query
 from runner.store.batch import Batch
 from runner.store.database import connect_reader
