@@ -316,7 +316,7 @@ class Store:
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
             tracks=rows.tracks_row(job, assets) if assets else None,
-            cost=None if job.cost is None else self.costs.update(job, attempt, assets),
+            cost=None if job.cost is None else self.costs.update(job, job.cost, attempt, assets),
             answer=None
             if attempt is None or attempt.answer is None
             else (job.seq, attempt.number, attempt.answer),
