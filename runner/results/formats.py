@@ -65,7 +65,7 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
         "polls": record.polls,
         "usage": completed_usage(record.usage, record.assets),
         "cost": cost_json(record.costs),
-        "takes": sum(attempt.made_task for attempt in record.attempts),
+        "takes": sum([attempt.made_task for attempt in record.attempts]),
         "attempts": [_attempt(attempt) for attempt in record.attempts],
         "assets": [_asset(asset) for asset in record.assets],
         "warnings": record.warnings,

@@ -239,7 +239,6 @@ class Store:
                 yield connection
                 if connection.total_changes != before:
                     connection.execute(_CLEAR_FINISHED)
-                    self.changed.direct_writes += 1
                     if self.journal is not None:
                         mark_ahead(connection)
             except BaseException:
