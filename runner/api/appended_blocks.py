@@ -13,8 +13,7 @@ from msgspec import Struct, field
 
 from runner.api.blocks import Block
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass, JobRecord
-from runner.core.verdicts import Verdicts
+from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.report.aggregates import Totals
 from runner.report.rows import MAX_JOBS, row_bytes
 from runner.results.writers import ResultsWriter

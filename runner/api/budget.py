@@ -15,7 +15,7 @@ from runner import jsontext
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_ledger import open_ledger, register
-from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
+from runner.core.estimate import CostEstimate, CostEstimateBuilder
 from runner.core.lifecycle import State
 from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, utc_day
@@ -28,8 +28,8 @@ from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import NotConfirmed, UsageError
 from runner.schema.pricing import Pricer
 from runner.store import costs, query
-from runner.store.job_filter import JobFilter
 from runner.store.ledger import Limits
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
 

@@ -26,12 +26,11 @@ from runner.core.advice import advice
 from runner.core.cost import SpentOn
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State, describe
-from runner.core.model import FailureClass, JobRecord, Json
+from runner.core.model import FailureClass, JobRecord, Json, Verdicts
 from runner.core.money import format_money, from_nanos
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
-from runner.core.verdicts import Verdicts
 from runner.jsontext import loads
 from runner.report.aggregates import JobSample, Totals, histogram
 from runner.report.rows import MAX_JOBS, Address, JobRow, row_bytes, safe_json, shorten

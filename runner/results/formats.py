@@ -21,7 +21,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
 from runner.core.money import nanos_text
 from runner.core.summary import DurationSummary, Summary
-from runner.core.usage import completed_usage
+from runner.core.wire_vocabulary import completed_usage
 from runner.jsontext import dumps
 from runner.results.inline_media import replace_inline_media
 from runner.results.writers import atomic_write
