@@ -19,7 +19,7 @@ from runner.core.model import OnChanged
 from runner.core.settings import Settings
 from runner.engine.events import Notice, RunEvent
 from runner.manifest.loader import ProblemCollector, load
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 
