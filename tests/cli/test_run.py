@@ -75,6 +75,22 @@ def test_run_ends_with_a_summary_and_again_does_nothing(folder: Path) -> None:
     assert {"simulator"} == {json.loads(line)["gateway"] for line in lines}
 
 
+def test_results_that_somebody_changed_are_written_again(folder: Path) -> None:
+    """With nothing to run, results that were truncated or added to since become what they were."""
+    run("-o", "out")
+    results = Path("out/results.jsonl")
+    whole = results.read_bytes()
+
+    results.write_bytes(whole[:-10])
+    again = run("-o", "out")
+    assert (0, whole) == (again.exit_code, results.read_bytes())
+    assert "nothing to do" in again.stderr
+
+    results.write_bytes(whole + b"a foreign line")
+    assert 0 == runner("report", "out").exit_code
+    assert whole == results.read_bytes()
+
+
 def test_a_simulated_run_says_that_it_is_quick(folder: Path) -> None:
     """One line says which rates and waits it has; a run with --real-time has the manifest's, and so has its resume."""
     pace = "limits: {submit: 20/s}\npoll: {first: 0.1s, interval: 0.1s}\n"
