@@ -17,18 +17,17 @@ from msgspec.structs import replace
 from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
-from runner.api.inputs import open_inputs
-from runner.api.job_steps import JobSteps, open_steps
-from runner.api.learned_rates import read_learned, save_learned
+from runner.api.job_steps import JobSteps, open_inputs, open_steps
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
-from runner.api.run_checks import are_checks_left, finish_checks, running_checks
 from runner.api.run_facts import LEARNED
 from runner.api.run_ledger import settle_ledger
 from runner.api.run_result import OnStarted, RunResult
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
+from runner.api.state_dir import read_learned, save_learned
+from runner.api.video_checks import are_checks_left, finish_checks, running_checks
 from runner.checks.duplicate_videos import save_duplicates
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Job

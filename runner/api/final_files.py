@@ -15,6 +15,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from runner.api.appended_blocks import AppendedBlock, AppendedBlocks
 from runner.api.asset_store import PRESIGNED_S, AssetAddresses
 from runner.api.blocks import BLOCK_JOBS, Block, Written, encode_block, open_if_same, read_blocks
 from runner.api.config import RunConfig, run_environment
@@ -23,7 +24,8 @@ from runner.core.filenames import BLOCKS_NAME, FAILED_NAME, REPORT_NAME, RESULTS
 from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import Summary
 from runner.report.aggregates import JobSample
-from runner.report.page import MAX_JOBS, PageInfo, ReportBuilder, write_page
+from runner.report.page import PageInfo, ReportBuilder, write_page
+from runner.report.rows import MAX_JOBS
 from runner.results.failed_manifest import JOBS_KEY, Entries, failed_entries, failed_header
 from runner.results.formats import line_bytes, write_summary
 from runner.results.verdicts import known_verdicts
@@ -42,6 +44,7 @@ class FinalFiles:
     Args:
         keeps_blocks: Whether to write down what each block of jobs is in the files, for the next process.
         block_jobs: The size of a block.
+        appended: The blocks whose lines this process appended, if it did.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class FinalFiles:
         *,
         keeps_blocks: bool,
         block_jobs: int = BLOCK_JOBS,
+        appended: AppendedBlocks | None = None,
     ) -> None:
         self._run_dir, self._facts, self._reader = run_dir, facts, reader
         self._run, self._gateway = facts.settings.name, facts.gateway
         self._keeps_blocks = keeps_blocks
         self._block_jobs = block_jobs
+        self._appended = appended
         settings = facts.settings
         environ = facts.environ if isinstance(facts, RunConfig) else run_environment(facts)
         self._address = AssetAddresses(run_dir, environ)
@@ -126,10 +131,12 @@ class FinalFiles:
 
     def _write_blocks(self, old: _OldFiles, changed: set[Key] | None, rows: BinaryIO) -> ReportBuilder:
         lists_all = changed is None and not query.has_jobs(self._reader, MAX_JOBS + 1)
+        verdicts = known_verdicts(self._run_dir)
         page = _Page(
             self._reader,
-            ReportBuilder(known_verdicts(self._run_dir), rows, self._address),
+            ReportBuilder(verdicts, rows, self._address),
             lists_all=lists_all,
+            has_verdicts=bool(verdicts),
         )
         with ExitStack() as stack:
             results, failed = (
@@ -169,18 +176,27 @@ class FinalFiles:
         return page.finish()
 
     def _render(self, key: Key, page: _Page) -> tuple[Block, bytes, Entries]:
-        """Read the jobs of a block, and return it with its lines and its entries in `failed.yaml`."""
+        """Return a block with its lines and its entries in `failed.yaml`; its jobs are read unless that was done."""
+        appended = None if self._appended is None else self._appended.find(key)
+        if appended is not None and page.take(appended):
+            block, text = appended.block(key), appended.text
+            records = list(query.records(self._reader, block.others))
+        else:
+            block, text, records = self._read(key, page)
+        entries = failed_entries(records, self._run_dir, _known_keys)
+        block.result_bytes = len(text)
+        block.comment_bytes, block.failed_bytes = len(entries.comments), len(entries.jobs)
+        return block, text, entries
+
+    def _read(self, key: Key, page: _Page) -> tuple[Block, bytes, list[JobRecord]]:
+        """Read the jobs of a block, and return it with its lines and its jobs."""
         block, lines, records = Block(key), [], []
         for seq, record in query.records_of_block(self._reader, key, self._block_jobs):
             block.add(seq, record)
             lines.append(line_bytes(record, run=self._run, gateway=self._gateway))
             records.append(record)
             page.read(record)
-        text = b"".join(lines)
-        entries = failed_entries(records, self._run_dir, _known_keys)
-        block.result_bytes = len(text)
-        block.comment_bytes, block.failed_bytes = len(entries.comments), len(entries.jobs)
-        return block, text, entries
+        return block, b"".join(lines), records
 
 
 class _Unusable(Exception):
@@ -244,11 +260,15 @@ class _Page:
 
     Args:
         lists_all: Whether all jobs are read, and listed; else those that are listed are read at the end.
+        has_verdicts: Whether rows may have to show what a person thinks.
     """
 
-    def __init__(self, reader: sqlite3.Connection, builder: ReportBuilder, *, lists_all: bool) -> None:
+    def __init__(
+        self, reader: sqlite3.Connection, builder: ReportBuilder, *, lists_all: bool, has_verdicts: bool
+    ) -> None:
         self._reader = reader
         self._lists_all = lists_all
+        self._has_verdicts = has_verdicts
         self.builder = builder
         self._sample: JobSample[int] = JobSample(MAX_JOBS)
         self._examples: dict[FailureClass, int] = {}
@@ -257,6 +277,16 @@ class _Page:
         """List a job, if all are listed."""
         if self._lists_all:
             self.builder.add_row(record)
+
+    def take(self, block: AppendedBlock) -> bool:
+        """List the jobs of a block, if all are listed; return whether that is possible without reading them."""
+        if not self._lists_all:
+            return True
+        if self._has_verdicts or any(line.row is None for line in block.lines):
+            return False
+        for line in block.lines:
+            self.builder.add_made_row(line.row or b"", line.index, succeeded=line.succeeded)
+        return True
 
     def add(self, block: Block) -> None:
         """Add the jobs of a block."""

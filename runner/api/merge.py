@@ -22,11 +22,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.journals import journal_of
-from runner.api.known_runs import known_run, remember
 from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import RunFacts, read_facts, save_facts
 from runner.api.run_ledger import REPLACED, TOKEN, ledger_path, settle_ledger
+from runner.api.state_dir import known_run, remember
 from runner.core.filenames import DB_NAME, VERDICTS_NAME
 from runner.core.sharding import Shard
 from runner.core.summary import Summary

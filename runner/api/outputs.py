@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
 
+from runner.api.appended_blocks import AppendedBlocks
 from runner.api.blocks import BLOCK_JOBS, Written, written
 from runner.api.run_facts import RunFacts
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
@@ -30,37 +31,52 @@ class Outputs:
     Args:
         min_jobs: From how many jobs on it is remembered what each block of them is in the files, so that the next
             process writes only the blocks with changed jobs again.
+        block_jobs: The size of a block.
     """
 
-    def __init__(self, store: Store, facts: RunFacts, *, min_jobs: int = _MIN_JOBS) -> None:
+    def __init__(
+        self, store: Store, facts: RunFacts, *, min_jobs: int = _MIN_JOBS, block_jobs: int = BLOCK_JOBS
+    ) -> None:
         self._store = store
         self._run_dir = store.run_dir
         self._facts = facts
-        self._min_jobs = min_jobs
+        self._min_jobs, self._block_jobs = min_jobs, block_jobs
         self._run, self._gateway = facts.settings.name, facts.gateway
         # A connection of its own, since lines are appended in another thread than the engine's.
         self._reader = connect_reader(store.run_dir, is_checked=True)
         self._writer: ResultsWriter | None = None
+        self._blocks: AppendedBlocks | None = None
         # Before lines are appended.
         self._old = self._files_of_last_process()
 
     def close(self) -> None:
         """Close the files."""
-        if self._writer is not None:
-            self._writer.close()
+        self._close_writer()
         self._reader.close()
 
-    def append(self, seqs: Sequence[int]) -> dict[str, Delivered]:
+    def append(self, seqs: Mapping[str, int]) -> dict[str, Delivered]:
         """
         Append the lines of jobs that ended; a job that ended twice has two, and the later one counts.
+
+        Args:
+            seqs: The keys of the jobs, by job id.
 
         Returns:
             The files of the jobs, by job id.
         """
         if self._writer is None:
             self._writer = ResultsWriter(self._run_dir / RESULTS_NAME)
-        records = list(query.records(self._reader, seqs))
-        self._writer.append(b"".join(map(self._line, records)))
+            with suppress(OSError):
+                self._blocks = AppendedBlocks(self._store, self._reader, self._writer, self._block_jobs)
+        records = list(query.records(self._reader, list(seqs.values())))
+        lines = [line_bytes(record, run=self._run, gateway=self._gateway) for record in records]
+        start = self._writer.append(b"".join(lines))
+        if self._blocks is not None:
+            try:
+                self._blocks.add(seqs, records, lines, start)
+            except OSError:
+                # The jobs are read again at the end.
+                self._close_blocks()
         return {record.job_id: self._delivered(record) for record in records}
 
     def finish(self, *, now_at: float) -> Summary:
@@ -70,17 +86,22 @@ class Outputs:
         Raises:
             DiskFull: There is no room; the old files stay.
         """
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
         # Its template engine is slow to import, and not needed before the end of a run.
         from runner.api.final_files import FinalFiles
 
         keeps_blocks = query.has_jobs(self._reader, self._min_jobs)
-        files = FinalFiles(self._run_dir, self._facts, self._reader, keeps_blocks=keeps_blocks)
-        changed = None if self._old is None else self._store.changed.blocks(self._reader, BLOCK_JOBS)
+        files = FinalFiles(
+            self._run_dir,
+            self._facts,
+            self._reader,
+            keeps_blocks=keeps_blocks,
+            block_jobs=self._block_jobs,
+            appended=self._blocks,
+        )
+        changed = None if self._old is None else self._store.changed.blocks(self._reader, self._block_jobs)
         summary = files.write(self._old, changed, now_at=now_at)
         self._old = None
+        self._close_writer()
         names = [RESULTS_NAME, SUMMARY_NAME, REPORT_NAME]
         if (self._run_dir / FAILED_NAME).exists():
             names.append(FAILED_NAME)
@@ -92,6 +113,17 @@ class Outputs:
             with suppress(ObjectStoreError, OSError):
                 journal.put_file(self._run_dir / RESULTS_NAME)
         return summary
+
+    def _close_writer(self) -> None:
+        self._close_blocks()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _close_blocks(self) -> None:
+        if self._blocks is not None:
+            self._blocks.close()
+            self._blocks = None
 
     def _files_of_last_process(self) -> Written | None:
         """Return the files that are there, if an earlier process wrote them and all are up to date."""
@@ -112,6 +144,3 @@ class Outputs:
             tuple(asset.url for asset in record.assets if asset.url is not None),
             sum(asset.bytes for asset in record.assets),
         )
-
-    def _line(self, record: JobRecord) -> bytes:
-        return line_bytes(record, run=self._run, gateway=self._gateway)

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.budgets_left import BudgetLeft, budgets_json, budgets_left
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs
-from runner.api.known_runs import known_run, runs_elsewhere
 from runner.api.options import RunOptions
 from runner.api.planned_uploads import PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
@@ -32,6 +30,8 @@ from runner.api.run_facts import (
 from runner.api.run_ledger import with_ledger
 from runner.api.shards import check_shard_options, divided, own_jobs
 from runner.api.simulate import check_simulation
+from runner.api.spend import BudgetLeft, budgets_json, budgets_left
+from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
 from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
 from runner.core.estimate import Estimate, estimate_duration, with_learned_rates

@@ -1,27 +1,38 @@
-"""Run again what did not succeed."""
+"""
+Run again what did not succeed, and make new, paid takes of videos that were rejected by a person or by checks.
+"""
 
 from __future__ import annotations
 
+import os
+import random
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from runner.api.budget import check_cost
 from runner.api.execute import execute
-from runner.api.job_choice import narrowed
+from runner.api.job_choice import chosen_among, narrowed
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted, RunResult
 from runner.api.trust import announce_gateway, trusted_settings
+from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
+from runner.disk import sync_folder, write_error
 from runner.engine.events import Observer, ignore
+from runner.results.verdicts import read_verdicts
 from runner.store.database import connect_reader
 from runner.store.job_filter import JobFilter
+from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 
@@ -154,3 +165,113 @@ def retry_failed(
         select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=job, ids=ids))
         requeue_selected(connection, at=time.time())
         check(connection)
+
+
+async def retake(
+    run_dir: Path,
+    job: str | None = None,
+    *,
+    new_seed: bool = False,
+    options: RunOptions = RunOptions(),
+    confirm: Callable[[RerunPlan], None] = ignore,
+    observe: Observer = ignore,
+    on_started: OnStarted = ignore,
+    confirm_cost: Callable[[str], bool] | None = None,
+) -> RunResult:
+    """
+    Submit rejected jobs again, each as a new, paid attempt; their old takes are kept beside the new ones.
+
+    Args:
+        job: Only jobs whose id matches, as the shell matches file names.
+        new_seed: Whether a request that names a seed gets another one.
+        confirm: Gets the plan before anything is done; an exception from it stops everything.
+        confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
+    """
+
+    def choose(reader: sqlite3.Connection) -> Callable[[sqlite3.Connection], None]:
+        retakes = _rejected(reader, run_dir, job, options)
+        confirm(select_retakes(reader, retakes))
+        retakes = _keep_files(run_dir, retakes)
+
+        def requeue(connection: sqlite3.Connection) -> None:
+            select_retakes(connection, retakes)
+            requeue_retakes(connection, retakes, random.random if new_seed else None)
+
+        return requeue
+
+    # If the cost is refused, all is as it was, except for second names of files.
+    return await run_chosen(
+        run_dir,
+        choose,
+        options=options,
+        require=lambda reader: require_match(reader, job),
+        observe=observe,
+        on_started=on_started,
+        confirm_cost=confirm_cost,
+    )
+
+
+def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = RunOptions()) -> RerunPlan:
+    """Return what `retake` would do, and change nothing."""
+    require_run(run_dir)
+    with closing(connect_reader(run_dir, with_temp_tables=True)) as reader:
+        require_match(reader, job)
+        return select_retakes(reader, _rejected(reader, run_dir, job, options))
+
+
+def _rejected(
+    reader: sqlite3.Connection, run_dir: Path, job: str | None, options: RunOptions
+) -> list[Retake]:
+    retakes = rejected(reader, read_verdicts(run_dir / VERDICTS_NAME), job)
+    chosen = chosen_among(reader, [retake.seq for retake in retakes], options)
+    ids = None if chosen is None else set(chosen)
+    return [retake for retake in retakes if ids is None or retake.job_id in ids]
+
+
+def _keep_files(run_dir: Path, retakes: list[Retake]) -> list[Retake]:
+    """
+    Give the files of old takes second names, durably; the new take then replaces the first one.
+
+    Returns:
+        The retakes, without assets whose files are gone.
+
+    Raises:
+        RunDirError, DiskFull: They can't be written; nothing has changed.
+    """
+    folders, kept_takes = set(), []
+    for retake in retakes:
+        assets = []
+        for asset in retake.assets:
+            old, kept = run_dir / asset.path, run_dir / take_path(asset.path, retake.attempt)
+            try:
+                _link(old, kept)
+            except FileNotFoundError:
+                # It was deleted, and there is nothing to keep; or it was uploaded, and stays there.
+                if asset.url is not None:
+                    assets.append(asset)
+                continue
+            except OSError as error:
+                raise write_error(error, kept) from None
+            folders.add(kept.parent)
+            assets.append(asset)
+        kept_takes.append(replace(retake, assets=tuple(assets)))
+    for folder in folders:
+        sync_folder(folder)
+    return kept_takes
+
+
+def _link(old: Path, kept: Path) -> None:
+    with suppress(FileExistsError):
+        try:
+            os.link(old, kept)
+        except FileNotFoundError:
+            raise
+        except FileExistsError:
+            raise
+        except OSError:
+            # Some file systems have no second names.
+            part = kept.with_name(f"{kept.name}.part")
+            shutil.copyfile(old, part)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(kept)

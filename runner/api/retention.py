@@ -1,8 +1,9 @@
 """
-Delete older runs of a series, such as nightly runs: the directories beside this one whose names differ only in the date.
+What of runs is kept: lost files are downloaded again, and older runs of a series, such as nightly runs, are deleted.
 
-A directory is deleted only if a run of the same manifest wrote it, it holds nothing else, no process uses it, and
-none of its jobs is unfinished or uncertain. Whatever is unclear is kept.
+Older runs are the directories beside this one whose names differ only in the date. A directory is deleted only if a run
+of the same manifest wrote it, it holds nothing else, no process uses it, and none of its jobs is unfinished or uncertain.
+Whatever is unclear is kept. Files that are gone or have changed are never paid for again.
 """
 
 from __future__ import annotations
@@ -11,21 +12,33 @@ import re
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import date
+from itertools import compress, islice
+from operator import not_
 from pathlib import Path
 
 from msgspec import Struct
 
 from runner.api.run_facts import RunFacts, read_facts
+from runner.assets.publish import is_complete
+from runner.assets.upload import is_uploaded
 from runner.core.filenames import ASSETS_NAME, DB_FILES, DB_NAME, LOCK_NAME, RUN_FILES, file_stem
 from runner.core.lifecycle import State
+from runner.core.model import Asset, Failure, FailureClass
+from runner.core.units import format_count
 from runner.disk import is_own
+from runner.engine.events import Notice, Observer
 from runner.errors import RunnerError, UsageError
+from runner.objects.located import Objects
 from runner.store import files, query
 from runner.store.database import connect_reader
 from runner.store.lock import RunLock
+from runner.store.store import Store
+from runner.store.transitions import mark_undelivered
 
 _DATE = re.compile(r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 _SHARD = re.compile(r"[0-9a-f]{2}")
@@ -197,3 +210,67 @@ def _remove(run_dir: Path) -> None:
     for name in (*sorted(RUN_FILES - {ASSETS_NAME, *_DELETED_LAST}), *_DELETED_LAST):
         (run_dir / name).unlink(missing_ok=True)
     run_dir.rmdir()
+
+
+_BATCH = 256
+_LOOKS_AT_ONCE = 16
+"""A request takes some 30 ms."""
+
+
+def refetch_lost_files(store: Store) -> None:
+    """Make succeeded jobs undelivered whose files are not on this machine, so that they are downloaded again."""
+    lost = {
+        job_id: Failure(FailureClass.ASSET_INVALID, f"{path} was left on another machine, or lost with it")
+        for job_id, path in files.jobs_with_lost_files(store.reader, store.run_dir)
+    }
+    if lost:
+        with store.transaction() as connection:
+            mark_undelivered(connection, lost, at=time.time())
+
+
+def missing_uploads(
+    reader: sqlite3.Connection, environ: Mapping[str, str], *, is_read: bool = False
+) -> Iterator[tuple[str, Asset]]:
+    """
+    Yield the succeeded jobs with an asset that is gone from its object store, or was changed; each with the asset.
+
+    Args:
+        environ: The environment, for the credentials.
+        is_read: Whether the bytes are read where the store keeps no digests.
+
+    Raises:
+        UsageError, ObjectStoreError: A store can't be used.
+    """
+    objects = Objects(environ)
+    uploaded = files.delivered_assets(reader, only_uploaded=True)
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as pool:
+        while batch := list(islice(uploaded, _BATCH)):
+            found = pool.map(lambda each: is_uploaded(objects, each[1], is_read=is_read), batch)
+            yield from compress(batch, map(not_, found))
+
+
+def verify_assets(store: Store, environ: Mapping[str, str], observe: Observer) -> None:
+    """
+    Make succeeded jobs undelivered if a file of theirs is gone or has another content; every file is read.
+
+    Of what was uploaded, length and digest are read from the object store.
+
+    Raises:
+        UsageError, ObjectStoreError: A store can't be used.
+    """
+    changed = [
+        (job_id, asset)
+        for job_id, asset in files.delivered_assets(store.reader)
+        if asset.url is None and not is_complete(str(store.run_dir / asset.path), asset)
+    ]
+    lost = {
+        job_id: Failure(
+            FailureClass.ASSET_INVALID,
+            f"{asset.url or asset.path} is missing or was changed after its download",
+        )
+        for job_id, asset in (*changed, *missing_uploads(store.reader, environ, is_read=True))
+    }
+    with store.transaction() as connection:
+        mark_undelivered(connection, lost, at=time.time())
+    message = f"files that are missing or were changed, to download again: {format_count(len(lost), 'job')}"
+    observe(Notice("verified", message))

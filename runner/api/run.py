@@ -17,12 +17,11 @@ from runner.api.config import RunConfig, apply_options, find_keys, ignored_varia
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
-from runner.api.known_runs import KnownRun, known_run, remember, require_continued
 from runner.api.manifest_jobs import load_into
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.rerun import retry_failed
-from runner.api.retention import delete_older, require_series
+from runner.api.retention import delete_older, require_series, verify_assets
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
     RunFacts,
@@ -37,8 +36,8 @@ from runner.api.run_result import OnStarted, RunResult
 from runner.api.series import Series, catch_up
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
+from runner.api.state_dir import KnownRun, known_run, remember, require_continued
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
-from runner.api.verify import verify_assets
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.engine.events import Notice, Observer, guarded, ignore

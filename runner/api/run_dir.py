@@ -17,10 +17,10 @@ from runner.api.config import RunConfig, apply_options, find_keys, run_environme
 from runner.api.job_choice import ids_to_compare
 from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
+from runner.api.retention import refetch_lost_files
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
 from runner.api.trust import gateway_source, manifest_settings, refused_gateway, trusted_hook
-from runner.api.verify import refetch_lost_files
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord

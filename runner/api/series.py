@@ -16,11 +16,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.execute import execute
-from runner.api.known_runs import last_changes, runs_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_dir import continue_options, load_config, open_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted
+from runner.api.state_dir import last_changes, runs_of
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import WITH_A_TASK
 from runner.core.stop import Stop, StopReason

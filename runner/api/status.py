@@ -1,26 +1,31 @@
-"""The status of a run, while it is running or not; nothing is written."""
+"""The status of a run and its jobs, even while it is active; nothing is written."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from msgspec import Struct
 
-from runner.api.budgets_left import BudgetLeft, budgets_left
+from runner.api.job_choice import ids_to_compare, require_known_names
 from runner.api.run_facts import LEARNED, SNAPSHOT, RunFacts, read_facts
 from runner.api.shards import divided
+from runner.api.spend import BudgetLeft, budgets_left
 from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
+from runner.core.model import FailureClass, JobRecord
 from runner.core.settings import Settings
-from runner.errors import RunnerError
+from runner.core.where import Condition
+from runner.errors import RunnerError, UsageError
 from runner.input_files import AnyPath
+from runner.schema.wording import did_you_mean
 from runner.store import costs, files, query
 from runner.store.database import connect_reader, translated
 from runner.store.job_filter import JobFilter
@@ -147,12 +152,12 @@ def _lost_files(
     if facts is None or not files.has_uploads(connection):
         return lost, None
     # Few runs need them.
-    from runner.api import config, verify
+    from runner.api import config, retention
 
     if files.count_assets(connection) > MAX_LOOKS:
         return lost, "there are many; runner resume --verify looks at all"
     try:
-        missing = verify.missing_uploads(connection, config.run_environment(facts))
+        missing = retention.missing_uploads(connection, config.run_environment(facts))
         return (*lost, *(asset.url or asset.path for _, asset in missing)), None
     except RunnerError as error:
         return lost, error.message
@@ -205,3 +210,100 @@ def _stuck(connection: sqlite3.Connection, now_at: float) -> list[StuckJob]:
         if age_s > STUCK_FACTOR * median_s:
             stuck.append(StuckJob(job.job_id, job.model, job.task_id, age_s, median_s))
     return sorted(stuck, key=lambda job: -job.age_s)[:MAX_STUCK]
+
+
+class RunJobs(Struct, frozen=True):
+    """
+    Jobs of a run.
+
+    Attributes:
+        run: The name of the run.
+        gateway: As result lines have it.
+    """
+
+    run: str
+    gateway: str
+    records: Iterable[JobRecord]
+
+
+class JobDetails(Struct, frozen=True):
+    """
+    One job of a run.
+
+    Attributes:
+        answers: The answers that were not understood, or their start, by the number of the attempt.
+    """
+
+    run: str
+    gateway: str
+    record: JobRecord
+    answers: Mapping[int, str]
+
+
+def jobs(
+    run_dir: Path,
+    *,
+    states: Collection[State] = (),
+    classes: Collection[FailureClass] = (),
+    glob: str | None = None,
+    where: Sequence[Condition] = (),
+) -> RunJobs:
+    """
+    Find jobs of a run, in manifest order.
+
+    Args:
+        states: Only jobs in one of these; all if it is empty.
+        classes: Only jobs with one of these failure classes; all if it is empty.
+        glob: Only jobs whose id matches.
+        where: Only jobs that meet all these conditions.
+
+    Raises:
+        StoreMissing: The directory is no run directory.
+        RunDirError: Its ``run.db`` can't be read.
+        UsageError: While they are read: a condition names what no job of the run has.
+    """
+    name, gateway = _facts(run_dir)
+
+    def found() -> Iterator[JobRecord]:
+        with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
+            records = query.records_in(connection, frozenset(states)) if states else query.records(connection)
+            is_empty = True
+            for record in records:
+                if classes and (record.error is None or record.error.cls not in classes):
+                    continue
+                if glob is not None and not fnmatchcase(record.job_id, glob):
+                    continue
+                if all(condition.matches(record) for condition in where):
+                    is_empty = False
+                    yield record
+            if is_empty and where:
+                require_known_names(where, query.records(connection))
+
+    return RunJobs(name, gateway, found())
+
+
+def job(run_dir: Path, job_id: str) -> JobDetails:
+    """
+    Read one job of a run.
+
+    Raises:
+        UsageError: The run has no such job; the hint has the nearest id.
+        StoreMissing: The directory is no run directory.
+        RunDirError: Its ``run.db`` can't be read.
+    """
+    name, gateway = _facts(run_dir)
+    with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
+        found = query.job(connection, job_id, waiting_since=0.0)
+        if found is None:
+            raise UsageError(
+                f"{run_dir} has no job {job_id!r}",
+                hint=did_you_mean(job_id, ids_to_compare(connection)) or "list them with: runner jobs",
+            )
+        (record,) = query.records(connection, [found.seq])
+        return JobDetails(name, gateway, record, query.answers(connection, job_id))
+
+
+def _facts(run_dir: Path) -> tuple[str, str]:
+    with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
+        facts = read_facts(connection)
+    return (run_dir.name, "") if facts is None else (facts.settings.name, facts.gateway)

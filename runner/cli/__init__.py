@@ -1,5 +1,5 @@
 """
-The command line: one module per command, imported only when the command is used.
+The command line: commands that belong together in one module, imported only when one is used.
 
 `main` finds the command and turns errors into messages and exit codes, `console` prints, and `runner.api` does
 the work.

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
 from runner.api.config import read_environment
-from runner.api.journal_runs import check_out, find_run, write_snapshot
+from runner.api.journals import JournaledRun, check_out, find_run, write_snapshot
 from runner.api.options import RunOptions
 from runner.cli.console import echo_stderr
 from runner.cli.shared_options import GIVEN_URL
-from runner.core.sharding import Shard
+from runner.core.sharding import Shard, share
+from runner.errors import UsageError
 from runner.objects import url_of_path
 
 
 def local_paths(
-    ctx: click.Context, paths: Iterable[Path], *, is_read: bool, shard: Shard | None = None
+    ctx: click.Context,
+    paths: Iterable[Path],
+    *,
+    is_read: bool,
+    shard: Shard | None = None,
+    jobs: Sequence[str] | None = None,
 ) -> list[Path]:
     """
     Return paths as they are, and run directories for the URLs among them.
@@ -27,8 +33,10 @@ def local_paths(
     Args:
         shard: The only one to work on.
         is_read: Whether the runs are only read: then a temporary directory has what the journal holds now.
+        jobs: Ids of jobs that are all in the one shard to work on; None to work on every shard.
 
     Raises:
+        UsageError: The jobs do not name one shard of several.
         RunnerError: See `find_run`, `write_snapshot` and `check_out`.
     """
     found: list[Path] = []
@@ -39,14 +47,34 @@ def local_paths(
             continue
         run = find_run(url, read_environment(RunOptions(), Path()))
         if not is_read:
-            found += check_out(run, shard=shard)
+            # Before any shard is taken over.
+            own = shard if jobs is None or run.shards == 1 else _shard_of(jobs, run)
+            found += check_out(run, shard=own)
             continue
         folder = Path(tempfile.mkdtemp(prefix="runner-"))
         if ctx.info_name != "report":
             ctx.call_on_close(lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))
         ctx.meta[GIVEN_URL] = url
         found.append(write_snapshot(run, folder))
+    if not found:
+        raise UsageError("that shard has not begun", hint="runner status URL shows what has")
     return found
+
+
+def _shard_of(jobs: Sequence[str], run: JournaledRun) -> Shard:
+    """Return the shard that has all the jobs; patterns are in every one."""
+    if not jobs or any(set(job) & set("*?[") for job in jobs):
+        raise UsageError(
+            f"this run has {run.shards} shards, and one is worked on at a time",
+            hint="name jobs by their ids; or name the directory of a shard, as `runner resume URL --limit 0` makes them",
+        )
+    members: dict[int, list[str]] = {}
+    for job in jobs:
+        members.setdefault(share(job, run.shards), []).append(job)
+    if len(members) > 1:
+        parts = "; ".join(f"shard {index}: {' '.join(ids)}" for index, ids in sorted(members.items()))
+        raise UsageError("the jobs are in several shards", hint=f"name those of one at a time: {parts}")
+    return Shard(next(iter(members)), run.shards)
 
 
 def merge_sources(ctx: click.Context, paths: Iterable[Path]) -> list[Path]:

@@ -1,27 +1,44 @@
-"""The display of an active run on a terminal: a few lines that are redrawn in place, and notices above them."""
+"""
+The display of an active run on a terminal: a few lines that are redrawn in place, and notices above them.
+
+The rows fit any width: nothing that matters is cut, and wide terminals show more.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import textwrap
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from runner.cli.console import wants_color
-from runner.cli.displays import COLORS, ended_count, event_line, run_title, stop_line
-from runner.cli.live_rows import LiveView, live_rows, packed
+from runner.cli.displays import (
+    COLORS,
+    STATES,
+    ended_count,
+    event_line,
+    rate_texts,
+    run_title,
+    spend_text,
+    stop_line,
+)
 from runner.core.lifecycle import State
-from runner.engine.events import JobEnded, RunEvent, Snapshot
+from runner.core.units import format_duration, format_per_minute, format_size
+from runner.engine.events import DownloadProgress, JobEnded, RunEvent, Snapshot
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
+
 
 _REFRESH_EVERY_S = 0.25
 _RATE_OVER_S = 60.0
@@ -141,3 +158,190 @@ class LiveDisplay:
 def _with_end(rows: Iterable[RenderableType]) -> Group:
     """Add an empty row, where the cursor is left: what comes after a process that is killed begins a line."""
     return Group(*rows, Text())
+
+
+_GAP = "  "
+_MAX_DOWNLOADS = 4
+_MAX_MODELS = 6
+_MODELS_FROM = 120
+"""Columns from which there is a row for each model."""
+_BAR_FROM = 70
+"""Columns from which a download has a bar."""
+
+Item = tuple[str, str]
+"""A text, and its style."""
+
+
+class LiveView(Struct, frozen=True):
+    """
+    What the live display shows.
+
+    Attributes:
+        title: The name of the run.
+        elapsed_s: Since the process began.
+        now: The local time.
+        ended_per_s: Jobs that ended over the last minute; None as long as nobody knows.
+        bytes: What this process has downloaded of jobs that succeeded.
+        ended_by_model: Jobs that ended in this process, as pairs of all and those without a video.
+        failures: The last ones, one safe line each.
+    """
+
+    title: str
+    snapshot: Snapshot
+    elapsed_s: float
+    now: datetime
+    ended_per_s: float | None = None
+    bytes: int = 0
+    ended_by_model: Mapping[str, tuple[int, int]] = {}
+    failures: Sequence[str] = ()
+
+
+def live_rows(view: LiveView, *, width: int, height: int) -> list[Text]:
+    """Return the rows of the display, at most ``height``: the first and the last ones are never left out."""
+    snapshot = view.snapshot
+    first = [
+        *packed(_title(view), width),
+        _progress(snapshot, width),
+        *packed(_counts(snapshot), width),
+        *packed(_rates(view), width),
+    ]
+    middle = [
+        *(_model_rows(view) if width >= _MODELS_FROM else ()),
+        *_downloads(snapshot, width),
+        *(row for failure in view.failures for row in _failure(failure, width)),
+    ]
+    last = packed([(_ctrl_c(snapshot, width), "dim")], width)
+    space = max(0, height - len(first) - len(last))
+    return [*first, *middle[:space], *last][: max(1, height)]
+
+
+def packed(items: Iterable[Item], width: int) -> list[Text]:
+    """Put items side by side into as many rows as they need; only one that is wider than a row is broken."""
+    rows: list[Text] = []
+    parts = ((part, style) for text, style in items for part in textwrap.wrap(text, max(8, width)))
+    for text, style in parts:
+        if rows and cell_len(rows[-1].plain) + len(_GAP) + cell_len(text) <= width:
+            rows[-1].append(_GAP)
+        else:
+            rows.append(Text(no_wrap=True, overflow="ellipsis"))
+        rows[-1].append(text, style=style)
+    return rows
+
+
+def _title(view: LiveView) -> Iterator[Item]:
+    yield view.title, "bold"
+    yield format_duration(round(view.elapsed_s)), ""
+    if left_s := view.snapshot.seconds_left:
+        yield f"about {format_duration(max(1.0, left_s))} left", ""
+        yield f"ends about {_time_of_day(view.now, left_s)}", ""
+
+
+def _time_of_day(now: datetime, left_s: float) -> str:
+    ends = now + timedelta(seconds=left_s)
+    if ends.date() == now.date():
+        return f"{ends:%H:%M}"
+    return f"{ends:%a %H:%M}" if ends - now < timedelta(days=6) else f"{ends:%Y-%m-%d}"
+
+
+def _progress(snapshot: Snapshot, width: int) -> Text:
+    finished, jobs = ended_count(snapshot.counts), sum(snapshot.counts.values())
+    text = f"{_GAP}{finished:,} of {jobs:,}{_percent(finished, jobs)}"
+    return _bar(finished, jobs, max(4, min(width - len(text), 100)), "green").append(text)
+
+
+def _percent(finished: int, jobs: int) -> str:
+    """
+    Return a share, exact enough to tell that something was done, and never 100 % before the end.
+
+    >>> _percent(20, 3000), _percent(2999, 3000), _percent(3, 3), _percent(0, 0)
+    (' (0.6%)', ' (99%)', ' (100%)', '')
+    """
+    if not jobs:
+        return ""
+    tenths = 1000 * finished // jobs
+    return f" ({tenths // 10}.{tenths % 10}%)" if 0 < tenths < 100 else f" ({tenths // 10}%)"
+
+
+def _bar(done: int, total: int, width: int, style: str) -> Text:
+    filled = width * done // max(1, total)
+    return (
+        Text(no_wrap=True, overflow="crop").append("━" * filled, style).append("━" * (width - filled), "dim")
+    )
+
+
+def _counts(snapshot: Snapshot) -> Iterator[Item]:
+    for state in STATES:
+        count = snapshot.counts.get(state, 0)
+        if count or state in (State.SUCCEEDED, State.FAILED):
+            limit = f" (max {snapshot.max_in_flight:,})" if state is State.SUBMITTED else ""
+            yield f"{count:,} {state.label}{limit}", COLORS.get(state, "") if count else "dim"
+
+
+def _rates(view: LiveView) -> Iterator[Item]:
+    for text in rate_texts(view.snapshot):
+        yield text, "dim"
+    if view.ended_per_s is not None:
+        yield f"finishing {format_per_minute(view.ended_per_s)}", "dim"
+    if view.bytes:
+        yield f"{format_size(view.bytes)} downloaded", "dim"
+    if spend := spend_text(view.snapshot):
+        yield spend, "dim"
+
+
+def _model_rows(view: LiveView) -> Iterator[Text]:
+    snapshot = view.snapshot
+    models = {*view.ended_by_model, *snapshot.in_flight_by_model, *snapshot.pending_by_model}
+    if len(models) < 2:
+        return
+    size = max(map(len, models))
+    for model in sorted(models)[:_MAX_MODELS]:
+        ended, failed = view.ended_by_model.get(model, (0, 0))
+        failures = f" ({failed:,} without a video)" if failed else ""
+        text = (
+            f"{model.ljust(size)}  {ended:,} finished{failures}, {snapshot.in_flight_by_model.get(model, 0):,} in flight, "
+            f"{snapshot.pending_by_model.get(model, 0):,} pending"
+        )
+        yield Text(text, no_wrap=True, overflow="ellipsis")
+    if len(models) > _MAX_MODELS:
+        yield Text(f"and {len(models) - _MAX_MODELS:,} more models", "dim")
+
+
+def _downloads(snapshot: Snapshot, width: int) -> Iterator[Text]:
+    shown = snapshot.downloads[:_MAX_DOWNLOADS]
+    for download in shown:
+        yield _download(download, width)
+    if more := len(snapshot.downloads) - len(shown) + snapshot.downloads_waiting:
+        yield Text(f"and {more:,} more to download", "dim")
+
+
+def _download(download: DownloadProgress, width: int) -> Text:
+    done, total = download.bytes, download.total_bytes
+    if total:
+        size = f"{format_size(done)} of {format_size(total)}"
+    else:
+        size = format_size(done) if done else "downloading"
+    bar_width = 20 if width >= _BAR_FROM else 0
+    name = Text(download.job_id, no_wrap=True, overflow="ellipsis")
+    # The longest text for a size has 20 characters.
+    name.truncate(
+        max(8, min(40, width - 20 - bar_width - 2 * len(_GAP))), overflow="ellipsis", pad=bool(bar_width)
+    )
+    if bar_width:
+        name.append(_GAP).append(_bar(done, total or 0, bar_width, "cyan"))
+    return name.append(f"{_GAP}{size}")
+
+
+def _failure(line: str, width: int) -> list[Text]:
+    """Give a failure one row, or two on a narrow terminal."""
+    if width >= _BAR_FROM:
+        return [Text(line, "red", no_wrap=True, overflow="ellipsis")]
+    parts = textwrap.wrap(line, max(8, width), max_lines=2, placeholder=" …")
+    return [Text(part, "red", no_wrap=True, overflow="crop") for part in parts]
+
+
+def _ctrl_c(snapshot: Snapshot, width: int) -> str:
+    if snapshot.is_stopping:
+        return "Ctrl-C: stop now; nothing is lost"
+    if width < _BAR_FROM:
+        return "Ctrl-C: stop; nothing is lost"
+    return "Ctrl-C: submit no more, finish open downloads, and stop; nothing is lost"

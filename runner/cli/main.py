@@ -51,6 +51,28 @@ COMMAND_GROUPS = {
 """The help text of every command, in groups, so that `--help` imports none of them."""
 COMMANDS = {name: text for commands in COMMAND_GROUPS.values() for name, text in commands.items()}
 
+_MODULES = {
+    "setup_commands": ("init", "models", "schema"),
+    "validate_command": ("validate",),
+    "cost_commands": ("plan", "prices", "spend"),
+    "run_commands": ("run", "resume", "prepare"),
+    "rerun_commands": ("rerun", "merge"),
+    "resolve_command": ("resolve",),
+    "look_commands": ("status", "jobs", "show"),
+    "video_commands": ("report", "review", "check-media", "export"),
+    "debug_commands": ("doctor", "simulate", "explain"),
+}
+"""Where the commands are."""
+
+
+def load_command(name: str) -> click.Command:
+    """Import the module of a command, and return the command."""
+    module = next(module for module, names in _MODULES.items() if name in names)
+    command: click.Command = getattr(
+        importlib.import_module(f"runner.cli.{module}"), f"{name.replace('-', '_')}_command"
+    )
+    return command
+
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is used."""
@@ -61,11 +83,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of a command, and return the command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"runner.cli.{cmd_name.replace('-', '_')}_command")
-        command: click.Command = module.command
-        return command
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help texts of the commands without importing them."""

@@ -13,8 +13,8 @@ import click
 from runner.api.run_dir import continue_options
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.final_summary import submission_text
-from runner.cli.param_types import JOB
-from runner.cli.shared_options import RUN_OR_NEWEST
+from runner.cli.param_types import JOB, RUN_DIR
+from runner.cli.shared_options import or_newest_run
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command("resolve")
-@RUN_OR_NEWEST
+@click.argument("run_dir", required=False, type=RUN_DIR)
 @click.argument("jobs", metavar="[JOB_OR_GLOB]...", type=JOB, nargs=-1)
 @click.option("--task-id", metavar="ID", help="Id of the task of JOB: it will be polled and downloaded.")
 @click.option("--not-submitted", is_flag=True, help="No task exists: the jobs become pending again.")
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     help="Read task ids from a CSV file with job_id,task_id lines.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
-def command(
-    run_dir: Path,
+@click.pass_context
+def resolve_command(
+    ctx: click.Context,
+    run_dir: Path | None,
     jobs: tuple[str, ...],
     task_id: str | None,
     not_submitted: bool,
@@ -59,6 +61,8 @@ def command(
     """
     from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks, uncertain_jobs
 
+    # Which shard of a journal it is depends on the jobs.
+    run_dir = or_newest_run(ctx, None, run_dir)
     if not jobs and not (task_id or not_submitted or give_up or tasks_file):
         return _list(list(uncertain_jobs(run_dir)), run_dir, as_json=as_json)
     if sum((task_id is not None, not_submitted, give_up, tasks_file is not None)) != 1:

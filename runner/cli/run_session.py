@@ -1,38 +1,47 @@
-"""A run for a person at a terminal: display, signals, log file, final summary and exit code."""
+"""
+A run for a person at a terminal: display, signals, final summary, exit code, and a log file with a JSON object per line.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
+import logging
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from runner import jsontext
+from runner import __version__, jsontext
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_result import RunResult, result_json, summary_of
 from runner.cli.console import echo_stderr, echo_stdout, show_error
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
-from runner.cli.event_log import EventLog
 from runner.cli.final_summary import show_summary
 from runner.cli.shared_options import DisplayOptions
 from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
-from runner.core.sanitize import sanitize_line
+from runner.core.sanitize import redact, sanitize_line
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
-from runner.engine.events import Notice, RunEvent
-from runner.errors import RunLocked, RunnerError
+from runner.disk import open_own
+from runner.engine.events import JobEnded, Notice, RunEvent
+from runner.errors import RunLocked, RunnerError, UsageError
 from runner.input_files import require_output
+from runner.jsontext import dumps
 from runner.report.prometheus import write_live_metrics, write_metrics
+from runner.results.formats import utc_text
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
+
 
 METRICS_EVERY_S = 15.0
 _GC_THRESHOLD = 50_000
@@ -226,3 +235,103 @@ def _write_metrics(result: RunResult, path: Path) -> None:
     except (OSError, RunnerError) as error:
         # The exit code of the run does not depend on its metrics.
         echo_stderr(f"could not write the metrics to {path}: {error}", style="yellow")
+
+
+JOBS = "runner.jobs"
+"""The logger that has every step of every job."""
+
+
+class EventLog(logging.Handler):
+    """
+    Appends events and the messages of the program's loggers to a file; without a file, discards both.
+
+    If the file can't be written any more, for example because the disk is full, the log ends and the run continues.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__()
+        self._path = path
+        self._file: Any = None
+
+    def __enter__(self) -> Self:
+        """
+        Open the file.
+
+        Raises:
+            UsageError: The file can't be written.
+        """
+        if self._path is not None:
+            try:
+                # A link or a pipe could lead to a file of somebody else's, or wait for a reader.
+                descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                # Unbuffered, so that each line has left the process before the next event.
+                self._file = os.fdopen(descriptor, "ab", buffering=0)
+            except OSError as error:
+                raise UsageError(
+                    f"{self._path} can't be written: {error.strerror}",
+                    hint="check the path given to --log-file",
+                ) from None
+        logging.getLogger("runner").addHandler(self)
+        if self._file is not None:
+            self.write("start", version=__version__, command=[redact(text) for text in sys.argv[1:]])
+            logging.getLogger(JOBS).setLevel(logging.DEBUG)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger("runner").removeHandler(self)
+        logging.getLogger(JOBS).setLevel(logging.NOTSET)
+        if self._file is not None:
+            self.write("end")
+            self._file.close()
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Append a line."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(dumps({"at": utc_text(time.time()), "event": kind, **values}) + b"\n")
+        except (OSError, ValueError):
+            self._file.close()
+            self._file = None
+
+    def event(self, event: RunEvent) -> None:
+        """Append an event of the run."""
+        if isinstance(event, JobEnded):
+            self.write(
+                "job_ended",
+                job_id=event.job_id,
+                task_id=event.task_id,
+                model=event.model,
+                status=event.state.value,
+                error_class=None if event.error is None else event.error.cls.value,
+                message=None if event.error is None else event.error.message,
+            )
+        else:
+            self.write(event.kind, message=event.message, hint=event.hint)
+
+    def problem(self, problem: Problem) -> None:
+        """Append a problem of the manifest."""
+        self.write(
+            "problem",
+            severity=problem.severity.value,
+            place=str(problem.position),
+            job=problem.job,
+            path=problem.path,
+            message=problem.message,
+            hint=problem.hint,
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a step of a job, or a message of a logger with the traceback of its exception."""
+        if record.name == JOBS:
+            self.write(record.getMessage(), **getattr(record, "fields", {}))
+            return
+        trace = None if record.exc_info is None else "".join(traceback.format_exception(*record.exc_info))
+        self.write(
+            "log",
+            level=record.levelname.lower(),
+            message=redact(record.getMessage()),
+            trace=None if trace is None else redact(trace),
+        )

@@ -163,11 +163,11 @@ WATCHING = (
 """What to show, and what to write besides the run directory."""
 
 
-def or_newest_run(ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
+def or_newest_run(ctx: click.Context, _param: click.Parameter | None, given: Any) -> Any:
     """Return the directory or directories of an argument; if none is given, that of the newest run, and say so."""
     if given:
         return _local(ctx, given)
-    from runner.api.known_runs import newest_run
+    from runner.api.state_dir import newest_run
 
     silent: list[Path] = []
     newest = newest_run(Path.cwd(), silent.append)
@@ -180,8 +180,12 @@ def or_newest_run(ctx: click.Context, _param: click.Parameter, given: Any) -> An
     return newest if given is None else (newest,)
 
 
-def local_run(ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
-    """Return the directory of an argument, which may be the URL of a journal."""
+def local_run(ctx: click.Context, _param: click.Parameter | None, given: Any) -> Any:
+    """
+    Return the directory of an argument, which may be the URL of a journal.
+
+    Of a run of several shards it is the one of the jobs that are named, if all parameters are known already.
+    """
     return _local(ctx, given)
 
 
@@ -213,16 +217,12 @@ def _local(ctx: click.Context, given: Any) -> Any:
         return given
     from runner.cli.journal_argument import local_paths
 
-    found = local_paths(
-        ctx, paths, is_read=ctx.info_name not in _WORKS_ON_RUNS, shard=ctx.params.get("shard")
-    )
+    is_read = ctx.info_name not in _WORKS_ON_RUNS
     if isinstance(given, tuple):
-        return tuple(found)
-    if len(found) != 1:
-        raise click.UsageError(
-            "this run has several shards: name the directory of one, as `runner resume URL --limit 0` makes them"
-        )
-    return found[0]
+        return tuple(local_paths(ctx, paths, is_read=is_read, shard=ctx.params.get("shard")))
+    job = ctx.params.get("job")
+    jobs = ctx.params.get("jobs") or (() if job is None else (job,))
+    return local_paths(ctx, paths, is_read=is_read, jobs=jobs)[0]
 
 
 RUN_OR_NEWEST = click.argument("run_dir", required=False, type=RUN_DIR, callback=or_newest_run)

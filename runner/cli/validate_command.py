@@ -27,7 +27,9 @@ from runner.core.problem import Problem, Severity
     help="Format of the problems; github prints annotations for GitHub Actions.",
 )
 @VARIABLE
-def command(manifests: tuple[Path, ...], strict: bool, output_format: str, var: dict[str, str]) -> int:
+def validate_command(
+    manifests: tuple[Path, ...], strict: bool, output_format: str, var: dict[str, str]
+) -> int:
     """
     Check manifests, and print every problem with its position.
 

@@ -50,6 +50,9 @@ def next_cost(
     if outcome in _NOT_CHARGED:
         return replace(cost, state=CostState.RELEASED, settled=0, basis="released")
     match state:
+        case State.SUCCEEDED | State.UNDELIVERED:
+            settled, basis = charged(cost, usage, video_s)
+            return replace(cost, state=CostState.SETTLED, settled=settled, basis=basis)
         case State.UNCERTAIN:
             return replace(cost, state=CostState.UNCERTAIN)
         case State.SUBMITTED | State.DOWNLOADING | State.TIMED_OUT:
@@ -64,9 +67,6 @@ def next_cost(
                 return replace(cost, state=CostState.FAILED, settled=0, basis="refunded")
             settled, basis = charged(cost, usage, None)
             return replace(cost, state=CostState.FAILED, settled=settled, basis=basis)
-        case State.SUCCEEDED | State.UNDELIVERED:
-            settled, basis = charged(cost, usage, video_s)
-            return replace(cost, state=CostState.SETTLED, settled=settled, basis=basis)
     return cost
 
 

@@ -33,7 +33,7 @@ class CostState(StrEnum):
     """Nothing was charged."""
 
 
-class Cost(Struct, frozen=True, kw_only=True):
+class Cost(Struct, frozen=True, kw_only=True, gc=False):
     """
     The cost of one attempt; amounts are in billionths of the currency.
 
@@ -93,8 +93,8 @@ def _reserved(highest: Decimal, rate: Decimal) -> tuple[int, str]:
 
 
 @lru_cache(maxsize=1024)
-def _price(rate: str, units: int) -> int:
-    return to_nanos(Decimal(rate) * units)
+def _price(rate: str, units: float) -> int:
+    return to_nanos(Decimal(rate) * _whole(units))
 
 
 def charged(cost: Cost, usage: Mapping[str, Any] | None, video_s: float | None) -> tuple[int, str]:
@@ -107,21 +107,21 @@ def charged(cost: Cost, usage: Mapping[str, Any] | None, video_s: float | None) 
     """
     if cost.basis == "assumed":
         return cost.reserved, "assumed"
-    usage, rate = usage or {}, cost.rate
+    rate = cost.rate
     match cost.unit:
-        case Unit.VIDEO:
-            return _price(rate, 1), "price"
-        case Unit.MILLION_TOKENS:
-            tokens = _number(usage.get("completion_tokens", usage.get("total_tokens")))
-            if tokens is not None:
-                return to_nanos(round_up(Decimal(rate) * Decimal(str(tokens)) / 10**6)), "usage"
         case Unit.SECOND:
-            if (used := _number(usage.get("seconds"))) is not None:
+            if usage and (used := _number(usage.get("seconds"))) is not None:
                 has_input, input_s = cost.has_input, _number(usage.get("input_seconds"))
                 if not has_input or input_s is not None:
                     return _price(rate, _whole(used) + _whole(input_s or 0 if has_input else 0)), "usage"
             elif video_s is not None and not cost.has_input:
-                return _price(rate, _whole(video_s)), "video"
+                return _price(rate, video_s), "video"
+        case Unit.VIDEO:
+            return _price(rate, 1), "price"
+        case Unit.MILLION_TOKENS if usage:
+            tokens = _number(usage.get("completion_tokens", usage.get("total_tokens")))
+            if tokens is not None:
+                return to_nanos(round_up(Decimal(rate) * Decimal(str(tokens)) / 10**6)), "usage"
     return cost.reserved, "reserved"
 
 
@@ -134,7 +134,8 @@ def _number(value: Any) -> float | None:
     return value if is_number and 0 <= value < math.inf else None
 
 
-_PARTS = ("settled", "failed", "uncertain", "reserved")
+SPEND_PARTS = ("settled", "failed", "uncertain", "reserved")
+"""The states of costs that count, as the fields of `Spend` are called."""
 
 
 class Spend(Struct, frozen=True, kw_only=True):
@@ -156,7 +157,7 @@ class Spend(Struct, frozen=True, kw_only=True):
 
     def __add__(self, other: Spend) -> Spend:
         """Add up two in the same currency."""
-        amounts = {name: getattr(self, name) + getattr(other, name) for name in _PARTS}
+        amounts = {name: getattr(self, name) + getattr(other, name) for name in SPEND_PARTS}
         return Spend(currency=self.currency, **amounts)
 
     @property
@@ -179,7 +180,7 @@ class Spend(Struct, frozen=True, kw_only=True):
 
     def json(self) -> dict[str, str]:
         """Return the amounts as decimal text, by name."""
-        amounts = {name: getattr(self, name) for name in ("spent", *_PARTS)}
+        amounts = {name: getattr(self, name) for name in ("spent", *SPEND_PARTS)}
         return {
             "currency": self.currency,
             **{name: nanos_text(amount) for name, amount in amounts.items()},
@@ -221,11 +222,12 @@ class CostSummaryBuilder(Struct):
         """Add the cost of an attempt."""
         if cost.state is CostState.RELEASED:
             return
-        by_state = self.by_state.setdefault(cost.currency, {})
-        amount = cost.amount
+        currency, amount = cost.currency, cost.amount
+        by_state = self.by_state.setdefault(currency, {})
         by_state[cost.state] = by_state.get(cost.state, 0) + amount
-        for sums, name in ((self.models, model), (self.days, cost.day)):
-            _add_to(sums, (name, cost.currency), (1, amount, cost.reserved))
+        entry = 1, amount, cost.reserved
+        _add_to(self.models, (model, currency), entry)
+        _add_to(self.days, (cost.day, currency), entry)
 
     def merge(self, other: CostSummaryBuilder) -> None:
         """Add the costs of another builder."""
@@ -248,7 +250,9 @@ class CostSummaryBuilder(Struct):
 
 def _add_to(sums: dict[tuple[str, str], list[int]], key: tuple[str, str], entry: Sequence[int]) -> None:
     attempts, amount, reserved = entry
-    total = sums.setdefault(key, [0, 0, 0])
+    total = sums.get(key)
+    if total is None:
+        total = sums[key] = [0, 0, 0]
     total[0] += attempts
     total[1] += amount
     total[2] += reserved
@@ -271,9 +275,14 @@ def cost_json(costs: Iterable[Cost]) -> dict[str, Any] | None:
             settled = (settled or 0) + cost.settled
     if newest is None:
         return None
+    return _texts(reserved, settled, newest.currency, newest.basis).copy()
+
+
+@lru_cache(maxsize=1024)
+def _texts(reserved: int, settled: int | None, currency: str, basis: str) -> dict[str, Any]:
     return {
         "reserved": nanos_text(reserved),
         "settled": None if settled is None else nanos_text(settled),
-        "currency": newest.currency,
-        "basis": newest.basis,
+        "currency": currency,
+        "basis": basis,
     }

@@ -77,6 +77,8 @@ class CostEstimateBuilder:
     """Builds an estimate job by job, in constant memory."""
 
     def __init__(self) -> None:
+        self._last: tuple[str, Billable, Quote | Unpriced] | None = None
+        self._same = 0
         self._jobs = 0
         self._units: dict[tuple[str, str | None], list[int]] = {}
         self._sums: dict[str, list[Decimal]] = {}
@@ -85,20 +87,33 @@ class CostEstimateBuilder:
 
     def add(self, model: str, bill: Billable, price: Quote | Unpriced) -> None:
         """Add a job."""
-        self._jobs += 1
+        last = self._last
+        # Jobs in a row mostly have one price, which is added up once for all of them.
+        if last is None or last[2] is not price or last[1] is not bill or last[0] != model:
+            self._add_same()
+            self._last = model, bill, price
+        self._same += 1
+
+    def _add_same(self) -> None:
+        """Add the jobs that were like the last one."""
+        if self._last is None:
+            return
+        (model, bill, price), jobs = self._last, self._same
+        self._same = 0
+        self._jobs += jobs
         units = self._units.setdefault((model, bill.size), [0, 0, 0])
-        units[0] += 1
+        units[0] += jobs
         if bill.seconds is None:
-            units[2] += 1
+            units[2] += jobs
         else:
-            units[1] += bill.seconds
+            units[1] += bill.seconds * jobs
         if isinstance(price, Unpriced):
-            self._unknown[price.why] += 1
+            self._unknown[price.why] += jobs
             return
         sums = self._sums.setdefault(price.currency, [Decimal(0), Decimal(0)])
-        sums[0] += price.highest
-        sums[1] += price.expected
-        self._priced[price.currency] += 1
+        sums[0] += price.highest * jobs
+        sums[1] += price.expected * jobs
+        self._priced[price.currency] += jobs
 
     def estimate(self, unknown: Money | None = None) -> CostEstimate:
         """
@@ -107,6 +122,7 @@ class CostEstimateBuilder:
         Args:
             unknown: What a job without a known price counts as; None leaves it unknown.
         """
+        self._add_same()
         sums = {name: CostSum(name, self._priced[name], *amounts) for name, amounts in self._sums.items()}
         without_price = self._unknown.total()
         if unknown is not None and without_price:

@@ -14,10 +14,8 @@ and the limits hold whichever process dies.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Protocol
-
-from msgspec import Struct
 
 from runner.core.budget import Fit, Pace
 from runner.core.cost import Cost
@@ -53,14 +51,6 @@ class RunLedger(Protocol):
         """Close the ledger."""
 
 
-class _Change(Struct, frozen=True):
-    """A cost that is to be written to the ledger, once a commit is durable."""
-
-    model: str
-    cost: Cost
-    commit: int
-
-
 class Allowance:
     """
     The share of one process's work on a run.
@@ -91,8 +81,9 @@ class Allowance:
         self._store = store
         self._smaller = smaller
         self._left: dict[str, int] = {}
+        # What was taken for attempts that the ledger does not have, by the keys of their jobs and their numbers.
         self._taken: dict[tuple[int, int], tuple[str, int]] = {}
-        self._changes: dict[tuple[int, int], _Change] = {}
+        self._changes: list[tuple[Job, Cost]] = []
         self._pace = Pace(asyncio.get_running_loop().time())
         self._ahead = 0
         # The day and the price of the last job, and what it needs if it waits.
@@ -107,16 +98,18 @@ class Allowance:
         self.on_change: Callable[[], None] = lambda: None
         self.on_stop: Callable[[Stop], None] = lambda _stop: None
 
-    def take(self, amount: int, day: str, can_free: int) -> Fit:
+    def take(self, attempt: tuple[int, int], amount: int, day: str, can_free: int) -> Fit:
         """
-        Take an amount out of a day's allowance.
+        Take an amount for an attempt out of a day's allowance.
 
         Args:
+            attempt: The job's key in the store, and the attempt's number.
             can_free: What jobs in flight may still give back.
         """
         have, self._last = self._left.get(day, 0), (day, amount)
         if have >= amount:
             self._left[day] = have - amount
+            self._taken[attempt] = day, amount
             self._pace.taken += amount
             if (have - amount) * 2 < self._ahead and self._may_ask:
                 self._may_ask = False
@@ -131,20 +124,18 @@ class Allowance:
         self._start()
         return Fit.LATER
 
-    def put_back(self, amount: int, day: str) -> None:
-        """Return an amount that was taken and not used."""
+    def put_back(self, attempt: tuple[int, int], amount: int) -> None:
+        """Return an amount that was taken for an attempt that is not made."""
+        day, _ = self._taken.pop(attempt)
         self._left[day] = self._left.get(day, 0) + amount
 
-    def changed(self, job: Job, cost: Cost, *, is_new: bool) -> None:
-        """Record that the cost of an attempt changed, or that it is about to be saved with its intent."""
-        key = job.seq, cost.number
-        if is_new:
-            self._taken[key] = cost.day, cost.reserved
-            return
-        self._changes[key] = _Change(job.model, cost, job.commit)
+    def changed(self, job: Job, cost: Cost) -> None:
+        """Record that the cost of an attempt changes with the job's next commit."""
+        self._changes.append((job, cost))
         if cost.amount < cost.reserved:
             self._refused, self._may_ask = None, True
-        self._start_soon()
+        if self._timer is None:
+            self._start_soon()
 
     def stop(self) -> None:
         """Give back what is set aside: nothing more is submitted."""
@@ -191,13 +182,9 @@ class Allowance:
             self.on_stop(Stop(StopReason.LEDGER, message, error.hint))
 
     async def _write_rest(self) -> None:
-        await self._store.durable(max((each.commit for each in self._changes.values()), default=0))
-        keys = self._taken.keys() | self._changes.keys()
-        found = [
-            entry
-            for entry in entries(self._store.reader, sorted({seq for seq, _ in keys}))
-            if (entry.seq, entry.cost.number) in keys
-        ]
+        await self._store.durable(max((job.commit for job, _ in self._changes), default=0))
+        seqs = {seq for seq, _ in self._taken} | {job.seq for job, _ in self._changes}
+        found = list(entries(self._store.reader, sorted(seqs)))
         await asyncio.to_thread(self._ledger.close_run, self._run, found)
 
     def _fits(self, need: int, grant: Grant, can_free: int) -> bool:
@@ -233,18 +220,20 @@ class Allowance:
 
     async def _exchange_once(self) -> None:
         need, (day, price) = self._need, self._last
-        changes, self._changes = self._changes, {}
-        await self._store.durable(max((each.commit for each in changes.values()), default=0))
+        changes, self._changes = self._changes, []
+        # A change is made before it has a commit; by now the job's newest one has it.
+        await self._store.durable(max((job.commit for job, _ in changes), default=0))
         give_back: dict[tuple[str, str], int] = {}
 
         def give(day: str, amount: int) -> None:
             give_back[day, self._currency] = give_back.get((day, self._currency), 0) + amount
 
-        new = changes.keys() & self._taken.keys()
-        for key in new:
-            give(*self._taken.pop(key))
+        latest = {(job.seq, cost.number): (job, cost) for job, cost in changes}
+        new = latest.keys() & self._taken.keys()
+        for attempt in new:
+            give(*self._taken.pop(attempt))
         jobs = self._jobs_ahead(price, is_waiting=need > 0)
-        for other in [each for each in self._left if each < day]:
+        for other in [past for past in self._left if past < day]:
             give(other, self._left.pop(other))
         if (ask := price * jobs - self._left.get(day, 0)) < 0 and not self._may_ask:
             self._left[day] += ask
@@ -253,7 +242,7 @@ class Allowance:
         if not (changes or give_back or need):
             return
         exchange = Exchange(
-            entries=self._entries(changes, new),
+            entries=self._entries(latest, new),
             give_back=give_back,
             day=day,
             currency=self._currency,
@@ -267,7 +256,7 @@ class Allowance:
         elif need:
             self._may_ask = False
             # What was released in the meantime may be enough.
-            is_final = all(each.cost.amount >= each.cost.reserved for each in self._changes.values())
+            is_final = all(cost.amount >= cost.reserved for _, cost in self._changes)
             if self._left.get(day, 0) < price and is_final:
                 self._refused = day, need, grant
 
@@ -281,19 +270,12 @@ class Allowance:
         return max(pending, 1) if is_waiting else pending
 
     def _entries(
-        self, changes: dict[tuple[int, int], _Change], new: set[tuple[int, int]]
+        self, changes: Mapping[tuple[int, int], tuple[Job, Cost]], new: Set[tuple[int, int]]
     ) -> list[LedgerEntry]:
         metadata = metadata_of(self._store.reader, [seq for seq, _ in changes])
         return [
-            LedgerEntry(
-                key[0],
-                each.model,
-                each.cost.day,
-                metadata[key[0]],
-                each.cost,
-                key in new,
-            )
-            for key, each in changes.items()
+            LedgerEntry(key[0], job.model, cost.day, metadata[key[0]], cost, key in new)
+            for key, (job, cost) in changes.items()
         ]
 
     def _text(self, nanos: int) -> str:

@@ -9,6 +9,7 @@ ledger, and then the job's own reservation in the commit of its intent.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,10 +17,10 @@ from msgspec import Struct
 
 from runner import jsontext
 from runner.core.budget import Account, Fit
-from runner.core.cost import Cost, CostState, Spend, reserve
+from runner.core.cost import SPEND_PARTS, Cost, CostState, Spend, reserve
 from runner.core.model import Job
 from runner.core.money import Money, format_money, from_nanos, to_nanos
-from runner.core.prices import Quote, Unit, Unpriced, utc_day
+from runner.core.prices import Quote, Unit, utc_day, utc_day_text
 from runner.core.stop import Stop, StopReason
 from runner.schema.pricing import Pricer
 
@@ -54,8 +55,8 @@ class Budget(Protocol):
     def resume(self, job: Job) -> None:
         """Count a job of an earlier process, which may still give something back."""
 
-    def record(self, job: Job, before: Cost, after: Cost, is_new: bool) -> None:
-        """Record that a job was saved; its cost may have changed."""
+    def record(self, job: Job, before: Cost, after: Cost) -> None:
+        """Record that a job was saved since its intent; its cost may have changed."""
 
     def stop(self) -> None:
         """Give back what is set aside for jobs: nothing more is submitted."""
@@ -68,14 +69,19 @@ class Budget(Protocol):
 class Shared(Protocol):
     """The budgets that several runs share."""
 
-    def take(self, amount: int, day: str, can_free: int) -> Fit:
-        """Take an amount out of a day's allowance; `Fit.LATER` if it is asked for, or may come free."""
+    def take(self, attempt: tuple[int, int], amount: int, day: str, can_free: int) -> Fit:
+        """
+        Take an amount for an attempt out of a day's allowance; `Fit.LATER` if it is asked for, or may come free.
 
-    def put_back(self, amount: int, day: str) -> None:
-        """Return an amount that was taken and not used."""
+        Args:
+            attempt: The job's key in the store, and the attempt's number.
+        """
 
-    def changed(self, job: Job, cost: Cost, *, is_new: bool) -> None:
-        """Record that the cost of an attempt changed, or that it is about to be saved with its intent."""
+    def put_back(self, attempt: tuple[int, int], amount: int) -> None:
+        """Return an amount that was taken for an attempt that is not made."""
+
+    def changed(self, job: Job, cost: Cost) -> None:
+        """Record that the cost of an attempt changes with the job's next commit."""
 
     def stop(self) -> None:
         """Give back what is set aside for jobs: nothing more is submitted."""
@@ -120,14 +126,13 @@ class RunBudget:
         self._smaller = smaller
         self.account = Account("budget.run", None if run is None else to_nanos(run.amount))
         self._process = Account("--max-cost", None if process is None else to_nanos(process.amount))
-        self._sums: dict[str, dict[CostState, int]] = {}
+        self._limited = tuple(each for each in (self.account, self._process) if each.limit is not None)
+        self._sums: dict[str, Counter[str]] = defaultdict(Counter)
         for each in spent:
-            sums: dict[CostState, int] = {
-                state: getattr(each, state) for state in CostState if state is not CostState.RELEASED
-            }
-            self._sums[each.currency] = sums
+            self._sums[each.currency].update({name: getattr(each, name) for name in SPEND_PARTS})
             if each.currency == currency:
-                self.account.used = sum(sums.values())
+                self.account.used = self._sums[each.currency].total()
+        # What each attempt in flight may still give back, and which of them count against a limit of this process.
         self._active: dict[int, int] = {}
         self._ours: set[int] = set()
 
@@ -135,7 +140,7 @@ class RunBudget:
     def spend(self) -> tuple[Spend, ...]:
         """What the attempts at the run's jobs cost, by currency."""
         return tuple(
-            Spend(currency=name, **{state.value: amount for state, amount in sums.items()})
+            Spend(currency=name, **{part: sums[part] for part in SPEND_PARTS})
             for name, sums in sorted(self._sums.items())
         )
 
@@ -144,8 +149,7 @@ class RunBudget:
         if self._currency is None and self._pricer.table_of(job.model) is None:
             return Granted(None)
         at = self._wall()
-        day = utc_day(at)
-        price: Quote | Unpriced = self._pricer.quote(jsontext.loads(text), day)
+        _, price = self._pricer.price(jsontext.loads(text), utc_day(at))
         if isinstance(price, Quote):
             cost = reserve(price, number=job.attempt + 1, at=at)
         elif self._unknown is not None:
@@ -158,18 +162,19 @@ class RunBudget:
             return self._grant(job, cost)
         if cost.currency != self._currency:
             return Exhausted(_currency_stop(job.job_id, cost.currency, self._currency))
-        for account in (self.account, self._process):
-            match account.fit(cost.reserved):
-                case Fit.LATER:
+        for account in self._limited:
+            if (fit := account.fit(cost.reserved)) is not Fit.FITS:
+                if fit is Fit.LATER:
                     return MustWait(f"{account.name}: what is in flight must end first")
-                case Fit.NEVER:
-                    return Exhausted(self._stop(account, cost))
+                return Exhausted(self._stop(account, cost))
         if self._shared is not None:
-            match self._shared.take(cost.reserved, day.isoformat(), self.account.open):
-                case Fit.LATER:
+            fit = self._shared.take(
+                (job.seq, cost.number), cost.reserved, utc_day_text(at), self.account.open
+            )
+            if fit is not Fit.FITS:
+                if fit is Fit.LATER:
                     return MustWait("the day's or the month's budget")
-                case Fit.NEVER:
-                    return Exhausted(self._shared.exhausted(cost.reserved))
+                return Exhausted(self._shared.exhausted(cost.reserved))
         return self._grant(job, cost)
 
     def cancel(self, job: Job) -> None:
@@ -177,37 +182,30 @@ class RunBudget:
         cost, job.cost = job.cost, None
         if cost is None:
             return
-        self._add(cost, -cost.amount)
-        self._set_active(job.seq, cost, 0)
-        if job.seq in self._ours:
-            self._ours.discard(job.seq)
-            self._process.used -= cost.amount
+        self._sums[cost.currency][cost.state] -= cost.amount
+        self._count(job.seq, cost, -cost.amount, 0)
+        self._ours.discard(job.seq)
         if self._shared is not None and cost.currency == self._currency:
-            self._shared.put_back(cost.reserved, cost.day)
+            self._shared.put_back((job.seq, cost.number), cost.reserved)
 
     def resume(self, job: Job) -> None:
         """Count a job of an earlier process, which may still give something back."""
         if job.cost is not None and job.cost.is_open:
-            self._set_active(job.seq, job.cost, job.cost.amount)
+            self._count(job.seq, job.cost, 0, job.cost.amount)
 
-    def record(self, job: Job, before: Cost, after: Cost, is_new: bool) -> None:
-        """Record that a job was saved; its cost may have changed."""
-        if is_new:
-            # It was counted when it was granted.
-            if self._shared is not None:
-                self._shared.changed(job, after, is_new=True)
-            return
-        is_open, amount = after.is_open, after.amount
-        self._set_active(job.seq, after, amount if is_open and not job.state.has_ended else 0)
+    def record(self, job: Job, before: Cost, after: Cost) -> None:
+        """Record that a job was saved since its intent; its cost may have changed."""
+        was, amount = before.amount, after.amount
+        is_open = after.state is CostState.RESERVED
         if after is not before:
-            was = before.amount
-            self._add(before, -was)
-            self._add(after, amount)
-            if job.seq in self._ours:
-                self._process.used += amount - was
+            sums = self._sums[after.currency]
+            sums[before.state] -= was
+            sums[after.state] += amount
             if self._shared is not None:
-                self._shared.changed(job, after, is_new=False)
-        if not is_open:
+                self._shared.changed(job, after)
+        can_free = amount if is_open and not job.state.has_ended else 0
+        self._count(job.seq, after, amount - was, can_free)
+        if self._ours and not is_open:
             self._ours.discard(job.seq)
 
     def stop(self) -> None:
@@ -216,30 +214,25 @@ class RunBudget:
             self._shared.stop()
 
     def _grant(self, job: Job, cost: Cost) -> Granted:
-        self._ours.add(job.seq)
-        self._process.used += cost.reserved
-        self._add(cost, cost.reserved)
-        self._set_active(job.seq, cost, cost.reserved)
+        reserved = cost.reserved
+        if self._process.limit is not None:
+            self._ours.add(job.seq)
+        self._sums[cost.currency][cost.state] += reserved
+        self._count(job.seq, cost, reserved, reserved)
         return Granted(cost)
 
-    def _add(self, cost: Cost, amount: int) -> None:
-        if cost.state is CostState.RELEASED:
-            return
-        sums = self._sums.setdefault(cost.currency, {})
-        sums[cost.state] = sums.get(cost.state, 0) + amount
-        if cost.currency == self._currency:
-            self.account.used += amount
-
-    def _set_active(self, seq: int, cost: Cost, amount: int) -> None:
-        """Set what an attempt in flight may still give back."""
+    def _count(self, seq: int, cost: Cost, change: int, can_free: int) -> None:
+        """Add a change of what an attempt costs, and set what it may still give back."""
         if cost.currency != self._currency:
             return
-        change = amount - self._active.pop(seq, 0)
-        if amount:
-            self._active[seq] = amount
-        self.account.open += change
-        if seq in self._ours:
-            self._process.open += change
+        more = can_free - self._active.pop(seq, 0)
+        if can_free:
+            self._active[seq] = can_free
+        account = self.account
+        account.used += change
+        account.open += more
+        if self._ours and seq in self._ours:
+            self._process.change(change, more)
 
     def _stop(self, account: Account, cost: Cost) -> Stop:
         limit, left = account.limit or 0, account.left or 0

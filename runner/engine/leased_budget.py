@@ -44,31 +44,31 @@ class LeasedBudget:
         """Tell the governor from now on what the attempts of the shard cost, by their account."""
         self._governor.held = lambda: (account.used + self._left, account.open)
 
-    def take(self, amount: int, day: str, can_free: int) -> Fit:
-        """Take an amount; `Fit.LATER` if it is asked for, or may come free."""
+    def take(self, attempt: tuple[int, int], amount: int, day: str, can_free: int) -> Fit:
+        """Take an amount for an attempt; `Fit.LATER` if it is asked for, or may come free."""
         if self._left < amount:
             if self._refused is not None and not self._refused.open and not can_free:
                 return Fit.NEVER
             if self._task is None:
                 self._task = asyncio.create_task(self._ask(amount - self._left, amount), name="budget")
             return Fit.LATER
-        fit = Fit.FITS if self._inner is None else self._inner.take(amount, day, can_free)
+        fit = Fit.FITS if self._inner is None else self._inner.take(attempt, amount, day, can_free)
         if fit is Fit.FITS:
             self._left -= amount
         return fit
 
-    def put_back(self, amount: int, day: str) -> None:
-        """Return an amount that was taken and not used."""
+    def put_back(self, attempt: tuple[int, int], amount: int) -> None:
+        """Return an amount that was taken for an attempt that is not made."""
         self._left += amount
         if self._inner is not None:
-            self._inner.put_back(amount, day)
+            self._inner.put_back(attempt, amount)
 
-    def changed(self, job: Job, cost: Cost, *, is_new: bool) -> None:
-        """Record that the cost of an attempt changed, or that it is about to be saved with its intent."""
-        if not is_new and cost.amount < cost.reserved:
+    def changed(self, job: Job, cost: Cost) -> None:
+        """Record that the cost of an attempt changes with the job's next commit."""
+        if cost.amount < cost.reserved:
             self._refused = None
         if self._inner is not None:
-            self._inner.changed(job, cost, is_new=is_new)
+            self._inner.changed(job, cost)
 
     def stop(self) -> None:
         """Give back what is set aside: nothing more is submitted."""

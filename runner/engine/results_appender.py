@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from runner.core.model import Job
 from runner.engine.events import Delivered, JobEnded, Observer
@@ -19,14 +19,14 @@ class ResultsAppender:
     Appends result lines in the background.
 
     Args:
-        append: Writes the lines of some jobs, given by their handles in the store, and returns their files by job id;
-            called in a thread.
+        append: Writes the lines of some jobs, given by job id with their keys in the store, and returns their files by
+            job id; called in a thread.
     """
 
     def __init__(
         self,
         store: Store,
-        append: Callable[[Sequence[int]], Mapping[str, Delivered]],
+        append: Callable[[Mapping[str, int]], Mapping[str, Delivered]],
         observe: Observer,
     ) -> None:
         self._store = store
@@ -38,6 +38,8 @@ class ResultsAppender:
 
     def add(self, job: Job) -> None:
         """Add a job that ended and was saved."""
+        # What happens to it from here on may not be in its line.
+        self._store.changed.line_follows(job.seq)
         self._ended.append(job)
         self._wake_up.set()
 
@@ -68,6 +70,6 @@ class ResultsAppender:
         # Copied first: a job may have been resumed by the time it is durable.
         ends = [(job.job_id, job.model, job.state, job.error, job.task_id) for job in ended]
         await self._store.durable(max(job.commit for job in ended))
-        files = await asyncio.to_thread(self._append, [job.seq for job in ended])
+        files = await asyncio.to_thread(self._append, {job.job_id: job.seq for job in ended})
         for end in ends:
             self._observe(JobEnded(*end, *files.get(end[0], _NOTHING)))

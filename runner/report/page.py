@@ -31,14 +31,12 @@ from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
 from runner.core.verdicts import Verdicts
-from runner.jsontext import dumps, loads
+from runner.jsontext import loads
 from runner.report.aggregates import JobSample, Totals, histogram
-from runner.report.rows import Address, JobRow, job_row, shorten
+from runner.report.rows import MAX_JOBS, Address, JobRow, row_bytes, safe_json, shorten
 from runner.results.formats import utc_text
 from runner.results.writers import atomic_write
 
-MAX_JOBS = 10_000
-"""The most jobs that the page lists; its counts and charts include all jobs."""
 _MAX_MODELS = 12
 _MIN_IDLE_S = 1800.0
 _NO_VERDICTS = Verdicts()
@@ -154,13 +152,20 @@ class ReportBuilder:
 
     def add_row(self, record: JobRecord) -> None:
         """Offer a job to be listed, without adding it to the totals."""
-        self._sample.add(lambda: self._write_row(record), succeeded=record.state is State.SUCCEEDED)
+        self._sample.add(
+            lambda: self._write_row(
+                row_bytes(record, self._verdicts.of(record), self._address), record.index
+            ),
+            succeeded=record.state is State.SUCCEEDED,
+        )
 
-    def _write_row(self, record: JobRecord) -> int:
-        row = job_row(record, self._verdicts.of(record), self._address)
-        size = self._rows.write(_safe_json(list(row)).encode())
-        self._ends.append(self._ends[-1] + size)
-        self._positions.append(record.index)
+    def add_made_row(self, row: bytes, index: int, *, succeeded: bool) -> None:
+        """Offer a job to be listed of which there is what `row_bytes` returned."""
+        self._sample.add(lambda: self._write_row(row, index), succeeded=succeeded)
+
+    def _write_row(self, row: bytes, index: int) -> int:
+        self._ends.append(self._ends[-1] + self._rows.write(row))
+        self._positions.append(index)
         return len(self._positions) - 1
 
     def listed(self) -> Iterator[bytes]:
@@ -300,17 +305,7 @@ def _charts(builder: ReportBuilder, summary: Summary) -> dict[str, Markup]:
 
 
 def _safe_json(value: Json) -> Markup:
-    r"""
-    Encode a value as JSON that can't contain an HTML tag, a comment or the end of its script element.
-
-    >>> _safe_json({"prompt": "</script><!--"})
-    Markup('{"prompt":"\\u003c/script\\u003e\\u003c!--"}')
-    """
-    text = dumps(value).decode()
-    # In JSON these characters occur only inside strings, where the escape is equivalent.
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704 - escaped above
+    return Markup(safe_json(value))  # noqa: S704 - escaped there
 
 
 def _csp_hash(source: str) -> str:

@@ -12,6 +12,9 @@ from runner.core.sanitize import sanitize_text
 from runner.jsontext import dumps
 from runner.results.inline_media import replace_inline_media
 
+MAX_JOBS = 10_000
+"""The most jobs that the page lists; its counts and charts include all jobs."""
+
 Address = Callable[[Asset], str]
 
 _MAX_VALUE_CHARS = 300
@@ -109,6 +112,25 @@ def job_row(record: JobRecord, verdict: str | None, address: Address = attrgette
         verdict=verdict,
         verdict_why="" if record.verdict is None else shorten(str(record.verdict["why"]), _MAX_VALUE_CHARS),
     )
+
+
+def row_bytes(record: JobRecord, verdict: str | None, address: Address = attrgetter("path")) -> bytes:
+    """Return what the page shows of a job as JSON for its script."""
+    return safe_json(list(job_row(record, verdict, address))).encode()
+
+
+def safe_json(value: Json) -> str:
+    r"""
+    Encode a value as JSON that can't contain an HTML tag, a comment or the end of its script element.
+
+    >>> safe_json({"prompt": "</script><!--"})
+    '{"prompt":"\\u003c/script\\u003e\\u003c!--"}'
+    """
+    text = dumps(value).decode()
+    # In JSON these characters occur only inside strings, where the escape is equivalent.
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def shorten(text: str, max_chars: int) -> str:

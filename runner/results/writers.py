@@ -71,7 +71,7 @@ class AppendedFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         repair_tail(path)
-        self._descriptor = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._descriptor = open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
 
     def close(self) -> None:
         """Close the file."""
@@ -93,27 +93,48 @@ class ResultsWriter(AppendedFile):
     An appended line may be lost in a power cut, and an incomplete one is removed by the next process. Both
     come back from the store, because the file is written again at the end of each process.
 
-    Close it before the file is replaced: an open one would continue to write to the old file.
+    An open one continues to write to the old file when the file is replaced.
     """
 
     def __init__(self, path: Path) -> None:
         # What a link leads to is not the run's to change; all lines are written again at the end.
         replace_foreign(path)
         super().__init__(path)
+        self._is_own = True
+        self._last = self._status()
 
-    def append(self, lines: bytes) -> None:
+    def append(self, lines: bytes) -> int:
         """
         Append one or more lines, each with its line feed; readers see them at once.
+
+        Returns:
+            Where they start in the file, in bytes.
 
         Raises:
             DiskFull: There is no space; nothing of the lines is in the file.
         """
-        append_whole(self._descriptor, lines, self._path)
+        self._is_own = self.is_own
+        start = append_whole(self._descriptor, lines, self._path)
+        self._last = self._status()
+        return start
+
+    @property
+    def is_own(self) -> bool:
+        """Whether no other program wrote to the file since it was opened."""
+        return self._is_own and self._last == self._status()
+
+    def read(self, start: int, count: int) -> bytes:
+        """Read so many bytes of the file that was opened, or fewer at its end, even if it has been replaced."""
+        return os.pread(self._descriptor, count, start)
+
+    def _status(self) -> tuple[int, int]:
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
 
 
-def append_whole(descriptor: int, lines: bytes, path: Path) -> None:
+def append_whole(descriptor: int, lines: bytes, path: Path) -> int:
     """
-    Append to a file all of some lines, or nothing.
+    Append to a file all of some lines, or nothing, and return where they start.
 
     Raises:
         DiskFull: There is no space; nothing of the lines is in the file.
@@ -127,6 +148,7 @@ def append_whole(descriptor: int, lines: bytes, path: Path) -> None:
     except BaseException:
         os.ftruncate(descriptor, start)
         raise
+    return start
 
 
 def repair_tail(path: Path) -> int:

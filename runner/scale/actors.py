@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from msgspec import Struct
 
-from runner.api.journal_runs import check_out, find_run
+from runner.api.journals import check_out, find_run
 from runner.api.options import RunOptions
 from runner.api.run import resume
 from runner.api.run_facts import RunFacts, default_run_dir

@@ -59,7 +59,8 @@ class Pricer:
         schema = self._catalog.select(request)
         name = None if isinstance(schema, Finding) else schema.name
         # Most of a batch differs in what does not matter to the price, which takes longer than this lookup.
-        key: Hashable = (day, name, *map(request.get, self._keys), *media_types(request))
+        media = media_types(request) if MEDIA in request else ()
+        key: Hashable = (day, name, *map(request.get, self._keys), *media)
         try:
             if (known := self._known.get(key)) is not None:
                 return known

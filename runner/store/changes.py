@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _GROUP_BITS = 4
 """Jobs are remembered in groups of 16 that were added one after the other, since a run may change a million."""
 _ALL = -1
+_MAX_WITHOUT_LINE = 100_000
+"""If there are more such jobs, nothing is known of any: a set of them would take too much memory."""
 _NOT_SHOWN = ("answers", "parts")
 """Tables that no derived file depends on."""
 
@@ -19,10 +21,15 @@ class ChangedJobs:
 
     Args:
         is_known: Whether these files were up to date with ``run.db``; if not, every job counts as changed.
+
+    Attributes:
+        direct_writes: How many transactions wrote jobs; `has_lines` knows nothing of them.
     """
 
     def __init__(self, *, is_known: bool) -> None:
         self._groups: set[int] | None = set() if is_known else None
+        self._without_line: set[int] | None = set()
+        self.direct_writes = 0
 
     @property
     def is_known(self) -> bool:
@@ -33,6 +40,19 @@ class ChangedJobs:
         """Add a job."""
         if self._groups is not None:
             self._groups.add(seq >> _GROUP_BITS)
+        if self._without_line is not None:
+            self._without_line.add(seq)
+            if len(self._without_line) > _MAX_WITHOUT_LINE:
+                self._without_line = None
+
+    def line_follows(self, seq: int) -> None:
+        """Note that a job's line will be written from what it is now, or later."""
+        if self._without_line is not None:
+            self._without_line.discard(seq)
+
+    def has_lines(self, seqs: Iterable[int]) -> bool:
+        """Return whether the lines of some jobs, which were written by this process, are known to be up to date."""
+        return self._without_line is not None and self._without_line.isdisjoint(seqs)
 
     @contextmanager
     def watched(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -81,6 +101,13 @@ def all_blocks(connection: sqlite3.Connection, size: int) -> Iterator[tuple[int,
         while (found := connection.execute(next_job, (is_gone, index)).fetchone()[0]) is not None:
             yield is_gone, found // size
             index = (found // size + 1) * size
+
+
+def count_jobs(connection: sqlite3.Connection, key: tuple[int, int], size: int) -> int:
+    """Count the jobs of a block."""
+    is_gone, number = key
+    sql = "SELECT count(*) FROM jobs WHERE is_gone = ? AND idx >= ? AND idx < ?"
+    return int(connection.execute(sql, (is_gone, number * size, (number + 1) * size)).fetchone()[0])
 
 
 def _triggers(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:

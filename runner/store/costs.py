@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -58,29 +58,30 @@ class CostKeeper(Struct):
 
     Attributes:
         refunds_failed: Whether tasks that failed count as not charged.
-        listener: Gets each job with a cost when it is saved; None for nobody.
+        listener: Gets each job whose cost may have changed since its intent, as it was and as it is; None for nobody.
     """
 
     refunds_failed: bool = False
-    listener: Any = None
+    listener: Callable[[Job, Cost, Cost], None] | None = None
 
-    def update(self, job: Job, attempt: Attempt | None, assets: Sequence[Asset] | None) -> Row | None:
+    def update(
+        self, job: Job, before: Cost, attempt: Attempt | None, assets: Sequence[Asset] | None
+    ) -> Row | None:
         """Bring the cost of a job up to date, and return its row if it changed."""
-        before = job.cost
-        if before is None:
+        state = job.state
+        if before.state is CostState.RESERVED and state in _UNDER_WAY:
             return None
-        is_unchanged = (
-            before.is_open and job.state in _UNDER_WAY and (attempt is None or attempt.outcome == "accepted")
-        )
-        if is_unchanged:
-            return None
-        is_new = attempt is not None and attempt.outcome == "pending"
+        if state is State.SUBMITTING:
+            return cost_row(job.seq, before)
         after = before
-        if not is_new and (job.state is not State.PENDING or (attempt is not None and before.is_open)):
-            video_s = next((each.duration_s for each in assets or () if each.kind is AssetKind.VIDEO), None)
+        if state is not State.PENDING or (attempt is not None and before.is_open):
+            video_s = None
+            for asset in assets or ():
+                if asset.kind is AssetKind.VIDEO:
+                    video_s = asset.duration_s
             after = next_cost(
                 before,
-                job.state,
+                state,
                 outcome=None if attempt is None else attempt.outcome,
                 failure=None if job.error is None else job.error.cls,
                 usage=job.usage,
@@ -88,10 +89,10 @@ class CostKeeper(Struct):
                 refunds_failed=self.refunds_failed,
             )
         # A pending job waits for an attempt that has its own cost.
-        job.cost = None if job.state is State.PENDING else after
+        job.cost = None if state is State.PENDING else after
         if self.listener is not None:
-            self.listener(job, before, after, is_new)
-        return cost_row(job.seq, after) if is_new or after is not before else None
+            self.listener(job, before, after)
+        return cost_row(job.seq, after) if after is not before else None
 
 
 def cost_row(seq: int, cost: Cost) -> Row:
@@ -112,8 +113,8 @@ def cost_row(seq: int, cost: Cost) -> Row:
 
 
 def read_cost(row: Sequence[Any]) -> Cost:
-    """Convert a row of ``costs``, without its ``seq``, to a cost."""
-    number, at, currency, reserved, unit, rate, has_input, state, settled, basis = row
+    """Convert a row of ``costs`` to a cost."""
+    _, number, at, currency, reserved, unit, rate, has_input, state, settled, basis = row
     return Cost(
         number=number,
         at=at,
@@ -132,12 +133,12 @@ def attach_costs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
     """Give jobs of earlier processes the costs and the usages of their attempts."""
     by_seq = {job.seq: job for job in jobs}
     seqs = json.dumps(list(by_seq))
-    for seq, *row in connection.execute(
+    for row in connection.execute(
         "SELECT c.* FROM costs c JOIN jobs j ON c.seq = j.seq AND c.number = j.attempt "
         "WHERE c.seq IN (SELECT value FROM json_each(?))",
         (seqs,),
     ):
-        by_seq[seq].cost = read_cost(row)
+        by_seq[row[0]].cost = read_cost(row)
     for seq, usage in connection.execute(
         "SELECT u.seq, u.usage FROM usages u JOIN jobs j ON u.seq = j.seq AND u.number = j.attempt "
         "WHERE u.seq IN (SELECT value FROM json_each(?))",
@@ -150,10 +151,11 @@ def costs_of(connection: sqlite3.Connection, seqs: str) -> dict[int, tuple[Cost,
     """Read the costs of some jobs, given as a JSON list of their keys."""
     found: dict[int, tuple[Cost, ...]] = {}
     if has_table(connection, "costs"):
-        for seq, *row in connection.execute(
+        for row in connection.execute(
             "SELECT * FROM costs WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, number", (seqs,)
         ):
-            found[seq] = (*found.get(seq, ()), read_cost(row))
+            seq, cost = row[0], read_cost(row)
+            found[seq] = (*found[seq], cost) if seq in found else (cost,)
     return found
 
 
@@ -193,13 +195,12 @@ def entries(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
     values: tuple[str, ...] = ()
     if seqs is not None:
         where, values = "WHERE c.seq IN (SELECT value FROM json_each(?))", (json.dumps(seqs),)
-    for seq, model, metadata, *row in connection.execute(
-        "SELECT c.seq, j.model, s.metadata, c.number, c.at, c.currency, c.reserved, c.unit, c.rate, c.has_input, "
-        f"c.state, c.settled, c.basis FROM costs c JOIN jobs j USING (seq) JOIN specs s USING (seq) {where}",
+    for model, metadata, *row in connection.execute(
+        f"SELECT j.model, s.metadata, c.* FROM costs c JOIN jobs j USING (seq) JOIN specs s USING (seq) {where}",
         values,
     ):
         cost = read_cost(row)
-        yield LedgerEntry(seq, model, cost.day, metadata, cost)
+        yield LedgerEntry(row[0], model, cost.day, metadata, cost)
 
 
 def metadata_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, str]:

@@ -333,7 +333,7 @@ class Ledger:
                     entry.seq,
                     cost.number,
                     kind,
-                    cost.state.value,
+                    cost.state._value_,
                     cost.amount,
                     short_tags(entry.metadata),
                 )
@@ -341,7 +341,7 @@ class Ledger:
             if len(saved) == _SAVED_AT_ONCE:
                 insert_rows(connection, _SAVE, saved)
                 saved.clear()
-            count(kind, cost.state.value, cost.amount, 1)
+            count(kind, cost.state._value_, cost.amount, 1)
         insert_rows(connection, _SAVE, saved)
         connection.executemany(
             "INSERT INTO totals VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "

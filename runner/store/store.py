@@ -239,6 +239,7 @@ class Store:
                 yield connection
                 if connection.total_changes != before:
                     connection.execute(_CLEAR_FINISHED)
+                    self.changed.direct_writes += 1
                     if self.journal is not None:
                         mark_ahead(connection)
             except BaseException:
@@ -315,7 +316,7 @@ class Store:
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
             tracks=rows.tracks_row(job, assets) if assets else None,
-            cost=None if job.cost is None else self.costs.update(job, attempt, assets),
+            cost=None if job.cost is None else self.costs.update(job, job.cost, attempt, assets),
             answer=None
             if attempt is None or attempt.answer is None
             else (job.seq, attempt.number, attempt.answer),
@@ -334,12 +335,12 @@ class Store:
         """Add what the task of the job's current attempt consumed to the next commit."""
         job.usage = usage
         self.changed.add(job.seq)
-        self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
+        job.commit = self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
 
     def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
         """Add what a job has of its assets before its end to the next commit: files here, or uploads."""
         self.changed.add(job.seq)
-        self._active_writer.add(
+        job.commit = self._active_writer.add(
             assets=[rows.asset_row(job, asset) for asset in assets],
             tracks=rows.tracks_row(job, assets),
             urls=rows.urls_row(job, assets),

@@ -191,7 +191,7 @@ async def test_run_takes_lines_over_and_adds_those_of_its_jobs(tmp_path: Path) -
                 (job,) = query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
                 job.state = State.FAILED
                 await store.durable(store.save(job))
-                outputs.append([job.seq])
+                outputs.append({job.job_id: job.seq})
             outputs.finish(now_at=0.0)
 
     lines = [json.loads(line) for line in (run_dir / "results.jsonl").read_text().splitlines()]

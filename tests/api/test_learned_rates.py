@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.api.learned_rates import read_learned, save_learned
-from runner.state_dir import MAX_BYTES, read_state, state_folder, write_state
+from runner.api.state_dir import MAX_BYTES, read_learned, read_state, save_learned, state_folder, write_state
 from runner.store.store import Store
 
 GATEWAY, KEYS = "https://api.example", ("k1", "k2")

@@ -9,7 +9,8 @@ from threading import Event
 
 import pytest
 
-from runner.api.known_runs import (
+from runner.api.run_facts import default_run_dir, series_of
+from runner.api.state_dir import (
     KnownRun,
     known_run,
     last_changes,
@@ -18,7 +19,6 @@ from runner.api.known_runs import (
     runs_elsewhere,
     runs_of,
 )
-from runner.api.run_facts import default_run_dir, series_of
 from runner.core.lifecycle import State
 from runner.errors import RunDirError
 from tests.api.rundir import make_run, write_manifest

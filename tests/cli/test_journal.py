@@ -178,8 +178,14 @@ def test_a_run_is_read_and_worked_on_by_its_url(folder: Path) -> None:
     assert 0 == runner("report", journal, "--csv", "all.csv").exit_code
     assert 7 == len((folder / "all.csv").read_text().splitlines())
     assert log == len(FolderStore(str(folder / "j")).list())
-    several = runner("resolve", journal, "job-3", "--give-up")
-    assert (2, True) == (several.exit_code, "this run has several shards" in several.stderr)
+    for several in (("resolve", journal, "job-*", "--give-up"), ("rerun", journal)):
+        refused = runner(*several)
+        assert (2, True) == (refused.exit_code, "this run has 2 shards" in refused.stderr)
+    apart = [f"job-{n}" for n in range(1, 7)]
+    assert (
+        "name those of one at a time: shard 0: job-" in runner("resolve", journal, *apart, "--give-up").stderr
+    )
+    assert log == len(FolderStore(str(folder / "j")).list())
 
     assert runner("resume", journal).exit_code in (0, 1, 4)
 
@@ -187,6 +193,8 @@ def test_a_run_is_read_and_worked_on_by_its_url(folder: Path) -> None:
     assert all((each / "results.jsonl").exists() for each in dirs)
     assert "brought up to date" in runner("resume", "s0").stderr
     assert 0 == json.loads(runner("status", journal, "--json").stdout)["by_status"]["pending"]
+    assert 0 == runner("resolve", journal, "job-3", "--give-up").exit_code
+    assert 0 == runner("rerun", journal, "--job", "job-3", "--dry-run").exit_code
 
 
 def test_a_journal_is_merged_by_its_url(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console, Group
 
-from runner.cli.live_rows import LiveView, live_rows
+from runner.cli.live_display import LiveView, live_rows
 from runner.core.cost import Spend
 from runner.core.lifecycle import State
 from runner.engine.events import DownloadProgress, Snapshot

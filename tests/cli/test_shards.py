@@ -14,9 +14,9 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from runner.api.known_runs import known_run, remember, runs_elsewhere
 from runner.api.options import RunOptions
 from runner.api.shards import check_shard_options
+from runner.api.state_dir import known_run, remember, runs_elsewhere
 from runner.core.lifecycle import State
 from runner.core.money import parse_money
 from runner.core.settings import Budget, Settings

@@ -104,7 +104,7 @@ def test_a_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
     }
 
     used = _imported(
-        "import runner.api.run, runner.cli.run_session, runner.cli.run_command", tmp_path, spared
+        "import runner.api.run, runner.cli.run_session, runner.cli.run_commands", tmp_path, spared
     )
 
     assert set() == used

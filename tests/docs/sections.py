@@ -6,7 +6,6 @@ The pages of the documentation, and the sections in them that follow from the co
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import tomllib
@@ -17,7 +16,7 @@ from typing import Any
 import click
 
 from runner import errors
-from runner.cli.main import COMMANDS
+from runner.cli.main import COMMANDS, load_command
 from runner.core.advice import advice
 from runner.core.lifecycle import TRANSITIONS, State, describe, describe_recovery
 from runner.core.model import FailureClass
@@ -111,7 +110,7 @@ def error_references() -> Iterator[str]:
 def commands() -> Iterator[str]:
     """Describe every command with its options."""
     for name, summary in COMMANDS.items():
-        command = importlib.import_module(f"runner.cli.{name.replace('-', '_')}_command").command
+        command = load_command(name)
         context = click.Context(command, info_name=f"runner {name}")
         yield f"### `{' '.join([f'runner {name}', *_arguments(command)])}`"
         yield ""

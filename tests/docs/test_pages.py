@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import re
@@ -18,7 +17,7 @@ import click
 import pytest
 
 import runner
-from runner.cli.main import COMMANDS
+from runner.cli.main import COMMANDS, load_command
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.stop import Stop, StopReason, exit_code
@@ -161,7 +160,7 @@ def test_every_mentioned_command_exists(line: str) -> None:
     name = words[0]
     if name.startswith("-"):
         return
-    command = importlib.import_module(f"runner.cli.{name.replace('-', '_')}_command").command
+    command = load_command(name)
     known = {
         option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]
     }

@@ -344,7 +344,7 @@ class EngineHarness:
     probe: Callable[[], Awaitable[bool]] = _probe_succeeds
     render: Callable[[str], bytes] = str.encode
     draw: Callable[[], float] = lambda: 0.5
-    append: Callable[[Sequence[int]], Mapping[str, Delivered]] = lambda seqs: {}
+    append: Callable[[Mapping[str, int]], Mapping[str, Delivered]] = lambda seqs: {}
 
     def add_jobs(self, jobs: Iterable[JobSpec]) -> None:
         """Sync jobs into the store."""

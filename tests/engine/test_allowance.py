@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -22,6 +22,7 @@ from runner.core.stop import Stop
 from runner.engine.allowance import Allowance
 from runner.errors import LedgerError, LedgerLocked
 from runner.store.costs import LedgerEntry
+from runner.store.database import connect_reader
 from runner.store.ledger import Exchange, Grant, Ledger, Limits
 from runner.store.store import Store
 from runner.store.sync import sync
@@ -36,9 +37,12 @@ class BrokenLedger(Ledger):
 
     is_broken = False
     exchanges = 0
+    before_exchange: Callable[[], None] | None = None
 
     def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:
         self.exchanges += 1
+        if self.before_exchange is not None and exchange.entries:
+            self.before_exchange()
         if self.is_broken:
             raise LedgerLocked("locked", hint="end the other process")
         return super().exchange(run, exchange, limits)
@@ -56,18 +60,18 @@ class Bench:
         run, _ = ledger.open_run(name, name, f"/{name}")
         limits = Limits(day=Money(Decimal(limit), "USD"))
         self.allowance = Allowance(ledger, run, limits, "USD", store, smaller=lambda left: "")
-        self.ledger = ledger
+        self.ledger, self.store = ledger, store
         self.changed, self.stops = asyncio.Event(), list[Stop]()
         self.allowance.on_change = self.changed.set
         self.allowance.on_stop = self.stops.append
 
-    async def take(self, amount: int) -> Fit:
-        """Take an amount, after the ledger was asked if it must be."""
-        fit = self.allowance.take(amount * UNIT, DAY, 0)
+    async def take(self, amount: int, seq: int = 1) -> Fit:
+        """Take an amount for a job, after the ledger was asked if it must be."""
+        fit = self.allowance.take((seq, 1), amount * UNIT, DAY, 0)
         if fit is Fit.LATER:
             self.changed.clear()
             await self.changed.wait()
-            fit = self.allowance.take(amount * UNIT, DAY, 0)
+            fit = self.allowance.take((seq, 1), amount * UNIT, DAY, 0)
         return fit
 
 
@@ -107,7 +111,7 @@ async def test_take_until_nothing_is_left(tmp_path: Path) -> None:
     async with opened(tmp_path, 3) as bench:
         assert [Fit.FITS] * 3 == [await bench.take(1) for _ in range(3)]
         assert Fit.NEVER is await bench.take(1)
-        assert Fit.LATER is bench.allowance.take(UNIT, DAY, UNIT)
+        assert Fit.LATER is bench.allowance.take((2, 1), UNIT, DAY, UNIT)
         stop = bench.allowance.exhausted(UNIT)
 
         assert "budget.day: 3.00 USD of 3.00 USD used by all runs, 0.00 USD left" in stop.message
@@ -119,13 +123,12 @@ async def test_what_comes_free_can_be_taken(tmp_path: Path) -> None:
     """An attempt that was released, and is durable, makes room; the ledger has what became of the others."""
     async with opened(tmp_path, 3) as bench:
         assert Fit.FITS is await bench.take(3)
-        bench.allowance.changed(job(), cost(CostState.RESERVED, 3), is_new=True)
         assert Fit.NEVER is await bench.take(1)
 
-        bench.allowance.changed(job(), cost(CostState.SETTLED, 3, settled=1), is_new=False)
+        bench.allowance.changed(job(), cost(CostState.SETTLED, 3, settled=1))
 
-        assert Fit.FITS is await bench.take(2)
-        assert Fit.NEVER is await bench.take(1)
+        assert Fit.FITS is await bench.take(2, seq=2)
+        assert Fit.NEVER is await bench.take(1, seq=3)
     assert UNIT == Ledger(tmp_path / "spend.db").used("USD", DAY)
 
 
@@ -135,7 +138,7 @@ async def test_a_ledger_that_breaks_stops_the_run(tmp_path: Path) -> None:
         bench.ledger.is_broken = True
 
         assert Fit.LATER is await bench.take(1)
-        assert Fit.LATER is bench.allowance.take(UNIT, DAY, 0)
+        assert Fit.LATER is bench.allowance.take((2, 1), UNIT, DAY, 0)
 
         (stop,) = bench.stops
         assert ("ledger", 3) == (stop.reason, stop.exit_code)
@@ -162,7 +165,7 @@ async def test_most_jobs_do_not_wait_for_the_ledger(amount: int, tmp_path: Path)
     async with opened(tmp_path, 1_000_000, jobs=1000) as bench:
         waits = 0
         for _ in range(1000):
-            fit = bench.allowance.take(amount * UNIT, DAY, 0)
+            fit = bench.allowance.take((1, 1), amount * UNIT, DAY, 0)
             if fit is Fit.LATER:
                 waits += 1
                 assert Fit.FITS is await bench.take(amount)
@@ -183,22 +186,43 @@ async def test_a_stop_gives_back_what_is_not_needed(tmp_path: Path) -> None:
 
         await bench.changed.wait()
         assert UNIT == bench.ledger.used("USD", DAY)
-        assert Fit.LATER is bench.allowance.take(UNIT, DAY, 0)
+        assert Fit.LATER is bench.allowance.take((2, 1), UNIT, DAY, 0)
 
 
 async def test_what_comes_free_while_the_ledger_answers(tmp_path: Path) -> None:
     """A refusal is not final if an attempt was released in the meantime."""
     async with opened(tmp_path, 3) as bench:
         assert Fit.FITS is await bench.take(3)
-        bench.allowance.changed(job(), cost(CostState.RESERVED, 3), is_new=True)
         bench.changed.clear()
 
-        assert Fit.LATER is bench.allowance.take(UNIT, DAY, 3 * UNIT)
+        assert Fit.LATER is bench.allowance.take((2, 1), UNIT, DAY, 3 * UNIT)
         await asyncio.sleep(0)
-        bench.allowance.changed(job(), cost(CostState.SETTLED, 3, settled=1), is_new=False)
+        bench.allowance.changed(job(), cost(CostState.SETTLED, 3, settled=1))
         await bench.changed.wait()
 
         assert Fit.FITS is await bench.take(2)
+
+
+async def test_the_ledger_learns_only_what_is_durable(tmp_path: Path) -> None:
+    """What an attempt settled for is in the run's database before the ledger frees the rest of its reservation."""
+    durable: list[str] = []
+    async with opened(tmp_path, 300) as bench:
+        bench.store.costs.listener = lambda saved, before, after: bench.allowance.changed(saved, after)
+        bench.ledger.before_exchange = lambda: durable.extend(
+            state for (state,) in connect_reader(tmp_path / "a").execute("SELECT state FROM costs")
+        )
+        assert Fit.FITS is await bench.take(3)
+        submitted = job()
+        submitted.cost, submitted.state = cost(CostState.RESERVED, 3), State.SUBMITTING
+        await bench.store.durable(bench.store.save(submitted))
+        submitted.state = State.SUCCEEDED
+        bench.changed.clear()
+
+        bench.store.save(submitted)
+        bench.allowance.stop()
+        await bench.changed.wait()
+
+        assert [CostState.SETTLED] == durable
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -213,15 +237,14 @@ async def test_what_runs_take_is_in_the_ledger_first(seed: int, tmp_path: Path) 
         with closing(Ledger(tmp_path / "spend.db")) as seen:
             for seq in range(1, 401):
                 bench, price = rng.choice([first, second]), rng.randint(1, 3)
-                if Fit.FITS is await bench.take(price):
+                if Fit.FITS is await bench.take(price, seq):
                     spent += price
-                    bench.allowance.changed(job(seq), cost(CostState.RESERVED, price), is_new=True)
                     open_.append((bench, seq, price))
                 if open_ and rng.random() < 0.3:
                     bench, ended, price = open_.pop(rng.randrange(len(open_)))
                     settled = rng.randint(0, price)
                     change = cost(CostState.SETTLED, price, settled=settled)
-                    bench.allowance.changed(job(ended), change, is_new=False)
+                    bench.allowance.changed(job(ended), change)
                     spent -= price - settled
                 assert spent * UNIT <= seen.used("USD", DAY) <= limit * UNIT
         assert spent > limit // 2

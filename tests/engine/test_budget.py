@@ -248,13 +248,13 @@ class Plenty:
 
     is_stopped = False
 
-    def take(self, amount: int, day: str, can_free: int) -> Fit:
+    def take(self, attempt: tuple[int, int], amount: int, day: str, can_free: int) -> Fit:
         return Fit.FITS
 
-    def put_back(self, amount: int, day: str) -> None:
+    def put_back(self, attempt: tuple[int, int], amount: int) -> None:
         pass
 
-    def changed(self, job: Job, cost: Cost, *, is_new: bool) -> None:
+    def changed(self, job: Job, cost: Cost) -> None:
         pass
 
     def stop(self) -> None:

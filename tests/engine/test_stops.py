@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -403,7 +403,7 @@ def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
     If the results can't be appended to, the run stops with the reason, and no job is paid for twice.
     """
 
-    def append(seqs: Sequence[int]) -> dict[str, Delivered]:
+    def append(seqs: Mapping[str, int]) -> dict[str, Delivered]:
         raise DiskFull("no room left for results.jsonl")
 
     api = slow_api()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.export_command import Progress
+from runner.cli.video_commands import Progress
 from runner.export import selection
 from runner.store.lock import RunLock
 from tests.cli.command import CommandResult, runner

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from runner.api.journal_runs import check_out, find_run
+from runner.api.journals import check_out, find_run
+from runner.api.manifest_jobs import prepare
 from runner.api.options import RunOptions
-from runner.api.prepare import prepare
 from runner.api.run import resume
 from runner.api.run_facts import RunFacts, RunOrigin
 from runner.api.spend import spend

@@ -1,17 +1,25 @@
-"""`runner export`."""
+"""`runner report`, `runner review`, `runner check-media` and `runner export`."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.console import echo_stderr
+from runner import jsontext
+from runner.cli.console import echo_stderr, echo_stdout, open_in_browser
+from runner.cli.displays import show_event
 from runner.cli.param_types import RUN_DIR
-from runner.cli.shared_options import WHERE
+from runner.cli.shared_options import PORT, RUN_OR_NEWEST, WHERE
+from runner.cli.signals import serve_until_signal
+from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_size
@@ -21,7 +29,129 @@ from runner.export.columns import COLUMNS
 from runner.export.selection import ExportOptions, Format
 from runner.schema.wording import did_you_mean
 
-_FORMATS = ("videofolder", "webdataset", "parquet")
+if TYPE_CHECKING:
+    from runner.api.video_checks import CheckResult
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("report")
+@RUN_OR_NEWEST
+@click.option("--html", is_flag=True, help="Regenerate report.html; the default if no option is given.")
+@click.option("--open", "is_opened", is_flag=True, help="Regenerate report.html, and open it in a browser.")
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    type=_FILE,
+    help="Write a flat table to FILE, with a column for each key of metadata and requests.",
+)
+@click.option("--junit", metavar="FILE", type=_FILE, help="Write JUnit XML to FILE.")
+@click.option(
+    "--github",
+    is_flag=True,
+    help="Append Markdown to the file $GITHUB_STEP_SUMMARY, or print it if that is not set.",
+)
+@click.option(
+    "--openai", metavar="FILE", type=_FILE, help="Write JSON lines like the OpenAI batch API to FILE."
+)
+def report_command(
+    run_dir: Path,
+    html: bool,
+    is_opened: bool,
+    csv_file: Path | None,
+    junit: Path | None,
+    github: bool,
+    openai: Path | None,
+) -> None:
+    """
+    Regenerate the report of the run in RUN_DIR, or export it, even while the run is active.
+
+    Without RUN_DIR it is the newest run.
+    """
+    from runner.api import report
+
+    if html or is_opened or not (csv_file or junit or github or openai):
+        report.restore_missing_files(run_dir, now_at=time.time())
+        page = report.write_html(run_dir, now_at=time.time())
+        echo_stderr(f"wrote {page}")
+        if is_opened:
+            open_in_browser(page.resolve().as_uri())
+    if csv_file is not None:
+        report.write_table(run_dir, csv_file)
+        echo_stderr(f"wrote {csv_file}")
+    if junit is not None:
+        report.write_junit(run_dir, junit)
+        echo_stderr(f"wrote {junit}")
+    if openai is not None:
+        report.write_openai(run_dir, openai)
+        echo_stderr(f"wrote {openai}")
+    summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if github and summary_file:
+        report.append_step_summary(run_dir, Path(summary_file))
+        echo_stderr(f"appended to {summary_file}")
+    elif github:
+        click.echo(report.markdown(run_dir), nl=False)
+
+
+@click.command("review")
+@RUN_OR_NEWEST
+@PORT
+@click.option("--open", "is_opened", is_flag=True, help="Open the page in a browser.")
+def review_command(run_dir: Path, port: int, is_opened: bool) -> int:
+    """
+    Serve the report of the run in RUN_DIR on this machine until Ctrl-C, to judge its videos.
+
+    There k keeps the clip that is looked at, and r rejects it. Each verdict is saved in verdicts.jsonl at once; the last
+    one of a job counts. The address, which is printed to stdout, holds a secret: whoever knows it can see the videos.
+    The run may be active. Without RUN_DIR it is the newest run.
+    """
+    from runner.api.review import serve_review
+
+    def ready(url: str) -> None:
+        echo_stderr(f"verdicts are saved in {run_dir / VERDICTS_NAME}; press Ctrl-C to stop")
+        click.echo(url)
+        if is_opened:
+            open_in_browser(url)
+
+    token = secrets.token_urlsafe(24)
+    serve_until_signal(serve_review(run_dir, port=port, token=token, ready=ready), port)
+    return 0
+
+
+@click.command("check-media")
+@click.argument("run_dir", metavar="RUN_DIR", type=RUN_DIR)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_media_command(run_dir: Path, as_json: bool) -> int:
+    """
+    Check the videos of the run in RUN_DIR: black, frozen, silent, length, size, frames per second, near duplicates.
+
+    The checks are those of the manifest, or all if it has none. What they find is written to the results as
+    warnings; it changes no job's state, and costs nothing. Needs the extra `media`.
+    """
+    from runner.api.video_checks import check_media, check_result_json
+
+    result = asyncio.run(check_media(run_dir, observe=show_event))
+    if as_json:
+        echo_stdout(jsontext.dumps(check_result_json(result)).decode())
+        return 0
+    for line in _findings(result):
+        echo_stdout(line)
+    return 0
+
+
+def _findings(result: CheckResult) -> Iterator[str]:
+    for job_id, warnings in result.jobs.items():
+        for warning in warnings:
+            yield f"{job_id}: {warning}"
+    found = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(result.failed.items()))
+    yield f"{format_count(result.videos, 'video')} checked: {found or 'nothing found'}"
+    if result.rejected:
+        yield f"rejected: {result.rejected:,}; for a new, paid take of each: runner rerun RUN_DIR --verdict reject"
+
+
+_DATASET_FORMATS = ("videofolder", "webdataset", "parquet")
 _SHOW_EVERY_S = 10.0
 
 
@@ -31,7 +161,7 @@ _SHOW_EVERY_S = 10.0
 @click.option(
     "--format",
     "dataset_format",
-    type=click.Choice(_FORMATS),
+    type=click.Choice(_DATASET_FORMATS),
     required=True,
     help="Files of videos with their metadata, tar shards, or Parquet files that hold the videos.",
 )
@@ -55,7 +185,7 @@ _SHOW_EVERY_S = 10.0
     type=click.Choice(("copy", "hard")),
     help="Copy the videos of a videofolder, or link to the files of the run. [default: copy]",
 )
-def command(
+def export_command(
     runs: tuple[Path, ...],
     out: Path,
     dataset_format: str,

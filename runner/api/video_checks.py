@@ -1,4 +1,4 @@
-"""Check the videos of a whole run."""
+"""Checks of videos: those beside a run, as far as they can run, and those of a whole run afterwards."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, field
 
 from runner.api.asset_store import LocalFiles
-from runner.api.config import run_environment
+from runner.api.config import RunConfig, run_environment
 from runner.api.options import IfLocked, RunOptions
 from runner.api.outputs import Outputs
 from runner.api.run_dir import open_run, require_run
 from runner.api.run_facts import read_facts
 from runner.checks.duplicate_videos import save_duplicates
-from runner.checks.judge import Findings, Measures
+from runner.checks.judge import NEEDS_DECODER, Findings, Measures
 from runner.checks.pool import MeasuringPool, require_decoder
-from runner.checks.video_checker import VideoChecker
+from runner.checks.video_checker import AssetHook, RunningChecks, VideoChecker
 from runner.core.model import JobRecord, Json
-from runner.core.settings import Check
+from runner.core.settings import DEFAULT_KEY_NAME, Check
+from runner.core.stop import Drain
 from runner.core.units import format_count
+from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, ignore
-from runner.errors import StoreMissing
+from runner.errors import StoreMissing, UsageError
+from runner.gateway.credentials import POOL_NAME
 from runner.store import query, rows, takes
+from runner.store.job_filter import JobFilter
 from runner.store.store import Store
 
 _BATCH = 100
@@ -173,3 +177,66 @@ def check_result_json(result: CheckResult) -> dict[str, Json]:
         "not_checked": result.not_checked,
         "jobs": {job_id: list(warnings) for job_id, warnings in result.jobs.items()},
     }
+
+
+@asynccontextmanager
+async def running_checks(
+    store: Store, config: RunConfig, job_filter: JobFilter, observe: Observer
+) -> AsyncIterator[RunningChecks]:
+    """Make the checks of a run, beginning with what an earlier process left unchecked; they end with the context."""
+    settings = config.settings
+    hook = config.hook
+    if not settings.checks and hook is None:
+        yield RunningChecks(store, None)
+        return
+    key_names = (*settings.key_names, DEFAULT_KEY_NAME, POOL_NAME)
+    async with AsyncExitStack() as stack:
+        pool = None
+        if _can_decode(settings.checks, observe):
+            pool = await stack.enter_async_context(MeasuringPool(key_names))
+        checker = VideoChecker(
+            str(store.run_dir),
+            settings.checks,
+            settings.reject,
+            pool=pool,
+            hook=None if hook is None else AssetHook(hook, key_names, str(store.run_dir.absolute())),
+            job_id_of=partial(takes.job_id, store.reader),
+        )
+        if Check.NEAR_DUPLICATE in settings.checks:
+            for seq, _, text in takes.findings(store.reader, containing=Check.NEAR_DUPLICATE):
+                checker.remember(seq, rows.parse(text))
+        local = LocalFiles(store.run_dir, config.origin, config.environ)
+        checks = await stack.enter_async_context(RunningChecks(store, checker, local.of))
+        checks.add_earlier(takes.unchecked(store.reader, job_filter))
+        yield checks
+
+
+def are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> bool:
+    """Return whether an earlier process left videos unchecked."""
+    is_checked = bool(config.settings.checks) or config.hook is not None
+    return is_checked and next(takes.unchecked(store.reader, job_filter), None) is not None
+
+
+def _can_decode(checks: tuple[Check, ...], observe: Observer) -> bool:
+    """Return whether pictures can be looked at, if they are to be; what is missing is reported once."""
+    needing = [check for check in checks if check in NEEDS_DECODER]
+    if not needing and Check.SILENT not in checks:
+        return False
+    try:
+        require_decoder()
+    except UsageError as error:
+        if needing:
+            message = f"videos are not checked for {', '.join(needing)}: {error.message}"
+            observe(Notice("warning", message, f"{error.hint}, then: runner check-media RUN_DIR"))
+        return False
+    return True
+
+
+async def finish_checks(checks: RunningChecks, engine: Engine, observe: Observer) -> None:
+    """Wait for the checks that are left when a run has ended, unless a signal ends it."""
+    if checks.left:
+        observe(Notice("checks", f"checking {format_count(checks.left, 'video')}"))
+    left = await checks.finish(lambda: any(stop.drain is Drain.IN_PROGRESS for stop in engine.stops))
+    if left:
+        message = f"{format_count(left, 'video')} not checked, because the run was ended"
+        observe(Notice("warning", message, "the next run or resume checks them"))

@@ -1,8 +1,9 @@
-"""`runner rerun`."""
+"""`runner rerun` and `runner merge`."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @click.command("rerun")
-@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR, callback=local_run)
+@click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
 @STATUS
 @click.option(
     "--class",
@@ -79,7 +80,10 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @with_options(SIMULATE, REAL_TIME, SCENARIO, ASSETS, TRUST, BOUNDS, PACING, WATCHING)
-def command(
+@click.pass_context
+def rerun_command(
+    ctx: click.Context,
+    /,
     source: Path,
     states: tuple[str, ...],
     classes: tuple[str, ...],
@@ -100,6 +104,8 @@ def command(
 
     With a results file, a new run directory is created that knows the tasks of the old run.
     """
+    # Which shard of a journal it is depends on the job.
+    source = local_run(ctx, None, source)
     require_results(source)
     if home is not None:
         return _merge_rerun(source, home)
@@ -136,7 +142,7 @@ class _Work(NamedTuple):
 
 
 def _new_takes(run_dir: Path, job: str | None, options: RunOptions, *, new_seed: bool) -> _Work:
-    from runner.api.retakes import plan_retake, retake
+    from runner.api.rerun import plan_retake, retake
 
     return _Work(
         run_dir, lambda: plan_retake(run_dir, job, options), partial(retake, run_dir, job, new_seed=new_seed)
@@ -287,3 +293,34 @@ _SKIP_REASONS: Mapping[str, str] = {
     FailureClass.MODERATION: f"would be refused again; {_SUBMIT_ANYWAY} {FailureClass.MODERATION}",
     FailureClass.INVALID_REQUEST: f"would be refused again; {_SUBMIT_ANYWAY} {FailureClass.INVALID_REQUEST}",
 }
+
+
+@click.command("merge")
+@click.argument("out", type=RUN_DIR)
+@click.argument("run_dirs", metavar="(DIR...|URL)", type=RUN_DIR, nargs=-1, required=True)
+@click.option("--partial", is_flag=True, help="Merge what there is, even if shards are missing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def merge_command(
+    ctx: click.Context, out: Path, run_dirs: tuple[Path, ...], partial: bool, as_json: bool
+) -> int:
+    """
+    Make the run directory OUT of the directories of all shards of a run, or of what is in its journal at URL.
+
+    OUT is a run like any other, and continues what the shards left. From then on the shards themselves can't be run any more.
+    Videos get a second name by hard links where that is possible, else they are copied. Nothing is sent.
+    """
+    from runner.api import merge, run_dir
+    from runner.cli.journal_argument import merge_sources
+
+    merged = merge.merge(out, merge_sources(ctx, run_dirs), is_partial=partial, on_progress=echo_stderr)
+    for path in merged.lost_files[:10]:
+        echo_stderr(f"missing in its shard: {path}", style="yellow")
+    if merged.lost_files:
+        count = format_count(len(merged.lost_files), "file")
+        verify = command_text("runner", "resume", out, "--verify", *run_dir.continue_options(out))
+        echo_stderr(f"{count} missing: download again with {verify}", style="yellow")
+    echo_stderr(f"merged {format_count(merged.summary.jobs, 'job')} into {out}/")
+    if as_json:
+        echo_stdout(json.dumps(merge.merge_summary(merged)))
+    return 0

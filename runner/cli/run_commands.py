@@ -1,13 +1,16 @@
-"""`runner run`."""
+"""`runner run`, `runner resume` and `runner prepare`."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner.api.options import RunOptions, read_shard
+from runner.cli.console import echo_stderr, show_warning
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import (
     ADOPT_RESULTS,
@@ -22,17 +25,23 @@ from runner.cli.shared_options import (
     RETRY_FAILED,
     SAMPLE,
     SCENARIO,
+    SHARD,
     SIMULATE,
+    TRUST,
+    VERIFY,
     WATCHING,
     WHERE,
+    or_newest_run,
     parsed_by,
     pop_display_options,
     run_options,
     with_options,
 )
 from runner.core.model import OnChanged
+from runner.core.units import format_count
 
 if TYPE_CHECKING:
+    from runner.api.run_result import RunResult
     from runner.cli.run_session import StartRun
 
 
@@ -109,7 +118,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and do nothing.")
 @with_options(BOUNDS, NEW_AND_CATCH_UP, ADOPT_RESULTS, PACING, WATCHING)
-def command(
+def run_command(
     manifest: Path,
     output: Path | None,
     dry_run: bool,
@@ -132,7 +141,7 @@ def command(
         raise click.UsageError("--engine ray needs --workers; --shards and --ray-address need --engine ray.")
     options = run_options(values)
     if dry_run:
-        from runner.cli.plan_command import show_plan
+        from runner.cli.cost_commands import show_plan
 
         as_json, is_verbose = display_options.as_json, display_options.verbose
         show_plan(manifest, output, options, show=0, as_json=as_json, is_verbose=is_verbose)
@@ -175,3 +184,110 @@ def _start_on_ray(manifest: Path, options: RunOptions, **plan: Any) -> StartRun:
         on_started=observer.started,
         confirm_cost=observer.confirm_cost,
     )
+
+
+@click.command("resume")
+@click.argument("run_dirs", metavar="[RUN_DIR]...", type=RUN_DIR, nargs=-1, callback=or_newest_run)
+@with_options(
+    SHARD,
+    JOB,
+    WHERE,
+    SAMPLE,
+    RETRY_FAILED,
+    VERIFY,
+    ASSETS,
+    TRUST,
+    BOUNDS,
+    ADOPT_RESULTS,
+    PACING,
+    SCENARIO,
+    WATCHING,
+)
+def resume_command(run_dirs: tuple[Path, ...], **values: Any) -> int:
+    """
+    Continue the run in RUN_DIR without its manifest; or those in several directories, one after the other.
+
+    Without RUN_DIR it is the newest run. Pending jobs are submitted, submitted jobs are polled and downloaded, and no job is submitted twice. A
+    simulated run stays simulated. The settings are those of the last run, unless options here override them.
+    """
+    from runner.api.run import resume
+    from runner.cli.run_session import RunObserver, run_and_report, run_each_and_report
+
+    display_options = pop_display_options(values)
+    options = run_options(values)
+    started_at = time.monotonic()
+
+    def start(run_dir: Path) -> Callable[[RunObserver], Coroutine[Any, Any, RunResult]]:
+        return lambda observer: resume(
+            run_dir,
+            options=options.after(time.monotonic() - started_at),
+            observe=observer.event,
+            on_started=observer.started,
+            confirm_cost=observer.confirm_cost,
+        )
+
+    if len(run_dirs) == 1:
+        return run_and_report(start(run_dirs[0]), options, display_options, title=run_dirs[0].name)
+    if options.limit is not None:
+        raise click.UsageError("--limit can't be used with several directories.")
+    return run_each_and_report(
+        {str(run_dir): start(run_dir) for run_dir in run_dirs}, options, display_options
+    )
+
+
+@click.command("prepare")
+@click.argument("manifest", type=MANIFEST)
+@click.option("--journal", metavar="URL", required=True, help="Where the journal of the run is kept.")
+@click.option(
+    "--shards",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many shards the run has; their number never changes.",
+)
+@with_options(ASSETS, PER_SHARD)
+@click.option("--simulate", is_flag=True, help="For a run with a simulated gateway.")
+@VARIABLE
+@click.option(
+    "--env-file", type=click.Path(path_type=Path), help="File of variables to read instead of .env."
+)
+def prepare_command(
+    manifest: Path,
+    journal: str,
+    shards: int,
+    assets: str | None,
+    keep_local: bool,
+    per_shard: bool,
+    simulate: bool,
+    var: dict[str, str],
+    env_file: Path | None,
+) -> None:
+    """
+    Put the jobs of MANIFEST, and the local files that they name, into a journal, so that other machines need neither.
+
+    Each machine then runs its shard with `runner resume URL --shard I/N`. Nothing is submitted here.
+    """
+    from runner.api.manifest_jobs import prepare
+
+    options = RunOptions(
+        simulate=simulate,
+        assets=assets,
+        keep_local=keep_local,
+        per_shard=per_shard,
+        var=var,
+        env_file=env_file,
+    )
+    done = prepare(
+        manifest,
+        journal,
+        shards,
+        options=options,
+        on_problem=show_warning,
+    )
+    for index, jobs in enumerate(done.jobs):
+        what = "has begun, and was left as it is" if jobs is None else format_count(jobs, "job")
+        echo_stderr(f"shard {index}/{shards}: {what}")
+    if done.files:
+        echo_stderr(f"{format_count(done.files, 'local file')} in the journal")
+    echo_stderr(f"start each shard with: runner resume {journal} --shard I/{shards}")

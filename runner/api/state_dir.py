@@ -1,31 +1,37 @@
 """
-Which runs a manifest has had on this machine, so that a second one does not begin by mistake and pay for all again.
+What is remembered for the user outside the run directories: the runs of each manifest, and rates that were allowed.
 
-They are kept in the user's state folder, a file for each manifest. That only helps: a run directory is complete
-without it.
+It is kept in ``$XDG_STATE_HOME/runner``, by default ``~/.local/state/runner``, and only helps: nothing depends on it, so
+whatever can't be read counts as absent, and whatever can't be written is not kept.
+
+By the runs of a manifest, a second one does not begin by mistake and pay for all again. Rates are kept for each gateway
+and key: a nightly run with a dated name has a new directory each time, and would else learn the same every night.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from runner.api.run_facts import default_run_dir, read_facts
+from runner.api.run_facts import LEARNED, default_run_dir, read_facts
 from runner.core.filenames import DB_NAME
 from runner.core.sharding import Shard
 from runner.engine.events import ignore
 from runner.errors import RunDirError, RunnerError, StoreMissing
-from runner.state_dir import read_state, state_folder, write_state
 from runner.store import query
 from runner.store.database import connect_reader
+from runner.store.store import Store
 
 _MAX_RUNS = 100
 """Of one manifest."""
@@ -241,3 +247,120 @@ def _forget_oldest(folder: Path) -> None:
         paths = [folder / name for name in names]
         for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-_MAX_MANIFESTS]:
             path.unlink(missing_ok=True)
+
+
+MAX_BYTES = 1 << 20
+
+
+def state_folder() -> Path:
+    """
+    Return the folder; it need not exist.
+
+    Raises:
+        OSError: The user has no home.
+    """
+    # A relative path is to be ignored, by the specification.
+    configured = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        base = Path(configured) if os.path.isabs(configured) else Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise OSError("the user has no home") from error
+    return base / "runner"
+
+
+def read_state(name: str) -> Any:
+    """Return the JSON value kept under a name; None if there is none, or it can't be read."""
+    with suppress(OSError, ValueError, RecursionError):
+        path = state_folder() / f"{name}.json"
+        if path.is_file() and path.stat().st_size <= MAX_BYTES:
+            return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def write_state(name: str, value: Any) -> None:
+    """Keep a JSON value under a name, in place of the one before, if that is possible."""
+    with suppress(OSError):
+        folder = state_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(value)
+        if len(text) > MAX_BYTES:
+            return
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, folder / f"{name}.json")
+        except OSError:
+            os.unlink(temporary)
+            raise
+
+
+_NAME = "rates"
+_MAX_ACCOUNTS = 100
+
+
+def read_learned(
+    text: str | None,
+    gateway: str,
+    fingerprints: Iterable[str],
+    *,
+    submit_per_s: float | None = None,
+    is_shard: bool = False,
+) -> dict[str, float]:
+    """
+    Return the rates to start with, by model; under "" for the whole run.
+
+    Args:
+        text: What the run directory knows; None if nothing was submitted there yet.
+        fingerprints: Of the keys that the run uses.
+        is_shard: Whether the run is one of several shards, whose rates say nothing of the account.
+        submit_per_s: The rate that the user asks for, which resets what was learned; or None.
+    """
+    if submit_per_s is not None:
+        return {}
+    if text is not None:
+        return _checked(json.loads(text))
+    accounts = None if is_shard else read_state(_NAME)
+    return _checked(accounts.get(_account(gateway, fingerprints))) if isinstance(accounts, dict) else {}
+
+
+def save_learned(
+    store: Store,
+    rates: Mapping[str, float],
+    gateway: str,
+    fingerprints: Iterable[str],
+    *,
+    is_shard: bool = False,
+) -> None:
+    """
+    Keep the rates for the next run; none at all if the configured ones were never refused.
+
+    Raises:
+        RunnerError: The store can't be written.
+    """
+    store.set_meta(LEARNED, json.dumps(rates))
+    if is_shard:
+        return
+    found = read_state(_NAME)
+    accounts = found if isinstance(found, dict) else {}
+    account = _account(gateway, fingerprints)
+    known = accounts.pop(account, None)
+    if rates:
+        accounts[account] = dict(rates)
+    if rates or known is not None:
+        write_state(_NAME, dict(list(accounts.items())[-_MAX_ACCOUNTS:]))
+
+
+def _account(gateway: str, fingerprints: Iterable[str]) -> str:
+    return " ".join([gateway, *sorted(fingerprints)])
+
+
+def _checked(value: Any) -> dict[str, float]:
+    """Keep only rates, since anybody may have written the file."""
+    if not isinstance(value, dict):
+        return {}
+    return {
+        model: float(per_s)
+        for model, per_s in value.items()
+        if isinstance(per_s, int | float) and 0 < per_s < float("inf")
+    }

@@ -1,19 +1,23 @@
-"""`runner plan`."""
+"""`runner plan`, `runner prices` and `runner spend`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from runner.api.options import RunOptions
+from runner.api.prices import PriceInForce, PricesInForce, prices, prices_json
+from runner.api.spend import SpendReport, spend, spend_json
 from runner.cli.console import echo_stderr, echo_stdout, show_warning
 from runner.cli.displays import show_event
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE, with_options
+from runner.core.money import format_money, from_nanos
 from runner.core.prices import age_text
 from runner.core.sanitize import escape_json, sanitize_line
 from runner.core.units import format_count, format_duration, format_size
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
 )
 @with_options(WHERE, SAMPLE)
 @VARIABLE
-def command(
+def plan_command(
     manifest: Path,
     output: Path | None,
     show: int,
@@ -93,7 +97,7 @@ def show_plan(
     if planned.sources["gateway.base_url"] != "manifest" and not options.simulate:
         trust.warn_unencrypted(planned.settings.base_url or "", show_event)
     settings = config.settings_lines(planned.settings, planned.sources) if is_verbose else ()
-    for line in _lines(planned, settings):
+    for line in _plan_lines(planned, settings):
         echo_stdout(line)
     if options.simulate and not options.real_time:
         echo_stdout(f"\n{simulate.speed_line(planned.settings)}")
@@ -105,7 +109,7 @@ def show_plan(
         echo_stderr("`runner run` refuses to start because of the changed jobs, unless --on-changed is given")
 
 
-def _lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
+def _plan_lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
     jobs = planned.compared.jobs
     yield f"{planned.run_dir}: {format_count(jobs, 'job')}, {_run_state(planned)}"
     if settings:
@@ -185,3 +189,104 @@ def _time(planned: Plan) -> Iterator[str]:
         yield "  no job of this run has finished yet, so only the limits are considered"
     for model, mean_generate_s in planned.mean_generate_s.items():
         yield f"  {model}: {format_duration(mean_generate_s)} per video so far"
+
+
+_UNITS = {"second": "a second", "video": "a video", "million_tokens": "a million tokens"}
+
+
+@click.command("prices")
+@click.argument("manifest", required=False, type=MANIFEST)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def prices_command(manifest: Path | None, as_json: bool) -> None:
+    """
+    Show the prices that hold today, their age, and the models whose price is unknown.
+
+    With MANIFEST, its own price table counts first.
+    """
+    today = datetime.now(UTC).date()
+    found = prices(manifest, today=today)
+    if as_json:
+        click.echo(json.dumps(prices_json(found, today=today), indent=2, ensure_ascii=False))
+        return
+    for line in _price_lines(found, today):
+        click.echo(line)
+
+
+def _price_lines(found: PricesInForce, today: date) -> Iterator[str]:
+    for table in found.tables:
+        age = age_text(table.age_days(today))
+        yield f"prices in {table.currency} from {sanitize_line(table.source or 'a table', max_chars=200)}, {age}"
+    row = "  {:<34} {:<8} {:>12} {}".format
+    yield ""
+    yield row("model", "size", "price", "for")
+    for each in found.prices:
+        price = f"{each.price.normalize():f} {each.currency}"
+        name = sanitize_line(each.model, max_chars=100)
+        yield row(name, each.size or "any", price, f"{_UNITS[each.unit]}{_conditions(each)}")
+    if found.unknown:
+        yield ""
+        yield "unknown:"
+        for model, sizes in found.unknown.items():
+            yield f"  {model}" + (f" in {', '.join(sizes)}" if sizes else "")
+
+
+def _conditions(each: PriceInForce) -> str:
+    row = each.row
+    parts = [f"{key}: {json.dumps(value)}" for key, value in row.when.items()]
+    parts += [f"until {row.until}"] if row.until else []
+    parts += [row.note] if row.note else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+_SPEND_KEYS = ("model", "day", "run")
+
+
+def _key(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value in _SPEND_KEYS or (value.startswith("tag:") and len(value) > 4):
+        return value
+    raise click.BadParameter(f"{value!r} is not one of {', '.join(_SPEND_KEYS)} and tag:KEY")
+
+
+def _day(_ctx: click.Context, _param: click.Parameter, value: str | None) -> date | None:
+    try:
+        return None if value is None else date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a day; write it as 2026-11-26") from None
+
+
+@click.command("spend")
+@click.argument("ledger", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--by", "key", metavar="model|day|run|tag:KEY", default="day", show_default=True, callback=_key,
+    help="What to add up by; tag:KEY is a key of the jobs' metadata.",
+)  # fmt: skip
+@click.option(
+    "--since", metavar="DATE", callback=_day, help="Only from this day (UTC) on, such as 2026-11-01."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def spend_command(ledger: Path | None, key: str, since: date | None, as_json: bool) -> None:
+    """
+    Show what the runs that share LEDGER have spent; by default output/spend.db, found as run directories are.
+
+    Safe to use while runs are active.
+    """
+    found = spend(ledger, key=key, since=since)
+    if as_json:
+        click.echo(json.dumps(spend_json(found), indent=2, ensure_ascii=False))
+        return
+    if ledger is None:
+        echo_stderr(str(found.path))
+    for line in _spend_lines(found):
+        click.echo(line)
+
+
+def _spend_lines(found: SpendReport) -> Iterator[str]:
+    for each in found.rows:
+        name = sanitize_line(each.name or "(none)", max_chars=80)
+        yield f"  {name:<34} {format_count(each.attempts, 'attempt'):>16}  {each.spend}"
+    if not found.rows:
+        yield "nothing was spent"
+    for total in found.totals:
+        yield f"{total}"
+    for currency, amount in found.held.items():
+        yield f"held by runs for jobs that they have not submitted: {format_money(from_nanos(amount), currency)}"
