@@ -52,7 +52,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.version import __version__ as __version__
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from runner.api.blocking import follow as follow

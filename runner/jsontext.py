@@ -1,7 +1,7 @@
 """
 JSON to bytes and back.
 
-The digest of a request is not computed from this: its text must never change (see `manifest.job_digest`).
+The digest of a request is not computed from this: its text must never change (see `manifest.unchecked_job`).
 """
 
 from __future__ import annotations

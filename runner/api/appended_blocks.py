@@ -13,8 +13,7 @@ from msgspec import Struct, field
 
 from runner.api.blocks import Block
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass, JobRecord
-from runner.core.verdicts import Verdicts
+from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.report.aggregates import Totals
 from runner.report.rows import MAX_JOBS, row_bytes
 from runner.results.writers import ResultsWriter
@@ -90,7 +89,6 @@ class AppendedBlocks:
 
     def __init__(self, store: Store, reader: sqlite3.Connection, writer: ResultsWriter, size: int) -> None:
         self._changed, self._reader, self._writer, self._size = store.changed, reader, writer, size
-        self._direct_writes = store.changed.direct_writes
         self._makes_rows = not query.has_jobs(reader, MAX_JOBS + 1)
         self._open: dict[Key, AppendedBlock] = {}
         self._complete: dict[Key, tuple[int, int]] = {}
@@ -150,7 +148,7 @@ class AppendedBlocks:
 
     def find(self, key: Key) -> AppendedBlock | None:
         """Return a block whose jobs all ended, once, and have not changed since; None for any other."""
-        if key not in self._complete or self._changed.direct_writes != self._direct_writes:
+        if key not in self._complete:
             return None
         start, count = self._complete[key]
         block = msgspec.msgpack.decode(os.pread(self._file.fileno(), count, start), type=AppendedBlock)

@@ -15,8 +15,7 @@ from msgspec.structs import replace
 from runner.api.config import RunConfig
 from runner.api.options import RunOptions
 from runner.api.run_facts import AssetStore, RunFacts, RunOrigin, save_facts
-from runner.assets.publish import is_complete
-from runner.assets.upload import Uploader
+from runner.assets.publish import Uploader, is_complete
 from runner.core.model import Asset, JobRecord
 from runner.core.settings import Settings
 from runner.errors import RunnerError, UsageError

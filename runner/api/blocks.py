@@ -16,11 +16,11 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct, field
 
+from runner import __version__
 from runner.core.filenames import BLOCKS_NAME, FAILED_NAME, RESULTS_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
 from runner.report.aggregates import Totals
-from runner.version import __version__
 
 BLOCK_JOBS = 500
 _LENGTH_BYTES = 4

@@ -15,7 +15,8 @@ from runner import jsontext
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_ledger import open_ledger, register
-from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
+from runner.core.estimate import CostEstimate, CostEstimateBuilder
+from runner.core.lifecycle import State
 from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, utc_day
 from runner.core.settings import Budget, Settings
@@ -27,8 +28,8 @@ from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import NotConfirmed, UsageError
 from runner.schema.pricing import Pricer
 from runner.store import costs, query
-from runner.store.job_filter import JobFilter
 from runner.store.ledger import Limits
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
 
@@ -251,12 +252,16 @@ def repeats(store: Store, settings: Settings, scope: JobFilter) -> tuple[Repeat,
         cost = pending_cost(store.reader, pricer, scope, unknown=unknown, states=states)
         return Repeat(jobs, cost)
 
+    pending = sum(query.pending_by_model(store.reader, JobFilter()).values())
     # What a rerun selected is pending, and no option of `resume` names it.
     is_restricted = scope.is_restricted and not scope.selected
     if is_restricted and (in_scope := sum(query.pending_by_model(store.reader, scope).values())):
         resumed = replace(repeat(in_scope, scope, ("pending",)), is_restricted=True)
     else:
-        pending = sum(query.pending_by_model(store.reader, JobFilter()).values())
         resumed = repeat(pending, JobFilter(), ("pending",))
-    to_submit = select_for_rerun(store.reader, Selection()).to_submit
+    # A list of the pending jobs, of which there may be ten million, would take eight bytes for each.
+    failed = select_for_rerun(store.reader, Selection(states=frozenset({State.FAILED})))
+    to_submit = pending + failed.to_submit
+    if to_submit <= _MAX_LOOKED_AT:
+        select_for_rerun(store.reader, Selection())
     return resumed, repeat(to_submit, JobFilter(selected=True), ("pending", "failed"))

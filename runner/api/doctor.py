@@ -25,6 +25,7 @@ from runner.api.job_steps import try_inputs
 from runner.api.options import RunOptions
 from runner.api.run_facts import default_run_dir
 from runner.api.validate import manifest_error
+from runner.connector import Proxies, shown_proxy
 from runner.core.addresses import unencrypted_host
 from runner.core.model import FailureClass
 from runner.core.outcomes import Probed
@@ -38,7 +39,6 @@ from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.objects import open_store
 from runner.objects.located import require_uploads
-from runner.proxies import Proxies, shown_proxy
 from runner.store.journal import PROBE_REQUESTS, require_conditional_create
 
 MIN_PYTHON = (3, 11)

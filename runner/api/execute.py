@@ -42,13 +42,13 @@ from runner.engine.context import EngineContext, InputFiles, stop_for_store_erro
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded
 from runner.engine.leased_governor import LeasedGovernor
-from runner.engine.lost_tasks import poll_lost_tasks
+from runner.engine.polls import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.gateway.credentials import PooledKeys
 from runner.gateway.urls import gateway_root
 from runner.store import query
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.worker.job_log import with_job_log
 

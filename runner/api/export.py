@@ -13,7 +13,7 @@ from runner.api.rerun_from_results import run_dir_of
 from runner.api.run_dir import require_run
 from runner.api.run_facts import read_facts
 from runner.core.filenames import DB_NAME, RESULTS_NAME, VERDICTS_NAME
-from runner.core.verdicts import Verdicts
+from runner.core.model import Verdicts
 from runner.errors import ExportError, ResultsError
 from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset

@@ -20,6 +20,7 @@ from runner.api.config import RunConfig
 from runner.api.planned_uploads import Select, schema_selector
 from runner.assets.fetch import Fetcher
 from runner.assets.publish import Publisher
+from runner.connector import Proxies
 from runner.core.model import FILE_KEY, Json
 from runner.core.settings import Inputs, Settings, Timeouts
 from runner.core.units import format_count, format_size
@@ -34,17 +35,14 @@ from runner.gateway.urls import content_url, gateway_root
 from runner.jsontext import dumps, loads
 from runner.manifest.local_files import read_checked, render_request, uploads_in
 from runner.objects import open_store
-from runner.proxies import Proxies
-from runner.store.job_filter import JobFilter
+from runner.store.files import read_uploads, requests_with_files
+from runner.store.rows import JobFilter
 from runner.store.store import Store
-from runner.store.uploads import read_uploads, requests_with_files
 from runner.worker.deliver import Deliverer, RetryPauses
-from runner.worker.library_target import LibraryTarget
-from runner.worker.object_target import ObjectTarget
 from runner.worker.poll import Poller
 from runner.worker.ports import Clock
 from runner.worker.submit import PromptApi, Submitter
-from runner.worker.uploads import Reference, Save, Target, Transfers, Uploader
+from runner.worker.uploads import LibraryTarget, ObjectTarget, Reference, Save, Target, Transfers, Uploader
 
 REVIEW_S = 2.5
 """Between two looks at what the asset library does, at most (fact F28)."""

@@ -45,8 +45,8 @@ from runner.gateway.urls import gateway_root
 from runner.input_files import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
-from runner.store.job_filter import JobFilter
 from runner.store.journal import Journal
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import import_records

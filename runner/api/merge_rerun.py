@@ -23,8 +23,7 @@ from runner.api.outputs import Outputs
 from runner.api.run_dir import require_run
 from runner.api.run_facts import RunFacts, read_facts
 from runner.api.run_ledger import settle_ledger
-from runner.assets.publish import is_complete
-from runner.assets.upload import is_uploaded
+from runner.assets.publish import is_complete, is_uploaded
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event, State, advance
 from runner.core.merge_attempts import unite

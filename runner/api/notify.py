@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from runner.api.run_result import RunResult, result_json
 from runner.commands import CommandFailed, environment_without_keys, run_command
+from runner.connector import Proxies
 from runner.core.lifecycle import State, next_step
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.units import format_count, format_duration
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
-from runner.proxies import Proxies
 
 WEBHOOK_S = 10.0
 COMMAND_S = 30.0

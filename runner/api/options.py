@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.structs import force_setattr, replace
 
-from runner.core.failure_guard import MaxFailures, parse_max_failures
 from runner.core.model import Json, OnChanged
 from runner.core.money import Money, parse_amount, parse_money
 from runner.core.sharding import Shard, find_shard, parse_shard
+from runner.core.stop import MaxFailures, parse_max_failures
 from runner.core.units import next_time, parse_clock, parse_duration, parse_rate
 from runner.core.where import Condition, parse_condition
 from runner.errors import UsageError

@@ -139,8 +139,7 @@ class Outputs:
     def _delivered(self, record: JobRecord) -> Delivered:
         store = self._facts.origin.asset_store
         is_here = store is None or store.keeps_local
-        return Delivered(
-            tuple(self._run_dir / asset.path for asset in record.assets if is_here or asset.url is None),
-            tuple(asset.url for asset in record.assets if asset.url is not None),
-            sum(asset.bytes for asset in record.assets),
-        )
+        assets = record.assets
+        names = tuple([asset.path for asset in assets if is_here or asset.url is None])
+        urls = tuple([asset.url for asset in assets if asset.url is not None])
+        return Delivered(self._run_dir, names, urls, sum([asset.bytes for asset in assets]))

@@ -33,8 +33,13 @@ from runner.api.simulate import check_simulation
 from runner.api.spend import BudgetLeft, budgets_json, budgets_left
 from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
-from runner.core.cost_estimate import CostEstimate, CostEstimateBuilder
-from runner.core.estimate import Estimate, estimate_duration, with_learned_rates
+from runner.core.estimate import (
+    CostEstimate,
+    CostEstimateBuilder,
+    Estimate,
+    estimate_duration,
+    with_learned_rates,
+)
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json

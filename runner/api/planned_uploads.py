@@ -17,7 +17,7 @@ from runner.jsontext import loads
 from runner.manifest.local_files import uploads_in
 from runner.schema.catalog import completed, load_catalog, short_name
 from runner.schema.request_schema import RequestSchema
-from runner.store.uploads import read_uploads
+from runner.store.files import read_uploads
 
 Select = Callable[[Mapping[str, Json]], RequestSchema | None]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.validate import manifest_error
-from runner.core.cost_estimate import CostEstimate
+from runner.core.estimate import CostEstimate
 from runner.core.model import Json
 from runner.core.money import amount_text
 from runner.core.prices import OLD_AFTER_DAYS, Price, PriceTable, Unit

@@ -31,8 +31,8 @@ from runner.disk import sync_folder, write_error
 from runner.engine.events import Observer, ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import connect_reader
-from runner.store.job_filter import JobFilter
 from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 

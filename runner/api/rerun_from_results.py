@@ -37,6 +37,7 @@ from runner.api.trust import FLAG, gateway_source, refused_gateway
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobRecord, Json, has_files
+from runner.core.problem import format_path
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.summary import summarize
 from runner.core.units import format_count
@@ -48,7 +49,6 @@ from runner.manifest.unchecked_job import request_digest
 from runner.results.failed_manifest import rerun_name
 from runner.results.inline_media import restore_inline_media
 from runner.results.reader import ResultsFile, open_results
-from runner.schema.paths import format_path
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, import_records
 

@@ -24,8 +24,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.api.run_facts import RunFacts, read_facts
-from runner.assets.publish import is_complete
-from runner.assets.upload import is_uploaded
+from runner.assets.publish import is_complete, is_uploaded
 from runner.core.filenames import ASSETS_NAME, DB_FILES, DB_NAME, LOCK_NAME, RUN_FILES, file_stem
 from runner.core.lifecycle import State
 from runner.core.model import Asset, Failure, FailureClass

@@ -45,8 +45,8 @@ from runner.engine.leased_governor import LeasedGovernor
 from runner.gateway.credentials import KeySet
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
-from runner.store.job_filter import JobFilter, choose
 from runner.store.journal import Journal
+from runner.store.rows import JobFilter, choose
 from runner.store.store import Store
 
 _CUT_SHORT = (130, 143, 3)

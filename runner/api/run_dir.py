@@ -34,8 +34,8 @@ from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.database import connect_reader
 from runner.store.evidence import jobs_with_unknown_assets
-from runner.store.job_filter import JobFilter
 from runner.store.journal import Journal
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import adopt_records, mark_uncertain, recover
 

@@ -30,7 +30,7 @@ from runner.engine.events import Notice, Observer, ignore
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.database import connect_reader
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.transitions import Selection, select_for_rerun
 
 _SIGNALED = (StopReason.INTERRUPTED, StopReason.TERMINATED)

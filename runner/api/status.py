@@ -28,8 +28,8 @@ from runner.input_files import AnyPath
 from runner.schema.wording import did_you_mean
 from runner.store import costs, files, query
 from runner.store.database import connect_reader, translated
-from runner.store.job_filter import JobFilter
 from runner.store.lock import holder_of
+from runner.store.rows import JobFilter
 from runner.store.takes import count_awaiting_take
 
 RECENT_S = 600.0

@@ -31,7 +31,7 @@ from runner.engine.events import Notice, Observer, ignore
 from runner.errors import StoreMissing, UsageError
 from runner.gateway.credentials import POOL_NAME
 from runner.store import query, rows, takes
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 
 _BATCH = 100

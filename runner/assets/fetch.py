@@ -1,8 +1,8 @@
 """
 Fetch assets: complete ones, from URLs that expire, over bad networks, from untrusted hosts.
 
-What a response means is decided in `response`, where to connect in `url_policy` and
-`resolver`, when to try again in `core.retry`; this module does it.
+What a response means is decided in `response`, where to connect in `resolver`, when to try again in `core.retry`;
+this module does it.
 """
 
 from __future__ import annotations
@@ -21,35 +21,42 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from runner.assets.download import Download, SaveMetadata
 from runner.assets.part_file import OverlapMismatch
 from runner.assets.receive import TooLarge, TooSlow, arriving, receive, verify, write_small
 from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched
-from runner.assets.resolver import ForbiddenAddress, GuardedResolver
+from runner.assets.resolver import (
+    MAX_REDIRECTS,
+    ForbiddenAddress,
+    GuardedResolver,
+    Hop,
+    UrlPolicy,
+    UrlRefused,
+    display_url,
+    origin,
+)
 from runner.assets.response import (
     OVERLAP_BYTES,
     Decision,
+    Download,
     RangeRequest,
     Redirect,
     ResponseBody,
     Restart,
     RetryLater,
+    SaveMetadata,
     Unusable,
     interpret,
     invalid,
 )
-from runner.assets.url_policy import MAX_REDIRECTS, Hop, UrlPolicy, UrlRefused, display_url, origin
-from runner.connector import ConnectFailed, StrictConnector
+from runner.connector import NO_PROXIES, ConnectFailed, Proxies, StrictConnector
 from runner.core.model import Failure, FailureClass
 from runner.core.retry import DownloadTries
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 from runner.core.units import format_size
-from runner.deadline import Deadline
 from runner.disk import FREE_SPACE_HINT, reserve_bytes, write_error
 from runner.errors import DiskFull
 from runner.media import InvalidMedia
-from runner.network_errors import describe_network_error
-from runner.proxies import NO_PROXIES, Proxies
+from runner.network import Deadline, describe_network_error
 
 _WRITER_THREADS = 2
 """Two hash 2 GB/s; with more, which only contend, the rate was a tenth lower."""

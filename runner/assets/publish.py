@@ -1,5 +1,5 @@
 """
-Make assets durable, together, and only then give them their final names.
+Make assets durable, together, and only then give them their final names; or upload them, and look there before they count.
 
 One thread takes all files that have gathered, syncs them, renames them, and syncs each folder
 once. Meanwhile the next ones gather; there is no batching delay. Once `publish` has returned,
@@ -10,17 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import file_digest
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
+from msgspec.structs import replace
+
+from runner.core.filenames import object_name
 from runner.core.model import Asset
+from runner.core.retry import retry_wait_s
+from runner.core.settings import RetryPolicy
+from runner.core.units import format_duration
 from runner.disk import asset_error, sync_folder
+from runner.errors import ObjectStoreError
+from runner.network import Deadline
+from runner.objects.base import ObjectStore
+from runner.objects.located import Content, Objects, upload
 
 _MAX_BATCH = 256
 _SYNC_THREADS = 4
@@ -182,3 +193,122 @@ def is_complete(final: str, asset: Asset) -> bool:
             return file_digest(file, "sha256").hexdigest() == asset.sha256
     except OSError:
         return False
+
+
+_T = TypeVar("_T")
+
+
+class Uploader:
+    """
+    Uploads assets, each from a thread of its own. The caller limits how many at once.
+
+    Args:
+        environ: The environment, for the credentials of stores that earlier processes uploaded to.
+        retry: How often an upload is tried.
+        limit_s: How long one upload may take, with all its tries and pauses.
+        sleep: Waits between two tries.
+        draw: A random draw from [0, 1).
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        environ: Mapping[str, str],
+        *,
+        retry: RetryPolicy,
+        limit_s: float,
+        sleep: Callable[[float], Awaitable[None]],
+        draw: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._environ = environ
+        self._retry = retry
+        self._limit_s = limit_s
+        self._sleep = sleep
+        self._draw = draw
+
+    async def upload(self, path: str, asset: Asset) -> Asset:
+        """
+        Upload a complete, verified file, and return its asset with its URL once the object is there, whole.
+
+        What is there under the name is replaced: that has the digest in it, so it is half an upload or the same content.
+
+        Raises:
+            ObjectStoreError: It could not be uploaded. The file is as it was.
+        """
+        name, attempt = object_name(asset.path, asset.sha256), 0
+        try:
+            with Deadline(self._limit_s):
+                while True:
+                    attempt += 1
+                    try:
+                        url = await _in_thread(
+                            lambda: upload(self._store, name, Path(path), _content(asset), asset.content_type)
+                        )
+                        return replace(asset, url=url)
+                    except ObjectStoreError as error:
+                        wait_s = retry_wait_s(self._retry, attempt=attempt, draw=self._draw())
+                        if wait_s is None:
+                            raise ObjectStoreError(
+                                f"{asset.path} can't be uploaded: {error.message}", hint=error.hint
+                            ) from None
+                    await self._sleep(wait_s)
+        except TimeoutError:
+            raise ObjectStoreError(
+                f"{asset.path} was not uploaded to {self._store.url} within {format_duration(self._limit_s)} (timeouts.download)",
+                hint="check the network and the store, then run the same command again",
+            ) from None
+
+    async def has(self, asset: Asset) -> bool:
+        """
+        Return whether an asset that was uploaded is still there.
+
+        Raises:
+            ObjectStoreError: The store can't be used.
+        """
+        return await _in_thread(lambda: is_uploaded(Objects(self._environ), asset))
+
+
+def is_uploaded(objects: Objects, asset: Asset, *, is_read: bool = False) -> bool:
+    """
+    Return whether an asset is in an object store, by its length and the digest that is kept there.
+
+    Args:
+        is_read: Whether its bytes are read if the store does not keep its digest.
+
+    Raises:
+        UsageError, ObjectStoreError: The store can't be used.
+    """
+    return asset.url is not None and objects.holds(asset.url, _content(asset), is_read=is_read)
+
+
+def _content(asset: Asset) -> Content:
+    return Content(asset.bytes, asset.sha256)
+
+
+async def _in_thread(function: Callable[[], _T]) -> _T:
+    """Run a function in a daemon thread: a request that hangs must not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def finish(result: _T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        try:
+            result, failure = function(), None
+        except BaseException as error:
+            result, failure = None, error
+        try:
+            loop.call_soon_threadsafe(finish, result, failure)
+        except RuntimeError:
+            # The run has ended, and its loop with it.
+            return
+
+    Thread(target=work, name="asset-upload", daemon=True).start()
+    return await done

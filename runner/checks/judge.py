@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct, field
 
-from runner.assets.mismatch import duration_mismatch, size_mismatches
+from runner.assets.request import duration_mismatch, size_mismatches
 from runner.core.model import Asset, Json, asks_for_sound
 from runner.core.settings import Check
 from runner.core.units import format_duration

@@ -13,7 +13,7 @@ from msgspec import Struct
 from runner.api.options import IfLocked, RunOptions, next_moment, parse_max_cost, read_shard
 from runner.cli.console import echo_stderr
 from runner.cli.param_types import RUN_DIR, SCENARIO_NAME, STATE
-from runner.core.failure_guard import SHARE_FORMS, parse_max_failures
+from runner.core.stop import SHARE_FORMS, parse_max_failures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 from runner.core.where import parse_condition
 

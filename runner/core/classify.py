@@ -14,8 +14,6 @@ from urllib.parse import unquote
 
 from msgspec.structs import replace
 
-from runner.core.http_headers import parse_retry_after
-from runner.core.lenient_json import decode, read_json
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
     Accepted,
@@ -32,6 +30,7 @@ from runner.core.outcomes import (
     Transient,
     Unknown,
 )
+from runner.core.retry import parse_retry_after
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.wire import has_id, is_task_id, read_task, request_id_of
 from runner.core.wire_errors import (
@@ -41,6 +40,7 @@ from runner.core.wire_errors import (
     is_moderation_code,
     read_error,
 )
+from runner.core.wire_vocabulary import decode, read_json
 
 ANSWER_BYTES = 4096
 """How much is kept of an answer that was not understood."""

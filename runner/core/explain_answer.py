@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from runner.core.classify import classify_poll, classify_submit
-from runner.core.lenient_json import read_json
 from runner.core.model import Failure, Json
 from runner.core.outcomes import (
     Accepted,
@@ -27,6 +26,7 @@ from runner.core.outcomes import (
     Unknown,
 )
 from runner.core.sanitize import redact, sanitize_line
+from runner.core.wire_vocabulary import read_json
 
 _SHOWN_CHARS = 300
 _MAX_DEPTH = 8

@@ -17,7 +17,6 @@ from runner.core.circuit_breaker import (
     CircuitState,
     StallTimer,
 )
-from runner.core.failure_guard import FailureGuard, MaxFailures
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
@@ -34,7 +33,7 @@ from runner.core.outcomes import (
 from runner.core.pacing import Pacer, RateSource
 from runner.core.round_robin import Blocked, Chosen, ModelQueue, Queue, choose_model
 from runner.core.settings import CanaryPolicy, Limits
-from runner.core.stop import Stop, StopReason
+from runner.core.stop import FailureGuard, MaxFailures, Stop, StopReason
 from runner.core.units import format_count
 
 _NEVER_SENT = Throttled(Failure(FailureClass.INTERRUPTED, "abandoned before it was sent"))

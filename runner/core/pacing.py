@@ -25,8 +25,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from runner.core.background_refusals import BackgroundRefusals
-from runner.core.retry import backoff_s
-from runner.core.uncertain_backoff import UncertainBackoff
+from runner.core.retry import UncertainBackoff, backoff_s
 
 # The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a
 # second, configured at up to ten times that); tests hold what they achieve there.

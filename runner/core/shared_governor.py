@@ -1,17 +1,23 @@
 """
-The governor of a run with many shards: it decides for all of them what one process decides for itself.
+The governor and the budget of a run with many shards: they decide for all what one process decides for itself.
 
 Each POST of any shard needs a permit, which is given when its time has come, and not before: so an outage makes as many
 jobs uncertain as in one process, and one rate holds. Only above `_BLOCKS_FROM_PER_S` are permits given some milliseconds
 ahead, in blocks. A shard that dies keeps what it held until it is known what became of it.
+
+Each shard holds a part of the budget: what its attempts cost, and what it may still spend. Only what no shard holds is
+given away, so that all together never spend more, whichever of them dies: its part is held until its successor tells what
+was spent.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from runner.core.budget import Account, block
 from runner.core.governor import RunGovernor, circuit_text
 from runner.core.leases import (
     Answered,
@@ -26,6 +32,7 @@ from runner.core.leases import (
     NotSubmitted,
     Permit,
     ProbeAnswer,
+    Purse,
     Report,
     Stopped,
     Tasks,
@@ -34,8 +41,60 @@ from runner.core.leases import (
 from runner.core.lifecycle import State
 from runner.core.round_robin import Blocked, ModelQueue, Queue
 from runner.core.settings import Limits
-from runner.core.shared_budget import SharedBudget
 from runner.core.stop import Stop, StopReason, stop_for_stall
+
+
+class SharedBudget:
+    """
+    The budgets of a run's shards, in billionths of a currency.
+
+    Args:
+        run: The limit of all that the run costs, or None.
+        process: The limit of what it costs from now on, or None.
+        spent: What the attempts of each shard cost so far.
+
+    >>> budget = SharedBudget(run=100)
+    >>> budget.ask(AskMoney(shard=0, session="", purse=Purse(), need=60, wish=60)).amount
+    60
+    >>> budget.ask(AskMoney(shard=1, session="", purse=Purse(), need=60, wish=60)).amount
+    0
+    """
+
+    def __init__(
+        self, *, run: int | None = None, process: int | None = None, spent: Mapping[int, int] | None = None
+    ) -> None:
+        self._purses = {shard: Purse(amount) for shard, amount in (spent or {}).items()}
+        self._before = sum(purse.held for purse in self._purses.values())
+        self._run = Account("budget.run", run)
+        self._process = Account("--max-cost", process)
+
+    def begin(self, shard: int, purse: Purse) -> None:
+        """Record what a shard holds that begins, or that its governor has not known."""
+        self._purses[shard] = purse
+
+    def update(self, shard: int, purse: Purse) -> None:
+        """Record what a shard holds, unless it was given more since it told that."""
+        if purse.grants >= self._purses.get(shard, purse).grants:
+            self._purses[shard] = purse
+
+    def ask(self, ask: AskMoney) -> Money:
+        """Give a shard what it needs, and up to what it wishes if much is left."""
+        self.update(ask.shard, ask.purse)
+        purses = self._purses.values()
+        held, open_ = sum(purse.held for purse in purses), sum(purse.open for purse in purses)
+        self._run.used, self._process.used = held, held - self._before
+        amounts = {}
+        for account in (self._run, self._process):
+            amounts[account.name] = block(ask.need, ask.wish, account.left)
+            if not amounts[account.name]:
+                return Money(
+                    is_known=True, name=account.name, limit=account.limit or 0, used=account.used, open=open_
+                )
+        amount = min(amounts.values())
+        mine = self._purses[ask.shard]
+        self._purses[ask.shard] = Purse(mine.held + amount, mine.open, mine.grants + 1)
+        return Money(is_known=True, amount=amount)
+
 
 RECHECK_S = 1.0
 """How often it looks whether the passing of time alone lets the breaker change its mind."""

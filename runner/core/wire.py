@@ -16,11 +16,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from urllib.parse import urljoin, urlsplit
 
-from runner.core.lenient_json import read_json
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import FAILURE_CLASSES, RemoteStatus, RemoteTask
 from runner.core.sanitize import redact, sanitize_line
-from runner.core.usage import read_usage
 from runner.core.wire_errors import (
     MESSAGE_CHARS,
     SUCCESS_CODES,
@@ -41,6 +39,8 @@ from runner.core.wire_vocabulary import (
     at,
     inner,
     layers_in,
+    read_json,
+    read_usage,
 )
 
 _MAX_ID_BYTES = 1024

@@ -13,10 +13,17 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
-from runner.core.lenient_json import decode, read_json
 from runner.core.model import Json
 from runner.core.sanitize import sanitize_line
-from runner.core.wire_vocabulary import CODE_KEYS, FAILURE_PATHS, REASON_PATHS, TEXT_KEYS, at
+from runner.core.wire_vocabulary import (
+    CODE_KEYS,
+    FAILURE_PATHS,
+    REASON_PATHS,
+    TEXT_KEYS,
+    at,
+    decode,
+    read_json,
+)
 
 MESSAGE_CHARS = 500
 _PAGE_CHARS = 300

@@ -10,21 +10,20 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from runner.core.failure_guard import MaxFailures
 from runner.core.governor import RunGovernor
 from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
-from runner.core.stop import Stop, StopReason
+from runner.core.stop import MaxFailures, Stop, StopReason
 from runner.disk import write_error
+from runner.engine.admission import Governor
 from runner.engine.budget import Budget
 from runner.engine.events import Notice, Observer
-from runner.engine.governor import Governor
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer
 from runner.worker.poll import Poller

@@ -30,11 +30,10 @@ from runner.engine.context import (
     stop_for_store_error,
     stop_for_uploads,
 )
-from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
+from runner.engine.job_tasks import Downloads
 from runner.engine.polls import Polls
-from runner.engine.rerolls import Rerolls
-from runner.engine.submissions import Submissions
+from runner.engine.submissions import Rerolls, Submissions
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.costs import attach_costs

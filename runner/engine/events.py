@@ -21,12 +21,14 @@ class Delivered(NamedTuple):
     The files of a job, none unless it succeeded, or had succeeded before.
 
     Attributes:
-        paths: Of those in the run directory, the video first.
+        folder: The run directory.
+        names: Of those in it, relative to it, the video first.
         urls: Of those in an object store, in the same order.
         bytes: Of all of them.
     """
 
-    paths: tuple[Path, ...] = ()
+    folder: Path = Path()
+    names: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     bytes: int = 0
 
@@ -37,7 +39,7 @@ class JobEnded(Struct, frozen=True):
 
     Attributes:
         task_id: Of its newest task, or None.
-        paths, urls, bytes: As in `Delivered`.
+        folder, names, urls, bytes: As in `Delivered`.
     """
 
     job_id: str
@@ -45,9 +47,15 @@ class JobEnded(Struct, frozen=True):
     state: State
     error: Failure | None
     task_id: str | None = None
-    paths: tuple[Path, ...] = ()
+    folder: Path = Path()
+    names: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     bytes: int = 0
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files in the run directory, the video first."""
+        return tuple(self.folder / name for name in self.names)
 
 
 class Notice(Struct, frozen=True):

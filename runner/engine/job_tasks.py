@@ -1,14 +1,25 @@
-"""The coroutines of one kind of step; an error in one job's step does not affect other jobs."""
+"""
+The coroutines of one kind of step, such as downloads; an error in one job's step does not affect other jobs.
+
+Of succeeded tasks whose assets are to be fetched, those whose addresses expire soonest come first.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+from runner.core.addresses import expires_at
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
-from runner.engine.context import RunProgress, stop_for_error, stop_for_store_error
+from runner.core.outcomes import RemoteTask
+from runner.core.stop import Stop, StopReason
+from runner.engine.context import EngineContext, RunProgress, stop_for_error, stop_for_store_error
+from runner.engine.events import DownloadProgress
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 
 log = logging.getLogger(__name__)
@@ -114,3 +125,78 @@ class JobTasks:
             self._progress.finish_unsuccessful(job, Event.CRASHED, failure)
         except RunnerError as store_error:
             self._progress.stop(stop_for_store_error(store_error))
+
+
+BACKLOG_PER_DOWNLOAD = 50
+"""
+Succeeded tasks that may wait, per concurrent download, before submissions pause: their addresses
+expire, so a slow host must not let them pile up without a limit.
+"""
+
+
+class Downloads:
+    """The last part of a job's path: from its task's success to complete files. Takes no remote slot."""
+
+    def __init__(
+        self, context: EngineContext, progress: RunProgress, *, on_step_end: Callable[[], None]
+    ) -> None:
+        self._clock = context.clock
+        self._deliverer = context.deliverer
+        self._progress = progress
+        self._on_success = context.on_success
+        self._max_downloads = context.settings.limits.downloads
+        self._heap: list[tuple[float, int, Job, RemoteTask | None]] = []
+        self._order = itertools.count()
+        self._active: dict[int, Job] = {}
+        self.tasks = JobTasks(progress, on_step_end=on_step_end)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def active(self) -> tuple[DownloadProgress, ...]:
+        """Return the progress of each download, in the order in which they began."""
+        progress = self._deliverer.progress
+        return tuple(DownloadProgress(job.job_id, *progress(job)) for job in self._active.values())
+
+    @property
+    def backlog(self) -> int | None:
+        """How many tasks wait, if they are too many, or None."""
+        return len(self._heap) if len(self._heap) >= BACKLOG_PER_DOWNLOAD * self._max_downloads else None
+
+    def add(self, job: Job, task: RemoteTask | None) -> None:
+        """
+        Queue a job whose task succeeded.
+
+        Args:
+            task: The answer that shows it; None for a job of an earlier run, which has waited longest.
+        """
+        seen_at = self._clock.wall()
+        urls = task.video_urls if task is not None else ()
+        at = expires_at(urls[0], seen_at=seen_at) if urls else seen_at
+        heapq.heappush(self._heap, (at, next(self._order), job, task))
+
+    def schedule(self) -> None:
+        """Start as many as may be in progress at once."""
+        while self._heap and len(self.tasks) < self._max_downloads:
+            _, _, job, task = heapq.heappop(self._heap)
+            self.tasks.start(partial(self._deliver, job, task), job)
+
+    def end_pauses(self) -> None:
+        """Leave every download that waits to be tried again to a later run."""
+        self._deliverer.pauses.end()
+
+    async def _deliver(self, job: Job, task: RemoteTask | None) -> None:
+        before = job.state
+        self._active[job.seq] = job
+        try:
+            await self._deliverer.deliver(job, task)
+        except DiskFull as error:
+            # The job and its part file stay as they are, for a later run.
+            self._progress.stop(Stop(StopReason.DISK, error.message, error.hint))
+            return
+        finally:
+            del self._active[job.seq]
+            self._progress.record_transition(before, job)
+        self._progress.record_end(job)
+        if job.state is State.SUCCEEDED:
+            self._on_success(job)

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from runner.core.model import Job
 from runner.store import query
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 
 _READ_AHEAD = 256
 

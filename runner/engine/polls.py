@@ -1,4 +1,8 @@
-"""Tasks that wait for their next poll: entries of a heap, and a bounded number of requests."""
+"""
+Tasks that wait for their next poll: entries of a heap, and a bounded number of requests.
+
+Lost tasks are polled once more, before anything else: one that is known again must not be paid for again.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,22 @@ from functools import partial
 from msgspec.structs import replace
 
 from runner.core import polling
-from runner.core.durations import Durations
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, FailureClass, Job
 from runner.core.outcomes import Denied, Polled, PollOutcome, RemoteTask, Transient, Unknown
 from runner.core.pacing import Pacer
-from runner.core.units import format_duration
+from runner.core.polling import Durations
+from runner.core.units import format_count, format_duration
 from runner.engine.admission import Admission, stop_for_refused_key
 from runner.engine.context import EngineContext, RunProgress
+from runner.engine.events import Notice, Observer
 from runner.engine.job_tasks import JobTasks
+from runner.store import query
+from runner.store.costs import attach_costs
+from runner.store.rows import JobFilter
+from runner.store.store import Store
+from runner.worker.poll import Poller
+from runner.worker.ports import Clock
 
 MAX_CONCURRENT_POLLS = 64
 
@@ -52,6 +63,7 @@ class Polls:
         self._durations: dict[str, Durations] = {}
         self._seen_running_s: dict[int, float] = {}
         self._held_until: dict[str | None, float] = {}
+        self._has_more_keys = len(context.key_pool.for_task(None)) > 1
         self.tasks = JobTasks(
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
@@ -114,14 +126,16 @@ class Polls:
             due, _, job = self._heap[0]
             deadline = job.waiting_since + self._timeout_s(job)
             # No wait that the server asks for keeps a task from its last poll, so that none is given up unseen.
+            held_until = min(self._held_until.get(self._account_of(job), due), deadline)
+            if held_until > max(due, now):
+                # Others may have to be looked at before.
+                heapq.heapreplace(self._heap, (held_until, job.seq, job))
+                continue
             ready_at = max(due, min(self._pacer.opens_at, max(deadline, self._pacer.rate_opens_at)))
             last_at = deadline + self._context.settings.poll.max_interval_s
             if ready_at > now and last_at > now:
                 return min(ready_at, last_at)
             heapq.heappop(self._heap)
-            if min(self._held_until.get(job.key, now), deadline) > now:
-                heapq.heappush(self._heap, (min(self._held_until[job.key], deadline), job.seq, job))
-                continue
             if ready_at > now:
                 # Give up some time after the deadline even if the rate allows no poll.
                 self._finish(job, Event.POLL_TIMED_OUT, _timed_out(None, self._timeout_s(job)))
@@ -161,11 +175,14 @@ class Polls:
             self._progress.record_end(job)
 
     def _record_throttled(self, job: Job, retry_after_s: float | None, now: float, sent_at: float) -> None:
-        if retry_after_s and len(self._context.key_pool.for_task(None)) > 1:
-            # Limits are per account: the tasks of other keys may belong to another one.
-            self._held_until[job.key] = max(self._held_until.get(job.key, 0.0), now + retry_after_s)
-            retry_after_s = None
-        self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
+        if retry_after_s:
+            account = self._account_of(job)
+            self._held_until[account] = max(self._held_until.get(account, 0.0), now + retry_after_s)
+        self._pacer.record_throttled(now, sent_at=sent_at)
+
+    def _account_of(self, job: Job) -> str | None:
+        """Return whose limits hold for the polls of a job: limits are per account, and each key may have its own."""
+        return job.key if self._has_more_keys else None
 
     def _learn_duration(self, job: Job, seen_running_s: float | None, sent_at: float) -> None:
         """
@@ -230,3 +247,56 @@ def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:
     else:
         why = f"the last answer was: {outcome.failure.message}"
     return Failure(FailureClass.POLL_TIMEOUT, f"not finished within {format_duration(timeout_s)}; {why}")
+
+
+async def poll_lost_tasks(
+    store: Store,
+    poller: Poller,
+    clock: Clock,
+    observe: Observer,
+    *,
+    job_filter: JobFilter,
+    poll_per_s: float,
+    resubmit: bool,
+) -> None:
+    """
+    Poll each lost task once, and save what that shows; any other answer than the task leaves its job as it is.
+
+    Args:
+        resubmit: Whether jobs whose tasks are still unknown become pending, because a person asked for that.
+
+    Raises:
+        RunnerError: The store can't be written.
+    """
+    lost = list(query.lost_jobs(store.reader, waiting_since=clock.now(), scope=job_filter))
+    attach_costs(store.reader, lost)
+    pacer, found, commit = Pacer(poll_per_s), 0, 0
+    for job in lost:
+        await clock.sleep(max(0.0, pacer.opens_at - clock.now()))
+        pacer.record_sent(clock.now())
+        job.transition(Event.RESUMED)
+        outcome = await poller.poll(job)
+        if isinstance(outcome, Polled):
+            found += 1
+            if job.state is State.SUBMITTED:
+                job.error = job.finished_at = None
+                store.save(job)
+        elif not isinstance(outcome, Unknown):
+            # The gateway shows nothing now, and must not hold the run up for each of the others.
+            observe(Notice("lost", f"lost tasks can't be polled now: {outcome.failure.message}"))
+            break
+        elif resubmit:
+            _requeue(job)
+            store.save(job)
+        commit = job.commit
+    await store.durable(commit)
+    if lost:
+        message = f"asked again for {format_count(len(lost), 'lost task')}: {found:,} known again"
+        observe(Notice("lost", message))
+
+
+def _requeue(job: Job) -> None:
+    """Give up the task permanently; its id remains in the job's attempt."""
+    job.transition(Event.REMOTE_FAILED)
+    job.transition(Event.RERUN)
+    job.task_id = job.other_task_id = None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from runner import __version__
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_size
@@ -27,7 +28,6 @@ from runner.export.selection import ExportOptions, Format, Plan, Source, write_p
 from runner.export.split_files import SplitTask, require_pyarrow
 from runner.results.writers import atomic_write
 from runner.store.lock import RunLock
-from runner.version import __version__
 
 _WRITERS: Mapping[Format, Callable[[SplitTask], None]] = {
     Format.VIDEOFOLDER: split_files.write_videofolder,

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runner.core.filenames import ASSETS_NAME
-from runner.core.model import Asset
-from runner.core.verdicts import Verdicts
+from runner.core.model import Asset, Verdicts
 from runner.errors import UsageError
 from runner.input_files import open_regular
 from runner.objects.base import ObjectMissing, ObjectStore

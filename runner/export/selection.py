@@ -16,12 +16,12 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner import __version__
 from runner.core.lifecycle import State
-from runner.core.model import Asset, JobRecord
+from runner.core.model import Asset, JobRecord, Verdicts
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
-from runner.core.verdicts import Verdicts
 from runner.core.where import Condition, NamesAskedFor, text_of, value_of
 from runner.errors import ExportError
 from runner.export.columns import COLUMNS, Row, make_row, place, video_of
@@ -29,7 +29,6 @@ from runner.export.roots import Root
 from runner.results.formats import line_bytes
 from runner.results.writers import translate_disk_full
 from runner.schema.wording import did_you_mean
-from runner.version import __version__
 
 MAX_VIDEOFOLDER_ROWS = 100_000
 """Repositories of datasets take no more files than that."""

@@ -13,10 +13,9 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner import jsontext
+from runner import __version__, jsontext
 from runner.connector import ConnectFailed, StrictConnector, forget_connection, used_connection
 from runner.core.classify import classify_poll, classify_submit, excerpt
-from runner.core.http_headers import parse_http_date
 from runner.core.model import Failure, FailureClass, Json
 from runner.core.outcomes import (
     Accepted,
@@ -30,13 +29,12 @@ from runner.core.outcomes import (
     Transient,
     hide_keys,
 )
+from runner.core.retry import parse_http_date
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
-from runner.deadline import Deadline
 from runner.gateway.http_response import HttpResponse, decompress, read_bounded, salvage
 from runner.gateway.urls import gateway_root, task_url
-from runner.network_errors import describe_network_error
-from runner.version import __version__
+from runner.network import Deadline, describe_network_error
 
 POST_KEEPALIVE_S = 0.5
 """
@@ -78,7 +76,7 @@ class GatewayClient:
 
     Args:
         base_url: With or without a trailing slash or ``/v1``.
-        proxy: The HTTP proxy to use, or None for a direct connection; see `runner.proxies`.
+        proxy: The HTTP proxy to use, or None for a direct connection; see `runner.connector`.
         wall_clock: Seconds since 1970, for a Retry-After that is a date.
 
     Raises:

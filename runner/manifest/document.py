@@ -23,7 +23,7 @@ from yaml.events import (
 )
 
 from runner.core.model import Json
-from runner.core.problem import Finding, Position, Problem, Severity
+from runner.core.problem import Finding, JsonPath, Position, Problem, Severity, format_path
 from runner.core.sanitize import sanitize_line
 from runner.errors import ManifestError
 from runner.manifest.other_files import nearest_manifest
@@ -31,7 +31,6 @@ from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts, fin
 from runner.manifest.yaml_parser import find_events, open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
 from runner.schema.catalog import load_catalog
-from runner.schema.paths import JsonPath, format_path
 from runner.schema.request_schema import ValueSchema
 
 ProblemHandler = Callable[[Problem], None]

@@ -12,7 +12,7 @@ from runner.core.addresses import unencrypted_host
 from runner.core.filenames import run_name, safe_name
 from runner.core.model import Json
 from runner.core.prices import PriceTable
-from runner.core.problem import Finding, Severity
+from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.core.sanitize import KEY_HINT
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
 from runner.manifest.document import Document, ProblemHandler, header_findings
@@ -21,7 +21,6 @@ from runner.manifest.settings import read_settings
 from runner.manifest.template import Scope, entry_variables
 from runner.manifest.yaml_values import REDACTED
 from runner.schema.catalog import Catalog, load_catalog
-from runner.schema.paths import JsonPath, format_path
 from runner.schema.wording import did_you_mean
 
 VERSION = 1

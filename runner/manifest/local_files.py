@@ -18,14 +18,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
-from runner.core.problem import Finding
+from runner.core.problem import Finding, JsonPath, find_values, format_path
 from runner.core.settings import Inputs
 from runner.core.units import format_size
 from runner.errors import FileChanged
 from runner.input_files import open_regular
 from runner.manifest.local_media import SUFFIXES, LocalMedia, media_errors, read_media
 from runner.schema.limits import MediaField, MediaLimits
-from runner.schema.paths import JsonPath, find_values, format_path
 from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import format_value
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from runner.core.model import Json
 from runner.core.money import Money, parse_money
 from runner.core.prices import PriceTable
-from runner.core.problem import Finding, Severity
+from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.core.settings import (
     DEFAULT_KEY_NAME,
     AssetRules,
@@ -26,7 +26,6 @@ from runner.core.settings import (
     Timeouts,
 )
 from runner.core.units import format_duration, parse_duration, parse_rate, parse_size, parse_speed
-from runner.schema.paths import JsonPath, format_path
 
 Values = Mapping[str, Json]
 _Value = TypeVar("_Value")

@@ -25,9 +25,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.core.model import Json
-from runner.core.problem import Finding, Severity
+from runner.core.problem import Finding, JsonPath, Severity
 from runner.manifest.placeholders import LITERAL, PLACEHOLDER, Placeholder, Values, parse_placeholder
-from runner.schema.paths import JsonPath
 from runner.schema.wording import did_you_mean
 
 Render = Callable[[Values], Json]

@@ -17,10 +17,9 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
-from runner.core.problem import Finding, Position, Problem
+from runner.core.problem import Finding, JsonPath, Position, Problem, format_path
 from runner.manifest.document import Entry, ProblemHandler, job_label
 from runner.manifest.template import Template
-from runner.schema.paths import JsonPath, format_path
 from runner.schema.request_schema import RequestSchema
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from runner.core.model import Asset, AssetKind, JobRecord, Json
+from runner.core.model import Asset, AssetKind, JobRecord, Json, Verdicts
 from runner.core.sanitize import sanitize_text
-from runner.core.verdicts import Verdicts
 from runner.jsontext import dumps
 from runner.results.formats import utc_text
 from runner.results.inline_media import replace_inline_media

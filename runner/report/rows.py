@@ -99,7 +99,7 @@ def job_row(record: JobRecord, verdict: str | None, address: Address = attrgette
         finished_at=_rounded(record.finished_at),
         task_id=shorten(record.task_id or "", 200),
         attempts=len(record.attempts),
-        throttled=sum(attempt.outcome == "throttled" for attempt in record.attempts),
+        throttled=sum([attempt.outcome == "throttled" for attempt in record.attempts]),
         video=None if video is None else address(video),
         width=None if video is None else video.width,
         height=None if video is None else video.height,
@@ -116,20 +116,23 @@ def job_row(record: JobRecord, verdict: str | None, address: Address = attrgette
 
 def row_bytes(record: JobRecord, verdict: str | None, address: Address = attrgetter("path")) -> bytes:
     """Return what the page shows of a job as JSON for its script."""
-    return safe_json(list(job_row(record, verdict, address))).encode()
+    return safe_json(job_row(record, verdict, address))
 
 
-def safe_json(value: Json) -> str:
+_UNSAFE = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "<>&\u2028\u2029"}
+
+
+def safe_json(value: Json) -> bytes:
     r"""
     Encode a value as JSON that can't contain an HTML tag, a comment or the end of its script element.
 
     >>> safe_json({"prompt": "</script><!--"})
-    '{"prompt":"\\u003c/script\\u003e\\u003c!--"}'
+    b'{"prompt":"\\u003c/script\\u003e\\u003c!--"}'
     """
-    text = dumps(value).decode()
+    text = dumps(value)
     # In JSON these characters occur only inside strings, where the escape is equivalent.
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
+    for character, escape in _UNSAFE.items():
+        text = text.replace(character, escape)
     return text
 
 
@@ -141,7 +144,7 @@ def shorten(text: str, max_chars: int) -> str:
 def _videos(record: JobRecord) -> list[Asset]:
     """Return the videos of a job, first the one that its present request made."""
     videos = [asset for asset in record.assets if asset.kind is AssetKind.VIDEO]
-    return sorted(videos, key=lambda video: video.request is not None)
+    return videos if len(videos) < 2 else sorted(videos, key=lambda video: video.request is not None)
 
 
 def _message(error: Failure) -> str:
@@ -150,6 +153,8 @@ def _message(error: Failure) -> str:
 
 
 def _pairs(values: Mapping[str, Json]) -> list[tuple[str, str]]:
+    if not values:
+        return []
     pairs = [
         (shorten(str(key), 100), _value_text(value)) for key, value in islice(values.items(), _MAX_VALUES)
     ]

@@ -21,7 +21,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Failure, JobRecord, Json
 from runner.core.money import nanos_text
 from runner.core.summary import DurationSummary, Summary
-from runner.core.usage import completed_usage
+from runner.core.wire_vocabulary import completed_usage
 from runner.jsontext import dumps
 from runner.results.inline_media import replace_inline_media
 from runner.results.writers import atomic_write
@@ -65,7 +65,7 @@ def result_line(record: JobRecord, *, run: str, gateway: str) -> dict[str, Json]
         "polls": record.polls,
         "usage": completed_usage(record.usage, record.assets),
         "cost": cost_json(record.costs),
-        "takes": sum(attempt.made_task for attempt in record.attempts),
+        "takes": sum([attempt.made_task for attempt in record.attempts]),
         "attempts": [_attempt(attempt) for attempt in record.attempts],
         "assets": [_asset(asset) for asset in record.assets],
         "warnings": record.warnings,

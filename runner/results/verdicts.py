@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from runner.core.filenames import VERDICTS_NAME
-from runner.core.verdicts import Verdicts
+from runner.core.model import Verdicts
 from runner.disk import sync_folder
 from runner.errors import ResultsError
 from runner.input_files import lines_of, open_regular

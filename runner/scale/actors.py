@@ -29,14 +29,12 @@ from runner.api.run import resume
 from runner.api.run_facts import RunFacts, default_run_dir
 from runner.api.run_ledger import ledger_path
 from runner.api.run_result import RunResult
-from runner.core.failure_guard import MaxFailures
 from runner.core.governor import RunGovernor
 from runner.core.leases import Message, Reply
 from runner.core.settings import Settings
 from runner.core.sharding import Shard
-from runner.core.shared_budget import SharedBudget
-from runner.core.shared_governor import SharedGovernor
-from runner.core.stop import Stop
+from runner.core.shared_governor import SharedBudget, SharedGovernor
+from runner.core.stop import MaxFailures, Stop
 from runner.engine.context import SystemClock
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, RunEvent, Snapshot

@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from runner.core.problem import Finding
-from runner.schema.paths import JsonPath, format_path
+from runner.core.problem import Finding, JsonPath, format_path
 from runner.schema.request_schema import RequestSchema, explain, strict_copy
 from runner.schema.wording import did_you_mean, format_value, join_or, type_mismatch
 

@@ -22,10 +22,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from runner.core.problem import Finding, Severity
+from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.core.units import format_count
 from runner.schema.limits import BodyLimit, WordLimit, body_bytes
-from runner.schema.paths import JsonPath, format_path
 from runner.schema.wording import (
     did_you_mean,
     format_bounds,

@@ -12,9 +12,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from runner.core.problem import Finding, Severity
+from runner.core.problem import Finding, PathPattern, Severity, text_schemas
 from runner.core.units import format_size
-from runner.schema.paths import PathPattern, text_schemas
 
 Range = tuple[float, float]
 """The least and the largest allowed value."""

@@ -27,10 +27,9 @@ from runner.core.prices import (
     media_types,
     quote,
 )
-from runner.core.problem import Finding, Severity
+from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.describe import allowed_values
-from runner.schema.paths import JsonPath, format_path
 from runner.schema.request_schema import RequestSchema, ValueSchema
 
 _MAX_KNOWN = 10_000

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from runner.core.problem import Finding
+from runner.core.problem import Finding, PathPattern, find_values, text_schemas
 from runner.schema.limits import BodyLimit, MediaField, WordLimit, body_bytes, media_fields
 from runner.schema.normalize import FieldRules, compile_rules, normalize
-from runner.schema.paths import PathPattern, find_values, text_schemas
 
 Check = Callable[[Any], bool]
 

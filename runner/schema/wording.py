@@ -1,4 +1,4 @@
-"""How values, types and lists of choices are written in a message."""
+"""How values, types, lists of choices and differences of requests are written in a message."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from runner.core.model import Json
 from runner.core.sanitize import redact
 
 MAX_VALUE_CHARS = 60
@@ -161,3 +162,26 @@ def did_you_mean(value: Any, known: Iterable[Any]) -> str | None:
     names = {str(name).lower(): str(name) for name in known if isinstance(name, str | int)}
     close = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.6)
     return f"did you mean '{names[close[0]]}'?" if close else None
+
+
+def changed_fields(old: Json, new: Json) -> tuple[str, ...]:
+    """
+    Describe the fields of a request that differ; long values are shortened.
+
+    >>> changed_fields({"seconds": "5", "seed": 1}, {"seconds": "8", "seed": 1})
+    ("seconds: '5' -> '8'",)
+    """
+    fields = []
+    for name in sorted({*old, *new}):
+        if old.get(name) == new.get(name):
+            continue
+        before, after = (_short(request, name) for request in (old, new))
+        fields.append(f"{name}: {before} -> {after}")
+    return tuple(fields)
+
+
+def _short(request: Json, name: str) -> str:
+    if name not in request:
+        return "(absent)"
+    text = repr(request[name])
+    return text if len(text) <= 40 else f"{text[:37]}..."

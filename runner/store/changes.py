@@ -21,15 +21,12 @@ class ChangedJobs:
 
     Args:
         is_known: Whether these files were up to date with ``run.db``; if not, every job counts as changed.
-
-    Attributes:
-        direct_writes: How many transactions wrote jobs; `has_lines` knows nothing of them.
     """
 
     def __init__(self, *, is_known: bool) -> None:
         self._groups: set[int] | None = set() if is_known else None
         self._without_line: set[int] | None = set()
-        self.direct_writes = 0
+        self._has_lines = False
 
     @property
     def is_known(self) -> bool:
@@ -42,13 +39,14 @@ class ChangedJobs:
             self._groups.add(seq >> _GROUP_BITS)
         if self._without_line is not None:
             self._without_line.add(seq)
-            if len(self._without_line) > _MAX_WITHOUT_LINE:
-                self._without_line = None
 
     def line_follows(self, seq: int) -> None:
         """Note that a job's line will be written from what it is now, or later."""
+        self._has_lines = True
         if self._without_line is not None:
             self._without_line.discard(seq)
+            if len(self._without_line) > _MAX_WITHOUT_LINE:
+                self._without_line = None
 
     def has_lines(self, seqs: Iterable[int]) -> bool:
         """Return whether the lines of some jobs, which were written by this process, are known to be up to date."""
@@ -57,7 +55,7 @@ class ChangedJobs:
     @contextmanager
     def watched(self, connection: sqlite3.Connection) -> Iterator[None]:
         """Add the jobs that statements on a connection change, for the length of a block."""
-        if self._groups is None:
+        if self._groups is None and not self._has_lines:
             yield
             return
         triggers = list(_triggers(connection))
@@ -66,13 +64,20 @@ class ChangedJobs:
             for name, statement in triggers:
                 connection.execute(f"CREATE TEMP TRIGGER {name} {statement}")
             yield
-            self._groups.update(grp for (grp,) in connection.execute("SELECT grp FROM changed_jobs"))
-            if _ALL in self._groups:
-                self._groups = None
+            self._add_groups({grp for (grp,) in connection.execute("SELECT grp FROM changed_jobs")})
         finally:
             for name, _ in triggers:
                 connection.execute(f"DROP TRIGGER IF EXISTS temp.{name}")
             connection.execute("DROP TABLE temp.changed_jobs")
+
+    def _add_groups(self, groups: set[int]) -> None:
+        if _ALL in groups:
+            self._groups = self._without_line = None
+        if self._groups is not None:
+            self._groups |= groups
+        if self._without_line is not None:
+            for group in groups:
+                self._without_line.update(range(group << _GROUP_BITS, (group + 1) << _GROUP_BITS))
 
     def blocks(self, connection: sqlite3.Connection, size: int) -> set[tuple[int, int]] | None:
         """

@@ -1,4 +1,6 @@
-"""The files of jobs: what ``run.db`` knows of them, and which are gone."""
+"""
+The files of jobs and uploads: what ``run.db`` knows of them, which are gone, and which jobs may need an upload.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from typing import Any
 
 from runner.core.filenames import ASSET_FOLDER_CHARS, ASSETS_NAME
 from runner.core.model import Asset, Job
+from runner.core.uploads import Upload, UploadState
 from runner.store import rows, takes
+from runner.store.rows import JobFilter, has_table
 
 _BATCH = 500
 
@@ -174,3 +178,29 @@ def jobs_with_lost_files(connection: sqlite3.Connection, run_dir: Path) -> Itera
             is_there = False
         if not is_there:
             yield job_id, path
+
+
+_WITH_FILES = "state = 'pending' AND has_files AND NOT is_gone AND specs.task_id IS NULL"
+
+
+def read_uploads(connection: sqlite3.Connection, target: str) -> dict[str, Upload]:
+    """Read the uploads to a target, by digest; none from a file of an earlier version."""
+    if not has_table(connection, "uploads"):
+        return {}
+    rows = connection.execute(
+        "SELECT digest, state, address, expires_at FROM uploads WHERE target = ?", (target,)
+    )
+    return {
+        digest: Upload(digest, target, UploadState(state), address, expires_at)
+        for digest, state, address, expires_at in rows
+    }
+
+
+def requests_with_files(connection: sqlite3.Connection, scope: JobFilter) -> Iterator[str]:
+    """Read the requests of the jobs to submit that have local files, in manifest order."""
+    where, values = scope.condition()
+    for (request,) in connection.execute(
+        f"SELECT specs.request FROM jobs JOIN specs USING (seq) WHERE {_WITH_FILES} {where} ORDER BY idx",
+        values,
+    ):
+        yield request

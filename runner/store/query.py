@@ -15,7 +15,7 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass, Job, JobRecord
 from runner.store import rows, takes
 from runner.store.costs import costs_of
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 
 _BATCH = 500
 

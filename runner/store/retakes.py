@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 
 from runner.core.lifecycle import Event, State, advance
-from runner.core.model import Asset
-from runner.core.verdicts import Verdicts
+from runner.core.model import Asset, Verdicts
 from runner.store import rows
 from runner.store.takes import texts_by_attempt
 from runner.store.transitions import RerunPlan

@@ -22,7 +22,6 @@ from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
-from runner.store.intent_age import note_intent
 from runner.store.journal import Journal
 from runner.store.local_view import (
     JOURNAL,
@@ -35,7 +34,7 @@ from runner.store.local_view import (
 from runner.store.lock import RunLock
 from runner.store.place import RETIRED, Place, note_place, require_only
 from runner.store.task_owners import TaskOwners
-from runner.store.writer import DiskReserve, Writer
+from runner.store.writer import DiskReserve, Writer, note_intent
 
 BLOCKS = "blocks"
 """Key of what the blocks of jobs in the derived files are known by."""
@@ -138,11 +137,11 @@ class Store:
         """Delete a run that was refused before it had jobs, so that it does not count as the newest one."""
         if not self._is_unused:
             return
-        for name in (DB_NAME, f"{DB_NAME}-wal", f"{DB_NAME}-shm", EPOCH_NAME, LOCK_NAME):
-            with suppress(OSError):
-                (self.run_dir / name).unlink()
-        if is_new_dir:
-            with suppress(OSError):
+        with suppress(OSError):
+            # The epoch without its database would count as a run whose database was lost.
+            for name in (EPOCH_NAME, f"{DB_NAME}-wal", f"{DB_NAME}-shm", DB_NAME, LOCK_NAME):
+                (self.run_dir / name).unlink(missing_ok=True)
+            if is_new_dir:
                 self.run_dir.rmdir()
 
     def _has_blocks(self) -> bool:
@@ -239,7 +238,6 @@ class Store:
                 yield connection
                 if connection.total_changes != before:
                     connection.execute(_CLEAR_FINISHED)
-                    self.changed.direct_writes += 1
                     if self.journal is not None:
                         mark_ahead(connection)
             except BaseException:

@@ -16,11 +16,11 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from runner.core.changed_fields import changed_fields
 from runner.core.lifecycle import Event, State, advance, sources
 from runner.core.model import Attempt, JobSpec, Json, OnChanged, has_files
 from runner.core.units import format_count
 from runner.errors import JobsChanged, UsageError
+from runner.schema.wording import changed_fields
 from runner.store import rows
 from runner.store.transitions import attach_task
 

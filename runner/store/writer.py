@@ -14,8 +14,10 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from runner.core.filenames import RESERVE_NAME
@@ -319,3 +321,28 @@ class DiskReserve:
             self._path.unlink(missing_ok=True)
             return False
         return True
+
+
+_SAVED_AT: ContextVar[float | None] = ContextVar("_SAVED_AT", default=None)
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot_time() -> float:
+    """Return seconds since the machine was started, those in which it slept included."""
+    return time.clock_gettime(_CLOCK)
+
+
+def note_intent() -> None:
+    """Note that the current task saves the intent to submit a job."""
+    _SAVED_AT.set(boot_time())
+
+
+def intent_age_s(now: float) -> float:
+    """
+    Return how long ago the current task saved an intent; 0 if it did not.
+
+    Args:
+        now: By `boot_time`.
+    """
+    saved_at = _SAVED_AT.get()
+    return 0.0 if saved_at is None else now - saved_at

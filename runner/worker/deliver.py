@@ -1,7 +1,7 @@
 """
 Bring the assets of one succeeded task to disk: complete, verified, durable, under their final names.
 
-Every address of an asset is tried (see `core.asset_urls`) before the job becomes `undelivered`;
+Every address of an asset is tried (see `core.addresses`) before the job becomes `undelivered`;
 that state keeps the task id, so a later run tries them all again.
 """
 
@@ -18,10 +18,9 @@ from pathlib import Path
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from runner.assets.mismatch import mismatches
 from runner.assets.publish import is_complete
-from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
-from runner.core.asset_urls import READY_S, NextStep, UrlSearch
+from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, mismatches, part_path
+from runner.core.addresses import READY_S, NextStep, UrlSearch
 from runner.core.filenames import asset_path
 from runner.core.lifecycle import Event
 from runner.core.model import Asset, AssetKind, Failure, FailureClass, Job, Json
@@ -29,10 +28,10 @@ from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import retry_wait_s
 from runner.core.settings import RetryPolicy, Timeouts
 from runner.core.units import format_duration
-from runner.deadline import Deadline
 from runner.disk import FileUnwritable
 from runner.jsontext import dumps, loads
 from runner.media import MediaInfo
+from runner.network import Deadline
 from runner.worker.poll import query_task
 from runner.worker.ports import Api, AssetPublisher, AssetUploader, Clock, DeliveryStore, Downloader, Keys
 

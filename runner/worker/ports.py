@@ -108,7 +108,7 @@ class AssetPublisher(Protocol):
 
 
 class AssetUploader(Protocol):
-    """Copies of assets in an object store; see `assets.upload`."""
+    """Copies of assets in an object store; see `assets.publish`."""
 
     async def upload(self, path: str, asset: Asset) -> Asset:
         """Upload a file, and return its asset with its URL once it is there."""

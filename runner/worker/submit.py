@@ -27,7 +27,7 @@ from runner.core.outcomes import (
     SubmitOutcome,
     submit_transition,
 )
-from runner.store.intent_age import boot_time, intent_age_s
+from runner.store.writer import boot_time, intent_age_s
 from runner.worker.ports import Api, Clock, Keys, SubmissionStore
 
 

@@ -169,11 +169,11 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
 
 
 def _install(kill_at: KillPoint) -> None:
-    from runner.assets import upload
+    from runner.assets import publish
     from runner.gateway.client import GatewayClient
     from runner.objects.base import FolderStore
     from runner.results.writers import ResultsWriter
-    from runner.store import intent_age, store
+    from runner.store import store, writer
     from runner.store.journal import Journal
     from runner.store.ledger import Ledger
     from runner.store.store import Store
@@ -190,7 +190,7 @@ def _install(kill_at: KillPoint) -> None:
         "intent": (store, "note_intent"),
         "transaction": (Store, "transaction"),
         "unlink": (os, "unlink"),
-        "upload": (upload, "upload"),
+        "upload": (publish, "upload"),
         "head": (FolderStore, "head"),
         "remove": (Deliverer, "remove_files"),
     }[kill_at.point]
@@ -200,7 +200,7 @@ def _install(kill_at: KillPoint) -> None:
     def kill_if(when: str, number: int) -> None:
         if (when, number) == (kill_at.when, kill_at.nth) and kill_at.point == "intent":
             # As if the machine had slept for an hour since.
-            intent_age._SAVED_AT.set(intent_age.boot_time() - 3600)
+            writer._SAVED_AT.set(writer.boot_time() - 3600)
         elif (when, number) == (kill_at.when, kill_at.nth):
             os.kill(os.getpid(), signal.SIGSTOP if kill_at.is_stopped else signal.SIGKILL)
 

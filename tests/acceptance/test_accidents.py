@@ -28,8 +28,9 @@ version: 1
 seed: 3
 generate_s: [0.1, 0.4]
 rules:
-  - {name: long enough for another process, match: {prompt: 'test_deleted_lock*'}, task: {generate_s: 5}}
-  - {name: likewise, match: {prompt: 'test_copy_of*'}, task: {generate_s: 5}}
+  - {name: long enough for another process, match: {prompt: 'test_deleted_lock* 1.'}, task: {generate_s: 5}}
+  - {name: likewise, match: {prompt: 'test_copy_of* 1.'}, task: {generate_s: 5}}
+  - {name: too long to be downloaded yet, match: {prompt: 'test_moved*'}, task: {generate_s: 1.5}}
 """
 MANIFEST = """
 version: 1

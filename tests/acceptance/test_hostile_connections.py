@@ -31,7 +31,7 @@ from tests.acceptance.simulator_process import (
     write_fast_manifest,
 )
 
-SECONDS = float(os.environ.get("HOSTILE_S", "20"))
+SECONDS = float(os.environ.get("HOSTILE_S", "5"))
 JOBS = 50
 REFUSALS = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\r\n{}",

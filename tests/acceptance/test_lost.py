@@ -29,7 +29,7 @@ generate_s: 0.1
 rules:
   - {{name: lost, match: {{prompt: 'kitten 2', nth: [1, 2, 3]}}, task: {{{task}}}}}
 """
-MISSING, FOR_GOOD = "missing_s: 3", "end: lost"
+MISSING, FOR_GOOD = "missing_s: 2", "end: lost"
 
 
 def wait_until_known(simulator: SimulatorProcess, task_id: str) -> None:

@@ -110,30 +110,6 @@ def test_dry_run_changes_nothing(first: Path, simulator: SimulatorProcess) -> No
     assert dict.fromkeys(STATES, 1) == paid(simulator)
 
 
-def test_rerun_from_results_on_another_machine(
-    first: Path, simulator: SimulatorProcess, tmp_path: Path
-) -> None:
-    """
-    A rerun of a results file starts a new run that knows the old tasks; a second rerun does nothing.
-    """
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    shutil.copy(first / "results.jsonl", elsewhere)
-    shutil.rmtree(first)
-
-    arguments = ("rerun", elsewhere / "results.jsonl", "-o", elsewhere / "second")
-    refused = runner(*arguments)
-    done = runner(*arguments, "--base-url", simulator.base_url)
-    again = runner(*arguments, POWERTOKENS_BASE_URL=simulator.base_url)
-
-    assert 2 == refused.returncode, refused.stderr
-    assert {**dict.fromkeys(STATES, 1), "job-1": 2} == paid(simulator)
-    assert {"job-1": "succeeded", "job-2": "succeeded", "job-3": "failed", "job-4": "uncertain"} == states(
-        elsewhere / "second"
-    ), done.stderr
-    assert (4, 4) == (done.returncode, again.returncode)
-
-
 def test_failed_yaml_runs_unchanged(first: Path, simulator: SimulatorProcess) -> None:
     """
     failed.yaml submits failed jobs, downloads paid videos, and leaves out uncertain and refused jobs.
@@ -182,16 +158,33 @@ def test_throttled_tries_stay_in_the_history(tmp_path: Path) -> None:
         assert {"job-1": 1} == paid(simulator)
 
 
-def test_rerun_from_elsewhere_comes_home(first: Path, simulator: SimulatorProcess, tmp_path: Path) -> None:
+def test_rerun_on_another_machine_comes_home(
+    first: Path, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
     """
-    `--into` unites the attempts and copies the files of a rerun elsewhere; a second time, nothing changes.
+    A rerun of a results file starts a new run that knows the old tasks; a second rerun does nothing.
 
-    What the rerun paid for and whose file did not come along is downloaded again, and never paid for again.
+    `--into` unites the attempts and copies the files; a second time, nothing changes. What the rerun paid for and
+    whose file did not come along is downloaded again, and never paid for again.
     """
     away = tmp_path / "away"
     away.mkdir()
     shutil.copy(first / "results.jsonl", away)
-    runner("rerun", away / "results.jsonl", "-o", away / "second", "--base-url", simulator.base_url)
+    first.rename(tmp_path / "another machine")
+
+    arguments = ("rerun", away / "results.jsonl", "-o", away / "second")
+    refused = runner(*arguments)
+    done = runner(*arguments, "--base-url", simulator.base_url)
+    again = runner(*arguments, POWERTOKENS_BASE_URL=simulator.base_url)
+
+    assert 2 == refused.returncode, refused.stderr
+    assert {**dict.fromkeys(STATES, 1), "job-1": 2} == paid(simulator)
+    assert {"job-1": "succeeded", "job-2": "succeeded", "job-3": "failed", "job-4": "uncertain"} == states(
+        away / "second"
+    ), done.stderr
+    assert (4, 4) == (done.returncode, again.returncode)
+
+    (tmp_path / "another machine").rename(first)
     before = paid(simulator)
     (away / "second" / "assets" / "job-2.mp4").unlink()
 

@@ -112,7 +112,7 @@ def polls_of(run_dir: Path) -> list[int]:
 def write_directly(store: Store) -> None:
     """Change a job as commands do that change many."""
     with store.transaction() as connection:
-        connection.execute("UPDATE jobs SET timeout_s = 5 WHERE job_id = 'j05'")
+        connection.execute("UPDATE jobs SET timeout_s = 5 WHERE job_id IN ('j05', 'j16')")
 
 
 def give_verdict(store: Store) -> None:
@@ -169,7 +169,7 @@ async def test_only_jobs_without_a_line_of_what_they_are_now_are_read_again(
 
 
 async def test_no_line_counts_from_before_something_else_wrote(tmp_path: Path) -> None:
-    """Jobs are read again after a transaction, which may change any; and after another program wrote to the results."""
+    """Jobs are read again after a transaction changed them, and after another program wrote to the results."""
     for number, write in enumerate((write_directly, overwrite)):
         manifest = write_manifest(tmp_path / "m.yaml", *IDS)
         run_dir = make_run(tmp_path / str(number), manifest, dict.fromkeys(IDS, State.SUCCEEDED))

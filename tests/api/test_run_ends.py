@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from runner.api.budget import repeats
 from runner.api.options import IfLocked, RunOptions
 from runner.api.report import restore_missing_files
 from runner.api.run import resume, run
 from runner.core.lifecycle import State
 from runner.core.model import OnChanged
+from runner.core.settings import Settings
 from runner.engine.events import Notice, RunEvent
 from runner.manifest.loader import ProblemCollector, load
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 
@@ -168,3 +171,30 @@ async def test_uncertain_jobs_of_a_dead_process_are_reported(tmp_path: Path) -> 
         event.message for event in events if isinstance(event, Notice) and event.kind == "recovered"
     ]
     assert "1 job is uncertain" in message
+
+
+@pytest.mark.parametrize(
+    ("pending", "has_cost", "selected"), [(0, True, 1), (3, True, 4), (10_000, False, 1)]
+)
+def test_what_is_left_is_counted_without_a_list_of_pending_jobs(
+    tmp_path: Path, pending: int, has_cost: bool, selected: int
+) -> None:
+    """A rerun would submit pending jobs and those that failed; of many pending ones, no list is made to count them."""
+    manifest = write_manifest(tmp_path / "m.yaml", "a", "b")
+    run_dir = make_run(tmp_path / "out", manifest, {"a": State.FAILED, "b": State.SUCCEEDED})
+    with Store(run_dir) as store:
+        with store.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO jobs (job_id, idx, model, digest, state) VALUES (?, ?, 'm', 'd', 'pending')",
+                ((f"p{n}", 2 + n) for n in range(pending)),
+            )
+            connection.execute(
+                "INSERT INTO specs SELECT seq, '{}', '{}', '', '[]', '', 0, 0, NULL FROM jobs "
+                "WHERE seq NOT IN (SELECT seq FROM specs)"
+            )
+
+        resumed, rerun = repeats(store, Settings(name="kittens"), JobFilter())
+
+        (listed,) = store.reader.execute("SELECT count(*) FROM selected").fetchone()
+    assert (pending, pending + 1) == (resumed.jobs, rerun.jobs)
+    assert (has_cost, selected) == (rerun.cost is not None, listed)

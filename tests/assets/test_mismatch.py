@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from runner.assets.mismatch import mismatches
+from runner.assets.request import mismatches
 from runner.media import MediaInfo
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from runner.assets.request import Fetched, FetchFailure, NotFetched
+from runner.connector import Proxies
 from runner.core.settings import RetryPolicy
-from runner.proxies import Proxies
 from tests.assets.helpers import KEY, asset_request, fetcher
 from tests.assets.test_url_policy import FakeResolver
 from tests.media.samples import mp4

@@ -23,6 +23,7 @@ MANIFEST = """
 version: 1
 name: kittens
 limits: {in_flight: 8}
+retry: {base: 50ms, cap: 100ms}
 jobs:
   - id: job-${n}
     repeat: 6

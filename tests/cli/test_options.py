@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.failure_guard import parse_max_failures
+from runner.core.stop import parse_max_failures
 from runner.core.units import next_time, parse_clock
 from runner.simulator.scenario_reader import shipped_scenarios
 from tests.cli.command import runner

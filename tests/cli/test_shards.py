@@ -24,8 +24,8 @@ from runner.core.sharding import Shard
 from runner.core.uploads import Upload, UploadState
 from runner.errors import RunDirError, UsageError
 from runner.store.database import connect_reader
+from runner.store.files import read_uploads
 from runner.store.store import Store
-from runner.store.uploads import read_uploads
 from tests.acceptance.simulator_process import command_line
 from tests.api.rundir import make_run, write_manifest
 from tests.cli.command import CommandResult, runner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.asset_urls import DEFAULT_LIFETIME_S, NextStep, UrlSearch, expires_at
+from runner.core.addresses import DEFAULT_LIFETIME_S, NextStep, UrlSearch, expires_at
 
 
 def all_steps(search: UrlSearch, answers: list[list[str]]) -> list[str | NextStep]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from runner.core.cost_estimate import BillableUnits, CostEstimateBuilder, CostSum
+from runner.core.estimate import BillableUnits, CostEstimateBuilder, CostSum
 from runner.core.money import Money
 from runner.core.prices import Billable, Quote, Unit, Unpriced
 

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.durations import Durations
-from runner.core.polling import next_poll_s
+from runner.core.polling import Durations, next_poll_s
 from runner.core.settings import PollPolicy
 
 TASKS, SLOTS, SUBMIT_S = 200, 8, 1.0

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from runner.core.failure_guard import DEFAULT_IN_ROW, MIN_ENDS, FailureGuard, MaxFailures
 from runner.core.governor import RunGovernor
 from runner.core.lifecycle import State
 from runner.core.settings import Limits
-from runner.core.stop import StopReason
+from runner.core.stop import DEFAULT_IN_ROW, MIN_ENDS, FailureGuard, MaxFailures, StopReason
 
 WITHOUT_VIDEO = [State.FAILED, State.UNDELIVERED, State.TIMED_OUT]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.http_headers import MAX_RETRY_AFTER_S, parse_http_date, parse_retry_after
+from runner.core.retry import MAX_RETRY_AFTER_S, parse_http_date, parse_retry_after
 
 
 @pytest.fixture(params=["UTC0", "EST5EDT", "IST-5:30", "LINT-14"])

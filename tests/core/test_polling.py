@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.durations import Durations
 from runner.core.polling import (
     UNKNOWNS_UNTIL_LOST,
+    Durations,
     count_unknown,
     next_poll_s,
     poll_backoff_s,

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from runner.core.leases import AskMoney, Purse
-from runner.core.shared_budget import SharedBudget
+from runner.core.shared_governor import SharedBudget
 
 LIMIT = 1000
 

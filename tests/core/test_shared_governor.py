@@ -24,8 +24,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, RemoteStatus, RemoteTask, SubmitOutcome
 from runner.core.settings import CanaryPolicy, Limits
-from runner.core.shared_budget import SharedBudget
-from runner.core.shared_governor import SharedGovernor
+from runner.core.shared_governor import SharedBudget, SharedGovernor
 
 UNCERTAIN = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "502"))
 ACCEPTED = Accepted(RemoteTask(("t",), RemoteStatus.QUEUED))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.usage import completed_usage, read_usage
 from runner.core.wire import read_task
+from runner.core.wire_vocabulary import completed_usage, read_usage
 from tests.results.records import VIDEO
 
 ARK = {

@@ -36,7 +36,7 @@ from runner.media import MediaInfo
 from runner.schema.catalog import load_catalog
 from runner.schema.pricing import Pricer
 from runner.store import query
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import recover

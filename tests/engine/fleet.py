@@ -15,8 +15,7 @@ from runner.core.leases import Message, Reply
 from runner.core.lifecycle import State
 from runner.core.money import Money
 from runner.core.settings import Settings
-from runner.core.shared_budget import SharedBudget
-from runner.core.shared_governor import SharedGovernor
+from runner.core.shared_governor import SharedBudget, SharedGovernor
 from runner.core.stop import Stop
 from runner.engine.budget import RunBudget
 from runner.engine.engine import Engine

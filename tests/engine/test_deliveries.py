@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.assets.request import FetchFailure, NotFetched
-from runner.core.asset_urls import MAX_URLS
+from runner.core.addresses import MAX_URLS
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask

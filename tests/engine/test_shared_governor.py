@@ -12,7 +12,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Ambiguous, Rejected, Throttled
 from runner.core.settings import CanaryPolicy, Limits, ModelLimits
-from runner.core.shared_budget import SharedBudget
+from runner.core.shared_governor import SharedBudget
 from tests.core.simulated_gateways import TokenBucket
 from tests.engine.answers import (
     ACCEPTED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from itertools import repeat
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from runner.core.verdicts import Verdicts
+from runner.errors import ExportError
+from runner.export.roots import Folder
+from runner.export.selection import (
+    MAX_VIDEOFOLDER_ROWS,
+    ExportOptions,
+    Format,
+    Source,
+    SourceRecord,
+    write_plan,
+)
+from runner.objects.located import Objects
+from runner.results.reader import open_results
 from tests.cli.command import runner
 from tests.export.runs import files_of, mixed_jobs, write_run
 from tests.results.records import succeeded
@@ -136,15 +150,16 @@ def test_too_many_videos(tmp_path: Path) -> None:
     """More files than a hub takes are refused, with what to use instead."""
     run = tmp_path / "run"
     write_run(run, [succeeded("j0")], content=b"x")
-    line = (run / "results.jsonl").read_text()
-    with (run / "results.jsonl").open("w") as results:
-        results.writelines(line.replace('"job_id":"j0"', f'"job_id":"j{n}"') for n in range(100_001))
+    (line,) = open_results(run / "results.jsonl")
+    jobs = repeat(SourceRecord("kittens", "", line.record), MAX_VIDEOFOLDER_ROWS + 1)
+    source = Source([Folder(run, Verdicts(), Objects({}))], ("kittens",), jobs)
 
-    result = runner("export", run, tmp_path / "out", "--format", "videofolder")
+    with pytest.raises(
+        ExportError, match="a videofolder of more than 100,000 videos has too many files"
+    ) as refused:
+        write_plan(source, ExportOptions(format=Format.VIDEOFOLDER), tmp_path, lambda number: None)
 
-    assert 2 == result.exit_code
-    assert "a videofolder of more than 100,000 videos has too many files" in result.stderr
-    assert "use --format parquet or webdataset" in result.stderr
+    assert refused.value.hint == "use --format parquet or webdataset"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runner.connector import Proxies
 from runner.errors import UsageError
-from runner.proxies import Proxies
 
 ROOT = "https://api.powertokens.ai"
 

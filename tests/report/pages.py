@@ -9,8 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, FailureClass, JobRecord
-from runner.core.verdicts import Verdicts
+from runner.core.model import Attempt, FailureClass, JobRecord, Verdicts
 from runner.report.page import PageInfo, ReportBuilder, write_page
 from tests.results.records import AT, HOSTILE, VIDEO, succeeded, unsuccessful
 

@@ -14,9 +14,8 @@ from msgspec.structs import replace
 
 from runner.core.cost import Spend
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass, JobRecord
+from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.core.summary import summarize
-from runner.core.verdicts import Verdicts
 from runner.engine.events import Snapshot
 from runner.report.ci_summaries import step_summary, write_junit
 from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv

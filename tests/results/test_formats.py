@@ -29,7 +29,7 @@ from runner.core.outcomes import (
     Throttled,
     submit_transition,
 )
-from runner.core.usage import completed_usage
+from runner.core.wire_vocabulary import completed_usage
 from runner.results.formats import line_bytes, result_line, utc_text
 from runner.results.inline_media import replace_inline_media, restore_inline_media
 from runner.results.parse import parse_line

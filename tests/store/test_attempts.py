@@ -10,7 +10,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
 from runner.store import query
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 

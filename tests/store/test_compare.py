@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.core.changed_fields import changed_fields
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, JobSpec, OnChanged
 from runner.errors import JobsChanged
+from runner.schema.wording import changed_fields
 from runner.store import query
 from runner.store.store import Store
 from runner.store.sync import SyncReport, compare

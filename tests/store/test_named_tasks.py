@@ -9,7 +9,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, OnChanged
 from runner.errors import UsageError
 from runner.store import query
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import Selection, import_records, requeue_selected, select_for_rerun
 from tests.store.jobs import make_spec, sync_jobs

@@ -9,8 +9,7 @@ from msgspec.structs import asdict
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, Job, JobRecord
 from runner.store import query
-from runner.store.job_filter import JobFilter
-from runner.store.rows import failure_text
+from runner.store.rows import JobFilter, failure_text
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 

@@ -8,7 +8,7 @@ from runner.core.lifecycle import State
 from runner.core.model import OnChanged
 from runner.errors import JobsChanged
 from runner.store import query
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 

@@ -8,7 +8,7 @@ import pytest
 
 from runner.core.model import Attempt
 from runner.store import query, task_owners
-from runner.store.job_filter import JobFilter
+from runner.store.rows import JobFilter
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 

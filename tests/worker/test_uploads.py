@@ -14,9 +14,7 @@ from runner.core.uploads import Upload, UploadState
 from runner.errors import FileChanged, ObjectStoreError, UploadError
 from runner.gateway.library import LibraryAsset
 from runner.objects.base import FolderStore
-from runner.worker.library_target import MISSES, LibraryTarget
-from runner.worker.object_target import ObjectTarget
-from runner.worker.uploads import Reference, Save, Transfers, Uploader
+from runner.worker.uploads import MISSES, LibraryTarget, ObjectTarget, Reference, Save, Transfers, Uploader
 
 
 def reference(name: str) -> dict[str, Json]:
