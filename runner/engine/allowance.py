@@ -274,7 +274,7 @@ class Allowance:
     ) -> list[LedgerEntry]:
         metadata = metadata_of(self._store.reader, [seq for seq, _ in changes])
         return [
-            LedgerEntry(key[0], job.model, cost.day, metadata[key[0]], cost, key in new)
+            LedgerEntry(key[0], job.model, cost.day, metadata.get(key[0], "{}"), cost, key in new)
             for key, (job, cost) in changes.items()
         ]
 

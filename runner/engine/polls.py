@@ -63,6 +63,7 @@ class Polls:
         self._durations: dict[str, Durations] = {}
         self._seen_running_s: dict[int, float] = {}
         self._held_until: dict[str | None, float] = {}
+        self._has_more_keys = len(context.key_pool.for_task(None)) > 1
         self.tasks = JobTasks(
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
@@ -125,14 +126,16 @@ class Polls:
             due, _, job = self._heap[0]
             deadline = job.waiting_since + self._timeout_s(job)
             # No wait that the server asks for keeps a task from its last poll, so that none is given up unseen.
+            held_until = min(self._held_until.get(self._account_of(job), due), deadline)
+            if held_until > max(due, now):
+                # Others may have to be looked at before.
+                heapq.heapreplace(self._heap, (held_until, job.seq, job))
+                continue
             ready_at = max(due, min(self._pacer.opens_at, max(deadline, self._pacer.rate_opens_at)))
             last_at = deadline + self._context.settings.poll.max_interval_s
             if ready_at > now and last_at > now:
                 return min(ready_at, last_at)
             heapq.heappop(self._heap)
-            if min(self._held_until.get(job.key, now), deadline) > now:
-                heapq.heappush(self._heap, (min(self._held_until[job.key], deadline), job.seq, job))
-                continue
             if ready_at > now:
                 # Give up some time after the deadline even if the rate allows no poll.
                 self._finish(job, Event.POLL_TIMED_OUT, _timed_out(None, self._timeout_s(job)))
@@ -172,11 +175,14 @@ class Polls:
             self._progress.record_end(job)
 
     def _record_throttled(self, job: Job, retry_after_s: float | None, now: float, sent_at: float) -> None:
-        if retry_after_s and len(self._context.key_pool.for_task(None)) > 1:
-            # Limits are per account: the tasks of other keys may belong to another one.
-            self._held_until[job.key] = max(self._held_until.get(job.key, 0.0), now + retry_after_s)
-            retry_after_s = None
-        self._pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)
+        if retry_after_s:
+            account = self._account_of(job)
+            self._held_until[account] = max(self._held_until.get(account, 0.0), now + retry_after_s)
+        self._pacer.record_throttled(now, sent_at=sent_at)
+
+    def _account_of(self, job: Job) -> str | None:
+        """Return whose limits hold for the polls of a job: limits are per account, and each key may have its own."""
+        return job.key if self._has_more_keys else None
 
     def _learn_duration(self, job: Job, seen_running_s: float | None, sent_at: float) -> None:
         """

@@ -203,10 +203,10 @@ def entries(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
 
 
 def metadata_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, str]:
-    """Read the metadata of some jobs, as JSON."""
+    """Read the metadata of those of some jobs that have any, as JSON."""
     return dict(
         connection.execute(
-            "SELECT seq, metadata FROM specs WHERE seq IN (SELECT value FROM json_each(?))",
+            "SELECT seq, metadata FROM specs WHERE seq IN (SELECT value FROM json_each(?)) AND metadata != '{}'",
             (json.dumps(seqs),),
         ).fetchall()
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +14,9 @@ from msgspec import Struct
 from runner.core.cost import Spend
 from runner.errors import UsageError
 from runner.store.ledger import Ledger
+
+_BLOCK = 2000
+"""Jobs whose entries are added up at once."""
 
 
 class SpentBy(Struct, frozen=True):
@@ -48,26 +54,51 @@ def spent_by(ledger: Ledger, key: str, *, since: str = "") -> list[SpentBy]:
         key: ``day``, ``model``, ``run``, or ``tag:NAME`` for a key of the metadata.
         since: The first day, as text.
     """
-    values: tuple[str, ...] = (since,)
-    if key.startswith("tag:"):
-        name, table, count = "coalesce(json_extract(tags, ?2), '')", "entries", "count(*)"
-        values = (since, f"$.{json.dumps(key.removeprefix('tag:'))}")
-    else:
-        name = {"day": "day", "model": "model", "run": "runs.name"}[key]
-        table, count = "totals", "sum(attempts)"
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    attempts: dict[tuple[str, str], int] = {}
+    spends: dict[tuple[str, str], dict[str, int]] = {}
+    attempts: Counter[tuple[str, str]] = Counter()
     with ledger.reading() as connection:
-        for label, currency, state, number, amount in connection.execute(
-            f"SELECT {name}, currency, state, {count}, sum(amount) FROM {table} JOIN kinds USING (kind) "
-            "JOIN runs USING (run) WHERE day >= ?1 GROUP BY 1, 2, 3 ORDER BY 1, 2",
-            values,
-        ):
+        if key.startswith("tag:"):
+            found: Iterable[_Sum] = _sums_by_tag(connection, key.removeprefix("tag:"), since)
+        else:
+            name = {"day": "day", "model": "model", "run": "runs.name"}[key]
+            found = connection.execute(
+                f"SELECT {name}, currency, state, sum(attempts), sum(amount) FROM totals JOIN kinds USING (kind) "
+                "JOIN runs USING (run) WHERE day >= ? GROUP BY 1, 2, 3 ORDER BY 1, 2",
+                (since,),
+            )
+        for label, currency, state, number, amount in found:
             where = str(label), currency
-            found.setdefault(where, {})[state] = amount
-            attempts[where] = attempts.get(where, 0) + number
+            spend = spends.setdefault(where, {})
+            spend[state] = spend.get(state, 0) + amount
+            attempts[where] += number
     return [
         SpentBy(label, attempts[label, currency], Spend(currency=currency, **by_state))
-        for (label, currency), by_state in found.items()
+        for (label, currency), by_state in spends.items()
         if attempts[label, currency]
     ]
+
+
+_Sum = tuple[str | float, str, str, int, int]
+
+
+def _sums_by_tag(connection: sqlite3.Connection, name: str, since: str) -> list[_Sum]:
+    """Add up entries by a tag, currency and state: block by block, since SQLite sorts what it groups."""
+    # One snapshot, whatever runs write meanwhile.
+    connection.execute("BEGIN")
+    kinds = dict(connection.execute("SELECT kind, currency FROM kinds WHERE day >= ?", (since,)))
+    sums: defaultdict[tuple[str | float, str, str], list[int]] = defaultdict(lambda: [0, 0])
+    runs = connection.execute("SELECT run, (SELECT max(seq) FROM entries e WHERE e.run = r.run) FROM runs r")
+    for run, last in runs.fetchall():
+        for start in range(0, 0 if last is None else last + 1, _BLOCK):
+            for kind, state, label, number, amount in connection.execute(
+                "SELECT kind, state, json_extract(tags, ?) AS label, count(*), sum(amount) FROM entries "
+                "WHERE run = ? AND seq >= ? AND seq < ? GROUP BY kind, state, label",
+                (f"$.{json.dumps(name)}", run, start, start + _BLOCK),
+            ):
+                if kind in kinds:
+                    total = sums["" if label is None else label, kinds[kind], state]
+                    total[0] += number
+                    total[1] += amount
+    connection.execute("COMMIT")
+    found = [(*key, number, amount) for key, (number, amount) in sums.items()]
+    return sorted(found, key=lambda row: (isinstance(row[0], str), row[0], row[1]))

@@ -137,11 +137,11 @@ class Store:
         """Delete a run that was refused before it had jobs, so that it does not count as the newest one."""
         if not self._is_unused:
             return
-        for name in (DB_NAME, f"{DB_NAME}-wal", f"{DB_NAME}-shm", EPOCH_NAME, LOCK_NAME):
-            with suppress(OSError):
-                (self.run_dir / name).unlink()
-        if is_new_dir:
-            with suppress(OSError):
+        with suppress(OSError):
+            # The epoch without its database would count as a run whose database was lost.
+            for name in (EPOCH_NAME, f"{DB_NAME}-wal", f"{DB_NAME}-shm", DB_NAME, LOCK_NAME):
+                (self.run_dir / name).unlink(missing_ok=True)
+            if is_new_dir:
                 self.run_dir.rmdir()
 
     def _has_blocks(self) -> bool:

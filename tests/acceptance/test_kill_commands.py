@@ -243,6 +243,24 @@ def test_killed_at_the_writes_that_matter_most(command: str, make_scene: Callabl
     assert kill_at_each(command, point, "after", make_scene, every=every) > 0
 
 
+def test_refused_run_that_was_killed_while_it_was_undone_can_be_begun(
+    make_scene: Callable[[str], Scene],
+) -> None:
+    """
+    A run that is refused deletes what it created; killed in between, what is left keeps no run from beginning.
+    """
+    for nth in range(1, 4):
+        scene = make_scene(f"refused {nth}")
+        scene.write_manifest("a")
+        text = scene.manifest.read_text()
+        scene.manifest.write_text(text.replace("seconds", "secondz"))
+        command = "run", scene.manifest, "-o", scene.folder / "out", "--limit", "0"
+        assert scene.run(*command, kill_at=KillPoint("unlink", "after", nth)) is None
+        scene.manifest.write_text(text)
+
+        assert 6 == scene.run(*command)
+
+
 @pytest.mark.extended
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -76,7 +76,7 @@ def ledger(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]
             key, _ = opened.open_run(str(run), f"run {run}", f"/runs/{run}")
             opened.sync_run(key, _entries(run))
             opened.close_run(key, [])
-    for by, must in (("day", "2 s"), ("model", "-"), ("run", "-")):
+    for by, must in (("day", "2 s"), ("model", "-"), ("run", "-"), ("tag:split", "-")):
         took = []
         for _ in range(rounds):
             began = time.perf_counter()

@@ -187,3 +187,18 @@ def test_a_task_is_looked_at_a_last_time_before_it_is_given_up(tmp_path: Path) -
     run = run_with_keys(tmp_path, api, "a", jobs=4)
 
     assert {State.SUCCEEDED} == set(run.states.values())
+
+
+def test_task_that_waits_behind_a_longer_one_is_looked_at_before_it_is_given_up(tmp_path: Path) -> None:
+    """While the gateway asks for a long wait, each task has its last poll at its own timeout, whatever the others' are."""
+    first = iter([replace(POLL_429, retry_after_s=7200.0)])
+    api = FakeApi(on_poll=lambda task_id, nth: next(first, SUCCEEDED))
+    harness = EngineHarness(tmp_path, api, keys=("a",))
+    timeouts_s = (100.0, 300.0, 100.0, 100.0)
+    harness.add_jobs(
+        job._replace(timeout_s=timeout_s) for job, timeout_s in zip(specs(4), timeouts_s, strict=True)
+    )
+
+    run = harness.run()
+
+    assert {State.SUCCEEDED} == set(run.states.values())

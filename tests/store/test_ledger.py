@@ -139,17 +139,19 @@ def test_sums(tmp_path: Path) -> None:
                 entry(3, 1, CostState.FAILED, day=NEXT_DAY, metadata='{"split": "train"}'),
                 entry(4, 9, CostState.RELEASED),
                 entry(5, 4, CostState.RESERVED),
+                entry(90_000, 1, metadata='{"split": 7}'),
+                entry(90_001, 1, metadata='{"split": "7"}'),
             ],
         )
         take(ledger, run, 7, Limits())
     with open_to_read(path) as ledger:
-        assert [(DAY, 3, 5, 4), (NEXT_DAY, 1, 1, 0)] == [
+        assert [(DAY, 5, 7, 4), (NEXT_DAY, 1, 1, 0)] == [
             (row.name, row.attempts, row.spend.spent // UNIT, row.spend.reserved // UNIT)
             for row in spent_by(ledger, "day")
         ]
-        assert [("m", 4)] == [(row.name, row.attempts) for row in spent_by(ledger, "model")]
-        assert [("kittens", 6)] == [(row.name, row.spend.spent // UNIT) for row in spent_by(ledger, "run")]
-        assert [("", 4), ("test", 2), ("train", 4)] == [
+        assert [("m", 6)] == [(row.name, row.attempts) for row in spent_by(ledger, "model")]
+        assert [("kittens", 8)] == [(row.name, row.spend.spent // UNIT) for row in spent_by(ledger, "run")]
+        assert [("7", 2), ("", 4), ("test", 2), ("train", 4)] == [
             (row.name, (row.spend.spent + row.spend.reserved) // UNIT)
             for row in spent_by(ledger, "tag:split")
         ]
