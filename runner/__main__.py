@@ -13,11 +13,10 @@ _GARBAGE_THRESHOLDS = (100_000, 20, 20)
 def main() -> None:
     """Run the command line, and exit with its code."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    from runner.cli.main import run_command_line
-    from runner.cli.streams import prepare_streams
+    from runner.cli import main, streams
 
-    prepare_streams()
-    code = run_command_line(sys.argv[1:])
+    streams.prepare_streams()
+    code = main.run_command_line(sys.argv[1:])
     if "asyncio" not in sys.modules:
         # Neither threads nor child processes are left. Freeing every object one by one would take longer than `--help`.
         sys.stdout.flush()

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,8 +24,6 @@ from runner.core.settings import Budget, Settings
 from runner.core.units import format_count
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
-from runner.engine.leased_budget import LeasedBudget
-from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import NotConfirmed, UsageError
 from runner.schema.pricing import Pricer
 from runner.store import costs, query
@@ -32,6 +31,9 @@ from runner.store.ledger import Limits
 from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
+
+if TYPE_CHECKING:
+    from runner.engine.leased_governor import LeasedGovernor
 
 _MAX_LOOKED_AT = 10_000
 ASK_FROM_JOBS = 20
@@ -182,6 +184,9 @@ async def open_budget(
             limits = Limits(budget.day, budget.month)
             allowance = Allowance(ledger, key, limits, currency.name or "", store, smaller=smaller)
         if governor is not None and currency.name is not None:
+            # Nearly all runs are of one process.
+            from runner.engine.leased_budget import LeasedBudget
+
             leased = LeasedBudget(governor, currency.name, inner=allowance)
         run_budget = RunBudget(
             pricer,

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from runner.api.asset_store import open_assets
 from runner.api.config import apply_options, find_keys, read_environment
-from runner.api.job_steps import try_inputs
+from runner.api.inputs import try_inputs
 from runner.api.options import RunOptions
 from runner.api.run_facts import default_run_dir
 from runner.api.validate import manifest_error

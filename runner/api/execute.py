@@ -8,8 +8,10 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import chain, islice
 from shutil import disk_usage
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,7 +19,7 @@ from msgspec.structs import replace
 from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
-from runner.api.job_steps import JobSteps, open_inputs, open_steps
+from runner.api.job_steps import InlineFiles, JobSteps, open_steps
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
@@ -27,7 +29,6 @@ from runner.api.run_result import OnStarted, RunResult
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.api.state_dir import read_learned, save_learned
-from runner.api.video_checks import are_checks_left, finish_checks, running_checks
 from runner.checks.duplicate_videos import save_duplicates
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Job
@@ -40,8 +41,7 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext, InputFiles, stop_for_store_error
 from runner.engine.engine import Engine
-from runner.engine.events import Notice, Observer, guarded
-from runner.engine.leased_governor import LeasedGovernor
+from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.engine.polls import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
@@ -50,7 +50,11 @@ from runner.gateway.urls import gateway_root
 from runner.store import query
 from runner.store.rows import JobFilter
 from runner.store.store import Store
+from runner.store.takes import unchecked
 from runner.worker.job_log import with_job_log
+
+if TYPE_CHECKING:
+    from runner.engine.leased_governor import LeasedGovernor
 
 MAX_UNCERTAIN_SHOWN = 1000
 
@@ -85,7 +89,7 @@ async def execute(
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
-        if _is_idle(store, job_filter) and not are_checks_left(store, config, job_filter):
+        if _is_idle(store, job_filter) and not _are_checks_left(store, config, job_filter):
             await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
             settings, is_simulated = config.settings, config.origin.is_simulated
@@ -168,20 +172,14 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
             poll_per_s=settings.limits.poll_per_s,
             resubmit=resubmit_lost,
         )
-        checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
-        inputs = await open_inputs(
-            stack,
-            store,
-            settings,
-            work.job_filter,
-            root=gateway_root(base_url),
-            key=steps.keys.secret(steps.keys.for_task(None)[0]),
-            environ=config.environ,
-            clock=steps.clock,
-            observe=observe,
-            is_simulated=config.origin.is_simulated,
-            limit=work.options.limit,
-        )
+        on_success: Callable[[Job], None] = ignore
+        finish = None
+        if _has_checks(config):
+            from runner.api.video_checks import finish_checks, running_checks
+
+            checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
+            on_success, finish = checks.add, partial(finish_checks, checks)
+        inputs = await _inputs(stack, work, settings, steps, gateway_root(base_url))
         context = _context(
             work,
             settings,
@@ -189,15 +187,47 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
             inputs=inputs,
             results=ResultsAppender(store, outputs.append, observe),
             budget=budget,
-            on_success=checks.add,
+            on_success=on_success,
         )
         engine = Engine(context)
         try:
             async with _connected(engine, work.governor, allowance, context.learned):
                 yield engine
-                await finish_checks(checks, engine, observe)
+                if finish is not None:
+                    await finish(engine, observe)
         finally:
             _save_learned(work, engine, steps.keys)
+
+
+async def _inputs(
+    stack: AsyncExitStack, work: _Work, settings: Settings, steps: JobSteps, root: str
+) -> InputFiles:
+    if settings.inputs is None:
+        return InlineFiles()
+    from runner.api.inputs import open_uploads
+
+    return await open_uploads(
+        stack,
+        work.store,
+        settings,
+        settings.inputs,
+        work.job_filter,
+        root=root,
+        key=steps.keys.secret(steps.keys.for_task(None)[0]),
+        environ=work.config.environ,
+        clock=steps.clock,
+        observe=work.observe,
+        is_simulated=work.config.origin.is_simulated,
+        limit=work.options.limit,
+    )
+
+
+def _has_checks(config: RunConfig) -> bool:
+    return bool(config.settings.checks) or config.hook is not None
+
+
+def _are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> bool:
+    return _has_checks(config) and next(unchecked(store.reader, job_filter), None) is not None
 
 
 async def _gateway(stack: AsyncExitStack, work: _Work, settings: Settings) -> tuple[Settings, str]:

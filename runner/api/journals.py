@@ -29,10 +29,9 @@ from runner.manifest.local_files import read_checked
 from runner.objects import open_store
 from runner.objects.base import ObjectMissing, ObjectStore
 from runner.store import rows
-from runner.store.copy_rows import copy_rows
 from runner.store.database import connect_reader
 from runner.store.journal import Contents, Journal, require_conditional_create
-from runner.store.local_view import remembered_journal, write_view
+from runner.store.local_view import copy_rows, remembered_journal, write_view
 from runner.store.place import RETIRED
 from runner.store.store import Store
 

@@ -34,8 +34,8 @@ from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import LedgerError, RunDirError, StoreMissing, UsageError
 from runner.store import files, query
-from runner.store.copy_rows import copy_rows
 from runner.store.database import connect_reader, translated
+from runner.store.local_view import copy_rows
 from runner.store.place import RETIRED
 from runner.store.store import Store
 from runner.store.transitions import recover

@@ -25,7 +25,6 @@ from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted, RunResult
 from runner.api.trust import announce_gateway, trusted_settings
 from runner.core.filenames import VERDICTS_NAME
-from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error
 from runner.engine.events import Observer, ignore
@@ -33,7 +32,6 @@ from runner.results.verdicts import read_verdicts
 from runner.store.database import connect_reader
 from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
 from runner.store.rows import JobFilter
-from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 
 
@@ -146,25 +144,6 @@ def _require_match(reader: sqlite3.Connection, selection: Selection) -> None:
     # A run that began from results has only the jobs that had not succeeded.
     if facts is not None and facts.origin.manifest is not None:
         require_match(reader, selection.glob)
-
-
-def retry_failed(
-    store: Store,
-    job: str | None,
-    check: Callable[[sqlite3.Connection], None],
-    *,
-    ids: tuple[str, ...] | None = None,
-) -> None:
-    """
-    Make failed jobs pending again, by the same selection as a rerun; only those of some ids if they are given.
-
-    Args:
-        check: Gets the connection before anything is saved; an exception from it undoes everything.
-    """
-    with store.transaction() as connection:
-        select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=job, ids=ids))
-        requeue_selected(connection, at=time.time())
-        check(connection)
 
 
 async def retake(

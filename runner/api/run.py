@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,7 +20,6 @@ from runner.api.journals import begin_journal
 from runner.api.manifest_jobs import load_into
 from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
-from runner.api.rerun import retry_failed
 from runner.api.retention import delete_older, require_series, verify_assets
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
@@ -38,16 +37,20 @@ from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import KnownRun, known_run, remember, require_continued
 from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
+from runner.core.lifecycle import State
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.engine.events import Notice, Observer, guarded, ignore
-from runner.engine.leased_governor import LeasedGovernor
 from runner.gateway.credentials import KeySet
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.journal import Journal
 from runner.store.rows import JobFilter, choose
 from runner.store.store import Store
+from runner.store.transitions import Selection, requeue_selected, select_for_rerun
+
+if TYPE_CHECKING:
+    from runner.engine.leased_governor import LeasedGovernor
 
 _CUT_SHORT = (130, 143, 3)
 """Exit codes after which no older run is deleted: something is wrong, and it may be wanted."""
@@ -293,11 +296,12 @@ def _retry_failed(
     if not options.retry_failed:
         return confirm_cost
 
-    def check(connection: sqlite3.Connection) -> None:
+    # The same selection as a rerun; an exception undoes everything.
+    with store.transaction() as connection:
+        select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=options.job, ids=ids))
+        requeue_selected(connection, at=time.time())
         if ids is not None:
             choose(connection, ids)
         scope, is_simulated = JobFilter(glob=options.job, chosen=ids is not None), facts.origin.is_simulated
         check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
-
-    retry_failed(store, options.job, check, ids=ids)
     return None

@@ -29,7 +29,6 @@ from runner.engine.events import Notice, Observer, guarded
 from runner.errors import RunLocked, RunnerError, StoreMissing, UsageError
 from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
-from runner.results.reader import open_results
 from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.database import connect_reader
@@ -256,6 +255,9 @@ def adopt_results(store: Store, observe: Observer) -> None:
 
 
 def _records(store: Store, now_at: float) -> Iterator[JobRecord]:
+    # Hardly any run directory is without its database.
+    from runner.results.reader import open_results
+
     for result in open_results(store.run_dir / RESULTS_NAME):
         request = restore_inline_media(result.record.request).request
         record = replace(result.record, request=request, digest=request_digest(request))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -12,11 +13,13 @@ from runner import jsontext
 from runner.api.run_facts import output_root
 from runner.core.settings import Budget, Settings
 from runner.engine.allowance import RunLedger
-from runner.engine.leased_governor import LeasedGovernor
 from runner.store import costs
 from runner.store.ledger import Ledger
 from runner.store.place import is_copy
 from runner.store.store import Store
+
+if TYPE_CHECKING:
+    from runner.engine.leased_governor import LeasedGovernor
 
 LEDGER_NAME = "spend.db"
 SIMULATED_LEDGER_NAME = "spend-simulated.db"

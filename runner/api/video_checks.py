@@ -184,11 +184,7 @@ async def running_checks(
     store: Store, config: RunConfig, job_filter: JobFilter, observe: Observer
 ) -> AsyncIterator[RunningChecks]:
     """Make the checks of a run, beginning with what an earlier process left unchecked; they end with the context."""
-    settings = config.settings
-    hook = config.hook
-    if not settings.checks and hook is None:
-        yield RunningChecks(store, None)
-        return
+    settings, hook = config.settings, config.hook
     key_names = (*settings.key_names, DEFAULT_KEY_NAME, POOL_NAME)
     async with AsyncExitStack() as stack:
         pool = None
@@ -209,12 +205,6 @@ async def running_checks(
         checks = await stack.enter_async_context(RunningChecks(store, checker, local.of))
         checks.add_earlier(takes.unchecked(store.reader, job_filter))
         yield checks
-
-
-def are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> bool:
-    """Return whether an earlier process left videos unchecked."""
-    is_checked = bool(config.settings.checks) or config.hook is not None
-    return is_checked and next(takes.unchecked(store.reader, job_filter), None) is not None
 
 
 def _can_decode(checks: tuple[Check, ...], observe: Observer) -> bool:

@@ -224,14 +224,13 @@ class RunningChecks:
     Checks jobs as they succeed, a few at a time; nothing of the run waits for it.
 
     Args:
-        checker: None if nothing is to be checked.
         files_of: Has the files of a job on this machine for the length of a block.
     """
 
     def __init__(
         self,
         store: Store,
-        checker: VideoChecker | None,
+        checker: VideoChecker,
         files_of: Callable[[JobRecord], AbstractAsyncContextManager[None]] = lambda record: nullcontext(),
     ) -> None:
         self._store = store
@@ -256,23 +255,19 @@ class RunningChecks:
 
     def add(self, job: Job) -> None:
         """Add a job that succeeded, and was saved."""
-        if self._checker is None:
-            return
         self._queue.append((job.seq, job.commit))
-        self._start_one(self._checker)
+        self._start_one()
 
     def add_earlier(self, seqs: Iterable[int]) -> None:
         """Add jobs whose videos an earlier process left unchecked; what succeeds now comes before them."""
-        if self._checker is None:
-            return
         self._earlier = array("q", seqs)
         self._earlier.reverse()
         for _ in self._earlier[: self._checker.at_once]:
-            self._start_one(self._checker)
+            self._start_one()
 
-    def _start_one(self, checker: VideoChecker) -> None:
-        if len(self._tasks) < checker.at_once:
-            task = asyncio.create_task(self._work(checker), name="checks")
+    def _start_one(self) -> None:
+        if len(self._tasks) < self._checker.at_once:
+            task = asyncio.create_task(self._work(), name="checks")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -291,23 +286,23 @@ class RunningChecks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _work(self, checker: VideoChecker) -> None:
+    async def _work(self) -> None:
         while self._queue or self._earlier:
             seq, commit = self._queue.popleft() if self._queue else (self._earlier.pop(), 0)
             try:
                 await self._store.durable(commit)
-                await self._check(checker, seq)
+                await self._check(seq)
             except RunnerError:
                 # The store can't be written: the run stops for that, and says so.
                 return
             except Exception:
                 log.exception("a bug in runner ended the checks of a job")
 
-    async def _check(self, checker: VideoChecker, seq: int) -> None:
+    async def _check(self, seq: int) -> None:
         record = next(query.records(self._store.reader, [seq]))
         if record.state is not State.SUCCEEDED or not has_video(record.assets):
             return
         number = takes.attempt_number(self._store.reader, seq)
         async with self._files_of(record):
-            findings, measures = await checker.look(record)
-            self._store.save_findings(seq, number, checker.finish(seq, findings, measures))
+            findings, measures = await self._checker.look(record)
+            self._store.save_findings(seq, number, self._checker.finish(seq, findings, measures))

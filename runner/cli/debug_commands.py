@@ -11,6 +11,7 @@ import click
 from msgspec import to_builtins
 
 from runner.api.options import RunOptions
+from runner.api.simulate import serve_simulator
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.param_types import MANIFEST
 from runner.cli.shared_options import PORT, SCENARIO
@@ -139,8 +140,6 @@ def simulate_command(port: int, scenario: str | None, ledger: Path | None, price
 
     Its URL is printed to stdout, and the environment variables for a run against it to stderr.
     """
-    from runner.api.simulate import serve_simulator
-
     serve_until_signal(
         serve_simulator(scenario, port=port, ledger=ledger, prices=prices, ready=_print_usage), port
     )

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.api.resolve import (
+    Resolution,
+    ResolveResult,
+    read_tasks,
+    resolve_as,
+    resolve_tasks,
+    uncertain_jobs,
+)
 from runner.api.run_dir import continue_options
 from runner.cli.console import command_text, echo_stderr, echo_stdout
 from runner.cli.final_summary import submission_text
@@ -22,7 +30,6 @@ from runner.core.wire import task_id_error
 from runner.results.formats import utc_text
 
 if TYPE_CHECKING:
-    from runner.api.resolve import ResolveResult
     from runner.core.model import JobRecord
 
 
@@ -59,8 +66,6 @@ def resolve_command(
     --from takes once the tasks are filled in; without RUN_DIR, those of the newest run. Jobs are given by id, or by a pattern in quotes such as 'sky-*'. If one of them can't be
     resolved, none is. Nothing is sent; continue with `runner resume`.
     """
-    from runner.api.resolve import Resolution, read_tasks, resolve_as, resolve_tasks, uncertain_jobs
-
     # Which shard of a journal it is depends on the jobs.
     run_dir = or_newest_run(ctx, None, run_dir)
     if not jobs and not (task_id or not_submitted or give_up or tasks_file):

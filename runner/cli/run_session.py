@@ -24,7 +24,6 @@ from runner.api.options import IfLocked, RunOptions
 from runner.api.run_result import RunResult, result_json, summary_of
 from runner.cli.console import echo_stderr, echo_stdout, show_error
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
-from runner.cli.final_summary import show_summary
 from runner.cli.shared_options import DisplayOptions
 from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
@@ -143,6 +142,9 @@ def run_and_report(
     except Interrupted as interrupted:
         echo_stderr("interrupted before any job was started; nothing was sent")
         return interrupted.exit_code
+    # Not before the first job is submitted.
+    from runner.cli.final_summary import show_summary
+
     # The exit code must not depend on a terminal that went away.
     with contextlib.suppress(OSError):
         show_summary(result, options, quiet=display_options.quiet)

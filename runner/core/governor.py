@@ -31,9 +31,9 @@ from runner.core.outcomes import (
     Throttled,
 )
 from runner.core.pacing import Pacer, RateSource
-from runner.core.round_robin import Blocked, Chosen, ModelQueue, Queue, choose_model
 from runner.core.settings import CanaryPolicy, Limits
 from runner.core.stop import FailureGuard, MaxFailures, Stop, StopReason
+from runner.core.turns import Blocked, Chosen, ModelQueue, Queue, choose_model
 from runner.core.units import format_count
 
 _NEVER_SENT = Throttled(Failure(FailureClass.INTERRUPTED, "abandoned before it was sent"))

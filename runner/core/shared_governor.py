@@ -39,9 +39,9 @@ from runner.core.leases import (
     Unused,
 )
 from runner.core.lifecycle import State
-from runner.core.round_robin import Blocked, ModelQueue, Queue
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason, stop_for_stall
+from runner.core.turns import Blocked, ModelQueue, Queue
 
 
 class SharedBudget:

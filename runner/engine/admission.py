@@ -18,13 +18,12 @@ from msgspec.structs import replace
 
 from runner.core.circuit_breaker import CircuitState
 from runner.core.governor import circuit_text
-from runner.core.key_pool import KeyPool, UseKey, WaitForKey
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import KeyRefused, NotSent, SubmitOutcome, Throttled
-from runner.core.round_robin import Blocked, Chosen, Limit, ModelQueue, Queue
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason, stop_for_unreachable_gateway
+from runner.core.turns import Blocked, Chosen, KeyPool, Limit, ModelQueue, Queue, UseKey, WaitForKey
 from runner.engine.pending_jobs import PendingJobs
 
 

@@ -37,8 +37,8 @@ from runner.core.leases import (
 from runner.core.lifecycle import State
 from runner.core.model import Failure
 from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask, SubmitOutcome
-from runner.core.round_robin import Blocked, Chosen, Limit, ModelQueue, Queue
 from runner.core.stop import Stop
+from runner.core.turns import Blocked, Chosen, Limit, ModelQueue, Queue
 from runner.engine.allowance import RunLedger
 from runner.engine.engine import Engine
 from runner.engine.shared_state import NO_NEWS, SharedCircuit, SharedPace, SharedStall

@@ -32,9 +32,8 @@ from runner.core.outcomes import (
 from runner.core.retry import parse_http_date
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
-from runner.gateway.http_response import HttpResponse, decompress, read_bounded, salvage
 from runner.gateway.urls import gateway_root, task_url
-from runner.network import Deadline, describe_network_error
+from runner.network import Deadline, HttpResponse, decompress, describe_network_error, read_bounded, salvage
 
 POST_KEEPALIVE_S = 0.5
 """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
+from runner.schema.limits import allowed_values, rules_of
 from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import format_bounds, format_choices, type_names
 
@@ -88,15 +89,7 @@ def describe(schema: RequestSchema, model: str | None = None) -> Description:
 
 def _has(document: dict[str, Any], name: str, model: str) -> bool:
     """Return whether a page of the model has the key."""
-    return all(rules.get("not") != {} for rules in _rules_of(document, name, model))
-
-
-def _rules_of(document: dict[str, Any], name: str, model: str) -> Iterator[dict[str, Any]]:
-    """Yield the rules for a key that depend on the model alone."""
-    for rule in document.get("allOf", ()):
-        condition = rule.get("if", {}).get("properties", {})
-        if set(condition) == {"model"} and _allows(condition["model"], model):
-            yield rule["then"].get("properties", {}).get(name, {})
+    return all(rules.get("not") != {} for rules in rules_of(document, name, model))
 
 
 def _rule(document: dict[str, Any], name: str, models: Sequence[str]) -> str:
@@ -158,15 +151,3 @@ def _format_by_model(document: dict[str, Any], name: str, models: Sequence[str])
 
 def _format_allowed(allowed: tuple[Any, ...]) -> str:
     return type_names("boolean") if allowed == (True, False) else format_choices(allowed)
-
-
-def allowed_values(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
-    """List what one model allows for a key, by the rules that depend on the model alone."""
-    allowed: tuple[Any, ...] = tuple(document["properties"][name].get("enum", (True, False)))
-    for rules in _rules_of(document, name, model):
-        allowed = tuple(value for value in allowed if _allows(rules, value))
-    return allowed
-
-
-def _allows(rules: dict[str, Any], value: Any) -> bool:
-    return bool(value == rules.get("const", value) and value in rules.get("enum", (value,)))

@@ -1,12 +1,13 @@
 """
-Limits beside those of JSON Schema: words of a text, bytes of a request, and what its pictures, videos and audios may be.
+Limits beside those of JSON Schema: words of a text, bytes of a request, what its pictures, videos and audios may be, and
+what one model allows.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -191,3 +192,23 @@ def body_bytes(request: Any) -> int:
     """
     text = json.dumps(request, ensure_ascii=False, separators=(",", ":"), default=str)
     return len(text.encode("utf-8", "replace"))
+
+
+def allowed_values(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
+    """List what one model allows for a key, by the rules that depend on the model alone."""
+    allowed: tuple[Any, ...] = tuple(document["properties"][name].get("enum", (True, False)))
+    for rules in rules_of(document, name, model):
+        allowed = tuple(value for value in allowed if _allows(rules, value))
+    return allowed
+
+
+def rules_of(document: dict[str, Any], name: str, model: str) -> Iterator[dict[str, Any]]:
+    """Yield the rules for a key that depend on the model alone."""
+    for rule in document.get("allOf", ()):
+        condition = rule.get("if", {}).get("properties", {})
+        if set(condition) == {"model"} and _allows(condition["model"], model):
+            yield rule["then"].get("properties", {}).get(name, {})
+
+
+def _allows(rules: dict[str, Any], value: Any) -> bool:
+    return bool(value == rules.get("const", value) and value in rules.get("enum", (value,)))

@@ -29,7 +29,7 @@ from runner.core.prices import (
 )
 from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.schema.catalog import Catalog, load_catalog
-from runner.schema.describe import allowed_values
+from runner.schema.limits import allowed_values
 from runner.schema.request_schema import RequestSchema, ValueSchema
 
 _MAX_KNOWN = 10_000

@@ -3,6 +3,8 @@
 
 What only ``run.db`` has is not trusted, with one exception: the task of a job that the journal calls uncertain. This machine
 saved its id when the journal could not be written.
+
+Copy the jobs of one ``run.db`` into another, behind those that it has.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -26,6 +28,9 @@ from runner.store.journal import RECORDS_WORTH_A_BASE, Contents, Journal
 from runner.store.query import task_owner
 from runner.store.tables import LATER_ADDITIONS
 from runner.store.transitions import attach_task, recover
+
+if TYPE_CHECKING:
+    from runner.store.store import Store
 
 JOURNAL, _POSITION, _IS_AHEAD = "journal", "journal_position", "journal_is_behind"
 """Keys of `meta`."""
@@ -238,3 +243,40 @@ def _require_same(run_dir: Path, local: _Local, journal: Journal) -> None:
         f"{run_dir} belongs to shard {known.index} of the journal {known.url}, not to shard {journal.index} of {journal.url}",
         hint="choose another directory with -o, or the journal that it belongs to",
     )
+
+
+_NOT_COPIED = ("meta", "parts", "uploads")
+"""Tables that belong to one directory, for half a download is of no use without its file; `_UPLOADS` copies the last one."""
+_UPLOADS = """
+INSERT INTO main.uploads SELECT * FROM shard.uploads WHERE true
+ON CONFLICT DO UPDATE SET state = excluded.state, address = excluded.address, expires_at = excluded.expires_at
+WHERE excluded.state = 'ready' AND (state <> 'ready' OR coalesce(excluded.expires_at, 9e999) > coalesce(expires_at, 9e999))
+"""
+"""Of a file that several shards uploaded, what is ready and remains longest is kept."""
+
+
+def copy_rows(store: Store, database: Path) -> None:
+    """
+    Copy all that another database has of its jobs and of uploaded files, in one transaction.
+
+    Raises:
+        StoreDamaged: The other database can't be read, or has a job that this one has.
+    """
+    with store.attached(database, "shard"), store.transaction() as connection:
+        (offset,) = connection.execute("SELECT coalesce(max(seq), 0) FROM main.jobs").fetchone()
+        tables = connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            own, theirs = (_columns(connection, schema, table) for schema in ("main", "shard"))
+            common = [column for column in own if column in theirs]
+            if table in _NOT_COPIED or "seq" not in common:
+                continue
+            values = ", ".join(f"seq + {offset}" if column == "seq" else f'"{column}"' for column in common)
+            columns = ", ".join(f'"{column}"' for column in common)
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {values} FROM shard.{table}")
+        if _columns(connection, "shard", "uploads"):
+            connection.execute(_UPLOADS)
+
+
+def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
+    found = connection.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema))
+    return [name for (name,) in found]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from runner.core.verdicts import Verdicts
+from runner.core.model import Verdicts
 from runner.errors import ExportError
 from runner.export.roots import Folder
 from runner.export.selection import (

@@ -14,7 +14,7 @@ import pytest
 from runner.core.outcomes import Accepted, Ambiguous, BadBaseUrl, KeyRefused, Rejected, SubmitOutcome
 from runner.core.settings import Timeouts
 from runner.gateway.client import POST_KEEPALIVE_S, GatewayClient
-from runner.gateway.http_response import MAX_BODY_BYTES
+from runner.network import MAX_BODY_BYTES
 from tests.gateway.raw_server import (
     BODY,
     KEY,

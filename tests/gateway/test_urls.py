@@ -7,8 +7,8 @@ import zlib
 import pytest
 
 from runner.errors import UsageError
-from runner.gateway.http_response import MAX_BODY_BYTES, decompress
 from runner.gateway.urls import gateway_root
+from runner.network import MAX_BODY_BYTES, decompress
 
 ROOT = "https://api.powertokens.ai"
 
