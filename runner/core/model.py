@@ -50,7 +50,7 @@ class FailureClass(StrEnum):
     DOWNLOAD_FAILED = "download_failed"
     ASSET_INVALID = "asset_invalid"
     BUDGET = "budget"
-    DEADLINE = "network"
+    DEADLINE = "deadline"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 

@@ -50,7 +50,7 @@ class StopReason(StrEnum):
     CANARY = "canary"
     LEDGER = "ledger"
     LIMIT = "limit"
-    DEADLINE = "network"
+    DEADLINE = "deadline"
     DRAIN_ENDED = "drain_ended"
 
 

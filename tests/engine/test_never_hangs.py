@@ -159,7 +159,7 @@ def test_deadline_ends_a_run_that_only_waits(tmp_path: Path) -> None:
 
     run = harness.run(run_s=60.0)
 
-    assert ["network"] == run.stop_reasons
+    assert ["deadline"] == run.stop_reasons
     assert run.took_s < 62.0
 
 

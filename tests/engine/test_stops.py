@@ -328,7 +328,7 @@ def test_deadline_stops_submissions_and_then_the_drain(tmp_path: Path) -> None:
 
     run = harness.run(run_s=10.0, drain_s=60.0)
 
-    assert ["network", "drain_ended"] == run.stop_reasons
+    assert ["deadline", "drain_ended"] == run.stop_reasons
     assert 70.0 <= run.took_s < 75.0
     assert 8 == run.counts[State.SUBMITTED]
 
@@ -342,7 +342,7 @@ def test_deadline_that_has_passed_submits_nothing(tmp_path: Path) -> None:
 
     run = harness.run(run_s=0.0)
 
-    assert (["network"], 0) == (run.stop_reasons, len(harness.api.posts))
+    assert (["deadline"], 0) == (run.stop_reasons, len(harness.api.posts))
     assert {State.PENDING: 3, State.SUCCEEDED: 1} == {state: n for state, n in run.counts.items() if n}
 
 
@@ -377,7 +377,7 @@ def test_time_of_day_follows_the_wall_clock(jump_s: float, tmp_path: Path) -> No
     run = harness.run(stop_at=WALL_AT_0 + stop_s, clock=LoopClock(wall_s))
 
     ended_at = next(at for at in (n / 2 for n in range(1000)) if wall_s(at) >= stop_s)
-    assert ["network"] == run.stop_reasons
+    assert ["deadline"] == run.stop_reasons
     assert ended_at - 3.0 <= max(post.at for post in api.posts) < ended_at
     assert run.counts[State.PENDING] > 0
 
