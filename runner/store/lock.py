@@ -107,12 +107,7 @@ class RunLock:
         """
         files = {DB_NAME: self._db_fd} if self._is_db_locked else {DB_NAME: self._db_fd, LOCK_NAME: self._fd}
         for name, fd in files.items():
-            own = os.fstat(fd)
-            try:
-                found = os.stat(self._run_dir / name)
-            except OSError:
-                found = None
-            if found is None or (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino):
+            if not _is_at(self._run_dir / name, fd):
                 raise RunDirError(
                     f"{self._run_dir / name} was moved, replaced or deleted while the run used it",
                     hint="continue with the directory at its new place: runner resume DIR",
@@ -124,7 +119,10 @@ class RunLock:
             time.sleep(wait_s)
             with suppress(BlockingIOError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                if _is_at(self._run_dir / LOCK_NAME, fd):
+                    return
+                # Its holder deleted what it had created there.
+                break
         raise self._locked(_describe(os.pread(fd, 1000, 0)))
 
     def _locked(self, holder: str) -> RunLocked:
@@ -149,9 +147,20 @@ class RunLock:
         )
 
 
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except OSError:
+        return False
+
+
 def _open_own(path: Path) -> int:
     try:
         return open_own(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:
+        raise RunLocked(
+            f"{path.parent} has just been deleted by another process", hint="run the same command again"
+        ) from None
     except OSError as error:
         raise RunDirError(
             f"{path} can't be used: {error.strerror or error}",

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from runner.core.outcomes import PollOutcome, SubmitOutcome
 from runner.engine.context import SystemClock
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query
-from runner.store.lock import holder_of
+from runner.store.lock import RunLock, holder_of
 from runner.store.store import Store
 from runner.worker.submit import Submitter
 from tests.engine.fakes import FakeKeys
@@ -68,6 +69,44 @@ def test_deleted_lock_file_lets_nobody_in(tmp_path: Path) -> None:
 
         with pytest.raises(RunLocked, match="whose .lock was deleted"), Store(tmp_path):
             pass
+
+
+def times_open(path: Path) -> int:
+    """Count the descriptors of this process for a file."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            count += str(path) == os.readlink(f"/proc/self/fd/{name}")
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_lock_of_a_file_that_its_holder_deleted_lets_nobody_in(tmp_path: Path) -> None:
+    """
+    A run that is refused deletes what it created; who waited for it has the lock of nothing, and may try again.
+    """
+
+    def open_store() -> None:
+        with Store(tmp_path):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with RunLock(tmp_path):
+            second = pool.submit(open_store)
+            while times_open(tmp_path / ".lock") < 2 and not second.done():
+                pass
+            (tmp_path / ".lock").unlink()
+        with pytest.raises(RunLocked):
+            second.result()
+    open_store()
+
+
+def test_directory_that_was_deleted_meanwhile_is_one_in_use(tmp_path: Path) -> None:
+    """
+    Then another process was in it a moment ago, and the same command can be repeated.
+    """
+    with pytest.raises(RunLocked, match="deleted"), RunLock(tmp_path / "gone"):
+        pass
 
 
 def test_copy_of_a_directory_in_use_is_refused(tmp_path: Path) -> None:
