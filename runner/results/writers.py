@@ -116,6 +116,8 @@ class ResultsWriter(AppendedFile):
         self._is_own = self.is_own
         start = append_whole(self._descriptor, lines, self._path)
         self._last = self._status()
+        # Something else may have been appended in between.
+        self._is_own = self._is_own and self._last[0] == start + len(lines)
         return start
 
     @property

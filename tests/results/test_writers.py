@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -29,6 +31,26 @@ def test_append_is_seen_at_once(tmp_path: Path) -> None:
 
     assert b'{"a":1}\n' == seen
     assert b'{"a":1}\n{"a":2}\n{"a":3}\n' == path.read_bytes()
+
+
+def test_lines_are_own_only_where_they_are(tmp_path: Path) -> None:
+    """Another program may append at any moment, even while lines are: then it is noticed, or they are where they were written."""
+    path, line, has_ended = tmp_path / "results.jsonl", b'{"a":1}\n', Event()
+
+    def append_others() -> None:
+        with path.open("ab", buffering=0) as other:
+            while not has_ended.is_set():
+                other.write(b"{}\n")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(append_others)
+        try:
+            for _ in range(1500):
+                with ResultsWriter(path) as writer:
+                    start = writer.append(line)
+                    assert not writer.is_own or line == writer.read(start, len(line))
+        finally:
+            has_ended.set()
 
 
 @pytest.mark.parametrize(
