@@ -4,13 +4,18 @@ What each block of jobs contributed to the derived files, so that the next proce
 A block has the jobs of adjacent indices. It knows how long its part of `results.jsonl` and of `failed.yaml` is, and
 what it adds to the summary and the report. Blocks are in a file of their own, which may be lost: it counts only if
 ``run.db`` says that it belongs to exactly the derived files that are there (`Written`).
+
+Of the jobs whose lines this process appended, the blocks are known before its end, which does not read these jobs again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import msgspec
@@ -19,8 +24,12 @@ from msgspec import Struct, field
 from runner import __version__
 from runner.core.filenames import BLOCKS_NAME, FAILED_NAME, RESULTS_NAME
 from runner.core.lifecycle import State
-from runner.core.model import FailureClass, JobRecord
-from runner.report.aggregates import Totals
+from runner.core.model import FailureClass, JobRecord, Verdicts
+from runner.report.page_data import MAX_JOBS, Totals, row_bytes
+from runner.results.writers import ResultsWriter
+from runner.store import query
+from runner.store.changes import count_jobs
+from runner.store.store import Store
 
 BLOCK_JOBS = 500
 _LENGTH_BYTES = 4
@@ -127,3 +136,149 @@ def open_if_same(path: Path, identity: tuple[int, int, int] | None, *, has_grown
         return descriptor
     os.close(descriptor)
     return None
+
+
+Key = tuple[int, int]
+
+_MAX_OPEN = 64
+"""Blocks that wait for further jobs; of more, the one that was begun first is given up."""
+_MAX_GAPS = 4
+"""The lines of a block are read at once if they are spread over at most so many times their size."""
+_NO_VERDICTS = Verdicts()
+
+
+class _Line(Struct, frozen=True, array_like=True):
+    """
+    The line of a job.
+
+    Attributes:
+        start, count: Its place in the file that lines were appended to, in bytes.
+        cls: The failure class, if the job did not succeed.
+        row: What the report shows of the job; None if that was not made.
+    """
+
+    index: int
+    seq: int
+    start: int
+    count: int
+    succeeded: bool
+    cls: FailureClass | None
+    row: bytes | None
+
+
+class AppendedBlock(Struct):
+    """
+    The jobs of a block that ended.
+
+    Attributes:
+        jobs: How many there are in ``run.db``.
+        lines: Of those that ended; once all have, in the order of the manifest.
+        text: Their lines, once they were read.
+    """
+
+    jobs: int
+    lines: list[_Line] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)
+    text: bytes = b""
+
+    def block(self, key: Key) -> Block:
+        """Return what all files have of the block, except `failed.yaml`."""
+        block = Block(key, result_bytes=len(self.text), totals=self.totals)
+        for line in self.lines:
+            (block.succeeded if line.succeeded else block.others).append(line.seq)
+            if line.cls is not None:
+                block.examples.setdefault(line.cls, line.seq)
+        by_class = self.totals.summary.by_class
+        # They were counted in the order in which jobs ended.
+        self.totals.summary.by_class = {cls: by_class[cls] for cls in block.examples}
+        return block
+
+
+class AppendedBlocks:
+    """
+    Collects blocks while lines are appended. Complete ones wait on disk, in a file without a name.
+
+    Args:
+        reader: Reads the jobs that lines are made of.
+        writer: Appends these lines.
+        size: The size of a block.
+    """
+
+    def __init__(self, store: Store, reader: sqlite3.Connection, writer: ResultsWriter, size: int) -> None:
+        self._changed, self._reader, self._writer, self._size = store.changed, reader, writer, size
+        self._makes_rows = not query.has_jobs(reader, MAX_JOBS + 1)
+        self._open: dict[Key, AppendedBlock] = {}
+        self._complete: dict[Key, tuple[int, int]] = {}
+        # Closed by `close`.
+        self._file = TemporaryFile(dir=store.run_dir, buffering=0)  # noqa: SIM115
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._file.close()
+
+    def add(
+        self, seqs: Mapping[str, int], records: Sequence[JobRecord], lines: Sequence[bytes], start: int
+    ) -> None:
+        """
+        Add jobs whose lines were appended.
+
+        Args:
+            seqs: The keys of the jobs, by job id.
+            start: Where the first line is.
+
+        Raises:
+            OSError: The disk failed, or is full.
+        """
+        for record, line in zip(records, lines, strict=True):
+            succeeded = record.state is State.SUCCEEDED
+            cls = None if succeeded or record.error is None else record.error.cls
+            row = None
+            if self._makes_rows and all(asset.url is None for asset in record.assets):
+                row = row_bytes(record, _NO_VERDICTS.of(record))
+            new = _Line(record.index, seqs[record.job_id], start, len(line), succeeded, cls, row)
+            self._add(int(record.is_gone), new, record)
+            start += len(line)
+
+    def _add(self, is_gone: int, line: _Line, record: JobRecord) -> None:
+        key = is_gone, line.index // self._size
+        block = self._open.get(key)
+        if block is None:
+            # If it was complete, a job ended twice.
+            self._complete.pop(key, None)
+            block = self._open[key] = AppendedBlock(count_jobs(self._reader, key, self._size))
+            if len(self._open) > _MAX_OPEN:
+                del self._open[next(iter(self._open))]
+        block.lines.append(line)
+        block.totals.add(record)
+        if len(block.lines) == block.jobs:
+            del self._open[key]
+            self._save(key, block)
+
+    def _save(self, key: Key, block: AppendedBlock) -> None:
+        block.lines.sort(key=attrgetter("index", "seq"))
+        text = memoryview(msgspec.msgpack.encode(block))
+        start = self._file.tell()
+        place = start, len(text)
+        while text:
+            text = text[self._file.write(text) :]
+        self._complete[key] = place
+
+    def find(self, key: Key) -> AppendedBlock | None:
+        """Return a block whose jobs all ended, once, and have not changed since; None for any other."""
+        if key not in self._complete:
+            return None
+        start, count = self._complete[key]
+        block = msgspec.msgpack.decode(os.pread(self._file.fileno(), count, start), type=AppendedBlock)
+        seqs = {line.seq for line in block.lines}
+        if len(seqs) != block.jobs or not self._changed.has_lines(seqs) or not self._writer.is_own:
+            return None
+        block.text = self._text(block.lines)
+        return block if block.text.count(b"\n") == block.jobs else None
+
+    def _text(self, lines: Sequence[_Line]) -> bytes:
+        first, end = min(line.start for line in lines), max(line.start + line.count for line in lines)
+        read = self._writer.read
+        if end - first > _MAX_GAPS * sum(line.count for line in lines):
+            return b"".join([read(line.start, line.count) for line in lines])
+        text = read(first, end - first)
+        return b"".join([text[line.start - first : line.start - first + line.count] for line in lines])

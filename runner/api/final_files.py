@@ -15,17 +15,24 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from runner.api.appended_blocks import AppendedBlock, AppendedBlocks
 from runner.api.asset_store import PRESIGNED_S, AssetAddresses
-from runner.api.blocks import BLOCK_JOBS, Block, Written, encode_block, open_if_same, read_blocks
+from runner.api.blocks import (
+    BLOCK_JOBS,
+    AppendedBlock,
+    AppendedBlocks,
+    Block,
+    Written,
+    encode_block,
+    open_if_same,
+    read_blocks,
+)
 from runner.api.config import RunConfig, run_environment
 from runner.api.run_facts import RunFacts
 from runner.core.filenames import BLOCKS_NAME, FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.model import FailureClass, JobRecord
 from runner.core.summary import Summary
-from runner.report.aggregates import JobSample
 from runner.report.page import PageInfo, ReportBuilder, write_page
-from runner.report.rows import MAX_JOBS
+from runner.report.page_data import MAX_JOBS, JobSample
 from runner.results.failed_manifest import JOBS_KEY, Entries, failed_entries, failed_header
 from runner.results.formats import line_bytes, write_summary
 from runner.results.verdicts import known_verdicts

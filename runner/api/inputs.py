@@ -12,7 +12,6 @@ from runner.connector import Proxies
 from runner.core.model import FILE_KEY, Json
 from runner.core.settings import Inputs, Settings, Timeouts
 from runner.core.units import format_count, format_size
-from runner.core.uploads import Upload, UploadState
 from runner.engine.events import Notice, Observer
 from runner.errors import InputRefused
 from runner.gateway.library import LibraryClient
@@ -20,7 +19,7 @@ from runner.gateway.urls import gateway_root
 from runner.jsontext import dumps, loads
 from runner.manifest.local_files import read_checked, render_request, uploads_in
 from runner.objects import open_store
-from runner.store.files import read_uploads, requests_with_files
+from runner.store.files import Upload, UploadState, read_uploads, requests_with_files
 from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.worker.ports import Clock

@@ -32,7 +32,7 @@ from runner.store import rows
 from runner.store.database import connect_reader
 from runner.store.journal import Contents, Journal, require_conditional_create
 from runner.store.local_view import copy_rows, remembered_journal, write_view
-from runner.store.place import RETIRED
+from runner.store.lock import RETIRED
 from runner.store.store import Store
 
 

@@ -36,7 +36,7 @@ from runner.errors import LedgerError, RunDirError, StoreMissing, UsageError
 from runner.store import files, query
 from runner.store.database import connect_reader, translated
 from runner.store.local_view import copy_rows
-from runner.store.place import RETIRED
+from runner.store.lock import RETIRED
 from runner.store.store import Store
 from runner.store.transitions import recover
 

@@ -7,8 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
-from runner.api.appended_blocks import AppendedBlocks
-from runner.api.blocks import BLOCK_JOBS, Written, written
+from runner.api.blocks import BLOCK_JOBS, AppendedBlocks, Written, written
 from runner.api.run_facts import RunFacts
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.model import JobRecord

@@ -12,12 +12,11 @@ from msgspec import Struct
 
 from runner.core.model import Json
 from runner.core.settings import Settings
-from runner.core.uploads import is_ready
 from runner.jsontext import loads
 from runner.manifest.local_files import uploads_in
 from runner.schema.catalog import completed, load_catalog, short_name
 from runner.schema.request_schema import RequestSchema
-from runner.store.files import read_uploads
+from runner.store.files import is_ready, read_uploads
 
 Select = Callable[[Mapping[str, Json]], RequestSchema | None]
 

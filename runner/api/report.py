@@ -22,9 +22,8 @@ from runner.disk import open_own
 from runner.errors import ReportError, RunnerError
 from runner.input_files import require_output
 from runner.jsontext import dumps
-from runner.report.ci_summaries import step_summary
-from runner.report.ci_summaries import write_junit as write_junit_file
-from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
+from runner.report.other_formats import MAX_KEYS, TooManyKeys, step_summary, write_csv
+from runner.report.other_formats import write_junit as write_junit_file
 from runner.report.page import PageInfo, ReportBuilder, write_page
 from runner.report.posters import PosterMaker
 from runner.results.formats import openai_batch_line

@@ -18,7 +18,6 @@ from runner.api.execute import execute
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.manifest_jobs import load_into
-from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.retention import delete_older, require_series, verify_assets
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
@@ -31,7 +30,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.run_ledger import with_ledger
-from runner.api.run_result import OnStarted, RunResult
+from runner.api.run_result import OnStarted, RunResult, send_notifications
 from runner.api.series import Series, catch_up
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation

@@ -15,7 +15,7 @@ from runner.core.settings import Budget, Settings
 from runner.engine.allowance import RunLedger
 from runner.store import costs
 from runner.store.ledger import Ledger
-from runner.store.place import is_copy
+from runner.store.lock import is_copy
 from runner.store.store import Store
 
 if TYPE_CHECKING:

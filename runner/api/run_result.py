@@ -1,26 +1,43 @@
-"""How a process's work on a run ended, and the same as ``summary.json`` and the options ``--json`` have it."""
+"""
+How a process's work on a run ended, as ``summary.json`` and the options ``--json`` have it, and who is told.
+
+Notifications go to the webhooks and commands that the manifest names. Trouble with them changes nothing of the run.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+import aiohttp
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.api.budget import Repeat
 from runner.api.retention import RetentionResult
-from runner.core.lifecycle import State
+from runner.commands import CommandFailed, environment_without_keys, run_command
+from runner.connector import Proxies
+from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
+from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.stop import Stop
 from runner.core.summary import Summary, summarize
+from runner.core.units import format_count, format_duration
+from runner.errors import RunnerError
+from runner.gateway.credentials import POOL_NAME
+from runner.jsontext import dumps
 from runner.results.formats import summary_json
 from runner.store import query
 from runner.store.database import connect_reader
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
+
 
 OnStarted = Callable[["Engine"], None]
 """Gets the engine once it exists, to stop it or to look at it."""
@@ -93,3 +110,130 @@ def result_json(result: RunResult) -> dict[str, Json]:
     summary = result.summary or summary_of(result.run_dir)
     value = summary_json(summary, run=result.name, gateway=result.gateway)
     return {**value, "exit_code": result.exit_code, "run_dir": str(result.run_dir)}
+
+
+WEBHOOK_S = 10.0
+COMMAND_S = 30.0
+
+
+def triggered_events(result: RunResult) -> frozenset[str]:
+    """
+    Name the events to notify of: ``finish`` always; ``failure``, ``uncertain`` and ``unfinished`` if they apply.
+
+    There are none if nothing was done, and none for a simulated run.
+    """
+    if result.did_nothing or result.is_simulated:
+        return frozenset()
+    events = {"finish"}
+    unsuccessful = (State.FAILED, State.TIMED_OUT, State.UNDELIVERED)
+    if any(result.counts[state] for state in unsuccessful) or any(
+        stop.exit_code == 3 for stop in result.stops
+    ):
+        events.add("failure")
+    if result.counts[State.UNCERTAIN]:
+        events.add("uncertain")
+    if any(count and next_step(state) is not None for state, count in result.counts.items()):
+        events.add("unfinished")
+    return frozenset(events)
+
+
+def occasions(on: Sequence[str], events: Set[str], counts: Mapping[State, int]) -> set[str]:
+    """
+    Return which of some events and thresholds, such as ``failed>=5%``, are reached.
+
+    >>> counts = {State.FAILED: 1, State.SUCCEEDED: 19}
+    >>> occasions(["failed>=5%", "failed>=2", "finish", "failure"], {"finish"}, counts) == {"failed>=5%", "finish"}
+    True
+    """
+    return {text for text in on if (_is_reached(text, counts) if ">=" in text else text in events)}
+
+
+def _is_reached(threshold: str, counts: Mapping[State, int]) -> bool:
+    name, _, amount = threshold.partition(">=")
+    count = counts.get(State(name), 0)
+    if not amount.endswith("%"):
+        return count >= int(amount)
+    return 100 * count >= int(amount[:-1]) * sum(counts.values())
+
+
+def _sentence(result: RunResult) -> str:
+    """Return how a run ended in one line, as chats show it."""
+    others = (
+        f"{count:,} {state.label}"
+        for state, count in result.counts.items()
+        if count and state is not State.SUCCEEDED
+    )
+    jobs = (
+        f"{result.counts[State.SUCCEEDED]:,} of {format_count(sum(result.counts.values()), 'job')} succeeded"
+    )
+    stops = (stop.message for stop in result.stops)
+    return f"{result.name}: {', '.join([jobs, *others])}" + "".join(f"; stopped: {stop}" for stop in stops)
+
+
+async def send_notifications(
+    result: RunResult,
+    settings: Settings,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    command_s: float = COMMAND_S,
+) -> RunResult:
+    """
+    Send all configured notifications concurrently, and add what went wrong with them to the result.
+
+    A webhook gets a POST with the summary as JSON, a command gets it on its standard input; the events are
+    under ``occasions``, and one line for people under ``text``, which chats show. The variables that hold keys are not in the command's environment.
+
+    Args:
+        command_s: After how many seconds a command is killed, with its children.
+    """
+    events = triggered_events(result)
+    reached = [occasions(notify.on, events, result.counts) if events else set() for notify in settings.notify]
+    due = [notify for notify, why in zip(settings.notify, reached, strict=True) if why]
+    if not due:
+        return result
+    try:
+        text = dumps(
+            {**result_json(result), "occasions": sorted(events.union(*reached)), "text": _sentence(result)}
+        )
+    except RunnerError as error:
+        return replace(result, troubles=(*result.troubles, error.message))
+    proxies = Proxies.from_environ(environ)
+    sending = [_post(notify.webhook, text, proxies) for notify in due if notify.webhook is not None]
+    sending += [
+        _run_command(notify.command, text, settings.key_names, command_s) for notify in due if notify.command
+    ]
+    troubles = [trouble for trouble in await asyncio.gather(*sending) if trouble is not None]
+    return replace(result, troubles=(*result.troubles, *troubles))
+
+
+async def _post(url: str, text: bytes, proxies: Proxies) -> str | None:
+    # The path of a webhook's address is often a secret.
+    webhook = f"the webhook at {urlsplit(url).hostname}"
+    try:
+        timeout = aiohttp.ClientTimeout(total=WEBHOOK_S)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(
+                url,
+                data=text,
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,
+                proxy=proxies.for_url(url),
+            ) as response,
+        ):
+            return None if response.status < 300 else f"{webhook} answered {response.status}"
+    except TimeoutError:
+        return f"{webhook} did not answer within {format_duration(WEBHOOK_S)}"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return f"{webhook} can't be reached ({type(error).__name__})"
+
+
+async def _run_command(
+    command: Sequence[str], text: bytes, key_names: Sequence[str], command_s: float
+) -> str | None:
+    environ = environment_without_keys((*key_names, DEFAULT_KEY_NAME, POOL_NAME))
+    try:
+        await run_command(command, text, environ=environ, limit_s=command_s)
+    except CommandFailed as error:
+        return str(error)
+    return None

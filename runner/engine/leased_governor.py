@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from msgspec import Struct
 
 from runner.core.leases import (
+    NO_NEWS,
     Answered,
     Ask,
     AskMoney,
@@ -30,6 +31,9 @@ from runner.core.leases import (
     Purse,
     Reply,
     Report,
+    SharedCircuit,
+    SharedPace,
+    SharedStall,
     Stopped,
     Tasks,
     Unused,
@@ -41,7 +45,6 @@ from runner.core.stop import Stop
 from runner.core.turns import Blocked, Chosen, Limit, ModelQueue, Queue
 from runner.engine.allowance import RunLedger
 from runner.engine.engine import Engine
-from runner.engine.shared_state import NO_NEWS, SharedCircuit, SharedPace, SharedStall
 from runner.worker.ports import Clock
 
 log = logging.getLogger(__name__)

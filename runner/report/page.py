@@ -32,8 +32,17 @@ from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
 from runner.jsontext import loads
-from runner.report.aggregates import JobSample, Totals, histogram
-from runner.report.rows import MAX_JOBS, Address, JobRow, row_bytes, safe_json, shorten
+from runner.report.page_data import (
+    MAX_JOBS,
+    Address,
+    JobRow,
+    JobSample,
+    Totals,
+    histogram,
+    row_bytes,
+    safe_json,
+    shorten,
+)
 from runner.results.formats import utc_text
 from runner.results.writers import atomic_write
 

@@ -23,11 +23,10 @@ from runner.api.budget import currency_of
 from runner.api.config import find_keys, read_environment
 from runner.api.journals import JournaledRun, find_run, write_snapshot
 from runner.api.manifest_jobs import prepare
-from runner.api.notify import send_notifications
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_facts import RunFacts, default_run_dir, read_facts
-from runner.api.run_result import OnStarted, RunResult, summary_of
+from runner.api.run_result import OnStarted, RunResult, send_notifications, summary_of
 from runner.core.lifecycle import State
 from runner.core.money import to_nanos
 from runner.core.problem import Problem

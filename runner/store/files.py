@@ -1,5 +1,5 @@
 """
-The files of jobs and uploads: what ``run.db`` knows of them, which are gone, and which jobs may need an upload.
+The files of jobs and uploads: what ``run.db`` knows of them, how far they have come, and which are gone.
 """
 
 from __future__ import annotations
@@ -10,15 +10,84 @@ import sqlite3
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from runner.core.filenames import ASSET_FOLDER_CHARS, ASSETS_NAME
 from runner.core.model import Asset, Job
-from runner.core.uploads import Upload, UploadState
 from runner.store import rows, takes
 from runner.store.rows import JobFilter, has_table
+
+
+class UploadState(StrEnum):
+    """The states of an upload, in their order."""
+
+    STARTED = "started"
+    """It was sent, or is about to be."""
+    PROCESSING = "processing"
+    """The asset library has it under a task; it has no asset yet."""
+    REVIEW = "review"
+    """The asset library has an asset of it, and has not approved it yet."""
+    READY = "ready"
+    REFUSED = "refused"
+    """The asset library does not approve it."""
+
+
+class Upload(Struct, frozen=True):
+    """
+    One file on its way to one target.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        target: As the manifest names it.
+        address: Where it is, by its state: the id of a task, ``asset://ID``, an object's URL, or why it was refused.
+            Never an address that is signed.
+        expires_at: When it must be looked for again; None if it stays.
+    """
+
+    digest: str
+    target: str
+    state: UploadState
+    address: str = ""
+    expires_at: float | None = None
+
+
+def is_ready(upload: Upload | None, now_at: float) -> bool:
+    """Return whether a file is where models can read it, and is not to be looked for again."""
+    if upload is None or upload.state is not UploadState.READY:
+        return False
+    return upload.expires_at is None or upload.expires_at > now_at
+
+
+def file_name(source: str, digest: str) -> str:
+    """
+    Return the name of an upload: of the file's own name what every store takes, and its digest.
+
+    >>> file_name("/frames/Ängste 1.PNG", "9f2c" * 16)
+    'ngste-1-9f2c9f2c9f2c9f2c.png'
+    """
+    stem, dot, suffix = source.rpartition("/")[2].rpartition(".")
+    if not dot:
+        stem, suffix = suffix, ""
+    kept = "".join(char if char.isascii() and char.isalnum() else "-" for char in stem).strip("-")[:40]
+    ending = "".join(char for char in suffix.lower() if char.isascii() and char.isalnum())[:10]
+    return f"{kept or 'file'}-{digest[:16]}" + (f".{ending}" if ending else "")
+
+
+def object_name(source: str, digest: str) -> str:
+    """
+    Return the name of an object: its digest, and the suffix of the file's name.
+
+    >>> object_name("/frames/1.PNG", "9f2c")
+    '9f2c.png'
+    """
+    ending = file_name(source, digest).rpartition(".")
+    return digest + (f".{ending[2]}" if ending[1] else "")
+
 
 _BATCH = 500
 

@@ -15,13 +15,13 @@ from typing import Self
 from runner.core.filenames import BLOCKS_NAME, DB_NAME, EPOCH_NAME, LOCK_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
-from runner.core.uploads import Upload
 from runner.errors import RunDirError, RunnerError
 from runner.store import files, query, rows
 from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
 from runner.store.database import connect_reader, connect_writer, journal_mode, translated
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
+from runner.store.files import Upload
 from runner.store.journal import Journal
 from runner.store.local_view import (
     JOURNAL,
@@ -31,8 +31,7 @@ from runner.store.local_view import (
     remember_journal,
     write_base,
 )
-from runner.store.lock import RunLock
-from runner.store.place import RETIRED, Place, note_place, require_only
+from runner.store.lock import RETIRED, Place, RunLock, note_place, require_only
 from runner.store.task_owners import TaskOwners
 from runner.store.writer import DiskReserve, Writer, note_intent
 

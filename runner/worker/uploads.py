@@ -19,9 +19,9 @@ from runner.core.model import FILE_KEY, Json
 from runner.core.pacing import Pacer
 from runner.core.settings import ASSET_LIBRARY, Inputs
 from runner.core.units import format_duration
-from runner.core.uploads import Upload, UploadState, file_name, is_ready, object_name
 from runner.errors import FileChanged, ObjectStoreError, UploadError
 from runner.objects.base import ObjectMissing, ObjectStore
+from runner.store.files import Upload, UploadState, file_name, is_ready, object_name
 from runner.worker.ports import Clock
 
 Reference = Mapping[str, Json]

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.api.appended_blocks import AppendedBlocks
-from runner.api.blocks import Block, read_blocks
+from runner.api.blocks import AppendedBlocks, Block, read_blocks
 from runner.api.outputs import Outputs
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, Job

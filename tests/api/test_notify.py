@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from runner.api.notify import send_notifications
-from runner.api.run_result import RunResult
+from runner.api.run_result import RunResult, send_notifications
 from runner.core.lifecycle import State
 from runner.core.settings import Notify, Settings
 from runner.core.stop import Stop, StopReason

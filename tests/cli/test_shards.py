@@ -21,10 +21,9 @@ from runner.core.lifecycle import State
 from runner.core.money import parse_money
 from runner.core.settings import Budget, Settings
 from runner.core.sharding import Shard
-from runner.core.uploads import Upload, UploadState
 from runner.errors import RunDirError, UsageError
 from runner.store.database import connect_reader
-from runner.store.files import read_uploads
+from runner.store.files import Upload, UploadState, read_uploads
 from runner.store.store import Store
 from tests.acceptance.simulator_process import command_line
 from tests.api.rundir import make_run, write_manifest

@@ -30,7 +30,7 @@ WAITS = {
     "worker/deliver:_query_task": ("retry.attempts, each as a query", "engine/test_deliveries.py"),
     "worker/deliver:_search": ("8 addresses, tried again for 2 minutes", "engine/test_deliveries.py"),
     "worker/deliver:sleep": ("a signal, or the end of --drain-time", "engine/test_deliveries.py"),
-    "api/notify:_post": ("10 s", "api/test_notify.py"),
+    "api/run_result:_post": ("10 s", "api/test_notify.py"),
     "commands:run_command": ("30 s for notify, on_asset.timeout", "api/test_notify.py"),
     "commands:_kill": ("5 s", "api/test_notify.py"),
     "checks/pool:measure": ("2 minutes for one video", "checks/test_pool.py"),

@@ -7,7 +7,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.aggregates import JobSample, TimeBins
+from runner.report.page_data import JobSample, TimeBins
 from tests.results.records import AT
 
 

@@ -17,8 +17,7 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.core.summary import summarize
 from runner.engine.events import Snapshot
-from runner.report.ci_summaries import step_summary, write_junit
-from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
+from runner.report.other_formats import MAX_KEYS, TooManyKeys, step_summary, write_csv, write_junit
 from runner.report.prometheus import metrics_text, write_live_metrics, write_metrics
 from tests.results.records import AT, HOSTILE, succeeded, unsuccessful
 

@@ -14,7 +14,7 @@ from runner.core.lifecycle import Event
 from runner.core.model import Attempt
 from runner.errors import RunDirError
 from runner.store import query
-from runner.store.place import RETIRED, Place
+from runner.store.lock import RETIRED, Place
 from runner.store.rows import JobFilter
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from runner.core.model import Json
 from runner.core.settings import Inputs
-from runner.core.uploads import Upload, UploadState
 from runner.errors import FileChanged, ObjectStoreError, UploadError
 from runner.gateway.library import LibraryAsset
 from runner.objects.base import FolderStore
+from runner.store.files import Upload, UploadState
 from runner.worker.uploads import MISSES, LibraryTarget, ObjectTarget, Reference, Save, Transfers, Uploader
 
 
