@@ -19,9 +19,8 @@ from runner.assets.publish import Uploader, is_complete
 from runner.core.model import Asset, JobRecord
 from runner.core.settings import Settings
 from runner.errors import RunnerError, UsageError
-from runner.objects import open_store
+from runner.objects import UPLOAD_REQUEST_S, Objects, open_store, require_uploads
 from runner.objects.base import ObjectMissing, ObjectStore
-from runner.objects.located import UPLOAD_REQUEST_S, Objects, require_uploads
 from runner.store import files
 from runner.store.store import Store
 from runner.store.takes import unchecked_paths

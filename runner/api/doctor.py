@@ -37,8 +37,7 @@ from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import ApiKey
 from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
-from runner.objects import open_store
-from runner.objects.located import require_uploads
+from runner.objects import open_store, require_uploads
 from runner.store.journal import PROBE_REQUESTS, require_conditional_create
 
 MIN_PYTHON = (3, 11)

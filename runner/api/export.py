@@ -19,9 +19,8 @@ from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset
 from runner.export.roots import Bucket, Folder, Root
 from runner.export.selection import ExportOptions, Plan, Source, SourceRecord
-from runner.objects import open_store, url_of_path
+from runner.objects import Objects, open_store, url_of_path
 from runner.objects.base import ObjectMissing, ObjectStore
-from runner.objects.located import Objects
 from runner.results.reader import open_results
 from runner.results.verdicts import read_verdicts
 from runner.results.writers import translate_disk_full

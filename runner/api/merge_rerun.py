@@ -31,7 +31,7 @@ from runner.core.model import Asset, Failure, FailureClass, JobRecord
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import LedgerError, UsageError
-from runner.objects.located import Objects
+from runner.objects import Objects
 from runner.results.inline_media import replace_inline_media
 from runner.results.reader import open_results
 from runner.store import query

@@ -27,10 +27,9 @@ from runner.api.run_facts import (
     require_same_kind,
     series_of,
 )
-from runner.api.run_ledger import with_ledger
+from runner.api.run_ledger import BudgetLeft, budgets_json, budgets_left, with_ledger
 from runner.api.shards import check_shard_options, divided, own_jobs
 from runner.api.simulate import check_simulation
-from runner.api.spend import BudgetLeft, budgets_json, budgets_left
 from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
 from runner.core.estimate import (

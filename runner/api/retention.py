@@ -32,7 +32,7 @@ from runner.core.units import format_count
 from runner.disk import is_own
 from runner.engine.events import Notice, Observer
 from runner.errors import RunnerError, UsageError
-from runner.objects.located import Objects
+from runner.objects import Objects
 from runner.store import files, query
 from runner.store.database import connect_reader
 from runner.store.lock import RunLock

@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from runner.api.job_choice import ids_to_compare, require_known_names
 from runner.api.run_facts import LEARNED, SNAPSHOT, RunFacts, read_facts
+from runner.api.run_ledger import BudgetLeft, budgets_left
 from runner.api.shards import divided
-from runner.api.spend import BudgetLeft, budgets_left
 from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.filenames import DB_NAME

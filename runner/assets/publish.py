@@ -30,8 +30,8 @@ from runner.core.units import format_duration
 from runner.deadline import Deadline
 from runner.disk import asset_error, sync_folder
 from runner.errors import ObjectStoreError
+from runner.objects import Content, Objects, upload
 from runner.objects.base import ObjectStore
-from runner.objects.located import Content, Objects, upload
 
 _MAX_BATCH = 256
 _SYNC_THREADS = 4

@@ -12,7 +12,7 @@ import click
 
 from runner.api.options import RunOptions
 from runner.api.prices import PriceInForce, PricesInForce, prices, prices_json
-from runner.api.spend import SpendReport, spend, spend_json
+from runner.api.run_ledger import SpendReport, spend, spend_json
 from runner.cli.console import echo_stderr, echo_stdout, show_warning
 from runner.cli.displays import show_event
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE

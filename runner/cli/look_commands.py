@@ -13,7 +13,7 @@ import click
 from msgspec.structs import asdict
 
 from runner.api.run_dir import continue_options
-from runner.api.spend import budgets_json
+from runner.api.run_ledger import budgets_json
 from runner.api.status import JobDetails, Status, jobs, status
 from runner.api.status import job as read_job
 from runner.cli.console import command_text, echo_stderr, echo_stdout

@@ -24,7 +24,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from runner.core.background_refusals import BackgroundRefusals
+from runner.core.circuit_breaker import BackgroundRefusals
 from runner.core.retry import UncertainBackoff, backoff_s
 
 # The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a

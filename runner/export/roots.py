@@ -13,8 +13,8 @@ from runner.core.filenames import ASSETS_NAME
 from runner.core.model import Asset, Verdicts
 from runner.errors import UsageError
 from runner.input_files import open_regular
+from runner.objects import Objects
 from runner.objects.base import ObjectMissing, ObjectStore
-from runner.objects.located import Objects
 
 _BLOCK_BYTES = 1 << 20
 

@@ -24,10 +24,9 @@ from runner.core.filenames import RESERVE_NAME
 from runner.disk import is_disk_full, write_error
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
-from runner.store.batch import Batch
 from runner.store.database import translated
 from runner.store.journal import Journal
-from runner.store.local_view import mark_ahead, remember_position
+from runner.store.local_view import Batch, mark_ahead, remember_position
 from runner.store.rows import Row
 
 LINGER_S = 0.05

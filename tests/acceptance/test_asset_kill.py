@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from runner.objects.located import Content, Objects
+from runner.objects import Content, Objects
 from tests.acceptance.crash_harness import KillPoint, fork_server
 from tests.acceptance.simulator_process import command_line, results_by_id, run_simulator
 from tests.acceptance.test_journal import LostRun

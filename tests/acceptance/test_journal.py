@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from runner.objects.base import FolderStore
-from runner.store.batch import Batch
 from runner.store.journal import Journal
+from runner.store.local_view import Batch
 from tests.acceptance.crash_harness import STOPPED, ForkServer, KillPoint, fork_server
 from tests.acceptance.simulator_process import (
     SimulatorProcess,

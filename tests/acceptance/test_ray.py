@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.api.spend import spend
+from runner.api.run_ledger import spend
 from tests.acceptance.ray_cluster import Nodes, RayRun, awaited, kill_one, processes_below
 from tests.acceptance.simulator_process import KEY, SimulatorProcess, run_simulator
 

@@ -21,8 +21,7 @@ from urllib.request import urlopen
 import pytest
 
 from runner.core.filenames import file_stem
-from runner.objects import open_store
-from runner.objects.located import Objects
+from runner.objects import Objects, open_store
 from tests.cli.command import CommandResult, runner
 from tests.objects.s3 import FaultyS3
 

@@ -23,7 +23,7 @@ from runner.export.selection import (
     SourceRecord,
     write_plan,
 )
-from runner.objects.located import Objects
+from runner.objects import Objects
 from runner.results.reader import open_results
 from tests.cli.command import runner
 from tests.export.runs import files_of, mixed_jobs, write_run

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ObjectStoreError, UsageError
-from runner.objects import open_store
+from runner.objects import Content, Objects, object_url, open_store, require_uploads, upload
 from runner.objects.base import FolderStore, ObjectInfo
-from runner.objects.located import Content, Objects, object_url, require_uploads, upload
 
 DATA = b"a video" * 1000
 CONTENT = Content(len(DATA), sha256(DATA).hexdigest())

@@ -16,7 +16,7 @@ from runner.api.manifest_jobs import prepare
 from runner.api.options import RunOptions
 from runner.api.run import resume
 from runner.api.run_facts import RunFacts, RunOrigin
-from runner.api.spend import spend
+from runner.api.run_ledger import spend
 from runner.core.governor import RunGovernor
 from runner.core.lifecycle import State
 from runner.core.money import parse_money

@@ -22,9 +22,9 @@ from runner.errors import Fenced, ObjectStoreError, RunDirError, RunnerError, St
 from runner.objects.base import FolderStore, ObjectExists
 from runner.objects.cloud import CloudStore
 from runner.store import query
-from runner.store.batch import Batch
 from runner.store.database import connect_reader
 from runner.store.journal import PATIENCE_S, Journal, require_conditional_create
+from runner.store.local_view import Batch
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
 from tests.store.journals import DOWN, HookedStore, Owner, journal, lose_answers, memory
