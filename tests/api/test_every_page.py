@@ -34,6 +34,7 @@ def examples(family: str) -> dict[str, dict[str, Any]]:
     return requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_examples_of_the_pages_run_and_play(family: str, tmp_path: Path) -> None:
     """Each example makes a video of the size and the length that it asks for, on the simulator."""

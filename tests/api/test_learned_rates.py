@@ -72,6 +72,7 @@ def test_state_that_cannot_be_kept_is_no_error(tmp_path: Path, monkeypatch: pyte
     assert tmp_path / "file" / "runner" == state_folder()
 
 
+@pytest.mark.slow
 async def test_only_so_many_accounts_are_kept(tmp_path: Path, state: Path) -> None:
     """The oldest are forgotten."""
     for number in range(103):

@@ -194,6 +194,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_canceled", [False, True])
 async def test_children_of_a_killed_command_end_with_it(is_canceled: bool, tmp_path: Path) -> None:
     """A command that takes too long, or whose run is interrupted, leaves no process behind."""

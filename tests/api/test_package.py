@@ -85,6 +85,7 @@ async def test_error_of_the_run_is_raised_by_the_iteration(tmp_path: Path) -> No
         _ = events.result
 
 
+@pytest.mark.slow
 def test_results_of_a_directory_or_a_file(tmp_path: Path) -> None:
     """A directory and a file both work; anything else is an error."""
     done = runner.run(

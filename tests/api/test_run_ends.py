@@ -112,6 +112,7 @@ async def test_failed_manifest_of_a_simulated_run_has_its_settings(
     assert before == replace(after, name=before.name)
 
 
+@pytest.mark.slow
 async def test_old_video_keeps_the_request_that_made_it(tmp_path: Path) -> None:
     """
     If a changed job fails, its old video stays in the results with its own request, until a new one replaces it.
@@ -134,6 +135,7 @@ async def test_old_video_keeps_the_request_that_made_it(tmp_path: Path) -> None:
     assert ("succeeded", False) == (line["status"], "request" in line["assets"][0])
 
 
+@pytest.mark.slow
 async def test_waiting_for_the_lock_counts_as_run_time(tmp_path: Path) -> None:
     """
     `--max-runtime` counts from the call: if it is over when the directory is free, nothing is submitted.

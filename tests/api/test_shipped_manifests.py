@@ -37,6 +37,7 @@ def _yaml(name: str) -> Any:
     return yaml.safe_load((NIGHTLY / name).read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
 async def test_it_runs_against_the_simulator(path: Path, tmp_path: Path) -> None:
     """Every job ends with a video, and the exit code says so; but for the one whose budget is too small."""

@@ -145,6 +145,7 @@ async def trickling(pieces: Iterable[bytes], pause_s: float) -> AsyncIterator[st
         listener.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pieces",
     [[b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 2000], [b"HTTP/1.1 102 Processing\r\n\r\n"] * 2000],

@@ -115,6 +115,7 @@ async def test_a_command_that_does_not_exist() -> None:
         await ask("/nowhere/score")
 
 
+@pytest.mark.slow
 async def test_a_command_is_killed_with_its_children(tmp_path: Path) -> None:
     """A child that holds the output does not keep the run waiting, and does not outlive the time limit."""
     os.mkfifo(tmp_path / "fifo")

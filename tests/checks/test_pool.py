@@ -47,6 +47,7 @@ async def test_a_crash_concerns_one_video() -> None:
         assert first != await ask(pool, "c")
 
 
+@pytest.mark.slow
 async def test_a_video_that_takes_too_long_is_given_up() -> None:
     """The process is killed at the limit, and the next video gets a new one."""
     async with MeasuringPool((), program=PROGRAM, processes=1, limit_s=0.5) as pool:

@@ -65,6 +65,7 @@ def show(failed: Mapping[str, set[str]], names: Iterable[str]) -> None:
         print(f"{name:22}" + "".join(f"{'found' if check in failed[name] else '-':>16}" for check in Check))
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 async def test_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
     """Each clip fails the checks that its fault concerns, and passes all others; five simulated ones pass all."""

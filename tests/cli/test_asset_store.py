@@ -203,6 +203,7 @@ def test_nothing_is_paid_for_while_the_store_cannot_be_written(folder: Path, s3:
     assert 2 == runner("run", "m.yaml", "-o", "new", "--simulate", "--keep-local").exit_code
 
 
+@pytest.mark.slow
 def test_credentials_that_expire_stop_the_run(folder: Path, server: Any, s3: FaultyS3) -> None:
     """The store refuses uploads in the middle of a run: that stops, jobs and files wait here, and `resume` uploads them."""
     s3.fault = lambda method, path: "403" if method == "PUT" and "probe" not in path else None
@@ -230,6 +231,7 @@ def test_credentials_that_expire_stop_the_run(folder: Path, server: Any, s3: Fau
     assert 5 == len(ledger.read_text().splitlines()) + len(forgotten)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_store(folder: Path, s3: FaultyS3) -> None:
     """While its store is down a run goes nowhere, until it is told of another one, which it keeps to."""
     run("--assets", "s3://videos/left", "--limit", "1")
@@ -246,6 +248,7 @@ def test_a_run_goes_on_with_another_store(folder: Path, s3: FaultyS3) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_files_stay_here_as_well(folder: Path) -> None:
     """With --keep-local the files are in both places; the run keeps to that, until it is asked for something else."""
     store = (folder / "store").as_uri()
@@ -258,6 +261,7 @@ def test_files_stay_here_as_well(folder: Path) -> None:
     assert [] == local_files()
 
 
+@pytest.mark.slow
 def test_runs_do_not_replace_each_others_videos(in_folder: FinishedRun) -> None:
     """Two runs with the same job ids in one place: each has its own objects."""
     Path("m.yaml").write_text(MANIFEST.replace("kitten ${n}", "puppy ${n}"))
@@ -316,6 +320,7 @@ def test_the_report_plays_from_a_folder(in_folder: FinishedRun) -> None:
     assert "media-src 'self' file: ;" in page
 
 
+@pytest.mark.slow
 def test_shards_are_merged(folder: Path) -> None:
     """The merged run has the URLs of all shards, lacks no file, and has nothing to do."""
     store = (folder / "store").as_uri()
@@ -333,6 +338,7 @@ def test_shards_are_merged(folder: Path) -> None:
     assert [] == json.loads(runner("status", "out", "--json").stdout)["lost_files"]
 
 
+@pytest.mark.slow
 def test_a_rejected_take_is_kept(in_folder: FinishedRun) -> None:
     """The video of a rejected take stays in the store beside the new one, and in the results."""
     Path("out/verdicts.jsonl").write_text(
@@ -382,6 +388,7 @@ def test_what_a_killed_process_left_is_deleted(in_folder: FinishedRun) -> None:
     assert [] == local_files()
 
 
+@pytest.mark.slow
 def test_checks_see_the_file_and_then_it_goes(folder: Path) -> None:
     """A file stays until the user's command has seen it; one that a process left unseen is fetched from the store for it."""
     store = (folder / "store").as_uri()
@@ -400,6 +407,7 @@ def test_checks_see_the_file_and_then_it_goes(folder: Path) -> None:
     assert lines()[0]["assets"][0]["bytes"] == lines()[0]["checks"]["seen"]
 
 
+@pytest.mark.slow
 def test_another_machine_downloads_nothing_again(folder: Path) -> None:
     """With a journal, a machine that takes over has the URLs, and fetches no video that is in the store."""
     options = ("--assets", (folder / "store").as_uri(), "--journal", (folder / "journal").as_uri())
@@ -418,6 +426,7 @@ def test_another_machine_downloads_nothing_again(folder: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_prepared_shards_upload_too(folder: Path) -> None:
     """What `prepare` is told about the store reaches machines that know the journal alone."""
     journal = (folder / "journal").as_uri()
@@ -436,6 +445,7 @@ def test_prepared_shards_upload_too(folder: Path) -> None:
     require_whole(found, {})
 
 
+@pytest.mark.slow
 def test_a_rerun_elsewhere_comes_home(folder: Path) -> None:
     """What a rerun on another machine uploaded is known at home by its URL; nothing is copied, or downloaded again."""
     run("--limit", "1")

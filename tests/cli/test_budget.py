@@ -222,6 +222,7 @@ def _check_commands() -> None:
     assert "0.60" == json.loads(runner("spend", "--json").stdout)["totals"][0]["spent"]
 
 
+@pytest.mark.slow
 def test_max_cost_bounds_one_process() -> None:
     """Each process may spend this much; the reserved price of a failed task counts."""
     result = simulate(f"prices: {PRICES}", "--max-cost", "0.40")
@@ -266,6 +267,7 @@ def _spent(ledger: str = "output/spend-simulated.db") -> Any:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_merged_shards_count_once() -> None:
     """What shards have spent is the merged run's from then on: the ledger's sums are the same before and after."""
     head = f"prices: {PRICES}\nbudget: {{run: 5 USD}}"
@@ -283,6 +285,7 @@ def test_merged_shards_count_once() -> None:
     assert before == _spent()
 
 
+@pytest.mark.slow
 def test_a_directory_that_was_moved_continues() -> None:
     """The ledger knows it by its token, wherever it is."""
     head = f"prices: {PRICES}\nbudget: {{run: 5 USD}}"

@@ -50,6 +50,7 @@ def lines() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_videos_are_checked_beside_a_run() -> None:
     """The numbers of each check are in the results, with what the command answered; nothing is wrong with the videos."""
     pytest.importorskip("av")
@@ -70,6 +71,7 @@ def test_videos_are_checked_beside_a_run() -> None:
         assert ("h264", 24.0, True) == (video["codec"], video["fps"], video["has_sound"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 def test_a_whole_run_is_checked_later() -> None:
     """A video that is black is rejected, and its job's state and exit code stay as they are; what was found is shown."""
@@ -100,6 +102,7 @@ def test_a_whole_run_is_checked_later() -> None:
     assert 0 == runner("run", "m.yaml", "-o", "out", "--simulate").exit_code
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_video_is_a_warning() -> None:
     """What can't be looked at is said, and the rest of the run is checked."""
     pytest.importorskip("av")
@@ -127,6 +130,7 @@ def test_without_the_extra_the_rest_is_checked(monkeypatch: pytest.MonkeyPatch) 
     assert (2, True) == (later.exit_code, "video-batch-runner[media]" in later.stderr)
 
 
+@pytest.mark.slow
 def test_what_an_earlier_process_left_unchecked_is_checked_by_the_next_one() -> None:
     """A run of the same manifest, and resume, check what is left, once; jobs that were not chosen wait."""
     pytest.importorskip("av")
@@ -158,6 +162,7 @@ def test_what_an_earlier_process_left_unchecked_is_checked_by_the_next_one() -> 
     assert [("x", [0, 8]), ("xx", [7, 8]), ("xx", [7, 8])] == counts
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_a_warning() -> None:
     """The job has succeeded all the same, and the sentence says which command."""
     done = run("on_asset: [sh, -c, 'exit 3']")
@@ -167,6 +172,7 @@ def test_a_command_that_fails_is_a_warning() -> None:
     assert "succeeded" == lines()["a"]["status"]
 
 
+@pytest.mark.slow
 def test_a_command_of_a_foreign_directory_needs_trust() -> None:
     """A directory that came from somewhere else starts no command, unless the user says so."""
     assert 0 == run("on_asset: [touch, started]").exit_code

@@ -76,6 +76,7 @@ def test_lines_without_a_terminal(
     assert lines == capsys.readouterr().err.splitlines()
 
 
+@pytest.mark.slow
 def test_why_a_run_stops_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it waits for tasks only that it stops is shown; the end says why, and what to do."""
     monkeypatch.chdir(tmp_path)
@@ -88,6 +89,7 @@ def test_why_a_run_stops_is_said_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "--limit 1 was reached" in Path("log.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_live_display_of_a_terminal(tmp_path: Path) -> None:
     """The lines are redrawn in place, failures are listed as plain text, and at the end all is cleared."""
     (tmp_path / "m.yaml").write_text(MANIFEST)

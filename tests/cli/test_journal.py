@@ -43,6 +43,7 @@ def run(journal: str, *options: object) -> CommandResult:
     )
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_elsewhere(folder: Path, s3: FaultyS3) -> None:
     """With S3: few requests a job; in another directory the run is known, and files are fetched, not paid for again."""
     first = run("s3://videos/run", "-o", "a")
@@ -62,6 +63,7 @@ def test_a_run_goes_on_elsewhere(folder: Path, s3: FaultyS3) -> None:
     assert "brought up to date" in runner("resume", "a").stderr
 
 
+@pytest.mark.slow
 def test_lost_answers_of_the_server_fence_nobody(folder: Path, s3: FaultyS3) -> None:
     """Every third append is done and its answer lost, or answered with an error: the run ends as without faults."""
     appends = iter(range(10**6))
@@ -104,6 +106,7 @@ def test_credentials_that_are_refused(folder: Path, s3: FaultyS3) -> None:
     assert "not-a-secret" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_journal_holds_one_run(folder: Path) -> None:
     """Another number of shards, another name, or no URL at all is refused, and a shard has its own log."""
     journal = (folder / "j").as_uri()
@@ -120,6 +123,7 @@ def test_a_journal_holds_one_run(folder: Path) -> None:
     assert "has run 'kittens'" in run(journal, "--shard", "0/2", "-o", "other").stderr
 
 
+@pytest.mark.slow
 def test_commands_on_a_directory_keep_its_journal(folder: Path) -> None:
     """Resolve and rerun write to the journal, too; a young uncertain job is not given back yet."""
     journal = (folder / "j").as_uri()
@@ -143,6 +147,7 @@ def test_commands_on_a_directory_keep_its_journal(folder: Path) -> None:
     assert (2, True) == (gone.exit_code, "does not hold the journal of a" in gone.stderr)
 
 
+@pytest.mark.slow
 def test_merged_shards_are_closed_for_every_machine(folder: Path) -> None:
     """A merge closes the logs of the shards; a process that still has one, or opens it elsewhere, is fenced."""
     journal = (folder / "j").as_uri()
@@ -160,6 +165,7 @@ def test_merged_shards_are_closed_for_every_machine(folder: Path) -> None:
     assert 0 == runner("merge", "all", "s0", "s1").exit_code
 
 
+@pytest.mark.slow
 def test_a_run_is_read_and_worked_on_by_its_url(folder: Path) -> None:
     """status, jobs, show and report read all shards without disturbing them; resume, resolve and rerun work here."""
     journal = (folder / "j").as_uri()
@@ -197,6 +203,7 @@ def test_a_run_is_read_and_worked_on_by_its_url(folder: Path) -> None:
     assert 0 == runner("rerun", journal, "--job", "job-3", "--dry-run").exit_code
 
 
+@pytest.mark.slow
 def test_a_journal_is_merged_by_its_url(folder: Path) -> None:
     """Its shards become one run, also again after an interruption; their files are fetched from the gateway."""
     journal = (folder / "j").as_uri()
@@ -212,6 +219,7 @@ def test_a_journal_is_merged_by_its_url(folder: Path) -> None:
     assert "no journal at" in runner("status", (folder / "nothing").as_uri()).stderr
 
 
+@pytest.mark.slow
 def test_one_shard_is_resolved_by_the_url(folder: Path) -> None:
     """A run without shards is worked on by its URL alone."""
     journal = (folder / "j").as_uri()
@@ -223,6 +231,7 @@ def test_one_shard_is_resolved_by_the_url(folder: Path) -> None:
     assert 0 == runner("rerun", journal, "--dry-run").exit_code
 
 
+@pytest.mark.slow
 def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The jobs and their local files are in the journal: another machine runs its shard by the URL alone."""
     journal = (folder / "j").as_uri()
@@ -253,6 +262,7 @@ def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.Monk
     assert (0, 2) == (again.exit_code, again.stderr.count("has begun, and was left as it is"))
 
 
+@pytest.mark.slow
 def test_a_prepared_budget_is_divided(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only if told so; each shard spends its part of it, and the ledger is beside the directories of its machine."""
     journal = (folder / "j").as_uri()
@@ -282,6 +292,7 @@ def test_a_prepared_budget_is_divided(folder: Path, monkeypatch: pytest.MonkeyPa
     assert [ledger] == list(Path().rglob("spend*.db"))
 
 
+@pytest.mark.slow
 def test_a_journal_from_somebody_else_leads_nowhere(folder: Path) -> None:
     """The name of the run, which becomes that of a directory, stays in its folder."""
     journal = FolderStore(str(folder / "j"))

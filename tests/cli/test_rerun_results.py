@@ -104,6 +104,7 @@ def test_selection(options: tuple[str, ...], to_submit: int, to_poll: int) -> No
     assert (to_submit, to_poll) == (planned["to_submit"], planned["to_poll"])
 
 
+@pytest.mark.slow
 def test_job_with_a_missing_file_is_refused_and_the_others_run(gateway: Simulator, folder: Path) -> None:
     """
     A job whose picture is not on this machine fails with an error that names the picture; the placeholder is
@@ -188,6 +189,7 @@ def test_one_id_for_different_jobs_is_refused() -> None:
     assert "different jobs with the id 'a'" in done.stderr
 
 
+@pytest.mark.slow
 def test_directory_of_a_manifest_is_not_mixed_with_results() -> None:
     """
     Results can't be rerun in the directory of a run that has a manifest.
@@ -235,6 +237,7 @@ def test_missing_results_file() -> None:
     assert not Path("again").exists()
 
 
+@pytest.mark.slow
 def test_a_way_home_that_was_cut_short_begins_again(folder: Path) -> None:
     """
     A file that was copied before the job's end was saved must not look like one of a newer run.db.

@@ -80,6 +80,7 @@ def test_a_rejected_video_is_made_anew_and_kept() -> None:
     assert ("succeeded", 2) == (line["status"], len({attempt["task_id"] for attempt in line["attempts"]}))
 
 
+@pytest.mark.slow
 def test_a_verdict_is_paid_for_once() -> None:
     """The same verdict leads to no second take; a new one does, and every old take is kept."""
     judge(("a", "reject", EARLY))
@@ -127,6 +128,7 @@ def test_a_new_seed_is_drawn_where_there_is_one() -> None:
     assert {"a": 2, "b": 1, "c": 1, "d": 2} == paid()
 
 
+@pytest.mark.slow
 def test_a_new_seed_outlives_the_manifest() -> None:
     """A take that is not submitted yet keeps its seed when the manifest is run, also with a file that has moved."""
     manifest = """
@@ -189,6 +191,7 @@ def test_an_old_take_stays_if_the_new_one_fails() -> None:
     assert Path("out/assets/a.mp4").exists()
 
 
+@pytest.mark.slow
 def test_takes_that_are_not_submitted_yet_are_said_everywhere() -> None:
     """After a limit, the end of the run, the status and an export tell why such a job has a video and none."""
     judge(("a", "reject", LATE), ("b", "reject", LATE))

@@ -75,6 +75,7 @@ def test_run_ends_with_a_summary_and_again_does_nothing(folder: Path) -> None:
     assert {"simulator"} == {json.loads(line)["gateway"] for line in lines}
 
 
+@pytest.mark.slow
 def test_results_that_somebody_changed_are_written_again(folder: Path) -> None:
     """With nothing to run, results that were truncated or added to since become what they were."""
     run("-o", "out")
@@ -91,6 +92,7 @@ def test_results_that_somebody_changed_are_written_again(folder: Path) -> None:
     assert whole == results.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_simulated_run_says_that_it_is_quick(folder: Path) -> None:
     """One line says which rates and waits it has; a run with --real-time has the manifest's, and so has its resume."""
     pace = "limits: {submit: 20/s}\npoll: {first: 0.1s, interval: 0.1s}\n"
@@ -117,6 +119,7 @@ def test_a_scenario_is_checked_even_if_nothing_is_to_do(folder: Path) -> None:
         assert "give a file, or one of: demo, mixed" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_commands_of_a_simulated_run_take_its_scenario(folder: Path) -> None:
     """The command that the end of a simulated run offers needs no --simulate; what is uncertain comes before a rerun."""
     run("--scenario", "scenario.yaml", "-o", "out", "--var", "what=kitten")
@@ -254,6 +257,7 @@ def test_limit_and_job_leave_the_rest_for_resume(folder: Path) -> None:
     assert 3 == json.loads(rest.stdout)["by_status"]["succeeded"]
 
 
+@pytest.mark.slow
 def test_the_next_command_keeps_to_the_jobs_of_the_run(folder: Path) -> None:
     """What is suggested after a limit has the options that chose the jobs, submits no others, and says how many."""
     chosen = ("--where", "prompt=*[123]", "--sample", "2")
@@ -347,6 +351,7 @@ def test_internal_error_writes_its_traceback_to_a_file(
     assert 1 == stderr.count("\nKeyError") + stderr.startswith("KeyError")
 
 
+@pytest.mark.slow
 def test_conditions_and_samples_choose_jobs(folder: Path) -> None:
     """Only what --where and --sample choose is submitted, and again the same; a rerun chooses among its own jobs."""
 

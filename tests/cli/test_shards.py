@@ -72,6 +72,7 @@ def save_uploads(run_dir: str, *uploads: Upload) -> None:
         connection.executemany("INSERT INTO uploads VALUES (?, ?, ?, ?, ?)", rows)
 
 
+@pytest.mark.slow
 def test_what_shards_uploaded_is_not_uploaded_again(folder: Path) -> None:
     """Merged shards know the files that any of them uploaded; of one file, the upload that remains longest."""
     for index in range(2):
@@ -88,6 +89,7 @@ def test_what_shards_uploaded_is_not_uploaded_again(folder: Path) -> None:
     assert {"a": longer, "b": stays, "c": Upload("c", "t", UploadState.READY, "z")} == found
 
 
+@pytest.mark.slow
 def test_merged_shards_are_the_run(folder: Path) -> None:
     """Three shards, merged, have the lines of a run without shards in its order, and leave nothing to do."""
     done = [run("--shard", f"{index}/3", "-o", f"s{index}") for index in range(3)]
@@ -110,6 +112,7 @@ def test_merged_shards_are_the_run(folder: Path) -> None:
     assert (2, True) == (closed.exit_code, "s0 was merged into" in closed.stderr)
 
 
+@pytest.mark.slow
 def test_a_directory_goes_on_as_the_shard_that_it_is(folder: Path) -> None:
     """Another index, another number or no shard at all is refused, and so is a shard where the whole run is."""
     assert run("--shard", "1/3", "-o", "s1").exit_code in (0, 1)
@@ -167,6 +170,7 @@ def test_a_plan_is_of_the_shard(folder: Path) -> None:
     assert "kittens-simulated-shard-0-of-3" in shown.stdout + shown.stderr
 
 
+@pytest.mark.slow
 def test_counts_are_allowed_for_each_shard(folder: Path) -> None:
     """With --per-shard a limit holds in the shard alone; `off` counts nothing and needs no permission."""
     limited = run("--shard", "0/3", "--limit", "1", "--per-shard", "-o", "s0")
@@ -175,6 +179,7 @@ def test_counts_are_allowed_for_each_shard(folder: Path) -> None:
     assert run("--shard", "0/3", "--max-failures", "off", "-o", "s0").exit_code in (0, 1)
 
 
+@pytest.mark.slow
 def test_a_canary_is_each_shards_own(folder: Path) -> None:
     """No shard begins without one: where its first job fails it stops, and has submitted no other."""
     Path("m.yaml").write_text(MANIFEST + "canary: {jobs: 1}\n")
@@ -199,6 +204,7 @@ def test_another_number_of_shards_is_a_second_run(folder: Path, monkeypatch: pyt
     assert () == runs_elsewhere(Path("m.yaml"), known_run(Path("s1"), "kittens", None, Shard(1, 2)))
 
 
+@pytest.mark.slow
 def test_merge_names_what_does_not_belong_together(folder: Path) -> None:
     """A missing shard, one shard twice, another number of shards with the jobs that are in both, no shard at all."""
     for shard, name in (("0/3", "a"), ("0/3", "b"), ("1/3", "c"), ("0/1", "d")):
@@ -220,6 +226,7 @@ def test_merge_names_what_does_not_belong_together(folder: Path) -> None:
     assert run("--shard", "0/3", "-o", "a").exit_code in (0, 1)
 
 
+@pytest.mark.slow
 def test_a_partial_merge_takes_in_no_manifest(folder: Path) -> None:
     """The jobs that are elsewhere would be paid for again; what is in it continues."""
     assert run("--shard", "0/3", "-o", "s0").exit_code in (0, 1)
@@ -233,6 +240,7 @@ def test_a_partial_merge_takes_in_no_manifest(folder: Path) -> None:
     assert runner("resume", "some").exit_code in (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merged", ["s0", "copy"])
 def test_a_copy_of_a_merged_shard_is_not_merged_too(merged: str, folder: Path) -> None:
     """Of a shard and its copy the one that is merged is the run."""
@@ -249,6 +257,7 @@ def test_a_copy_of_a_merged_shard_is_not_merged_too(merged: str, folder: Path) -
     ), refused.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_merge_begins_anew(folder: Path) -> None:
     """After a crash the shards are closed, and the same merge continues; another place is refused once it is whole."""
     assert run("--shard", "0/1", "-o", "s0").exit_code == 1
@@ -276,6 +285,7 @@ def _shim(folder: Path) -> dict[str, str]:
     return {**environ, "PATH": f"{folder / 'bin'}:{environ['PATH']}", "HOME": str(folder)}
 
 
+@pytest.mark.slow
 def test_the_kubernetes_example(folder: Path) -> None:
     """What each pod executes runs its shard, and the number of shards is that of the pods."""
     job = yaml.safe_load((EXAMPLES / "kubernetes-job.yaml").read_text())["spec"]
@@ -297,6 +307,7 @@ def test_the_kubernetes_example(folder: Path) -> None:
     assert job["completions"] == job["parallelism"] == int(given["RUNNER_SHARDS"])
 
 
+@pytest.mark.slow
 def test_the_slurm_example(folder: Path) -> None:
     """The script runs its task's shard, also if only that task is submitted again."""
     script = (EXAMPLES / "slurm.sh").read_text()

@@ -41,6 +41,7 @@ def submitted(gateway: Simulator) -> int:
     return len(gateway.ledger.accepted)
 
 
+@pytest.mark.slow
 def test_results_file_does_not_decide_where_the_key_goes(
     gateway: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_key_of_a_file_beside_results_is_not_used(monkeypatch: pytest.MonkeyPatc
     assert "no API key is set" in done.stderr
 
 
+@pytest.mark.slow
 def test_run_directory_does_not_decide_where_the_key_goes(gateway: Simulator) -> None:
     """
     A run continues at the gateway that its manifest names; without the manifest, the directory alone does not name it.
@@ -100,6 +102,7 @@ def test_run_directory_does_not_decide_where_the_key_goes(gateway: Simulator) ->
     assert again.stderr.splitlines()[1] == f"gateway: {gateway.base_url} (named by --base-url)"
 
 
+@pytest.mark.slow
 def test_command_to_continue_names_a_gateway_that_only_an_option_named(gateway: Simulator) -> None:
     """
     The command that is printed at the end works as it is.
@@ -111,6 +114,7 @@ def test_command_to_continue_names_a_gateway_that_only_an_option_named(gateway: 
     assert f"runner resume out --base-url {gateway.base_url}" in done.stderr
 
 
+@pytest.mark.slow
 def test_env_file_beside_a_manifest_sets_keys_and_no_addresses(
     gateway: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +180,7 @@ def resume_with(*options: str) -> CommandResult:
     return runner("resume", "copy", *QUICKLY, *options)
 
 
+@pytest.mark.slow
 def test_command_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
     """
     A notification's command that only the run directory names is not started without `--trust`.
@@ -196,6 +201,7 @@ def test_command_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
     assert Path("ran").exists()
 
 
+@pytest.mark.slow
 def test_webhook_of_a_foreign_directory_needs_trust(gateway: Simulator) -> None:
     """
     The summary goes to an address that only the run directory names not without `--trust`.
@@ -232,6 +238,7 @@ def test_run_directory_is_named_first(gateway: Simulator) -> None:
         assert f"run directory: {run_dir}" == runner(*words).stderr.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_command_of_the_own_manifest_is_started(gateway: Simulator) -> None:
     """
     A notification's command that the run's manifest names still is started when the run is resumed.

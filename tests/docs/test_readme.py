@@ -140,6 +140,7 @@ def attempts(run_dir: Path) -> dict[str, tuple[str, int]]:
     return {line["job_id"]: (line["status"], len(line["attempts"])) for line in lines}
 
 
+@pytest.mark.slow
 def test_a_rerun_elsewhere_is_brought_home(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_rerun_elsewhere_is_brought_home(
     assert 3 == len(list((clips / "assets").iterdir()))
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_table_pay_for_what_it_says(clips: Path) -> None:
     """Each command of "I want ..." in its order: the failed job is submitted again once, and the rejected one once."""
     section = FRONT_PAGE.partition("## I want ...")[2].partition("\n## ")[0]

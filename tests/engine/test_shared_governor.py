@@ -35,6 +35,7 @@ def _most_in(times: list[float], seconds: float) -> int:
     return max(sum(start <= at < start + seconds for at in times) for start in times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_s", [6.0, 200.0, pytest.param(20.0, marks=pytest.mark.extended)])
 def test_four_shards_keep_one_rate(tmp_path: Path, per_s: float) -> None:
     """
@@ -54,6 +55,7 @@ def test_four_shards_keep_one_rate(tmp_path: Path, per_s: float) -> None:
     assert _most_in(times, 10.0 if per_s < 100 else 1.0) <= 1.02 * per_s * (10 if per_s < 100 else 1) + 1
 
 
+@pytest.mark.slow
 def test_a_halved_limit_is_followed(tmp_path: Path) -> None:
     """
     Five seconds after a gateway halves what it allows, four shards together send what it allows, and no more is refused.
@@ -78,6 +80,7 @@ def test_a_halved_limit_is_followed(tmp_path: Path) -> None:
     assert refused <= 0.1 * len(later)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 4, 16])
 def test_an_outage_is_one_for_all(tmp_path: Path, shards: int) -> None:
     """

@@ -349,6 +349,7 @@ def test_a_video_that_the_format_can_not_hold(
     assert "videofolder" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_directory(tmp_path: Path) -> None:
     """A simulated run is exported from its run.db, by its directory or its results, and the card says what it is."""
     manifest = tmp_path / "m.yaml"

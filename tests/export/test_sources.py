@@ -31,6 +31,7 @@ def export(out: Path, *runs: object, options: tuple[object, ...] = ("--format", 
     return runner("export", *runs, out, *options)
 
 
+@pytest.mark.slow
 def test_shards(tmp_path: Path) -> None:
     """The shards of a run, and the run that they are merged into, are the same dataset."""
     manifest = tmp_path / "m.yaml"

@@ -79,6 +79,7 @@ def test_shards_are_bounded_and_in_the_index(tmp_path: Path, monkeypatch: pytest
         assert (shard["filesize"], shard["nsamples"]) == (path.stat().st_size, len(members(path)) // 2)
 
 
+@pytest.mark.slow
 def test_it_needs_no_package(tmp_path: Path) -> None:
     """Tar shards are made with the standard library alone; the other formats say what they need."""
     run = write_run(tmp_path / "run", mixed_jobs(1))

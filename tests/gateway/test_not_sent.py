@@ -108,6 +108,7 @@ async def test_connection_ends_in_the_handshake(reset: bool) -> None:
     assert message.startswith("no connection to 127.0.0.1")
 
 
+@pytest.mark.slow
 async def test_handshake_takes_too_long() -> None:
     """The time-out to connect includes the handshake, and is not that of the response."""
 
@@ -120,6 +121,7 @@ async def test_handshake_takes_too_long() -> None:
     assert "no connection to 127.0.0.1 within 300ms" == message
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog drops connections only on Linux")
 async def test_connection_takes_too_long() -> None:
     """A connection that is not accepted ends with the time-out to connect."""

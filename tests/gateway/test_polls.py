@@ -66,6 +66,7 @@ async def test_poll_outcomes(data: bytes, kind: type) -> None:
     assert kind is type(outcome)
 
 
+@pytest.mark.slow
 async def test_no_response_to_a_poll() -> None:
     """A poll without a response ends in time, and shows nothing."""
 

@@ -79,6 +79,7 @@ UNCERTAIN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", UNCERTAIN.values(), ids=UNCERTAIN.keys())
 async def test_uncertain_post_is_never_repeated(handler: Handler) -> None:
     """
@@ -158,6 +159,7 @@ ACCEPTING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", ACCEPTING.values(), ids=ACCEPTING.keys())
 async def test_received_id_is_kept(handler: Handler) -> None:
     """A task id that was received counts, however badly the response was framed: the task is paid for."""
@@ -342,6 +344,7 @@ async def test_connection_is_not_reused_after_an_answer_to_another_job() -> None
     assert 2 == server.connections
 
 
+@pytest.mark.slow
 async def test_connection_that_was_idle_is_not_reused_for_a_post() -> None:
     """
     A POST never meets a connection that a server with a keep-alive of one second may be closing.

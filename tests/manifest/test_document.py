@@ -87,6 +87,7 @@ def test_the_stream_can_be_read_again(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_entries_are_not_kept(tmp_path: Path) -> None:
     """A manifest of any length needs the memory of one entry."""
     rows = "".join(f"  - {{id: job-{number}, request: {{seed: {number}}}}}\n" for number in range(5000))
@@ -298,6 +299,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(value=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), JSON, max_size=4))
 @pytest.mark.parametrize("form", ["json", "yaml block", "yaml flow"])

@@ -186,6 +186,7 @@ SECTIONS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     header=st.dictionaries(

@@ -63,6 +63,7 @@ def _results(result: ReadManifest) -> list[tuple[Json, ...]]:
     return [*jobs, *invalid]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
 def test_rows_give_the_jobs_of_a_batch_file(

@@ -122,6 +122,7 @@ def test_literal_values_render_unchanged(value: Json) -> None:
         assert [value] == compile_template([value], Scope()).render({})
 
 
+@pytest.mark.slow
 @given(st.lists(VALUES, min_size=2, max_size=2))
 def test_jobs_do_not_share_what_varies(values: list[Json]) -> None:
     """A job keeps its values when the next one is rendered."""

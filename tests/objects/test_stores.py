@@ -166,6 +166,7 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint is not None
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there(s3_environ: Mapping[str, str]) -> None:
     """A refused connection is an error in a few tries."""
     environ = {**s3_environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}

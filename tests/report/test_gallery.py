@@ -87,6 +87,7 @@ def test_gallery_comes_first_and_shows_clips(page: Browser) -> None:
     assert not set(cards(page)) & set(others(page))
 
 
+@pytest.mark.slow
 def test_address_holds_the_filters(page: Browser, folder: Path) -> None:
     """State, model, failure class, verdict and search words filter the jobs, alone and together, from the address."""
     cases = {
@@ -180,6 +181,7 @@ def test_pages_of_the_gallery(page: Browser, folder: Path) -> None:
     assert 31 == len(cards(page))
 
 
+@pytest.mark.slow
 def test_keyboard_moves_and_judges(page: Browser) -> None:
     """Arrows move over clips and pages, k and r judge a clip and continue, enter enlarges, and a field keeps its keys."""
     page.press("right")
@@ -398,6 +400,7 @@ def test_colors_differ_in_brightness(page: Browser, scheme: str) -> None:
     page.devtools("Emulation.setEmulatedMedia", features=[])
 
 
+@pytest.mark.slow
 def test_clips_have_their_shape_and_play_on_hover(page: Browser, folder: Path) -> None:
     """A clip has the shape that is known of it, plays without sound while the mouse is on it, and by the space bar; a missing one is named."""
     if shutil.which("ffmpeg") is None:

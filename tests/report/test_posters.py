@@ -97,6 +97,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_or_hangs(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others have their posters; a video is tried once, and the decoder gets no keys."""
     monkeypatch.setenv("SECRET_KEY", "x")

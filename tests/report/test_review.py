@@ -186,6 +186,7 @@ def review_process(run_dir: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.extended)])
 def test_clips_are_judged_by_keyboard(chromium: Browser, tmp_path: Path, count: int) -> None:
     """A person judges clips, 40 on two pages, with a key each; Ctrl-C ends the command, and a new one knows the verdicts."""

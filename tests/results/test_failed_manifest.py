@@ -147,6 +147,7 @@ def test_text_is_read_back(write: Write, text: str) -> None:
     assert "${" not in job["request"]["prompt"].replace("$${", "")
 
 
+@pytest.mark.slow
 @given(json_objects)
 def test_any_value_is_read_back(value: Any) -> None:
     """Whatever is in a request or its metadata is read back unchanged."""

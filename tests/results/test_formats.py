@@ -77,6 +77,7 @@ def test_error_has_its_five_keys() -> None:
     } == result_line(record, run="r", gateway="g")["error"]
 
 
+@pytest.mark.slow
 @given(records)
 def test_any_line_follows_the_schema_and_reads_back(record: JobRecord) -> None:
     """Whatever is in a record, its line is valid by the published schema, and is parsed to the same record."""

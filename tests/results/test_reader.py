@@ -259,6 +259,7 @@ def test_numbers_of_a_data_frame(written: Written) -> None:
     assert (7, 3) == (found.record.polls, found.record.index)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300) | records.map(line))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """Whatever the content, the reader raises no other error than its own."""

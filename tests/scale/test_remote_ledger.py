@@ -107,6 +107,7 @@ async def _work(url: str, folder: Path, call: Callable[..., Any]) -> int:
     return sum(result.counts[State.SUCCEEDED] for result in done)
 
 
+@pytest.mark.slow
 def test_shards_spend_the_budget_of_one_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Two at work at once never spend more than the day has; what one of them held and did not use, the next run does.

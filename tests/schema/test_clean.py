@@ -97,6 +97,7 @@ def test_clean_means_no_findings(case: Any) -> None:
     assert schema.is_clean(normalized) == (schema.findings(normalized) == [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -206,6 +206,7 @@ def _check_bodies(family: str, count: int) -> None:
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_drawn_bodies(family: str) -> None:
     """

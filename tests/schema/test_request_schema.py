@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def test_prompt_is_length_only() -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.sampled_from(CASES), st.data())
 def test_any_text_is_clean(case: Any, data: Any) -> None:

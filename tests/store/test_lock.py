@@ -109,6 +109,7 @@ def test_directory_that_was_deleted_meanwhile_is_one_in_use(tmp_path: Path) -> N
         pass
 
 
+@pytest.mark.slow
 def test_copy_of_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     """
     A copied lock is free, but names a process that is running: both would pay for the same jobs.
