@@ -79,7 +79,12 @@ _MAX_BYTES = 4 * 1024 * 1024
 @click.command("explain")
 @click.argument("file", type=click.File("rb"))
 @click.option(
-    "--status", "http_status", type=click.IntRange(100, 599), default=200, help="HTTP status of a body alone."
+    "--status",
+    "http_status",
+    metavar="CODE",
+    type=click.IntRange(100, 599),
+    default=200,
+    help="HTTP status of a body alone.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(file: IO[bytes], http_status: int, as_json: bool) -> None:
