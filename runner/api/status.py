@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -297,7 +298,8 @@ def job(run_dir: Path, job_id: str) -> JobDetails:
         if found is None:
             raise UsageError(
                 f"{run_dir} has no job {job_id!r}",
-                hint=did_you_mean(job_id, ids_to_compare(connection)) or "list them with: runner jobs",
+                hint=did_you_mean(job_id, ids_to_compare(connection))
+                or f"list them with: runner jobs {shlex.quote(str(run_dir))}",
             )
         (record,) = query.records(connection, [found.seq])
         return JobDetails(name, gateway, record, query.answers(connection, job_id))

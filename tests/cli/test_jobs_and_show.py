@@ -108,6 +108,13 @@ def test_an_unknown_job_gets_the_nearest_id(run_dir: Path) -> None:
     assert "'sky-" in result.stderr
 
 
+def test_an_unknown_job_without_a_near_id_gets_the_command_for_this_run(run_dir: Path) -> None:
+    """The hint names the run directory, as the newest run may be another one."""
+    result = runner("show", run_dir, "something-else")
+
+    assert f"hint: list them with: runner jobs {run_dir}\n" in result.stderr
+
+
 def test_an_answer_that_was_not_understood_is_shown_and_explained(run_dir: Path) -> None:
     """The answer goes to stdout as it was kept, the explanation to stderr; without one, the exit code is 1."""
     answer = '{"video_uuid": "x", "stage": "odd"}'
