@@ -219,7 +219,7 @@ def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | Non
     if other := selected - rerunnable_states():
         raise UsageError(
             f"jobs that are {min(other).label} can't be rerun; --status takes {', '.join(sorted(rerunnable_states()))}",
-            hint="resolve uncertain jobs with: runner resolve" if State.UNCERTAIN in other else None,
+            hint="resolve uncertain jobs with: runner resolve DIR" if State.UNCERTAIN in other else None,
         )
     return Selection(selected, frozenset(FailureClass(cls) for cls in classes), job)
 

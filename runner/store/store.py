@@ -118,7 +118,9 @@ class Store:
                     mark_ahead(self._connection)
             elif not self._may_be_retired and self.meta(JOURNAL) is not None:
                 # What opens the directories of runs passes the journal that they remember.
-                raise RunDirError(f"{self.run_dir} can't continue without its journal", hint="runner resume")
+                raise RunDirError(
+                    f"{self.run_dir} can't continue without its journal", hint=f"runner resume {self.run_dir}"
+                )
             self._closing = stack.pop_all()
         return self
 

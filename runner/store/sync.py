@@ -353,7 +353,7 @@ def _refuse_changes(report: SyncReport, on_changed: OnChanged, not_replaceable: 
         raise JobsChanged(
             f"{format_count(len(not_replaceable), 'job')} changed although a task for the old request may exist: "
             + _listed(not_replaceable, len(not_replaceable)),
-            hint="finish them first (`runner resume`), or resolve them (`runner resolve`)",
+            hint="finish them first (`runner resume DIR`), or resolve them (`runner resolve DIR`)",
         )
     if report.changed and on_changed is OnChanged.ERROR:
         raise JobsChanged(
