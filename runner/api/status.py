@@ -71,6 +71,7 @@ class Status(Struct, frozen=True, kw_only=True):
         lost_files: Paths or URLs of succeeded jobs' files that are gone, or have another size (which is not looked at in a
             run with many files); none while a process is running.
         not_seen: Why files in an object store were not looked at, or None.
+        is_simulated: Whether its jobs go to the simulator, so that nothing is paid.
     """
 
     run_dir: Path
@@ -91,6 +92,7 @@ class Status(Struct, frozen=True, kw_only=True):
     spend: tuple[Spend, ...]
     budgets: tuple[BudgetLeft, ...]
     awaiting_take: int = 0
+    is_simulated: bool = False
 
     @property
     def left(self) -> int:
@@ -142,6 +144,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
             spend=costs.spend(connection),
             budgets=() if settings is None else budgets_left(settings, connection, folder),
             awaiting_take=count_awaiting_take(connection) if by_state[State.PENDING] else 0,
+            is_simulated=facts is not None and facts.origin.is_simulated,
         )
 
 

@@ -97,7 +97,8 @@ def _json(found: Status) -> dict[str, object]:
 
 def _status_lines(found: Status) -> Iterator[str]:
     where = as_given(found.run_dir)
-    yield f"{where}: {format_count(found.jobs, 'job')}, {_activity(found)}"
+    noun = "simulated job" if found.is_simulated else "job"
+    yield f"{where}: {format_count(found.jobs, noun)}, {_activity(found)}"
     for state, count in found.by_state.items():
         if count:
             yield f"  {count:>9,}  {state.label}"

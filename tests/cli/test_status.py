@@ -36,6 +36,13 @@ def test_a_finished_run_has_nothing_left() -> None:
     assert ["out: 2 jobs, nothing left to do", "          2  succeeded"] == result.stdout.splitlines()
 
 
+def test_a_simulated_run_is_called_one() -> None:
+    """What is spent there is nobody's money, so the first line says that its jobs are simulated."""
+    result = runner("status", _run({"a": State.SUCCEEDED, "b": State.PENDING}, simulate=True))
+
+    assert "out: 2 simulated jobs, not active" == result.stdout.splitlines()[0]
+
+
 def test_a_stopped_run() -> None:
     """The commands to continue the run and to resolve uncertain jobs are printed."""
     result = runner("status", _run({"a": State.SUCCEEDED, "b": State.PENDING, "c": State.UNCERTAIN}))
