@@ -34,13 +34,15 @@ from runner.store.store import Store
 BLOCK_JOBS = 500
 _LENGTH_BYTES = 4
 
+Key = tuple[int, int]
+"""Of a block: whether its jobs were removed from the manifest (0 or 1), and their indices divided by its size."""
+
 
 class Block(Struct):
     """
     The jobs of adjacent indices.
 
     Attributes:
-        key: Whether they were removed from the manifest (0 or 1), and their indices divided by the size of a block.
         result_bytes: Length of their lines in `results.jsonl`.
         comment_bytes: Length of the comments in `failed.yaml` before the first of them that is run there.
         failed_bytes: Length of the rest in `failed.yaml`.
@@ -49,7 +51,7 @@ class Block(Struct):
         examples: The key of the first of each failure class.
     """
 
-    key: tuple[int, int]
+    key: Key
     result_bytes: int = 0
     comment_bytes: int = 0
     failed_bytes: int = 0
@@ -61,10 +63,19 @@ class Block(Struct):
     def add(self, seq: int, record: JobRecord) -> None:
         """Add a job."""
         self.totals.add(record)
-        is_success = record.state is State.SUCCEEDED
-        (self.succeeded if is_success else self.others).append(seq)
-        if record.error is not None and not is_success:
-            self.examples.setdefault(record.error.cls, seq)
+        self.add_key(seq, *_outcome(record))
+
+    def add_key(self, seq: int, succeeded: bool, cls: FailureClass | None) -> None:
+        """Add the key of a job, whose class is None if it succeeded, to those of its kind."""
+        (self.succeeded if succeeded else self.others).append(seq)
+        if cls is not None:
+            self.examples.setdefault(cls, seq)
+
+
+def _outcome(record: JobRecord) -> tuple[bool, FailureClass | None]:
+    """Return whether a job succeeded, and why not if it did not."""
+    succeeded = record.state is State.SUCCEEDED
+    return succeeded, None if succeeded or record.error is None else record.error.cls
 
 
 def read_blocks(file: BinaryIO) -> Iterator[tuple[Block, bytes]]:
@@ -138,8 +149,6 @@ def open_if_same(path: Path, identity: tuple[int, int, int] | None, *, has_grown
     return None
 
 
-Key = tuple[int, int]
-
 _MAX_OPEN = 64
 """Blocks that wait for further jobs; of more, the one that was begun first is given up."""
 _MAX_GAPS = 4
@@ -185,9 +194,7 @@ class AppendedBlock(Struct):
         """Return what all files have of the block, except `failed.yaml`."""
         block = Block(key, result_bytes=len(self.text), totals=self.totals)
         for line in self.lines:
-            (block.succeeded if line.succeeded else block.others).append(line.seq)
-            if line.cls is not None:
-                block.examples.setdefault(line.cls, line.seq)
+            block.add_key(line.seq, line.succeeded, line.cls)
         by_class = self.totals.summary.by_class
         # They were counted in the order in which jobs ended.
         self.totals.summary.by_class = {cls: by_class[cls] for cls in block.examples}
@@ -230,12 +237,10 @@ class AppendedBlocks:
             OSError: The disk failed, or is full.
         """
         for record, line in zip(records, lines, strict=True):
-            succeeded = record.state is State.SUCCEEDED
-            cls = None if succeeded or record.error is None else record.error.cls
             row = None
             if self._makes_rows and all(asset.url is None for asset in record.assets):
                 row = row_bytes(record, _NO_VERDICTS.of(record))
-            new = _Line(record.index, seqs[record.job_id], start, len(line), succeeded, cls, row)
+            new = _Line(record.index, seqs[record.job_id], start, len(line), *_outcome(record), row)
             self._add(int(record.is_gone), new, record)
             start += len(line)
 

@@ -21,6 +21,7 @@ from runner.api.blocks import (
     AppendedBlock,
     AppendedBlocks,
     Block,
+    Key,
     Written,
     encode_block,
     open_if_same,
@@ -40,8 +41,6 @@ from runner.results.writers import Splicer, atomic_write, translate_disk_full
 from runner.schema.catalog import load_catalog
 from runner.store import query
 from runner.store.changes import all_blocks
-
-Key = tuple[int, int]
 
 
 class FinalFiles:
