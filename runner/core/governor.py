@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec.structs import replace
-
 from runner.core.circuit_breaker import (
     FORBIDDEN_TO_STOP,
     SAME_REFUSALS_TO_STOP,
@@ -98,9 +96,14 @@ class RunGovernor:
         self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
     ) -> Chosen | Blocked:
         """Choose the model of the next job; see `choose_model`."""
-        if self._pacers:
-            queues = [replace(queue, opens_at=self._opens_at(queue.model)) for queue in queues]
-        return choose_model(replace(run, opens_at=self.pacer.opens_at), queues, after=after, now=now)
+        return choose_model(
+            run,
+            queues,
+            after=after,
+            now=now,
+            opens_at=self.pacer.opens_at,
+            models_open_at={model: pacer.opens_at for model, pacer in self._pacers.items()},
+        )
 
     def why(self, now: float) -> str:
         """Return what limits the rate, in words."""
@@ -224,10 +227,6 @@ class RunGovernor:
                 self._pacers[name] = pacer
             else:
                 self.pacer = pacer
-
-    def _opens_at(self, model: str) -> float | None:
-        pacer = self._pacers.get(model)
-        return None if pacer is None else pacer.opens_at
 
     def _pacers_of(self, model: str) -> tuple[Pacer, ...]:
         own = self._pacers.get(model)

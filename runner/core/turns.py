@@ -7,7 +7,7 @@ the user's keys may poll any of the user's tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -111,6 +111,9 @@ class KeyPool:
         return not self._ready_at
 
 
+_NO_TIMES: Mapping[str, float] = {}
+
+
 class Limit(StrEnum):
     """What prevents the next job from being submitted."""
 
@@ -121,31 +124,25 @@ class Limit(StrEnum):
     NO_JOBS = "no_jobs"
 
 
-class Queue(Struct, frozen=True):
+class Queue(Struct):
     """
     The current state of one model, or of the run as a whole.
 
     Attributes:
         in_flight: Remote tasks that exist, or may exist.
         max_in_flight: Its limit, or None.
-        opens_at: When its pacer allows the next request; None if it has no pacer of its own.
     """
 
     in_flight: int
     max_in_flight: int | None = None
-    opens_at: float | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether no further task may exist."""
         return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
 
-    def is_open(self, now: float) -> bool:
-        """Return whether its pacer allows a request now."""
-        return self.opens_at is None or self.opens_at <= now
 
-
-class ModelQueue(Queue, frozen=True):
+class ModelQueue(Queue):
     """
     The current state of one model.
 
@@ -176,7 +173,13 @@ class Blocked(Struct, frozen=True):
 
 
 def choose_model(
-    run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
+    run: Queue,
+    queues: Sequence[ModelQueue],
+    *,
+    after: str | None,
+    now: float,
+    opens_at: float,
+    models_open_at: Mapping[str, float] = _NO_TIMES,
 ) -> Chosen | Blocked:
     """
     Return the next model that has a job, a free slot and an open pacer.
@@ -184,11 +187,13 @@ def choose_model(
     Args:
         queues: Every model, always in the same order.
         after: The model that was chosen last, or None.
+        opens_at: When the run's pacer allows the next request.
+        models_open_at: The same for each model with a pacer of its own.
 
     >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="fast")]
-    >>> choose_model(Queue(2, 8), queues, after="fast", now=0.0)
+    >>> choose_model(Queue(2, 8), queues, after="fast", now=0.0, opens_at=0.0)
     Chosen(model='fast')
-    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0)
+    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0, opens_at=0.0)
     Blocked(by=<Limit.IN_FLIGHT: 'in_flight'>, until=None)
     """
     with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
@@ -199,15 +204,17 @@ def choose_model(
     not_full = [queue for queue in with_jobs if not queue.is_full]
     if not not_full:
         return Blocked(Limit.MODEL_IN_FLIGHT)
-    if not run.is_open(now):
-        return Blocked(Limit.RATE, run.opens_at)
+    if opens_at > now:
+        return Blocked(Limit.RATE, opens_at)
     for queue in not_full:
-        if queue.is_open(now):
+        if models_open_at.get(queue.model, now) <= now:
             return Chosen(queue.model)
-    return Blocked(Limit.MODEL_RATE, min(queue.opens_at for queue in not_full if queue.opens_at is not None))
+    return Blocked(Limit.MODEL_RATE, min(models_open_at[queue.model] for queue in not_full))
 
 
-def _rotated(queues: Sequence[ModelQueue], after: str | None) -> list[ModelQueue]:
+def _rotated(queues: Sequence[ModelQueue], after: str | None) -> Sequence[ModelQueue]:
+    if len(queues) == 1:
+        return queues
     models = [queue.model for queue in queues]
     first = models.index(after) + 1 if after in models else 0
     return [*queues[first:], *queues[:first]]

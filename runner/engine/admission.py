@@ -9,7 +9,6 @@ from making a whole batch uncertain. `core.governor.RunGovernor` is the one of a
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -170,8 +169,8 @@ class Admission:
         self.governor = governor
         self.breaker = governor.breaker
         self.stall_timer = governor.stall_timer
-        self._slots: dict[int, str] = {}
-        self._in_flight_by_model: Counter[str] = Counter()
+        self._slots: dict[int, ModelQueue] = {}
+        self._queues: dict[str, ModelQueue] = {}
         self._sent_at: dict[int, float] = {}
         self._last_model: str | None = None
         self._unreached = 0
@@ -190,7 +189,8 @@ class Admission:
             # An answer, a probe or the passing of time closes it; only the last must be checked for.
             return NotAdmitted(now + RECHECK_BREAKER_S, circuit_text(self.breaker.state))
         run = Queue(self.in_flight, self._limits.in_flight)
-        choice = self.governor.choose(run, self._queues(pending, now), after=self._last_model, now=now)
+        queues = [self._queue(model, has_jobs=is_ready) for model, is_ready in pending.readiness(now)]
+        choice = self.governor.choose(run, queues, after=self._last_model, now=now)
         if isinstance(choice, Blocked):
             return self._blocked(choice, pending, now)
         key = self._key_pool.pick(now)
@@ -199,19 +199,13 @@ class Admission:
             return Admitted(choice.model, key.fingerprint)
         return NotAdmitted(key.until if isinstance(key, WaitForKey) else None, "every key is cooling down")
 
-    def _queues(self, pending: PendingJobs, now: float) -> list[ModelQueue]:
-        queues = []
-        for model in pending.models:
+    def _queue(self, model: str, *, has_jobs: bool = True) -> ModelQueue:
+        queue = self._queues.get(model)
+        if queue is None:
             own = self._limits.models.get(model)
-            queues.append(
-                ModelQueue(
-                    self._in_flight_by_model[model],
-                    None if own is None else own.in_flight,
-                    model=model,
-                    has_jobs=pending.has_ready(model, now),
-                )
-            )
-        return queues
+            queue = self._queues[model] = ModelQueue(0, None if own is None else own.in_flight, model=model)
+        queue.has_jobs = has_jobs
+        return queue
 
     def _blocked(self, blocked: Blocked, pending: PendingJobs, now: float) -> NotAdmitted:
         match blocked.by:
@@ -232,18 +226,18 @@ class Admission:
 
     def in_flight_by_model(self) -> dict[str, int]:
         """Count the remote tasks that exist, or may come to exist, by model."""
-        return {model: count for model, count in self._in_flight_by_model.items() if count}
+        return {model: queue.in_flight for model, queue in self._queues.items() if queue.in_flight}
 
     def reserve_slot(self, seq: int, model: str) -> None:
         """Count a remote task, or one that may come to exist."""
-        self._slots[seq] = model
-        self._in_flight_by_model[model] += 1
+        queue = self._slots[seq] = self._queue(model)
+        queue.in_flight += 1
 
     def release_slot(self, seq: int) -> None:
         """Record that a job's remote task has ended, or never existed; a second call changes nothing."""
-        model = self._slots.pop(seq, None)
-        if model is not None:
-            self._in_flight_by_model[model] -= 1
+        queue = self._slots.pop(seq, None)
+        if queue is not None:
+            queue.in_flight -= 1
 
     def record_abandoned(self, seq: int, failure: Failure | None, now: float) -> None:
         """
@@ -253,7 +247,7 @@ class Admission:
             failure: Why the job is uncertain now; None if nothing was sent.
         """
         if self._sent_at.pop(seq, None) is not None:
-            self.governor.record_abandoned(self._slots[seq], failure, now)
+            self.governor.record_abandoned(self._slots[seq].model, failure, now)
         self.release_slot(seq)
 
     def record_outcome(

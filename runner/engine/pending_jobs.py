@@ -45,19 +45,17 @@ class PendingJobs:
         self._queues = {model: _ModelQueue(unread=count) for model, count in counts.items()}
         self.left = sum(counts.values())
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models that have jobs left, in the order of their first jobs."""
-        return tuple(model for model, queue in self._queues.items() if len(queue))
-
     def by_model(self) -> dict[str, int]:
         """Count the jobs that are left, by model."""
         return {model: len(queue) for model, queue in self._queues.items()}
 
-    def has_ready(self, model: str, now: float) -> bool:
-        """Return whether a job of the model may be submitted now."""
-        queue = self._queues[model]
-        return bool(queue.ready or queue.unread or (queue.deferred and queue.deferred[0][0] <= now))
+    def readiness(self, now: float) -> list[tuple[str, bool]]:
+        """Return each model that has jobs left, in the order of their first jobs, and whether one may be submitted now."""
+        return [
+            (model, bool(queue.ready or queue.unread or queue.deferred[0][0] <= now))
+            for model, queue in self._queues.items()
+            if queue.ready or queue.unread or queue.deferred
+        ]
 
     def next_due(self, now: float) -> float | None:
         """

@@ -11,26 +11,29 @@ from hypothesis import strategies as st
 
 from runner.core.turns import Blocked, Chosen, Limit, ModelQueue, Queue, choose_model
 
-OPEN = Queue(0, 8, 0.0)
+OPEN = Queue(0, 8)
 
 
 @pytest.mark.parametrize(
-    ("limit", "until", "run", "queues"),
+    ("limit", "until", "run", "queues", "opens_at"),
     [
-        (Limit.NO_JOBS, None, OPEN, [ModelQueue(0, model="a", has_jobs=False)]),
-        (Limit.NO_JOBS, None, Queue(8, 8), []),
-        (Limit.IN_FLIGHT, None, Queue(8, 8), [ModelQueue(0, model="a")]),
-        (Limit.RATE, 9.0, Queue(0, 8, 9.0), [ModelQueue(0, model="a")]),
-        (Limit.MODEL_IN_FLIGHT, None, OPEN, [ModelQueue(2, 2, model="a")]),
-        (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(0, 2, 9.0, model="a"), ModelQueue(0, 2, 7.0, model="b")]),
-        (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(2, 2, 6.0, model="a"), ModelQueue(0, 2, 7.0, model="b")]),
+        (Limit.NO_JOBS, None, OPEN, [ModelQueue(0, model="a", has_jobs=False)], 0.0),
+        (Limit.NO_JOBS, None, Queue(8, 8), [], 0.0),
+        (Limit.IN_FLIGHT, None, Queue(8, 8), [ModelQueue(0, model="a")], 0.0),
+        (Limit.RATE, 9.0, OPEN, [ModelQueue(0, model="a")], 9.0),
+        (Limit.MODEL_IN_FLIGHT, None, OPEN, [ModelQueue(2, 2, model="a")], 0.0),
+        (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(0, 2, model="slow"), ModelQueue(0, 2, model="b")], 0.0),
+        (Limit.MODEL_RATE, 7.0, OPEN, [ModelQueue(2, 2, model="c"), ModelQueue(0, 2, model="b")], 0.0),
     ],
 )
-def test_which_limit_blocks(limit: Any, until: float | None, run: Any, queues: Any) -> None:
+def test_which_limit_blocks(limit: Any, until: float | None, run: Any, queues: Any, opens_at: float) -> None:
     """
     The limit that blocks all models is named, with the time at which that ends without any event.
     """
-    assert Blocked(limit, until) == choose_model(run, queues, after=None, now=5.0)
+    models_open_at = {"slow": 9.0, "b": 7.0, "c": 6.0}
+    choice = choose_model(run, queues, after=None, now=5.0, opens_at=opens_at, models_open_at=models_open_at)
+
+    assert Blocked(limit, until) == choice
 
 
 def test_models_take_turns() -> None:
@@ -40,7 +43,7 @@ def test_models_take_turns() -> None:
     queues, after = [ModelQueue(0, model=name) for name in "abc"], None
     chosen: Counter[str | None] = Counter()
     for _ in range(30):
-        choice = choose_model(OPEN, queues, after=after, now=0.0)
+        choice = choose_model(OPEN, queues, after=after, now=0.0, opens_at=0.0)
         assert isinstance(choice, Chosen)
         after = choice.model
         chosen[after] += 1
@@ -53,7 +56,6 @@ QUEUES = st.lists(
         ModelQueue,
         in_flight=st.integers(0, 3),
         max_in_flight=st.none() | st.integers(1, 3),
-        opens_at=st.none() | st.floats(0, 10),
         model=st.text(max_size=3),
         has_jobs=st.booleans(),
     ),
@@ -62,13 +64,16 @@ QUEUES = st.lists(
 )
 
 
-@given(QUEUES, st.text(max_size=3), st.floats(0, 10))
-def test_a_model_is_chosen_if_and_only_if_one_may(queues: Any, after: Any, now: Any) -> None:
+@given(QUEUES, st.text(max_size=3), st.floats(0, 10), st.data())
+def test_a_model_is_chosen_if_and_only_if_one_may(queues: Any, after: Any, now: Any, data: Any) -> None:
     """
     A model is chosen exactly when one has a job, a free slot and an open pacer.
     """
-    allowed = {queue.model for queue in queues if queue.has_jobs and not queue.is_full and queue.is_open(now)}
-    choice = choose_model(OPEN, queues, after=after, now=now)
+    names = [queue.model for queue in queues]
+    times = data.draw(st.dictionaries(st.sampled_from(names), st.floats(0, 10)) if names else st.just({}))
+    free = {queue.model for queue in queues if queue.has_jobs and not queue.is_full}
+    allowed = {model for model in free if times.get(model, 0.0) <= now}
+    choice = choose_model(OPEN, queues, after=after, now=now, opens_at=0.0, models_open_at=times)
 
     assert bool(allowed) == isinstance(choice, Chosen)
     if isinstance(choice, Chosen):
