@@ -140,14 +140,14 @@ class RunGovernor:
         """Record an answer; return why the run must stop submitting, or None."""
         before = self.breaker.state
         self.breaker.record_answer(outcome, now)
-        if not isinstance(outcome, Accepted | Rejected):
-            wait_s = outcome.retry_after_s if isinstance(outcome, Throttled) else None
-            self.stall_timer.record_refusal(outcome.failure.message, now, wait_s=wait_s)
+        if isinstance(outcome, Accepted | Rejected):
+            self.stall_timer.record_progress()
+            for pacer in self._pacers_of(model):
+                pacer.record_accepted(now, now - sent_at)
+            return self._stop_for_refusals()
+        wait_s = outcome.retry_after_s if isinstance(outcome, Throttled) else None
+        self.stall_timer.record_refusal(outcome.failure.message, now, wait_s=wait_s)
         match outcome:
-            case Accepted() | Rejected():
-                self.stall_timer.record_progress()
-                for pacer in self._pacers_of(model):
-                    pacer.record_accepted(now, now - sent_at)
             case Throttled(_, retry_after_s):
                 for pacer in self._pacers_of(model):
                     pacer.record_throttled(now, sent_at=sent_at, retry_after_s=retry_after_s)

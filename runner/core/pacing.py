@@ -145,8 +145,8 @@ class Pacer:
 
     def record_sent(self, now: float) -> None:
         """Record that a request is sent now. The caller has checked that ``opens_at``, or `rate_opens_at`, is not later."""
-        opens_at = min(self.opens_at, now)
-        is_barely_late = now - opens_at < _TIMER_S and self.per_s > _COMPENSATED_PER_S
+        opens_at = self.opens_at
+        is_barely_late = opens_at < now < opens_at + _TIMER_S and self.per_s > _COMPENSATED_PER_S
         self._last = opens_at if is_barely_late else now
 
     def record_accepted(self, now: float, latency_s: float) -> None:
@@ -158,8 +158,11 @@ class Pacer:
         self._accepted.add(now)
         self._latency.add(latency_s)
         self._brake.record_accepted()
+        if self._recovery is None:
+            # Nothing was refused so far.
+            return
         self._background.record(self._sent_per_s(now - latency_s), is_refused=False)
-        if self._recovery is not None and now >= self._frozen_until and not self._latency.is_rising:
+        if now >= self._frozen_until and not self._latency.is_rising:
             self._recovery.answers += 1
             self._adapted_per_s = min(self._recovery.per_s, self.configured_per_s)
 

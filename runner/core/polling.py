@@ -194,9 +194,10 @@ def next_poll_s(
         wait_s = min_s + min(draw / explored, 1.0) * (best_s - min_s)
     else:
         wait_s = _growing_wait_s(policy, polls, min_s, draw)
-    wait_s = max(wait_s, poll_after_s or 0.0)
-    limit_s = policy.timeout_s if timeout_s is None else timeout_s
-    return min(wait_s, max(limit_s - age_s, 0.0))
+    if poll_after_s is not None:
+        wait_s = max(wait_s, poll_after_s)
+    left_s = (policy.timeout_s if timeout_s is None else timeout_s) - age_s
+    return wait_s if wait_s < left_s else max(left_s, 0.0)
 
 
 def _growing_wait_s(policy: PollPolicy, polls: int, min_s: float, draw: float) -> float:

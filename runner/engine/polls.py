@@ -87,10 +87,10 @@ class Polls:
 
     def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
         """Schedule the next poll of a job: its first, or the one after an outcome."""
-        self._active[job.seq] = job
-        if outcome is None:
-            self._seen_running_s[job.seq] = 0.0
         now = self._context.clock.now()
+        if outcome is None:
+            self._active[job.seq] = job
+            self._seen_running_s[job.seq] = 0.0
         at = now + self._wait_s(job, outcome, now - job.waiting_since)
         heapq.heappush(self._heap, (at, job.seq, job))
 
@@ -124,14 +124,18 @@ class Polls:
         """Start the polls that are due, and return when to look again; None if only an event can change anything."""
         while self._heap and len(self.tasks) < MAX_CONCURRENT_POLLS:
             due, _, job = self._heap[0]
+            if due > now:
+                return due
             deadline = job.waiting_since + self._timeout_s(job)
             # No wait that the server asks for keeps a task from its last poll, so that none is given up unseen.
-            held_until = min(self._held_until.get(self._account_of(job), due), deadline)
-            if held_until > max(due, now):
+            held_until = self._held_until.get(self._account_of(job), due)
+            if held_until > now and deadline > now:
                 # Others may have to be looked at before.
-                heapq.heapreplace(self._heap, (held_until, job.seq, job))
+                heapq.heapreplace(self._heap, (min(held_until, deadline), job.seq, job))
                 continue
-            ready_at = max(due, min(self._pacer.opens_at, max(deadline, self._pacer.rate_opens_at)))
+            ready_at = self._pacer.opens_at
+            if ready_at > now:
+                ready_at = min(ready_at, max(deadline, self._pacer.rate_opens_at))
             last_at = deadline + self._context.settings.poll.max_interval_s
             if ready_at > now and last_at > now:
                 return min(ready_at, last_at)
@@ -154,17 +158,17 @@ class Polls:
             if job.state is not before:
                 self._release(job)
                 self._progress.record_transition(before, job)
+        now = self._context.clock.now()
         stop = self._admission.record_contact(_unanswered(outcome))
         if stop is not None:
             self._progress.stop(stop)
-        now = self._context.clock.now()
-        if isinstance(outcome, Transient) and outcome.is_throttled:
-            self._record_throttled(job, outcome.retry_after_s, now, sent_at)
-        elif isinstance(outcome, Polled):
+        if isinstance(outcome, Polled):
             self._pacer.record_accepted(now, now - sent_at)
-            if job.state is before and job.seq in self._seen_running_s:
+            if job.state is before and seen_running_s is not None:
                 self._seen_running_s[job.seq] = sent_at - job.waiting_since
             self._admission.stall_timer.record_progress()
+        elif isinstance(outcome, Transient) and outcome.is_throttled:
+            self._record_throttled(job, outcome.retry_after_s, now, sent_at)
         if job.state is before:
             self._continue(job, outcome, now)
         elif job.state is State.DOWNLOADING:

@@ -44,10 +44,13 @@ class Poller(Struct, frozen=True):
 
     def _keep_answer(self, job: Job, outcome: PollOutcome) -> None:
         """Keep an answer that was not understood, unless it says what the last one said."""
-        if not isinstance(outcome, Polled | Transient) or outcome.answer is None:
+        if isinstance(outcome, Polled):
+            odd = outcome.task.raw_status
+        elif isinstance(outcome, Transient):
+            odd = outcome.failure.message
+        else:
             return
-        odd = outcome.failure.message if isinstance(outcome, Transient) else outcome.task.raw_status
-        if odd != job.odd_answer:
+        if outcome.answer is not None and odd != job.odd_answer:
             job.odd_answer = odd
             self.store.save_answer(job, outcome.answer)
 
