@@ -59,8 +59,8 @@ _PASS_ON = frozenset(
         "worker/poll:poll",
         "gateway/client:_post",
         "gateway/client:_read_bounded",
-        "assets/resolver:_gateway_scopes",
-        "assets/resolver:resolve",
+        "assets/url_policy:_gateway_scopes",
+        "assets/url_policy:resolve",
         "commands:_read",
     }
 )
