@@ -20,7 +20,7 @@ WAITS = {
     "connector:connect": ("timeouts.connect", "gateway/test_not_sent.py"),
     "gateway/client:_exchange": (f"{_POST}; {_GET}", "gateway/test_submit_once.py"),
     "gateway/client:_get": (_GET, "gateway/test_polls.py"),
-    "assets/fetch:_run": (f"retry.attempts without progress; {_ASSET}", "assets/test_fetch.py"),
+    "assets/fetch:fetch": (f"retry.attempts without progress; {_ASSET}", "assets/test_fetch.py"),
     "assets/fetch:_send": ("5 redirects", "assets/test_url_policy.py"),
     "assets/fetch:_send_hop": (_HEAD, "assets/test_slow_hosts.py"),
     "assets/fetch:_in_thread": (_DISK, "engine/test_deliveries.py"),
