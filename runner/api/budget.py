@@ -111,10 +111,13 @@ def check_cost(
     """
     jobs = sum(query.pending_by_model(reader, scope).values())
     jobs = jobs if options.limit is None else min(jobs, options.limit)
+    is_asked = confirm is not None and not options.yes and not is_simulated
+    has_budget = settings.budget is not None or options.max_cost is not None
+    if not has_budget and not (jobs and is_asked):
+        return
     pricer = pricer_for(settings)
     currency = currency_of(settings, options, pricer).name
-    is_asked = confirm is not None and not options.yes and not is_simulated
-    if not jobs or (currency is None and not is_asked):
+    if not jobs:
         return
     unknown = None if settings.budget is None else settings.budget.unknown
     cost = pending_cost(reader, pricer, scope, unknown=unknown, limit=jobs)

@@ -18,9 +18,8 @@ from runner.core.money import amount_text
 from runner.core.prices import OLD_AFTER_DAYS, Price, PriceTable, Unit
 from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
-from runner.manifest.named_files import shipped_prices
 from runner.schema.catalog import Catalog, completed, load_catalog, short_name
-from runner.schema.pricing import Pricer
+from runner.schema.pricing import Pricer, shipped_prices
 
 
 class PriceInForce(Struct, frozen=True):

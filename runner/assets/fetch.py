@@ -152,28 +152,25 @@ class Fetcher:
             RunDirError: Its folder can't be written.
         """
         download = Download(request, save_metadata)
+        tries = DownloadTries(furthest_bytes=download.part.size)
         try:
-            return await self._run(download)
+            result = await (self._verify(download) if download.may_be_complete else self._try(download))
+            while not isinstance(result, Fetched):
+                if isinstance(result, Unusable):
+                    return NotFetched(result.reason, result.failure, result.may_become_ready)
+                if isinstance(result, RetryLater):
+                    tries = tries.add_failure(download.part.size, is_too_slow=result.is_too_slow)
+                    wait_s = tries.wait_s(self._retry, draw=self._draw(), retry_after_s=result.retry_after_s)
+                    if wait_s is None:
+                        return NotFetched(FetchFailure.EXHAUSTED, result.failure)
+                    await self._sleep(wait_s)
+                # No pause before a restart: its request has no range, so there is at most one between
+                # two failures, and those are counted.
+                download.must_restart = isinstance(result, Restart)
+                result = await self._try(download)
+            return result
         finally:
             download.part.close()
-
-    async def _run(self, download: Download) -> Fetched | NotFetched:
-        tries = DownloadTries(furthest_bytes=download.part.size)
-        result = await (self._verify(download) if download.may_be_complete else self._try(download))
-        while not isinstance(result, Fetched):
-            if isinstance(result, Unusable):
-                return NotFetched(result.reason, result.failure, result.may_become_ready)
-            if isinstance(result, RetryLater):
-                tries = tries.add_failure(download.part.size, is_too_slow=result.is_too_slow)
-                wait_s = tries.wait_s(self._retry, draw=self._draw(), retry_after_s=result.retry_after_s)
-                if wait_s is None:
-                    return NotFetched(FetchFailure.EXHAUSTED, result.failure)
-                await self._sleep(wait_s)
-            # No pause before a restart: its request has no range, so there is at most one between
-            # two failures, and those are counted.
-            download.must_restart = isinstance(result, Restart)
-            result = await self._try(download)
-        return result
 
     async def _try(self, download: Download) -> Fetched | Decision:
         requested = download.next_range()
@@ -186,10 +183,12 @@ class Fetcher:
             requested = RangeRequest()
         try:
             response, decision = await self._send(download, requested)
-            async with response:
+            try:
                 if isinstance(decision, ResponseBody):
                     return await self._receive(download, decision, response)
                 return decision
+            finally:
+                response.release()
         except UrlRefused as error:
             return _refused(str(error))
         except OverlapMismatch:
@@ -260,7 +259,10 @@ class Fetcher:
     ) -> Fetched | Decision:
         """Write a body to the disk and verify the file."""
         if body.is_small:
-            content = b"".join([chunk async for chunk in arriving(response, self._timeouts)])
+            if response.content.is_eof():
+                content = response.content.read_nowait()
+            else:
+                content = b"".join([chunk async for chunk in arriving(response, self._timeouts)])
             try:
                 return write_small(download.part.path, download.request.kind, content)
             except InvalidMedia as error:

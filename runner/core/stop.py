@@ -16,7 +16,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runner.core.lifecycle import State
+from runner.core.lifecycle import ENDED, State
 from runner.core.units import format_count, format_duration
 
 
@@ -55,7 +55,7 @@ class StopReason(StrEnum):
 
 
 _WORK_LEFT_CODE = 6
-_NOT_ENDED = frozenset(state for state in State if not state.has_ended)
+_NOT_ENDED = frozenset(State) - ENDED
 _CODES: Mapping[StopReason, int] = {
     StopReason.INTERRUPTED: 130,
     StopReason.TERMINATED: 143,

@@ -1,12 +1,11 @@
 """
-The files that a manifest names with its keys ``prices`` and ``schemas``, and the price table that comes with the program.
+The files that a manifest names with its keys ``prices`` and ``schemas``.
 """
 
 from __future__ import annotations
 
 import json
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,8 @@ from runner.core.prices import PriceTable
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ManifestError
 from runner.manifest.document import Document, ProblemHandler, open_document
-from runner.schema.catalog import Catalog, completed, load_catalog, schema_findings, short_name
+from runner.schema.catalog import Catalog, completed, schema_findings, short_name
 from runner.schema.pricing import read_price_table
-
-
-@cache
-def shipped_prices() -> PriceTable:
-    """Read the table that comes with the program, once."""
-    problems: list[Problem] = []
-    table = read_price_file(load_catalog().folder / "prices.yaml", None, problems.append)
-    assert table is not None, problems
-    return table
 
 
 def read_price_file(path: Path, today: date | None, report: ProblemHandler) -> PriceTable | None:

@@ -106,7 +106,7 @@ def _top_level(file: BinaryIO, size: int) -> tuple[Boxes, bool]:
         if not offset and not header[4:8].isalnum():
             raise InvalidMedia("does not start like an MP4 file")
         try:
-            (kind, start, offset), is_open = read_box(header, 0, offset, size)
+            kind, start, offset, is_open = read_box(header, 0, offset, size)
         except InvalidMedia:
             if _is_padding(header, size - offset, boxes):
                 return boxes, False

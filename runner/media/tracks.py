@@ -29,9 +29,6 @@ _MAX_CHILDREN = 10_000
 Span = tuple[int, int]
 """The offsets at which the content of a box starts and ends."""
 
-Box = tuple[bytes, int, int]
-"""The type of a box, and its span."""
-
 Boxes = dict[bytes, list[Span]]
 """Boxes by type; those of one type are in their order, and the first of them counts where only one makes sense."""
 
@@ -47,7 +44,7 @@ def children_of(data: bytes, parents: Sequence[Span] | None) -> Boxes:
         content, after = start + 8, start + size
         if size < 8 or after > end or not kind.isalnum():
             # Nearly all boxes are read by now, and every small file has a dozen.
-            (kind, content, after), _ = read_box(data, start, start, end)
+            kind, content, after, _ = read_box(data, start, start, end)
         if kind in boxes:
             boxes[kind].append((content, after))
         else:
@@ -59,11 +56,12 @@ def children_of(data: bytes, parents: Sequence[Span] | None) -> Boxes:
     return boxes
 
 
-def read_box(data: bytes, at: int, offset: int, limit: int) -> tuple[Box, bool]:
+def read_box(data: bytes, at: int, offset: int, limit: int) -> tuple[bytes, int, int, bool]:
     """
     Read the box header at `at` in `data`, which is at `offset` in the file; the box must end by `limit`.
 
-    Also return whether the box states no size, and so looks complete however much of it is missing.
+    Returns:
+        Its type, its span, and whether it states no size, and so looks complete however much of it is missing.
     """
     if len(data) - at < 8:
         raise InvalidMedia(f"ends inside the header of a box, at byte {limit}")
@@ -80,7 +78,7 @@ def read_box(data: bytes, at: int, offset: int, limit: int) -> tuple[Box, bool]:
         raise InvalidMedia(f"has a {_name(kind)} box at byte {offset} that is smaller than its own header")
     if end > limit:
         raise InvalidMedia(f"is truncated: its {_name(kind)} box ends at byte {end} of {limit}")
-    return (kind, start, end), not size
+    return kind, start, end, not size
 
 
 def _name(kind: bytes) -> str:

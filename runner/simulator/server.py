@@ -18,10 +18,9 @@ from typing import Any, Self
 from aiohttp import web
 
 from runner.core.model import Json
-from runner.manifest.named_files import shipped_prices
 from runner.schema import catalog
 from runner.schema.catalog import load_catalog
-from runner.schema.pricing import Pricer
+from runner.schema.pricing import Pricer, shipped_prices
 from runner.simulator import answers, task_shapes
 from runner.simulator.answers import SimulatedAnswer
 from runner.simulator.asset_library import AssetLibrary

@@ -178,18 +178,11 @@ class _Delivery:
 
     async def fetch_all(self) -> Failure | None:
         """Fetch every asset that the request asks for; return why that failed, or None."""
-        job, store = self._job, self._deliverer.store
+        job, deliverer = self._job, self._deliverer
         hints = job.delivery_hints
         if hints is None:
-            hints = delivery_hints(store.request_text(job))
-        failure = await self._fetch_video(hints)
-        if failure is None and hints.get("return_last_frame") is True:
-            failure = await self._fetch_last_frame()
-        return failure
-
-    async def _fetch_video(self, hints: Mapping[str, Json]) -> Failure | None:
-        job = self._job
-        content_url = None if job.task_id is None else self._deliverer.content_url(job.task_id)
+            hints = delivery_hints(deliverer.store.request_text(job))
+        content_url = None if job.task_id is None else deliverer.content_url(job.task_id)
         video = await self._fetch(AssetKind.VIDEO, UrlSearch(content_url))
         if isinstance(video, Failure):
             return video
@@ -197,7 +190,7 @@ class _Delivery:
         for sentence in mismatches(hints, info):
             job.warn(sentence)
         self.assets.append(video)
-        return None
+        return await self._fetch_last_frame() if hints.get("return_last_frame") is True else None
 
     async def _fetch_last_frame(self) -> Failure | None:
         frame = await self._fetch(AssetKind.LAST_FRAME, UrlSearch())
@@ -214,7 +207,8 @@ class _Delivery:
         """Fetch an asset from the first address that gives it."""
         if self._is_resumed and (asset := await self._complete_asset(kind)) is not None:
             return await self._uploaded(asset)
-        limit_s = self._deliverer.max_download_s
+        deliverer = self._deliverer
+        limit_s = deliverer.max_download_s
         try:
             with Deadline(limit_s):
                 result = await self._search(kind, search)
@@ -225,8 +219,12 @@ class _Delivery:
             )
         if isinstance(result, Failure):
             return result
-        asset = await self._publish(kind, result)
-        return asset if self._deliverer.uploader is None else await self._uploaded(asset)
+        default = _DEFAULT_SUFFIXES[kind]
+        name = deliverer.asset_name(self._job, kind)
+        name = name.removesuffix(default) + _SUFFIXES.get(result.info.media_type, default)
+        await deliverer.publisher.publish(result.part_path, deliverer.full_path(name))
+        asset = result.to_asset(kind, name)
+        return asset if deliverer.uploader is None else await self._uploaded(asset)
 
     async def _uploaded(self, asset: Asset) -> Asset:
         """Return an asset of which this machine has the file, or that is uploaded, once it is where it belongs."""
@@ -322,13 +320,6 @@ class _Delivery:
             metadata=None if part is None else PartMetadata(**part),
         )
         return await deliverer.downloader.fetch(request, save_metadata)
-
-    async def _publish(self, kind: AssetKind, result: Fetched) -> Asset:
-        deliverer, default = self._deliverer, _DEFAULT_SUFFIXES[kind]
-        name = deliverer.asset_name(self._job, kind)
-        name = name.removesuffix(default) + _SUFFIXES.get(result.info.media_type, default)
-        await deliverer.publisher.publish(result.part_path, deliverer.full_path(name))
-        return result.to_asset(kind, name)
 
     def _key(self) -> str | None:
         keys = self._deliverer.keys
