@@ -21,7 +21,7 @@ from collections import deque
 from enum import StrEnum
 from math import inf
 
-from runner.core.model import FailureClass
+from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Accepted, Ambiguous, NotSent, Rejected, SubmitOutcome
 from runner.core.retry import backoff_s
 
@@ -120,7 +120,6 @@ class CircuitBreaker:
         """Record the outcome of a POST: exactly once for each `record_sent`; an interrupted one is ambiguous."""
         self.unanswered -= 1
         self._silent_since = now
-        self._count_refusals(outcome)
         match outcome:
             case Accepted():
                 self._record_accepted()
@@ -131,6 +130,8 @@ class CircuitBreaker:
             case _:
                 # The gateway is there; that does not show whether it accepts jobs again.
                 self._not_sent = 0
+        if isinstance(outcome, Rejected):
+            self._count_refusal(outcome.failure)
 
     def record_probe(self, now: float, *, is_healthy: bool) -> None:
         """Record whether the gateway itself answered the free request."""
@@ -143,22 +144,18 @@ class CircuitBreaker:
         else:
             self.state = CircuitState.HALF_OPEN
 
-    def _count_refusals(self, outcome: SubmitOutcome) -> None:
-        if isinstance(outcome, Accepted):
-            self._forbidden = self._same_refusals = 0
-        elif isinstance(outcome, Rejected):
-            is_forbidden = outcome.failure.cls is FailureClass.FORBIDDEN
-            self._forbidden = self._forbidden + 1 if is_forbidden else 0
-            text = _OWN_ID.sub("", outcome.failure.message)
-            # A content policy says the same about each prompt that it refuses.
-            is_counted = outcome.failure.cls is FailureClass.INVALID_REQUEST
-            if not is_counted or text != self._refusal:
-                self._same_refusals = 0
-            self._refusal = text
-            self._same_refusals += is_counted
+    def _count_refusal(self, failure: Failure) -> None:
+        self._forbidden = self._forbidden + 1 if failure.cls is FailureClass.FORBIDDEN else 0
+        text = _OWN_ID.sub("", failure.message)
+        # A content policy says the same about each prompt that it refuses.
+        is_counted = failure.cls is FailureClass.INVALID_REQUEST
+        if not is_counted or text != self._refusal:
+            self._same_refusals = 0
+        self._refusal = text
+        self._same_refusals += is_counted
 
     def _record_accepted(self) -> None:
-        self._uncertain = self._not_sent = 0
+        self._uncertain = self._not_sent = self._forbidden = self._same_refusals = 0
         self._was_uncertain.append(False)
         self._failed_probes = self._failed_trials = 0
         # A POST that was already unanswered when the outage began shows less than a trial would.

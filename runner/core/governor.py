@@ -147,7 +147,7 @@ class RunGovernor:
             self.stall_timer.record_progress()
             for pacer in self._pacers_of(model):
                 pacer.record_accepted(now, now - sent_at)
-            return self._stop_for_refusals()
+            return self._stop_for_refusals() if isinstance(outcome, Rejected) else None
         wait_s = outcome.retry_after_s if isinstance(outcome, Throttled) else None
         self.stall_timer.record_refusal(outcome.failure.message, now, wait_s=wait_s)
         match outcome:
@@ -171,7 +171,7 @@ class RunGovernor:
         if before is CircuitState.CLOSED and self.breaker.state is CircuitState.OPEN:
             for pacer in (self.pacer, *self._pacers.values()):
                 pacer.record_outage()
-        return self._stop_for_refusals()
+        return None
 
     def record_probe(self, now: float, *, is_healthy: bool) -> None:
         """Record whether the gateway answered a free request; in an outage nothing else may be sent, and refused."""

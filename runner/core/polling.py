@@ -73,7 +73,10 @@ class Durations:
         first = min(_bin(above_s) + (above_s > 0), last)
         weights = self._weights
         share = max(1 / self.count, _MIN_WEIGHT)
-        self._shrink(1 - share)
+        self._scale *= 1 - share
+        if self._scale < _LEAST_SCALE:
+            weights[:] = [weight * self._scale for weight in weights]
+            self._scale = 1.0
         known = sum(weights[first : last + 1]) * self._scale
         is_known = known > _FORGOTTEN
         uniform = share * (_UNIFORM if is_known else 1.0) / (last + 1 - first) / self._scale
@@ -83,13 +86,6 @@ class Durations:
             before = weights[index]
             weights[index] = before * grown + uniform
             self.mean_s += (weights[index] - before) * self._scale * _MIDDLE_S[index]
-
-    def _shrink(self, factor: float) -> None:
-        """Multiply all weights."""
-        self._scale *= factor
-        if self._scale < _LEAST_SCALE:
-            self._weights[:] = [weight * self._scale for weight in self._weights]
-            self._scale = 1.0
 
     def best_wait_s(self, age_s: float, *, min_s: float, max_s: float, interval_s: float) -> float | None:
         """
@@ -138,7 +134,7 @@ def _delay_s(wait_s: float, ends: list[tuple[float, float]], interval_s: float) 
 
 def _bin(seconds: float) -> int:
     """Return the bin of a duration: the first whose upper end is not below it."""
-    return min(bisect_left(_UPPER_S, seconds), _BINS - 1)
+    return bisect_left(_UPPER_S, seconds, hi=_BINS - 1)
 
 
 _GROWTH = 1.25

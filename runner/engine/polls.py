@@ -85,12 +85,14 @@ class Polls:
         self._active[job.seq] = job
         heapq.heappush(self._heap, (self._context.clock.now(), job.seq, job))
 
-    def add(self, job: Job, outcome: PollOutcome | None = None) -> None:
-        """Schedule the next poll of a job: its first, or the one after an outcome."""
-        now = self._context.clock.now()
-        if outcome is None:
-            self._active[job.seq] = job
-            self._seen_running_s[job.seq] = 0.0
+    def add(self, job: Job) -> None:
+        """Schedule the first poll of a job."""
+        self._active[job.seq] = job
+        self._seen_running_s[job.seq] = 0.0
+        self._schedule_next(job, None, self._context.clock.now())
+
+    def _schedule_next(self, job: Job, outcome: PollOutcome | None, now: float) -> None:
+        """Schedule the poll after an outcome; after None, the first."""
         at = now + self._wait_s(job, outcome, now - job.waiting_since)
         heapq.heappush(self._heap, (at, job.seq, job))
 
@@ -117,7 +119,7 @@ class Polls:
             draw=draw,
             durations=self._durations.get(job.model),
             poll_after_s=outcome.poll_after_s if isinstance(outcome, Polled) else None,
-            timeout_s=self._timeout_s(job),
+            timeout_s=job.timeout_s,
         )
 
     def schedule(self, now: float) -> float | None:
@@ -159,7 +161,10 @@ class Polls:
                 self._release(job)
                 self._progress.record_transition(before, job)
         now = self._context.clock.now()
-        stop = self._admission.record_contact(_unanswered(outcome))
+        unanswered = None
+        if isinstance(outcome, Transient) and outcome.failure.http_status is None:
+            unanswered = outcome.failure
+        stop = self._admission.record_contact(unanswered)
         if stop is not None:
             self._progress.stop(stop)
         if isinstance(outcome, Polled):
@@ -216,7 +221,7 @@ class Polls:
         elif polling.is_overdue(age_s, self._timeout_s(job)):
             self._finish(job, Event.POLL_TIMED_OUT, _timed_out(outcome, self._timeout_s(job)))
         else:
-            self.add(job, outcome)
+            self._schedule_next(job, outcome, now)
 
     def _is_lost(self, job: Job, age_s: float) -> bool:
         tolerance_s = self._context.settings.timeouts.unknown_task_s
@@ -234,13 +239,6 @@ class Polls:
 
     def _timeout_s(self, job: Job) -> float:
         return self._context.settings.poll.timeout_s if job.timeout_s is None else job.timeout_s
-
-
-def _unanswered(outcome: PollOutcome) -> Failure | None:
-    """Return why a poll was not answered at all; None if it was."""
-    if isinstance(outcome, Transient) and outcome.failure.http_status is None:
-        return outcome.failure
-    return None
 
 
 def _timed_out(outcome: PollOutcome | None, timeout_s: float) -> Failure:

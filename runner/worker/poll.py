@@ -117,7 +117,8 @@ def _is_foreign(job: Job, outcome: PollOutcome) -> bool:
     """Return whether an answer names tasks, and the job's is not among them (fact F121)."""
     if not isinstance(outcome, Polled) or not outcome.task.all_ids:
         return False
-    return {job.task_id, job.other_task_id, job.alias_id}.isdisjoint(outcome.task.all_ids)
+    named = outcome.task.all_ids
+    return job.task_id not in named and {job.other_task_id, job.alias_id}.isdisjoint(named)
 
 
 def _judge_foreign(job: Job, outcome: Polled, task_owner: Callable[[str], str | None]) -> PollOutcome:
