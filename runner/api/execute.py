@@ -89,11 +89,12 @@ async def execute(
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
-        if _is_idle(store, job_filter) and not _are_checks_left(store, config, job_filter):
+        has_pending = query.has_pending(store.reader, job_filter)
+        if not (has_pending or _has_tasks(store, job_filter) or _are_checks_left(store, config, job_filter)):
             await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
             settings, is_simulated = config.settings, config.origin.is_simulated
-            if not is_simulated and query.has_pending(store.reader, job_filter):
+            if has_pending and not is_simulated:
                 store.require_only()
             check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
             if store.journal_mode != "wal":
@@ -125,12 +126,11 @@ def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
     return Stop(StopReason.DISK, f"{message}; nothing was submitted", FREE_SPACE_HINT)
 
 
-def _is_idle(store: Store, job_filter: JobFilter) -> bool:
-    if query.has_pending(store.reader, job_filter):
-        return False
+def _has_tasks(store: Store, job_filter: JobFilter) -> bool:
+    """Return whether jobs with a task are to be polled or downloaded."""
     jobs = query.jobs_in_states(store.reader, WITH_A_TASK, waiting_since=0.0, scope=job_filter)
     lost = query.lost_jobs(store.reader, waiting_since=0.0, scope=job_filter)
-    return next(chain(jobs, lost), None) is None
+    return next(chain(jobs, lost), None) is not None
 
 
 class _Work(Struct, frozen=True):
