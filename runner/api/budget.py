@@ -25,7 +25,7 @@ from runner.core.units import format_count
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.errors import NotConfirmed, UsageError
-from runner.schema.pricing import Pricer
+from runner.schema.price_tables import Pricer
 from runner.store import costs, query
 from runner.store.ledger import Limits
 from runner.store.rows import JobFilter

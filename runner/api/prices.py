@@ -19,7 +19,7 @@ from runner.core.prices import OLD_AFTER_DAYS, Price, PriceTable, Unit
 from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
 from runner.schema.catalog import Catalog, completed, load_catalog, short_name
-from runner.schema.pricing import Pricer, shipped_prices
+from runner.schema.price_tables import Pricer, shipped_prices
 
 
 class PriceInForce(Struct, frozen=True):

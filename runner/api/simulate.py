@@ -21,7 +21,7 @@ from runner.disk import write_error
 from runner.errors import ManifestError, UsageError
 from runner.gateway.credentials import ApiKey, KeySet, fingerprint
 from runner.manifest.named_files import read_price_file
-from runner.schema.pricing import Pricer
+from runner.schema.price_tables import Pricer
 
 if TYPE_CHECKING:
     from runner.simulator.scenario import Scenario

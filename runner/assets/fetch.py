@@ -24,16 +24,6 @@ from yarl import URL
 from runner.assets.part_file import OverlapMismatch
 from runner.assets.receive import TooLarge, TooSlow, arriving, receive, verify, write_small
 from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched
-from runner.assets.resolver import (
-    MAX_REDIRECTS,
-    ForbiddenAddress,
-    GuardedResolver,
-    Hop,
-    UrlPolicy,
-    UrlRefused,
-    display_url,
-    origin,
-)
 from runner.assets.response import (
     OVERLAP_BYTES,
     Decision,
@@ -47,6 +37,16 @@ from runner.assets.response import (
     Unusable,
     interpret,
     invalid,
+)
+from runner.assets.url_policy import (
+    MAX_REDIRECTS,
+    ForbiddenAddress,
+    GuardedResolver,
+    Hop,
+    UrlPolicy,
+    UrlRefused,
+    display_url,
+    origin,
 )
 from runner.connector import NO_PROXIES, ConnectFailed, Proxies, StrictConnector
 from runner.core.model import Failure, FailureClass

@@ -22,7 +22,7 @@ from runner.core.model import Job
 from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, Unit, utc_day, utc_day_text
 from runner.core.stop import Stop, StopReason
-from runner.schema.pricing import Pricer
+from runner.schema.price_tables import Pricer
 
 
 class Granted(Struct, frozen=True):

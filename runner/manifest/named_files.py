@@ -15,7 +15,7 @@ from runner.core.problem import Finding, Position, Problem, Severity
 from runner.errors import ManifestError
 from runner.manifest.document import Document, ProblemHandler, open_document
 from runner.schema.catalog import Catalog, completed, schema_findings, short_name
-from runner.schema.pricing import read_price_table
+from runner.schema.price_tables import read_price_table
 
 
 def read_price_file(path: Path, today: date | None, report: ProblemHandler) -> PriceTable | None:

@@ -20,7 +20,7 @@ from aiohttp import web
 from runner.core.model import Json
 from runner.schema import catalog
 from runner.schema.catalog import load_catalog
-from runner.schema.pricing import Pricer, shipped_prices
+from runner.schema.price_tables import Pricer, shipped_prices
 from runner.simulator import answers, task_shapes
 from runner.simulator.answers import SimulatedAnswer
 from runner.simulator.asset_library import AssetLibrary

@@ -21,7 +21,7 @@ from runner.core.money import nanos_text
 from runner.core.prices import Unpriced, utc_day
 from runner.core.problem import Finding, Severity
 from runner.schema import catalog
-from runner.schema.pricing import Pricer
+from runner.schema.price_tables import Pricer
 from runner.simulator.faults import Fault, RequestKind, fault_at
 from runner.simulator.scenario import JobInfo, Scenario, seeded_draw
 from runner.simulator.submission_ledger import Ledger, LedgerEntry

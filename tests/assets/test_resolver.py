@@ -8,7 +8,7 @@ import pytest
 from aiohttp.abc import ResolveResult
 from yarl import URL
 
-from runner.assets.resolver import AddressPolicy, ForbiddenAddress, GuardedResolver, UrlRefused, origin
+from runner.assets.url_policy import AddressPolicy, ForbiddenAddress, GuardedResolver, UrlRefused, origin
 from runner.core.addresses import AddressScope
 from tests.assets.test_url_policy import FakeResolver
 

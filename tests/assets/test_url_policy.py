@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from runner.assets.request import Fetched, FetchFailure, NotFetched
-from runner.assets.resolver import (
+from runner.assets.url_policy import (
     UrlPolicy,
     UrlRefused,
     origin,

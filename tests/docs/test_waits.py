@@ -20,7 +20,7 @@ WAITS = {
     "connector:connect": ("timeouts.connect", "gateway/test_not_sent.py"),
     "gateway/client:_exchange": (f"{_POST}; {_GET}", "gateway/test_submit_once.py"),
     "gateway/client:_get": (_GET, "gateway/test_polls.py"),
-    "assets/fetch:_run": (f"retry.attempts without progress; {_ASSET}", "assets/test_fetch.py"),
+    "assets/fetch:fetch": (f"retry.attempts without progress; {_ASSET}", "assets/test_fetch.py"),
     "assets/fetch:_send": ("5 redirects", "assets/test_url_policy.py"),
     "assets/fetch:_send_hop": (_HEAD, "assets/test_slow_hosts.py"),
     "assets/fetch:_in_thread": (_DISK, "engine/test_deliveries.py"),
@@ -59,8 +59,8 @@ _PASS_ON = frozenset(
         "worker/poll:poll",
         "gateway/client:_post",
         "gateway/client:_read_bounded",
-        "assets/resolver:_gateway_scopes",
-        "assets/resolver:resolve",
+        "assets/url_policy:_gateway_scopes",
+        "assets/url_policy:resolve",
         "commands:_read",
     }
 )

@@ -34,7 +34,7 @@ from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
 from runner.schema.catalog import load_catalog
-from runner.schema.pricing import Pricer
+from runner.schema.price_tables import Pricer
 from runner.store import query
 from runner.store.rows import JobFilter
 from runner.store.store import Store

@@ -23,7 +23,7 @@ from runner.engine.governor_service import GovernorService
 from runner.engine.leased_budget import LeasedBudget
 from runner.engine.leased_governor import LeasedGovernor
 from runner.schema.catalog import load_catalog
-from runner.schema.pricing import Pricer
+from runner.schema.price_tables import Pricer
 from runner.store import query
 from tests.engine.fakes import FAST, EngineHarness, FakeApi, HarnessStore, LoopClock, specs
 from tests.engine.virtual_time import VirtualLoop, run_virtually

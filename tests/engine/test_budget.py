@@ -22,7 +22,7 @@ from runner.core.stop import Stop
 from runner.engine.budget import RunBudget
 from runner.errors import FileChanged
 from runner.schema.catalog import load_catalog
-from runner.schema.pricing import Pricer
+from runner.schema.price_tables import Pricer
 from tests.engine.answers import ACCEPTED, AMBIGUOUS, REJECTED, REMOTE_FAILED, RUNNING, THROTTLED
 from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, specs
 

@@ -11,7 +11,7 @@ import pytest
 
 from runner.core.prices import Quote, table_json
 from runner.schema.catalog import load_catalog
-from runner.schema.pricing import Pricer, read_price_table, shipped_prices
+from runner.schema.price_tables import Pricer, read_price_table, shipped_prices
 
 TODAY = date(2026, 11, 26)
 PRICER = Pricer([shipped_prices()], load_catalog())
