@@ -104,7 +104,7 @@ class _Recorder(ResponseHandler):
     @property
     def should_close(self) -> bool:
         """Whether to close the connection after the response; not yet while it is open what follows."""
-        return super().should_close and not self.is_watched
+        return not self.is_watched and super().should_close
 
     def data_received(self, data: bytes) -> None:
         """Keep the data, and pass it on."""

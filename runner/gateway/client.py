@@ -271,8 +271,8 @@ class GatewayClient:
             if response is None:
                 raise
         finally:
-            if response is not None:
-                # Reuses the connection if the body was read to its end, and closes it if not.
+            # A body that was read to its end has given the connection back already.
+            if response is not None and not response.closed:
                 response.release()
         encoding = response.headers.get("Content-Encoding")
         body = b"".join(chunks)
