@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import json
 from typing import Any
 
@@ -51,7 +52,10 @@ def meaning(value: Any) -> Any:
         return [meaning(child) for child in value]
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).lower().replace("-0", "0") if value in ("-0", 0) else str(value).lower()
+    text = str(value).strip().lower()
+    if whole := re.fullmatch(r"(-?[0-9]+)\.0+", text):
+        text = whole[1]
+    return "0" if text == "-0" else text
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,7 @@ def meaning(value: Any) -> Any:
         ({"seconds": 5}, {"seconds": "5"}),
         ({"seconds": -1}, {"seconds": "-1"}),
         ({"seconds": 13}, {"seconds": "13"}),
+        ({"seconds": " 5.0 "}, {"seconds": "5"}),
         ({"seed": "42"}, {"seed": 42}),
         ({"seed": 42.0}, {"seed": 42}),
         ({"watermark": "TRUE"}, {"watermark": True}),
@@ -120,7 +125,7 @@ def test_items_of_media_are_converted() -> None:
 @UNHURRIED
 @given(SCHEMA_AND_REQUEST)
 def test_normalizing_is_idempotent_and_keeps_the_meaning(case: Any) -> None:
-    """A second time changes nothing; the given request is not changed; only types and letter case are."""
+    """A second time changes nothing; the given request is not changed; only types, letter case and blanks at the ends are."""
     schema, request = case
     before = copy.deepcopy(request)
 
