@@ -128,7 +128,7 @@ def _listed(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
 @cache
 def shipped_prices() -> PriceTable:
     """Read the table that comes with the program, once; it is valid, which the tests make sure of."""
-    return _Reader(()).table(json.loads((load_catalog().folder / "prices.json").read_bytes()))
+    return _Reader(()).table(json.loads((load_catalog().folder / "sources" / "prices.json").read_bytes()))
 
 
 def read_price_table(

@@ -167,7 +167,7 @@ def test_a_table_that_is_written_is_the_same_when_it_is_read() -> None:
 
 def test_the_table_that_comes_with_the_program_is_valid() -> None:
     """It is read without its schema, which takes longer than all the rest."""
-    text = (load_catalog().folder / "prices.json").read_bytes()
+    text = (load_catalog().folder / "sources" / "prices.json").read_bytes()
 
     assert (shipped_prices(), []) == read_price_table(json.loads(text), None)
 
