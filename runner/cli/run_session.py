@@ -166,6 +166,7 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
         # What is loaded stays, and jobs make few cycles: Python's default threshold costs 7 %.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
+        _schedule_as_batch()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 return runner.run(_with_metrics(start(observer), observer, display_options.metrics_file))
@@ -173,6 +174,19 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
             signals.ended()
             with contextlib.suppress(OSError):
                 display.close()
+
+
+def _schedule_as_batch() -> None:
+    """
+    Keep threads that wake up from interrupting the one that runs, where the system can (Linux).
+
+    A thread that wakes up after a commit or a written file mostly has to wait for the interpreter's lock first. These
+    changes of threads took a tenth of a job's processor time. The share that other programs get stays the same.
+    """
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        # A sandbox may forbid it.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 async def _with_metrics(

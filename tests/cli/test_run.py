@@ -53,6 +53,17 @@ def run(*options: object) -> CommandResult:
     return runner("run", "kittens.yaml", "--simulate", *scenario, *options)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has the policy")
+def test_run_is_scheduled_as_a_batch(folder: Path) -> None:
+    """A run leaves the default policy, under which its threads interrupt each other."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        assert 0 == run("--job", "job-1").exit_code
+        assert os.SCHED_BATCH == os.sched_getscheduler(0)
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def test_run_ends_with_a_summary_and_again_does_nothing(folder: Path) -> None:
     """
     A simulated run has its own default directory, named first; the same command again does nothing and says so.
