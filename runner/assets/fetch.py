@@ -1,7 +1,7 @@
 """
 Fetch assets: complete ones, from URLs that expire, over bad networks, from untrusted hosts.
 
-What a response means is decided in `response`, where to connect in `resolver`, when to try again in `core.retry`;
+What a response means is decided in `response`, where to connect in `url_policy`, when to try again in `core.retry`;
 this module does it.
 """
 
@@ -260,6 +260,7 @@ class Fetcher:
         """Write a body to the disk and verify the file."""
         if body.is_small:
             if response.content.is_eof():
+                # All of it came with the head, as of most small bodies: there is nothing to wait for.
                 content = response.content.read_nowait()
             else:
                 content = b"".join([chunk async for chunk in arriving(response, self._timeouts)])

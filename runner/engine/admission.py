@@ -189,7 +189,11 @@ class Admission:
             # An answer, a probe or the passing of time closes it; only the last must be checked for.
             return NotAdmitted(now + RECHECK_BREAKER_S, circuit_text(self.breaker.state))
         run = Queue(self.in_flight, self._limits.in_flight)
-        queues = [self._queue(model, has_jobs=is_ready) for model, is_ready in pending.readiness(now)]
+        queues = []
+        for model, is_ready in pending.readiness(now):
+            queue = self._queue(model)
+            queue.has_jobs = is_ready
+            queues.append(queue)
         choice = self.governor.choose(run, queues, after=self._last_model, now=now)
         if isinstance(choice, Blocked):
             return self._blocked(choice, pending, now)
@@ -199,12 +203,11 @@ class Admission:
             return Admitted(choice.model, key.fingerprint)
         return NotAdmitted(key.until if isinstance(key, WaitForKey) else None, "every key is cooling down")
 
-    def _queue(self, model: str, *, has_jobs: bool = True) -> ModelQueue:
+    def _queue(self, model: str) -> ModelQueue:
         queue = self._queues.get(model)
         if queue is None:
             own = self._limits.models.get(model)
             queue = self._queues[model] = ModelQueue(0, None if own is None else own.in_flight, model=model)
-        queue.has_jobs = has_jobs
         return queue
 
     def _blocked(self, blocked: Blocked, pending: PendingJobs, now: float) -> NotAdmitted:
