@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from runner.errors import ObjectStoreError, UsageError
 from runner.objects.base import ObjectExists, ObjectInfo, ObjectMissing
@@ -29,10 +29,22 @@ _PASSED = {
         "AWS_ENDPOINT_URL",
         "AWS_ENDPOINT_URL_S3",
     ),
-    "gs": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
-    "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+    "gs": (
+        "GOOGLE_SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_BASE_URL",
+    ),
+    "az": (
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_ENDPOINT",
+    ),
 }
 """What of an environment is passed on; obstore itself reads more names, but only of the process's own environment."""
+_ENDPOINTS = ("aws_endpoint_url_s3", "aws_endpoint_url", "google_base_url", "azure_storage_endpoint")
+"""Other servers than the service's own; the first that is set is used."""
 _VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for other servers than Amazon's, AWS_ENDPOINT_URL",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -42,6 +54,7 @@ _DENIED_CODES = frozenset(
     {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
     | {"AuthorizationHeaderMalformed", "AuthenticationFailed", "RequestTimeTooSkewed", "TokenRefreshRequired"}
 )
+_CONFIGURATION = ("must be specified", "Missing", "Invalid", "Unable to open", "Unable to decode")
 _CREDENTIALS_REQUEST = re.compile(r"performing \w+ http://(169\.254\.|metadata\.google\.internal)")
 """Asked of the machine's own cloud where the environment has no keys."""
 
@@ -67,7 +80,7 @@ def open_cloud_store(url: str, environ: Mapping[str, str], request_s: float) -> 
         ) from None
     scheme = urlsplit(url).scheme
     config: dict[str, Any] = {name.lower(): environ[name] for name in _PASSED[scheme] if environ.get(name)}
-    endpoint = config.get("aws_endpoint_url_s3", config.get("aws_endpoint_url", ""))
+    endpoint = next((config[name] for name in _ENDPOINTS if name in config), "")
     if scheme == "s3":
         config["checksum_algorithm"] = "SHA256"
     # Few and short tries of its own: whoever needs more, such as the journal, repeats the whole request.
@@ -169,6 +182,12 @@ class CloudStore:
 
     def presign(self, name: str, expires_s: float) -> str:
         """Return a URL from which anybody can read an object for a time."""
+        if self._url.startswith("az:") and quote(path := f"{self._url}/{name}"[len("az:") :]) != path:
+            # obstore signs the encoded name, and Azure compares that with the name itself: nobody could read it.
+            raise UsageError(
+                f"{self._url} can't sign the web address of {name}",
+                hint="in Azure, use names of ASCII letters, digits and ._-~ for folders",
+            )
         with self._errors(name):
             try:
                 return self._obstore.sign(self._store, "GET", name, timedelta(seconds=expires_s))  # type: ignore[call-overload, no-any-return]
@@ -195,7 +214,8 @@ class CloudStore:
 
 def _no_bucket(url: str) -> ObjectStoreError:
     return ObjectStoreError(
-        f"the bucket of {url} does not exist", hint="create it, or check the name and AWS_ENDPOINT_URL"
+        f"the bucket of {url} does not exist",
+        hint=f"create it, or check its name and {_VARIABLES[urlsplit(url).scheme]}",
     )
 
 
@@ -218,7 +238,7 @@ def _as_own(error: Exception, url: str) -> ObjectStoreError:
         )
     if code in ("NoSuchBucket", "ContainerNotFound"):
         return _no_bucket(url)
-    if not status and ("must be specified" in text or "Missing" in text or "Invalid" in text):
+    if not status and any(words in text for words in _CONFIGURATION):
         return ObjectStoreError(
             f"{url} can't be used as it is configured", hint=f"check {_VARIABLES[scheme]}"
         )

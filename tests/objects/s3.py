@@ -1,7 +1,12 @@
-"""An S3 server on loopback: moto's, behind a layer that loses answers, delays them or forgets conditions on request."""
+"""
+An S3 server on loopback: moto's, behind a layer that loses answers, delays them or forgets conditions on request.
+
+The layer knows Google's names of headers too, so that the server stands for Google Cloud Storage, whose XML API is alike.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -41,6 +46,9 @@ class FaultyS3:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.requests.append((method, path))
+        is_google = "HTTP_X_AMZ_DATE" not in environ and "X-Amz-" not in environ["QUERY_STRING"]
+        if is_google:
+            _to_amazon(environ)
         if self.ignores_conditions:
             environ.pop("HTTP_IF_NONE_MATCH", None)
         fault = self.fault(method, path)
@@ -59,8 +67,23 @@ class FaultyS3:
         if fault is not None:
             start_response("500 Internal Server Error", [])
             return [b""]
-        start_response(*answered[0][:2])
+        status, headers = answered[0][:2]
+        start_response(status, _to_google(headers) if is_google else headers)
         return body
+
+
+def _to_amazon(environ: dict[str, Any]) -> None:
+    """Rename what Google's client sends; moto asks for a signature, and does not look at it."""
+    environ["HTTP_AUTHORIZATION"] = "AWS4-HMAC-SHA256 Credential=AKIATEST/20260101/us-east-1/s3/aws4_request"
+    if environ.pop("HTTP_X_GOOG_IF_GENERATION_MATCH", None) == "0":
+        environ["HTTP_IF_NONE_MATCH"] = "*"
+    for name in [name for name in environ if name.startswith("HTTP_X_GOOG_META_")]:
+        environ[name.replace("GOOG", "AMZ")] = environ.pop(name)
+
+
+def _to_google(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    renamed = [(name.lower().replace("x-amz-meta-", "x-goog-meta-"), value) for name, value in headers]
+    return [*renamed, ("x-goog-generation", "1")]
 
 
 @contextmanager
@@ -86,6 +109,10 @@ def s3_server() -> Iterator[tuple[FaultyS3, Mapping[str, str]]]:
                 "AWS_ACCESS_KEY_ID": "AKIATEST",
                 "AWS_SECRET_ACCESS_KEY": "not-a-secret",
                 "AWS_REGION": "us-east-1",
+                "GOOGLE_BASE_URL": endpoint,
+                "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(
+                    {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+                ),
             },
         )
     finally:

@@ -1,4 +1,4 @@
-"""Each store keeps the same promises: a folder, S3 over loopback, memory."""
+"""Each store keeps the same promises: a folder, S3 and Google's over loopback, memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.objects.cloud import PART_BYTES, CloudStore
 from tests.objects.s3 import FaultyS3
 
 
-@pytest.fixture(params=["folder", "s3", "memory"])
+@pytest.fixture(params=["folder", "s3", "gs", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """An empty store of each kind."""
     if request.param == "folder":
@@ -31,7 +31,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
         return CloudStore(MemoryStore(), "memory")
     environ: Mapping[str, str] = request.getfixturevalue("s3_environ")
-    return open_store(f"s3://videos/{uuid4().hex}", environ)
+    return open_store(f"{request.param}://videos/{uuid4().hex}", environ)
 
 
 def test_an_object_is_created_once(store: ObjectStore) -> None:
@@ -140,9 +140,10 @@ def test_refused_credentials_are_named_without_secrets(s3: FaultyS3, s3_environ:
     assert "secret" not in caught.value.message
 
 
-def test_a_bucket_that_does_not_exist(s3_environ: Mapping[str, str]) -> None:
+@pytest.mark.parametrize(("scheme", "variable"), [("s3", "AWS_ENDPOINT_URL"), ("gs", "GOOGLE_APPLICATION")])
+def test_a_bucket_that_does_not_exist(s3_environ: Mapping[str, str], scheme: str, variable: str) -> None:
     """Writing and reading say so; it is not taken for a missing object."""
-    store = open_store("s3://nobodys-bucket/run", s3_environ)
+    store = open_store(f"{scheme}://nobodys-bucket/run", s3_environ)
 
     for call in (
         lambda: store.create("a", b""),
@@ -150,8 +151,34 @@ def test_a_bucket_that_does_not_exist(s3_environ: Mapping[str, str]) -> None:
         lambda: store.get("a"),
         store.list,
     ):
-        with pytest.raises(ObjectStoreError, match="the bucket of s3://nobodys-bucket/run does not exist"):
+        with pytest.raises(ObjectStoreError, match=f"{scheme}://nobodys-bucket/run does not exist") as caught:
             call()
+        assert variable in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("content", [None, "", "{"])
+def test_google_credentials_that_cannot_be_read(tmp_path: Path, content: str | None) -> None:
+    """A file of keys that is absent or damaged is not taken for a network that is down."""
+    keys = tmp_path / "keys.json"
+    if content is not None:
+        keys.write_text(content)
+
+    with pytest.raises(ObjectStoreError, match="can't be used as it is configured") as caught:
+        open_store("gs://videos", {"GOOGLE_APPLICATION_CREDENTIALS": str(keys)})
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in (caught.value.hint or "")
+
+
+def test_azure_addresses_have_plain_names() -> None:
+    """An address whose signature Azure would refuse is not given out."""
+    environ = {"AZURE_STORAGE_ACCOUNT_NAME": "clips", "AZURE_STORAGE_ACCOUNT_KEY": "c2VjcmV0"}
+    store = open_store("az://videos/run-1", environ)
+
+    assert store.presign("05/a~b.mp4", 60).startswith(
+        "https://clips.blob.core.windows.net/videos/run-1/05/a~b.mp4?"
+    )
+    for name in ("a b.mp4", "小猫.mp4", "a%20b.mp4"):
+        with pytest.raises(UsageError, match="can't sign"):
+            store.presign(name, 60)
 
 
 def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
