@@ -302,7 +302,7 @@ def _learned(work: _Work, keys: PooledKeys) -> Mapping[str, float]:
     if work.config.origin.is_simulated:
         return {}
     return read_learned(
-        work.store.meta(LEARNED),
+        query.meta(work.store.reader).get(LEARNED),
         work.config.gateway,
         keys.fingerprints,
         submit_per_s=work.options.submit_rate,
@@ -323,7 +323,7 @@ def _result(work: _Work, outputs: Outputs, engine: Engine | None) -> RunResult:
     store, config = work.store, work.config
     stops = () if engine is None else engine.stops
     counts = query.counts(store.reader, with_gone=False)
-    summary, was_finished = None, store.meta("finished") is not None
+    summary, was_finished = None, "finished" in query.meta(store.reader)
     if not store.is_finished:
         summary, stop = _finish(store, outputs, config.settings)
         # A disk that failed while the run worked fails here again, and was reported.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 from runner.api.config import read_environment, run_environment
@@ -25,7 +25,7 @@ from runner.results.reader import open_results
 from runner.results.verdicts import read_verdicts
 from runner.results.writers import translate_disk_full
 from runner.store import query
-from runner.store.database import connect_reader, translated
+from runner.store.database import reading
 
 
 def export(
@@ -106,7 +106,7 @@ def _verdicts(folder: Path, options: ExportOptions) -> Verdicts:
 
 def _export_run(run_dir: Path, options: ExportOptions, out: Path, on_progress: OnProgress) -> Plan:
     verdicts = _verdicts(run_dir, options)
-    with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
+    with reading(run_dir) as reader:
         facts = read_facts(reader)
         if facts is None:
             raise ExportError(

@@ -29,7 +29,7 @@ from runner.manifest.local_files import read_checked
 from runner.objects import open_store
 from runner.objects.base import ObjectMissing, ObjectStore
 from runner.store import rows
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.journal import Contents, Journal, require_conditional_create
 from runner.store.local_view import copy_rows, remembered_journal, write_view
 from runner.store.lock import RETIRED
@@ -63,7 +63,7 @@ def journal_of(run_dir: Path, options: RunOptions = RunOptions()) -> Journal | N
     known = remembered_journal(run_dir)
     if known is None:
         return None
-    with closing(connect_reader(run_dir)) as reader:
+    with reading(run_dir) as reader:
         facts = read_facts(reader)
     manifest = None if facts is None else facts.origin.manifest
     environ = read_environment(options, None if manifest is None else Path(manifest).parent)

@@ -34,7 +34,7 @@ from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
 from runner.errors import LedgerError, RunDirError, StoreMissing, UsageError
 from runner.store import files, query
-from runner.store.database import connect_reader, translated
+from runner.store.database import reading
 from runner.store.local_view import copy_rows
 from runner.store.lock import RETIRED
 from runner.store.store import Store
@@ -117,9 +117,9 @@ def merge(
 
 def _read_source(run_dir: Path, out: Path) -> _Source:
     require_run(run_dir)
-    with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
-        facts, retired = read_facts(reader), query.meta(reader, RETIRED)
-        token = query.meta(reader, TOKEN)
+    with reading(run_dir) as reader:
+        facts, meta = read_facts(reader), query.meta(reader)
+    retired = meta.get(RETIRED)
     if facts is None:
         raise StoreMissing(f"{run_dir} holds no run yet", hint="name the directories of the shards")
     if facts.origin.shard is None:
@@ -128,7 +128,7 @@ def _read_source(run_dir: Path, out: Path) -> _Source:
         raise RunDirError(
             f"{run_dir} was merged into {retired}", hint=f"continue there: runner resume {retired}"
         )
-    return _Source(run_dir, facts, facts.origin.shard, token)
+    return _Source(run_dir, facts, facts.origin.shard, meta.get(TOKEN))
 
 
 def _check_sources(sources: Sequence[_Source], *, is_partial: bool) -> tuple[Shard, ...]:
@@ -169,7 +169,7 @@ def _check_sources(sources: Sequence[_Source], *, is_partial: bool) -> tuple[Sha
 
 def _jobs_in_both(one: _Source, other: _Source) -> str:
     """Name jobs that two directories have, which may have been paid for in both."""
-    with closing(connect_reader(one.run_dir)) as reader, closing(connect_reader(other.run_dir)) as second:
+    with reading(one.run_dir) as reader, reading(other.run_dir) as second:
         known = set(query.job_ids(second))
         both = list(islice((job_id for job_id in query.job_ids(reader) if job_id in known), _MAX_NAMED + 1))
     if not both:
@@ -181,8 +181,8 @@ def _jobs_in_both(one: _Source, other: _Source) -> str:
 def _retire(run_dir: Path, out: Path) -> None:
     """Close a shard's directory permanently; what a dead process left in it becomes uncertain first."""
     into = str(out.absolute())
-    with closing(connect_reader(run_dir)) as reader:
-        is_retired = query.meta(reader, RETIRED) is not None
+    with reading(run_dir) as reader:
+        is_retired = RETIRED in query.meta(reader)
     journal = None if is_retired else journal_of(run_dir)
     may_have_copies = not is_retired and journal is None
     if journal is not None and journal.read().successor == into:
@@ -226,7 +226,7 @@ def _settle(out: Path, facts: RunFacts) -> None:
 
 def _link_assets(source: Path, target: Path) -> Iterator[str]:
     """Give the files of a shard a second name below the target, or copy them; yield those that are not there."""
-    with closing(connect_reader(source)) as reader:
+    with reading(source) as reader:
         paths, uploaded = list(files.asset_sizes(reader)), set(files.all_uploaded(reader))
     folders = {target}
     for path in paths:

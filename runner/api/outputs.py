@@ -129,7 +129,7 @@ class Outputs:
         if not self._store.changed.is_known:
             return None
         try:
-            old = msgspec.json.decode(query.meta(self._reader, BLOCKS) or "", type=Written)
+            old = msgspec.json.decode(query.meta(self._reader).get(BLOCKS, ""), type=Written)
         except msgspec.MsgspecError:
             return None
         now = written(self._run_dir, run=self._run, gateway=self._gateway, failed_start=old.failed_start)

@@ -178,7 +178,7 @@ def plan(
         compared = _compared(connection, loaded, problems, options, groups)
         budgets = budgets_left(settings, connection, run_dir)
         mean_generate_s = query.mean_generate_s(connection)
-        limits = with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}"))
+        limits = with_learned_rates(settings.limits, json.loads(query.meta(connection).get(LEARNED, "{}")))
     return Plan(
         name=loaded.name,
         run_dir=run_dir,

@@ -15,7 +15,7 @@ from runner.api.asset_store import PRESIGNED_S, AssetAddresses
 from runner.api.config import run_environment
 from runner.api.outputs import Outputs
 from runner.api.run_facts import RunFacts, read_facts
-from runner.core.filenames import DB_NAME, REPORT_NAME, RESULTS_NAME, VERDICTS_NAME
+from runner.core.filenames import REPORT_NAME, RESULTS_NAME, VERDICTS_NAME
 from runner.core.lifecycle import State
 from runner.core.summary import summarize
 from runner.disk import open_own
@@ -30,7 +30,7 @@ from runner.results.formats import openai_batch_line
 from runner.results.verdicts import known_verdicts, read_verdicts
 from runner.results.writers import atomic_write
 from runner.store import query
-from runner.store.database import connect_reader, translated
+from runner.store.database import reading
 from runner.store.evidence import has_derived_files
 from runner.store.store import Store
 
@@ -168,7 +168,7 @@ def open_report(run_dir: Path) -> Iterator[OpenReport]:
         StoreMissing, StoreDamaged, StoreTooNew: It is no run directory, or one that can't be read.
         ReportError: There are no jobs.
     """
-    with closing(connect_reader(run_dir)) as reader, translated(run_dir / DB_NAME):
+    with reading(run_dir) as reader:
         facts = read_facts(reader)
         if facts is None or not next(query.records(reader), None):
             raise ReportError(

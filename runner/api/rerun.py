@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -28,7 +28,7 @@ from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error
 from runner.engine.events import Observer, ignore
 from runner.results.verdicts import read_verdicts
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
 from runner.store.rows import JobFilter
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
@@ -133,7 +133,7 @@ def plan_rerun(
 ) -> RerunPlan:
     """Return what `rerun` would do, and change nothing; also while another process works on the run."""
     require_run(run_dir)
-    with closing(connect_reader(run_dir, with_temp_tables=True)) as reader:
+    with reading(run_dir, with_temp_tables=True) as reader:
         _require_match(reader, selection)
         return select_for_rerun(reader, narrowed(reader, selection, options))
 
@@ -192,7 +192,7 @@ async def retake(
 def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = RunOptions()) -> RerunPlan:
     """Return what `retake` would do, and change nothing."""
     require_run(run_dir)
-    with closing(connect_reader(run_dir, with_temp_tables=True)) as reader:
+    with reading(run_dir, with_temp_tables=True) as reader:
         require_match(reader, job)
         return select_retakes(reader, _rejected(reader, run_dir, job, options))
 

@@ -26,7 +26,7 @@ from runner.core.wire import task_id_error
 from runner.errors import LedgerError, UsageError
 from runner.input_files import AnyPath, read_small
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.lock import holder_of
 from runner.store.store import Store
 from runner.store.transitions import (
@@ -111,7 +111,7 @@ def uncertain_jobs(run_dir: AnyPath) -> Iterator[JobRecord]:
     require_run(run_dir)
     # What a dead process left between intent and answer is uncertain too.
     states = {State.UNCERTAIN} if holder_of(run_dir) else {State.UNCERTAIN, State.SUBMITTING}
-    with closing(connect_reader(run_dir)) as reader:
+    with reading(run_dir) as reader:
         yield from query.records_in(reader, states)
 
 

@@ -15,7 +15,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import date
 from itertools import compress, islice
 from operator import not_
@@ -34,7 +34,7 @@ from runner.engine.events import Notice, Observer
 from runner.errors import RunnerError, UsageError
 from runner.objects import Objects
 from runner.store import files, query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.lock import RunLock
 from runner.store.store import Store
 from runner.store.transitions import mark_undelivered
@@ -181,7 +181,7 @@ def _foreign_asset(reader: sqlite3.Connection, run_dir: Path) -> str | None:
 
 
 def _reason_to_keep(run_dir: Path, like: Path) -> str | None:
-    with closing(connect_reader(run_dir)) as reader, closing(connect_reader(like)) as own_reader:
+    with reading(run_dir) as reader, reading(like) as own_reader:
         facts, own_facts = read_facts(reader), read_facts(own_reader)
         if facts is None or own_facts is None:
             return "no manifest was loaded into it"

@@ -16,7 +16,7 @@ from runner.report.posters import PosterMaker
 from runner.report.review_server import ReviewServer
 from runner.results.verdicts import VerdictsWriter
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.files import upload_of
 
 
@@ -65,13 +65,13 @@ def _page(run_dir: Path, posters: PosterMaker) -> bytes:
 
 
 def _find_upload(run_dir: Path, path: str) -> Path | None:
-    with closing(connect_reader(run_dir)) as reader:
+    with reading(run_dir) as reader:
         url = upload_of(reader, path)
     return None if url is None else file_of(url)
 
 
 def _save(run_dir: Path, verdicts: VerdictsWriter, job_id: str, verdict: str) -> bool:
-    with closing(connect_reader(run_dir)) as reader:
+    with reading(run_dir) as reader:
         if query.job(reader, job_id, waiting_since=0.0) is None:
             return False
     verdicts.append(job_id, verdict, at=time.time())

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.schema.wording import did_you_mean
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.evidence import jobs_with_unknown_assets
 from runner.store.journal import Journal
 from runner.store.rows import JobFilter
@@ -174,7 +174,7 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
 
 def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None]:
     """Return the gateway that a run would continue with, and what names it; None if only the directory does."""
-    with closing(connect_reader(run_dir)) as reader:
+    with reading(run_dir) as reader:
         saved = _require_facts(reader, run_dir)
     settings, _ = apply_options(saved.settings, options, {})
     facts = RunFacts(settings, saved.origin)
@@ -189,7 +189,7 @@ def continue_options(run_dir: Path) -> tuple[str, ...]:
         StoreMissing: No manifest was ever loaded into the directory.
         RunDirError: Its ``run.db`` can't be read.
     """
-    with closing(connect_reader(run_dir)) as reader:
+    with reading(run_dir) as reader:
         saved = _require_facts(reader, run_dir)
     scenario, env_file = saved.origin.scenario, saved.origin.env_file
     needed: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)

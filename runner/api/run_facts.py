@@ -90,7 +90,8 @@ class RunFacts(Struct, frozen=True):
 
 def read_facts(reader: sqlite3.Connection) -> RunFacts | None:
     """Read what a run remembers; None if no manifest was ever loaded into its directory."""
-    settings, origin = query.meta(reader, _SETTINGS), query.meta(reader, _ORIGIN)
+    meta = query.meta(reader)
+    settings, origin = meta.get(_SETTINGS), meta.get(_ORIGIN)
     if settings is None or origin is None:
         return None
     return RunFacts(msgspec.json.decode(settings, type=Settings), msgspec.json.decode(origin, type=RunOrigin))
@@ -98,9 +99,10 @@ def read_facts(reader: sqlite3.Connection) -> RunFacts | None:
 
 def save_facts(connection: sqlite3.Connection, facts: RunFacts) -> None:
     """Save what a later process needs to continue without the manifest; writes nothing if nothing changed."""
+    meta = query.meta(connection)
     for key, value in ((_SETTINGS, facts.settings), (_ORIGIN, facts.origin)):
         text = msgspec.json.encode(value).decode()
-        if query.meta(connection, key) != text:
+        if meta.get(key) != text:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
 

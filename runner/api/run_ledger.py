@@ -24,7 +24,7 @@ from runner.core.money import Money, amount_text, from_nanos, nanos_text
 from runner.core.prices import utc_day
 from runner.core.settings import Budget, Settings
 from runner.engine.allowance import RunLedger
-from runner.store import costs
+from runner.store import costs, query
 from runner.store.ledger import Ledger
 from runner.store.ledger_report import SpentBy, held, open_to_read, spent_by
 from runner.store.lock import is_copy
@@ -89,7 +89,7 @@ def settle_ledger(store: Store, settings: Settings, governor: LeasedGovernor | N
     Raises:
         LedgerError: The ledger can't be used.
     """
-    if store.meta(TOKEN) is None and store.meta(REPLACED) is None:
+    if query.meta(store.reader).keys().isdisjoint((TOKEN, REPLACED)):
         return
     if is_copy(store.reader):
         # What it has is in the ledger as the other directory's.
@@ -107,14 +107,15 @@ def register(ledger: RunLedger, store: Store, settings: Settings) -> int:
     Raises:
         LedgerError: The ledger can't be used.
     """
-    token = store.meta(TOKEN)
+    meta = query.meta(store.reader)
+    token = meta.get(TOKEN)
     if token is None:
         token = uuid.uuid4().hex
         with store.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOKEN, token))
-    replaced = jsontext.loads(store.meta(REPLACED) or "[]")
+    replaced = jsontext.loads(meta.get(REPLACED, "[]"))
     run, is_due = ledger.open_run(token, settings.name, str(store.run_dir.resolve()))
-    if is_due or replaced or store.meta(costs.LEDGER_DUE) is not None:
+    if is_due or replaced or costs.LEDGER_DUE in meta:
         ledger.sync_run(run, costs.entries(store.reader), replaced=replaced)
         with store.transaction() as connection:
             connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (costs.LEDGER_DUE, REPLACED))

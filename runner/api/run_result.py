@@ -7,7 +7,6 @@ Notifications go to the webhooks and commands that the manifest names. Trouble w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
@@ -33,7 +32,7 @@ from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
 from runner.results.formats import summary_json
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -96,7 +95,7 @@ def summary_of(run_dir: Path) -> Summary:
     Raises:
         RunDirError: There is none, or it can't be read.
     """
-    with contextlib.closing(connect_reader(run_dir)) as reader:
+    with reading(run_dir) as reader:
         return summarize(query.records(reader))
 
 

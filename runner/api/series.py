@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -29,7 +29,7 @@ from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, ignore
 from runner.errors import RunnerError
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.rows import JobFilter
 from runner.store.transitions import Selection, select_for_rerun
 
@@ -67,7 +67,7 @@ class Series(Struct, frozen=True):
         return sorted(path for path in found if self._is_unfinished(path))
 
     def _is_unfinished(self, run_dir: Path) -> bool:
-        with suppress(RunnerError), closing(connect_reader(run_dir)) as reader:
+        with suppress(RunnerError), reading(run_dir) as reader:
             facts = read_facts(reader)
             if facts is None:
                 return False
@@ -88,7 +88,7 @@ class Series(Struct, frozen=True):
 
 def _was_killed(reader: sqlite3.Connection) -> bool:
     """Return whether jobs were submitted and the results are not up to date."""
-    return query.has_attempts(reader) and query.meta(reader, "finished") is None
+    return query.has_attempts(reader) and "finished" not in query.meta(reader)
 
 
 async def catch_up(

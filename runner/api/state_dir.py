@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
@@ -30,7 +30,7 @@ from runner.core.sharding import Shard
 from runner.engine.events import ignore
 from runner.errors import RunDirError, RunnerError, StoreMissing
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.store import Store
 
 _MAX_RUNS = 100
@@ -158,7 +158,7 @@ def _newest(changes: Mapping[Path, float | None]) -> Path | None:
 def _has_begun(run_dir: Path) -> bool:
     """Return whether a directory is a run's: one that was refused, or killed while it read the manifest, is none yet."""
     try:
-        with closing(connect_reader(run_dir)) as reader:
+        with reading(run_dir) as reader:
             return read_facts(reader) is not None
     except StoreMissing:
         return False
@@ -221,7 +221,7 @@ def _is_again(known: KnownRun, run: KnownRun) -> bool:
 
 def _has_paid(known: KnownRun) -> bool:
     try:
-        with closing(connect_reader(Path(known.run_dir))) as reader:
+        with reading(Path(known.run_dir)) as reader:
             return query.has_attempts(reader)
     except RunnerError:
         return True

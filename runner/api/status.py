@@ -7,7 +7,6 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from runner.api.run_ledger import BudgetLeft, budgets_left
 from runner.api.shards import divided
 from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
-from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State, next_step
 from runner.core.model import FailureClass, JobRecord
 from runner.core.settings import Settings
@@ -28,7 +26,7 @@ from runner.errors import RunnerError, UsageError
 from runner.input_files import AnyPath
 from runner.schema.wording import did_you_mean
 from runner.store import costs, files, query
-from runner.store.database import connect_reader, translated
+from runner.store.database import reading
 from runner.store.lock import holder_of
 from runner.store.rows import JobFilter
 from runner.store.takes import count_awaiting_take
@@ -113,14 +111,14 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
     """
     folder = Path(run_dir)
     now_at = time.time() if now_at is None else now_at
-    with closing(connect_reader(folder)) as connection, translated(folder / DB_NAME):
+    with reading(folder) as connection:
         holder = holder_of(folder)
         facts = read_facts(connection)
         settings = None if facts is None else divided(facts.settings, facts.origin.shard)
         by_state = query.counts(connection, with_gone=False)
         lost: tuple[str, ...] = ()
         not_seen = None
-        if not holder and query.meta(connection, SNAPSHOT) is None:
+        if not holder and SNAPSHOT not in query.meta(connection):
             lost, not_seen = _lost_files(connection, folder, facts)
         rate = query.run_rate(connection, since_at=now_at - RECENT_S)
         submitted_per_s, finished_per_s = _rates(rate, now_at) if holder else (0.0, 0.0)
@@ -187,7 +185,7 @@ def _time_left(
     in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     estimate = estimate_duration(
         query.pending_by_model(connection, JobFilter()),
-        with_learned_rates(settings.limits, json.loads(query.meta(connection, LEARNED) or "{}")),
+        with_learned_rates(settings.limits, json.loads(query.meta(connection).get(LEARNED, "{}"))),
         query.mean_generate_s(connection),
         first_poll_s=settings.poll.first_s,
         in_flight=left - by_state[State.PENDING],
@@ -269,7 +267,7 @@ def jobs(
     name, gateway = _facts(run_dir)
 
     def found() -> Iterator[JobRecord]:
-        with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
+        with reading(run_dir) as connection:
             records = query.records_in(connection, frozenset(states)) if states else query.records(connection)
             is_empty = True
             for record in records:
@@ -296,7 +294,7 @@ def job(run_dir: Path, job_id: str) -> JobDetails:
         RunDirError: Its ``run.db`` can't be read.
     """
     name, gateway = _facts(run_dir)
-    with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
+    with reading(run_dir) as connection:
         found = query.job(connection, job_id, waiting_since=0.0)
         if found is None:
             raise UsageError(
@@ -309,6 +307,6 @@ def job(run_dir: Path, job_id: str) -> JobDetails:
 
 
 def _facts(run_dir: Path) -> tuple[str, str]:
-    with closing(connect_reader(run_dir)) as connection, translated(run_dir / DB_NAME):
+    with reading(run_dir) as connection:
         facts = read_facts(connection)
     return (run_dir.name, "") if facts is None else (facts.settings.name, facts.gateway)

@@ -14,22 +14,24 @@ from typing import IO, Any
 
 from msgspec import Struct
 from yaml.error import YAMLError
-from yaml.events import (
-    MappingEndEvent,
-    MappingStartEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-    StreamEndEvent,
-)
+from yaml.events import SequenceEndEvent, SequenceStartEvent
 
 from runner.core.model import Json
 from runner.core.problem import Finding, JsonPath, Position, Problem, Severity, format_path
 from runner.core.sanitize import sanitize_line
 from runner.errors import ManifestError
 from runner.manifest.other_files import nearest_manifest
-from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts, find_hashes
-from runner.manifest.yaml_parser import find_events, open_events, parse_problem, to_position
-from runner.manifest.yaml_values import ValueBuilder, YamlUnreadable, jobs_come_last, open_manifest
+from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts
+from runner.manifest.yaml_parser import (
+    YamlUnreadable,
+    find_events,
+    open_events,
+    open_manifest,
+    parse_problem,
+    scan_lines,
+    to_position,
+)
+from runner.manifest.yaml_values import ValueBuilder
 from runner.schema.catalog import load_catalog
 from runner.schema.request_schema import ValueSchema
 
@@ -141,9 +143,10 @@ def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) 
     """
     try:
         with open_manifest(path) as stream:
-            hashes = find_hashes(path)
+            hashes, jobs_are_last = scan_lines(stream)
             reader = _DocumentReader(stream, str(path), report, hashes)
-            return Document(path, reader.header(path, needs_jobs=has_jobs), hashes)
+            header = reader.header(needs_jobs=has_jobs, jobs_are_last=jobs_are_last)
+            return Document(path, header, hashes)
     except (YAMLError, YamlUnreadable, OSError) as error:
         raise ManifestError(
             f"{path} can't be read as a manifest", problems=[_read_problem(error, path)]
@@ -162,22 +165,19 @@ class _DocumentReader:
         self._next = open_events(stream)
         self._builder = ValueBuilder(self._next, self._report_at)
 
-    def header(self, path: Path, *, needs_jobs: bool) -> Entry:
+    def header(self, *, needs_jobs: bool, jobs_are_last: bool) -> Entry:
         """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
         builder = self._builder
-        root = self._read_root()
-        builder.begin()
+        root = builder.read_root()
         events = builder.events
-        events.append(root)
         value: dict[str, Json] = {}
         has_jobs = False
-        is_plain_block = root.start_mark.column == 0 and not root.flow_style
-        for key, key_event in self._keys():
-            event = self._next()
+        jobs_are_last = jobs_are_last and root.start_mark.column == 0 and not root.flow_style
+        for key, key_event, event in builder.read_keys():
             if key == "jobs" and not has_jobs:
                 has_jobs = True
                 events.append(event)
-                if not self._skip_jobs(event, events, lambda: is_plain_block and jobs_come_last(path)):
+                if not self._skip_jobs(event, events, are_last=jobs_are_last):
                     break
                 builder.events = events
             elif key is not None and (key in value or key == "jobs"):
@@ -188,7 +188,7 @@ class _DocumentReader:
                 if key is not None:
                     value[key] = item
         else:
-            self._read_end()
+            builder.read_end()
         if needs_jobs and not has_jobs:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
         self._warn_of_cut_texts(events)
@@ -197,21 +197,21 @@ class _DocumentReader:
     def entries(self) -> Iterator[Entry]:
         """Stream the jobs; problems of the other keys were reported with the header."""
         report, self._report = self._report, _discard
-        self._read_root()
+        builder = self._builder
+        builder.read_root()
         has_jobs = False
-        for key, _ in self._keys():
-            event = self._next()
+        for key, _, event in builder.read_keys():
             if key == "jobs" and isinstance(event, SequenceStartEvent) and not has_jobs:
                 has_jobs = True
                 self._report = report
                 yield from self._jobs()
                 self._report, self._job = _discard, None
             else:
-                self._builder.begin()
-                self._builder.build(event)
+                builder.begin()
+                builder.build(event)
         self._report = report
-        self._read_end()
-        for anchor, event in self._builder.unused_anchors.items():
+        builder.read_end()
+        for anchor, event in builder.unused_anchors.items():
             message = f"'&{anchor[:40]}' is an anchor of YAML here, and the text is only {event.value[:40]!r}"
             self._warn(event.start_mark.line, event.start_mark.column, message, ANCHOR_HINT)
 
@@ -241,34 +241,7 @@ class _DocumentReader:
             if problem.position not in self._reported:
                 self._report(problem)
 
-    def _read_root(self) -> Any:
-        """Read the start of the outermost mapping, and return its event."""
-        self._next()
-        start = self._next()
-        if isinstance(start, StreamEndEvent):
-            raise YamlUnreadable("the file is empty")
-        root = self._next()
-        if not isinstance(root, MappingStartEvent):
-            raise YamlUnreadable("a manifest is a mapping with keys such as version, name and jobs", root)
-        return root
-
-    def _keys(self) -> Iterator[tuple[str | None, Any]]:
-        """Yield the keys of the outermost mapping; the caller reads each value before the next key."""
-        while True:
-            event = self._next()
-            if event.__class__ is MappingEndEvent:
-                self._builder.events.append(event)
-                return
-            yield self._builder.read_key(event), event
-
-    def _read_end(self) -> None:
-        """Make sure that nothing follows the outermost mapping."""
-        self._next()
-        event = self._next()
-        if not isinstance(event, StreamEndEvent):
-            raise YamlUnreadable("a second document begins here; a manifest is one document", event)
-
-    def _skip_jobs(self, start: Any, events: list[Any], are_last: Callable[[], bool]) -> bool:
+    def _skip_jobs(self, start: Any, events: list[Any], *, are_last: bool) -> bool:
         """Check that there are jobs, and skip them; return False if they come last, so that there was no need to."""
         if not isinstance(start, SequenceStartEvent):
             self._report_at(start, "jobs must be a list, written out here", None)
@@ -279,7 +252,7 @@ class _DocumentReader:
         event = self._next()
         if isinstance(event, SequenceEndEvent):
             self._report_at(start, "jobs is empty", None)
-        elif are_last():
+        elif are_last:
             return False
         while not isinstance(event, SequenceEndEvent):
             self._builder.skip(event)

@@ -14,13 +14,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from yaml.events import ScalarEvent
 
 from runner.core.model import Json
-from runner.input_files import open_regular
 
 NON_TEXT_STARTS = frozenset("-+.0123456789~nNtTfF")
 """The first characters of plain scalars that are not text; the empty one is not text either."""
@@ -111,37 +109,8 @@ def unsupported_tag_message(tag: str) -> str:
 HASH_HINT = "quote the text if the '#' belongs to it, or write a blank behind the '#'"
 ANCHOR_HINT = "quote the text if it begins with '&'"
 
-# One blank before the hash and none behind it: people write comments otherwise. Lines of megabytes are not looked at.
-_HASH = re.compile(rb"[^\s#] (?=#[^\s#])")
-_BLOCK = 1 << 20
-_MAX_HASHES = 10_000
-
 Mark = tuple[int, int]
 """A line and a column, both from 0."""
-
-
-def find_hashes(path: Path) -> frozenset[Mark]:
-    """
-    Find where a hash may cut a text short, in a scan that takes a twentieth of the time of parsing.
-
-    Returns:
-        The marks of the blanks before the hashes, of the first so many.
-    """
-    found: set[Mark] = set()
-    line = 0
-    with open_regular(path) as stream:
-        while (block := stream.read(_BLOCK) + stream.readline(_BLOCK)) and len(found) < _MAX_HASHES:
-            end = 0
-            for match in _HASH.finditer(block) if b" #" in block else ():
-                start = block.rfind(b"\n", 0, match.end()) + 1
-                line += block.count(b"\n", end, start)
-                end = start
-                found.add((line, len(block[start : match.end() - 1].decode("utf-8", "replace"))))
-            line += block.count(b"\n", end)
-            if b"\0" in block:
-                # The parser stops here; a file with a hole may have nothing else for terabytes.
-                break
-    return frozenset(found)
 
 
 def cut_texts(events: Iterable[Any], hashes: frozenset[Mark]) -> Iterator[tuple[Mark, str]]:

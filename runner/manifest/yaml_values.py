@@ -7,11 +7,8 @@ find any position for a problem (`yaml_parser.find_events`).
 
 from __future__ import annotations
 
-import re
-import stat
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from yaml.events import (
     AliasEvent,
@@ -20,11 +17,11 @@ from yaml.events import (
     ScalarEvent,
     SequenceEndEvent,
     SequenceStartEvent,
+    StreamEndEvent,
 )
 
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
-from runner.input_files import MAX_LINE, open_regular
 from runner.manifest.scalars import (
     CORE_TAGS,
     NON_TEXT_STARTS,
@@ -33,27 +30,13 @@ from runner.manifest.scalars import (
     resolve_tagged,
     unsupported_tag_message,
 )
-from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, find_child
+from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, YamlUnreadable, find_child
 
 MAX_ALIASED = 10_000
 """Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""
 
 YamlErrorHandler = Callable[[Any, str, str | None], None]
 """Takes the event with the error, what is wrong with it, and a hint."""
-
-
-class YamlUnreadable(Exception):
-    """
-    The file can't be read any further.
-
-    Attributes:
-        event: The event with the error; None if the error concerns the file as a whole.
-    """
-
-    def __init__(self, message: str, event: Any = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.event = event
 
 
 REDACTED = "REDACTED"
@@ -120,13 +103,45 @@ class ValueBuilder:
                 return event
             event = self._next()
 
-    def read_key(self, event: Any) -> str | None:
-        """Read a key of the outermost mapping; return None if it is invalid, which was reported."""
-        self.events.append(event)
-        if _is_merge(event):
-            self._error(event, "<< is not allowed for the keys of the manifest itself", "write the keys out")
-            return None
-        return self._uncommon_key(event, depth=1)
+    def read_root(self) -> Any:
+        """Read the start of the outermost mapping of a manifest, and return its event."""
+        self._next()
+        start = self._next()
+        if isinstance(start, StreamEndEvent):
+            raise YamlUnreadable("the file is empty")
+        root = self._next()
+        if not isinstance(root, MappingStartEvent):
+            raise YamlUnreadable("a manifest is a mapping with keys such as version, name and jobs", root)
+        self.begin()
+        self.events.append(root)
+        return root
+
+    def read_keys(self) -> Iterator[tuple[str | None, Any, Any]]:
+        """
+        Read the keys of the outermost mapping; the caller reads each value before the next key.
+
+        Yields:
+            The key, or None if it is invalid, which was reported; its event; and the first one of its value.
+        """
+        while True:
+            event = self._next()
+            self.events.append(event)
+            if event.__class__ is MappingEndEvent:
+                return
+            if _is_merge(event):
+                self._error(
+                    event, "<< is not allowed for the keys of the manifest itself", "write the keys out"
+                )
+                yield None, event, self._next()
+            else:
+                yield self._uncommon_key(event, depth=1), event, self._next()
+
+    def read_end(self) -> None:
+        """Make sure that nothing follows the outermost mapping."""
+        self._next()
+        event = self._next()
+        if not isinstance(event, StreamEndEvent):
+            raise YamlUnreadable("a second document begins here; a manifest is one document", event)
 
     def report_duplicate(self, event: Any, key: str, start: int = 0) -> None:
         """Report a key that is in the mapping twice; the mapping begins at an index of the events."""
@@ -298,56 +313,3 @@ class ValueBuilder:
 
 def _is_merge(event: Any) -> bool:
     return event.__class__ is ScalarEvent and event.value == "<<" and not event.style and event.tag is None
-
-
-def open_manifest(path: Path) -> IO[bytes]:
-    """
-    Open a file that may be a manifest.
-
-    Raises:
-        YamlUnreadable: It is no regular file, or begins as UTF-16 does.
-        OSError: It is missing, or there is no permission to read it.
-    """
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise YamlUnreadable("this is a directory, not a manifest")
-    if not stat.S_ISREG(mode):
-        raise YamlUnreadable("a manifest is read more than once, and must be a regular file")
-    stream = open_regular(path)
-    start = stream.read(2)
-    stream.seek(0)
-    if start in (b"\xff\xfe", b"\xfe\xff"):
-        stream.close()
-        raise YamlUnreadable("not UTF-8: it begins as UTF-16 does; save it as UTF-8")
-    return stream
-
-
-# A line that may continue the outermost mapping: neither indented, nor a comment, nor a list item.
-_OUTER_LINE = re.compile(rb"\n(?=[^\s#-]|-\S)([^\r\n:]{0,8})")
-_JOBS_KEYS = (b"jobs", b'"jobs"', b"'jobs'")
-# Single carriage returns, U+0085, U+2028 and U+2029 end lines in YAML too.
-_RARE_LINE_END = re.compile(rb"\r(?!\n)|\xc2\x85|\xe2\x80[\xa8\xa9]")
-
-_RARE_BYTES = (b"\r", b"\xc2\x85", b"\xe2\x80")
-_BLOCK = 1 << 20
-
-
-def jobs_come_last(path: Path) -> bool:
-    """
-    Return whether no key follows `jobs`, given that the outermost mapping is a block without indentation.
-
-    Only the beginnings of lines are read, which takes a twentieth of the time of parsing.
-    If it is not certain, the answer is False, which costs time only.
-    """
-    has_jobs = False
-    with open_regular(path) as stream:
-        # Whole lines, so that nothing is split between two blocks.
-        while block := stream.read(_BLOCK) + stream.readline(MAX_LINE):
-            text = b"\n" + block
-            if any(byte in text for byte in _RARE_BYTES) and _RARE_LINE_END.search(text):
-                return False
-            for match in _OUTER_LINE.finditer(text):
-                if has_jobs:
-                    return False
-                has_jobs = match[1].rstrip() in _JOBS_KEYS
-    return has_jobs

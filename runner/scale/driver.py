@@ -46,7 +46,7 @@ from runner.scale.actors import (
 )
 from runner.scale.fleet import Fleet, merged_result
 from runner.store import costs, query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 from runner.store.local_view import write_view
 
 log = logging.getLogger(__name__)
@@ -377,7 +377,7 @@ def _result(run: JournaledRun, fleet: Fleet, facts: RunFacts) -> RunResult:
     """Return how a run ended, by what its journals hold."""
     with tempfile.TemporaryDirectory(prefix="runner-") as folder:
         run_dir = write_snapshot(run, Path(folder))
-        with closing(connect_reader(run_dir)) as reader:
+        with reading(run_dir) as reader:
             counts = query.counts(reader, with_gone=False)
         summary = summary_of(run_dir)
     sample = RunResult(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import cache
@@ -128,7 +128,9 @@ def _listed(document: dict[str, Any], name: str, model: str) -> tuple[Any, ...]:
 @cache
 def shipped_prices() -> PriceTable:
     """Read the table that comes with the program, once; it is valid, which the tests make sure of."""
-    return _Reader(()).table(json.loads((load_catalog().folder / "sources" / "prices.json").read_bytes()))
+    return _Reader((), Decimal).table(
+        json.loads((load_catalog().folder / "sources" / "prices.json").read_bytes())
+    )
 
 
 def read_price_table(
@@ -159,8 +161,9 @@ def read_price_table(
 class _Reader:
     """Converts a table that fits its schema, and collects what the schema can't express."""
 
-    def __init__(self, path: JsonPath) -> None:
+    def __init__(self, path: JsonPath, parse: Callable[[str], Decimal] = parse_amount) -> None:
         self._path = path
+        self._parse = parse
         self.findings: list[Finding] = []
 
     def table(self, value: Mapping[str, Any]) -> PriceTable:
@@ -202,7 +205,7 @@ class _Reader:
         is_number = isinstance(value, float) and math.isfinite(value)
         text = f"{Decimal(repr(value)):f}" if is_number else str(value)
         try:
-            return parse_amount(text)
+            return self._parse(text)
         except ValueError as error:
             self._add(path, str(error))
             return None

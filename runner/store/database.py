@@ -107,6 +107,19 @@ def connect_reader(
     return connection
 
 
+@contextmanager
+def reading(run_dir: Path, *, with_temp_tables: bool = False) -> Iterator[sqlite3.Connection]:
+    """
+    Open ``run.db`` for reading, as `connect_reader` does, for the length of a block.
+
+    Raises:
+        RunDirError: It can't be read.
+    """
+    reader = connect_reader(run_dir, with_temp_tables=with_temp_tables)
+    with closing(reader), translated(run_dir / DB_NAME):
+        yield reader
+
+
 def _connect_to_read(path: Path) -> sqlite3.Connection:
     # Not "immutable": a run may be active, and its log has to be read too. And not to be written where there is
     # a log: the last connection that closes would write it to a database that it may not belong to.
@@ -128,10 +141,11 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise _translate(error, path) from error
+        raise database_error(error, path) from error
 
 
-def _translate(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFull:
+def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFull:
+    """Return the program's own error for one of SQLite."""
     name = getattr(error, "sqlite_errorname", "")
     if name in _NO_ROOM:
         return DiskFull(

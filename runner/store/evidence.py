@@ -150,10 +150,11 @@ class EpochFile:
 
 def has_derived_files(connection: sqlite3.Connection, run_dir: Path) -> bool:
     """Return whether the files that are derived from ``run.db`` are up to date, and all there."""
-    names = json.loads(query.meta(connection, "finished") or "null")
+    meta = query.meta(connection)
+    names = json.loads(meta.get("finished", "null"))
     if not isinstance(names, list) or not all((run_dir / name).exists() for name in names):
         return False
-    return query.meta(connection, "results") in (None, results_fingerprint(run_dir))
+    return meta.get("results") in (None, results_fingerprint(run_dir))
 
 
 def results_fingerprint(run_dir: Path) -> str:

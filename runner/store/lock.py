@@ -23,7 +23,7 @@ import sqlite3
 import struct
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ from runner.core.filenames import DB_NAME, LOCK_NAME
 from runner.disk import is_own, open_own
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query
-from runner.store.database import connect_reader
+from runner.store.database import reading
 
 _SET_OWN_LOCK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
 """Linux: a lock that belongs to the open file, so that SQLite, which closes its own, does not release it."""
@@ -266,9 +266,10 @@ def note_place(connection: sqlite3.Connection, run_dir: Path) -> Place | None:
     Returns:
         Where the run was before, if its original may still be there, and can't be seen from here.
     """
-    known = _read(connection)
+    meta = query.meta(connection)
+    known = _read(meta, _PLACE)
     own = _own_place(uuid.uuid4().hex if known is None else known.run_id, run_dir)
-    if own == known and not is_copy(connection):
+    if own == known and _ORIGINAL not in meta:
         return None
     if known is not None and _is_original(Path(known.path), run_dir, known.run_id):
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_ORIGINAL, known.path))
@@ -287,18 +288,20 @@ def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
     Raises:
         RunDirError: It has, or is in use.
     """
-    here = _read(connection)
+    meta = query.meta(connection)
+    here = _read(meta, _PLACE)
     if here is None:
         return
-    others = [*_named_original(connection), *_named_copy(connection, run_dir)]
+    others = [Path(meta[_ORIGINAL])] if _ORIGINAL in meta else []
+    others += _named_copy(meta, run_dir)
     with ExitStack() as stack:
         locked: list[Path] = []
         for other in others:
             if not _is_original(other, run_dir, here.run_id):
                 continue
-            with closing(connect_reader(other)) as reader:
+            with reading(other) as reader:
                 # Another copy of the same original.
-                others += (each for each in _named_copy(reader, other) if each not in others)
+                others += (each for each in _named_copy(query.meta(reader), other) if each not in others)
             is_free = True
             try:
                 stack.enter_context(RunLock(other))
@@ -319,17 +322,12 @@ def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
     _save_place(connection, _own_place(here.run_id, run_dir))
 
 
-def _named_original(connection: sqlite3.Connection) -> Iterator[Path]:
-    if (original := query.meta(connection, _ORIGINAL)) is not None:
-        yield Path(original)
-
-
-def _named_copy(connection: sqlite3.Connection, run_dir: Path) -> Iterator[Path]:
-    with suppress(msgspec.DecodeError):
-        copy = msgspec.json.decode(query.meta(connection, _COPY) or "null", type=Place | None)
-        # A copy of this directory has this too, and it is not about that copy.
-        if copy is not None and copy.inode == (run_dir / DB_NAME).stat().st_ino:
-            yield Path(copy.path)
+def _named_copy(meta: Mapping[str, str], run_dir: Path) -> list[Path]:
+    copy = _read(meta, _COPY)
+    # A copy of this directory has this too, and it is not about that copy.
+    if copy is None or copy.inode != (run_dir / DB_NAME).stat().st_ino:
+        return []
+    return [Path(copy.path)]
 
 
 def _note_copy(original: Path, copy: Path) -> None:
@@ -337,7 +335,7 @@ def _note_copy(original: Path, copy: Path) -> None:
         suppress(sqlite3.Error),
         closing(sqlite3.connect(original / DB_NAME, isolation_level=None)) as connection,
     ):
-        known = _read(connection)
+        known = _read(query.meta(connection), _PLACE)
         if known is None:
             return
         place = replace(known, path=str(copy.resolve()), inode=(original / DB_NAME).stat().st_ino)
@@ -348,8 +346,8 @@ def _has_more_attempts(other: Path, connection: sqlite3.Connection) -> bool:
     """Return whether another directory, or the one that it was merged into, may have an attempt that this one lacks."""
     attempts = "SELECT seq, number FROM attempts ORDER BY seq, number"
     own = connection.execute(attempts)
-    with closing(connect_reader(other)) as reader:
-        if query.meta(reader, RETIRED) is not None:
+    with reading(other) as reader:
+        if RETIRED in query.meta(reader):
             return True
         for attempt in reader.execute(attempts):
             if attempt not in own:
@@ -359,7 +357,7 @@ def _has_more_attempts(other: Path, connection: sqlite3.Connection) -> bool:
 
 def is_copy(connection: sqlite3.Connection) -> bool:
     """Return whether a run directory is a copy of one that is still there."""
-    return query.meta(connection, _ORIGINAL) is not None
+    return _ORIGINAL in query.meta(connection)
 
 
 def _own_place(run_id: str, run_dir: Path) -> Place:
@@ -372,9 +370,9 @@ def _save_place(connection: sqlite3.Connection, place: Place, key: str = _PLACE)
     )
 
 
-def _read(connection: sqlite3.Connection) -> Place | None:
+def _read(meta: Mapping[str, str], key: str) -> Place | None:
     with suppress(msgspec.DecodeError):
-        return msgspec.json.decode(query.meta(connection, _PLACE) or "null", type=Place | None)
+        return msgspec.json.decode(meta.get(key, "null"), type=Place | None)
     return None
 
 
@@ -387,8 +385,8 @@ def _is_original(path: Path, run_dir: Path, run_id: str) -> bool:
         # By another mount, a folder may look like another one; but the lock there names this process as well.
         if (path / DB_NAME).samefile(run_dir / DB_NAME) or _holder(path) == _holder(run_dir) != b"":
             return False
-        with closing(connect_reader(path)) as reader:
-            known = _read(reader)
+        with reading(path) as reader:
+            known = _read(query.meta(reader), _PLACE)
             return known is not None and known.run_id == run_id
     return False
 

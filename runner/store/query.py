@@ -330,10 +330,9 @@ def records_in(connection: sqlite3.Connection, states: Set[State]) -> Iterator[J
         yield from _records_of(connection, seqs)
 
 
-def meta(connection: sqlite3.Connection, key: str) -> str | None:
-    """Read a value of the run as a whole; None if it was never set."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else str(row[0])
+def meta(connection: sqlite3.Connection) -> dict[str, str]:
+    """Read the values of the run as a whole, by key."""
+    return dict(connection.execute("SELECT key, value FROM meta").fetchall())
 
 
 def _count(

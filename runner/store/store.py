@@ -19,7 +19,7 @@ from runner.errors import RunDirError, RunnerError
 from runner.store import files, query, rows
 from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
-from runner.store.database import connect_reader, connect_writer, journal_mode, translated
+from runner.store.database import connect_reader, connect_writer, database_error, journal_mode, translated
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
 from runner.store.files import Upload
 from runner.store.journal import Journal
@@ -91,7 +91,7 @@ class Store:
             StoreOutdated: Its ``run.db`` is older than the files beside it.
             RunDirError: It can't be created, its ``run.db`` can't be used, or it was merged into another one.
         """
-        with ExitStack() as stack, self._translated_os_errors():
+        with ExitStack() as stack, self._translated():
             is_new_dir = not self.run_dir.exists()
             self.run_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(self._lock)
@@ -104,19 +104,23 @@ class Store:
             self._connection = connect_writer(self.run_dir, is_adopted=self._is_adopted)
             stack.callback(self._connection.close)
             self._epoch_file = stack.enter_context(closing(EpochFile(self.run_dir)))
-            with translated(self.run_dir / DB_NAME):
-                self._epoch_file.record_opening(self._connection)
-                self.changed = ChangedJobs(is_known=self._has_blocks())
+            self._epoch_file.record_opening(self._connection)
+            meta = query.meta(self._connection)
+            has_blocks = "finished" in meta and not self.is_rebuilt and (self.run_dir / BLOCKS_NAME).exists()
+            self.changed = ChangedJobs(is_known=has_blocks)
             reader = connect_reader(self.run_dir, with_temp_tables=True, is_checked=True)
             self.reader = stack.enter_context(closing(reader))
             self._task_owners = TaskOwners(self.reader)
-            if not self._may_be_retired:
-                self._require_active()
+            if RETIRED in meta and not self._may_be_retired:
+                raise RunDirError(
+                    f"{self.run_dir} was merged into {meta[RETIRED]}, which has its jobs now",
+                    hint=f"continue there: runner resume {meta[RETIRED]}",
+                )
             if self.journal is not None:
                 remember_journal(self._connection, self.journal)
                 if needs_base:
                     mark_ahead(self._connection)
-            elif not self._may_be_retired and self.meta(JOURNAL) is not None:
+            elif JOURNAL in meta and not self._may_be_retired:
                 # What opens the directories of runs passes the journal that they remember.
                 raise RunDirError(
                     f"{self.run_dir} can't continue without its journal", hint=f"runner resume {self.run_dir}"
@@ -145,10 +149,6 @@ class Store:
             if is_new_dir:
                 self.run_dir.rmdir()
 
-    def _has_blocks(self) -> bool:
-        is_finished = query.meta(self._connection, "finished") is not None
-        return is_finished and not self.is_rebuilt and (self.run_dir / BLOCKS_NAME).exists()
-
     def _open_view(self, journal: Journal) -> bool:
         """Bring ``run.db`` up to date with the journal, and return whether that needs a copy of it."""
         view = open_view(self.run_dir, journal, at=time.time())
@@ -164,16 +164,9 @@ class Store:
             ObjectStoreError: The journal's store can't be used.
         """
         if self.journal is not None and not self.is_cut_off and not self.journal.is_closed:
-            with translated(self.run_dir / DB_NAME):
+            with self._translated():
                 if is_ahead(self._connection):
                     write_base(self._connection, self.run_dir, self.journal)
-
-    def _require_active(self) -> None:
-        if (successor := self.meta(RETIRED)) is not None:
-            raise RunDirError(
-                f"{self.run_dir} was merged into {successor}, which has its jobs now",
-                hint=f"continue there: runner resume {successor}",
-            )
 
     @contextmanager
     def attached(self, database: Path, name: str) -> Iterator[None]:
@@ -186,9 +179,12 @@ class Store:
                 self._connection.execute(f"DETACH DATABASE {name}")
 
     @contextmanager
-    def _translated_os_errors(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
+        """Convert errors of SQLite and of the disk to the program's own."""
         try:
             yield
+        except sqlite3.DatabaseError as error:
+            raise database_error(error, self.run_dir / DB_NAME) from error
         except OSError as error:
             raise RunDirError(
                 f"{self.run_dir} can't be written: {error.strerror or error}",
@@ -214,13 +210,13 @@ class Store:
         """Save where the directory is; see `place.note_place`. With a journal nothing is to be saved."""
         if self.journal is not None:
             return None
-        with translated(self.run_dir / DB_NAME):
+        with self._translated():
             return note_place(self._connection, self.run_dir)
 
     def require_only(self) -> None:
         """Check that no other directory of the run continues; see `place.require_only`."""
         if self.journal is None:
-            with translated(self.run_dir / DB_NAME):
+            with self._translated():
                 require_only(self._connection, self.run_dir)
 
     @property
@@ -232,19 +228,22 @@ class Store:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write directly, all or nothing; only while no run is active."""
         connection = self._connection
-        with translated(self.run_dir / DB_NAME), self.changed.watched(connection):
-            connection.execute("BEGIN IMMEDIATE")
-            before = connection.total_changes
-            try:
-                yield connection
-                if connection.total_changes != before:
-                    connection.execute(_CLEAR_FINISHED)
-                    if self.journal is not None:
-                        mark_ahead(connection)
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+        try:
+            with self.changed.watched(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                before = connection.total_changes
+                try:
+                    yield connection
+                    if connection.total_changes != before:
+                        connection.execute(_CLEAR_FINISHED)
+                        if self.journal is not None:
+                            mark_ahead(connection)
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise database_error(error, self.run_dir / DB_NAME) from error
 
     def mark_finished(self, files: Sequence[str] = (), *, blocks: str = "") -> None:
         """
@@ -253,7 +252,7 @@ class Store:
         Args:
             blocks: What the blocks of jobs in them are known by.
         """
-        with translated(self.run_dir / DB_NAME):
+        with self._translated():
             self._connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('finished', ?), ('results', ?), (?, ?)",
                 (json.dumps(list(files)), results_fingerprint(self.run_dir), BLOCKS, blocks),
@@ -264,16 +263,12 @@ class Store:
         """Whether the result files are up to date, and still there."""
         return has_derived_files(self.reader, self.run_dir)
 
-    def meta(self, key: str) -> str | None:
-        """Return a value of the run as a whole; None if it was never set."""
-        return query.meta(self.reader, key)
-
     # During a run.
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
         await asyncio.to_thread(self.give_base)
-        with translated(self.run_dir / DB_NAME):
+        with self._translated():
             self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)
         self._writer = Writer(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.api.state_dir import MAX_BYTES, read_learned, read_state, save_learned, state_folder, write_state
+from runner.store import query
 from runner.store.store import Store
 
 GATEWAY, KEYS = "https://api.example", ("k1", "k2")
@@ -24,7 +25,7 @@ async def _save(folder: Path, rates: dict[str, float], gateway: str = GATEWAY) -
     with Store(folder) as store:
         async with store:
             save_learned(store, rates, gateway, KEYS)
-        return store.meta("learned")
+        return query.meta(store.reader).get("learned")
 
 
 async def test_a_new_directory_starts_with_what_another_learned(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tracemalloc
@@ -18,8 +19,7 @@ from runner.core.problem import Position
 from runner.errors import ManifestError
 from runner.manifest import yaml_parser
 from runner.manifest.document import Document, open_document
-from runner.manifest.yaml_parser import PythonParser
-from runner.manifest.yaml_values import jobs_come_last
+from runner.manifest.yaml_parser import PythonParser, scan_lines
 from tests.manifest.helpers import fail, problems_of, read_document
 
 TEXT = """\
@@ -126,12 +126,9 @@ def test_entries_are_not_kept(tmp_path: Path) -> None:
         ("a: 1\n", False),
     ],
 )
-def test_whether_the_jobs_come_last(tmp_path: Path, text: str, expected: bool) -> None:
+def test_whether_the_jobs_come_last(text: str, expected: bool) -> None:
     """Keys after the jobs are never missed, whatever ends a line."""
-    path = tmp_path / "a.yaml"
-    path.write_bytes(text.encode())
-
-    assert jobs_come_last(path) is expected
+    assert scan_lines(io.BytesIO(text.encode()))[1] is expected
 
 
 @pytest.mark.parametrize(

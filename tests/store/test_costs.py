@@ -45,7 +45,7 @@ def test_a_crash_keeps_the_cost_as_uncertain(tmp_path: Path) -> None:
             recover(connection, at=1.0)
 
         assert (State.UNCERTAIN, CostState.UNCERTAIN) == state_of(store)
-        assert store.meta(costs.LEDGER_DUE) is not None
+        assert query.meta(store.reader).get(costs.LEDGER_DUE) is not None
 
 
 def test_what_people_say_of_an_uncertain_job(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_costs_that_only_the_results_know(tmp_path: Path) -> None:
         assert {1: (COST, replace(line.costs[0], reserved=5, settled=2))} == costs.costs_of(
             store.reader, "[1]"
         )
-        assert store.meta(costs.LEDGER_DUE) is not None
+        assert query.meta(store.reader).get(costs.LEDGER_DUE) is not None
 
 
 def test_a_database_of_an_earlier_version_has_no_costs(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_store_without_a_file_answers_every_question() -> None:
     """A run that has not begun has no jobs."""
     with closing(connect_empty()) as connection:
         assert 0 == sum(query.counts(connection).values())
-        assert query.meta(connection, "finished") is None
+        assert query.meta(connection).get("finished") is None
 
 
 def test_reader_changes_nothing(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_failed_opening_leaves_the_run_free(tmp_path: Path) -> None:
 
     (tmp_path / DB_NAME).unlink()
     with Store(tmp_path) as store:
-        assert store.meta("finished") is None
+        assert query.meta(store.reader).get("finished") is None
 
 
 def test_look_at_who_works_in_a_run_leaves_it_free(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_transaction_that_fails_changes_nothing(store: Store) -> None:
 
     with store.transaction() as connection:
         connection.execute("INSERT INTO meta VALUES ('b', '2')")
-    assert (None, "2") == (store.meta("a"), store.meta("b"))
+    assert (None, "2") == (query.meta(store.reader).get("a"), query.meta(store.reader).get("b"))
 
 
 def test_mark_of_a_finished_run_goes_with_the_next_change(store: Store) -> None:

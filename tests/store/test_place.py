@@ -206,4 +206,4 @@ def test_a_damaged_place_is_none(original: Path) -> None:
 
     assert note(original) is None
     with Store(original) as store:
-        assert str(original) in (store.meta("place") or "")
+        assert str(original) in (query.meta(store.reader).get("place") or "")

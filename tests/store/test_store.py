@@ -48,7 +48,7 @@ def test_killed_process_leaves_no_lock(tmp_path: Path) -> None:
         process.wait()
 
     with Store(tmp_path) as store:
-        assert store.meta("anything") is None
+        assert query.meta(store.reader).get("anything") is None
 
 
 def test_results_without_a_database_are_refused(tmp_path: Path) -> None:

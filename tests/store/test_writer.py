@@ -122,7 +122,7 @@ async def test_facts_about_the_run_are_kept(store: Store) -> None:
         store.set_meta("rate", "1")
         store.set_meta("rate", "2")
 
-    assert "2" == store.meta("rate")
+    assert "2" == query.meta(store.reader).get("rate")
 
 
 async def test_store_that_is_not_open_for_a_run_takes_no_changes(store: Store) -> None:
