@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,7 @@ from runner.core.estimate import CostEstimate, CostEstimateBuilder
 from runner.core.lifecycle import State
 from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, utc_day
+from runner.core.sanitize import command_text
 from runner.core.settings import Budget, Settings
 from runner.core.units import format_count
 from runner.engine.allowance import Allowance
@@ -228,7 +230,7 @@ def smaller_jobs(
     if not fitting:
         return ""
     jobs = format_count(fitting, "pending job") + (" would" if fitting == 1 else " would each")
-    return f"{jobs} still fit into {format_money(from_nanos(left), currency)}, such as --job {first!r}"
+    return f"{jobs} still fit into {format_money(from_nanos(left), currency)}, such as {command_text('--job', glob.escape(first))}"
 
 
 class Repeat(Struct, frozen=True):

@@ -24,6 +24,7 @@ from runner.api.trust import gateway_source, manifest_settings, refused_gateway,
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord
+from runner.core.sanitize import command_text
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
 from runner.errors import RunLocked, RunnerError, StoreMissing, UsageError
@@ -250,7 +251,10 @@ def adopt_results(store: Store, observe: Observer) -> None:
         hint = "--limit 0 submits nothing while you look for such tasks in the account"
         observe(Notice("warning", message, hint))
         observe(
-            Notice("warning", f"to take over such a task: runner resolve {store.run_dir} JOB --task-id ID")
+            Notice(
+                "warning",
+                f"to take over such a task: {command_text('runner', 'resolve', store.run_dir)} JOB --task-id ID",
+            )
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.lifecycle import State, next_step
 from runner.core.model import FailureClass, JobRecord
+from runner.core.sanitize import command_text
 from runner.core.settings import Settings
 from runner.core.where import Condition
 from runner.errors import RunnerError, UsageError
@@ -300,7 +300,7 @@ def job(run_dir: Path, job_id: str) -> JobDetails:
             raise UsageError(
                 f"{run_dir} has no job {job_id!r}",
                 hint=did_you_mean(job_id, ids_to_compare(connection))
-                or f"list them with: runner jobs {shlex.quote(str(run_dir))}",
+                or f"list them with: {command_text('runner', 'jobs', run_dir)}",
             )
         (record,) = query.records(connection, [found.seq])
         return JobDetails(name, gateway, record, query.answers(connection, job_id))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from runner import jsontext
-from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
 from runner.cli.param_types import CLASS, RUN_DIR
 from runner.cli.shared_options import (
@@ -36,6 +36,7 @@ from runner.cli.shared_options import (
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
+from runner.core.sanitize import command_text
 from runner.core.units import format_count
 from runner.engine.events import Notice
 from runner.errors import UsageError
@@ -172,7 +173,7 @@ def _unsuccessful(source: Path, selection: Selection, output: Path | None, optio
         run_dir.require_run(old)
         raise UsageError(
             f"a run directory is rerun in place, so -o can't be used with {source}",
-            hint=f"leave out -o, or start a new run from the results: {source}/results.jsonl -o {output}",
+            hint=f"leave out -o, or start a new run from the results: {command_text('runner', 'rerun', old / RESULTS_NAME, '-o', output)}",
         )
 
     def plan() -> RerunPlan:

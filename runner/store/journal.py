@@ -29,6 +29,7 @@ from uuid import uuid4
 
 from msgspec import Struct
 
+from runner.core.sanitize import command_text
 from runner.errors import Fenced, ObjectStoreError, StoreDamaged, UsageError
 from runner.objects.base import ObjectExists, ObjectMissing, ObjectStore
 
@@ -353,7 +354,7 @@ def _merged(record: Record) -> Fenced:
     into = record.body.get("into")
     return Fenced(
         f"this shard was merged into {into}, which has its jobs now",
-        hint=f"continue there: runner resume {into}",
+        hint=f"continue there: {command_text('runner', 'resume', str(into))}",
     )
 
 

@@ -141,7 +141,7 @@ def test_a_run_that_meets_its_budget() -> None:
         "budget.run: 0.80 USD of 1.00 USD used, 0.20 USD left; the next job may cost 0.75 USD"
         in result.stderr
     )
-    assert "1 pending job would still fit into 0.20 USD, such as --job 'short'" in result.stderr
+    assert "1 pending job would still fit into 0.20 USD, such as --job short" in result.stderr
     assert "spent 0.80 USD, of which 0.20 uncertain and 0.20 for tasks that failed" in result.stderr
     assert "submits 2 jobs, at most 0.85 USD" in result.stderr
     summary = json.loads(result.stdout)
