@@ -14,10 +14,11 @@ import click
 from runner import jsontext
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
-from runner.cli.param_types import CLASS, RUN_DIR
+from runner.cli.param_types import RUN_DIR
 from runner.cli.shared_options import (
     ASSETS,
     BOUNDS,
+    CLASS,
     JOB,
     PACING,
     REAL_TIME,
@@ -51,15 +52,7 @@ if TYPE_CHECKING:
 
 @click.command("rerun")
 @click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
-@STATUS
-@click.option(
-    "--class",
-    "classes",
-    type=CLASS,
-    multiple=True,
-    help="Only jobs with this failure class, including the classes that are skipped by default. May be given "
-    "several times.",
-)
+@with_options(STATUS, CLASS)
 @click.option(
     "--verdict",
     type=click.Choice(("reject",)),
