@@ -254,11 +254,21 @@ def test_spend_refuses_what_it_does_not_know(arguments: list[str]) -> None:
 
 
 def test_spend_without_a_ledger() -> None:
-    """The message names the file that was looked for."""
+    """The message names the file that was looked for, and which runs write it: those with a budget."""
     result = runner("spend")
 
     assert 2 == result.exit_code
     assert "no ledger at" in result.stderr
+    assert "only runs with a budget write one" in result.stderr
+
+
+def test_a_budget_without_limits_is_an_account() -> None:
+    """A run is in the ledger as soon as it has a budget, even one that limits nothing."""
+    simulate(f"prices: {PRICES}", "--limit", "1")
+    assert not Path("output/spend-simulated.db").exists()
+    simulate(f"prices: {PRICES}\nbudget: {{}}", "--limit", "1", "-o", "other")
+
+    assert [1] == [row["attempts"] for row in _spent()["rows"]]
 
 
 def _spent(ledger: str = "output/spend-simulated.db") -> Any:
