@@ -31,13 +31,13 @@ from runner.errors import RunLocked, RunnerError, StoreMissing, UsageError
 from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.schema.wording import did_you_mean
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.database import reading
 from runner.store.evidence import jobs_with_unknown_assets
 from runner.store.journal import Journal
-from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import adopt_records, mark_uncertain, recover
+from runner.store.work_list import JobFilter
 
 RETRY_LOCK_S = 1.0
 
@@ -130,7 +130,7 @@ def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
     Raises:
         UsageError: It matches none; the hint has the nearest id.
     """
-    if glob is None or query.matches(connection, JobFilter(glob=glob)).jobs:
+    if glob is None or work_list.matches(connection, JobFilter(glob=glob)).jobs:
         return
     some = ids_to_compare(connection)
     raise UsageError(

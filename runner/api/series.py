@@ -30,8 +30,8 @@ from runner.engine.events import Notice, Observer, ignore
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.database import reading
-from runner.store.rows import JobFilter
 from runner.store.transitions import Selection, select_for_rerun
+from runner.store.work_list import JobFilter
 
 _SIGNALED = (StopReason.INTERRUPTED, StopReason.TERMINATED)
 

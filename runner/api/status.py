@@ -25,11 +25,11 @@ from runner.core.where import Condition
 from runner.errors import RunnerError, UsageError
 from runner.input_files import AnyPath
 from runner.schema.wording import did_you_mean
-from runner.store import costs, files, query
+from runner.store import costs, files, query, work_list
 from runner.store.database import reading
 from runner.store.lock import holder_of
-from runner.store.rows import JobFilter
 from runner.store.takes import count_awaiting_take
+from runner.store.work_list import JobFilter
 
 RECENT_S = 600.0
 """Rates are those of the last ten minutes, or of the time since the first submission if that is shorter."""
@@ -184,7 +184,7 @@ def _time_left(
         return (None if left else 0.0), ""
     in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     estimate = estimate_duration(
-        query.pending_by_model(connection, JobFilter()),
+        work_list.pending_by_model(connection, JobFilter()),
         with_learned_rates(settings.limits, json.loads(query.meta(connection).get(LEARNED, "{}"))),
         query.mean_generate_s(connection),
         first_poll_s=settings.poll.first_s,
@@ -202,7 +202,7 @@ def _time_left(
 def _stuck(connection: sqlite3.Connection, now_at: float) -> list[StuckJob]:
     medians: dict[str, float | None] = {}
     stuck = []
-    for job in query.jobs_in_states(connection, [State.SUBMITTED], waiting_since=0.0):
+    for job in work_list.jobs_in_states(connection, [State.SUBMITTED], waiting_since=0.0):
         if job.model not in medians:
             medians[job.model] = query.median_s(connection, job.model, at_least=MIN_FINISHED)
         median_s = medians[job.model]

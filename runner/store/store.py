@@ -33,7 +33,6 @@ from runner.store.local_view import (
     write_base,
 )
 from runner.store.lock import RETIRED, Place, RunLock, note_place, require_only
-from runner.store.task_owners import TaskOwners
 from runner.store.writer import DiskReserve, Writer, note_intent
 
 BLOCKS = "blocks"
@@ -111,7 +110,7 @@ class Store:
             self.changed = ChangedJobs(is_known=has_blocks)
             reader = connect_reader(self.run_dir, with_temp_tables=True, is_checked=True)
             self.reader = stack.enter_context(closing(reader))
-            self._task_owners = TaskOwners(self.reader)
+            self._task_owners = query.TaskOwners(self.reader)
             if RETIRED in meta and not self._may_be_retired:
                 raise RunDirError(
                     f"{self.run_dir} was merged into {meta[RETIRED]}, which has its jobs now",

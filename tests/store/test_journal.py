@@ -21,7 +21,7 @@ from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import Fenced, ObjectStoreError, RunDirError, RunnerError, StoreDamaged, UsageError
 from runner.objects.base import FolderStore, ObjectExists
 from runner.objects.cloud import CloudStore
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.database import connect_reader
 from runner.store.journal import PATIENCE_S, Journal, require_conditional_create
 from runner.store.local_view import Batch
@@ -271,7 +271,7 @@ def opened(run_dir: Path, store: CloudStore | FolderStore) -> Store:
 def pending(store: Store, count: int = 2) -> list[Job]:
     """Take jobs in, and give them as the engine has them."""
     sync_jobs(store, *(make_spec(f"job-{n}", n) for n in range(count)))
-    return list(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0))
+    return list(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0))
 
 
 def dump(run_dir: Path) -> dict[str, list[object]]:
@@ -331,7 +331,7 @@ async def test_what_is_current_is_kept(tmp_path: Path) -> None:
         assert not store.is_rebuilt
     with opened(tmp_path / "b", shared) as store:
         assert store.is_rebuilt
-        (job,) = query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
+        (job,) = work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
         async with store:
             await submit(store, job, "task_2")
     with opened(tmp_path / "a", shared) as store:
