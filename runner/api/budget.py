@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,17 +21,18 @@ from runner.core.estimate import CostEstimate, CostEstimateBuilder
 from runner.core.lifecycle import State
 from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, utc_day
+from runner.core.sanitize import command_text
 from runner.core.settings import Budget, Settings
 from runner.core.units import format_count
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.errors import NotConfirmed, UsageError
 from runner.schema.price_tables import Pricer
-from runner.store import costs, query
+from runner.store import costs, work_list
 from runner.store.ledger import Limits
-from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
+from runner.store.work_list import JobFilter
 
 if TYPE_CHECKING:
     from runner.engine.leased_governor import LeasedGovernor
@@ -109,7 +111,7 @@ def check_cost(
         UsageError: There is a budget, and jobs have no known price, or one in another currency.
         NotConfirmed: The answer was no.
     """
-    jobs = sum(query.pending_by_model(reader, scope).values())
+    jobs = sum(work_list.pending_by_model(reader, scope).values())
     jobs = jobs if options.limit is None else min(jobs, options.limit)
     is_asked = confirm is not None and not options.yes and not is_simulated
     has_budget = settings.budget is not None or options.max_cost is not None
@@ -228,7 +230,7 @@ def smaller_jobs(
     if not fitting:
         return ""
     jobs = format_count(fitting, "pending job") + (" would" if fitting == 1 else " would each")
-    return f"{jobs} still fit into {format_money(from_nanos(left), currency)}, such as --job {first!r}"
+    return f"{jobs} still fit into {format_money(from_nanos(left), currency)}, such as {command_text('--job', glob.escape(first))}"
 
 
 class Repeat(Struct, frozen=True):
@@ -260,10 +262,10 @@ def repeats(store: Store, settings: Settings, scope: JobFilter) -> tuple[Repeat,
         cost = pending_cost(store.reader, pricer, scope, unknown=unknown, states=states)
         return Repeat(jobs, cost)
 
-    pending = sum(query.pending_by_model(store.reader, JobFilter()).values())
+    pending = sum(work_list.pending_by_model(store.reader, JobFilter()).values())
     # What a rerun selected is pending, and no option of `resume` names it.
     is_restricted = scope.is_restricted and not scope.selected
-    if is_restricted and (in_scope := sum(query.pending_by_model(store.reader, scope).values())):
+    if is_restricted and (in_scope := sum(work_list.pending_by_model(store.reader, scope).values())):
         resumed = replace(repeat(in_scope, scope, ("pending",)), is_restricted=True)
     else:
         resumed = repeat(pending, JobFilter(), ("pending",))

@@ -47,10 +47,10 @@ from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.gateway.credentials import PooledKeys
 from runner.gateway.urls import gateway_root
-from runner.store import query
-from runner.store.rows import JobFilter
+from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.takes import unchecked
+from runner.store.work_list import JobFilter
 from runner.worker.job_log import with_job_log
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def execute(
     outputs = Outputs(store, config)
     try:
         engine: Engine | None = None
-        has_pending = query.has_pending(store.reader, job_filter)
+        has_pending = work_list.has_pending(store.reader, job_filter)
         if not (has_pending or _has_tasks(store, job_filter) or _are_checks_left(store, config, job_filter)):
             await asyncio.to_thread(settle_ledger, store, config.settings, governor)
         else:
@@ -108,7 +108,7 @@ async def execute(
                 await engine.run()
             observe(Notice("writing", "writing the results and the report"))
         # Before what could be rerun is selected.
-        matches = query.matches(store.reader, job_filter) if job_filter.is_restricted else None
+        matches = work_list.matches(store.reader, job_filter) if job_filter.is_restricted else None
         result = replace(_result(work, outputs, engine), matches=matches)
         return replace(result, worked_s=time.monotonic() - started_at)
     finally:
@@ -117,7 +117,7 @@ async def execute(
 
 def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
     """Return why nothing should be submitted: the disk has no space for a video, which would be paid for."""
-    if not query.has_pending(store.reader, job_filter):
+    if not work_list.has_pending(store.reader, job_filter):
         return None
     free, reserve = disk_usage(store.run_dir).free, reserve_bytes(store.run_dir)
     if free >= reserve:
@@ -128,8 +128,8 @@ def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
 
 def _has_tasks(store: Store, job_filter: JobFilter) -> bool:
     """Return whether jobs with a task are to be polled or downloaded."""
-    jobs = query.jobs_in_states(store.reader, WITH_A_TASK, waiting_since=0.0, scope=job_filter)
-    lost = query.lost_jobs(store.reader, waiting_since=0.0, scope=job_filter)
+    jobs = work_list.jobs_in_states(store.reader, WITH_A_TASK, waiting_since=0.0, scope=job_filter)
+    lost = work_list.lost_jobs(store.reader, waiting_since=0.0, scope=job_filter)
     return next(chain(jobs, lost), None) is not None
 
 

@@ -20,8 +20,8 @@ from runner.jsontext import dumps, loads
 from runner.manifest.local_files import read_checked, render_request, uploads_in
 from runner.objects import open_store
 from runner.store.files import Upload, UploadState, read_uploads, requests_with_files
-from runner.store.rows import JobFilter
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from runner.worker.ports import Clock
 from runner.worker.uploads import LibraryTarget, ObjectTarget, Reference, Save, Target, Transfers, Uploader
 

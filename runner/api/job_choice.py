@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord, JobSpec
+from runner.core.sanitize import command_text
 from runner.core.sharding import Sample
 from runner.core.where import Condition, NamesAskedFor
 from runner.errors import UsageError
@@ -192,7 +193,9 @@ def _nothing_chosen(conditions: Sequence[Condition], names: NamesAskedFor) -> Us
     if names.unknown is not None:
         name, known = names.unknown
         hint = f"no job has {name[:60]!r}; {did_you_mean(name, known) or hint}"
-    written = " ".join(f"--where '{each.name}{each.operator}{each.value}'" for each in conditions)
+    written = " ".join(
+        command_text("--where", f"{each.name}{each.operator}{each.value}") for each in conditions
+    )
     return UsageError(f"no job of the run meets {written}", hint=hint)
 
 

@@ -72,8 +72,8 @@ def journal_of(run_dir: Path, options: RunOptions = RunOptions()) -> Journal | N
     try:
         held = json.loads(store.get(RUN_JSON_NAME))
     except (ObjectMissing, ValueError):
-        held = {}
-    if held.get("id") != known.run_id:
+        held = None
+    if not isinstance(held, dict) or held.get("id") != known.run_id:
         raise RunDirError(
             f"{known.url} does not hold the journal of {run_dir}",
             hint="restore it: without it nobody knows what was paid for since",

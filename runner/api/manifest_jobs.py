@@ -46,10 +46,10 @@ from runner.input_files import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.journal import Journal
-from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import import_records
+from runner.store.work_list import JobFilter
 
 
 def load_into(

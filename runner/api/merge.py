@@ -28,6 +28,7 @@ from runner.api.run_facts import RunFacts, read_facts, save_facts
 from runner.api.run_ledger import REPLACED, TOKEN, ledger_path, settle_ledger
 from runner.api.state_dir import known_run, remember
 from runner.core.filenames import DB_NAME, VERDICTS_NAME
+from runner.core.sanitize import command_text
 from runner.core.sharding import Shard
 from runner.core.summary import Summary
 from runner.core.units import format_count
@@ -126,7 +127,8 @@ def _read_source(run_dir: Path, out: Path) -> _Source:
         raise UsageError(f"{run_dir} is no shard of a run", hint="name the directories of the shards")
     if retired is not None and Path(retired) != out.absolute() and (Path(retired) / DB_NAME).exists():
         raise RunDirError(
-            f"{run_dir} was merged into {retired}", hint=f"continue there: runner resume {retired}"
+            f"{run_dir} was merged into {retired}",
+            hint=f"continue there: {command_text('runner', 'resume', retired)}",
         )
     return _Source(run_dir, facts, facts.origin.shard, meta.get(TOKEN))
 

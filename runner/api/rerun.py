@@ -30,8 +30,8 @@ from runner.engine.events import Observer, ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import reading
 from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
-from runner.store.rows import JobFilter
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
+from runner.store.work_list import JobFilter
 
 
 async def rerun(

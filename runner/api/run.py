@@ -44,9 +44,9 @@ from runner.gateway.credentials import KeySet
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.journal import Journal
-from runner.store.rows import JobFilter, choose
 from runner.store.store import Store
 from runner.store.transitions import Selection, requeue_selected, select_for_rerun
+from runner.store.work_list import JobFilter, choose
 
 if TYPE_CHECKING:
     from runner.engine.leased_governor import LeasedGovernor

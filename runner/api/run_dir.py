@@ -24,19 +24,20 @@ from runner.api.trust import gateway_source, manifest_settings, refused_gateway,
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord
+from runner.core.sanitize import command_text
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
 from runner.errors import RunLocked, RunnerError, StoreMissing, UsageError
 from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.schema.wording import did_you_mean
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.database import reading
 from runner.store.evidence import jobs_with_unknown_assets
 from runner.store.journal import Journal
-from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.transitions import adopt_records, mark_uncertain, recover
+from runner.store.work_list import JobFilter
 
 RETRY_LOCK_S = 1.0
 
@@ -129,7 +130,7 @@ def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
     Raises:
         UsageError: It matches none; the hint has the nearest id.
     """
-    if glob is None or query.matches(connection, JobFilter(glob=glob)).jobs:
+    if glob is None or work_list.matches(connection, JobFilter(glob=glob)).jobs:
         return
     some = ids_to_compare(connection)
     raise UsageError(
@@ -250,7 +251,10 @@ def adopt_results(store: Store, observe: Observer) -> None:
         hint = "--limit 0 submits nothing while you look for such tasks in the account"
         observe(Notice("warning", message, hint))
         observe(
-            Notice("warning", f"to take over such a task: runner resolve {store.run_dir} JOB --task-id ID")
+            Notice(
+                "warning",
+                f"to take over such a task: {command_text('runner', 'resolve', store.run_dir)} JOB --task-id ID",
+            )
         )
 
 

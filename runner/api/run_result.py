@@ -33,6 +33,7 @@ from runner.jsontext import dumps
 from runner.results.formats import summary_json
 from runner.store import query
 from runner.store.database import reading
+from runner.store.work_list import Matches
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -72,7 +73,7 @@ class RunResult(Struct, frozen=True):
     counts: Mapping[State, int]
     stops: tuple[Stop, ...] = ()
     is_simulated: bool = False
-    matches: query.Matches | None = None
+    matches: Matches | None = None
     did_nothing: bool = False
     needs_base_url: bool = False
     asset_store: str | None = None

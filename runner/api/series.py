@@ -6,7 +6,6 @@ What older ones paid for and did not fetch is fetched before a new one begins.
 
 from __future__ import annotations
 
-import shlex
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from runner.api.run_result import OnStarted
 from runner.api.state_dir import last_changes, runs_of
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import WITH_A_TASK
+from runner.core.sanitize import command_text
 from runner.core.stop import Stop, StopReason
 from runner.core.units import format_count
 from runner.engine.engine import Engine
@@ -30,8 +30,8 @@ from runner.engine.events import Notice, Observer, ignore
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.database import reading
-from runner.store.rows import JobFilter
 from runner.store.transitions import Selection, select_for_rerun
+from runner.store.work_list import JobFilter
 
 _SIGNALED = (StopReason.INTERRUPTED, StopReason.TERMINATED)
 
@@ -141,7 +141,7 @@ async def _fetch(
             store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
         )
     left = sum(result.counts[state] for state in WITH_A_TASK)
-    hint = f"later: runner resume {shlex.join((str(run_dir), *continue_options(run_dir)))}" if left else None
+    hint = f"later: {command_text('runner', 'resume', run_dir, *continue_options(run_dir))}" if left else None
     if tasks:
         fetched = format_count(tasks - left, "job")
         observe(Notice("catch_up", f"{run_dir}: {fetched} fetched, {left:,} left", hint))

@@ -13,6 +13,7 @@ from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts, RunOrigin
 from runner.core.filenames import RUN_JSON_NAME
 from runner.core.model import JobSpec, Json
+from runner.core.sanitize import command_text
 from runner.core.settings import Settings
 from runner.core.sharding import SHARE_RULE, Shard, divide_budget, divide_limits
 from runner.errors import RunDirError, UsageError
@@ -91,7 +92,7 @@ def require_same_shard(origin: RunOrigin, run_dir: Path, shard: Shard | None) ->
     if origin.missing_shards:
         raise UsageError(
             f"{run_dir} was merged from some shards only, and others have the rest of the manifest's jobs",
-            hint=f"continue with what is in it: runner resume {run_dir}; or merge all shards",
+            hint=f"continue with what is in it: {command_text('runner', 'resume', run_dir)}; or merge all shards",
         )
     if origin.shard == shard:
         return

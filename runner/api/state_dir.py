@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from runner.api.run_facts import LEARNED, default_run_dir, read_facts
 from runner.core.filenames import DB_NAME
+from runner.core.sanitize import command_text
 from runner.core.sharding import Shard
 from runner.engine.events import ignore
 from runner.errors import RunDirError, RunnerError, StoreMissing
@@ -93,13 +94,15 @@ def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bo
     known = elsewhere[-1]
     if not (seen := last_changes([Path(known.run_dir)])):
         what = f"{manifest} was run in {known.run_dir}, on a disk that does not answer"
-        hint = f"to continue there when it does: -o {known.run_dir}; to start over, add --new"
+        hint = (
+            f"to continue there when it does: {command_text('-o', known.run_dir)}; to start over, add --new"
+        )
     elif None in seen.values():
         what = f"{manifest} was run in {known.run_dir}, which has been moved or deleted"
         hint = "if it was moved, name its place with -o; to start over, add --new"
     else:
         what = f"{manifest} was run in {known.run_dir}"
-        hint = f"to continue there: -o {known.run_dir}; to start over, add --new"
+        hint = f"to continue there: {command_text('-o', known.run_dir)}; to start over, add --new"
     if not confirm(f"{what}. Begin a new run in {run.run_dir}, and pay for its jobs again?"):
         raise RunDirError(f"{what}; a new run in {run.run_dir} would pay for its jobs again", hint=hint)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,16 +19,17 @@ from runner.core.cost import Spend
 from runner.core.estimate import estimate_duration, with_learned_rates
 from runner.core.lifecycle import State, next_step
 from runner.core.model import FailureClass, JobRecord
+from runner.core.sanitize import command_text
 from runner.core.settings import Settings
 from runner.core.where import Condition
 from runner.errors import RunnerError, UsageError
 from runner.input_files import AnyPath
 from runner.schema.wording import did_you_mean
-from runner.store import costs, files, query
+from runner.store import costs, files, query, work_list
 from runner.store.database import reading
 from runner.store.lock import holder_of
-from runner.store.rows import JobFilter
 from runner.store.takes import count_awaiting_take
+from runner.store.work_list import JobFilter
 
 RECENT_S = 600.0
 """Rates are those of the last ten minutes, or of the time since the first submission if that is shorter."""
@@ -184,7 +184,7 @@ def _time_left(
         return (None if left else 0.0), ""
     in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     estimate = estimate_duration(
-        query.pending_by_model(connection, JobFilter()),
+        work_list.pending_by_model(connection, JobFilter()),
         with_learned_rates(settings.limits, json.loads(query.meta(connection).get(LEARNED, "{}"))),
         query.mean_generate_s(connection),
         first_poll_s=settings.poll.first_s,
@@ -202,7 +202,7 @@ def _time_left(
 def _stuck(connection: sqlite3.Connection, now_at: float) -> list[StuckJob]:
     medians: dict[str, float | None] = {}
     stuck = []
-    for job in query.jobs_in_states(connection, [State.SUBMITTED], waiting_since=0.0):
+    for job in work_list.jobs_in_states(connection, [State.SUBMITTED], waiting_since=0.0):
         if job.model not in medians:
             medians[job.model] = query.median_s(connection, job.model, at_least=MIN_FINISHED)
         median_s = medians[job.model]
@@ -300,7 +300,7 @@ def job(run_dir: Path, job_id: str) -> JobDetails:
             raise UsageError(
                 f"{run_dir} has no job {job_id!r}",
                 hint=did_you_mean(job_id, ids_to_compare(connection))
-                or f"list them with: runner jobs {shlex.quote(str(run_dir))}",
+                or f"list them with: {command_text('runner', 'jobs', run_dir)}",
             )
         (record,) = query.records(connection, [found.seq])
         return JobDetails(name, gateway, record, query.answers(connection, job_id))

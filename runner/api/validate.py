@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from runner.core.model import Json
 from runner.core.problem import Problem
+from runner.core.sanitize import command_text
 from runner.errors import ManifestError
 from runner.input_files import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load, summarize_problems
@@ -76,5 +77,5 @@ def manifest_error(manifest: Manifest, problems: ProblemCollector) -> ManifestEr
     return ManifestError(
         f"{summarize_problems(problems, jobs)}; nothing was submitted",
         problems=problems.problems,
-        hint=f"correct {manifest.path}, then check it: runner validate {manifest.path}",
+        hint=f"correct {manifest.path}, then check it: {command_text('runner', 'validate', manifest.path)}",
     )

@@ -31,8 +31,8 @@ from runner.engine.events import Notice, Observer, ignore
 from runner.errors import StoreMissing, UsageError
 from runner.gateway.credentials import POOL_NAME
 from runner.store import query, rows, takes
-from runner.store.rows import JobFilter
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 
 _BATCH = 100
 """Jobs whose findings are written at once."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO
 
 import click
@@ -120,34 +118,3 @@ def open_in_browser(url: str) -> None:
 
     if not webbrowser.open(url):
         echo_stderr(f"no browser could be started; open {url}")
-
-
-def command_text(*arguments: str | Path) -> str:
-    r"""
-    Quote a command so that it can be pasted into a shell.
-
-    Characters that can't be shown are escapes, as bash and zsh read them.
-
-    >>> command_text("runner", "resume", Path("output/my run"))
-    "runner resume 'output/my run'"
-    >>> print(command_text("a\u202eb"))
-    $'a\u202eb'
-    """
-    return " ".join(map(_quoted, map(str, arguments)))
-
-
-def _quoted(argument: str) -> str:
-    if argument.isprintable():
-        return shlex.quote(argument)
-    return "$'" + "".join(map(_shell_escape, argument)) + "'"
-
-
-def _shell_escape(character: str) -> str:
-    if character in "\\'":
-        return f"\\{character}"
-    if character.isprintable():
-        return character
-    if "\udc80" <= character <= "\udcff":
-        # A byte of a path that is not UTF-8.
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return f"\\U{ord(character):08x}" if ord(character) > 0xFFFF else f"\\u{ord(character):04x}"

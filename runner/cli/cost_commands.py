@@ -266,9 +266,9 @@ def _day(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dat
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def spend_command(ledger: Path | None, key: str, since: date | None, as_json: bool) -> None:
     """
-    Show what the runs that share LEDGER have spent; by default output/spend.db, found as run directories are.
+    Show what the runs with a budget that share LEDGER have spent; by default output/spend.db, found as run directories are.
 
-    Safe to use while runs are active.
+    A run without a budget is in no ledger: `runner status` shows what it has spent. Safe to use while runs are active.
     """
     found = spend(ledger, key=key, since=since)
     if as_json:

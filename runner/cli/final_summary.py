@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from runner.cli.console import command_text, echo_stderr
+from runner.cli.console import echo_stderr
 from runner.cli.displays import BY_SIGNAL, COLORS, counts_text, ended_count
 from runner.core.advice import advice
 from runner.core.lifecycle import UNFINISHED, State
 from runner.core.model import Failure, FailureClass, JobRecord
-from runner.core.sanitize import sanitize_line
+from runner.core.sanitize import command_text, sanitize_line
 from runner.core.stop import Stop
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_size

@@ -16,15 +16,24 @@ from runner.api.run_dir import continue_options
 from runner.api.run_ledger import budgets_json
 from runner.api.status import JobDetails, Status, jobs, status
 from runner.api.status import job as read_job
-from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.debug_commands import explanation_lines
-from runner.cli.param_types import CLASS, RUN_DIR
 from runner.cli.param_types import JOB as JOB_ID
-from runner.cli.shared_options import JOB, RUN_OR_NEWEST, STATUS, WHERE, as_given, local_run, with_options
+from runner.cli.param_types import RUN_DIR
+from runner.cli.shared_options import (
+    CLASS,
+    JOB,
+    RUN_OR_NEWEST,
+    STATUS,
+    WHERE,
+    as_given,
+    local_run,
+    with_options,
+)
 from runner.core.explain_answer import explain_answer
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
-from runner.core.sanitize import sanitize_line
+from runner.core.sanitize import command_text, sanitize_line
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_rate, format_size
 from runner.results.formats import line_bytes, result_line, utc_text
@@ -154,15 +163,7 @@ _DETAIL_CHARS = 100
 
 @click.command("jobs")
 @RUN_OR_NEWEST
-@STATUS
-@click.option(
-    "--class",
-    "classes",
-    type=CLASS,
-    multiple=True,
-    help="Only jobs with this failure class. May be given several times.",
-)
-@with_options(JOB, WHERE)
+@with_options(STATUS, CLASS, JOB, WHERE)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a line of JSON for each job, as in results.jsonl."
 )

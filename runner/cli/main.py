@@ -36,7 +36,7 @@ COMMAND_GROUPS = {
         "jobs": "List the jobs of a run.",
         "show": "Show one job of a run with all its attempts.",
         "report": "Regenerate the report of a run, or export it in another format.",
-        "spend": "Show what runs have spent, by day, model, run or tag.",
+        "spend": "Show what runs with a budget spent, by day, model, run or tag.",
     },
     "Use the videos": {
         "review": "Judge the videos of a run in a browser: keep or reject.",

@@ -138,7 +138,7 @@ class LazyChoice(_TextType):
 
 RUN_DIR, MANIFEST, JOB, SCENARIO_NAME = RunDirectory(), ManifestFile(), JobId(), ScenarioName()
 MODEL = LazyChoice("model", lambda: load_catalog().models)
-CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
+FAILURE_CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
 STATE = LazyChoice("state", lambda: (state.value for state in State))
 
 

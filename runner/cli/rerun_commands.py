@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from runner import jsontext
-from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
-from runner.cli.param_types import CLASS, RUN_DIR
+from runner.cli.param_types import RUN_DIR
 from runner.cli.shared_options import (
     ASSETS,
     BOUNDS,
+    CLASS,
     JOB,
     PACING,
     REAL_TIME,
@@ -36,6 +37,7 @@ from runner.cli.shared_options import (
 from runner.core.filenames import FAILED_NAME, REPORT_NAME, RESULTS_NAME, SUMMARY_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
+from runner.core.sanitize import command_text
 from runner.core.units import format_count
 from runner.engine.events import Notice
 from runner.errors import UsageError
@@ -50,15 +52,7 @@ if TYPE_CHECKING:
 
 @click.command("rerun")
 @click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
-@STATUS
-@click.option(
-    "--class",
-    "classes",
-    type=CLASS,
-    multiple=True,
-    help="Only jobs with this failure class, including the classes that are skipped by default. May be given "
-    "several times.",
-)
+@with_options(STATUS, CLASS)
 @click.option(
     "--verdict",
     type=click.Choice(("reject",)),
@@ -172,7 +166,7 @@ def _unsuccessful(source: Path, selection: Selection, output: Path | None, optio
         run_dir.require_run(old)
         raise UsageError(
             f"a run directory is rerun in place, so -o can't be used with {source}",
-            hint=f"leave out -o, or start a new run from the results: {source}/results.jsonl -o {output}",
+            hint=f"leave out -o, or start a new run from the results: {command_text('runner', 'rerun', old / RESULTS_NAME, '-o', output)}",
         )
 
     def plan() -> RerunPlan:

@@ -19,12 +19,12 @@ from runner.api.resolve import (
     uncertain_jobs,
 )
 from runner.api.run_dir import continue_options
-from runner.cli.console import command_text, echo_stderr, echo_stdout
+from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.final_summary import submission_text
 from runner.cli.param_types import JOB, RUN_DIR
 from runner.cli.shared_options import or_newest_run
 from runner.core.lifecycle import State
-from runner.core.sanitize import sanitize_line
+from runner.core.sanitize import command_text, sanitize_line
 from runner.core.units import format_count
 from runner.core.wire import task_id_error
 from runner.results.formats import utc_text

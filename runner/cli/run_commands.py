@@ -38,6 +38,7 @@ from runner.cli.shared_options import (
     with_options,
 )
 from runner.core.model import OnChanged
+from runner.core.sanitize import command_text
 from runner.core.units import format_count
 
 if TYPE_CHECKING:
@@ -290,4 +291,4 @@ def prepare_command(
         echo_stderr(f"shard {index}/{shards}: {what}")
     if done.files:
         echo_stderr(f"{format_count(done.files, 'local file')} in the journal")
-    echo_stderr(f"start each shard with: runner resume {journal} --shard I/{shards}")
+    echo_stderr(f"start each shard with: {command_text('runner', 'resume', journal)} --shard I/{shards}")

@@ -15,6 +15,7 @@ from runner.api import models
 from runner.api.models import FORMATS, import_schema, schema, starter_text, write_starter
 from runner.cli.console import echo_stderr
 from runner.cli.param_types import MODEL, LazyChoice
+from runner.core.sanitize import command_text
 from runner.errors import UsageError
 from runner.schema.catalog import load_catalog
 
@@ -37,7 +38,7 @@ def init_command(path: Path) -> None:
     echo_stderr(
         f"wrote {written}, and its schema for editors beside it; try it without a key and free of charge:"
     )
-    echo_stderr(f"  runner run {written} --simulate")
+    echo_stderr(f"  {command_text('runner', 'run', written, '--simulate')}")
 
 
 _WIDTH = 80

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runner.api.options import IfLocked, RunOptions, next_moment, parse_max_cost, read_shard
 from runner.cli.console import echo_stderr
-from runner.cli.param_types import RUN_DIR, SCENARIO_NAME, STATE
+from runner.cli.param_types import FAILURE_CLASS, RUN_DIR, SCENARIO_NAME, STATE
 from runner.core.stop import SHARE_FORMS, parse_max_failures
 from runner.core.units import DURATION_FORMS, RATE_FORMS, format_duration, parse_duration, parse_rate
 from runner.core.where import parse_condition
@@ -267,6 +267,13 @@ STATUS = click.option(
     type=STATE,
     multiple=True,
     help="Only jobs in this state. May be given several times.",
+)
+CLASS = click.option(
+    "--class",
+    "classes",
+    type=FAILURE_CLASS,
+    multiple=True,
+    help="Only jobs with this failure class. May be given several times.",
 )
 SAMPLE = click.option(
     "--sample",

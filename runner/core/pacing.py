@@ -22,26 +22,25 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from msgspec import Struct
-
-from runner.core.circuit_breaker import BackgroundRefusals
-from runner.core.retry import UncertainBackoff, backoff_s
+from runner.core.congestion import (
+    MIN_PER_S,
+    RECOVERY_ANSWERS,
+    AcceptedRate,
+    BackgroundRefusals,
+    CubicRecovery,
+    Latency,
+    UncertainBackoff,
+)
+from runner.core.retry import backoff_s
 
 # The constants were tuned on simulated gateways (token buckets and fixed windows, from 0.5 to 50 requests a
 # second, configured at up to ten times that); tests hold what they achieve there.
 _MIN_CUT = 0.05
 _MAX_CUT = 0.5
-_MIN_ANSWERS = 8
-"""Fewer accepted answers in the last minute say nothing about the gateway's rate."""
-_RECOVERY_ANSWERS = 60
-"""Accepted answers for each 429 until the refused rate is reached again: so about one in sixty is refused."""
-_MAX_RECOVERY_S = 45.0
-"""The same in seconds at the refused rate, so that many 429s at once do not end growth permanently."""
 _WINDOW_REFUSALS = 3
 """After so many 429s in a row, the limit is a window, such as so many a minute."""
 _MAX_PAUSE_S = 15.0
 _FREEZE_S = 30.0
-_MIN_PER_S = 1 / 120
 
 # Timers fire up to some milliseconds late. Above 20 requests a second that would cost more than a few
 # percent of the rate, so it is compensated there; below, spacing is exact.
@@ -79,11 +78,11 @@ class Pacer:
         self.configured_per_s = per_s
         self._adapted_per_s = per_s
         self._brake = UncertainBackoff(per_s)
-        self._recovery: _CubicRecovery | None = None
+        self._recovery: CubicRecovery | None = None
         if learned_per_s is not None and 0 < learned_per_s < per_s:
             self._adapted_per_s = max(learned_per_s, self._min_per_s)
-            self._recovery = _CubicRecovery(
-                self._adapted_per_s * (1 - _MIN_CUT), self._adapted_per_s, answers=_RECOVERY_ANSWERS
+            self._recovery = CubicRecovery(
+                self._adapted_per_s * (1 - _MIN_CUT), self._adapted_per_s, answers=RECOVERY_ANSWERS
             )
         self._last = float("-inf")
         self._paused_until = float("-inf")
@@ -92,8 +91,8 @@ class Pacer:
         self._sent_before_per_s = per_s
         self._accepted_since_cut = 0
         self._throttled_in_row = 0
-        self._accepted = _AcceptedRate()
-        self._latency = _Latency()
+        self._accepted = AcceptedRate()
+        self._latency = Latency()
         self._background = BackgroundRefusals()
         self._initial_per_s = self._adapted_per_s
 
@@ -201,8 +200,8 @@ class Pacer:
         if per_s is None:
             return False
         self._adapted_per_s = min(max(self._adapted_per_s, per_s), self.configured_per_s)
-        self._recovery = _CubicRecovery(
-            self._adapted_per_s * (1 - _MIN_CUT), self._adapted_per_s, answers=_RECOVERY_ANSWERS
+        self._recovery = CubicRecovery(
+            self._adapted_per_s * (1 - _MIN_CUT), self._adapted_per_s, answers=RECOVERY_ANSWERS
         )
         return True
 
@@ -214,7 +213,7 @@ class Pacer:
             self._adapted_per_s,
             max(self._adapted_per_s * (1 - cut), self._min_per_s),
         )
-        self._recovery = _CubicRecovery(self._adapted_per_s, refused_per_s)
+        self._recovery = CubicRecovery(self._adapted_per_s, refused_per_s)
         self._accepted_since_cut = 0
 
     def _fit_window(self, now: float) -> None:
@@ -225,7 +224,7 @@ class Pacer:
         self._adapted_per_s = max(
             min(accepted_per_s, self._adapted_per_s), self._adapted_per_s * (1 - _MAX_CUT), self._min_per_s
         )
-        self._recovery = _CubicRecovery(
+        self._recovery = CubicRecovery(
             self._adapted_per_s, self._adapted_per_s / (1 - _MIN_CUT), refusals=self._recovery.refusals
         )
         self._accepted_since_cut = 0
@@ -249,83 +248,4 @@ class Pacer:
 
     @property
     def _min_per_s(self) -> float:
-        return min(_MIN_PER_S, self.configured_per_s)
-
-
-class _CubicRecovery(Struct):
-    """The growth from the rate after a cut to the refused rate, and beyond."""
-
-    cut_per_s: float
-    refused_per_s: float
-    refusals: int = 1
-    answers: int = 0
-
-    @property
-    def per_s(self) -> float:
-        """The rate after that many accepted answers: a cubic curve, flat around the refused rate."""
-        max_answers = max(_RECOVERY_ANSWERS, _MAX_RECOVERY_S * self.refused_per_s)
-        recovery_answers = min(_RECOVERY_ANSWERS * self.refusals, max_answers)
-        remaining = 1 - self.answers / recovery_answers
-        return self.refused_per_s - (self.refused_per_s - self.cut_per_s) * remaining**3
-
-
-class _AcceptedRate:
-    """Accepted answers per second over about the last minute, in constant memory."""
-
-    _WINDOW_S = 60.0
-
-    def __init__(self) -> None:
-        self._first_at: float | None = None
-        self._window_at = 0.0
-        self._count = 0
-        self._count_before = 0
-
-    def add(self, now: float) -> None:
-        """Count an answer."""
-        if self._first_at is None:
-            self._first_at = self._window_at = now
-        if now - self._window_at >= self._WINDOW_S:
-            self._roll(now)
-        self._count += 1
-
-    def per_s(self, now: float) -> float | None:
-        """Return the rate, or None if too few were accepted."""
-        count, elapsed_s = self.last_minute(now)
-        return count / elapsed_s if count >= _MIN_ANSWERS and elapsed_s > 0 else None
-
-    def last_minute(self, now: float) -> tuple[float, float]:
-        """Return the number of answers of about the last minute, and over how many seconds they came."""
-        if self._first_at is None:
-            return 0.0, 0.0
-        self._roll(now)
-        share_before = 1 - (now - self._window_at) / self._WINDOW_S
-        return self._count + self._count_before * share_before, min(now - self._first_at, self._WINDOW_S)
-
-    def _roll(self, now: float) -> None:
-        windows = int((now - self._window_at) // self._WINDOW_S)
-        if windows > 0:
-            self._count_before = self._count if windows == 1 else 0
-            self._count = 0
-            self._window_at += windows * self._WINDOW_S
-
-
-class _Latency:
-    """Detects that answers become slower than usual."""
-
-    def __init__(self) -> None:
-        self._usual_s: float | None = None
-        self._recent_s = 0.0
-
-    def add(self, latency_s: float) -> None:
-        """Record how long an answer took."""
-        if self._usual_s is None:
-            self._usual_s = self._recent_s = latency_s
-            return
-        self._recent_s += (latency_s - self._recent_s) / 5
-        # A lasting change becomes the usual latency within some hundred answers.
-        self._usual_s += (latency_s - self._usual_s) / 100
-
-    @property
-    def is_rising(self) -> bool:
-        """Whether the last few took half as long again as usual, and at least 0.1 s more."""
-        return self._usual_s is not None and self._recent_s > 1.5 * self._usual_s + 0.1
+        return min(MIN_PER_S, self.configured_per_s)

@@ -13,7 +13,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HIDDEN = "[redacted]"
 
@@ -155,3 +160,34 @@ def sanitize_line(text: str, *, max_chars: int, secrets: Iterable[str] = ()) -> 
         text = "".join(filter(str.isprintable, text))
     text = redact(text, secrets).strip()
     return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"
+
+
+def command_text(*arguments: str | Path) -> str:
+    r"""
+    Quote a command so that it can be pasted into a shell.
+
+    Characters that can't be shown are escapes, as bash and zsh read them.
+
+    >>> command_text("runner", "resume", "output/my run")
+    "runner resume 'output/my run'"
+    >>> print(command_text("a\u202eb"))
+    $'a\u202eb'
+    """
+    return " ".join(map(_quoted, map(str, arguments)))
+
+
+def _quoted(argument: str) -> str:
+    if argument.isprintable():
+        return shlex.quote(argument)
+    return "$'" + "".join(map(_shell_escape, argument)) + "'"
+
+
+def _shell_escape(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":
+        # A byte of a path that is not UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return f"\\U{ord(character):08x}" if ord(character) > 0xFFFF else f"\\u{ord(character):04x}"

@@ -23,7 +23,7 @@ from runner.core.model import Job
 from runner.core.money import format_money, from_nanos, to_nanos
 from runner.core.stop import Stop, StopReason
 from runner.errors import RunnerError
-from runner.store import query
+from runner.store import work_list
 from runner.store.costs import LedgerEntry, entries, metadata_of
 from runner.store.ledger import Exchange, Grant, Limits
 from runner.store.store import Store
@@ -264,7 +264,7 @@ class Allowance:
         """Return for how many jobs of a price to set money aside: for no more than are to be submitted."""
         self._ahead = self._pace.ahead(price, asyncio.get_running_loop().time())
         most = self._ahead // max(1, price)
-        pending = 0 if self._has_ended else query.pending_up_to(self._store.reader, most)
+        pending = 0 if self._has_ended else work_list.pending_up_to(self._store.reader, most)
         self._may_ask = most == pending
         # One that waits may have become pending again in a commit that is not yet durable.
         return max(pending, 1) if is_waiting else pending

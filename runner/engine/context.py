@@ -23,8 +23,8 @@ from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query
-from runner.store.rows import JobFilter
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from runner.worker.deliver import Deliverer
 from runner.worker.poll import Poller
 from runner.worker.ports import Clock

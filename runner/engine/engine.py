@@ -35,7 +35,7 @@ from runner.engine.job_tasks import Downloads
 from runner.engine.polls import Polls
 from runner.engine.submissions import Rerolls, Submissions
 from runner.errors import RunnerError
-from runner.store import query
+from runner.store import work_list
 from runner.store.costs import attach_costs
 
 log = logging.getLogger(__name__)
@@ -195,7 +195,9 @@ class Engine:
         now = self._context.clock.now()
         store, budget = self._context.store, self._context.budget
         jobs = list(
-            query.jobs_in_states(store.reader, WITH_A_TASK, waiting_since=now, scope=self._context.job_filter)
+            work_list.jobs_in_states(
+                store.reader, WITH_A_TASK, waiting_since=now, scope=self._context.job_filter
+            )
         )
         attach_costs(store.reader, jobs)
         for job in jobs:

@@ -9,8 +9,8 @@ from collections import deque
 from msgspec import Struct, field
 
 from runner.core.model import Job
-from runner.store import query
-from runner.store.rows import JobFilter
+from runner.store import work_list
+from runner.store.work_list import JobFilter
 
 _READ_AHEAD = 256
 
@@ -41,7 +41,7 @@ class PendingJobs:
     def __init__(self, reader: sqlite3.Connection, job_filter: JobFilter) -> None:
         self._reader = reader
         self._filter = job_filter
-        counts = query.pending_by_model(reader, job_filter)
+        counts = work_list.pending_by_model(reader, job_filter)
         self._queues = {model: _ModelQueue(unread=count) for model, count in counts.items()}
         self.left = sum(counts.values())
 
@@ -92,7 +92,7 @@ class PendingJobs:
         self.left += 1
 
     def _read_ahead(self, model: str, queue: _ModelQueue, now: float) -> None:
-        found = query.pending(
+        found = work_list.pending(
             self._reader, model, after=queue.after, count=_READ_AHEAD, scope=self._filter, waiting_since=now
         )
         queue.ready.extend(found)

@@ -23,10 +23,10 @@ from runner.engine.admission import Admission, stop_for_refused_key
 from runner.engine.context import EngineContext, RunProgress
 from runner.engine.events import Notice, Observer
 from runner.engine.job_tasks import JobTasks
-from runner.store import query
+from runner.store import work_list
 from runner.store.costs import attach_costs
-from runner.store.rows import JobFilter
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from runner.worker.poll import Poller
 from runner.worker.ports import Clock
 
@@ -270,7 +270,7 @@ async def poll_lost_tasks(
     Raises:
         RunnerError: The store can't be written.
     """
-    lost = list(query.lost_jobs(store.reader, waiting_since=clock.now(), scope=job_filter))
+    lost = list(work_list.lost_jobs(store.reader, waiting_since=clock.now(), scope=job_filter))
     attach_costs(store.reader, lost)
     pacer, found, commit = Pacer(poll_per_s), 0, 0
     for job in lost:

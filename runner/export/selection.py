@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from runner import __version__
 from runner.core.lifecycle import State
 from runner.core.model import Asset, JobRecord, Verdicts
+from runner.core.sanitize import command_text
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
@@ -291,7 +292,7 @@ class _Planner:
         if value is None or isinstance(value, dict | list):
             raise ExportError(
                 f"job {record.job_id!r} has no {name}, so it belongs to no split",
-                hint=f"leave such jobs out with --where '{name}=*'",
+                hint=f"leave such jobs out with {command_text('--where', f'{name}=*')}",
             )
         split = text_of(value)
         if not _SPLIT.fullmatch(split) or split == "all":

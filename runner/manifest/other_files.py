@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from itertools import islice
 from pathlib import Path
 
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.problem import Position, Problem, Severity
+from runner.core.sanitize import command_text
 from runner.errors import ManifestError
 from runner.input_files import open_regular
 from runner.manifest.json_rows import JSONL_SUFFIXES
@@ -44,16 +44,21 @@ def nearest_manifest(path: Path) -> str | None:
 
 
 def _what_else(path: Path) -> tuple[str, str] | None:
-    name = shlex.quote(str(path))
     if path.is_dir():
         if (path / DB_NAME).exists() or (path / RESULTS_NAME).exists():
-            return "this is a run directory, not a manifest", f"to continue it: runner resume {name}"
+            return (
+                "this is a run directory, not a manifest",
+                f"to continue it: {command_text('runner', 'resume', path)}",
+            )
         return None
     if path.suffix.lower() in _TABLES and path.is_file():
         hint = f"name it in the 'from' of a job: {{from: {path.name}, ...}}; `runner init` writes a manifest to start with"
         return "this is a table, not a manifest", hint
     if path.suffix.lower() in JSONL_SUFFIXES and _has_results(path):
-        return "this is a results file, not a manifest", f"to run what did not succeed: runner rerun {name}"
+        return (
+            "this is a results file, not a manifest",
+            f"to run what did not succeed: {command_text('runner', 'rerun', path)}",
+        )
     return None
 
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 import re
-import shlex
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -28,6 +27,7 @@ from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State, describe
 from runner.core.model import FailureClass, JobRecord, Json, Verdicts
 from runner.core.money import format_money, from_nanos
+from runner.core.sanitize import command_text
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder, headline
 from runner.core.units import format_count, format_duration, format_size
@@ -218,7 +218,7 @@ def commands_in(advice_text: str, run_dir: Path) -> tuple[str, ...]:
     ("runner rerun '/my runs/a' --class lost",)
     """
     found = re.findall(r"`runner (resume|rerun|resolve)( [^`]*)?`", advice_text)
-    return tuple(f"runner {name} {shlex.quote(str(run_dir))}{options}" for name, options in found)
+    return tuple(command_text("runner", name, run_dir) + options for name, options in found)
 
 
 def _context(builder: ReportBuilder, info: PageInfo) -> dict[str, Json]:
@@ -256,7 +256,7 @@ def _context(builder: ReportBuilder, info: PageInfo) -> dict[str, Json]:
         "jobs": _joined(builder.listed()),
         "posters": _safe_json(info.posters),
         "append_command": _safe_json(
-            f"cat ~/Downloads/{VERDICTS_NAME} >> {shlex.quote(str(run_dir / VERDICTS_NAME))}"
+            f"cat ~/Downloads/{VERDICTS_NAME} >> {command_text(run_dir / VERDICTS_NAME)}"
         ),
         **_charts(builder, summary),
         "script": script,

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum, auto
@@ -41,6 +40,7 @@ from runner.core.model import (
 )
 from runner.core.money import amount_text
 from runner.core.prices import table_json
+from runner.core.sanitize import command_text
 from runner.core.settings import Budget, Limits, Settings
 from runner.core.units import exact_duration, exact_rate
 from runner.results.formats import utc_text
@@ -167,15 +167,14 @@ def _entry(record: JobRecord) -> _EntryKind:
 
 
 def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]) -> Iterator[str]:
-    folder = _quoted(path.parent)
     yield (
         printable(
-            f"# The jobs of run {text(run)} that did not succeed. To run them: runner run {_quoted(path)}"
+            f"# The jobs of run {text(run)} that did not succeed. To run them: {command_text('runner', 'run', path)}"
         )
         + "\n"
     )
     yield "# Jobs with a task_id are polled and downloaded, which is free; all others are submitted and paid for.\n"
-    yield f"# Use either this file or `runner rerun {folder}`, not both: neither knows what the other paid for.\n"
+    yield f"# Use either this file or `{command_text('runner', 'rerun', path.parent)}`, not both: neither knows what the other paid for.\n"
     yield "version: 1\n"
     yield f"name: {_literal(rerun_name(run))}\n"
     yield "gateway:\n"
@@ -261,10 +260,6 @@ def _amounts(section: Struct) -> dict[str, Json]:
     return values
 
 
-def _quoted(path: Path) -> str:
-    return printable(shlex.quote(str(path)))
-
-
 def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
     if record.error is not None and record.error.cls in NEVER_RESUBMITTED - MAY_HAVE_PAID_TASK:
         yield f"  # Left out: {_described(record)}\n"
@@ -276,8 +271,7 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
     yield f", task {text(record.task_id)}.\n" if record.task_id else ".\n"
     if record.state in (State.UNCERTAIN, State.SUBMITTING):
         yield (
-            f"  #   Look in the account, then: runner resolve {_quoted(run_dir)} "
-            f"{printable(shlex.quote(record.job_id))} --task-id ID (or --not-submitted)\n"
+            f"  #   Look in the account, then: {command_text('runner', 'resolve', run_dir, record.job_id)} --task-id ID (or --not-submitted)\n"
         )
 
 

@@ -17,7 +17,8 @@ from runner.core.lifecycle import State
 from runner.core.merge_attempts import unite_costs
 from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord
 from runner.core.prices import Unit
-from runner.store.rows import BulkStatement, JobFilter, Row, has_table, insert_rows
+from runner.store.rows import BulkStatement, Row, has_table, insert_rows
+from runner.store.work_list import JobFilter
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS costs (

@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from runner.core.filenames import DB_NAME, RESULTS_NAME
+from runner.core.sanitize import command_text
 from runner.disk import sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store.evidence import require_current
@@ -149,14 +150,15 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | Di
     name = getattr(error, "sqlite_errorname", "")
     if name in _NO_ROOM:
         return DiskFull(
-            f"no space left to write {path}", hint=f"free some space, then: runner resume {path.parent}"
+            f"no space left to write {path}",
+            hint=f"free some space, then: {command_text('runner', 'resume', path.parent)}",
         )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return RunDirError(f"{path} is in use by another program: {error}", hint="end it and try again")
     if name.startswith("SQLITE_IOERR"):
         return RunDirError(
             f"the disk failed while {path} was used: {error} ({name})",
-            hint=f"check the disk, then: runner resume {path.parent}",
+            hint=f"check the disk, then: {command_text('runner', 'resume', path.parent)}",
         )
     if name in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM") or name.startswith("SQLITE_READONLY_"):
         return RunDirError(
@@ -165,7 +167,7 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | Di
     return StoreDamaged(
         f"{path} can't be read as the database of a run ({error}); it was left as it is",
         hint=f"restore it from a backup, or start from the results: "
-        f"runner rerun {path.with_name(RESULTS_NAME)} -o NEW",
+        f"{command_text('runner', 'rerun', path.with_name(RESULTS_NAME))} -o NEW",
     )
 
 

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.core.filenames import ASSETS_NAME, DB_NAME, EPOCH_NAME, RESULTS_NAME, file_stem
+from runner.core.sanitize import command_text
 from runner.disk import is_disk_full, is_own, open_own, replace_foreign
 from runner.errors import StoreMissing, StoreOutdated
 from runner.store import query
@@ -46,7 +47,7 @@ def require_database(run_dir: Path) -> None:
     if results.exists():
         raise StoreMissing(
             f"{run_dir} has {RESULTS_NAME} but no {DB_NAME}, so it is unknown what was already paid for",
-            hint=f"start a new directory from the results: runner rerun {results} -o NEW",
+            hint=f"start a new directory from the results: {command_text('runner', 'rerun', results)} -o NEW",
         )
     if read_epoch(run_dir):
         raise StoreMissing(
@@ -68,7 +69,7 @@ def require_current(connection: sqlite3.Connection, run_dir: Path) -> None:
     raise StoreOutdated(
         f"{run_dir / DB_NAME} is older than its directory: {why}; what was paid for since would be paid for again",
         hint=f"restore the newest {DB_NAME} with its -wal file; or take over what {RESULTS_NAME} knows: "
-        f"runner resume {run_dir} --adopt-results",
+        + command_text("runner", "resume", run_dir, "--adopt-results"),
     )
 
 

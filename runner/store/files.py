@@ -20,7 +20,8 @@ from msgspec import Struct
 from runner.core.filenames import ASSET_FOLDER_CHARS, ASSETS_NAME
 from runner.core.model import Asset, Job
 from runner.store import rows, takes
-from runner.store.rows import JobFilter, has_table
+from runner.store.rows import has_table
+from runner.store.work_list import JobFilter
 
 
 class UploadState(StrEnum):

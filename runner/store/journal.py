@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
 import time
 import zlib
@@ -24,11 +25,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
-from msgspec import Struct
+from msgspec import Struct, ValidationError, convert
 
+from runner.core.sanitize import command_text
 from runner.errors import Fenced, ObjectStoreError, StoreDamaged, UsageError
 from runner.objects.base import ObjectExists, ObjectMissing, ObjectStore
 
@@ -48,14 +50,14 @@ class Record(Struct, frozen=True):
     One record of a log.
 
     Attributes:
-        kind: ``fence``, ``batch``, ``base`` or ``retired``.
+        kind: What it is; a later version may have more kinds.
         epoch: How many owners the log has had.
         owner: Host and pid, for people.
         nonce: Of the owner's process.
         body: What the kind needs.
     """
 
-    kind: str
+    kind: Literal["fence", "batch", "base", "retired"]
     epoch: int
     owner: str
     nonce: str
@@ -187,7 +189,7 @@ class Journal:
             packed.unlink(missing_ok=True)
         self._append("base", {"object": name, "sha256": digest.hexdigest()})
         for old in self.store.list(f"{self._folder}/base"):
-            if old.name < name:
+            if old.name < name and self._position_of_base(old.name):
                 # It only takes up room; and who is reading it reads the log again.
                 with suppress(ObjectStoreError):
                     self.store.delete(old.name)
@@ -282,9 +284,15 @@ class Journal:
         """Return the records from the last base on, by position."""
         first = self._last_base()
         log = f"{self._folder}/log"
-        listed = self.store.list(log, after=self._name(first) if first else None)
-        last = max((int(info.name.rpartition("/")[2]) for info in listed), default=first)
-        start = max(first, 1)
+        listed = {
+            position
+            for info in self.store.list(log, after=self._name(first) if first else None)
+            if (position := _position(info.name, log)) is not None
+        }
+        last, start = max(listed, default=first), max(first, 1)
+        if (gap := next((n for n in range(start + 1, last) if n not in listed), None)) is not None:
+            # Nothing after it is read: there may be a file of a very great number.
+            self._get(gap)
         with ThreadPoolExecutor(_READERS) as pool:
             records = dict(
                 zip(range(start, last + 1), pool.map(self._get, range(start, last + 1)), strict=True)
@@ -298,11 +306,13 @@ class Journal:
     def _last_base(self) -> int:
         """Return the position of the record that names the last base; 0 without one."""
         for info in reversed(self.store.list(f"{self._folder}/base")):
-            position = int(info.name.rpartition("/")[2].partition("-")[0])
-            record = self._find(position)
+            record = self._find(position := self._position_of_base(info.name))
             if record is not None and record.body.get("object") == info.name:
                 return position
         return 0
+
+    def _position_of_base(self, name: str) -> int:
+        return _position(name.rpartition("-")[0], f"{self._folder}/base") or 0
 
     def _contents(self, records: dict[int, Record], *, may_be_retired: bool = False) -> Contents:
         base: dict[str, Any] | None = None
@@ -340,10 +350,16 @@ class Journal:
         return f"{self._folder}/log/{position:010d}"
 
 
+def _position(name: str, folder: str) -> int | None:
+    """Return the position that a name stands for; None for what others put there, such as a copy or a note."""
+    found = re.fullmatch(f"{folder}/([0-9]{{10}})", name)
+    return None if found is None else int(found.group(1))
+
+
 def _decode(data: bytes, name: str) -> Record:
     try:
-        return Record(**json.loads(zlib.decompress(data)))
-    except (zlib.error, ValueError, TypeError):
+        return convert(json.loads(zlib.decompress(data)), Record)
+    except (zlib.error, ValueError, ValidationError):
         raise StoreDamaged(
             f"the record {name} of the journal can't be read", hint="restore it, or upgrade runner"
         ) from None
@@ -353,7 +369,7 @@ def _merged(record: Record) -> Fenced:
     into = record.body.get("into")
     return Fenced(
         f"this shard was merged into {into}, which has its jobs now",
-        hint=f"continue there: runner resume {into}",
+        hint=f"continue there: {command_text('runner', 'resume', str(into))}",
     )
 
 

@@ -36,7 +36,10 @@ def open_to_read(path: Path) -> closing[Ledger]:
         LedgerError: It can't be read.
     """
     if not path.exists():
-        raise UsageError(f"there is no ledger at {path}", hint="name one: runner spend LEDGER")
+        raise UsageError(
+            f"there is no ledger at {path}; only runs with a budget write one",
+            hint="name one: runner spend LEDGER",
+        )
     return closing(Ledger(path, is_read_only=True))
 
 

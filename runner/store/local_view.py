@@ -196,7 +196,9 @@ def open_view(run_dir: Path, journal: Journal, *, at: float) -> View:
                 hint="choose an empty directory with -o, or another journal",
             )
         if not local.is_ahead and local.position >= contents.last_change:
-            return View(is_rebuilt=False, needs_base=is_long)
+            # What a journal lost, such as one that was restored from a backup, it gets again.
+            has_lost = local.position >= journal.position
+            return View(is_rebuilt=False, needs_base=is_long or has_lost)
     changed = _rebuild(run_dir, journal, contents, at)
     return View(is_rebuilt=True, needs_base=changed or is_long)
 

@@ -35,6 +35,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.filenames import DB_NAME, LOCK_NAME
+from runner.core.sanitize import command_text
 from runner.disk import is_own, open_own
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query
@@ -143,7 +144,7 @@ class RunLock:
     def _locked(self, holder: str) -> RunLocked:
         return RunLocked(
             f"{self._run_dir} is in use by {holder}",
-            hint=f"wait for it, or watch it: runner status {self._run_dir}",
+            hint=f"wait for it, or watch it: {command_text('runner', 'status', self._run_dir)}",
         )
 
     def _refuse_copy(self, holder: dict[str, Any]) -> None:
@@ -314,7 +315,7 @@ def require_only(connection: sqlite3.Connection, run_dir: Path) -> None:
             if not is_free or _has_more_attempts(other, connection):
                 raise RunDirError(
                     f"the same run continues in {other}: both would pay for the same jobs",
-                    hint=f"continue there: runner resume {other}; or delete that one first, and what it paid for",
+                    hint=f"continue there: {command_text('runner', 'resume', other)}; or delete that one first, and what it paid for",
                 )
         for other in locked:
             _note_copy(other, run_dir)

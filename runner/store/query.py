@@ -15,9 +15,11 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass, Job, JobRecord
 from runner.store import rows, takes
 from runner.store.costs import costs_of
-from runner.store.rows import JobFilter
 
 _BATCH = 500
+_MAX_UNCOMMITTED = 1000
+_BITS_PER_TASK = 16
+"""Of the bitmap: so many times fewer queries are made than there are new tasks."""
 
 _Value = TypeVar("_Value", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
@@ -59,115 +61,6 @@ def has_jobs(connection: sqlite3.Connection, count: int) -> bool:
 def has_attempts(connection: sqlite3.Connection) -> bool:
     """Return whether any job was submitted, or may have been."""
     return connection.execute("SELECT 1 FROM jobs WHERE attempt > 0 LIMIT 1").fetchone() is not None
-
-
-class Matches(Struct, frozen=True):
-    """
-    How many jobs match a pattern.
-
-    Attributes:
-        others_pending: Jobs to submit that do not match.
-    """
-
-    jobs: int
-    others_pending: int
-
-
-def matches(connection: sqlite3.Connection, scope: JobFilter) -> Matches:
-    """Count the jobs of a filter, and others that are pending."""
-    where, values = scope.condition()
-    row = connection.execute(
-        f"SELECT total(TRUE {where}), total(state = 'pending' AND NOT is_gone AND NOT (TRUE {where})) FROM jobs",
-        (*values, *values),
-    ).fetchone()
-    return Matches(int(row[0]), int(row[1]))
-
-
-def has_pending(connection: sqlite3.Connection, scope: JobFilter) -> bool:
-    """Return whether there are jobs to submit."""
-    where, values = scope.condition()
-    sql = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone {where})"
-    return bool(connection.execute(sql, values).fetchone()[0])
-
-
-def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
-    """Count the jobs to submit, by model, in the order of the models' first jobs."""
-    where, values = scope.condition()
-    return dict(
-        connection.execute(
-            f"SELECT model, count(*) FROM jobs WHERE state = 'pending' AND NOT is_gone {where} "
-            "GROUP BY model ORDER BY min(idx)",
-            values,
-        ).fetchall()
-    )
-
-
-def pending_up_to(connection: sqlite3.Connection, most: int) -> int:
-    """Count the jobs to submit, but no further than a number."""
-    sql = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone LIMIT ?)"
-    return int(connection.execute(sql, (most,)).fetchone()[0])
-
-
-def pending(
-    connection: sqlite3.Connection,
-    model: str,
-    *,
-    after: tuple[int, int],
-    count: int,
-    scope: JobFilter,
-    waiting_since: float,
-) -> list[tuple[Job, str]]:
-    """
-    Read the next jobs of a model to submit, in manifest order, each with its request's text.
-
-    A job whose task was named in the manifest is never among them, whatever its state.
-
-    Args:
-        after: Index and key (``seq``) of the last job that was read; (-1, -1) at first.
-    """
-    where, values = scope.condition()
-    cursor = connection.execute(
-        f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
-        f"WHERE state = 'pending' AND model = ? AND (idx, seq) > (?, ?) AND NOT is_gone "
-        f"AND specs.task_id IS NULL {where} ORDER BY idx, seq LIMIT ?",
-        (model, *after, *values, count),
-    )
-    return [(rows.read_job(row[:-1], waiting_since=waiting_since), row[-1]) for row in cursor]
-
-
-def jobs_in_states(
-    connection: sqlite3.Connection,
-    states: Iterable[State],
-    *,
-    waiting_since: float,
-    scope: JobFilter = JobFilter(),
-) -> Iterator[Job]:
-    """Read the jobs in some states, in manifest order."""
-    names = [state.value for state in states]
-    marks = ", ".join("?" * len(names))
-    where, values = scope.condition()
-    cursor = connection.execute(
-        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) {where} ORDER BY idx",
-        (*names, *values),
-    )
-    for row in cursor:
-        yield rows.read_job(row, waiting_since=waiting_since)
-
-
-LOST_WITH_TASK = "(state = 'failed' AND error_class = 'lost' AND task_id IS NOT NULL)"
-"""The condition for jobs whose tasks the API did not know any more; it may know them again."""
-
-
-def lost_jobs(
-    connection: sqlite3.Connection, *, waiting_since: float, scope: JobFilter = JobFilter()
-) -> Iterator[Job]:
-    """Read the jobs whose tasks are lost, in manifest order."""
-    where, values = scope.condition()
-    cursor = connection.execute(
-        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE {LOST_WITH_TASK} {where} ORDER BY idx", values
-    )
-    for row in cursor:
-        yield rows.read_job(row, waiting_since=waiting_since)
 
 
 def job(connection: sqlite3.Connection, job_id: str, *, waiting_since: float) -> Job | None:
@@ -261,6 +154,68 @@ def task_owner(connection: sqlite3.Connection, task_id: str) -> str | None:
         "SELECT job_id FROM attempts JOIN jobs USING (seq) WHERE attempts.task_id = ? LIMIT 1", (task_id,)
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+class TaskOwners:
+    """
+    Finds the owners of tasks, those of earlier processes and those that are not committed yet.
+
+    Nearly every task is new. A bitmap shows that for most, since a query for each took 2 % of a job's time.
+
+    Args:
+        reader: A connection that sees what is committed.
+    """
+
+    def __init__(self, reader: sqlite3.Connection) -> None:
+        self._reader = reader
+        # Job ids and commits by task id; what is committed may be removed.
+        self._new: dict[str, tuple[str, int]] = {}
+        self._bitmap: bytearray | None = None
+        self._mask = 0
+
+    def add(self, task_id: str, job_id: str, *, commit: int, durable: int) -> None:
+        """
+        Add a task that was saved just now.
+
+        Args:
+            commit: The number of the commit that it is saved with.
+            durable: The number of the last commit that `reader` sees.
+        """
+        if len(self._new) >= _MAX_UNCOMMITTED:
+            self._new = {task: new for task, new in self._new.items() if new[1] > durable}
+        self._new[task_id] = (job_id, commit)
+        if self._bitmap is not None:
+            self._mark(self._bitmap, task_id)
+
+    def find(self, task_id: str) -> str | None:
+        """Return the job that has, or had, a task; None if no job of the run has."""
+        new = self._new.get(task_id)
+        if new is not None:
+            return new[0]
+        if self._bitmap is None:
+            self._bitmap = self._read_tasks()
+        bit = hash(task_id) & self._mask
+        if not self._bitmap[bit >> 3] & 1 << (bit & 7):
+            return None
+        return task_owner(self._reader, task_id)
+
+    def _read_tasks(self) -> bytearray:
+        """Make the bitmap, large enough for the tasks that there are and one more for each job."""
+        tasks = "FROM attempts WHERE task_id IS NOT NULL"
+        (count,) = self._reader.execute(
+            f"SELECT (SELECT count(*) {tasks}) + (SELECT count(*) FROM jobs)"
+        ).fetchone()
+        size = 1 << (count * _BITS_PER_TASK | 8).bit_length()
+        bitmap, self._mask = bytearray(size // 8), size - 1
+        for (task_id,) in self._reader.execute(f"SELECT task_id {tasks}"):
+            self._mark(bitmap, task_id)
+        for task_id in self._new:
+            self._mark(bitmap, task_id)
+        return bitmap
+
+    def _mark(self, bitmap: bytearray, task_id: str) -> None:
+        bit = hash(task_id) & self._mask
+        bitmap[bit >> 3] |= 1 << (bit & 7)
 
 
 def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:
@@ -393,7 +348,3 @@ def _grouped(
     for row in cursor:
         groups[row[0]].append(row)
     return groups
-
-
-def _qualified(table: str) -> str:
-    return ", ".join(f"{table}.{name.strip()}" for name in rows.JOB_COLUMNS.split(","))

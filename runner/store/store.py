@@ -15,6 +15,7 @@ from typing import Self
 from runner.core.filenames import BLOCKS_NAME, DB_NAME, EPOCH_NAME, LOCK_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
+from runner.core.sanitize import command_text
 from runner.errors import RunDirError, RunnerError
 from runner.store import files, query, rows
 from runner.store.changes import ChangedJobs
@@ -32,7 +33,6 @@ from runner.store.local_view import (
     write_base,
 )
 from runner.store.lock import RETIRED, Place, RunLock, note_place, require_only
-from runner.store.task_owners import TaskOwners
 from runner.store.writer import DiskReserve, Writer, note_intent
 
 BLOCKS = "blocks"
@@ -110,11 +110,11 @@ class Store:
             self.changed = ChangedJobs(is_known=has_blocks)
             reader = connect_reader(self.run_dir, with_temp_tables=True, is_checked=True)
             self.reader = stack.enter_context(closing(reader))
-            self._task_owners = TaskOwners(self.reader)
+            self._task_owners = query.TaskOwners(self.reader)
             if RETIRED in meta and not self._may_be_retired:
                 raise RunDirError(
                     f"{self.run_dir} was merged into {meta[RETIRED]}, which has its jobs now",
-                    hint=f"continue there: runner resume {meta[RETIRED]}",
+                    hint=f"continue there: {command_text('runner', 'resume', meta[RETIRED])}",
                 )
             if self.journal is not None:
                 remember_journal(self._connection, self.journal)
@@ -123,7 +123,8 @@ class Store:
             elif JOURNAL in meta and not self._may_be_retired:
                 # What opens the directories of runs passes the journal that they remember.
                 raise RunDirError(
-                    f"{self.run_dir} can't continue without its journal", hint=f"runner resume {self.run_dir}"
+                    f"{self.run_dir} can't continue without its journal",
+                    hint=command_text("runner", "resume", self.run_dir),
                 )
             self._closing = stack.pop_all()
         return self

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from runner.core.model import Asset, Attempt, Json
 from runner.store import rows
-from runner.store.rows import JobFilter
+from runner.store.work_list import JobFilter
 
 _DELIVERED = (
     "FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt "

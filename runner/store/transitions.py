@@ -17,7 +17,7 @@ from runner.core.lifecycle import Event, State, Step, advance, next_step, recove
 from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, Job, JobRecord, has_files
 from runner.store import costs, rows
 from runner.store.evidence import PAID
-from runner.store.query import LOST_WITH_TASK
+from runner.store.work_list import LOST_WITH_TASK
 
 
 class Selection(Struct, frozen=True):

@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from runner.core.filenames import RESERVE_NAME
+from runner.core.sanitize import command_text
 from runner.disk import is_disk_full, write_error
 from runner.errors import DiskFull, RunDirError, RunnerError
 from runner.store import rows
@@ -240,7 +241,7 @@ class Writer:
         if intents != len(batch.intents):
             raise RunDirError(
                 f"another process has changed jobs in {self._path}, which this one is about to submit",
-                hint="end the other one, then: runner resume " + str(self._path.parent),
+                hint=f"end the other one, then: {command_text('runner', 'resume', self._path.parent)}",
             )
 
     def _save_here(self, batch: Batch) -> None:

@@ -19,7 +19,7 @@ from runner.engine.events import ignore
 from runner.engine.results_appender import ResultsAppender
 from runner.results.verdicts import VerdictsWriter
 from runner.results.writers import ResultsWriter
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 from tests.api.test_final_files import BLOCK, IDS, contents, facts_of
@@ -39,7 +39,7 @@ async def end(store: Store, outputs: Outputs, jobs: Iterable[Job]) -> None:
 
 def all_jobs(store: Store) -> list[Job]:
     """Return the jobs of a run."""
-    return list(query.jobs_in_states(store.reader, State, waiting_since=0.0))
+    return list(work_list.jobs_in_states(store.reader, State, waiting_since=0.0))
 
 
 def blocks_of(run_dir: Path) -> list[tuple[Block, list[FailureClass]]]:

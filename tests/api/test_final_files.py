@@ -16,7 +16,7 @@ from runner.api.final_files import FinalFiles
 from runner.api.outputs import Outputs
 from runner.api.run_facts import RunFacts, read_facts
 from runner.core.lifecycle import State
-from runner.store import query
+from runner.store import work_list
 from runner.store.database import connect_reader
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
@@ -188,7 +188,7 @@ async def test_run_takes_lines_over_and_adds_those_of_its_jobs(tmp_path: Path) -
         facts = facts_of(store.reader)
         with closing(Outputs(store, facts, min_jobs=1)) as outputs:
             async with store:
-                (job,) = query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
+                (job,) = work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
                 job.state = State.FAILED
                 await store.durable(store.save(job))
                 outputs.append({job.job_id: job.seq})

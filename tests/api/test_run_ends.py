@@ -19,8 +19,8 @@ from runner.core.model import OnChanged
 from runner.core.settings import Settings
 from runner.engine.events import Notice, RunEvent
 from runner.manifest.loader import ProblemCollector, load
-from runner.store.rows import JobFilter
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from tests.api.rundir import make_run, write_manifest
 
 FAILING = """

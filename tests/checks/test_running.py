@@ -11,7 +11,7 @@ from runner.checks.video_checker import RunningChecks, VideoChecker
 from runner.core.lifecycle import State
 from runner.core.model import Job
 from runner.core.settings import Check
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
 from tests.engine.answers import REMOTE_FAILED, SUCCEEDED
@@ -26,7 +26,7 @@ def jobs(run_dir: Path) -> list[Job]:
     manifest = write_manifest(run_dir.parent / "m.yaml", "a", "b")
     make_run(run_dir, manifest, dict.fromkeys("ab", State.SUCCEEDED))
     with Store(run_dir) as store:
-        return list(query.jobs_in_states(store.reader, [State.SUCCEEDED], waiting_since=0.0))
+        return list(work_list.jobs_in_states(store.reader, [State.SUCCEEDED], waiting_since=0.0))
 
 
 async def check(run_dir: Path, program: tuple[str, ...], *, is_stopped: bool) -> int:

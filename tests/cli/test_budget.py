@@ -141,7 +141,7 @@ def test_a_run_that_meets_its_budget() -> None:
         "budget.run: 0.80 USD of 1.00 USD used, 0.20 USD left; the next job may cost 0.75 USD"
         in result.stderr
     )
-    assert "1 pending job would still fit into 0.20 USD, such as --job 'short'" in result.stderr
+    assert "1 pending job would still fit into 0.20 USD, such as --job short" in result.stderr
     assert "spent 0.80 USD, of which 0.20 uncertain and 0.20 for tasks that failed" in result.stderr
     assert "submits 2 jobs, at most 0.85 USD" in result.stderr
     summary = json.loads(result.stdout)
@@ -254,11 +254,21 @@ def test_spend_refuses_what_it_does_not_know(arguments: list[str]) -> None:
 
 
 def test_spend_without_a_ledger() -> None:
-    """The message names the file that was looked for."""
+    """The message names the file that was looked for, and which runs write it: those with a budget."""
     result = runner("spend")
 
     assert 2 == result.exit_code
     assert "no ledger at" in result.stderr
+    assert "only runs with a budget write one" in result.stderr
+
+
+def test_a_budget_without_limits_is_an_account() -> None:
+    """A run is in the ledger as soon as it has a budget, even one that limits nothing."""
+    simulate(f"prices: {PRICES}", "--limit", "1")
+    assert not Path("output/spend-simulated.db").exists()
+    simulate(f"prices: {PRICES}\nbudget: {{}}", "--limit", "1", "-o", "other")
+
+    assert [1] == [row["attempts"] for row in _spent()["rows"]]
 
 
 def _spent(ledger: str = "output/spend-simulated.db") -> Any:

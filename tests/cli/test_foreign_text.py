@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from runner.cli.console import command_text
+from runner.core.sanitize import command_text
 from tests.cli.command import runner
 
 HOSTILE = "\x1b]52;c;aGk=\x07\x1b[31m\u202eevil\u200b\u2066\U000e0041\x9b1m"
@@ -65,6 +67,29 @@ def test_command_to_paste() -> None:
     assert text.isprintable()
     printed = subprocess.run(["bash", "-c", text], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"})
     assert argument.encode("utf-8", "surrogateescape") == printed.stdout
+
+
+def test_hint_to_paste(tmp_path: Path) -> None:
+    """A command in a hint is quoted as a shell needs it, whatever part of the program writes the hint."""
+    results = tmp_path / "my runs (1)" / "results.jsonl"
+    results.parent.mkdir()
+    results.write_text('{"schema_version": 1}\n')
+    result = runner("resume", results.parent)
+
+    (hint,) = (line for line in result.stderr.splitlines() if line.startswith("  hint: "))
+    assert ["runner", "rerun", str(results), "-o", "NEW"] == shlex.split(hint[hint.index("runner ") :])
+
+
+def test_commands_are_quoted() -> None:
+    """No message puts a text after the name of a command, except through what quotes it."""
+    unquoted = re.compile(r"runner (?!simulator)[a-z]+ \{(?!option_name\()|-(?:o|-where) '?\{")
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in Path(__file__).parents[2].joinpath("runner").rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if unquoted.search(line)
+    ]
+    assert [] == found
 
 
 def test_colors_of_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,9 +142,11 @@ def test_commands_on_a_directory_keep_its_journal(folder: Path) -> None:
             )
             connection.execute("UPDATE attempts SET submitted_at = ?", (time.time() - 700,))
     assert 0 == runner("resolve", "a", "job-3", "--not-submitted").exit_code
+    (folder / "j" / "run.json").write_text("[]")
+    foreign = runner("resume", "a")
     shutil.rmtree(folder / "j")
-    gone = runner("resume", "a")
-    assert (2, True) == (gone.exit_code, "does not hold the journal of a" in gone.stderr)
+    for answer in (foreign, runner("resume", "a")):
+        assert (2, True) == (answer.exit_code, "does not hold the journal of a" in answer.stderr)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from runner.cli.main import cli
-from runner.cli.param_types import CLASS, JOB, MAX_OFFERED, RUN_DIR, STATE
+from runner.cli.param_types import FAILURE_CLASS, JOB, MAX_OFFERED, RUN_DIR, STATE
 from tests.api.rundir import make_run, write_manifest
 from tests.cli.command import runner
 
@@ -31,7 +31,7 @@ def _offered(*words: str, command: click.Command = cli) -> list[str]:
 @click.command()
 @click.argument("run_dir", type=RUN_DIR)
 @click.option("--job", type=JOB)
-@click.option("--class", "classes", type=CLASS)
+@click.option("--class", "classes", type=FAILURE_CLASS)
 @click.option("--status", type=STATE)
 def _command(run_dir: Path, job: str, classes: str, status: str) -> None:
     """A command with the types of the commands that select jobs of a run."""
@@ -104,7 +104,7 @@ def test_classes_and_states() -> None:
 def test_an_unknown_word_gets_the_nearest() -> None:
     """A word that is not in the list is an error that suggests the nearest one."""
     with pytest.raises(click.BadParameter, match="did you mean 'moderation'"):
-        CLASS.convert("moderaton", None, None)
+        FAILURE_CLASS.convert("moderaton", None, None)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -283,6 +283,6 @@ def test_conditions_and_samples() -> None:
     assert 1 == counts("--where", "status=pending", "--sample", "1")["to_submit"]
     assert 3 == sum(counts("--sample", "3").values())
     none = runner("plan", manifest, "--where", "split=test")
-    assert (2, True) == (none.exit_code, "no job of the run meets --where 'split=test'" in none.stderr)
+    assert (2, True) == (none.exit_code, "no job of the run meets --where split=test" in none.stderr)
     typo = runner("plan", manifest, "--where", "promt=*")
     assert (2, True) == (typo.exit_code, "no job has 'promt'; did you mean 'prompt'?" in typo.stderr)

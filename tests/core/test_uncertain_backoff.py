@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.retry import UncertainBackoff
+from runner.core.congestion import UncertainBackoff
 
 EVENTS = st.lists(
     st.tuples(st.floats(0, 30), st.sampled_from(["accepted", "doubtful", "outage"])), max_size=100

@@ -36,10 +36,10 @@ from runner.media import MediaInfo
 from runner.schema.catalog import load_catalog
 from runner.schema.price_tables import Pricer
 from runner.store import query
-from runner.store.rows import JobFilter
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import recover
+from runner.store.work_list import JobFilter
 from runner.worker.deliver import Deliverer
 from runner.worker.poll import Poller
 from runner.worker.submit import Submitter

@@ -9,9 +9,9 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
-from runner.store import query
-from runner.store.rows import JobFilter
+from runner.store import query, work_list
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
 
 VIDEO = Asset(AssetKind.VIDEO, "assets/a.mp4", 10, "0" * 64, "video/mp4")
@@ -112,7 +112,7 @@ def test_jobs_with_the_same_index_are_all_returned(store: Store) -> None:
     sync_jobs(store, *(make_spec(f"job-{n}", 0) for n in range(5)))
     names = []
     after = (-1, -1)
-    while page := query.pending(
+    while page := work_list.pending(
         store.reader, "wan2.7-i2v", after=after, count=2, scope=JobFilter(), waiting_since=0.0
     ):
         names += [job.job_id for job, _ in page]

@@ -21,7 +21,7 @@ from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import Fenced, ObjectStoreError, RunDirError, RunnerError, StoreDamaged, UsageError
 from runner.objects.base import FolderStore, ObjectExists
 from runner.objects.cloud import CloudStore
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.database import connect_reader
 from runner.store.journal import PATIENCE_S, Journal, require_conditional_create
 from runner.store.local_view import Batch
@@ -211,6 +211,55 @@ def test_a_record_that_is_missing_is_noticed() -> None:
         journal(store).open()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [[], {}, {"kind": "later"}, {"epoch": "1"}, {"body": []}],
+    ids=["list", "empty", "kind", "epoch", "body"],
+)
+def test_a_record_that_is_none_is_damage(content: object) -> None:
+    """What is no record, or one of a later version, is an error with its name, and the log gets no owner."""
+    store = memory()
+    journal(store).open()
+    known = {"kind": "batch", "epoch": 1, "owner": "", "nonce": "", "body": {}}
+    value = {**known, **content} if isinstance(content, dict) and content else content
+    store.put("shards/00000/log/0000000002", zlib.compress(json.dumps(value).encode()))
+
+    with pytest.raises(StoreDamaged, match="0000000002 of the journal can't be read"):
+        journal(store).open()
+
+
+def test_what_others_put_into_the_folders_is_passed_over(tmp_path: Path) -> None:
+    """Notes and copies are no records and no bases, and are not deleted; a far record is a hole, and is not searched for."""
+    store = memory()
+    journal(store).open()
+    names = [
+        f"shards/00000/{folder}/{name}"
+        for folder in ("log", "base")
+        for name in (
+            "notes.txt",
+            "0000000001 (1)",
+            "0000000001.bak",
+            "00000000000000000009",
+            "-",
+            "sub/0000000009",
+        )
+    ]
+    for name in names:
+        store.put(name, b"")
+
+    own = journal(store)
+    assert () == own.open().batches
+    (tmp_path / "copy").write_bytes(b"database")
+    own.write_base(tmp_path / "copy")
+    own.append({"n": 1})
+    assert ({"n": 1},) == journal(store).open().batches
+    assert set(names) <= {info.name for info in store.list()}
+
+    store.put("shards/00000/log/9999999999", b"")
+    with pytest.raises(StoreDamaged, match="no record shards/00000/log/0000000006"):
+        journal(store).open()
+
+
 # With the store of a run.
 
 
@@ -222,7 +271,7 @@ def opened(run_dir: Path, store: CloudStore | FolderStore) -> Store:
 def pending(store: Store, count: int = 2) -> list[Job]:
     """Take jobs in, and give them as the engine has them."""
     sync_jobs(store, *(make_spec(f"job-{n}", n) for n in range(count)))
-    return list(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0))
+    return list(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0))
 
 
 def dump(run_dir: Path) -> dict[str, list[object]]:
@@ -282,12 +331,28 @@ async def test_what_is_current_is_kept(tmp_path: Path) -> None:
         assert not store.is_rebuilt
     with opened(tmp_path / "b", shared) as store:
         assert store.is_rebuilt
-        (job,) = query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
+        (job,) = work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0)
         async with store:
             await submit(store, job, "task_2")
     with opened(tmp_path / "a", shared) as store:
         assert store.is_rebuilt
         assert "job-1" == query.task_owner(store.reader, "task_2")
+
+
+async def test_what_a_journal_lost_it_gets_again(tmp_path: Path) -> None:
+    """A directory that knows more than a journal that was restored from a backup gives it all that it knows."""
+    shared = memory()
+    with opened(tmp_path / "a", shared) as store:
+        first, _ = pending(store)
+        async with store:
+            await submit(store, first, "task_1")
+    for info in shared.list("shards/00000/log")[-2:]:
+        shared.delete(info.name)
+
+    with opened(tmp_path / "a", shared) as store:
+        assert not store.is_rebuilt
+    with opened(tmp_path / "b", shared) as store:
+        assert "job-0" == query.task_owner(store.reader, "task_1")
 
 
 async def test_a_fenced_owner_submits_nothing_more(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from runner.core.model import Job
 from runner.core.outcomes import PollOutcome, SubmitOutcome
 from runner.engine.context import SystemClock
 from runner.errors import RunDirError, RunLocked, StoreOutdated
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.lock import RunLock, holder_of
 from runner.store.store import Store
 from runner.worker.submit import Submitter
@@ -57,7 +57,7 @@ class NoApi:
 
 def pending_job(store: Store) -> Job:
     """Return the only job of a store."""
-    return next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
+    return next(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
 
 def test_deleted_lock_file_lets_nobody_in(tmp_path: Path) -> None:

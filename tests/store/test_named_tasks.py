@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, Failure, FailureClass, OnChanged
 from runner.errors import UsageError
-from runner.store import query
-from runner.store.rows import JobFilter
+from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.transitions import Selection, import_records, requeue_selected, select_for_rerun
+from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
 
 
@@ -71,7 +71,7 @@ def test_pending_job_that_names_its_task_is_not_among_those_to_submit(store: Sto
     with store.transaction() as connection:
         connection.execute("UPDATE jobs SET state = 'pending'")
 
-    pending = query.pending(
+    pending = work_list.pending(
         store.reader, "wan2.7-i2v", after=(-1, -1), count=9, scope=JobFilter(), waiting_since=0.0
     )
 
@@ -119,7 +119,7 @@ def test_attached_task_clears_what_was_uncertain(store: Store) -> None:
 
     sync_jobs(store, make_spec("a")._replace(task_id="task_1"))
 
-    (job,) = query.jobs_in_states(store.reader, [State.SUBMITTED], waiting_since=0.0)
+    (job,) = work_list.jobs_in_states(store.reader, [State.SUBMITTED], waiting_since=0.0)
     assert ("task_1", None, None) == (job.task_id, job.other_task_id, job.error)
     assert {} == query.class_counts(store.reader)
 

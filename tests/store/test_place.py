@@ -13,10 +13,10 @@ import pytest
 from runner.core.lifecycle import Event
 from runner.core.model import Attempt
 from runner.errors import RunDirError
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.lock import RETIRED, Place
-from runner.store.rows import JobFilter
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
 
 
@@ -53,7 +53,7 @@ def submit(run_dir: Path) -> None:
 
 async def save_attempt(store: Store) -> None:
     """Save an attempt at the next job."""
-    found = query.pending(
+    found = work_list.pending(
         store.reader, "wan2.7-i2v", after=(-1, -1), count=1, scope=JobFilter(), waiting_since=0.0
     )
     async with store:

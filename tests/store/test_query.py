@@ -8,9 +8,10 @@ from msgspec.structs import asdict
 
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, Job, JobRecord
-from runner.store import query
-from runner.store.rows import JobFilter, failure_text
+from runner.store import query, work_list
+from runner.store.rows import failure_text
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
 
 
@@ -149,11 +150,13 @@ def test_what_is_left_to_submit(store: Store) -> None:
     put(store, "0-slow", State.SUBMITTED)
 
     everything, odd = JobFilter(), JobFilter(glob="[1-3]-*")
-    assert [("quick", 2), ("slow", 2)] == list(query.pending_by_model(store.reader, everything).items())
-    assert {"quick": 2, "slow": 1} == query.pending_by_model(store.reader, odd)
+    assert [("quick", 2), ("slow", 2)] == list(work_list.pending_by_model(store.reader, everything).items())
+    assert {"quick": 2, "slow": 1} == work_list.pending_by_model(store.reader, odd)
 
     def pending(scope: JobFilter, after: tuple[int, int] = (-1, -1), count: int = 9) -> list[str]:
-        found = query.pending(store.reader, "slow", after=after, count=count, scope=scope, waiting_since=0.0)
+        found = work_list.pending(
+            store.reader, "slow", after=after, count=count, scope=scope, waiting_since=0.0
+        )
         assert all(f'"prompt of {job.job_id}"'.encode() in text.encode() for job, text in found)
         return [job.job_id for job, _ in found]
 
@@ -168,8 +171,8 @@ def test_chosen_jobs_only(store: Store) -> None:
     store.reader.execute("CREATE TEMP TABLE selected AS SELECT seq FROM jobs WHERE job_id != 'b'")
     scope = JobFilter(glob="[bc]", selected=True)
 
-    assert {"wan2.7-i2v": 1} == query.pending_by_model(store.reader, scope)
-    found = query.jobs_in_states(store.reader, [State.PENDING], waiting_since=7.0, scope=scope)
+    assert {"wan2.7-i2v": 1} == work_list.pending_by_model(store.reader, scope)
+    found = work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=7.0, scope=scope)
     assert [("c", 7.0)] == [(job.job_id, job.waiting_since) for job in found]
 
 
@@ -181,7 +184,7 @@ def test_jobs_in_some_states(store: Store) -> None:
         put(store, name, State.UNCERTAIN if name != "3" else State.TIMED_OUT)
     states = {State.UNCERTAIN, State.TIMED_OUT}
 
-    jobs = query.jobs_in_states(store.reader, states, waiting_since=0.0)
+    jobs = work_list.jobs_in_states(store.reader, states, waiting_since=0.0)
     assert ["gone", "1", "3", "4"] == [job.job_id for job in jobs]
     assert ["1", "3", "4", "gone"] == [record.job_id for record in query.records_in(store.reader, states)]
     assert ["3"] == [record.job_id for record in query.records_in(store.reader, {State.TIMED_OUT})]

@@ -15,7 +15,7 @@ from runner.core.filenames import DB_NAME, RESERVE_NAME
 from runner.core.lifecycle import Event, State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass
 from runner.errors import DiskFull, RunDirError, RunLocked, StoreDamaged, StoreMissing, StoreTooNew
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.lock import holder_of
 from runner.store.store import Store
 from tests.store.jobs import make_spec, sync_jobs
@@ -143,7 +143,7 @@ async def test_saved_job_is_read_back_whole(store: Store) -> None:
     Once it is durable, a reader sees exactly what was saved of a job, its attempt and its assets.
     """
     sync_jobs(store, make_spec("a"))
-    job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
+    job = next(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
     asset = Asset(AssetKind.VIDEO, "assets/a.mp4", 10, "ab", "video/mp4", 1280, 720, 5.0)
     failure = Failure(FailureClass.INTERNAL, "小猫", "E1", 500, "req-1")
 
@@ -164,7 +164,7 @@ async def test_closing_writes_what_is_pending(store: Store) -> None:
     Changes that nobody waited for are on disk when the store closes.
     """
     sync_jobs(store, *(make_spec(f"job-{n}", n) for n in range(20)))
-    jobs = list(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
+    jobs = list(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
         for job in jobs:
@@ -179,7 +179,7 @@ async def test_full_disk_releases_the_reserve_and_loses_nothing(store: Store) ->
     When the disk is full, changes still reach the disk, and the store says that the disk is full.
     """
     sync_jobs(store, make_spec("a"))
-    job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
+    job = next(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
         # SQLite's own limit of pages acts as the full disk; releasing the reserve raises it.
@@ -206,7 +206,7 @@ async def test_disk_that_stays_full_is_an_error_for_every_caller(store: Store) -
     If even the reserve does not help, whoever waits gets the error, and what was durable remains.
     """
     sync_jobs(store, make_spec("a"))
-    job = next(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
+    job = next(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0))
 
     async with store:
         pages = store._connection.execute("PRAGMA page_count").fetchone()[0]

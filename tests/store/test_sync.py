@@ -7,9 +7,9 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.model import OnChanged
 from runner.errors import JobsChanged
-from runner.store import query
-from runner.store.rows import JobFilter
+from runner.store import query, work_list
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
 
 
@@ -119,10 +119,10 @@ def test_job_that_was_removed_is_gone_and_not_submitted(store: Store) -> None:
     report = sync_jobs(store, make_spec("b", 0))
 
     assert 1 == report.gone
-    assert {"wan2.7-i2v": 1} == query.pending_by_model(store.reader, JobFilter())
+    assert {"wan2.7-i2v": 1} == work_list.pending_by_model(store.reader, JobFilter())
     assert [("b", False), ("a", True)] == [(r.job_id, r.is_gone) for r in query.records(store.reader)]
     sync_jobs(store, make_spec("b", 0), make_spec("a", 1))
-    assert {"wan2.7-i2v": 2} == query.pending_by_model(store.reader, JobFilter())
+    assert {"wan2.7-i2v": 2} == work_list.pending_by_model(store.reader, JobFilter())
 
 
 def test_named_task_is_polled_and_never_submitted(store: Store) -> None:

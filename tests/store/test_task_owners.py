@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from runner.core.model import Attempt
-from runner.store import query, task_owners
-from runner.store.rows import JobFilter
+from runner.store import query, work_list
 from runner.store.store import Store
+from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
 
 MANY = 40
@@ -17,7 +17,7 @@ MANY = 40
 
 async def save_tasks(store: Store, first: int, count: int) -> None:
     """Save a task for each of some pending jobs, each in a commit of its own."""
-    found = query.pending(
+    found = work_list.pending(
         store.reader,
         "wan2.7-i2v",
         after=(first - 1, first),
@@ -49,7 +49,7 @@ async def test_tasks_that_are_no_longer_held_in_memory_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that are committed are forgotten now and then; the store is asked for them."""
-    monkeypatch.setattr(task_owners, "_MAX_UNCOMMITTED", 3)
+    monkeypatch.setattr(query, "_MAX_UNCOMMITTED", 3)
     with Store(tmp_path / "run") as store:
         sync_jobs(store, *(make_spec(f"job-{number}", number) for number in range(MANY)))
         async with store:

@@ -15,7 +15,7 @@ from runner.core.filenames import DB_NAME, RESERVE_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.writer import RESERVE_BYTES, DiskReserve
 from tests.store.jobs import make_spec, sync_jobs
@@ -26,7 +26,7 @@ FACTS = {"total_bytes": 7, "validator": None}
 def jobs(store: Store, count: int = 1) -> list[Job]:
     """Take jobs in, and give them as the engine has them."""
     sync_jobs(store, *(make_spec(f"job-{n}", n) for n in range(count)))
-    return list(query.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0))
+    return list(work_list.jobs_in_states(store.reader, [State.PENDING], waiting_since=0.0))
 
 
 async def test_what_nobody_waits_for_is_committed_all_the_same(store: Store) -> None:

@@ -1,0 +1,161 @@
+"""The jobs that a process works on: a filter, and the queries of those that it submits, polls and downloads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from runner.core.lifecycle import State
+from runner.core.model import Job
+from runner.store import rows
+
+
+class JobFilter(Struct, frozen=True):
+    """
+    Which jobs a run works on.
+
+    Attributes:
+        glob: Only jobs whose id matches, as the shell matches file names.
+        selected: Only jobs in the temporary table ``selected`` (see `transitions.select_for_rerun`).
+        chosen: Only jobs in the temporary table ``chosen`` (see `choose`).
+    """
+
+    glob: str | None = None
+    selected: bool = False
+    chosen: bool = False
+
+    def condition(self) -> tuple[str, tuple[str, ...]]:
+        """Return what a query of ``jobs`` adds to its condition, and the values of its placeholders."""
+        sql = ""
+        if self.selected:
+            sql += " AND seq IN (SELECT seq FROM selected)"
+        if self.chosen:
+            sql += " AND job_id IN (SELECT job_id FROM chosen)"
+        return (sql, ()) if self.glob is None else (f"{sql} AND job_id GLOB ?", (self.glob,))
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a person left jobs out."""
+        return self.glob is not None or self.chosen
+
+
+def choose(connection: sqlite3.Connection, job_ids: Iterable[str]) -> None:
+    """Write ids to the temporary table ``chosen`` of a connection."""
+    connection.execute("DROP TABLE IF EXISTS temp.chosen")
+    connection.execute("CREATE TEMP TABLE chosen (job_id TEXT PRIMARY KEY) WITHOUT ROWID")
+    connection.executemany("INSERT INTO chosen VALUES (?)", ((job_id,) for job_id in job_ids))
+
+
+class Matches(Struct, frozen=True):
+    """
+    How many jobs match a pattern.
+
+    Attributes:
+        others_pending: Jobs to submit that do not match.
+    """
+
+    jobs: int
+    others_pending: int
+
+
+def matches(connection: sqlite3.Connection, scope: JobFilter) -> Matches:
+    """Count the jobs of a filter, and others that are pending."""
+    where, values = scope.condition()
+    row = connection.execute(
+        f"SELECT total(TRUE {where}), total(state = 'pending' AND NOT is_gone AND NOT (TRUE {where})) FROM jobs",
+        (*values, *values),
+    ).fetchone()
+    return Matches(int(row[0]), int(row[1]))
+
+
+def has_pending(connection: sqlite3.Connection, scope: JobFilter) -> bool:
+    """Return whether there are jobs to submit."""
+    where, values = scope.condition()
+    sql = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone {where})"
+    return bool(connection.execute(sql, values).fetchone()[0])
+
+
+def pending_by_model(connection: sqlite3.Connection, scope: JobFilter) -> dict[str, int]:
+    """Count the jobs to submit, by model, in the order of the models' first jobs."""
+    where, values = scope.condition()
+    return dict(
+        connection.execute(
+            f"SELECT model, count(*) FROM jobs WHERE state = 'pending' AND NOT is_gone {where} "
+            "GROUP BY model ORDER BY min(idx)",
+            values,
+        ).fetchall()
+    )
+
+
+def pending_up_to(connection: sqlite3.Connection, most: int) -> int:
+    """Count the jobs to submit, but no further than a number."""
+    sql = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'pending' AND NOT is_gone LIMIT ?)"
+    return int(connection.execute(sql, (most,)).fetchone()[0])
+
+
+def pending(
+    connection: sqlite3.Connection,
+    model: str,
+    *,
+    after: tuple[int, int],
+    count: int,
+    scope: JobFilter,
+    waiting_since: float,
+) -> list[tuple[Job, str]]:
+    """
+    Read the next jobs of a model to submit, in manifest order, each with its request's text.
+
+    A job whose task was named in the manifest is never among them, whatever its state.
+
+    Args:
+        after: Index and key (``seq``) of the last job that was read; (-1, -1) at first.
+    """
+    where, values = scope.condition()
+    cursor = connection.execute(
+        f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
+        f"WHERE state = 'pending' AND model = ? AND (idx, seq) > (?, ?) AND NOT is_gone "
+        f"AND specs.task_id IS NULL {where} ORDER BY idx, seq LIMIT ?",
+        (model, *after, *values, count),
+    )
+    return [(rows.read_job(row[:-1], waiting_since=waiting_since), row[-1]) for row in cursor]
+
+
+def jobs_in_states(
+    connection: sqlite3.Connection,
+    states: Iterable[State],
+    *,
+    waiting_since: float,
+    scope: JobFilter = JobFilter(),
+) -> Iterator[Job]:
+    """Read the jobs in some states, in manifest order."""
+    names = [state.value for state in states]
+    marks = ", ".join("?" * len(names))
+    where, values = scope.condition()
+    cursor = connection.execute(
+        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) {where} ORDER BY idx",
+        (*names, *values),
+    )
+    for row in cursor:
+        yield rows.read_job(row, waiting_since=waiting_since)
+
+
+LOST_WITH_TASK = "(state = 'failed' AND error_class = 'lost' AND task_id IS NOT NULL)"
+"""The condition for jobs whose tasks the API did not know any more; it may know them again."""
+
+
+def lost_jobs(
+    connection: sqlite3.Connection, *, waiting_since: float, scope: JobFilter = JobFilter()
+) -> Iterator[Job]:
+    """Read the jobs whose tasks are lost, in manifest order."""
+    where, values = scope.condition()
+    cursor = connection.execute(
+        f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE {LOST_WITH_TASK} {where} ORDER BY idx", values
+    )
+    for row in cursor:
+        yield rows.read_job(row, waiting_since=waiting_since)
+
+
+def _qualified(table: str) -> str:
+    return ", ".join(f"{table}.{name.strip()}" for name in rows.JOB_COLUMNS.split(","))
