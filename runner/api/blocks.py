@@ -32,6 +32,8 @@ from runner.store.changes import count_jobs
 from runner.store.store import Store
 
 BLOCK_JOBS = 500
+_FORMAT = "2"
+"""Of a block in its file; blocks of another format are not read."""
 _LENGTH_BYTES = 4
 
 Key = tuple[int, int]
@@ -116,7 +118,7 @@ def written(run_dir: Path, *, run: str, gateway: str, failed_start: int) -> Writ
     """Return what the derived files in a directory are now."""
     names = (RESULTS_NAME, FAILED_NAME, BLOCKS_NAME)
     files = [_identity(run_dir / name) for name in names]
-    return Written([__version__, run, gateway, str(run_dir)], files, failed_start)
+    return Written([__version__, _FORMAT, run, gateway, str(run_dir)], files, failed_start)
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
@@ -212,47 +212,52 @@ class CostSummary(Struct, frozen=True):
 
 
 class CostSummaryBuilder(Struct):
-    """Adds up costs one by one, in constant memory."""
+    """
+    Adds up costs one by one, in constant memory.
 
-    by_state: dict[str, dict[str, int]] = field(default_factory=dict)
-    models: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    days: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    Attributes:
+        sums: By model, day, currency and state: attempts, what counts against budgets, and what was reserved.
+    """
+
+    sums: dict[tuple[str, str, str, str], list[int]] = field(default_factory=dict)
 
     def add(self, model: str, cost: Cost) -> None:
         """Add the cost of an attempt."""
-        if cost.state is CostState.RELEASED:
-            return
-        currency, amount = cost.currency, cost.amount
-        by_state = self.by_state.setdefault(currency, {})
-        by_state[cost.state] = by_state.get(cost.state, 0) + amount
-        entry = 1, amount, cost.reserved
-        _add_to(self.models, (model, currency), entry)
-        _add_to(self.days, (cost.day, currency), entry)
+        if cost.state is not CostState.RELEASED:
+            key = model, cost.day, cost.currency, cost.state._value_
+            _add_to(self.sums, key, (1, cost.amount, cost.reserved))
 
     def merge(self, other: CostSummaryBuilder) -> None:
         """Add the costs of another builder."""
-        for currency, amounts in other.by_state.items():
-            by_state = self.by_state.setdefault(currency, {})
-            for state, amount in amounts.items():
-                by_state[state] = by_state.get(state, 0) + amount
-        for sums, others in ((self.models, other.models), (self.days, other.days)):
-            for key, entry in others.items():
-                _add_to(sums, key, entry)
+        for key, entry in other.sums.items():
+            _add_to(self.sums, key, entry)
 
     def summary(self) -> CostSummary:
         """Return the sums so far."""
+        spend: dict[str, dict[str, int]] = {}
+        models: dict[tuple[str, str], list[int]] = {}
+        days: dict[tuple[str, str], list[int]] = {}
+        for (model, day, currency, state), entry in self.sums.items():
+            by_state = spend.setdefault(currency, {})
+            by_state[state] = by_state.get(state, 0) + entry[1]
+            _add_to(models, (model, currency), entry)
+            _add_to(days, (day, currency), entry)
         return CostSummary(
-            tuple(Spend(currency=name, **by_state) for name, by_state in sorted(self.by_state.items())),
-            tuple(SpentOn(*key, *entry) for key, entry in sorted(self.models.items())),
-            tuple(SpentOn(*key, *entry) for key, entry in sorted(self.days.items())),
+            tuple(Spend(currency=name, **by_state) for name, by_state in sorted(spend.items())),
+            tuple(SpentOn(*key, *entry) for key, entry in sorted(models.items())),
+            tuple(SpentOn(*key, *entry) for key, entry in sorted(days.items())),
         )
 
 
-def _add_to(sums: dict[tuple[str, str], list[int]], key: tuple[str, str], entry: Sequence[int]) -> None:
+_Key = TypeVar("_Key", bound=tuple[str, ...])
+
+
+def _add_to(sums: dict[_Key, list[int]], key: _Key, entry: Sequence[int]) -> None:
     attempts, amount, reserved = entry
     total = sums.get(key)
     if total is None:
-        total = sums[key] = [0, 0, 0]
+        sums[key] = [attempts, amount, reserved]
+        return
     total[0] += attempts
     total[1] += amount
     total[2] += reserved

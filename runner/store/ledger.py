@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from runner.core.budget import block
-from runner.core.cost import CostState
+from runner.core.cost import Cost, CostState
 from runner.core.money import Money, to_nanos
 from runner.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from runner.store.costs import LedgerEntry
@@ -298,67 +299,58 @@ class Ledger:
         )
 
     def _save(self, run: int, entries: Iterable[LedgerEntry]) -> None:
-        changes: dict[tuple[int, str], list[int]] = {}
-
-        def count(kind: int, state: str, amount: int, attempts: int) -> None:
-            change = changes.setdefault((kind, state), [0, 0])
-            change[0] += amount
-            change[1] += attempts
-
-        connection = self._connection
+        # What is added to the amount and to the attempts of each total.
+        changes: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
         saved: list[Row] = []
         for entry in entries:
             cost = entry.cost
-            old = (
-                None
-                if entry.is_new
-                else connection.execute(
-                    "SELECT kind, state, amount FROM entries WHERE run = ? AND seq = ? AND number = ?",
-                    (run, entry.seq, cost.number),
-                ).fetchone()
-            )
+            old = None if entry.is_new else self._take_out(run, entry.seq, cost)
             if old is not None:
-                count(old[0], old[1], -old[2], -1)
+                kind, state, amount = old
+                change = changes[kind, state]
+                change[0] -= amount
+                change[1] -= 1
             if cost.state is CostState.RELEASED:
-                if old is not None:
-                    connection.execute(
-                        "DELETE FROM entries WHERE run = ? AND seq = ? AND number = ?",
-                        (run, entry.seq, cost.number),
-                    )
                 continue
-            kind = self._kind(entry.day, cost.currency, entry.model)
-            saved.append(
-                (
-                    run,
-                    entry.seq,
-                    cost.number,
-                    kind,
-                    cost.state._value_,
-                    cost.amount,
-                    short_tags(entry.metadata),
-                )
+            kind, state, amount = (
+                self._kind(entry.day, cost.currency, entry.model),
+                cost.state._value_,
+                cost.amount,
             )
+            saved.append((run, entry.seq, cost.number, kind, state, amount, short_tags(entry.metadata)))
             if len(saved) == _SAVED_AT_ONCE:
-                insert_rows(connection, _SAVE, saved)
+                insert_rows(self._connection, _SAVE, saved)
                 saved.clear()
-            count(kind, cost.state._value_, cost.amount, 1)
-        insert_rows(connection, _SAVE, saved)
-        connection.executemany(
+            change = changes[kind, state]
+            change[0] += amount
+            change[1] += 1
+        insert_rows(self._connection, _SAVE, saved)
+        self._connection.executemany(
             "INSERT INTO totals VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "amount = amount + excluded.amount, attempts = attempts + excluded.attempts",
             [(kind, run, state, *change) for (kind, state), change in changes.items()],
         )
 
+    def _take_out(self, run: int, seq: int, cost: Cost) -> tuple[int, str, int] | None:
+        """Delete the entry of an attempt; return its kind, state and amount, or None if there is none."""
+        old: tuple[int, str, int] | None = self._connection.execute(
+            "DELETE FROM entries WHERE run = ? AND seq = ? AND number = ? RETURNING kind, state, amount",
+            (run, seq, cost.number),
+        ).fetchone()
+        return old
+
     def _kind(self, day: str, currency: str, model: str) -> int:
         key = (day, currency, model)
-        if key not in self._kinds:
+        kind = self._kinds.get(key)
+        if kind is None:
             self._connection.execute(
                 "INSERT OR IGNORE INTO kinds (day, currency, model) VALUES (?, ?, ?)", key
             )
-            (self._kinds[key],) = self._connection.execute(
+            (kind,) = self._connection.execute(
                 "SELECT kind FROM kinds WHERE day = ? AND currency = ? AND model = ?", key
             ).fetchone()
-        return self._kinds[key]
+            self._kinds[key] = kind
+        return kind
 
     def _used(self, currency: str, period: str) -> int:
         """Return what a day or a month has used: entries, and the allowances of runs."""
