@@ -1,4 +1,4 @@
-"""Disk errors as the program's own, files that are no links, and names that survive a loss of power."""
+"""Disk errors as the program's own, files that are not links, and names that survive a loss of power."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def open_own(path: str | Path, flags: int, mode: int = 0o666) -> int:
     and opening a FIFO would wait forever. The flags must not have ``O_TRUNC``, which works before any check.
 
     Raises:
-        OSError: It can't be opened, or it is a link, has a second name, or is no regular file.
+        OSError: It can't be opened, or it is a link, has a second name, or is not a regular file.
     """
     try:
         descriptor = os.open(path, flags | _NO_LINK, mode)
@@ -111,7 +111,7 @@ def open_own(path: str | Path, flags: int, mode: int = 0o666) -> int:
     if is_own(status := os.fstat(descriptor)):
         return descriptor
     os.close(descriptor)
-    what = "it is no regular file" if status.st_nlink == 1 else "it has a second name (a hard link)"
+    what = "it is not a regular file" if status.st_nlink == 1 else "it has a second name (a hard link)"
     raise OSError(errno.EINVAL, what, str(path))
 
 

@@ -35,7 +35,7 @@ def open_assets(url: str, environ: Mapping[str, str]) -> ObjectStore:
     Return the store at the URL that ``--assets`` names. Nothing is read or written.
 
     Raises:
-        UsageError: It is no such URL, or the extra for it is not installed.
+        UsageError: It is not such a URL, or the extra for it is not installed.
         ObjectStoreError: What the environment says does not fit together.
     """
     if "%" in url and not url.startswith("file:"):
@@ -142,7 +142,7 @@ class LocalFiles:
 
     @asynccontextmanager
     async def of(self, record: JobRecord) -> AsyncIterator[None]:
-        """Have the files of a job here for the length of a block, as far as they can be fetched; then only those that stay."""
+        """Fetch the files of a job that are elsewhere, as far as possible, and delete them when the block ends."""
         uploaded = [asset for asset in record.assets if asset.url is not None]
         if not uploaded:
             yield

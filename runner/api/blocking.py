@@ -270,7 +270,7 @@ def write_job_mappings(
         output: The run directory; None for the default in the working directory.
 
     Raises:
-        UsageError: A job is no mapping, or has a value that JSON does not have.
+        UsageError: A job is not a mapping, or has a value that JSON does not have.
     """
     run_dir = output or default_run_dir(Path.cwd() / MANIFEST_NAME, name, simulate=simulate)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -302,7 +302,7 @@ def _flow(value: Any, place: str) -> str:
         # It would be sent as a question mark.
         half = ascii(error.object[error.start])
         raise UsageError(
-            f"{place}: {half} is half of a surrogate pair, which is no character",
+            f"{place}: {half} is half of a surrogate pair, which is not a character",
             hint="read texts as UTF-8, and replace what is not: bytes.decode(errors='replace')",
         ) from None
     except (TypeError, ValueError, RecursionError) as error:

@@ -154,7 +154,7 @@ def open_if_same(path: Path, identity: tuple[int, int, int] | None, *, has_grown
 _MAX_OPEN = 64
 """Blocks that wait for further jobs; of more, the one that was begun first is given up."""
 _MAX_GAPS = 4
-"""The lines of a block are read at once if they are spread over at most so many times their size."""
+"""The lines of a block are read at once if they are spread over at most this many times their size."""
 _NO_VERDICTS = Verdicts()
 
 

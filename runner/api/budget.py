@@ -41,7 +41,7 @@ _MAX_LOOKED_AT = 10_000
 ASK_FROM_JOBS = 20
 """More paid jobs than this are asked about."""
 ASK_FROM_COST = 10
-"""A higher cost than so many units of the currency is asked about."""
+"""A higher cost than this, in units of the currency, must be confirmed."""
 
 
 def pending_cost(
@@ -220,7 +220,7 @@ async def open_budget(
 def smaller_jobs(
     reader: sqlite3.Connection, pricer: Pricer, scope: JobFilter, left: int, currency: str
 ) -> str:
-    """Return in words how many of the next pending jobs cost at most so many billionths; an empty text if none does."""
+    """Return in words how many of the next pending jobs cost at most `left` billionths; an empty text if none does."""
     day, fitting, first = utc_day(time.time()), 0, ""
     for job_id, _, text in costs.pending_requests(reader, scope, limit=_MAX_LOOKED_AT):
         price = pricer.quote(jsontext.loads(text), day)

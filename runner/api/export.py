@@ -45,7 +45,7 @@ def export(
         What is in the dataset, and warnings about the results files.
 
     Raises:
-        StoreMissing, StoreDamaged, StoreTooNew: One is no run directory, or one that can't be read.
+        StoreMissing, StoreDamaged, StoreTooNew: One is not a run directory, or one that can't be read.
         ResultsError: A results file or the verdicts can't be read.
         ObjectStoreError: A bucket can't be read.
         ExportError: See `runner.export.dataset.export`, for other errors too.

@@ -124,7 +124,7 @@ def _read_source(run_dir: Path, out: Path) -> _Source:
     if facts is None:
         raise StoreMissing(f"{run_dir} holds no run yet", hint="name the directories of the shards")
     if facts.origin.shard is None:
-        raise UsageError(f"{run_dir} is no shard of a run", hint="name the directories of the shards")
+        raise UsageError(f"{run_dir} is not a shard of a run", hint="name the directories of the shards")
     if retired is not None and Path(retired) != out.absolute() and (Path(retired) / DB_NAME).exists():
         raise RunDirError(
             f"{run_dir} was merged into {retired}",

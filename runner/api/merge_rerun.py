@@ -62,7 +62,7 @@ def merge_rerun(results: Path, run_dir: Path) -> MergedRerun:
 
     Raises:
         ResultsError: The results can't be read.
-        RunDirError: The directory is no run's, in use, or can't be used.
+        RunDirError: The directory is not a run's, in use, or can't be used.
         UsageError: The results are those of the run itself, or none of their jobs is one of the run.
     """
     require_run(run_dir)
@@ -109,7 +109,7 @@ def merge_rerun(results: Path, run_dir: Path) -> MergedRerun:
                 f"no job of {results} is a job of {run_dir}", hint="name the run that the rerun began from"
             )
         with suppress(LedgerError):
-            # Else the run's next start does so.
+            # Otherwise the run's next start does so.
             settle_ledger(store, facts.settings)
         with closing(Outputs(store, facts)) as outputs:
             outputs.finish(now_at=time.time())
@@ -176,4 +176,4 @@ def merged_lines(merged: MergedRerun, run_dir: Path) -> Iterator[str]:
         yield f"  without a whole file, to download again, free of charge: {format_count(len(merged.missing), 'job')}"
     if merged.unknown:
         unknown = format_count(len(merged.unknown), "job")
-        yield f"  left out, because they are no jobs of this run: {unknown}, such as {merged.unknown[0]!r}"
+        yield f"  left out, because they are not jobs of this run: {unknown}, such as {merged.unknown[0]!r}"

@@ -41,7 +41,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         scenario: The simulator's scenario, by name or path; only for simulated runs.
         job: Only jobs whose id matches this shell pattern.
         where: Only jobs that meet all these conditions, such as "split=test": one, or several (`run`, `resume`, `rerun`, plans).
-        sample: Only so many of these jobs, always the same ones.
+        sample: Only this many of these jobs, always the same ones.
         max_failures: Jobs that may end without a video in this process: a number, a share of those that ended such as 0.1,
             or "off" for any number; None stops after 20 in a row.
         max_runtime: How long jobs are submitted, counted from the call: in seconds, or a text such as "1h"; None for no
@@ -178,7 +178,7 @@ def parse_max_cost(text: str) -> Money:
     ('20.00 USD', '')
 
     Raises:
-        ValueError: It is no amount.
+        ValueError: It is not an amount.
     """
     return Money(parse_amount(text), "") if text.strip()[-1:].isdigit() else parse_money(text)
 

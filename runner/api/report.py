@@ -43,7 +43,7 @@ def write_html(run_dir: Path, *, now_at: float) -> Path:
     Write ``report.html`` into the run directory, beside the assets that it plays, and return its path.
 
     Raises:
-        RunDirError: The directory is no run directory, or its ``run.db`` can't be read.
+        RunDirError: The directory is not a run directory, or its ``run.db`` can't be read.
         ReportError: There are no jobs, or the file can't be written.
     """
     out = run_dir / REPORT_NAME
@@ -81,7 +81,7 @@ def restore_missing_files(run_dir: Path, *, now_at: float) -> None:
     Write the derived files again if one is missing or out of date, unless another process works on the run, which will.
 
     Raises:
-        RunDirError: The directory is no run directory, or its ``run.db`` can't be read.
+        RunDirError: The directory is not a run directory, or its ``run.db`` can't be read.
         ReportError: There are no jobs.
     """
     with open_report(run_dir) as run:
@@ -165,7 +165,7 @@ def open_report(run_dir: Path) -> Iterator[OpenReport]:
     Open a run to report on it.
 
     Raises:
-        StoreMissing, StoreDamaged, StoreTooNew: It is no run directory, or one that can't be read.
+        StoreMissing, StoreDamaged, StoreTooNew: It is not a run directory, or one that can't be read.
         ReportError: There are no jobs.
     """
     with reading(run_dir) as reader:

@@ -80,7 +80,7 @@ def resolve_tasks(run_dir: AnyPath, tasks: Mapping[str, str]) -> ResolveResult:
         tasks: Task ids by job id.
 
     Raises:
-        RunDirError: The directory is no run's, in use, or can't be used.
+        RunDirError: The directory is not a run's, in use, or can't be used.
     """
     with _Resolver(Path(run_dir)) as resolver:
         return resolver.attach_all(tasks)
@@ -105,7 +105,7 @@ def uncertain_jobs(run_dir: AnyPath) -> Iterator[JobRecord]:
     Read the jobs that can be resolved, also while a run is active.
 
     Raises:
-        RunDirError: The directory is no run's, or can't be used.
+        RunDirError: The directory is not a run's, or can't be used.
     """
     run_dir = Path(run_dir)
     require_run(run_dir)

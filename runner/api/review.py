@@ -30,7 +30,7 @@ async def serve_review(run_dir: Path, *, port: int, token: str, ready: Callable[
         ready: Gets the address once it can be opened.
 
     Raises:
-        StoreMissing, StoreDamaged, StoreTooNew: It is no run directory, or one that can't be read.
+        StoreMissing, StoreDamaged, StoreTooNew: It is not a run directory, or one that can't be read.
         ReportError: There are no jobs.
         RunDirError, DiskFull: The verdicts can't be written.
         OSError: The port is taken.

@@ -251,7 +251,7 @@ async def resume(
             notified of its end.
 
     Raises:
-        StoreMissing: The directory is no run directory.
+        StoreMissing: The directory is not a run directory.
         CredentialsMissing, RunDirError: As for `run`.
     """
     started_at = time.monotonic()

@@ -55,13 +55,13 @@ class Series(Struct, frozen=True):
         They have tasks to fetch, or their process was killed before it wrote the results.
 
         Args:
-            observe: Gets which known ones were not looked at, because their disk does not answer.
+            observe: Gets a notice about known directories that were skipped, because their disk does not answer.
         """
         own = run_dir.resolve()
         beside = own.parent.iterdir() if own.parent.is_dir() else ()
         known = last_changes(
             (Path(run.run_dir) for run in runs_of(self.manifest)),
-            lambda silent: observe(Notice("catch_up", f"not looked at: {silent} (the disk does not answer)")),
+            lambda silent: observe(Notice("catch_up", f"skipped: {silent} (the disk does not answer)")),
         )
         found = {path.resolve() for path in (*beside, *known) if (path / DB_NAME).is_file()} - {own}
         return sorted(path for path in found if self._is_unfinished(path))

@@ -108,7 +108,7 @@ def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bo
 
 
 def runs_elsewhere(manifest: Path, run: KnownRun) -> tuple[KnownRun, ...]:
-    """Return the runs of a manifest that a run would pay for again, the newest last; none if it is no new run."""
+    """Return the runs of a manifest that a run would pay for again, the newest last; none if it is not a new run."""
     if not run.is_gone:
         return ()
     others = [known for known in _read(manifest) if _is_again(known, run)]
@@ -139,7 +139,7 @@ def newest_run(here: Path, on_silent: Callable[[Path], None] = ignore) -> Path |
     manifests have had on this machine.
 
     Args:
-        on_silent: Gets each directory that was not looked at, because its disk does not answer.
+        on_silent: Gets each directory that was skipped, because its disk does not answer.
     """
     beside = default_run_dir(here / "manifest.yaml", "run", simulate=False).parent
     own = {path.parent for path in beside.glob(f"*/{DB_NAME}")} if beside.is_dir() else set()
@@ -186,7 +186,7 @@ def last_changes(
     within_s: float = _ANSWERS_WITHIN_S,
 ) -> dict[Path, float | None]:
     """
-    Return when each run was worked on last, in seconds since 1970; None for a directory that is no run's.
+    Return when each run was worked on last, in seconds since 1970; None for a directory that is not a run's.
 
     Args:
         on_silent: Gets each directory that is not in the result, because its disk does not answer.

@@ -66,9 +66,9 @@ class Status(Struct, frozen=True, kw_only=True):
         spend: What the attempts cost, by currency.
         budgets: How much of each budget is left.
         awaiting_take: Pending jobs that had a video, which was rejected and is kept until there is a new one.
-        lost_files: Paths or URLs of succeeded jobs' files that are gone, or have another size (which is not looked at in a
+        lost_files: Paths or URLs of succeeded jobs' files that are gone, or have another size (which is not checked in a
             run with many files); none while a process is running.
-        not_seen: Why files in an object store were not looked at, or None.
+        not_seen: Why files in an object store were not checked, or None.
         is_simulated: Whether its jobs go to the simulator, so that nothing is paid.
     """
 
@@ -106,7 +106,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
         now_at: Seconds since 1970; None for now.
 
     Raises:
-        StoreMissing: The directory is no run directory.
+        StoreMissing: The directory is not a run directory.
         RunDirError: Its ``run.db`` can't be read.
     """
     folder = Path(run_dir)
@@ -149,7 +149,7 @@ def status(run_dir: AnyPath, *, now_at: float | None = None) -> Status:
 def _lost_files(
     connection: sqlite3.Connection, folder: Path, facts: RunFacts | None
 ) -> tuple[tuple[str, ...], str | None]:
-    """Return the files that are gone from here and from object stores, and why the latter were not looked at."""
+    """Return the files that are gone from here and from object stores, and why the latter were not checked."""
     lost = tuple(files.lost_files(connection, folder))
     if facts is None or not files.has_uploads(connection):
         return lost, None
@@ -260,7 +260,7 @@ def jobs(
         where: Only jobs that meet all these conditions.
 
     Raises:
-        StoreMissing: The directory is no run directory.
+        StoreMissing: The directory is not a run directory.
         RunDirError: Its ``run.db`` can't be read.
         UsageError: While they are read: a condition names what no job of the run has.
     """
@@ -290,7 +290,7 @@ def job(run_dir: Path, job_id: str) -> JobDetails:
 
     Raises:
         UsageError: The run has no such job; the hint has the nearest id.
-        StoreMissing: The directory is no run directory.
+        StoreMissing: The directory is not a run directory.
         RunDirError: Its ``run.db`` can't be read.
     """
     name, gateway = _facts(run_dir)

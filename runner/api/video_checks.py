@@ -46,7 +46,7 @@ class CheckResult(Struct):
         videos: How many were checked.
         failed: By check, how many did not pass it.
         rejected: How many got the verdict ``reject``.
-        not_checked: How many could not be looked at.
+        not_checked: How many could not be checked.
         jobs: The jobs with something to see, each with its warnings; the first thousand.
     """
 
@@ -208,7 +208,7 @@ async def running_checks(
 
 
 def _can_decode(checks: tuple[Check, ...], observe: Observer) -> bool:
-    """Return whether pictures can be looked at, if they are to be; what is missing is reported once."""
+    """Return whether pictures can be decoded, if the checks need them; a missing decoder is reported once."""
     needing = [check for check in checks if check in NEEDS_DECODER]
     if not needing and Check.SILENT not in checks:
         return False

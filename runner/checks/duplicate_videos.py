@@ -15,7 +15,7 @@ from runner.store.store import Store
 NAME = "duplicate"
 """In `checks`."""
 _BITS_PER_VIDEO = 64
-"""Of a bitmap that shows which digests may occur twice: some 1 in 128 others are looked at too, and memory stays flat."""
+"""Of a bitmap that shows which digests may occur twice: about 1 in 128 others are compared too, and memory stays flat."""
 
 
 def save_duplicates(store: Store, reject: Collection[Check]) -> None:
@@ -83,7 +83,7 @@ def _sentence(original: str) -> str:
 
 HASH_BITS = 256
 MOST_BITS = 14
-"""Hashes that differ in so many bits at most are of videos that look alike."""
+"""Videos look alike if their hashes differ in at most this many bits."""
 _BANDS = MOST_BITS + 1
 _BAND_BITS = HASH_BITS // _BANDS
 _BAND_MASK = (1 << _BAND_BITS) - 1

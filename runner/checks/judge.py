@@ -69,7 +69,7 @@ def judge(
     Judge a video by all checks except near duplicates, which need the others of the run.
 
     Args:
-        measures: None if the pictures were not looked at: only what the file states is judged then.
+        measures: None if the pictures were not decoded: then only what the file states is judged.
 
     >>> video = Asset("video", "a.mp4", 9, "", "video/mp4", 1280, 720, 5.0, fps=24.0, has_sound=False)
     >>> judge(video, {"seconds": 8}, [Check.DURATION, Check.FPS], None).warnings

@@ -1,7 +1,7 @@
 """
 Measure what a video shows, with PyAV (the extra ``media``).
 
-Pictures are looked at four times a second, as 32 x 32 gray pixels; the sound at 8,000 samples a second.
+Four pictures a second are measured, as 32 x 32 gray pixels, and the sound at 8,000 samples a second.
 
 Run as a program, it answers each path, a JSON line, with a JSON line: measures, or the reason why there are none. A
 decoder that is given damaged files may crash, or hang; in a process of its own it takes nothing else with it.
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _SIDE = 32
 _INTERVAL_S = 0.25
 _LEAST_PICTURES = 8
-"""A video shorter than two seconds is looked at more often."""
+"""A video shorter than two seconds is sampled more often."""
 _MAX_SECONDS = 600.0
-"""Nothing after this is looked at: a file may state anything."""
+"""Nothing after this is decoded: a file may state any length."""
 _BLACK_LEVEL = 32
 """Of 255; black is 16 in video, and compression adds to it."""
 _BLACK_SHARE = 0.98

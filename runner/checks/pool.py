@@ -95,12 +95,10 @@ class MeasuringPool:
                     answer = await _ask(process, path)
             except TimeoutError:
                 await self._end(process)
-                raise NotMeasured(f"was not looked at within {format_duration(self._limit_s)}") from None
+                raise NotMeasured(f"was not checked within {format_duration(self._limit_s)}") from None
             except (OSError, msgspec.DecodeError):
                 await self._end(process)
-                raise NotMeasured(
-                    f"made the process that looked at it end with {process.returncode}"
-                ) from None
+                raise NotMeasured(f"made the process that checked it end with {process.returncode}") from None
             except BaseException:
                 await self._end(process)
                 raise
@@ -121,7 +119,7 @@ class MeasuringPool:
                 start_new_session=True,
             )
         except OSError as error:
-            raise NotMeasured(f"was not looked at: no process can be started ({error.strerror})") from None
+            raise NotMeasured(f"was not checked: no process can be started ({error.strerror})") from None
         self._all.add(process)
         return process
 
@@ -138,7 +136,7 @@ async def _ask(process: asyncio.subprocess.Process, path: str) -> _Answer:
     assert process.stdout is not None
     process.stdin.write(msgspec.json.encode(path) + b"\n")
     await process.stdin.drain()
-    # An empty line at the end of the output is no answer, and so a crash.
+    # An empty line at the end of the output is not an answer, and so a crash.
     return msgspec.json.decode(await process.stdout.readline(), type=_Answer)
 
 

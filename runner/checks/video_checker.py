@@ -90,7 +90,7 @@ class AssetHook:
         except (ValueError, RecursionError):
             raise CommandFailed(f"{label} answered with something else than JSON") from None
         if not isinstance(answer, dict):
-            raise CommandFailed(f"{label} answered with JSON that is no object")
+            raise CommandFailed(f"{label} answered with JSON that is not an object")
         if taken := sorted(answer.keys() & _TAKEN):
             raise CommandFailed(f"{label} answered with {str(taken[0])!r}, which is the name of a check")
         cleaned: dict[str, Json] = clean(answer)
@@ -224,7 +224,7 @@ class RunningChecks:
     Checks jobs as they succeed, a few at a time; nothing of the run waits for it.
 
     Args:
-        files_of: Has the files of a job on this machine for the length of a block.
+        files_of: Keeps the files of a job on this machine until its block ends.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a run shows while it is active if stderr is no terminal or with --quiet, and the texts of all displays."""
+"""What a run shows while it is active if stderr is not a terminal or with --quiet, and the texts of all displays."""
 
 from __future__ import annotations
 

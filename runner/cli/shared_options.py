@@ -173,7 +173,7 @@ def or_newest_run(ctx: click.Context, _param: click.Parameter | None, given: Any
     newest = newest_run(Path.cwd(), silent.append)
     if silent:
         others = "" if len(silent) == 1 else f" and {len(silent) - 1:,} more"
-        echo_stderr(f"not looked at: {silent[0]}{others} (the disk does not answer)", style="yellow")
+        echo_stderr(f"skipped: {silent[0]}{others} (the disk does not answer)", style="yellow")
     if newest is None:
         raise click.UsageError("No run is known here; name a run directory, such as output/kittens.")
     echo_stderr(f"newest run: {newest}")

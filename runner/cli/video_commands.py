@@ -103,7 +103,7 @@ def review_command(run_dir: Path, port: int, is_opened: bool) -> int:
     """
     Serve the report of the run in RUN_DIR on this machine until Ctrl-C, to judge its videos.
 
-    There k keeps the clip that is looked at, and r rejects it. Each verdict is saved in verdicts.jsonl at once; the last
+    There k keeps the selected clip, and r rejects it. Each verdict is saved in verdicts.jsonl at once; the last
     one of a job counts. The address, which is printed to stdout, holds a secret: whoever knows it can see the videos.
     The run may be active. Without RUN_DIR it is the newest run.
     """
@@ -246,7 +246,7 @@ def _parse_columns(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in COLUMNS:
             raise UsageError(
-                f"--columns names {name!r}, which is no column",
+                f"--columns names {name!r}, which is not a column",
                 hint=did_you_mean(name, COLUMNS) or f"the columns are {', '.join(COLUMNS)}",
             )
     return names

@@ -33,7 +33,7 @@ MIN_REFUSALS = 3
 """Refusals in a row before a stall is possible: at a job an hour, one means little."""
 
 _SILENCE_S = 5.0
-"""After so long without any answer, at most `_MAX_UNANSWERED` POSTs may be waiting for theirs: each may become uncertain."""
+"""After this time without any answer, at most `_MAX_UNANSWERED` POSTs may be waiting for theirs: each may become uncertain."""
 _MAX_UNANSWERED = 5
 
 _FIRST_PROBE_S = 5.0

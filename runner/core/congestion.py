@@ -1,9 +1,9 @@
 """
 What the answers to submissions tell about the rate that the gateway takes; `core.pacing` follows it.
 
-A limit accepts so many requests a second, however many are sent: the share that it refuses falls with the rate, and is
+A limit accepts a number of requests a second, however many are sent: the share that it refuses falls with the rate, and is
 nothing below the limit. A share that remains while the rate falls has another reason, and slowing down would not help.
-A limit of so many in a time refuses in rows. These explanations are compared by how likely they make the answers since
+A limit on the number in a period refuses many in a row. These explanations are compared by how likely they make the answers since
 the first refusal.
 
 After answers that leave jobs uncertain, submissions slow down too: a limiter in front of the gateway may answer 503 to
@@ -115,7 +115,7 @@ _FAST_GROWTH = 1.05
 _SLOW_GROWTH = 1.005
 """For each accepted answer: 72 answers from `_NEAR` to the rate that failed, and twice as many each time it fails again."""
 _SAME = (0.9, 1.3)
-"""A rate failed again if the new one is so many times the old one."""
+"""A rate failed again if the new one is this many times the old one."""
 _MAX_REPEATS = 10
 _RESTART_SHARE = 0.05
 _RESTART_PER_S = 0.1
@@ -195,7 +195,7 @@ _BELOW_LIMIT = 0.02
 _SHARES = (0.05, 0.08, 0.12, 0.18, 0.25, 0.33)
 """Shares of refusals that may come at any rate: fewer cost little, and more would be an outage."""
 _ROWS = (0.6, 0.8, 0.95)
-"""Shares of refusals that are followed by another, if a limit of so many in a time causes them."""
+"""Shares of refusals that are followed by another, if a limit on the number in a period causes them."""
 _PROOF = 4.0
 """So much greater must the logarithm of the likelihood be."""
 _LOWEST = 8
@@ -225,7 +225,7 @@ class BackgroundRefusals:
     def record(self, per_s: float, *, is_refused: bool) -> None:
         """Record an answer to a request that was sent at a rate."""
         if not self._counts and not self._was_refused:
-            # The first refusal itself is no sample: without it nothing would be recorded.
+            # The first refusal itself is not a sample: without it nothing would be recorded.
             self._was_refused = is_refused
             return
         self._credit = min(self._credit + _TOLERATED * self.share, _MAX_CREDIT)
@@ -308,6 +308,6 @@ def _halved(counts: tuple[float, float]) -> tuple[float, float]:
 
 
 def _likelihood(counts: tuple[float, float], share: float) -> float:
-    """Return the logarithm of the likelihood of so many answers and refusals, if such a share is refused."""
+    """Return the logarithm of the likelihood of some answers and refusals, if a share of requests is refused."""
     answers, refusals = counts
     return refusals * math.log(share) + (answers - refusals) * math.log(1 - share)

@@ -177,7 +177,7 @@ def estimate_duration(
     finished_per_s: float = 0.0,
 ) -> Estimate:
     """
-    Estimate how long it takes to submit and finish so many jobs of each model.
+    Estimate how long it takes to submit and finish a number of jobs of each model.
 
     A model without known durations is assumed to be like the others. If no duration is known, the rates decide,
     and that a task is in flight at least until its first poll.

@@ -129,7 +129,7 @@ def to_nanos(amount: Decimal) -> int:
 
 def from_nanos(nanos: int) -> Decimal:
     """
-    Return the amount of so many billionths.
+    Convert billionths to an amount.
 
     >>> from_nanos(50_000_000)
     Decimal('0.050000000')
@@ -152,7 +152,7 @@ def amount_text(amount: Decimal) -> str:
 @lru_cache(maxsize=1024)
 def nanos_text(nanos: int) -> str:
     """
-    Write so many billionths like `amount_text`.
+    Format billionths like `amount_text`.
 
     >>> nanos_text(1_200_000_000)
     '1.20'

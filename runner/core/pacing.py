@@ -8,7 +8,7 @@ The limits of this API are not published and shared with strangers (facts F86, F
   ``1/(n+1)``, by a twentieth at least and by half at most, once for each burst. So a single 429 among many
   accepted answers costs little, and if half of all requests are refused the rate is halved.
 - A 429 after a 429 means "closed for now". The rate remains, and the pauses become longer. If the gateway
-  then accepts again, its limit is a window, such as so many a minute: the rate is cut to what was accepted
+  then accepts again, its limit is a number per window, such as a minute: the rate is cut to what was accepted
   over the last minute.
 - Growth is that of TCP Cubic (RFC 9438), counted in accepted answers: fast up to the rate that was refused,
   slow around it, then faster and faster. Each 429 of a burst stretches the curve, so that refusals remain
@@ -38,7 +38,7 @@ from runner.core.retry import backoff_s
 _MIN_CUT = 0.05
 _MAX_CUT = 0.5
 _WINDOW_REFUSALS = 3
-"""After so many 429s in a row, the limit is a window, such as so many a minute."""
+"""After this many 429s in a row, the limit is a number per window, such as a minute."""
 _MAX_PAUSE_S = 15.0
 _FREEZE_S = 30.0
 

@@ -146,7 +146,7 @@ _EXPLORED_AT_FIRST = 10
 _MIN_BACKOFF_S = 0.5
 
 UNKNOWNS_UNTIL_LOST = 3
-"""After so many polls in a row in which the API did not know a task, once it is no longer young, it is lost (fact F65)."""
+"""After this many polls in a row in which the API did not know a task, once it is no longer young, it is lost (fact F65)."""
 
 
 def next_poll_s(
@@ -185,7 +185,7 @@ def next_poll_s(
         max_s = max(policy.max_interval_s, min_s)
         best_s = durations.best_wait_s(age_s, min_s=min_s, max_s=max_s, interval_s=policy.interval_s)
     if best_s is not None and durations is not None:
-        # Some tasks are looked at earlier, or it would never be noticed that they end earlier.
+        # Some tasks are polled earlier, or nothing would ever show that they end earlier.
         explored = max(_EXPLORED, min(_EXPLORED_AT_FIRST / durations.count, 0.5))
         wait_s = min_s + min(draw / explored, 1.0) * (best_s - min_s)
     else:

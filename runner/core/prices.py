@@ -28,7 +28,6 @@ MEDIA = "media"
 """The condition for requests with an item of a type among their media."""
 
 _VIDEO_TYPES = frozenset({"reference_video", "first_clip"})
-_MODEL_CHOOSES = "-1"
 
 
 class Unit(StrEnum):

@@ -77,7 +77,7 @@ def parse_shard(text: str) -> Shard:
     """
     index, slash, count = text.partition("/")
     if not slash or not all(_is_number(part) for part in (index, count)):
-        raise ValueError(f"{text!r} is no shard; write {SHARD_FORMS}")
+        raise ValueError(f"{text!r} is not a shard; write {SHARD_FORMS}")
     return _checked(int(index), int(count), f"{text!r}")
 
 
@@ -109,7 +109,7 @@ def find_shard(environ: Mapping[str, str]) -> Shard:
             first, last = (_number(environ, f"SLURM_ARRAY_TASK_{end}") for end in ("MIN", "MAX"))
             if last - first != count - 1:
                 raise ValueError(
-                    f"the array has gaps, so that its tasks are no shards: set {COUNT_NAME}, and use --array=0-(N-1)"
+                    f"the array has gaps, so that its tasks are not shards: set {COUNT_NAME}, and use --array=0-(N-1)"
                 )
             index -= first
         return _checked(index, count, f"{index_name} {index}")

@@ -99,7 +99,7 @@ class SharedBudget:
 RECHECK_S = 1.0
 """How often it looks whether the passing of time alone lets the breaker change its mind."""
 _PROBE_S = 60.0
-"""After so long without an answer, another shard is asked for the free request."""
+"""After this time without an answer, another shard is asked for the free request."""
 _BLOCKS_FROM_PER_S = 100.0
 _BLOCK_S = 0.02
 _OF_ALL = frozenset(

@@ -114,7 +114,7 @@ def stop_for_unreachable_gateway(why: str) -> Stop:
 
 
 def stop_for_stall(limit_s: float, message: str) -> Stop:
-    """Return why a run stops of which the gateway has accepted nothing for so long."""
+    """Return the stop of a run that made no progress for that long."""
     return Stop(
         StopReason.UNAVAILABLE,
         f"the gateway has accepted nothing for {format_duration(limit_s)}; its last answer: {message}",
@@ -191,7 +191,7 @@ def parse_max_failures(text: str) -> MaxFailures:
     except ValueError:
         value = -1
     if not 0 <= value or (is_share and not value <= 1):
-        raise ValueError(f"{text!r} is no number and no percentage; write {SHARE_FORMS}")
+        raise ValueError(f"{text!r} is neither a number nor a percentage; write {SHARE_FORMS}")
     return value
 
 
@@ -216,7 +216,7 @@ class FailureGuard:
         """
         Count a job that ended; return why the run must stop submitting, or None.
 
-        An uncertain job is no failure, and no success either.
+        An uncertain job is neither a failure nor a success.
 
         Args:
             pending: Jobs that are still to be submitted.

@@ -9,7 +9,7 @@ from runner.core.leases import Ask, AskMoney, Grant, Hello, Message, Reply, Repo
 from runner.core.shared_governor import SharedGovernor
 
 WAIT_S = 5.0
-"""After so long a shard is answered without a permit, so that it hears of the state of the run and asks again."""
+"""After this time a shard is answered without a permit, so that it gets the state of the run and asks again."""
 
 
 class GovernorService:

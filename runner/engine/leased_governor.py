@@ -50,7 +50,7 @@ from runner.worker.ports import Clock
 log = logging.getLogger(__name__)
 
 PERMIT_S = 1.0
-"""After so long a permit that was not used is given back."""
+"""After this time a permit that was not used is given back."""
 REPORT_S = 0.25
 """How long what is not urgent may wait until it is told."""
 _MOST_PERMITS = 64

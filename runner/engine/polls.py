@@ -132,7 +132,7 @@ class Polls:
             # No wait that the server asks for keeps a task from its last poll, so that none is given up unseen.
             held_until = self._held_until.get(self._account_of(job), due)
             if held_until > now and deadline > now:
-                # Others may have to be looked at before.
+                # Others may be due before.
                 heapq.heapreplace(self._heap, (min(held_until, deadline), job.seq, job))
                 continue
             ready_at = self._pacer.opens_at

@@ -148,7 +148,7 @@ def card(plan: Plan, options: ExportOptions) -> str:
     files = [{"split": split, "path": _paths(split, plan, options)} for split in plan.splits]
     config: dict[str, object] = {"config_name": "default", "data_files": files}
     if options.format is Format.VIDEOFOLDER:
-        # The names of the folders are no classes.
+        # The names of the folders are not classes.
         config["drop_labels"] = True
     head: dict[str, object] = {
         "license": plan.license or "other",

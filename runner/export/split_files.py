@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,6 @@ from runner.results.writers import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-_READ_BYTES = 1 << 20
 
 
 def blocks_of(roots: Sequence[Root], row: Row) -> Iterator[bytes]:
@@ -65,12 +62,9 @@ def is_same(path: Path, row: Row) -> bool:
         if path.stat().st_size != row.bytes:
             return False
         with path.open("rb") as file:
-            digest = sha256()
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
+            return file_digest(file, "sha256").hexdigest() == row.sha256
     except OSError:
         return False
-    return digest.hexdigest() == row.sha256
 
 
 def _error(row: Row, problem: str) -> ExportError:

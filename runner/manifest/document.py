@@ -57,7 +57,7 @@ class Entry(Struct):
         """The job as people find it, such as ``jobs[3] "grass-2"``; None for the header."""
         if self.index < 0:
             return None
-        # An entry that is no mapping has a label too, for the problem that says so.
+        # An entry that is not a mapping has a label too, for the problem that says so.
         job_id = self.value.get("id") if isinstance(self.value, dict) else None
         return job_label(self.index, job_id)
 

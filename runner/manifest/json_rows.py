@@ -282,7 +282,7 @@ class _Array:
                 return line, column, value
 
     def _peek(self) -> str:
-        """Return the next character that is no blank; the empty text at the end."""
+        """Return the next character that is not a blank; the empty text at the end."""
         while True:
             text, at = self._text, self._at
             while at < len(text) and text[at] in " \t\r\n":
@@ -340,7 +340,7 @@ def _refuse(_text: str) -> NoReturn:
 
 def _is_deeper(value: Json, levels: int) -> bool:
     """
-    Return whether collections are nested more than so many levels deep.
+    Return whether collections are nested deeper than a number of levels.
 
     >>> _is_deeper({"a": [1]}, 2), _is_deeper({"a": [[]]}, 2)
     (False, True)

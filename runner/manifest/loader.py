@@ -189,7 +189,7 @@ def load(
 
     Raises:
         ManifestError: Nothing can be read; it has the problem.
-        UsageError: A variable is no text that can be sent.
+        UsageError: A variable is not text that can be sent.
     """
     require_manifest(path)
     _require_unicode(variables)
@@ -221,7 +221,7 @@ def _require_unicode(variables: Mapping[str, Json]) -> None:
             # A byte of the command line that is not UTF-8 is one; it would be sent as a question mark.
             half = ascii(error.object[error.start])
             raise UsageError(
-                f"--var {name!a}: {half} is no character: the value is not UTF-8",
+                f"--var {name!a}: {half} is not a character: the value is not UTF-8",
                 hint="write it into a file of UTF-8, such as under `vars` in the manifest",
             ) from None
 

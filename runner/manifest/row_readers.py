@@ -122,7 +122,7 @@ def check_names(names: tuple[str, ...], line: int) -> None:
 
 def column_names(cells: list[str], line: int) -> tuple[tuple[str, ...], tuple[tuple[int, str, str], ...]]:
     """
-    Return the names in the first row, and warnings about them. Trailing cells without text are no columns.
+    Return the names in the first row, and warnings about them. Trailing cells without text are not columns.
 
     Raises:
         RowFileError: As for `check_names`.

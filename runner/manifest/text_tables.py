@@ -99,7 +99,7 @@ class TextTable(RowFile):
         return lines.place(starts[number]) if number < len(starts) else (row_line, 0)
 
     def _find_delimiter(self, lines: _Lines) -> bool:
-        """Find out how cells are separated; return whether the first line says it, and is no row."""
+        """Find out how cells are separated; return whether the first line says it, and is not a row."""
         first = lines.begin_row() or ""
         excel = _EXCEL_LINE.fullmatch(first)
         if excel is not None:

@@ -81,7 +81,7 @@ def open_manifest(path: Path) -> IO[bytes]:
     Open a file that may be a manifest.
 
     Raises:
-        YamlUnreadable: It is no regular file, or begins as UTF-16 does.
+        YamlUnreadable: It is not a regular file, or begins as UTF-16 does.
         OSError: It is missing, or there is no permission to read it.
     """
     mode = path.stat().st_mode
@@ -98,7 +98,7 @@ def open_manifest(path: Path) -> IO[bytes]:
     return stream
 
 
-# One blank before the hash and none behind it: people write comments otherwise. Lines of megabytes are not looked at.
+# One blank before the hash and none behind it: people write comments otherwise. Lines of megabytes are not searched.
 _HASH = re.compile(rb"[^\s#] (?=#[^\s#])")
 _MAX_HASHES = 10_000
 

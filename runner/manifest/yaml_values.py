@@ -266,7 +266,7 @@ class ValueBuilder:
             self._error(event, unsupported_tag_message(event.tag), None)
 
     def _uncommon_key(self, event: Any, depth: int) -> str | None:
-        """Read a key that occurs for the first time, or that is no plain text."""
+        """Read a key that occurs for the first time, or that is not plain text."""
         if event.__class__ is not ScalarEvent:
             self._value(event, depth + 1)
             self._error(event, "a key must be text, not a list, a mapping or an alias", None)

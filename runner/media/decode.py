@@ -30,14 +30,14 @@ def open_video(path: str) -> InputContainer:
     A file that calls itself a video may be a playlist, which would name other files and hosts to read.
 
     Raises:
-        ValueError: It is no video by its name, or has no pictures.
+        ValueError: It is not a video by its name, or has no pictures.
         av.FFmpegError, OSError: It can't be read.
     """
     import av
 
     demuxer = _DEMUXERS.get(os.path.splitext(path)[1].lower())
     if demuxer is None:
-        raise ValueError("is no video")
+        raise ValueError("is not a video")
     container = av.open(path, format=demuxer)
     if not container.streams.video:
         container.close()

@@ -156,7 +156,7 @@ _UNKNOWN_SIZE = 0xFFFFFFFF
 _MAX_MP3_BYTES = 64 << 20
 """Models allow a quarter of it; what is behind it is not counted."""
 _MAX_JUNK_BYTES = 64 << 10
-"""Between two frames, or before the first; the tags of many programs are no frames."""
+"""Between two frames, or before the first; the tags of many programs are not frames."""
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 """Samples a second, by the version in a frame's header."""
 _KBITS_V1 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)

@@ -2,7 +2,7 @@
 Read what an MP4 or QuickTime file has, and whether it is complete (ISO/IEC 14496-12).
 
 A file is a sequence of boxes. A complete video has an `ftyp`, a `moov` and at least
-one `mdat`, in any order. What follows the last of them and is no box is padding, which some
+one `mdat`, in any order. What follows the last of them and is not a box is padding, which some
 writers and hosts add; it is no part of the video.
 
 The file comes from an untrusted host: every size is checked against what is

@@ -49,7 +49,7 @@ def open_store(
         request_s: How long one request may take.
 
     Raises:
-        UsageError: It is no such URL, or the extra for it is not installed.
+        UsageError: It is not such a URL, or the extra for it is not installed.
         ObjectStoreError: What the environment says does not fit together.
     """
     forms = "use s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER"
@@ -157,7 +157,7 @@ def object_url(store: ObjectStore, name: str) -> str:
 
 def require_uploads(store: ObjectStore) -> None:
     """
-    Check that objects can be written and looked at, by one that is deleted again if that is permitted.
+    Check that objects can be written and found, with a probe that is deleted again if that is permitted.
 
     Raises:
         ObjectStoreError: They can't, so that nothing should be paid for.

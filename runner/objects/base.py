@@ -238,7 +238,7 @@ class FolderStore:
     def _path(self, name: str) -> str:
         segments = name.split("/")
         if any(not segment or segment.startswith(".") or os.sep in segment for segment in segments):
-            raise ValueError(f"{name!r} is no name of an object")
+            raise ValueError(f"{name!r} is not the name of an object")
         return os.path.join(self._folder, *segments)
 
     @contextmanager

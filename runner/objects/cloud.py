@@ -136,7 +136,7 @@ class CloudStore:
     ) -> None:
         """Write an object in place of one of that name, in parts if it is large."""
         if isinstance(source, Path):
-            # Else an object that can't be read would look like one that is missing.
+            # Otherwise an object that can't be read would look like one that is missing.
             source.open("rb").close()
         attributes = {**(metadata or {}), **({"Content-Type": content_type} if content_type else {})}
         with self._errors(name, is_write=True):

@@ -73,7 +73,7 @@ class PageInfo(Struct, frozen=True):
         now_at: When the page is made.
         is_review: Whether `runner review` serves it, and saves the verdicts.
         posters: First pictures of videos by their paths, as JPEG in base64.
-        origins: Web servers that the page may load videos from, when they are looked at.
+        origins: Web servers that the page may load videos from, when they are played.
         links_until: When the addresses there expire.
     """
 

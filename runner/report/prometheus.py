@@ -38,11 +38,6 @@ def write_live_metrics(path: Path, snapshot: Snapshot, *, run: str, now_at: floa
     _write(path, families, run)
 
 
-def metrics_text(summary: Summary, *, run: str, exit_code: int, now_at: float) -> str:
-    """Format the results of a run as gauges and summaries, each labeled with the name of the run."""
-    return _text(_families(summary, exit_code, now_at), run)
-
-
 def _families(summary: Summary, exit_code: int, now_at: float) -> _Families:
     return [
         ("jobs", _JOBS, _by("state", summary.by_state.items())),
@@ -63,12 +58,9 @@ def _families(summary: Summary, exit_code: int, now_at: float) -> _Families:
 
 
 def _write(path: Path, families: _Families, run: str) -> None:
+    text = "".join(line for family in families for line in _family(*family, run))
     with atomic_write(path) as file:
-        file.write(_text(families, run).encode("utf-8", "replace"))
-
-
-def _text(families: _Families, run: str) -> str:
-    return "".join(line for name, text, samples in families for line in _family(name, text, samples, run))
+        file.write(text.encode("utf-8", "replace"))
 
 
 def _family(name: str, description: str, samples: list[_Sample], run: str) -> Iterator[str]:

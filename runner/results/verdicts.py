@@ -43,7 +43,7 @@ def read_verdicts(path: Path) -> Verdicts:
                     job_id = verdict = None
                 if not isinstance(job_id, str) or verdict not in VERDICTS:
                     raise ResultsError(
-                        f"{path}:{number} is no verdict",
+                        f"{path}:{number} is not a verdict",
                         hint='correct the line: {"job_id": "ID", "verdict": "keep", "at": TIME}, or "reject"',
                     )
                 verdicts[job_id] = verdict

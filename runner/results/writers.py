@@ -126,7 +126,7 @@ class ResultsWriter(AppendedFile):
         return self._is_own and self._last == self._status()
 
     def read(self, start: int, count: int) -> bytes:
-        """Read so many bytes of the file that was opened, or fewer at its end, even if it has been replaced."""
+        """Read bytes of the file that was opened, or fewer at its end, even if it has been replaced."""
         return os.pread(self._descriptor, count, start)
 
     def _status(self) -> tuple[int, int]:
@@ -219,11 +219,11 @@ class Splicer:
         self._kept = 0
 
     def keep(self, count: int) -> None:
-        """Take over so many bytes of the old file."""
+        """Keep the next bytes of the old file."""
         self._kept += count
 
     def skip(self, count: int) -> None:
-        """Leave out so many bytes of the old file."""
+        """Leave out the next bytes of the old file."""
         self.flush()
         self._place += count
 
@@ -248,7 +248,7 @@ class Splicer:
 
 
 def _copy(source: int, target: int, count: int, start: int) -> int:
-    """Copy at most so many bytes to the end of another file, and return how many."""
+    """Copy at most `count` bytes to the end of another file, and return how many."""
     if hasattr(os, "copy_file_range"):
         try:
             if copied := os.copy_file_range(source, target, count, start):

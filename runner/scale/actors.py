@@ -75,7 +75,7 @@ def find_ledger(facts: RunFacts, manifest: Path, address: str | None) -> Path | 
 
 @contextmanager
 def serving_ledger(path: Path | None) -> Iterator[None]:
-    """Serve a ledger to the shards of a run for the length of a block, in a process on this machine."""
+    """Serve a ledger to the shards of a run until the block ends, in a process on this machine."""
     if path is None:
         yield
         return

@@ -145,7 +145,7 @@ def _require_ray(plan: RayPlan) -> None:
     # It tells its makers nothing, unless somebody asked for that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if plan.address is None:
-        # Else Ray takes the machine's outer address even if it is told 127.0.0.1, and listens on all.
+        # Otherwise Ray takes the machine's outer address even if it is told 127.0.0.1, and listens on all.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray  # noqa: F401

@@ -74,7 +74,7 @@ class RequestSchema:
         """
         Return the keys of a clean request whose texts matter by their length alone, with the most characters.
 
-        The request stays clean with any other text of 1 to so many characters that is not blank. It has no
+        The request stays clean with any other text of at most that many characters that is not blank. It has no
         such key if a check of it takes more than a look at the lengths.
         """
         model = request["model"]

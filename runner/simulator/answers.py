@@ -253,7 +253,7 @@ def parts(content_type: str, content: bytes) -> list[Message]:
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
     message = BytesParser(policy=HTTP).parsebytes(head + content)
     if not message.is_multipart():
-        raise ValueError("the body is no form")
+        raise ValueError("the body is not a form")
     return [part for part in message.get_payload() if isinstance(part, Message)]
 
 

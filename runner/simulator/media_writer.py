@@ -72,7 +72,7 @@ class _Sound(Struct, frozen=True):
         return seconds * self.rate // self.values_per_sample
 
     def media(self, count: int) -> bytes:
-        """Return so many samples."""
+        """Return a number of samples."""
         return b"".join(islice(cycle(self.samples), count))
 
 

@@ -54,7 +54,7 @@ class ChangedJobs:
 
     @contextmanager
     def watched(self, connection: sqlite3.Connection) -> Iterator[None]:
-        """Add the jobs that statements on a connection change, for the length of a block."""
+        """Add the jobs that statements on a connection change, until the block ends."""
         if self._groups is None and not self._has_lines:
             yield
             return

@@ -111,7 +111,7 @@ def connect_reader(
 @contextmanager
 def reading(run_dir: Path, *, with_temp_tables: bool = False) -> Iterator[sqlite3.Connection]:
     """
-    Open ``run.db`` for reading, as `connect_reader` does, for the length of a block.
+    Open ``run.db`` for reading, as `connect_reader` does, until the block ends.
 
     Raises:
         RunDirError: It can't be read.

@@ -93,7 +93,7 @@ def object_name(source: str, digest: str) -> str:
 _BATCH = 500
 
 MAX_SIZES = 20_000
-"""With more files, only their names are looked at: to ask for the size of each takes ten times as long."""
+"""With more files, only their names are checked: asking for the size of each takes ten times as long."""
 
 
 _DELIVERED = "FROM jobs j JOIN assets a ON a.seq = j.seq AND a.attempt = j.attempt"

@@ -37,7 +37,7 @@ from runner.objects.base import ObjectExists, ObjectMissing, ObjectStore
 PATIENCE_S = 60.0
 """How long an append is tried again. What was accepted in the meantime is saved on this machine."""
 RECORDS_WORTH_A_BASE = 2000
-"""After so many records a new base saves the next owner time."""
+"""After this many records a new base saves the next owner time."""
 PROBE_REQUESTS = 4
 """Of `require_conditional_create`."""
 _READERS = 32

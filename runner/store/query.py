@@ -19,7 +19,7 @@ from runner.store.costs import costs_of
 _BATCH = 500
 _MAX_UNCOMMITTED = 1000
 _BITS_PER_TASK = 16
-"""Of the bitmap: so many times fewer queries are made than there are new tasks."""
+"""Of the bitmap: this many times fewer queries are made than there are new tasks."""
 
 _Value = TypeVar("_Value", bound=StrEnum)
 _RECORDS = f"SELECT {rows.RECORD_COLUMNS} FROM jobs j JOIN specs s USING (seq)"
@@ -53,7 +53,7 @@ def first_of_each_class(connection: sqlite3.Connection, classes: Iterable[str]) 
 
 
 def has_jobs(connection: sqlite3.Connection, count: int) -> bool:
-    """Return whether the run has at least so many jobs."""
+    """Return whether the run has at least a number of jobs."""
     row = connection.execute("SELECT 1 FROM jobs LIMIT 1 OFFSET ?", (max(0, count - 1),)).fetchone()
     return row is not None
 

@@ -171,7 +171,7 @@ class Store:
 
     @contextmanager
     def attached(self, database: Path, name: str) -> Iterator[None]:
-        """Let `transaction` see another database under a name, for the length of a block."""
+        """Let `transaction` see another database under a name, until the block ends."""
         with translated(database):
             self._connection.execute(f"ATTACH DATABASE ? AS {name}", (str(database.absolute()),))
             try:

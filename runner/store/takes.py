@@ -19,7 +19,7 @@ _DELIVERED = (
 )
 
 UNCHECKED: Mapping[str, Json] = {"checks": {}, "warnings": [], "verdict": None, "unchecked": True}
-"""Findings of a video that no check has looked at: what is found by its digest alone is added to them."""
+"""Findings of a video that no check has seen: what is found by its digest alone is added to them."""
 
 
 def takes(connection: sqlite3.Connection, seq: int) -> tuple[Attempt, ...]:

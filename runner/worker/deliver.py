@@ -199,7 +199,7 @@ class _Delivery:
             return None
         if self._task is None or self._task.last_frame_urls:
             return frame
-        # The stock gateway does not pass it on (fact F74), so its absence is no failure.
+        # The stock gateway does not pass it on (fact F74), so its absence is not a failure.
         self._job.warn("the last frame was requested, and the API named none")
         return None
 

@@ -81,7 +81,7 @@ class Target(Protocol):
         """
 
     def address(self, upload: Upload, seconds: float) -> str:
-        """Return an address of a file that is ready, which holds at least so long. It may be a secret."""
+        """Return an address of a file that is ready, which is valid for at least that long. It may be a secret."""
 
 
 class Uploader:

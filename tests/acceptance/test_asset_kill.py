@@ -189,7 +189,7 @@ def test_a_store_that_hangs_keeps_no_process(signals: int, tmp_path: Path) -> No
 
 
 def _killing(process: subprocess.Popen[bytes], nth: int) -> Callable[[str, str], None]:
-    """Return a fault that kills a process at its nth request that is no probe."""
+    """Return a fault that kills a process at its nth request that is not a probe."""
     seen = itertools.count(1)
 
     def fault(_method: str, path: str) -> None:

@@ -88,7 +88,7 @@ def test_run_ends_with_its_own_exit_code(redirections: str, folder: Path) -> Non
 def test_short_commands_end_with_their_exit_code(
     arguments: tuple[str, ...], code: int, redirections: str, folder: Path
 ) -> None:
-    """Data that can't be written, and messages that nobody gets, are no errors."""
+    """Data that can't be written, and messages that nobody gets, are not errors."""
     assert code == _shell(folder, redirections, *arguments).returncode
 
 

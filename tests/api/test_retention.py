@@ -163,7 +163,7 @@ def test_what_a_killed_deletion_left_is_deleted(rest: list[str], folder: Path) -
 
 def test_what_downloads_left_does_not_keep_the_run(folder: Path) -> None:
     """
-    Part files, files that were no videos, and verdicts are the program's own.
+    Part files, files that were not videos, and verdicts are the program's own.
     """
     old, new = make_night(folder, 20), make_night(folder, 21)
     (old / "verdicts.jsonl").write_text("")

@@ -265,7 +265,7 @@ def test_the_oldest_manifests_are_forgotten_together(tmp_path: Path, state: Path
 
 
 def test_a_disk_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
-    """Directories of other folders are looked at all the same, and those that were not are named."""
+    """Directories in other folders are checked too, and those that could not be are named."""
     dead, alive, gone = tmp_path / "dead" / "run", tmp_path / "alive" / "run", tmp_path / "alive" / "gone"
     answers, silent = Event(), list[Path]()
 

@@ -34,8 +34,8 @@ class Response:
 
     Attributes:
         length: The declared length; None for the body's own, "" to declare none.
-        close_after: Close the connection after so many bytes of the body.
-        stall_after: Send no more after so many bytes of the body, and keep the connection open.
+        close_after: Close the connection after this many bytes of the body.
+        stall_after: Send no more after this many bytes of the body, and keep the connection open.
         chunked: Send the body in chunks, and declare no length.
     """
 
@@ -80,10 +80,10 @@ def video_range(
     Return a handler that sends the part of a file from the requested offset on.
 
     Args:
-        shift: Start so many bytes after the requested offset.
+        shift: Start this many bytes after the requested offset.
         total: State this length of the file instead of its own.
         last: End with this byte instead of the file's last one.
-        new: Close the connection after so many bytes that the client does not have yet.
+        new: Close the connection after this many bytes that the client does not have yet.
     """
 
     def handle(offset: int) -> Response:

@@ -26,7 +26,7 @@ from runner.media import MediaInfo
 def test_a_matching_video_gets_no_warning(
     request_body: Mapping[str, object], width: int | None, height: int | None, duration_s: float | None
 ) -> None:
-    """Whole frames, sides that are multiples of 16, and unknown facts are no differences."""
+    """Whole frames, sides that are multiples of 16, and unknown facts are not differences."""
     assert () == mismatches(request_body, MediaInfo("video/mp4", width, height, duration_s))
 
 

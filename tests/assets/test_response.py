@@ -69,7 +69,7 @@ def test_a_range_that_does_not_fit_is_not_used(changes: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress"])
 def test_a_body_that_can_not_be_decompressed_is_refused(encoding: str) -> None:
-    """What was compressed though that was not requested is no asset, and a range of it fits nowhere."""
+    """What was compressed though that was not requested is not an asset, and a range of it fits nowhere."""
     decision = decide(200, {"Content-Encoding": encoding.upper()})
 
     assert isinstance(decision, Unusable)

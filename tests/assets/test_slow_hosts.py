@@ -152,7 +152,7 @@ async def trickling(pieces: Iterable[bytes], pause_s: float) -> AsyncIterator[st
     ids=["a head that trickles", "102 without end"],
 )
 async def test_a_head_must_come_in_time(pieces: list[bytes], tmp_path: Path) -> None:
-    """Bytes that are no body keep no download."""
+    """Bytes that are not part of a body keep no download alive."""
     timeouts = Timeouts(connect_s=0.1, stall_s=0.2)
     async with (
         asyncio.timeout(10),

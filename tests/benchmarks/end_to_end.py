@@ -311,7 +311,7 @@ def aria2c(server: Gateway, files: int, memory: Path, size: int, at_once: int) -
 
 
 def _empty(memory: Path) -> None:
-    """Give the memory of the files back; this is no disk, so nothing is slower for it."""
+    """Give the memory of the files back; this is not a disk, so nothing is slower for it."""
     for path in memory.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -94,7 +94,7 @@ def long_run(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Ro
 
 
 def _measured(server: Gateway, disk: Path, memory: Path, count: int) -> Cost:
-    """Run so many jobs, check them at the gateway, and take `status` and `report`."""
+    """Run a number of jobs, check them at the gateway, and take `status` and `report`."""
     out, elsewhere = disk / f"run-{count}", memory / f"run-{count}"
     elsewhere.mkdir()
     out.mkdir()
@@ -168,7 +168,7 @@ def _cpu_s(pid: int) -> float:
 
 def _cpu_at(samples: Sequence[Sample], lines: int) -> float:
     """
-    Return the CPU seconds when so many lines were there, between two samples in proportion.
+    Return the CPU seconds when a number of lines were there, between two samples in proportion.
 
     >>> _cpu_at([Sample(0, 1.0), Sample(10, 2.0), Sample(20, 4.0)], 15)
     3.0

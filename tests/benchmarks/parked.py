@@ -1,4 +1,4 @@
-"""Hold so many tasks in flight as the engine does (``heap``) or as sleeping coroutines (``tasks``); print KiB for each."""
+"""Hold a number of tasks in flight as the engine does (``heap``) or as sleeping coroutines (``tasks``); print KiB for each."""
 
 from __future__ import annotations
 

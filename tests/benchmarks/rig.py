@@ -204,7 +204,7 @@ def manifest(
     poll: str = "0s",
     head: str = "",
 ) -> Path:
-    """Write a manifest of so many jobs, its rows in JSONL; `head` is further keys of it."""
+    """Write a manifest of a number of jobs, its rows in JSONL; `head` is further keys of it."""
     rows = folder / f"rows-{jobs}.jsonl"
     if not rows.exists():
         with rows.open("w") as file:

@@ -1,4 +1,4 @@
-"""The command line on a machine whose every commit takes so many milliseconds longer (the first argument)."""
+"""The command line on a machine whose every commit takes a number of milliseconds longer (the first argument)."""
 
 from __future__ import annotations
 

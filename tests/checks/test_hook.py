@@ -92,7 +92,7 @@ async def test_an_answer_is_cleaned() -> None:
     [
         ("raise SystemExit(3)", "ended with 3"),
         ("print('no JSON')", "something else than JSON"),
-        ("print([1])", "JSON that is no object"),
+        ("print([1])", "JSON that is not an object"),
         ("print('{\"black\": 1}')", "answered with 'black', which is the name of a check"),
         ("print('[' * 60000)", "something else than JSON"),
         ("print('x' * 100_000)", "more than 65536 bytes"),

@@ -42,8 +42,8 @@ async def test_a_crash_concerns_one_video() -> None:
     async with MeasuringPool((), program=PROGRAM, processes=1) as pool:
         first = await ask(pool, "a")
         assert first == await ask(pool, "b")
-        assert "made the process that looked at it end with -6" == await ask(pool, "crash")
-        assert "made the process that looked at it end with -9" == await ask(pool, "noise")
+        assert "made the process that checked it end with -6" == await ask(pool, "crash")
+        assert "made the process that checked it end with -9" == await ask(pool, "noise")
         assert first != await ask(pool, "c")
 
 
@@ -51,7 +51,7 @@ async def test_a_crash_concerns_one_video() -> None:
 async def test_a_video_that_takes_too_long_is_given_up() -> None:
     """The process is killed at the limit, and the next video gets a new one."""
     async with MeasuringPool((), program=PROGRAM, processes=1, limit_s=0.5) as pool:
-        assert "was not looked at within 500ms" == await ask(pool, "hang")
+        assert "was not checked within 500ms" == await ask(pool, "hang")
     async with MeasuringPool((), program=PROGRAM, processes=1) as pool:
         assert (await ask(pool, "a")).isdecimal()
 
@@ -74,9 +74,9 @@ async def test_keys_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_cannot_be_started_is_one_sentence() -> None:
-    """A system without room for a process is no error of the run's."""
+    """A system without room for a process is not an error of the run's."""
     async with MeasuringPool((), program=("/nowhere/python",), processes=1) as pool:
-        assert "was not looked at: no process can be started" in await ask(pool, "a")
+        assert "was not checked: no process can be started" in await ask(pool, "a")
 
 
 async def test_real_files_are_measured(tmp_path: Path) -> None:
@@ -92,4 +92,4 @@ async def test_real_files_are_measured(tmp_path: Path) -> None:
         assert "can't be decoded" in await ask(pool, str(tmp_path / "c.mp4"))
         assert "can't be decoded" in await ask(pool, str(tmp_path / "list.mp4"))
         (tmp_path / "a.mp4").rename(tmp_path / "a.txt")
-        assert "is no video" == await ask(pool, str(tmp_path / "a.txt"))
+        assert "is not a video" == await ask(pool, str(tmp_path / "a.txt"))

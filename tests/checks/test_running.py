@@ -48,12 +48,12 @@ async def test_checks_that_hang_do_not_keep_a_stopped_run(tmp_path: Path) -> Non
 
 
 async def test_a_crash_is_a_warning(tmp_path: Path) -> None:
-    """Each job keeps its state, and a sentence says why its video was not looked at."""
+    """Each job keeps its state, and a sentence says why its video was not checked."""
     assert 0 == await check(tmp_path / "run", CRASHING, is_stopped=False)
 
     with Store(tmp_path / "run") as store:
         found = {record.job_id: record for record in query.records(store.reader)}
-    warning = "the video was not checked: it made the process that looked at it end with 7"
+    warning = "the video was not checked: it made the process that checked it end with 7"
     assert [(warning,)] * 2 == [record.warnings for record in found.values()]
     assert [State.SUCCEEDED] * 2 == [record.state for record in found.values()]
     assert [None] * 2 == [record.verdict for record in found.values()]

@@ -104,7 +104,7 @@ def test_a_whole_run_is_checked_later() -> None:
 
 @pytest.mark.slow
 def test_a_file_that_is_no_video_is_a_warning() -> None:
-    """What can't be looked at is said, and the rest of the run is checked."""
+    """What can't be checked is reported, and the rest of the run is checked."""
     pytest.importorskip("av")
     assert 0 == run().exit_code
     Path("out/assets/a.mp4").write_bytes(b"damaged")

@@ -30,7 +30,7 @@ def record(job_id: str, state: State, cls: FailureClass) -> JobRecord:
 
 
 def result(*stops: Stop, classes: int = 0, **counts: int) -> RunResult:
-    """Make the end of a run with so many jobs in each state, which failed of so many classes."""
+    """Make the end of a run with a number of jobs in each state, whose failures are of a number of classes."""
     names = list(FailureClass)[:classes]
     by_state = dict.fromkeys(State, 0) | {State(name): count for name, count in counts.items()}
     uncertain = by_state[State.UNCERTAIN]

@@ -236,5 +236,5 @@ def test_what_does_not_go_together() -> None:
     assert 2 == runner("rerun", "out", "--new-seed", *QUICK).exit_code
     Path("out/verdicts.jsonl").write_text('{"job_id": "a", "verdict": "maybe"}\n')
     broken = retake()
-    assert (2, True) == (broken.exit_code, "verdicts.jsonl:1 is no verdict" in broken.stderr)
+    assert (2, True) == (broken.exit_code, "verdicts.jsonl:1 is not a verdict" in broken.stderr)
     assert dict.fromkeys("abcd", 1) == paid()

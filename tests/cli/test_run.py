@@ -392,7 +392,7 @@ def test_conditions_and_samples_choose_jobs(folder: Path) -> None:
 
 @pytest.mark.parametrize("existed", [False, True])
 def test_a_run_that_is_refused_leaves_no_directory(folder: Path, existed: bool) -> None:
-    """A run whose manifest has errors is no run: its directory is deleted, or left as it was found."""
+    """A run whose manifest has errors is not a run: its directory is deleted, or left as it was found."""
     (folder / "kittens.yaml").write_text(MANIFEST.replace("seconds", "secondz"))
     if existed:
         Path("out").mkdir()

@@ -217,7 +217,7 @@ def test_merge_names_what_does_not_belong_together(folder: Path) -> None:
         (["a", "c"], "1 shard of 3 missing: 2/3"),
         (["a", "b", "c"], "a and b are both shard 0/3; jobs that both have: '"),
         (["a", "d"], "has a number of shards of 1; jobs that both have: '"),
-        (["whole"], "whole is no shard of a run"),
+        (["whole"], "whole is not a shard of a run"),
         (["nothing"], "the run directory nothing does not exist"),
     ):
         refused = runner("merge", "all", *(folder / name for name in dirs))

@@ -49,7 +49,7 @@ WRONG = {
     "export out d --format webdatset": "'webdatset' is not one of 'videofolder', 'webdataset', 'parquet'",
     "run m.yaml --var a": "'a' is not NAME=VALUE",
     "run m.yaml --simulate --var stile=x": "did you mean 'style'?",
-    "run m.yaml --simulate --var style=\udcff": r"--var 'style': '\udcff' is no character: the value is not UTF-8",
+    "run m.yaml --simulate --var style=\udcff": r"--var 'style': '\udcff' is not a character: the value is not UTF-8",
     "jobs out --where promt=*kitten*": "no job has 'promt'; did you mean 'prompt'?",
     "run m.yaml --where split": "'split' is not a condition: write NAME=VALUE",
     "run m.yaml --shard 3/2": "'3/2' is none of 2 shards: they are counted from 0 to 1",

@@ -107,7 +107,7 @@ async def test_publishing_replaces_an_older_file(open_parts: OpenParts, tmp_path
 @both
 async def test_a_file_that_can_not_be_published_stops_the_run(open_parts: OpenParts, tmp_path: Path) -> None:
     """
-    An error of the run directory is raised, and is no outcome of one job.
+    An error of the run directory is raised, and is not an outcome of one job.
     """
     async with open_parts(tmp_path) as parts:
         with pytest.raises(RunDirError):

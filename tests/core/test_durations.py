@@ -97,7 +97,7 @@ def test_tasks_are_seen_soon_after_they_end(typical_s: float, spread: str) -> No
 
 def test_late_looks_do_not_make_later_ones_later() -> None:
     """
-    Tasks of 8 s that were first seen after a minute are soon looked at earlier, and the estimate comes down.
+    Tasks of 8 s that were first seen after a minute are soon polled earlier, and the estimate comes down.
     """
     random, learned, ages = Random(3), Durations(), []
     for _ in range(10):

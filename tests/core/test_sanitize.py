@@ -43,7 +43,7 @@ def test_keys(text: str) -> None:
     ],
 )
 def test_texts_that_are_no_keys(text: str) -> None:
-    """Prompts, signed URLs, images and digests are no keys."""
+    """Prompts, signed URLs, images and digests are not keys."""
     assert not looks_like_key(text)
 
 

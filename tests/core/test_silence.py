@@ -15,7 +15,7 @@ def send(breaker: CircuitBreaker, count: int, now: float) -> None:
 
 
 def test_many_posts_may_wait_for_a_short_time() -> None:
-    """A slow gateway is no outage, also long after the program started."""
+    """A slow gateway is not an outage, also long after the program started."""
     breaker = CircuitBreaker()
     send(breaker, 50, 1000.0)
 

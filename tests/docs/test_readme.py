@@ -30,7 +30,7 @@ def marked(page: str, name: str) -> list[tuple[str, str]]:
 
 
 def shape(text: str) -> list[str]:
-    """Leave out what differs from run to run: times, sizes, and how long ago prices were looked at."""
+    """Leave out what differs from run to run: times, sizes, and how long ago prices were checked."""
     amount = r"\d[\d.]*( [kMG]?B|ms|s|m|h)?\b"
     return [re.sub(rf"{amount}( {amount})*", "N", line).rstrip() for line in text.strip().splitlines()]
 

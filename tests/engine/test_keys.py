@@ -166,7 +166,7 @@ def test_cooling_keys_delay_no_poll(tmp_path: Path) -> None:
 def test_wait_of_one_keys_account_delays_no_poll_of_the_others(tmp_path: Path) -> None:
     """
     An account that asks its key to wait longer than the poll timeout keeps only its own tasks from being polled; they are
-    looked at once more before they are given up.
+    polled once more before they are given up.
     """
     api = KeyedApi({}, {"a": replace(POLL_429, retry_after_s=7200.0)})
 

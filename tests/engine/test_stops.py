@@ -335,7 +335,7 @@ def test_deadline_stops_submissions_and_then_the_drain(tmp_path: Path) -> None:
 
 def test_deadline_that_has_passed_submits_nothing(tmp_path: Path) -> None:
     """
-    No time is no job, not one; tasks of an earlier process are still polled and downloaded.
+    Without any time no job is submitted; tasks of an earlier process are still polled and downloaded.
     """
     harness = EngineHarness(tmp_path)
     harness.add_jobs([*specs(3), spec("known", 3, task_id="task_known")])
@@ -422,7 +422,7 @@ def test_results_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
 )
 def test_store_that_cannot_be_written_stops_the_run(error: RunnerError, tmp_path: Path) -> None:
     """
-    A step that can't write is no failure of its job: the run stops, and the job stays as it is.
+    A step that can't write is not a failure of its job: the run stops, and the job stays as it is.
     """
     harness = EngineHarness(tmp_path, downloader=FakeDownloader(lambda name, nth: error))
     harness.add_jobs(specs(20))

@@ -106,7 +106,7 @@ def test_values_that_are_no_splits(
 
 
 def test_too_many_splits(tmp_path: Path, export: Export) -> None:
-    """A value of which each job has its own is no split."""
+    """A value of which each job has its own is not a split."""
     write_run(tmp_path / "run", [succeeded(f"j{n}", metadata={"n": n}) for n in range(101)], content=b"x")
 
     refused(tmp_path, export("--split", "metadata.n"), "metadata.n has more than 100 values")
@@ -217,15 +217,15 @@ def test_verdicts_of_checks(tmp_path: Path, export: Export) -> None:
 
 
 def test_a_bad_verdict_is_an_error(tmp_path: Path, export: Export) -> None:
-    """A line that is no verdict is not passed over: it may have been a rejection."""
+    """A line that is not a verdict is not passed over: it may have been a rejection."""
     run = write_run(tmp_path / "run", mixed_jobs(1))
     (run / "verdicts.jsonl").write_text('\n{"job_id": "job-0", "verdict": "nice"}\n')
 
-    refused(tmp_path, export("--verdict", "keep"), "verdicts.jsonl:2 is no verdict")
+    refused(tmp_path, export("--verdict", "keep"), "verdicts.jsonl:2 is not a verdict")
 
 
 def test_the_card(tmp_path: Path, export: Export) -> None:
-    """The head is YAML that hubs read, and text from outside is no markup."""
+    """The head is YAML that hubs read, and text from outside is not markup."""
     jobs = [
         succeeded("a", model="<b>|evil|</b>", metadata={"license": "cc-by-4.0"}),
         succeeded("b", metadata={"license": "cc-by-4.0"}),

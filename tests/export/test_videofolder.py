@@ -112,7 +112,7 @@ def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_the_card_names_files_and_no_classes(tmp_path: Path) -> None:
-    """Captions are not among the files, and names of folders are no labels."""
+    """Captions are not among the files, and names of folders are not labels."""
     run = write_run(tmp_path / "run", mixed_jobs(1))
     out = export(run, tmp_path / "out", "--captions", "txt")
 

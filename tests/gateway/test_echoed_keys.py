@@ -41,7 +41,7 @@ async def submit(body: str) -> SubmitOutcome:
 
 
 async def test_key_in_an_answer_to_a_poll() -> None:
-    """It is hidden in the status word, and an id with it is no id."""
+    """It is hidden in the status word, and an id with it is not an id."""
     running = respond_with(f'{{"id": "task_{KEY}", "status": "waiting {KEY}"}}')
 
     async with server_and_client(running) as (_, gateway):

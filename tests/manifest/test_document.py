@@ -1,4 +1,4 @@
-"""The stream of entries: positions, memory, and files that are no manifests."""
+"""The stream of entries: positions, memory, and files that are not manifests."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_a_reference_is_read_like_any_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [{"$file": 7}, {"sha256": None}, {"media_type": 1}, {"bytes": "9"}])
 def test_what_only_looks_like_a_reference(broken: dict[str, Json]) -> None:
-    """A mapping with a key missing or of another type is no reference, but a value like any other."""
+    """A mapping with a key missing or of another type is not a reference, but a value like any other."""
     value = {"$file": "/dev/zero", "sha256": "0" * 64, "media_type": "image/png", "bytes": 9, **broken}
 
     assert not has_files({"image": value})

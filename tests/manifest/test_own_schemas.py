@@ -135,7 +135,7 @@ def test_own_schema_replaces_a_shipped_one(tmp_path: Path) -> None:
     ],
 )
 def test_own_schema_that_cannot_be_used(tmp_path: Path, text: Any, expected: str) -> None:
-    """A file that is no schema of a request is an error at a position in it, before anything is sent."""
+    """A file that is not a schema of a request is an error at a position in it, before anything is sent."""
     if isinstance(text, bytes):
         (tmp_path / "own.json").write_bytes(text)
     elif text is not None:
@@ -260,7 +260,7 @@ def test_import_for_one_model(tmp_path: Path) -> None:
     ],
 )
 def test_page_that_cannot_be_imported(tmp_path: Path, text: Any, expected: str) -> None:
-    """A file that is no such page is an error that says why, without a traceback."""
+    """A file that is not such a page is an error that says why, without a traceback."""
     path = tmp_path / "page.json"
     if text is not None:
         write_json(path, text)

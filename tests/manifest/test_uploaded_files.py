@@ -137,7 +137,7 @@ def test_hostile_files_are_not_uploaded(folder: Path, name: str, expected: str) 
 
 
 def test_equal_frames_are_seen(folder: Path) -> None:
-    """Two different files are no equal frames; the same file twice is."""
+    """Two different files are different frames; the same file twice is."""
     jobs = "- {{id: a, request: {{model: wan2.2-kf2v-flash, prompt: x, images: [a.png, {}]}}}}"
 
     assert [] == read_jobs(folder, jobs.format("b.png"), header=S3).problems

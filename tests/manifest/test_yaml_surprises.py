@@ -45,7 +45,7 @@ def test_surprises(tmp_path: Path, prompt: str, warning: str | None) -> None:
 
 
 def test_in_the_header(tmp_path: Path) -> None:
-    """The other keys of a manifest are looked at too, once, wherever they are."""
+    """The other keys of a manifest are checked too, once, wherever they are."""
     path = tmp_path / "m.yaml"
     text = _JOBS.replace("PROMPT", "x").replace("{}", "{style: a\n  b #2\n  }")
     path.write_text(text + "name: kitten #2\n", encoding="utf-8")

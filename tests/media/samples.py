@@ -87,7 +87,7 @@ def jpeg(width: int = 64, height: int = 48) -> bytes:
 
 
 def timed_track(size: bytes, seconds: float, frame_rate: float, codec: bytes) -> bytes:
-    """Return a `trak` with this `tkhd`, of so many frames a second."""
+    """Return a `trak` with this `tkhd`, with a number of frames a second."""
     header = box(b"mdhd", pack(">IIIIII", 0, 0, 0, 90_000, round(seconds * 90_000), 0))
     times = box(b"stts", pack(">IIII", 0, 1, round(seconds * frame_rate), round(90_000 / frame_rate)))
     kinds = box(b"stsd", pack(">II", 0, 1) + box(codec, bytes(78)))

@@ -75,7 +75,7 @@ def test_a_complete_video_is_read(content: bytes) -> None:
 
 @pytest.mark.parametrize("padding", [b"\n", bytes(4), bytes(64), b"\r\n--boundary--", b"x" * 1000])
 def test_padding_behind_the_last_box_is_no_damage(padding: bytes) -> None:
-    """What follows a whole video and is no box is left alone: players ignore it too."""
+    """What follows a whole video and is not a box is left alone: players ignore it too."""
     content = FTYP + moov() + MDAT + padding
 
     assert MediaInfo("video/mp4", 1280, 720, 5.0, has_sound=False) == video(content)
@@ -260,7 +260,7 @@ def test_wav_of_a_stream(size: int) -> None:
     ],
 )
 def test_bad_audio(content: bytes, expected: str) -> None:
-    """Audio without sound, or without its end, is no audio."""
+    """Audio without sound, or without its end, is not audio."""
     with pytest.raises(InvalidMedia, match=expected):
         audio(content)
 

@@ -85,7 +85,7 @@ HEARD = fragment(2, pack(">II", 0x08, 1024), pack(">II", 0, 10))
 def test_tracks_are_read_in_one_piece_and_in_fragments(
     content: bytes, expected: tuple[float, str, float, bool]
 ) -> None:
-    """Durations come from a table, from each sample, or from a default; a track without samples is no sound."""
+    """Durations come from a table, from each sample, or from a default; a track without samples is not sound."""
     info = video(content)
 
     assert expected == (info.duration_s, info.codec, info.fps, info.has_sound)

@@ -188,7 +188,7 @@ def _package(mutant: Mutant) -> str:
 
 
 def chosen(arguments: argparse.Namespace) -> list[Mutant]:
-    """Return the mutants that were asked for: of each package at most so many, drawn by a seed."""
+    """Return the mutants that were asked for: of each package at most `limit`, drawn by a seed."""
     dice = random.Random(arguments.seed)
     found: list[Mutant] = []
     for package in arguments.package or NEAR:
@@ -225,7 +225,7 @@ def _main() -> None:
     parser.add_argument("--package", action="append", choices=NEAR, help="default: all four")
     parser.add_argument("--kind", action="append", choices=KINDS, help="default: all")
     parser.add_argument("--at", metavar="PATH[:LINE]", help="only mutants whose place begins so")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most so many of each package")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N of each package")
     parser.add_argument("--seed", type=int, default=1, help="another draw of mutants (default: 1)")
     parser.add_argument(
         "--near", action="store_true", help="without the tests of whole runs, for a quick look"

@@ -1,4 +1,4 @@
-"""Uploads that are looked at, and objects by their URLs."""
+"""Uploads that are verified, and objects by their URLs."""
 
 from __future__ import annotations
 

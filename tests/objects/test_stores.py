@@ -75,7 +75,7 @@ def test_objects_are_listed_below_a_folder_by_name(store: ObjectStore) -> None:
 
 
 def test_missing_objects(store: ObjectStore) -> None:
-    """Reading one fails by name; deleting one is no error, and deletes."""
+    """Reading one fails by name; deleting one is not an error, and deletes."""
     for read in (store.get, store.head, lambda name: list(store.read(name))):
         with pytest.raises(ObjectMissing):
             read("nothing")
@@ -225,7 +225,7 @@ def test_other_urls_are_refused(url: str) -> None:
 @pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", "../a", "a/..", ".hidden"])
 def test_names_stay_below_the_folder(tmp_path: Path, name: str) -> None:
     """A name that leads elsewhere is a bug of the caller, and nothing is written."""
-    with pytest.raises(ValueError, match="is no name of an object"):
+    with pytest.raises(ValueError, match="is not the name of an object"):
         open_store(tmp_path.as_uri()).create(name, b"")
     assert [] == list(tmp_path.iterdir())
 

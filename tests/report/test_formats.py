@@ -18,7 +18,7 @@ from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.core.summary import summarize
 from runner.engine.events import Snapshot
 from runner.report.other_formats import MAX_KEYS, TooManyKeys, step_summary, write_csv, write_junit
-from runner.report.prometheus import metrics_text, write_live_metrics, write_metrics
+from runner.report.prometheus import write_live_metrics, write_metrics
 from tests.results.records import AT, HOSTILE, succeeded, unsuccessful
 
 JOBS = [
@@ -98,10 +98,11 @@ def test_step_summary_is_under_the_limit_of_github() -> None:
     assert len(step_summary(summarize(jobs), jobs, run="kittens").encode()) < 1 << 20
 
 
-def test_metrics() -> None:
+def test_metrics(tmp_path: Path) -> None:
     """Metrics are by state, class and model, labeled with the name of the run."""
-    text = metrics_text(summarize(JOBS), run="kittens", exit_code=4, now_at=AT)
+    write_metrics(tmp_path / "run.prom", summarize(JOBS), run="kittens", exit_code=4, now_at=AT)
 
+    text = (tmp_path / "run.prom").read_text()
     assert 'runner_run_jobs{run="kittens",state="succeeded"} 1\n' in text
     assert 'runner_run_jobs{run="kittens",state="timed_out"} 0\n' in text
     assert 'runner_run_failures{run="kittens",class="moderation"} 1\n' in text
@@ -153,7 +154,8 @@ def test_promtool_finds_nothing(tmp_path: Path) -> None:
     if promtool is None:
         pytest.skip("promtool is not installed")
     jobs = [*JOBS, *hostile_jobs()]
-    text = metrics_text(summarize(jobs), run="kittens", exit_code=4, now_at=AT)
+    write_metrics(tmp_path / "run.prom", summarize(jobs), run="kittens", exit_code=4, now_at=AT)
+    text = (tmp_path / "run.prom").read_text()
     assert 'runner_run_generate_seconds_count{run="kittens"} 1\n' in text
 
     found = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True)

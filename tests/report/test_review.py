@@ -121,7 +121,7 @@ async def test_verdicts_are_saved(run_dir: Path) -> None:
 async def test_verdicts_that_are_refused(
     run_dir: Path, status: int, job_id: str, verdict: str, headers: dict[str, str]
 ) -> None:
-    """Another origin, another host, an unknown job and what is no verdict change nothing."""
+    """Another origin, another host, an unknown job and what is not a verdict change nothing."""
     async with review(run_dir) as (session, url):
         assert status == (await judge(session, url, job_id, verdict, **headers)).status
 

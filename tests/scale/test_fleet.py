@@ -171,7 +171,7 @@ def test_what_stops_one_shard_stops_the_others() -> None:
 
 def test_a_bug_stops_the_run() -> None:
     """
-    An error that is no death stops the run with a reason, and is raised nowhere.
+    An error that is not a death stops the run with a reason, and is raised nowhere.
     """
 
     async def end(shard: int, actor: FakeActor) -> RunResult:

@@ -31,7 +31,7 @@ def test_the_file_is_current() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "manifests").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_manifests_have_no_marks(path: Path) -> None:
-    """Placeholders, numbers for digits, either case and keys that defaults have are no errors for an editor."""
+    """Placeholders, numbers for digits, either case and keys that defaults have are not errors for an editor."""
     validator = jsonschema_rs.validator_for(CATALOG.document("manifest"))
 
     document = _json_values(path)

@@ -150,7 +150,7 @@ def test_the_schema_lists_every_word(field: str) -> None:
 INVALID = {
     "": "s.yaml: the file is empty; start it with version: 1",
     "rules: []": "s.yaml:1:1: missing key 'version' in the scenario; write version: 1",
-    "version: 2": "s.yaml:1:10: version: 2 is no version that this program reads; write version: 1",
+    "version: 2": "s.yaml:1:10: version: 2 is not a version that this program reads; write version: 1",
     "version: [1": "s.yaml:2:1: not readable as YAML: ",
     "- version: 1": "s.yaml:1:1: the scenario: a list is not a mapping",
     "version: 1\n---\nversion: 1": "s.yaml:2:1: a second document starts here",

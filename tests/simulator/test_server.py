@@ -298,7 +298,7 @@ def blocked_writes(client: SimulatorClient) -> Iterator[None]:
 
 
 async def wait_for_entries(client: SimulatorClient, count: int) -> None:
-    """Wait until the ledger has so many entries, and for a few more requests."""
+    """Wait until the ledger has a number of entries, and for a few more requests."""
     async with asyncio.timeout(30):
         while len(client.simulator.ledger.accepted) < count:
             await client.request("GET", "/simulator/ledger")

@@ -217,7 +217,7 @@ def test_a_record_that_is_missing_is_noticed() -> None:
     ids=["list", "empty", "kind", "epoch", "body"],
 )
 def test_a_record_that_is_none_is_damage(content: object) -> None:
-    """What is no record, or one of a later version, is an error with its name, and the log gets no owner."""
+    """What is not a record, or one of a later version, is an error with its name, and the log gets no owner."""
     store = memory()
     journal(store).open()
     known = {"kind": "batch", "epoch": 1, "owner": "", "nonce": "", "body": {}}
@@ -229,7 +229,7 @@ def test_a_record_that_is_none_is_damage(content: object) -> None:
 
 
 def test_what_others_put_into_the_folders_is_passed_over(tmp_path: Path) -> None:
-    """Notes and copies are no records and no bases, and are not deleted; a far record is a hole, and is not searched for."""
+    """Notes and copies are neither records nor bases, and are not deleted; a far record is a hole, and is not searched for."""
     store = memory()
     journal(store).open()
     names = [

@@ -33,7 +33,7 @@ def money(amount: int) -> Money:
 def entry(
     seq: int, amount: int, state: CostState = CostState.SETTLED, *, day: str = DAY, metadata: str = "{}"
 ) -> LedgerEntry:
-    """Return an attempt that cost so many dollars."""
+    """Return an attempt that cost a number of dollars."""
     is_open = state in (CostState.RESERVED, CostState.UNCERTAIN)
     cost = Cost(
         number=1,
@@ -178,7 +178,7 @@ def test_locked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not a database at all, and longer than a header" * 20, b"short"])
 def test_damaged(content: bytes, tmp_path: Path) -> None:
-    """A file that is no database is refused, and left as it is."""
+    """A file that is not a database is refused, and left as it is."""
     path = tmp_path / "spend.db"
     path.write_bytes(content)
 
@@ -189,7 +189,7 @@ def test_damaged(content: bytes, tmp_path: Path) -> None:
 
 
 def test_database_of_another_program(tmp_path: Path) -> None:
-    """Nothing is written into a database that is no ledger."""
+    """Nothing is written into a database that is not a ledger."""
     path = tmp_path / "spend.db"
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE mine (x)")

@@ -175,7 +175,7 @@ def test_special_file_does_not_hang(tmp_path: Path) -> None:
     """
     os.mkfifo(tmp_path / ".lock")
 
-    with pytest.raises(RunDirError, match="no regular file"), Store(tmp_path):
+    with pytest.raises(RunDirError, match="not a regular file"), Store(tmp_path):
         pass
 
     assert holder_of(tmp_path) is None

@@ -1,4 +1,4 @@
-"""Where a run directory is: of a directory and its copy one continues, and a move is no copy."""
+"""Where a run directory is: of a directory and its copy one continues, and a move is not a copy."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def test_median_time_of_a_model(store: Store) -> None:
 
 
 def test_ids_that_begin_with_a_text(store: Store) -> None:
-    """In the order of the alphabet, and only so many."""
+    """In the order of the alphabet, and no more than were asked for."""
     sync_jobs(
         store, *[make_spec(name, place) for place, name in enumerate(["cat-2", "dog", "cat", "cat-1", "ca"])]
     )
