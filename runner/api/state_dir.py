@@ -32,6 +32,7 @@ from runner.engine.events import ignore
 from runner.errors import RunDirError, RunnerError, StoreMissing
 from runner.store import query
 from runner.store.database import reading
+from runner.store.evidence import require_database
 from runner.store.store import Store
 
 _MAX_RUNS = 100
@@ -86,8 +87,10 @@ def require_continued(manifest: Path, run: KnownRun, confirm: Callable[[str], bo
         confirm: Asks whether to begin all the same; gets the question.
 
     Raises:
+        StoreMissing: It continues in its own directory, whose ``run.db`` is gone: another place is no way out.
         RunDirError: The manifest has been run elsewhere.
     """
+    require_database(Path(run.run_dir))
     elsewhere = runs_elsewhere(manifest, run)
     if not elsewhere:
         return

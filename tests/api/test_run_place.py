@@ -20,7 +20,7 @@ from runner.api.state_dir import (
     runs_of,
 )
 from runner.core.lifecycle import State
-from runner.errors import RunDirError
+from runner.errors import RunDirError, StoreMissing
 from tests.api.rundir import make_run, write_manifest
 
 
@@ -159,6 +159,20 @@ def test_moved_run_is_asked_about(state: Path, tmp_path: Path) -> None:
     require_continued(manifest, again, refuse)
 
     assert (again,) == runs_of(manifest)
+
+
+def test_lost_database_is_told_as_such(state: Path, tmp_path: Path) -> None:
+    """
+    A directory with results and no run.db was neither moved nor deleted: its results are the way out.
+    """
+    manifest, run_dir = paid_run(tmp_path, "one")
+    (run_dir / "run.db").unlink()
+    (run_dir / "results.jsonl").touch()
+
+    with pytest.raises(StoreMissing) as refused:
+        require_continued(manifest, known_run(run_dir, "kittens", None), refuse)
+
+    assert "runner rerun" in str(refused.value.hint)
 
 
 def test_what_is_no_second_run(state: Path, tmp_path: Path) -> None:
