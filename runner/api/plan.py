@@ -37,14 +37,13 @@ from runner.core.estimate import (
     CostEstimateBuilder,
     Estimate,
     estimate_duration,
-    with_learned_rates,
 )
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json
 from runner.core.prices import Billable, PriceTable, Quote, Unpriced
 from runner.core.problem import Problem
-from runner.core.settings import Limits, Settings
+from runner.core.settings import Settings
 from runner.input_files import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
@@ -178,7 +177,7 @@ def plan(
         compared = _compared(connection, loaded, problems, options, groups)
         budgets = budgets_left(settings, connection, run_dir)
         mean_generate_s = query.mean_generate_s(connection)
-        limits = with_learned_rates(settings.limits, json.loads(query.meta(connection).get(LEARNED, "{}")))
+        learned = json.loads(query.meta(connection).get(LEARNED, "{}"))
     return Plan(
         name=loaded.name,
         run_dir=run_dir,
@@ -193,7 +192,7 @@ def plan(
         elsewhere=() if options.simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
         done=groups.states[State.SUCCEEDED],
         uncertain=groups.states[State.UNCERTAIN] + groups.states[State.SUBMITTING],
-        estimate=groups.estimate(limits, mean_generate_s, first_poll_s=settings.poll.first_s),
+        estimate=groups.estimate(settings, mean_generate_s, learned),
         mean_generate_s=mean_generate_s,
         budgets=budgets,
         cost=(cost := groups.cost.estimate(settings.budget.unknown if settings.budget else None)),
@@ -366,16 +365,20 @@ class _GroupBuilder:
         return sum(jobs for (each, _, _), jobs in self._groups.items() if each is action)
 
     def estimate(
-        self, limits: Limits, mean_generate_s: Mapping[str, float], *, first_poll_s: float
+        self, settings: Settings, mean_generate_s: Mapping[str, float], learned: Mapping[str, float]
     ) -> Estimate:
         """Estimate how long the jobs to submit and to poll take."""
         to_submit: Counter[str] = Counter()
         for (action, _, model), jobs in self._groups.items():
             if action is Action.SUBMIT:
                 to_submit[model] += jobs
-        in_flight = self.count(Action.POLL)
         return estimate_duration(
-            to_submit, limits, mean_generate_s, first_poll_s=first_poll_s, in_flight=in_flight
+            to_submit,
+            settings.limits,
+            mean_generate_s,
+            first_poll_s=settings.poll.first_s,
+            in_flight=self.count(Action.POLL),
+            learned=learned,
         )
 
 

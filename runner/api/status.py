@@ -16,7 +16,7 @@ from runner.api.run_facts import LEARNED, SNAPSHOT, RunFacts, read_facts
 from runner.api.run_ledger import BudgetLeft, budgets_left
 from runner.api.shards import divided
 from runner.core.cost import Spend
-from runner.core.estimate import estimate_duration, with_learned_rates
+from runner.core.estimate import estimate_duration
 from runner.core.lifecycle import State, next_step
 from runner.core.model import FailureClass, JobRecord
 from runner.core.sanitize import command_text
@@ -185,11 +185,12 @@ def _time_left(
     in_flight = by_state[State.SUBMITTED] + by_state[State.SUBMITTING]
     estimate = estimate_duration(
         work_list.pending_by_model(connection, JobFilter()),
-        with_learned_rates(settings.limits, json.loads(query.meta(connection).get(LEARNED, "{}"))),
+        settings.limits,
         query.mean_generate_s(connection),
         first_poll_s=settings.poll.first_s,
         in_flight=left - by_state[State.PENDING],
         finished_per_s=finished_per_s,
+        learned=json.loads(query.meta(connection).get(LEARNED, "{}")),
     )
     limited_by = estimate.limited_by
     if not by_state[State.PENDING]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from runner.core.money import Money, amount_text, format_money
 from runner.core.prices import Billable, Quote, Unpriced
 from runner.core.settings import Limits
 from runner.core.units import format_count, format_rate
+
+LEARNED_RATE = "rate learned from 429s and uncertain answers"
 
 
 class BillableUnits(Struct, frozen=True):
@@ -152,7 +154,7 @@ class Estimate(Struct, frozen=True):
     Attributes:
         seconds: Until the last job has ended, if nothing goes wrong. The least that the limits allow, if no
             duration is known.
-        limited_by: The limit that decides it, as the manifest names it; empty if there is nothing to submit.
+        limited_by: The limit that decides it, as the manifest names it, or `LEARNED_RATE`; empty if there is nothing to submit.
         is_known: Whether it considers how long tasks take, and not the limits alone.
     """
 
@@ -175,6 +177,7 @@ def estimate_duration(
     in_flight: int = 0,
     wait_s: float = 0.0,
     finished_per_s: float = 0.0,
+    learned: Mapping[str, float] = MappingProxyType({}),
 ) -> Estimate:
     """
     Estimate how long it takes to submit and finish a number of jobs of each model.
@@ -189,6 +192,7 @@ def estimate_duration(
         in_flight: Jobs that were submitted and have not ended.
         wait_s: Until anything may be submitted.
         finished_per_s: The rate at which jobs ended lately; 0 if unknown. It tells more than the limits do.
+        learned: Lower rates that an earlier run found to be allowed, by model; under "" for the whole run.
 
     >>> estimate_duration({"wan2.7-i2v": 120}, Limits(submit_per_s=1.0), {})
     Estimate(seconds=120.0, limited_by='limits.submit 1/s', is_known=False)
@@ -206,7 +210,7 @@ def estimate_duration(
     if jobs:
         default_s = sum(known) / len(known) if known else 0.0
         task_s = {model: mean_generate_s.get(model, default_s) for model in jobs}
-        bounds = _minimum_times(jobs, limits, task_s, first_poll_s=first_poll_s, in_flight=in_flight)
+        bounds = _minimum_times(jobs, limits, task_s, learned, first_poll_s=first_poll_s, in_flight=in_flight)
         seconds, limited_by = max(bounds)
         seconds += wait_s
     if left and finished_per_s > 0:
@@ -218,6 +222,7 @@ def _minimum_times(
     jobs: Mapping[str, int],
     limits: Limits,
     task_s: Mapping[str, float],
+    learned: Mapping[str, float],
     *,
     first_poll_s: float,
     in_flight: int,
@@ -225,7 +230,8 @@ def _minimum_times(
     """Yield the shortest time that each limit alone allows, with the limit's name."""
     last_s = max(task_s.values())
     total = sum(jobs.values())
-    yield total / limits.submit_per_s + last_s, f"limits.submit {format_rate(limits.submit_per_s)}"
+    per_s, name = _submit_rate("limits.submit", limits.submit_per_s, learned.get(""))
+    yield total / per_s + last_s, name
     # Each task takes at least the poll that shows its end.
     yield (total + in_flight) / limits.poll_per_s + last_s, f"limits.poll {format_rate(limits.poll_per_s)}"
     # The tasks that exist already have used half of their time on average.
@@ -238,8 +244,8 @@ def _minimum_times(
     for model, count in jobs.items():
         own = limits.models.get(model)
         if own is not None and own.submit_per_s is not None:
-            rate = format_rate(own.submit_per_s)
-            yield count / own.submit_per_s + task_s[model], f"limits.models.{model}.submit {rate}"
+            per_s, name = _submit_rate(f"limits.models.{model}.submit", own.submit_per_s, learned.get(model))
+            yield count / per_s + task_s[model], name
         if own is not None and own.in_flight is not None:
             turns_s = _least_turns_s(count, own.in_flight, first_poll_s)
             yield (
@@ -253,18 +259,11 @@ def _least_turns_s(jobs: int, slots: int, first_poll_s: float) -> float:
     return max(jobs / slots - 1, 0.0) * first_poll_s
 
 
-def with_learned_rates(limits: Limits, learned: Mapping[str, float]) -> Limits:
-    """
-    Lower the rates to what an earlier run found to be allowed.
-
-    Args:
-        learned: By model; under "" for the whole run.
-    """
-    models = {
-        model: replace(own, submit_per_s=min(own.submit_per_s, learned.get(model, own.submit_per_s)))
-        if own.submit_per_s is not None
-        else own
-        for model, own in limits.models.items()
-    }
-    submit_per_s = min(limits.submit_per_s, learned.get("", limits.submit_per_s))
-    return replace(limits, submit_per_s=submit_per_s, models=models)
+def _submit_rate(name: str, configured_per_s: float, learned_per_s: float | None) -> tuple[float, str]:
+    """Return the rate that holds, and its name."""
+    if learned_per_s is None or learned_per_s >= configured_per_s:
+        return configured_per_s, f"{name} {format_rate(configured_per_s)}"
+    return (
+        learned_per_s,
+        f"{LEARNED_RATE} ({format_rate(learned_per_s)} of {name} {format_rate(configured_per_s)})",
+    )

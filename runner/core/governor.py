@@ -15,6 +15,7 @@ from runner.core.circuit_breaker import (
     CircuitState,
     StallTimer,
 )
+from runner.core.estimate import LEARNED_RATE
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import (
@@ -239,7 +240,7 @@ def rate_text(pacer: Pacer, now: float) -> str:
         case RateSource.PAUSED:
             return "wait requested by the gateway"
         case RateSource.LEARNED:
-            return "rate learned from 429s and uncertain answers"
+            return LEARNED_RATE
         case RateSource.CAUTIOUS:
             return "lower rate after uncertain answers or an outage"
         case _:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.estimate import estimate_duration, with_learned_rates
+from runner.core.estimate import LEARNED_RATE, estimate_duration
 from runner.core.settings import Limits, ModelLimits
 
 COUNTS = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(0, 10_000), max_size=3)
@@ -78,16 +78,14 @@ def test_rate_that_is_reached_tells_more_than_the_limits() -> None:
 
 def test_learned_rates_lower_the_limits() -> None:
     """
-    What was learned counts for the run and for each model, and never raises a rate.
+    What was learned counts for the run and for each model, never raises a rate, and is not called the manifest's.
     """
-    limits = Limits(
-        submit_per_s=2.0, models={"a": ModelLimits(submit_per_s=1.0), "b": ModelLimits(in_flight=3)}
-    )
+    limits = Limits(submit_per_s=2.0, models={"a": ModelLimits(submit_per_s=1.0)})
 
-    learned = with_learned_rates(limits, {"": 0.5, "a": 9.0, "b": 0.1})
+    def limited(**jobs: int) -> tuple[float, str]:
+        estimate = estimate_duration(jobs, limits, {}, learned={"": 0.5, "a": 0.1})
+        return estimate.seconds, estimate.limited_by
 
-    assert (0.5, 1.0, None) == (
-        learned.submit_per_s,
-        learned.models["a"].submit_per_s,
-        learned.models["b"].submit_per_s,
-    )
+    assert (20.0, f"{LEARNED_RATE} (30/min of limits.submit 2/s)") == limited(b=10)
+    assert (100.0, f"{LEARNED_RATE} (6/min of limits.models.a.submit 1/s)") == limited(a=10)
+    assert "limits.submit 2/s" == estimate_duration({"b": 10}, limits, {}, learned={"": 9.0}).limited_by
