@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 _MAX_NOTED = 10
 
 
+def install_hint(extra: str) -> str:
+    """Return how to install what an extra needs. Until the program is published, no package index has it."""
+    return f"in the checkout that runner was installed from: pip install '.[{extra}]'"
+
+
 class RunnerError(Exception):
     """
     Something that the user can act on.

@@ -32,7 +32,7 @@ from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Inputs, Settings, Timeouts
 from runner.core.stop import stop_for_unreachable_gateway
 from runner.core.units import format_duration, format_size
-from runner.errors import RunnerError
+from runner.errors import RunnerError, install_hint
 from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import ApiKey
 from runner.input_files import AnyPath
@@ -154,7 +154,7 @@ def _packages() -> Check:
         "packages",
         CheckVerdict.WARNING,
         f"optional packages for more speed are not installed: {', '.join(missing)}",
-        "in the checkout that runner was installed from: pip install '.[fast]'",
+        install_hint("fast"),
     )
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from runner.checks.judge import Measures
 from runner.commands import environment_without_keys, kill_group
 from runner.core.units import format_duration
-from runner.errors import UsageError
+from runner.errors import UsageError, install_hint
 
 LIMIT_S = 120.0
 """How long one video may take; one of ten seconds takes half a second."""
@@ -42,9 +42,7 @@ def require_decoder() -> None:
     try:
         import av  # noqa: F401
     except ImportError:
-        raise UsageError(
-            "checks of what a video shows need PyAV", hint="pip install 'video-batch-runner[media]'"
-        ) from None
+        raise UsageError("checks of what a video shows need PyAV", hint=install_hint("media")) from None
 
 
 class MeasuringPool:

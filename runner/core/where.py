@@ -75,7 +75,7 @@ def parse_condition(text: str) -> Condition:
         ValueError: It has another form.
     """
     found = re.fullmatch(_CONDITION, text)
-    if found is None:
+    if found is None or (found[2] in _ORDERS and not found[3]):
         raise ValueError(f"{text[:60]!r} is not a condition: {FORMS}")
     return Condition(*found.groups())
 

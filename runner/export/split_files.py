@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from runner.errors import ExportError, UsageError
+from runner.errors import ExportError, UsageError, install_hint
 from runner.export.columns import COLUMNS, Row, place
 from runner.export.roots import Root
 from runner.export.selection import ExportOptions, read_rows
@@ -176,7 +176,7 @@ def require_pyarrow() -> None:
     except ImportError:
         raise UsageError(
             "this format needs pyarrow, which is not installed",
-            hint="in the checkout that runner was installed from: pip install '.[export]'; or use --format webdataset",
+            hint=f"{install_hint('export')}; or use --format webdataset",
         ) from None
 
 

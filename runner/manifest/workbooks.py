@@ -21,6 +21,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT
 from runner.core.units import format_size
+from runner.errors import install_hint
 from runner.input_files import open_regular
 from runner.manifest.row_readers import (
     KEY_MESSAGE,
@@ -257,7 +258,5 @@ def _json(value: Any, row: int, column: int) -> Json:
 
 
 def _absent(package: str, extra: str, path: Path) -> RowFileError:
-    hint = (
-        f"in the checkout that runner was installed from: pip install '.[{extra}]'; or save the table as CSV"
-    )
+    hint = f"{install_hint(extra)}; or save the table as CSV"
     return RowFileError(0, f"'{path.name}' needs {package}, which is not installed", hint)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from runner.errors import ObjectStoreError, UsageError
+from runner.errors import ObjectStoreError, UsageError, install_hint
 from runner.objects.base import ObjectExists, ObjectInfo, ObjectMissing
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def open_cloud_store(url: str, environ: Mapping[str, str], request_s: float) -> 
     except ImportError:
         raise UsageError(
             f"{url} needs obstore, which is not installed",
-            hint="in the checkout that runner was installed from: pip install '.[cloud]'; or use file:///FOLDER",
+            hint=f"{install_hint('cloud')}; or use file:///FOLDER",
         ) from None
     scheme = urlsplit(url).scheme
     config: dict[str, Any] = {name.lower(): environ[name] for name in _PASSED[scheme] if environ.get(name)}

@@ -34,7 +34,7 @@ from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.sharding import Shard
 from runner.core.stop import exit_code
 from runner.engine.events import Notice, Observer, guarded, ignore
-from runner.errors import ClusterError, StoreMissing, UsageError
+from runner.errors import ClusterError, StoreMissing, UsageError, install_hint
 from runner.scale.actors import (
     GOVERNOR_NAME,
     GovernorActor,
@@ -151,7 +151,8 @@ def _require_ray(plan: RayPlan) -> None:
         import ray  # noqa: F401
     except ImportError:
         raise UsageError(
-            "--engine ray needs the extra: pip install 'video-batch-runner[ray]'", hint="or use --shard I/N"
+            "--engine ray needs Ray, which is not installed",
+            hint=f"{install_hint('ray')}; or use --shard I/N",
         ) from None
 
 

@@ -17,7 +17,7 @@ from runner.api.run_ledger import spend
 from tests.acceptance.ray_cluster import Nodes, RayRun, awaited, kill_one, processes_below
 from tests.acceptance.simulator_process import KEY, SimulatorProcess, run_simulator
 
-pytest.importorskip("ray", reason="needs the extra: pip install 'video-batch-runner[ray]'")
+pytest.importorskip("ray", reason="needs the extra: pip install '.[ray]'")
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(3600)]
 
 SCENARIO = """

@@ -55,5 +55,5 @@ def test_without_ray_the_extra_is_named() -> None:
     done = runner("run", "m.yaml", "--simulate", "--engine", "ray", "--workers", "2")
 
     assert 2 == done.exit_code
-    assert "pip install 'video-batch-runner[ray]'" in done.stderr
+    assert "pip install '.[ray]'" in done.stderr
     assert not Path("output").exists()

@@ -72,7 +72,7 @@ def test_not_met(text: str) -> None:
     assert not parse_condition(text).matches(JOB)
 
 
-@pytest.mark.parametrize("text", ["", "split", "=x", ">3", "split~x"])
+@pytest.mark.parametrize("text", ["", "split", "=x", ">3", "split~x", "seed>", "seed<= "])
 def test_no_condition(text: str) -> None:
     """Another form is an error that shows the right ones."""
     with pytest.raises(ValueError, match="is not a condition: write NAME=VALUE"):
