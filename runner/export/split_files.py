@@ -19,7 +19,6 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import file_digest, sha256
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,22 +126,29 @@ def write_parquet(task: SplitTask) -> None:
             atomic_write(path) as file,
             writer(file, schema, uncompressed=("video.bytes", "video.path")) as parquet,
         ):
-            for batch in _byte_batches(rows, task):
-                parquet.write_table(pa.Table.from_pylist(batch, schema=schema))
+            for batch in _batches(rows, BATCH_ROWS, has_videos=True):
+                table = [{"video": _video(row, task), **row.values} for row in batch]
+                parquet.write_table(pa.Table.from_pylist(table, schema=schema))
 
 
-def _byte_batches(rows: Iterable[Row], task: SplitTask) -> Iterator[list[dict[str, Any]]]:
-    """Read the videos of some rows at a time."""
-    batch: list[dict[str, Any]] = []
+def _video(row: Row, task: SplitTask) -> dict[str, Any]:
+    video = {"bytes": b"".join(blocks_of(task.roots, row)), "path": row.name + row.suffix}
+    task.on_row()
+    return video
+
+
+def _batches(rows: Iterable[Row], most_rows: int, *, has_videos: bool = False) -> Iterator[list[Row]]:
+    """Yield some rows at a time, as many as fit into memory with their texts, and with their videos."""
+    batch: list[Row] = []
     size = 0
     for row in rows:
-        if batch and (len(batch) == BATCH_ROWS or size + row.bytes > BATCH_BYTES):
+        texts = sum(len(value) for value in row.values.values() if isinstance(value, str))
+        row_bytes = texts * _BYTES_OF_CHAR + (row.bytes if has_videos else 0)
+        if batch and (len(batch) == most_rows or size + row_bytes > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        video = {"bytes": b"".join(blocks_of(task.roots, row)), "path": row.name + row.suffix}
-        batch.append({"video": video, **row.values})
-        size += row.bytes
-        task.on_row()
+        batch.append(row)
+        size += row_bytes
     yield batch
 
 
@@ -162,6 +168,7 @@ def _schema(columns: tuple[str, ...]) -> pa.Schema:
 BATCH_ROWS = 100
 """Of a row group with videos: what a reader must hold in memory for one row."""
 BATCH_BYTES = 64_000_000
+_BYTES_OF_CHAR = 4
 
 
 def require_pyarrow() -> None:
@@ -261,17 +268,11 @@ def _write_metadata(path: Path, task: SplitTask) -> None:
     schema = pa.schema([pa.field("file_name", pa.string()), *fields(task.columns)])
     with atomic_write(path) as file, writer(file, schema) as parquet:
         for number, rows in task.shards():
-            for batch in _batches(rows):
+            for batch in _batches(rows, _BATCH_ROWS):
                 table = [
                     {"file_name": f"{_shard_name(number)}/{_video_name(row)}", **row.values} for row in batch
                 ]
                 parquet.write_table(pa.Table.from_pylist(table, schema=schema))
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while batch := list(islice(iterator, _BATCH_ROWS)):
-        yield batch
 
 
 INDEX_NAME = "index.json"

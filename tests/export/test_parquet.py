@@ -111,3 +111,17 @@ def test_datasets_loads_it(tmp_path: Path) -> None:
     for row in rows:
         assert hashlib.sha256(row["video"]["bytes"]).hexdigest() == row["sha256"]
         assert row["caption"] == f"小猫 {row['job_id'].removeprefix('job-')}"
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"), [("parquet", "*.parquet"), ("videofolder", "*/metadata.parquet")]
+)
+def test_rows_of_long_texts_are_written_a_few_at_a_time(tmp_path: Path, form: str, pattern: str) -> None:
+    """What is in memory at once has a bound, whatever the prompts are."""
+    jobs = [succeeded(f"j{n}", index=n, request={"model": "m", "prompt": "x" * 4_500_000}) for n in range(3)]
+    run = write_run(tmp_path / "run", jobs, content=b"video")
+    assert 0 == runner("export", run, tmp_path / "out", "--format", form).exit_code
+
+    (path,) = (tmp_path / "out" / "data").glob(pattern)
+    metadata = pq.ParquetFile(path).metadata
+    assert [1, 1, 1] == [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
