@@ -82,7 +82,7 @@ def test_nothing_installs_a_stranger() -> None:
         )
     ]
 
-    assert {"README.md", "github-actions.yaml", "Dockerfile", "doctor.py"} <= {name for name, _ in installs}
+    assert {"README.md", "github-actions.yaml", "Dockerfile", "errors.py"} <= {name for name, _ in installs}
     for name, arguments in installs:
         assert not re.search(r"(?:^|[\s'\"])runner\b", arguments.partition("&&")[0]), name
 
