@@ -13,7 +13,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.budget import check_cost
-from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
+from runner.api.config import (
+    RunConfig,
+    announce_gateway,
+    apply_options,
+    find_keys,
+    gateway_source,
+    ignored_variables,
+    read_environment,
+    trusted_settings,
+    warn_unencrypted,
+)
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
@@ -35,7 +45,6 @@ from runner.api.series import Series, catch_up
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import KnownRun, known_run, remember, require_continued
-from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.core.lifecycle import State
 from runner.core.problem import Problem
 from runner.core.settings import Settings

@@ -30,12 +30,11 @@ from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
-from runner.disk import open_own
+from runner.disk import open_own, require_output
 from runner.engine.events import JobEnded, Notice, RunEvent
 from runner.errors import RunLocked, RunnerError, UsageError
-from runner.input_files import require_output
 from runner.jsontext import dumps
-from runner.report.prometheus import write_live_metrics, write_metrics
+from runner.report.other_formats import write_live_metrics, write_metrics
 from runner.results.formats import utc_text
 
 if TYPE_CHECKING:

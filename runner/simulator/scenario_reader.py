@@ -14,8 +14,8 @@ from yaml.events import StreamEndEvent
 from runner.core.model import Json
 from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.units import format_count
+from runner.disk import open_regular
 from runner.errors import ScenarioError
-from runner.input_files import open_regular
 from runner.manifest.document import Entry
 from runner.manifest.yaml_parser import YamlUnreadable, open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder
