@@ -168,7 +168,10 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
         _schedule_as_batch()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(_with_metrics(start(observer), observer, display_options.metrics_file))
+                run = start(observer)
+                if display_options.metrics_file is not None:
+                    run = _with_metrics(run, observer, display_options.metrics_file)
+                return runner.run(run)
         finally:
             signals.ended()
             with contextlib.suppress(OSError):
@@ -188,12 +191,8 @@ def _schedule_as_batch() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-async def _with_metrics(
-    run: Coroutine[Any, Any, RunResult], observer: RunObserver, path: Path | None
-) -> RunResult:
+async def _with_metrics(run: Coroutine[Any, Any, RunResult], observer: RunObserver, path: Path) -> RunResult:
     """Run to the end, and write the metrics of the active run every few seconds."""
-    if path is None:
-        return await run
     writing = asyncio.create_task(_write_live_metrics(observer, path))
     try:
         return await run
