@@ -108,7 +108,7 @@ def open_own(path: str | Path, flags: int, mode: int = 0o666) -> int:
     and opening a FIFO would wait forever. The flags must not have ``O_TRUNC``, which works before any check.
 
     Raises:
-        OSError: It can't be opened, or it is a link, has a second name, or is no regular file.
+        OSError: It can't be opened, or it is a link, has a second name, or is not a regular file.
     """
     try:
         descriptor = os.open(path, flags | _NO_LINK, mode)
@@ -121,7 +121,7 @@ def open_own(path: str | Path, flags: int, mode: int = 0o666) -> int:
     if is_own(status := os.fstat(descriptor)):
         return descriptor
     os.close(descriptor)
-    what = "it is no regular file" if status.st_nlink == 1 else "it has a second name (a hard link)"
+    what = "it is not a regular file" if status.st_nlink == 1 else "it has a second name (a hard link)"
     raise OSError(errno.EINVAL, what, str(path))
 
 
