@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.input_files import LineTooLong, lines_of, open_regular, read_small
+from runner.disk import LineTooLong, lines_of, open_regular, read_small
 
 
 def test_open_regular(tmp_path: Path) -> None:

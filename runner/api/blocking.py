@@ -17,10 +17,10 @@ from runner.api.run_facts import default_run_dir
 from runner.api.run_result import OnStarted, RunResult
 from runner.core.filenames import MANIFEST_NAME, RESULTS_NAME
 from runner.core.stop import Stop, StopReason
+from runner.disk import AnyPath
 from runner.engine.engine import Engine
 from runner.engine.events import Observer, RunEvent, guarded, ignore
 from runner.errors import UsageError
-from runner.input_files import AnyPath
 from runner.results.failed_manifest import flow
 from runner.results.reader import ResultsFile, open_results
 from runner.results.writers import atomic_write

@@ -32,10 +32,10 @@ from runner.core.outcomes import Probed
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Inputs, Settings, Timeouts
 from runner.core.stop import stop_for_unreachable_gateway
 from runner.core.units import format_duration, format_size
+from runner.disk import AnyPath
 from runner.errors import RunnerError, install_hint
 from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import ApiKey
-from runner.input_files import AnyPath
 from runner.manifest.loader import ProblemCollector, load
 from runner.objects import open_store, require_uploads
 from runner.store.journal import PROBE_REQUESTS, require_conditional_create

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
-from runner.api.job_steps import InlineFiles, JobSteps, open_steps
+from runner.api.job_steps import InlineFiles, JobSteps, open_steps, with_job_log
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
@@ -51,7 +51,6 @@ from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
-from runner.worker.job_log import with_job_log
 
 if TYPE_CHECKING:
     from runner.engine.leased_governor import LeasedGovernor

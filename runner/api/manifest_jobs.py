@@ -39,10 +39,10 @@ from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.core.sharding import Shard, share
 from runner.core.units import format_count
+from runner.disk import AnyPath
 from runner.engine.events import ignore
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
-from runner.input_files import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.journal import Journal

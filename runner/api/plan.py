@@ -44,7 +44,7 @@ from runner.core.model import JobSpec, Json
 from runner.core.prices import Billable, PriceTable, Quote, Unpriced
 from runner.core.problem import Problem
 from runner.core.settings import Settings
-from runner.input_files import AnyPath
+from runner.disk import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.results.inline_media import replace_inline_media
 from runner.store import query

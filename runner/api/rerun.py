@@ -16,13 +16,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runner.api.budget import check_cost
+from runner.api.config import announce_gateway, trusted_settings
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_among, narrowed
 from runner.api.options import RunOptions
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted, RunResult, send_notifications
-from runner.api.trust import announce_gateway, trusted_settings
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error

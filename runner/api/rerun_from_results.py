@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.api.config import BASE_URL_NAME, read_environment
+from runner.api.config import BASE_URL_NAME, FLAG, gateway_source, read_environment, refused_gateway
 from runner.api.options import IfLocked, RunOptions
 from runner.api.planned_uploads import Select, schema_selector
 from runner.api.rerun import plan_rerun, rerun
@@ -33,7 +33,6 @@ from runner.api.run_facts import (
 )
 from runner.api.run_result import OnStarted, RunResult
 from runner.api.simulate import check_simulation
-from runner.api.trust import FLAG, gateway_source, refused_gateway
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, Failure, FailureClass, JobRecord, Json, has_files

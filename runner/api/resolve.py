@@ -23,8 +23,8 @@ from runner.core.lifecycle import Event, State, sources
 from runner.core.model import MAY_HAVE_PAID_TASK, JobRecord
 from runner.core.units import format_duration
 from runner.core.wire import task_id_error
+from runner.disk import AnyPath, read_small
 from runner.errors import LedgerError, UsageError
-from runner.input_files import AnyPath, read_small
 from runner.store import query
 from runner.store.database import reading
 from runner.store.lock import holder_of

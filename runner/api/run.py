@@ -13,7 +13,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.api.budget import check_cost
-from runner.api.config import RunConfig, apply_options, find_keys, ignored_variables, read_environment
+from runner.api.config import (
+    RunConfig,
+    announce_gateway,
+    apply_options,
+    find_keys,
+    gateway_source,
+    ignored_variables,
+    read_environment,
+    trusted_settings,
+    warn_unencrypted,
+)
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
@@ -35,7 +45,6 @@ from runner.api.series import Series, catch_up
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import KnownRun, known_run, remember, require_continued
-from runner.api.trust import announce_gateway, gateway_source, trusted_settings, warn_unencrypted
 from runner.core.lifecycle import State
 from runner.core.problem import Problem
 from runner.core.settings import Settings
@@ -177,19 +186,18 @@ def _prepare(
         observe(Notice("warning", message, "export them, or name the file with --env-file"))
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)
-    settings = with_ledger(settings, output_root(manifest), simulate=options.simulate)
     keys = find_keys(settings, environ, simulate=options.simulate)
-    shard = options.shard
+    name, shard = loaded.name, options.shard
     check_shard_options(options, settings)
-    run_dir = expand_date(
-        output or default_run_dir(manifest, loaded.name, simulate=options.simulate, shard=shard), today
-    )
     series = series_of(loaded.name_template, output)
+    run_dir = output or default_run_dir(manifest, name, simulate=options.simulate, shard=shard)
+    run_dir = expand_date(run_dir, today)
+    settings = with_ledger(settings, output_root(manifest), simulate=options.simulate)
     is_series = options.keep_runs is not None or options.keep_days is not None
     if is_series:
         require_series(run_dir)
     announce_run_dir(run_dir, observe)
-    own = known_run(run_dir, loaded.name, series, shard)
+    own = known_run(run_dir, name, series, shard)
     if series is not None and shard is not None:
         # What an older run of the series left is fetched by the same shard.
         series = f"{series} shard {shard}"

@@ -13,14 +13,22 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runner.api.asset_store import with_chosen_store
-from runner.api.config import RunConfig, apply_options, find_keys, run_environment
+from runner.api.config import (
+    RunConfig,
+    apply_options,
+    find_keys,
+    gateway_source,
+    manifest_settings,
+    refused_gateway,
+    run_environment,
+    trusted_hook,
+)
 from runner.api.job_choice import ids_to_compare
 from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.retention import refetch_lost_files
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
-from runner.api.trust import gateway_source, manifest_settings, refused_gateway, trusted_hook
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord

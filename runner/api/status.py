@@ -22,8 +22,8 @@ from runner.core.model import FailureClass, JobRecord
 from runner.core.sanitize import command_text
 from runner.core.settings import Settings
 from runner.core.where import Condition
+from runner.disk import AnyPath
 from runner.errors import RunnerError, UsageError
-from runner.input_files import AnyPath
 from runner.schema.wording import did_you_mean
 from runner.store import costs, files, query, work_list
 from runner.store.database import reading

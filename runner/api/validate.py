@@ -12,8 +12,8 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.core.problem import Problem
 from runner.core.sanitize import command_text
+from runner.disk import AnyPath
 from runner.errors import ManifestError
-from runner.input_files import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load, summarize_problems
 
 

@@ -53,11 +53,10 @@ from runner.core.model import Failure, FailureClass
 from runner.core.retry import DownloadTries
 from runner.core.settings import AssetRules, RetryPolicy, Timeouts
 from runner.core.units import format_size
-from runner.deadline import Deadline
 from runner.disk import FREE_SPACE_HINT, reserve_bytes, write_error
 from runner.errors import DiskFull
 from runner.media import InvalidMedia
-from runner.network import describe_network_error
+from runner.network import Deadline, describe_network_error
 
 _WRITER_THREADS = 2
 """Two hash 2 GB/s; with more, which only contend, the rate was a tenth lower."""

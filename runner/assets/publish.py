@@ -27,9 +27,9 @@ from runner.core.model import Asset
 from runner.core.retry import retry_wait_s
 from runner.core.settings import RetryPolicy
 from runner.core.units import format_duration
-from runner.deadline import Deadline
 from runner.disk import asset_error, sync_folder
 from runner.errors import ObjectStoreError
+from runner.network import Deadline
 from runner.objects import Content, Objects, upload
 from runner.objects.base import ObjectStore
 

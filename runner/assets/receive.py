@@ -16,9 +16,9 @@ from runner.assets.part_file import PartFile, write_file
 from runner.assets.request import Fetched
 from runner.core.model import AssetKind
 from runner.core.settings import Timeouts
-from runner.deadline import Deadline
 from runner.disk import asset_error
 from runner.media import InvalidMedia, MediaInfo, read_image, read_mp4
+from runner.network import Deadline
 
 BATCH_BYTES = 128 << 10
 """How much gathers before a thread writes it: a change of threads costs as much as writing 100 KB."""

@@ -40,9 +40,12 @@ def echo_stdout(text: str, *, head: str = "", head_style: str | None = None) -> 
 
 def _echo(text: str, style: str | None, head: str, head_style: str | None, *, is_error: bool) -> None:
     """Print a line to a terminal: the only place where texts from outside get there."""
-    text, head = (sanitize_text(part, max_chars=len(part)) for part in (text, head))
-    line = click.style(head, fg=head_style, bold=is_error or None) if head else ""
-    line += click.style(text, fg=style) if style else text
+    line = sanitize_text(text, max_chars=len(text))
+    if style:
+        line = click.style(line, fg=style)
+    if head:
+        start = sanitize_text(head, max_chars=len(head))
+        line = click.style(start, fg=head_style, bold=is_error or None) + line
     click.echo(line, err=is_error, color=wants_color(sys.stderr if is_error else sys.stdout))
 
 

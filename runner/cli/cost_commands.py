@@ -82,7 +82,7 @@ def show_plan(
     manifest: Path, output: Path | None, options: RunOptions, *, show: int, as_json: bool, is_verbose: bool
 ) -> None:
     """Print what a run would do now."""
-    from runner.api import config, plan, simulate, trust
+    from runner.api import config, plan, simulate
 
     planned = plan.plan(
         manifest,
@@ -95,7 +95,7 @@ def show_plan(
         click.echo(json.dumps(plan.plan_json(planned)))
         return
     if planned.sources["gateway.base_url"] != "manifest" and not options.simulate:
-        trust.warn_unencrypted(planned.settings.base_url or "", show_event)
+        config.warn_unencrypted(planned.settings.base_url or "", show_event)
     settings = config.settings_lines(planned.settings, planned.sources) if is_verbose else ()
     for line in _plan_lines(planned, settings):
         echo_stdout(line)

@@ -145,11 +145,11 @@ def _new_takes(run_dir: Path, job: str | None, options: RunOptions, *, new_seed:
 
 def _unsuccessful(source: Path, selection: Selection, output: Path | None, options: RunOptions) -> _Work:
     """Return the rerun of a run directory in place, or of results in a directory of their own."""
-    from runner.api import rerun, rerun_from_results, run_dir, trust
+    from runner.api import config, rerun, rerun_from_results, run_dir
 
     def announce(where: Path, gateway: str, gateway_source: str | None) -> None:
         run_dir.announce_run_dir(where, show_event)
-        trust.announce_gateway(gateway, gateway_source, show_event, where=str(source))
+        config.announce_gateway(gateway, gateway_source, show_event, where=str(source))
 
     old = None if output is not None and source.is_file() else rerun_from_results.run_dir_of(source)
     if old is None:

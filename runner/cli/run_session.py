@@ -30,12 +30,11 @@ from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
-from runner.disk import open_own
+from runner.disk import open_own, require_output
 from runner.engine.events import JobEnded, Notice, RunEvent
 from runner.errors import RunLocked, RunnerError, UsageError
-from runner.input_files import require_output
 from runner.jsontext import dumps
-from runner.report.prometheus import write_live_metrics, write_metrics
+from runner.report.other_formats import write_live_metrics, write_metrics
 from runner.results.formats import utc_text
 
 if TYPE_CHECKING:
@@ -169,7 +168,10 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
         _schedule_as_batch()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(_with_metrics(start(observer), observer, display_options.metrics_file))
+                run = start(observer)
+                if display_options.metrics_file is not None:
+                    run = _with_metrics(run, observer, display_options.metrics_file)
+                return runner.run(run)
         finally:
             signals.ended()
             with contextlib.suppress(OSError):
@@ -189,12 +191,8 @@ def _schedule_as_batch() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-async def _with_metrics(
-    run: Coroutine[Any, Any, RunResult], observer: RunObserver, path: Path | None
-) -> RunResult:
+async def _with_metrics(run: Coroutine[Any, Any, RunResult], observer: RunObserver, path: Path) -> RunResult:
     """Run to the end, and write the metrics of the active run every few seconds."""
-    if path is None:
-        return await run
     writing = asyncio.create_task(_write_live_metrics(observer, path))
     try:
         return await run

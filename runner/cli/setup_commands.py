@@ -20,7 +20,7 @@ from runner.errors import UsageError
 from runner.schema.catalog import load_catalog
 
 if TYPE_CHECKING:
-    from runner.schema.describe import Description, Parameter
+    from runner.api.models import Description, Parameter
 
 
 @click.command("init")

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from runner.core.filenames import ASSETS_NAME
 from runner.core.model import Asset, Verdicts
+from runner.disk import open_regular
 from runner.errors import UsageError
-from runner.input_files import open_regular
 from runner.objects import Objects
 from runner.objects.base import ObjectMissing, ObjectStore
 

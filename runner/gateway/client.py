@@ -32,9 +32,8 @@ from runner.core.outcomes import (
 from runner.core.retry import parse_http_date
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
-from runner.deadline import Deadline
 from runner.gateway.urls import gateway_root, task_url
-from runner.network import HttpResponse, decompress, describe_network_error, read_bounded, salvage
+from runner.network import Deadline, HttpResponse, decompress, describe_network_error, read_bounded, salvage
 
 POST_KEEPALIVE_S = 0.5
 """

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from runner.core.settings import DEFAULT_KEY_NAME
 from runner.core.turns import KeyPool
+from runner.disk import read_small
 from runner.errors import CredentialsMissing, UsageError
-from runner.input_files import read_small
 
 POOL_NAME = "POWERTOKENS_API_KEYS"
 """The variable that may hold several keys, read if the manifest names no variables."""

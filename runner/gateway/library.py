@@ -14,10 +14,9 @@ from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import sanitize_line
 from runner.core.settings import Timeouts
-from runner.deadline import Deadline
 from runner.errors import UploadError
 from runner.gateway.client import user_agent
-from runner.network import describe_network_error
+from runner.network import Deadline, describe_network_error
 
 _TRIES = 4
 _RETRY_S = 1.0

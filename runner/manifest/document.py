@@ -25,7 +25,6 @@ from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts
 from runner.manifest.yaml_parser import (
     YamlUnreadable,
     find_events,
-    open_events,
     open_manifest,
     parse_problem,
     scan_lines,
@@ -162,8 +161,7 @@ class _DocumentReader:
         self._report = report
         self._job: int | None = None
         self._reported: set[Position] = set()
-        self._next = open_events(stream)
-        self._builder = ValueBuilder(self._next, self._report_at)
+        self._builder = ValueBuilder(stream, self._report_at)
 
     def header(self, *, needs_jobs: bool, jobs_are_last: bool) -> Entry:
         """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
@@ -216,7 +214,7 @@ class _DocumentReader:
             self._warn(event.start_mark.line, event.start_mark.column, message, ANCHOR_HINT)
 
     def _jobs(self) -> Iterator[Entry]:
-        builder, next_event, file = self._builder, self._next, self._file
+        builder, next_event, file = self._builder, self._builder.next_event, self._file
         index = 0
         while True:
             event = next_event()
@@ -249,14 +247,14 @@ class _DocumentReader:
             if event is not start:
                 events.append(event)
             return True
-        event = self._next()
+        event = self._builder.next_event()
         if isinstance(event, SequenceEndEvent):
             self._report_at(start, "jobs is empty", None)
         elif are_last:
             return False
         while not isinstance(event, SequenceEndEvent):
             self._builder.skip(event)
-            event = self._next()
+            event = self._builder.next_event()
         events.append(event)
         return True
 

@@ -13,7 +13,7 @@ from typing import IO, Any, NoReturn
 from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, may_contain_key
-from runner.input_files import MAX_LINE, LineTooLong, lines_of, open_regular
+from runner.disk import MAX_LINE, LineTooLong, lines_of, open_regular
 from runner.manifest.row_readers import (
     KEY_MESSAGE,
     Row,

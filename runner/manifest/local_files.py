@@ -21,8 +21,8 @@ from runner.core.model import FILE_KEY, Json, is_file_reference
 from runner.core.problem import Finding, JsonPath, find_values, format_path
 from runner.core.settings import Inputs
 from runner.core.units import format_size
+from runner.disk import open_regular
 from runner.errors import FileChanged
-from runner.input_files import open_regular
 from runner.manifest.local_media import SUFFIXES, LocalMedia, media_errors, read_media
 from runner.schema.limits import MediaField, MediaLimits
 from runner.schema.request_schema import RequestSchema

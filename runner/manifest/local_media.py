@@ -13,7 +13,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from runner.core.units import format_size
-from runner.input_files import open_regular
+from runner.disk import open_regular
 from runner.media import InvalidMedia, MediaInfo, read_audio, read_mp4
 from runner.schema.limits import MediaLimits, Range
 

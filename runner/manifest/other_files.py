@@ -9,8 +9,8 @@ from pathlib import Path
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.problem import Position, Problem, Severity
 from runner.core.sanitize import command_text
+from runner.disk import open_regular
 from runner.errors import ManifestError
-from runner.input_files import open_regular
 from runner.manifest.json_rows import JSONL_SUFFIXES
 from runner.schema.wording import did_you_mean
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.core.where import Condition, parse_condition
-from runner.input_files import open_regular
+from runner.disk import open_regular
 from runner.manifest.document import ProblemHandler
 from runner.manifest.json_rows import JSONL_SUFFIXES, JsonRows, read_jsonl
 from runner.manifest.row_readers import CellOptions, Row, RowErrorHandler, RowFile, RowFileError

@@ -22,7 +22,7 @@ from typing import TextIO
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, MIN_KEY_CHARS, looks_like_key
 from runner.core.units import format_count
-from runner.input_files import MAX_LINE, LineTooLong, lines_of, open_regular
+from runner.disk import MAX_LINE, LineTooLong, lines_of, open_regular
 from runner.manifest.row_readers import (
     KEY_MESSAGE,
     CellOptions,

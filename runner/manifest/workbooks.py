@@ -21,8 +21,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT
 from runner.core.units import format_size
+from runner.disk import open_regular
 from runner.errors import install_hint
-from runner.input_files import open_regular
 from runner.manifest.row_readers import (
     KEY_MESSAGE,
     Row,

@@ -22,7 +22,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.scanner import Scanner, ScannerError
 
 from runner.core.problem import Position, Problem, Severity
-from runner.input_files import MAX_LINE, open_regular
+from runner.disk import MAX_LINE, open_regular
 from runner.manifest.scalars import Mark
 
 if TYPE_CHECKING:

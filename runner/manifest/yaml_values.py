@@ -8,7 +8,7 @@ find any position for a problem (`yaml_parser.find_events`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yaml.events import (
     AliasEvent,
@@ -30,7 +30,10 @@ from runner.manifest.scalars import (
     resolve_tagged,
     unsupported_tag_message,
 )
-from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, YamlUnreadable, find_child
+from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, YamlUnreadable, find_child, open_events
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
 
 MAX_ALIASED = 10_000
 """Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""
@@ -51,14 +54,15 @@ class ValueBuilder:
         events: Of the value that is being built or was built last.
         is_invalid: Whether that value has errors, which were given to `on_error`.
         on_error: Called for each error; the value is built to its end nevertheless.
+        next_event: Returns the next event of the file.
         unused_anchors: Events of plain texts with an anchor that no alias has used so far, by anchor.
     """
 
-    def __init__(self, next_event: NextEvent, on_error: YamlErrorHandler) -> None:
+    def __init__(self, stream: SupportsRead[bytes], on_error: YamlErrorHandler) -> None:
         self.on_error = on_error
         self.events: list[Any] = []
         self.is_invalid = False
-        self._next = next_event
+        self.next_event = open_events(stream)
         self.unused_anchors: dict[str, Any] = {}
         self._anchors: dict[str, tuple[Json, int]] = {}
         self._aliased = 0
@@ -101,15 +105,15 @@ class ValueBuilder:
                 depth += 1
             if depth == 0:
                 return event
-            event = self._next()
+            event = self.next_event()
 
     def read_root(self) -> Any:
         """Read the start of the outermost mapping of a manifest, and return its event."""
-        self._next()
-        start = self._next()
+        self.next_event()
+        start = self.next_event()
         if isinstance(start, StreamEndEvent):
             raise YamlUnreadable("the file is empty")
-        root = self._next()
+        root = self.next_event()
         if not isinstance(root, MappingStartEvent):
             raise YamlUnreadable("a manifest is a mapping with keys such as version, name and jobs", root)
         self.begin()
@@ -124,7 +128,7 @@ class ValueBuilder:
             The key, or None if it is invalid, which was reported; its event; and the first one of its value.
         """
         while True:
-            event = self._next()
+            event = self.next_event()
             self.events.append(event)
             if event.__class__ is MappingEndEvent:
                 return
@@ -132,14 +136,14 @@ class ValueBuilder:
                 self._error(
                     event, "<< is not allowed for the keys of the manifest itself", "write the keys out"
                 )
-                yield None, event, self._next()
+                yield None, event, self.next_event()
             else:
-                yield self._uncommon_key(event, depth=1), event, self._next()
+                yield self._uncommon_key(event, depth=1), event, self.next_event()
 
     def read_end(self) -> None:
         """Make sure that nothing follows the outermost mapping."""
-        self._next()
-        event = self._next()
+        self.next_event()
+        event = self.next_event()
         if not isinstance(event, StreamEndEvent):
             raise YamlUnreadable("a second document begins here; a manifest is one document", event)
 
@@ -176,7 +180,7 @@ class ValueBuilder:
         value: dict[str, Json] = {}
         merged: list[dict[str, Json]] = []
         start = len(self.events) - 1
-        next_event, add_event, plain_keys = self._next, self.events.append, self._plain_keys
+        next_event, add_event, plain_keys = self.next_event, self.events.append, self._plain_keys
         while True:
             key_event = next_event()
             add_event(key_event)
@@ -217,7 +221,7 @@ class ValueBuilder:
 
     def _sequence(self, depth: int) -> list[Json]:
         value: list[Json] = []
-        next_event, add_event = self._next, self.events.append
+        next_event, add_event = self.next_event, self.events.append
         while True:
             event = next_event()
             add_event(event)
@@ -284,7 +288,7 @@ class ValueBuilder:
 
     def _merge(self, merged: list[dict[str, Json]], depth: int) -> None:
         """Read the value of `<<` (YAML 1.1, still in use): a mapping, or a list of them."""
-        event = self._next()
+        event = self.next_event()
         self.events.append(event)
         value = self._value(event, depth + 1)
         sources = value if isinstance(value, list) else [value]

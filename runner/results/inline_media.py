@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 
 from runner.core.model import FILE_KEY, Json, is_file_reference
-from runner.input_files import open_regular
+from runner.disk import open_regular
 
 _INLINE = re.compile(r"data:([\w.+/-]*)(?:;[\w.+/=\"-]*)*?;base64,", re.IGNORECASE)
 _PLACEHOLDER = re.compile(

@@ -28,8 +28,8 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.merge_attempts import progress
 from runner.core.model import Attempt
+from runner.disk import open_regular
 from runner.errors import ResultsError
-from runner.input_files import open_regular
 from runner.jsontext import loads
 from runner.results.parse import NewerVersion, ResultLine, parse_line
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import Verdicts
-from runner.disk import sync_folder
+from runner.disk import lines_of, open_regular, sync_folder
 from runner.errors import ResultsError
-from runner.input_files import lines_of, open_regular
 from runner.jsontext import dumps, loads
 from runner.results.formats import utc_text
 from runner.results.writers import AppendedFile, append_whole

@@ -17,7 +17,7 @@ from runner.core.lifecycle import State
 from runner.core.merge_attempts import unite_costs
 from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord
 from runner.core.prices import Unit
-from runner.store.rows import BulkStatement, Row, has_table, insert_rows
+from runner.store.rows import BulkStatement, Row, insert_rows
 from runner.store.work_list import JobFilter
 
 SCHEMA = """
@@ -150,19 +150,16 @@ def attach_costs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
 def costs_of(connection: sqlite3.Connection, seqs: str) -> dict[int, tuple[Cost, ...]]:
     """Read the costs of some jobs, given as a JSON list of their keys."""
     found: dict[int, tuple[Cost, ...]] = {}
-    if has_table(connection, "costs"):
-        for row in connection.execute(
-            "SELECT * FROM costs WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, number", (seqs,)
-        ):
-            seq, cost = row[0], read_cost(row)
-            found[seq] = (*found[seq], cost) if seq in found else (cost,)
+    for row in connection.execute(
+        "SELECT * FROM costs WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, number", (seqs,)
+    ):
+        seq, cost = row[0], read_cost(row)
+        found[seq] = (*found[seq], cost) if seq in found else (cost,)
     return found
 
 
 def spend(connection: sqlite3.Connection) -> tuple[Spend, ...]:
     """Add up what the attempts of a run cost, by currency."""
-    if not has_table(connection, "costs"):
-        return ()
     sums: dict[str, dict[str, int]] = {}
     for currency, state, amount in connection.execute(
         f"SELECT currency, state, sum({_AMOUNT}) FROM costs WHERE state != 'released' GROUP BY 1, 2"
@@ -270,7 +267,5 @@ def save(connection: sqlite3.Connection, seq: int, costs: Sequence[Cost]) -> Non
 
 
 def _change(connection: sqlite3.Connection, values: str, where: str, parameters: tuple[Any, ...]) -> None:
-    if not has_table(connection, "costs"):
-        return
     if connection.execute(f"UPDATE costs SET {values} WHERE {where}", parameters).rowcount:
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (LEDGER_DUE,))

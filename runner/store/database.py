@@ -15,6 +15,7 @@ returned survives a power cut.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -27,6 +28,9 @@ from runner.disk import sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store.evidence import require_current
 from runner.store.tables import APPLICATION_ID, FORMAT, LATER_ADDITIONS, SCHEMA
+
+_LATER_TABLES = dict(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+) (\([^;]+)", LATER_ADDITIONS))
+"""The columns of each table that an earlier version lacks."""
 
 _MIN_BYTES = 512
 """Size of the smallest page, and so of the smallest database that is not empty."""
@@ -98,8 +102,8 @@ def connect_reader(
         connection = _connect_to_read(path)
         try:
             _check(connection, path, is_checked=is_checked)
-            _require_tables(connection, run_dir)
             connection.execute("PRAGMA temp_store = MEMORY")
+            _complete_tables(connection, run_dir)
             if not with_temp_tables:
                 connection.execute("PRAGMA query_only = ON")
         except BaseException:
@@ -198,9 +202,13 @@ def _check(connection: sqlite3.Connection, path: Path, *, is_checked: bool = Fal
             raise sqlite3.DatabaseError(result)
 
 
-def _require_tables(connection: sqlite3.Connection, run_dir: Path) -> None:
-    if not _has_tables(connection):
+def _complete_tables(connection: sqlite3.Connection, run_dir: Path) -> None:
+    """Give a reader the tables that a run of an earlier version lacks until it is written again: they are empty."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if not tables:
         raise StoreMissing(f"{run_dir} has no run yet: its {DB_NAME} is empty", hint="runner run MANIFEST")
+    for name in _LATER_TABLES.keys() - tables:
+        connection.execute(f"CREATE TEMP TABLE {name} {_LATER_TABLES[name]}")
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

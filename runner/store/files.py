@@ -20,7 +20,6 @@ from msgspec import Struct
 from runner.core.filenames import ASSET_FOLDER_CHARS, ASSETS_NAME
 from runner.core.model import Asset, Job
 from runner.store import rows, takes
-from runner.store.rows import has_table
 from runner.store.work_list import JobFilter
 
 
@@ -165,10 +164,7 @@ def upload_of(connection: sqlite3.Connection, path: str) -> str | None:
 
 def has_uploads(connection: sqlite3.Connection) -> bool:
     """Return whether any asset is in an object store."""
-    return (
-        rows.has_table(connection, "asset_urls")
-        and connection.execute("SELECT 1 FROM asset_urls LIMIT 1").fetchone() is not None
-    )
+    return connection.execute("SELECT 1 FROM asset_urls LIMIT 1").fetchone() is not None
 
 
 def count_assets(connection: sqlite3.Connection) -> int:
@@ -183,10 +179,8 @@ def asset_paths(connection: sqlite3.Connection) -> Iterator[str]:
 
 def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the sizes of all assets in bytes, by path."""
-    sizes = dict(connection.execute("SELECT path, bytes FROM assets"))
-    if rows.has_table(connection, "old_assets"):
-        sizes.update(connection.execute("SELECT path, bytes FROM old_assets"))
-    return sizes
+    sql = "SELECT path, bytes FROM assets UNION ALL SELECT path, bytes FROM old_assets"
+    return dict(connection.execute(sql).fetchall())
 
 
 def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
@@ -254,9 +248,7 @@ _WITH_FILES = "state = 'pending' AND has_files AND NOT is_gone AND specs.task_id
 
 
 def read_uploads(connection: sqlite3.Connection, target: str) -> dict[str, Upload]:
-    """Read the uploads to a target, by digest; none from a file of an earlier version."""
-    if not has_table(connection, "uploads"):
-        return {}
+    """Read the uploads to a target, by digest."""
     rows = connection.execute(
         "SELECT digest, state, address, expires_at FROM uploads WHERE target = ?", (target,)
     )

@@ -220,8 +220,6 @@ class TaskOwners:
 
 def answers(connection: sqlite3.Connection, job_id: str) -> dict[int, str]:
     """Read the answers about a job that were not understood, by the number of the attempt."""
-    if not rows.has_table(connection, "answers"):
-        return {}
     cursor = connection.execute(
         "SELECT number, answer FROM answers JOIN jobs USING (seq) WHERE job_id = ? ORDER BY number", (job_id,)
     )

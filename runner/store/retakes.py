@@ -43,17 +43,14 @@ def rejected(connection: sqlite3.Connection, verdicts: Verdicts, glob: str | Non
     A verdict leads to one new take: it is not about that one. Jobs that were removed from the manifest, or whose task
     a person named, are never submitted.
     """
-    has_checks = rows.has_table(connection, "checks")
-    checks = "checks" if has_checks else "(SELECT 0 AS seq, 0 AS attempt, NULL AS findings)"
     cursor = connection.execute(
         "SELECT j.seq, j.job_id, j.attempt, j.submitted_at, "
         "(SELECT count(*) FROM attempts a WHERE a.seq = j.seq AND a.outcome = 'accepted'), c.findings FROM jobs j JOIN specs s USING (seq) "
-        f"LEFT JOIN {checks} c ON c.seq = j.seq AND c.attempt = j.attempt "
+        "LEFT JOIN checks c ON c.seq = j.seq AND c.attempt = j.attempt "
         "WHERE j.state = ? AND NOT j.is_gone AND s.task_id IS NULL AND j.job_id GLOB ? ORDER BY j.idx",
         (State.SUCCEEDED.value, "*" if glob is None else glob),
     )
-    has_retakes = rows.has_table(connection, "retakes")
-    used = set(connection.execute("SELECT seq, verdict_at FROM retakes")) if has_retakes else set()
+    used = set(connection.execute("SELECT seq, verdict_at FROM retakes"))
     found = []
     for seq, job_id, attempt, submitted_at, takes, findings in cursor.fetchall():
         by_person = verdicts.by_person(job_id, takes=takes, submitted_at=submitted_at)

@@ -112,11 +112,6 @@ RECORD_COLUMNS = (
 """In the order of the fields of `JobRecord`, after the key; the number of the newest attempt comes last."""
 
 
-def has_table(connection: sqlite3.Connection, name: str) -> bool:
-    """Return whether there is a table: a run of an earlier version lacks some until it is written again."""
-    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
-
-
 # A lookup in a dictionary takes a tenth of the time of one in the enumeration.
 _STATES = {state.value: state for state in State}
 _KINDS = {kind.value: kind for kind in AssetKind}

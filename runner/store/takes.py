@@ -42,9 +42,7 @@ def count_awaiting_take(connection: sqlite3.Connection) -> int:
 
 
 def texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> dict[tuple[int, int], str]:
-    """Read a table of `LATER_ADDITIONS` by job and attempt; a run of an earlier version does not have it."""
-    if not rows.has_table(connection, table):
-        return {}
+    """Read a table of texts by job and attempt, of the jobs of a JSON list of keys."""
     cursor = connection.execute(
         f"SELECT * FROM {table} WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
     )
@@ -53,8 +51,6 @@ def texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> d
 
 def old_assets(connection: sqlite3.Connection, seqs: str) -> Mapping[int, list[rows.Row]]:
     """Read the rows of what is kept of old takes of some jobs, given as a JSON list of keys, the newest take first."""
-    if not rows.has_table(connection, "old_assets"):
-        return {}
     found: defaultdict[int, list[rows.Row]] = defaultdict(list)
     for row in connection.execute(
         "SELECT seq, kind, path, bytes, sha256, content_type, width, height, duration_s, attempt FROM old_assets WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY attempt DESC, kind DESC",
@@ -125,18 +121,15 @@ def unchecked_paths(connection: sqlite3.Connection) -> Iterator[str]:
 
 def findings(connection: sqlite3.Connection, *, containing: str = "") -> Iterator[tuple[int, int, str]]:
     """Read what checks found of the newest takes, if the text has a word in quotes: key, attempt and text."""
-    if rows.has_table(connection, "checks"):
-        yield from connection.execute(
-            "SELECT c.* FROM checks c JOIN jobs j ON j.seq = c.seq AND j.attempt = c.attempt "
-            "WHERE instr(findings, ?)",
-            (f'"{containing}"' if containing else "{",),
-        )
+    yield from connection.execute(
+        "SELECT c.* FROM checks c JOIN jobs j ON j.seq = c.seq AND j.attempt = c.attempt "
+        "WHERE instr(findings, ?)",
+        (f'"{containing}"' if containing else "{",),
+    )
 
 
 def findings_of(connection: sqlite3.Connection, seq: int, attempt: int) -> str | None:
     """Read what checks found of a take; None if it was not checked."""
-    if not rows.has_table(connection, "checks"):
-        return None
     row = connection.execute(
         "SELECT findings FROM checks WHERE seq = ? AND attempt = ?", (seq, attempt)
     ).fetchone()

@@ -44,10 +44,7 @@ def recover(connection: sqlite3.Connection, *, at: float) -> int:
     )
     text = rows.failure_text(failure)
     count = 0
-    for state in State:
-        event = recovery(state)
-        if event is None:
-            continue
+    for state, event in [(state, event) for state in State if (event := recovery(state)) is not None]:
         costs.mark_recovered(connection, state)
         connection.execute(
             "UPDATE attempts SET outcome = 'uncertain', error = ? WHERE outcome = 'pending' "

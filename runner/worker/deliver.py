@@ -28,10 +28,10 @@ from runner.core.outcomes import Polled, RemoteStatus, RemoteTask, Transient
 from runner.core.retry import retry_wait_s
 from runner.core.settings import RetryPolicy, Timeouts
 from runner.core.units import format_duration
-from runner.deadline import Deadline
 from runner.disk import FileUnwritable
 from runner.jsontext import dumps, loads
 from runner.media import MediaInfo
+from runner.network import Deadline
 from runner.worker.poll import query_task
 from runner.worker.ports import Api, AssetPublisher, AssetUploader, Clock, DeliveryStore, Downloader, Keys
 

@@ -11,7 +11,7 @@ import pytest
 
 from runner.core.outcomes import Accepted, Polled
 from runner.core.settings import Timeouts
-from runner.deadline import Deadline
+from runner.network import Deadline
 from tests.gateway.raw_server import BODY, KEY, Connection, accepted, header, response, server_and_client
 
 SHORT = Timeouts(connect_s=0.05, submit_s=0.05, poll_s=0.05)

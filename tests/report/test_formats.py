@@ -17,8 +17,15 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.core.summary import summarize
 from runner.engine.events import Snapshot
-from runner.report.other_formats import MAX_KEYS, TooManyKeys, step_summary, write_csv, write_junit
-from runner.report.prometheus import write_live_metrics, write_metrics
+from runner.report.other_formats import (
+    MAX_KEYS,
+    TooManyKeys,
+    step_summary,
+    write_csv,
+    write_junit,
+    write_live_metrics,
+    write_metrics,
+)
 from tests.results.records import AT, HOSTILE, succeeded, unsuccessful
 
 JOBS = [
@@ -100,9 +107,9 @@ def test_step_summary_is_under_the_limit_of_github() -> None:
 
 def test_metrics(tmp_path: Path) -> None:
     """Metrics are by state, class and model, labeled with the name of the run."""
-    write_metrics(tmp_path / "run.prom", summarize(JOBS), run="kittens", exit_code=4, now_at=AT)
+    write_metrics(tmp_path / "runner.prom", summarize(JOBS), run="kittens", exit_code=4, now_at=AT)
 
-    text = (tmp_path / "run.prom").read_text()
+    text = (tmp_path / "runner.prom").read_text()
     assert 'runner_run_jobs{run="kittens",state="succeeded"} 1\n' in text
     assert 'runner_run_jobs{run="kittens",state="timed_out"} 0\n' in text
     assert 'runner_run_failures{run="kittens",class="moderation"} 1\n' in text
@@ -154,8 +161,8 @@ def test_promtool_finds_nothing(tmp_path: Path) -> None:
     if promtool is None:
         pytest.skip("promtool is not installed")
     jobs = [*JOBS, *hostile_jobs()]
-    write_metrics(tmp_path / "run.prom", summarize(jobs), run="kittens", exit_code=4, now_at=AT)
-    text = (tmp_path / "run.prom").read_text()
+    write_metrics(tmp_path / "runner.prom", summarize(jobs), run="kittens", exit_code=4, now_at=AT)
+    text = (tmp_path / "runner.prom").read_text()
     assert 'runner_run_generate_seconds_count{run="kittens"} 1\n' in text
 
     found = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True)

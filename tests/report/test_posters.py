@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.api.report import PosterMaker
 from runner.core.lifecycle import State
-from runner.report.posters import PosterMaker
 from tests.api.rundir import make_run, write_manifest
 from tests.cli.command import runner
 from tests.report.browser import Browser

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runner.api.models import describe
 from runner.schema import catalog
-from runner.schema.describe import describe
 
 CATALOG = catalog.load_catalog()
 PAIRS = [(name, model) for model, names in CATALOG.models.items() for name in names]

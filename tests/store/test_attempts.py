@@ -9,7 +9,8 @@ import pytest
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job
 from runner.errors import RunDirError
-from runner.store import query, work_list
+from runner.store import costs, files, query, takes, work_list
+from runner.store.database import reading
 from runner.store.store import Store
 from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
@@ -142,9 +143,16 @@ def test_run_of_an_earlier_version(store: Store) -> None:
     A run.db without the tables that came later is read as it is, and completed when it is opened to run.
     """
     with store.transaction() as connection:
-        connection.execute("DROP TABLE answers")
+        for table in ("answers", "asset_urls", "checks", "costs", "old_assets", "uploads"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("DROP INDEX attempts_task")
-    assert {} == query.answers(store.reader, "a")
+    with reading(store.run_dir) as reader:
+        assert (
+            {} == query.answers(reader, "a") == files.asset_sizes(reader) == files.read_uploads(reader, "to")
+        )
+        assert [] == list(takes.findings(reader)) == list(query.records(reader))
+        assert () == costs.spend(reader)
+        assert not files.has_uploads(reader)
     store.__exit__(None, None, None)
     store.__enter__()
 

@@ -12,7 +12,8 @@ from runner.core.lifecycle import State
 from runner.core.model import Attempt, OnChanged
 from runner.core.prices import Unit
 from runner.store import costs, query
-from runner.store.rows import has_table, insert_rows
+from runner.store.database import reading
+from runner.store.rows import insert_rows
 from runner.store.store import Store
 from runner.store.sync import sync
 from runner.store.transitions import adopt_records, attach_task, mark_not_submitted, recover, write_off
@@ -91,10 +92,9 @@ def test_a_database_of_an_earlier_version_has_no_costs(tmp_path: Path) -> None:
     with Store(tmp_path) as store, store.transaction() as connection:
         sync(connection, specs(1), on_changed=OnChanged.ERROR, at=0.0)
         connection.execute("DROP TABLE costs")
-    with sqlite3.connect(tmp_path / "run.db") as reader:
+    with reading(tmp_path) as reader:
         assert () == costs.spend(reader)
         assert {} == costs.costs_of(reader, "[1]")
-    reader.close()
     with Store(tmp_path) as store:
         assert () == costs.spend(store.reader)
-        assert has_table(store.reader, "costs")
+        assert store.reader.execute("SELECT * FROM main.costs").fetchall() == []

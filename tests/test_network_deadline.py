@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from runner.deadline import Deadline
+from runner.network import Deadline
 
 LONG_S = 3600.0
 SHORT_S = 0.01

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
+from runner.api.job_steps import LoggedStore
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass
-from runner.worker.job_log import LoggedStore
 from tests.engine.fakes import FakeStore, job_in_memory
 
 VIDEO = Asset(AssetKind.VIDEO, "assets/a.mp4", 7, "0" * 64, "video/mp4")
