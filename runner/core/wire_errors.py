@@ -108,7 +108,11 @@ def find_error(
         return None
     places = [at(body, path) for path in _FIRST_PATHS]
     if _text(body.get("code")).lower() not in SUCCESS_CODES:
-        places.append({key: body.get(key) for key in ("code", "message", "msg", "type")})
+        keys = ("code", "message", "msg", "type")
+        # A task that failed may stand in an envelope that says success.
+        places.append(
+            {key: body.get(key) for key in keys if _text(body.get(key)).lower() not in SUCCESS_CODES}
+        )
     places.append(_base_response(body))
     places += [at(body, path) for path in _NEXT_PATHS]
     return _first_error(places, body, tuple(secrets), request_id)

@@ -28,6 +28,7 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.merge_attempts import progress
 from runner.core.model import Attempt
+from runner.core.units import format_count
 from runner.disk import open_regular
 from runner.errors import ResultsError
 from runner.jsontext import loads
@@ -58,7 +59,7 @@ class ResultsFile(Struct):
         others: The paths of the other files.
         jobs: Number of jobs.
         runs: The runs that its lines are from, with their number of lines.
-        warnings: One sentence each, for a person.
+        warnings: What people should know of the file, as clauses without a subject.
     """
 
     path: Path
@@ -149,7 +150,7 @@ def _warnings(runs: Mapping[str, int], jobs: int) -> Iterator[str]:
         yield f"has lines of {len(runs)} runs ({names}), {jobs} jobs in all; the line that got furthest counts"
     repeated = sum(runs.values()) - jobs
     if repeated and len(runs) == 1:
-        yield f"{repeated} lines of jobs that another line has further were left out, except for their attempts"
+        yield f"has {format_count(repeated, 'line')} of jobs that another line has further: only the attempts of such count"
 
 
 def _superseded(paths: tuple[Path, ...], ranks: Mapping[int, int]) -> frozenset[int]:
@@ -272,7 +273,7 @@ class _Lines(Struct):
             value = loads(text)
         except (ValueError, RecursionError):
             if not text.endswith(b"\n"):
-                self.warnings.append(f"{place} is incomplete, and is left out")
+                self.warnings.append(f"has an incomplete line {number}, which is left out")
                 return None
             raise ResultsError(f"{place} is not JSON", hint="correct the line, or remove it") from None
         try:

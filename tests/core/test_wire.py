@@ -273,6 +273,7 @@ def test_no_url_before_success() -> None:
         ("remote_failed", "boom", None, {"detail": "boom"}),
         ("remote_failed", "no image", None, {"metadata": {"url": "no image"}}),
         ("remote_failed", "the API says failed and gives no reason", None, {}),
+        ("remote_failed", "the API says failed and gives no reason", None, {"message": "success"}),
         ("remote_failed", "quota is not enough", None, {"fail_reason": "quota is not enough"}),
         (
             "output_moderation",

@@ -69,7 +69,7 @@ def test_incomplete_last_line_is_left_out_with_a_warning(written: Written) -> No
     results = open_results(written(line(succeeded("a")), line(succeeded("b"))[:-40]))
 
     assert ["a"] == [found.record.job_id for found in results]
-    assert "results.jsonl:2 is incomplete" in results.warnings[0]
+    assert "has an incomplete line 2, which is left out" == results.warnings[0]
 
 
 def test_last_line_without_a_line_feed_counts(written: Written) -> None:
