@@ -104,7 +104,7 @@ class SplitPlan(Struct):
     shards: int = 0
 
 
-class Plan(Struct, frozen=True):
+class DatasetPlan(Struct, frozen=True):
     """
     What is in a dataset.
 
@@ -141,7 +141,7 @@ class Plan(Struct, frozen=True):
 
 def write_plan(
     source: Source, options: ExportOptions, folder: Path, on_job: Callable[[int], None] = lambda read: None
-) -> Plan:
+) -> DatasetPlan:
     """
     Select the rows of a dataset and write them into a folder, for `read_rows`.
 
@@ -228,7 +228,7 @@ class _Planner:
         if isinstance(at, str):
             self._first, self._last = min(self._first or at, at), max(self._last, at)
 
-    def finish(self) -> Plan:
+    def finish(self) -> DatasetPlan:
         """
         Return the plan.
 
@@ -245,7 +245,7 @@ class _Planner:
         if not self._splits:
             raise self._nothing(summary.jobs)
         (license_id,) = self._licenses if len(self._licenses) == 1 else (None,)
-        return Plan(
+        return DatasetPlan(
             runs=self._source.runs,
             splits=dict(sorted(self._splits.items())),
             digest=self._digest.hexdigest(),
