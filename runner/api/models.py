@@ -52,7 +52,7 @@ def model(name: str) -> tuple[Description, ...]:
 
 def schema(name: str = "manifest") -> dict[str, Any]:
     """
-    Return a JSON Schema: of the ``manifest``, of of a ``prices`` table, of a line of the ``result``, of a ``scenario``, of a model, or by its own name.
+    Return a JSON Schema: of the ``manifest``, of a ``prices`` table, of a line of the ``result``, of a ``scenario``, of a model, or by its own name.
 
     >>> schema("result")["title"]
     'A line of results.jsonl'

@@ -229,7 +229,7 @@ class ShardStatus(Struct, frozen=True):
 
 
 class GovernorActor:
-    """The governor of a run; after a crash it starts over, and its shards tell it what it must know."""
+    """The governor of a run; after a crash it starts over, and its shards report what it must know."""
 
     def __init__(self, plan: GovernorPlan) -> None:
         settings = plan.settings

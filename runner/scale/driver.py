@@ -142,7 +142,7 @@ def _check_options(options: RunOptions, plan: RayPlan) -> None:
 
 def _require_ray(plan: RayPlan) -> None:
     """Import Ray, which reads variables when it is imported."""
-    # It tells its makers nothing, unless somebody asked for that.
+    # No usage statistics are sent, unless somebody asked for that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if plan.address is None:
         # Otherwise Ray takes the machine's outer address even if it is told 127.0.0.1, and listens on all.

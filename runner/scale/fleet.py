@@ -1,4 +1,4 @@
-"""The shards of a run at work in a cluster: which is next, what to do when one dies, and how all of them are doing."""
+"""The shards of a run at work in a cluster: which is next, what to do when one dies, and the progress of all."""
 
 from __future__ import annotations
 
