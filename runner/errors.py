@@ -23,6 +23,7 @@ RunnerError                 message: what happened and where; hint: what to do n
 ├── ScenarioError           fix the simulator's scenario file
 ├── DiskFull                free some space; nothing that was paid for is lost
 ├── ObjectStoreError        an object store can't be reached, refuses the credentials, or has no such bucket
+├── ClusterError            the processes of a cluster did not start; nothing was submitted
 ├── UploadError             local files can't be uploaded to the asset library
 ├── InputRefused            the asset library refused a local file; its jobs fail, and nothing was sent for them
 ├── ReportError             a report that can't be generated

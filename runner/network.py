@@ -27,7 +27,7 @@ def describe_network_error(
     error: Exception, target: str, *, connect_s: float, timeout_s: float, is_connecting: bool = False
 ) -> str:
     """
-    Return a clause that tells what went wrong between here and a server.
+    Return a clause that says what went wrong between here and a server.
 
     Args:
         target: The server, as a host or as a URL that may be shown.
@@ -146,7 +146,7 @@ def decompress(body: bytes, encoding: str) -> bytes:
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
     try:
-        # 32 + 15: the header tells whether it is gzip or zlib.
+        # 32 + 15: the header shows whether it is gzip or zlib.
         return zlib.decompressobj(wbits=47).decompress(body, MAX_BODY_BYTES)
     except zlib.error:
         return body
@@ -211,7 +211,7 @@ class _TaskTimer:
     The timer of a task's deadlines, which are those of its blocks that have not ended.
 
     Attributes:
-        fires_at: When it looks at them; infinity if it is not armed.
+        fires_at: When it checks them; infinity if it is not armed.
     """
 
     def __init__(self, task: asyncio.Task[object]) -> None:

@@ -21,7 +21,7 @@ from runner.disk import AnyPath
 from runner.engine.engine import Engine
 from runner.engine.events import Observer, RunEvent, guarded, ignore
 from runner.errors import UsageError
-from runner.results.failed_manifest import flow
+from runner.results.failed_manifest import yaml_flow
 from runner.results.reader import ResultsFile, open_results
 from runner.results.writers import atomic_write
 from runner.store.transitions import Selection
@@ -297,7 +297,7 @@ def _flow(value: Any, place: str) -> str:
     try:
         text = json.dumps(value, default=_plain, ensure_ascii=False)
         text.encode()
-        return flow(json.loads(text))
+        return yaml_flow(json.loads(text))
     except UnicodeEncodeError as error:
         # It would be sent as a question mark.
         half = ascii(error.object[error.start])

@@ -57,7 +57,7 @@ def pending_cost(
     Return what the jobs that are to be submitted will cost.
 
     Args:
-        states: The states of the jobs to look at.
+        states: The states of the jobs to count.
         unknown: What a job without a known price counts as.
         limit: The most jobs to look at.
     """

@@ -18,7 +18,7 @@ from runner.errors import ExportError, ResultsError
 from runner.export.dataset import OnProgress
 from runner.export.dataset import export as export_dataset
 from runner.export.roots import Bucket, Folder, Root
-from runner.export.selection import ExportOptions, Plan, Source, SourceRecord
+from runner.export.selection import DatasetPlan, ExportOptions, Source, SourceRecord
 from runner.objects import Objects, open_store, url_of_path
 from runner.objects.base import ObjectMissing, ObjectStore
 from runner.results.reader import open_results
@@ -33,7 +33,7 @@ def export(
     options: ExportOptions,
     out: Path,
     on_progress: OnProgress = lambda done, total: None,
-) -> tuple[Plan, tuple[str, ...]]:
+) -> tuple[DatasetPlan, tuple[str, ...]]:
     """
     Make a dataset from the succeeded jobs of runs.
 
@@ -104,7 +104,7 @@ def _verdicts(folder: Path, options: ExportOptions) -> Verdicts:
     return Verdicts() if options.verdict is None else read_verdicts(folder / VERDICTS_NAME)
 
 
-def _export_run(run_dir: Path, options: ExportOptions, out: Path, on_progress: OnProgress) -> Plan:
+def _export_run(run_dir: Path, options: ExportOptions, out: Path, on_progress: OnProgress) -> DatasetPlan:
     verdicts = _verdicts(run_dir, options)
     with reading(run_dir) as reader:
         facts = read_facts(reader)

@@ -26,7 +26,7 @@ from runner.worker.ports import Clock
 from runner.worker.uploads import LibraryTarget, ObjectTarget, Reference, Save, Target, Transfers, Uploader
 
 REVIEW_S = 2.5
-"""Between two looks at what the asset library does, at most (fact F28)."""
+"""Between two polls of the asset library, at most (fact F28)."""
 _PROBE = "runner-doctor.txt"
 
 

@@ -13,7 +13,7 @@ from runner.core.lifecycle import State
 from runner.core.model import JobRecord, JobSpec
 from runner.core.sanitize import command_text
 from runner.core.sharding import Sample
-from runner.core.where import Condition, NamesAskedFor
+from runner.core.where import Condition, UnknownNameFinder
 from runner.errors import UsageError
 from runner.schema.wording import did_you_mean
 from runner.store import query
@@ -92,13 +92,13 @@ class ChosenJobs:
         self._sample = None if options.sample is None else Sample[tuple[JobSpec, str]](options.sample)
         self._each = each
         self._counts: Counter[str] = Counter()
-        self._names = NamesAskedFor(options.where)
+        self._names = UnknownNameFinder(options.where)
 
     def add(self, spec: JobSpec, word: str) -> None:
         """Take a job of the manifest, and how the run knows it."""
         if self._where:
             record = _as_record(spec, word)
-            self._names.look_at(record)
+            self._names.add(record)
             if not _meets(record, self._where):
                 return
         if self._sample is not None:
@@ -179,16 +179,16 @@ def nothing_chosen(conditions: Sequence[Condition], records: Iterable[JobRecord]
     return _nothing_chosen(conditions, _looked_up(conditions, records))
 
 
-def _looked_up(conditions: Sequence[Condition], records: Iterable[JobRecord]) -> NamesAskedFor:
-    names = NamesAskedFor(conditions)
+def _looked_up(conditions: Sequence[Condition], records: Iterable[JobRecord]) -> UnknownNameFinder:
+    names = UnknownNameFinder(conditions)
     for record in records:
-        names.look_at(record)
+        names.add(record)
         if names.unknown is None:
             break
     return names
 
 
-def _nothing_chosen(conditions: Sequence[Condition], names: NamesAskedFor) -> UsageError:
+def _nothing_chosen(conditions: Sequence[Condition], names: UnknownNameFinder) -> UsageError:
     hint = "see what they are: runner plan --show 3"
     if names.unknown is not None:
         name, known = names.unknown

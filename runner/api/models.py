@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runner.core.problem import Finding
 from runner.errors import UsageError
-from runner.results.failed_manifest import flow
+from runner.results.failed_manifest import yaml_flow
 from runner.schema.catalog import load_catalog, schema_findings
 from runner.schema.derive import PageError, from_page, read_page
 from runner.schema.limits import allowed_values, rules_of
@@ -52,7 +52,7 @@ def model(name: str) -> tuple[Description, ...]:
 
 def schema(name: str = "manifest") -> dict[str, Any]:
     """
-    Return a JSON Schema: of the ``manifest``, of of a ``prices`` table, of a line of the ``result``, of a ``scenario``, of a model, or by its own name.
+    Return a JSON Schema: of the ``manifest``, of a ``prices`` table, of a line of the ``result``, of a ``scenario``, of a model, or by its own name.
 
     >>> schema("result")["title"]
     'A line of results.jsonl'
@@ -109,13 +109,13 @@ def example_job(described: Description, job_id: str = "example") -> str:
 
 
 def _example_lines(described: Description, job_id: str) -> Iterator[str]:
-    yield f"  - id: {flow(job_id)}"
+    yield f"  - id: {yaml_flow(job_id)}"
     # If the model alone would select another schema, the job has to name this one.
     if load_catalog().select(described.example) is not load_catalog().schema(described.schema):
-        yield f"    schema: {flow(described.schema)}"
+        yield f"    schema: {yaml_flow(described.schema)}"
     yield "    request:"
     for key, value in described.example.items():
-        yield f"      {key}: {flow(value)}"
+        yield f"      {key}: {yaml_flow(value)}"
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

@@ -198,7 +198,7 @@ def read_shard(text: str) -> Shard:
     Return the shard that a text such as "3/16" names, or the one that a scheduler gave to this process for "auto".
 
     Raises:
-        ValueError: The text is that of no shard, or no scheduler's variables tell it.
+        ValueError: The text is not a shard, or no scheduler's variables name one.
     """
     return find_shard(os.environ) if text == "auto" else parse_shard(text)
 

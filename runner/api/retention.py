@@ -212,7 +212,7 @@ def _remove(run_dir: Path) -> None:
 
 
 _BATCH = 256
-_LOOKS_AT_ONCE = 16
+_REQUESTS_AT_ONCE = 16
 """A request takes some 30 ms."""
 
 
@@ -242,7 +242,7 @@ def missing_uploads(
     """
     objects = Objects(environ)
     uploaded = files.delivered_assets(reader, only_uploaded=True)
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as pool:
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="uploads") as pool:
         while batch := list(islice(uploaded, _BATCH)):
             found = pool.map(lambda each: is_uploaded(objects, each[1], is_read=is_read), batch)
             yield from compress(batch, map(not_, found))

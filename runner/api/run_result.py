@@ -1,5 +1,5 @@
 """
-How a process's work on a run ended, as ``summary.json`` and the options ``--json`` have it, and who is told.
+How a process's work on a run ended, as ``summary.json`` and the options ``--json`` have it, and the notifications.
 
 Notifications go to the webhooks and commands that the manifest names. Trouble with them changes nothing of the run.
 """

@@ -49,7 +49,7 @@ class KnownRun(Struct, frozen=True):
 
     Attributes:
         run_dir: Absolute.
-        name: What tells it from the others of its series.
+        name: What distinguishes it from the others of its series.
         series: See `series_of`.
     """
 
@@ -65,7 +65,7 @@ class KnownRun(Struct, frozen=True):
 
 def known_run(run_dir: Path, name: str, series: str | None, shard: Shard | None = None) -> KnownRun:
     """
-    Return what is kept of a run; its directory tells it from the others of its series if ``-o`` has the date.
+    Return what is kept of a run; its directory distinguishes it from the others of its series if ``-o`` has the date.
 
     The shards of a run are a series: none is begun again by another, but by a run of another number of shards.
     """
@@ -169,7 +169,7 @@ def _has_begun(run_dir: Path) -> bool:
     except StoreMissing:
         return False
     except RunnerError:
-        # Whoever works on it is told what is wrong with it.
+        # Whoever works on it gets an error that says what is wrong.
         return True
 
 
@@ -201,12 +201,12 @@ def last_changes(
     for run_dir in dict.fromkeys(run_dirs):
         by_folder.setdefault(run_dir.parent, []).append(run_dir)
 
-    def look_at(members: list[Path]) -> None:
+    def check(members: list[Path]) -> None:
         for run_dir in members:
             found[run_dir] = changed_at(run_dir)
 
     # A thread that hangs in the kernel does not keep the process from ending.
-    threads = [Thread(target=look_at, args=(members,), daemon=True) for members in by_folder.values()]
+    threads = [Thread(target=check, args=(members,), daemon=True) for members in by_folder.values()]
     for thread in threads:
         thread.start()
     until = time.monotonic() + within_s

@@ -38,8 +38,8 @@ STUCK_FACTOR = 3.0
 MIN_FINISHED = 5
 """Finished tasks of a model from which their median is meaningful."""
 MAX_STUCK = 100
-MAX_LOOKS = 2_000
-"""With more files, none is looked for in an object store: each takes a request."""
+MAX_LOOKUPS = 2_000
+"""With more files, none is checked in an object store: each takes a request."""
 
 
 class StuckJob(Struct, frozen=True):
@@ -156,7 +156,7 @@ def _lost_files(
     # Few runs need them.
     from runner.api import config, retention
 
-    if files.count_assets(connection) > MAX_LOOKS:
+    if files.count_assets(connection) > MAX_LOOKUPS:
         return lost, "there are many; runner resume --verify looks at all"
     try:
         missing = retention.missing_uploads(connection, config.run_environment(facts))

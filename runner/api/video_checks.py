@@ -100,9 +100,9 @@ async def check_media(
 async def _check_all(
     store: Store, checker: VideoChecker, jobs: Sequence[tuple[int, int]], local: LocalFiles
 ) -> None:
-    """Check all jobs, and write what was found in manifest order, so that the first of two alike is the original."""
+    """Check all jobs, and save the findings in manifest order, so that the first of two similar videos is the original."""
     batch: list[tuple[int, int, str]] = []
-    async for seq, attempt, findings, measures in _look_in_order(store, checker, jobs, local):
+    async for seq, attempt, findings, measures in _examine_in_order(store, checker, jobs, local):
         row = checker.finish(seq, findings, measures)
         batch.append((seq, attempt, rows.canonical(_with_answers(store, seq, attempt, row))))
         if len(batch) == _BATCH:
@@ -111,18 +111,18 @@ async def _check_all(
     _write(store, batch)
 
 
-async def _look_in_order(
+async def _examine_in_order(
     store: Store, checker: VideoChecker, jobs: Sequence[tuple[int, int]], local: LocalFiles
 ) -> AsyncIterator[tuple[int, int, Findings, Measures | None]]:
-    async def look(record: JobRecord) -> tuple[Findings, Measures | None]:
+    async def examine(record: JobRecord) -> tuple[Findings, Measures | None]:
         async with local.of(record):
-            return await checker.look(record)
+            return await checker.examine(record)
 
     window: deque[tuple[int, int, asyncio.Task[tuple[Findings, Measures | None]]]] = deque()
     try:
         for seq, attempt in jobs:
             record = next(query.records(store.reader, [seq]))
-            window.append((seq, attempt, asyncio.create_task(look(record))))
+            window.append((seq, attempt, asyncio.create_task(examine(record))))
             if len(window) >= 2 * checker.at_once:
                 seq, attempt, task = window.popleft()
                 yield seq, attempt, *(await task)

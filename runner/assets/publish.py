@@ -1,5 +1,5 @@
 """
-Make assets durable, together, and only then give them their final names; or upload them, and look there before they count.
+Make assets durable, together, and only then give them their final names; or upload them, and check that they arrived before they count.
 
 One thread takes all files that have gathered, syncs them, renames them, and syncs each folder
 once. Meanwhile the next ones gather; there is no batching delay. Once `publish` has returned,
@@ -35,7 +35,7 @@ from runner.objects.base import ObjectStore
 
 _MAX_BATCH = 256
 _SYNC_THREADS = 4
-"""So many files are synced at once: one flush of the disk then serves several."""
+"""Files that are synced at once: one flush of the disk then serves several."""
 
 
 class _PublishRequest(NamedTuple):

@@ -145,7 +145,7 @@ async def decompressed(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 async for rest in chunks:
                     yield rest
                 return
-            # 32 + 15: the header tells whether it is gzip or zlib.
+            # 32 + 15: the header shows whether it is gzip or zlib.
             decompressor = zlib.decompressobj(wbits=47)
         while chunk:
             try:

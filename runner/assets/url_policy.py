@@ -44,7 +44,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class UrlRefused(ValueError):
-    """A URL must not be requested; the message is a sentence that tells why, without the URL's query."""
+    """A URL must not be requested; the message is a sentence that says why, without the URL's query."""
 
 
 Origin = tuple[str, str, int]

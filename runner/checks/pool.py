@@ -24,7 +24,7 @@ _PROGRAM = (sys.executable, "-P", "-m", "runner.checks.measure")
 
 
 class NotMeasured(Exception):
-    """A video could not be measured; the message tells why, as the end of a sentence."""
+    """A video could not be measured; the message says why, as the end of a sentence."""
 
 
 class _Answer(Struct):

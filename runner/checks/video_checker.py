@@ -128,7 +128,7 @@ class VideoChecker:
     Checks videos of one run.
 
     Args:
-        pool: None if nothing can look at pictures here.
+        pool: None if pictures can't be decoded here.
         hook: The user's own command, or None.
         job_id_of: Returns the id of a job by its key in the store.
     """
@@ -163,8 +163,8 @@ class VideoChecker:
         if near.get("hash"):
             self._seen.add(near["hash"], seq)
 
-    async def look(self, record: JobRecord) -> tuple[Findings, Measures | None]:
-        """Return what is found of a job's video alone; it takes a while."""
+    async def examine(self, record: JobRecord) -> tuple[Findings, Measures | None]:
+        """Judge a job's video without the others of the run; it takes a while."""
         video = next(asset for asset in record.assets if asset.kind is AssetKind.VIDEO)
         findings, measures = Findings(), None
         if self._pool is not None and {*NEEDS_DECODER, Check.SILENT} & {*self._checks}:
@@ -304,5 +304,5 @@ class RunningChecks:
             return
         number = takes.attempt_number(self._store.reader, seq)
         async with self._files_of(record):
-            findings, measures = await self._checker.look(record)
+            findings, measures = await self._checker.examine(record)
             self._store.save_findings(seq, number, self._checker.finish(seq, findings, measures))

@@ -1,5 +1,5 @@
 """
-What the answers to submissions tell about the rate that the gateway takes; `core.pacing` follows it.
+What the answers to submissions show about the rate that the gateway allows; `core.pacing` follows it.
 
 A limit accepts a number of requests a second, however many are sent: the share that it refuses falls with the rate, and is
 nothing below the limit. A share that remains while the rate falls has another reason, and slowing down would not help.
@@ -197,7 +197,7 @@ _SHARES = (0.05, 0.08, 0.12, 0.18, 0.25, 0.33)
 _ROWS = (0.6, 0.8, 0.95)
 """Shares of refusals that are followed by another, if a limit on the number in a period causes them."""
 _PROOF = 4.0
-"""So much greater must the logarithm of the likelihood be."""
+"""By how much the logarithm of the likelihood must be greater."""
 _LOWEST = 8
 """The lowest limit that is considered, in steps below the lowest rate."""
 _TOLERATED = 1.5

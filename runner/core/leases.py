@@ -1,5 +1,5 @@
 """
-What the shards of a run and their governor tell each other, and the state of the run as a shard knows it from that.
+The messages between the shards of a run and their governor, and the state of the run as a shard knows it from that.
 
 There are only ages in messages, never times: clocks differ. A shard asks for permits, one for each POST, and tells what
 became of each of them: exactly one `Answered` or `Unused`.
@@ -207,7 +207,7 @@ class Grant(Struct, frozen=True, kw_only=True):
     The answer to `Ask`.
 
     Attributes:
-        probe: Whether the shard is to send the gateway a free request, and tell how it went.
+        probe: Whether the shard is to send the gateway a free request, and report the result.
     """
 
     news: News
@@ -250,7 +250,7 @@ NO_NEWS = News(
 
 
 class SharedPace:
-    """The rate of the whole run, as the governor told it."""
+    """The rate of the whole run, as the governor reported it."""
 
     def __init__(self) -> None:
         self.news, self.opens_at = NO_NEWS, 0.0
@@ -266,7 +266,7 @@ class SharedPace:
 
 
 class SharedCircuit:
-    """The state of the gateway, as the governor told it."""
+    """The state of the gateway, as the governor reported it."""
 
     def __init__(self) -> None:
         self.state, self.unanswered = CircuitState.CLOSED, 0

@@ -357,7 +357,7 @@ def asks_for_sound(request: Mapping[str, Json]) -> bool:
 
 class Verdicts(dict[str, str]):
     """
-    What people think: ``keep`` or ``reject``, by job id.
+    Verdicts of people: ``keep`` or ``reject``, by job id.
 
     Attributes:
         given_at: When each was given, in seconds since 1970, as far as that is known.

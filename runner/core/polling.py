@@ -1,12 +1,12 @@
 """
 Learn how long tasks take, and decide when to poll one again, and when to stop.
 
-A poll is free, but rarely shows a change: the gateway itself looks at its tasks every 15 s (fact F59). So the wait grows,
+A poll is free, but rarely shows a change: the gateway itself checks its tasks every 15 s (fact F59). So the wait grows,
 and aims at the time at which tasks of this model usually finish.
 
 A look shows only whether a task has ended. One that was running at 20 s and done at 50 s took something in between,
-so an estimate from the time of the look alone would be too long, later looks would follow from it, and so on. Instead
-each task spreads its weight over all durations that its looks allow, in the proportions known so far.
+so an estimate from the time of the poll alone would be too long, later polls would follow from it, and so on. Instead
+each task spreads its weight over all durations that its polls allow, in the proportions known so far.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FORGOTTEN = 1e-9
 """A weight below this is of tasks so long ago that nothing is known; one far below it has no inverse."""
 _CANDIDATES = 24
 _TOLERANCE = 0.02
-"""Of a delay, in mean durations, that one look less is worth."""
+"""The delay that one poll less is worth, in mean durations."""
 
 
 class Durations:
@@ -62,7 +62,7 @@ class Durations:
 
     def add(self, above_s: float, up_to_s: float) -> None:
         """
-        Record a task that ended between two looks.
+        Record a task that ended between two polls.
 
         Args:
             above_s: How old it was when it was last seen running; 0 if it never was.
@@ -89,11 +89,11 @@ class Durations:
 
     def best_wait_s(self, age_s: float, *, min_s: float, max_s: float, interval_s: float) -> float | None:
         """
-        Return the wait before the next look with the least delay between a task's end and the look that shows it.
+        Return the wait before the next poll with the least delay between a task's end and the poll that shows it.
 
         Args:
             age_s: How old the task is, which is still running as far as known.
-            interval_s: Between the looks after that one.
+            interval_s: Between the polls after that one.
 
         Returns:
             A wait from ``min_s`` to ``max_s``; None if not enough is known about tasks that are so old.
@@ -123,7 +123,7 @@ class Durations:
 
 
 def _delay_s(wait_s: float, ends: list[tuple[float, float]], interval_s: float) -> float:
-    """Return the mean time from a task's end until it is seen, if the first look is after a wait."""
+    """Return the mean time from a task's end until it is seen, if the first poll is after a wait."""
     total_s = weights = 0.0
     for left_s, weight in ends:
         late_s = wait_s - left_s
@@ -140,7 +140,7 @@ def _bin(seconds: float) -> int:
 _GROWTH = 1.25
 _JITTER = 0.2
 _EXPLORED = 0.05
-"""The share of looks that are earlier than seems best, once much is known."""
+"""The share of polls that are earlier than seems best, once much is known."""
 _EXPLORED_AT_FIRST = 10
 """Divided by the tasks so far it is that share before, up to a half."""
 _MIN_BACKOFF_S = 0.5

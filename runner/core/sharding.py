@@ -22,7 +22,7 @@ SHARE_RULE = "blake2b8"
 MAX_SHARDS = 10_000
 SHARD_FORMS = "I/N, with I from 0 to N - 1, such as 0/16, or auto"
 COUNT_NAME = "RUNNER_SHARDS"
-"""The variable that has N where the scheduler does not tell it, or tells only how many tasks it starts this time."""
+"""The variable that has N where the scheduler does not give it, or gives only how many tasks it starts this time."""
 
 _SLURM = "SLURM_ARRAY_TASK_ID"
 _SCHEDULERS = (
@@ -94,7 +94,7 @@ def find_shard(environ: Mapping[str, str]) -> Shard:
     Shard(index=3, count=8)
 
     Raises:
-        ValueError: No scheduler's variables are set, or they do not tell the shard.
+        ValueError: No scheduler's variables are set, or they do not name the shard.
     """
     for index_name, count_name in _SCHEDULERS:
         if index_name not in environ:

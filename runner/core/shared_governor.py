@@ -73,7 +73,7 @@ class SharedBudget:
         self._purses[shard] = purse
 
     def update(self, shard: int, purse: Purse) -> None:
-        """Record what a shard holds, unless it was given more since it told that."""
+        """Record what a shard holds, unless it was given more since that report."""
         if purse.grants >= self._purses.get(shard, purse).grants:
             self._purses[shard] = purse
 
@@ -170,7 +170,7 @@ class SharedGovernor:
         self.stops: list[Stop] = []
 
     def hello(self, hello: Hello, now: float) -> News:
-        """Take in a shard, or take it in again."""
+        """Register a shard, or register it again."""
         is_new = hello.shard in self._unseen
         self._forget_permits(hello.shard, now)
         permits = Counter(hello.permits)
@@ -204,7 +204,7 @@ class SharedGovernor:
             known.permits.clear()
 
     def report(self, report: Report, now: float) -> News:
-        """Take in what happened in a shard."""
+        """Record what happened in a shard."""
         shard = self._shards.get(report.shard)
         if shard is None or report.session != self._session:
             return self.news(now, is_known=False)

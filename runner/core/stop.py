@@ -103,7 +103,7 @@ class Stop(Struct, frozen=True):
 
 def stop_for_unreachable_gateway(why: str) -> Stop:
     """
-    Return why a run stops that never reached the gateway.
+    Return the stop of a run that never reached the gateway.
 
     Args:
         why: What went wrong, as a clause.

@@ -122,9 +122,9 @@ _OWN: Mapping[str, Callable[[JobRecord], Json]] = {
 }
 
 
-class NamesAskedFor:
+class UnknownNameFinder:
     """
-    Finds a name in conditions that no job has a value of, which is probably mistyped.
+    Finds a name in conditions for which no job has a value: it is probably mistyped.
 
     ``!=`` asks for no value, and names that begin with ``metadata.`` or ``request.`` are taken as they are.
     """
@@ -138,7 +138,7 @@ class NamesAskedFor:
         }
         self._known: set[str] = set(_OWN)
 
-    def look_at(self, record: JobRecord) -> None:
+    def add(self, record: JobRecord) -> None:
         """Take a job into account."""
         if self._unmet:
             self._unmet -= {name for name in self._unmet if value_of(record, name) is not None}

@@ -286,7 +286,7 @@ class Admission:
 
 
 def stop_for_refused_key(failure: Failure) -> Stop:
-    """Return why a run stops that has no usable key left."""
+    """Return the stop of a run that has no usable key left."""
     if failure.cls is FailureClass.QUOTA:
         return Stop(
             StopReason.QUOTA,

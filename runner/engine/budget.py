@@ -246,7 +246,7 @@ class RunBudget:
 def budget_stop(
     name: str, used: str, left: int, cost: Cost, hint: str, smaller: Callable[[int], str]
 ) -> Stop:
-    """Return why a run stops whose next job does not fit into a budget."""
+    """Return the stop of a run whose next job does not fit into a budget."""
     message = (
         f"{name}: {used} used, {_money(left, cost)} left; the next job may cost {_money(cost.reserved, cost)}"
     )

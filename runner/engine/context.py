@@ -175,18 +175,18 @@ class RunProgress:
 
 
 def stop_for_store_error(error: RunnerError) -> Stop:
-    """Return why a run stops that can't write to its store."""
+    """Return the stop of a run that can't write to its store."""
     reason = StopReason.DISK if isinstance(error, DiskFull) else StopReason.STORE
     return Stop(reason, error.message, error.hint)
 
 
 def stop_for_uploads(error: RunnerError) -> Stop:
-    """Return why a run stops that can't upload its inputs."""
+    """Return the stop of a run that can't upload its inputs."""
     return Stop(StopReason.INPUTS, f"inputs can't be uploaded: {error.message}", error.hint)
 
 
 def stop_for_error(error: Exception) -> Stop:
-    """Return why a run stops after an error that concerns more than one job."""
+    """Return the stop of a run after an error that concerns more than one job."""
     if isinstance(error, DiskFull | RunDirError | ObjectStoreError):
         return stop_for_store_error(error)
     if isinstance(error, OSError):

@@ -48,7 +48,7 @@ was received is lost.
 
 
 CLOCK_CHECK_S = 1.0
-"""How often a run that waits looks whether the wall clock shows that it is to stop."""
+"""How often a run that waits checks whether it is to stop by the wall clock."""
 
 
 class Engine:

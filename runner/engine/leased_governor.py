@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 PERMIT_S = 1.0
 """After this time a permit that was not used is given back."""
 REPORT_S = 0.25
-"""How long what is not urgent may wait until it is told."""
+"""How long what is not urgent may wait until it is reported."""
 _MOST_PERMITS = 64
 _RETRY_S = 1.0
 _CLOSE_S = 5.0
@@ -213,7 +213,7 @@ class LeasedGovernor:
             self._report_timer = asyncio.get_running_loop().call_later(REPORT_S, self._report_now)
 
     async def close(self) -> None:
-        """Give back what was not used, and tell the rest."""
+        """Give back what was not used, and report the rest."""
         self._is_closed = True
         for timer in (self._report_timer, self._permit_timer):
             if timer is not None:
@@ -222,7 +222,7 @@ class LeasedGovernor:
             self._asking.cancel()
             await asyncio.wait([self._asking])
         if self._reporting is not None:
-            # What it tells is not told twice.
+            # What it reports is not reported twice.
             _, late = await asyncio.wait([self._reporting], timeout=_CLOSE_S)
             for task in late:
                 task.cancel()

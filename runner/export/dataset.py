@@ -24,7 +24,7 @@ from runner.errors import ExportError, RunLocked
 from runner.export import split_files
 from runner.export.columns import COLUMNS
 from runner.export.roots import Root
-from runner.export.selection import ExportOptions, Format, Plan, Source, write_plan
+from runner.export.selection import DatasetPlan, ExportOptions, Format, Source, write_plan
 from runner.export.split_files import SplitTask, require_pyarrow
 from runner.results.writers import atomic_write
 from runner.store.lock import RunLock
@@ -42,7 +42,7 @@ with the number of jobs that were read, and 0.
 """
 
 
-def export(source: Source, options: ExportOptions, out: Path, on_progress: OnProgress) -> Plan:
+def export(source: Source, options: ExportOptions, out: Path, on_progress: OnProgress) -> DatasetPlan:
     """
     Make a dataset in a directory that does not exist yet, or is empty.
 
@@ -85,7 +85,7 @@ def _locked(work: Path) -> Iterator[None]:
         raise RunLocked(error.message, hint="wait for that export, or name another directory") from None
 
 
-def _plan(source: Source, options: ExportOptions, work: Path, on_progress: OnProgress) -> Plan:
+def _plan(source: Source, options: ExportOptions, work: Path, on_progress: OnProgress) -> DatasetPlan:
     """Write the rows, and remove what an earlier export has written of other rows."""
     rows, dataset, digest = work / "rows", work / "dataset", work / "digest"
     _remove(rows)
@@ -115,7 +115,7 @@ def _remove(folder: Path) -> None:
 
 
 def _write(
-    plan: Plan, roots: Sequence[Root], options: ExportOptions, work: Path, on_progress: OnProgress
+    plan: DatasetPlan, roots: Sequence[Root], options: ExportOptions, work: Path, on_progress: OnProgress
 ) -> None:
     done = 0
 
@@ -143,7 +143,7 @@ _MAX_MODELS = 100
 _MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>()#|!&@~"})
 
 
-def card(plan: Plan, options: ExportOptions) -> str:
+def card(plan: DatasetPlan, options: ExportOptions) -> str:
     """Return the text of the README."""
     files = [{"split": split, "path": _paths(split, plan, options)} for split in plan.splits]
     config: dict[str, object] = {"config_name": "default", "data_files": files}
@@ -162,7 +162,7 @@ def card(plan: Plan, options: ExportOptions) -> str:
     return f"---\n{yaml_text}---\n\n# {_runs(plan)}\n\n" + "\n".join(_body(plan)) + "\n"
 
 
-def _paths(split: str, plan: Plan, options: ExportOptions) -> str | list[str]:
+def _paths(split: str, plan: DatasetPlan, options: ExportOptions) -> str | list[str]:
     """Return the patterns of the files of a split."""
     if options.format is Format.WEBDATASET:
         return f"data/{split}/*.tar"
@@ -173,7 +173,7 @@ def _paths(split: str, plan: Plan, options: ExportOptions) -> str | list[str]:
     return [f"data/{split}/metadata.parquet", *videos]
 
 
-def _features(plan: Plan, options: ExportOptions) -> list[Mapping[str, object]]:
+def _features(plan: DatasetPlan, options: ExportOptions) -> list[Mapping[str, object]]:
     """Return the types of samples: `datasets` would drop each value that the first five samples do not have."""
     values = [{"name": column, "dtype": COLUMNS[column]} for column in options.columns or COLUMNS]
     videos = [{"name": suffix.removeprefix("."), "dtype": "video"} for suffix in plan.suffixes]
@@ -182,7 +182,7 @@ def _features(plan: Plan, options: ExportOptions) -> list[Mapping[str, object]]:
     return [*videos, {"name": "json", "struct": values}, *others]
 
 
-def _body(plan: Plan) -> Iterator[str]:
+def _body(plan: DatasetPlan) -> Iterator[str]:
     yield f"{format_count(plan.rows, 'generated video')}, {format_size(plan.bytes)}, exported by runner {__version__}."
     if plan.is_simulated:
         yield "\n**Videos of a simulated run: test patterns, which no model generated.**"
@@ -204,7 +204,7 @@ def _body(plan: Plan) -> Iterator[str]:
         yield "\nOnly some of the succeeded jobs were selected."
 
 
-def _runs(plan: Plan) -> str:
+def _runs(plan: DatasetPlan) -> str:
     return ", ".join(map(_safe, plan.runs[:10])) + (", …" if len(plan.runs) > 10 else "")
 
 

@@ -23,7 +23,7 @@ from runner.core.sanitize import command_text
 from runner.core.settings import SIMULATED
 from runner.core.summary import Summary, SummaryBuilder
 from runner.core.units import format_count
-from runner.core.where import Condition, NamesAskedFor, text_of, value_of
+from runner.core.where import Condition, UnknownNameFinder, text_of, value_of
 from runner.errors import ExportError
 from runner.export.columns import COLUMNS, Row, make_row, place, video_of
 from runner.export.roots import Root
@@ -104,7 +104,7 @@ class SplitPlan(Struct):
     shards: int = 0
 
 
-class Plan(Struct, frozen=True):
+class DatasetPlan(Struct, frozen=True):
     """
     What is in a dataset.
 
@@ -141,7 +141,7 @@ class Plan(Struct, frozen=True):
 
 def write_plan(
     source: Source, options: ExportOptions, folder: Path, on_job: Callable[[int], None] = lambda read: None
-) -> Plan:
+) -> DatasetPlan:
     """
     Select the rows of a dataset and write them into a folder, for `read_rows`.
 
@@ -190,7 +190,7 @@ class _Planner:
         self._suffixes: set[str] = set()
         self._first = self._last = ""
         self._bad_files: list[str] = []
-        self._names = NamesAskedFor(self._options.where)
+        self._names = UnknownNameFinder(self._options.where)
         self._bad_count = self._succeeded = self._judged = 0
         self._is_simulated = False
         self._shard_fill: dict[str, tuple[int, int]] = {}
@@ -228,7 +228,7 @@ class _Planner:
         if isinstance(at, str):
             self._first, self._last = min(self._first or at, at), max(self._last, at)
 
-    def finish(self) -> Plan:
+    def finish(self) -> DatasetPlan:
         """
         Return the plan.
 
@@ -245,7 +245,7 @@ class _Planner:
         if not self._splits:
             raise self._nothing(summary.jobs)
         (license_id,) = self._licenses if len(self._licenses) == 1 else (None,)
-        return Plan(
+        return DatasetPlan(
             runs=self._source.runs,
             splits=dict(sorted(self._splits.items())),
             digest=self._digest.hexdigest(),
@@ -276,7 +276,7 @@ class _Planner:
 
     def _is_selected(self, record: JobRecord, verdicts: Verdicts) -> bool:
         options = self._options
-        self._names.look_at(record)
+        self._names.add(record)
         if options.verdict is not None:
             verdict = verdicts.of(record)
             self._judged += verdict is not None
@@ -362,7 +362,7 @@ _BAD_FILE_HINT = "put the files back, or leave the jobs out with --where 'job_id
 
 
 def _problem(root: Root, source: str, video: Asset) -> str | None:
-    """Return what is wrong with a video, as far as can be told without reading it; None if nothing is."""
+    """Return what is wrong with a video, as far as it shows without being read; None if nothing is."""
     try:
         found = root.size(source)
     except FileNotFoundError:

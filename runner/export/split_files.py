@@ -52,7 +52,7 @@ def blocks_of(roots: Sequence[Root], row: Row) -> Iterator[bytes]:
     except OSError as error:
         raise _error(row, f"can't be read: {error.strerror or error}") from error
     if digest.hexdigest() != row.sha256:
-        raise _error(row, "has changed since it was downloaded: its SHA-256 is another")
+        raise _error(row, "has changed since it was downloaded: its SHA-256 differs")
 
 
 def is_same(path: Path, row: Row) -> bool:

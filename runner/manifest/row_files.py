@@ -1,7 +1,7 @@
 """
 Files with a job in each row: those that ``from`` of an entry names, and batch files. They are read as a stream.
 
-The suffix tells the kind: text tables (.csv, .tsv), a prompt a line (.txt), an object a line or an array of objects
+The suffix determines the kind: text tables (.csv, .tsv), a prompt a line (.txt), an object a line or an array of objects
 (.jsonl, .ndjson, .json), Excel workbooks (.xlsx) and Parquet files (.parquet).
 
 A batch file is JSONL in the form of other batch APIs, accepted wherever a manifest is. A line is ``{"custom_id": …,
@@ -68,7 +68,7 @@ class RowFiles(Struct, frozen=True):
 
     @property
     def note(self) -> str:
-        """How the columns were told apart, for a message about one that is missing."""
+        """How the columns were separated, for a message about one that is missing."""
         return "; ".join(file.note for file in self.files[:1] if file.note)
 
 

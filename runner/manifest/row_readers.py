@@ -71,7 +71,7 @@ class RowFile:
 
     Attributes:
         names: Of the columns; None if each row has names of its own.
-        note: How the columns were told apart, for a message about one that is missing; empty if it needs none.
+        note: How the columns were separated, for a message about one that is missing; empty if it needs none.
         warnings: What is odd about the names, each with a hint, at the line of the names.
     """
 

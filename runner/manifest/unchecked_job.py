@@ -157,7 +157,7 @@ class EntrySource(Struct):
         row_file: The file with the row of the job that is being read; empty if there are no rows.
         schema: The schema that the entry names, or None.
         timeout_s: As in `JobSpec`.
-        variable_names: Names that an id may use to tell the jobs of the entry apart.
+        variable_names: Names that an id may use to distinguish the jobs of the entry.
     """
 
     entry: Entry | None

@@ -1,5 +1,5 @@
 """
-What is known of a media file, and how it is read from PNG, JPEG, WAV and MP3 files: size, length, completeness.
+The facts of a media file, and how they are read from PNG, JPEG, WAV and MP3 files: size, length, completeness.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MediaInfo(Value, frozen=True):
 
 
 class InvalidMedia(ValueError):
-    """A file is truncated or is not what it should be; the message tells how, as the end of a sentence."""
+    """A file is truncated or is not what it should be; the message says what is wrong, as the end of a sentence."""
 
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:

@@ -57,7 +57,7 @@ def read_mp4(file: BinaryIO, size: int) -> MediaInfo:
     Check that a file is a complete MP4 or QuickTime video, and read its size, duration and tracks.
 
     A file that was truncated exactly between two boxes, after all that is required,
-    can't be told from a complete one; the declared length tells that.
+    can't be distinguished from a complete one, except by the declared length.
 
     Raises:
         InvalidMedia: Something is missing, or the sizes do not add up.

@@ -129,7 +129,7 @@ class Objects:
 
 def upload(store: ObjectStore, name: str, source: Path, content: Content, content_type: str) -> str:
     """
-    Upload a file and look whether it has arrived; return the URL of the object.
+    Upload a file, check that it has arrived, and return the URL of the object.
 
     Raises:
         ObjectStoreError: It has not, or nobody knows.

@@ -105,7 +105,7 @@ def failed_header(
     """
     head = "".join(_header(path, run, base_url, key_names))
     if schemas:
-        head += f"schemas: {flow([_escaped(schema) for schema in schemas])}\n"
+        head += f"schemas: {yaml_flow([_escaped(schema) for schema in schemas])}\n"
     return (head if settings is None else head + _settings(settings)).encode()
 
 
@@ -169,7 +169,7 @@ def _entry(record: JobRecord) -> _EntryKind:
 def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]) -> Iterator[str]:
     yield (
         printable(
-            f"# The jobs of run {text(run)} that did not succeed. To run them: {command_text('runner', 'run', path)}"
+            f"# The jobs of run {yaml_text(run)} that did not succeed. To run them: {command_text('runner', 'run', path)}"
         )
         + "\n"
     )
@@ -180,7 +180,7 @@ def _header(path: Path, run: str, base_url: str | None, key_names: Sequence[str]
     yield "gateway:\n"
     if base_url is not None:
         yield f"  base_url: {_literal(base_url)}\n"
-    yield f"  api_keys: {flow(list(key_names))}\n"
+    yield f"  api_keys: {yaml_flow(list(key_names))}\n"
 
 
 def _settings(settings: Settings) -> str:
@@ -210,7 +210,7 @@ def _settings(settings: Settings) -> str:
         sections["budget"] = _budget(settings.budget)
     if settings.canary is not None:
         sections["canary"] = {"jobs": settings.canary.jobs, "succeed": settings.canary.succeed}
-    return "".join(f"{name}: {flow(value)}\n" for name, value in sections.items())
+    return "".join(f"{name}: {yaml_flow(value)}\n" for name, value in sections.items())
 
 
 def _budget(budget: Budget) -> dict[str, Json]:
@@ -267,8 +267,8 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
         return
     sent_at = utc_text(record.attempts[-1].submitted_at if record.attempts else record.submitted_at)
     yield f"  # Left out: {_described(record)}\n"
-    yield f"  #   It may have been paid for: sent {sent_at or 'at an unknown time'}, model {text(record.model)}"
-    yield f", task {text(record.task_id)}.\n" if record.task_id else ".\n"
+    yield f"  #   It may have been paid for: sent {sent_at or 'at an unknown time'}, model {yaml_text(record.model)}"
+    yield f", task {yaml_text(record.task_id)}.\n" if record.task_id else ".\n"
     if record.state in (State.UNCERTAIN, State.SUBMITTING):
         yield (
             f"  #   Look in the account, then: {command_text('runner', 'resolve', run_dir, record.job_id)} --task-id ID (or --not-submitted)\n"
@@ -283,11 +283,11 @@ def _job(record: JobRecord, entry: _EntryKind, known_keys: KnownKeys | None) -> 
     if record.schema:
         lines.append(f"    schema: {_literal(record.schema)}")
     lines.append("    request:")
-    lines += [f"      {text(key)}: {flow(_escaped(value))}" for key, value in request.items()]
+    lines += [f"      {yaml_text(key)}: {yaml_flow(_escaped(value))}" for key, value in request.items()]
     if extra:
-        lines.append(f"    extra: {flow(_escaped(extra))}")
+        lines.append(f"    extra: {yaml_flow(_escaped(extra))}")
     if record.metadata:
-        lines.append(f"    metadata: {flow(_escaped(record.metadata))}")
+        lines.append(f"    metadata: {yaml_flow(_escaped(record.metadata))}")
     if record.timeout_s is not None:
         lines.append(f"    timeout: {exact_duration(record.timeout_s)}")
     lines.append("")
@@ -300,7 +300,7 @@ def _described(record: JobRecord) -> str:
     if record.error is not None:
         code = f" ({record.error.code})" if record.error.code else ""
         parts.append(f"{record.error.cls}{code}: {record.error.message[:300]}")
-    return printable(" ".join(f"{text(record.job_id)} {', '.join(parts)}".split()))
+    return printable(" ".join(f"{yaml_text(record.job_id)} {', '.join(parts)}".split()))
 
 
 def _split(record: JobRecord, known_keys: KnownKeys | None) -> tuple[Mapping[str, Json], Mapping[str, Json]]:
@@ -325,25 +325,27 @@ def _escaped(value: Json) -> Json:
 
 
 def _literal(value: str) -> str:
-    return text(value.replace("${", "$${"))
+    return yaml_text(value.replace("${", "$${"))
 
 
-def flow(value: Json) -> str:
+def yaml_flow(value: Json) -> str:
     """
     Return a value as YAML, on one line.
 
     Text is plain only if it is text in every version of YAML, and otherwise in double quotes, in which
     JSON's escapes are YAML's too. So any reader reads the same value.
 
-    >>> flow({"ratio": "16:9", "ok": "no", "count": 5, "tags": ["a", "小猫"], "none": None})
+    >>> yaml_flow({"ratio": "16:9", "ok": "no", "count": 5, "tags": ["a", "小猫"], "none": None})
     '{ratio: "16:9", ok: "no", count: 5, tags: [a, "小猫"], none: null}'
     """
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{text(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{yaml_text(str(key))}: {yaml_flow(item)}" for key, item in value.items()) + "}"
+        )
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
+        return "[" + ", ".join(map(yaml_flow, value)) + "]"
     if isinstance(value, str):
-        return text(value)
+        return yaml_text(value)
     return _number(value) if isinstance(value, float) else json.dumps(value)
 
 
@@ -361,14 +363,14 @@ def _number(value: float) -> str:
     return f"{mantissa}.0e{exponent}" if mark and "." not in mantissa else repr(value)
 
 
-def text(value: str) -> str:
+def yaml_text(value: str) -> str:
     r"""
     Return text as YAML, on one line; quoted unless it can only be text.
 
-    >>> print(text("wan2.7-i2v"), text("no"), text("a\nb"), text("2026-11-21"))
+    >>> print(yaml_text("wan2.7-i2v"), yaml_text("no"), yaml_text("a\nb"), yaml_text("2026-11-21"))
     wan2.7-i2v "no" "a\nb" "2026-11-21"
     """
-    return _short_text(value) if len(value) <= _MAX_PLAIN_CHARS else _quoted_yaml_text(value)
+    return _short_text(value) if len(value) <= _MAX_PLAIN_CHARS else _quoted_text(value)
 
 
 # A million jobs have the same few keys, models and sizes.
@@ -376,10 +378,10 @@ def text(value: str) -> str:
 def _short_text(value: str) -> str:
     if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
         return value
-    return _quoted_yaml_text(value)
+    return _quoted_text(value)
 
 
-def _quoted_yaml_text(value: str) -> str:
+def _quoted_text(value: str) -> str:
     return printable(encode_basestring(value))
 
 

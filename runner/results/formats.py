@@ -3,7 +3,7 @@ The formats of results: lines of `results.jsonl`, `summary.json`, and lines of a
 
 `schemas/result.schema.json` describes a line of `results.jsonl`. One statement loads a file of any size.
 DuckDB and `datasets` infer the types from the start of a file, where perhaps no job has failed yet, so they
-are told to look further::
+need to be told to read on::
 
     pandas.read_json("results.jsonl", lines=True)
     duckdb.sql("SELECT * FROM read_json('results.jsonl', sample_size=-1)")

@@ -1,4 +1,4 @@
-"""What people think of the videos of a run: lines of `verdicts.jsonl`, of which the last of a job counts."""
+"""The verdicts on the videos of a run: lines of `verdicts.jsonl`, of which the last of a job counts."""
 
 from __future__ import annotations
 

@@ -194,9 +194,9 @@ class GovernorPlan(Struct, frozen=True, kw_only=True):
     spent: Mapping[int, int]
 
 
-class Work(Struct, frozen=True, kw_only=True):
+class Assignment(Struct, frozen=True, kw_only=True):
     """
-    One shard to work on.
+    A shard that a process is to work on.
 
     Attributes:
         folder: Where its directory is made, on the machine where it is worked on.
@@ -214,14 +214,14 @@ class Work(Struct, frozen=True, kw_only=True):
     has_ledger: bool = False
 
 
-class Failed(Struct, frozen=True):
+class ShardFailed(Struct, frozen=True):
     """A shard could not begin, or not end, for a reason that a person can fix."""
 
     message: str
     hint: str | None
 
 
-class Glance(Struct, frozen=True):
+class ShardStatus(Struct, frozen=True):
     """What the driver sees of a shard at work; None before its engine begins."""
 
     snapshot: Snapshot | None
@@ -229,7 +229,7 @@ class Glance(Struct, frozen=True):
 
 
 class GovernorActor:
-    """The governor of a run; after a crash it starts over, and its shards tell it what it must know."""
+    """The governor of a run; after a crash it starts over, and its shards report what it must know."""
 
     def __init__(self, plan: GovernorPlan) -> None:
         settings = plan.settings
@@ -275,20 +275,20 @@ class ShardActor:
         self._is_abandoned = False
         self._events: deque[RunEvent] = deque(maxlen=_MAX_EVENTS)
 
-    async def run(self, work: Work) -> RunResult | Failed:
+    async def run(self, assignment: Assignment) -> RunResult | ShardFailed:
         """Work on a shard until nothing is left to do, or the run stops."""
         try:
-            return await self._run(work)
+            return await self._run(assignment)
         except RunnerError as error:
-            return Failed(error.message, error.hint)
+            return ShardFailed(error.message, error.hint)
         finally:
             self._engine = None
 
-    async def glance(self) -> Glance:
+    async def status(self) -> ShardStatus:
         """Return what has happened since the last time."""
         events = tuple(self._events)
         self._events.clear()
-        return Glance(None if self._engine is None else self._engine.snapshot(), events)
+        return ShardStatus(None if self._engine is None else self._engine.snapshot(), events)
 
     async def stop(self, stop: Stop) -> None:
         """Submit nothing more."""
@@ -302,19 +302,19 @@ class ShardActor:
         if self._engine is not None:
             self._engine.abandon()
 
-    async def _run(self, work: Work) -> RunResult:
+    async def _run(self, assignment: Assignment) -> RunResult:
         # What this does before its first message is that the log is fenced: from here on, no earlier owner submits.
-        found = await asyncio.to_thread(_check_out, work)
+        found = await asyncio.to_thread(_check_out, assignment)
         governor = LeasedGovernor(
-            _Caller(work.namespace),
-            shard=work.shard.index,
+            _Caller(assignment.namespace),
+            shard=assignment.shard.index,
             clock=SystemClock(),
-            at_once=work.at_once,
-            ledger=find_remote_ledger(work.namespace) if work.has_ledger else None,
+            at_once=assignment.at_once,
+            ledger=find_remote_ledger(assignment.namespace) if assignment.has_ledger else None,
         )
         return await resume(
             found,
-            options=work.options,
+            options=assignment.options,
             observe=self._observe,
             on_started=self._started,
             governor=governor,
@@ -333,10 +333,10 @@ class ShardActor:
             engine.abandon()
 
 
-def _check_out(work: Work) -> Path:
-    folder = Path(work.folder)
+def _check_out(assignment: Assignment) -> Path:
+    folder = Path(assignment.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return check_out(find_run(work.url, os.environ), shard=work.shard, folder=folder)[0]
+    return check_out(find_run(assignment.url, os.environ), shard=assignment.shard, folder=folder)[0]
 
 
 class _Caller:

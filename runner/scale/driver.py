@@ -37,10 +37,10 @@ from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.errors import ClusterError, StoreMissing, UsageError, install_hint
 from runner.scale.actors import (
     GOVERNOR_NAME,
+    Assignment,
     GovernorActor,
     GovernorPlan,
     ShardActor,
-    Work,
     find_ledger,
     serving_ledger,
 )
@@ -116,8 +116,8 @@ async def run_on_ray(
         observe(Notice("journal", message))
     with _cluster(plan, run):
         own = shard_options(options.after(time.monotonic() - started_at), states.facts, now_at=time.time())
-        works = _works(run, plan, own, states.facts, manifest, has_ledger=ledger is not None)
-        fleet = _fleet(run, works, states, limits, secrets, observe)
+        assignments = _assignments(run, plan, own, states.facts, manifest, has_ledger=ledger is not None)
+        fleet = _fleet(run, assignments, states, limits, secrets, observe)
         with serving_ledger(ledger):
             on_started(fleet)  # type: ignore[arg-type]
             await fleet.run()
@@ -142,7 +142,7 @@ def _check_options(options: RunOptions, plan: RayPlan) -> None:
 
 def _require_ray(plan: RayPlan) -> None:
     """Import Ray, which reads variables when it is imported."""
-    # It tells its makers nothing, unless somebody asked for that.
+    # No usage statistics are sent, unless somebody asked for that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if plan.address is None:
         # Otherwise Ray takes the machine's outer address even if it is told 127.0.0.1, and listens on all.
@@ -235,7 +235,7 @@ def shard_options(options: RunOptions, facts: RunFacts, *, now_at: float) -> Run
     )
 
 
-def _works(
+def _assignments(
     run: JournaledRun,
     plan: RayPlan,
     options: RunOptions,
@@ -243,12 +243,12 @@ def _works(
     manifest: Path,
     *,
     has_ledger: bool,
-) -> list[Work]:
+) -> list[Assignment]:
     folder = plan.folder
     if folder is None:
         folder = default_run_dir(manifest, run.name, simulate=facts.origin.is_simulated).parent
     return [
-        Work(
+        Assignment(
             url=run.store.url,
             shard=Shard(index, run.shards),
             folder=str(folder.absolute() if plan.address is None else folder),
@@ -342,7 +342,7 @@ def _cluster(plan: RayPlan, run: JournaledRun) -> Iterator[None]:
 
 def _fleet(
     run: JournaledRun,
-    works: list[Work],
+    assignments: list[Assignment],
     states: _States,
     limits: GovernorPlan,
     secrets: Mapping[str, str],
@@ -365,7 +365,7 @@ def _fleet(
     )
     return Fleet(
         run.name,
-        works,
+        assignments,
         states.counts,
         start=lambda: shard_class.remote(secrets),
         is_death=lambda error: isinstance(error, ray.exceptions.RayActorError),

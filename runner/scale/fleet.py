@@ -1,4 +1,4 @@
-"""The shards of a run at work in a cluster: which is next, what to do when one dies, and how all of them are doing."""
+"""The shards of a run at work in a cluster: which is next, what to do when one dies, and the progress of all."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from runner.core.cost import Spend
 from runner.core.lifecycle import State
 from runner.core.stop import Stop, StopReason
 from runner.engine.events import Notice, Observer, Snapshot
-from runner.scale.actors import Failed, Glance, Work
+from runner.scale.actors import Assignment, ShardFailed, ShardStatus
 
 log = logging.getLogger(__name__)
 
-DEATHS_TO_STOP = 5
+MAX_DEATHS = 5
 """Deaths of a shard's process, without a job that ended between them, until the run stops."""
 _MAX_PAUSE_S = 30.0
-_GLANCE_S = 0.5
-_GLANCE_LIMIT_S = 10.0
+_STATUS_INTERVAL_S = 0.5
+_STATUS_TIMEOUT_S = 10.0
 
 
 class Fleet:
@@ -33,7 +33,7 @@ class Fleet:
 
     Args:
         name: Of the run.
-        works: The shards to work on.
+        assignments: The shards to work on.
         counts: The jobs of each shard by state, as they were when the driver began.
         start: Starts a process for shards, and returns its handle.
         is_death: Whether an exception means that such a process has died.
@@ -47,7 +47,7 @@ class Fleet:
     def __init__(
         self,
         name: str,
-        works: Sequence[Work],
+        assignments: Sequence[Assignment],
         counts: Mapping[int, Mapping[State, int]],
         *,
         start: Callable[[], Any],
@@ -56,8 +56,8 @@ class Fleet:
         observe: Observer,
     ) -> None:
         self.name = name
-        self._queue = deque(works)
-        self._workers = works[0].at_once if works else 0
+        self._queue = deque(assignments)
+        self._workers = assignments[0].at_once if assignments else 0
         self._counts = {shard: dict(by_state) for shard, by_state in counts.items()}
         self._start = start
         self._is_death = is_death
@@ -140,17 +140,17 @@ class Fleet:
         """Work on one shard after the other, in a process that lives as long as it can."""
         actor = None
         while self._queue:
-            work = self._queue.popleft()
-            deaths, ended = 0, self._ended(work.shard.index)
+            assignment = self._queue.popleft()
+            deaths, ended = 0, self._ended(assignment.shard.index)
             while True:
                 actor = actor or self._start()
-                if await self._has_ended(work, actor):
+                if await self._has_ended(assignment, actor):
                     break
                 actor, before = None, ended
-                ended = self._ended(work.shard.index)
+                ended = self._ended(assignment.shard.index)
                 deaths = 1 if ended > before else deaths + 1
-                if deaths >= DEATHS_TO_STOP:
-                    self.stop(_stop_for_deaths(work))
+                if deaths >= MAX_DEATHS:
+                    self.stop(_stop_for_deaths(assignment))
                 if await self._is_stopped_within(min(2.0 ** (deaths - 1), _MAX_PAUSE_S)):
                     break
 
@@ -159,33 +159,34 @@ class Fleet:
             await asyncio.wait_for(self._is_stopped.wait(), seconds)
         return self._is_stopped.is_set()
 
-    async def _has_ended(self, work: Work, actor: Any) -> bool:
+    async def _has_ended(self, assignment: Assignment, actor: Any) -> bool:
         """Work on a shard; return whether the work ended, rather than its process."""
         try:
-            await self._work_on(work, actor)
+            await self._work_on(assignment, actor)
         except Exception as error:
             if not self._is_death(error):
-                log.exception("a bug in runner ended shard %s", work.shard)
-                message = f"a bug in runner ended shard {work.shard}: {type(error).__name__}: {error}"[:500]
+                log.exception("a bug in runner ended shard %s", assignment.shard)
+                bug = f"{type(error).__name__}: {error}"[:400]
+                message = f"a bug in runner ended shard {assignment.shard}: {bug}"
                 self.stop(Stop(StopReason.INTERNAL, message, "nothing is lost; run the same command again"))
                 return True
-            log.warning("the process of shard %s died: %s", work.shard, error)
-            self._observe(Notice("shard", f"the process of shard {work.shard} died"))
+            log.warning("the process of shard %s died: %s", assignment.shard, error)
+            self._observe(Notice("shard", f"the process of shard {assignment.shard} died"))
             return False
         return True
 
-    async def _work_on(self, work: Work, actor: Any) -> None:
-        index = work.shard.index
+    async def _work_on(self, assignment: Assignment, actor: Any) -> None:
+        index = assignment.shard.index
         self._active[index] = actor
         try:
-            result = await actor.run.remote(work)
-            await self._glance(index, actor)
+            result = await actor.run.remote(assignment)
+            await self._read_status(index, actor)
         finally:
             del self._active[index]
             self._forget(index)
-        if isinstance(result, Failed):
+        if isinstance(result, ShardFailed):
             # One that can't begin or end says the same of the others: of their disk, their store or their keys.
-            self.stop(Stop(StopReason.STORE, f"shard {work.shard}: {result.message}", result.hint))
+            self.stop(Stop(StopReason.STORE, f"shard {assignment.shard}: {result.message}", result.hint))
             return
         self.results[index] = result
         self._counts[index] = dict(result.counts)
@@ -197,27 +198,27 @@ class Fleet:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.gather(*(self._glance(*each) for each in list(self._active.items())))
-            await asyncio.sleep(_GLANCE_S)
+            await asyncio.gather(*(self._read_status(*each) for each in list(self._active.items())))
+            await asyncio.sleep(_STATUS_INTERVAL_S)
 
-    async def _glance(self, shard: int, actor: Any) -> None:
+    async def _read_status(self, shard: int, actor: Any) -> None:
         try:
-            glance: Glance = await asyncio.wait_for(actor.glance.remote(), _GLANCE_LIMIT_S)
+            status: ShardStatus = await asyncio.wait_for(actor.status.remote(), _STATUS_TIMEOUT_S)
         except Exception as error:
             # Whoever waits for its result hears of its death.
             log.debug("shard %d can't be seen: %s", shard, error)
             return
-        for event in glance.events:
+        for event in status.events:
             self._observe(event)
-        if glance.snapshot is not None:
-            self._snapshots[shard] = glance.snapshot
-            self._counts[shard] = dict(glance.snapshot.counts)
+        if status.snapshot is not None:
+            self._snapshots[shard] = status.snapshot
+            self._counts[shard] = dict(status.snapshot.counts)
 
 
-def _stop_for_deaths(work: Work) -> Stop:
+def _stop_for_deaths(assignment: Assignment) -> Stop:
     return Stop(
         StopReason.INTERNAL,
-        f"the processes of shard {work.shard} died {DEATHS_TO_STOP} times, and no job ended between",
+        f"the processes of shard {assignment.shard} died {MAX_DEATHS} times, and no job ended between",
         "look for the reason in the logs of Ray; nothing is lost: run the same command again",
     )
 

@@ -64,7 +64,7 @@ _SIGNED_URLS = frozenset({RequestKind.ASSET, RequestKind.LAST_FRAME})
 
 
 def _fault(summary: str, request_kinds: frozenset[RequestKind] = _ALL, **options: OptionValue) -> FaultType:
-    # What a submission is answered does not tell whether a task was created and charged.
+    # The answer to a submission does not show whether a task was created and charged.
     if RequestKind.SUBMIT in request_kinds:
         options.setdefault("created", False)
     return FaultType(summary, request_kinds, MappingProxyType(options))

@@ -29,7 +29,7 @@ from runner.simulator.faults import Fault, RequestKind
 from runner.simulator.scenario import Scenario, UrlLocation
 from runner.simulator.scenario_reader import load_scenario
 from runner.simulator.state import PendingSubmission, SimulatorState, validation_error
-from runner.simulator.submission_ledger import Ledger
+from runner.simulator.submission_ledger import SubmissionLedger
 from runner.simulator.task_shapes import Phase, Task
 
 _TASK_PATH = re.compile(r"/v1/videos/([\w.~-]{1,200})(/content)?")
@@ -246,7 +246,7 @@ class Simulator:
             port: 0 for any free port. The asset origins always use free ports.
             clock: Seconds that never decrease.
         """
-        self.ledger = Ledger()
+        self.ledger = SubmissionLedger()
         self.base_url = ""
         self._scenario = scenario or load_scenario("demo")
         self._ledger_path = ledger_path

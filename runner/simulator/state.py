@@ -24,7 +24,7 @@ from runner.schema import catalog
 from runner.schema.price_tables import Pricer
 from runner.simulator.faults import Fault, RequestKind, fault_at
 from runner.simulator.scenario import JobInfo, Scenario, seeded_draw
-from runner.simulator.submission_ledger import Ledger, LedgerEntry
+from runner.simulator.submission_ledger import AcceptedSubmission, SubmissionLedger
 from runner.simulator.task_shapes import FROM_FORM, Task, tokens_used
 from runner.simulator.video import video_spec
 
@@ -65,7 +65,7 @@ class SimulatorState:
     """
 
     def __init__(
-        self, scenario: Scenario, ledger: Ledger, clock: Callable[[], float], pricer: Pricer
+        self, scenario: Scenario, ledger: SubmissionLedger, clock: Callable[[], float], pricer: Pricer
     ) -> None:
         self.scenario = scenario
         self.ledger = ledger
@@ -133,7 +133,7 @@ class SimulatorState:
         # The next POST of the same request is another job.
         del self._pending[job.digest]
         durations = self.scenario.rule(pending.rule).task.generate_s or self.scenario.generate_s
-        entry = LedgerEntry(
+        entry = AcceptedSubmission(
             digest=job.digest,
             model=job.model,
             prompt=job.prompt,
@@ -181,7 +181,7 @@ class SimulatorState:
             return "AccessDenied: Request has expired"
         return None
 
-    def _add_task(self, entry: LedgerEntry) -> Task:
+    def _add_task(self, entry: AcceptedSubmission) -> Task:
         """Create the task of an entry, which is new or from the ledger's file."""
         task = Task(
             task_id=entry.task_id,

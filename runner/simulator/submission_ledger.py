@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncFileIO
 
 
-class LedgerEntry(Struct, frozen=True):
+class AcceptedSubmission(Struct, frozen=True):
     """
     An accepted submission.
 
@@ -55,7 +55,7 @@ class LedgerEntry(Struct, frozen=True):
     currency: str | None = None
 
 
-class Ledger(Struct):
+class SubmissionLedger(Struct):
     """
     What happened since the start. With a file, `accepted` goes back to when the file was created.
 
@@ -68,7 +68,7 @@ class Ledger(Struct):
         stray_posts: POSTs that followed a redirect to another origin, which must not happen.
     """
 
-    accepted: list[LedgerEntry] = field(default_factory=list)
+    accepted: list[AcceptedSubmission] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     polls: Counter[str] = field(default_factory=Counter)
     bytes_served: Counter[str] = field(default_factory=Counter)
@@ -95,13 +95,15 @@ class Ledger(Struct):
         content = await self._file.readall()
         end = content.rfind(b"\n") + 1
         try:
-            self.accepted = [LedgerEntry(**jsontext.loads(line)) for line in content[:end].splitlines()]
+            self.accepted = [
+                AcceptedSubmission(**jsontext.loads(line)) for line in content[:end].splitlines()
+            ]
         except (ValueError, TypeError):
             await self.close()
             raise UsageError(f"{path} is not a ledger of the simulator", hint="name a new file") from None
         await self._file.truncate(end)
 
-    async def record(self, entry: LedgerEntry) -> None:
+    async def record(self, entry: AcceptedSubmission) -> None:
         """Add an accepted submission. Its line has reached the operating system when this returns."""
         self.accepted.append(entry)
         if self._file:

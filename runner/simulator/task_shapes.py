@@ -158,7 +158,7 @@ _SHAPES_BY_MODEL = (
     ("wan2.2-kf2v", Shape.ALI),
     ("wan2.1-kf2v", Shape.ALI),
     ("first-frame-video-model", Shape.ALI),
-    # The pages of Seedance do not tell which of these two it is (fact F70); the simulator uses both.
+    # The pages of Seedance do not say which of these two it is (fact F70); the simulator uses both.
     ("seedance-1-5", Shape.BYTEPLUS),
     ("seedance", Shape.ARK),
     ("dreamina-seedance", Shape.ARK),

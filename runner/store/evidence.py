@@ -159,7 +159,7 @@ def has_derived_files(connection: sqlite3.Connection, run_dir: Path) -> bool:
 
 
 def results_fingerprint(run_dir: Path) -> str:
-    """Return what tells whether results.jsonl was changed: its size and a digest of its end."""
+    """Return what shows whether results.jsonl was changed: its size and a digest of its end."""
     try:
         with open(run_dir / RESULTS_NAME, "rb", opener=_open_to_read) as file:
             size = file.seek(0, os.SEEK_END)

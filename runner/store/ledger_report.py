@@ -1,4 +1,4 @@
-"""What people ask the ledger: sums by day, model, run, or a key of the jobs' metadata."""
+"""Queries of the ledger: sums by day, model, run, or a key of the jobs' metadata."""
 
 from __future__ import annotations
 

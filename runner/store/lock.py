@@ -5,7 +5,7 @@ An advisory lock on ``.lock``, which the kernel releases when the process ends, 
 names its holder, for the message that others get. After a crash its content is outdated and harmless,
 because only the lock itself counts. Since people delete such files, ``run.db`` is locked as well.
 
-Two directories of one run can't be told apart by what is in them. So ``run.db`` remembers its path, its file, and its
+Two directories of one run can't be distinguished by what is in them. So ``run.db`` remembers its path, its file, and its
 machine; a directory that finds itself elsewhere looks at the old path. If the run is still there, each of the two looks
 into the other before it submits: the one that continues first is the run, and from then on the other one is refused. Whatever
 the old path can't show, such as another machine, is only warned about. A run with a journal needs none of this: the

@@ -25,7 +25,7 @@ class Retake(Struct, frozen=True):
 
     Attributes:
         attempt: The number of the attempt that made the rejected take.
-        verdict_at: What tells the verdict from a later one.
+        verdict_at: What distinguishes the verdict from a later one.
         assets: What the old take has, and is kept.
     """
 

@@ -293,7 +293,7 @@ class _SyncWriter:
             attach_task(self._connection, spec.job_id, spec.task_id, at=self._at)
 
     def flush(self) -> None:
-        """Write the jobs that were inserted. A second job with the same id is ignored; the manifest reports it."""
+        """Write the jobs that were inserted. A second job with the same id is ignored: reading the manifest reports it."""
         rows.insert_rows(self._connection, _INSERT_JOBS, self._jobs)
         rows.insert_rows(self._connection, _INSERT_SPECS, self._specs)
         self._connection.executemany(rows.SAVE_ATTEMPT, self._attempts)

@@ -179,6 +179,6 @@ that made them. ``usages`` has what the task of an attempt consumed according to
 per second and sound of an attempt's video, and ``checks`` what was found of it, with warnings and a verdict.
 ``asset_urls`` has the places of an attempt's assets in an object store, by their kind.
 ``uploads`` has how far each local file is on its way to a target, by its digest. ``retakes`` has the takes that were
-rejected and made again, each with what tells the verdict from a later one, and ``old_assets`` what is kept of them. The
+rejected and made again, each with what distinguishes the verdict from a later one, and ``old_assets`` what is kept of them. The
 columns of a primary key come first: the check of SQLite 3.40 calls such a table damaged otherwise.
 """

@@ -244,7 +244,7 @@ class LibraryTarget:
     The asset library. A file that it has under its name and digest is not uploaded again.
 
     Args:
-        interval_s: Between two looks at an upload.
+        interval_s: Between two polls of an upload.
         timeout_s: How long a file may take until it is approved or refused.
         read: Reads a file; it blocks.
     """

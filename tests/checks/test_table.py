@@ -51,7 +51,7 @@ async def check_all(folder: Path, requests: Mapping[str, Mapping[str, Json]]) ->
         for seq, name in enumerate(names):
             asset = read_asset(folder / f"{name}.mp4")
             record = JobRecord(name, seq, "m", "", requests[name], "", {}, State.SUCCEEDED, assets=(asset,))
-            findings, measures = await checker.look(record)
+            findings, measures = await checker.examine(record)
             row = checker.finish(seq, findings, measures)
             failed[name] = {check for check, found in row["checks"].items() if not found["ok"]}
             assert len(failed[name]) == len(row["warnings"])

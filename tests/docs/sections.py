@@ -102,7 +102,7 @@ def error_references() -> Iterator[str]:
     """List every error that a command can end with."""
     yield "| reference | exit | when |"
     yield "|---|---|---|"
-    for error in _tree(RunnerError):
+    for error in error_tree(RunnerError):
         if error.reference != RunnerError.reference:
             yield f"| `error[{error.reference}]` | {error.exit_code} | {_first_sentence(error.__doc__)} |"
 
@@ -198,11 +198,12 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _tree(error: type[RunnerError]) -> Iterator[type[RunnerError]]:
+def error_tree(error: type[RunnerError]) -> Iterator[type[RunnerError]]:
+    """Yield a class of errors and all below it, each before those that derive from it."""
     yield error
     for child in error.__subclasses__():
         if child.__module__ == errors.__name__:
-            yield from _tree(child)
+            yield from error_tree(child)
 
 
 def _first_sentence(text: str | None) -> str:

@@ -17,12 +17,13 @@ import click
 import pytest
 
 import runner
+from runner import errors
 from runner.cli.main import COMMANDS, load_command
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.stop import Stop, StopReason, exit_code
 from runner.simulator.scenario_reader import load_scenario
-from tests.docs.sections import PAGES, README, ROOT, SECTIONS, with_sections
+from tests.docs.sections import PAGES, README, ROOT, SECTIONS, error_tree, with_sections
 
 TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 FRONT_PAGE = README.read_text(encoding="utf-8")
@@ -73,6 +74,12 @@ def test_every_exit_code_is_documented() -> None:
     rows = re.findall(r"^\| ([\d, ]+) \|", section, re.MULTILINE)
 
     assert codes == {int(code) for row in rows for code in row.split(",")}
+
+
+def test_the_tree_of_errors_has_every_class() -> None:
+    """The docstring of `runner.errors` shows all errors, each after the one that it is a kind of, and no others."""
+    drawn = re.findall(r"^(?:[├└│─ ]+)?([A-Z]\w+)  ", errors.__doc__ or "", re.MULTILINE)
+    assert [error.__name__ for error in error_tree(errors.RunnerError)] == drawn
 
 
 def test_every_package_is_in_the_architecture() -> None:

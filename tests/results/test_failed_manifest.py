@@ -12,7 +12,7 @@ from hypothesis import given
 
 from runner.core.lifecycle import State
 from runner.core.model import Attempt, FailureClass, JobRecord
-from runner.results.failed_manifest import flow
+from runner.results.failed_manifest import yaml_flow
 from tests.results.failed import write_failed
 from tests.results.records import HOSTILE, json_objects, succeeded, unsuccessful
 
@@ -151,7 +151,7 @@ def test_text_is_read_back(write: Write, text: str) -> None:
 @given(json_objects)
 def test_any_value_is_read_back(value: Any) -> None:
     """Whatever is in a request or its metadata is read back unchanged."""
-    assert {"value": value} == yaml.safe_load(f"value: {flow(value)}\n")
+    assert {"value": value} == yaml.safe_load(f"value: {yaml_flow(value)}\n")
 
 
 def test_local_file_is_written_by_its_path(write: Write) -> None:

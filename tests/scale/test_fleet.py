@@ -13,7 +13,7 @@ from runner.core.lifecycle import State
 from runner.core.sharding import Shard
 from runner.core.stop import Stop, StopReason
 from runner.engine.events import Notice, RunEvent
-from runner.scale.actors import Failed, Glance, Work
+from runner.scale.actors import Assignment, ShardFailed, ShardStatus
 from runner.scale.fleet import Fleet
 from tests.engine.virtual_time import VirtualLoop, run_virtually
 
@@ -33,23 +33,23 @@ class _Method:
 class FakeActor:
     """A process that ends each shard as the test says."""
 
-    def __init__(self, end: Callable[[int, FakeActor], Awaitable[RunResult | Failed]]) -> None:
+    def __init__(self, end: Callable[[int, FakeActor], Awaitable[RunResult | ShardFailed]]) -> None:
         self.stops: list[Stop] = []
         self.is_stopped = asyncio.Event()
         self.worked_on: list[int] = []
 
-        async def run(work: Work) -> RunResult | Failed:
-            self.worked_on.append(work.shard.index)
-            return await end(work.shard.index, self)
+        async def run(assignment: Assignment) -> RunResult | ShardFailed:
+            self.worked_on.append(assignment.shard.index)
+            return await end(assignment.shard.index, self)
 
-        async def glance() -> Glance:
-            return Glance(None, ())
+        async def status() -> ShardStatus:
+            return ShardStatus(None, ())
 
         async def stop(stop: Stop) -> None:
             self.stops.append(stop)
             self.is_stopped.set()
 
-        self.run, self.glance, self.stop = _Method(run), _Method(glance), _Method(stop)
+        self.run, self.status, self.stop = _Method(run), _Method(status), _Method(stop)
 
 
 def _result(succeeded: int = 1, *stops: Stop) -> RunResult:
@@ -60,14 +60,18 @@ class Driven:
     """A fleet that was driven to its end."""
 
     def __init__(
-        self, end: Callable[[int, FakeActor], Awaitable[RunResult | Failed]], *, shards: int, at_once: int
+        self,
+        end: Callable[[int, FakeActor], Awaitable[RunResult | ShardFailed]],
+        *,
+        shards: int,
+        at_once: int,
     ) -> None:
         self.actors: list[FakeActor] = []
         self.forgotten: list[int] = []
         self.events: list[RunEvent] = []
         self.took_s = 0.0
-        works = [
-            Work(
+        assignments = [
+            Assignment(
                 url="",
                 shard=Shard(index, shards),
                 folder="",
@@ -84,7 +88,7 @@ class Driven:
 
         self.fleet = Fleet(
             "run",
-            works,
+            assignments,
             {},
             start=start,
             is_death=lambda error: isinstance(error, Death),
@@ -153,11 +157,14 @@ def test_what_stops_one_shard_stops_the_others() -> None:
     """
     The reason for which one shard stopped, or could not begin, is told to those at work; others do not begin.
     """
-    for ending in (_result(0, Stop(StopReason.AUTH, "the key was refused")), Failed("no space", "free some")):
+    for ending in (
+        _result(0, Stop(StopReason.AUTH, "the key was refused")),
+        ShardFailed("no space", "free some"),
+    ):
 
         async def end(
-            shard: int, actor: FakeActor, ending: RunResult | Failed = ending
-        ) -> RunResult | Failed:
+            shard: int, actor: FakeActor, ending: RunResult | ShardFailed = ending
+        ) -> RunResult | ShardFailed:
             if shard == 0:
                 return ending
             await actor.is_stopped.wait()
