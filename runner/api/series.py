@@ -21,7 +21,7 @@ from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted
 from runner.api.state_dir import last_changes, runs_of
 from runner.core.filenames import DB_NAME
-from runner.core.lifecycle import WITH_A_TASK
+from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.sanitize import command_text
 from runner.core.stop import Stop, StopReason
 from runner.core.units import format_count
@@ -140,9 +140,13 @@ async def _fetch(
         result = await execute(
             store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
         )
-    left = sum(result.counts[state] for state in WITH_A_TASK)
-    hint = f"later: {command_text('runner', 'resume', run_dir, *continue_options(run_dir))}" if left else None
-    if tasks:
-        fetched = format_count(tasks - left, "job")
-        observe(Notice("catch_up", f"{run_dir}: {fetched} fetched, {left:,} left", hint))
+    left, uncertain = sum(result.counts[state] for state in WITH_A_TASK), result.counts[State.UNCERTAIN]
+    hint = None
+    if left or uncertain:
+        command = "resolve" if uncertain else "resume"
+        hint = f"later: {command_text('runner', command, run_dir, *continue_options(run_dir))}"
+    if tasks or uncertain:
+        fetched = f"{format_count(tasks - left, 'job')} fetched, {left:,} left"
+        doubt = f", {uncertain:,} uncertain" if uncertain else ""
+        observe(Notice("catch_up", f"{run_dir}: {fetched}{doubt}", hint))
     return result.stops

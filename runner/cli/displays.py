@@ -10,7 +10,7 @@ from runner.cli.console import echo_stderr
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.stop import StopReason
-from runner.core.units import format_duration, format_per_minute
+from runner.core.units import format_count, format_duration, format_per_minute
 from runner.engine.events import JobEnded, Notice, RunEvent, Snapshot
 
 if TYPE_CHECKING:
@@ -57,16 +57,29 @@ class Display(Protocol):
 
 
 class QuietDisplay:
-    """Shows nothing: the end says in five lines how a run ended, and why it stopped early."""
+    """
+    Shows in a line what older runs of a series still need, and nothing else.
+
+    The end says in five lines how the run ended, and why it stopped early.
+    """
+
+    def __init__(self) -> None:
+        self._older: list[Notice] = []
 
     def started(self, engine: Engine) -> None:
         """Show nothing."""
 
     def event(self, event: RunEvent) -> None:
-        """Show nothing."""
+        """Keep what an older run needs: nobody may have read how that one ended, since its process was killed."""
+        if isinstance(event, Notice) and event.kind == "catch_up" and event.hint is not None:
+            self._older.append(event)
 
     def close(self) -> None:
-        """Do nothing."""
+        """Print the first of them, and how many more there are."""
+        if self._older:
+            first, *others = self._older
+            more = f" (and {format_count(len(others), 'other run')})" if others else ""
+            echo_stderr(event_line(first) + more)
 
 
 class PlainDisplay:

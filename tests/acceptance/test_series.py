@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,11 +139,31 @@ def test_tasks_that_do_not_end_hold_the_new_night_up_for_the_drain_time_only(nig
     """
     nights.strand(0)
 
-    second = nights.night(2, "--drain-time", "500ms")
+    second = nights.night(2, "--drain-time", "500ms", "--quiet")
 
     assert 0 == second.returncode, second.stderr
-    assert "0 jobs fetched, 4 left" in second.stderr
+    left = f"{nights.run_dir(0)}: 0 jobs fetched, 4 left (later: runner resume {nights.run_dir(0)})\n"
+    assert second.stderr.startswith(left)
     assert (4, 6) == (nights.statuses(0)["submitted"], nights.statuses(2)["succeeded"])
+
+
+def test_doubt_of_a_night_that_was_killed_is_told_by_the_next_one(nights: Nights) -> None:
+    """
+    Nobody was told by the night itself: one line says so, also with --quiet, and only once.
+    """
+    assert 6 == nights.night(3, "--limit", "1").returncode
+    with closing(sqlite3.connect(nights.run_dir(3) / "run.db")) as database, database:
+        database.execute("UPDATE jobs SET state = 'submitting', attempt = 1 WHERE job_id = 'job-2-3'")
+        database.execute(
+            "INSERT INTO attempts (seq, number, submitted_at, outcome) SELECT seq, 1, 0, 'pending' FROM jobs "
+            "WHERE job_id = 'job-2-3'"
+        )
+        database.execute("DELETE FROM meta WHERE key = 'finished'")
+
+    told, again = (nights.night(4, "--quiet").stderr.splitlines() for _ in range(2))
+
+    assert f"0 jobs fetched, 0 left, 1 uncertain (later: runner resolve {nights.run_dir(3)})" in told[0]
+    assert (2, 1) == (len(told), len(again))
 
 
 def test_signal_while_older_nights_are_fetched_stops_the_new_one(nights: Nights) -> None:
