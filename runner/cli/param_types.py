@@ -25,11 +25,10 @@ from runner.schema.wording import did_you_mean
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    _PathType: TypeAlias = click.ParamType[Path]
-    _TextType: TypeAlias = click.ParamType[str]
+    _AnyType: TypeAlias = click.ParamType[Any]
 else:
     # In older supported versions of click this type has no parameters.
-    _PathType = _TextType = click.ParamType
+    _AnyType = click.ParamType
 
 MAX_OFFERED = 100
 """The most completions of one word."""
@@ -38,108 +37,63 @@ _YAML_SUFFIXES = (".yaml", ".yml")
 _MANIFEST_SUFFIXES = (*_YAML_SUFFIXES, ".jsonl")
 
 
-class RunDirectory(_PathType):
-    """The path of a run directory."""
+class Completed(_AnyType):
+    """
+    A path or a text of which a shell completes the beginning; the command checks it.
 
-    name = "run_dir"
+    Args:
+        name: What it is, for error messages.
+        convert: Makes the value of the text.
+        complete: Yields what may be meant, given the context and the beginning.
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path; the command checks whether it is a run directory."""
-        return Path(value)
+    def __init__(
+        self,
+        name: str,
+        convert: Callable[[str], Any],
+        complete: Callable[[click.Context, str], Iterable[str]],
+    ) -> None:
+        self.name = name
+        self._convert = convert
+        self._complete = complete
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Offer run directories, and other directories with a slash at the end."""
-        return _items(_run_directories(incomplete))
-
-
-class ManifestFile(_PathType):
-    """The path of a manifest or a batch file."""
-
-    name = "manifest"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path; errors of the file are reported with those of its content."""
-        return Path(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Offer YAML and JSONL files, and directories."""
-        return _items(_paths(incomplete, lambda path: path.suffix in _MANIFEST_SUFFIXES))
-
-
-class JobId(_TextType):
-    """The id of a job in the run directory given on the same command line."""
-
-    name = "job"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id or the pattern."""
-        return str(value)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value."""
+        return self._convert(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer the ids that begin with the text."""
-        # While the value of an option is completed, click leaves the other arguments unparsed.
-        first = next(iter(ctx.params.get("run_dirs") or ()), None)
-        run_dir = ctx.params.get("run_dir") or first or ctx.params.get("output") or next(iter(ctx.args), None)
-        return _items(_job_ids(Path(run_dir), incomplete) if run_dir else ())
+        """Offer what may be meant."""
+        # Imported only while a shell completes a line.
+        from click.shell_completion import CompletionItem
+
+        with contextlib.suppress(OSError):
+            return [CompletionItem(word) for word in islice(self._complete(ctx, incomplete), MAX_OFFERED)]
+        return []
 
 
-class ScenarioName(_TextType):
-    """The name of a shipped scenario of the simulator, or the path of a scenario file."""
-
-    name = "scenario"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name or the path; the command checks the scenario."""
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Offer the names of shipped scenarios, YAML files, and directories."""
-        from runner.simulator.scenario_reader import shipped_scenarios
-
-        names = [name for name in shipped_scenarios() if name.startswith(incomplete)]
-        return _items(names) + _items(_paths(incomplete, lambda path: path.suffix in _YAML_SUFFIXES))
-
-
-class LazyChoice(_TextType):
+class LazyChoice(Completed):
     """
     One of several words, which are loaded only when they are needed.
 
     Args:
-        name: What the words are, for error messages.
         load: Returns the words.
     """
 
     def __init__(self, name: str, load: Callable[[], Iterable[str]]) -> None:
-        self.name = name
+        super().__init__(
+            name, str, lambda _ctx, incomplete: (word for word in load() if word.startswith(incomplete))
+        )
         self._load = load
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the word, or fail and suggest the nearest one."""
         words = tuple(self._load())
         if value in words:
             return str(value)
         hint = did_you_mean(value, words) or f"choose from {', '.join(words)}."
         raise click.BadParameter(f"unknown {self.name} {value!r}; {hint}", ctx, param)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Offer the words that begin with the text."""
-        return _items(word for word in self._load() if word.startswith(incomplete))
-
-
-RUN_DIR, MANIFEST, JOB, SCENARIO_NAME = RunDirectory(), ManifestFile(), JobId(), ScenarioName()
-MODEL = LazyChoice("model", lambda: load_catalog().models)
-FAILURE_CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
-STATE = LazyChoice("state", lambda: (state.value for state in State))
 
 
 def _read_variables(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -162,16 +116,7 @@ VARIABLE = click.option(
 """The command receives it as ``var``, a mapping of texts."""
 
 
-def _items(words: Iterable[str]) -> list[CompletionItem]:
-    # Imported only while a shell completes a line.
-    from click.shell_completion import CompletionItem
-
-    with contextlib.suppress(OSError):
-        return [CompletionItem(word) for word in islice(words, MAX_OFFERED)]
-    return []
-
-
-def _run_directories(incomplete: str) -> Iterator[str]:
+def _run_directories(_ctx: click.Context, incomplete: str) -> Iterator[str]:
     for path in _paths(incomplete, lambda _path: False):
         is_run = any((Path(path) / name).is_file() for name in (DB_NAME, RESULTS_NAME))
         yield path.rstrip("/") if is_run else path
@@ -190,9 +135,34 @@ def _paths(incomplete: str, is_offered: Callable[[Path], bool]) -> Iterator[str]
             yield f"{folder_text}{slash}{path.name}"
 
 
-def _job_ids(run_dir: Path, incomplete: str) -> list[str]:
+def _manifests(_ctx: click.Context, incomplete: str) -> Iterator[str]:
+    return _paths(incomplete, lambda path: path.suffix in _MANIFEST_SUFFIXES)
+
+
+def _scenarios(_ctx: click.Context, incomplete: str) -> Iterator[str]:
+    from runner.simulator.scenario_reader import shipped_scenarios
+
+    yield from (name for name in shipped_scenarios() if name.startswith(incomplete))
+    yield from _paths(incomplete, lambda path: path.suffix in _YAML_SUFFIXES)
+
+
+def _job_ids(ctx: click.Context, incomplete: str) -> list[str]:
+    # While the value of an option is completed, click leaves the other arguments unparsed.
+    first = next(iter(ctx.params.get("run_dirs") or ()), None)
+    run_dir = ctx.params.get("run_dir") or first or ctx.params.get("output") or next(iter(ctx.args), None)
+    if not run_dir:
+        return []
     from runner.store import database, query
 
-    with contextlib.suppress(RunnerError), contextlib.closing(database.connect_reader(run_dir)) as connection:
-        return query.job_ids_with_prefix(connection, incomplete, limit=MAX_OFFERED)
+    with contextlib.suppress(RunnerError), database.reading(Path(run_dir)) as reader:
+        return query.job_ids_with_prefix(reader, incomplete, limit=MAX_OFFERED)
     return []
+
+
+RUN_DIR = Completed("run_dir", Path, _run_directories)
+MANIFEST = Completed("manifest", Path, _manifests)
+JOB = Completed("job", str, _job_ids)
+SCENARIO_NAME = Completed("scenario", str, _scenarios)
+MODEL = LazyChoice("model", lambda: load_catalog().models)
+FAILURE_CLASS = LazyChoice("class", lambda: (cls.value for cls in FailureClass))
+STATE = LazyChoice("state", lambda: (state.value for state in State))

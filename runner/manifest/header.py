@@ -7,6 +7,7 @@ from datetime import date
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.core.addresses import unencrypted_host
 from runner.core.filenames import run_name, safe_name
@@ -15,10 +16,9 @@ from runner.core.prices import PriceTable
 from runner.core.problem import Finding, JsonPath, Severity, format_path
 from runner.core.sanitize import KEY_HINT
 from runner.core.settings import DEFAULT_BASE_URL, TEST_HOST, Settings
-from runner.manifest.document import Document, ProblemHandler, header_findings
-from runner.manifest.named_files import read_prices_key
-from runner.manifest.settings import read_settings
-from runner.manifest.template import Scope, entry_variables
+from runner.manifest.document import Document, Entry, ProblemHandler, header_findings
+from runner.manifest.settings import read_prices_key, read_settings
+from runner.manifest.template import Scope, compile_template, entry_variables
 from runner.manifest.yaml_values import REDACTED
 from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.wording import did_you_mean
@@ -46,6 +46,25 @@ class Defaults(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
 
+class Variables(Struct, frozen=True):
+    """
+    The variables of a manifest with their values.
+
+    Attributes:
+        values: All of them, the date included.
+        overrides: Those of the command line: no job's own variable replaces them.
+        used: Names that placeholders use or `vars` declare, as far as the manifest was read.
+    """
+
+    values: Mapping[str, Json]
+    overrides: Mapping[str, Json]
+    used: set[str] = field(default_factory=set)
+
+    def unused_overrides(self) -> list[str]:
+        """List the names of the command line that have no effect; complete when every job was read."""
+        return [name for name in self.overrides if name not in self.used]
+
+
 class Header(Struct, frozen=True, kw_only=True):
     """
     The keys of a manifest except `jobs`.
@@ -53,15 +72,13 @@ class Header(Struct, frozen=True, kw_only=True):
     Attributes:
         name: Of the run directory; safe as the name of a directory.
         values: All keys that fit the schema.
-        vars: As written, with their placeholders.
         prices: The price table that it has or names.
     """
 
-    version: int
     name: str
+    variables: Variables
     values: Mapping[str, Json] = field(default_factory=dict)
     defaults: Defaults = Defaults()
-    vars: Mapping[str, Json] = field(default_factory=dict)
     prices: PriceTable | None = None
 
     @property
@@ -73,7 +90,7 @@ class Header(Struct, frozen=True, kw_only=True):
 def read_header(
     document: Document,
     report: ProblemHandler,
-    variables: Mapping[str, Json],
+    overrides: Mapping[str, Json],
     catalog: Catalog | None = None,
     *,
     today: date,
@@ -84,18 +101,20 @@ def read_header(
     What is wrong keeps its default, so that the jobs can be checked nevertheless.
 
     Args:
-        variables: For the name: the date, and those of `vars` and of the command line.
+        overrides: Variables of the command line; they replace the manifest's own.
         catalog: With the schemas of the manifest's own; None if it has none.
-        today: In UTC, for the age of its prices.
+        today: In UTC, for ``${date}`` and the age of its prices.
     """
     entry = document.header
     # People quote version numbers, and there is nothing else that it could mean.
     written = (
         {**entry.value, "version": VERSION} if entry.value.get("version") == str(VERSION) else entry.value
     )
+    variables, variable_findings = _read_variables(entry, overrides, today)
     findings = [*header_findings(written), *_nul_findings(written)]
     value = _without_invalid(written, findings)
-    name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables)
+    findings += variable_findings
+    name, name_findings = _name(value.get("name"), safe_name(document.path.stem), variables.values)
     findings += name_findings
     prices: PriceTable | None = None
     if "prices" in value:
@@ -112,14 +131,24 @@ def read_header(
     for problem in entry.problems(findings):
         report(problem)
     defaults = value.get("defaults", {})
-    return Header(
-        version=VERSION,
-        name=name,
-        values=value,
-        defaults=Defaults(**defaults),
-        vars=value.get("vars", {}),
-        prices=prices,
-    )
+    return Header(name=name, variables=variables, values=value, defaults=Defaults(**defaults), prices=prices)
+
+
+def _read_variables(
+    entry: Entry, overrides: Mapping[str, Json], today: date
+) -> tuple[Variables, list[Finding]]:
+    """Compute the variables of a manifest."""
+    declared = entry.value.get("vars")
+    if not isinstance(declared, dict):
+        # What is not a mapping is reported with the rest of the header.
+        declared = {}
+    scope = Scope(constants={"date": today.isoformat(), **overrides})
+    variables = entry_variables(declared, scope, overrides)
+    used = {"date", *declared, *scope.used}
+    # The name is filled in elsewhere; here only its placeholders matter.
+    compile_template(entry.value.get("name"), Scope(variables.scope.constants, used=used))
+    findings = [replace(finding, path=("vars", *finding.path)) for finding in variables.findings]
+    return Variables(variables.scope.constants, overrides, used), findings
 
 
 def _without_invalid(value: dict[str, Json], findings: list[Finding]) -> dict[str, Json]:
@@ -292,38 +321,3 @@ def is_literal(value: Json) -> bool:
         elif item is None or ((kind is dict or kind is list) and not is_literal(item)):
             return False
     return True
-
-
-class Variables(Struct, frozen=True):
-    """
-    The variables of a manifest with their values.
-
-    Attributes:
-        values: All of them, the date included.
-        overrides: Those of the command line: no job's own variable replaces them.
-        used: Names that placeholders use or `vars` declare, as far as the manifest was read.
-    """
-
-    values: Mapping[str, Json]
-    overrides: Mapping[str, Json]
-    used: set[str] = field(default_factory=set)
-
-    def unused_overrides(self) -> list[str]:
-        """List the names of the command line that have no effect; complete when every job was read."""
-        return [name for name in self.overrides if name not in self.used]
-
-
-def read_variables(
-    declared: Mapping[str, Json], overrides: Mapping[str, Json], date: str
-) -> tuple[Variables, list[Finding]]:
-    """
-    Compute the variables of a manifest.
-
-    >>> read_variables({"run": "${date}-a", "size": "720p"}, {"size": "480p"}, "2026-11-21")[0].values
-    {'date': '2026-11-21', 'size': '480p', 'run': '2026-11-21-a'}
-    """
-    scope = Scope(constants={"date": date, **overrides})
-    variables = entry_variables(declared, scope, overrides)
-    return Variables(
-        variables.scope.constants, overrides, {"date", *declared, *scope.used}
-    ), variables.findings

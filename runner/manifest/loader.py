@@ -18,23 +18,13 @@ from runner.core.settings import Settings
 from runner.core.units import format_count, parse_duration
 from runner.errors import UsageError
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
-from runner.manifest.document import Document, Entry, ProblemHandler, open_document
+from runner.manifest.document import Document, Entry, ProblemHandler, open_document, require_manifest
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
-from runner.manifest.header import (
-    VERSION,
-    DefaultsMerger,
-    Header,
-    Variables,
-    is_literal,
-    read_header,
-    read_variables,
-)
-from runner.manifest.named_files import with_own_schemas
-from runner.manifest.other_files import require_manifest
+from runner.manifest.header import DefaultsMerger, Header, Variables, is_literal, read_header
 from runner.manifest.row_files import BatchFile, is_batch_file
 from runner.manifest.row_readers import RowFileError
-from runner.manifest.template import Scope, compile_template
+from runner.manifest.settings import with_own_schemas
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
 from runner.schema.catalog import Catalog, load_catalog
 from runner.schema.wording import did_you_mean
@@ -84,7 +74,6 @@ class Manifest:
         header: Header,
         source: _JobSource,
         catalog: Catalog,
-        variables: Variables,
         *,
         folder: Path,
         is_strict: bool,
@@ -95,7 +84,6 @@ class Manifest:
         self.counts: Counts | None = None
         self._source = source
         self._catalog = catalog
-        self._variables = variables
         self._is_strict = is_strict
 
     @property
@@ -136,9 +124,9 @@ class Manifest:
             self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused)
 
     def _report_unused_variables(self, report: ProblemHandler) -> int:
-        unused = self._variables.unused_overrides()
+        unused = self.header.variables.unused_overrides()
         for name in unused:
-            known = sorted(self._variables.used)
+            known = sorted(self.header.variables.used)
             hint = did_you_mean(name, known) or f"the manifest uses {', '.join(known[:20]) or 'none'}"
             message = f"--var {name}: the manifest has no variable and no placeholder of this name"
             report(Problem(Severity.ERROR, Position(str(self.path)), message, hint=hint))
@@ -197,20 +185,17 @@ def load(
     if is_batch_file(path):
         batch = BatchFile(path)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
-        header = Header(version=VERSION, name=safe_name(path.stem), values={"gateway": gateway})
-        return Manifest(
-            path, header, batch, catalog, Variables({}, variables), folder=folder, is_strict=is_strict
+        header = Header(
+            name=safe_name(path.stem), variables=Variables({}, variables), values={"gateway": gateway}
         )
+        return Manifest(path, header, batch, catalog, folder=folder, is_strict=is_strict)
     if is_strict:
         report = _as_errors(report)
     document = open_document(path, report)
-    all_variables = _read_variables(document, variables, today, report)
     catalog = with_own_schemas(catalog, document, report)
-    header = read_header(document, report, all_variables.values, catalog, today=today)
-    # The name is filled in elsewhere; here only its placeholders matter.
-    compile_template(document.header.value.get("name"), Scope(all_variables.values, used=all_variables.used))
-    jobs = _EntryJobs(document, DefaultsMerger(header.defaults), all_variables, folder)
-    return Manifest(path, header, jobs, catalog, all_variables, folder=folder, is_strict=is_strict)
+    header = read_header(document, report, variables, catalog, today=today)
+    jobs = _EntryJobs(document, DefaultsMerger(header.defaults), header.variables, folder)
+    return Manifest(path, header, jobs, catalog, folder=folder, is_strict=is_strict)
 
 
 def _require_unicode(variables: Mapping[str, Json]) -> None:
@@ -224,19 +209,6 @@ def _require_unicode(variables: Mapping[str, Json]) -> None:
                 f"--var {name!a}: {half} is not a character: the value is not UTF-8",
                 hint="write it into a file of UTF-8, such as under `vars` in the manifest",
             ) from None
-
-
-def _read_variables(
-    document: Document, overrides: Mapping[str, Json], today: date, report: ProblemHandler
-) -> Variables:
-    declared = document.header.value.get("vars")
-    # What is not a mapping is reported with the rest of the header.
-    variables, findings = read_variables(
-        declared if isinstance(declared, dict) else {}, overrides, today.isoformat()
-    )
-    for finding in findings:
-        report(document.header.problem(replace(finding, path=("vars", *finding.path))))
-    return variables
 
 
 def _as_errors(report: ProblemHandler) -> ProblemHandler:

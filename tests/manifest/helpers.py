@@ -63,7 +63,7 @@ def read_document(path: Path) -> tuple[tuple[Header, list[Entry]] | None, list[P
         document = open_document(path, problems.append)
     except ManifestError as error:
         return None, [*problems, *error.problems]
-    header = read_header(document, problems.append, {"date": TODAY.isoformat()}, today=TODAY)
+    header = read_header(document, problems.append, {}, today=TODAY)
     return (header, list(document.entries(problems.append))), problems
 
 

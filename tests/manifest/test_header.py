@@ -34,9 +34,7 @@ def read(path: Path, text: str) -> tuple[Header, list[str]]:
     path.write_text(text, encoding="utf-8")
     problems: list[str] = []
     document = open_document(path, lambda problem: problems.append(str(problem)))
-    return read_header(
-        document, lambda problem: problems.append(str(problem)), {"date": "2026-11-21"}, today=TODAY
-    ), problems
+    return read_header(document, lambda problem: problems.append(str(problem)), {}, today=TODAY), problems
 
 
 def test_every_key_is_read() -> None:
@@ -70,7 +68,7 @@ def test_every_key_is_read() -> None:
     assert header.defaults.request == {"watermark": False}
     assert header.defaults.models == {"seedance-1-5-pro-251215": {"size": "720p", "generate_audio": False}}
     assert header.defaults.metadata == {"project": "kittens"}
-    assert header.vars == {"style": "cinematic"}
+    assert header.variables.values["style"] == "cinematic"
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -87,7 +85,7 @@ def test_keys_after_the_jobs() -> None:
 
     assert read_all is not None
     assert read_all[0].defaults.request == {"size": "720p"}
-    assert read_all[0].vars == {"shared": {"seed": 1}}
+    assert read_all[0].variables.values["shared"] == {"seed": 1}
 
 
 def test_invalid_keys_keep_their_defaults(tmp_path: Path) -> None:
