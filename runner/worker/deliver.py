@@ -241,14 +241,16 @@ class _Delivery:
         """Try all addresses, and all again while they may not be ready yet; return why the first one failed."""
         failure: Failure | None = None
         for attempt in itertools.count(1):
-            search.offer(await self._urls(kind))
+            if self._task is None:
+                await self._query_task()
+            search.offer(self._urls(kind))
             if failure is None:
                 failure = self._query_failure
             may_become_ready = False
             while (step := search.next_step()) is not NextStep.GIVE_UP:
                 if isinstance(step, NextStep):
                     await self._query_task()
-                    search.offer(await self._urls(kind))
+                    search.offer(self._urls(kind))
                     continue
                 result = await self._download(kind, step)
                 if isinstance(result, Fetched):
@@ -326,10 +328,8 @@ class _Delivery:
         fingerprints = keys.for_task(self._job.key)
         return keys.secret(fingerprints[0]) if fingerprints else None
 
-    async def _urls(self, kind: AssetKind) -> tuple[str, ...]:
-        """Name the addresses that the newest answer gives for an asset."""
-        if self._task is None:
-            await self._query_task()
+    def _urls(self, kind: AssetKind) -> tuple[str, ...]:
+        """Return the addresses that the newest answer gives for an asset; none without an answer."""
         if self._task is None:
             return ()
         return self._task.video_urls if kind is AssetKind.VIDEO else self._task.last_frame_urls

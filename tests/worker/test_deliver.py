@@ -509,6 +509,15 @@ async def test_query_that_shows_no_task_ends_the_search(
     assert (State.SUCCEEDED, polls, [ROUTE]) == (job.state, job.polls, setting.urls)
 
 
+async def test_each_step_of_a_search_queries_the_task_once(tmp_path: Path) -> None:
+    """At the start, and twice after the route gave nothing."""
+    setting = Setting(tmp_path, {ROUTE: GONE}, [POLL_403])
+
+    job = await setting.deliver(None)
+
+    assert (State.UNDELIVERED, 3, [ROUTE]) == (job.state, job.polls, setting.urls)
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
