@@ -91,15 +91,22 @@ class ConnectFailed(aiohttp.ClientError):
 
 class _Handler(ResponseHandler):
     """
-    Reads the responses of a connection, and resumes only what was paused.
+    Reads the responses of a connection, and resumes nothing before it was first paused.
 
     aiohttp 3.14 resumes the parser and the transport at each read of a body, paused or not, which took a twentieth of
-    the time of a small request.
+    the time of a small request. Its parser may stay paused after reading was resumed, until a later read.
     """
 
+    _was_paused = False
+
+    def pause_reading(self) -> None:
+        """Read no more, because much has arrived."""
+        self._was_paused = True
+        super().pause_reading()
+
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
-        """Read on, if reading was paused because much had arrived."""
-        if getattr(self, "_reading_paused", True):
+        """Read on."""
+        if self._was_paused:
             super().resume_reading(*args, **kwargs)
 
 

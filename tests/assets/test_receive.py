@@ -13,6 +13,7 @@ import pytest
 from runner.assets.part_file import PartFile
 from runner.assets.receive import BATCH_BYTES, TooLarge, receive
 from runner.assets.request import Fetched, NotFetched
+from runner.connector import StrictConnector
 from runner.core.settings import Timeouts
 from tests.assets.helpers import asset_request, fetcher
 from tests.assets.server import Server, serving, video
@@ -161,6 +162,35 @@ async def test_a_connection_serves_one_large_body_after_the_other(tmp_path: Path
     for result in results:
         assert isinstance(result, Fetched)
         assert LARGE == Path(result.part_path).read_bytes()
+
+
+async def test_a_pause_at_the_last_chunk_that_arrived_ends_with_the_body() -> None:
+    """
+    A body of very many small chunks is paused for their number; that the parser stays paused behind the next data
+    holds up nothing.
+    """
+    body, was_read, size = mp4(5_000), asyncio.Event(), READ_BUFFER_BYTES // 16 + 1
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        chunks = [b"1\r\n%c\r\n" % byte for byte in body[:size]]
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(chunks))
+        await was_read.wait()
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) - size, body[size:]))
+        writer.close()
+
+    connector = StrictConnector(keepalive_s=15, resolver=aiohttp.ThreadedResolver())
+    async with (
+        asyncio.timeout(10),
+        await asyncio.start_server(respond, "127.0.0.1", 0) as listener,
+        aiohttp.ClientSession(connector=connector, read_bufsize=READ_BUFFER_BYTES) as session,
+        session.get(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/") as response,
+    ):
+        received = await response.content.readexactly(size)
+        was_read.set()
+        received += await response.content.read()
+
+    assert body == received
 
 
 async def test_bytes_after_the_declared_length_are_ignored(tmp_path: Path) -> None:
