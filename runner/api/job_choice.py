@@ -1,10 +1,11 @@
-"""Which jobs `--where` and `--sample` choose."""
+"""Which jobs `--where` and `--sample` choose, and in a plan `--job` and `--retry-failed` too."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.sync import SyncReport
 from runner.store.transitions import Selection, select_for_rerun
+from runner.store.work_list import LOST_WITH_TASK
 
 _STATES = frozenset(state.value for state in State)
 
@@ -89,6 +91,9 @@ class ChosenJobs:
         self._options = options
         self._gone = gone
         self._where = options.where
+        self._is_choice = _is_choice(options) or options.job is not None
+        self._is_matched = options.job is None
+        self._ids: list[str] = []
         self._sample = None if options.sample is None else Sample[tuple[JobSpec, str]](options.sample)
         self._each = each
         self._counts: Counter[str] = Counter()
@@ -96,6 +101,11 @@ class ChosenJobs:
 
     def add(self, spec: JobSpec, word: str) -> None:
         """Take a job of the manifest, and how the run knows it."""
+        if self._options.job is not None and not fnmatchcase(spec.job_id, self._options.job):
+            if len(self._ids) < _MAX_IDS_COMPARED:
+                self._ids.append(spec.job_id)
+            return
+        self._is_matched = True
         if self._where:
             record = _as_record(spec, word)
             self._names.add(record)
@@ -108,7 +118,7 @@ class ChosenJobs:
 
     def gone(self, state: State) -> None:
         """Take a job that left the manifest."""
-        if not _is_choice(self._options):
+        if not self._is_choice:
             self._gone(state)
 
     def report(self, compared: SyncReport) -> SyncReport:
@@ -118,11 +128,13 @@ class ChosenJobs:
         Raises:
             UsageError: There are none.
         """
-        if not _is_choice(self._options):
+        if not self._is_choice:
             return compared
         for spec, word in self._sample or ():
             self._take(spec, word)
         counts = self._counts
+        if self._options.job is not None and not self._is_matched:
+            raise no_match(self._options.job, self._ids)
         if compared.jobs and not counts:
             raise _nothing_chosen(self._options.where, self._names)
         new, replaced, changed = counts["new"], counts["replaced"], counts["changed"]
@@ -199,6 +211,19 @@ def _nothing_chosen(conditions: Sequence[Condition], names: UnknownNameFinder) -
     return UsageError(f"no job of the run meets {written}", hint=hint)
 
 
+def no_match(glob: str, some: Sequence[str]) -> UsageError:
+    """Return the error for a `--job` that matches none; the hint has the nearest of some ids."""
+    such = f"the ids are such as {', '.join(map(repr, some[:3]))}" if some else None
+    return UsageError(f"no job of the run matches --job {glob!r}", hint=did_you_mean(glob, some) or such)
+
+
 def ids_to_compare(connection: sqlite3.Connection) -> list[str]:
     """Return ids of the run's jobs, among which a mistyped one is looked for; of a large run only the first."""
     return query.job_ids_with_prefix(connection, "", limit=_MAX_IDS_COMPARED)
+
+
+def failed_to_retry(connection: sqlite3.Connection, glob: str | None) -> frozenset[str]:
+    """Return the ids of the failed jobs that a rerun submits again, and so does `--retry-failed`."""
+    select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=glob))
+    rows = connection.execute(f"SELECT job_id FROM selected JOIN jobs USING (seq) WHERE NOT {LOST_WITH_TASK}")
+    return frozenset(job_id for (job_id,) in rows)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, date, datetime
-from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
 
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
-from runner.api.job_choice import ChosenJobs
+from runner.api.job_choice import ChosenJobs, failed_to_retry
 from runner.api.options import RunOptions
+from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob
 from runner.api.planned_uploads import PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
@@ -34,59 +34,21 @@ from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
 from runner.core.estimate import (
     CostEstimate,
-    CostEstimateBuilder,
     Estimate,
-    estimate_duration,
 )
 from runner.core.filenames import DB_NAME
-from runner.core.lifecycle import Event, State, Step, next_step, sources
+from runner.core.lifecycle import State
 from runner.core.model import JobSpec, Json
-from runner.core.prices import Billable, PriceTable, Quote, Unpriced
+from runner.core.prices import PriceTable
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.disk import AnyPath
 from runner.manifest.loader import Manifest, ProblemCollector, load
-from runner.results.inline_media import replace_inline_media
 from runner.store import query
 from runner.store.database import connect_empty, connect_reader, translated
 from runner.store.evidence import require_current, require_database
 from runner.store.lock import holder_of
 from runner.store.sync import SyncReport, compare
-
-
-class Action(StrEnum):
-    """What a run does with a job."""
-
-    SUBMIT = "submit"
-    POLL = "poll"
-    DOWNLOAD = "download"
-    LEAVE = "skip"
-    DONE = "done"
-
-
-class Group(Struct, frozen=True):
-    """Jobs of one model with the same action for the same reason."""
-
-    action: Action
-    why: str
-    model: str
-    jobs: int
-
-
-class PlannedJob(Struct, frozen=True):
-    """
-    A job that a run would work on.
-
-    Attributes:
-        request: The body as it would be sent; a local file is shortened to its digest.
-        place: Where the manifest defines it.
-    """
-
-    job_id: str
-    action: Action
-    why: str
-    request: Mapping[str, Json]
-    place: str
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -173,7 +135,13 @@ def plan(
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
-        groups = _GroupBuilder(show, lambda request: pricer.price(request, today), uploads.add)
+        groups = JobGroups(
+            options,
+            failed_to_retry(connection, options.job),
+            show,
+            lambda request: pricer.price(request, today),
+            uploads.add,
+        )
         compared = _compared(connection, loaded, problems, options, groups)
         budgets = budgets_left(settings, connection, run_dir)
         mean_generate_s = query.mean_generate_s(connection)
@@ -206,13 +174,24 @@ def _compared(
     manifest: Manifest,
     problems: ProblemCollector,
     options: RunOptions,
-    groups: _GroupBuilder,
+    groups: JobGroups,
 ) -> SyncReport:
     """Count the jobs of a manifest, and of the directory, in groups."""
     chosen = ChosenJobs(options, groups.add, groups.add_gone)
-    jobs = own_jobs(manifest.jobs(problems), options.shard)
-    report = compare(connection, jobs, each=chosen.add, gone=chosen.gone)
-    if problems.errors:
+    invalid: dict[str, JobSpec] = {}
+
+    def keep_invalid(spec: JobSpec, _: str) -> None:
+        invalid[spec.job_id] = spec
+
+    jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
+    report = compare(
+        connection,
+        # Those that are invalid are known only when all others were read.
+        own_jobs(chain(jobs, invalid.values()), options.shard),
+        each=lambda spec, word: chosen.add(spec, "invalid" if spec.job_id in invalid else word),
+        gone=chosen.gone,
+    )
+    if problems.errors and not (options.skip_invalid and manifest.counts and manifest.counts.is_usable):
         raise manifest_error(manifest, problems)
     return chosen.report(report)
 
@@ -227,45 +206,6 @@ def _in_force(
     if options.simulate and not options.real_time:
         return apply_simulator_speed(settings, sources, options)
     return settings, sources
-
-
-def choose_action(state: State | None, *, task_id: str | None = None) -> tuple[Action, str]:
-    """
-    Return what a run does with a job of the manifest, and why.
-
-    Args:
-        state: The job's in the run directory; None if it is not there.
-        task_id: The task that the manifest names for the job.
-
-    >>> choose_action(None)
-    (<Action.SUBMIT: 'submit'>, 'new')
-    >>> choose_action(State.TIMED_OUT)
-    (<Action.POLL: 'poll'>, 'timed out before, its task is known')
-    """
-    if task_id is not None and (state is None or state in sources(Event.ATTACHED)):
-        return Action.POLL, "the manifest names its task"
-    if state is None:
-        return Action.SUBMIT, "new"
-    step = next_step(state)
-    action = Action.LEAVE if step is None else _ACTIONS[step]
-    return (Action.DONE if state is State.SUCCEEDED else action), _WHY[state]
-
-
-_ACTIONS = {Step.SUBMIT: Action.SUBMIT, Step.POLL: Action.POLL, Step.DOWNLOAD: Action.DOWNLOAD}
-_WHY = {
-    State.PENDING: "not submitted yet",
-    State.SUBMITTING: "being submitted, or uncertain if no process is running",
-    State.SUBMITTED: "submitted, its task is known",
-    State.DOWNLOADING: "succeeded remotely, not downloaded yet",
-    State.SUCCEEDED: "succeeded",
-    State.FAILED: "failed; --retry-failed or `runner rerun` submits it again",
-    State.UNCERTAIN: "uncertain until `runner resolve` resolves it",
-    State.TIMED_OUT: "timed out before, its task is known",
-    State.UNDELIVERED: "succeeded remotely, could not be downloaded before",
-}
-_CHANGED = "its request has changed since it was submitted"
-_REPLACED = "not submitted yet, and its request has changed"
-_GONE = "no longer in the manifest"
 
 
 def plan_json(planned: Plan) -> dict[str, Json]:
@@ -306,89 +246,13 @@ def plan_json(planned: Plan) -> dict[str, Json]:
     return counts
 
 
-class _GroupBuilder:
-    """Counts jobs by action, reason and model, and keeps the first few."""
-
-    def __init__(
-        self,
-        show: int,
-        price: Callable[[Mapping[str, Json]], tuple[Billable, Quote | Unpriced]],
-        count_uploads: Callable[[Mapping[str, Json]], None],
-    ) -> None:
-        self._show = show
-        self._price = price
-        self._count_uploads = count_uploads
-        self.cost = CostEstimateBuilder()
-        self._groups: Counter[tuple[Action, str, str]] = Counter()
-        self.first: list[PlannedJob] = []
-        self.states: Counter[State] = Counter()
-
-    def add(self, spec: JobSpec, word: str) -> None:
-        """Count a job of the manifest, by how the store knows it."""
-        match word:
-            case "changed":
-                action, why = Action.LEAVE, _CHANGED
-            case "replaced":
-                action, why = Action.SUBMIT, _REPLACED
-            case "new":
-                action, why = choose_action(None, task_id=spec.task_id)
-            case _:
-                state = State(word)
-                self.states[state] += 1
-                action, why = choose_action(state, task_id=spec.task_id)
-        self._groups[action, why, spec.model] += 1
-        if action is Action.SUBMIT:
-            self.cost.add(spec.model, *self._price(spec.request))
-            self._count_uploads(spec.request)
-        if len(self.first) < self._show and action in _ACTIONS.values():
-            self.first.append(
-                PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))
-            )
-
-    def add_gone(self, state: State) -> None:
-        """Count a job that left the manifest: it is not submitted, but downloaded if it was paid for."""
-        self.states[state] += state is State.UNCERTAIN
-        action, why = choose_action(state)
-        if action in (Action.SUBMIT, Action.DONE):
-            action = Action.LEAVE
-        self._groups[action, f"{_GONE}; {why}" if action is not Action.LEAVE else _GONE, ""] += 1
-
-    def groups(self) -> Iterator[Group]:
-        """Yield the groups by action, and in the order in which they came."""
-        for action in Action:
-            for (group_action, why, model), jobs in self._groups.items():
-                if group_action is action:
-                    yield Group(action, why, model, jobs)
-
-    def count(self, action: Action) -> int:
-        """Count the jobs with an action."""
-        return sum(jobs for (each, _, _), jobs in self._groups.items() if each is action)
-
-    def estimate(
-        self, settings: Settings, mean_generate_s: Mapping[str, float], learned: Mapping[str, float]
-    ) -> Estimate:
-        """Estimate how long the jobs to submit and to poll take."""
-        to_submit: Counter[str] = Counter()
-        for (action, _, model), jobs in self._groups.items():
-            if action is Action.SUBMIT:
-                to_submit[model] += jobs
-        return estimate_duration(
-            to_submit,
-            settings.limits,
-            mean_generate_s,
-            first_poll_s=settings.poll.first_s,
-            in_flight=self.count(Action.POLL),
-            learned=learned,
-        )
-
-
 def _reader(run_dir: Path, *, simulate: bool) -> sqlite3.Connection:
     """Open the run's database, or an empty one if no run began yet."""
     path = run_dir / DB_NAME
     if not path.exists() or not path.stat().st_size:
         require_database(run_dir)
         return connect_empty()
-    connection = connect_reader(run_dir)
+    connection = connect_reader(run_dir, with_temp_tables=True)
     try:
         if holder_of(run_dir) is None:
             require_current(connection, run_dir)

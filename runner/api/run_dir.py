@@ -23,7 +23,7 @@ from runner.api.config import (
     run_environment,
     trusted_hook,
 )
-from runner.api.job_choice import ids_to_compare
+from runner.api.job_choice import ids_to_compare, no_match
 from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
 from runner.api.retention import refetch_lost_files
@@ -35,10 +35,9 @@ from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.sanitize import command_text
 from runner.core.units import format_count
 from runner.engine.events import Notice, Observer, guarded
-from runner.errors import RunLocked, RunnerError, StoreMissing, UsageError
+from runner.errors import RunLocked, RunnerError, StoreMissing
 from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
-from runner.schema.wording import did_you_mean
 from runner.store import query, work_list
 from runner.store.database import reading
 from runner.store.evidence import jobs_with_unknown_assets
@@ -140,13 +139,7 @@ def require_match(connection: sqlite3.Connection, glob: str | None) -> None:
     """
     if glob is None or work_list.matches(connection, JobFilter(glob=glob)).jobs:
         return
-    some = ids_to_compare(connection)
-    raise UsageError(
-        f"no job of the run matches --job {glob!r}",
-        hint=did_you_mean(glob, some) or f"the ids are such as {', '.join(map(repr, some[:3]))}"
-        if some
-        else None,
-    )
+    raise no_match(glob, ids_to_compare(connection))
 
 
 def load_config(store: Store, options: RunOptions) -> RunConfig:

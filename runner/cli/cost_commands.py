@@ -17,6 +17,7 @@ from runner.cli.console import echo_stderr, echo_stdout, show_warning
 from runner.cli.displays import show_event
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE, with_options
+from runner.core.model import OnChanged
 from runner.core.money import format_money, from_nanos
 from runner.core.prices import age_text
 from runner.core.sanitize import escape_json, sanitize_line
@@ -105,7 +106,9 @@ def show_plan(
         echo_stderr(
             f"`runner run` asks before it starts, since the manifest was run in {planned.elsewhere[-1]}"
         )
-    if planned.compared.changed:
+    if options.limit is not None:
+        echo_stderr(f"--limit: at most {format_count(options.limit, 'job')} of these in one process")
+    if planned.compared.changed and options.on_changed is OnChanged.ERROR:
         echo_stderr("`runner run` refuses to start because of the changed jobs, unless --on-changed is given")
 
 

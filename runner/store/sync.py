@@ -51,7 +51,7 @@ class SyncReport(Struct):
     How a manifest differs from the store; counts of jobs.
 
     Attributes:
-        replaced: Jobs that were never submitted and get the manifest's new request.
+        replaced: Jobs that were never submitted, also because they were invalid, and get the manifest's new request.
         changed: Jobs that were submitted with another request than the manifest's.
         gone: Jobs that were removed from the manifest; they are never submitted, but what was paid for is
             still downloaded.
@@ -185,7 +185,8 @@ class _StoredJob(Struct, frozen=True):
     @property
     def was_never_sent(self) -> bool:
         """Whether nothing can have been paid for it, so that its request may be changed."""
-        return self.state is State.PENDING and self.attempts == 0
+        was_begun = self.attempts > 0 or self.task_id is not None
+        return self.state in (State.PENDING, State.FAILED) and not was_begun
 
 
 _ATTEMPTS = (

@@ -123,6 +123,47 @@ def test_a_changed_job_is_shown_with_the_change() -> None:
     )
 
 
+def _set(run_dir: Path, job_id: str, error_class: str) -> None:
+    with Store(run_dir) as store, store.transaction() as connection:
+        connection.execute("UPDATE jobs SET error_class = ? WHERE job_id = ?", (error_class, job_id))
+
+
+def test_a_dry_run_does_what_its_options_say() -> None:
+    """Which failed and changed jobs are submitted again is counted as the run would do it, and only chosen jobs are."""
+    manifest = write_manifest(Path("m.yaml"), "bad", "mod", "old", "new")
+    states = {"bad": State.FAILED, "mod": State.FAILED, "old": State.SUCCEEDED, "new": State.PENDING}
+    run_dir = make_run(Path("out"), manifest, states)
+    _set(run_dir, "bad", "remote_failed")
+    _set(run_dir, "mod", "moderation")
+
+    def to_submit(*options: str) -> int:
+        found = runner("run", manifest, "-o", run_dir, "--dry-run", "--json", *options)
+        return int(json.loads(found.stdout)["to_submit"])
+
+    shown = runner("plan", manifest, "-o", run_dir).stdout
+    assert (1, 2) == (to_submit(), to_submit("--retry-failed"))
+    assert (0, 1) == (to_submit("--job", "bad"), to_submit("--job", "bad", "--retry-failed"))
+    assert "1  failed; --retry-failed or `runner rerun` submits it again" in shown
+    assert "1  failed; only `runner rerun` with its --class submits it again" in shown
+    typo = runner("run", manifest, "-o", run_dir, "--dry-run", "--job", "bed")
+    assert (2, True) == (typo.exit_code, "did you mean 'bad'?" in typo.stderr)
+
+
+def test_a_dry_run_with_invalid_and_changed_jobs() -> None:
+    """With --skip-invalid the others are counted, and with --on-changed what it says is counted."""
+    manifest = write_manifest(Path("m.yaml"), "a")
+    run_dir = make_run(Path("out"), manifest, {"a": State.SUCCEEDED})
+    invalid = "  - {id: b, request: {model: seedance-1-0-pro-250528, prompt: ' '}}\n"
+    manifest.write_text(manifest.read_text().replace("kitten", "cat") + invalid)
+
+    for on_changed, submitted in {"keep": 0, "rerun": 1}.items():
+        options = ("--dry-run", "--skip-invalid", "--on-changed", on_changed)
+        found = runner("run", manifest, "-o", run_dir, *options)
+        assert ("1  invalid, recorded as failed" in found.stdout, "refuses" in found.stderr) == (True, False)
+        counts = json.loads(runner("run", manifest, "-o", run_dir, *options, "--json").stdout)
+        assert submitted == counts["to_submit"]
+
+
 def test_a_job_with_a_task_id_is_polled() -> None:
     """A job with a task_id is not counted among the jobs to submit."""
     manifest = write_manifest(Path("m.yaml"), "a")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from runner.core.lifecycle import State
-from runner.core.model import OnChanged
+from runner.core.model import Attempt, OnChanged
 from runner.errors import JobsChanged
-from runner.store import query, work_list
+from runner.store import query, rows, work_list
 from runner.store.store import Store
 from runner.store.work_list import JobFilter
 from tests.store.jobs import make_spec, sync_jobs
@@ -60,16 +60,30 @@ def test_changed_job_is_an_error_that_says_what_changed(store: Store) -> None:
     assert ["a"] == [record.job_id for record in query.records(store.reader)]
 
 
-def test_changed_job_that_was_never_sent_gets_the_new_request(store: Store) -> None:
+@pytest.mark.parametrize("state", [State.PENDING, State.FAILED])
+def test_changed_job_that_was_never_sent_gets_the_new_request(store: Store, state: State) -> None:
     """
-    A job that was never submitted may be edited: nothing was paid for it.
+    A job that was never submitted may be edited: nothing was paid for it. It may have failed because it was invalid.
     """
     sync_jobs(store, make_spec("a"))
+    set_state(store, "a", state, attempt=0)
 
     report = sync_jobs(store, make_spec("a", seconds="8"))
 
+    record = next(query.records(store.reader))
     assert (0, 1) == (report.changed, report.replaced)
-    assert "8" == next(query.records(store.reader)).request["seconds"]
+    assert ("8", State.PENDING) == (record.request["seconds"], record.state)
+
+
+def test_changed_job_that_failed_remotely_is_no_new_one(store: Store) -> None:
+    """A job that was submitted, and failed, may have been paid for: the user says what a changed request means."""
+    sync_jobs(store, make_spec("a"))
+    set_state(store, "a", State.FAILED)
+    with store.transaction() as connection:
+        connection.execute(rows.SAVE_ATTEMPT, rows.attempt_row(1, Attempt(1, 0.0, "accepted", "task_a")))
+
+    with pytest.raises(JobsChanged):
+        sync_jobs(store, make_spec("a", seconds="8"))
 
 
 def test_keep_leaves_a_changed_job_as_it_ran(store: Store) -> None:
