@@ -18,8 +18,7 @@ from runner.api.run_result import OnStarted, RunResult
 from runner.core.filenames import MANIFEST_NAME, RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.disk import AnyPath
-from runner.engine.engine import Engine
-from runner.engine.events import Observer, RunEvent, guarded, ignore
+from runner.engine.events import ActiveRun, Observer, RunEvent, guarded, ignore
 from runner.errors import UsageError
 from runner.results.failed_manifest import yaml_flow
 from runner.results.reader import ResultsFile, open_results
@@ -161,7 +160,7 @@ class RunStream:
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
-        self._engine: Engine | None = None
+        self._engine: ActiveRun | None = None
         self._task: asyncio.Task[RunResult]
 
     @property
@@ -210,7 +209,7 @@ async def follow(
     """
     stream = RunStream()
 
-    def on_started(engine: Engine) -> None:
+    def on_started(engine: ActiveRun) -> None:
         stream._engine = engine
 
     task = asyncio.create_task(

@@ -86,7 +86,7 @@ async def run(
         folder: Where relative paths begin, and ``.env`` is; None for the folder of the manifest.
         observe: Gets events as they happen.
         on_problem: Gets the manifest's problems, warnings included, as they are found.
-        on_started: Gets the engine, to stop it; and before that, those of older runs of the series.
+        on_started: Gets the run, to stop it; and before that, older runs of the series.
         confirm_new: Gets a question: whether to begin a new run although the manifest was run elsewhere.
         confirm_cost: Gets a question: whether to submit, and pay; None if there is nobody to ask.
 

@@ -10,7 +10,6 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -27,6 +26,7 @@ from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.stop import Stop
 from runner.core.summary import Summary, summarize
 from runner.core.units import format_count, format_duration
+from runner.engine.events import ActiveRun
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
@@ -35,12 +35,8 @@ from runner.store import query
 from runner.store.database import reading
 from runner.store.work_list import Matches
 
-if TYPE_CHECKING:
-    from runner.engine.engine import Engine
-
-
-OnStarted = Callable[["Engine"], None]
-"""Gets the engine once it exists, to stop it or to look at it."""
+OnStarted = Callable[[ActiveRun], None]
+"""Gets the run once it is active, to watch it or to stop it."""
 
 
 class RunResult(Struct, frozen=True):

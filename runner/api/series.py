@@ -25,8 +25,7 @@ from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.sanitize import command_text
 from runner.core.stop import Stop, StopReason
 from runner.core.units import format_count
-from runner.engine.engine import Engine
-from runner.engine.events import Notice, Observer, ignore
+from runner.engine.events import ActiveRun, Notice, Observer, ignore
 from runner.errors import RunnerError
 from runner.store import query
 from runner.store.database import reading
@@ -114,7 +113,7 @@ async def catch_up(
         else:
             signaled += [stop for stop in stops if stop.reason in _SIGNALED]
 
-    def started(engine: Engine) -> None:
+    def started(engine: ActiveRun) -> None:
         on_started(engine)
         for stop in signaled:
             engine.stop(stop)

@@ -26,8 +26,7 @@ from runner.core.model import JobRecord, Json
 from runner.core.settings import DEFAULT_KEY_NAME, Check
 from runner.core.stop import Drain
 from runner.core.units import format_count
-from runner.engine.engine import Engine
-from runner.engine.events import Notice, Observer, ignore
+from runner.engine.events import ActiveRun, Notice, Observer, ignore
 from runner.errors import StoreMissing, UsageError
 from runner.gateway.credentials import POOL_NAME
 from runner.store import query, rows, takes
@@ -222,7 +221,7 @@ def _can_decode(checks: tuple[Check, ...], observe: Observer) -> bool:
     return True
 
 
-async def finish_checks(checks: RunningChecks, engine: Engine, observe: Observer) -> None:
+async def finish_checks(checks: RunningChecks, engine: ActiveRun, observe: Observer) -> None:
     """Wait for the checks that are left when a run has ended, unless a signal ends it."""
     if checks.left:
         observe(Notice("checks", f"checking {format_count(checks.left, 'video')}"))

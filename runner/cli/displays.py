@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from runner.cli.console import echo_stderr
 from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.stop import StopReason
 from runner.core.units import format_count, format_duration, format_per_minute
-from runner.engine.events import JobEnded, Notice, RunEvent, Snapshot
-
-if TYPE_CHECKING:
-    from runner.engine.engine import Engine
+from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent, Snapshot
 
 STATES = (
     State.SUCCEEDED,
@@ -46,7 +43,7 @@ _MAX_FAILURES_LISTED = 10
 class Display(Protocol):
     """Shows an active run."""
 
-    def started(self, engine: Engine) -> None:
+    def started(self, engine: ActiveRun) -> None:
         """Start to show an engine's progress; called in its event loop."""
 
     def event(self, event: RunEvent) -> None:
@@ -66,7 +63,7 @@ class QuietDisplay:
     def __init__(self) -> None:
         self._older: list[Notice] = []
 
-    def started(self, engine: Engine) -> None:
+    def started(self, engine: ActiveRun) -> None:
         """Show nothing."""
 
     def event(self, event: RunEvent) -> None:
@@ -93,10 +90,10 @@ class PlainDisplay:
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
         self._failures = 0
-        self._engine: Engine | None = None
+        self._engine: ActiveRun | None = None
         self._progress: asyncio.Task[None] | None = None
 
-    def started(self, engine: Engine) -> None:
+    def started(self, engine: ActiveRun) -> None:
         """Print the counts now, and the progress every half minute."""
         self._engine = engine
         echo_stderr(f"{run_title(engine)}: {counts_text(engine.counts)}")
@@ -125,13 +122,13 @@ class PlainDisplay:
         elif self._failures == _MAX_FAILURES_LISTED + 1:
             echo_stderr("further failures are counted but not listed; use --verbose to list them")
 
-    async def _print_progress(self, engine: Engine) -> None:
+    async def _print_progress(self, engine: ActiveRun) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_EVERY_S)
             echo_stderr(progress_line(engine.snapshot()))
 
 
-def run_title(engine: Engine) -> str:
+def run_title(engine: ActiveRun) -> str:
     """Return the name of an engine's run as one safe line: what displays and metrics call it."""
     return sanitize_line(engine.name, max_chars=100)
 
@@ -147,7 +144,7 @@ def event_line(event: RunEvent) -> str:
     return sanitize_line(line, max_chars=_MAX_LINE_CHARS)
 
 
-def stop_line(event: Notice, engine: Engine | None) -> str:
+def stop_line(event: Notice, engine: ActiveRun | None) -> str:
     """
     Format that a run stops, while it may wait for tasks: why, and what to do, is said once, at the end.
 

@@ -13,7 +13,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from rich.cells import cell_len
@@ -34,11 +33,7 @@ from runner.cli.displays import (
 )
 from runner.core.lifecycle import State
 from runner.core.units import format_duration, format_per_minute, format_size
-from runner.engine.events import DownloadProgress, JobEnded, RunEvent, Snapshot
-
-if TYPE_CHECKING:
-    from runner.engine.engine import Engine
-
+from runner.engine.events import ActiveRun, DownloadProgress, JobEnded, RunEvent, Snapshot
 
 _REFRESH_EVERY_S = 0.25
 _RATE_OVER_S = 60.0
@@ -62,7 +57,7 @@ class LiveDisplay:
         self._ended: Counter[str] = Counter()
         self._without_video: Counter[str] = Counter()
         self._bytes = 0
-        self._engine: Engine | None = None
+        self._engine: ActiveRun | None = None
         self._samples: deque[tuple[float, int]] = deque()
         self._drawing: asyncio.Task[None] | None = None
         self._console = Console(stderr=True, file=sys.stderr, no_color=not wants_color(), highlight=False)
@@ -81,7 +76,7 @@ class LiveDisplay:
         # A process that is killed can't show it again.
         self._console.show_cursor()
 
-    def started(self, engine: Engine) -> None:
+    def started(self, engine: ActiveRun) -> None:
         """Start to redraw, also after a question."""
         self._title, self._engine = run_title(engine), engine
         self._start()
@@ -121,7 +116,7 @@ class LiveDisplay:
     def _print_above(self, line: str, style: str) -> None:
         self._console.print(Text(line, style=style), soft_wrap=True)
 
-    async def _draw(self, engine: Engine) -> None:
+    async def _draw(self, engine: ActiveRun) -> None:
         while True:
             self._live.update(self._render(engine.snapshot()), refresh=True)
             await asyncio.sleep(_REFRESH_EVERY_S)

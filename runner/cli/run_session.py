@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import click
 
@@ -31,15 +31,11 @@ from runner.core.problem import Problem, Severity
 from runner.core.sanitize import redact, sanitize_line
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
 from runner.disk import open_own, require_output
-from runner.engine.events import JobEnded, Notice, RunEvent
+from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent
 from runner.errors import RunLocked, RunnerError, UsageError
 from runner.jsontext import dumps
 from runner.report.other_formats import write_live_metrics, write_metrics
 from runner.results.formats import utc_text
-
-if TYPE_CHECKING:
-    from runner.engine.engine import Engine
-
 
 METRICS_EVERY_S = 15.0
 _GC_THRESHOLD = 50_000
@@ -59,7 +55,7 @@ class RunObserver:
         engine: The one that was started last; None before.
     """
 
-    engine: Engine | None = None
+    engine: ActiveRun | None = None
 
     def __init__(self, display: Display, log: EventLog, signals: Signals) -> None:
         self._display: Display | None = display
@@ -77,7 +73,7 @@ class RunObserver:
         if problem.severity is Severity.WARNING:
             self._show(lambda display: display.event(Notice("warning", str(problem))))
 
-    def started(self, engine: Engine) -> None:
+    def started(self, engine: ActiveRun) -> None:
         """Handle signals with the engine, and show its progress."""
         self.engine = engine
         self._signals.started(engine)

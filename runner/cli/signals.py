@@ -18,7 +18,7 @@ from runner.core.stop import Stop, StopReason
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from runner.engine.engine import Engine
+    from runner.engine.events import ActiveRun
 
 
 class Interrupted(KeyboardInterrupt):
@@ -38,7 +38,7 @@ class Signals:
     """A context manager that handles signals; for the main thread only."""
 
     def __init__(self) -> None:
-        self._engine: Engine | None = None
+        self._engine: ActiveRun | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._count = 0
         self._previous: dict[int, object] = {}
@@ -56,7 +56,7 @@ class Signals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def started(self, engine: Engine) -> None:
+    def started(self, engine: ActiveRun) -> None:
         """Stop this engine at a signal from now on; called in its event loop."""
         self._engine, self._loop = engine, asyncio.get_running_loop()
 

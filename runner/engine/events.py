@@ -1,17 +1,18 @@
-"""What a run reports to its observer."""
+"""What a run shows and reports, and how it is stopped from outside."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
 from runner.core.cost import Spend
 from runner.core.lifecycle import State
 from runner.core.model import Failure
+from runner.core.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,31 @@ class Snapshot(Struct, frozen=True):
     pending_by_model: Mapping[str, int] = {}
     in_flight_by_model: Mapping[str, int] = {}
     spend: tuple[Spend, ...] = ()
+
+
+class ActiveRun(Protocol):
+    """A run in progress: one engine, or all shards on a cluster."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+
+    @property
+    def counts(self) -> Mapping[State, int]:
+        """Jobs by state."""
+
+    @property
+    def stops(self) -> Sequence[Stop]:
+        """Why nothing more is submitted, in the order in which the reasons came up."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the state of the run now."""
+
+    def stop(self, stop: Stop) -> None:
+        """Submit no more."""
+
+    def abandon(self) -> None:
+        """Stop now; nothing that is on disk is lost."""
 
 
 def ignore(_event: object) -> None:

@@ -36,8 +36,7 @@ from runner.core.sharding import Shard
 from runner.core.shared_governor import SharedBudget, SharedGovernor
 from runner.core.stop import MaxFailures, Stop
 from runner.engine.context import SystemClock
-from runner.engine.engine import Engine
-from runner.engine.events import Notice, RunEvent, Snapshot
+from runner.engine.events import ActiveRun, Notice, RunEvent, Snapshot
 from runner.engine.governor_service import GovernorService
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, RunnerError, UsageError
@@ -270,7 +269,7 @@ class ShardActor:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         os.environ.update(environ)
-        self._engine: Engine | None = None
+        self._engine: ActiveRun | None = None
         self._stops: list[Stop] = []
         self._is_abandoned = False
         self._events: deque[RunEvent] = deque(maxlen=_MAX_EVENTS)
@@ -325,7 +324,7 @@ class ShardActor:
         if not (isinstance(event, Notice) and event.kind in ("run_dir", "stopping", "writing", "gateway")):
             self._events.append(event)
 
-    def _started(self, engine: Engine) -> None:
+    def _started(self, engine: ActiveRun) -> None:
         self._engine = engine
         for stop in self._stops:
             engine.stop(stop)

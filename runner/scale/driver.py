@@ -119,7 +119,7 @@ async def run_on_ray(
         assignments = _assignments(run, plan, own, states.facts, manifest, has_ledger=ledger is not None)
         fleet = _fleet(run, assignments, states, limits, secrets, observe)
         with serving_ledger(ledger):
-            on_started(fleet)  # type: ignore[arg-type]
+            on_started(fleet)
             await fleet.run()
     result = await asyncio.to_thread(_result, run, fleet, states.facts)
     result = replace(result, worked_s=time.monotonic() - started_at)

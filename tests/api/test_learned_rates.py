@@ -61,7 +61,7 @@ def test_whatever_is_in_the_file_does_no_harm(text: str, state: Path) -> None:
     assert read_learned(None, GATEWAY, KEYS) in ({}, {"n": 2.0})
 
 
-def test_state_that_cannot_be_kept_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_that_cannot_be_kept_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that can't be made, and a value that is too large, are not kept, and nothing fails."""
     write_state("large", "x" * MAX_BYTES)
     assert read_state("large") is None

@@ -175,7 +175,7 @@ def test_lost_database_is_told_as_such(state: Path, tmp_path: Path) -> None:
     assert "runner rerun" in str(refused.value.hint)
 
 
-def test_what_is_no_second_run(state: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_second_run(state: Path, tmp_path: Path) -> None:
     """
     A run that continues, one after another that paid for nothing, and another date of a series begin without a question.
     """

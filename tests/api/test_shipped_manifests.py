@@ -98,7 +98,7 @@ def test_nightly_run_is_named_by_its_date() -> None:
 
 
 def test_nightly_variables_can_be_overridden() -> None:
-    """As its comment says."""
+    """`--var` replaces a value of `vars`: one that the model does not allow is refused."""
     assert not check([NIGHTLY / "nightly.yaml"], variables={"length": "13"}).is_valid
 
 

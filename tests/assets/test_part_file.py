@@ -98,7 +98,7 @@ def test_file_that_is_discarded_is_gone(tmp_path: Path) -> None:
     assert not (tmp_path / "a.part").exists()
 
 
-def test_file_that_is_no_asset_is_put_aside(tmp_path: Path) -> None:
+def test_file_that_is_not_an_asset_is_put_aside(tmp_path: Path) -> None:
     """A person may look at it, and the next download does not continue with it."""
     part = part_with(tmp_path / "a.mp4.part", b"<html>")
     part.quarantine()
@@ -120,7 +120,7 @@ def test_file_that_is_closed_takes_no_more(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_a_file_is_an_error_that_says_so(tmp_path: Path) -> None:
-    """Whatever is done first."""
+    """Whichever call comes first, it names what can't be written."""
     (tmp_path / "file").write_text("")
     path = f"{tmp_path}/file/a.part"
 
@@ -155,7 +155,9 @@ def test_file_that_vanished_is_an_error_that_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", [os.symlink, os.link, lambda _victim, path: os.mkfifo(path)])
-def test_what_is_no_file_of_the_run_is_replaced(plant: Callable[[Path, Path], None], tmp_path: Path) -> None:
+def test_what_is_not_a_file_of_the_run_is_replaced(
+    plant: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
     """A link or a FIFO that somebody left counts as empty, and is never written to or waited for."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine, and long enough")

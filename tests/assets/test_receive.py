@@ -104,7 +104,7 @@ async def test_memory_is_bounded_while_the_disk_is_slow(tmp_path: Path) -> None:
     assert max(disk.batches) <= BATCH_BYTES + 2 * READ_BUFFER_BYTES + (256 << 10)
 
 
-async def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
+async def test_a_slow_disk_is_not_a_stall(tmp_path: Path) -> None:
     """
     A connection that is not read from because the disk is slow has not stalled, though nothing arrives for longer.
     """

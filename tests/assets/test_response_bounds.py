@@ -177,7 +177,7 @@ def test_part_of_a_file_that_was_requested_whole_is_tried_again() -> None:
         {"Content-Length": "0"},
     ],
 )
-def test_bodies_that_are_no_assets(headers: Mapping[str, str]) -> None:
+def test_bodies_that_are_not_assets(headers: Mapping[str, str]) -> None:
     """Not a byte of them is read."""
     decision = decide(WHOLE, 200, headers)
 

@@ -23,7 +23,7 @@ async def test_a_folder_in_place_of_the_part_file(length: int, tmp_path: Path) -
 
 
 async def test_a_folder_in_place_of_the_final_name(tmp_path: Path) -> None:
-    """So it is under the final name."""
+    """A folder that has the final name of an asset is an error, and stays as it is."""
     (tmp_path / "a.mp4").mkdir()
     (tmp_path / "a.mp4/mine").touch()
     (tmp_path / "a.mp4.part").write_bytes(b"kitten")

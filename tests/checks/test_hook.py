@@ -98,7 +98,7 @@ async def test_an_answer_is_cleaned() -> None:
         ("print('x' * 100_000)", "more than 65536 bytes"),
     ],
 )
-async def test_what_is_no_answer_is_one_sentence(code: str, problem: str) -> None:
+async def test_what_is_not_an_answer_is_one_sentence(code: str, problem: str) -> None:
     """Each is a reason for a warning, and no more."""
     with pytest.raises(CommandFailed, match=problem):
         await ask(*python(code))
@@ -110,7 +110,7 @@ async def test_a_command_may_say_nothing() -> None:
 
 
 async def test_a_command_that_does_not_exist() -> None:
-    """The reason is the system's."""
+    """The message has the reason that the system gives."""
     with pytest.raises(CommandFailed, match="can't be started: No such file"):
         await ask("/nowhere/score")
 

@@ -103,7 +103,7 @@ def test_a_whole_run_is_checked_later() -> None:
 
 
 @pytest.mark.slow
-def test_a_file_that_is_no_video_is_a_warning() -> None:
+def test_a_file_that_is_not_a_video_is_a_warning() -> None:
     """What can't be checked is reported, and the rest of the run is checked."""
     pytest.importorskip("av")
     assert 0 == run().exit_code

@@ -194,7 +194,7 @@ def test_a_run_with_enough_videos_needs_no_canaries() -> None:
     assert gate(in_flight=5).is_closed
 
 
-def test_a_submission_that_made_no_task_is_no_canary() -> None:
+def test_a_submission_that_made_no_task_is_not_a_canary() -> None:
     """A throttled job is submitted again, and counts once."""
     canary = gate(in_flight=4)
     canary.record_submitted()

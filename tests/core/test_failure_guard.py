@@ -29,7 +29,7 @@ def test_number_counts_every_end_without_a_video(state: State) -> None:
     assert 5 == ends_until_stop(2, [state, State.SUCCEEDED] * 10)
 
 
-def test_uncertain_jobs_are_no_failures() -> None:
+def test_uncertain_jobs_are_not_failures() -> None:
     """
     Uncertain jobs count neither as failures nor as videos.
     """

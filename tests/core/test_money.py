@@ -38,7 +38,7 @@ AMOUNTS = st.integers(0, 10**18 - 1).map(from_nanos)
         "1234567890 USD",
     ],
 )
-def test_what_is_no_amount_of_money(text: str) -> None:
+def test_what_is_not_an_amount_of_money(text: str) -> None:
     """Negative, huge and odd numbers are refused, and so is a number without its currency."""
     with pytest.raises(ValueError, match="50 USD"):
         parse_money(text)
@@ -47,7 +47,7 @@ def test_what_is_no_amount_of_money(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["-0.1", "NaN", "Infinity", "1e400", "1000000000", "0.0000000001", "0x1", ""]
 )
-def test_what_is_no_amount(text: str) -> None:
+def test_what_is_not_an_amount(text: str) -> None:
     """Every amount is finite, not negative, less than a billion, and in whole billionths."""
     with pytest.raises(ValueError, match="not an amount"):
         parse_amount(text)

@@ -42,7 +42,7 @@ def test_keys(text: str) -> None:
         "一只橘猫在清晨的阳光下慢慢走过草地: 镜头轻轻跟随 = 电影质感",
     ],
 )
-def test_texts_that_are_no_keys(text: str) -> None:
+def test_texts_that_are_not_keys(text: str) -> None:
     """Prompts, signed URLs, images and digests are not keys."""
     assert not looks_like_key(text)
 

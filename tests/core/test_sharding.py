@@ -35,7 +35,7 @@ def test_shards_are_of_nearly_one_size() -> None:
 @pytest.mark.parametrize(
     "text", ["", "3", "3/", "/3", "-1/3", "3/3", "1/0", "0/10001", "a/b", "1/2/3", "١/٢"]
 )
-def test_other_texts_are_no_shards(text: str) -> None:
+def test_other_texts_are_not_shards(text: str) -> None:
     """An index that does not exist is refused, and so is anything else."""
     with pytest.raises(ValueError, match="shard"):
         parse_shard(text)

@@ -49,21 +49,21 @@ def test_sizes(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     "text", ["60", "", "s", "5 sec", "1h30m", "-5s", "1e3s", "10/s", "inf", "nan s", "٣s", "5s\n6s"]
 )
-def test_what_is_no_duration(text: str) -> None:
+def test_what_is_not_a_duration(text: str) -> None:
     """A duration that can be misread is refused, and the message says how to write one."""
     with pytest.raises(ValueError, match="write a number and ms, s, m, h or d"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["60", "60 per minute", "60/m", "0/s", "0.0/min", "-1/s", "/s", "10s"])
-def test_what_is_no_rate(text: str) -> None:
+def test_what_is_not_a_rate(text: str) -> None:
     """A rate that can be misread, or would stop everything, is refused."""
     with pytest.raises(ValueError, match=re.escape("write a number and /s, /min or /h")):
         parse_rate(text)
 
 
 @pytest.mark.parametrize("text", ["4", "4G", "four GB", "4GB/s", "-1kB"])
-def test_what_is_no_size(text: str) -> None:
+def test_what_is_not_a_size(text: str) -> None:
     """A size without a unit is refused."""
     with pytest.raises(ValueError, match="write a number and kB"):
         parse_size(text)

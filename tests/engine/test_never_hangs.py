@@ -116,7 +116,7 @@ def test_upstream_outage_makes_few_jobs_uncertain(tmp_path: Path) -> None:
     assert run.counts[State.UNCERTAIN] <= 15
 
 
-def test_slow_rate_is_no_stall(tmp_path: Path) -> None:
+def test_slow_rate_is_not_a_stall(tmp_path: Path) -> None:
     """
     A run that submits a job every two hours is not stopped because nothing happens in between.
     """

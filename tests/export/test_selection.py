@@ -92,7 +92,7 @@ def test_a_run_that_is_not_finished(tmp_path: Path, export: Export) -> None:
         (["train", "Train"], "the splits 'train' and 'Train' differ only in case"),
     ],
 )
-def test_values_that_are_no_splits(
+def test_values_that_are_not_splits(
     tmp_path: Path, export: Export, splits: list[str | None], message: str
 ) -> None:
     """Each job must have a split, under a name that every library and file system takes."""

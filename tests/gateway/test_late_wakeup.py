@@ -58,7 +58,7 @@ async def test_a_deadline_ends_its_block() -> None:
         await asyncio.Event().wait()
 
 
-async def test_a_cancellation_is_no_time_out() -> None:
+async def test_a_cancellation_is_not_a_time_out() -> None:
     """Who cancels the task gets its cancellation."""
     task = asyncio.ensure_future(_wait_within(10.0))
     await asyncio.sleep(0)

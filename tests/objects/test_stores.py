@@ -238,7 +238,7 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
         open_store((tmp_path / "a").as_uri()).create("b", b"")
 
 
-def test_leftovers_of_a_crash_are_no_objects(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_not_objects(tmp_path: Path) -> None:
     """A temporary file is not listed."""
     (tmp_path / f".{uuid4().hex}.tmp").write_bytes(b"half")
 
@@ -281,7 +281,7 @@ def test_clear_words_without_the_extra(tmp_path: Path) -> None:
     assert "'.[cloud]'" in done.stdout
 
 
-def test_a_folder_that_vanishes_while_it_is_written_is_no_missing_object(tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_while_it_is_written_is_not_a_missing_object(tmp_path: Path) -> None:
     """Whoever writes gets an error of the store, after which the same can be tried again."""
     broken = tmp_path / "broken"
     broken.symlink_to(tmp_path / "nowhere" / "else")

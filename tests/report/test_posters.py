@@ -58,7 +58,7 @@ def test_poster_is_the_first_picture(run_dir: Path, clip: Path) -> None:
     assert len(jpeg) < 10_000
 
 
-def test_what_is_no_video_has_no_poster(run_dir: Path, clip: Path) -> None:
+def test_what_is_not_a_video_has_no_poster(run_dir: Path, clip: Path) -> None:
     """A damaged file, a link out of the run, and lists of other files have none; no host is asked."""
     shutil.copy(clip, run_dir / "assets/good.mp4")
     (run_dir / "assets/damaged.mp4").write_bytes(clip.read_bytes()[:300])

@@ -120,7 +120,7 @@ def test_planted_link_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", [os.symlink, os.link, lambda _victim, path: os.mkfifo(path)])
-def test_results_are_not_appended_to_what_is_no_file_of_the_run(
+def test_results_are_not_appended_to_what_is_not_a_file_of_the_run(
     tmp_path: Path, plant: Callable[[Path, Path], None]
 ) -> None:
     """A link, or a FIFO, in place of the results is replaced by a file; what a link leads to stays as it is."""

@@ -144,7 +144,7 @@ def test_default_sizes(model: str, size: str) -> None:
     assert size == PRICER.price({"model": model}, TODAY)[0].size
 
 
-def test_a_size_that_is_no_text_has_no_price() -> None:
+def test_a_size_that_is_not_text_has_no_price() -> None:
     """An unchecked request may have anything for a size."""
     assert not isinstance(PRICER.quote({"model": "wan3.0-video", "size": ["720P"]}, TODAY), Quote)
 

@@ -124,7 +124,7 @@ async def test_the_sdk_of_node_creates_and_polls(tmp_path: Path) -> None:
     )
 
 
-async def test_a_body_that_is_no_form() -> None:
+async def test_a_body_that_is_not_a_form() -> None:
     """A form without its parts is 400, like JSON that can't be read."""
     async with start_simulator() as client, aiohttp.ClientSession() as session:
         headers = {"Content-Type": "multipart/form-data; boundary=x", "Authorization": "Bearer sk-sim-key"}

@@ -184,7 +184,7 @@ def test_results_of_a_job_that_the_database_lacks_are_evidence(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("outcome", ["rejected", "throttled", "not_sent", "no_channel", "refused"])
-def test_attempts_without_a_task_are_no_evidence(outcome: str, tmp_path: Path) -> None:
+def test_attempts_without_a_task_are_not_evidence(outcome: str, tmp_path: Path) -> None:
     """
     An attempt that made no task does not count, since the next one may have its number.
     """
@@ -195,7 +195,7 @@ def test_attempts_without_a_task_are_no_evidence(outcome: str, tmp_path: Path) -
         pass
 
 
-async def test_known_attempts_are_no_evidence(tmp_path: Path) -> None:
+async def test_known_attempts_are_not_evidence(tmp_path: Path) -> None:
     """
     A failed job that is to be submitted again is pending, and its results have the attempt that failed.
     """
@@ -226,7 +226,7 @@ def test_assets_of_jobs_that_were_never_sent_are_evidence(name: str, tmp_path: P
     assert_refused(run_dir, f"assets/ has a file of job '{path.name[0]}'")
 
 
-async def test_foreign_assets_are_no_evidence(tmp_path: Path) -> None:
+async def test_foreign_assets_are_not_evidence(tmp_path: Path) -> None:
     """
     Files of no job, and of jobs that were submitted, say nothing.
     """

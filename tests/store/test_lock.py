@@ -128,7 +128,7 @@ def test_copy_of_a_directory_in_use_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_killed_process_that_nobody_waited_for_is_no_holder(tmp_path: Path) -> None:
+def test_killed_process_that_nobody_waited_for_is_not_a_holder(tmp_path: Path) -> None:
     """
     Until its parent notices, a killed process still has its pid.
     """
@@ -181,7 +181,7 @@ def test_special_file_does_not_hang(tmp_path: Path) -> None:
     assert holder_of(tmp_path) is None
 
 
-def test_reserve_and_epoch_are_no_links(tmp_path: Path) -> None:
+def test_reserve_and_epoch_are_not_links(tmp_path: Path) -> None:
     """
     Links at the names of files that the run creates are replaced; what they lead to stays as it is.
     """

@@ -154,7 +154,7 @@ def test_copy_in_the_place_of_its_original_goes_on(original: Path, tmp_path: Pat
     submit(original)
 
 
-def test_a_move_is_no_copy(original: Path, tmp_path: Path) -> None:
+def test_a_move_is_not_a_copy(original: Path, tmp_path: Path) -> None:
     """
     On one disk a moved directory has the same files: nothing is warned about, and another run may take its place.
     """
@@ -166,7 +166,7 @@ def test_a_move_is_no_copy(original: Path, tmp_path: Path) -> None:
     require(moved)
 
 
-def test_other_paths_of_one_directory_are_no_copies(original: Path, tmp_path: Path) -> None:
+def test_other_paths_of_one_directory_are_not_copies(original: Path, tmp_path: Path) -> None:
     """
     A link; and a mount that shows the same files as others, where the lock has what this process wrote into it.
     """

@@ -81,7 +81,7 @@ def test_damaged_database_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database, but long enough to look like one" * 100, b"x"])
-def test_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_a_database_is_refused(tmp_path: Path, content: bytes) -> None:
     """
     Any other file named run.db is refused and left as it is.
     """

@@ -100,7 +100,7 @@ async def test_change_of_a_later_turn_is_another_commit(store: Store) -> None:
         assert (1, 2) == (first.commit, number)
 
 
-async def test_finished_download_is_no_part_any_more(store: Store) -> None:
+async def test_finished_download_is_not_a_part_any_more(store: Store) -> None:
     """What was known of the part goes with the commit that has the asset, of that kind and job alone."""
     job, other = jobs(store, 2)
     job.attempt = other.attempt = 1
