@@ -15,8 +15,6 @@ import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from shutil import disk_usage
-from tempfile import TemporaryFile
 from typing import IO, AnyStr
 
 from runner.errors import DiskFull, RunDirError
@@ -47,6 +45,9 @@ def reserve_bytes(folder: str | Path) -> int:
     Raises:
         OSError: The folder can't be examined.
     """
+    # Both take milliseconds to import, and commands that only read files need neither.
+    from shutil import disk_usage
+
     return min(MAX_RESERVE_BYTES, disk_usage(folder).total // 20)
 
 
@@ -72,6 +73,8 @@ class FileUnwritable(Exception):
 def asset_error(error: OSError, path: str) -> DiskFull | RunDirError | FileUnwritable:
     """Return the error of an asset's file: if its folder can be written, the error concerns that file alone."""
     if error.errno in _OF_ONE_FILE:
+        from tempfile import TemporaryFile
+
         folder = os.path.dirname(path)
         try:
             with TemporaryFile(dir=folder):

@@ -182,7 +182,9 @@ async def open_budget(
         return smaller_jobs(store.reader, pricer, scope, left, currency.name or "")
 
     allowance = leased = None
-    ledger = await asyncio.to_thread(open_ledger, settings, store.run_dir, governor)
+    ledger = None
+    if settings.budget is not None:
+        ledger = await asyncio.to_thread(open_ledger, settings.budget, store.run_dir, governor)
     try:
         if ledger is not None:
             key = await asyncio.to_thread(register, ledger, store, settings)

@@ -94,7 +94,7 @@ def import_schema(path: Path, model: str | None = None) -> dict[str, Any]:
     return derived
 
 
-def example_job(described: Description, job_id: str = "example") -> str:
+def example_job(described: Description) -> str:
     """
     Write a schema's example as a job to paste into a manifest, under `jobs`.
 
@@ -105,11 +105,11 @@ def example_job(described: Description, job_id: str = "example") -> str:
           prompt: "Image 1 walks toward the camera and waves."
           media: [{type: reference_image, url: "https://example.com/assets/subject.png"}]
     """
-    return "\n".join(_example_lines(described, job_id))
+    return "\n".join(_example_lines(described))
 
 
-def _example_lines(described: Description, job_id: str) -> Iterator[str]:
-    yield f"  - id: {yaml_flow(job_id)}"
+def _example_lines(described: Description) -> Iterator[str]:
+    yield "  - id: example"
     # If the model alone would select another schema, the job has to name this one.
     if load_catalog().select(described.example) is not load_catalog().schema(described.schema):
         yield f"    schema: {yaml_flow(described.schema)}"

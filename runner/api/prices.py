@@ -54,15 +54,10 @@ class PricesInForce(Struct, frozen=True):
     unknown: Mapping[str, tuple[str, ...]]
 
 
-def pricer_for(settings: Settings, catalog: Catalog | None = None) -> Pricer:
-    """
-    Return what says the prices of a run's requests: the user's own table, then the one that comes with the program.
-
-    Args:
-        catalog: With the user's own schemas; None to read those that the settings name.
-    """
+def pricer_for(settings: Settings) -> Pricer:
+    """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
     tables = (shipped_prices(),) if settings.prices is None else (settings.prices, shipped_prices())
-    return Pricer(tables, catalog or _catalog(settings))
+    return Pricer(tables, _catalog(settings))
 
 
 def tables_used(pricer: Pricer, cost: CostEstimate) -> tuple[PriceTable, ...]:

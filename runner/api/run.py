@@ -236,7 +236,8 @@ async def _begin(
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
     # First: else a run that was cut off here could not continue elsewhere.
-    await asyncio.to_thread(store.give_base)
+    if store.journal is not None:
+        await asyncio.to_thread(store.give_base)
     if not options.simulate:
         remember(manifest, plan.own)
     return found

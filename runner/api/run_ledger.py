@@ -70,16 +70,14 @@ def ledger_path(budget: Budget, run_dir: Path) -> Path:
     return folder / (budget.ledger or f"output/{LEDGER_NAME}")
 
 
-def open_ledger(settings: Settings, run_dir: Path, governor: LeasedGovernor | None) -> RunLedger | None:
+def open_ledger(budget: Budget, run_dir: Path, governor: LeasedGovernor | None) -> RunLedger | None:
     """
-    Return the ledger of a run's budget, which is the governor's if there is one; None without a budget.
+    Return the ledger of a run's budget, which is the governor's if there is one.
 
     Raises:
         LedgerError: It can't be used.
     """
-    if settings.budget is None:
-        return None
-    return Ledger(ledger_path(settings.budget, run_dir)) if governor is None else governor.ledger
+    return Ledger(ledger_path(budget, run_dir)) if governor is None else governor.ledger
 
 
 def settle_ledger(store: Store, settings: Settings, governor: LeasedGovernor | None = None) -> None:
@@ -89,12 +87,12 @@ def settle_ledger(store: Store, settings: Settings, governor: LeasedGovernor | N
     Raises:
         LedgerError: The ledger can't be used.
     """
-    if query.meta(store.reader).keys().isdisjoint((TOKEN, REPLACED)):
+    if settings.budget is None or query.meta(store.reader).keys().isdisjoint((TOKEN, REPLACED)):
         return
     if is_copy(store.reader):
         # What it has is in the ledger as the other directory's.
         return
-    if (ledger := open_ledger(settings, store.run_dir, governor)) is None:
+    if (ledger := open_ledger(settings.budget, store.run_dir, governor)) is None:
         return
     with closing(ledger):
         ledger.close_run(register(ledger, store, settings), [])

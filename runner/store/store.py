@@ -268,7 +268,8 @@ class Store:
 
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
-        await asyncio.to_thread(self.give_base)
+        if self.journal is not None:
+            await asyncio.to_thread(self.give_base)
         with self._translated():
             self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)

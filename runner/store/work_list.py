@@ -11,6 +11,8 @@ from runner.core.lifecycle import State
 from runner.core.model import Job
 from runner.store import rows
 
+_COLUMNS = ", ".join([f"jobs.{name}" for name in rows.JOB_COLUMNS.split(", ")])
+
 
 class JobFilter(Struct, frozen=True):
     """
@@ -114,7 +116,7 @@ def pending(
     """
     where, values = scope.condition()
     cursor = connection.execute(
-        f"SELECT {_qualified('jobs')}, specs.request FROM jobs JOIN specs USING (seq) "
+        f"SELECT {_COLUMNS}, specs.request FROM jobs JOIN specs USING (seq) "
         f"WHERE state = 'pending' AND model = ? AND (idx, seq) > (?, ?) AND NOT is_gone "
         f"AND specs.task_id IS NULL {where} ORDER BY idx, seq LIMIT ?",
         (model, *after, *values, count),
@@ -155,7 +157,3 @@ def lost_jobs(
     )
     for row in cursor:
         yield rows.read_job(row, waiting_since=waiting_since)
-
-
-def _qualified(table: str) -> str:
-    return ", ".join(f"{table}.{name.strip()}" for name in rows.JOB_COLUMNS.split(","))
