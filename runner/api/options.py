@@ -203,6 +203,15 @@ def read_shard(text: str) -> Shard:
     return find_shard(os.environ) if text == "auto" else parse_shard(text)
 
 
+def _one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def read(text: str) -> StrEnum:
+        if text not in list(kind):
+            raise ValueError(f"{text[:60]!r} is not one of {', '.join(map(repr, map(str, kind)))}")
+        return kind(text)
+
+    return read
+
+
 _TEXT_FORMS: Mapping[str, Callable[[str], Any]] = {
     "max_runtime": parse_duration,
     "max_cost": parse_max_cost,
@@ -211,8 +220,8 @@ _TEXT_FORMS: Mapping[str, Callable[[str], Any]] = {
     "submit_rate": parse_rate,
     "poll_rate": parse_rate,
     "max_failures": parse_max_failures,
-    "on_changed": OnChanged,
-    "if_locked": IfLocked,
+    "on_changed": _one_of(OnChanged),
+    "if_locked": _one_of(IfLocked),
     "env_file": Path,
     "shard": read_shard,
     "where": lambda text: (parse_condition(text),),

@@ -143,6 +143,12 @@ def test_wrong_options(name: str, value: object) -> None:
     assert f"--{name.replace('_', '-')}" in (error.value.hint or "")
 
 
+def test_a_wrong_choice_is_told_with_the_right_ones() -> None:
+    """As on the command line, and not as a class of Python."""
+    with pytest.raises(runner.UsageError, match="on_changed 'all' is not one of 'error', 'keep', 'rerun'"):
+        runner.RunOptions(on_changed="all")  # type: ignore[arg-type]
+
+
 def test_options_take_the_texts_of_the_command_line() -> None:
     """Durations, rates, shares and choices may be texts."""
     options = runner.RunOptions(
