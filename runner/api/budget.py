@@ -29,7 +29,7 @@ from runner.engine.budget import RunBudget
 from runner.errors import NotConfirmed, UsageError
 from runner.schema.price_tables import Pricer
 from runner.store import costs, work_list
-from runner.store.ledger import Limits
+from runner.store.ledger import LedgerLimits
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
 from runner.store.work_list import JobFilter
@@ -188,7 +188,7 @@ async def open_budget(
     try:
         if ledger is not None:
             key = await asyncio.to_thread(register, ledger, store, settings)
-            limits = Limits(budget.day, budget.month)
+            limits = LedgerLimits(budget.day, budget.month)
             allowance = Allowance(ledger, key, limits, currency.name or "", store, smaller=smaller)
         if governor is not None and currency.name is not None:
             # Nearly all runs are of one process.

@@ -144,7 +144,7 @@ def block(need: int, ask: int, left: int | None) -> int:
     return max(need, min(ask, left // 8))
 
 
-class Pace(Struct):
+class ReservePace(Struct):
     """
     How fast a run reserves, and so how much it sets aside for the jobs that it submits next.
 
@@ -153,7 +153,7 @@ class Pace(Struct):
         since: That moment, in seconds of any clock.
         per_s: What it reserved in a second, before.
 
-    >>> pace = Pace(since=0.0)
+    >>> pace = ReservePace(since=0.0)
     >>> pace.ahead(10, 0.1)
     2560
     >>> pace.taken += 20_000

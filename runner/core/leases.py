@@ -89,7 +89,7 @@ class Tasks(Struct, frozen=True, kw_only=True):
     counts: Mapping[State, int] = field(default_factory=dict)
 
 
-class Purse(Struct, frozen=True):
+class BudgetShare(Struct, frozen=True):
     """
     What a shard holds of the run's budget, in billionths.
 
@@ -119,7 +119,7 @@ class Hello(Struct, frozen=True, kw_only=True):
     permits: Mapping[str, int] = field(default_factory=dict)
     submitted: int = 0
     learned: Mapping[str, float] = field(default_factory=dict)
-    purse: Purse = Purse()
+    budget: BudgetShare = BudgetShare()
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -136,7 +136,7 @@ class Report(Struct, frozen=True, kw_only=True):
     tasks: Tasks
     events: tuple[Event, ...] = ()
     has_progress: bool = False
-    purse: Purse = Purse()
+    budget: BudgetShare = BudgetShare()
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -165,7 +165,7 @@ class AskMoney(Struct, frozen=True, kw_only=True):
 
     shard: int
     session: str
-    purse: Purse
+    budget: BudgetShare
     need: int
     wish: int
 
@@ -202,7 +202,7 @@ class News(Struct, frozen=True, kw_only=True):
     learned: Mapping[str, float] = field(default_factory=dict)
 
 
-class Grant(Struct, frozen=True, kw_only=True):
+class PermitGrant(Struct, frozen=True, kw_only=True):
     """
     The answer to `Ask`.
 
@@ -215,7 +215,7 @@ class Grant(Struct, frozen=True, kw_only=True):
     probe: bool = False
 
 
-class Money(Struct, frozen=True, kw_only=True):
+class MoneyGrant(Struct, frozen=True, kw_only=True):
     """
     The answer to `AskMoney`.
 
@@ -235,7 +235,7 @@ class Money(Struct, frozen=True, kw_only=True):
 
 
 Message = Hello | Report | Ask | AskMoney
-Reply = News | Grant | Money
+Reply = News | PermitGrant | MoneyGrant
 
 
 NO_NEWS = News(

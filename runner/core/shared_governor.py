@@ -23,16 +23,16 @@ from runner.core.leases import (
     Answered,
     Ask,
     AskMoney,
+    BudgetShare,
     Ended,
     Event,
-    Grant,
     Hello,
-    Money,
+    MoneyGrant,
     News,
     NotSubmitted,
     Permit,
+    PermitGrant,
     ProbeAnswer,
-    Purse,
     Report,
     Stopped,
     Tasks,
@@ -54,46 +54,46 @@ class SharedBudget:
         spent: What the attempts of each shard cost so far.
 
     >>> budget = SharedBudget(run=100)
-    >>> budget.ask(AskMoney(shard=0, session="", purse=Purse(), need=60, wish=60)).amount
+    >>> budget.ask(AskMoney(shard=0, session="", budget=BudgetShare(), need=60, wish=60)).amount
     60
-    >>> budget.ask(AskMoney(shard=1, session="", purse=Purse(), need=60, wish=60)).amount
+    >>> budget.ask(AskMoney(shard=1, session="", budget=BudgetShare(), need=60, wish=60)).amount
     0
     """
 
     def __init__(
         self, *, run: int | None = None, process: int | None = None, spent: Mapping[int, int] | None = None
     ) -> None:
-        self._purses = {shard: Purse(amount) for shard, amount in (spent or {}).items()}
-        self._before = sum(purse.held for purse in self._purses.values())
+        self._shares = {shard: BudgetShare(amount) for shard, amount in (spent or {}).items()}
+        self._before = sum(share.held for share in self._shares.values())
         self._run = Account("budget.run", run)
         self._process = Account("--max-cost", process)
 
-    def begin(self, shard: int, purse: Purse) -> None:
+    def begin(self, shard: int, share: BudgetShare) -> None:
         """Record what a shard holds that begins, or that its governor has not known."""
-        self._purses[shard] = purse
+        self._shares[shard] = share
 
-    def update(self, shard: int, purse: Purse) -> None:
+    def update(self, shard: int, share: BudgetShare) -> None:
         """Record what a shard holds, unless it was given more since that report."""
-        if purse.grants >= self._purses.get(shard, purse).grants:
-            self._purses[shard] = purse
+        if share.grants >= self._shares.get(shard, share).grants:
+            self._shares[shard] = share
 
-    def ask(self, ask: AskMoney) -> Money:
+    def ask(self, ask: AskMoney) -> MoneyGrant:
         """Give a shard what it needs, and up to what it wishes if much is left."""
-        self.update(ask.shard, ask.purse)
-        purses = self._purses.values()
-        held, open_ = sum(purse.held for purse in purses), sum(purse.open for purse in purses)
+        self.update(ask.shard, ask.budget)
+        shares = self._shares.values()
+        held, open_ = sum(share.held for share in shares), sum(share.open for share in shares)
         self._run.used, self._process.used = held, held - self._before
         amounts = {}
         for account in (self._run, self._process):
             amounts[account.name] = block(ask.need, ask.wish, account.left)
             if not amounts[account.name]:
-                return Money(
+                return MoneyGrant(
                     is_known=True, name=account.name, limit=account.limit or 0, used=account.used, open=open_
                 )
         amount = min(amounts.values())
-        mine = self._purses[ask.shard]
-        self._purses[ask.shard] = Purse(mine.held + amount, mine.open, mine.grants + 1)
-        return Money(is_known=True, amount=amount)
+        mine = self._shares[ask.shard]
+        self._shares[ask.shard] = BudgetShare(mine.held + amount, mine.open, mine.grants + 1)
+        return MoneyGrant(is_known=True, amount=amount)
 
 
 RECHECK_S = 1.0
@@ -177,7 +177,7 @@ class SharedGovernor:
         for _ in range(permits.total()):
             self._governor.breaker.record_sent(now)
         self._shards[hello.shard] = _Shard(hello.tasks, permits)
-        self._budget.begin(hello.shard, hello.purse)
+        self._budget.begin(hello.shard, hello.budget)
         if is_new:
             self._unseen.discard(hello.shard)
             counts = hello.tasks.counts
@@ -211,7 +211,7 @@ class SharedGovernor:
         if report.has_progress:
             self._governor.stall_timer.record_progress()
         shard.tasks = report.tasks
-        self._budget.update(report.shard, report.purse)
+        self._budget.update(report.shard, report.budget)
         for event in report.events:
             for stop in self._record(shard, event, now):
                 self._stop(stop)
@@ -252,13 +252,13 @@ class SharedGovernor:
         """Take a wish back."""
         self._asks.pop(number, None)
 
-    def money(self, ask: AskMoney) -> Money:
+    def money(self, ask: AskMoney) -> MoneyGrant:
         """Give a shard more of the budget, if there is more."""
         if ask.shard not in self._shards or ask.session != self._session:
-            return Money(is_known=False)
+            return MoneyGrant(is_known=False)
         return self._budget.ask(ask)
 
-    def due(self, now: float) -> list[tuple[int, Grant]]:
+    def due(self, now: float) -> list[tuple[int, PermitGrant]]:
         """Return the wishes that are answered now, by their numbers, with the answers."""
         self._stop_if_stalled(now)
         self._stop_at_limit()
@@ -293,22 +293,22 @@ class SharedGovernor:
             learned=governor.learned(),
         )
 
-    def _answer(self, ask: Ask, now: float) -> Grant | None:
+    def _answer(self, ask: Ask, now: float) -> PermitGrant | None:
         if ask.session != self._session or ask.shard not in self._shards:
-            return Grant(news=self.news(now, is_known=False))
+            return PermitGrant(news=self.news(now, is_known=False))
         if self.stops:
-            return Grant(news=self.news(now))
+            return PermitGrant(news=self.news(now))
         probe_at = self._governor.breaker.probe_at
         if probe_at is not None and probe_at <= now and self._needs_probe(now):
             self._probe_sent_at = now
-            return Grant(news=self.news(now), probe=True)
+            return PermitGrant(news=self.news(now), probe=True)
         permits: list[Permit] = []
         while len(permits) < ask.most:
             permit = self._permit(ask, now)
             if permit is None:
                 break
             permits.append(permit)
-        return Grant(news=self.news(now), permits=tuple(permits)) if permits else None
+        return PermitGrant(news=self.news(now), permits=tuple(permits)) if permits else None
 
     def _needs_probe(self, now: float) -> bool:
         return self._probe_sent_at is None or now - self._probe_sent_at > _PROBE_S

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
-from runner.core.budget import Fit, Pace
+from runner.core.budget import Fit, ReservePace
 from runner.core.cost import Cost
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos, to_nanos
@@ -25,7 +25,7 @@ from runner.core.stop import Stop, StopReason
 from runner.errors import RunnerError
 from runner.store import work_list
 from runner.store.costs import LedgerEntry, entries, metadata_of
-from runner.store.ledger import Exchange, Grant, Limits
+from runner.store.ledger import Exchange, Grant, LedgerLimits
 from runner.store.store import Store
 
 FLUSH_S = 1.0
@@ -41,7 +41,7 @@ class RunLedger(Protocol):
     def sync_run(self, run: int, entries: Iterable[LedgerEntry], *, replaced: Sequence[str] = ()) -> None:
         """Replace all that is known of a run."""
 
-    def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:
+    def exchange(self, run: int, exchange: Exchange, limits: LedgerLimits) -> Grant:
         """Save what changed, give back what is not needed, and get a new allowance."""
 
     def close_run(self, run: int, entries: Iterable[LedgerEntry]) -> None:
@@ -68,7 +68,7 @@ class Allowance:
         self,
         ledger: RunLedger,
         run: int,
-        limits: Limits,
+        limits: LedgerLimits,
         currency: str,
         store: Store,
         *,
@@ -84,7 +84,7 @@ class Allowance:
         # What was taken for attempts that the ledger does not have, by the keys of their jobs and their numbers.
         self._taken: dict[tuple[int, int], tuple[str, int]] = {}
         self._changes: list[tuple[Job, Cost]] = []
-        self._pace = Pace(asyncio.get_running_loop().time())
+        self._pace = ReservePace(asyncio.get_running_loop().time())
         self._ahead = 0
         # The day and the price of the last job, and what it needs if it waits.
         self._last = "", 0

@@ -66,7 +66,7 @@ class Budget(Protocol):
         """What the attempts at the run's jobs cost, by currency."""
 
 
-class Shared(Protocol):
+class SharedBudgets(Protocol):
     """The budgets that several runs share."""
 
     def take(self, attempt: tuple[int, int], amount: int, day: str, can_free: int) -> Fit:
@@ -113,7 +113,7 @@ class RunBudget:
         run: Money | None = None,
         process: Money | None = None,
         unknown: Money | None = None,
-        shared: Shared | None = None,
+        shared: SharedBudgets | None = None,
         spent: tuple[Spend, ...] = (),
         wall: Callable[[], float],
         smaller: Callable[[int], str] = lambda _left: "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from runner.core.leases import Ask, AskMoney, Grant, Hello, Message, Reply, Report
+from runner.core.leases import Ask, AskMoney, Hello, Message, PermitGrant, Reply, Report
 from runner.core.shared_governor import SharedGovernor
 
 WAIT_S = 5.0
@@ -23,7 +23,7 @@ class GovernorService:
     def __init__(self, governor: SharedGovernor, now: Callable[[], float]) -> None:
         self._governor = governor
         self._now = now
-        self._waiting: dict[int, asyncio.Future[Grant]] = {}
+        self._waiting: dict[int, asyncio.Future[PermitGrant]] = {}
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,7 +46,7 @@ class GovernorService:
     def _report(self, report: Report) -> Reply:
         return self._governor.report(report, self._now())
 
-    async def _ask(self, ask: Ask) -> Grant:
+    async def _ask(self, ask: Ask) -> PermitGrant:
         self._number += 1
         number, answer = self._number, asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
@@ -54,7 +54,7 @@ class GovernorService:
         try:
             self._settle()
             done, _ = await asyncio.wait([answer], timeout=WAIT_S)
-            return answer.result() if done else Grant(news=self._governor.news(self._now()))
+            return answer.result() if done else PermitGrant(news=self._governor.news(self._now()))
         finally:
             self._waiting.pop(number, None)
             self._governor.withdraw(number)

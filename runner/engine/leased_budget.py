@@ -6,11 +6,11 @@ import asyncio
 
 from runner.core.budget import Account, Fit
 from runner.core.cost import Cost
-from runner.core.leases import Money
+from runner.core.leases import MoneyGrant
 from runner.core.model import Job
 from runner.core.money import format_money, from_nanos
 from runner.core.stop import Stop, StopReason
-from runner.engine.budget import Shared
+from runner.engine.budget import SharedBudgets
 from runner.engine.leased_governor import LeasedGovernor
 
 BLOCK = 16
@@ -31,13 +31,13 @@ class LeasedBudget:
         governor: LeasedGovernor,
         currency: str,
         *,
-        inner: Shared | None = None,
+        inner: SharedBudgets | None = None,
     ) -> None:
         self._governor = governor
         self._currency = currency
         self._inner = inner
         self._left = 0
-        self._refused: Money | None = None
+        self._refused: MoneyGrant | None = None
         self._task: asyncio.Task[None] | None = None
 
     def count(self, account: Account) -> None:

@@ -18,17 +18,17 @@ from runner.core.leases import (
     Answered,
     Ask,
     AskMoney,
+    BudgetShare,
     Ended,
     Event,
-    Grant,
     Hello,
     Message,
-    Money,
+    MoneyGrant,
     News,
     NotSubmitted,
     Permit,
+    PermitGrant,
     ProbeAnswer,
-    Purse,
     Reply,
     Report,
     SharedCircuit,
@@ -248,35 +248,35 @@ class LeasedGovernor:
                 permits=dict(permits),
                 submitted=self._submitted,
                 learned=learned,
-                purse=self._purse(),
+                budget=self._share(),
             )
         )
         assert isinstance(reply, News)
         self.session = reply.session
         return reply
 
-    async def ask_money(self, *, need: int, wish: int) -> Money:
+    async def ask_money(self, *, need: int, wish: int) -> MoneyGrant:
         """Ask for more of the run's budget; the answer is empty if the governor can't be reached."""
         try:
             if not self.session:
                 self._take_in(await self.say_hello())
             hellos = self._hellos
             reply = await self._call(
-                AskMoney(shard=self._shard, session=self.session, purse=self._purse(), need=need, wish=wish)
+                AskMoney(shard=self._shard, session=self.session, budget=self._share(), need=need, wish=wish)
             )
         except Exception as error:
             await self._lose_contact(error)
-            return Money(is_known=False)
-        assert isinstance(reply, Money)
+            return MoneyGrant(is_known=False)
+        assert isinstance(reply, MoneyGrant)
         if not reply.is_known or hellos != self._hellos:
             # After another hello, the governor takes it for not received.
-            return Money(is_known=False)
+            return MoneyGrant(is_known=False)
         self._money_grants += bool(reply.amount)
         return reply
 
-    def _purse(self) -> Purse:
+    def _share(self) -> BudgetShare:
         held, open_ = self.held()
-        return Purse(held, open_, self._money_grants)
+        return BudgetShare(held, open_, self._money_grants)
 
     def _tasks(self) -> Tasks:
         return Tasks(in_flight=dict(Counter(self.in_flight()) - self._sent), counts=dict(self.counts()))
@@ -324,7 +324,7 @@ class LeasedGovernor:
                 tasks=self._tasks(),
                 events=events,
                 has_progress=progress,
-                purse=self._purse(),
+                budget=self._share(),
             )
         )
         assert isinstance(reply, News)
@@ -347,7 +347,7 @@ class LeasedGovernor:
             reply = await self._call(
                 Ask(shard=self._shard, session=self.session, models=models, most=max(1, most))
             )
-            assert isinstance(reply, Grant)
+            assert isinstance(reply, PermitGrant)
             if reply.news.is_known:
                 self._take_in(reply.news)
                 self._hold(reply.permits)

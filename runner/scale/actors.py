@@ -41,7 +41,7 @@ from runner.engine.governor_service import GovernorService
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, RunnerError, UsageError
 from runner.store.costs import LedgerEntry
-from runner.store.ledger import Exchange, Grant, Ledger, Limits
+from runner.store.ledger import Exchange, Grant, Ledger, LedgerLimits
 
 _NAME = "ledger"
 _CALL_LIMIT_S = 120.0
@@ -136,7 +136,7 @@ class RemoteLedger:
         """Replace all that is known of a shard, which replaces no others."""
         self._call("sync_run", run, list(entries))
 
-    def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:
+    def exchange(self, run: int, exchange: Exchange, limits: LedgerLimits) -> Grant:
         """Save what changed, give back what is not needed, and get a new allowance."""
         return self._call("exchange", run, exchange, limits)  # type: ignore[no-any-return]
 

@@ -89,7 +89,7 @@ _SAVE = BulkStatement("INSERT OR REPLACE INTO entries VALUES ", 7)
 _SAVED_AT_ONCE = 1024
 
 
-class Limits(Struct, frozen=True):
+class LedgerLimits(Struct, frozen=True):
     """The limits that a run holds itself to, in its currency."""
 
     day: Money | None = None
@@ -250,7 +250,7 @@ class Ledger:
                 connection.execute(f"DELETE FROM {table} WHERE run IN ({own})", (run, tokens))
             self._save(run, entries)
 
-    def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:
+    def exchange(self, run: int, exchange: Exchange, limits: LedgerLimits) -> Grant:
         """Save what changed, give back what is not needed, and get a new allowance, all or nothing."""
         with self._transaction() as connection:
             self._require_own(run)

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from runner.core.leases import AskMoney, Purse
+from runner.core.leases import AskMoney, BudgetShare
 from runner.core.shared_governor import SharedBudget
 
 LIMIT = 1000
@@ -24,8 +24,8 @@ class _Shard:
         self.left, self.open, self.grants = 0, 0, 0
 
     @property
-    def purse(self) -> Purse:
-        return Purse(self.spent + self.left, self.open, self.grants)
+    def share(self) -> BudgetShare:
+        return BudgetShare(self.spent + self.left, self.open, self.grants)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -46,7 +46,7 @@ def test_no_kill_and_no_lost_answer_spends_more(seed: int) -> None:
                 shard.open += price
             case "spend":
                 money = budget.ask(
-                    AskMoney(shard=shard.index, session="", purse=shard.purse, need=price, wish=4 * price)
+                    AskMoney(shard=shard.index, session="", budget=shard.share, need=price, wish=4 * price)
                 )
                 shard.left += money.amount
                 shard.grants += bool(money.amount)
@@ -54,20 +54,24 @@ def test_no_kill_and_no_lost_answer_spends_more(seed: int) -> None:
                 back = random.randint(0, shard.open)
                 shard.spent -= back
                 shard.open = 0
-                budget.update(shard.index, shard.purse)
+                budget.update(shard.index, shard.share)
             case "late":
-                old = shard.purse
-                money = budget.ask(AskMoney(shard=shard.index, session="", purse=old, need=price, wish=price))
+                old = shard.share
+                money = budget.ask(
+                    AskMoney(shard=shard.index, session="", budget=old, need=price, wish=price)
+                )
                 budget.update(shard.index, old)
                 shard.left += money.amount
                 shard.grants += bool(money.amount)
             case "lost":
-                budget.ask(AskMoney(shard=shard.index, session="", purse=shard.purse, need=price, wish=price))
-                budget.begin(shard.index, shard.purse)
+                budget.ask(
+                    AskMoney(shard=shard.index, session="", budget=shard.share, need=price, wish=price)
+                )
+                budget.begin(shard.index, shard.share)
             case "die":
                 kills += 1
                 shard.die()
-                budget.begin(shard.index, shard.purse)
+                budget.begin(shard.index, shard.share)
         assert sum(each.spent + each.left for each in shards) <= LIMIT
 
     assert sum(each.spent for each in shards) >= LIMIT - 4 * 30
@@ -77,7 +81,7 @@ def test_what_was_spent_before_counts_for_the_run_and_not_for_the_command() -> N
     """
     Shards that are not at work hold what they spent; a command's own limit begins where it begins.
     """
-    ask = AskMoney(shard=0, session="", purse=Purse(40), need=30, wish=30)
+    ask = AskMoney(shard=0, session="", budget=BudgetShare(40), need=30, wish=30)
 
     assert 0 == SharedBudget(run=100, spent={0: 40, 1: 40}).ask(ask).amount
     assert 30 == SharedBudget(process=30, spent={0: 40, 1: 40}).ask(ask).amount

@@ -11,12 +11,12 @@ from runner.core.leases import (
     Answered,
     Ask,
     AskMoney,
+    BudgetShare,
     Event,
-    Grant,
     Hello,
     News,
+    PermitGrant,
     ProbeAnswer,
-    Purse,
     Report,
     Tasks,
 )
@@ -29,7 +29,7 @@ from runner.core.shared_governor import SharedBudget, SharedGovernor
 UNCERTAIN = Ambiguous(Failure(FailureClass.UNCERTAIN_SUBMIT, "502"))
 ACCEPTED = Accepted(RemoteTask(("t",), RemoteStatus.QUEUED))
 
-NOTHING = Purse()
+NOTHING = BudgetShare()
 
 
 class Shards:
@@ -48,15 +48,15 @@ class Shards:
         tasks = Tasks(counts={State.PENDING: 10})
         return self.governor.hello(Hello(**{"shard": shard, "tasks": tasks, **known}), self.now)
 
-    def report(self, shard: int, *events: Event, session: str = "one", purse: Purse = NOTHING) -> News:
+    def report(self, shard: int, *events: Event, session: str = "one", share: BudgetShare = NOTHING) -> News:
         return self.governor.report(
-            Report(shard=shard, session=session, tasks=Tasks(), events=events, purse=purse), self.now
+            Report(shard=shard, session=session, tasks=Tasks(), events=events, budget=share), self.now
         )
 
     def answer(self, shard: int, outcome: SubmitOutcome) -> News:
         return self.report(shard, Answered("m", outcome, 0.0, 0.1))
 
-    def ask(self, shard: int) -> Grant | None:
+    def ask(self, shard: int) -> PermitGrant | None:
         """Ask for a permit; return what is answered at once."""
         self._number += 1
         self.now += 0.02
@@ -158,12 +158,12 @@ def test_what_a_shard_gives_back_is_there_for_others() -> None:
     shards = Shards()
     shards.hello(0)
     shards.hello(1)
-    asked = AskMoney(shard=0, session="one", purse=Purse(), need=90, wish=90)
+    asked = AskMoney(shard=0, session="one", budget=BudgetShare(), need=90, wish=90)
     assert 90 == shards.governor.money(asked).amount
-    shards.report(0, purse=Purse(0, 0, grants=0))
-    other = AskMoney(shard=1, session="one", purse=Purse(), need=50, wish=50)
+    shards.report(0, share=BudgetShare(0, 0, grants=0))
+    other = AskMoney(shard=1, session="one", budget=BudgetShare(), need=50, wish=50)
     assert 0 == shards.governor.money(other).amount
 
-    shards.report(0, purse=Purse(20, 0, grants=1))
+    shards.report(0, share=BudgetShare(20, 0, grants=1))
 
     assert 50 == shards.governor.money(other).amount

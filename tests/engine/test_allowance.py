@@ -23,7 +23,7 @@ from runner.engine.allowance import Allowance
 from runner.errors import LedgerError, LedgerLocked
 from runner.store.costs import LedgerEntry
 from runner.store.database import connect_reader
-from runner.store.ledger import Exchange, Grant, Ledger, Limits
+from runner.store.ledger import Exchange, Grant, Ledger, LedgerLimits
 from runner.store.store import Store
 from runner.store.sync import sync
 from tests.engine.fakes import WALL_AT_0, specs
@@ -39,7 +39,7 @@ class BrokenLedger(Ledger):
     exchanges = 0
     before_exchange: Callable[[], None] | None = None
 
-    def exchange(self, run: int, exchange: Exchange, limits: Limits) -> Grant:
+    def exchange(self, run: int, exchange: Exchange, limits: LedgerLimits) -> Grant:
         self.exchanges += 1
         if self.before_exchange is not None and exchange.entries:
             self.before_exchange()
@@ -58,7 +58,7 @@ class Bench:
 
     def __init__(self, ledger: BrokenLedger, store: Store, limit: int, name: str = "a") -> None:
         run, _ = ledger.open_run(name, name, f"/{name}")
-        limits = Limits(day=Money(Decimal(limit), "USD"))
+        limits = LedgerLimits(day=Money(Decimal(limit), "USD"))
         self.allowance = Allowance(ledger, run, limits, "USD", store, smaller=lambda left: "")
         self.ledger, self.store = ledger, store
         self.changed, self.stops = asyncio.Event(), list[Stop]()

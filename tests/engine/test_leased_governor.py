@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.core.circuit_breaker import CircuitState
-from runner.core.leases import Hello, Message, Money, News, Reply
+from runner.core.leases import Hello, Message, MoneyGrant, News, Reply
 from runner.engine.leased_governor import LeasedGovernor
 from tests.engine.fakes import LoopClock
 from tests.engine.virtual_time import VirtualLoop, run_virtually
@@ -32,7 +32,7 @@ def test_money_that_was_given_before_another_hello_is_not_taken() -> None:
                 return NEWS
             if is_lost.pop():
                 await governor.say_hello()
-            return Money(is_known=True, amount=5)
+            return MoneyGrant(is_known=True, amount=5)
 
         governor = LeasedGovernor(call, shard=0, clock=LoopClock())
         assert 0 == (await governor.ask_money(need=5, wish=5)).amount

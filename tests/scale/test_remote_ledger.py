@@ -28,9 +28,9 @@ from runner.engine.governor_service import GovernorService
 from runner.engine.leased_governor import LeasedGovernor
 from runner.errors import LedgerError, UsageError
 from runner.scale.actors import LedgerActor, RemoteLedger, find_ledger
-from runner.store.ledger import Exchange, Limits
+from runner.store.ledger import Exchange, LedgerLimits
 
-DAY = Limits(day=parse_money("3 USD"))
+DAY = LedgerLimits(day=parse_money("3 USD"))
 MANIFEST = """
 version: 1
 name: kittens

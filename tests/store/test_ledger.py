@@ -18,7 +18,7 @@ from runner.core.money import Money
 from runner.core.prices import Unit
 from runner.errors import LedgerDamaged, LedgerError, LedgerLocked, LedgerTooNew, UsageError
 from runner.store.costs import LedgerEntry
-from runner.store.ledger import FORMAT, Exchange, Ledger, Limits
+from runner.store.ledger import FORMAT, Exchange, Ledger, LedgerLimits
 from runner.store.ledger_report import held, open_to_read, spent_by
 
 DAY, NEXT_DAY = "2026-11-26", "2026-11-27"
@@ -48,7 +48,7 @@ def entry(
     return LedgerEntry(seq, "m", day, metadata, cost)
 
 
-def take(ledger: Ledger, run: int, need: int, limits: Limits, *, day: str = DAY, ask: int = 0) -> int:
+def take(ledger: Ledger, run: int, need: int, limits: LedgerLimits, *, day: str = DAY, ask: int = 0) -> int:
     """Ask for an allowance, and return what was granted in dollars."""
     exchange = Exchange(day=day, currency="USD", need=need * UNIT, ask=ask * UNIT)
     return ledger.exchange(run, exchange, limits).amount // UNIT
@@ -56,7 +56,7 @@ def take(ledger: Ledger, run: int, need: int, limits: Limits, *, day: str = DAY,
 
 def test_day_and_month_hold_over_all_runs(tmp_path: Path) -> None:
     """What one run holds or has spent, another can't; the next day has a budget of its own, within the month's."""
-    limits = Limits(day=money(10), month=money(15))
+    limits = LedgerLimits(day=money(10), month=money(15))
     with closing(Ledger(tmp_path / "spend.db")) as ledger:
         first, _ = ledger.open_run("a", "a", "/a")
         second, _ = ledger.open_run("b", "b", "/b")
@@ -72,7 +72,7 @@ def test_day_and_month_hold_over_all_runs(tmp_path: Path) -> None:
 
 def test_a_process_whose_run_goes_on_elsewhere_gives_nothing_back(tmp_path: Path) -> None:
     """What it held was dropped when its successor began, which has an allowance of its own under the same name."""
-    limits = Limits(day=money(3))
+    limits = LedgerLimits(day=money(3))
     with closing(Ledger(tmp_path / "spend.db")) as old, closing(Ledger(tmp_path / "spend.db")) as new:
         run, _ = old.open_run("a", "a", "/a")
         assert 3 == take(old, run, 3, limits)
@@ -92,13 +92,13 @@ def test_a_run_gets_at_most_an_eighth_ahead(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "spend.db")) as ledger:
         run, _ = ledger.open_run("a", "a", "/a")
 
-        assert 10 == take(ledger, run, 1, Limits(day=money(80)), ask=500)
-        assert 500 == take(ledger, run, 1, Limits(), ask=500)
+        assert 10 == take(ledger, run, 1, LedgerLimits(day=money(80)), ask=500)
+        assert 500 == take(ledger, run, 1, LedgerLimits(), ask=500)
 
 
 def test_a_settled_attempt_leaves_the_allowance(tmp_path: Path) -> None:
     """What it cost counts, and the rest of its reservation is free for all."""
-    limits = Limits(day=money(10))
+    limits = LedgerLimits(day=money(10))
     with closing(Ledger(tmp_path / "spend.db")) as ledger:
         run, _ = ledger.open_run("a", "a", "/a")
         take(ledger, run, 10, limits)
@@ -110,7 +110,7 @@ def test_a_settled_attempt_leaves_the_allowance(tmp_path: Path) -> None:
 
 def test_a_dead_process_is_too_careful_until_its_run_starts_again(tmp_path: Path) -> None:
     """Its allowance counts; the next process of the run replaces all of it by what the run's database says."""
-    limits = Limits(day=money(10))
+    limits = LedgerLimits(day=money(10))
     with closing(Ledger(tmp_path / "spend.db")) as ledger:
         run, is_new = ledger.open_run("a", "a", "/a")
         take(ledger, run, 9, limits)
@@ -143,7 +143,7 @@ def test_sums(tmp_path: Path) -> None:
                 entry(90_001, 1, metadata='{"split": "7"}'),
             ],
         )
-        take(ledger, run, 7, Limits())
+        take(ledger, run, 7, LedgerLimits())
     with open_to_read(path) as ledger:
         assert [(DAY, 5, 7, 4), (NEXT_DAY, 1, 1, 0)] == [
             (row.name, row.attempts, row.spend.spent // UNIT, row.spend.reserved // UNIT)
@@ -169,11 +169,11 @@ def test_locked(tmp_path: Path) -> None:
         other.execute("BEGIN IMMEDIATE")
 
         with pytest.raises(LedgerLocked, match="locked by another process") as caught:
-            take(ledger, run, 1, Limits())
+            take(ledger, run, 1, LedgerLimits())
 
         assert 3 == caught.value.exit_code
         other.rollback()
-        assert 1 == take(ledger, run, 1, Limits())
+        assert 1 == take(ledger, run, 1, LedgerLimits())
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, and longer than a header" * 20, b"short"])
@@ -265,7 +265,7 @@ class Runs(RuleBasedStateMachine):
     @rule(name=st.sampled_from("ab"), price=st.integers(1, 5), ask=st.integers(0, 30), dies=st.booleans())
     def submit(self, name: str, price: int, ask: int, dies: bool) -> None:
         """Reserve in the ledger if need be, then with the intent; or die in between."""
-        limits = Limits(day=money(self.LIMIT))
+        limits = LedgerLimits(day=money(self.LIMIT))
         if self.left[name] < price:
             self.left[name] += take(self.ledger, self.keys[name], price - self.left[name], limits, ask=ask)
         if dies:
@@ -305,7 +305,7 @@ class Runs(RuleBasedStateMachine):
         give_back = {(DAY, "USD"): cost.reserved} if is_new else {}
         changed = {seq: self.attempts[name][seq]}
         exchange = Exchange(entries=list(self.entries(name, changed)), give_back=give_back)
-        self.ledger.exchange(self.keys[name], exchange, Limits(day=money(self.LIMIT)))
+        self.ledger.exchange(self.keys[name], exchange, LedgerLimits(day=money(self.LIMIT)))
 
     @rule(name=st.sampled_from("ab"))
     def close(self, name: str) -> None:
