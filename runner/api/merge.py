@@ -33,11 +33,11 @@ from runner.core.sharding import Shard
 from runner.core.summary import Summary
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
-from runner.errors import LedgerError, RunDirError, StoreMissing, UsageError
+from runner.errors import LedgerError, RunDirError, RunLocked, StoreMissing, UsageError
 from runner.store import files, query
 from runner.store.database import reading
 from runner.store.local_view import copy_rows
-from runner.store.lock import RETIRED
+from runner.store.lock import RETIRED, RunLock
 from runner.store.store import Store
 from runner.store.transitions import recover
 
@@ -86,51 +86,92 @@ def merge(
         UsageError: The directories are not the shards of one run.
         RunDirError: One of them, or the directory to write, can't be used.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunDirError(f"{out} exists already", hint="name a new directory for the merged run")
     sources = [_read_source(run_dir, out) for run_dir in dict.fromkeys(map(Path.absolute, run_dirs))]
     missing = _check_sources(sources, is_partial=is_partial)
-    for source in sources:
-        _retire(source.run_dir, out)
-    building = out.absolute().with_name(f".{out.name}.merging")
-    with _disk_errors(building):
-        shutil.rmtree(building, ignore_errors=True)
-        facts = _merged_facts(sources, missing)
-        lost: list[str] = []
-        with Store(building) as store:
-            for number, source in enumerate(sources, 1):
-                on_progress(f"merging shard {source.shard} ({number} of {len(sources)})")
-                copy_rows(store, source.run_dir / DB_NAME)
-                lost += _link_assets(source.run_dir, building)
-            with store.transaction() as connection:
-                save_facts(connection, facts)
-                _save_replaced(connection, sources)
-            with closing(Outputs(store, facts)) as outputs:
-                summary = outputs.finish(now_at=time.time())
-        sync_folder(building)
-        os.rename(building, out.absolute())
-        sync_folder(out.absolute().parent)
+    work = out.absolute().with_name(f".{out.name}.merging")
+    with _disk_errors(work):
+        work.mkdir(parents=True, exist_ok=True)
+        with _locked(work):
+            try:
+                merged = _merge(out, work / "run", sources, missing, on_progress)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    facts = _merged_facts(sources, missing)
     _settle(out, facts)
     if facts.origin.manifest is not None and not facts.origin.is_simulated:
         remember(Path(facts.origin.manifest), known_run(out, facts.settings.name, None))
+    return merged
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    try:
+        with RunLock(work):
+            yield
+    except RunLocked as error:
+        raise RunLocked(error.message, hint="wait for that merge, and continue with what it made") from None
+
+
+def _merge(
+    out: Path,
+    building: Path,
+    sources: Sequence[_Source],
+    missing: tuple[Shard, ...],
+    on_progress: Callable[[str], None],
+) -> MergedRun:
+    """Build the merged run in a directory that nobody else uses, and give it its name."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunDirError(f"{out} exists already", hint="name a new directory for the merged run")
+    for source in sources:
+        _retire(source.run_dir, out)
+    shutil.rmtree(building, ignore_errors=True)
+    facts = _merged_facts(sources, missing)
+    lost: list[str] = []
+    with Store(building) as store:
+        for number, source in enumerate(sources, 1):
+            on_progress(f"merging shard {source.shard} ({number} of {len(sources)})")
+            copy_rows(store, source.run_dir / DB_NAME)
+            lost += _link_assets(source.run_dir, building)
+        with store.transaction() as connection:
+            save_facts(connection, facts)
+            _save_replaced(connection, sources)
+        with closing(Outputs(store, facts)) as outputs:
+            summary = outputs.finish(now_at=time.time())
+    sync_folder(building)
+    for source in sources:
+        _require_retired(source.run_dir, out)
+    os.rename(building, out.absolute())
+    sync_folder(out.absolute().parent)
     return MergedRun(out, summary, missing, tuple(lost))
 
 
 def _read_source(run_dir: Path, out: Path) -> _Source:
     require_run(run_dir)
     with reading(run_dir) as reader:
-        facts, meta = read_facts(reader), query.meta(reader)
-    retired = meta.get(RETIRED)
+        facts, token = read_facts(reader), query.meta(reader).get(TOKEN)
+        _require_not_merged(reader, run_dir, out)
     if facts is None:
         raise StoreMissing(f"{run_dir} holds no run yet", hint="name the directories of the shards")
     if facts.origin.shard is None:
         raise UsageError(f"{run_dir} is not a shard of a run", hint="name the directories of the shards")
+    return _Source(run_dir, facts, facts.origin.shard, token)
+
+
+def _require_not_merged(reader: sqlite3.Connection, run_dir: Path, out: Path) -> None:
+    retired = query.meta(reader).get(RETIRED)
     if retired is not None and Path(retired) != out.absolute() and (Path(retired) / DB_NAME).exists():
         raise RunDirError(
             f"{run_dir} was merged into {retired}",
             hint=f"continue there: {command_text('runner', 'resume', retired)}",
         )
-    return _Source(run_dir, facts, facts.origin.shard, meta.get(TOKEN))
+
+
+def _require_retired(run_dir: Path, out: Path) -> None:
+    """Check that no merge into another directory has begun since: of two, only the later one makes a run."""
+    with reading(run_dir) as reader:
+        into = query.meta(reader).get(RETIRED)
+    if into != str(out.absolute()):
+        raise RunDirError(f"{run_dir} is being merged into {into}", hint="wait for that merge")
 
 
 def _check_sources(sources: Sequence[_Source], *, is_partial: bool) -> tuple[Shard, ...]:
@@ -194,6 +235,7 @@ def _retire(run_dir: Path, out: Path) -> None:
         if may_have_copies:
             store.note_place()
             store.require_only()
+        _require_not_merged(store.reader, run_dir, out)
         with store.transaction() as connection:
             recover(connection, at=time.time())
         if journal is not None:

@@ -115,12 +115,12 @@ def test_every_name_is_durable_and_leads_to_durable_bytes(folder: Path) -> None:
     lines = trace.read_text().splitlines()
 
     assert [] == list(unsafe(calls(lines), folder))
-    merged = str(folder / ".all.merging" / "verdicts.jsonl")
+    merged = str(folder / ".all.merging" / "run" / "verdicts.jsonl")
     assert "fsync" == [call.name for call in calls(lines) if call.file == merged][-1]
     named = {call.paths[1] for call in calls(lines) if call.name.startswith(("rename", "link"))}
     for name in (
         "all",
-        ".all.merging/summary.json",
+        ".all.merging/run/summary.json",
         "dataset",
         "a/assets/job-1~take1.mp4",
         "b/run.db",

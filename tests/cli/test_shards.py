@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from runner.api.merge import merge
 from runner.api.options import RunOptions
 from runner.api.shards import check_shard_options
 from runner.api.state_dir import known_run, remember, runs_elsewhere
@@ -21,7 +22,7 @@ from runner.core.lifecycle import State
 from runner.core.money import parse_money
 from runner.core.settings import Budget, Settings
 from runner.core.sharding import Shard
-from runner.errors import RunDirError, UsageError
+from runner.errors import RunDirError, RunLocked, UsageError
 from runner.store.database import connect_reader
 from runner.store.files import Upload, UploadState, read_uploads
 from runner.store.store import Store
@@ -271,6 +272,26 @@ def test_an_interrupted_merge_begins_anew(folder: Path) -> None:
     refused = runner("merge", "second", "s0")
     assert (2, True) == (refused.exit_code, "s0 was merged into" in refused.stderr)
     assert 2 == runner("merge", "all", "s0").exit_code
+
+
+@pytest.mark.parametrize(("second", "kept"), [("all", "all"), ("other", "other")])
+def test_two_merges_at_once(second: str, kept: str, folder: Path) -> None:
+    """Into one directory the second is refused; of two directories, the one that was asked for last becomes the run."""
+    run("--shard", "0/1", "-o", "s0", "--limit", "0")
+    sources = [Path("s0")]
+    told: list[str] = []
+
+    def begin(text: str) -> None:
+        told.append(text)
+        if len(told) == 1:
+            with pytest.raises(RunLocked) if second == "all" else nullcontext():
+                merge(Path(second), sources)
+
+    with nullcontext() if second == "all" else pytest.raises(RunDirError, match="s0 is being merged into"):
+        merge(Path("all"), sources, on_progress=begin)
+
+    assert 10 == len(list(lines(Path(kept))))
+    assert {kept, "s0"} == {path.name for path in folder.iterdir() if (path / "run.db").exists()}
 
 
 def _shim(folder: Path) -> dict[str, str]:
