@@ -123,8 +123,9 @@ def scan_lines(stream: IO[bytes]) -> tuple[frozenset[Mark], bool]:
     hashes: set[Mark] = set()
     line = 0
     has_jobs, is_certain = False, True
-    # Whole lines, so that nothing is split between two blocks.
-    while block := stream.read(_BLOCK) + stream.readline(MAX_LINE):
+    # Whole lines, so that nothing is split between two blocks; but a line may have gigabytes.
+    while block := stream.read(_BLOCK) + (rest := stream.readline(_BLOCK)):
+        is_certain = is_certain and len(rest) < _BLOCK
         if len(hashes) < _MAX_HASHES and b" #" in block:
             hashes.update(_hash_marks(block, line))
         if is_certain:
