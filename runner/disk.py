@@ -20,7 +20,9 @@ from typing import IO, AnyStr
 from runner.errors import DiskFull, RunDirError
 
 MAX_RESERVE_BYTES = 256 << 20
+MOVED_HINT = "continue with the directory at its new place: runner resume DIR"
 _HINTS = {
+    errno.ENOENT: MOVED_HINT,
     errno.EROFS: "the file system is read-only: check the disk, then run the same command again",
     errno.EIO: "the disk failed: check it, then run the same command again",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run the same command again",
@@ -60,8 +62,9 @@ def write_error(error: OSError, path: str | Path) -> DiskFull | RunDirError:
     """Return the error of a file that can't be written: what happened and what to do."""
     if is_disk_full(error):
         return disk_full(path)
+    why = "its folder was moved or deleted" if error.errno == errno.ENOENT else error.strerror or error
     return RunDirError(
-        f"{path} can't be written: {error.strerror or error}",
+        f"{path} can't be written: {why}",
         hint=_HINTS.get(error.errno or 0, "make the folder writable, then run the same command again"),
     )
 

@@ -17,6 +17,7 @@ from runner.errors import DiskFull, RunDirError
         (errno.ENOSPC, DiskFull, "no space left to write out/a.mp4"),
         (errno.EDQUOT, DiskFull, "no space left to write out/a.mp4"),
         (errno.EACCES, RunDirError, "out/a.mp4 can't be written: Permission denied"),
+        (errno.ENOENT, RunDirError, "out/a.mp4 can't be written: its folder was moved or deleted"),
         (errno.EIO, RunDirError, "out/a.mp4 can't be written: Input/output error"),
     ],
 )

@@ -112,7 +112,8 @@ def _body(result: RunResult) -> Iterator[_Line]:
     yield from _uncertain(result)
     if spend := "; ".join(map(str, () if result.summary is None else result.summary.cost.spend)):
         yield f"  {spend}", None
-    yield f"files    {result.run_dir}/ ({', '.join(_files(result))})", None
+    if result.run_dir.exists():
+        yield f"files    {result.run_dir}/ ({', '.join(_files(result))})", None
     if result.asset_store is not None:
         yield f"videos   {result.asset_store}", None
 
@@ -203,7 +204,7 @@ def _resolve(result: RunResult) -> str:
 def _next_lines(result: RunResult, options: RunOptions, *, is_brief: bool) -> Iterator[str]:
     """Print the one command to continue with, as the last line; what it does stands above if there is no space beside it."""
     command, what = _next_command(result, options)
-    if not command:
+    if not command or not result.run_dir.exists():
         return
     start = "  next: " if is_brief else "next     "
     line = f"{start}{command}   # {what}"

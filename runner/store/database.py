@@ -22,9 +22,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from runner.core.filenames import DB_NAME, RESULTS_NAME
+from runner.core.filenames import DB_NAME, EPOCH_NAME, LOCK_NAME, RESULTS_NAME
 from runner.core.sanitize import command_text
-from runner.disk import sync_folder
+from runner.disk import MOVED_HINT, sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
 from runner.store.evidence import require_current
 from runner.store.tables import APPLICATION_ID, FORMAT, LATER_ADDITIONS, SCHEMA
@@ -133,6 +133,24 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
 
 
+def delete_unread(run_dir: Path) -> None:
+    """
+    Delete ``run.db`` and what belongs to it, unless another process reads it.
+
+    A reader of a deleted database would have its log by its name, which is that of the next database.
+
+    Raises:
+        sqlite3.OperationalError: Another connection is open.
+    """
+    with closing(sqlite3.connect(run_dir / DB_NAME, isolation_level=None, timeout=0)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("BEGIN EXCLUSIVE")
+        # The epoch without its database would count as a run whose database was lost.
+        for name in (EPOCH_NAME, DB_NAME, LOCK_NAME):
+            (run_dir / name).unlink(missing_ok=True)
+
+
 def connect_empty() -> sqlite3.Connection:
     """Open a store without jobs, in memory, for queries about a run that does not exist yet."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -150,7 +168,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | DiskFull:
-    """Return the program's own error for one of SQLite."""
+    """Return the program's own error for one of SQLite, which names many things that happen to a file that is gone."""
     name = getattr(error, "sqlite_errorname", "")
     if name in _NO_ROOM:
         return DiskFull(
@@ -159,6 +177,8 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> RunDirError | Di
         )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return RunDirError(f"{path} is in use by another program: {error}", hint="end it and try again")
+    if not path.exists():
+        return StoreMissing(f"{path} was moved or deleted while it was used", hint=MOVED_HINT)
     if name.startswith("SQLITE_IOERR"):
         return RunDirError(
             f"the disk failed while {path} was used: {error} ({name})",
@@ -179,11 +199,15 @@ def _check(connection: sqlite3.Connection, path: Path, *, is_checked: bool = Fal
     # SQLite considers a shorter file a new database, and would overwrite it. Only its size is read: opening
     # and closing the file would release the locks of this process's other connections (as POSIX demands),
     # and the next program that reads it would consider the log abandoned and delete it.
-    if 0 < path.stat().st_size < _MIN_BYTES:
+    if 0 < _size(path) < _MIN_BYTES:
         raise sqlite3.DatabaseError("file is not a database")
+    # Of one moment, since another process may create the tables now.
+    connection.execute("BEGIN")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application == 0 and version == 0 and not _has_tables(connection):
+    has_tables = _has_tables(connection)
+    connection.execute("COMMIT")
+    if application == 0 and version == 0 and not has_tables:
         return
     if application != APPLICATION_ID:
         raise StoreDamaged(
@@ -196,10 +220,16 @@ def _check(connection: sqlite3.Connection, path: Path, *, is_checked: bool = Fal
             hint="upgrade runner, or use the version that wrote it",
         )
     connection.execute("PRAGMA cache_size = -500")
-    if not is_checked and path.stat().st_size <= _CHECK_BELOW_BYTES:
+    if not is_checked and _size(path) <= _CHECK_BELOW_BYTES:
         result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if result != "ok":
             raise sqlite3.DatabaseError(result)
+
+
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 def _complete_tables(connection: sqlite3.Connection, run_dir: Path) -> None:

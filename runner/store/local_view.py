@@ -325,12 +325,10 @@ def _attach_saved_tasks(connection: sqlite3.Connection, at: float) -> int:
 
 def _read_local(run_dir: Path) -> _Local | None:
     database = run_dir / DB_NAME
-    if not database.exists() or database.stat().st_size == 0:
-        return None
     try:
         reader = connect_reader(run_dir)
     except StoreMissing:
-        # The process that made it was killed before its tables were there.
+        # Or the process that made it was killed before its tables were there.
         return None
     with closing(reader), translated(database):
         meta: dict[str, Any] = dict(reader.execute("SELECT key, value FROM meta").fetchall())

@@ -36,7 +36,7 @@ from msgspec.structs import replace
 
 from runner.core.filenames import DB_NAME, LOCK_NAME
 from runner.core.sanitize import command_text
-from runner.disk import is_own, open_own
+from runner.disk import MOVED_HINT, is_own, open_own
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query
 from runner.store.database import reading
@@ -126,7 +126,7 @@ class RunLock:
             if not _is_at(self._run_dir / name, fd):
                 raise RunDirError(
                     f"{self._run_dir / name} was moved, replaced or deleted while the run used it",
-                    hint="continue with the directory at its new place: runner resume DIR",
+                    hint=MOVED_HINT,
                 )
 
     def _acquire(self, fd: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runner.core.filenames import BLOCKS_NAME, DB_NAME, EPOCH_NAME, LOCK_NAME
+from runner.core.filenames import BLOCKS_NAME, DB_NAME
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.sanitize import command_text
@@ -20,7 +20,14 @@ from runner.errors import RunDirError, RunnerError
 from runner.store import files, query, rows
 from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
-from runner.store.database import connect_reader, connect_writer, database_error, journal_mode, translated
+from runner.store.database import (
+    connect_reader,
+    connect_writer,
+    database_error,
+    delete_unread,
+    journal_mode,
+    translated,
+)
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
 from runner.store.files import Upload
 from runner.store.journal import Journal
@@ -93,7 +100,9 @@ class Store:
         """
         with ExitStack() as stack, self._translated():
             is_new_dir = not self.run_dir.exists()
-            self.run_dir.mkdir(parents=True, exist_ok=True)
+            # With exist_ok, it fails if another process deletes the directory now.
+            with suppress(FileExistsError):
+                self.run_dir.mkdir(parents=True)
             stack.enter_context(self._lock)
             self._is_new = self.journal is None and not (self.run_dir / DB_NAME).exists()
             # Behind the connections and before the lock: nobody else uses what is deleted.
@@ -141,14 +150,11 @@ class Store:
 
     def _remove_unused(self, *, is_new_dir: bool) -> None:
         """Delete a run that was refused before it had jobs, so that it does not count as the newest one."""
-        if not self._is_unused:
-            return
-        with suppress(OSError):
-            # The epoch without its database would count as a run whose database was lost.
-            for name in (EPOCH_NAME, f"{DB_NAME}-wal", f"{DB_NAME}-shm", DB_NAME, LOCK_NAME):
-                (self.run_dir / name).unlink(missing_ok=True)
-            if is_new_dir:
-                self.run_dir.rmdir()
+        if self._is_unused:
+            with suppress(OSError, sqlite3.Error):
+                delete_unread(self.run_dir)
+                if is_new_dir:
+                    self.run_dir.rmdir()
 
     def _open_view(self, journal: Journal) -> bool:
         """Bring ``run.db`` up to date with the journal, and return whether that needs a copy of it."""

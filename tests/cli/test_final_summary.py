@@ -20,8 +20,10 @@ LONG = "the gateway at https://api.example.com answered with a page that is no J
 
 
 @pytest.fixture(autouse=True)
-def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def _terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    Path("output/kittens").mkdir(parents=True)
 
 
 def record(job_id: str, state: State, cls: FailureClass) -> JobRecord:
@@ -116,6 +118,17 @@ def test_the_next_command(counts: dict[str, int], command: str, capsys: pytest.C
     show_summary(result(**counts), RunOptions())
 
     assert f"next     {command}" == capsys.readouterr().err.splitlines()[-1]
+
+
+def test_no_command_for_a_directory_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run whose directory was moved offers neither its files nor a command at the old place."""
+    Path("output/kittens").rmdir()
+
+    show_summary(result(Stop(StopReason.STORE, "moved", "look for it"), pending=3), RunOptions())
+
+    text = capsys.readouterr().err
+    assert "hint: look for it" in text
+    assert "output/kittens" not in text
 
 
 def test_a_command_is_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,16 @@ def error(name: str) -> sqlite3.DatabaseError:
     return made
 
 
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a file in the place of a database, and return its path, which is relative."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("out/run.db")
+    path.parent.mkdir()
+    path.touch()
+    return path
+
+
 @pytest.mark.parametrize(
     ("name", "cls", "message", "hint"),
     [
@@ -49,10 +59,10 @@ def error(name: str) -> sqlite3.DatabaseError:
     ],
 )
 def test_each_error_of_sqlite_says_what_to_do(
-    name: str, cls: type[RunnerError], message: str, hint: str
+    name: str, cls: type[RunnerError], message: str, hint: str, database: Path
 ) -> None:
     """A full disk, another program, a failing disk, missing rights and damage each want something else."""
-    with pytest.raises(RunnerError) as caught, translated(Path("out/run.db")):
+    with pytest.raises(RunnerError) as caught, translated(database):
         raise error(name)
 
     assert cls is type(caught.value)
@@ -60,9 +70,18 @@ def test_each_error_of_sqlite_says_what_to_do(
     assert hint in str(caught.value.hint)
 
 
-def test_error_without_a_name_is_damage() -> None:
+@pytest.mark.parametrize("name", ["SQLITE_IOERR_FSTAT", "SQLITE_CANTOPEN", "SQLITE_READONLY_DBMOVED"])
+def test_error_of_a_file_that_is_gone(name: str, database: Path) -> None:
+    """What SQLite says of a file that was moved or deleted is not the disk's fault."""
+    database.unlink()
+
+    with pytest.raises(StoreMissing, match="was moved or deleted"), translated(database):
+        raise error(name)
+
+
+def test_error_without_a_name_is_damage(database: Path) -> None:
     """An error that the program finds itself, such as a file that is too short, has no name."""
-    with pytest.raises(StoreDamaged), translated(Path("out/run.db")):
+    with pytest.raises(StoreDamaged), translated(database):
         raise sqlite3.DatabaseError("file is not a database")
 
 

@@ -19,6 +19,7 @@ from runner.core.outcomes import PollOutcome, SubmitOutcome
 from runner.engine.context import SystemClock
 from runner.errors import RunDirError, RunLocked, StoreOutdated
 from runner.store import query, work_list
+from runner.store.local_view import remembered_journal
 from runner.store.lock import RunLock, holder_of
 from runner.store.store import Store
 from runner.worker.submit import Submitter
@@ -288,3 +289,25 @@ async def test_intent_may_follow_an_attempt_that_was_not_sent_at_once(store: Sto
         await store.durable(store.save(job))
 
     assert 1 == query.counts(store.reader)[State.SUBMITTING]
+
+
+REFUSED = (
+    "import sys; from pathlib import Path; from runner.errors import RunLocked; from runner.store.store import Store\n"
+    "for number in range(1000, 1500):\n"
+    "    try:\n"
+    "        with Store(Path(sys.argv[1], str(number))): raise KeyError\n"
+    "    except (KeyError, RunLocked): pass\n"
+)
+
+
+@pytest.mark.extended
+def test_a_directory_that_another_process_takes_back(tmp_path: Path) -> None:
+    """Who looks at a directory that another process creates, and deletes when its run is refused, sees no run or a lock."""
+    with subprocess.Popen([sys.executable, "-c", REFUSED, str(tmp_path)]) as process:
+        while process.poll() is None:
+            for run_dir in sorted(tmp_path.iterdir())[-1:]:
+                assert [None] * 20 == [remembered_journal(run_dir) for _ in range(20)]
+                with suppress(RunLocked), Store(run_dir):
+                    pass
+
+    assert 0 == process.returncode
