@@ -144,14 +144,14 @@ def _video(row: Row, task: SplitTask) -> dict[str, Any]:
     return video
 
 
-def _batches(rows: Iterable[Row], most_rows: int, *, has_videos: bool = False) -> Iterator[list[Row]]:
+def _batches(rows: Iterable[Row], max_rows: int, *, has_videos: bool = False) -> Iterator[list[Row]]:
     """Yield some rows at a time, as many as fit into memory with their texts, and with their videos."""
     batch: list[Row] = []
     size = 0
     for row in rows:
         texts = sum(len(value) for value in row.values.values() if isinstance(value, str))
         row_bytes = texts * _BYTES_OF_CHAR + (row.bytes if has_videos else 0)
-        if batch and (len(batch) == most_rows or size + row_bytes > _MAX_BATCH_BYTES):
+        if batch and (len(batch) == max_rows or size + row_bytes > _MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(row)
