@@ -46,7 +46,7 @@ async def run_command(
     *,
     environ: Mapping[str, str],
     limit_s: float,
-    most_bytes: int = 0,
+    max_bytes: int = 0,
     cwd: str | None = None,
 ) -> CommandOutput:
     """
@@ -54,7 +54,7 @@ async def run_command(
 
     Args:
         limit_s: After how many seconds it is killed, with its children.
-        most_bytes: How much of its standard output is kept; with 0 it has none.
+        max_bytes: How much of its standard output is kept; with 0 it has none.
 
     Raises:
         CommandFailed: It could not be started, did not end in time, or ended with another code than 0.
@@ -64,7 +64,7 @@ async def run_command(
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE if most_bytes else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if max_bytes else asyncio.subprocess.DEVNULL,
             env=environ,
             cwd=cwd,
             start_new_session=True,
@@ -75,7 +75,7 @@ async def run_command(
         ) from None
     try:
         async with asyncio.timeout(limit_s):
-            output, _ = await asyncio.gather(_read(process.stdout, most_bytes), _write(process.stdin, text))
+            output, _ = await asyncio.gather(_read(process.stdout, max_bytes), _write(process.stdin, text))
             await process.wait()
     except TimeoutError:
         await _kill(process)
@@ -97,11 +97,11 @@ async def _write(stdin: asyncio.StreamWriter | None, text: bytes) -> None:
     stdin.close()
 
 
-async def _read(stdout: asyncio.StreamReader | None, most_bytes: int) -> CommandOutput:
+async def _read(stdout: asyncio.StreamReader | None, max_bytes: int) -> CommandOutput:
     """Read all that a command writes, and keep the start."""
     kept, is_cut = bytearray(), False
     while stdout is not None and (data := await stdout.read(_READ_BYTES)):
-        rest = most_bytes - len(kept)
+        rest = max_bytes - len(kept)
         kept += data[:rest]
         is_cut |= len(data) > rest
     return CommandOutput(bytes(kept), is_cut)

@@ -99,7 +99,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     @property
     def submissions_at_most(self) -> int:
         """How many submissions are paid for at most, with all takes that `reroll` allows."""
-        return self.count(Action.SUBMIT) * self.settings.most_takes
+        return self.count(Action.SUBMIT) * self.settings.max_takes
 
 
 def plan(

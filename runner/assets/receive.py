@@ -104,8 +104,8 @@ async def arriving(response: ClientResponse, timeouts: Timeouts) -> AsyncIterato
         aiohttp.ClientError, OSError: The network failed, or nothing arrived for `timeouts.stall_s`.
     """
     loop, content, stall_s = asyncio.get_running_loop(), response.content, timeouts.stall_s
-    least_bytes = timeouts.least_bytes_per_s * LEAST_SPEED_WINDOW_S
-    window_s, missing = LEAST_SPEED_WINDOW_S, least_bytes
+    min_bytes = timeouts.least_bytes_per_s * LEAST_SPEED_WINDOW_S
+    window_s, missing = LEAST_SPEED_WINDOW_S, min_bytes
     while window_s > 0:
         chunk = content.read_nowait(-1)
         if not chunk:
@@ -124,7 +124,7 @@ async def arriving(response: ClientResponse, timeouts: Timeouts) -> AsyncIterato
             window_s = LEAST_SPEED_WINDOW_S if waited_s > limit_s else window_s - waited_s
         missing -= len(chunk)
         if missing <= 0:
-            window_s, missing = LEAST_SPEED_WINDOW_S, least_bytes
+            window_s, missing = LEAST_SPEED_WINDOW_S, min_bytes
         yield chunk
     raise TooSlow
 

@@ -82,9 +82,9 @@ def _sentence(original: str) -> str:
 
 
 HASH_BITS = 256
-MOST_BITS = 14
+MAX_BITS = 14
 """Videos look alike if their hashes differ in at most this many bits."""
-_BANDS = MOST_BITS + 1
+_BANDS = MAX_BITS + 1
 _BAND_BITS = HASH_BITS // _BANDS
 _BAND_MASK = (1 << _BAND_BITS) - 1
 _HASH_BYTES = HASH_BITS // 8
@@ -120,7 +120,7 @@ class NearDuplicates:
             before.append(other)
             while other >= 0:
                 distance = (value ^ self._hash(other)).bit_count()
-                if distance <= MOST_BITS and (nearest is None or (distance, other) < nearest):
+                if distance <= MAX_BITS and (nearest is None or (distance, other) < nearest):
                     nearest = distance, other
                 other = before[other]
         self._numbers.append(number)

@@ -14,8 +14,8 @@ from runner.media import MediaInfo
 
 _LONGEST_S = 2.0
 """A stretch of this length that is black or frozen is a fault; in a short video, half of it."""
-_LEAST_FPS = 12.0
-_LEAST_PEAK = 0.001
+_MIN_FPS = 12.0
+_MIN_PEAK = 0.001
 """Of full scale, -60 dB: less is silence."""
 _FPS_TOLERANCE = 0.05
 
@@ -113,7 +113,7 @@ def _find_silent(
     peak = None if measures is None else measures.peak
     if is_asked and video.has_sound is False:
         problem = "the video has no sound; sound was requested"
-    elif is_asked and peak is not None and peak < _LEAST_PEAK:
+    elif is_asked and peak is not None and peak < _MIN_PEAK:
         problem = "the video's sound is silence; sound was requested"
     findings.add(Check.SILENT, problem, has_sound=video.has_sound, peak=peak, requested=is_asked)
 
@@ -144,8 +144,8 @@ def _find_fps(
     if video.fps is not None and isinstance(asked, int | float):
         if abs(video.fps - asked) > _FPS_TOLERANCE * asked:
             problem = f"the video has {video.fps:g} frames per second; {asked:g} were requested"
-    elif video.fps is not None and video.fps < _LEAST_FPS:
-        problem = f"the video has {video.fps:g} frames per second, fewer than {_LEAST_FPS:g}"
+    elif video.fps is not None and video.fps < _MIN_FPS:
+        problem = f"the video has {video.fps:g} frames per second, fewer than {_MIN_FPS:g}"
     findings.add(Check.FPS, problem, fps=video.fps, codec=video.codec, requested=asked)
 
 

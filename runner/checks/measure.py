@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _SIDE = 32
 _INTERVAL_S = 0.25
-_LEAST_PICTURES = 8
+_MIN_PICTURES = 8
 """A video shorter than two seconds is sampled more often."""
 _MAX_SECONDS = 600.0
 """Nothing after this is decoded: a file may state any length."""
@@ -42,7 +42,7 @@ _STILL_MAX = 6
 """Between two pictures without a change, no pixel of 255 levels differs by more: compression changes a little."""
 _HASHED_PICTURES = 4
 _HASH_SIDE = 8
-_LEAST_CONTRAST = 2.0
+_MIN_CONTRAST = 2.0
 """The standard deviation of a picture's pixels below which its hash would be noise."""
 
 Picture = bytes
@@ -65,7 +65,7 @@ def measure(path: str) -> Measures:
             video = container.streams.video[0]
             sound = container.streams.audio[0] if container.streams.audio else None
             stated_s = container.duration / 1e6 if container.duration else 0.0
-            interval_s = min(_INTERVAL_S, stated_s / _LEAST_PICTURES) if stated_s else _INTERVAL_S
+            interval_s = min(_INTERVAL_S, stated_s / _MIN_PICTURES) if stated_s else _INTERVAL_S
             resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
             end_s = 0.0
             for frame in _frames(container, video, sound):
@@ -156,7 +156,7 @@ def picture_hash(pictures: Sequence[Picture]) -> str | None:
     bits = 0
     for picture in pictures:
         mean = sum(picture) / len(picture)
-        if math.sqrt(sum((level - mean) ** 2 for level in picture) / len(picture)) < _LEAST_CONTRAST:
+        if math.sqrt(sum((level - mean) ** 2 for level in picture) / len(picture)) < _MIN_CONTRAST:
             return None
         frequencies = _low_frequencies(picture)
         median = sorted(frequencies)[len(frequencies) // 2]

@@ -28,8 +28,8 @@ from runner.jsontext import dumps, loads
 from runner.store import query, takes
 from runner.store.store import Store
 
-MOST_BYTES = 64 << 10
-_MOST_KEYS = 100
+MAX_ANSWER_BYTES = 64 << 10
+_MAX_KEYS = 100
 _KEY_CHARS = 100
 _TEXT_CHARS = 2000
 _DEPTH = 8
@@ -78,11 +78,11 @@ class AssetHook:
                 text + b"\n",
                 environ=self._environ,
                 limit_s=self._hook.timeout_s,
-                most_bytes=MOST_BYTES,
+                max_bytes=MAX_ANSWER_BYTES,
             )
         label = f"the command {self._hook.command[0]!r}"
         if output.is_cut:
-            raise CommandFailed(f"{label} answered with more than {MOST_BYTES} bytes")
+            raise CommandFailed(f"{label} answered with more than {MAX_ANSWER_BYTES} bytes")
         if not output.stdout.strip():
             return {}
         try:
@@ -109,10 +109,10 @@ def clean(value: Json, depth: int = _DEPTH) -> Json:
     if isinstance(value, dict):
         if not depth:
             return None
-        items = list(value.items())[:_MOST_KEYS]
+        items = list(value.items())[:_MAX_KEYS]
         return {sanitize_line(key, max_chars=_KEY_CHARS): clean(item, depth - 1) for key, item in items}
     if isinstance(value, list):
-        return [clean(item, depth - 1) for item in value[:_MOST_KEYS]] if depth else None
+        return [clean(item, depth - 1) for item in value[:_MAX_KEYS]] if depth else None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
         # No column of a data frame holds it.
         return str(value)

@@ -121,7 +121,7 @@ def _plan_lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:
     yield ""
     yield from _groups(planned)
     if planned.settings.reroll and planned.submissions_at_most:
-        takes = planned.settings.most_takes
+        takes = planned.settings.max_takes
         yield f"  up to {takes} takes of a job (reroll), so at most {planned.submissions_at_most:,} paid submissions"
     if planned.uploads is not None and planned.settings.inputs is not None:
         files, size = format_count(planned.uploads.files, "file"), format_size(planned.uploads.bytes)

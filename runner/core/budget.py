@@ -16,7 +16,7 @@ from runner.core.cost import Cost, CostState, charged
 from runner.core.lifecycle import State
 from runner.core.model import MAY_HAVE_PAID_TASK, FailureClass, Json
 
-LEAST_AHEAD = 256
+MIN_AHEAD = 256
 """Jobs whose price a run sets aside at once, however slowly it submits."""
 AHEAD_S = 2
 """How long what a run sets aside lasts at its pace, in seconds: twice as long as it takes to see that it is needed."""
@@ -169,4 +169,4 @@ class ReservePace(Struct):
         """Return how much to set aside for jobs like one of this price."""
         if (elapsed_ms := int((now - self.since) * 1000)) >= _WINDOW_MS:
             self.since, self.taken, self.per_s = now, 0, self.taken * 1000 // elapsed_ms
-        return max(price * LEAST_AHEAD, AHEAD_S * max(self.per_s, self.taken))
+        return max(price * MIN_AHEAD, AHEAD_S * max(self.per_s, self.taken))

@@ -182,8 +182,8 @@ class UncertainBackoff:
         self._set(self.per_s * (_SLOW_GROWTH**2.0**-self._repeats if is_near else _FAST_GROWTH))
 
     def _set(self, per_s: float) -> None:
-        least_per_s = min(MIN_PER_S, self._configured_per_s)
-        self.per_s = min(max(per_s, least_per_s), self._configured_per_s)
+        min_per_s = min(MIN_PER_S, self._configured_per_s)
+        self.per_s = min(max(per_s, min_per_s), self._configured_per_s)
 
 
 _STEP = 1.1

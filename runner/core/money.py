@@ -18,7 +18,7 @@ MONEY_FORMS = "a number and a currency, such as 50 USD or 0.50 USD"
 DIGITS = 9
 """Digits before the point, and after it: amounts are less than a billion, in whole billionths."""
 
-MOST = Decimal(1).scaleb(DIGITS)
+MAX_AMOUNT = Decimal(1).scaleb(DIGITS)
 """Every amount is less."""
 
 _NANO = Decimal(1).scaleb(-DIGITS)

@@ -23,7 +23,7 @@ _BINS = 220
 _UPPER_S = tuple(_BIN_GROWTH**index for index in range(_BINS))
 """The upper ends of the bins."""
 _MIDDLE_S = tuple(upper_s / math.sqrt(_BIN_GROWTH) for upper_s in _UPPER_S)
-_LEAST_SCALE = 1e-100
+_MIN_SCALE = 1e-100
 _MIN_COUNT = 5
 _MIN_WEIGHT = 0.04
 """Of the newest task, so that the estimate follows changes."""
@@ -74,7 +74,7 @@ class Durations:
         weights = self._weights
         share = max(1 / self.count, _MIN_WEIGHT)
         self._scale *= 1 - share
-        if self._scale < _LEAST_SCALE:
+        if self._scale < _MIN_SCALE:
             weights[:] = [weight * self._scale for weight in weights]
             self._scale = 1.0
         known = sum(weights[first : last + 1]) * self._scale

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from runner.core.money import MOST, round_up
+from runner.core.money import MAX_AMOUNT, round_up
 from runner.core.units import format_count
 
 OLD_AFTER_DAYS = 90
@@ -128,13 +128,13 @@ class PageFacts(Struct, frozen=True, kw_only=True):
 
     Attributes:
         defaults: What the server uses for absent keys.
-        most_seconds: The longest video, or None if the page does not say.
+        max_seconds: The longest video, or None if the page does not say.
         sizes: All sizes of the model; empty if the page does not say.
         most_tokens: The most tokens that a task takes, or None.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    most_seconds: int | None = None
+    max_seconds: int | None = None
     sizes: tuple[str, ...] = ()
     most_tokens: int | None = None
     input_video: InputVideo | None = None
@@ -174,34 +174,34 @@ class Billable(Struct, frozen=True):
     Attributes:
         size: In lower case; None if neither the request nor the page names one.
         seconds: As the request or the page has it; None if neither says, or the model chooses.
-        most_seconds: At most, of the video alone; None if unknown.
-        most_input_s: The most seconds of videos in the request that are billed too.
+        max_seconds: At most, of the video alone; None if unknown.
+        max_input_s: The most seconds of videos in the request that are billed too.
     """
 
     size: str | None
     seconds: int | None
-    most_seconds: int | None
-    most_input_s: int = 0
+    max_seconds: int | None
+    max_input_s: int = 0
 
 
 def billable(request: Mapping[str, Any], facts: PageFacts) -> Billable:
     """
     Return what a request is billed for, with the page's defaults for what is absent.
 
-    >>> billable({"seconds": "-1"}, PageFacts(defaults={"size": "720P", "seconds": "5"}, most_seconds=12))
-    Billable(size='720p', seconds=None, most_seconds=12, most_input_s=0)
+    >>> billable({"seconds": "-1"}, PageFacts(defaults={"size": "720P", "seconds": "5"}, max_seconds=12))
+    Billable(size='720p', seconds=None, max_seconds=12, max_input_s=0)
     """
     size = request.get("size", facts.defaults.get("size"))
     seconds = _whole(request.get("seconds", facts.defaults.get("seconds")))
-    most = facts.most_seconds if seconds is None else seconds
-    video, most_input_s = facts.input_video, 0
+    most = facts.max_seconds if seconds is None else seconds
+    video, max_input_s = facts.input_video, 0
     if video is not None and (count := sum(kind in video.types for kind in media_types(request))):
-        most_input_s = count * video.each_s
+        max_input_s = count * video.each_s
         if video.together_s is not None:
-            most_input_s = min(most_input_s, video.together_s)
+            max_input_s = min(max_input_s, video.together_s)
         if video.with_output_s is not None:
-            most_input_s = min(most_input_s, max(0, video.with_output_s - (seconds or 0)))
-    return Billable(str(size).lower() if size is not None else None, seconds, most, most_input_s)
+            max_input_s = min(max_input_s, max(0, video.with_output_s - (seconds or 0)))
+    return Billable(str(size).lower() if size is not None else None, seconds, most, max_input_s)
 
 
 def quote(
@@ -240,7 +240,7 @@ def _quote(
 ) -> Quote | Unpriced:
     in_size = f" in {size}" if size and row.price is None else ""
     per = f"{rate.normalize():f} {table.currency}"
-    has_input = row.unit is Unit.SECOND and bill.most_input_s > 0
+    has_input = row.unit is Unit.SECOND and bill.max_input_s > 0
     match row.unit:
         case Unit.VIDEO:
             most = expected = Decimal(1)
@@ -252,15 +252,15 @@ def _quote(
             most = expected = Decimal(tokens) / 10**6
             basis = f"at most {tokens:,} tokens at {per} a million{in_size}"
         case Unit.SECOND:
-            if bill.most_seconds is None:
+            if bill.max_seconds is None:
                 return Unpriced(f"the longest video of {row.model} is not known")
-            most = Decimal(bill.most_seconds + bill.most_input_s)
+            most = Decimal(bill.max_seconds + bill.max_input_s)
             if has_input and facts.input_video is not None and facts.input_video.with_output_s is not None:
-                most = min(most, Decimal(max(facts.input_video.with_output_s, bill.most_seconds)))
-            expected = Decimal(bill.most_seconds)
+                most = min(most, Decimal(max(facts.input_video.with_output_s, bill.max_seconds)))
+            expected = Decimal(bill.max_seconds)
             at_most = "at most " if bill.seconds is None or has_input else ""
             basis = f"{at_most}{most:f} s at {per} a second{in_size}"
-    if rate * most >= MOST:
+    if rate * most >= MAX_AMOUNT:
         return Unpriced(f"the price of {row.model} would be a billion or more")
     return Quote(
         currency=table.currency,

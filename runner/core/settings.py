@@ -261,6 +261,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     inputs: Inputs | None = None
 
     @property
-    def most_takes(self) -> int:
+    def max_takes(self) -> int:
         """How many attempts at one job the run may pay for, at most."""
         return 1 + sum(self.reroll.values())

@@ -53,7 +53,7 @@ PERMIT_S = 1.0
 """After this time a permit that was not used is given back."""
 REPORT_S = 0.25
 """How long what is not urgent may wait until it is reported."""
-_MOST_PERMITS = 64
+_MAX_PERMITS = 64
 _RETRY_S = 1.0
 _CLOSE_S = 5.0
 _ACCEPTED = Accepted(RemoteTask((), RemoteStatus.QUEUED))
@@ -151,7 +151,7 @@ class LeasedGovernor:
                 return Chosen(held.model) if held.usable_at <= now else Blocked(Limit.RATE, held.usable_at)
         self._give_back(lambda held: True)
         if self._asking is None and not self._is_closed:
-            most = min(_MOST_PERMITS, run.max_in_flight - run.in_flight if run.max_in_flight else 1)
+            most = min(_MAX_PERMITS, run.max_in_flight - run.in_flight if run.max_in_flight else 1)
             self._asking = asyncio.create_task(self._ask(wanted, most), name="permits")
         return Blocked(Limit.RATE)
 

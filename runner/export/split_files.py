@@ -1,5 +1,5 @@
 """
-The files of each format of a dataset, split by split.
+Write the files of one split of a dataset, in each format; every video is checked against its digest as it is read.
 
 A "videofolder" of `datasets` has videos in folders, with their metadata in a Parquet file per split. The metadata are
 not JSON lines, because `datasets` infers the types of those from the values of each split, and then refuses splits of
@@ -9,8 +9,6 @@ Tar shards are as `webdataset` and `datasets` read them, with an index of the sh
 that have one key: the text before the first dot, so it is made from a digest of the job id.
 
 Parquet files hold the videos, as `datasets` and DuckDB read them.
-
-A split of a dataset that is to be written, and its videos as they are read: each is checked against its digest.
 """
 
 from __future__ import annotations
@@ -34,8 +32,17 @@ from runner.results.writers import atomic_write
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_VIDEO_ROWS = 100
+"""Of a row group with videos: what a reader must hold in memory for one row."""
+_METADATA_ROWS = 1000
+"""Of a row group without videos."""
+_MAX_BATCH_BYTES = 64_000_000
+_BYTES_OF_CHAR = 4
+_INDEX_NAME = "index.json"
+_TAR_BLOCK_BYTES = 512
 
-def blocks_of(roots: Sequence[Root], row: Row) -> Iterator[bytes]:
+
+def _blocks_of(roots: Sequence[Root], row: Row) -> Iterator[bytes]:
     """
     Yield the content of a video.
 
@@ -48,14 +55,14 @@ def blocks_of(roots: Sequence[Root], row: Row) -> Iterator[bytes]:
             digest.update(block)
             yield block
     except FileNotFoundError:
-        raise _error(row, "is missing") from None
+        raise _video_error(row, "is missing") from None
     except OSError as error:
-        raise _error(row, f"can't be read: {error.strerror or error}") from error
+        raise _video_error(row, f"can't be read: {error.strerror or error}") from error
     if digest.hexdigest() != row.sha256:
-        raise _error(row, "has changed since it was downloaded: its SHA-256 differs")
+        raise _video_error(row, "has changed since it was downloaded: its SHA-256 differs")
 
 
-def is_same(path: Path, row: Row) -> bool:
+def _has_content(path: Path, row: Row) -> bool:
     """Return whether a file has the content of a video."""
     try:
         if path.stat().st_size != row.bytes:
@@ -66,7 +73,7 @@ def is_same(path: Path, row: Row) -> bool:
         return False
 
 
-def _error(row: Row, problem: str) -> ExportError:
+def _video_error(row: Row, problem: str) -> ExportError:
     return ExportError(
         f"{place(row.source, row.job_id)} {problem}",
         hint="put the file back and run the same command again, or leave the job out with --where 'job_id!=ID'",
@@ -124,27 +131,27 @@ def write_parquet(task: SplitTask) -> None:
             continue
         with (
             atomic_write(path) as file,
-            writer(file, schema, uncompressed=("video.bytes", "video.path")) as parquet,
+            _parquet_writer(file, schema, uncompressed=("video.bytes", "video.path")) as parquet,
         ):
-            for batch in _batches(rows, BATCH_ROWS, has_videos=True):
+            for batch in _batches(rows, _VIDEO_ROWS, has_videos=True):
                 table = [{"video": _video(row, task), **row.values} for row in batch]
                 parquet.write_table(pa.Table.from_pylist(table, schema=schema))
 
 
 def _video(row: Row, task: SplitTask) -> dict[str, Any]:
-    video = {"bytes": b"".join(blocks_of(task.roots, row)), "path": row.name + row.suffix}
+    video = {"bytes": b"".join(_blocks_of(task.roots, row)), "path": _video_name(row)}
     task.on_row()
     return video
 
 
-def _batches(rows: Iterable[Row], most_rows: int, *, has_videos: bool = False) -> Iterator[list[Row]]:
+def _batches(rows: Iterable[Row], max_rows: int, *, has_videos: bool = False) -> Iterator[list[Row]]:
     """Yield some rows at a time, as many as fit into memory with their texts, and with their videos."""
     batch: list[Row] = []
     size = 0
     for row in rows:
         texts = sum(len(value) for value in row.values.values() if isinstance(value, str))
         row_bytes = texts * _BYTES_OF_CHAR + (row.bytes if has_videos else 0)
-        if batch and (len(batch) == most_rows or size + row_bytes > BATCH_BYTES):
+        if batch and (len(batch) == max_rows or size + row_bytes > _MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(row)
@@ -161,14 +168,9 @@ def _schema(columns: tuple[str, ...]) -> pa.Schema:
     }
     video = pa.field("video", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     return pa.schema(
-        [video, *fields(columns)], metadata={"huggingface": json.dumps({"info": {"features": features}})}
+        [video, *_column_fields(columns)],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
-
-
-BATCH_ROWS = 100
-"""Of a row group with videos: what a reader must hold in memory for one row."""
-BATCH_BYTES = 64_000_000
-_BYTES_OF_CHAR = 4
 
 
 def require_pyarrow() -> None:
@@ -187,7 +189,7 @@ def require_pyarrow() -> None:
         ) from None
 
 
-def fields(columns: Sequence[str]) -> list[pa.Field]:
+def _column_fields(columns: Sequence[str]) -> list[pa.Field]:
     """Return the fields of some columns, which can all be null."""
     import pyarrow as pa
 
@@ -195,7 +197,7 @@ def fields(columns: Sequence[str]) -> list[pa.Field]:
     return [pa.field(column, types[COLUMNS[column]]) for column in columns]
 
 
-def writer(file: Any, schema: pa.Schema, *, uncompressed: Sequence[str] = ()) -> Any:
+def _parquet_writer(file: Any, schema: pa.Schema, *, uncompressed: Sequence[str] = ()) -> Any:
     """
     Return a writer of a Parquet file, a context manager with `write_table`.
 
@@ -214,9 +216,6 @@ def writer(file: Any, schema: pa.Schema, *, uncompressed: Sequence[str] = ()) ->
         use_dictionary=others,
         write_statistics=others,
     )
-
-
-_BATCH_ROWS = 1000
 
 
 def write_videofolder(task: SplitTask) -> None:
@@ -243,14 +242,14 @@ def _video_name(row: Row) -> str:
 
 
 def _write_video(path: Path, row: Row, task: SplitTask) -> None:
-    if is_same(path, row):
+    if _has_content(path, row):
         return
     if not task.options.use_links:
         with atomic_write(path) as file:
-            for block in blocks_of(task.roots, row):
+            for block in _blocks_of(task.roots, row):
                 file.write(block)
         return
-    for _ in blocks_of(task.roots, row):
+    for _ in _blocks_of(task.roots, row):
         pass
     path.unlink(missing_ok=True)
     try:
@@ -265,18 +264,14 @@ def _write_video(path: Path, row: Row, task: SplitTask) -> None:
 def _write_metadata(path: Path, task: SplitTask) -> None:
     import pyarrow as pa
 
-    schema = pa.schema([pa.field("file_name", pa.string()), *fields(task.columns)])
-    with atomic_write(path) as file, writer(file, schema) as parquet:
+    schema = pa.schema([pa.field("file_name", pa.string()), *_column_fields(task.columns)])
+    with atomic_write(path) as file, _parquet_writer(file, schema) as parquet:
         for number, rows in task.shards():
-            for batch in _batches(rows, _BATCH_ROWS):
+            for batch in _batches(rows, _METADATA_ROWS):
                 table = [
                     {"file_name": f"{_shard_name(number)}/{_video_name(row)}", **row.values} for row in batch
                 ]
                 parquet.write_table(pa.Table.from_pylist(table, schema=schema))
-
-
-INDEX_NAME = "index.json"
-_BLOCK_BYTES = 512
 
 
 def write_webdataset(task: SplitTask) -> None:
@@ -289,7 +284,7 @@ def write_webdataset(task: SplitTask) -> None:
         count = task.skip(rows) if path.exists() else _write_shard(path, rows, task)
         shards.append({"url": path.name, "nsamples": count, "filesize": path.stat().st_size})
     index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": task.name, "shardlist": shards}
-    with atomic_write(folder / INDEX_NAME) as file:
+    with atomic_write(folder / _INDEX_NAME) as file:
         file.write(dumps(index) + b"\n")
 
 
@@ -302,31 +297,31 @@ def _write_shard(path: Path, rows: Iterable[Row], task: SplitTask) -> int:
                 file.write(block)
             task.on_row()
             count = number
-        file.write(bytes(2 * _BLOCK_BYTES))
+        file.write(bytes(2 * _TAR_BLOCK_BYTES))
     return count
 
 
 def _sample(row: Row, task: SplitTask) -> Iterator[bytes]:
     """Yield what a video adds to a tar file."""
-    yield _head(f"{row.key}{row.suffix}", row.bytes)
-    yield from blocks_of(task.roots, row)
-    yield _padding(row.bytes)
+    yield _tar_header(f"{row.key}{row.suffix}", row.bytes)
+    yield from _blocks_of(task.roots, row)
+    yield _tar_padding(row.bytes)
     # Without nulls: `datasets` takes the type of a field from the first samples.
     texts = {"json": dumps({name: value for name, value in row.values.items() if value is not None})}
     if task.options.captions:
         texts["txt"] = row.caption.encode()
     for suffix, text in texts.items():
-        yield _head(f"{row.key}.{suffix}", len(text))
+        yield _tar_header(f"{row.key}.{suffix}", len(text))
         yield text
-        yield _padding(len(text))
+        yield _tar_padding(len(text))
 
 
-def _head(name: str, size: int) -> bytes:
+def _tar_header(name: str, size: int) -> bytes:
     """Return a header in the oldest format that every reader knows, without times and owners."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
-def _padding(size: int) -> bytes:
-    return bytes(-size % _BLOCK_BYTES)
+def _tar_padding(size: int) -> bytes:
+    return bytes(-size % _TAR_BLOCK_BYTES)

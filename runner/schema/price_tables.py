@@ -99,7 +99,7 @@ def page_facts(schema: RequestSchema, model: str) -> PageFacts:
 
     >>> from runner.schema.catalog import load_catalog
     >>> facts = page_facts(load_catalog().schema("seedance-1"), "seedance-1-5-pro-251215")
-    >>> facts.defaults["size"], facts.defaults["seconds"], facts.most_seconds
+    >>> facts.defaults["size"], facts.defaults["seconds"], facts.max_seconds
     ('720p', '5', 12)
     """
     document = schema.document
@@ -111,7 +111,7 @@ def page_facts(schema: RequestSchema, model: str) -> PageFacts:
     video = billing.get("input_video")
     return PageFacts(
         defaults=defaults,
-        most_seconds=max((int(text) for text in seconds if text.isdecimal()), default=None),
+        max_seconds=max((int(text) for text in seconds if text.isdecimal()), default=None),
         sizes=tuple(str(size).lower() for size in _listed(document, "size", model)),
         most_tokens=billing.get("most_tokens"),
         input_video=None if video is None else InputVideo(**{**video, "types": tuple(video["types"])}),

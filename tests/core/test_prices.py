@@ -13,7 +13,7 @@ from runner.core.prices import InputVideo, PageFacts, Price, PriceTable, Quote, 
 DAY = date(2026, 10, 7)
 PAGE = PageFacts(
     defaults={"size": "1080P", "seconds": "5", "generate_audio": True, "draft": False},
-    most_seconds=15,
+    max_seconds=15,
     sizes=("720p", "1080p"),
 )
 SIZES = {"720p": Decimal("0.10"), "1080p": Decimal("0.20")}
@@ -133,7 +133,7 @@ def test_own_table_replaces_the_rows_of_its_models() -> None:
 
 def test_without_a_default_size_the_most_expensive_counts() -> None:
     """A page that names no default says nothing of what is billed; an unknown price in the list is unknown."""
-    page = PageFacts(defaults={"seconds": "6"}, most_seconds=10, sizes=("720p", "1080p"))
+    page = PageFacts(defaults={"seconds": "6"}, max_seconds=10, sizes=("720p", "1080p"))
 
     price = quote({"model": "m"}, [table(LIST)], DAY, page)
     missing = quote({"model": "m"}, [table(PROMOTION)], DAY, page)
@@ -156,7 +156,7 @@ def test_without_a_default_size_the_most_expensive_counts() -> None:
 )
 def test_reference_videos_may_be_billed_too(video: InputVideo, seconds: str, count: int, most: int) -> None:
     """Where a page bills input and output, the longest input that it allows is reserved."""
-    page = PageFacts(defaults=PAGE.defaults, most_seconds=30, input_video=video)
+    page = PageFacts(defaults=PAGE.defaults, max_seconds=30, input_video=video)
     request = {"model": "m", "size": "720p", "seconds": seconds, **media(*["reference_video"] * count)}
 
     price = quote(request, [table(LIST)], DAY, page)
