@@ -98,23 +98,11 @@ if TYPE_CHECKING:
     from runner.store.transitions import Selection as Selection
 
 _NAMES = {
-    "runner.api.validate": (
-        "Validation",
-        "check",
-    ),
+    "runner.api.validate": ("Validation", "check"),
     "runner.api.doctor": ("doctor",),
-    "runner.api.options": (
-        "IfLocked",
-        "RunOptions",
-    ),
-    "runner.api.models": (
-        "model",
-        "models",
-    ),
-    "runner.api.plan": (
-        "Plan",
-        "plan",
-    ),
+    "runner.api.options": ("IfLocked", "RunOptions"),
+    "runner.api.models": ("model", "models"),
+    "runner.api.plan": ("Plan", "plan"),
     "runner.api.blocking": (
         "follow",
         "read_results",
@@ -125,27 +113,13 @@ _NAMES = {
         "run",
         "run_async",
     ),
-    "runner.api.resolve": (
-        "Resolution",
-        "resolve_as",
-        "resolve_tasks",
-        "uncertain_jobs",
-    ),
-    "runner.api.status": (
-        "Status",
-        "status",
-    ),
+    "runner.api.resolve": ("Resolution", "resolve_as", "resolve_tasks", "uncertain_jobs"),
+    "runner.api.status": ("Status", "status"),
     "runner.api.run_result": ("RunResult",),
     "runner.core.lifecycle": ("State",),
-    "runner.core.model": (
-        "FailureClass",
-        "OnChanged",
-    ),
+    "runner.core.model": ("FailureClass", "OnChanged"),
     "runner.core.stop": ("StopReason",),
-    "runner.engine.events": (
-        "JobEnded",
-        "Notice",
-    ),
+    "runner.engine.events": ("JobEnded", "Notice"),
     "runner.errors": (
         "CredentialsMissing",
         "DiskFull",

@@ -6,9 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import wraps
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from runner.api import rerun as rerun_api
 from runner.api import run as run_api
@@ -24,6 +25,8 @@ from runner.results.failed_manifest import yaml_flow
 from runner.results.reader import ResultsFile, open_results
 from runner.results.writers import atomic_write
 from runner.store.transitions import Selection
+
+_Arguments = ParamSpec("_Arguments")
 
 
 async def run_async(
@@ -78,39 +81,11 @@ async def run_async(
     )
 
 
-def run(
-    manifest: AnyPath | None = None,
-    *,
-    jobs: JobMappings | None = None,
-    name: str = "jobs",
-    settings: Mapping[str, Any] | None = None,
-    output: AnyPath | None = None,
-    options: RunOptions = RunOptions(),
-    observe: Observer = ignore,
-) -> RunResult:
-    """
-    Run a manifest, or jobs, to the end, and wait for it; see `run_async` for the arguments and errors.
-
-    Where an event loop is running, as in a notebook, await `run_async`; `follow` gives the events.
-    """
-    return _wait(
-        "run",
-        lambda: run_async(
-            manifest, jobs=jobs, name=name, settings=settings, output=output, options=options, observe=observe
-        ),
-    )
-
-
 async def resume_async(
     run_dir: AnyPath, *, options: RunOptions = RunOptions(), observe: Observer = ignore
 ) -> RunResult:
     """Continue a run without its manifest; otherwise like `run_async`."""
     return await run_api.resume(Path(run_dir), options=options, observe=guarded(observe))
-
-
-def resume(run_dir: AnyPath, *, options: RunOptions = RunOptions(), observe: Observer = ignore) -> RunResult:
-    """Continue a run without its manifest; otherwise like `run`."""
-    return _wait("resume", lambda: resume_async(run_dir, options=options, observe=observe))
 
 
 async def rerun_async(
@@ -129,26 +104,27 @@ async def rerun_async(
     return await rerun_api.rerun(Path(run_dir), selection, options=options, observe=guarded(observe))
 
 
-def rerun(
-    run_dir: AnyPath,
-    selection: Selection = Selection(),
-    *,
-    options: RunOptions = RunOptions(),
-    observe: Observer = ignore,
-) -> RunResult:
-    """Run again what did not succeed, and wait for it; see `rerun_async`."""
-    return _wait("rerun", lambda: rerun_async(run_dir, selection, options=options, observe=observe))
+def _blocking(start: Callable[_Arguments, Coroutine[Any, Any, RunResult]]) -> Callable[_Arguments, RunResult]:
+    """Return a function that does the same as one whose result is awaited, and waits for it."""
+    name = start.__name__.removesuffix("_async")
+
+    @wraps(start)
+    def wait(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> RunResult:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(start(*args, **kwargs))
+        raise UsageError(
+            f"runner.{name} can't wait here, because an event loop is running, as in a notebook",
+            hint=f"write: await runner.{name}_async(...)",
+        )
+
+    wait.__name__ = wait.__qualname__ = name
+    return wait
 
 
-def _wait(name: str, start: Callable[[], Coroutine[Any, Any, RunResult]]) -> RunResult:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(start())
-    raise UsageError(
-        f"runner.{name} can't wait here, because an event loop is running, as in a notebook",
-        hint=f"write: await runner.{name}_async(...)",
-    )
+run, resume, rerun = _blocking(run_async), _blocking(resume_async), _blocking(rerun_async)
+"""Like the asynchronous functions; where an event loop is running, as in a notebook, await those. `follow` gives the events."""
 
 
 class RunStream:
