@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
 
@@ -20,7 +19,7 @@ from runner.schema.wording import did_you_mean
 from runner.store import query
 from runner.store.sync import SyncReport
 from runner.store.transitions import Selection, select_for_rerun
-from runner.store.work_list import LOST_WITH_TASK
+from runner.store.work_list import LOST_WITH_TASK, is_match
 
 _STATES = frozenset(state.value for state in State)
 
@@ -86,8 +85,13 @@ class ChosenJobs:
     """
 
     def __init__(
-        self, options: RunOptions, each: Callable[[JobSpec, str], None], gone: Callable[[State], None]
+        self,
+        connection: sqlite3.Connection,
+        options: RunOptions,
+        each: Callable[[JobSpec, str], None],
+        gone: Callable[[State], None],
     ) -> None:
+        self._connection = connection
         self._options = options
         self._gone = gone
         self._where = options.where
@@ -101,7 +105,7 @@ class ChosenJobs:
 
     def add(self, spec: JobSpec, word: str) -> None:
         """Take a job of the manifest, and how the run knows it."""
-        if self._options.job is not None and not fnmatchcase(spec.job_id, self._options.job):
+        if self._options.job is not None and not is_match(self._connection, spec.job_id, self._options.job):
             if len(self._ids) < _MAX_IDS_COMPARED:
                 self._ids.append(spec.job_id)
             return

@@ -177,7 +177,7 @@ def _compared(
     groups: JobGroups,
 ) -> SyncReport:
     """Count the jobs of a manifest, and of the directory, in groups."""
-    chosen = ChosenJobs(options, groups.add, groups.add_gone)
+    chosen = ChosenJobs(connection, options, groups.add, groups.add_gone)
     invalid: dict[str, JobSpec] = {}
 
     def keep_invalid(spec: JobSpec, _: str) -> None:

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from msgspec import Struct
@@ -274,7 +273,7 @@ def jobs(
             for record in records:
                 if classes and (record.error is None or record.error.cls not in classes):
                     continue
-                if glob is not None and not fnmatchcase(record.job_id, glob):
+                if glob is not None and not work_list.is_match(connection, record.job_id, glob):
                     continue
                 if all(condition.matches(record) for condition in where):
                     is_empty = False

@@ -13,6 +13,7 @@ from runner.core.model import Asset, Verdicts
 from runner.store import rows
 from runner.store.takes import texts_by_attempt
 from runner.store.transitions import RerunPlan
+from runner.store.work_list import sql_glob
 
 _BY_CHECKS = "checks"
 _MAX_SEED = 2**31 - 1
@@ -48,7 +49,7 @@ def rejected(connection: sqlite3.Connection, verdicts: Verdicts, glob: str | Non
         "(SELECT count(*) FROM attempts a WHERE a.seq = j.seq AND a.outcome = 'accepted'), c.findings FROM jobs j JOIN specs s USING (seq) "
         "LEFT JOIN checks c ON c.seq = j.seq AND c.attempt = j.attempt "
         "WHERE j.state = ? AND NOT j.is_gone AND s.task_id IS NULL AND j.job_id GLOB ? ORDER BY j.idx",
-        (State.SUCCEEDED.value, "*" if glob is None else glob),
+        (State.SUCCEEDED.value, "*" if glob is None else sql_glob(glob)),
     )
     used = set(connection.execute("SELECT seq, verdict_at FROM retakes"))
     found = []

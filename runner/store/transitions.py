@@ -17,7 +17,7 @@ from runner.core.lifecycle import Event, State, Step, advance, next_step, recove
 from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, Job, JobRecord, has_files
 from runner.store import costs, rows
 from runner.store.evidence import PAID
-from runner.store.work_list import LOST_WITH_TASK
+from runner.store.work_list import LOST_WITH_TASK, sql_glob
 
 
 class Selection(Struct, frozen=True):
@@ -320,7 +320,7 @@ def uncertain_ids(connection: sqlite3.Connection, patterns: Sequence[str]) -> li
     where = " OR ".join("job_id GLOB ?" for _ in patterns)
     found = connection.execute(
         f"SELECT job_id FROM jobs WHERE state = ? AND ({where}) ORDER BY idx",
-        (State.UNCERTAIN.value, *patterns),
+        (State.UNCERTAIN.value, *map(sql_glob, patterns)),
     )
     return [job_id for (job_id,) in found]
 
@@ -354,7 +354,7 @@ def _conditions(selection: Selection) -> tuple[str, list[str]]:
         values.append(json.dumps(sorted(selection.classes)))
     if selection.glob is not None:
         parts.append("AND job_id GLOB ?")
-        values.append(selection.glob)
+        values.append(sql_glob(selection.glob))
     if selection.ids is not None:
         parts.append("AND job_id IN (SELECT value FROM json_each(?))")
         values.append(json.dumps(selection.ids))

@@ -35,12 +35,27 @@ class JobFilter(Struct, frozen=True):
             sql += " AND seq IN (SELECT seq FROM selected)"
         if self.chosen:
             sql += " AND job_id IN (SELECT job_id FROM chosen)"
-        return (sql, ()) if self.glob is None else (f"{sql} AND job_id GLOB ?", (self.glob,))
+        return (sql, ()) if self.glob is None else (f"{sql} AND job_id GLOB ?", (sql_glob(self.glob),))
 
     @property
     def is_restricted(self) -> bool:
         """Whether a person left jobs out."""
         return self.glob is not None or self.chosen
+
+
+def sql_glob(pattern: str) -> str:
+    """
+    Return a pattern of file names as SQLite reads it.
+
+    >>> sql_glob("sky-[!1]*")
+    'sky-[^1]*'
+    """
+    return pattern.replace("[!", "[^")
+
+
+def is_match(connection: sqlite3.Connection, job_id: str, glob: str) -> bool:
+    """Return whether an id matches a pattern, as in a query with a `JobFilter`."""
+    return bool(connection.execute("SELECT ? GLOB ?", (job_id, sql_glob(glob))).fetchone()[0])
 
 
 def choose(connection: sqlite3.Connection, job_ids: Iterable[str]) -> None:

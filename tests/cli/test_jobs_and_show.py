@@ -49,6 +49,8 @@ def _fail(store: Store) -> int:
         (("--status", "succeeded", "--status", "pending"), ["sky-1", "sea"]),
         (("--class", "remote_failed"), ["sky-2"]),
         (("--job", "sky-*"), ["sky-1", "sky-2"]),
+        (("--job", "[!s]*"), ["grass"]),
+        (("--job", "[^s]*"), ["grass"]),
         (("--where", "status!=succeeded", "--where", "index<3"), ["sky-2", "grass"]),
         (("--where", "metadata.split=test"), []),
     ],

@@ -143,6 +143,11 @@ def test_a_dry_run_does_what_its_options_say() -> None:
     shown = runner("plan", manifest, "-o", run_dir).stdout
     assert (1, 2) == (to_submit(), to_submit("--retry-failed"))
     assert (0, 1) == (to_submit("--job", "bad"), to_submit("--job", "bad", "--retry-failed"))
+    # Jobs and failed jobs are chosen by the same rule, which is that of the run.
+    assert (2, 2) == (
+        to_submit("--job", "[!mo]*", "--retry-failed"),
+        to_submit("--job", "[^mo]*", "--retry-failed"),
+    )
     assert "1  failed; --retry-failed or `runner rerun` submits it again" in shown
     assert "1  failed; only `runner rerun` with its --class submits it again" in shown
     typo = runner("run", manifest, "-o", run_dir, "--dry-run", "--job", "bed")

@@ -105,7 +105,8 @@ def test_nothing_else_makes_a_new_take() -> None:
     for command in (["run", "m.yaml", "-o", "out", *QUICK], ["resume", "out"], ["rerun", "out", *QUICK]):
         assert 0 == runner(*command).exit_code
     assert 0 == retake("--where", "prompt=kitten b").exit_code
-    dry = retake("--dry-run")
+    assert 0 == retake("--job", "[!a]").exit_code
+    dry = retake("--dry-run", "--job", "[!b]")
 
     assert "submit 1: new, paid attempts" in dry.stdout
     assert dict.fromkeys("abcd", 1) == paid()

@@ -149,7 +149,7 @@ def test_what_is_left_to_submit(store: Store) -> None:
     )
     put(store, "0-slow", State.SUBMITTED)
 
-    everything, odd = JobFilter(), JobFilter(glob="[1-3]-*")
+    everything, odd = JobFilter(), JobFilter(glob="[!04]-*")
     assert [("quick", 2), ("slow", 2)] == list(work_list.pending_by_model(store.reader, everything).items())
     assert {"quick": 2, "slow": 1} == work_list.pending_by_model(store.reader, odd)
 

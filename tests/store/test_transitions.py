@@ -204,6 +204,7 @@ def test_jobs_in_doubt_are_found_by_globs(store: Store) -> None:
 
     assert ["cat-2", "cat-1"] == uncertain_ids(store.reader, ["cat-*"])
     assert ["cat-2", "dog-1", "cat-1"] == uncertain_ids(store.reader, ["cat-?", "dog-1"])
+    assert ["dog-1"] == uncertain_ids(store.reader, ["[!c]*"])
 
 
 RERUN_OF_EVERYTHING = {
@@ -246,7 +247,7 @@ def selected(store: Store, selection: Selection) -> tuple[set[str], RerunPlan]:
         (Selection(states=frozenset({State.TIMED_OUT, State.UNDELIVERED})), {"timed_out", "undelivered"}),
         (Selection(states=frozenset({State.SUCCEEDED, State.UNCERTAIN})), set()),
         (Selection(classes=frozenset({FailureClass.LOST, FailureClass.QUOTA})), {"lost", "quota"}),
-        (Selection(glob="*ed"), {"submitted", "undelivered"}),
+        (Selection(glob="*[!g]ed"), {"submitted", "undelivered"}),
         (Selection(frozenset({State.FAILED}), frozenset({FailureClass.MODERATION}), "mod*"), {"moderation"}),
         (Selection(frozenset({State.FAILED}), frozenset({FailureClass.MODERATION}), "q*"), set()),
     ],
