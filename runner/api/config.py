@@ -107,8 +107,13 @@ def apply_options(
     Returns:
         The settings with their base URL set, and where those that may come from several places come from:
         by a name such as ``gateway.base_url``, one of ``flag``, ``environment``, ``manifest`` and ``default``.
+
+    Raises:
+        UsageError: The base URL is not the URL of a gateway.
     """
     base_url, source = _base_url(settings, options, environ)
+    if not options.simulate:
+        gateway_root(base_url)
     sources = {"gateway.base_url": source}
     limits, defaults = settings.limits, Settings(name="").limits
     for name, option in _LIMITS.items():

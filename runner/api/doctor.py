@@ -108,7 +108,11 @@ def doctor(
             yield Check("manifest", CheckVerdict.OK, f"{manifest} has no errors")
         except RunnerError as error:
             yield _failed("manifest", error)
-    settings, sources = apply_options(settings, options, environ)
+    try:
+        settings, sources = apply_options(settings, options, environ)
+    except RunnerError as error:
+        yield _failed("address", error)
+        return
     base_url = settings.base_url or DEFAULT_BASE_URL
     yield _address(base_url, sources["gateway.base_url"])
     try:

@@ -96,6 +96,20 @@ def test_the_host_of_the_test_environment() -> None:
     assert found["address"].verdict is CheckVerdict.WARNING
 
 
+@pytest.mark.parametrize("base_url", ["htp://x", "x.com", "https://me:secret@x.com"])
+def test_what_is_no_address_is_a_problem(base_url: str) -> None:
+    """Neither `doctor` nor `plan` takes what `run` refuses, and a password in it is not repeated."""
+    write_manifest(Path("m.yaml"), "a")
+
+    done = runner("doctor", "--base-url", base_url)
+    planned = runner("plan", "m.yaml", "--base-url", base_url)
+
+    assert "problem" in done.stdout + done.stderr
+    assert f"the gateway is {base_url}" not in done.stdout + done.stderr
+    assert "secret" not in done.stdout + done.stderr + planned.stdout + planned.stderr
+    assert (1, 2) == (done.exit_code, planned.exit_code)
+
+
 def test_a_manifest_with_errors_is_a_problem() -> None:
     """The first error is shown with its position, and the other checks are made as well."""
     manifest = write_manifest(Path("m.yaml"), "a")
