@@ -35,6 +35,7 @@ from runner.errors import RunnerError, UsageError
 from runner.objects import Objects
 from runner.store import files, query
 from runner.store.database import reading
+from runner.store.local_view import REBUILT
 from runner.store.lock import RunLock
 from runner.store.store import Store
 from runner.store.transitions import mark_undelivered
@@ -222,9 +223,9 @@ def refetch_lost_files(store: Store) -> None:
         job_id: Failure(FailureClass.ASSET_INVALID, f"{path} was left on another machine, or lost with it")
         for job_id, path in files.jobs_with_lost_files(store.reader, store.run_dir)
     }
-    if lost:
-        with store.transaction() as connection:
-            mark_undelivered(connection, lost, at=time.time())
+    with store.transaction() as connection:
+        mark_undelivered(connection, lost, at=time.time())
+        connection.execute("DELETE FROM meta WHERE key = ?", (REBUILT,))
 
 
 def missing_uploads(

@@ -140,7 +140,8 @@ class Batch(Struct):
 
 
 JOURNAL, _POSITION, _IS_AHEAD = "journal", "journal_position", "journal_is_behind"
-"""Keys of `meta`."""
+REBUILT = "rebuilt"
+"""Keys of `meta`; the last one as long as nobody has looked for the files of a ``run.db`` that the journal made."""
 
 
 class JournalOfRun(Struct, frozen=True):
@@ -151,19 +152,6 @@ class JournalOfRun(Struct, frozen=True):
     index: int
 
 
-class View(Struct, frozen=True):
-    """
-    What became of ``run.db`` when its journal was opened.
-
-    Attributes:
-        is_rebuilt: It was made from the journal, so that files of its jobs may be on another machine.
-        needs_base: The journal is to get a copy of it before it continues.
-    """
-
-    is_rebuilt: bool
-    needs_base: bool
-
-
 class _Local(Struct, frozen=True):
     journal: JournalOfRun | None
     position: int
@@ -171,11 +159,14 @@ class _Local(Struct, frozen=True):
     has_jobs: bool
 
 
-def open_view(run_dir: Path, journal: Journal, *, at: float) -> View:
+def open_view(run_dir: Path, journal: Journal, *, at: float) -> bool:
     """
     Become the owner of a journal, and bring ``run.db`` up to date with it.
 
     The caller has the directory's lock, and no connection to ``run.db`` is open.
+
+    Returns:
+        Whether the journal is to get a copy of it before it continues.
 
     Raises:
         RunDirError: The directory holds another run, or what it holds is not in the journal.
@@ -187,7 +178,7 @@ def open_view(run_dir: Path, journal: Journal, *, at: float) -> View:
     contents = journal.open()
     if contents.base is None:
         # Nothing was ever submitted with this journal: it begins with what the directory has.
-        return View(is_rebuilt=False, needs_base=True)
+        return True
     is_long = len(contents.batches) > RECORDS_WORTH_A_BASE
     if local is not None and local.has_jobs:
         if local.journal is None:
@@ -198,9 +189,8 @@ def open_view(run_dir: Path, journal: Journal, *, at: float) -> View:
         if not local.is_ahead and local.position >= contents.last_change:
             # What a journal lost, such as one that was restored from a backup, it gets again.
             has_lost = local.position >= journal.position
-            return View(is_rebuilt=False, needs_base=is_long or has_lost)
-    changed = _rebuild(run_dir, journal, contents, at)
-    return View(is_rebuilt=True, needs_base=changed or is_long)
+            return is_long or has_lost
+    return _rebuild(run_dir, journal, contents, at) or is_long
 
 
 def remembered_journal(run_dir: Path) -> JournalOfRun | None:
@@ -292,6 +282,7 @@ def _rebuild(run_dir: Path, journal: Journal, contents: Contents, at: float) -> 
             attached = _attach_saved_tasks(connection, at) if has_local else 0
             remember_journal(connection, journal)
             mark_ahead(connection, is_ahead=bool(recovered or attached))
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (REBUILT,))
             connection.execute(
                 "INSERT OR REPLACE INTO meta SELECT 'epoch', max(?, (SELECT value + 0 FROM meta WHERE key = 'epoch'))",
                 (read_epoch(run_dir),),

@@ -33,6 +33,7 @@ from runner.store.files import Upload
 from runner.store.journal import Journal
 from runner.store.local_view import (
     JOURNAL,
+    REBUILT,
     is_ahead,
     mark_ahead,
     open_view,
@@ -62,7 +63,7 @@ class Store:
 
     Attributes:
         reader: A connection for `query`; it sees what is committed.
-        is_rebuilt: Whether ``run.db`` was made from the journal, so that files may be missing here.
+        is_rebuilt: Whether ``run.db`` was made from the journal, and nobody has looked since whether files are missing here.
         is_cut_off: Whether the journal takes nothing from this process any more.
         costs: Follows what the attempts cost, as their jobs are saved.
         changed: The jobs that were changed since the derived files were written.
@@ -107,7 +108,7 @@ class Store:
             self._is_new = self.journal is None and not (self.run_dir / DB_NAME).exists()
             # Behind the connections and before the lock: nobody else uses what is deleted.
             stack.callback(self._remove_unused, is_new_dir=is_new_dir)
-            needs_base = self.journal is not None and self._open_view(self.journal)
+            needs_base = self.journal is not None and open_view(self.run_dir, self.journal, at=time.time())
             require_database(self.run_dir)
             self._lock.lock_database()
             self._connection = connect_writer(self.run_dir, is_adopted=self._is_adopted)
@@ -115,6 +116,7 @@ class Store:
             self._epoch_file = stack.enter_context(closing(EpochFile(self.run_dir)))
             self._epoch_file.record_opening(self._connection)
             meta = query.meta(self._connection)
+            self.is_rebuilt = REBUILT in meta
             has_blocks = "finished" in meta and not self.is_rebuilt and (self.run_dir / BLOCKS_NAME).exists()
             self.changed = ChangedJobs(is_known=has_blocks)
             reader = connect_reader(self.run_dir, with_temp_tables=True, is_checked=True)
@@ -155,12 +157,6 @@ class Store:
                 delete_unread(self.run_dir)
                 if is_new_dir:
                     self.run_dir.rmdir()
-
-    def _open_view(self, journal: Journal) -> bool:
-        """Bring ``run.db`` up to date with the journal, and return whether that needs a copy of it."""
-        view = open_view(self.run_dir, journal, at=time.time())
-        self.is_rebuilt = view.is_rebuilt
-        return view.needs_base
 
     def give_base(self) -> None:
         """

@@ -235,7 +235,7 @@ def test_one_shard_is_resolved_by_the_url(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The jobs and their local files are in the journal: another machine runs its shard by the URL alone."""
+    """The jobs and their local files are in the journal: another machine runs its shard by the URL alone, also if one was lost."""
     journal = (folder / "j").as_uri()
     (folder / "frames").mkdir()
     (folder / "frames" / "a.png").write_bytes(png(640, 480))
@@ -256,6 +256,15 @@ def test_prepared_shards_need_no_manifest(folder: Path, monkeypatch: pytest.Monk
     assert [0, 0] == codes
     found = json.loads(runner("status", journal, "--json").stdout)
     assert (6, 6) == (found["jobs"], found["by_status"]["succeeded"])
+    (lost,) = folder.rglob("*shard-0-of-2*")
+    videos = {path.name: path.read_bytes() for path in (lost / "assets").iterdir()}
+    for path in lost.iterdir():
+        # The tasks of the simulated gateway are no part of the machine.
+        if path.name != "simulator.jsonl":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    fetched = runner("resume", journal, "--shard", "0/2", "--scenario", "../scenario.yaml")
+    assert (0, True) == (fetched.exit_code, "was brought up to date from its journal" in fetched.stderr)
+    assert videos == {path.name: path.read_bytes() for path in (lost / "assets").iterdir()}
     assert 2 == runner("resume", journal, "--shard", "0/3").exit_code
     (folder / "frames").mkdir()
     (folder / "frames" / "a.png").write_bytes(png(640, 480))
