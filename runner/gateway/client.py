@@ -108,16 +108,12 @@ class GatewayClient:
     async def __aenter__(self) -> Self:
         # The system's resolver: it reads /etc/hosts, and is the same whatever else is installed.
         self._resolver = resolver = aiohttp.ThreadedResolver()
+        posts = StrictConnector(
+            keepalive_s=POST_KEEPALIVE_S, resolver=resolver, reuse_is_allowed=False, records=True
+        )
+        gets = StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver, records=True)
         connect_s = self._timeouts.connect_s
-        self._post_session = _session(
-            StrictConnector(
-                keepalive_s=POST_KEEPALIVE_S, resolver=resolver, reuse_is_allowed=False, records=True
-            ),
-            connect_s,
-        )
-        self._get_session = _session(
-            StrictConnector(keepalive_s=POLL_KEEPALIVE_S, resolver=resolver, records=True), connect_s
-        )
+        self._post_session, self._get_session = _session(posts, connect_s), _session(gets, connect_s)
         return self
 
     async def __aexit__(
