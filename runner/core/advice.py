@@ -8,8 +8,8 @@ from runner.core.model import FailureClass
 
 _ADVICE: Mapping[FailureClass, str] = {
     FailureClass.INVALID_REQUEST: (
-        "The API refused the request, and nothing was charged. Correct the job in the manifest and run it again "
-        "with `--on-changed rerun`."
+        "The request was refused, by its check or by the API, and nothing was charged. Correct the job in the manifest "
+        "and run it again; if the API refused it, with `--on-changed rerun`."
     ),
     FailureClass.AUTH: (
         "The API did not accept the key, and nothing was charged. Check the key with `runner doctor`, then "

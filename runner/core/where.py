@@ -2,7 +2,7 @@
 Conditions on jobs: ``split=test``, ``model=wan*``, ``seed>3``, over the fields of jobs, their metadata and their requests.
 
 A name without a prefix is a job's own field if it has one of that name, else a key of its metadata, else of its request;
-``metadata.NAME`` and ``request.NAME`` name one of them, at any depth.
+``metadata.NAME`` and ``request.NAME`` name one of them, at any depth. ``id`` is ``job_id``, unless a job has it there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def value_of(record: JobRecord, name: str) -> Json:
         value = _at(values, name)
         if value is not None:
             return value
-    return None
+    return record.job_id if name == "id" else None
 
 
 def text_of(value: Json) -> str:

@@ -45,6 +45,7 @@ JOB = succeeded(
         "absent!=anything",
         "status=succeeded",
         "job_id>sky-0",
+        "id=sky-*",
     ],
 )
 def test_met(text: str) -> None:
