@@ -141,6 +141,9 @@ class Engine:
         if any(pending.values()) and self.admission.breaker.state is not CircuitState.CLOSED:
             # Nobody knows how long an outage lasts.
             return None
+        if in_progress and in_progress == self.counts[State.DOWNLOADING] and not any(pending.values()):
+            # How long tasks took says nothing of files.
+            return None
         return estimate_duration(
             pending,
             limits,

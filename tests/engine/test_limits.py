@@ -153,6 +153,25 @@ def test_backlog_of_downloads_stops_submissions(tmp_path: Path) -> None:
     assert {State.SUCCEEDED} == set(run.states.values())
 
 
+def test_time_left_is_unknown_while_only_files_are_awaited(tmp_path: Path) -> None:
+    """A host that sends a file slowly is not about to end because tasks end fast."""
+    shown: list[float | None] = []
+
+    async def watch(engine: Engine, store: Any) -> None:
+        while True:
+            if engine.snapshot().counts[State.DOWNLOADING] == 2:
+                shown.append(engine.snapshot().seconds_left)
+            await asyncio.sleep(1.0)
+
+    api = FakeApi(on_poll=lambda task, nth: SUCCEEDED)
+    harness = EngineHarness(tmp_path, api, downloader=FakeDownloader(takes_s=30.0))
+    harness.add_jobs(specs(2))
+
+    harness.run(meanwhile=watch)
+
+    assert {None} == set(shown)
+
+
 def test_time_left_is_not_shown_before_it_is_known(tmp_path: Path) -> None:
     """
     No figure before a task has ended; then one that includes the wait that the gateway asked for.
