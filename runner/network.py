@@ -226,13 +226,13 @@ class _TaskTimer:
         if self._handle is not None:
             self._handle.cancel()
         self.fires_at = at
-        self._handle = self.loop.call_at(at, self._look, _TURNS)
+        self._handle = self.loop.call_at(at, self._check, _TURNS)
 
-    def _look(self, turns: int) -> None:
+    def _check(self, turns: int) -> None:
         now = self.loop.time()
         running = [deadline for deadline in self.deadlines if not deadline.has_expired]
         if turns and any(deadline.at <= now for deadline in running):
-            self.loop.call_soon(self._look, turns - 1)
+            self.loop.call_soon(self._check, turns - 1)
             return
         for deadline in running:
             if deadline.at <= now:

@@ -149,7 +149,7 @@ class LeasedGovernor:
         for held in self._permits:
             if held.model in wanted:
                 return Chosen(held.model) if held.usable_at <= now else Blocked(Limit.RATE, held.usable_at)
-        self._give_back(lambda held: True)
+        self._return_permits(lambda held: True)
         if self._asking is None and not self._is_closed:
             most = min(_MAX_PERMITS, run.max_in_flight - run.in_flight if run.max_in_flight else 1)
             self._asking = asyncio.create_task(self._ask(wanted, most), name="permits")
@@ -170,13 +170,13 @@ class LeasedGovernor:
     def record_not_submitted(self, *, is_retried: bool) -> None:
         """Take back a job that was counted: its submission made no task."""
         self._submitted -= 1
-        self._tell(NotSubmitted(is_retried))
+        self._record_event(NotSubmitted(is_retried))
 
     def record_abandoned(self, model: str, failure: Failure | None, now: float) -> None:
         """Record that a submission was abandoned before an answer arrived."""
         self._sent[model] -= 1
         self.breaker.unanswered -= 1
-        self._tell(Unused(model, failure, was_begun=True))
+        self._record_event(Unused(model, failure, was_begun=True))
 
     def record_outcome(
         self, model: str, outcome: SubmitOutcome, now: float, *, sent_at: float
@@ -184,30 +184,30 @@ class LeasedGovernor:
         """Tell the governor of an answer; it decides whether the run stops."""
         self._sent[model] -= 1
         self.breaker.unanswered -= 1
-        told = _ACCEPTED if isinstance(outcome, Accepted) else outcome
-        self._tell(Answered(model, told, 0.0, now - sent_at))
+        reported = _ACCEPTED if isinstance(outcome, Accepted) else outcome
+        self._record_event(Answered(model, reported, 0.0, now - sent_at))
         return None
 
     def record_probe(self, now: float, *, is_healthy: bool) -> None:
         """Tell the run's governor whether the gateway answered a free request."""
         self.breaker.probe_at = None
-        self._tell(ProbeAnswer(is_healthy))
+        self._record_event(ProbeAnswer(is_healthy))
 
     def record_end(self, state: State, *, pending: int, is_own: bool) -> list[Stop]:
         """Tell the governor of a job that ended; it decides whether the run stops."""
-        self._tell(Ended(state, is_own))
+        self._record_event(Ended(state, is_own))
         return []
 
     def record_stop(self, stop: Stop) -> None:
         """Tell the governor why this shard submits nothing more."""
-        self._tell(Stopped(stop))
-        self._give_back(lambda held: True)
+        self._record_event(Stopped(stop))
+        self._return_permits(lambda held: True)
 
     def learned(self) -> dict[str, float]:
         """Return the rates that the governor found to be allowed."""
         return dict(self.pacer.news.learned or self._learned)
 
-    def tell_soon(self) -> None:
+    def report_soon(self) -> None:
         """Report soon, if nothing else does before."""
         if self._report_timer is None and self._reporting is None and not self._is_closed:
             self._report_timer = asyncio.get_running_loop().call_later(REPORT_S, self._report_now)
@@ -226,17 +226,17 @@ class LeasedGovernor:
             _, late = await asyncio.wait([self._reporting], timeout=_CLOSE_S)
             for task in late:
                 task.cancel()
-        self._give_back(lambda held: True)
+        self._return_permits(lambda held: True)
         try:
             await self._report_once()
         except Exception as error:
-            log.info("the governor of the run was not told of the end: %s", error)
+            log.info("the governor of the run did not get the end: %s", error)
 
-    async def say_hello(self) -> News:
-        """Tell the governor all that it must know, and return the state of the run."""
+    async def send_hello(self) -> News:
+        """Register with the governor: send all that it must know, and return the state of the run."""
         permits = self._sent + Counter(held.model for held in self._permits)
         for _, event in self._events:
-            # What is told after this must be known to be open.
+            # What is reported after this must be known to be open.
             if isinstance(event, Answered | Unused):
                 permits[event.model] += 1
         learned = self.learned()
@@ -259,7 +259,7 @@ class LeasedGovernor:
         """Ask for more of the run's budget; the answer is empty if the governor can't be reached."""
         try:
             if not self.session:
-                self._take_in(await self.say_hello())
+                self._apply_news(await self.send_hello())
             hellos = self._hellos
             reply = await self._call(
                 AskMoney(shard=self._shard, session=self.session, budget=self._share(), need=need, wish=wish)
@@ -283,16 +283,16 @@ class LeasedGovernor:
 
     def _record_progress(self) -> None:
         self._has_progress = True
-        self.tell_soon()
+        self.report_soon()
 
-    def _tell(self, event: Event) -> None:
+    def _record_event(self, event: Event) -> None:
         self._events.append((self._clock.now(), event))
         if self._is_closed:
             return
         if isinstance(event, Answered | Unused | ProbeAnswer):
             self._report_now()
         else:
-            self.tell_soon()
+            self.report_soon()
 
     def _report_now(self) -> None:
         if self._report_timer is not None:
@@ -313,7 +313,7 @@ class LeasedGovernor:
 
     async def _report_once(self) -> None:
         if not self.session:
-            self._take_in(await self.say_hello())
+            self._apply_news(await self.send_hello())
         taken, self._has_progress, progress = len(self._events), False, self._has_progress
         now = self._clock.now()
         events = tuple(_aged(event, now - at) for at, event in self._events[:taken])
@@ -332,7 +332,7 @@ class LeasedGovernor:
             self.session = ""
             return
         del self._events[:taken]
-        self._take_in(reply)
+        self._apply_news(reply)
 
     async def _lose_contact(self, error: Exception) -> None:
         log.warning("the governor of the run can't be reached: %s", error)
@@ -343,13 +343,13 @@ class LeasedGovernor:
     async def _ask(self, models: tuple[str, ...], most: int) -> None:
         try:
             if not self.session:
-                self._take_in(await self.say_hello())
+                self._apply_news(await self.send_hello())
             reply = await self._call(
                 Ask(shard=self._shard, session=self.session, models=models, most=max(1, most))
             )
             assert isinstance(reply, PermitGrant)
             if reply.news.is_known:
-                self._take_in(reply.news)
+                self._apply_news(reply.news)
                 self._hold(reply.permits)
                 if reply.probe:
                     self.breaker.probe_at = self._clock.now()
@@ -377,16 +377,16 @@ class LeasedGovernor:
     def _expire(self) -> None:
         self._permit_timer = None
         now = self._clock.now()
-        self._give_back(lambda held: held.expires_at <= now)
+        self._return_permits(lambda held: held.expires_at <= now)
         self._watch_permits()
 
-    def _give_back(self, is_given: Callable[[_Held], bool]) -> None:
+    def _return_permits(self, is_given: Callable[[_Held], bool]) -> None:
         given = [held for held in self._permits if is_given(held)]
         self._permits = [held for held in self._permits if not is_given(held)]
         for held in given:
-            self._tell(Unused(held.model))
+            self._record_event(Unused(held.model))
 
-    def _take_in(self, news: News) -> None:
+    def _apply_news(self, news: News) -> None:
         self.pacer.news, self.pacer.opens_at = news, self._clock.now() + news.wait_s
         self.breaker.state, self.stall_timer.last_message = news.circuit, news.message
         for stop in news.stops:

@@ -31,7 +31,7 @@ def test_money_that_was_given_before_another_hello_is_not_taken() -> None:
             if isinstance(message, Hello):
                 return NEWS
             if is_lost.pop():
-                await governor.say_hello()
+                await governor.send_hello()
             return MoneyGrant(is_known=True, amount=5)
 
         governor = LeasedGovernor(call, shard=0, clock=LoopClock())
