@@ -149,20 +149,21 @@ def ignore(_event: object) -> None:
     """Do nothing."""
 
 
-def guarded(observe: Observer) -> Observer:
-    """Keep an observer's errors, such as a closed terminal, from the run; the first time, it is logged as a warning."""
-    if getattr(observe, "is_guarded", False):
-        return observe
-    has_failed = False
+class _GuardedObserver:
+    def __init__(self, observe: Observer) -> None:
+        self._observe = observe
+        self._has_failed = False
 
-    def observe_safely(event: RunEvent) -> None:
-        nonlocal has_failed
+    def __call__(self, event: RunEvent) -> None:
         try:
-            observe(event)
+            self._observe(event)
         except Exception:
             # Once: the next million events would fail in the same way.
-            log.log(logging.DEBUG if has_failed else logging.WARNING, "the observer failed", exc_info=True)
-            has_failed = True
+            level = logging.DEBUG if self._has_failed else logging.WARNING
+            log.log(level, "the observer failed", exc_info=True)
+            self._has_failed = True
 
-    observe_safely.is_guarded = True  # type: ignore[attr-defined]
-    return observe_safely
+
+def guarded(observe: Observer) -> Observer:
+    """Keep an observer's errors, such as a closed terminal, from the run; the first time, it is logged as a warning."""
+    return observe if isinstance(observe, _GuardedObserver) else _GuardedObserver(observe)

@@ -168,19 +168,20 @@ def _wait(child: int, kill_after_s: float | None) -> int | None:
     return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
 
 
-def _install(kill_at: KillPoint) -> None:
+def _function_of(point: str) -> tuple[Any, str]:
+    """Return the function at which a kill point is, by its owner and its name."""
     from runner.assets import publish
     from runner.gateway.client import GatewayClient
     from runner.objects.base import FolderStore
     from runner.results.writers import ResultsWriter
-    from runner.store import store, writer
+    from runner.store import store
     from runner.store.journal import Journal
     from runner.store.ledger import Ledger
     from runner.store.store import Store
     from runner.store.writer import Writer
     from runner.worker.deliver import Deliverer
 
-    owner, name = {
+    functions: dict[str, tuple[Any, str]] = {
         "commit": (Writer, "_commit"),
         "ledger": (Ledger, "_commit"),
         "rename": (os, "replace"),
@@ -193,7 +194,14 @@ def _install(kill_at: KillPoint) -> None:
         "upload": (publish, "upload"),
         "head": (FolderStore, "head"),
         "remove": (Deliverer, "remove_files"),
-    }[kill_at.point]
+    }
+    return functions[point]
+
+
+def _install(kill_at: KillPoint) -> None:
+    from runner.store import writer
+
+    owner, name = _function_of(kill_at.point)
     reached = 0
     original = getattr(owner, name)
 
