@@ -135,13 +135,8 @@ def plan(
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
-        groups = JobGroups(
-            options,
-            failed_to_retry(connection, options.job),
-            show,
-            lambda request: pricer.price(request, today),
-            uploads.add,
-        )
+        retried = failed_to_retry(connection, options.job)
+        groups = JobGroups(options, retried, show, lambda request: pricer.price(request, today), uploads.add)
         compared = _compared(connection, loaded, problems, options, groups)
         budgets = budgets_left(settings, connection, run_dir)
         mean_generate_s = query.mean_generate_s(connection)

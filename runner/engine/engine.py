@@ -138,11 +138,10 @@ class Engine:
     def _seconds_left(
         self, pending: Mapping[str, int], limits: Limits, in_progress: int, now: float
     ) -> float | None:
-        if any(pending.values()) and self.admission.breaker.state is not CircuitState.CLOSED:
-            # Nobody knows how long an outage lasts.
-            return None
-        if in_progress and in_progress == self.counts[State.DOWNLOADING] and not any(pending.values()):
-            # How long tasks took says nothing of files.
+        is_out = self.admission.breaker.state is not CircuitState.CLOSED
+        has_only_files = 0 < in_progress == self.counts[State.DOWNLOADING]
+        # Nobody knows how long an outage lasts, and how long tasks took says nothing of files.
+        if is_out if any(pending.values()) else has_only_files:
             return None
         return estimate_duration(
             pending,
