@@ -97,27 +97,29 @@ class ChosenJobs:
         self._where = options.where
         self._is_choice = _is_choice(options) or options.job is not None
         self._is_matched = options.job is None
+        self._is_met = False
         self._ids: list[str] = []
-        self._sample = None if options.sample is None else Sample[tuple[JobSpec, str]](options.sample)
+        self._sample = None if options.sample is None else Sample[tuple[JobSpec, str, bool]](options.sample)
         self._each = each
         self._counts: Counter[str] = Counter()
         self._names = UnknownNameFinder(options.where)
 
     def add(self, spec: JobSpec, word: str) -> None:
         """Take a job of the manifest, and how the run knows it."""
-        if self._options.job is not None and not is_match(self._connection, spec.job_id, self._options.job):
-            if len(self._ids) < _MAX_IDS_COMPARED:
-                self._ids.append(spec.job_id)
-            return
-        self._is_matched = True
+        glob = self._options.job
+        is_matched = glob is None or is_match(self._connection, spec.job_id, glob)
+        self._is_matched = self._is_matched or is_matched
+        if not is_matched and len(self._ids) < _MAX_IDS_COMPARED:
+            self._ids.append(spec.job_id)
         if self._where:
             record = _as_record(spec, word)
             self._names.add(record)
             if not _meets(record, self._where):
                 return
+        self._is_met = True
         if self._sample is not None:
-            self._sample.add(spec.job_id, (spec, word))
-        else:
+            self._sample.add(spec.job_id, (spec, word, is_matched))
+        elif is_matched:
             self._take(spec, word)
 
     def gone(self, state: State) -> None:
@@ -134,12 +136,13 @@ class ChosenJobs:
         """
         if not self._is_choice:
             return compared
-        for spec, word in self._sample or ():
-            self._take(spec, word)
+        for spec, word, is_matched in self._sample or ():
+            if is_matched:
+                self._take(spec, word)
         counts = self._counts
         if self._options.job is not None and not self._is_matched:
             raise no_match(self._options.job, self._ids)
-        if compared.jobs and not counts:
+        if compared.jobs and not self._is_met:
             raise _nothing_chosen(self._options.where, self._names)
         new, replaced, changed = counts["new"], counts["replaced"], counts["changed"]
         return SyncReport(new, counts.total() - new - replaced - changed, replaced, changed)

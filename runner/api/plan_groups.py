@@ -87,6 +87,7 @@ _WHY = {
     State.UNDELIVERED: "succeeded remotely, could not be downloaded before",
 }
 _AGAIN = "failed, a new attempt"
+_AGAIN_UNCHANGED = "failed, a new attempt with its old request"
 _FAILED_FOR_GOOD = "failed; only `runner rerun` with its --class submits it again"
 _INVALID = "invalid, recorded as failed"
 _CHANGED = "its request has changed since it was submitted"
@@ -132,6 +133,9 @@ class JobGroups:
         match word:
             case "changed":
                 action, why = _IF_CHANGED[self._options.on_changed]
+                is_kept = self._options.on_changed is OnChanged.KEEP
+                if is_kept and self._options.retry_failed and spec.job_id in self._retried:
+                    action, why = Action.SUBMIT, _AGAIN_UNCHANGED
             case "invalid":
                 action, why = Action.LEAVE, _INVALID
             case "replaced":
@@ -148,7 +152,8 @@ class JobGroups:
         if action is Action.SUBMIT:
             self.cost.add(spec.model, *self._price(spec.request))
             self._count_uploads(spec.request)
-        if len(self.first) < self._show and action in _ACTIONS.values():
+        # The manifest does not have the old request.
+        if len(self.first) < self._show and action in _ACTIONS.values() and why != _AGAIN_UNCHANGED:
             self.first.append(
                 PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))
             )

@@ -168,6 +168,25 @@ def test_a_dry_run_with_invalid_and_changed_jobs() -> None:
         counts = json.loads(runner("run", manifest, "-o", run_dir, *options, "--json").stdout)
         assert submitted == counts["to_submit"]
 
+    with Store(run_dir) as store, store.transaction() as connection:
+        connection.execute("UPDATE jobs SET state = 'failed', error_class = 'remote_failed'")
+        connection.execute(
+            "INSERT INTO attempts SELECT seq, 1, 0, 'accepted', 'task_1', 200, NULL, NULL FROM jobs"
+        )
+    again = runner("run", manifest, "-o", run_dir, *options[:2], "--on-changed", "keep", "--retry-failed")
+    assert "1  failed, a new attempt with its old request" in again.stdout
+
+
+def test_a_dry_run_chooses_as_the_run_does() -> None:
+    """A sample is of all jobs that meet the conditions, before --job; and a condition is met though --job leaves nothing."""
+    manifest = write_manifest(Path("m.yaml"), "a", "b", "c", "d")
+
+    def new(*options: str) -> object:
+        return json.loads(runner("run", manifest, "--dry-run", "--json", *options).stdout)["new"]
+
+    assert 1 == sum(new("--sample", "1", "--job", job_id) == 1 for job_id in "abcd")
+    assert 0 == new("--where", "index<2", "--job", "d")
+
 
 def test_a_job_with_a_task_id_is_polled() -> None:
     """A job with a task_id is not counted among the jobs to submit."""
