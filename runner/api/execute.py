@@ -51,6 +51,7 @@ from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
+from runner.store.writer import RESERVE_BYTES
 
 if TYPE_CHECKING:
     from runner.engine.leased_governor import LeasedGovernor
@@ -118,7 +119,9 @@ def _lack_of_space(store: Store, job_filter: JobFilter) -> Stop | None:
     """Return why nothing should be submitted: the disk has no space for a video, which would be paid for."""
     if not work_list.has_pending(store.reader, job_filter):
         return None
-    free, reserve = disk_usage(store.run_dir).free, reserve_bytes(store.run_dir)
+    # If it is full, what the store sets aside did not fit.
+    reserve = RESERVE_BYTES if store.is_disk_full else reserve_bytes(store.run_dir)
+    free = disk_usage(store.run_dir).free
     if free >= reserve:
         return None
     message = f"{store.run_dir} has {format_size(free)} free, less than the reserve of {format_size(reserve)}"

@@ -48,7 +48,7 @@ from runner.api.state_dir import KnownRun, known_run, remember, require_continue
 from runner.core.lifecycle import State
 from runner.core.problem import Problem
 from runner.core.settings import Settings
-from runner.engine.events import Notice, Observer, guarded, ignore
+from runner.engine.events import ActiveRun, Notice, Observer, guarded, ignore
 from runner.gateway.credentials import KeySet
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
@@ -109,13 +109,20 @@ async def run(
         if plan.series is not None and options.catch_up:
             older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, guarded(observe))
             on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
+
+        def begin(engine: ActiveRun) -> None:
+            # Not before: a run that was refused is not known.
+            if not options.simulate:
+                remember(manifest, plan.own)
+            on_started(engine)
+
         result = await execute(
             store,
             plan.config(facts, options),
             options.after(time.monotonic() - started_at),
             JobFilter(glob=options.job, chosen=ids is not None),
             observe=observe,
-            on_started=on_started,
+            on_started=begin,
             confirm_cost=confirm_cost,
         )
     if plan.is_series and result.exit_code not in _CUT_SHORT:
@@ -230,7 +237,7 @@ async def _begin(
     problems: ProblemCollector,
     observe: Observer,
 ) -> tuple[RunFacts, tuple[str, ...] | None]:
-    """Save the jobs, and let the run count as begun, in its journal and on this machine; see `load_into`."""
+    """Save the jobs, and let the run count as begun in its journal, and where it is now; see `load_into`."""
     found = load_into(store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ)
     if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
@@ -238,7 +245,7 @@ async def _begin(
     # First: else a run that was cut off here could not continue elsewhere.
     if store.journal is not None:
         await asyncio.to_thread(store.give_base)
-    if not options.simulate:
+    if not options.simulate and query.has_attempts(store.reader):
         remember(manifest, plan.own)
     return found
 

@@ -22,10 +22,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from runner.core.filenames import DB_NAME, EPOCH_NAME, LOCK_NAME, RESULTS_NAME
+from runner.core.filenames import DB_NAME, EPOCH_NAME, LOCK_NAME, RESULTS_NAME, RUN_JSON_NAME
 from runner.core.sanitize import command_text
 from runner.disk import MOVED_HINT, sync_folder
 from runner.errors import DiskFull, RunDirError, StoreDamaged, StoreMissing, StoreTooNew
+from runner.store import query
 from runner.store.evidence import require_current
 from runner.store.tables import APPLICATION_ID, FORMAT, LATER_ADDITIONS, SCHEMA
 
@@ -133,22 +134,34 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
 
 
-def delete_unread(run_dir: Path) -> None:
+def delete_unused(run_dir: Path, *, with_folder: bool) -> None:
     """
-    Delete ``run.db`` and what belongs to it, unless another process reads it.
+    Delete ``run.db`` and what belongs to it, unless the run has attempts or results, or another process reads it.
 
     A reader of a deleted database would have its log by its name, which is that of the next database.
 
+    Args:
+        with_folder: Whether to delete the directory too, if there is nothing else in it.
+
     Raises:
         sqlite3.OperationalError: Another connection is open.
+        OSError: There is something else in the directory.
     """
+    if (run_dir / RESULTS_NAME).exists():
+        return
     with closing(sqlite3.connect(run_dir / DB_NAME, isolation_level=None, timeout=0)) as connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("BEGIN EXCLUSIVE")
+        if query.has_attempts(connection):
+            return
         # The epoch without its database would count as a run whose database was lost.
         for name in (EPOCH_NAME, DB_NAME, LOCK_NAME):
             (run_dir / name).unlink(missing_ok=True)
+    if with_folder:
+        # What a shard has claimed the folder with.
+        (run_dir / RUN_JSON_NAME).unlink(missing_ok=True)
+        run_dir.rmdir()
 
 
 def connect_empty() -> sqlite3.Connection:

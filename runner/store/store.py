@@ -24,7 +24,7 @@ from runner.store.database import (
     connect_reader,
     connect_writer,
     database_error,
-    delete_unread,
+    delete_unused,
     journal_mode,
     translated,
 )
@@ -83,7 +83,7 @@ class Store:
         self.journal = journal
         self.is_rebuilt = False
         self.is_cut_off = False
-        self._is_unused = False
+        self._is_refused = False
         self._lock = RunLock(run_dir)
         self._writer: Writer | None = None
         self._checked_commit = 0
@@ -105,9 +105,9 @@ class Store:
             with suppress(FileExistsError):
                 self.run_dir.mkdir(parents=True)
             stack.enter_context(self._lock)
-            self._is_new = self.journal is None and not (self.run_dir / DB_NAME).exists()
+            self._is_new = not (self.run_dir / DB_NAME).exists()
             # Behind the connections and before the lock: nobody else uses what is deleted.
-            stack.callback(self._remove_unused, is_new_dir=is_new_dir)
+            stack.callback(self._undo_refused, is_new_dir=is_new_dir)
             needs_base = self.journal is not None and open_view(self.run_dir, self.journal, at=time.time())
             require_database(self.run_dir)
             self._lock.lock_database()
@@ -146,17 +146,13 @@ class Store:
         with self._closing:
             if error is None:
                 self.give_base()
-            else:
-                with suppress(sqlite3.Error):
-                    self._is_unused = self._is_new and not any(query.counts(self.reader).values())
+            self._is_refused = self._is_new and error is not None
 
-    def _remove_unused(self, *, is_new_dir: bool) -> None:
-        """Delete a run that was refused before it had jobs, so that it does not count as the newest one."""
-        if self._is_unused:
+    def _undo_refused(self, *, is_new_dir: bool) -> None:
+        """Delete a run that ended with an error before it sent anything, so that it does not count as the newest one."""
+        if self._is_refused:
             with suppress(OSError, sqlite3.Error):
-                delete_unread(self.run_dir)
-                if is_new_dir:
-                    self.run_dir.rmdir()
+                delete_unused(self.run_dir, with_folder=is_new_dir)
 
     def give_base(self) -> None:
         """
@@ -278,6 +274,8 @@ class Store:
         self._writer = Writer(
             self._connection, self.run_dir / DB_NAME, self._reserve, self._epoch_file.write, self.journal
         )
+        # From here on something may be sent.
+        self._is_new = False
         return self
 
     async def __aexit__(

@@ -31,12 +31,13 @@ SCENARIO = "{version: 1, generate_s: [0.3, 1.0]}"
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of 16 MB, or skip the test if that is not allowed."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Mount a disk of 16 MB, or of the size that the test names, or skip the test if that is not allowed."""
     disk = tmp_path / "disk"
     disk.mkdir()
+    size = getattr(request, "param", "16m")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
         pytest.skip("mounting a small disk needs root")
@@ -116,3 +117,15 @@ def test_nothing_is_submitted_while_there_is_no_space_for_a_video(tmp_path: Path
     assert (3, 0) == (full.returncode, posted)
     assert "nothing was submitted" in full.stderr
     assert 0 == done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
+def test_a_disk_that_is_smaller_than_the_reserve(small_disk: Path, tmp_path: Path) -> None:
+    """A disk that was never large enough is not called full: the message has what is free, and what has to be."""
+    manifest = tmp_path / "disk.yaml"
+    manifest.write_text(MANIFEST.format(base_url="http://127.0.0.1:9"), encoding="utf-8")
+
+    refused = runner("run", manifest, "--simulate", "-o", small_disk / "out")
+
+    assert 3 == refused.returncode
+    assert "MB free, less than the reserve of 4.19 MB; nothing was submitted" in refused.stderr

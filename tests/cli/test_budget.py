@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from jsonschema import Draft202012Validator
 
+from runner.api.state_dir import runs_of
 from runner.schema.catalog import load_catalog
 from tests.cli.command import CommandResult, runner
 
@@ -106,15 +107,27 @@ def test_bad_budgets(head: str) -> None:
     ],
 )
 def test_what_a_budget_can_not_hold_is_refused(head: str, options: list[str], words: str) -> None:
-    """Nothing is sent, and the exit code is that of an error."""
+    """Nothing is sent, the exit code is that of an error, and no run is left behind."""
     result = simulate(head, *options)
 
     assert 2 == result.exit_code
     assert words in result.stderr
-    assert (
-        not list(Path().rglob("simulator.jsonl"))
-        or not Path("output/paid-simulated/simulator.jsonl").stat().st_size
-    )
+    assert not Path("output/paid-simulated").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--shard", "0/2", "--per-shard"], ["--journal", "file://{here}/journal"]]
+)
+def test_a_refused_run_leaves_nothing(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was refused before it sent anything is not a run: it has no directory, and no later run asks about it."""
+    monkeypatch.setenv("POWERTOKENS_API_KEY", "test-key")
+    path = manifest("gateway: {base_url: http://127.0.0.1:9}\nbudget: {run: 5 USD}")
+
+    result = runner("run", path, "-o", "out", *(each.format(here=Path.cwd()) for each in options))
+
+    assert (2, True) == (result.exit_code, "no known price" in result.stderr), result.stderr
+    assert not Path("out").exists()
+    assert () == runs_of(path)
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b""])

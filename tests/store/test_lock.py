@@ -291,6 +291,25 @@ async def test_intent_may_follow_an_attempt_that_was_not_sent_at_once(store: Sto
     assert 1 == query.counts(store.reader)[State.SUBMITTING]
 
 
+@pytest.mark.parametrize("what", ["nothing", "the writer", "results", "an attempt"])
+async def test_only_a_run_that_did_nothing_is_undone(what: str, tmp_path: Path) -> None:
+    """An error deletes the directory that it is the end of, unless something was or may have been done in it."""
+    run_dir = tmp_path / "run"
+    with suppress(KeyError), Store(run_dir) as store:
+        sync_jobs(store, make_spec("a"))
+        if what == "the writer":
+            async with store:
+                pass
+        elif what == "results":
+            (run_dir / "results.jsonl").touch()
+        elif what == "an attempt":
+            with store.transaction() as connection:
+                connection.execute("UPDATE jobs SET attempt = 1")
+        raise KeyError
+
+    assert (what != "nothing") == (run_dir / "run.db").exists() == run_dir.exists()
+
+
 REFUSED = (
     "import sys; from pathlib import Path; from runner.errors import RunLocked; from runner.store.store import Store\n"
     "for number in range(1000, 1500):\n"
