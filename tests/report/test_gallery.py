@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -207,7 +208,11 @@ def test_keyboard_moves_and_judges(page: Browser) -> None:
 def test_verdicts_of_a_page_without_a_server(page: Browser, folder: Path) -> None:
     """They outlive the page in the browser, and can be downloaded as lines, until the run has them."""
     page.press("right", "k", "r")
+    # What one page has stored reaches the next one soon, not at once.
+    deadline = time.monotonic() + 20
     show(page, folder, "verdict=reject")
+    while matching(page) != "1 of 40 jobs" and time.monotonic() < deadline:
+        show(page, folder, "verdict=reject")
     assert "1 of 40 jobs" == matching(page)
 
     lines = page.run(
