@@ -34,7 +34,7 @@ from runner.disk import open_own, require_output
 from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent
 from runner.errors import RunLocked, RunnerError, UsageError
 from runner.jsontext import dumps
-from runner.report.other_formats import write_live_metrics, write_metrics
+from runner.report.prometheus import write_live_metrics, write_metrics
 from runner.results.formats import utc_text
 
 METRICS_EVERY_S = 15.0
