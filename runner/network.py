@@ -1,4 +1,9 @@
-"""What comes over the network: errors in words, responses of the API, and a limit of time."""
+"""
+What comes over the network: errors in words, responses of the API, and a limit of time.
+
+The text of the HTTP library's exceptions is never passed on: it may quote a signed URL, or a response that repeats the key
+that was sent. Responses are bounded, decompressed, and read even if they are not valid HTTP.
+"""
 
 from __future__ import annotations
 

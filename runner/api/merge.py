@@ -33,7 +33,7 @@ from runner.core.sharding import Shard
 from runner.core.summary import Summary
 from runner.core.units import format_count
 from runner.disk import sync_folder, write_error
-from runner.errors import LedgerError, RunDirError, RunLocked, StoreMissing, UsageError
+from runner.errors import LedgerError, RunDirError, StoreMissing, UsageError
 from runner.store import files, query
 from runner.store.database import reading
 from runner.store.local_view import copy_rows
@@ -88,44 +88,34 @@ def merge(
     """
     sources = [_read_source(run_dir, out) for run_dir in dict.fromkeys(map(Path.absolute, run_dirs))]
     missing = _check_sources(sources, is_partial=is_partial)
+    facts = _merged_facts(sources, missing)
     work = out.absolute().with_name(f".{out.name}.merging")
     with _disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-        with _locked(work):
+        with RunLock(work, hint="wait for that merge, and continue with what it made"):
             try:
-                merged = _merge(out, work / "run", sources, missing, on_progress)
+                summary, lost = _merge(out, work / "run", sources, facts, on_progress)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-    facts = _merged_facts(sources, missing)
     _settle(out, facts)
     if facts.origin.manifest is not None and not facts.origin.is_simulated:
         remember(Path(facts.origin.manifest), known_run(out, facts.settings.name, None))
-    return merged
-
-
-@contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    try:
-        with RunLock(work):
-            yield
-    except RunLocked as error:
-        raise RunLocked(error.message, hint="wait for that merge, and continue with what it made") from None
+    return MergedRun(out, summary, missing, tuple(lost))
 
 
 def _merge(
     out: Path,
     building: Path,
     sources: Sequence[_Source],
-    missing: tuple[Shard, ...],
+    facts: RunFacts,
     on_progress: Callable[[str], None],
-) -> MergedRun:
-    """Build the merged run in a directory that nobody else uses, and give it its name."""
+) -> tuple[Summary, list[str]]:
+    """Build the merged run in a directory that nobody else uses, and give it its name; return which files are lost."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunDirError(f"{out} exists already", hint="name a new directory for the merged run")
     for source in sources:
         _retire(source.run_dir, out)
     shutil.rmtree(building, ignore_errors=True)
-    facts = _merged_facts(sources, missing)
     lost: list[str] = []
     with Store(building) as store:
         for number, source in enumerate(sources, 1):
@@ -142,7 +132,7 @@ def _merge(
         _require_retired(source.run_dir, out)
     os.rename(building, out.absolute())
     sync_folder(out.absolute().parent)
-    return MergedRun(out, summary, missing, tuple(lost))
+    return summary, lost
 
 
 def _read_source(run_dir: Path, out: Path) -> _Source:

@@ -32,10 +32,7 @@ from runner.api.shards import check_shard_options, divided, own_jobs
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
-from runner.core.estimate import (
-    CostEstimate,
-    Estimate,
-)
+from runner.core.estimate import CostEstimate, Estimate
 from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State
 from runner.core.model import JobSpec, Json

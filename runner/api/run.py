@@ -96,8 +96,7 @@ async def run(
         RunDirError: The run directory can't be used, or the manifest was run elsewhere.
         UsageError: Options do not fit the run that the directory holds.
     """
-    started_at = time.monotonic()
-    problems = ProblemCollector(on_problem)
+    started_at, problems = time.monotonic(), ProblemCollector(on_problem)
     plan = _prepare(
         manifest, output, folder or manifest.parent, options, problems, observe, confirm_new=confirm_new
     )
@@ -109,20 +108,15 @@ async def run(
         if plan.series is not None and options.catch_up:
             older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, guarded(observe))
             on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
-
-        def begin(engine: ActiveRun) -> None:
-            # Not before: a run that was refused is not known.
-            if not options.simulate:
-                remember(manifest, plan.own)
-            on_started(engine)
-
+        if not options.simulate and not query.has_attempts(store.reader):
+            on_started = _remembered(manifest, plan.own, on_started)
         result = await execute(
             store,
             plan.config(facts, options),
             options.after(time.monotonic() - started_at),
             JobFilter(glob=options.job, chosen=ids is not None),
             observe=observe,
-            on_started=begin,
+            on_started=on_started,
             confirm_cost=confirm_cost,
         )
     if plan.is_series and result.exit_code not in _CUT_SHORT:
@@ -130,6 +124,16 @@ async def run(
         kept = delete_older(plan.run_dir, keep_runs=keep_runs, keep_days=keep_days, today=plan.today)
         result = replace(result, retention=kept)
     return await send_notifications(result, plan.settings, plan.environ)
+
+
+def _remembered(manifest: Path, own: KnownRun, on_started: OnStarted) -> OnStarted:
+    """Return what remembers a new run on this machine once it starts: one that is refused before is not known."""
+
+    def begin(engine: ActiveRun) -> None:
+        remember(manifest, own)
+        on_started(engine)
+
+    return begin
 
 
 class _Prepared(Struct, frozen=True, kw_only=True):
@@ -237,7 +241,7 @@ async def _begin(
     problems: ProblemCollector,
     observe: Observer,
 ) -> tuple[RunFacts, tuple[str, ...] | None]:
-    """Save the jobs, and let the run count as begun in its journal, and where it is now; see `load_into`."""
+    """Save the jobs, and let the run count as begun in its journal, and as known if it has attempts; see `load_into`."""
     found = load_into(store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ)
     if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -20,7 +19,7 @@ from runner.core.lifecycle import State
 from runner.core.sanitize import sanitize_line
 from runner.core.units import format_count, format_size
 from runner.disk import sync_folder, write_error
-from runner.errors import ExportError, RunLocked
+from runner.errors import ExportError
 from runner.export import split_files
 from runner.export.columns import COLUMNS
 from runner.export.roots import Root
@@ -60,7 +59,7 @@ def export(source: Source, options: ExportOptions, out: Path, on_progress: OnPro
     work = out.with_name(f".{out.name}.partial")
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with _locked(work):
+        with RunLock(work, hint="wait for that export, or name another directory"):
             plan = _plan(source, options, work, on_progress)
             _write(plan, source.roots, options, work, on_progress)
             _publish(work / "dataset", out)
@@ -74,15 +73,6 @@ def export(source: Source, options: ExportOptions, out: Path, on_progress: OnPro
 def _require_free(out: Path) -> None:
     if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} exists already", hint="name another directory, or remove it")
-
-
-@contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    try:
-        with RunLock(work):
-            yield
-    except RunLocked as error:
-        raise RunLocked(error.message, hint="wait for that export, or name another directory") from None
 
 
 def _plan(source: Source, options: ExportOptions, work: Path, on_progress: OnProgress) -> DatasetPlan:

@@ -52,7 +52,10 @@ _ENDED_STATES = ("Z", "X")
 
 class RunLock:
     """
-    Exclusive use of a run directory, during a ``with`` block.
+    Exclusive use of a run directory, or of one in which something is built, during a ``with`` block.
+
+    Args:
+        hint: What to do if another process has it; None for what fits a run.
 
     Raises:
         RunLocked: Another process has the lock; the message names its pid and host.
@@ -60,8 +63,9 @@ class RunLock:
         RunDirError: ``.lock`` is a link, and may lead anywhere.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, hint: str | None = None) -> None:
         self._run_dir = run_dir
+        self._hint = hint
         self._fd = -1
         self._db_fd = -1
         self._is_db_locked = False
@@ -142,10 +146,8 @@ class RunLock:
         raise self._locked(_describe(os.pread(fd, 1000, 0)))
 
     def _locked(self, holder: str) -> RunLocked:
-        return RunLocked(
-            f"{self._run_dir} is in use by {holder}",
-            hint=f"wait for it, or watch it: {command_text('runner', 'status', self._run_dir)}",
-        )
+        hint = self._hint or f"wait for it, or watch it: {command_text('runner', 'status', self._run_dir)}"
+        return RunLocked(f"{self._run_dir} is in use by {holder}", hint=hint)
 
     def _refuse_copy(self, holder: dict[str, Any]) -> None:
         """Refuse a directory whose lock is free but names a process that is running: it was copied from that one's."""

@@ -25,6 +25,7 @@ from runner.core.sharding import Shard
 from runner.errors import RunDirError, RunLocked, UsageError
 from runner.store.database import connect_reader
 from runner.store.files import Upload, UploadState, read_uploads
+from runner.store.lock import RunLock
 from runner.store.store import Store
 from tests.acceptance.simulator_process import command_line
 from tests.api.rundir import make_run, write_manifest
@@ -292,6 +293,16 @@ def test_two_merges_at_once(second: str, kept: str, folder: Path) -> None:
 
     assert 10 == len(list(lines(Path(kept))))
     assert {kept, "s0"} == {path.name for path in folder.iterdir() if (path / "run.db").exists()}
+
+
+def test_merge_of_a_shard_in_use(folder: Path) -> None:
+    """The hint is about the shard, not about another merge."""
+    run("--shard", "0/1", "-o", "s0", "--limit", "0")
+
+    with RunLock(Path("s0")), pytest.raises(RunLocked) as caught:
+        merge(Path("all"), [Path("s0")])
+
+    assert "runner status" in (caught.value.hint or "")
 
 
 def _shim(folder: Path) -> dict[str, str]:
