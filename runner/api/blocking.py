@@ -25,6 +25,7 @@ from runner.results.failed_manifest import yaml_flow
 from runner.results.reader import ResultsFile, open_results
 from runner.results.writers import atomic_write
 from runner.store.transitions import Selection
+from runner.store.writer import to_the_end
 
 _Arguments = ParamSpec("_Arguments")
 
@@ -42,6 +43,8 @@ async def run_async(
 ) -> RunResult:
     """
     Run a manifest, or jobs, to the end. The same call again continues where it stopped, and pays for nothing twice.
+
+    Canceling it is as the first Ctrl-C, and canceling it again as the second one.
 
     Args:
         jobs: In place of a manifest: mappings as under ``jobs`` of a manifest, such as
@@ -157,6 +160,10 @@ class RunStream:
         else:
             self._engine.stop(Stop(StopReason.INTERRUPTED, "the calling program stopped the run"))
 
+    def _abandon(self) -> None:
+        if self._engine is not None:
+            self._engine.abandon()
+
     def __aiter__(self) -> AsyncIterator[RunEvent]:
         return self._events()
 
@@ -208,7 +215,7 @@ async def follow(
     finally:
         if not task.done():
             stream.stop()
-            await asyncio.wait([task])
+            await to_the_end(lambda: asyncio.wait([task]), on_cancel=stream._abandon)
 
 
 def read_results(path: AnyPath) -> ResultsFile:

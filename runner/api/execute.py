@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import time
@@ -51,7 +50,7 @@ from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
-from runner.store.writer import RESERVE_BYTES
+from runner.store.writer import RESERVE_BYTES, in_thread, to_the_end
 
 if TYPE_CHECKING:
     from runner.engine.leased_governor import LeasedGovernor
@@ -91,7 +90,7 @@ async def execute(
         engine: Engine | None = None
         has_pending = work_list.has_pending(store.reader, job_filter)
         if not (has_pending or _has_tasks(store, job_filter) or _are_checks_left(store, config, job_filter)):
-            await asyncio.to_thread(settle_ledger, store, config.settings, governor)
+            await in_thread(settle_ledger, store, config.settings, governor)
         else:
             settings, is_simulated = config.settings, config.origin.is_simulated
             if has_pending and not is_simulated:
@@ -297,7 +296,7 @@ async def _connected(
         if governor is not None:
             await governor.close()
         if allowance is not None:
-            await allowance.close()
+            await to_the_end(allowance.close)
 
 
 def _learned(work: _Work, keys: PooledKeys) -> Mapping[str, float]:

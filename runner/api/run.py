@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -56,6 +55,7 @@ from runner.store.journal import Journal
 from runner.store.store import Store
 from runner.store.transitions import Selection, requeue_selected, select_for_rerun
 from runner.store.work_list import JobFilter, choose
+from runner.store.writer import in_thread
 
 if TYPE_CHECKING:
     from runner.engine.leased_governor import LeasedGovernor
@@ -248,7 +248,7 @@ async def _begin(
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
     # First: else a run that was cut off here could not continue elsewhere.
     if store.journal is not None:
-        await asyncio.to_thread(store.give_base)
+        await in_thread(store.give_base)
     if not options.simulate and query.has_attempts(store.reader):
         remember(manifest, plan.own)
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from math import inf
 
 from msgspec.structs import replace
@@ -37,6 +38,7 @@ from runner.engine.submissions import Rerolls, Submissions
 from runner.errors import RunnerError
 from runner.store import work_list
 from runner.store.costs import attach_costs
+from runner.store.writer import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,6 @@ DOWNLOAD_GRACE_S = 30.0
 How long downloads in progress may take after a signal: schedulers wait some 90 s before they kill, and nothing that
 was received is lost.
 """
-
 
 CLOCK_CHECK_S = 1.0
 """How often a run that waits checks whether it is to stop by the wall clock."""
@@ -166,12 +167,12 @@ class Engine:
         self._schedule_all()
         try:
             await self._is_shut_down.wait()
+        except asyncio.CancelledError:
+            # As after the first signal; another cancellation is as the second one.
+            self._limit_downloads()
+            raise
         finally:
-            preparing.cancel()
-            await asyncio.gather(preparing, return_exceptions=True)
-            await self._shut_down()
-            self._context.results.close()
-            await appending
+            await to_the_end(partial(self._shut_down, preparing, appending), on_cancel=self.abandon)
         if self.submissions.over_limit and not self._progress.stops:
             jobs = format_count(self.submissions.over_limit, "job")
             self.stop(
@@ -286,13 +287,8 @@ class Engine:
         if store.error is not None:
             self.stop(stop_for_store_error(store.error))
         elif store.is_disk_full:
-            self.stop(
-                Stop(
-                    StopReason.DISK,
-                    f"no space left for {store.run_dir}",
-                    "free some space, then resume the run",
-                )
-            )
+            message = f"no space left for {store.run_dir}"
+            self.stop(Stop(StopReason.DISK, message, "free some space, then resume the run"))
         elif not self._progress.stops and self.submissions.left > 0 and now >= stall_timer.expires_at:
             self.stop(stop_for_stall(stall_timer.limit_s, stall_timer.last_message))
 
@@ -341,18 +337,21 @@ class Engine:
         self._timer = None
         self._schedule_all()
 
-    async def _shut_down(self) -> None:
-        # From here on nothing is started, even if this coroutine was canceled.
+    async def _shut_down(self, preparing: asyncio.Task[None], appending: asyncio.Task[None]) -> None:
+        # From here on nothing is started, even if `run` was canceled.
         self._is_shut_down.set()
-        for timer in (self._timer, self._deadline, self._grace, self._clock_check):
-            if timer is not None:
-                timer.cancel()
+        for each in (self._timer, self._deadline, self._clock_check, preparing, self._probe_task):
+            if each is not None:
+                each.cancel()
         self.polls.tasks.cancel()
-        if self._probe_task is not None:
-            self._probe_task.cancel()
+        await asyncio.wait([preparing])
         for part in (self.submissions, self.polls, self.downloads):
             await part.tasks.wait()
+        if self._grace is not None:
+            self._grace.cancel()
         await self._collect_unsaved()
+        self._context.results.close()
+        await asyncio.wait([appending])
 
     async def _collect_unsaved(self) -> None:
         """Find the tasks whose ids could not be saved."""

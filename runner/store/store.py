@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 import time
@@ -41,7 +40,7 @@ from runner.store.local_view import (
     write_base,
 )
 from runner.store.lock import RETIRED, Place, RunLock, note_place, require_only
-from runner.store.writer import DiskReserve, Writer, note_intent
+from runner.store.writer import DiskReserve, Writer, in_thread, note_intent
 
 BLOCKS = "blocks"
 """Key of what the blocks of jobs in the derived files are known by."""
@@ -267,7 +266,7 @@ class Store:
     async def __aenter__(self) -> Self:
         """Start the thread that commits."""
         if self.journal is not None:
-            await asyncio.to_thread(self.give_base)
+            await in_thread(self.give_base)
         with self._translated():
             self._connection.execute(_CLEAR_FINISHED)
         self._reserve = DiskReserve(self.run_dir)

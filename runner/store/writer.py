@@ -15,10 +15,12 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from runner.core.filenames import RESERVE_NAME
 from runner.core.sanitize import command_text
@@ -35,6 +37,44 @@ LINGER_S = 0.05
 JOURNAL_LINGER_S = 1.0
 """The same where each commit is an object in a store, which is paid for."""
 RESERVE_BYTES = 4 * 1024 * 1024
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+async def to_the_end(
+    step: Callable[[], Awaitable[object]], on_cancel: Callable[[], None] = lambda: None
+) -> None:
+    """
+    Await a step to its end, however often this task is canceled meanwhile; only then is it canceled.
+
+    Args:
+        step: Called again after each cancellation, to continue.
+        on_cancel: Called at each cancellation.
+    """
+    canceled: asyncio.CancelledError | None = None
+    while True:
+        try:
+            await step()
+            break
+        except asyncio.CancelledError as error:
+            canceled = error
+            on_cancel()
+    if canceled is not None:
+        raise canceled
+
+
+async def in_thread(
+    function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+) -> _Result:
+    """
+    Call a function in a thread, and wait until it has returned, even if this task is canceled.
+
+    A connection to SQLite that is closed while a thread uses it ends the whole process.
+    """
+    call = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
+    await to_the_end(lambda: asyncio.wait([call]))
+    return call.result()
 
 
 class Writer:
@@ -187,7 +227,7 @@ class Writer:
         with self._ready:
             self._is_closing = True
             self._ready.notify()
-        await asyncio.to_thread(self._thread.join)
+        await in_thread(self._thread.join)
 
     def _work(self) -> None:
         while True:

@@ -352,13 +352,18 @@ class EngineHarness:
             sync(connection, jobs, on_changed=OnChanged.ERROR, at=WALL_AT_0)
 
     def run(
-        self, *, meanwhile: Callable[[Engine, HarnessStore], Awaitable[None]] | None = None, **bounds: Any
+        self,
+        *,
+        meanwhile: Callable[[Engine, HarnessStore], Awaitable[None]] | None = None,
+        canceled_at: Sequence[float] = (),
+        **bounds: Any,
     ) -> FinishedRun:
         """
         Run one process to its end.
 
         Args:
             meanwhile: Runs beside the engine.
+            canceled_at: When the task that awaits the engine is canceled.
             bounds: The engine's ``limit``, ``max_failures``, ``run_s`` and ``drain_s``.
         """
 
@@ -371,7 +376,11 @@ class EngineHarness:
                 async with store:
                     engine = Engine(self._context(store, events.append, bounds))
                     beside = asyncio.ensure_future(meanwhile(engine, store)) if meanwhile else None
-                    await engine.run()
+                    working = asyncio.ensure_future(engine.run())
+                    for at in canceled_at:
+                        loop.call_at(at, working.cancel)
+                    await asyncio.wait([working])
+                    assert working.cancelled() == bool(canceled_at), working
                     if beside is not None:
                         beside.cancel()
                         await asyncio.gather(beside, return_exceptions=True)

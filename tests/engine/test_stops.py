@@ -15,7 +15,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import Rejected
 from runner.core.stop import Stop, StopReason
-from runner.engine.engine import Engine
+from runner.engine.engine import DOWNLOAD_GRACE_S, Engine
 from runner.engine.events import Delivered
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from tests.engine.answers import (
@@ -119,6 +119,42 @@ def test_second_signal_leaves_posts_uncertain_and_the_rest_as_it_is(tmp_path: Pa
     assert 10 - len(api.posts) == run.counts[State.PENDING]
     assert dict(run.engine.counts) == run.counts
     assert run.took_s < 2.0
+
+
+def test_cancellation_is_as_the_first_signal(tmp_path: Path) -> None:
+    """
+    A program that cancels a run loses no answer: POSTs are waited for, and downloads for a while.
+    """
+    harness = EngineHarness(
+        tmp_path,
+        FakeApi(answer_s=2.0, on_poll=lambda task, nth: SUCCEEDED),
+        downloader=FakeDownloader(takes_s=3600.0),
+    )
+    harness.add_jobs(specs(30))
+
+    run = harness.run(canceled_at=[12.0])
+
+    assert 0 == run.counts[State.UNCERTAIN]
+    assert len(harness.api.posts) == run.counts[State.SUBMITTED] + run.counts[State.DOWNLOADING]
+    assert max(post.at for post in harness.api.posts) <= 12.0
+    assert run.took_s < 12.0 + DOWNLOAD_GRACE_S + 1.0
+
+
+def test_another_cancellation_is_as_the_second_signal(tmp_path: Path) -> None:
+    """
+    It ends at once, and not before everything has ended: what was not answered is uncertain on disk.
+    """
+    api = slow_api(answer_s=30.0)
+    harness = EngineHarness(tmp_path, api, settings=SLOW)
+    harness.add_jobs(specs(10))
+
+    run = harness.run(canceled_at=[1.0, 1.5, 1.5, 1.6])
+
+    assert len(api.posts) == run.counts[State.UNCERTAIN] > 0
+    assert 10 - len(api.posts) == run.counts[State.PENDING]
+    assert dict(run.engine.counts) == run.counts
+    assert max(post.at for post in api.posts) <= 1.0
+    assert run.took_s < 3.0
 
 
 def test_abandoned_run_starts_nothing_while_it_ends(tmp_path: Path) -> None:

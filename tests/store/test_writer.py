@@ -227,6 +227,29 @@ async def test_leaving_a_run_waits_for_its_last_commit(store: Store) -> None:
         assert 5 == next(query.records(store.reader)).polls
 
 
+async def test_leaving_a_canceled_run_waits_for_its_last_commit_too(store: Store) -> None:
+    """However often its task is canceled: a connection that is closed under its thread ends the whole process."""
+    (job,) = jobs(store)
+
+    async def work() -> None:
+        async with store:
+            job.polls = 5
+            store.save(job)
+            other.execute("BEGIN IMMEDIATE")
+
+    with closing(sqlite3.connect(store.run_dir / DB_NAME)) as other:
+        working = asyncio.ensure_future(work())
+        for _ in range(5):
+            await asyncio.wait([working], timeout=0.01)
+            working.cancel()
+        assert not working.done()
+        other.rollback()
+        await asyncio.wait([working])
+
+    assert working.cancelled()
+    assert 5 == next(query.records(store.reader)).polls
+
+
 async def test_owner_of_a_task_is_known_before_its_commit(store: Store) -> None:
     """Two answers with the same task may come closer to each other than two commits."""
     first, second = jobs(store, 2)
