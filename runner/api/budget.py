@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import glob
 import sqlite3
 import time
@@ -33,6 +32,7 @@ from runner.store.ledger import LedgerLimits
 from runner.store.store import Store
 from runner.store.transitions import Selection, select_for_rerun
 from runner.store.work_list import JobFilter
+from runner.store.writer import in_thread
 
 if TYPE_CHECKING:
     from runner.engine.leased_governor import LeasedGovernor
@@ -184,10 +184,10 @@ async def open_budget(
     allowance = leased = None
     ledger = None
     if settings.budget is not None:
-        ledger = await asyncio.to_thread(open_ledger, settings.budget, store.run_dir, governor)
+        ledger = await in_thread(open_ledger, settings.budget, store.run_dir, governor)
     try:
         if ledger is not None:
-            key = await asyncio.to_thread(register, ledger, store, settings)
+            key = await in_thread(register, ledger, store, settings)
             limits = LedgerLimits(budget.day, budget.month)
             allowance = Allowance(ledger, key, limits, currency.name or "", store, smaller=smaller)
         if governor is not None and currency.name is not None:

@@ -27,6 +27,7 @@ from runner.store import work_list
 from runner.store.costs import LedgerEntry, entries, metadata_of
 from runner.store.ledger import Exchange, Grant, LedgerLimits
 from runner.store.store import Store
+from runner.store.writer import in_thread
 
 FLUSH_S = 1.0
 """How long what became of an attempt may wait until it is written to the ledger."""
@@ -185,7 +186,7 @@ class Allowance:
         await self._store.durable(max((job.commit for job, _ in self._changes), default=0))
         seqs = {seq for seq, _ in self._taken} | {job.seq for job, _ in self._changes}
         found = list(entries(self._store.reader, sorted(seqs)))
-        await asyncio.to_thread(self._ledger.close_run, self._run, found)
+        await in_thread(self._ledger.close_run, self._run, found)
 
     def _fits(self, need: int, grant: Grant, can_free: int) -> bool:
         limits = ((self._limits.day, grant.day_used), (self._limits.month, grant.month_used))
@@ -249,7 +250,7 @@ class Allowance:
             need=need,
             ask=ask,
         )
-        grant = await asyncio.to_thread(self._ledger.exchange, self._run, exchange, self._limits)
+        grant = await in_thread(self._ledger.exchange, self._run, exchange, self._limits)
         if grant.amount:
             self._left[day] = self._left.get(day, 0) + grant.amount
             self._refused, self._may_ask = None, self._may_ask or grant.amount < ask
