@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from runner.api.options import RunOptions
 from runner.core.lifecycle import State
-from runner.core.model import JobRecord, JobSpec
+from runner.core.model import JobRecord, JobSpec, OnChanged
 from runner.core.sanitize import command_text
 from runner.core.sharding import Sample
 from runner.core.where import Condition, UnknownNameFinder
@@ -20,8 +20,6 @@ from runner.store import query
 from runner.store.sync import SyncReport
 from runner.store.transitions import Selection, select_for_rerun
 from runner.store.work_list import LOST_WITH_TASK, is_match
-
-_STATES = frozenset(state.value for state in State)
 
 _MAX_IDS_COMPARED = 5000
 
@@ -88,7 +86,7 @@ class ChosenJobs:
         self,
         connection: sqlite3.Connection,
         options: RunOptions,
-        each: Callable[[JobSpec, str], None],
+        each: Callable[[JobSpec, str, State | None], None],
         gone: Callable[[State], None],
     ) -> None:
         self._connection = connection
@@ -99,28 +97,33 @@ class ChosenJobs:
         self._is_matched = options.job is None
         self._is_met = False
         self._ids: list[str] = []
-        self._sample = None if options.sample is None else Sample[tuple[JobSpec, str, bool]](options.sample)
+        self._sample = (
+            None
+            if options.sample is None
+            else Sample[tuple[JobSpec, str, State | None, bool]](options.sample)
+        )
         self._each = each
         self._counts: Counter[str] = Counter()
         self._names = UnknownNameFinder(options.where)
 
-    def add(self, spec: JobSpec, word: str) -> None:
-        """Take a job of the manifest, and how the run knows it."""
+    def add(self, spec: JobSpec, word: str, state: State | None) -> None:
+        """Take a job of the manifest, how it compares with the run's, and the state of that."""
         glob = self._options.job
         is_matched = glob is None or is_match(self._connection, spec.job_id, glob)
         self._is_matched = self._is_matched or is_matched
         if not is_matched and len(self._ids) < _MAX_IDS_COMPARED:
             self._ids.append(spec.job_id)
         if self._where:
-            record = _as_record(spec, word)
+            is_kept = word == "same" or (word == "changed" and self._options.on_changed is OnChanged.KEEP)
+            record = _as_record(spec, state if is_kept and state else State.PENDING)
             self._names.add(record)
             if not _meets(record, self._where):
                 return
         self._is_met = True
         if self._sample is not None:
-            self._sample.add(spec.job_id, (spec, word, is_matched))
+            self._sample.add(spec.job_id, (spec, word, state, is_matched))
         elif is_matched:
-            self._take(spec, word)
+            self._take(spec, word, state)
 
     def gone(self, state: State) -> None:
         """Take a job that left the manifest."""
@@ -136,9 +139,9 @@ class ChosenJobs:
         """
         if not self._is_choice:
             return compared
-        for spec, word, is_matched in self._sample or ():
+        for spec, word, state, is_matched in self._sample or ():
             if is_matched:
-                self._take(spec, word)
+                self._take(spec, word, state)
         counts = self._counts
         if self._options.job is not None and not self._is_matched:
             raise no_match(self._options.job, self._ids)
@@ -147,14 +150,13 @@ class ChosenJobs:
         new, replaced, changed = counts["new"], counts["replaced"], counts["changed"]
         return SyncReport(new, counts.total() - new - replaced - changed, replaced, changed)
 
-    def _take(self, spec: JobSpec, word: str) -> None:
+    def _take(self, spec: JobSpec, word: str, state: State | None) -> None:
         self._counts[word] += 1
-        self._each(spec, word)
+        self._each(spec, word, state)
 
 
-def _as_record(spec: JobSpec, word: str) -> JobRecord:
-    """Return a job of the manifest as the run knows it, or will know it."""
-    state = State(word) if word in _STATES else State.PENDING
+def _as_record(spec: JobSpec, state: State) -> JobRecord:
+    """Return a job of the manifest as the run will know it."""
     return JobRecord(
         spec.job_id, spec.index, spec.model, spec.schema, spec.request, spec.digest, spec.metadata, state
     )

@@ -40,6 +40,7 @@ from runner.core.prices import PriceTable
 from runner.core.problem import Problem
 from runner.core.settings import Settings
 from runner.disk import AnyPath
+from runner.errors import JobsChanged
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
 from runner.store.database import connect_empty, connect_reader, translated
@@ -56,7 +57,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         holder: The process that is using the run directory, or None.
         settings: Those in force.
         sources: Where they come from; see `apply_options`.
-        compared: How the manifest and the run directory differ. A run does not begin if jobs ``changed``.
+        compared: How the manifest and the run directory differ.
+        refusal: Why a run does not begin, because of jobs that changed; None if it begins.
         groups: All jobs, those that left the manifest included; those with something to do come first.
         first: The first jobs that a run would work on, as many as `show` says.
         elsewhere: Other directories in which the manifest was run; a run asks before it begins a new one.
@@ -76,6 +78,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     sources: Mapping[str, str]
     problems: ProblemCollector
     compared: SyncReport
+    refusal: JobsChanged | None
     groups: tuple[Group, ...]
     first: tuple[PlannedJob, ...]
     elsewhere: tuple[str, ...]
@@ -134,7 +137,7 @@ def plan(
         uploads = UploadCounter(connection, settings)
         retried = failed_to_retry(connection, options.job)
         groups = JobGroups(options, retried, show, lambda request: pricer.price(request, today), uploads.add)
-        compared = _compared(connection, loaded, problems, options, groups)
+        compared, refusal = _compared(connection, loaded, problems, options, groups)
         budgets = budgets_left(settings, connection, run_dir)
         mean_generate_s = query.mean_generate_s(connection)
         learned = json.loads(query.meta(connection).get(LEARNED, "{}"))
@@ -146,6 +149,7 @@ def plan(
         sources=sources,
         problems=problems,
         compared=compared,
+        refusal=refusal,
         groups=tuple(groups.groups()),
         uploads=uploads.counted(),
         first=tuple(groups.first),
@@ -167,8 +171,8 @@ def _compared(
     problems: ProblemCollector,
     options: RunOptions,
     groups: JobGroups,
-) -> SyncReport:
-    """Count the jobs of a manifest, and of the directory, in groups."""
+) -> tuple[SyncReport, JobsChanged | None]:
+    """Count the jobs of a manifest, and of the directory, in groups; with all jobs, whatever the options choose, a run begins."""
     chosen = ChosenJobs(connection, options, groups.add, groups.add_gone)
     invalid: dict[str, JobSpec] = {}
 
@@ -180,12 +184,12 @@ def _compared(
         connection,
         # Those that are invalid are known only when all others were read.
         own_jobs(chain(jobs, invalid.values()), options.shard),
-        each=lambda spec, word: chosen.add(spec, "invalid" if spec.job_id in invalid else word),
+        each=lambda spec, word, state: chosen.add(spec, "invalid" if spec.job_id in invalid else word, state),
         gone=chosen.gone,
     )
     if problems.errors and not (options.skip_invalid and manifest.counts and manifest.counts.is_usable):
         raise manifest_error(manifest, problems)
-    return chosen.report(report)
+    return chosen.report(report), report.refusal(options.on_changed)
 
 
 def _in_force(

@@ -87,15 +87,12 @@ _WHY = {
     State.UNDELIVERED: "succeeded remotely, could not be downloaded before",
 }
 _AGAIN = "failed, a new attempt"
-_AGAIN_UNCHANGED = "failed, a new attempt with its old request"
+_OLD_REQUEST = ", with its old request"
 _FAILED_FOR_GOOD = "failed; only `runner rerun` with its --class submits it again"
 _INVALID = "invalid, recorded as failed"
 _CHANGED = "its request has changed since it was submitted"
-_IF_CHANGED = {
-    OnChanged.ERROR: (Action.LEAVE, _CHANGED),
-    OnChanged.KEEP: (Action.LEAVE, f"{_CHANGED}; the old result is kept"),
-    OnChanged.RERUN: (Action.SUBMIT, _CHANGED),
-}
+_CHANGED_AND_KEPT = f"{_CHANGED}; the old result is kept"
+_NOT_REPLACEABLE = f"{_CHANGED}, and a task for the old one may exist"
 _REPLACED = "not submitted yet, and its request has changed"
 _GONE = "no longer in the manifest"
 
@@ -128,40 +125,49 @@ class JobGroups:
         self.first: list[PlannedJob] = []
         self.states: Counter[State] = Counter()
 
-    def add(self, spec: JobSpec, word: str) -> None:
-        """Count a job of the manifest, by how the store knows it."""
+    def add(self, spec: JobSpec, word: str, state: State | None) -> None:
+        """Count a job of the manifest, by how it compares with the store's and the state of that."""
         match word:
-            case "changed":
-                action, why = _IF_CHANGED[self._options.on_changed]
-                is_kept = self._options.on_changed is OnChanged.KEEP
-                if is_kept and self._options.retry_failed and spec.job_id in self._retried:
-                    action, why = Action.SUBMIT, _AGAIN_UNCHANGED
+            case "changed" if state is not None:
+                self.states[state] += state is not State.SUCCEEDED
+                action, why = self._changed(spec, state)
             case "invalid":
                 action, why = Action.LEAVE, _INVALID
             case "replaced":
                 action, why = Action.SUBMIT, _REPLACED
-            case "new":
-                action, why = choose_action(None, task_id=spec.task_id)
             case _:
-                state = State(word)
-                self.states[state] += 1
-                action, why = choose_action(state, task_id=spec.task_id)
-                if state is State.FAILED and action is Action.LEAVE:
-                    action, why = self._again(spec.job_id)
+                if state is not None:
+                    self.states[state] += 1
+                action, why = self._unchanged(spec, state)
         self._groups[action, why, spec.model] += 1
         if action is Action.SUBMIT:
             self.cost.add(spec.model, *self._price(spec.request))
             self._count_uploads(spec.request)
         # The manifest does not have the old request.
-        if len(self.first) < self._show and action in _ACTIONS.values() and why != _AGAIN_UNCHANGED:
+        if len(self.first) < self._show and action in _ACTIONS.values() and not why.endswith(_OLD_REQUEST):
             self.first.append(
                 PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))
             )
 
-    def _again(self, job_id: str) -> tuple[Action, str]:
-        if job_id not in self._retried:
-            return Action.LEAVE, _FAILED_FOR_GOOD
-        return (Action.SUBMIT, _AGAIN) if self._options.retry_failed else (Action.LEAVE, _WHY[State.FAILED])
+    def _unchanged(self, spec: JobSpec, state: State | None) -> tuple[Action, str]:
+        action, why = choose_action(state, task_id=spec.task_id)
+        if state is State.FAILED and action is Action.LEAVE:
+            if spec.job_id not in self._retried:
+                return action, _FAILED_FOR_GOOD
+            if self._options.retry_failed:
+                return Action.SUBMIT, _AGAIN
+        return action, why
+
+    def _changed(self, spec: JobSpec, state: State) -> tuple[Action, str]:
+        if self._options.on_changed is OnChanged.KEEP:
+            action, why = self._unchanged(spec, state)
+            is_left = action in (Action.DONE, Action.LEAVE)
+            return (Action.LEAVE, _CHANGED_AND_KEPT) if is_left else (action, why + _OLD_REQUEST)
+        if self._options.on_changed is OnChanged.ERROR:
+            return Action.LEAVE, _CHANGED
+        if state not in sources(Event.RERUN):
+            return Action.LEAVE, _NOT_REPLACEABLE
+        return Action.SUBMIT, _CHANGED
 
     def add_gone(self, state: State) -> None:
         """Count a job that left the manifest: it is not submitted, but downloaded if it was paid for."""

@@ -27,9 +27,10 @@ from runner.core.summary import summarize
 from runner.disk import open_own, require_output
 from runner.errors import ReportError, RunnerError
 from runner.jsontext import dumps
-from runner.report.other_formats import MAX_KEYS, TooManyKeys, step_summary, write_csv
-from runner.report.other_formats import write_junit as write_junit_file
+from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
+from runner.report.junit import write_junit as write_junit_file
 from runner.report.page import PageInfo, ReportBuilder, write_page
+from runner.report.step_summary import step_summary
 from runner.results.formats import openai_batch_line
 from runner.results.verdicts import known_verdicts, read_verdicts
 from runner.results.writers import atomic_write

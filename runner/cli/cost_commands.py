@@ -17,7 +17,6 @@ from runner.cli.console import echo_stderr, echo_stdout, show_warning
 from runner.cli.displays import show_event
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE, with_options
-from runner.core.model import OnChanged
 from runner.core.money import format_money, from_nanos
 from runner.core.prices import age_text
 from runner.core.sanitize import escape_json, sanitize_line
@@ -108,8 +107,10 @@ def show_plan(
         )
     if options.limit is not None:
         echo_stderr(f"--limit: at most {format_count(options.limit, 'job')} of these in one process")
-    if planned.compared.changed and options.on_changed is OnChanged.ERROR:
-        echo_stderr("`runner run` refuses to start because of the changed jobs, unless --on-changed is given")
+    if planned.refusal:
+        echo_stderr(
+            f"`runner run` refuses to start: {planned.refusal.message}\n  hint: {planned.refusal.hint}"
+        )
 
 
 def _plan_lines(planned: Plan, settings: Iterable[str]) -> Iterator[str]:

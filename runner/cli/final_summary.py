@@ -13,7 +13,7 @@ from runner.cli.displays import BY_SIGNAL, COLORS, counts_text, ended_count
 from runner.core.advice import advice
 from runner.core.lifecycle import UNFINISHED, State
 from runner.core.model import Failure, FailureClass, JobRecord
-from runner.core.sanitize import command_text, sanitize_line
+from runner.core.sanitize import command_text, job_command, sanitize_line
 from runner.core.stop import Stop
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_size
@@ -182,7 +182,7 @@ def _unsaved(result: RunResult) -> Iterator[_Line]:
         "red",
     )
     for job_id, task_id in result.unsaved:
-        yield f"    {command_text('runner', 'resolve', result.run_dir, job_id, '--task-id', task_id)}", None
+        yield f"    {job_command('resolve', result.run_dir, job_id, '--task-id', task_id)}", None
 
 
 def _files(result: RunResult) -> Iterator[str]:

@@ -33,7 +33,7 @@ from runner.cli.shared_options import (
 from runner.core.explain_answer import explain_answer
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord
-from runner.core.sanitize import command_text, sanitize_line
+from runner.core.sanitize import command_text, job_command, sanitize_line
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_duration, format_rate, format_size
 from runner.results.formats import line_bytes, result_line, utc_text
@@ -280,7 +280,7 @@ def _attempt_lines(details: JobDetails, run_dir: Path) -> Iterator[str]:
     if record.error is not None:
         yield f"  error: {_error(record.error)}"
     if details.answers:
-        show = command_text("runner", "show", run_dir, record.job_id, "--answer")
+        show = job_command("show", run_dir, record.job_id, "--answer")
         yield f"  an answer was not understood; to see it: {show}"
 
 

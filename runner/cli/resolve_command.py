@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from runner.cli.final_summary import submission_text
 from runner.cli.param_types import JOB, RUN_DIR
 from runner.cli.shared_options import or_newest_run
 from runner.core.lifecycle import State
-from runner.core.sanitize import command_text, sanitize_line
+from runner.core.sanitize import command_text, job_command, sanitize_line
 from runner.core.units import format_count
 from runner.core.wire import task_id_error
 from runner.results.formats import utc_text
@@ -105,15 +106,16 @@ def _list(records: list[JobRecord], run_dir: Path, *, as_json: bool) -> int:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("job_id", "task_id"), *((record.job_id, "") for record in records)])
     echo_stdout(text.getvalue().removesuffix("\n"))
-    job = records[0].job_id if len(records) == 1 else "JOB"
+    resolve = partial(job_command, "resolve", run_dir, records[0].job_id if len(records) == 1 else "JOB")
     echo_stderr("look for each task in your account, then run one of")
-    for arguments, explanation in (
-        ((job, "--task-id", "TASK_ID"), "a task exists: poll it and download its video"),
-        ((job, "--not-submitted"), "no task exists: submit the job again"),
-        ((job, "--give-up"), "mark the job as failed"),
-        (("--from", "FILE"), "many at once: the lines above with the task ids filled in"),
+    many = command_text("runner", "resolve", run_dir, "--from", "FILE")
+    for command, explanation in (
+        (resolve("--task-id", "TASK_ID"), "a task exists: poll it and download its video"),
+        (resolve("--not-submitted"), "no task exists: submit the job again"),
+        (resolve("--give-up"), "mark the job as failed"),
+        (many, "many at once: the lines above with the task ids filled in"),
     ):
-        echo_stderr(f"  {command_text('runner', 'resolve', run_dir, *arguments)}   # {explanation}")
+        echo_stderr(f"  {command}   # {explanation}")
     return 0
 
 

@@ -193,9 +193,10 @@ GIVEN_URL = "runner.given_url"
 """The key in a context's `meta` of the URL that a run was named by."""
 
 
-def as_given(run_dir: Path) -> str:
+def as_given(run_dir: Path) -> str | Path:
     """Return how the user named a run that is only read: by the URL of its journal, or by its directory."""
-    return str(click.get_current_context().meta.get(GIVEN_URL, run_dir))
+    url: str | None = click.get_current_context().meta.get(GIVEN_URL)
+    return url or run_dir
 
 
 _WORKS_ON_RUNS = ("resume", "rerun", "resolve")

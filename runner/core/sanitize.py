@@ -166,20 +166,33 @@ def command_text(*arguments: str | Path) -> str:
     r"""
     Quote a command so that it can be pasted into a shell.
 
-    Characters that can't be shown are escapes, as bash and zsh read them.
+    Characters that can't be shown are escapes, as bash and zsh read them. A path that looks like an option begins with `./`.
 
     >>> command_text("runner", "resume", "output/my run")
     "runner resume 'output/my run'"
     >>> print(command_text("a\u202eb"))
     $'a\u202eb'
     """
-    return " ".join(map(_quoted, map(str, arguments)))
+    return " ".join(map(_quoted, arguments))
 
 
-def _quoted(argument: str) -> str:
-    if argument.isprintable():
-        return shlex.quote(argument)
-    return "$'" + "".join(map(_shell_escape, argument)) + "'"
+def job_command(command: str, run_dir: str | Path, job_id: str, *options: str) -> str:
+    """
+    Quote a command about one job as `command_text` does, also if the job's id looks like an option.
+
+    >>> job_command("show", "output/cats", "sky", "--answer"), job_command("show", "output/cats", "-1", "--answer")
+    ('runner show output/cats sky --answer', 'runner show --answer -- output/cats -1')
+    """
+    if job_id.startswith("-"):
+        return command_text("runner", command, *options, "--", run_dir, job_id)
+    return command_text("runner", command, run_dir, job_id, *options)
+
+
+def _quoted(argument: str | Path) -> str:
+    text = str(argument)
+    if text.startswith("-") and not isinstance(argument, str):
+        text = f"./{text}"
+    return shlex.quote(text) if text.isprintable() else f"$'{''.join(map(_shell_escape, text))}'"
 
 
 def _shell_escape(character: str) -> str:

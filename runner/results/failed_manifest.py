@@ -40,7 +40,7 @@ from runner.core.model import (
 )
 from runner.core.money import amount_text
 from runner.core.prices import table_json
-from runner.core.sanitize import command_text
+from runner.core.sanitize import command_text, job_command
 from runner.core.settings import Budget, Limits, Settings
 from runner.core.units import exact_duration, exact_rate
 from runner.results.formats import utc_text
@@ -270,9 +270,8 @@ def _comment(record: JobRecord, run_dir: Path) -> Iterator[str]:
     yield f"  #   It may have been paid for: sent {sent_at or 'at an unknown time'}, model {yaml_text(record.model)}"
     yield f", task {yaml_text(record.task_id)}.\n" if record.task_id else ".\n"
     if record.state in (State.UNCERTAIN, State.SUBMITTING):
-        yield (
-            f"  #   Look in the account, then: {command_text('runner', 'resolve', run_dir, record.job_id)} --task-id ID (or --not-submitted)\n"
-        )
+        resolve = job_command("resolve", run_dir, record.job_id, "--task-id", "ID")
+        yield f"  #   Look in the account, then: {resolve} (or --not-submitted)\n"
 
 
 def _job(record: JobRecord, entry: _EntryKind, known_keys: KnownKeys | None) -> str:

@@ -56,6 +56,8 @@ class SyncReport(Struct):
         gone: Jobs that were removed from the manifest; they are never submitted, but what was paid for is
             still downloaded.
         changes: The first few of ``changed``.
+        not_replaceable: Those of ``changed`` that may have a task for the old request, which has not ended.
+        not_replaceable_changes: The first few of ``not_replaceable``.
     """
 
     new: int = 0
@@ -64,11 +66,30 @@ class SyncReport(Struct):
     changed: int = 0
     gone: int = 0
     changes: list[Change] = field(default_factory=list)
+    not_replaceable: int = 0
+    not_replaceable_changes: list[Change] = field(default_factory=list)
 
     @property
     def jobs(self) -> int:
         """Number of jobs in the manifest."""
         return self.new + self.same + self.replaced + self.changed
+
+    def refusal(self, on_changed: OnChanged) -> JobsChanged | None:
+        """Return the error for changed jobs with which a run can't begin, or None."""
+        if on_changed is OnChanged.RERUN and self.not_replaceable:
+            return JobsChanged(
+                f"{format_count(self.not_replaceable, 'job')} changed although a task for the old request may exist: "
+                + _listed(self.not_replaceable_changes, self.not_replaceable),
+                hint="finish them first (`runner resume DIR`), or resolve them (`runner resolve DIR`)",
+            )
+        if on_changed is OnChanged.ERROR and self.changed:
+            return JobsChanged(
+                f"{format_count(self.changed, 'job')} changed since submission: "
+                + _listed(self.changes, self.changed),
+                hint="give a changed job a new id; or use --on-changed keep (keep the old results) or "
+                "--on-changed rerun (submit them again, and pay again)",
+            )
+        return None
 
 
 def sync(
@@ -99,7 +120,8 @@ def sync(
                 seen[job.seq] = 1
             writer.update(spec, job)
         writer.flush()
-    _refuse_changes(report, on_changed, writer.not_replaceable)
+    if refusal := report.refusal(on_changed):
+        raise refusal
     if writer.has_named_tasks:
         _refuse_shared_tasks(connection)
     report.gone = _mark_gone(connection, seen)
@@ -125,7 +147,7 @@ def compare(
     connection: sqlite3.Connection,
     specs: Iterable[JobSpec],
     *,
-    each: Callable[[JobSpec, str], None],
+    each: Callable[[JobSpec, str, State | None], None],
     gone: Callable[[State], None],
 ) -> SyncReport:
     """
@@ -135,7 +157,7 @@ def compare(
     that would prevent the run from writing.
 
     Args:
-        each: Called for every job of the manifest with ``new``, ``changed``, ``replaced`` or its state.
+        each: Called for every job of the manifest with ``new``, ``same``, ``changed`` or ``replaced``, and its state.
         gone: Called with the state of every job that is not in the manifest.
     """
     report = SyncReport()
@@ -147,20 +169,20 @@ def compare(
             job = stored.get(spec.job_id)
             if job is None:
                 report.new += 1
-                each(spec, "new")
+                each(spec, "new", None)
                 continue
             # A job that a run inserted in the meantime can't be gone.
             if job.seq < len(seen):
                 seen[job.seq] = 1
             if job.digest == spec.digest:
                 report.same += 1
-                each(spec, job.state.value)
+                each(spec, "same", job.state)
             elif job.was_never_sent:
                 report.replaced += 1
-                each(spec, "replaced")
+                each(spec, "replaced", job.state)
             else:
                 _record_change(report, spec, job)
-                each(spec, "changed")
+                each(spec, "changed", job.state)
     for seq, state in connection.execute("SELECT seq, state FROM jobs WHERE seq < ?", (len(seen),)):
         if not seen[seq]:
             report.gone += 1
@@ -238,7 +260,6 @@ class _SyncWriter:
         self._jobs: list[tuple[Any, ...]] = []
         self._specs: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
-        self.not_replaceable: list[Change] = []
         self.has_named_tasks = False
 
     def insert(self, spec: JobSpec) -> None:
@@ -307,11 +328,8 @@ class _SyncWriter:
             self._report.replaced += 1
             self._replace(spec, job, State.PENDING)
             return True
-        change = _record_change(self._report, spec, job)
-        if self._on_changed is not OnChanged.RERUN:
-            return False
-        if job.state not in sources(Event.RERUN):
-            self.not_replaceable.append(change)
+        _record_change(self._report, spec, job)
+        if self._on_changed is not OnChanged.RERUN or job.state not in sources(Event.RERUN):
             return False
         self._replace(spec, job, advance(job.state, Event.RERUN))
         return True
@@ -341,28 +359,13 @@ def _with_seed_of(job: _StoredJob, spec: JobSpec) -> Json:
     return {**spec.request, "seed": stored["seed"]} if "seed" in stored else spec.request
 
 
-def _record_change(report: SyncReport, spec: JobSpec, job: _StoredJob) -> Change:
+def _record_change(report: SyncReport, spec: JobSpec, job: _StoredJob) -> None:
     change = Change(spec.job_id, job.state, changed_fields(json.loads(job.request), spec.request))
     report.changed += 1
-    if len(report.changes) < _MAX_LISTED:
-        report.changes.append(change)
-    return change
-
-
-def _refuse_changes(report: SyncReport, on_changed: OnChanged, not_replaceable: list[Change]) -> None:
-    if not_replaceable:
-        raise JobsChanged(
-            f"{format_count(len(not_replaceable), 'job')} changed although a task for the old request may exist: "
-            + _listed(not_replaceable, len(not_replaceable)),
-            hint="finish them first (`runner resume DIR`), or resolve them (`runner resolve DIR`)",
-        )
-    if report.changed and on_changed is OnChanged.ERROR:
-        raise JobsChanged(
-            f"{format_count(report.changed, 'job')} changed since submission: "
-            + _listed(report.changes, report.changed),
-            hint="give a changed job a new id; or use --on-changed keep (keep the old results) or "
-            "--on-changed rerun (submit them again, and pay again)",
-        )
+    report.changes = [*report.changes, change][:_MAX_LISTED]
+    if job.state not in sources(Event.RERUN):
+        report.not_replaceable += 1
+        report.not_replaceable_changes = [*report.not_replaceable_changes, change][:_MAX_LISTED]
 
 
 def _listed(changes: list[Change], count: int) -> str:

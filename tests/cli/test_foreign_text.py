@@ -81,8 +81,10 @@ def test_hint_to_paste(tmp_path: Path) -> None:
 
 
 def test_commands_are_quoted() -> None:
-    """No message puts a text after the name of a command, except through what quotes it."""
-    unquoted = re.compile(r"runner (?!simulator)[a-z]+ \{(?!option_name\()|-(?:o|-where) '?\{")
+    """No message puts a text after the name of a command, or the id of a record, except through what quotes it."""
+    unquoted = re.compile(
+        r"runner (?!simulator)[a-z]+ \{(?!option_name\()|-(?:o|-where) '?\{|command_text\(.*\.job_id"
+    )
     found = [
         f"{path}:{number}: {line.strip()}"
         for path in Path(__file__).parents[2].joinpath("runner").rglob("*.py")

@@ -174,7 +174,29 @@ def test_a_dry_run_with_invalid_and_changed_jobs() -> None:
             "INSERT INTO attempts SELECT seq, 1, 0, 'accepted', 'task_1', 200, NULL, NULL FROM jobs"
         )
     again = runner("run", manifest, "-o", run_dir, *options[:2], "--on-changed", "keep", "--retry-failed")
-    assert "1  failed, a new attempt with its old request" in again.stdout
+    assert "1  failed, a new attempt, with its old request" in again.stdout
+
+
+def test_a_dry_run_says_of_changed_jobs_what_the_run_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that may have a task for the old request stop a rerun, also if others are chosen; kept ones go on with theirs."""
+    manifest = write_manifest(Path("m.yaml"), "done", "unclear", "slow")
+    states = {"done": State.SUCCEEDED, "unclear": State.UNCERTAIN, "slow": State.SUBMITTED}
+    run_dir = make_run(Path("out"), manifest, states)
+    manifest.write_text(manifest.read_text().replace("kitten", "cat"))
+    monkeypatch.setenv("POWERTOKENS_API_KEY", "key")
+    chosen = ("--job", "done", "--base-url", "http://127.0.0.1:9", "--on-changed")
+    arguments = ("run", manifest, "-o", run_dir, *chosen)
+
+    refused = runner(*arguments, "rerun")
+    planned = runner(*arguments, "rerun", "--dry-run")
+    assert "2 jobs changed although a task for the old request may exist: unclear (unc" in refused.stderr
+    assert refused.stderr.partition("]: ")[2] == planned.stderr.partition("refuses to start: ")[2]
+
+    def counts(on_changed: str) -> tuple[int, ...]:
+        found = json.loads(runner(*arguments[:4], "--on-changed", on_changed, "--dry-run", "--json").stdout)
+        return tuple(found[key] for key in ("changed", "uncertain", "to_submit", "to_poll", "left_alone"))
+
+    assert ((3, 1, 1, 0, 2), (3, 1, 0, 1, 2)) == (counts("rerun"), counts("keep"))
 
 
 def test_a_dry_run_chooses_as_the_run_does() -> None:

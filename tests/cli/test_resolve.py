@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ jobs:
   - id: job-${n}
     repeat: 2
     request: {model: seedance-1-0-pro-250528, prompt: 'job ${n}', seconds: 4, size: 480p}
-  - id: '[odd] one'
+  - id: '-[odd] one'
     request: {model: seedance-1-0-pro-250528, prompt: 'job 3', seconds: 4, size: 480p}
 """
 
@@ -88,11 +90,23 @@ def test_many_at_once_by_pattern(run_dir: Path) -> None:
     Patterns match uncertain jobs, and an id that looks like a pattern is taken as an id.
     """
     written_off = resolve(run_dir, "job-*", "--give-up")
-    pending = resolve(run_dir, "[odd] one", "--not-submitted", "--json")
+    pending = resolve(run_dir, "--not-submitted", "--json", "--", "-[odd] one")
 
     assert (0, 0) == (written_off.exit_code, pending.exit_code)
     assert ["succeeded", "failed", "failed", "pending"] == list(states(run_dir).values())
-    assert {"settled": ["[odd] one"], "refused": [], "uncertain": 0} == json.loads(pending.stdout)
+    assert {"settled": ["-[odd] one"], "refused": [], "uncertain": 0} == json.loads(pending.stdout)
+
+
+def test_commands_to_paste(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What is offered can be pasted, even if the names of a directory and of a job look like options.
+    """
+    resolve(run_dir, "job-*", "--give-up")
+    monkeypatch.chdir(run_dir.rename(run_dir.with_name("-run")).parent)
+    (command,) = re.findall(r"(runner .*--not-submitted.*?)   #", runner("resolve", "./-run").stderr)
+
+    assert 0 == runner(*shlex.split(command)[1:]).exit_code
+    assert "pending" == states(Path("-run"))["-[odd] one"]
 
 
 def test_one_refused_job_refuses_all(run_dir: Path) -> None:
@@ -112,7 +126,7 @@ def test_tasks_from_a_file(run_dir: Path, tmp_path: Path) -> None:
     A CSV file as spreadsheets write it, with BOM and header, resolves many jobs.
     """
     known = tasks(run_dir)
-    rows = f'job_id,task_id\r\njob-1,{known["job 1"]}\r\n\r\n"[odd] one", {known["job 3"]}\r\n'
+    rows = f'job_id,task_id\r\njob-1,{known["job 1"]}\r\n\r\n"-[odd] one", {known["job 3"]}\r\n'
     (tmp_path / "tasks.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
 
     done = resolve(run_dir, "--from", tmp_path / "tasks.csv")
@@ -154,7 +168,7 @@ def test_list_of_uncertain_jobs_is_the_file_to_fill_in(run_dir: Path, tmp_path: 
     """
     listed = resolve(run_dir)
     text = listed.stdout
-    assert (0, "job_id,task_id\njob-1,\njob-2,\n[odd] one,\n") == (listed.exit_code, text)
+    assert (0, "job_id,task_id\njob-1,\njob-2,\n-[odd] one,\n") == (listed.exit_code, text)
     assert "'job 1'" in listed.stderr
 
     (tmp_path / "tasks.csv").write_text(text.replace("job-1,", f"job-1,{tasks(run_dir)['job 1']}"))
@@ -162,7 +176,7 @@ def test_list_of_uncertain_jobs_is_the_file_to_fill_in(run_dir: Path, tmp_path: 
 
     assert (0, "submitted", "uncertain") == (done.exit_code, *list(states(run_dir).values())[1:3])
     left = json.loads(resolve(run_dir, "--json").stdout)
-    assert (2, ["job-2", "[odd] one"]) == (left["uncertain"], [job["job_id"] for job in left["jobs"]])
+    assert (2, ["job-2", "-[odd] one"]) == (left["uncertain"], [job["job_id"] for job in left["jobs"]])
     assert "job 2" == left["jobs"][0]["prompt"]
     assert left["jobs"][0]["submitted_at"]
 
@@ -171,7 +185,7 @@ def test_jobs_that_were_given_up_are_not_to_be_resolved(run_dir: Path) -> None:
     """
     Once all are written off, no hint names `resolve`: they are failed, and only a named class submits them again.
     """
-    resolve(run_dir, "*", "[odd] one", "--give-up")
+    resolve(run_dir, "--give-up", "--", "*", "-[odd] one")
 
     dry = runner("rerun", run_dir, "--dry-run")
     done = runner("resume", run_dir)

@@ -17,8 +17,10 @@ from runner.core.lifecycle import State
 from runner.core.model import FailureClass, JobRecord, Verdicts
 from runner.core.summary import summarize
 from runner.engine.events import Snapshot
-from runner.report.other_formats import MAX_KEYS, TooManyKeys, step_summary, write_csv, write_junit
+from runner.report.csv_table import MAX_KEYS, TooManyKeys, write_csv
+from runner.report.junit import write_junit
 from runner.report.prometheus import write_live_metrics, write_metrics
+from runner.report.step_summary import step_summary
 from tests.results.records import AT, HOSTILE, succeeded, unsuccessful
 
 JOBS = [

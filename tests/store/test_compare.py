@@ -42,7 +42,7 @@ def test_plan_says_of_each_job_what_a_run_would_do(store: Store) -> None:
     put(store, State.SUCCEEDED, "done", "redone")
     put(store, State.TIMED_OUT, "left")
     before = list(query.records(store.reader))
-    told: list[tuple[str, str]] = []
+    told: list[tuple[str, str, State | None]] = []
     gone: list[State] = []
 
     report = compare(
@@ -54,16 +54,16 @@ def test_plan_says_of_each_job_what_a_run_would_do(store: Store) -> None:
             make_spec("fresh"),
             make_spec("waits"),
         ],
-        each=lambda spec, word: told.append((spec.job_id, word)),
+        each=lambda spec, word, state: told.append((spec.job_id, word, state)),
         gone=gone.append,
     )
 
     assert [
-        ("done", "succeeded"),
-        ("edited", "replaced"),
-        ("redone", "changed"),
-        ("fresh", "new"),
-        ("waits", "pending"),
+        ("done", "same", State.SUCCEEDED),
+        ("edited", "replaced", State.PENDING),
+        ("redone", "changed", State.SUCCEEDED),
+        ("fresh", "new", None),
+        ("waits", "same", State.PENDING),
     ] == told
     assert ((1, 2, 1, 1, 1), 5, [State.TIMED_OUT]) == (counts(report), report.jobs, gone)
     assert ["redone (succeeded): seconds: '5' -> '8'"] == [str(change) for change in report.changes]
@@ -78,12 +78,12 @@ def test_plan_of_a_large_manifest(store: Store) -> None:
     report = compare(
         store.reader,
         (make_spec(f"{n}", n) for n in range(1, 1300)),
-        each=lambda spec, word: told.append(word),
+        each=lambda spec, word, state: told.append(word),
         gone=lambda state: told.append("gone"),
     )
 
     assert (200, 1099, 0, 0, 1) == counts(report)
-    assert ["pending"] * 1099 + ["new"] * 200 + ["gone"] == told
+    assert ["same"] * 1099 + ["new"] * 200 + ["gone"] == told
 
 
 def test_plan_while_a_run_takes_jobs_in(store: Store) -> None:
@@ -95,7 +95,7 @@ def test_plan_while_a_run_takes_jobs_in(store: Store) -> None:
         sync_jobs(store, make_spec("a"), make_spec("b", 1))
         yield make_spec("b", 1)
 
-    report = compare(store.reader, specs(), each=lambda spec, word: None, gone=lambda state: None)
+    report = compare(store.reader, specs(), each=lambda spec, word, state: None, gone=lambda state: None)
 
     assert (0, 2, 0, 0, 0) == counts(report)
 
