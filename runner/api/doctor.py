@@ -341,7 +341,7 @@ def _durability(folder: Path) -> Check:
             file.flush()
             os.fsync(file.fileno())
     each_s = (time.perf_counter() - began) / _FSYNCS
-    message = f"a durable write takes {format_duration(each_s)}"
+    message = f"a durable write takes {format_duration(each_s) if each_s >= 0.001 else 'less than 1ms'}"
     if each_s <= SLOW_FSYNC_S:
         return Check("fsync", CheckVerdict.OK, message)
     return Check("fsync", CheckVerdict.WARNING, message, "a local disk would be faster than this one")
@@ -372,10 +372,10 @@ def _open_files(settings: Settings) -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.limits.in_flight + 2 * settings.limits.downloads + SPARE_FILES
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return Check("open-files", CheckVerdict.OK, f"{soft} files may be open, {needed} are needed")
+        return Check("open-files", CheckVerdict.OK, f"{soft:,} files may be open, {needed:,} are needed")
     return Check(
         "open-files",
         CheckVerdict.PROBLEM,
-        f"only {soft} files may be open, and {needed} are needed",
+        f"only {soft:,} files may be open, and {needed:,} are needed",
         f"ulimit -n {needed}",
     )

@@ -101,6 +101,7 @@ async def run(
         manifest, output, folder or manifest.parent, options, problems, observe, confirm_new=confirm_new
     )
     async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
+        guarded(observe)(Notice("checking", f"checking the jobs of {manifest.name}"))
         facts, ids = await _begin(store, manifest, plan, options, problems, observe)
         confirm_cost = _retry_failed(store, facts, options, confirm_cost, ids)
         if ids is not None:

@@ -39,7 +39,7 @@ from runner.errors import RunLocked, RunnerError, StoreMissing
 from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
 from runner.store import query, work_list
-from runner.store.database import reading
+from runner.store.database import not_a_run, reading
 from runner.store.evidence import jobs_with_unknown_assets
 from runner.store.journal import Journal
 from runner.store.store import Store
@@ -56,13 +56,8 @@ def require_run(run_dir: Path) -> None:
     Raises:
         StoreMissing: It is not.
     """
-    hint = "name a run directory, such as output/kittens"
-    if run_dir.is_file():
-        raise StoreMissing(f"{run_dir} is a file, not a run directory", hint=hint)
-    if not run_dir.is_dir():
-        raise StoreMissing(f"the run directory {run_dir} does not exist", hint=hint)
     if not (run_dir / DB_NAME).exists() and not (run_dir / RESULTS_NAME).exists():
-        raise StoreMissing(f"{run_dir} is not a run directory: it has no {DB_NAME}", hint=hint)
+        raise not_a_run(run_dir)
 
 
 def announce_run_dir(run_dir: Path, observe: Observer) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import click
@@ -36,6 +38,19 @@ def echo_stderr(
 def echo_stdout(text: str, *, head: str = "", head_style: str | None = None) -> None:
     """Print a line of data, after a start in another color; control characters are shown as pictures."""
     _echo(text, None, head, head_style, is_error=False)
+
+
+@contextlib.contextmanager
+def shown_if_slow(text: str, *, after_s: float = 1.0) -> Iterator[None]:
+    """Print a line to a terminal if the body takes longer."""
+    timer = threading.Timer(after_s, echo_stderr, [text])
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _echo(text: str, style: str | None, head: str, head_style: str | None, *, is_error: bool) -> None:

@@ -13,7 +13,7 @@ import click
 from runner.api.options import RunOptions
 from runner.api.prices import PriceInForce, PricesInForce, prices, prices_json
 from runner.api.run_ledger import SpendReport, spend, spend_json
-from runner.cli.console import echo_stderr, echo_stdout, show_warning
+from runner.cli.console import echo_stderr, echo_stdout, show_warning, shown_if_slow
 from runner.cli.displays import show_event
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import REAL_TIME, SAMPLE, WHERE, with_options
@@ -84,13 +84,9 @@ def show_plan(
     """Print what a run would do now."""
     from runner.api import config, plan, simulate
 
-    planned = plan.plan(
-        manifest,
-        output=output,
-        show=show,
-        options=options,
-        on_problem=None if as_json else show_warning,
-    )
+    on_problem = None if as_json else show_warning
+    with shown_if_slow(f"checking {manifest} ..."):
+        planned = plan.plan(manifest, output=output, show=show, options=options, on_problem=on_problem)
     if as_json:
         click.echo(json.dumps(plan.plan_json(planned)))
         return

@@ -35,6 +35,8 @@ COLORS: Mapping[State, str] = {
 }
 
 BY_SIGNAL = frozenset({StopReason.INTERRUPTED, StopReason.TERMINATED})
+PASSING = frozenset({"checking", "writing"})
+"""Kinds of notices that a live display shows only as long as they hold, and others only with `verbose`."""
 _MAX_LINE_CHARS = 300
 _PROGRESS_EVERY_S = 30.0
 _MAX_FAILURES_LISTED = 10
@@ -103,7 +105,7 @@ class PlainDisplay:
 
     def event(self, event: RunEvent) -> None:
         """Print a notice, a failure, or with ``verbose`` any event."""
-        is_brief = isinstance(event, Notice) and event.kind == "writing"
+        is_brief = isinstance(event, Notice) and event.kind in PASSING
         if isinstance(event, Notice) and event.kind == "stopping":
             if line := stop_line(event, self._engine):
                 echo_stderr(line)

@@ -111,7 +111,7 @@ def _body(result: RunResult) -> Iterator[_Line]:
     yield from _failures(result)
     yield from _uncertain(result)
     if spend := "; ".join(map(str, () if result.summary is None else result.summary.cost.spend)):
-        yield f"  {spend}", None
+        yield f"  {spend}{' (simulated)' if result.is_simulated else ''}", None
     if result.run_dir.exists():
         yield f"files    {result.run_dir}/ ({', '.join(_files(result))})", None
     if result.asset_store is not None:

@@ -23,6 +23,7 @@ from rich.text import Text
 from runner.cli.console import wants_color
 from runner.cli.displays import (
     COLORS,
+    PASSING,
     STATES,
     ended_count,
     event_line,
@@ -88,7 +89,7 @@ class LiveDisplay:
         """Print notices, and with ``verbose`` finished jobs, above the display; list the last failures in it."""
         line = event_line(event)
         if not isinstance(event, JobEnded):
-            if event.kind == "writing":
+            if event.kind in PASSING:
                 self._live.update(self._title_line(event.message), refresh=True)
             elif event.kind == "stopping":
                 if line := stop_line(event, self._engine):

@@ -118,7 +118,7 @@ def _status_lines(found: Status) -> Iterator[str]:
     for cls, count in found.by_class.items():
         yield f"  {count:>9,}  {cls}"
     for spend in found.spend:
-        yield f"  {spend}"
+        yield f"  {spend}{' (simulated)' if found.is_simulated else ''}"
     for budget in found.budgets:
         yield f"  {budget}"
     if found.holder is not None:

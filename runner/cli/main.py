@@ -51,6 +51,17 @@ COMMAND_GROUPS = {
 """The help text of every command, in groups, so that `--help` imports none of them."""
 COMMANDS = {name: text for commands in COMMAND_GROUPS.values() for name, text in commands.items()}
 
+OPTION_SECTIONS = {
+    "Options": "",
+    "Jobs": "job where sample states classes verdict new_seed retry_failed skip_invalid verify strict on_changed var",
+    "When to stop": "limit max_failures max_runtime stop_at max_cost drain_time",
+    "Run directory": "if_locked new catch_up keep_runs keep_days adopt_results",
+    "Rates and gateway": "submit_rate poll_rate in_flight downloads base_url env_file",
+    "Messages and files": "as_json quiet verbose log_file metrics_file",
+    "Stores and many machines": "shard journal assets keep_local per_shard engine workers shards ray_address",
+}
+"""The options of a command that has many, by name; the first section has all others."""
+
 _MODULES = {
     "setup_commands": ("init", "models", "schema"),
     "validate_command": ("validate",),
@@ -72,6 +83,21 @@ def load_command(name: str) -> click.Command:
         importlib.import_module(f"runner.cli.{module}"), f"{name.replace('-', '_')}_command"
     )
     return command
+
+
+class InSections(click.Command):
+    """A command with so many options that its help text needs sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in sections, whose texts begin in the same column."""
+        section_of = {name: title for title, names in OPTION_SECTIONS.items() for name in names.split()}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in OPTION_SECTIONS}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                sections[section_of.get(param.name or "", "Options")].append((record[0].ljust(24), record[1]))
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records, col_max=24)
 
 
 class LazyGroup(click.Group):

@@ -14,6 +14,7 @@ import click
 from runner import jsontext
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
+from runner.cli.main import InSections
 from runner.cli.param_types import RUN_DIR
 from runner.cli.shared_options import (
     ASSETS,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from runner.cli.shared_options import DisplayOptions
 
 
-@click.command("rerun")
+@click.command("rerun", cls=InSections)
 @click.argument("source", metavar="RUN_DIR_OR_RESULTS", type=RUN_DIR)
 @with_options(STATUS, CLASS)
 @click.option(

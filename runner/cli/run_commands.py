@@ -11,6 +11,7 @@ import click
 
 from runner.api.options import RunOptions, read_shard
 from runner.cli.console import echo_stderr, show_warning
+from runner.cli.main import InSections
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import (
     ADOPT_RESULTS,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from runner.cli.run_session import StartRun
 
 
-@click.command("run")
+@click.command("run", cls=InSections)
 @click.argument("manifest", type=MANIFEST)
 @click.option(
     "-o",
@@ -187,7 +188,7 @@ def _start_on_ray(manifest: Path, options: RunOptions, **plan: Any) -> StartRun:
     )
 
 
-@click.command("resume")
+@click.command("resume", cls=InSections)
 @click.argument("run_dirs", metavar="[RUN_DIR]...", type=RUN_DIR, nargs=-1, callback=or_newest_run)
 @with_options(
     SHARD,

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from runner.api.validate import check
-from runner.cli.console import echo_stderr, echo_stdout
+from runner.cli.console import echo_stderr, echo_stdout, shown_if_slow
 from runner.cli.param_types import MANIFEST, VARIABLE
 from runner.core.problem import Problem, Severity
 
@@ -41,7 +41,8 @@ def validate_command(
         "json": json_writer.write,
         "github": _write_annotation,
     }
-    checked = check(manifests, on_problem=writers[output_format], variables=var, strict=strict)
+    with shown_if_slow(f"checking {', '.join(map(str, manifests))} ..."):
+        checked = check(manifests, on_problem=writers[output_format], variables=var, strict=strict)
     if output_format == "json":
         json_writer.finish(valid=checked.is_valid, jobs=checked.jobs)
     echo_stderr(str(checked) if checked.is_valid else f"{checked}; nothing was submitted")

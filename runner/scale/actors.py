@@ -321,7 +321,10 @@ class ShardActor:
 
     def _observe(self, event: RunEvent) -> None:
         # The driver tells where the run is, and why it stops.
-        if not (isinstance(event, Notice) and event.kind in ("run_dir", "stopping", "writing", "gateway")):
+        if not (
+            isinstance(event, Notice)
+            and event.kind in ("run_dir", "stopping", "checking", "writing", "gateway")
+        ):
             self._events.append(event)
 
     def _started(self, engine: ActiveRun) -> None:

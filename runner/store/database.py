@@ -80,6 +80,17 @@ def connect_writer(run_dir: Path, *, is_adopted: bool = False) -> sqlite3.Connec
     return connection
 
 
+def not_a_run(run_dir: Path) -> StoreMissing:
+    """Return the error for what is not a run directory; the run in ``output/`` that has its name may be meant."""
+    meant = Path("output", run_dir)
+    hint = f"name a run directory, such as {meant if (meant / DB_NAME).is_file() else 'output/kittens'}"
+    if run_dir.is_file():
+        return StoreMissing(f"{run_dir} is a file, not a run directory", hint=hint)
+    if not run_dir.is_dir():
+        return StoreMissing(f"the run directory {run_dir} does not exist", hint=hint)
+    return StoreMissing(f"{run_dir} is not a run directory: it has no {DB_NAME}", hint=hint)
+
+
 def connect_reader(
     run_dir: Path, *, with_temp_tables: bool = False, is_checked: bool = False
 ) -> sqlite3.Connection:
@@ -96,9 +107,7 @@ def connect_reader(
     """
     path = run_dir / DB_NAME
     if not path.exists():
-        is_file = run_dir.is_file()
-        why = "is a file, not a run directory" if is_file else f"is not a run directory: it has no {DB_NAME}"
-        raise StoreMissing(f"{run_dir} {why}", hint="name a run directory, such as output/kittens")
+        raise not_a_run(run_dir)
     with translated(path):
         connection = _connect_to_read(path)
         try:

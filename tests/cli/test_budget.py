@@ -155,7 +155,9 @@ def test_a_run_that_meets_its_budget() -> None:
         in result.stderr
     )
     assert "1 pending job would still fit into 0.20 USD, such as --job short" in result.stderr
-    assert "spent 0.80 USD, of which 0.20 uncertain and 0.20 for tasks that failed" in result.stderr
+    spent = "  spent 0.80 USD, of which 0.20 uncertain and 0.20 for tasks that failed (simulated)\n"
+    assert spent in result.stderr
+    assert spent in runner("status", "output/paid-simulated").stdout
     assert "submits 2 jobs, at most 0.85 USD" in result.stderr
     summary = json.loads(result.stdout)
     assert {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runner.cli.console import shown_if_slow
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
@@ -54,6 +57,7 @@ def failed(job_id: str) -> JobEnded:
                 "job: succeeded",
                 *(f"job-{n}: failed (remote_failed): no reason" for n in range(12)),
                 "slow down",
+                "checking the jobs",
                 "writing the results",
             ],
         ),
@@ -71,9 +75,33 @@ def test_lines_without_a_terminal(
         display.event(failed(f"job-{n}"))
     display.event(Notice("throttled", "slow down"))
     display.event(Notice("stopping", "the results can't be written", "free some space"))
+    display.event(Notice("checking", "checking the jobs"))
     display.event(Notice("writing", "writing the results"))
 
     assert lines == capsys.readouterr().err.splitlines()
+
+
+class Terminal(io.StringIO):
+    """A terminal on which something was written, or not."""
+
+    def isatty(self) -> bool:
+        """Return that it is one."""
+        return True
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "file"])
+def test_what_takes_long_is_named_on_a_terminal(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named while it lasts, once it has taken a while, and nowhere but on a terminal."""
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    with shown_if_slow("checking m.yaml ...", after_s=3600):
+        pass
+    assert "" == stream.getvalue()
+    with shown_if_slow("checking m.yaml ...", after_s=0):
+        for timer in (each for each in threading.enumerate() if isinstance(each, threading.Timer)):
+            timer.join()
+
+    assert stream.getvalue() == ("checking m.yaml ...\n" if stream.isatty() else "")
 
 
 @pytest.mark.slow
@@ -117,6 +145,7 @@ def test_live_display_of_a_terminal(tmp_path: Path) -> None:
 
     assert 1 == process.wait(timeout=30)
     text = output.decode()
+    assert "checking the jobs of m.yaml" in text
     assert "of 3 (" in text
     assert "submitting " in text
     assert "[bold]2: failed (invalid_request)" in text

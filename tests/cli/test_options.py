@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time as clock_time
 from collections.abc import Iterator
 from datetime import datetime, time
@@ -107,6 +108,24 @@ def test_the_scenarios_are_named_in_the_help() -> None:
     text = runner("run", "--help").stdout
 
     assert [] == [name for name in shipped_scenarios() if f" {name} (" not in " ".join(text.split())]
+
+
+def test_many_options_are_in_sections() -> None:
+    """The help of `run` has each option in one section, those that most runs need first, and names none that is no option."""
+    from runner.cli.main import OPTION_SECTIONS, load_command
+
+    text = runner("run", "--help").stdout
+    titles = [line.removesuffix(":") for line in text.splitlines() if re.fullmatch(r"[A-Z][a-z ]+:", line)]
+    known = {param.name for name in ("run", "resume", "rerun") for param in load_command(name).params}
+
+    assert list(OPTION_SECTIONS) == titles
+    assert (
+        text.index("--simulate ")
+        < text.index("\nJobs:\n")
+        < text.index("--job ")
+        < text.index("\nWhen to stop:\n")
+    )
+    assert set() == {name for names in OPTION_SECTIONS.values() for name in names.split()} - known
 
 
 @pytest.mark.parametrize("command", ["run", "resume", "rerun", "resolve", "simulate"])

@@ -72,6 +72,7 @@ WRONG = {
     "status m.yaml": "m.yaml is a file, not a run directory",
     "resume absent": "the run directory absent does not exist",
     "report .": ". is not a run directory: it has no run.db",
+    "status kept": "name a run directory, such as output/kept",
     "rerun m.yaml": "run it: runner run m.yaml",
     "rerun out/report.html": "rerun its results: runner rerun out/results.jsonl",
     "rerun t.jsonl": "t.jsonl:1 has no 'schema_version'; it is not a result line",
@@ -94,6 +95,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "m.yaml").write_text(MANIFEST)
     (folder / "t.csv").write_text("job,task\nkitten-1,task_x\n")
     (folder / "t.jsonl").write_text('{"a": 1}\n')
+    (folder / "output" / "kept").mkdir(parents=True)
+    (folder / "output" / "kept" / "run.db").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert 0 == runner("run", "m.yaml", "--simulate", "-o", "out", "-q").exit_code
