@@ -26,7 +26,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from msgspec import Struct, field
 
@@ -35,6 +34,7 @@ from runner.core.cost import Cost, CostState
 from runner.core.money import Money, to_nanos
 from runner.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from runner.store.costs import LedgerEntry
+from runner.store.database import uri_to_read
 from runner.store.ledger_texts import LOCK_WAIT_S, short_tags, translate
 from runner.store.rows import BulkStatement, Row, insert_rows
 
@@ -150,8 +150,7 @@ class Ledger:
         self._paths: dict[int, str] = {}
         with self._translated():
             if is_read_only:
-                uri = f"file:{quote(str(path.resolve()))}?mode=ro"
-                self._connection = _connect(uri, lock_wait_s, uri=True)
+                self._connection = _connect(uri_to_read(path), lock_wait_s, uri=True)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._connection = _connect(str(path), lock_wait_s)
