@@ -102,13 +102,13 @@ class Exchange(Struct, frozen=True, kw_only=True):
 
     Attributes:
         entries: Attempts that changed.
-        give_back: What leaves the run's allowance, by day and currency.
+        give_back: What leaves the run's allowance, by day.
         need: What the run needs at least, or 0 for nothing.
         ask: What it would like to have.
     """
 
     entries: Sequence[LedgerEntry] = ()
-    give_back: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    give_back: Mapping[str, int] = field(default_factory=dict)
     day: str = ""
     currency: str = ""
     need: int = 0
@@ -146,7 +146,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, lock_wait_s: float = LOCK_WAIT_S, is_read_only: bool = False) -> None:
         self.path = path
-        self._kinds: dict[tuple[str, str, str], int] = {}
+        self._kinds: dict[tuple[float, str, str], int] = {}
         self._paths: dict[int, str] = {}
         with self._translated():
             if is_read_only:
@@ -254,8 +254,8 @@ class Ledger:
         with self._transaction() as connection:
             self._require_own(run)
             self._save(run, exchange.entries)
-            for (day, currency), amount in exchange.give_back.items():
-                self._allow(run, day, currency, -amount)
+            for day, amount in exchange.give_back.items():
+                self._allow(run, day, exchange.currency, -amount)
             if not exchange.need:
                 return Grant(0, 0, 0)
             used = {
@@ -311,11 +311,7 @@ class Ledger:
                 change[1] -= 1
             if cost.state is CostState.RELEASED:
                 continue
-            kind, state, amount = (
-                self._kind(entry.day, cost.currency, entry.model),
-                cost.state._value_,
-                cost.amount,
-            )
+            kind, state, amount = self._kind(cost, entry.model), cost.state._value_, cost.amount
             saved.append((run, entry.seq, cost.number, kind, state, amount, short_tags(entry.metadata)))
             if len(saved) == _SAVED_AT_ONCE:
                 insert_rows(self._connection, _SAVE, saved)
@@ -338,15 +334,16 @@ class Ledger:
         ).fetchone()
         return old
 
-    def _kind(self, day: str, currency: str, model: str) -> int:
-        key = (day, currency, model)
+    def _kind(self, cost: Cost, model: str) -> int:
+        key = (cost.at // 86400, cost.currency, model)
         kind = self._kinds.get(key)
         if kind is None:
+            values = (cost.day, cost.currency, model)
             self._connection.execute(
-                "INSERT OR IGNORE INTO kinds (day, currency, model) VALUES (?, ?, ?)", key
+                "INSERT OR IGNORE INTO kinds (day, currency, model) VALUES (?, ?, ?)", values
             )
             (kind,) = self._connection.execute(
-                "SELECT kind FROM kinds WHERE day = ? AND currency = ? AND model = ?", key
+                "SELECT kind FROM kinds WHERE day = ? AND currency = ? AND model = ?", values
             ).fetchone()
             self._kinds[key] = kind
         return kind
