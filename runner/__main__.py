@@ -13,10 +13,15 @@ _GARBAGE_THRESHOLDS = (100_000, 20, 20)
 def main() -> None:
     """Run the command line, and exit with its code."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    from runner.cli import main, streams
+    try:
+        from runner.cli import main, streams
 
-    streams.prepare_streams()
-    code = main.run_command_line(sys.argv[1:])
+        streams.prepare_streams()
+        code = main.run_command_line(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Before the command began, or after it had ended.
+        os.write(2, b"interrupted\n")
+        os._exit(130)
     if "asyncio" not in sys.modules:
         # Neither threads nor child processes are left. Freeing every object one by one would take longer than `--help`.
         sys.stdout.flush()
