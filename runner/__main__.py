@@ -15,10 +15,15 @@ def main() -> None:
     if sys.getfilesystemencoding() != "utf-8":
         _start_again_with_utf8()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    from runner.cli import main, streams
+    try:
+        from runner.cli import main, streams
 
-    streams.prepare_streams()
-    code = main.run_command_line(sys.argv[1:])
+        streams.prepare_streams()
+        code = main.run_command_line(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Before the command began, or after it had ended.
+        os.write(2, b"interrupted\n")
+        os._exit(130)
     if "asyncio" not in sys.modules:
         # Neither threads nor child processes are left. Freeing every object one by one would take longer than `--help`.
         sys.stdout.flush()

@@ -224,7 +224,7 @@ def export_command(
     except KeyboardInterrupt:
         progress.end()
         echo_stderr("interrupted: the same command continues the export")
-        raise
+        raise click.exceptions.Exit(130) from None
     progress.end()
     for warning in warnings:
         echo_stderr(f"warning: {warning}")

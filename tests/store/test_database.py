@@ -235,6 +235,18 @@ def test_mark_of_a_finished_run_goes_with_the_next_change(store: Store) -> None:
     assert not store.is_finished
 
 
+def test_results_that_were_edited_are_not_those_of_a_finished_run(store: Store) -> None:
+    """Neither the size nor the end of the file shows every edit."""
+    results = store.run_dir / "results.jsonl"
+    results.write_bytes(b"a" * 200_000)
+    os.utime(results, (1, 1))
+    store.mark_finished(["results.jsonl"])
+    assert store.is_finished
+
+    results.write_bytes(b"b" * 100_000 + b"a" * 100_000)
+    assert not store.is_finished
+
+
 async def test_run_takes_the_mark_of_a_finished_one_away(store: Store) -> None:
     """While a run is going the derived files are behind."""
     store.mark_finished([])
