@@ -199,7 +199,7 @@ def prepare(
     problems = ProblemCollector(on_problem)
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
-    settings, _ = apply_options(loaded.settings, options, environ)
+    settings, _ = apply_options(loaded.header.settings, options, environ)
     # Each machine finds the ledger where its directories are.
     settings = with_ledger(settings, None, simulate=options.simulate)
     if not is_governed:

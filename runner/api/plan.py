@@ -128,10 +128,12 @@ def plan(
     environ = read_environment(options, path.parent)
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
-    settings, sources = _in_force(loaded.settings, options, environ)
+    settings, sources = _in_force(loaded.header.settings, options, environ)
     settings, shard = with_ledger(settings, output_root(path), simulate=simulate), options.shard
-    run_dir = expand_date(place or default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today)
-    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, place), shard)
+    run_dir = expand_date(
+        place or default_run_dir(path, loaded.header.name, simulate=simulate, shard=shard), today
+    )
+    own = known_run(run_dir, loaded.header.name, series_of(loaded.header.name_template, place), shard)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
@@ -142,7 +144,7 @@ def plan(
         mean_generate_s = query.mean_generate_s(connection)
         learned = json.loads(query.meta(connection).get(LEARNED, "{}"))
     return Plan(
-        name=loaded.name,
+        name=loaded.header.name,
         run_dir=run_dir,
         holder=holder_of(run_dir),
         settings=settings,

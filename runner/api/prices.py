@@ -118,7 +118,7 @@ def prices(manifest: Path | None = None, *, today: date | None = None) -> Prices
         loaded = load(manifest, problems, variables={}, today=today)
         if problems.errors:
             raise manifest_error(loaded, problems)
-        settings = loaded.settings
+        settings = loaded.header.settings
     pricer = pricer_for(settings)
     catalog = load_catalog()
     models = sorted({*catalog.models, *(model for table in pricer.tables for model in table.models())})

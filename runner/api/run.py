@@ -163,7 +163,7 @@ class _Prepared(Struct, frozen=True, kw_only=True):
         needs_base_url = False
         if options.base_url and not options.simulate:
             others = replace(options, base_url=None)
-            named = gateway_source(facts.gateway, others, self.environ, lambda: self.manifest.settings)
+            named = gateway_source(facts.gateway, others, self.environ, lambda: self.manifest.header.settings)
             needs_base_url = named is None
         return RunConfig(
             facts.settings,
@@ -192,16 +192,16 @@ def _prepare(
     loaded = load(
         manifest, problems, variables=options.var, today=today, folder=folder, is_strict=options.strict
     )
-    settings, sources = apply_options(loaded.settings, options, environ)
+    settings, sources = apply_options(loaded.header.settings, options, environ)
     if names := ignored_variables(options, folder):
         message = f"{folder / '.env'}: ignored {', '.join(names)}: it may set keys, but no addresses"
         observe(Notice("warning", message, "export them, or name the file with --env-file"))
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)
     keys = find_keys(settings, environ, simulate=options.simulate)
-    name, shard = loaded.name, options.shard
+    name, shard = loaded.header.name, options.shard
     check_shard_options(options, settings)
-    series = series_of(loaded.name_template, output)
+    series = series_of(loaded.header.name_template, output)
     run_dir = output or default_run_dir(manifest, name, simulate=options.simulate, shard=shard)
     run_dir = expand_date(run_dir, today)
     settings = with_ledger(settings, output_root(manifest), simulate=options.simulate)
