@@ -28,7 +28,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.run_ledger import BudgetLeft, budgets_json, budgets_left, with_ledger
-from runner.api.shards import check_shard_options, divided, own_jobs
+from runner.api.shards import check_shard_options, divided
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
@@ -182,10 +182,11 @@ def _compared(
         invalid[spec.job_id] = spec
 
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
+    shard = options.shard
     report = compare(
         connection,
         # Those that are invalid are known only when all others were read.
-        own_jobs(chain(jobs, invalid.values()), options.shard),
+        (spec for spec in chain(jobs, invalid.values()) if shard is None or shard.has(spec.job_id)),
         each=lambda spec, word, state: chosen.add(spec, "invalid" if spec.job_id in invalid else word, state),
         gone=chosen.gone,
     )

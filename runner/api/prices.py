@@ -56,8 +56,8 @@ class PricesInForce(Struct, frozen=True):
 
 def pricer_for(settings: Settings) -> Pricer:
     """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
-    tables = (shipped_prices(),) if settings.prices is None else (settings.prices, shipped_prices())
-    return Pricer(tables, _catalog(settings))
+    catalog, shipped = _catalog(settings), shipped_prices()
+    return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 
 def tables_used(pricer: Pricer, cost: CostEstimate) -> tuple[PriceTable, ...]:

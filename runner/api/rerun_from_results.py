@@ -40,7 +40,7 @@ from runner.core.problem import format_path
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.summary import summarize
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer, ignore
+from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.local_files import only_uploaded
@@ -182,6 +182,7 @@ def _nothing_to_do(source: RerunSource) -> RunResult:
 
 
 async def _import_jobs(source: RerunSource, if_locked: IfLocked, observe: Observer) -> None:
+    observe = guarded(observe)
     for warning in source.results.warnings:
         observe(Notice("warning", f"{source.results.path} {warning}"))
     async with open_run(source.run_dir, RunOptions(if_locked=if_locked), observe) as store:
