@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.asset_store import verify_assets
 from runner.api.budget import check_cost
 from runner.api.config import (
     RunConfig,
@@ -28,7 +29,6 @@ from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.manifest_jobs import load_into
 from runner.api.options import RunOptions
-from runner.api.retention import delete_older, require_series, verify_assets
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
     RunFacts,
@@ -40,7 +40,7 @@ from runner.api.run_facts import (
 )
 from runner.api.run_ledger import with_ledger
 from runner.api.run_result import OnStarted, RunResult, send_notifications
-from runner.api.series import Series, catch_up
+from runner.api.series import Series, catch_up, delete_older, require_series
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import KnownRun, known_run, remember, require_continued

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.asset_store import with_chosen_store
+from runner.api.asset_store import refetch_lost_files, with_chosen_store
 from runner.api.config import (
     RunConfig,
     apply_options,
@@ -26,7 +26,6 @@ from runner.api.config import (
 from runner.api.job_choice import ids_to_compare, no_match
 from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
-from runner.api.retention import refetch_lost_files
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
 from runner.core.filenames import DB_NAME, RESULTS_NAME
