@@ -15,8 +15,7 @@ from msgspec import Struct
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs, failed_to_retry
 from runner.api.options import RunOptions
-from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob
-from runner.api.planned_uploads import PlannedUploads, UploadCounter
+from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob, PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
     LEARNED,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +16,7 @@ from runner.core.money import amount_text
 from runner.core.prices import OLD_AFTER_DAYS, Price, PriceTable, Unit
 from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
-from runner.schema.catalog import Catalog, completed, load_catalog, short_name
+from runner.schema.catalog import catalog_with, load_catalog
 from runner.schema.price_tables import Pricer, shipped_prices
 
 
@@ -56,7 +54,7 @@ class PricesInForce(Struct, frozen=True):
 
 def pricer_for(settings: Settings) -> Pricer:
     """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
-    catalog, shipped = _catalog(settings), shipped_prices()
+    catalog, shipped = catalog_with(settings.schemas), shipped_prices()
     return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 
@@ -90,15 +88,6 @@ def cost_json(cost: CostEstimate) -> dict[str, Json]:
         ],
         "unknown": dict(cost.unknown),
     }
-
-
-def _catalog(settings: Settings) -> Catalog:
-    own = {}
-    for path in map(Path, settings.schemas):
-        # Without it, absent seconds and sizes have no default, and such a price is unknown.
-        with suppress(OSError, ValueError, AttributeError):
-            own[short_name(path)] = completed(json.loads(path.read_bytes()))
-    return load_catalog().with_schemas(own) if own else load_catalog()
 
 
 def prices(manifest: Path | None = None, *, today: date | None = None) -> PricesInForce:
