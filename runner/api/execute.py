@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
-from runner.api.job_steps import InlineFiles, JobSteps, open_steps, with_job_log
+from runner.api.job_steps import InlineFiles, JobSteps, open_steps
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
@@ -40,12 +40,10 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext, InputFiles, stop_for_store_error
 from runner.engine.engine import Engine
-from runner.engine.events import Notice, Observer, guarded, ignore
+from runner.engine.events import Notice, Observer, ignore
 from runner.engine.polls import poll_lost_tasks
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
-from runner.gateway.credentials import PooledKeys
-from runner.gateway.urls import gateway_root
 from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.takes import unchecked
@@ -82,7 +80,6 @@ async def execute(
         RunnerError: It could not begin.
     """
     started_at = time.monotonic()
-    observe = guarded(observe)
     work = _Work(store, config, options, job_filter, observe, governor)
     remove_uploaded(store, config)
     outputs = Outputs(store, config)
@@ -144,11 +141,6 @@ class _Work(Struct, frozen=True):
     observe: Observer
     governor: LeasedGovernor | None
 
-    @property
-    def is_shard(self) -> bool:
-        """Whether this is one of several shards."""
-        return self.config.origin.shard is not None
-
 
 @asynccontextmanager
 async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
@@ -180,7 +172,7 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
 
             checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
             on_success, finish = checks.add, partial(finish_checks, checks)
-        inputs = await _inputs(stack, work, settings, steps, gateway_root(base_url))
+        inputs = await _inputs(stack, work, settings, steps)
         context = _context(
             work,
             settings,
@@ -197,12 +189,10 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
                 if finish is not None:
                     await finish(engine, observe)
         finally:
-            _save_learned(work, engine, steps.keys)
+            _save_learned(work, engine, steps)
 
 
-async def _inputs(
-    stack: AsyncExitStack, work: _Work, settings: Settings, steps: JobSteps, root: str
-) -> InputFiles:
+async def _inputs(stack: AsyncExitStack, work: _Work, settings: Settings, steps: JobSteps) -> InputFiles:
     if settings.inputs is None:
         return InlineFiles()
     from runner.api.inputs import open_uploads
@@ -213,7 +203,7 @@ async def _inputs(
         settings,
         settings.inputs,
         work.job_filter,
-        root=root,
+        root=steps.client.root,
         key=steps.keys.secret(steps.keys.for_task(None)[0]),
         environ=work.config.environ,
         clock=steps.clock,
@@ -254,10 +244,9 @@ def _context(
     on_success: Callable[[Job], None],
 ) -> EngineContext:
     options = work.options
-    submitter, poller, deliverer = with_job_log(steps.submitter, steps.poller, steps.deliverer)
     return EngineContext(
         settings=settings,
-        learned=_learned(work, steps.keys),
+        learned=_learned(work, steps),
         job_filter=work.job_filter,
         limit=options.limit,
         max_failures=options.max_failures,
@@ -266,9 +255,9 @@ def _context(
         drain_s=options.drain_time,
         store=work.store,
         key_pool=steps.keys.pool,
-        submitter=submitter,
-        poller=poller,
-        deliverer=deliverer,
+        submitter=steps.submitter,
+        poller=steps.poller,
+        deliverer=steps.deliverer,
         clock=steps.clock,
         probe=steps.probe,
         draw=random.random,
@@ -299,24 +288,25 @@ async def _connected(
             await to_the_end(allowance.close)
 
 
-def _learned(work: _Work, keys: PooledKeys) -> Mapping[str, float]:
+def _learned(work: _Work, steps: JobSteps) -> Mapping[str, float]:
     if work.config.origin.is_simulated:
         return {}
     return read_learned(
         query.meta(work.store.reader).get(LEARNED),
-        work.config.gateway,
-        keys.fingerprints,
+        steps.base_url,
+        steps.keys.fingerprints,
         submit_per_s=work.options.submit_rate,
-        is_shard=work.is_shard,
+        is_shard=work.config.origin.shard is not None,
     )
 
 
-def _save_learned(work: _Work, engine: Engine, keys: PooledKeys) -> None:
+def _save_learned(work: _Work, engine: Engine, steps: JobSteps) -> None:
     if work.config.origin.is_simulated:
         return
     with contextlib.suppress(RunnerError):
         rates = engine.governor.learned()
-        save_learned(work.store, rates, work.config.gateway, keys.fingerprints, is_shard=work.is_shard)
+        is_shard = work.config.origin.shard is not None
+        save_learned(work.store, rates, steps.base_url, steps.keys.fingerprints, is_shard=is_shard)
 
 
 def _result(work: _Work, outputs: Outputs, engine: Engine | None) -> RunResult:

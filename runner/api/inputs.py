@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from itertools import islice
 
-from runner.api.planned_uploads import Select, schema_selector
 from runner.connector import Proxies
 from runner.core.model import FILE_KEY, Json
 from runner.core.settings import Inputs, Settings, Timeouts
@@ -19,6 +18,7 @@ from runner.gateway.urls import gateway_root
 from runner.jsontext import dumps, loads
 from runner.manifest.local_files import read_checked, render_request, uploads_in
 from runner.objects import open_store
+from runner.schema.catalog import Catalog, catalog_with
 from runner.store.files import Upload, UploadState, read_uploads, requests_with_files
 from runner.store.store import Store
 from runner.store.work_list import JobFilter
@@ -35,7 +35,7 @@ class UploadedFiles:
     Local files are uploaded, those for which their field allows it; the others are sent inside the requests.
 
     Args:
-        select: Returns the schema of a request, or None.
+        catalog: Has the schemas of the requests.
         limit: Jobs that are submitted at most.
     """
 
@@ -46,7 +46,7 @@ class UploadedFiles:
         job_filter: JobFilter,
         target: Target,
         clock: Clock,
-        select: Select,
+        catalog: Catalog,
         observe: Observer,
         *,
         limit: int | None,
@@ -55,7 +55,7 @@ class UploadedFiles:
         self._inputs = inputs
         self._filter = job_filter
         self._target = target
-        self._select = select
+        self._catalog = catalog
         self._observe = observe
         self._limit = limit
         self._uploader = Uploader(target, store, clock, read_uploads(store.reader, target.name))
@@ -74,7 +74,7 @@ class UploadedFiles:
     async def body(self, text: str, timeout_s: float) -> bytes:
         """Put the address of each uploaded file into the request."""
         request = loads(text)
-        found = list(uploads_in(request, self._inputs, self._select))
+        found = list(uploads_in(request, self._inputs, self._catalog))
         # Nearly always all of them are there.
         await self._uploader.upload_all(ref for _, ref in found if self._uploader.needs(ref))
         return await asyncio.to_thread(self._render, request, found, timeout_s)
@@ -97,7 +97,7 @@ class UploadedFiles:
     def _references(self) -> Iterator[Reference]:
         # With a limit the others may never be needed; one that is, is uploaded before its job.
         for text in islice(requests_with_files(self._store.reader, self._filter), self._limit):
-            yield from (reference for _, reference in uploads_in(loads(text), self._inputs, self._select))
+            yield from (reference for _, reference in uploads_in(loads(text), self._inputs, self._catalog))
 
 
 class SimulatedTarget:
@@ -162,7 +162,7 @@ async def open_uploads(
     else:
         target = ObjectTarget(open_store(inputs.upload, environ), inputs, transfers, clock, read_checked)
     return UploadedFiles(
-        store, inputs, job_filter, target, clock, schema_selector(settings), observe, limit=limit
+        store, inputs, job_filter, target, clock, catalog_with(settings.schemas), observe, limit=limit
     )
 
 

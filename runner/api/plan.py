@@ -15,8 +15,7 @@ from msgspec import Struct
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs, failed_to_retry
 from runner.api.options import RunOptions
-from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob
-from runner.api.planned_uploads import PlannedUploads, UploadCounter
+from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob, PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
     LEARNED,
@@ -28,7 +27,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.run_ledger import BudgetLeft, budgets_json, budgets_left, with_ledger
-from runner.api.shards import check_shard_options, divided, own_jobs
+from runner.api.shards import check_shard_options, divided
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
@@ -128,10 +127,12 @@ def plan(
     environ = read_environment(options, path.parent)
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
-    settings, sources = _in_force(loaded.settings, options, environ)
+    settings, sources = _in_force(loaded.header.settings, options, environ)
     settings, shard = with_ledger(settings, output_root(path), simulate=simulate), options.shard
-    run_dir = expand_date(place or default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today)
-    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, place), shard)
+    run_dir = expand_date(
+        place or default_run_dir(path, loaded.header.name, simulate=simulate, shard=shard), today
+    )
+    own = known_run(run_dir, loaded.header.name, series_of(loaded.header.name_template, place), shard)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
@@ -142,7 +143,7 @@ def plan(
         mean_generate_s = query.mean_generate_s(connection)
         learned = json.loads(query.meta(connection).get(LEARNED, "{}"))
     return Plan(
-        name=loaded.name,
+        name=loaded.header.name,
         run_dir=run_dir,
         holder=holder_of(run_dir),
         settings=settings,
@@ -180,10 +181,11 @@ def _compared(
         invalid[spec.job_id] = spec
 
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
+    shard = options.shard
     report = compare(
         connection,
         # Those that are invalid are known only when all others were read.
-        own_jobs(chain(jobs, invalid.values()), options.shard),
+        (spec for spec in chain(jobs, invalid.values()) if shard is None or shard.has(spec.job_id)),
         each=lambda spec, word, state: chosen.add(spec, "invalid" if spec.job_id in invalid else word, state),
         gone=chosen.gone,
     )

@@ -26,7 +26,7 @@ from runner.api.run_result import OnStarted, RunResult, send_notifications
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error
-from runner.engine.events import Observer, ignore
+from runner.engine.events import Observer, guarded, ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import reading
 from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
@@ -95,7 +95,7 @@ async def run_chosen(
             them in a transaction too and makes them pending.
         require: Raises if the options match no job.
     """
-    started_at = time.monotonic()
+    started_at, observe = time.monotonic(), guarded(observe)
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
     async with open_run(run_dir, options, observe) as store:

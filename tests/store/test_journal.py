@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
-from runner.api.retention import refetch_lost_files
+from runner.api.asset_store import refetch_lost_files
 from runner.core.filenames import BASE_NAME
 from runner.core.lifecycle import Event, State
 from runner.core.model import Asset, AssetKind, Attempt, Job
