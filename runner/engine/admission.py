@@ -116,7 +116,7 @@ class Governor(Protocol):
         """Record whether the gateway answered a free request."""
 
     def record_end(self, state: State, *, pending: int, is_own: bool) -> list[Stop]:
-        """Count a job that ended; return why the run must stop submitting."""
+        """Count a job that ended, or is pending again for another take; return why the run must stop submitting."""
 
     def record_stop(self, stop: Stop) -> None:
         """Record why this process submits nothing more."""

@@ -22,7 +22,7 @@ from runner.engine.budget import Budget
 from runner.engine.events import Notice, Observer
 from runner.engine.results_appender import ResultsAppender
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.store import Store
 from runner.store.work_list import JobFilter
 from runner.worker.deliver import Deliverer
@@ -121,7 +121,11 @@ class RunProgress:
         self.counts = query.counts(context.store.reader)
         self.stops: list[Stop] = []
         self._resumed: dict[int, State] = {}
-        counts, settings = self.counts, context.settings
+        settings, states = context.settings, (State.SUBMITTED, State.DOWNLOADING)
+        # The others of earlier processes do not end in this one.
+        in_flight = work_list.jobs_in_states(
+            context.store.reader, states, waiting_since=0.0, scope=context.job_filter
+        )
         self.governor: Governor = context.governor or RunGovernor(
             settings.limits,
             learned=context.learned,
@@ -129,8 +133,8 @@ class RunProgress:
             limit=context.limit,
             max_failures=context.max_failures,
             canary=settings.canary,
-            succeeded=counts[State.SUCCEEDED],
-            in_flight=counts[State.SUBMITTED] + counts[State.DOWNLOADING],
+            succeeded=self.counts[State.SUCCEEDED],
+            in_flight=0 if settings.canary is None else sum(1 for _ in in_flight),
         )
 
     def stop(self, stop: Stop) -> None:
