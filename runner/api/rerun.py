@@ -15,11 +15,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.budget import check_cost
+from runner.api.budget import check_cost, pending_cost
 from runner.api.config import announce_gateway, trusted_settings
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_among, narrowed
 from runner.api.options import RunOptions
+from runner.api.prices import pricer_for
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted, RunResult, send_notifications
@@ -135,7 +136,16 @@ def plan_rerun(
     require_run(run_dir)
     with reading(run_dir, with_temp_tables=True) as reader:
         _require_match(reader, selection)
-        return select_for_rerun(reader, narrowed(reader, selection, options))
+        return _with_cost(reader, select_for_rerun(reader, narrowed(reader, selection, options)))
+
+
+def _with_cost(reader: sqlite3.Connection, plan: RerunPlan) -> RerunPlan:
+    """Return a plan with what the selected jobs that it submits cost at most."""
+    facts = read_facts(reader)
+    if facts is not None and plan.to_submit:
+        states = ("pending", "failed", "succeeded")
+        plan.cost = pending_cost(reader, pricer_for(facts.settings), JobFilter(selected=True), states=states)
+    return plan
 
 
 def _require_match(reader: sqlite3.Connection, selection: Selection) -> None:
@@ -194,7 +204,7 @@ def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = Run
     require_run(run_dir)
     with reading(run_dir, with_temp_tables=True) as reader:
         require_match(reader, job)
-        return select_retakes(reader, _rejected(reader, run_dir, job, options))
+        return _with_cost(reader, select_retakes(reader, _rejected(reader, run_dir, job, options)))
 
 
 def _rejected(
