@@ -74,6 +74,7 @@ async def open_steps(
     Args:
         stack: Closes what is opened.
     """
+    keys, clock = PooledKeys(config.keys), SystemClock()
     proxies = Proxies.from_environ(config.environ)
     client = GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(base_url))
     await stack.enter_async_context(client)
@@ -87,8 +88,8 @@ async def open_steps(
         proxies=proxies,
     )
     await stack.enter_async_context(fetcher)
+    publisher = await stack.enter_async_context(Publisher())
     uploader = await open_uploader(config, settings, pauses)
-    keys, clock = PooledKeys(config.keys), SystemClock()
     is_logged = log.isEnabledFor(logging.DEBUG)
     saving: Any = LoggedStore(store) if is_logged else store
     deliverer = Deliverer(
@@ -97,7 +98,7 @@ async def open_steps(
         saving,
         clock,
         downloader=fetcher,
-        publisher=await stack.enter_async_context(Publisher()),
+        publisher=publisher,
         run_dir=store.run_dir,
         retry=settings.retry,
         draw=random.random,

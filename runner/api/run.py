@@ -103,9 +103,7 @@ async def run(
         observe(Notice("checking", f"checking the jobs of {manifest.name}"))
         has_attempts = query.has_attempts(store.reader)
         facts, ids = await _begin(store, plan, options, observe, has_attempts=has_attempts)
-        confirm_cost = _retry_failed(store, facts, options, confirm_cost, ids)
-        if ids is not None:
-            choose(store.reader, ids)
+        scope, confirm_cost = _choose_jobs(store, facts, options, confirm_cost, ids)
         if plan.series is not None and options.catch_up:
             older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, observe)
             on_started = await catch_up(older, options, observe=observe, on_started=on_started)
@@ -115,7 +113,7 @@ async def run(
             store,
             plan.config(facts, options),
             options.after(time.monotonic() - started_at),
-            JobFilter(glob=options.job, chosen=ids is not None),
+            scope,
             observe=observe,
             on_started=on_started,
             confirm_cost=confirm_cost,
@@ -285,14 +283,12 @@ async def resume(
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.verify:
             verify_assets(store, config.environ, observe)
-        confirm_cost = _retry_failed(store, config, options, confirm_cost, ids)
-        if ids is not None:
-            choose(store.reader, ids)
+        scope, confirm_cost = _choose_jobs(store, config, options, confirm_cost, ids)
         result = await execute(
             store,
             config,
             options.after(time.monotonic() - started_at),
-            JobFilter(glob=options.job, chosen=ids is not None),
+            scope,
             observe=observe,
             on_started=on_started,
             confirm_cost=confirm_cost,
@@ -303,23 +299,31 @@ async def resume(
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
-def _retry_failed(
+def _choose_jobs(
     store: Store,
     facts: RunFacts,
     options: RunOptions,
     confirm_cost: Callable[[str], bool] | None,
-    ids: tuple[str, ...] | None = None,
-) -> Callable[[str], bool] | None:
-    """Make failed jobs pending if the options say so, after a look at the cost; return what is still to be asked."""
-    if not options.retry_failed:
-        return confirm_cost
+    ids: tuple[str, ...] | None,
+) -> tuple[JobFilter, Callable[[str], bool] | None]:
+    """
+    Return the jobs to work on, and what is still to be asked.
 
-    # The same selection as a rerun; an exception undoes everything.
-    with store.transaction() as connection:
-        select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=options.job, ids=ids))
-        requeue_selected(connection, at=time.time())
-        if ids is not None:
-            choose(connection, ids)
-        scope, is_simulated = JobFilter(glob=options.job, chosen=ids is not None), facts.origin.is_simulated
-        check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
-    return None
+    Failed jobs are made pending if the options say so, after a look at the cost.
+    """
+    scope = JobFilter(glob=options.job, chosen=ids is not None)
+    if options.retry_failed:
+        # The same selection as a rerun; an exception undoes everything.
+        with store.transaction() as connection:
+            select_for_rerun(
+                connection, Selection(states=frozenset({State.FAILED}), glob=options.job, ids=ids)
+            )
+            requeue_selected(connection, at=time.time())
+            if ids is not None:
+                choose(connection, ids)
+            is_simulated = facts.origin.is_simulated
+            check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
+        confirm_cost = None
+    if ids is not None:
+        choose(store.reader, ids)
+    return scope, confirm_cost

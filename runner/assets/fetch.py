@@ -108,14 +108,15 @@ class Fetcher:
         self._resolver = GuardedResolver(
             self._url_policy.gateway, self._given_resolver, is_proxied=is_proxied
         )
-        self._session = self._open_session(self._resolver)
+        connector = StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=self._resolver)
         # Resolves nothing but the names of proxies, which are on private addresses.
-        self._proxy_session = self._open_session(aiohttp.ThreadedResolver())
+        to_proxy = StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=aiohttp.ThreadedResolver())
+        self._session, self._proxy_session = self._open_session(connector), self._open_session(to_proxy)
         return self
 
-    def _open_session(self, resolver: AbstractResolver) -> aiohttp.ClientSession:
+    def _open_session(self, connector: StrictConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=resolver),
+            connector=connector,
             # The rest is limited by `_send_hop` and `receive`.
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
             headers={"User-Agent": USER_AGENT},

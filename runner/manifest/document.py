@@ -8,7 +8,7 @@ of a million jobs takes no more memory than one of ten.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -230,7 +230,8 @@ class _DocumentReader:
             if self._hashes:
                 self._warn_of_cut_texts(builder.events)
             findings = job_findings(value)
-            entry = Entry(value, index, to_position(event.start_mark, file), builder.events)
+            mark = event.start_mark
+            entry = Entry(value, index, Position(file, mark.line + 1, mark.column + 1), builder.events)
             if not findings and not builder.is_invalid:
                 yield entry
             for problem in entry.problems(findings) if findings else ():
@@ -370,20 +371,24 @@ def _what_else(path: Path) -> tuple[str, str] | None:
     if path.suffix.lower() in _TABLES and path.is_file():
         hint = f"name it in the 'from' of a job: {{from: {path.name}, ...}}; `runner init` writes a manifest to start with"
         return "this is a table, not a manifest", hint
-    if path.suffix.lower() in JSONL_SUFFIXES and _has_results(path):
-        return (
-            "this is a results file, not a manifest",
-            f"to run what did not succeed: {command_text('runner', 'rerun', path)}",
-        )
+    if path.suffix.lower() in JSONL_SUFFIXES:
+        names = read_first_row(path).keys()
+        if "custom_id" not in names and {"schema_version", "job_id"} <= names:
+            hint = f"to run what did not succeed: {command_text('runner', 'rerun', path)}"
+            return "this is a results file, not a manifest", hint
     return None
 
 
-def _has_results(path: Path) -> bool:
+def is_batch_file(path: Path) -> bool:
+    """Return whether a file is a batch file, by its suffix or by its first line."""
+    return path.suffix.lower() in JSONL_SUFFIXES or {"custom_id", "body"} <= read_first_row(path).keys()
+
+
+def read_first_row(path: Path) -> Mapping[str, Json]:
+    """Return the object on the first line of a file; an empty one if there is none."""
     try:
         with open_regular(path) as stream:
             first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
     except (OSError, ValueError, RecursionError):
-        return False
-    return (
-        isinstance(first, dict) and "custom_id" not in first and {"schema_version", "job_id"} <= first.keys()
-    )
+        return {}
+    return first if isinstance(first, dict) else {}

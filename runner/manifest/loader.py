@@ -16,11 +16,18 @@ from runner.core.problem import Finding, Position, Problem, Severity
 from runner.core.units import format_count, parse_duration
 from runner.errors import UsageError
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
-from runner.manifest.document import Document, ProblemHandler, discard, open_document, require_manifest
+from runner.manifest.document import (
+    Document,
+    ProblemHandler,
+    discard,
+    is_batch_file,
+    open_document,
+    require_manifest,
+)
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import DefaultsMerger, Header, Variables, is_literal, read_header
-from runner.manifest.row_files import BatchFile, is_batch_file
+from runner.manifest.row_files import BatchFile
 from runner.manifest.row_readers import RowFileError
 from runner.manifest.settings import with_own_schemas
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
