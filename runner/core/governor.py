@@ -301,6 +301,11 @@ class CanaryGate:
         if self._policy is not None and self._succeeded >= self._policy.succeed:
             self._policy = None
 
+    def count_again(self, *, succeeded: int, in_flight: int) -> None:
+        """Forget the jobs that ended without a video, because a process died that may not have reported all."""
+        self._submitted = self._ended = self._succeeded = 0
+        self.record_earlier(succeeded=succeeded, in_flight=in_flight)
+
     def record_submitted(self) -> None:
         """Count a job that is submitted."""
         self._submitted += 1

@@ -121,10 +121,16 @@ _OF_ALL = frozenset(
 
 
 class _Shard(Struct):
-    """What is known of a shard."""
+    """
+    What is known of a shard.
+
+    Attributes:
+        has_died: Whether its process has died, and no other one has registered.
+    """
 
     tasks: Tasks
     permits: Counter[str] = field(default_factory=Counter)
+    has_died: bool = False
 
     @property
     def in_flight(self) -> int:
@@ -171,7 +177,7 @@ class SharedGovernor:
 
     def hello(self, hello: Hello, now: float) -> News:
         """Register a shard, or register it again."""
-        is_new = hello.shard in self._unseen
+        is_new, before = hello.shard in self._unseen, self._shards.get(hello.shard)
         self._forget_permits(hello.shard, now)
         permits = Counter(hello.permits)
         for _ in range(permits.total()):
@@ -180,12 +186,13 @@ class SharedGovernor:
         self._budget.begin(hello.shard, hello.budget)
         if is_new:
             self._unseen.discard(hello.shard)
-            counts = hello.tasks.counts
             self._governor.submitted += hello.submitted
-            self._governor.canary.record_earlier(
-                succeeded=counts.get(State.SUCCEEDED, 0),
-                in_flight=counts.get(State.SUBMITTED, 0) + counts.get(State.DOWNLOADING, 0),
-            )
+            self._governor.canary.record_earlier(**_for_canary(hello.tasks))
+        elif before is not None and before.has_died:
+            found = Counter[str]()
+            for each in self._shards.values():
+                found.update(_for_canary(each.tasks), in_flight=each.permits.total())
+            self._governor.canary.count_again(succeeded=found["succeeded"], in_flight=found["in_flight"])
         if not self._has_submitted:
             self._governor.slow_down(hello.learned)
         return self.news(now)
@@ -193,6 +200,8 @@ class SharedGovernor:
     def forget(self, shard: int, now: float) -> None:
         """Record that a shard's process has died: its tasks remain, and its permits are not used any more."""
         self._forget_permits(shard, now)
+        if shard in self._shards:
+            self._shards[shard].has_died = True
 
     def _forget_permits(self, shard: int, now: float) -> None:
         for number in [number for number, ask in self._asks.items() if ask.shard == shard]:
@@ -369,3 +378,10 @@ class SharedGovernor:
         timer = self._governor.stall_timer
         if self._asks and now >= timer.expires_at:
             self._stop(stop_for_stall(timer.limit_s, timer.last_message))
+
+
+def _for_canary(tasks: Tasks) -> dict[str, int]:
+    """Return how many jobs have a video, and how many may get one."""
+    counts = tasks.counts
+    in_flight = counts.get(State.SUBMITTED, 0) + counts.get(State.DOWNLOADING, 0)
+    return {"succeeded": counts.get(State.SUCCEEDED, 0), "in_flight": in_flight}

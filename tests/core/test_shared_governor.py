@@ -167,3 +167,30 @@ def test_what_a_shard_gives_back_is_there_for_others() -> None:
     shards.report(0, share=BudgetShare(20, 0, grants=1))
 
     assert 50 == shards.governor.money(other).amount
+
+
+@pytest.mark.parametrize(
+    ("jobs", "is_answered", "may_submit"),
+    [
+        ({State.UNCERTAIN: 1}, False, True),
+        ({}, False, True),
+        ({State.SUCCEEDED: 1}, True, True),
+        ({State.FAILED: 1}, True, True),
+        ({State.SUBMITTED: 1}, True, False),
+    ],
+)
+def test_a_canary_whose_process_died_holds_nothing_back(
+    jobs: dict[State, int], is_answered: bool, may_submit: bool
+) -> None:
+    """What it did not report is in what its successor knows of its jobs; another one is waited for only in flight."""
+    shards = Shards(canary=CanaryPolicy(jobs=1, succeed=1))
+    shards.hello(0)
+    assert shards.ask(0) is not None
+    if is_answered:
+        shards.answer(0, ACCEPTED)
+    assert shards.ask(0) is None
+
+    shards.governor.forget(0, shards.now)
+    shards.hello(0, tasks=Tasks(counts={State.PENDING: 9, **jobs}))
+
+    assert may_submit == (shards.ask(0) is not None)
