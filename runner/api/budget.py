@@ -126,9 +126,11 @@ def check_cost(
         _require_priced(cost, currency, settings.budget)
     if confirm is None or not is_asked:
         return
-    if jobs > ASK_FROM_JOBS or any(each.highest > ASK_FROM_COST for each in cost.sums):
+    takes = settings.max_takes
+    if jobs > ASK_FROM_JOBS or any(each.highest * takes > ASK_FROM_COST for each in cost.sums):
         price = f"for at most {cost}" if cost.sums else "of unknown price"
-        if not confirm(f"Submit {format_count(jobs, 'paid job')} {price}?"):
+        again = f", and up to {takes} takes of each" if settings.reroll else ""
+        if not confirm(f"Submit {format_count(jobs, 'paid job')} {price}{again}?"):
             raise NotConfirmed("not confirmed; nothing was sent")
 
 

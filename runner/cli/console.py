@@ -22,10 +22,12 @@ _MAX_PROBLEMS = 50
 
 
 def wants_color(stream: TextIO | None = None) -> bool:
-    """Return whether to use colors: as NO_COLOR and FORCE_COLOR say, else if the stream (stderr) is a terminal."""
+    """Return whether to use colors: as NO_COLOR and FORCE_COLOR say, else if the stream (stderr) is a terminal with colors."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or (stream or sys.stderr).isatty()
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return (stream or sys.stderr).isatty() and os.environ.get("TERM") != "dumb"
 
 
 def echo_stderr(

@@ -164,7 +164,10 @@ def _cost(planned: Plan) -> Iterator[str]:
         parts = ", ".join(filter(None, (format_count(units.clips, "clip"), seconds, chosen)))
         yield f"  {units.model}{f' in {units.size}' if units.size else ''}: {parts}"
     for each in cost.sums:
-        yield f"cost: {'at most ' if each.expected == each.highest else ''}{each} for {format_count(each.jobs, 'job')}"
+        all_takes = format_money(each.highest * planned.settings.max_takes, each.currency)
+        again = f"; at most {all_takes} with all takes" if planned.settings.reroll else ""
+        at_most = "at most " if each.expected == each.highest else ""
+        yield f"cost: {at_most}{each} for {format_count(each.jobs, 'job')}{again}"
     for why, jobs in cost.unknown.items():
         yield f"unknown cost: {format_count(jobs, 'job')}; {sanitize_line(why, max_chars=200)}"
     for table in planned.tables:

@@ -203,6 +203,8 @@ def with_env_file(environ: Mapping[str, str], path: Path, *, is_named: bool = Tr
     """
     Return the environment with the variables of a file for what is unset or empty in it.
 
+    The path in a variable ``NAME_FILE`` of the file is relative to the file's folder.
+
     Args:
         is_named: Whether an option names the file. What is wrong with another one is the environment's trouble.
 
@@ -217,7 +219,10 @@ def with_env_file(environ: Mapping[str, str], path: Path, *, is_named: bool = Tr
         if is_named:
             raise
         errors.append(error)
-    variables = {**found, **{name: value for name, value in environ.items() if value}}
+    files = {
+        name: str(path.parent / value) for name, value in found.items() if value and name.endswith("_FILE")
+    }
+    variables = {**found, **files, **{name: value for name, value in environ.items() if value}}
     return Environment(variables, errors[0].message if errors else None)
 
 

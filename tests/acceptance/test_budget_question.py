@@ -58,14 +58,24 @@ def at_terminal(answer: bytes, *arguments: str | Path) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "cost"),
-    [(21, "480P", "21 paid jobs for at most 10.50 USD"), (6, "1080P", "6 paid jobs for at most 12.00 USD")],
+    ("count", "size", "reroll", "cost"),
+    [
+        (21, "480P", "", "21 paid jobs for at most 10.50 USD?"),
+        (6, "1080P", "", "6 paid jobs for at most 12.00 USD?"),
+        (
+            4,
+            "1080P",
+            "reroll: {remote_failed: 1}",
+            "4 paid jobs for at most 8.00 USD, and up to 2 takes of each?",
+        ),
+    ],
 )
 def test_no_sends_nothing(
-    count: int, size: str, cost: str, simulator: SimulatorProcess, tmp_path: Path
+    count: int, size: str, reroll: str, cost: str, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
-    """More than 20 jobs, or more than 10 of the currency, are asked about; after a no, nothing was sent."""
-    manifest = write_fast_manifest(tmp_path, "asked", simulator.base_url, JOBS.format(count=count, size=size))
+    """More than 20 jobs, or more than 10 of the currency with all takes, are asked about; after a no, nothing was sent."""
+    jobs = f"{reroll}{JOBS.format(count=count, size=size)}"
+    manifest = write_fast_manifest(tmp_path, "asked", simulator.base_url, jobs)
     before = len(simulator.ledger)
 
     code, shown = at_terminal(b"n\n", "run", manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.console import wants_color
 from runner.core.sanitize import command_text
 from tests.cli.command import runner
 
@@ -106,3 +108,20 @@ def test_colors_of_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert plain.startswith(f"{path}:1:")
     assert colored.startswith(f"\x1b[31m{path}:1:")
     assert plain.split(": ", 1)[1] == colored.split("\x1b[0m ", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("force", "term", "is_colored"), [("", "xterm", True), ("", "dumb", False), ("1", "dumb", True)]
+)
+def test_colors_of_terminals(
+    force: str, term: str, is_colored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal that says it has no colors gets none, unless they are asked for."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", force)
+    monkeypatch.setenv("TERM", term)
+    ours, theirs = os.openpty()
+
+    with open(theirs, "w", encoding="utf-8") as stream:
+        assert is_colored is wants_color(stream)
+    os.close(ours)

@@ -349,11 +349,15 @@ def test_results_without_a_store_are_refused() -> None:
 def test_takes_of_jobs_are_counted_at_most() -> None:
     """What a run may pay for by itself is shown before it begins; without `reroll` there is nothing to show."""
     manifest = write_manifest(Path("m.yaml"), "a", "b")
-    manifest.write_text("reroll: {output_moderation: 2, remote_failed: 1}\n" + manifest.read_text())
+    model = "{model: seedance-1-0-pro-250528, unit: video, price: 0.5}"
+    prices = f"prices: {{version: 1, checked: 2026-11-01, source: x, currency: USD, prices: [{model}]}}\n"
+    reroll = "reroll: {output_moderation: 2, remote_failed: 1}\n"
+    manifest.write_text(f"{reroll}{prices}{manifest.read_text()}")
 
     assert 8 == _counts(manifest)["submissions_at_most"]
     text = runner("plan", manifest).stdout
     assert "  up to 4 takes of a job (reroll), so at most 8 paid submissions\n" in text
+    assert "cost: at most 1.00 USD for 2 jobs; at most 4.00 USD with all takes\n" in text
 
 
 def test_conditions_and_samples() -> None:

@@ -50,6 +50,16 @@ def test_key_in_a_file(tmp_path: Path) -> None:
     assert ["sk-c"] == secrets(read_keys([NAME], {f"{NAME}_FILE": str(file), NAME: "sk-c"}))
 
 
+def test_path_of_a_key_in_an_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path is relative to the file that holds it, wherever the command is typed."""
+    (tmp_path / ".env").write_text(f"{NAME}_FILE=secrets/key\n")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "key").write_text("sk-a")
+    monkeypatch.chdir("/")
+
+    assert ["sk-a"] == secrets(read_keys([NAME], with_env_file({}, tmp_path / ".env")))
+
+
 def test_no_key() -> None:
     """Without any key, the message names the variables and the hint says what to set."""
     with pytest.raises(CredentialsMissing) as caught:
