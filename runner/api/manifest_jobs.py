@@ -8,9 +8,10 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -40,7 +41,7 @@ from runner.core.settings import Settings
 from runner.core.sharding import Shard, share
 from runner.core.units import format_count
 from runner.disk import AnyPath
-from runner.engine.events import ignore
+from runner.engine.events import Notice, Observer, ignore
 from runner.errors import UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.loader import Manifest, ProblemCollector, load
@@ -51,6 +52,8 @@ from runner.store.sync import sync
 from runner.store.transitions import import_records
 from runner.store.work_list import JobFilter
 
+T = TypeVar("T")
+
 
 def load_into(
     store: Store,
@@ -60,6 +63,7 @@ def load_into(
     problems: ProblemCollector,
     series: str | None,
     environ: Mapping[str, str],
+    observe: Observer = ignore,
 ) -> tuple[RunFacts, tuple[str, ...] | None]:
     """
     Save a manifest's jobs, and what a later process needs to continue without the manifest.
@@ -80,7 +84,7 @@ def load_into(
             _require_same_gateway(store, saved, settings)
     asset_store = chosen_store(options, origin.asset_store, environ)
     with store.transaction() as connection:
-        jobs = _sync_jobs(connection, manifest, options, problems)
+        jobs = _sync_jobs(connection, manifest, options, problems, observe)
         if options.shard is None:
             # A pattern may match no job of one shard.
             require_match(connection, options.job)
@@ -114,7 +118,11 @@ def _require_same_gateway(store: Store, saved: RunFacts, settings: Settings) -> 
 
 
 def _sync_jobs(
-    connection: sqlite3.Connection, manifest: Manifest, options: RunOptions, problems: ProblemCollector
+    connection: sqlite3.Connection,
+    manifest: Manifest,
+    options: RunOptions,
+    problems: ProblemCollector,
+    observe: Observer,
 ) -> int:
     """Check every job and save those of the shard: all, or none. Return how many jobs the whole run has."""
     now_at = time.time()
@@ -123,7 +131,7 @@ def _sync_jobs(
     def keep_invalid(spec: JobSpec, why: str) -> None:
         invalid.append(_failed_record(spec, why, now_at))
 
-    jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
+    jobs = announced(manifest.jobs(problems, keep_invalid if options.skip_invalid else None), observe)
     if (shard := options.shard) is not None:
         # The others are read, too, so that the whole manifest is checked.
         jobs = (spec for spec in jobs if shard.has(spec.job_id))
@@ -135,6 +143,21 @@ def _sync_jobs(
         own = (record for record in invalid if shard is None or shard.has(record.job_id))
         import_records(connection, own, at=now_at)
     return counts.jobs - counts.invalid if counts else 0
+
+
+def announced(jobs: Iterable[T], observe: Observer, *, every: int = 10_000) -> Iterator[T]:
+    """
+    Report how many jobs were checked, at first and now and then.
+
+    >>> list(announced("abc", lambda notice: print(notice.message), every=2))
+    checking the jobs
+    checking the jobs: 2
+    ['a', 'b', 'c']
+    """
+    for count, job in enumerate(jobs):
+        if count % every == 0:
+            observe(Notice("checking", f"checking the jobs: {count:,}" if count else "checking the jobs"))
+        yield job
 
 
 def _failed_record(spec: JobSpec, why: str, now_at: float) -> JobRecord:

@@ -100,7 +100,6 @@ async def run(
     folder = folder or manifest.parent
     plan = _prepare(manifest, output, folder, options, on_problem, observe, confirm_new=confirm_new)
     async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
-        observe(Notice("checking", f"checking the jobs of {manifest.name}"))
         has_attempts = query.has_attempts(store.reader)
         facts, ids = await _begin(store, plan, options, observe, has_attempts=has_attempts)
         scope, confirm_cost = _choose_jobs(store, facts, options, confirm_cost, ids)
@@ -239,7 +238,8 @@ async def _begin(
     store: Store, plan: _Prepared, options: RunOptions, observe: Observer, *, has_attempts: bool
 ) -> tuple[RunFacts, tuple[str, ...] | None]:
     """Save the jobs, and let the run count as begun in its journal, and as known if it has attempts; see `load_into`."""
-    found = load_into(store, plan.manifest, plan.settings, options, plan.problems, plan.series, plan.environ)
+    read = plan.manifest, plan.settings, options, plan.problems, plan.series, plan.environ
+    found = load_into(store, *read, observe)
     if options.shard is not None and store.journal is None and not has_attempts:
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))

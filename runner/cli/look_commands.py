@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
@@ -158,7 +160,9 @@ def _progress(found: Status) -> Iterator[str]:
 
 
 _ID_CHARS = 40
-_DETAIL_CHARS = 100
+_DETAIL_CHARS, _LEAST_DETAIL_CHARS = 100, 20
+_ALIGNED = 100
+"""The number of jobs by which the columns of a list are as wide as they are."""
 
 
 @click.command("jobs")
@@ -187,21 +191,28 @@ def jobs_command(
         glob=job,
         where=where,
     )
-    count = 0
-    for count, record in enumerate(found.records, 1):  # noqa: B007
-        if as_json:
+    if as_json:
+        for record in found.records:
             click.echo(line_bytes(record, run=found.run, gateway=found.gateway).decode(), nl=False)
-        else:
-            echo_stdout(_job_line(record))
-    if not as_json:
-        show = f"; details of one: {command_text('runner', 'show', as_given(run_dir))} JOB" if count else ""
-        echo_stderr(f"{format_count(count, 'job')}{show}")
+        return
+    count, width = 0, get_terminal_size().columns if sys.stdout.isatty() else None
+    for count, line in enumerate(job_lines(found.records, width), 1):  # noqa: B007
+        echo_stdout(line)
+    show = f"; details of one: {command_text('runner', 'show', as_given(run_dir))} JOB" if count else ""
+    echo_stderr(f"{format_count(count, 'job')}{show}")
 
 
-def _job_line(record: JobRecord) -> str:
-    job_id = sanitize_line(record.job_id, max_chars=_ID_CHARS)
-    detail = sanitize_line("; ".join(_job_details(record)), max_chars=_DETAIL_CHARS)
-    return f"{job_id:<24}  {record.state.label:<11}  {record.model:<26}  {detail}".rstrip()
+def job_lines(records: Iterable[JobRecord], width: int | None = None) -> Iterator[str]:
+    """Format each job as a line, in columns that fit the first jobs, and cut to a terminal's width if there is one."""
+    others = iter(records)
+    first = list(islice(others, _ALIGNED))
+    id_width = min(_ID_CHARS, max((len(record.job_id) for record in first), default=0))
+    model_width = max((len(record.model) for record in first), default=0)
+    for record in chain(first, others):
+        job_id = sanitize_line(record.job_id, max_chars=_ID_CHARS)
+        start = f"{job_id:<{id_width}}  {record.state.label:<11}  {record.model:<{model_width}}  "
+        space = _DETAIL_CHARS if width is None else max(_LEAST_DETAIL_CHARS, width - len(start))
+        yield (start + sanitize_line("; ".join(_job_details(record)), max_chars=space)).rstrip()
 
 
 def _job_details(record: JobRecord) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.api.options import RunOptions, read_shard
-from runner.cli.console import echo_stderr, show_warning
+from runner.cli.console import echo_stderr, show_warning, shown_if_slow
 from runner.cli.main import InSections
 from runner.cli.param_types import MANIFEST, RUN_DIR, VARIABLE
 from runner.cli.shared_options import (
@@ -280,13 +280,8 @@ def prepare_command(
         var=var,
         env_file=env_file,
     )
-    done = prepare(
-        manifest,
-        journal,
-        shards,
-        options=options,
-        on_problem=show_warning,
-    )
+    with shown_if_slow(f"checking {manifest} ..."):
+        done = prepare(manifest, journal, shards, options=options, on_problem=show_warning)
     for index, jobs in enumerate(done.jobs):
         what = "has begun, and was left as it is" if jobs is None else format_count(jobs, "job")
         echo_stderr(f"shard {index}/{shards}: {what}")

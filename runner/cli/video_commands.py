@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from runner import jsontext
-from runner.cli.console import echo_stderr, echo_stdout, open_in_browser
+from runner.cli.console import echo_stderr, echo_stdout, open_in_browser, shown_if_slow
 from runner.cli.displays import show_event
 from runner.cli.param_types import RUN_DIR
-from runner.cli.shared_options import PORT, RUN_OR_NEWEST, WHERE
+from runner.cli.shared_options import PORT, RUN_OR_NEWEST, WHERE, as_given
 from runner.cli.signals import serve_until_signal
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State
@@ -73,27 +73,28 @@ def report_command(
     """
     from runner.api import report
 
-    if html or is_opened or not (csv_file or junit or github or openai):
-        report.restore_missing_files(run_dir, now_at=time.time())
-        page = report.write_html(run_dir, now_at=time.time())
-        echo_stderr(f"wrote {page}")
-        if is_opened:
-            open_in_browser(page.resolve().as_uri())
-    if csv_file is not None:
-        report.write_table(run_dir, csv_file)
-        echo_stderr(f"wrote {csv_file}")
-    if junit is not None:
-        report.write_junit(run_dir, junit)
-        echo_stderr(f"wrote {junit}")
-    if openai is not None:
-        report.write_openai(run_dir, openai)
-        echo_stderr(f"wrote {openai}")
-    summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
-    if github and summary_file:
-        report.append_step_summary(run_dir, Path(summary_file))
-        echo_stderr(f"appended to {summary_file}")
-    elif github:
-        click.echo(report.markdown(run_dir), nl=False)
+    with shown_if_slow(f"reading {as_given(run_dir)} ..."):
+        if html or is_opened or not (csv_file or junit or github or openai):
+            report.restore_missing_files(run_dir, now_at=time.time())
+            page = report.write_html(run_dir, now_at=time.time())
+            echo_stderr(f"wrote {page}")
+            if is_opened:
+                open_in_browser(page.resolve().as_uri())
+        if csv_file is not None:
+            report.write_table(run_dir, csv_file)
+            echo_stderr(f"wrote {csv_file}")
+        if junit is not None:
+            report.write_junit(run_dir, junit)
+            echo_stderr(f"wrote {junit}")
+        if openai is not None:
+            report.write_openai(run_dir, openai)
+            echo_stderr(f"wrote {openai}")
+        summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
+        if github and summary_file:
+            report.append_step_summary(run_dir, Path(summary_file))
+            echo_stderr(f"appended to {summary_file}")
+        elif github:
+            click.echo(report.markdown(run_dir), nl=False)
 
 
 @click.command("review")

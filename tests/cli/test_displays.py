@@ -161,7 +161,7 @@ def test_live_display_of_a_terminal(tmp_path: Path) -> None:
 
     assert 1 == process.wait(timeout=30)
     text = output.decode()
-    assert "checking the jobs of m.yaml" in text
+    assert "checking the jobs" in text
     assert "of 3 (" in text
     assert "submitting " in text
     assert "[bold]2: failed (invalid_request)" in text

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.look_commands import job_lines
 from runner.core.lifecycle import State
-from runner.core.model import Attempt, Failure, FailureClass
+from runner.core.model import Attempt, Failure, FailureClass, JobRecord
 from runner.store import query
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
@@ -65,6 +66,24 @@ def test_jobs_are_listed_in_manifest_order(
     assert job_ids == [line.split()[0] for line in text.stdout.splitlines()]
     assert job_ids == [json.loads(line)["job_id"] for line in lines]
     assert f"{len(job_ids)} job" in text.stderr
+
+
+def test_a_list_of_jobs_fits_the_terminal() -> None:
+    """Columns are as wide as the jobs need, and what became of a job is cut at the edge; in a file more of it is there."""
+    failure = Failure(FailureClass.REMOTE_FAILED, "the GPU burned " * 9)
+    records = [
+        JobRecord(job_id, 0, "wan3.0-video", "wan3.0", {}, "d", {}, State.FAILED, error=failure)
+        for job_id in ("a", "clip-000001")
+    ]
+
+    lines = list(job_lines(records, 80))
+
+    assert ["a            failed       wan3.0-video  remote_failed: ", 80, 80] == [
+        lines[0][:55],
+        *map(len, lines),
+    ]
+    assert lines[1].startswith("clip-000001  failed       wan3.0-video  remote_failed: the GPU")
+    assert [140, 140] == [len(line) for line in job_lines(records)]
 
 
 def test_a_bad_condition_is_a_usage_error(run_dir: Path) -> None:
