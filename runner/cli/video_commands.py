@@ -159,7 +159,7 @@ _SHOW_EVERY_S = 10.0
 
 
 @click.command("export")
-@click.argument("runs", metavar="RUN...", type=RUN_DIR, nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", type=RUN_DIR, nargs=-1)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -208,6 +208,8 @@ def export_command(
     """
     from runner.api.export import export
 
+    if not runs:
+        raise click.UsageError(f"Name the directory OUT for the dataset too: {out} is the only argument.")
     if link is not None and dataset_format != "videofolder":
         raise UsageError(f"--link is for videofolder; {dataset_format} holds the videos in its own files")
     if captions is not None and dataset_format == "parquet":

@@ -46,6 +46,7 @@ WRONG = {
     "run m.yaml --on-changed rerum": "'rerum' is not one of 'error', 'keep', 'rerun'",
     "run m.yaml --if-locked wiat": "'wiat' is not one of 'fail', 'wait', 'skip'",
     "validate m.yaml --format jsn": "'jsn' is not one of 'text', 'json', 'github'",
+    "export out --format webdataset": "Name the directory OUT for the dataset too: out is the only argument.",
     "export out d --format webdatset": "'webdatset' is not one of 'videofolder', 'webdataset', 'parquet'",
     "run m.yaml --var a": "'a' is not NAME=VALUE",
     "run m.yaml --simulate --var stile=x": "did you mean 'style'?",
