@@ -136,6 +136,7 @@ async def rerun_results(
     Raises:
         UsageError: The directory holds a run of a manifest, or only the file names the gateway.
     """
+    _show_warnings(source, observe)
     if source.is_nothing_to_do:
         return _nothing_to_do(source)
     if source.gateway_source is None:
@@ -157,6 +158,7 @@ async def plan_results(
     source: RerunSource, selection: Selection, observe: Observer, options: RunOptions = RunOptions()
 ) -> RerunPlan:
     """Return what `rerun_results` would do, and leave nothing behind."""
+    _show_warnings(source, observe)
     if source.is_nothing_to_do:
         return RerunPlan()
     if (source.run_dir / DB_NAME).exists():
@@ -165,6 +167,12 @@ async def plan_results(
         temporary = replace(source, run_dir=Path(folder))
         await _import_jobs(temporary, IfLocked.FAIL, observe)
         return plan_rerun(temporary.run_dir, selection, options)
+
+
+def _show_warnings(source: RerunSource, observe: Observer) -> None:
+    observe = guarded(observe)
+    for warning in source.results.warnings:
+        observe(Notice("warning", f"{source.results.path} {warning}"))
 
 
 def _nothing_to_do(source: RerunSource) -> RunResult:
@@ -184,8 +192,6 @@ def _nothing_to_do(source: RerunSource) -> RunResult:
 
 async def _import_jobs(source: RerunSource, if_locked: IfLocked, observe: Observer) -> None:
     observe = guarded(observe)
-    for warning in source.results.warnings:
-        observe(Notice("warning", f"{source.results.path} {warning}"))
     async with open_run(source.run_dir, RunOptions(if_locked=if_locked), observe) as store:
         saved = read_facts(store.reader)
         if saved is not None:

@@ -98,14 +98,14 @@ def headline(summary: Summary) -> str:
 
 def takes_text(waiting: int) -> str:
     """
-    Return what became of rejected videos whose new takes were not submitted yet.
+    Return what became of videos whose new takes were not submitted yet.
 
     >>> takes_text(2)
-    '2 of the pending jobs wait for a new take; their rejected videos are kept, and not exported'
+    '2 of the pending jobs wait for a new take; their earlier videos are kept, and not exported'
     """
-    jobs, their = ("1 of the pending jobs waits", "its rejected video is")
+    jobs, their = ("1 of the pending jobs waits", "its earlier video is")
     if waiting != 1:
-        jobs, their = (f"{waiting:,} of the pending jobs wait", "their rejected videos are")
+        jobs, their = (f"{waiting:,} of the pending jobs wait", "their earlier videos are")
     return f"{jobs} for a new take; {their} kept, and not exported"
 
 

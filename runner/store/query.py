@@ -33,14 +33,15 @@ def counts(connection: sqlite3.Connection, *, with_gone: bool = True) -> dict[St
         with_gone: Whether to count jobs that were removed from the manifest. Uncertain ones are always
             counted, because they may have a paid task.
     """
-    return _count(connection, "state", State, "TRUE" if with_gone else "NOT is_gone OR state = 'uncertain'")
+    return _count(connection, "state", State, "TRUE" if with_gone else _NOT_GONE)
 
 
-_UNSUCCESSFUL = "error_class IS NOT NULL AND state NOT IN ('pending', 'succeeded')"
+_NOT_GONE = "(NOT is_gone OR state = 'uncertain')"
+_UNSUCCESSFUL = f"error_class IS NOT NULL AND state NOT IN ('pending', 'succeeded') AND {_NOT_GONE}"
 
 
 def class_counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """Count the jobs that ended without success, by failure class."""
+    """Count the jobs that ended without success, by failure class; without those that left the manifest, like `counts`."""
     counts = _count(connection, "error_class", FailureClass, _UNSUCCESSFUL)
     return {cls.value: count for cls, count in sorted(counts.items()) if count}
 

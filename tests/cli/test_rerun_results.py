@@ -228,6 +228,16 @@ def test_invalid_selection(options: tuple[str, ...], message: str) -> None:
     assert message in done.stderr
 
 
+def test_line_that_is_cut_off_is_told_where_all_others_succeeded() -> None:
+    """Nothing is left to rerun of the lines that can be read, and the one that can't may be of a job that failed."""
+    path = write(line("a", "succeeded", error=None))
+    path.write_text(path.read_text() + '{"schema_version": 1, "run": "kitt')
+
+    for options in (["--dry-run"], []):
+        done = runner("rerun", path, *options)
+        assert (0, True) == (done.exit_code, "has an incomplete line 2, which is left out" in done.stderr)
+
+
 def test_missing_results_file() -> None:
     """A file that does not exist is an error, also with -o."""
     done = runner("rerun", "reslts.jsonl", "-o", "again")

@@ -199,7 +199,7 @@ def test_takes_that_are_not_submitted_yet_are_said_everywhere() -> None:
     limited = retake("--limit", "1")
     exported = runner("export", "out", "dataset", "--format", "webdataset")
 
-    waiting = "1 of the pending jobs waits for a new take; its rejected video is kept, and not exported"
+    waiting = "1 of the pending jobs waits for a new take; its earlier video is kept, and not exported"
     assert (6, 0) == (limited.exit_code, exported.exit_code)
     assert (f"  {waiting}" in limited.stderr, f"note: {waiting}" in exported.stderr) == (True, True)
     assert waiting in runner("status", "out").stdout

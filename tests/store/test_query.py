@@ -47,6 +47,16 @@ def test_failures_by_class(store: Store) -> None:
     ]
 
 
+def test_removed_jobs_are_no_failures(store: Store) -> None:
+    """Classes are those of the jobs that are counted: without what left the manifest."""
+    sync_jobs(store, make_spec("a"), make_spec("b", 1))
+    fail(store, FailureClass.LOST, "a", "b")
+    sync_jobs(store, make_spec("b"))
+
+    assert {"lost": 1} == query.class_counts(store.reader)
+    assert ["b"] == [record.job_id for record in query.first_of_each_class(store.reader, ["lost"])]
+
+
 def test_mean_durations(store: Store) -> None:
     """The mean duration of a model is over its jobs that succeeded; a model without any has none."""
     sync_jobs(store, make_spec("a"), make_spec("b", 1), make_spec("c", 2, model="other"), make_spec("d", 3))
