@@ -21,6 +21,7 @@ from runner.core.filenames import DB_NAME
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.settings import Timeouts
+from runner.core.stop import StopReason
 from runner.engine.engine import Engine
 from tests.engine.answers import (
     ACCEPTED,
@@ -102,6 +103,7 @@ def _copy_database(store: HarnessStore, folder: Path) -> None:
         store.reader.backup(connection)
 
 
+@example(seed=9721, count=5, kills_at=[])
 @example(seed=20949, count=2, kills_at=[4.0])
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(
@@ -133,8 +135,11 @@ def check_run(run: FinishedRun, api: RandomApi) -> None:
     assert 0 == run.engine.admission.in_flight
     assert 0 == run.engine.admission.breaker.unanswered
     assert [] == run.engine.unsaved
+    # By chance the gateway may accept nothing for longer than a run waits.
+    is_stalled = any(stop.reason is StopReason.UNAVAILABLE for stop in run.engine.stops)
     for job_id, record in run.records.items():
-        assert record.state.has_ended, f"{job_id} is left {record.state}"
+        is_left = is_stalled and record.state is State.PENDING
+        assert record.state.has_ended or is_left, f"{job_id} is left {record.state}"
         tasks = [post.task_id for post in api.posts_of(job_id) if post.task_id]
         if tasks and record.state is not State.UNCERTAIN:
             assert tasks[0] == record.task_id, f"the task of {job_id} is lost"
