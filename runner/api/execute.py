@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
-from runner.api.job_steps import InlineFiles, JobSteps, open_steps, with_job_log
+from runner.api.job_steps import JobSteps, open_steps, with_job_log
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
@@ -38,11 +38,10 @@ from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
-from runner.engine.context import EngineContext, InputFiles, stop_for_store_error
+from runner.engine.context import EngineContext, InputFiles, ResultsAppender, stop_for_store_error
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.engine.polls import poll_lost_tasks
-from runner.engine.results_appender import ResultsAppender
 from runner.errors import RunnerError
 from runner.gateway.credentials import PooledKeys
 from runner.gateway.urls import gateway_root
@@ -202,9 +201,9 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
 
 async def _inputs(
     stack: AsyncExitStack, work: _Work, settings: Settings, steps: JobSteps, root: str
-) -> InputFiles:
+) -> InputFiles | None:
     if settings.inputs is None:
-        return InlineFiles()
+        return None
     from runner.api.inputs import open_uploads
 
     return await open_uploads(
@@ -248,7 +247,7 @@ def _context(
     settings: Settings,
     steps: JobSteps,
     *,
-    inputs: InputFiles,
+    inputs: InputFiles | None,
     results: ResultsAppender,
     budget: RunBudget,
     on_success: Callable[[Job], None],

@@ -23,7 +23,7 @@ from runner.core.outcomes import KeyRefused, NotSent, SubmitOutcome, Throttled
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason, stop_for_unreachable_gateway
 from runner.core.turns import Blocked, Chosen, KeyPool, Limit, ModelQueue, Queue, UseKey, WaitForKey
-from runner.engine.pending_jobs import PendingJobs
+from runner.store.work_list import PendingJobs
 
 
 class Pace(Protocol):
@@ -183,12 +183,13 @@ class Admission:
 
     def admit(self, pending: PendingJobs, now: float) -> Admitted | NotAdmitted:
         """Choose the next model in turn and the key to use, or return which limit holds everything back."""
-        if self.in_flight >= self._limits.in_flight:
+        in_flight = len(self._slots)
+        if in_flight >= self._limits.in_flight:
             return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
         if not self.governor.may_submit(now):
             # An answer, a probe or the passing of time closes it; only the last must be checked for.
             return NotAdmitted(now + RECHECK_BREAKER_S, circuit_text(self.breaker.state))
-        run = Queue(self.in_flight, self._limits.in_flight)
+        run = Queue(in_flight, self._limits.in_flight)
         queues = []
         for model, is_ready in pending.readiness(now):
             queue = self._queue(model)

@@ -1,4 +1,4 @@
-"""What the parts of the engine share: what it is given, the real time, and the progress of the run."""
+"""What the parts of the engine share: what it is given, the real time, the progress of the run, and the reports of ended jobs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from runner.core.governor import RunGovernor
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
-from runner.core.stop import MaxFailures, Stop, StopReason
+from runner.core.stop import Drain, MaxFailures, Stop, StopReason
 from runner.core.turns import KeyPool
 from runner.disk import write_error
 from runner.engine.admission import Governor
 from runner.engine.budget import Budget
-from runner.engine.events import Notice, Observer
-from runner.engine.results_appender import ResultsAppender
+from runner.engine.events import Delivered, JobEnded, Notice, Observer
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query
 from runner.store.store import Store
@@ -32,9 +31,13 @@ from runner.worker.submit import Submitter
 
 log = logging.getLogger(__name__)
 
+_BATCH_S = 0.1
+"""How long ended jobs are collected before their lines are appended."""
+_NOTHING = Delivered()
+
 
 class InputFiles(Protocol):
-    """Local files that requests name."""
+    """Local files that requests name, and that are uploaded before them."""
 
     async def prepare(self) -> None:
         """
@@ -57,6 +60,67 @@ class InputFiles(Protocol):
         """
 
 
+class ResultsAppender:
+    """
+    Appends the result line of each job that ended, in the background; a job is reported once its end is durable.
+
+    Args:
+        append: Writes the lines of some jobs, given by job id with their keys in the store, and returns their files by
+            job id; called in a thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        append: Callable[[Mapping[str, int]], Mapping[str, Delivered]],
+        observe: Observer,
+    ) -> None:
+        self._store = store
+        self._append = append
+        self._observe = observe
+        self._ended: list[Job] = []
+        self._wake_up = asyncio.Event()
+        self._is_closing = False
+
+    def add(self, job: Job) -> None:
+        """Add a job that ended and was saved."""
+        # What happens to it from here on may not be in its line.
+        self._store.changed.line_follows(job.seq)
+        self._ended.append(job)
+        self._wake_up.set()
+
+    def close(self) -> None:
+        """Let `run` return once every job is reported."""
+        self._is_closing = True
+        self._wake_up.set()
+
+    async def run(self) -> None:
+        """
+        Append the lines of jobs and report them, until closed.
+
+        Raises:
+            RunnerError: The store can't be written; nothing more is reported as ended.
+        """
+        while True:
+            await self._wake_up.wait()
+            self._wake_up.clear()
+            if not self._is_closing:
+                await asyncio.sleep(_BATCH_S)
+            ended, self._ended = self._ended, []
+            if ended:
+                await self._report(ended)
+            if self._is_closing and not self._ended:
+                return
+
+    async def _report(self, ended: list[Job]) -> None:
+        # Copied first: a job may have been resumed by the time it is durable.
+        ends = [(job.job_id, job.model, job.state, job.error, job.task_id) for job in ended]
+        await self._store.durable(max(job.commit for job in ended))
+        files = await asyncio.to_thread(self._append, {job.job_id: job.seq for job in ended})
+        for end in ends:
+            self._observe(JobEnded(*end, *files.get(end[0], _NOTHING)))
+
+
 class EngineContext(Struct, frozen=True, kw_only=True):
     """
     All that the engine is given for one process's work on a run.
@@ -69,7 +133,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         run_s: How long it submits; None for as long as there is something to submit.
         stop_at: When the wall clock shows this, it submits no more, however that came; None for no such time.
         drain_s: How long it continues to poll and download after that.
-        inputs: Makes the bodies of requests that name local files, and uploads these files before that.
+        inputs: Uploads the local files that requests name; None if these are sent inside the requests.
         probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
         budget: Says whether there is money for a job.
@@ -92,7 +156,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     poller: Poller
     deliverer: Deliverer
     clock: Clock
-    inputs: InputFiles
+    inputs: InputFiles | None
     probe: Callable[[], Awaitable[bool]]
     draw: Callable[[], float]
     results: ResultsAppender
@@ -112,6 +176,7 @@ class RunProgress:
     Attributes:
         counts: Jobs by state, kept up to date without querying the store.
         stops: Why nothing more is submitted, in the order in which the reasons came up.
+        drain: What is still finished; None as long as jobs are submitted.
         governor: The limits of the whole run.
     """
 
@@ -120,6 +185,7 @@ class RunProgress:
         self._on_stop = on_stop
         self.counts = query.counts(context.store.reader)
         self.stops: list[Stop] = []
+        self.drain: Drain | None = None
         self._resumed: dict[int, State] = {}
         counts, settings = self.counts, context.settings
         self.governor: Governor = context.governor or RunGovernor(
@@ -138,6 +204,8 @@ class RunProgress:
         if any(known.reason is stop.reason for known in self.stops):
             return
         self.stops.append(stop)
+        if self.drain is not Drain.IN_PROGRESS:
+            self.drain = stop.drain
         self._context.observe(Notice("stopping", stop.message, stop.hint))
         self.governor.record_stop(stop)
         self._context.budget.stop()

@@ -36,6 +36,9 @@ class JobTasks:
     Args:
         on_step_end: Called after each step, however it ended.
         release_slot: Called with a job whose step a bug ended, to free its remote slot if it has one.
+
+    Attributes:
+        busy: The tasks that are in a step.
     """
 
     def __init__(
@@ -48,12 +51,9 @@ class JobTasks:
         self._progress = progress
         self._on_step_end = on_step_end
         self._release_slot = release_slot
-        self._busy: set[asyncio.Task[None]] = set()
+        self.busy: set[asyncio.Task[None]] = set()
         self._idle: list[tuple[asyncio.Task[None], asyncio.Future[tuple[Step, Job]]]] = []
         self._has_none: asyncio.Future[None] | None = None
-
-    def __len__(self) -> int:
-        return len(self._busy)
 
     def start(self, step: Step, job: Job) -> None:
         """Begin a step of a job."""
@@ -64,16 +64,16 @@ class JobTasks:
             task = asyncio.create_task(self._work((step, job)))
             # Not at the end of the coroutine: one that is cancelled before its first line has no end.
             task.add_done_callback(self._record_step_end)
-        self._busy.add(task)
+        self.busy.add(task)
 
     def cancel(self) -> None:
         """Cancel every step in progress."""
-        for task in self._busy:
+        for task in self.busy:
             task.cancel()
 
     async def wait(self) -> None:
         """Wait until no step is in progress, and end the tasks; nothing is started any more."""
-        while self._busy:
+        while self.busy:
             self._has_none = asyncio.get_running_loop().create_future()
             await self._has_none
         idle = [task for task, _ in self._idle]
@@ -107,10 +107,10 @@ class JobTasks:
             given = await following
 
     def _record_step_end(self, task: asyncio.Task[None]) -> None:
-        if task not in self._busy:
+        if task not in self.busy:
             return
-        self._busy.discard(task)
-        if not self._busy and self._has_none is not None and not self._has_none.done():
+        self.busy.discard(task)
+        if not self.busy and self._has_none is not None and not self._has_none.done():
             self._has_none.set_result(None)
         self._on_step_end()
 
@@ -135,7 +135,12 @@ expire, so a slow host must not let them pile up without a limit.
 
 
 class Downloads:
-    """The last part of a job's path: from its task's success to complete files. Takes no remote slot."""
+    """
+    The last part of a job's path: from its task's success to complete files. Takes no remote slot.
+
+    Attributes:
+        waiting: A heap of the jobs whose downloads have not begun.
+    """
 
     def __init__(
         self, context: EngineContext, progress: RunProgress, *, on_step_end: Callable[[], None]
@@ -145,13 +150,10 @@ class Downloads:
         self._progress = progress
         self._on_success = context.on_success
         self._max_downloads = context.settings.limits.downloads
-        self._heap: list[tuple[float, int, Job, RemoteTask | None]] = []
+        self.waiting: list[tuple[float, int, Job, RemoteTask | None]] = []
         self._order = itertools.count()
         self._active: dict[int, Job] = {}
         self.tasks = JobTasks(progress, on_step_end=on_step_end)
-
-    def __len__(self) -> int:
-        return len(self._heap)
 
     def active(self) -> tuple[DownloadProgress, ...]:
         """Return the progress of each download, in the order in which they began."""
@@ -161,7 +163,7 @@ class Downloads:
     @property
     def backlog(self) -> int | None:
         """How many tasks wait, if they are too many, or None."""
-        return len(self._heap) if len(self._heap) >= BACKLOG_PER_DOWNLOAD * self._max_downloads else None
+        return len(self.waiting) if len(self.waiting) >= BACKLOG_PER_DOWNLOAD * self._max_downloads else None
 
     def add(self, job: Job, task: RemoteTask | None) -> None:
         """
@@ -173,12 +175,12 @@ class Downloads:
         seen_at = self._clock.wall()
         urls = task.video_urls if task is not None else ()
         at = expires_at(urls[0], seen_at=seen_at) if urls else seen_at
-        heapq.heappush(self._heap, (at, next(self._order), job, task))
+        heapq.heappush(self.waiting, (at, next(self._order), job, task))
 
     def schedule(self) -> None:
         """Start as many as may be in progress at once."""
-        while self._heap and len(self.tasks) < self._max_downloads:
-            _, _, job, task = heapq.heappop(self._heap)
+        while self.waiting and len(self.tasks.busy) < self._max_downloads:
+            _, _, job, task = heapq.heappop(self.waiting)
             self.tasks.start(partial(self._deliver, job, task), job)
 
     def end_pauses(self) -> None:

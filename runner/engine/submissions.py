@@ -4,6 +4,7 @@ Jobs to submit: one after the other as the limits allow, each exactly once; and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -18,9 +19,11 @@ from runner.engine.budget import Exhausted, Granted, MustWait
 from runner.engine.context import EngineContext, RunProgress, stop_for_uploads
 from runner.engine.events import Notice
 from runner.engine.job_tasks import JobTasks
-from runner.engine.pending_jobs import PendingJobs
 from runner.errors import FileChanged, InputRefused, RunnerError
+from runner.jsontext import dumps, loads
+from runner.manifest.local_files import render_request
 from runner.store.takes import takes
+from runner.store.work_list import PendingJobs
 from runner.worker.deliver import delivery_hints
 
 
@@ -56,7 +59,7 @@ class Submissions:
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
         self.limited_by = ""
-        self.are_inputs_ready = False
+        self.are_inputs_ready = context.inputs is None
         self.unsaved: list[tuple[str, str]] = []
 
     @property
@@ -140,11 +143,13 @@ class Submissions:
 
     async def _body(self, job: Job, text: str) -> bytes | None:
         """Make the body of a request with local files; None if that failed, which is reported."""
-        settings = self._context.settings
+        settings, inputs = self._context.settings, self._context.inputs
         # The task exists at the latest when its POST is answered, and is polled from then on.
         holds_s = settings.timeouts.submit_s + (job.timeout_s or settings.poll.timeout_s)
         try:
-            return await self._context.inputs.body(text, holds_s)
+            if inputs is None:
+                return await asyncio.to_thread(lambda: dumps(render_request(loads(text))))
+            return await inputs.body(text, holds_s)
         except (FileChanged, InputRefused) as error:
             self._progress.governor.record_not_submitted(is_retried=False)
             self._context.budget.cancel(job)
