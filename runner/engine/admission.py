@@ -16,13 +16,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.circuit_breaker import CircuitState
-from runner.core.governor import circuit_text
+from runner.core.governor import Blocked, Chosen, Limit, ModelQueue, Queue
+from runner.core.key_pool import KeyPool, UseKey, WaitForKey
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import KeyRefused, NotSent, SubmitOutcome, Throttled
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason, stop_for_unreachable_gateway
-from runner.core.turns import Blocked, Chosen, KeyPool, Limit, ModelQueue, Queue, UseKey, WaitForKey
 from runner.store.work_list import PendingJobs
 
 
@@ -84,11 +84,8 @@ class Governor(Protocol):
     def left(self, pending: int) -> int:
         """Return how many of the pending jobs may still be submitted."""
 
-    def held_back(self) -> str:
-        """Return what holds all jobs back whatever the gateway does, in words; empty if nothing does."""
-
-    def may_submit(self, now: float) -> bool:
-        """Return whether the breaker lets one more job through."""
+    def held_back(self, now: float) -> str:
+        """Return what holds all jobs back, in words; empty if nothing does."""
 
     def choose(
         self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
@@ -128,7 +125,7 @@ class Governor(Protocol):
 KEY_COOLDOWN_S = 5.0
 """How long a throttled key is not used while others of the pool are, if the server names no time."""
 
-RECHECK_BREAKER_S = 1.0
+RECHECK_S = 1.0
 
 UNREACHED_TO_STOP = 3
 """Requests that reach nothing, before any that does, until the run stops: the address or the network must be wrong."""
@@ -183,12 +180,12 @@ class Admission:
 
     def admit(self, pending: PendingJobs, now: float) -> Admitted | NotAdmitted:
         """Choose the next model in turn and the key to use, or return which limit holds everything back."""
+        if why := self.governor.held_back(now):
+            # An answer, a probe or the passing of time changes it; only the last must be checked for.
+            return NotAdmitted(now + RECHECK_S, why)
         in_flight = len(self._slots)
         if in_flight >= self._limits.in_flight:
             return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
-        if not self.governor.may_submit(now):
-            # An answer, a probe or the passing of time closes it; only the last must be checked for.
-            return NotAdmitted(now + RECHECK_BREAKER_S, circuit_text(self.breaker.state))
         run = Queue(in_flight, self._limits.in_flight)
         queues = []
         for model, is_ready in pending.readiness(now):

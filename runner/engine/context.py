@@ -11,11 +11,11 @@ from typing import Protocol
 from msgspec import Struct
 
 from runner.core.governor import RunGovernor
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import Event, State
 from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Drain, MaxFailures, Stop, StopReason
-from runner.core.turns import KeyPool
 from runner.disk import write_error
 from runner.engine.admission import Governor
 from runner.engine.budget import Budget

@@ -122,8 +122,6 @@ class Submissions:
             return NotAdmitted(None, "")
         if not self.are_inputs_ready:
             return NotAdmitted(None, "uploads of inputs")
-        if why := self._progress.governor.held_back():
-            return NotAdmitted(None, why)
         if backlog is not None:
             return NotAdmitted(None, f"{backlog} succeeded tasks waiting for download")
         return self._admission.admit(self._pending, now)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Job, JobRecord, JobSpec, Json, OnChanged
 from runner.core.outcomes import (
@@ -24,7 +25,6 @@ from runner.core.outcomes import (
     SubmitOutcome,
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
-from runner.core.turns import KeyPool
 from runner.disk import write_error
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext, ResultsAppender
