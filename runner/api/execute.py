@@ -46,6 +46,7 @@ from runner.errors import RunnerError
 from runner.gateway.credentials import PooledKeys
 from runner.gateway.urls import gateway_root
 from runner.store import query, work_list
+from runner.store.database import journal_mode
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
@@ -82,7 +83,7 @@ async def execute(
     """
     started_at = time.monotonic()
     observe = guarded(observe)
-    work = _Work(store, config, options, job_filter, observe, governor)
+    work = Work(store, config, options, job_filter, observe, governor)
     remove_uploaded(store, config)
     outputs = Outputs(store, config)
     try:
@@ -95,7 +96,7 @@ async def execute(
             if has_pending and not is_simulated:
                 store.require_only()
             check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
-            if store.journal_mode != "wal":
+            if journal_mode(store.reader) != "wal":
                 observe(
                     Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
                 )
@@ -133,7 +134,7 @@ def _has_tasks(store: Store, job_filter: JobFilter) -> bool:
     return next(chain(jobs, lost), None) is not None
 
 
-class _Work(Struct, frozen=True):
+class Work(Struct, frozen=True):
     """What `execute` was called with."""
 
     store: Store
@@ -150,7 +151,7 @@ class _Work(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
+async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
     store, config, observe = work.store, work.config, work.observe
     at_once = None if work.governor is None else work.governor.at_once
@@ -179,7 +180,7 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
 
             checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
             on_success, finish = checks.add, partial(finish_checks, checks)
-        inputs = await _inputs(stack, work, settings, steps, gateway_root(base_url))
+        inputs = await _inputs(stack, work, settings, steps, base_url)
         context = _context(
             work,
             settings,
@@ -200,26 +201,13 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
 
 
 async def _inputs(
-    stack: AsyncExitStack, work: _Work, settings: Settings, steps: JobSteps, root: str
+    stack: AsyncExitStack, work: Work, settings: Settings, steps: JobSteps, base_url: str
 ) -> InputFiles | None:
     if settings.inputs is None:
         return None
     from runner.api.inputs import open_uploads
 
-    return await open_uploads(
-        stack,
-        work.store,
-        settings,
-        settings.inputs,
-        work.job_filter,
-        root=root,
-        key=steps.keys.secret(steps.keys.for_task(None)[0]),
-        environ=work.config.environ,
-        clock=steps.clock,
-        observe=work.observe,
-        is_simulated=work.config.origin.is_simulated,
-        limit=work.options.limit,
-    )
+    return await open_uploads(stack, work, steps, settings, settings.inputs, gateway_root(base_url))
 
 
 def _has_checks(config: RunConfig) -> bool:
@@ -230,7 +218,7 @@ def _are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> 
     return _has_checks(config) and next(unchecked(store.reader, job_filter), None) is not None
 
 
-async def _gateway(stack: AsyncExitStack, work: _Work, settings: Settings) -> tuple[Settings, str]:
+async def _gateway(stack: AsyncExitStack, work: Work, settings: Settings) -> tuple[Settings, str]:
     """Return the settings and the base URL to work with; a simulated run starts its gateway, and has its speed."""
     options, origin = work.options, work.config.origin
     if not origin.is_simulated:
@@ -243,7 +231,7 @@ async def _gateway(stack: AsyncExitStack, work: _Work, settings: Settings) -> tu
 
 
 def _context(
-    work: _Work,
+    work: Work,
     settings: Settings,
     steps: JobSteps,
     *,
@@ -298,7 +286,7 @@ async def _connected(
             await to_the_end(allowance.close)
 
 
-def _learned(work: _Work, keys: PooledKeys) -> Mapping[str, float]:
+def _learned(work: Work, keys: PooledKeys) -> Mapping[str, float]:
     if work.config.origin.is_simulated:
         return {}
     return read_learned(
@@ -310,7 +298,7 @@ def _learned(work: _Work, keys: PooledKeys) -> Mapping[str, float]:
     )
 
 
-def _save_learned(work: _Work, engine: Engine, keys: PooledKeys) -> None:
+def _save_learned(work: Work, engine: Engine, keys: PooledKeys) -> None:
     if work.config.origin.is_simulated:
         return
     with contextlib.suppress(RunnerError):
@@ -318,7 +306,7 @@ def _save_learned(work: _Work, engine: Engine, keys: PooledKeys) -> None:
         save_learned(work.store, rates, work.config.gateway, keys.fingerprints, is_shard=work.is_shard)
 
 
-def _result(work: _Work, outputs: Outputs, engine: Engine | None) -> RunResult:
+def _result(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
     """Bring the derived files up to date, and return how the work ended."""
     store, config = work.store, work.config
     stops = () if engine is None else engine.stops

@@ -24,7 +24,6 @@ from runner.store.database import (
     connect_writer,
     database_error,
     delete_unused,
-    journal_mode,
     translated,
 )
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
@@ -215,11 +214,6 @@ class Store:
         if self.journal is None:
             with self._translated():
                 require_only(self._connection, self.run_dir)
-
-    @property
-    def journal_mode(self) -> str:
-        """SQLite's journal mode: ``wal``, or ``delete`` on file systems that do not support that."""
-        return journal_mode(self._connection)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
