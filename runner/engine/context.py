@@ -18,7 +18,7 @@ from runner.core.settings import Settings
 from runner.core.stop import Drain, MaxFailures, Stop, StopReason
 from runner.disk import write_error
 from runner.engine.admission import Governor
-from runner.engine.budget import Budget
+from runner.engine.budget import RunBudget
 from runner.engine.events import Delivered, JobEnded, Notice, Observer
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
 from runner.store import query
@@ -160,7 +160,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     probe: Callable[[], Awaitable[bool]]
     draw: Callable[[], float]
     results: ResultsAppender
-    budget: Budget
+    budget: RunBudget
     observe: Observer
     governor: Governor | None = None
     on_success: Callable[[Job], None] = lambda job: None
