@@ -22,7 +22,15 @@ from runner.manifest.local_files import read_checked, render_request, uploads_in
 from runner.objects import open_store
 from runner.store.files import Upload, UploadState, read_uploads, requests_with_files
 from runner.worker.ports import Clock
-from runner.worker.uploads import LibraryTarget, ObjectTarget, Reference, Save, Target, Transfers, Uploader
+from runner.worker.uploads import (
+    InputUploader,
+    LibraryTarget,
+    ObjectTarget,
+    Reference,
+    Save,
+    Target,
+    Transfers,
+)
 
 if TYPE_CHECKING:
     from runner.api.execute import Work
@@ -47,7 +55,9 @@ class UploadedFiles:
         self._inputs = inputs
         self._target = target
         self._select = select
-        self._uploader = Uploader(target, work.store, clock, read_uploads(work.store.reader, target.name))
+        self._uploader = InputUploader(
+            target, work.store, clock, read_uploads(work.store.reader, target.name)
+        )
 
     async def prepare(self) -> None:
         """Upload the files of all jobs to submit."""

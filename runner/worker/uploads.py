@@ -84,7 +84,7 @@ class Target(Protocol):
         """Return an address of a file that is ready, which is valid for at least that long. It may be a secret."""
 
 
-class Uploader:
+class InputUploader:
     """
     Uploads files to one target.
 
