@@ -333,9 +333,7 @@ class Engine:
         self._timer = None
         self._schedule_all()
 
-    async def _shut_down(
-        self, preparing: asyncio.Task[None] | None, appending: asyncio.Task[None]
-    ) -> None:
+    async def _shut_down(self, preparing: asyncio.Task[None] | None, appending: asyncio.Task[None]) -> None:
         # From here on nothing is started, even if `run` was canceled.
         self._is_shut_down.set()
         for each in (self._timer, self._deadline, self._clock_check, preparing, self._probe_task):
