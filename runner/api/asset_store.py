@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runner.api.config import RunConfig
 from runner.api.options import RunOptions
 from runner.api.run_facts import AssetStore, RunFacts, RunOrigin, save_facts
-from runner.assets.publish import AssetUploader, is_complete
+from runner.assets.publish import ObjectUploader, is_complete
 from runner.core.model import Asset, JobRecord
 from runner.core.settings import Settings
 from runner.errors import RunnerError, UsageError
@@ -86,7 +86,7 @@ def with_chosen_store(
     return origin
 
 
-async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> AssetUploader | None:
+async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> ObjectUploader | None:
     """
     Return what uploads the assets of a run, after a test whether it can; None if they stay here.
 
@@ -97,7 +97,7 @@ async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPaus
         return None
     store = open_assets(config.origin.asset_store.url, config.environ)
     await asyncio.to_thread(require_uploads, store)
-    return AssetUploader(
+    return ObjectUploader(
         store,
         config.environ,
         retry=settings.retry,

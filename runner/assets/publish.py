@@ -198,7 +198,7 @@ def is_complete(final: str, asset: Asset) -> bool:
 _T = TypeVar("_T")
 
 
-class AssetUploader:
+class ObjectUploader:
     """
     Uploads assets, each from a thread of its own. The caller limits how many at once.
 

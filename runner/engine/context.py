@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -17,7 +17,6 @@ from runner.core.model import Failure, Job
 from runner.core.settings import Settings
 from runner.core.stop import Drain, MaxFailures, Stop, StopReason
 from runner.disk import write_error
-from runner.engine.admission import Governor
 from runner.engine.budget import RunBudget
 from runner.engine.events import Delivered, JobEnded, Notice, Observer
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
@@ -28,6 +27,9 @@ from runner.worker.deliver import Deliverer
 from runner.worker.poll import Poller
 from runner.worker.ports import Clock
 from runner.worker.submit import Submitter
+
+if TYPE_CHECKING:
+    from runner.engine.admission import Governor
 
 log = logging.getLogger(__name__)
 
