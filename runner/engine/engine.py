@@ -259,14 +259,15 @@ class Engine:
         self._stop_if_stalled(now)
         self._report_outage()
         drain = self._progress.drain
+        backlog = None
         again: list[float | None] = []
         if drain is Drain.IN_PROGRESS:
             self._limit_downloads()
         else:
-            self.downloads.schedule()
+            backlog = self.downloads.schedule()
             again.append(self.polls.schedule(now))
         if drain is None:
-            again.append(self.submissions.schedule(now, backlog=self.downloads.backlog))
+            again.append(self.submissions.schedule(now, backlog=backlog))
             again.append(self.admission.stall_timer.expires_at)
             self._probe_if_due(now)
         if self._is_done(drain):

@@ -160,11 +160,6 @@ class Downloads:
         progress = self._deliverer.progress
         return tuple(DownloadProgress(job.job_id, *progress(job)) for job in self._active.values())
 
-    @property
-    def backlog(self) -> int | None:
-        """How many tasks wait, if they are too many, or None."""
-        return len(self.waiting) if len(self.waiting) >= BACKLOG_PER_DOWNLOAD * self._max_downloads else None
-
     def add(self, job: Job, task: RemoteTask | None) -> None:
         """
         Queue a job whose task succeeded.
@@ -177,11 +172,12 @@ class Downloads:
         at = expires_at(urls[0], seen_at=seen_at) if urls else seen_at
         heapq.heappush(self.waiting, (at, next(self._order), job, task))
 
-    def schedule(self) -> None:
-        """Start as many as may be in progress at once."""
+    def schedule(self) -> int | None:
+        """Start as many as may be in progress at once; return how many tasks wait, if they are too many, or None."""
         while self.waiting and len(self.tasks.busy) < self._max_downloads:
             _, _, job, task = heapq.heappop(self.waiting)
             self.tasks.start(partial(self._deliver, job, task), job)
+        return len(self.waiting) if len(self.waiting) >= BACKLOG_PER_DOWNLOAD * self._max_downloads else None
 
     def end_pauses(self) -> None:
         """Leave every download that waits to be tried again to a later run."""
