@@ -16,7 +16,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.sanitize import command_text
 from runner.errors import RunDirError, RunnerError
-from runner.store import files, query, rows
+from runner.store import files, query, rows, takes
 from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
 from runner.store.database import (
@@ -373,7 +373,7 @@ class Store:
 
     def load_assets(self, job: Job) -> tuple[Asset, ...]:
         """Return the assets of a job's current attempt."""
-        return files.assets_of(self.reader, job)
+        return takes.assets_of(self.reader, job.seq, job.attempt)
 
     def set_meta(self, key: str, value: str) -> None:
         """Save a value of the run as a whole, in the next commit."""

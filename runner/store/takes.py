@@ -59,6 +59,15 @@ def texts_by_attempt(connection: sqlite3.Connection, table: str, seqs: str) -> d
     return {(seq, attempt): text for seq, attempt, text in cursor}
 
 
+def assets_of(connection: sqlite3.Connection, seq: int, attempt: int) -> tuple[Asset, ...]:
+    """Read the assets of an attempt at a job, the video first."""
+    cursor = connection.execute(
+        "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (seq, attempt)
+    )
+    urls = texts_by_attempt(connection, "asset_urls", json.dumps([seq]))
+    return tuple(rows.read_asset(row, {}, urls=urls) for row in cursor)
+
+
 def old_assets(connection: sqlite3.Connection, seqs: str) -> Mapping[int, list[rows.Row]]:
     """Read the rows of what is kept of old takes of some jobs, given as a JSON list of keys, the newest take first."""
     found: defaultdict[int, list[rows.Row]] = defaultdict(list)
@@ -188,12 +197,7 @@ def rejected(connection: sqlite3.Connection, verdicts: Verdicts, glob: str | Non
             has_verdict = findings is not None and rows.parse(findings)["verdict"] is not None
             verdict_at = _BY_CHECKS if has_verdict else None
         if verdict_at is not None:
-            assets = connection.execute(
-                "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (seq, attempt)
-            )
-            urls = texts_by_attempt(connection, "asset_urls", json.dumps([seq]))
-            kept = tuple(rows.read_asset(row, {}, urls=urls) for row in assets)
-            found.append(Retake(seq, job_id, attempt, verdict_at, kept))
+            found.append(Retake(seq, job_id, attempt, verdict_at, assets_of(connection, seq, attempt)))
     return found
 
 
