@@ -38,10 +38,11 @@ from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
-from runner.engine.context import EngineContext, InputFiles, ResultsAppender, stop_for_store_error
+from runner.engine.context import EngineContext, InputFiles
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.engine.polls import poll_lost_tasks
+from runner.engine.progress import ResultsAppender, stop_for_store_error
 from runner.errors import RunnerError
 from runner.gateway.credentials import PooledKeys
 from runner.gateway.urls import gateway_root

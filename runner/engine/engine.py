@@ -24,17 +24,11 @@ from runner.core.settings import Limits
 from runner.core.stop import Drain, Stop, StopReason, stop_for_stall
 from runner.core.units import format_count
 from runner.engine.admission import Admission
-from runner.engine.context import (
-    EngineContext,
-    InputFiles,
-    RunProgress,
-    stop_for_error,
-    stop_for_store_error,
-    stop_for_uploads,
-)
+from runner.engine.context import EngineContext, InputFiles
+from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
-from runner.engine.job_tasks import Downloads
 from runner.engine.polls import Polls
+from runner.engine.progress import RunProgress, stop_for_error, stop_for_store_error, stop_for_uploads
 from runner.engine.submissions import Rerolls, Submissions
 from runner.errors import RunnerError
 from runner.store import work_list

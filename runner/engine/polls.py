@@ -20,9 +20,9 @@ from runner.core.pacing import Pacer
 from runner.core.polling import Durations
 from runner.core.units import format_count, format_duration
 from runner.engine.admission import Admission, stop_for_refused_key
-from runner.engine.context import EngineContext, RunProgress
+from runner.engine.context import EngineContext
 from runner.engine.events import Notice, Observer
-from runner.engine.job_tasks import JobTasks
+from runner.engine.progress import JobTasks, RunProgress
 from runner.store import work_list
 from runner.store.costs import attach_costs
 from runner.store.store import Store

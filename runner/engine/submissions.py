@@ -16,9 +16,9 @@ from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import retry_wait_s
 from runner.engine.admission import Admission, Admitted, NotAdmitted
 from runner.engine.budget import Exhausted, Granted, MustWait
-from runner.engine.context import EngineContext, RunProgress, stop_for_uploads
+from runner.engine.context import EngineContext
 from runner.engine.events import Notice
-from runner.engine.job_tasks import JobTasks
+from runner.engine.progress import JobTasks, RunProgress, stop_for_uploads
 from runner.errors import FileChanged, InputRefused, RunnerError
 from runner.jsontext import dumps, loads
 from runner.manifest.local_files import render_request

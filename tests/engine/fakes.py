@@ -27,9 +27,10 @@ from runner.core.outcomes import (
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
 from runner.disk import write_error
 from runner.engine.budget import RunBudget
-from runner.engine.context import EngineContext, ResultsAppender
+from runner.engine.context import EngineContext
 from runner.engine.engine import Engine
 from runner.engine.events import Delivered, JobEnded, Notice, RunEvent
+from runner.engine.progress import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
 from runner.schema.catalog import load_catalog

@@ -6,8 +6,7 @@ import asyncio
 from typing import cast
 
 from runner.core.lifecycle import State
-from runner.engine.context import RunProgress
-from runner.engine.job_tasks import JobTasks
+from runner.engine.progress import JobTasks, RunProgress
 from tests.engine.fakes import job_in_memory
 
 JOB = job_in_memory("a", State.PENDING)
