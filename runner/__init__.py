@@ -50,7 +50,8 @@ Importing this module is cheap: each name is loaded when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+# Type checkers know this name. Importing `typing` here takes milliseconds, in which Ctrl-C would print a traceback.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 

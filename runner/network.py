@@ -1,5 +1,5 @@
 """
-What comes over the network: errors in words, responses of the API, and a limit of time.
+What requests have in common: their header, errors in words, responses of the API, and a limit of time.
 
 The text of the HTTP library's exceptions is never passed on: it may quote a signed URL, or a response that repeats the key
 that was sent. Responses are bounded, decompressed, and read even if they are not valid HTTP.
@@ -21,7 +21,11 @@ from typing import Self
 import aiohttp
 from msgspec import Struct
 
+from runner import __version__
 from runner.core.units import format_duration
+
+USER_AGENT = f"runner/{__version__}"
+"""The header of every request to the gateway, and for assets."""
 
 
 class UnsolicitedData(aiohttp.ClientError):

@@ -15,17 +15,21 @@ from hypothesis import settings
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
 
+_EXTENDED_S = 1200
+"""The limit of a test that takes minutes, if it has none of its own."""
+
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "result.schema.json").read_text())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that take minutes, unless `-m` names their marker."""
-    if "extended" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("extended")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
+    """Leave out the tests that take minutes, unless `-m` names their marker; then give them time on a busy machine."""
+    extended = [item for item in items if item.get_closest_marker("extended")]
+    if "extended" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=extended)
         items[:] = [item for item in items if not item.get_closest_marker("extended")]
+    for item in extended:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_EXTENDED_S))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,12 +1,21 @@
-"""The object store that a run uploads its assets to: which one, whether it can be used, and which files stay here."""
+"""
+Where the files of a run are: the object store that they are uploaded to, and which stay here; and those that are gone.
+
+Files that are gone or have changed are downloaded again, and never paid for again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Mapping
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from itertools import compress, islice
+from operator import not_
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,17 +24,24 @@ from msgspec.structs import replace
 from runner.api.config import RunConfig
 from runner.api.options import RunOptions
 from runner.api.run_facts import AssetStore, RunFacts, RunOrigin, save_facts
-from runner.assets.publish import ObjectUploader, is_complete
-from runner.core.model import Asset, JobRecord
+from runner.assets.publish import ObjectUploader, is_complete, is_uploaded
+from runner.core.model import Asset, Failure, FailureClass, JobRecord
 from runner.core.settings import Settings
+from runner.core.units import format_count
+from runner.engine.events import Notice, Observer
 from runner.errors import RunnerError, UsageError
 from runner.objects import UPLOAD_REQUEST_S, Objects, open_store, require_uploads
 from runner.objects.base import ObjectMissing, ObjectStore
 from runner.store import files
+from runner.store.local_view import REBUILT
 from runner.store.store import Store
 from runner.store.takes import unchecked_paths
+from runner.store.transitions import mark_undelivered
 from runner.worker.deliver import RetryPauses
 
+_BATCH = 256
+_REQUESTS_AT_ONCE = 16
+"""A request takes some 30 ms."""
 PRESIGNED_S = 7 * 86400.0
 """The longest time that S3 allows."""
 
@@ -217,3 +233,62 @@ def file_of(url: str) -> Path | None:
     ('/srv/a b.mp4', None)
     """
     return Path(unquote(url.removeprefix("file://"))) if url.startswith("file:///") else None
+
+
+def refetch_lost_files(store: Store) -> None:
+    """Make succeeded jobs undelivered whose files are not on this machine, so that they are downloaded again."""
+    lost = {
+        job_id: Failure(FailureClass.ASSET_INVALID, f"{path} was left on another machine, or lost with it")
+        for job_id, path in files.jobs_with_lost_files(store.reader, store.run_dir)
+    }
+    with store.transaction() as connection:
+        mark_undelivered(connection, lost, at=time.time())
+        connection.execute("DELETE FROM meta WHERE key = ?", (REBUILT,))
+
+
+def missing_uploads(
+    reader: sqlite3.Connection, environ: Mapping[str, str], *, is_read: bool = False
+) -> Iterator[tuple[str, Asset]]:
+    """
+    Yield the succeeded jobs with an asset that is gone from its object store, or was changed; each with the asset.
+
+    Args:
+        environ: The environment, for the credentials.
+        is_read: Whether the bytes are read where the store keeps no digests.
+
+    Raises:
+        UsageError, ObjectStoreError: A store can't be used.
+    """
+    objects = Objects(environ)
+    uploaded = files.delivered_assets(reader, only_uploaded=True)
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="uploads") as pool:
+        while batch := list(islice(uploaded, _BATCH)):
+            found = pool.map(lambda each: is_uploaded(objects, each[1], is_read=is_read), batch)
+            yield from compress(batch, map(not_, found))
+
+
+def verify_assets(store: Store, environ: Mapping[str, str], observe: Observer) -> None:
+    """
+    Make succeeded jobs undelivered if a file of theirs is gone or has another content; every file is read.
+
+    Of what was uploaded, length and digest are read from the object store.
+
+    Raises:
+        UsageError, ObjectStoreError: A store can't be used.
+    """
+    changed = [
+        (job_id, asset)
+        for job_id, asset in files.delivered_assets(store.reader)
+        if asset.url is None and not is_complete(str(store.run_dir / asset.path), asset)
+    ]
+    lost = {
+        job_id: Failure(
+            FailureClass.ASSET_INVALID,
+            f"{asset.url or asset.path} is missing or was changed after its download",
+        )
+        for job_id, asset in (*changed, *missing_uploads(store.reader, environ, is_read=True))
+    }
+    with store.transaction() as connection:
+        mark_undelivered(connection, lost, at=time.time())
+    message = f"files that are missing or were changed, to download again: {format_count(len(lost), 'job')}"
+    observe(Notice("verified", message))

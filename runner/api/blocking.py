@@ -19,7 +19,7 @@ from runner.api.run_result import OnStarted, RunResult
 from runner.core.filenames import MANIFEST_NAME, RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.disk import AnyPath
-from runner.engine.events import ActiveRun, Observer, RunEvent, guarded, ignore
+from runner.engine.events import ActiveRun, Observer, RunEvent, ignore
 from runner.errors import UsageError
 from runner.results.failed_manifest import yaml_flow
 from runner.results.reader import ResultsFile, open_results
@@ -79,7 +79,7 @@ async def run_async(
         output=run_dir,
         folder=folder,
         options=options,
-        observe=guarded(observe),
+        observe=observe,
         on_started=on_started,
     )
 
@@ -88,7 +88,7 @@ async def resume_async(
     run_dir: AnyPath, *, options: RunOptions = RunOptions(), observe: Observer = ignore
 ) -> RunResult:
     """Continue a run without its manifest; otherwise like `run_async`."""
-    return await run_api.resume(Path(run_dir), options=options, observe=guarded(observe))
+    return await run_api.resume(Path(run_dir), options=options, observe=observe)
 
 
 async def rerun_async(
@@ -104,7 +104,7 @@ async def rerun_async(
     Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are skipped unless
     their class is selected.
     """
-    return await rerun_api.rerun(Path(run_dir), selection, options=options, observe=guarded(observe))
+    return await rerun_api.rerun(Path(run_dir), selection, options=options, observe=observe)
 
 
 def _blocking(start: Callable[_Arguments, Coroutine[Any, Any, RunResult]]) -> Callable[_Arguments, RunResult]:

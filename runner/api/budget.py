@@ -111,12 +111,11 @@ def check_cost(
         UsageError: There is a budget, and jobs have no known price, or one in another currency.
         NotConfirmed: The answer was no.
     """
+    is_asked = confirm is not None and not options.yes and not is_simulated
+    if not is_asked and settings.budget is None and options.max_cost is None:
+        return
     jobs = sum(work_list.pending_by_model(reader, scope).values())
     jobs = jobs if options.limit is None else min(jobs, options.limit)
-    is_asked = confirm is not None and not options.yes and not is_simulated
-    has_budget = settings.budget is not None or options.max_cost is not None
-    if not has_budget and not (jobs and is_asked):
-        return
     pricer = pricer_for(settings)
     currency = currency_of(settings, options, pricer).name
     if not jobs:

@@ -237,7 +237,7 @@ def manifest_settings(facts: RunFacts) -> Settings | None:
         return None
     try:
         # What is wrong with it keeps its default, which names nothing.
-        return load(path, ignore, variables={}, today=datetime.now(UTC).date()).settings
+        return load(path, ignore, variables={}, today=datetime.now(UTC).date()).header.settings
     except RunnerError:
         return None
 

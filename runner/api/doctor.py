@@ -168,7 +168,7 @@ def _read(manifest: Path) -> tuple[Settings, frozenset[str]]:
     models = frozenset(spec.model for spec in loaded.jobs(problems))
     if problems.errors:
         raise manifest_error(loaded, problems)
-    return loaded.settings, models
+    return loaded.header.settings, models
 
 
 def _failed(name: str, error: RunnerError) -> Check:

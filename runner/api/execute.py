@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
-from runner.api.job_steps import JobSteps, open_steps, with_job_log
+from runner.api.job_steps import JobSteps, open_steps
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
@@ -40,12 +40,10 @@ from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext, InputFiles
 from runner.engine.engine import Engine
-from runner.engine.events import Notice, Observer, guarded, ignore
+from runner.engine.events import Notice, Observer, ignore
 from runner.engine.polls import poll_lost_tasks
 from runner.engine.progress import ResultsAppender, stop_for_store_error
 from runner.errors import RunnerError
-from runner.gateway.credentials import PooledKeys
-from runner.gateway.urls import gateway_root
 from runner.store import query, work_list
 from runner.store.database import journal_mode
 from runner.store.store import Store
@@ -83,7 +81,6 @@ async def execute(
         RunnerError: It could not begin.
     """
     started_at = time.monotonic()
-    observe = guarded(observe)
     work = Work(store, config, options, job_filter, observe, governor)
     remove_uploaded(store, config)
     outputs = Outputs(store, config)
@@ -145,11 +142,6 @@ class Work(Struct, frozen=True):
     observe: Observer
     governor: LeasedGovernor | None
 
-    @property
-    def is_shard(self) -> bool:
-        """Whether this is one of several shards."""
-        return self.config.origin.shard is not None
-
 
 @asynccontextmanager
 async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
@@ -181,7 +173,7 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
 
             checks = await stack.enter_async_context(running_checks(store, config, work.job_filter, observe))
             on_success, finish = checks.add, partial(finish_checks, checks)
-        inputs = await _inputs(stack, work, settings, steps, base_url)
+        inputs = await _inputs(stack, work, settings, steps)
         context = _context(
             work,
             settings,
@@ -198,17 +190,17 @@ async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> Async
                 if finish is not None:
                     await finish(engine, observe)
         finally:
-            _save_learned(work, engine, steps.keys)
+            _save_learned(work, engine, steps)
 
 
 async def _inputs(
-    stack: AsyncExitStack, work: Work, settings: Settings, steps: JobSteps, base_url: str
+    stack: AsyncExitStack, work: Work, settings: Settings, steps: JobSteps
 ) -> InputFiles | None:
     if settings.inputs is None:
         return None
     from runner.api.inputs import open_uploads
 
-    return await open_uploads(stack, work, steps, settings, settings.inputs, gateway_root(base_url))
+    return await open_uploads(stack, work, steps, settings, settings.inputs)
 
 
 def _has_checks(config: RunConfig) -> bool:
@@ -242,10 +234,9 @@ def _context(
     on_success: Callable[[Job], None],
 ) -> EngineContext:
     options = work.options
-    submitter, poller, deliverer = with_job_log(steps.submitter, steps.poller, steps.deliverer)
     return EngineContext(
         settings=settings,
-        learned=_learned(work, steps.keys),
+        learned=_learned(work, steps),
         job_filter=work.job_filter,
         limit=options.limit,
         max_failures=options.max_failures,
@@ -254,9 +245,9 @@ def _context(
         drain_s=options.drain_time,
         store=work.store,
         key_pool=steps.keys.pool,
-        submitter=submitter,
-        poller=poller,
-        deliverer=deliverer,
+        submitter=steps.submitter,
+        poller=steps.poller,
+        deliverer=steps.deliverer,
         clock=steps.clock,
         probe=steps.probe,
         draw=random.random,
@@ -287,24 +278,25 @@ async def _connected(
             await to_the_end(allowance.close)
 
 
-def _learned(work: Work, keys: PooledKeys) -> Mapping[str, float]:
+def _learned(work: Work, steps: JobSteps) -> Mapping[str, float]:
     if work.config.origin.is_simulated:
         return {}
     return read_learned(
         query.meta(work.store.reader).get(LEARNED),
-        work.config.gateway,
-        keys.fingerprints,
+        steps.base_url,
+        steps.keys.fingerprints,
         submit_per_s=work.options.submit_rate,
-        is_shard=work.is_shard,
+        is_shard=work.config.origin.shard is not None,
     )
 
 
-def _save_learned(work: Work, engine: Engine, keys: PooledKeys) -> None:
+def _save_learned(work: Work, engine: Engine, steps: JobSteps) -> None:
     if work.config.origin.is_simulated:
         return
     with contextlib.suppress(RunnerError):
         rates = engine.governor.learned()
-        save_learned(work.store, rates, work.config.gateway, keys.fingerprints, is_shard=work.is_shard)
+        is_shard = work.config.origin.shard is not None
+        save_learned(work.store, rates, steps.base_url, steps.keys.fingerprints, is_shard=is_shard)
 
 
 def _result(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:

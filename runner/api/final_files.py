@@ -218,39 +218,38 @@ class _OldFiles(Struct):
     failed_start: int = 0
 
 
-class _FailedEntries:
+class _FailedEntries(Struct):
     """Writes the jobs of `failed.yaml`, with their key before the first one to run."""
 
-    def __init__(self, splicer: Splicer) -> None:
-        self._splicer = splicer
-        self._had_jobs = False
-        self.has_jobs = False
+    splicer: Splicer
+    _had_jobs: bool = False
+    has_jobs: bool = False
 
     def keep(self, block: Block) -> None:
         """Take over what the old file has of a block."""
         has_key = self._passes_key(block)
         needs_key = bool(block.failed_bytes) and not self.has_jobs
-        self._splicer.keep(block.comment_bytes)
+        self.splicer.keep(block.comment_bytes)
         if has_key and needs_key:
-            self._splicer.keep(len(JOBS_KEY))
+            self.splicer.keep(len(JOBS_KEY))
         elif has_key:
-            self._splicer.skip(len(JOBS_KEY))
+            self.splicer.skip(len(JOBS_KEY))
         elif needs_key:
-            self._splicer.write(JOBS_KEY)
-        self._splicer.keep(block.failed_bytes)
+            self.splicer.write(JOBS_KEY)
+        self.splicer.keep(block.failed_bytes)
         self.has_jobs = self.has_jobs or needs_key
 
     def replace(self, block: Block, entries: Entries) -> None:
         """Write entries in place of those that the old file has of a block."""
         key_bytes = len(JOBS_KEY) if self._passes_key(block) else 0
-        self._splicer.skip(block.comment_bytes + key_bytes + block.failed_bytes)
+        self.splicer.skip(block.comment_bytes + key_bytes + block.failed_bytes)
         needs_key = bool(entries.jobs) and not self.has_jobs
-        self._splicer.write(entries.comments + (JOBS_KEY if needs_key else b"") + entries.jobs)
+        self.splicer.write(entries.comments + (JOBS_KEY if needs_key else b"") + entries.jobs)
         self.has_jobs = self.has_jobs or needs_key
 
     def flush(self) -> None:
         """Copy what was kept."""
-        self._splicer.flush()
+        self.splicer.flush()
 
     def _passes_key(self, block: Block) -> bool:
         """Return whether the old file has the key of jobs in a block."""

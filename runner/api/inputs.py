@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from runner.api.planned_uploads import Select, schema_selector
 from runner.connector import Proxies
 from runner.core.model import FILE_KEY, Json
 from runner.core.settings import Inputs, Settings, Timeouts
@@ -20,6 +19,7 @@ from runner.gateway.urls import gateway_root
 from runner.jsontext import dumps, loads
 from runner.manifest.local_files import read_checked, render_request, uploads_in
 from runner.objects import open_store
+from runner.schema.catalog import Catalog, catalog_with
 from runner.store.files import Upload, UploadState, read_uploads, requests_with_files
 from runner.worker.ports import Clock
 from runner.worker.uploads import (
@@ -47,14 +47,14 @@ class UploadedFiles:
 
     Args:
         work: What is to be done, with which store.
-        select: Returns the schema of a request, or None.
+        catalog: Has the schemas of the requests.
     """
 
-    def __init__(self, work: Work, inputs: Inputs, target: Target, clock: Clock, select: Select) -> None:
+    def __init__(self, work: Work, inputs: Inputs, target: Target, clock: Clock, catalog: Catalog) -> None:
         self._work = work
         self._inputs = inputs
         self._target = target
-        self._select = select
+        self._catalog = catalog
         self._uploader = InputUploader(
             target, work.store, clock, read_uploads(work.store.reader, target.name)
         )
@@ -73,7 +73,7 @@ class UploadedFiles:
     async def body(self, text: str, timeout_s: float) -> bytes:
         """Put the address of each uploaded file into the request."""
         request = loads(text)
-        found = list(uploads_in(request, self._inputs, self._select))
+        found = list(uploads_in(request, self._inputs, self._catalog))
         # Nearly always all of them are there.
         await self._uploader.upload_all(ref for _, ref in found if self._uploader.needs(ref))
         return await asyncio.to_thread(self._render, request, found, timeout_s)
@@ -97,7 +97,7 @@ class UploadedFiles:
         # With a limit the others may never be needed; one that is, is uploaded before its job.
         work = self._work
         for text in islice(requests_with_files(work.store.reader, work.job_filter), work.options.limit):
-            yield from (reference for _, reference in uploads_in(loads(text), self._inputs, self._select))
+            yield from (reference for _, reference in uploads_in(loads(text), self._inputs, self._catalog))
 
 
 class SimulatedTarget:
@@ -119,7 +119,7 @@ class SimulatedTarget:
 
 
 async def open_uploads(
-    stack: AsyncExitStack, work: Work, steps: JobSteps, settings: Settings, inputs: Inputs, root: str
+    stack: AsyncExitStack, work: Work, steps: JobSteps, settings: Settings, inputs: Inputs
 ) -> UploadedFiles:
     """
     Return what makes the bodies of requests whose local files are uploaded.
@@ -127,7 +127,6 @@ async def open_uploads(
     Args:
         stack: Closes what is opened.
         settings: Those of this process.
-        root: Of the gateway, which has the asset library too.
 
     Raises:
         RunnerError: The object store can't be used as it is configured.
@@ -135,6 +134,7 @@ async def open_uploads(
     limits, clock, environ = settings.limits, steps.clock, work.config.environ
     transfers = Transfers(clock, at_once=limits.uploads, per_s=limits.upload_per_s)
     if inputs.is_library:
+        root = steps.client.root
         proxy = Proxies.from_environ(environ).for_url(root)
         key = steps.keys.secret(steps.keys.for_task(None)[0])
         client = LibraryClient(root, key, settings.timeouts, sleep=clock.sleep, proxy=proxy)
@@ -150,7 +150,7 @@ async def open_uploads(
         target = SimulatedTarget(inputs.upload)
     else:
         target = ObjectTarget(open_store(inputs.upload, environ), inputs, transfers, clock, read_checked)
-    return UploadedFiles(work, inputs, target, clock, schema_selector(settings))
+    return UploadedFiles(work, inputs, target, clock, catalog_with(settings.schemas))
 
 
 def try_inputs(

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.core.lifecycle import State
 from runner.core.model import JobRecord, JobSpec, OnChanged
-from runner.core.sanitize import command_text
+from runner.core.sanitize import command_text, sanitize_line
 from runner.core.sharding import Sample
 from runner.core.where import Condition, UnknownNameFinder
 from runner.errors import UsageError
@@ -210,10 +210,11 @@ def _looked_up(conditions: Sequence[Condition], records: Iterable[JobRecord]) ->
 
 
 def _nothing_chosen(conditions: Sequence[Condition], names: UnknownNameFinder) -> UsageError:
-    hint = "see what they are: runner plan --show 3"
+    hint = None
     if names.unknown is not None:
         name, known = names.unknown
-        hint = f"no job has {name[:60]!r}; {did_you_mean(name, known) or hint}"
+        such = f"they have {sanitize_line(', '.join(sorted(known)), max_chars=300)}"
+        hint = f"no job has {name[:60]!r}; {did_you_mean(name, known) or such}"
     written = " ".join(
         command_text("--where", f"{each.name}{each.operator}{each.value}") for each in conditions
     )

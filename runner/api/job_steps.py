@@ -6,10 +6,9 @@ import logging
 import random
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from runner.api.asset_store import keeps_local, open_uploader
 from runner.api.config import RunConfig
@@ -21,9 +20,9 @@ from runner.core.model import Asset, Attempt, Failure, Job
 from runner.core.outcomes import Polled, PollOutcome
 from runner.core.settings import Settings
 from runner.engine.context import SystemClock
-from runner.gateway.client import GatewayClient, user_agent
+from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import PooledKeys
-from runner.gateway.urls import content_url, gateway_root
+from runner.gateway.urls import content_url
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer, RetryPauses
 from runner.worker.poll import Poller
@@ -31,8 +30,14 @@ from runner.worker.submit import PromptApi, Submitter
 
 
 class JobSteps(Struct, frozen=True):
-    """The three steps of a job, and what they share."""
+    """
+    The three steps of a job, and what they share.
 
+    Attributes:
+        base_url: Of the gateway.
+    """
+
+    base_url: str
     client: GatewayClient
     keys: PooledKeys
     clock: SystemClock
@@ -50,14 +55,14 @@ async def open_steps(
     stack: AsyncExitStack, store: Store, config: RunConfig, settings: Settings, base_url: str
 ) -> JobSteps:
     """
-    Open the clients of the gateway and of the assets, and make the steps with them.
+    Open the clients of the gateway and of the assets, and make the steps with them; they log if somebody listens.
 
     Args:
         stack: Closes what is opened.
     """
-    root = gateway_root(base_url)
+    keys, clock = PooledKeys(config.keys), SystemClock()
     proxies = Proxies.from_environ(config.environ)
-    client = GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(root))
+    client = GatewayClient(base_url, settings.timeouts, proxy=proxies.for_url(base_url))
     await stack.enter_async_context(client)
     pauses = RetryPauses()
     fetcher = Fetcher(
@@ -65,23 +70,25 @@ async def open_steps(
         rules=settings.assets,
         retry=settings.retry,
         timeouts=settings.timeouts,
-        user_agent=user_agent(),
         sleep=pauses.sleep,
         proxies=proxies,
     )
+    await stack.enter_async_context(fetcher)
+    publisher = await stack.enter_async_context(Publisher())
     uploader = await open_uploader(config, settings, pauses)
-    keys, clock = PooledKeys(config.keys), SystemClock()
+    is_logged = log.isEnabledFor(logging.DEBUG)
+    saving: Any = LoggedStore(store) if is_logged else store
     deliverer = Deliverer(
         client,
         keys,
-        store,
+        saving,
         clock,
-        downloader=await stack.enter_async_context(fetcher),
-        publisher=await stack.enter_async_context(Publisher()),
+        downloader=fetcher,
+        publisher=publisher,
         run_dir=store.run_dir,
         retry=settings.retry,
         draw=random.random,
-        content_url=partial(content_url, root),
+        content_url=partial(content_url, client.root),
         sharded=config.origin.sharded,
         max_download_s=settings.timeouts.download_s,
         pauses=pauses,
@@ -89,24 +96,12 @@ async def open_steps(
         keeps_local=keeps_local(config),
     )
     api = client if store.journal is None else PromptApi(client)
-    submitter, poller = Submitter(api, keys, store, clock), Poller(client, keys, store, clock)
-    return JobSteps(client, keys, clock, submitter, poller, deliverer)
+    poller: Any = Poller(client, keys, store, clock)
+    poller = LoggedPoller(poller) if is_logged else poller
+    return JobSteps(base_url, client, keys, clock, Submitter(api, keys, saving, clock), poller, deliverer)
 
 
 log = logging.getLogger("runner.jobs")
-
-
-def with_job_log(
-    submitter: Submitter, poller: Poller, deliverer: Deliverer
-) -> tuple[Submitter, Poller, Deliverer]:
-    """Return the steps of a job as they are, or such as log what they do if somebody listens."""
-    if not log.isEnabledFor(logging.DEBUG):
-        return submitter, poller, deliverer
-    return (
-        replace(submitter, store=cast(Any, LoggedStore(submitter.store))),
-        cast(Poller, LoggedPoller(poller)),
-        replace(deliverer, store=cast(Any, LoggedStore(deliverer.store))),
-    )
 
 
 class LoggedStore:

@@ -30,7 +30,7 @@ from runner.api.run_facts import (
     save_facts,
 )
 from runner.api.run_ledger import with_ledger
-from runner.api.shards import check_shard_options, claim_run_dir, own_jobs, require_same_shard
+from runner.api.shards import check_shard_options, claim_run_dir, require_same_shard
 from runner.api.validate import manifest_error
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT
 from runner.core.lifecycle import WITH_A_TASK, State
@@ -124,14 +124,16 @@ def _sync_jobs(
         invalid.append(_failed_record(spec, why, now_at))
 
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
-    shard = options.shard
-    sync(connection, own_jobs(jobs, shard), on_changed=options.on_changed, at=now_at)
+    if (shard := options.shard) is not None:
+        # The others are read, too, so that the whole manifest is checked.
+        jobs = (spec for spec in jobs if shard.has(spec.job_id))
+    sync(connection, jobs, on_changed=options.on_changed, at=now_at)
     counts = manifest.counts
     if problems.errors and not (options.skip_invalid and counts and counts.is_usable):
         raise manifest_error(manifest, problems)
-    import_records(
-        connection, (record for record in invalid if shard is None or shard.has(record.job_id)), at=now_at
-    )
+    if invalid:
+        own = (record for record in invalid if shard is None or shard.has(record.job_id))
+        import_records(connection, own, at=now_at)
     return counts.jobs - counts.invalid if counts else 0
 
 
@@ -199,7 +201,7 @@ def prepare(
     problems = ProblemCollector(on_problem)
     today = datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
-    settings, _ = apply_options(loaded.settings, options, environ)
+    settings, _ = apply_options(loaded.header.settings, options, environ)
     # Each machine finds the ledger where its directories are.
     settings = with_ledger(settings, None, simulate=options.simulate)
     if not is_governed:

@@ -96,6 +96,8 @@ def merge(
             try:
                 summary, lost = _merge(out, work / "run", sources, facts, on_progress)
             finally:
+                # Last the lock: whoever creates it anew may build here at once.
+                shutil.rmtree(work / "run", ignore_errors=True)
                 shutil.rmtree(work, ignore_errors=True)
     _settle(out, facts)
     if facts.origin.manifest is not None and not facts.origin.is_simulated:
@@ -149,11 +151,20 @@ def _read_source(run_dir: Path, out: Path) -> _Source:
 
 def _require_not_merged(reader: sqlite3.Connection, run_dir: Path, out: Path) -> None:
     retired = query.meta(reader).get(RETIRED)
-    if retired is not None and Path(retired) != out.absolute() and (Path(retired) / DB_NAME).exists():
+    if retired is not None and Path(retired) != out.absolute() and _has_jobs_of(reader, Path(retired)):
         raise RunDirError(
             f"{run_dir} was merged into {retired}",
             hint=f"continue there: {command_text('runner', 'resume', retired)}",
         )
+
+
+def _has_jobs_of(shard: sqlite3.Connection, merged: Path) -> bool:
+    """Return whether a merge was completed: after one that was killed, another run may have got its directory."""
+    if not (merged / DB_NAME).exists():
+        return False
+    first = next(query.job_ids(shard), "")
+    with reading(merged) as reader:
+        return query.job_ids_with_prefix(reader, first, limit=1) == [first]
 
 
 def _require_retired(run_dir: Path, out: Path) -> None:

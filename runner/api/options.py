@@ -53,7 +53,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         verify: Download files again that are gone or were changed (`resume`).
         new: Begin a new run even if the manifest was run elsewhere.
         catch_up: First fetch what older runs of the series paid for (`--no-catch-up`).
-        keep_runs: Delete older runs of the series, all but the newest N, this one included; see `retention`.
+        keep_runs: Delete older runs of the series, all but the newest N, this one included; see `series`.
         keep_days: Delete older runs of the series, all but those of the last N days.
         shard: Only the jobs of one shard of the run, with its part of the limits; a `Shard`, or a text such as "3/16" or "auto".
         journal: The URL of the journal that keeps the run off this machine (`run`); None for none, or the one that it has.

@@ -40,7 +40,7 @@ class Outputs:
         self._run_dir = store.run_dir
         self._facts = facts
         self._min_jobs, self._block_jobs = min_jobs, block_jobs
-        self._run, self._gateway = facts.settings.name, facts.gateway
+        self._run = facts.settings.name
         # A connection of its own, since lines are appended in another thread than the engine's.
         self._reader = connect_reader(store.run_dir, is_checked=True)
         self._writer: ResultsWriter | None = None
@@ -68,7 +68,7 @@ class Outputs:
             with suppress(OSError):
                 self._blocks = AppendedBlocks(self._store, self._reader, self._writer, self._block_jobs)
         records = list(query.records(self._reader, list(seqs.values())))
-        lines = [line_bytes(record, run=self._run, gateway=self._gateway) for record in records]
+        lines = [line_bytes(record, run=self._run, gateway=self._facts.gateway) for record in records]
         start = self._writer.append(b"".join(lines))
         if self._blocks is not None:
             try:
@@ -104,7 +104,9 @@ class Outputs:
         names = [RESULTS_NAME, SUMMARY_NAME, REPORT_NAME]
         if (self._run_dir / FAILED_NAME).exists():
             names.append(FAILED_NAME)
-        new = written(self._run_dir, run=self._run, gateway=self._gateway, failed_start=files.failed_start)
+        new = written(
+            self._run_dir, run=self._run, gateway=self._facts.gateway, failed_start=files.failed_start
+        )
         self._store.mark_finished(names, blocks=msgspec.json.encode(new).decode() if keeps_blocks else "")
         journal = self._store.journal
         if journal is not None and not self._store.is_cut_off:
@@ -132,7 +134,9 @@ class Outputs:
             old = msgspec.json.decode(query.meta(self._reader).get(BLOCKS, ""), type=Written)
         except msgspec.MsgspecError:
             return None
-        now = written(self._run_dir, run=self._run, gateway=self._gateway, failed_start=old.failed_start)
+        now = written(
+            self._run_dir, run=self._run, gateway=self._facts.gateway, failed_start=old.failed_start
+        )
         return old if old == now else None
 
     def _delivered(self, record: JobRecord) -> Delivered:

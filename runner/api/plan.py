@@ -15,8 +15,7 @@ from msgspec import Struct
 from runner.api.config import apply_options, apply_simulator_speed, read_environment
 from runner.api.job_choice import ChosenJobs, failed_to_retry
 from runner.api.options import RunOptions
-from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob
-from runner.api.planned_uploads import PlannedUploads, UploadCounter
+from runner.api.plan_groups import Action, Group, JobGroups, PlannedJob, PlannedUploads, UploadCounter
 from runner.api.prices import cost_json, pricer_for, tables_used
 from runner.api.run_facts import (
     LEARNED,
@@ -28,7 +27,7 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.run_ledger import BudgetLeft, budgets_json, budgets_left, with_ledger
-from runner.api.shards import check_shard_options, divided, own_jobs
+from runner.api.shards import check_shard_options, divided
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import known_run, runs_elsewhere
 from runner.api.validate import manifest_error
@@ -123,26 +122,25 @@ def plan(
         UsageError: The directory holds a real run and this would be a simulated one, or the other way round.
     """
     problems = ProblemCollector(on_problem)
-    check_simulation(options, simulate=options.simulate)
     path, place, simulate = Path(manifest), Path(output) if output else None, options.simulate
-    environ = read_environment(options, path.parent)
-    today = datetime.now(UTC).date()
+    check_simulation(options, simulate=simulate)
+    environ, today = read_environment(options, path.parent), datetime.now(UTC).date()
     loaded = load(path, problems, variables=options.var, today=today, is_strict=options.strict)
-    settings, sources = _in_force(loaded.settings, options, environ)
-    settings, shard = with_ledger(settings, output_root(path), simulate=simulate), options.shard
-    run_dir = expand_date(place or default_run_dir(path, loaded.name, simulate=simulate, shard=shard), today)
-    own = known_run(run_dir, loaded.name, series_of(loaded.name_template, place), shard)
+    header, shard = loaded.header, options.shard
+    settings, sources = _in_force(path, header.settings, options, environ)
+    run_dir = place or default_run_dir(path, header.name, simulate=simulate, shard=shard)
+    run_dir = expand_date(run_dir, today)
+    own = known_run(run_dir, header.name, series_of(header.name_template, place), shard)
     with closing(_reader(run_dir, simulate=simulate)) as connection, translated(run_dir / DB_NAME):
         pricer = pricer_for(settings)
         uploads = UploadCounter(connection, settings)
         retried = failed_to_retry(connection, options.job)
         groups = JobGroups(options, retried, show, lambda request: pricer.price(request, today), uploads.add)
         compared, refusal = _compared(connection, loaded, problems, options, groups)
-        budgets = budgets_left(settings, connection, run_dir)
-        mean_generate_s = query.mean_generate_s(connection)
+        budgets, mean_s = budgets_left(settings, connection, run_dir), query.mean_generate_s(connection)
         learned = json.loads(query.meta(connection).get(LEARNED, "{}"))
     return Plan(
-        name=loaded.name,
+        name=header.name,
         run_dir=run_dir,
         holder=holder_of(run_dir),
         settings=settings,
@@ -153,11 +151,11 @@ def plan(
         groups=tuple(groups.groups()),
         uploads=uploads.counted(),
         first=tuple(groups.first),
-        elsewhere=() if options.simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
+        elsewhere=() if simulate else tuple(run.run_dir for run in runs_elsewhere(path, own)),
         done=groups.states[State.SUCCEEDED],
         uncertain=groups.states[State.UNCERTAIN] + groups.states[State.SUBMITTING],
-        estimate=groups.estimate(settings, mean_generate_s, learned),
-        mean_generate_s=mean_generate_s,
+        estimate=groups.estimate(settings, mean_s, learned),
+        mean_generate_s=mean_s,
         budgets=budgets,
         cost=(cost := groups.cost.estimate(settings.budget.unknown if settings.budget else None)),
         tables=tables_used(pricer, cost),
@@ -180,10 +178,11 @@ def _compared(
         invalid[spec.job_id] = spec
 
     jobs = manifest.jobs(problems, keep_invalid if options.skip_invalid else None)
+    shard = options.shard
     report = compare(
         connection,
         # Those that are invalid are known only when all others were read.
-        own_jobs(chain(jobs, invalid.values()), options.shard),
+        (spec for spec in chain(jobs, invalid.values()) if shard is None or shard.has(spec.job_id)),
         each=lambda spec, word, state: chosen.add(spec, "invalid" if spec.job_id in invalid else word, state),
         gone=chosen.gone,
     )
@@ -193,15 +192,15 @@ def _compared(
 
 
 def _in_force(
-    settings: Settings, options: RunOptions, environ: Mapping[str, str]
+    manifest: Path, settings: Settings, options: RunOptions, environ: Mapping[str, str]
 ) -> tuple[Settings, Mapping[str, str]]:
     """Return the settings of a run or of its shard, and where they come from; see `apply_options`."""
     settings, sources = apply_options(settings, options, environ)
     check_shard_options(options, settings)
     settings = divided(settings, options.shard)
     if options.simulate and not options.real_time:
-        return apply_simulator_speed(settings, sources, options)
-    return settings, sources
+        settings, sources = apply_simulator_speed(settings, sources, options)
+    return with_ledger(settings, output_root(manifest), simulate=options.simulate), sources
 
 
 def plan_json(planned: Plan) -> dict[str, Json]:

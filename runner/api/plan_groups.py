@@ -1,12 +1,14 @@
-"""Jobs of a plan in groups: what a run does with each of them, and why."""
+"""Jobs of a plan in groups: what a run does with each of them, and why; and the local files that it uploads."""
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runner.api.options import RunOptions
 from runner.core.estimate import CostEstimateBuilder, Estimate, estimate_duration
@@ -14,7 +16,10 @@ from runner.core.lifecycle import Event, State, Step, next_step, sources
 from runner.core.model import JobSpec, Json, OnChanged
 from runner.core.prices import Billable, Quote, Unpriced
 from runner.core.settings import Settings
+from runner.manifest.local_files import uploads_in
 from runner.results.inline_media import replace_inline_media
+from runner.schema.catalog import catalog_with
+from runner.store.files import is_ready, read_uploads
 
 
 class Action(StrEnum):
@@ -97,7 +102,7 @@ _REPLACED = "not submitted yet, and its request has changed"
 _GONE = "no longer in the manifest"
 
 
-class JobGroups:
+class JobGroups(Struct):
     """
     Counts jobs by action, reason and model, and keeps the first few.
 
@@ -107,23 +112,15 @@ class JobGroups:
         show: How many jobs to keep.
     """
 
-    def __init__(
-        self,
-        options: RunOptions,
-        retried: Set[str],
-        show: int,
-        price: Callable[[Mapping[str, Json]], tuple[Billable, Quote | Unpriced]],
-        count_uploads: Callable[[Mapping[str, Json]], None],
-    ) -> None:
-        self._options = options
-        self._retried = retried
-        self._show = show
-        self._price = price
-        self._count_uploads = count_uploads
-        self.cost = CostEstimateBuilder()
-        self._groups: Counter[tuple[Action, str, str]] = Counter()
-        self.first: list[PlannedJob] = []
-        self.states: Counter[State] = Counter()
+    options: RunOptions
+    retried: Set[str]
+    show: int
+    price: Callable[[Mapping[str, Json]], tuple[Billable, Quote | Unpriced]]
+    count_uploads: Callable[[Mapping[str, Json]], None]
+    cost: CostEstimateBuilder = field(default_factory=CostEstimateBuilder)
+    first: list[PlannedJob] = []
+    states: Counter[State] = field(default_factory=Counter)
+    _groups: Counter[tuple[Action, str, str]] = field(default_factory=Counter)
 
     def add(self, spec: JobSpec, word: str, state: State | None) -> None:
         """Count a job of the manifest, by how it compares with the store's and the state of that."""
@@ -141,10 +138,10 @@ class JobGroups:
                 action, why = self._unchanged(spec, state)
         self._groups[action, why, spec.model] += 1
         if action is Action.SUBMIT:
-            self.cost.add(spec.model, *self._price(spec.request))
-            self._count_uploads(spec.request)
+            self.cost.add(spec.model, *self.price(spec.request))
+            self.count_uploads(spec.request)
         # The manifest does not have the old request.
-        if len(self.first) < self._show and action in _ACTIONS.values() and not why.endswith(_OLD_REQUEST):
+        if len(self.first) < self.show and action in _ACTIONS.values() and not why.endswith(_OLD_REQUEST):
             self.first.append(
                 PlannedJob(spec.job_id, action, why, replace_inline_media(spec.request), str(spec.source))
             )
@@ -152,18 +149,18 @@ class JobGroups:
     def _unchanged(self, spec: JobSpec, state: State | None) -> tuple[Action, str]:
         action, why = choose_action(state, task_id=spec.task_id)
         if state is State.FAILED and action is Action.LEAVE:
-            if spec.job_id not in self._retried:
+            if spec.job_id not in self.retried:
                 return action, _FAILED_FOR_GOOD
-            if self._options.retry_failed:
+            if self.options.retry_failed:
                 return Action.SUBMIT, _AGAIN
         return action, why
 
     def _changed(self, spec: JobSpec, state: State) -> tuple[Action, str]:
-        if self._options.on_changed is OnChanged.KEEP:
+        if self.options.on_changed is OnChanged.KEEP:
             action, why = self._unchanged(spec, state)
             is_left = action in (Action.DONE, Action.LEAVE)
             return (Action.LEAVE, _CHANGED_AND_KEPT) if is_left else (action, why + _OLD_REQUEST)
-        if self._options.on_changed is OnChanged.ERROR:
+        if self.options.on_changed is OnChanged.ERROR:
             return Action.LEAVE, _CHANGED
         if state not in sources(Event.RERUN):
             return Action.LEAVE, _NOT_REPLACEABLE
@@ -204,3 +201,33 @@ class JobGroups:
             in_flight=self.count(Action.POLL),
             learned=learned,
         )
+
+
+class PlannedUploads(Struct, frozen=True):
+    """Files that would be uploaded, each content once, and their size together."""
+
+    files: int
+    bytes: int
+
+
+class UploadCounter:
+    """Counts the files of jobs to submit that were not uploaded yet."""
+
+    def __init__(self, connection: sqlite3.Connection, settings: Settings) -> None:
+        self._inputs = settings.inputs
+        self._sizes: dict[str, int] = {}
+        if self._inputs is not None:
+            self._catalog = catalog_with(settings.schemas)
+            self._known = read_uploads(connection, self._inputs.upload)
+
+    def add(self, request: Mapping[str, Json]) -> None:
+        """Count the files of a request."""
+        if self._inputs is None:
+            return
+        for _, reference in uploads_in(request, self._inputs, self._catalog):
+            if not is_ready(self._known.get(reference["sha256"]), time.time()):
+                self._sizes[reference["sha256"]] = reference["bytes"]
+
+    def counted(self) -> PlannedUploads | None:
+        """Return what was counted; None if the manifest has no `inputs`."""
+        return None if self._inputs is None else PlannedUploads(len(self._sizes), sum(self._sizes.values()))

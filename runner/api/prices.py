@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +16,7 @@ from runner.core.money import amount_text
 from runner.core.prices import OLD_AFTER_DAYS, Price, PriceTable, Unit
 from runner.core.settings import Settings
 from runner.manifest.loader import ProblemCollector, load
-from runner.schema.catalog import Catalog, completed, load_catalog, short_name
+from runner.schema.catalog import catalog_with, load_catalog
 from runner.schema.price_tables import Pricer, shipped_prices
 
 
@@ -56,8 +54,8 @@ class PricesInForce(Struct, frozen=True):
 
 def pricer_for(settings: Settings) -> Pricer:
     """Return what says the prices of a run's requests: the user's own table, then the one that comes with the program."""
-    tables = (shipped_prices(),) if settings.prices is None else (settings.prices, shipped_prices())
-    return Pricer(tables, _catalog(settings))
+    catalog, shipped = catalog_with(settings.schemas), shipped_prices()
+    return Pricer((shipped,) if settings.prices is None else (settings.prices, shipped), catalog)
 
 
 def tables_used(pricer: Pricer, cost: CostEstimate) -> tuple[PriceTable, ...]:
@@ -92,15 +90,6 @@ def cost_json(cost: CostEstimate) -> dict[str, Json]:
     }
 
 
-def _catalog(settings: Settings) -> Catalog:
-    own = {}
-    for path in map(Path, settings.schemas):
-        # Without it, absent seconds and sizes have no default, and such a price is unknown.
-        with suppress(OSError, ValueError, AttributeError):
-            own[short_name(path)] = completed(json.loads(path.read_bytes()))
-    return load_catalog().with_schemas(own) if own else load_catalog()
-
-
 def prices(manifest: Path | None = None, *, today: date | None = None) -> PricesInForce:
     """
     Return the prices that hold today (UTC).
@@ -118,7 +107,7 @@ def prices(manifest: Path | None = None, *, today: date | None = None) -> Prices
         loaded = load(manifest, problems, variables={}, today=today)
         if problems.errors:
             raise manifest_error(loaded, problems)
-        settings = loaded.settings
+        settings = loaded.header.settings
     pricer = pricer_for(settings)
     catalog = load_catalog()
     models = sorted({*catalog.models, *(model for table in pricer.tables for model in table.models())})

@@ -200,7 +200,7 @@ _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR",
 _PROGRAM = (sys.executable, "-P", "-m", "runner.media.decode")
 
 
-class PosterMaker:
+class PosterMaker(Struct):
     """
     Makes posters in a process of its own, and keeps them; without the extra ``media`` it makes none.
 
@@ -210,14 +210,11 @@ class PosterMaker:
         limit_of_one_s: How long one video may take.
     """
 
-    def __init__(
-        self, run_dir: Path, *, program: tuple[str, ...] = _PROGRAM, limit_of_one_s: float = _LIMIT_OF_ONE_S
-    ) -> None:
-        self._run_dir = run_dir
-        self._program = program
-        self._limit_of_one_s = limit_of_one_s
-        self._known: dict[str, str | None] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+    run_dir: Path
+    program: tuple[str, ...] = _PROGRAM
+    limit_of_one_s: float = _LIMIT_OF_ONE_S
+    _known: dict[str, str | None] = {}
+    _process: subprocess.Popen[bytes] | None = None
 
     def posters(self, videos: Iterable[str]) -> Mapping[str, str]:
         """
@@ -229,13 +226,13 @@ class PosterMaker:
         if find_spec("av") is None:
             return {}
         until = time.monotonic() + _LIMIT_S
-        folder = (self._run_dir / ASSETS_NAME).resolve()
+        folder = (self.run_dir / ASSETS_NAME).resolve()
         try:
             for video in list(videos)[:MAX_POSTERS]:
                 if video not in self._known:
                     if time.monotonic() > until:
                         break
-                    path = (self._run_dir / video).resolve()
+                    path = (self.run_dir / video).resolve()
                     # The paths may be of a foreign directory.
                     is_own = path.is_relative_to(folder) and path.is_file()
                     self._known[video] = self._ask(path) if is_own else None
@@ -247,7 +244,7 @@ class PosterMaker:
         """Return the poster of a video; None if it can't be decoded, or the process crashed or hung over it."""
         if self._process is None:
             self._process = subprocess.Popen(
-                self._program,
+                self.program,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -261,7 +258,7 @@ class PosterMaker:
             self._process.stdin.flush()
             with selectors.DefaultSelector() as selector:
                 selector.register(self._process.stdout, selectors.EVENT_READ)
-                if not selector.select(self._limit_of_one_s):
+                if not selector.select(self.limit_of_one_s):
                     raise TimeoutError
             return msgspec.json.decode(self._process.stdout.readline(), type=str | None)
         except (OSError, msgspec.DecodeError):

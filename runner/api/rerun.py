@@ -15,18 +15,19 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.budget import check_cost
+from runner.api.budget import check_cost, pending_cost
 from runner.api.config import announce_gateway, trusted_settings
 from runner.api.execute import execute
 from runner.api.job_choice import chosen_among, narrowed
 from runner.api.options import RunOptions
+from runner.api.prices import pricer_for
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
 from runner.api.run_result import OnStarted, RunResult, send_notifications
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error
-from runner.engine.events import Observer, ignore
+from runner.engine.events import Observer, guarded, ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import reading
 from runner.store.takes import Retake, rejected, requeue_retakes, select_retakes, take_path
@@ -95,7 +96,7 @@ async def run_chosen(
             them in a transaction too and makes them pending.
         require: Raises if the options match no job.
     """
-    started_at = time.monotonic()
+    started_at, observe = time.monotonic(), guarded(observe)
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
     async with open_run(run_dir, options, observe) as store:
@@ -135,7 +136,16 @@ def plan_rerun(
     require_run(run_dir)
     with reading(run_dir, with_temp_tables=True) as reader:
         _require_match(reader, selection)
-        return select_for_rerun(reader, narrowed(reader, selection, options))
+        return _with_cost(reader, select_for_rerun(reader, narrowed(reader, selection, options)))
+
+
+def _with_cost(reader: sqlite3.Connection, plan: RerunPlan) -> RerunPlan:
+    """Return a plan with what the selected jobs that it submits cost at most."""
+    facts = read_facts(reader)
+    if facts is not None and plan.to_submit:
+        states = ("pending", "failed", "succeeded")
+        plan.cost = pending_cost(reader, pricer_for(facts.settings), JobFilter(selected=True), states=states)
+    return plan
 
 
 def _require_match(reader: sqlite3.Connection, selection: Selection) -> None:
@@ -195,7 +205,9 @@ def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = Run
     require_run(run_dir)
     with reading(run_dir, with_temp_tables=True) as reader:
         require_match(reader, job)
-        return RerunPlan(to_submit=len(_rejected(reader, run_dir, job, options)))
+        retakes = _rejected(reader, run_dir, job, options)
+        select_retakes(reader, retakes)
+        return _with_cost(reader, RerunPlan(to_submit=len(retakes)))
 
 
 def _rejected(

@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from runner.api.config import BASE_URL_NAME, FLAG, gateway_source, read_environment, refused_gateway
 from runner.api.options import IfLocked, RunOptions
-from runner.api.planned_uploads import Select, schema_selector
 from runner.api.rerun import plan_rerun, rerun
 from runner.api.run_dir import as_left_by_a_process, open_run
 from runner.api.run_facts import (
@@ -40,7 +39,7 @@ from runner.core.problem import format_path
 from runner.core.settings import DEFAULT_BASE_URL, SIMULATED, Settings
 from runner.core.summary import summarize
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer, ignore
+from runner.engine.events import Notice, Observer, guarded, ignore
 from runner.errors import ResultsError, UsageError
 from runner.gateway.urls import gateway_root
 from runner.manifest.local_files import only_uploaded
@@ -48,6 +47,8 @@ from runner.manifest.unchecked_job import request_digest
 from runner.results.failed_manifest import rerun_name
 from runner.results.inline_media import restore_inline_media
 from runner.results.reader import ResultsFile, open_results
+from runner.schema.catalog import Catalog, load_catalog
+from runner.schema.request_schema import RequestSchema
 from runner.store.store import Store
 from runner.store.transitions import RerunPlan, Selection, import_records
 
@@ -182,6 +183,7 @@ def _nothing_to_do(source: RerunSource) -> RunResult:
 
 
 async def _import_jobs(source: RerunSource, if_locked: IfLocked, observe: Observer) -> None:
+    observe = guarded(observe)
     for warning in source.results.warnings:
         observe(Notice("warning", f"{source.results.path} {warning}"))
     async with open_run(source.run_dir, RunOptions(if_locked=if_locked), observe) as store:
@@ -211,13 +213,13 @@ def _require_rerun(store: Store, saved: RunFacts, source: RerunSource) -> None:
 
 def _unfinished(results: ResultsFile, missing: _MissingFiles, now_at: float) -> Iterator[JobRecord]:
     """Yield the jobs that did not succeed, in the states in which this run knows them."""
-    select = schema_selector(Settings(name=""))
+    catalog = load_catalog()
     for result in results:
         record = result.record
         if record.state is State.SUCCEEDED:
             continue
         restored = restore_inline_media(record.request)
-        missing_files = (*restored.missing, *_without_target(restored.request, select))
+        missing_files = (*restored.missing, *_without_target(restored.request, catalog))
         record = replace(record, request=restored.request, digest=request_digest(restored.request), assets=())
         record = as_left_by_a_process(record, now_at)
         if record.state in _TO_SUBMIT and missing_files and not _may_have_a_task(record):
@@ -226,11 +228,10 @@ def _unfinished(results: ResultsFile, missing: _MissingFiles, now_at: float) -> 
         yield record
 
 
-def _without_target(request: Mapping[str, Json], select: Select) -> Iterator[str]:
+def _without_target(request: Mapping[str, Json], catalog: Catalog) -> Iterator[str]:
     """Yield why files that must be uploaded can't be sent: the target is in the manifest."""
-    if not has_files(request) or (schema := select(request)) is None:
-        return
-    for path in only_uploaded(request, schema):
+    schema = catalog.select(request) if has_files(request) else None
+    for path in only_uploaded(request, schema) if isinstance(schema, RequestSchema) else ():
         yield (
             f"request.{format_path(path)}: its file must be uploaded, and results do not say where; "
             "failed.yaml of its run directory does"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runner.api.asset_store import verify_assets
 from runner.api.budget import check_cost
 from runner.api.config import (
     RunConfig,
@@ -28,7 +29,6 @@ from runner.api.job_choice import chosen_ids
 from runner.api.journals import begin_journal
 from runner.api.manifest_jobs import load_into
 from runner.api.options import RunOptions
-from runner.api.retention import delete_older, require_series, verify_assets
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import (
     RunFacts,
@@ -40,7 +40,7 @@ from runner.api.run_facts import (
 )
 from runner.api.run_ledger import with_ledger
 from runner.api.run_result import OnStarted, RunResult, send_notifications
-from runner.api.series import Series, catch_up
+from runner.api.series import Series, catch_up, delete_older, require_series
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import KnownRun, known_run, remember, require_continued
@@ -96,26 +96,24 @@ async def run(
         RunDirError: The run directory can't be used, or the manifest was run elsewhere.
         UsageError: Options do not fit the run that the directory holds.
     """
-    started_at, problems = time.monotonic(), ProblemCollector(on_problem)
-    plan = _prepare(
-        manifest, output, folder or manifest.parent, options, problems, observe, confirm_new=confirm_new
-    )
+    started_at, observe = time.monotonic(), guarded(observe)
+    folder = folder or manifest.parent
+    plan = _prepare(manifest, output, folder, options, on_problem, observe, confirm_new=confirm_new)
     async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
-        guarded(observe)(Notice("checking", f"checking the jobs of {manifest.name}"))
-        facts, ids = await _begin(store, manifest, plan, options, problems, observe)
-        confirm_cost = _retry_failed(store, facts, options, confirm_cost, ids)
-        if ids is not None:
-            choose(store.reader, ids)
+        observe(Notice("checking", f"checking the jobs of {manifest.name}"))
+        has_attempts = query.has_attempts(store.reader)
+        facts, ids = await _begin(store, plan, options, observe, has_attempts=has_attempts)
+        scope, confirm_cost = _choose_jobs(store, facts, options, confirm_cost, ids)
         if plan.series is not None and options.catch_up:
-            older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, guarded(observe))
-            on_started = await catch_up(older, options, observe=guarded(observe), on_started=on_started)
-        if not options.simulate and not query.has_attempts(store.reader):
+            older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, observe)
+            on_started = await catch_up(older, options, observe=observe, on_started=on_started)
+        if not options.simulate and not has_attempts:
             on_started = _remembered(manifest, plan.own, on_started)
         result = await execute(
             store,
             plan.config(facts, options),
             options.after(time.monotonic() - started_at),
-            JobFilter(glob=options.job, chosen=ids is not None),
+            scope,
             observe=observe,
             on_started=on_started,
             confirm_cost=confirm_cost,
@@ -148,6 +146,7 @@ class _Prepared(Struct, frozen=True, kw_only=True):
     """
 
     manifest: Manifest
+    problems: ProblemCollector
     settings: Settings
     keys: KeySet
     environ: Mapping[str, str]
@@ -163,7 +162,7 @@ class _Prepared(Struct, frozen=True, kw_only=True):
         needs_base_url = False
         if options.base_url and not options.simulate:
             others = replace(options, base_url=None)
-            named = gateway_source(facts.gateway, others, self.environ, lambda: self.manifest.settings)
+            named = gateway_source(facts.gateway, others, self.environ, lambda: self.manifest.header.settings)
             needs_base_url = named is None
         return RunConfig(
             facts.settings,
@@ -180,7 +179,7 @@ def _prepare(
     output: Path | None,
     folder: Path,
     options: RunOptions,
-    problems: ProblemCollector,
+    on_problem: Callable[[Problem], None],
     observe: Observer,
     *,
     confirm_new: Callable[[str], bool],
@@ -189,19 +188,20 @@ def _prepare(
     check_simulation(options, simulate=options.simulate)
     today = datetime.now(UTC).date()
     environ = read_environment(options, folder)
+    problems = ProblemCollector(on_problem)
     loaded = load(
         manifest, problems, variables=options.var, today=today, folder=folder, is_strict=options.strict
     )
-    settings, sources = apply_options(loaded.settings, options, environ)
+    settings, sources = apply_options(loaded.header.settings, options, environ)
     if names := ignored_variables(options, folder):
         message = f"{folder / '.env'}: ignored {', '.join(names)}: it may set keys, but no addresses"
         observe(Notice("warning", message, "export them, or name the file with --env-file"))
     if sources["gateway.base_url"] != "manifest" and not options.simulate:
         warn_unencrypted(settings.base_url or "", observe)
     keys = find_keys(settings, environ, simulate=options.simulate)
-    name, shard = loaded.name, options.shard
+    name, shard = loaded.header.name, options.shard
     check_shard_options(options, settings)
-    series = series_of(loaded.name_template, output)
+    series = series_of(loaded.header.name_template, output)
     run_dir = output or default_run_dir(manifest, name, simulate=options.simulate, shard=shard)
     run_dir = expand_date(run_dir, today)
     settings = with_ledger(settings, output_root(manifest), simulate=options.simulate)
@@ -222,6 +222,7 @@ def _prepare(
         require_continued(manifest, own, confirm_new)
     return _Prepared(
         manifest=loaded,
+        problems=problems,
         settings=settings,
         keys=keys,
         environ=environ,
@@ -235,23 +236,18 @@ def _prepare(
 
 
 async def _begin(
-    store: Store,
-    manifest: Path,
-    plan: _Prepared,
-    options: RunOptions,
-    problems: ProblemCollector,
-    observe: Observer,
+    store: Store, plan: _Prepared, options: RunOptions, observe: Observer, *, has_attempts: bool
 ) -> tuple[RunFacts, tuple[str, ...] | None]:
     """Save the jobs, and let the run count as begun in its journal, and as known if it has attempts; see `load_into`."""
-    found = load_into(store, plan.manifest, plan.settings, options, problems, plan.series, plan.environ)
-    if options.shard is not None and store.journal is None and not query.has_attempts(store.reader):
+    found = load_into(store, plan.manifest, plan.settings, options, plan.problems, plan.series, plan.environ)
+    if options.shard is not None and store.journal is None and not has_attempts:
         message = "without a journal: this shard is lost with its disk, and what it submitted would be paid for again"
         observe(Notice("journal", message, "add --journal URL to keep it in a shared store as well"))
     # First: else a run that was cut off here could not continue elsewhere.
     if store.journal is not None:
         await in_thread(store.give_base)
-    if not options.simulate and query.has_attempts(store.reader):
-        remember(manifest, plan.own)
+    if not options.simulate and has_attempts:
+        remember(plan.manifest.path, plan.own)
     return found
 
 
@@ -275,7 +271,7 @@ async def resume(
         StoreMissing: The directory is not a run directory.
         CredentialsMissing, RunDirError: As for `run`.
     """
-    started_at = time.monotonic()
+    started_at, observe = time.monotonic(), guarded(observe)
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
     async with open_run(run_dir, options, observe) as store:
@@ -286,15 +282,13 @@ async def resume(
             require_same_shard(config.origin, run_dir, options.shard)
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.verify:
-            verify_assets(store, config.environ, guarded(observe))
-        confirm_cost = _retry_failed(store, config, options, confirm_cost, ids)
-        if ids is not None:
-            choose(store.reader, ids)
+            verify_assets(store, config.environ, observe)
+        scope, confirm_cost = _choose_jobs(store, config, options, confirm_cost, ids)
         result = await execute(
             store,
             config,
             options.after(time.monotonic() - started_at),
-            JobFilter(glob=options.job, chosen=ids is not None),
+            scope,
             observe=observe,
             on_started=on_started,
             confirm_cost=confirm_cost,
@@ -305,23 +299,31 @@ async def resume(
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
 
 
-def _retry_failed(
+def _choose_jobs(
     store: Store,
     facts: RunFacts,
     options: RunOptions,
     confirm_cost: Callable[[str], bool] | None,
-    ids: tuple[str, ...] | None = None,
-) -> Callable[[str], bool] | None:
-    """Make failed jobs pending if the options say so, after a look at the cost; return what is still to be asked."""
-    if not options.retry_failed:
-        return confirm_cost
+    ids: tuple[str, ...] | None,
+) -> tuple[JobFilter, Callable[[str], bool] | None]:
+    """
+    Return the jobs to work on, and what is still to be asked.
 
-    # The same selection as a rerun; an exception undoes everything.
-    with store.transaction() as connection:
-        select_for_rerun(connection, Selection(states=frozenset({State.FAILED}), glob=options.job, ids=ids))
-        requeue_selected(connection, at=time.time())
-        if ids is not None:
-            choose(connection, ids)
-        scope, is_simulated = JobFilter(glob=options.job, chosen=ids is not None), facts.origin.is_simulated
-        check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
-    return None
+    Failed jobs are made pending if the options say so, after a look at the cost.
+    """
+    scope = JobFilter(glob=options.job, chosen=ids is not None)
+    if options.retry_failed:
+        # The same selection as a rerun; an exception undoes everything.
+        with store.transaction() as connection:
+            select_for_rerun(
+                connection, Selection(states=frozenset({State.FAILED}), glob=options.job, ids=ids)
+            )
+            requeue_selected(connection, at=time.time())
+            if ids is not None:
+                choose(connection, ids)
+            is_simulated = facts.origin.is_simulated
+            check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
+        confirm_cost = None
+    if ids is not None:
+        choose(store.reader, ids)
+    return scope, confirm_cost

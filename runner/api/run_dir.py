@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runner.api.asset_store import with_chosen_store
+from runner.api.asset_store import refetch_lost_files, with_chosen_store
 from runner.api.config import (
     RunConfig,
     apply_options,
@@ -26,7 +26,6 @@ from runner.api.config import (
 from runner.api.job_choice import ids_to_compare, no_match
 from runner.api.journals import fetch_media, journal_of
 from runner.api.options import IfLocked, RunOptions
-from runner.api.retention import refetch_lost_files
 from runner.api.run_facts import RunFacts, read_facts, require_same_kind
 from runner.api.simulate import check_simulation
 from runner.core.filenames import DB_NAME, RESULTS_NAME
@@ -34,7 +33,7 @@ from runner.core.lifecycle import WITH_A_TASK, State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.sanitize import command_text
 from runner.core.units import format_count
-from runner.engine.events import Notice, Observer, guarded
+from runner.engine.events import Notice, Observer
 from runner.errors import RunLocked, RunnerError, StoreMissing
 from runner.manifest.unchecked_job import request_digest
 from runner.results.inline_media import restore_inline_media
@@ -62,7 +61,7 @@ def require_run(run_dir: Path) -> None:
 
 def announce_run_dir(run_dir: Path, observe: Observer) -> None:
     """Report where the run is, before anything else."""
-    guarded(observe)(Notice("run_dir", f"run directory: {run_dir}"))
+    observe(Notice("run_dir", f"run directory: {run_dir}"))
 
 
 @asynccontextmanager
@@ -83,7 +82,6 @@ async def open_run(
             refusing such a directory, and the environment.
         journal: The run's journal; by default the one that the directory belongs to, if any.
     """
-    observe = guarded(observe)
     with ExitStack() as stack:
         journal = journal or journal_of(run_dir, options)
         opened = Store(run_dir, journal=journal, is_adopted=options.adopt_results)

@@ -17,7 +17,6 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runner.api.budget import Repeat
-from runner.api.retention import RetentionResult
 from runner.commands import CommandFailed, environment_without_keys, run_command
 from runner.connector import Proxies
 from runner.core.lifecycle import State, next_step
@@ -37,6 +36,20 @@ from runner.store.work_list import Matches
 
 OnStarted = Callable[[ActiveRun], None]
 """Gets the run once it is active, to watch it or to stop it."""
+
+
+class KeptRun(Struct, frozen=True):
+    """An older run that should have been deleted, and why it is kept."""
+
+    run_dir: Path
+    why: str
+
+
+class RetentionResult(Struct, frozen=True):
+    """Which older runs were deleted."""
+
+    deleted: tuple[Path, ...]
+    kept: tuple[KeptRun, ...]
 
 
 class RunResult(Struct, frozen=True):

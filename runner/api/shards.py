@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from runner.api.options import RunOptions
 from runner.api.run_facts import RunFacts, RunOrigin
 from runner.core.filenames import RUN_JSON_NAME
-from runner.core.model import JobSpec, Json
+from runner.core.model import Json
 from runner.core.sanitize import command_text
 from runner.core.settings import Settings
 from runner.core.sharding import SHARE_RULE, Shard, divide_budget, divide_limits
@@ -75,11 +75,6 @@ def divided(settings: Settings, shard: Shard | None, *, at_once: int | None = No
         raise UsageError(
             str(error), hint=f"use {shard.count} tasks at least, or fewer shards in a new run directory"
         ) from None
-
-
-def own_jobs(jobs: Iterator[JobSpec], shard: Shard | None) -> Iterator[JobSpec]:
-    """Yield the jobs of a shard; all of them without one. The others are read, too, so that the manifest is checked."""
-    return jobs if shard is None else (spec for spec in jobs if shard.has(spec.job_id))
 
 
 def require_same_shard(origin: RunOrigin, run_dir: Path, shard: Shard | None) -> None:

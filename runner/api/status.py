@@ -153,12 +153,12 @@ def _lost_files(
     if facts is None or not files.has_uploads(connection):
         return lost, None
     # Few runs need them.
-    from runner.api import config, retention
+    from runner.api import asset_store, config
 
     if files.count_assets(connection) > MAX_LOOKUPS:
         return lost, "there are many; runner resume --verify looks at all"
     try:
-        missing = retention.missing_uploads(connection, config.run_environment(facts))
+        missing = asset_store.missing_uploads(connection, config.run_environment(facts))
         return (*lost, *(asset.url or asset.path for _, asset in missing)), None
     except RunnerError as error:
         return lost, error.message

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.core.model import Json
-from runner.core.problem import Problem
+from runner.core.problem import Problem, Severity
 from runner.core.sanitize import command_text
 from runner.disk import AnyPath
 from runner.errors import ManifestError
@@ -74,8 +74,10 @@ def check(
 def manifest_error(manifest: Manifest, problems: ProblemCollector) -> ManifestError:
     """Return the error for a manifest that can't be run, with its problems."""
     jobs = manifest.counts.jobs if manifest.counts else 0
+    errors = (problem for problem in problems.problems if problem.severity is Severity.ERROR)
+    files = list(dict.fromkeys(problem.position.file for problem in errors))[:3] or [str(manifest.path)]
     return ManifestError(
         f"{summarize_problems(problems, jobs)}; nothing was submitted",
         problems=problems.problems,
-        hint=f"correct {manifest.path}, then check it: {command_text('runner', 'validate', manifest.path)}",
+        hint=f"correct {', '.join(files)}, then check it: {command_text('runner', 'validate', manifest.path)}",
     )

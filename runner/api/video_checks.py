@@ -26,7 +26,7 @@ from runner.core.model import JobRecord, Json
 from runner.core.settings import DEFAULT_KEY_NAME, Check
 from runner.core.stop import Drain
 from runner.core.units import format_count
-from runner.engine.events import ActiveRun, Notice, Observer, ignore
+from runner.engine.events import ActiveRun, Notice, Observer, guarded, ignore
 from runner.errors import StoreMissing, UsageError
 from runner.gateway.credentials import POOL_NAME
 from runner.store import query, rows, takes
@@ -71,6 +71,7 @@ async def check_media(
     """
     require_decoder()
     require_run(run_dir)
+    observe = guarded(observe)
     async with open_run(run_dir, RunOptions(if_locked=if_locked), observe) as store:
         facts = read_facts(store.reader)
         if facts is None:

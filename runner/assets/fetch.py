@@ -56,7 +56,7 @@ from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes, write_error
 from runner.errors import DiskFull
 from runner.media import InvalidMedia
-from runner.network import Deadline, describe_network_error
+from runner.network import USER_AGENT, Deadline, describe_network_error
 
 _WRITER_THREADS = 2
 """Two hash 2 GB/s; with more, which only contend, the rate was a tenth lower."""
@@ -82,7 +82,6 @@ class Fetcher:
         rules: AssetRules,
         retry: RetryPolicy,
         timeouts: Timeouts,
-        user_agent: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random,
         clock: Callable[[], float] = time.time,
@@ -95,7 +94,6 @@ class Fetcher:
         self._max_bytes = rules.max_bytes
         self._retry = retry
         self._timeouts = timeouts
-        self._user_agent = user_agent
         self._sleep = sleep
         self._draw = draw
         self._clock = clock
@@ -110,17 +108,18 @@ class Fetcher:
         self._resolver = GuardedResolver(
             self._url_policy.gateway, self._given_resolver, is_proxied=is_proxied
         )
-        self._session = self._open_session(self._resolver)
+        connector = StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=self._resolver)
         # Resolves nothing but the names of proxies, which are on private addresses.
-        self._proxy_session = self._open_session(aiohttp.ThreadedResolver())
+        to_proxy = StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=aiohttp.ThreadedResolver())
+        self._session, self._proxy_session = self._open_session(connector), self._open_session(to_proxy)
         return self
 
-    def _open_session(self, resolver: AbstractResolver) -> aiohttp.ClientSession:
+    def _open_session(self, connector: StrictConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=StrictConnector(keepalive_s=_KEEPALIVE_S, resolver=resolver),
+            connector=connector,
             # The rest is limited by `_send_hop` and `receive`.
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
-            headers={"User-Agent": self._user_agent},
+            headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,

@@ -10,6 +10,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from zlib import compress
 
+from msgspec import Struct, field
+
 from runner.core.filenames import ASSETS_NAME
 from runner.disk import asset_error, is_own, open_own, replace_foreign
 
@@ -26,7 +28,7 @@ class OverlapMismatch(Exception):
     """What the server sends now is not the file that the part on disk belongs to."""
 
 
-class PartFile:
+class PartFile(Struct):
     """
     A part file with the running digest of its bytes.
 
@@ -39,14 +41,13 @@ class PartFile:
         size: How many bytes of the asset it has. A file without stored metadata counts as empty.
     """
 
-    def __init__(self, path: str, size: int = 0) -> None:
-        self.path = path
-        self.size = size
-        self._digest: Hash | None = None
-        self._overlap = b""
-        self._descriptor: int | None = None
-        # A canceled download closes the file while a thread may still be writing to it.
-        self._lock = Lock()
+    path: str
+    size: int = 0
+    _digest: Hash | None = None
+    _overlap: bytes = b""
+    _descriptor: int | None = None
+    # A canceled download closes the file while a thread may still be writing to it.
+    _lock: Lock = field(default_factory=Lock)
 
     def start(self, offset: int) -> None:
         """

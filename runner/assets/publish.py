@@ -20,6 +20,7 @@ from threading import Thread
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.filenames import object_name
@@ -198,7 +199,7 @@ def is_complete(final: str, asset: Asset) -> bool:
 _T = TypeVar("_T")
 
 
-class ObjectUploader:
+class ObjectUploader(Struct):
     """
     Uploads assets, each from a thread of its own. The caller limits how many at once.
 
@@ -210,22 +211,12 @@ class ObjectUploader:
         draw: A random draw from [0, 1).
     """
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        environ: Mapping[str, str],
-        *,
-        retry: RetryPolicy,
-        limit_s: float,
-        sleep: Callable[[float], Awaitable[None]],
-        draw: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._environ = environ
-        self._retry = retry
-        self._limit_s = limit_s
-        self._sleep = sleep
-        self._draw = draw
+    store: ObjectStore
+    environ: Mapping[str, str]
+    retry: RetryPolicy
+    limit_s: float
+    sleep: Callable[[float], Awaitable[None]]
+    draw: Callable[[], float]
 
     async def upload(self, path: str, asset: Asset) -> Asset:
         """
@@ -238,24 +229,24 @@ class ObjectUploader:
         """
         name, attempt = object_name(asset.path, asset.sha256), 0
         try:
-            with Deadline(self._limit_s):
+            with Deadline(self.limit_s):
                 while True:
                     attempt += 1
                     try:
                         url = await _in_thread(
-                            lambda: upload(self._store, name, Path(path), _content(asset), asset.content_type)
+                            lambda: upload(self.store, name, Path(path), _content(asset), asset.content_type)
                         )
                         return replace(asset, url=url)
                     except ObjectStoreError as error:
-                        wait_s = retry_wait_s(self._retry, attempt=attempt, draw=self._draw())
+                        wait_s = retry_wait_s(self.retry, attempt=attempt, draw=self.draw())
                         if wait_s is None:
                             raise ObjectStoreError(
                                 f"{asset.path} can't be uploaded: {error.message}", hint=error.hint
                             ) from None
-                    await self._sleep(wait_s)
+                    await self.sleep(wait_s)
         except TimeoutError:
             raise ObjectStoreError(
-                f"{asset.path} was not uploaded to {self._store.url} within {format_duration(self._limit_s)} (timeouts.download)",
+                f"{asset.path} was not uploaded to {self.store.url} within {format_duration(self.limit_s)} (timeouts.download)",
                 hint="check the network and the store, then run the same command again",
             ) from None
 
@@ -266,7 +257,7 @@ class ObjectUploader:
         Raises:
             ObjectStoreError: The store can't be used.
         """
-        return await _in_thread(lambda: is_uploaded(Objects(self._environ), asset))
+        return await _in_thread(lambda: is_uploaded(Objects(self.environ), asset))
 
 
 def is_uploaded(objects: Objects, asset: Asset, *, is_read: bool = False) -> bool:

@@ -230,7 +230,7 @@ class ForbiddenAddress(OSError):
     """A host has only addresses that assets must not be downloaded from."""
 
 
-class AddressPolicy:
+class AddressPolicy(Struct):
     """
     Decides which network addresses are allowed: public ones, and those of the same scope as the gateway's.
 
@@ -238,11 +238,10 @@ class AddressPolicy:
         is_proxied: Whether a proxy connects to the gateway. Its name need not resolve here then, and is a public one.
     """
 
-    def __init__(self, gateway: Origin, resolver: AbstractResolver, *, is_proxied: bool = False) -> None:
-        self._gateway = gateway
-        self._is_proxied = is_proxied
-        self._resolver = resolver
-        self._allowed: frozenset[AddressScope] | None = None
+    gateway: Origin
+    resolver: AbstractResolver
+    is_proxied: bool = False
+    _allowed: frozenset[AddressScope] | None = None
 
     async def allowed_scopes(self) -> frozenset[AddressScope]:
         """
@@ -277,14 +276,14 @@ class AddressPolicy:
         Raises:
             UrlRefused, OSError: As there.
         """
-        if host == self._gateway[1]:
+        if host == self.gateway[1]:
             return
         if literal_scope(host) is None and is_internal_name(host):
             raise UrlRefused(f"the host {host} is of a private network; assets must be on public ones")
         await self.check_literal(host)
 
     async def _gateway_scopes(self) -> frozenset[AddressScope]:
-        _, host, port = self._gateway
+        _, host, port = self.gateway
         try:
             scope = literal_scope(host)
         except UrlRefused:
@@ -292,9 +291,9 @@ class AddressPolicy:
         if scope is not None:
             return frozenset({scope})
         try:
-            results = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
+            results = await self.resolver.resolve(host, port, socket.AF_UNSPEC)
         except OSError:
-            if self._is_proxied:
+            if self.is_proxied:
                 return frozenset()
             raise
         return frozenset(map(_scope, results))

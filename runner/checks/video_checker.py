@@ -15,6 +15,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct, field
+
 from runner.checks.duplicate_videos import NearDuplicates
 from runner.checks.judge import NEEDS_DECODER, Findings, Measures, judge
 from runner.checks.pool import MeasuringPool, NotMeasured
@@ -123,7 +125,7 @@ Row = dict[str, Json]
 """What is kept of the checks of a job: ``checks``, ``warnings`` and ``verdict``."""
 
 
-class VideoChecker:
+class VideoChecker(Struct):
     """
     Checks videos of one run.
 
@@ -133,28 +135,18 @@ class VideoChecker:
         job_id_of: Returns the id of a job by its key in the store.
     """
 
-    def __init__(
-        self,
-        run_dir: str,
-        checks: Collection[Check],
-        reject: Collection[Check],
-        *,
-        pool: MeasuringPool | None,
-        hook: AssetHook | None,
-        job_id_of: Callable[[int], str],
-    ) -> None:
-        self._run_dir = run_dir
-        self._checks = checks
-        self._reject = reject
-        self._pool = pool
-        self._hook = hook
-        self._job_id_of = job_id_of
-        self._seen = NearDuplicates()
+    run_dir: str
+    checks: Collection[Check]
+    reject: Collection[Check]
+    pool: MeasuringPool | None
+    hook: AssetHook | None
+    job_id_of: Callable[[int], str]
+    _seen: NearDuplicates = field(default_factory=NearDuplicates)
 
     @property
     def at_once(self) -> int:
         """How many checks of jobs make sense at the same time."""
-        pool, hook = self._pool, self._hook
+        pool, hook = self.pool, self.hook
         return max(1, (0 if pool is None else pool.size) + (0 if hook is None else hook.at_once))
 
     def remember(self, seq: int, row: Row) -> None:
@@ -167,16 +159,16 @@ class VideoChecker:
         """Judge a job's video without the others of the run; it takes a while."""
         video = next(asset for asset in record.assets if asset.kind is AssetKind.VIDEO)
         findings, measures = Findings(), None
-        if self._pool is not None and {*NEEDS_DECODER, Check.SILENT} & {*self._checks}:
+        if self.pool is not None and {*NEEDS_DECODER, Check.SILENT} & {*self.checks}:
             try:
-                measures = await self._pool.measure(f"{self._run_dir}/{video.path}")
+                measures = await self.pool.measure(f"{self.run_dir}/{video.path}")
             except NotMeasured as error:
                 findings.warnings.append(f"the video was not checked: it {error}")
-        found = judge(video, record.request, self._checks, measures)
+        found = judge(video, record.request, self.checks, measures)
         findings.checks.update(found.checks)
         findings.warnings += found.warnings
-        if self._hook is not None:
-            await self._ask_hook(self._hook, record, findings)
+        if self.hook is not None:
+            await self._ask_hook(self.hook, record, findings)
         return findings, measures
 
     async def _ask_hook(self, hook: AssetHook, record: JobRecord, findings: Findings) -> None:
@@ -188,17 +180,17 @@ class VideoChecker:
 
     def finish(self, seq: int, findings: Findings, measures: Measures | None) -> Row:
         """Compare a video with those before it, and return what is kept of its checks."""
-        if Check.NEAR_DUPLICATE in self._checks and measures is not None:
+        if Check.NEAR_DUPLICATE in self.checks and measures is not None:
             self._find_near(seq, findings, measures.picture_hash)
         return {
             "checks": findings.checks,
             "warnings": findings.warnings,
-            "verdict": findings.verdict(self._reject),
+            "verdict": findings.verdict(self.reject),
         }
 
     def _find_near(self, seq: int, findings: Findings, picture_hash: str | None) -> None:
         near = None if picture_hash is None else self._seen.add(picture_hash, seq)
-        job_id = None if near is None else self._job_id_of(near[0])
+        job_id = None if near is None else self.job_id_of(near[0])
         problem = None if job_id is None else f"the video looks like that of {job_id!r}"
         findings.add(
             Check.NEAR_DUPLICATE,

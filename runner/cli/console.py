@@ -55,13 +55,14 @@ def shown_if_slow(text: str, *, after_s: float = 1.0) -> Iterator[None]:
 
 def _echo(text: str, style: str | None, head: str, head_style: str | None, *, is_error: bool) -> None:
     """Print a line to a terminal: the only place where texts from outside get there."""
+    is_colored = wants_color(sys.stderr if is_error else sys.stdout)
     line = sanitize_text(text, max_chars=len(text))
     if style:
         line = click.style(line, fg=style)
     if head:
         start = sanitize_text(head, max_chars=len(head))
         line = click.style(start, fg=head_style, bold=is_error or None) + line
-    click.echo(line, err=is_error, color=wants_color(sys.stderr if is_error else sys.stdout))
+    click.echo(line, err=is_error, color=is_colored)
 
 
 def show_error(error: RunnerError) -> None:

@@ -108,6 +108,9 @@ def _body(result: RunResult) -> Iterator[_Line]:
         yield f"  {counts}", None
     if result.summary is not None and (waiting := result.summary.awaiting_take):
         yield f"  {takes_text(waiting)}", None
+    elif result.summary is not None and (rejected := result.summary.rejected):
+        again = command_text("runner", "rerun", result.run_dir, "--verdict", "reject")
+        yield f"  {rejected:,} rejected by checks; for new, paid takes: {again}", "yellow"
     yield from _failures(result)
     yield from _uncertain(result)
     if spend := "; ".join(map(str, () if result.summary is None else result.summary.cost.spend)):

@@ -33,6 +33,7 @@ from runner.cli.displays import (
     stop_line,
 )
 from runner.core.lifecycle import State
+from runner.core.sanitize import sanitize_line
 from runner.core.units import format_duration, format_per_minute, format_size
 from runner.engine.events import ActiveRun, DownloadProgress, JobEnded, RunEvent, Snapshot
 
@@ -51,7 +52,7 @@ class LiveDisplay:
     """
 
     def __init__(self, title: str, *, verbose: bool) -> None:
-        self._title = title
+        self._title = sanitize_line(title, max_chars=100)
         self._verbose = verbose
         self._started_at = time.monotonic()
         self._failures: deque[str] = deque(maxlen=_MAX_FAILURES)

@@ -166,7 +166,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
         code: Any = cli.main(args=list(arguments), prog_name="runner", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
-        return 130
+        return _report_interrupt()
     except BrokenPipeError:
         return _close_stdout()
     except Exception as error:
@@ -178,10 +178,18 @@ def _report(error: Exception, arguments: Sequence[str]) -> int:
 
     if isinstance(error, click.ClickException):
         error = usage_error(error)
+    if isinstance(error.__cause__, KeyboardInterrupt):
+        # Python 3.11 turns one in the middle of an import into another error.
+        return _report_interrupt()
     if not isinstance(error, RunnerError):
         return show_bug(error, arguments)
     show_error(error)
     return error.exit_code
+
+
+def _report_interrupt() -> int:
+    click.echo("interrupted", err=True)
+    return 130
 
 
 def _close_stdout() -> int:

@@ -268,7 +268,8 @@ def plan_lines(plan: RerunPlan, run_dir: Path) -> Iterator[str]:
     total = plan.to_submit + plan.to_poll + plan.to_download
     yield f"rerun of {run_dir}: {format_count(total, 'job')}" if total else f"{run_dir}: nothing to rerun"
     if plan.to_submit:
-        yield f"submit {plan.to_submit:,}: new, paid attempts"
+        most = f", at most {plan.cost}" if plan.cost is not None and plan.cost.sums else ""
+        yield f"submit {plan.to_submit:,}: new, paid attempts{most}"
     if plan.to_poll:
         yield f"poll {plan.to_poll:,}: free of charge"
     if plan.to_download:

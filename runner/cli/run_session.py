@@ -28,7 +28,7 @@ from runner.cli.shared_options import DisplayOptions
 from runner.cli.signals import Interrupted, Signals
 from runner.cli.streams import without_waiting
 from runner.core.problem import Problem, Severity
-from runner.core.sanitize import redact, sanitize_line
+from runner.core.sanitize import redact
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
 from runner.disk import open_own, require_output
 from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent
@@ -53,6 +53,7 @@ class RunObserver:
 
     Attributes:
         engine: The one that was started last; None before.
+        confirm_cost: Asks whether to submit, and pay; None without a terminal, where nothing is asked.
     """
 
     engine: ActiveRun | None = None
@@ -61,6 +62,7 @@ class RunObserver:
         self._display: Display | None = display
         self._log = log
         self._signals = signals
+        self.confirm_cost = self.confirm if _has_terminal() else None
 
     def event(self, event: RunEvent) -> None:
         """Log and show an event of the run."""
@@ -78,11 +80,6 @@ class RunObserver:
         self.engine = engine
         self._signals.started(engine)
         self._show(lambda display: display.started(engine))
-
-    @property
-    def confirm_cost(self) -> Callable[[str], bool] | None:
-        """Asks whether to submit, and pay; None without a terminal, where nothing is asked."""
-        return self.confirm if _has_terminal() else None
 
     def confirm(self, question: str) -> bool:
         """Ask a question that is answered with no unless there is a terminal."""
@@ -154,7 +151,6 @@ def run_and_report(
 
 
 def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunResult:
-    title = sanitize_line(title, max_chars=100)
     with EventLog(display_options.log_file) as log, Signals() as signals, without_waiting():
         display = _display(display_options, title)
         observer = RunObserver(display, log, signals)

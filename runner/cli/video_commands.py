@@ -21,6 +21,7 @@ from runner.cli.shared_options import PORT, RUN_OR_NEWEST, WHERE
 from runner.cli.signals import serve_until_signal
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.lifecycle import State
+from runner.core.sanitize import command_text
 from runner.core.summary import takes_text
 from runner.core.units import format_count, format_size
 from runner.core.where import Condition
@@ -138,6 +139,9 @@ def check_media_command(run_dir: Path, as_json: bool) -> int:
         return 0
     for line in _findings(result):
         echo_stdout(line)
+    if result.rejected:
+        again = command_text("runner", "rerun", run_dir, "--verdict", "reject")
+        echo_stdout(f"rejected: {result.rejected:,}; for a new, paid take of each: {again}")
     return 0
 
 
@@ -147,8 +151,6 @@ def _findings(result: CheckResult) -> Iterator[str]:
             yield f"{job_id}: {warning}"
     found = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(result.failed.items()))
     yield f"{format_count(result.videos, 'video')} checked: {found or 'nothing found'}"
-    if result.rejected:
-        yield f"rejected: {result.rejected:,}; for a new, paid take of each: runner rerun RUN_DIR --verdict reject"
 
 
 _DATASET_FORMATS = ("videofolder", "webdataset", "parquet")
@@ -224,7 +226,7 @@ def export_command(
     except KeyboardInterrupt:
         progress.end()
         echo_stderr("interrupted: the same command continues the export")
-        raise
+        raise click.exceptions.Exit(130) from None
     progress.end()
     for warning in warnings:
         echo_stderr(f"warning: {warning}")

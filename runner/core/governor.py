@@ -255,12 +255,15 @@ class RunGovernor:
 
     def record_end(self, state: State, *, pending: int, is_own: bool) -> list[Stop]:
         """
-        Count a job that ended; return why the run must stop submitting.
+        Count a job that ended, or is pending again for another take; return why the run must stop submitting.
 
         Args:
             pending: Jobs that are still to be submitted.
             is_own: Whether it ended like this because of what this run submitted; else it had done so before.
         """
+        if state is State.PENDING:
+            self.canary.record_not_submitted()
+            return []
         canary = self.canary.record_end(state, pending=pending)
         failures = self._failure_guard.record_end(state, pending=pending) if is_own else None
         return list(filter(None, (canary, failures)))

@@ -55,7 +55,7 @@ class NotSubmitted(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """A job ended; see `RunGovernor.record_end`."""
+    """A job ended, or is pending again for another take; see `RunGovernor.record_end`."""
 
     state: State
     is_own: bool

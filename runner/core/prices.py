@@ -288,6 +288,11 @@ def utc_day_text(at: float) -> str:
     return _day(at // 86400)[1]
 
 
+def utc_day_and_text(at: float) -> tuple[date, str]:
+    """Return `utc_day` as a date and as text."""
+    return _day(at // 86400)
+
+
 # Most times are of today.
 @lru_cache(maxsize=16)
 def _day(number: float) -> tuple[date, str]:

@@ -301,7 +301,7 @@ class CanaryGate:
         self._submitted += 1
 
     def record_not_submitted(self) -> None:
-        """Take back a job whose submission made no task, and which is submitted again."""
+        """Take back a job that is submitted again: its submission made no task, or its task failed."""
         self._submitted -= 1
 
     def record_end(self, state: State, *, pending: int) -> Stop | None:

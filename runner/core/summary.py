@@ -59,6 +59,7 @@ class Summary(Struct, frozen=True):
         first_submitted_at: When the first attempt was made, or None.
         last_finished_at: When the last job ended, or None.
         awaiting_take: Pending jobs that had a video, which was rejected and is kept until there is a new one.
+        rejected: Jobs that succeeded and whose video checks reject.
     """
 
     jobs: int
@@ -77,6 +78,7 @@ class Summary(Struct, frozen=True):
     last_finished_at: float | None
     cost: CostSummary = CostSummary()
     awaiting_take: int = 0
+    rejected: int = 0
 
 
 def headline(summary: Summary) -> str:
@@ -216,6 +218,7 @@ class SummaryBuilder(Struct):
             last_finished_at=self.last_at,
             cost=self.cost.summary(),
             awaiting_take=counts["awaiting_take"],
+            rejected=counts["rejected"],
         )
 
     def generate_counts(self) -> dict[str, dict[int, int]]:
@@ -252,6 +255,7 @@ def _numbers(record: JobRecord) -> dict[str, int]:
         "attempts": len(record.attempts),
         "throttled": sum(attempt.outcome == "throttled" for attempt in record.attempts),
         "awaiting_take": record.state is State.PENDING and bool(record.assets),
+        "rejected": record.state is State.SUCCEEDED and record.verdict is not None,
     }
 
 

@@ -14,6 +14,7 @@ and the limits hold whichever process dies.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
@@ -224,21 +225,18 @@ class Allowance:
         changes, self._changes = self._changes, []
         # A change is made before it has a commit; by now the job's newest one has it.
         await self._store.durable(max((job.commit for job, _ in changes), default=0))
-        give_back: dict[tuple[str, str], int] = {}
-
-        def give(day: str, amount: int) -> None:
-            give_back[day, self._currency] = give_back.get((day, self._currency), 0) + amount
-
+        give_back: defaultdict[str, int] = defaultdict(int)
         latest = {(job.seq, cost.number): (job, cost) for job, cost in changes}
         new = latest.keys() & self._taken.keys()
         for attempt in new:
-            give(*self._taken.pop(attempt))
+            taken_on, amount = self._taken.pop(attempt)
+            give_back[taken_on] += amount
         jobs = self._jobs_ahead(price, is_waiting=need > 0)
         for other in [past for past in self._left if past < day]:
-            give(other, self._left.pop(other))
+            give_back[other] += self._left.pop(other)
         if (ask := price * jobs - self._left.get(day, 0)) < 0 and not self._may_ask:
             self._left[day] += ask
-            give(day, -ask)
+            give_back[day] -= ask
         need, ask = (need or min(price, ask), ask) if ask > 0 else (0, 0)
         if not (changes or give_back or need):
             return
@@ -275,7 +273,7 @@ class Allowance:
     ) -> list[LedgerEntry]:
         metadata = metadata_of(self._store.reader, [seq for seq, _ in changes])
         return [
-            LedgerEntry(key[0], job.model, cost.day, metadata.get(key[0], "{}"), cost, key in new)
+            LedgerEntry(key[0], job.model, metadata.get(key[0], "{}"), cost, key in new)
             for key, (job, cost) in changes.items()
         ]
 

@@ -20,7 +20,7 @@ from runner.core.budget import Account, Fit
 from runner.core.cost import SPEND_PARTS, Cost, CostState, Spend, reserve
 from runner.core.model import Job
 from runner.core.money import Money, format_money, from_nanos, to_nanos
-from runner.core.prices import Quote, Unit, utc_day, utc_day_text
+from runner.core.prices import Quote, Unit, utc_day_and_text
 from runner.core.stop import Stop, StopReason
 from runner.schema.price_tables import Pricer
 
@@ -126,7 +126,8 @@ class RunBudget:
         if self._currency is None and self._pricer.table_of(job.model) is None:
             return Granted(None)
         at = self._wall()
-        _, price = self._pricer.price(jsontext.loads(text), utc_day(at))
+        day, day_text = utc_day_and_text(at)
+        _, price = self._pricer.price(jsontext.loads(text), day)
         if isinstance(price, Quote):
             cost = reserve(price, number=job.attempt + 1, at=at)
         elif self._unknown is not None:
@@ -145,9 +146,7 @@ class RunBudget:
                     return MustWait(f"{account.name}: what is in flight must end first")
                 return Exhausted(self._stop(account, cost))
         if self._shared is not None:
-            fit = self._shared.take(
-                (job.seq, cost.number), cost.reserved, utc_day_text(at), self.account.open
-            )
+            fit = self._shared.take((job.seq, cost.number), cost.reserved, day_text, self.account.open)
             if fit is not Fit.FITS:
                 if fit is Fit.LATER:
                     return MustWait("the day's or the month's budget")
@@ -173,13 +172,13 @@ class RunBudget:
     def record(self, job: Job, before: Cost, after: Cost) -> None:
         """Record that a job was saved since its intent; its cost may have changed."""
         was, amount = before.amount, after.amount
-        is_open = after.state is CostState.RESERVED
         if after is not before:
             sums = self._sums[after.currency]
             sums[before.state] -= was
             sums[after.state] += amount
             if self._shared is not None:
                 self._shared.changed(job, after)
+        is_open = after.state is CostState.RESERVED
         can_free = amount if is_open and not job.state.has_ended else 0
         self._count(job.seq, after, amount - was, can_free)
         if self._ours and not is_open:
@@ -191,11 +190,15 @@ class RunBudget:
             self._shared.stop()
 
     def _grant(self, job: Job, cost: Cost) -> Granted:
-        reserved = cost.reserved
-        if self._process.limit is not None:
-            self._ours.add(job.seq)
+        reserved, account = cost.reserved, self.account
         self._sums[cost.currency][cost.state] += reserved
-        self._count(job.seq, cost, reserved, reserved)
+        if cost.currency == self._currency:
+            self._active[job.seq] = reserved
+            account.used += reserved
+            account.open += reserved
+            if self._process.limit is not None:
+                self._ours.add(job.seq)
+                self._process.change(reserved, reserved)
         return Granted(cost)
 
     def _count(self, seq: int, cost: Cost, change: int, can_free: int) -> None:

@@ -17,7 +17,7 @@ from runner.core.stop import Drain, Stop, StopReason
 from runner.disk import write_error
 from runner.engine.events import Delivered, JobEnded, Notice, Observer
 from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
-from runner.store import query
+from runner.store import query, work_list
 from runner.store.store import Store
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ class RunProgress:
         self.stops: list[Stop] = []
         self.drain: Drain | None = None
         self._resumed: dict[int, State] = {}
-        counts, settings = self.counts, context.settings
+        settings, states = context.settings, (State.SUBMITTED, State.DOWNLOADING)
+        # The others of earlier processes do not end in this one.
+        in_flight = work_list.jobs_in_states(
+            context.store.reader, states, waiting_since=0.0, scope=context.job_filter
+        )
         self.governor: Governor = context.governor or RunGovernor(
             settings.limits,
             learned=context.learned,
@@ -62,8 +66,8 @@ class RunProgress:
             limit=context.limit,
             max_failures=context.max_failures,
             canary=settings.canary,
-            succeeded=counts[State.SUCCEEDED],
-            in_flight=counts[State.SUBMITTED] + counts[State.DOWNLOADING],
+            succeeded=self.counts[State.SUCCEEDED],
+            in_flight=0 if settings.canary is None else sum(1 for _ in in_flight),
         )
 
     def stop(self, stop: Stop) -> None:

@@ -243,5 +243,7 @@ class Rerolls:
         self._progress.record_transition(before, job)
         message = f"{job.job_id}: {failure.cls}, so it is submitted again and paid for (reroll {used + 1} of {allowed})"
         self._context.observe(Notice("reroll", message))
+        pending = self._progress.counts[State.PENDING]
+        self._progress.governor.record_end(State.PENDING, pending=pending, is_own=True)
         self._submissions.add_again(job, store.request_text(job))
         return True

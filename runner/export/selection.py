@@ -268,7 +268,7 @@ class _Planner:
                 f"there are no verdicts on the {succeeded}, neither in verdicts.jsonl nor by checks",
                 hint="judge the videos first, with: runner review RUN_DIR; or leave --verdict out",
             )
-        hint = None
+        hint = None if self._options.verdict is None else "judge more videos with: runner review RUN_DIR"
         if self._names.unknown is not None:
             name, known = self._names.unknown
             hint = f"no succeeded job has {name[:60]!r}; {did_you_mean(name, known) or 'see what they have: runner show RUN JOB'}"

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner import __version__, jsontext
+from runner import jsontext
 from runner.connector import ConnectFailed, StrictConnector, forget_connection, used_connection
 from runner.core.classify import classify_poll, classify_submit, excerpt
 from runner.core.model import Failure, FailureClass, Json
@@ -33,7 +33,15 @@ from runner.core.retry import parse_http_date
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
 from runner.gateway.urls import gateway_root, task_url
-from runner.network import Deadline, HttpResponse, decompress, describe_network_error, read_bounded, salvage
+from runner.network import (
+    USER_AGENT,
+    Deadline,
+    HttpResponse,
+    decompress,
+    describe_network_error,
+    read_bounded,
+    salvage,
+)
 
 POST_KEEPALIVE_S = 0.5
 """
@@ -83,7 +91,7 @@ class GatewayClient:
 
     def __init__(self, base_url: str, timeouts: Timeouts, *, proxy: str | None = None) -> None:
         root = gateway_root(base_url)
-        self._root = root
+        self.root = root
         self._videos = URL(f"{root}/v1/videos", encoded=True)
         self._models = URL(f"{root}/v1/models", encoded=True)
         self._host = self._videos.host or ""
@@ -202,7 +210,7 @@ class GatewayClient:
             response.body,
             time.time(),
             secrets=(key,),
-            base_url=self._root,
+            base_url=self.root,
         )
         return hide_keys(outcome, self._headers)
 
@@ -294,7 +302,7 @@ def _session(connector: StrictConnector, connect_s: float) -> aiohttp.ClientSess
             "Accept": "application/json",
             # Responses are small, and one that is not compressed can't be a decompression bomb.
             "Accept-Encoding": "identity",
-            "User-Agent": user_agent(),
+            "User-Agent": USER_AGENT,
         },
         # `_exchange` limits the rest.
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_s),
@@ -315,11 +323,6 @@ def _redirect_target(url: URL, response: HttpResponse) -> URL | None:
     except (ValueError, LookupError):
         # yarl raises an IndexError for http://[]@.
         return None
-
-
-def user_agent() -> str:
-    """Return the User-Agent header of every request: the program and its version."""
-    return f"runner/{__version__}"
 
 
 def interpret_probe(response: HttpResponse, secrets: tuple[str, ...] = ()) -> Probed:

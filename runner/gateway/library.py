@@ -15,8 +15,7 @@ from runner.core.model import Json
 from runner.core.sanitize import sanitize_line
 from runner.core.settings import Timeouts
 from runner.errors import UploadError
-from runner.gateway.client import user_agent
-from runner.network import Deadline, describe_network_error
+from runner.network import USER_AGENT, Deadline, describe_network_error
 
 _TRIES = 4
 _RETRY_S = 1.0
@@ -83,7 +82,7 @@ class LibraryClient:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Authorization": f"Bearer {self._key}", "User-Agent": user_agent()},
+            headers={"Authorization": f"Bearer {self._key}", "User-Agent": USER_AGENT},
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
         )
         return self

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.core.model import JobSpec, Json
@@ -38,7 +39,7 @@ InvalidHandler = Callable[[JobSpec, str], None]
 """Takes what is known of an invalid job, and why it is invalid, in a sentence."""
 
 
-class JobChecker:
+class JobChecker(Struct):
     """
     Checks the jobs of one manifest in their order.
 
@@ -47,27 +48,16 @@ class JobChecker:
         invalid: How many of them can't be sent.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        folder: Path,
-        *,
-        report: ProblemHandler,
-        on_checked: CheckedHandler,
-        on_invalid: InvalidHandler | None = None,
-        is_strict: bool = False,
-        inputs: Inputs | None = None,
-    ) -> None:
-        self._select = catalog.select
-        self._folder = folder
-        self._report = report
-        self._on_checked = on_checked
-        self._on_invalid = on_invalid
-        self._is_strict = is_strict
-        self._inputs = inputs
-        self._first_digest: str | None = None
-        self.jobs = 0
-        self.invalid = 0
+    catalog: Catalog
+    folder: Path
+    report: ProblemHandler
+    on_checked: CheckedHandler
+    on_invalid: InvalidHandler | None = None
+    is_strict: bool = False
+    inputs: Inputs | None = None
+    jobs: int = 0
+    invalid: int = 0
+    _first_digest: str | None = None
 
     def check(self, job: UncheckedJob) -> JobSpec | None:
         """Return a job as it can be sent; None if it is invalid, which was reported."""
@@ -113,15 +103,15 @@ class JobChecker:
             job.position(),
         )
         if findings and not self._report_findings(job, spec, findings):
-            self._on_checked(job, job_id, None)
+            self.on_checked(job, job_id, None)
             return None
-        self._on_checked(job, job_id, digest if job.repetition is None else self._comparable(job, digest))
+        self.on_checked(job, job_id, digest if job.repetition is None else self._comparable(job, digest))
         return spec
 
     def _check_request(self, job: UncheckedJob, findings: list[Finding]) -> tuple[dict[str, Json], str, bool]:
         """Normalize and check a request; return it with the name of its schema, and whether it is clean."""
         request = job.request
-        schema = self._select(request, job.source.schema)
+        schema = self.catalog.select(request, job.source.schema)
         if isinstance(schema, Finding):
             findings.append(_under_request(schema))
             return request, "", False
@@ -140,13 +130,13 @@ class JobChecker:
         if None in request.values():
             # Only lines of batch files have nulls here: elsewhere they were removed before.
             request = {key: value for key, value in request.items() if value is not None}
-        if self.invalid >= MAX_EXPLAINED and self._on_invalid is None:
+        if self.invalid >= MAX_EXPLAINED and self.on_invalid is None:
             findings.append(_NOT_EXPLAINED)
             return request
         # Most manifests name no file, and have only clean requests.
         from runner.manifest.local_files import attach_files
 
-        attached = attach_files(request, schema, self._folder, self._inputs)
+        attached = attach_files(request, schema, self.folder, self.inputs)
         if attached is None:
             findings += map(_under_request, schema.findings(request))
             return request
@@ -162,13 +152,13 @@ class JobChecker:
     def _report_findings(self, job: UncheckedJob, spec: JobSpec, findings: list[Finding]) -> bool:
         """Report findings, and return whether the job can be sent nevertheless."""
         for finding in findings:
-            job.report(finding, self._report)
-        errors = [found for found in findings if self._is_strict or found.severity is Severity.ERROR]
+            job.report(finding, self.report)
+        errors = [found for found in findings if self.is_strict or found.severity is Severity.ERROR]
         if not errors:
             return True
         self.invalid += 1
-        if self._on_invalid is not None:
-            self._on_invalid(spec._replace(warnings=()), errors[0].message)
+        if self.on_invalid is not None:
+            self.on_invalid(spec._replace(warnings=()), errors[0].message)
         return False
 
     def _comparable(self, job: UncheckedJob, digest: str) -> str | None:

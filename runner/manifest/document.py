@@ -8,11 +8,11 @@ of a million jobs takes no more memory than one of ten.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from msgspec import Struct
 from yaml.error import YAMLError
@@ -20,15 +20,17 @@ from yaml.events import SequenceEndEvent, SequenceStartEvent
 
 from runner.core.filenames import DB_NAME, RESULTS_NAME
 from runner.core.model import Json
-from runner.core.problem import Finding, JsonPath, Position, Problem, Severity, format_path
+from runner.core.problem import Finding, Position, Problem, Severity, format_path
 from runner.core.sanitize import command_text, sanitize_line
 from runner.disk import open_regular
 from runner.errors import ManifestError
 from runner.manifest.json_rows import JSONL_SUFFIXES
 from runner.manifest.scalars import ANCHOR_HINT, HASH_HINT, Mark, cut_texts
 from runner.manifest.yaml_parser import (
+    NextEvent,
     YamlUnreadable,
     find_events,
+    open_events,
     open_manifest,
     parse_problem,
     scan_lines,
@@ -49,11 +51,12 @@ class Entry(Struct):
     Attributes:
         value: JSON values. Parts may be shared with other entries: never change them.
         index: Its index in `jobs`, from 0; -1 for the header.
+        start: Where it begins.
     """
 
     value: dict[str, Json]
     index: int
-    _file: str
+    start: Position
     _events: list[Any]
 
     @property
@@ -65,18 +68,11 @@ class Entry(Struct):
         job_id = self.value.get("id") if isinstance(self.value, dict) else None
         return job_label(self.index, job_id)
 
-    def position(self, path: JsonPath = ()) -> Position:
-        """Return the position of a value, or of its nearest ancestor that is written out."""
-        return to_position(find_events(self._events, path)[1].start_mark, self._file)
-
-    def key_position(self, path: JsonPath) -> Position:
-        """Return the position of a value's key, or of the value if it has none."""
-        return to_position(find_events(self._events, path)[0].start_mark, self._file)
-
     def position_of(self, finding: Finding) -> Position:
-        """Return the position of a finding: that of a key if it is unknown, else of a value."""
-        is_about_key = finding.message.startswith("unknown key")
-        return self.key_position(finding.path) if is_about_key else self.position(finding.path)
+        """Return the position of a finding: of a key if that is unknown, else of a value or its nearest ancestor."""
+        key, value = find_events(self._events, finding.path)
+        event = key if finding.message.startswith("unknown key") else value
+        return to_position(event.start_mark, self.start.file)
 
     def problem(self, finding: Finding) -> Problem:
         """Add the position to a finding."""
@@ -103,19 +99,18 @@ def job_label(index: int, job_id: Json = None) -> str:
     return f'jobs[{index}] "{sanitize_line(job_id[:80], max_chars=80)}"'
 
 
-class Document:
+class Document(Struct, frozen=True):
     """
     A manifest file that can be read.
 
     Attributes:
         header: All keys except `jobs`.
-        hashes: Where a ``#`` may cut a text short; see `find_hashes`.
+        hashes: Where a ``#`` may cut a text short; see `scan_lines`.
     """
 
-    def __init__(self, path: Path, header: Entry, hashes: frozenset[Mark]) -> None:
-        self.path = path
-        self.header = header
-        self.hashes = hashes
+    path: Path
+    header: Entry
+    hashes: frozenset[Mark]
 
     def entries(self, report: ProblemHandler) -> Iterator[Entry]:
         """
@@ -127,7 +122,7 @@ class Document:
         file = str(self.path)
         try:
             with open_manifest(self.path) as stream:
-                yield from _DocumentReader(stream, file, report, self.hashes).entries()
+                yield from _DocumentReader(open_events(stream), file, report, self.hashes).entries()
         except (YAMLError, YamlUnreadable, OSError) as error:
             report(_read_problem(error, self.path))
 
@@ -148,7 +143,7 @@ def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) 
     try:
         with open_manifest(path) as stream:
             hashes, jobs_are_last = scan_lines(stream)
-            reader = _DocumentReader(stream, str(path), report, hashes)
+            reader = _DocumentReader(open_events(stream), str(path), report, hashes)
             header = reader.header(needs_jobs=has_jobs, jobs_are_last=jobs_are_last)
             return Document(path, header, hashes)
     except (YAMLError, YamlUnreadable, OSError) as error:
@@ -160,13 +155,15 @@ def open_document(path: Path, report: ProblemHandler, *, has_jobs: bool = True) 
 class _DocumentReader:
     """One pass over a file."""
 
-    def __init__(self, stream: IO[bytes], file: str, report: ProblemHandler, hashes: frozenset[Mark]) -> None:
+    def __init__(
+        self, next_event: NextEvent, file: str, report: ProblemHandler, hashes: frozenset[Mark]
+    ) -> None:
         self._file = file
         self._hashes = hashes
         self._report = report
         self._job: int | None = None
         self._reported: set[Position] = set()
-        self._builder = ValueBuilder(stream, self._report_at)
+        self._builder = ValueBuilder(next_event, self._report_at)
 
     def header(self, *, needs_jobs: bool, jobs_are_last: bool) -> Entry:
         """Read all keys except `jobs`, whose beginning alone is checked, and stop as soon as no more can follow."""
@@ -194,12 +191,13 @@ class _DocumentReader:
             builder.read_end()
         if needs_jobs and not has_jobs:
             self._report_at(root, "the key 'jobs' is missing", "list the jobs under jobs:")
-        self._warn_of_cut_texts(events)
-        return Entry(value, -1, self._file, events)
+        if self._hashes:
+            self._warn_of_cut_texts(events)
+        return Entry(value, -1, to_position(root.start_mark, self._file), events)
 
     def entries(self) -> Iterator[Entry]:
         """Stream the jobs; problems of the other keys were reported with the header."""
-        report, self._report = self._report, _discard
+        report, self._report = self._report, discard
         builder = self._builder
         builder.read_root()
         has_jobs = False
@@ -208,7 +206,7 @@ class _DocumentReader:
                 has_jobs = True
                 self._report = report
                 yield from self._jobs()
-                self._report, self._job = _discard, None
+                self._report, self._job = discard, None
             else:
                 builder.begin()
                 builder.build(event)
@@ -232,17 +230,15 @@ class _DocumentReader:
             if self._hashes:
                 self._warn_of_cut_texts(builder.events)
             findings = job_findings(value)
+            mark = event.start_mark
+            entry = Entry(value, index, Position(file, mark.line + 1, mark.column + 1), builder.events)
             if not findings and not builder.is_invalid:
-                yield Entry(value, index, file, builder.events)
-            else:
-                self._report_job(Entry(value, index, file, builder.events), findings)
+                yield entry
+            for problem in entry.problems(findings) if findings else ():
+                # At such a position something was reported while it was read.
+                if problem.position not in self._reported:
+                    self._report(problem)
             index += 1
-
-    def _report_job(self, entry: Entry, findings: list[Finding]) -> None:
-        """Report what is wrong with a job, without findings at positions that were reported while reading."""
-        for problem in entry.problems(findings):
-            if problem.position not in self._reported:
-                self._report(problem)
 
     def _skip_jobs(self, start: Any, events: list[Any], *, are_last: bool) -> bool:
         """Check that there are jobs, and skip them; return False if they come last, so that there was no need to."""
@@ -280,8 +276,8 @@ class _DocumentReader:
         self._report(Problem(Severity.WARNING, position, message, job, hint=hint))
 
 
-def _discard(_problem: Problem) -> None:
-    """Ignore a problem that was reported before."""
+def discard(_problem: Problem) -> None:
+    """Ignore a problem, such as one that was reported before."""
 
 
 def _read_problem(error: YAMLError | YamlUnreadable | OSError, path: Path) -> Problem:
@@ -375,20 +371,24 @@ def _what_else(path: Path) -> tuple[str, str] | None:
     if path.suffix.lower() in _TABLES and path.is_file():
         hint = f"name it in the 'from' of a job: {{from: {path.name}, ...}}; `runner init` writes a manifest to start with"
         return "this is a table, not a manifest", hint
-    if path.suffix.lower() in JSONL_SUFFIXES and _has_results(path):
-        return (
-            "this is a results file, not a manifest",
-            f"to run what did not succeed: {command_text('runner', 'rerun', path)}",
-        )
+    if path.suffix.lower() in JSONL_SUFFIXES:
+        names = read_first_row(path).keys()
+        if "custom_id" not in names and {"schema_version", "job_id"} <= names:
+            hint = f"to run what did not succeed: {command_text('runner', 'rerun', path)}"
+            return "this is a results file, not a manifest", hint
     return None
 
 
-def _has_results(path: Path) -> bool:
+def is_batch_file(path: Path) -> bool:
+    """Return whether a file is a batch file, by its suffix or by its first line."""
+    return path.suffix.lower() in JSONL_SUFFIXES or {"custom_id", "body"} <= read_first_row(path).keys()
+
+
+def read_first_row(path: Path) -> Mapping[str, Json]:
+    """Return the object on the first line of a file; an empty one if there is none."""
     try:
         with open_regular(path) as stream:
             first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
     except (OSError, ValueError, RecursionError):
-        return False
-    return (
-        isinstance(first, dict) and "custom_id" not in first and {"schema_version", "job_id"} <= first.keys()
-    )
+        return {}
+    return first if isinstance(first, dict) else {}

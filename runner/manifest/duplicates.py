@@ -147,7 +147,7 @@ class _First(Struct, frozen=True):
     job_id: str
 
 
-class DuplicateReporter:
+class DuplicateReporter(Struct):
     """
     Compares the jobs of a manifest, read a second time, and reports duplicates.
 
@@ -161,33 +161,26 @@ class DuplicateReporter:
             earlier one.
     """
 
-    def __init__(
-        self,
-        ids: frozenset[int],
-        digests: frozenset[int],
-        task_ids: frozenset[int],
-        report: ProblemHandler,
-    ) -> None:
-        self.errors = 0
-        self._ids = ids
-        self._digests = digests
-        self._task_ids = task_ids
-        self._report = report
-        self._by_id: dict[str, _First] = {}
-        self._by_digest: dict[str, _First] = {}
-        self._by_task: dict[str, _First] = {}
+    ids: frozenset[int]
+    digests: frozenset[int]
+    task_ids: frozenset[int]
+    report: ProblemHandler
+    errors: int = 0
+    _by_id: dict[str, _First] = {}
+    _by_digest: dict[str, _First] = {}
+    _by_task: dict[str, _First] = {}
 
     def compare(self, job: UncheckedJob, job_id: str, digest: str | None) -> None:
         """Compare a job with those before it."""
-        if hash(job_id) in self._ids and self._has_earlier_id(job, job_id):
+        if hash(job_id) in self.ids and self._has_earlier_id(job, job_id):
             return
-        if isinstance(job.task_id, str) and hash(job.task_id) in self._task_ids:
+        if isinstance(job.task_id, str) and hash(job.task_id) in self.task_ids:
             first = self._by_task.setdefault(job.task_id, _First(job, job_id))
             if first.job is not job:
                 self.errors += 1
                 self._report_duplicate(job, job_id, _same_task(first, job))
                 return
-        if digest is None or hash(digest) not in self._digests:
+        if digest is None or hash(digest) not in self.digests:
             return
         first = self._by_digest.setdefault(digest, _First(job, job_id))
         if first.job is not job:
@@ -205,9 +198,9 @@ class DuplicateReporter:
         source = job.source
         shown_id = job_id if job.job_id is not None else None
         if job.line:
-            source.report_row(job.line, finding, self._report, shown_id)
+            source.report_row(job.line, finding, self.report, shown_id)
         else:
-            source.report_once(finding, self._report, source.label(0, shown_id))
+            source.report_once(finding, self.report, source.label(0, shown_id))
 
 
 def _same_id(first: _First, job: UncheckedJob) -> Finding:

@@ -60,10 +60,6 @@ class Variables(Struct, frozen=True):
     overrides: Mapping[str, Json]
     used: set[str] = field(default_factory=set)
 
-    def unused_overrides(self) -> list[str]:
-        """List the names of the command line that have no effect; complete when every job was read."""
-        return [name for name in self.overrides if name not in self.used]
-
 
 class Header(Struct, frozen=True, kw_only=True):
     """
@@ -71,11 +67,13 @@ class Header(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Of the run directory; safe as the name of a directory.
+        name_template: The name with its placeholders, as the manifest has it; None if it has none.
         values: All keys that fit the schema.
         prices: The price table that it has or names.
     """
 
     name: str
+    name_template: str | None = None
     variables: Variables
     values: Mapping[str, Json] = field(default_factory=dict)
     defaults: Defaults = Defaults()
@@ -130,8 +128,14 @@ def read_header(
         }
     for problem in entry.problems(findings):
         report(problem)
-    defaults = value.get("defaults", {})
-    return Header(name=name, variables=variables, values=value, defaults=Defaults(**defaults), prices=prices)
+    return Header(
+        name=name,
+        name_template=value.get("name"),
+        variables=variables,
+        values=value,
+        defaults=Defaults(**value.get("defaults", {})),
+        prices=prices,
+    )
 
 
 def _read_variables(

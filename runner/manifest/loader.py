@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -14,15 +13,21 @@ from msgspec.structs import replace
 from runner.core.filenames import safe_name
 from runner.core.model import JobSpec, Json
 from runner.core.problem import Finding, Position, Problem, Severity
-from runner.core.settings import Settings
 from runner.core.units import format_count, parse_duration
 from runner.errors import UsageError
 from runner.manifest.checker import CheckedHandler, InvalidHandler, JobChecker
-from runner.manifest.document import Document, Entry, ProblemHandler, open_document, require_manifest
+from runner.manifest.document import (
+    Document,
+    ProblemHandler,
+    discard,
+    is_batch_file,
+    open_document,
+    require_manifest,
+)
 from runner.manifest.duplicates import DuplicateDetector, DuplicateReporter
 from runner.manifest.fan_out import EntryExpansion, read_dimensions
 from runner.manifest.header import DefaultsMerger, Header, Variables, is_literal, read_header
-from runner.manifest.row_files import BatchFile, is_batch_file
+from runner.manifest.row_files import BatchFile
 from runner.manifest.row_readers import RowFileError
 from runner.manifest.settings import with_own_schemas
 from runner.manifest.unchecked_job import EntrySource, UncheckedJob
@@ -59,7 +64,7 @@ class _JobSource(Protocol):
         """Stream every job that could be read, and report what is wrong with the others."""
 
 
-class Manifest:
+class Manifest(Struct):
     """
     A manifest whose header was read, and whose jobs can be streamed.
 
@@ -68,38 +73,13 @@ class Manifest:
         counts: Of the jobs, once they were streamed to the end; None before.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        header: Header,
-        source: _JobSource,
-        catalog: Catalog,
-        *,
-        folder: Path,
-        is_strict: bool,
-    ) -> None:
-        self.path = path
-        self.folder = folder
-        self.header = header
-        self.counts: Counts | None = None
-        self._source = source
-        self._catalog = catalog
-        self._is_strict = is_strict
-
-    @property
-    def name(self) -> str:
-        """The name of the manifest's default run directory."""
-        return self.header.name
-
-    @property
-    def name_template(self) -> str:
-        """The name with its placeholders, as the manifest has it."""
-        return str(self.header.values.get("name", self.name))
-
-    @property
-    def settings(self) -> Settings:
-        """What the run needs to know besides its jobs."""
-        return self.header.settings
+    path: Path
+    header: Header
+    _source: _JobSource
+    _catalog: Catalog
+    folder: Path
+    _is_strict: bool
+    counts: Counts | None = None
 
     def jobs(self, report: ProblemHandler, on_invalid: InvalidHandler | None = None) -> Iterator[JobSpec]:
         """
@@ -120,13 +100,14 @@ class Manifest:
                 if spec is not None:
                     yield spec
             duplicates = self._report_duplicates(detector, report)
-            unused = self._report_unused_variables(report)
-            self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused)
+        unused = self._report_unused_variables(report)
+        self.counts = Counts(checker.jobs, checker.invalid, duplicates, unused)
 
     def _report_unused_variables(self, report: ProblemHandler) -> int:
-        unused = self.header.variables.unused_overrides()
+        variables = self.header.variables
+        unused = [name for name in variables.overrides if name not in variables.used]
         for name in unused:
-            known = sorted(self.header.variables.used)
+            known = sorted(variables.used)
             hint = did_you_mean(name, known) or f"the manifest uses {', '.join(known[:20]) or 'none'}"
             message = f"--var {name}: the manifest has no variable and no placeholder of this name"
             report(Problem(Severity.ERROR, Position(str(self.path)), message, hint=hint))
@@ -138,8 +119,8 @@ class Manifest:
         if not ids and not digests and not task_ids:
             return 0
         reporter = DuplicateReporter(ids, digests, task_ids, report)
-        checker = self._checker(_discard, reporter.compare, None)
-        for job in self._source.unchecked_jobs(_discard):
+        checker = self._checker(discard, reporter.compare, None)
+        for job in self._source.unchecked_jobs(discard):
             checker.check(job)
         return reporter.errors
 
@@ -153,7 +134,7 @@ class Manifest:
             on_checked=on_checked,
             on_invalid=on_invalid,
             is_strict=self._is_strict,
-            inputs=self.settings.inputs if "inputs" in self.header.values else None,
+            inputs=self.header.settings.inputs if "inputs" in self.header.values else None,
         )
 
 
@@ -179,23 +160,25 @@ def load(
         ManifestError: Nothing can be read; it has the problem.
         UsageError: A variable is not text that can be sent.
     """
-    require_manifest(path)
     _require_unicode(variables)
-    catalog, folder = load_catalog(), folder or path.parent
+    require_manifest(path)
+    folder = folder or path.parent
     if is_batch_file(path):
         batch = BatchFile(path)
         gateway = {} if batch.base_url is None else {"base_url": batch.base_url}
         header = Header(
             name=safe_name(path.stem), variables=Variables({}, variables), values={"gateway": gateway}
         )
-        return Manifest(path, header, batch, catalog, folder=folder, is_strict=is_strict)
+        return Manifest(path, header, batch, load_catalog(), folder, is_strict)
     if is_strict:
         report = _as_errors(report)
     document = open_document(path, report)
-    catalog = with_own_schemas(catalog, document, report)
+    catalog = load_catalog()
+    if "schemas" in document.header.value:
+        catalog = with_own_schemas(catalog, document, report)
     header = read_header(document, report, variables, catalog, today=today)
     jobs = _EntryJobs(document, DefaultsMerger(header.defaults), header.variables, folder)
-    return Manifest(path, header, jobs, catalog, folder=folder, is_strict=is_strict)
+    return Manifest(path, header, jobs, catalog, folder, is_strict)
 
 
 def _require_unicode(variables: Mapping[str, Json]) -> None:
@@ -218,10 +201,6 @@ def _as_errors(report: ProblemHandler) -> ProblemHandler:
     return report_error
 
 
-def _discard(_problem: Problem) -> None:
-    """Ignore a problem that was reported before."""
-
-
 _EXPANSION_KEYS = frozenset({"matrix", "repeat", "from", "vars"})
 """The keys of an entry that give its jobs values of their own."""
 
@@ -242,7 +221,9 @@ class _EntryJobs(Struct, frozen=True):
         defaults, expand = self.defaults, self._expand
         for entry in self.document.entries(report):
             value = entry.value
-            source = _entry_source(entry)
+            timeout = value.get("timeout")
+            timeout_s = None if timeout is None else parse_duration(timeout)
+            source = EntrySource(entry, schema=value.get("schema"), timeout_s=timeout_s)
             if not (defaults.is_literal and value.keys().isdisjoint(_EXPANSION_KEYS) and is_literal(value)):
                 yield from expand(value, source, report)
                 continue
@@ -286,15 +267,6 @@ def _empty_finding(entry: Mapping[str, Json]) -> Finding:
     return Finding(("from",), f"{message}; the entry makes no job", severity=Severity.WARNING)
 
 
-def _entry_source(entry: Entry) -> EntrySource:
-    timeout = entry.value.get("timeout")
-    return EntrySource(
-        entry,
-        schema=entry.value.get("schema"),
-        timeout_s=None if timeout is None else parse_duration(timeout),
-    )
-
-
 MAX_COLLECTED = 1000
 
 
@@ -307,31 +279,24 @@ class ProblemCollector:
 
     Attributes:
         problems: The first `limit` errors and the first `limit` warnings, in the order they were reported.
+        errors, warnings: How many there were, including those that were not kept.
     """
 
     def __init__(self, on_problem: ProblemHandler | None = None, *, limit: int = MAX_COLLECTED) -> None:
-        self._on_problem = on_problem
+        self._on_problem = on_problem or discard
         self.problems: list[Problem] = []
+        self.errors = self.warnings = 0
         self._limit = limit
-        self._counts: Counter[Severity] = Counter()
 
     def __call__(self, problem: Problem) -> None:
         """Count a problem, and keep it if it is within the limit."""
-        self._counts[problem.severity] += 1
-        if self._counts[problem.severity] <= self._limit:
+        if problem.severity is Severity.ERROR:
+            self.errors = count = self.errors + 1
+        else:
+            self.warnings = count = self.warnings + 1
+        if count <= self._limit:
             self.problems.append(problem)
-        if self._on_problem is not None:
-            self._on_problem(problem)
-
-    @property
-    def errors(self) -> int:
-        """The number of errors, including those that were not kept."""
-        return self._counts[Severity.ERROR]
-
-    @property
-    def warnings(self) -> int:
-        """The number of warnings, including those that were not kept."""
-        return self._counts[Severity.WARNING]
+        self._on_problem(problem)
 
 
 def summarize_problems(problems: ProblemCollector, jobs: int) -> str:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from runner.core.units import format_size
 from runner.disk import open_regular
 from runner.errors import FileChanged
 from runner.manifest.local_media import SUFFIXES, LocalMedia, media_errors, read_media
+from runner.schema.catalog import Catalog
 from runner.schema.limits import MediaField, MediaLimits
 from runner.schema.request_schema import RequestSchema
 from runner.schema.wording import format_value
@@ -139,17 +140,17 @@ def local_path(text: Json, folder: Path) -> Path | None:
 
 
 def uploads_in(
-    request: Mapping[str, Json], inputs: Inputs, select: Callable[[Mapping[str, Json]], RequestSchema | None]
+    request: Mapping[str, Json], inputs: Inputs, catalog: Catalog
 ) -> Iterator[tuple[JsonPath, Mapping[str, Json]]]:
     """
     Yield the references of a request to files that are uploaded, each with its path.
 
     Args:
-        select: Returns the schema of a request, or None; the asset library is for some fields only.
+        catalog: Has the schema of the request; the asset library is for some fields only.
     """
     if not inputs.is_library:
         yield from _references(request)
-    elif (schema := select(request)) is not None:
+    elif isinstance(schema := catalog.select(request), RequestSchema):
         for field in schema.media_fields:
             for path, value in find_values(request, field.path):
                 if is_file_reference(value) and field.limits_of(_type_beside(request, path)).allows_asset:

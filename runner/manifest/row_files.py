@@ -11,7 +11,6 @@ it is written. ``metadata`` beside it is the job's own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from msgspec import Struct
 from runner.core.model import Json
 from runner.core.problem import Finding, Severity
 from runner.core.where import Condition, parse_condition
-from runner.disk import open_regular
 from runner.manifest.document import ProblemHandler
 from runner.manifest.json_rows import JSONL_SUFFIXES, JsonRows, read_jsonl
 from runner.manifest.row_readers import CellOptions, Row, RowErrorHandler, RowFile, RowFileError
@@ -169,19 +167,6 @@ def _cell_options(csv: Mapping[str, Json]) -> CellOptions:
 _ROUTE = "/v1/videos"
 _KEYS = ("custom_id", "method", "url", "body")
 _NOTHING: Mapping[str, Json] = {}
-_MAX_FIRST_LINE_BYTES = 65_536
-
-
-def is_batch_file(path: Path) -> bool:
-    """Return whether a file is a batch file, by its suffix or by its first line."""
-    if path.suffix.lower() in JSONL_SUFFIXES:
-        return True
-    try:
-        with open_regular(path) as stream:
-            first = json.loads(stream.readline(_MAX_FIRST_LINE_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(first, dict) and "custom_id" in first and "body" in first
 
 
 class BatchFile:

@@ -153,15 +153,14 @@ def to_text(value: Json) -> str:
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-class _Compiler:
+class _Compiler(Struct):
     """Compiles one value, and collects the paths of what varies and what is wrong."""
 
-    def __init__(self, scope: Scope, filled: int, *, keeps_nulls_in_lists: bool) -> None:
-        self._scope = scope
-        self._keeps_nulls_in_lists = keeps_nulls_in_lists
-        self.filled = filled
-        self.varying: dict[JsonPath, tuple[str, ...]] = {}
-        self.findings: list[Finding] = []
+    scope: Scope
+    filled: int
+    keeps_nulls_in_lists: bool
+    varying: dict[JsonPath, tuple[str, ...]] = {}
+    findings: list[Finding] = []
 
     def compile(self, value: Json, path: JsonPath) -> _Compiled:
         """Compile a value with everything inside it."""
@@ -176,7 +175,7 @@ class _Compiler:
     def _mapping(self, value: Mapping[str, Json], path: JsonPath) -> _Compiled:
         constant: dict[str, Json] = {}
         varying: list[tuple[str, Render]] = []
-        keeps_nulls = self._keeps_nulls_in_lists and any(isinstance(step, int) for step in path)
+        keeps_nulls = self.keeps_nulls_in_lists and any(isinstance(step, int) for step in path)
         for key, item in value.items():
             part = self.compile(item, (*path, key))
             if part.render is not None:
@@ -201,7 +200,7 @@ class _Compiler:
         return _Compiled(None, render)
 
     def _list(self, value: list[Json], path: JsonPath) -> _Compiled:
-        keeps_nulls = self._keeps_nulls_in_lists
+        keeps_nulls = self.keeps_nulls_in_lists
         parts = [self.compile(item, (*path, index)) for index, item in enumerate(value)]
         constant = [part.constant for part in parts]
         varying = [(index, part.render) for index, part in enumerate(parts) if part.render is not None]
@@ -245,7 +244,7 @@ class _Compiler:
 
     def _lookup(self, match: re.Match[str], path: JsonPath) -> Json:
         """Return the value of a placeholder, or what renders it; report one that can't be filled."""
-        scope = self._scope
+        scope = self.scope
         if not match[2]:
             hint = f"close it with '}}', or write '{LITERAL}' for a literal '${{'"
             self.findings.append(Finding(path, f"placeholder '{match.group()[:40]}' is not closed", hint))
@@ -268,14 +267,14 @@ class _Compiler:
         return placeholder.default or None
 
     def _report_unknown(self, placeholder: Placeholder, path: JsonPath) -> None:
-        known = self._scope.names()
+        known = self.scope.names()
         guess = did_you_mean(placeholder.name, known)
         if placeholder.default is not None and guess is None:
             return
         names = ", ".join(known)
         hint = f"{guess} The names are {names}" if guess else f"the names are {names}"
-        if self._scope.note:
-            hint += f"; {self._scope.note}"
+        if self.scope.note:
+            hint += f"; {self.scope.note}"
         message = f"unknown placeholder '${{{placeholder.name}}}'"
         severity = Severity.ERROR
         if placeholder.default is not None:

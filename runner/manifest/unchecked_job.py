@@ -225,7 +225,7 @@ class UncheckedJob(Struct):
         source, line = self.source, self.line
         if line or source.entry is None:
             return Position(source.row_file, line)
-        return source.entry.position()
+        return source.entry.start
 
     def report(self, finding: Finding, report: ProblemHandler) -> None:
         """Report what is wrong with the job, by its path from the entry's root, at its row or in the manifest."""

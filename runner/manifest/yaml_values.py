@@ -8,8 +8,9 @@ find any position for a problem (`yaml_parser.find_events`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from msgspec import Struct
 from yaml.events import (
     AliasEvent,
     MappingEndEvent,
@@ -30,10 +31,7 @@ from runner.manifest.scalars import (
     resolve_tagged,
     unsupported_tag_message,
 )
-from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, YamlUnreadable, find_child, open_events
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsRead
+from runner.manifest.yaml_parser import MAX_DEPTH, TOO_DEEP, NextEvent, YamlUnreadable, find_child
 
 MAX_ALIASED = 10_000
 """Values of one entry, or of the header, that may come from aliases: an alias bomb has billions."""
@@ -46,28 +44,27 @@ REDACTED = "REDACTED"
 """What replaces a text that looks like an API key, after the error."""
 
 
-class ValueBuilder:
+class ValueBuilder(Struct):
     """
     Builds values from the events of one file, whose anchors are valid throughout the file.
 
     Attributes:
+        next_event: Returns the next event of the file.
+        on_error: Called for each error; the value is built to its end nevertheless.
         events: Of the value that is being built or was built last.
         is_invalid: Whether that value has errors, which were given to `on_error`.
-        on_error: Called for each error; the value is built to its end nevertheless.
-        next_event: Returns the next event of the file.
         unused_anchors: Events of plain texts with an anchor that no alias has used so far, by anchor.
     """
 
-    def __init__(self, stream: SupportsRead[bytes], on_error: YamlErrorHandler) -> None:
-        self.on_error = on_error
-        self.events: list[Any] = []
-        self.is_invalid = False
-        self.next_event = open_events(stream)
-        self.unused_anchors: dict[str, Any] = {}
-        self._anchors: dict[str, tuple[Json, int]] = {}
-        self._aliased = 0
-        # Plain keys that are text: the same string object for all jobs. Bounded in `_uncommon_key`.
-        self._plain_keys: dict[str, str] = {}
+    next_event: NextEvent
+    on_error: YamlErrorHandler
+    events: list[Any] = []
+    is_invalid: bool = False
+    unused_anchors: dict[str, Any] = {}
+    _anchors: dict[str, tuple[Json, int]] = {}
+    _aliased: int = 0
+    # Plain keys that are text: the same string object for all jobs. Bounded in `_uncommon_key`.
+    _plain_keys: dict[str, str] = {}
 
     def begin(self) -> None:
         """Start a new value without events."""

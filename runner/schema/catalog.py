@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,19 @@ def load_catalog() -> Catalog:
     package = Path(__file__).parent.parent
     installed = package / "_schemas"
     return Catalog(installed if installed.is_dir() else package.parent / "schemas")
+
+
+def catalog_with(files: Iterable[str]) -> Catalog:
+    """
+    Return the catalog with the schemas in some files, too; a file that is gone, or is no schema, is left out.
+
+    They were checked with the manifest that names them: their models are unknown to what happens without them.
+    """
+    own = {}
+    for path in map(Path, files):
+        with suppress(OSError, ValueError, AttributeError):
+            own[short_name(path)] = completed(msgspec.json.decode(path.read_bytes()))
+    return load_catalog().with_schemas(own) if own else load_catalog()
 
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

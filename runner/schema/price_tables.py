@@ -11,6 +11,8 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
+from msgspec import Struct
+
 from runner.core.model import Json
 from runner.core.money import parse_amount
 from runner.core.prices import (
@@ -158,21 +160,20 @@ def read_price_table(
     return table, [] if today is None else list(_age_findings(table, today, path))
 
 
-class _Reader:
+class _Reader(Struct):
     """Converts a table that fits its schema, and collects what the schema can't express."""
 
-    def __init__(self, path: JsonPath, parse: Callable[[str], Decimal] = parse_amount) -> None:
-        self._path = path
-        self._parse = parse
-        self.findings: list[Finding] = []
+    path: JsonPath
+    parse: Callable[[str], Decimal] = parse_amount
+    findings: list[Finding] = []
 
     def table(self, value: Mapping[str, Any]) -> PriceTable:
         """Return the table; amounts and dates that are wrong are left out."""
         return PriceTable(
-            checked=self._date(value["checked"], (*self._path, "checked")) or date.min,
+            checked=self._date(value["checked"], (*self.path, "checked")) or date.min,
             source=value.get("source", ""),
             currency=value["currency"],
-            prices=tuple(self._row(row, (*self._path, "prices", n)) for n, row in enumerate(value["prices"])),
+            prices=tuple(self._row(row, (*self.path, "prices", n)) for n, row in enumerate(value["prices"])),
         )
 
     def _row(self, row: Mapping[str, Any], path: JsonPath) -> Price:
@@ -205,7 +206,7 @@ class _Reader:
         is_number = isinstance(value, float) and math.isfinite(value)
         text = f"{Decimal(repr(value)):f}" if is_number else str(value)
         try:
-            return self._parse(text)
+            return self.parse(text)
         except ValueError as error:
             self._add(path, str(error))
             return None

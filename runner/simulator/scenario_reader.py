@@ -17,7 +17,7 @@ from runner.core.units import format_count
 from runner.disk import open_regular
 from runner.errors import ScenarioError
 from runner.manifest.document import Entry
-from runner.manifest.yaml_parser import YamlUnreadable, parse_problem, to_position
+from runner.manifest.yaml_parser import YamlUnreadable, open_events, parse_problem, to_position
 from runner.manifest.yaml_values import ValueBuilder
 from runner.schema.catalog import load_catalog
 from runner.schema.request_schema import ValueSchema
@@ -74,8 +74,8 @@ def _read(path: Path, problems: list[Problem]) -> Entry:
         problems.append(Problem(Severity.ERROR, place, message, hint=hint))
 
     with open_regular(path) as stream:
-        builder = ValueBuilder(stream, on_error)
-        next_event = builder.next_event
+        next_event = open_events(stream)
+        builder = ValueBuilder(next_event, on_error)
         next_event()
         if isinstance(next_event(), StreamEndEvent):
             raise YamlUnreadable("the file is empty; start it with version: 1")
@@ -83,7 +83,7 @@ def _read(path: Path, problems: list[Problem]) -> Entry:
         next_event()
         if not isinstance(event := next_event(), StreamEndEvent):
             raise YamlUnreadable("a second document starts here; a scenario is one document", event)
-    return Entry(value, -1, str(path), builder.events)
+    return Entry(value, -1, to_position(builder.events[0].start_mark, str(path)), builder.events)
 
 
 def _findings(value: Json) -> list[Finding]:

@@ -173,14 +173,12 @@ class LedgerEntry(Struct, frozen=True):
     An attempt as the ledger has it.
 
     Attributes:
-        day: When it was reserved, in UTC, as text.
         metadata: The job's, as JSON.
         is_new: Whether the ledger is known not to have it.
     """
 
     seq: int
     model: str
-    day: str
     metadata: str
     cost: Cost
     is_new: bool = False
@@ -196,8 +194,7 @@ def entries(connection: sqlite3.Connection, seqs: Sequence[int] | None = None) -
         f"SELECT j.model, s.metadata, c.* FROM costs c JOIN jobs j USING (seq) JOIN specs s USING (seq) {where}",
         values,
     ):
-        cost = read_cost(row)
-        yield LedgerEntry(row[0], model, cost.day, metadata, cost)
+        yield LedgerEntry(row[0], model, metadata, read_cost(row))
 
 
 def metadata_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, str]:

@@ -15,6 +15,7 @@ returned survives a power cut.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -136,11 +137,19 @@ def reading(run_dir: Path, *, with_temp_tables: bool = False) -> Iterator[sqlite
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    # Not "immutable": a run may be active, and its log has to be read too. And not to be written where there is
-    # a log: the last connection that closes would write it to a database that it may not belong to.
-    mode = "ro" if path.with_name(f"{DB_NAME}-wal").exists() else "rw"
-    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+    return sqlite3.connect(
+        uri_to_read(path), uri=True, isolation_level=None, check_same_thread=False, timeout=10
+    )
+
+
+def uri_to_read(path: Path) -> str:
+    """Return the URI with which SQLite reads a database that another process may write, also in a read-only folder."""
+    # Not to be written where there is a log: the last connection that closes would write it to a database that it may
+    # not belong to. And "immutable" only without a log, and where SQLite could not begin one, as it does even to read.
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "rw"
+    if mode == "rw" and not os.access(path.parent, os.W_OK, effective_ids=True):
+        mode = "ro&immutable=1"
+    return f"file:{quote(str(path.resolve()))}?mode={mode}"
 
 
 def delete_unused(run_dir: Path, *, with_folder: bool) -> None:

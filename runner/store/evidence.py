@@ -159,12 +159,12 @@ def has_derived_files(connection: sqlite3.Connection, run_dir: Path) -> bool:
 
 
 def results_fingerprint(run_dir: Path) -> str:
-    """Return what shows whether results.jsonl was changed: its size and a digest of its end."""
+    """Return what shows whether results.jsonl was changed: its size, its time of change and a digest of its end."""
     try:
         with open(run_dir / RESULTS_NAME, "rb", opener=_open_to_read) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            return f"{size}:{sha256(file.read(_TAIL_BYTES)).hexdigest()}"
+            status = os.fstat(file.fileno())
+            file.seek(max(0, status.st_size - _TAIL_BYTES))
+            return f"{status.st_size}:{status.st_mtime_ns}:{sha256(file.read(_TAIL_BYTES)).hexdigest()}"
     except OSError:
         return ""
 

@@ -26,7 +26,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from msgspec import Struct, field
 
@@ -35,6 +34,7 @@ from runner.core.cost import Cost, CostState
 from runner.core.money import Money, to_nanos
 from runner.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from runner.store.costs import LedgerEntry
+from runner.store.database import uri_to_read
 from runner.store.ledger_texts import LOCK_WAIT_S, short_tags, translate
 from runner.store.rows import BulkStatement, Row, insert_rows
 
@@ -102,13 +102,13 @@ class Exchange(Struct, frozen=True, kw_only=True):
 
     Attributes:
         entries: Attempts that changed.
-        give_back: What leaves the run's allowance, by day and currency.
+        give_back: What leaves the run's allowance, by day.
         need: What the run needs at least, or 0 for nothing.
         ask: What it would like to have.
     """
 
     entries: Sequence[LedgerEntry] = ()
-    give_back: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    give_back: Mapping[str, int] = field(default_factory=dict)
     day: str = ""
     currency: str = ""
     need: int = 0
@@ -146,12 +146,11 @@ class Ledger:
 
     def __init__(self, path: Path, *, lock_wait_s: float = LOCK_WAIT_S, is_read_only: bool = False) -> None:
         self.path = path
-        self._kinds: dict[tuple[str, str, str], int] = {}
+        self._kinds: dict[tuple[float, str, str], int] = {}
         self._paths: dict[int, str] = {}
         with self._translated():
             if is_read_only:
-                uri = f"file:{quote(str(path.resolve()))}?mode=ro"
-                self._connection = _connect(uri, lock_wait_s, uri=True)
+                self._connection = _connect(uri_to_read(path), lock_wait_s, uri=True)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._connection = _connect(str(path), lock_wait_s)
@@ -255,8 +254,8 @@ class Ledger:
         with self._transaction() as connection:
             self._require_own(run)
             self._save(run, exchange.entries)
-            for (day, currency), amount in exchange.give_back.items():
-                self._allow(run, day, currency, -amount)
+            for day, amount in exchange.give_back.items():
+                self._allow(run, day, exchange.currency, -amount)
             if not exchange.need:
                 return Grant(0, 0, 0)
             used = {
@@ -312,11 +311,7 @@ class Ledger:
                 change[1] -= 1
             if cost.state is CostState.RELEASED:
                 continue
-            kind, state, amount = (
-                self._kind(entry.day, cost.currency, entry.model),
-                cost.state._value_,
-                cost.amount,
-            )
+            kind, state, amount = self._kind(cost, entry.model), cost.state._value_, cost.amount
             saved.append((run, entry.seq, cost.number, kind, state, amount, short_tags(entry.metadata)))
             if len(saved) == _SAVED_AT_ONCE:
                 insert_rows(self._connection, _SAVE, saved)
@@ -339,15 +334,16 @@ class Ledger:
         ).fetchone()
         return old
 
-    def _kind(self, day: str, currency: str, model: str) -> int:
-        key = (day, currency, model)
+    def _kind(self, cost: Cost, model: str) -> int:
+        key = (cost.at // 86400, cost.currency, model)
         kind = self._kinds.get(key)
         if kind is None:
+            values = (cost.day, cost.currency, model)
             self._connection.execute(
-                "INSERT OR IGNORE INTO kinds (day, currency, model) VALUES (?, ?, ?)", key
+                "INSERT OR IGNORE INTO kinds (day, currency, model) VALUES (?, ?, ?)", values
             )
             (kind,) = self._connection.execute(
-                "SELECT kind FROM kinds WHERE day = ? AND currency = ? AND model = ?", key
+                "SELECT kind FROM kinds WHERE day = ? AND currency = ? AND model = ?", values
             ).fetchone()
             self._kinds[key] = kind
         return kind

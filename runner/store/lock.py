@@ -180,10 +180,10 @@ def _open_own(path: Path) -> int:
             f"{path.parent} has just been deleted by another process", hint="run the same command again"
         ) from None
     except OSError as error:
-        raise RunDirError(
-            f"{path} can't be used: {error.strerror or error}",
-            hint="look where it leads and what it is; delete a foreign file, or choose another directory with -o",
-        ) from None
+        hint = "check the directory's owner and permissions"
+        if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
+            hint = "look where it leads and what it is; delete a foreign file, or choose another directory with -o"
+        raise RunDirError(f"{path} can't be used: {error.strerror or error}", hint=hint) from None
 
 
 def holder_of(run_dir: Path) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
+from runner.core.estimate import CostEstimate
 from runner.core.lifecycle import Event, State, Step, advance, next_step, recovery, sources
 from runner.core.model import NEVER_RESUBMITTED, Attempt, Failure, FailureClass, Job, JobRecord, has_files
 from runner.store import costs, rows
@@ -64,6 +65,7 @@ class RerunPlan(Struct):
 
     Attributes:
         given_up: How many of those that it leaves alone were uncertain, until a person wrote them off.
+        cost: Of those that it submits, if it was asked for.
     """
 
     to_submit: int = 0
@@ -71,6 +73,7 @@ class RerunPlan(Struct):
     to_download: int = 0
     left_alone: Mapping[str, int] = field(default_factory=dict)
     given_up: int = 0
+    cost: CostEstimate | None = None
 
 
 def select_for_rerun(connection: sqlite3.Connection, selection: Selection) -> RerunPlan:

@@ -365,7 +365,6 @@ def restore(workspace: Workspace, backup: Path, name: str) -> None:
 
 
 @pytest.mark.extended
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(20))
 def test_kills_and_accidents_in_any_order(seed: int, workspace: Workspace) -> None:
     """

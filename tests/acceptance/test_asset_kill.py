@@ -200,7 +200,6 @@ def _killing(process: subprocess.Popen[bytes], nth: int) -> Callable[[str, str],
 
 
 @pytest.mark.extended
-@pytest.mark.timeout(900)
 def test_killed_at_each_request_to_a_bucket(tmp_path: Path) -> None:
     """Videos that go in parts: killed at the nth request of any kind, a run ends with every video whole in the bucket."""
     (tmp_path / "m.yaml").write_text(_SIGNALED)

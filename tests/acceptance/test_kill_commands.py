@@ -262,7 +262,6 @@ def test_refused_run_that_was_killed_while_it_was_undone_can_be_begun(
 
 
 @pytest.mark.extended
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("point", COMMAND_POINTS)
 @pytest.mark.parametrize("command", COMMANDS)

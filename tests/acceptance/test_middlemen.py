@@ -80,7 +80,7 @@ generate_s: 0.2
 rules: [{name: only the gateway has the videos, task: {url: nowhere}}]
 """
 
-pytestmark = [pytest.mark.extended, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.extended
 
 
 def needs(program: str) -> pytest.MarkDecorator:

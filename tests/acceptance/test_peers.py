@@ -30,7 +30,7 @@ from aiohttp import web
 from tests.acceptance.raw_gateway import FILM
 from tests.acceptance.simulator_process import results_by_id, run_simulator, runner, write_fast_manifest
 
-pytestmark = [pytest.mark.extended, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.extended
 
 JOBS = 12
 MANIFEST = """

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -103,6 +104,29 @@ def test_output_in_any_encoding(encoding: str, folder: Path) -> None:
     assert checked.returncode == 2, checked.stderr
     assert b"unknown key" in checked.stdout
     assert planned.returncode == 0, planned.stderr
+
+
+def test_names_of_files_in_any_locale(tmp_path: Path) -> None:
+    """Names that the locale has no characters for are written as everywhere else."""
+    (tmp_path / "m.yaml").write_text(f"name: Кот\n{MANIFEST.replace('good', '猫')}", encoding="utf-8")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = _shell(tmp_path, "", "run", "m.yaml", "--simulate", "-o", "Кот", **locale)
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "Кот" / "assets" / "猫.mp4").is_file()
+
+
+def test_terminal_keeps_the_encoding_of_its_locale(tmp_path: Path) -> None:
+    """What is printed in another encoding than UTF-8 is so, whatever names of files are written in."""
+    made = ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", str(tmp_path / "de_DE.ISO-8859-1")]
+    if which("localedef") is None or subprocess.run(made, capture_output=True, check=False).returncode:
+        pytest.skip("the locale can't be made here")
+    locale = {"LC_ALL": "de_DE.ISO-8859-1", "LOCPATH": str(tmp_path)}
+
+    done = _shell(tmp_path, "", "validate", "ö.yaml", **locale)
+
+    assert done.stdout.startswith("ö.yaml: can't be read".encode("latin-1")), done
 
 
 def test_reader_of_the_summary_that_went_away(folder: Path) -> None:

@@ -50,7 +50,9 @@ def make_run(
             "FROM jobs WHERE state = 'succeeded'",
             ("a" * 64,),
         )
-        save_facts(connection, RunFacts(loaded.settings, RunOrigin(str(manifest), simulate, sharded=False)))
+        save_facts(
+            connection, RunFacts(loaded.header.settings, RunOrigin(str(manifest), simulate, sharded=False))
+        )
     (run_dir / "assets").mkdir(exist_ok=True)
     for job_id, state in states.items():
         if state is State.SUCCEEDED:

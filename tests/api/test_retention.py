@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.api.retention import delete_older, require_series
+from runner.api.series import delete_older, require_series
 from runner.core.lifecycle import State
 from runner.errors import UsageError
 from runner.store.store import Store

@@ -106,7 +106,7 @@ async def test_failed_manifest_of_a_simulated_run_has_its_settings(
 
     today = date(2026, 11, 21)
     before, after = (
-        load(path, ProblemCollector(), variables={}, today=today).settings
+        load(path, ProblemCollector(), variables={}, today=today).header.settings
         for path in (manifest, tmp_path / "out" / "failed.yaml")
     )
     assert before == replace(after, name=before.name)

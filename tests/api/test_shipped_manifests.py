@@ -93,7 +93,7 @@ def test_nightly_run_is_named_by_its_date() -> None:
     nights = [load(NIGHTLY / "nightly.yaml", _refuse, variables={}, today=day) for day in (_DAY, _NEXT_DAY)]
     first, second = ({spec.job_id for spec in night.jobs(_refuse)} for night in nights)
 
-    assert ["nightly-2026-11-21", "nightly-2026-11-22"] == [night.name for night in nights]
+    assert ["nightly-2026-11-21", "nightly-2026-11-22"] == [night.header.name for night in nights]
     assert not first & second
 
 

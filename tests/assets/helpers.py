@@ -25,7 +25,6 @@ def fetcher(base_url: str = LOOPBACK_GATEWAY, **changes: object) -> Fetcher:
         "rules": AssetRules(max_bytes=10_000_000),
         "retry": RetryPolicy(attempts=3, base_s=2.0, cap_s=60.0),
         "timeouts": Timeouts(stall_s=0.15, connect_s=5.0),
-        "user_agent": "runner-tests",
         "sleep": FakeSleep(),
         "draw": lambda: 0.5,
         "clock": lambda: 1_700_000_000.0,

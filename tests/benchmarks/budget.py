@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -25,6 +25,7 @@ prices:
 budget: {run: 900000 USD, day: 900000 USD, month: 900000 USD}
 """
 _ENTRIES, _RUNS = 10_000_000, 100
+_JANUARY_2026 = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 _numbers = count()
 
 
@@ -88,17 +89,16 @@ def ledger(disk: Path, memory: Path, *, jobs: int, rounds: int) -> Iterator[Row]
 
 
 def _entries(run: int) -> Iterator[LedgerEntry]:
-    cost = Cost(
-        number=1,
-        at=0.0,
-        currency="USD",
-        reserved=10**8,
-        unit=Unit.SECOND,
-        rate="0.05",
-        state=CostState.SETTLED,
-        settled=9 * 10**7,
-        basis="usage",
-    )
     for seq in range(_ENTRIES // _RUNS):
-        day = date(2026, 1, 1) + timedelta(days=(run * 3 + seq // 40_000) % 365)
-        yield LedgerEntry(seq, f"model-{seq % 4}", day.isoformat(), '{"split": "train"}', cost)
+        cost = Cost(
+            number=1,
+            at=_JANUARY_2026 + (run * 3 + seq // 40_000) % 365 * 86400,
+            currency="USD",
+            reserved=10**8,
+            unit=Unit.SECOND,
+            rate="0.05",
+            state=CostState.SETTLED,
+            settled=9 * 10**7,
+            basis="usage",
+        )
+        yield LedgerEntry(seq, f"model-{seq % 4}", '{"split": "train"}', cost)

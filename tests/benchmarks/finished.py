@@ -33,7 +33,9 @@ def main() -> None:
             "INSERT INTO assets SELECT seq, 'video', 'assets/' || job_id || '.mp4', 10240, "
             "'9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08', 'video/mp4', 864, 496, 5.0, 1 FROM jobs"
         )
-        save_facts(connection, RunFacts(loaded.settings, RunOrigin(str(manifest), False, sharded=True)))
+        save_facts(
+            connection, RunFacts(loaded.header.settings, RunOrigin(str(manifest), False, sharded=True))
+        )
 
 
 if __name__ == "__main__":

@@ -103,6 +103,17 @@ def test_an_unreadable_row_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "rows.csv" in result.stdout
 
 
+def test_the_file_to_correct() -> None:
+    """It is the one with the errors, such as a table, and the one to check is the manifest."""
+    Path("rows.csv").write_text("name,seed\na,many\n")
+    path = _write(f"{HEAD}  - {{id: '${{name}}', from: rows.csv, {REQUEST[:-1]}, seed: '${{seed}}'}}}}\n")
+
+    result = runner("run", path, "--simulate")
+
+    assert 2 == result.exit_code
+    assert "  hint: correct rows.csv, then check it: runner validate m.yaml\n" in result.stderr
+
+
 def test_an_unwritable_output(gateway: Simulator) -> None:
     """A path through a file can't be a run directory, which is found before anything is sent."""
     Path("file").touch()

@@ -212,6 +212,8 @@ def _check_files(summary: dict[str, Any]) -> None:
 
 def _check_commands() -> None:
     run_dir = Path("output/paid-simulated")
+    rerun = runner("rerun", run_dir, "--dry-run").stdout
+    assert "submit 3: new, paid attempts, at most 1.05 USD\n" in rerun
     status = json.loads(runner("status", run_dir, "--json").stdout)
     assert "0.80" == status["cost"][0]["spent"]
     assert {"limit": "1.00", "used": "0.80", "left": "0.20", "currency": "USD"} == status["budget"]["run"]

@@ -84,7 +84,7 @@ def test_a_whole_run_is_checked_later() -> None:
 
     assert (0, "a: the video is black for 4s of 4s") == (done.exit_code, done.stdout.splitlines()[0])
     assert "2 videos checked: 1 black, 1 frozen\n" in done.stdout
-    assert "rejected: 1; for a new, paid take of each: runner rerun RUN_DIR --verdict reject\n" in done.stdout
+    assert "rejected: 1; for a new, paid take of each: runner rerun out --verdict reject\n" in done.stdout
     assert {"black": 1, "frozen": 1} == as_json["failed"]
     assert (2, 1, 0, ["a"]) == (
         as_json["videos"],

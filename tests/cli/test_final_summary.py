@@ -15,6 +15,7 @@ from runner.cli.final_summary import show_summary
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, JobRecord
 from runner.core.stop import Stop, StopReason, exit_code
+from runner.core.summary import summarize
 
 LONG = "the gateway at https://api.example.com answered with a page that is no JSON: <html><head>" * 4
 
@@ -139,6 +140,16 @@ def test_a_command_is_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     lines = capsys.readouterr().err.splitlines()
     assert ["next     submits 3 jobs, polls or downloads 2:", "  runner resume output/kittens"] == lines[-2:]
+
+
+def test_rejected_videos(capsys: pytest.CaptureFixture[str]) -> None:
+    """Their jobs succeeded, so the end has to say it, with the command that makes new takes."""
+    done = JobRecord("a", 0, "wan2.7-i2v", "wan", {}, "d", {}, State.SUCCEEDED, verdict={"value": "reject"})
+
+    show_summary(replace(result(succeeded=2), summary=summarize([done])), RunOptions())
+
+    again = "runner rerun output/kittens --verdict reject"
+    assert f"  1 rejected by checks; for new, paid takes: {again}\n" in capsys.readouterr().err
 
 
 def test_failed_jobs_that_a_rerun_leaves_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -386,6 +386,7 @@ def test_conditions_and_samples_choose_jobs(folder: Path) -> None:
     assert "submit 1: new, paid attempts" in rerun.stdout
     typo = runner("rerun", "output/kittens-simulated", "--where", "split=test", "--dry-run")
     assert (2, True) == (typo.exit_code, "no job of the run meets --where split=test" in typo.stderr)
+    assert "no job has 'split'; they have class, " in typo.stderr
     typo = runner("rerun", "output/kittens-simulated", "--where", "promt=*", "--class", "lost", "--dry-run")
     assert (2, True) == (typo.exit_code, "no job has 'promt'; did you mean 'prompt'?" in typo.stderr)
 

@@ -275,6 +275,18 @@ def test_an_interrupted_merge_begins_anew(folder: Path) -> None:
     assert 2 == runner("merge", "all", "s0").exit_code
 
 
+def test_the_directory_of_a_merge_that_was_killed_has_another_run(folder: Path) -> None:
+    """Its shards are merged into another one: nothing of them is in the first."""
+    run("--shard", "0/1", "-o", "s0", "--limit", "0")
+    with Store(Path("s0")) as store, store.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('retired', ?)", (str(folder / "all"),))
+    make_run(Path("all"), write_manifest(Path("other.yaml"), "a"), {"a": State.SUCCEEDED})
+
+    assert 2 == runner("merge", "all", "s0").exit_code
+    assert 0 == runner("merge", "second", "s0").exit_code
+    assert 10 == len(list(lines(Path("second"))))
+
+
 @pytest.mark.parametrize(("second", "kept"), [("all", "all"), ("other", "other")])
 def test_two_merges_at_once(second: str, kept: str, folder: Path) -> None:
     """Into one directory the second is refused; of two directories, the one that was asked for last becomes the run."""

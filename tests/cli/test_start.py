@@ -119,3 +119,44 @@ def test_a_real_run_imports_no_simulator_and_no_report(tmp_path: Path) -> None:
     )
 
     assert set() == used
+
+
+INTERRUPT = """\
+import os, signal, sys
+
+class Interrupt:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            {statement}
+
+sys.meta_path.insert(0, Finder())
+sys.argv[1:] = ["validate", "m.yaml"]
+from runner.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "statement"),
+    [
+        ("click", "os.kill(os.getpid(), signal.SIGINT)"),
+        ("runner.cli.validate_command", "os.kill(os.getpid(), signal.SIGINT)"),
+        ("runner.cli.validate_command", "type('Class', (), {'name': Interrupt()})"),
+    ],
+)
+def test_interrupt_while_modules_are_imported(module: str, statement: str, tmp_path: Path) -> None:
+    """Ctrl-C during the start prints one line, whatever Python makes of it, and the exit code is that of an interrupt."""
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPT.format(module=module, statement=statement)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (130, "interrupted") == (result.returncode, result.stderr.strip())

@@ -173,6 +173,10 @@ def _keys(document: Mapping[str, Any], properties: Mapping[str, Any], prefix: st
 def _below(document: Mapping[str, Any], rules: Mapping[str, Any], path: str) -> Iterator[str]:
     if "properties" in rules:
         yield from _keys(document, rules["properties"], f"{path}.")
+    for either in (_resolved(document, each) for each in rules.get("anyOf", ())):
+        # The faults of a scenario have a table of their own.
+        if "properties" in either and "description" in either:
+            yield from _keys(document, either["properties"], f"{path}.")
     rest = rules.get("additionalProperties")
     if isinstance(rest, dict) and "properties" in _resolved(document, rest):
         yield from _keys(document, _resolved(document, rest)["properties"], f"{path}.NAME.")

@@ -16,7 +16,7 @@ _ASSET = "timeouts.download for one asset; 30 s after a signal; --drain-time"
 _DISK = "the disk's; an asset's limit cancels it"
 
 WAITS = {
-    "connector:has_surplus": ("0.1 s", "gateway/test_submit_once.py"),
+    "connector:has_surplus": ("0.1 s", "gateway/test_submit_connections.py"),
     "connector:connect": ("timeouts.connect", "gateway/test_not_sent.py"),
     "gateway/client:_exchange": (f"{_POST}; {_GET}", "gateway/test_submit_once.py"),
     "gateway/client:_get": (_GET, "gateway/test_polls.py"),

@@ -23,6 +23,7 @@ from runner.engine.budget import RunBudget
 from runner.errors import FileChanged
 from runner.schema.catalog import load_catalog
 from runner.schema.price_tables import Pricer
+from runner.store.work_list import JobFilter
 from tests.engine.answers import ACCEPTED, AMBIGUOUS, REJECTED, REMOTE_FAILED, RUNNING, THROTTLED
 from tests.engine.fakes import FAST, WALL_AT_0, EngineHarness, FakeApi, specs
 
@@ -241,6 +242,20 @@ def test_failed_canaries_stop_the_run(tmp_path: Path) -> None:
 
     assert ["canary"] == done.stop_reasons
     assert {State.FAILED: 3, State.PENDING: 7} == {state: n for state, n in done.counts.items() if n}
+
+
+def test_canaries_that_another_process_polls_hold_nothing_back(tmp_path: Path) -> None:
+    """A run of some of the jobs does not wait for tasks that it never polls."""
+    settings = replace(FAST, canary=CanaryPolicy(jobs=3, succeed=3))
+    run = harness(tmp_path, 10, settings=settings, api=FakeApi(on_poll=lambda task, nth: RUNNING))
+    run.run(run_s=5.0, drain_s=1.0)
+    run.api = FakeApi()
+
+    done = run.run(job_filter=JobFilter(glob="model-a-00[5-9]"))
+
+    assert {State.SUBMITTED: 3, State.SUCCEEDED: 5, State.PENDING: 2} == {
+        state: n for state, n in done.counts.items() if n
+    }
 
 
 class Plenty:

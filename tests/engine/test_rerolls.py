@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass, OnChanged
 from runner.core.outcomes import Polled, RemoteStatus, RemoteTask
-from runner.core.settings import Limits
+from runner.core.settings import CanaryPolicy, Limits
 from runner.core.stop import Stop, StopReason
 from runner.engine.engine import Engine
 from runner.store.store import Store
@@ -185,3 +185,19 @@ def test_a_task_that_a_person_named_is_not_made_again(tmp_path: Path) -> None:
 
     assert State.FAILED is run.run().states["a"]
     assert [] == run.api.posts
+
+
+@pytest.mark.parametrize(
+    ("ends", "state"), [([REMOTE_FAILED, SUCCEEDED], State.SUCCEEDED), ([REMOTE_FAILED], State.FAILED)]
+)
+def test_a_canary_may_have_another_take(ends: list[Polled], state: State, tmp_path: Path) -> None:
+    """The jobs behind it wait for its last take, and are submitted if that has a video."""
+    canary = CanaryPolicy(jobs=1, succeed=1)
+    run = harness(tmp_path, *ends, settings=replace(SETTINGS, canary=canary))
+    run.add_jobs([spec("a", 0), spec("b", 1)])
+
+    done = run.run()
+
+    behind = State.SUCCEEDED if state is State.SUCCEEDED else State.PENDING
+    assert {"a": state, "b": behind} == done.states
+    assert 2 == run.api.paid()["a"]

@@ -39,7 +39,7 @@ def test_jobs(tmp_path: Path, name: str) -> None:
     assert [("a", 0, 1), ("b", 1, 3)] == [(job.job_id, job.index, job.source.line) for job in result.jobs]
     assert {"model": SEEDANCE, "prompt": "x", "seconds": "5"} == result.requests[0]
     assert "${小猫}" == result.requests[1]["prompt"]
-    assert "b" == result.manifest.name
+    assert "b" == result.manifest.header.name
 
 
 def test_address(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_address(tmp_path: Path) -> None:
     path = tmp_path / "b.jsonl"
     path.write_text(line(url="https://gw.example.com/v1/videos"))
 
-    assert "https://gw.example.com" == read_manifest(path).manifest.settings.base_url
+    assert "https://gw.example.com" == read_manifest(path).manifest.header.settings.base_url
 
 
 def test_null_is_absent(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.core.model import Json
-from runner.core.problem import Position
+from runner.core.problem import Finding, Position
 from runner.errors import ManifestError
 from runner.manifest import yaml_parser
 from runner.manifest.document import Document, open_document
@@ -65,8 +65,8 @@ def test_positions(
     file = tmp_path / "a.yaml"
     entry = list(opened(file, TEXT).entries(fail))[index]
 
-    assert entry.position(path) == Position(str(file), *value)
-    assert entry.key_position(path) == Position(str(file), *key)
+    assert entry.position_of(Finding(path, "")) == Position(str(file), *value)
+    assert entry.position_of(Finding(path, "unknown key")) == Position(str(file), *key)
 
 
 def test_positions_in_the_header(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_positions_in_the_header(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     header = opened(file, TEXT).header
 
-    assert header.position(("vars", "base")) == Position(str(file), 3, 9)
-    assert header.key_position(("jobs",)) == Position(str(file), 4, 1)
+    assert header.position_of(Finding(("vars", "base"), "")) == Position(str(file), 3, 9)
+    assert header.position_of(Finding(("jobs",), "unknown key")) == Position(str(file), 4, 1)
 
 
 def test_the_stream_can_be_read_again(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
 
     assert entries[0].value["request"]["image"] == image
     assert (
-        entries[0].position(("request", "seed")).column
+        entries[0].position_of(Finding(("request", "seed"), "")).column
         == len("  - request: {image: '', seed: ") + len(image) + 1
     )
 

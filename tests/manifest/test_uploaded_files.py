@@ -7,21 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.model import Json
 from runner.core.settings import Inputs
 from runner.manifest.local_files import render_request, uploads_in
 from runner.schema.catalog import load_catalog
-from runner.schema.request_schema import RequestSchema
 from tests.manifest.helpers import png, problems_of, read_jobs
 from tests.media.samples import clip, mp3, wav
 
 S3 = "inputs: {upload: s3://bucket/prefix}\n"
 LIBRARY = "inputs: {upload: powertokens}\n"
-
-
-def select(request: Json) -> RequestSchema | None:
-    schema = load_catalog().select(request)
-    return schema if isinstance(schema, RequestSchema) else None
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def test_every_local_file_is_uploaded_to_a_store(folder: Path, request_text: str
     (request,) = result.requests
 
     assert [] == result.problems
-    found = list(uploads_in(request, Inputs(upload="s3://bucket/prefix"), select))
+    found = list(uploads_in(request, Inputs(upload="s3://bucket/prefix"), load_catalog()))
     assert request_text.count(" a.") + request_text.count(" b.") + request_text.count("[a.") == len(found)
     addresses = {path: f"https://x.example/{n}" for n, (path, _) in enumerate(found)}
     sent = str(render_request(request, addresses))
@@ -79,8 +72,8 @@ def test_the_library_takes_the_media_of_seedance_2(folder: Path) -> None:
 
     assert [] == result.problems
     inputs = Inputs(upload="powertokens")
-    assert [("media", 1, "url")] == [path for path, _ in uploads_in(first, inputs, select)]
-    assert [] == list(uploads_in(second, inputs, select))
+    assert [("media", 1, "url")] == [path for path, _ in uploads_in(first, inputs, load_catalog())]
+    assert [] == list(uploads_in(second, inputs, load_catalog()))
     assert render_request(second)["image"].startswith("data:image/png;base64,")
 
 

@@ -92,6 +92,8 @@ def s3_server() -> Iterator[tuple[FaultyS3, Mapping[str, str]]]:
     pytest.importorskip("obstore")
     moto = pytest.importorskip("moto.moto_server.werkzeug_app")
     serving = pytest.importorskip("werkzeug.serving")
+    # Its objects are those of the process, not of a server.
+    pytest.importorskip("moto.s3.models").s3_backends.reset()
     app = FaultyS3(moto.create_backend_app("s3"))
     server = serving.make_server("127.0.0.1", 0, app, threaded=True)
     server.log = lambda *_: None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import shutil
 import subprocess
@@ -102,6 +103,15 @@ class Browser:
         if isinstance(value, dict) and "error" in value:
             raise AssertionError(value["message"])
         return value
+
+
+_LOADS = itertools.count()
+
+
+def show(page: Browser, folder: Path, settings: str = "") -> None:
+    """Open the report anew, with settings in its address."""
+    # Another query makes it another page, which is loaded whatever is shown now.
+    page.visit(f"{(folder / 'report.html').as_uri()}?{next(_LOADS)}#{settings}")
 
 
 @contextmanager

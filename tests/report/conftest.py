@@ -1,12 +1,14 @@
-"""A browser for the tests of the page."""
+"""A browser for the tests of the page, and a report in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.report.browser import CHROMIUM, DRIVER, Browser, browser
+from tests.report.browser import CHROMIUM, DRIVER, Browser, browser, show
+from tests.report.pages import report
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,18 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         pytest.skip("needs chromium and chromedriver")
     with browser(tmp_path_factory.mktemp("profile")) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "assets").mkdir()
+    report(folder)
+    return folder
+
+
+@pytest.fixture
+def page(chromium: Browser, folder: Path) -> Iterator[Browser]:
+    show(chromium, folder)
+    yield chromium
+    chromium.run("localStorage.clear()")

@@ -71,8 +71,8 @@ def test_job_is_read_back(tmp_path: Path, prompt: str) -> None:
 
     assert (spec.job_id, spec.request, spec.metadata) == (record.job_id, record.request, record.metadata)
     assert (90.0, "seedance-1", None) == (spec.timeout_s, spec.schema, spec.task_id)
-    assert ("kittens-rerun", "https://g.example") == (manifest.name, manifest.settings.base_url)
-    assert ("K",) == manifest.settings.key_names
+    assert ("kittens-rerun", "https://g.example") == (manifest.header.name, manifest.header.settings.base_url)
+    assert ("K",) == manifest.header.settings.key_names
 
 
 def test_settings_are_read_back(tmp_path: Path) -> None:
@@ -100,8 +100,12 @@ def test_settings_are_read_back(tmp_path: Path) -> None:
 
     manifest, _ = read(tmp_path, failed("sky", "a kitten"), settings=settings)
 
-    other_names = {"name": manifest.settings.name, "base_url": "https://g.example", "key_names": ("K",)}
-    assert replace(settings, **other_names) == manifest.settings
+    other_names = {
+        "name": manifest.header.settings.name,
+        "base_url": "https://g.example",
+        "key_names": ("K",),
+    }
+    assert replace(settings, **other_names) == manifest.header.settings
 
 
 def test_task_and_extra_fields_are_read_back(tmp_path: Path) -> None:

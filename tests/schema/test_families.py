@@ -217,7 +217,6 @@ def test_drawn_bodies(family: str) -> None:
 
 
 @pytest.mark.extended
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_many_drawn_bodies(family: str) -> None:
     """The same with many more bodies."""

@@ -98,7 +98,6 @@ console.log(JSON.stringify([video.status, video.progress, content.subarray(4, 8)
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.timeout(600)
 async def test_the_sdk_of_node_creates_and_polls(tmp_path: Path) -> None:
     """Unchanged calls of the newest openai package for Node make a task, see its end and download its video."""
     npm, node = shutil.which("npm"), shutil.which("node")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from runner.core.filenames import DB_NAME
+from runner.core.filenames import DB_NAME, LOCK_NAME
 from runner.errors import DiskFull, RunDirError, RunnerError, StoreDamaged, StoreMissing
 from runner.store import query
 from runner.store.database import (
@@ -18,8 +21,10 @@ from runner.store.database import (
     journal_mode,
     translated,
 )
+from runner.store.ledger import Ledger
+from runner.store.ledger_report import open_to_read, spent_by
 from runner.store.local_view import remembered_journal
-from runner.store.lock import holder_of
+from runner.store.lock import RunLock, holder_of
 from runner.store.store import Store
 
 
@@ -99,6 +104,39 @@ def test_reader_changes_nothing(tmp_path: Path) -> None:
             reader.execute("DELETE FROM jobs")
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader.execute("CREATE TEMP TABLE selected (seq INTEGER)")
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Take the right to write a folder from this process for a block, also from root's, whom no mode stops."""
+    folder.chmod(0o555)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_run_of_somebody_else_can_be_read() -> None:
+    """Where no log can be begun, a run that has ended is read without one, and its ledger too; a lock says why not."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        with Store(folder), closing(Ledger(folder / "spend.db")):
+            pass
+        (folder / LOCK_NAME).unlink()
+
+        with read_only(folder):
+            with closing(connect_reader(folder)) as reader:
+                assert 0 == sum(query.counts(reader).values())
+            with open_to_read(folder / "spend.db") as ledger:
+                assert [] == list(spent_by(ledger, "day"))
+            with pytest.raises(RunDirError, match="Permission denied") as caught, RunLock(folder):
+                pass
+    assert "permissions" in str(caught.value.hint)
 
 
 def test_reader_of_no_run_says_so(tmp_path: Path) -> None:
@@ -194,6 +232,18 @@ def test_mark_of_a_finished_run_goes_with_the_next_change(store: Store) -> None:
 
     with store.transaction() as connection:
         connection.execute("INSERT INTO meta VALUES ('a', '1')")
+    assert not store.is_finished
+
+
+def test_results_that_were_edited_are_not_those_of_a_finished_run(store: Store) -> None:
+    """Neither the size nor the end of the file shows every edit."""
+    results = store.run_dir / "results.jsonl"
+    results.write_bytes(b"a" * 200_000)
+    os.utime(results, (1, 1))
+    store.mark_finished(["results.jsonl"])
+    assert store.is_finished
+
+    results.write_bytes(b"b" * 100_000 + b"a" * 100_000)
     assert not store.is_finished
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def entry(
     is_open = state in (CostState.RESERVED, CostState.UNCERTAIN)
     cost = Cost(
         number=1,
-        at=0.0,
+        at=datetime.fromisoformat(f"{day}T12:00Z").timestamp(),
         currency="USD",
         reserved=amount * UNIT,
         unit=Unit.VIDEO,
@@ -45,7 +46,7 @@ def entry(
         state=state,
         settled=None if is_open else amount * UNIT,
     )
-    return LedgerEntry(seq, "m", day, metadata, cost)
+    return LedgerEntry(seq, "m", metadata, cost)
 
 
 def take(ledger: Ledger, run: int, need: int, limits: LedgerLimits, *, day: str = DAY, ask: int = 0) -> int:
@@ -81,7 +82,7 @@ def test_a_process_whose_run_goes_on_elsewhere_gives_nothing_back(tmp_path: Path
         assert 3 == take(new, run, 3, limits)
 
         with pytest.raises(LedgerError, match="/b continues with the run"):
-            old.exchange(run, Exchange(give_back={(DAY, "USD"): 3 * UNIT}), limits)
+            old.exchange(run, Exchange(give_back={DAY: 3 * UNIT}, currency="USD"), limits)
         with pytest.raises(LedgerError):
             old.close_run(run, [])
         assert (3 * UNIT, (run, True)) == (new.used("USD", DAY), new.open_run("a", "a", "/b"))
@@ -102,7 +103,9 @@ def test_a_settled_attempt_leaves_the_allowance(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "spend.db")) as ledger:
         run, _ = ledger.open_run("a", "a", "/a")
         take(ledger, run, 10, limits)
-        ledger.exchange(run, Exchange(entries=[entry(1, 4)], give_back={(DAY, "USD"): 10 * UNIT}), limits)
+        ledger.exchange(
+            run, Exchange(entries=[entry(1, 4)], give_back={DAY: 10 * UNIT}, currency="USD"), limits
+        )
 
         assert 4 * UNIT == ledger.used("USD", DAY)
         assert 6 == take(ledger, run, 6, limits)
@@ -302,9 +305,9 @@ class Runs(RuleBasedStateMachine):
             return
         is_new = seq not in self.written[name]
         self.written[name][seq] = state
-        give_back = {(DAY, "USD"): cost.reserved} if is_new else {}
+        give_back = {DAY: cost.reserved} if is_new else {}
         changed = {seq: self.attempts[name][seq]}
-        exchange = Exchange(entries=list(self.entries(name, changed)), give_back=give_back)
+        exchange = Exchange(entries=list(self.entries(name, changed)), give_back=give_back, currency="USD")
         self.ledger.exchange(self.keys[name], exchange, LedgerLimits(day=money(self.LIMIT)))
 
     @rule(name=st.sampled_from("ab"))
@@ -329,7 +332,7 @@ class Runs(RuleBasedStateMachine):
 
     @staticmethod
     def entries(name: str, attempts: dict[int, Cost]) -> list[LedgerEntry]:
-        return [LedgerEntry(seq, "m", DAY, "{}", cost) for seq, cost in attempts.items()]
+        return [LedgerEntry(seq, "m", "{}", cost) for seq, cost in attempts.items()]
 
     def teardown(self) -> None:
         self.ledger.close()

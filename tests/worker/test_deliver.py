@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,148 +11,21 @@ from typing import Any, Literal
 import pytest
 from msgspec.structs import replace
 
-from runner.assets.request import AssetRequest, Fetched, FetchFailure, NotFetched, PartMetadata, part_path
+from runner.assets.request import PartMetadata, part_path
 from runner.core.lifecycle import State
-from runner.core.model import Asset, AssetKind, FailureClass, Job
-from runner.core.outcomes import Polled, PollOutcome, RemoteStatus, RemoteTask, Transient
-from runner.core.settings import RetryPolicy
+from runner.core.model import Asset, AssetKind
 from runner.errors import ObjectStoreError
-from runner.media import MediaInfo
-from runner.worker.deliver import Deliverer, RetryPauses, delivery_hints
-from tests.engine.answers import POLL_403, POLL_502, UNKNOWN, failure
-from tests.engine.fakes import FakeKeys, FakePublisher, FakeStore, job_in_memory
-from tests.worker.fakes import WALL_AT_0, FakeClock, FakeQueries
-
-VIDEO = "https://cdn.example/a.mp4"
-OTHER_VIDEO = "https://cdn.example/b.mp4"
-FRAME = "https://cdn.example/a.png"
-ROUTE = "https://api.example/v1/videos/task_1/content"
-
-GONE = NotFetched(FetchFailure.EXPIRED, failure(FailureClass.DOWNLOAD_FAILED, "gone"))
-
-
-def task(
-    *video_urls: str, frames: Sequence[str] = (), status: RemoteStatus = RemoteStatus.SUCCEEDED
-) -> Polled:
-    """Make an answer that shows the task."""
-    return Polled(
-        RemoteTask(("task_1",), status, "word", video_urls=video_urls, last_frame_urls=tuple(frames))
-    )
-
-
-@dataclass
-class DeliveryStore(FakeStore):
-    """A notebook that also knows what earlier processes have left."""
-
-    request: Mapping[str, Any] = field(default_factory=dict)
-    parts: dict[str, Any] = field(default_factory=dict)
-    assets: tuple[Asset, ...] = ()
-    saved_assets: list[Asset] = field(default_factory=list)
-
-    def save(self, job: Job, attempt: Any = None, assets: list[Asset] | None = None) -> int:
-        self.saved_assets = list(assets or ())
-        return super().save(job, attempt, assets)
-
-    def request_text(self, job: Job) -> str:
-        return json.dumps(self.request)
-
-    def load_parts(self, job: Job) -> Mapping[str, Any]:
-        return self.parts
-
-    def load_assets(self, job: Job) -> tuple[Asset, ...]:
-        return self.assets
-
-    def save_part(self, job: Job, kind: AssetKind, facts: Any) -> None:
-        self.parts[kind.value] = facts
-
-    def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
-        self.assets = tuple(assets)
-
-
-@dataclass
-class FakeDownloads:
-    """
-    Downloads, by their addresses.
-
-    Attributes:
-        files: What each address gives: the media type of a file, or a failure.
-    """
-
-    clock: FakeClock
-    files: Mapping[str, str | NotFetched]
-    asked: list[AssetRequest] = field(default_factory=list)
-    etag: str = '"tag"'
-
-    async def fetch(
-        self, request: AssetRequest, save_metadata: Callable[[PartMetadata], None]
-    ) -> Fetched | NotFetched:
-        self.asked.append(request)
-        self.clock.at += 2.0
-        save_metadata(PartMetadata(1000, self.etag))
-        found = self.files[request.url]
-        if isinstance(found, NotFetched):
-            return found
-        part = Path(part_path(request.path))
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(request.url)
-        digest = hashlib.sha256(request.url.encode()).hexdigest()
-        return Fetched(str(part), len(request.url), digest, MediaInfo(found, 640, 360, 5.0))
-
-
-@dataclass
-class Setting:
-    """A job whose task has succeeded, and all that its delivery needs."""
-
-    run_dir: Path
-    files: Mapping[str, str | NotFetched] = field(default_factory=lambda: {VIDEO: "video/mp4"})
-    answers: list[PollOutcome] = field(default_factory=lambda: [UNKNOWN])
-    request: Mapping[str, Any] = field(default_factory=dict)
-    sharded: bool = False
-    job: Job = field(
-        default_factory=lambda: job_in_memory("a", State.DOWNLOADING, task_id="task_1", key="own")
-    )
-
-    def __post_init__(self) -> None:
-        self.clock = FakeClock()
-        self.store = DeliveryStore(request=self.request)
-        self.downloads = FakeDownloads(self.clock, self.files)
-        self.queries = FakeQueries(self.answers)
-        self.delivery = Deliverer(
-            api=self.queries,
-            keys=FakeKeys("other", "own"),
-            store=self.store,
-            clock=self.clock,
-            downloader=self.downloads,
-            publisher=FakePublisher(),
-            run_dir=self.run_dir,
-            retry=RetryPolicy(attempts=3, base_s=2.0, cap_s=60.0),
-            draw=lambda: 0.5,
-            content_url=lambda task_id: f"https://api.example/v1/videos/{task_id}/content",
-            sharded=self.sharded,
-            pauses=RetryPauses(self.clock.sleep),
-        )
-
-    async def deliver(self, shown: Polled | None) -> Job:
-        """Deliver what an answer shows, or what a later run asks for anew, and return the job."""
-        await self.delivery.deliver(self.job, None if shown is None else shown.task)
-        assert [(self.job.state, None)] == self.store.saved
-        return self.job
-
-    @property
-    def urls(self) -> list[str]:
-        """The addresses that were tried."""
-        return [request.url for request in self.downloads.asked]
-
-    def content(self, path: str) -> str:
-        """Read a file of the run directory: it holds the address that it came from."""
-        return (self.run_dir / path).read_text()
-
-    def keep(self, kind: AssetKind, path: str, content: str) -> None:
-        """Let an earlier process have fetched an asset."""
-        (self.run_dir / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.run_dir / path).write_text("kept")
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        self.store.assets += (Asset(kind, path, len(content), digest, "video/mp4"),)
+from runner.worker.deliver import delivery_hints
+from tests.engine.answers import UNKNOWN
+from tests.worker.deliveries import (
+    FRAME,
+    GONE,
+    OTHER_VIDEO,
+    VIDEO,
+    Setting,
+    task,
+)
+from tests.worker.fakes import WALL_AT_0
 
 
 async def test_video_is_saved_with_the_end_of_its_job(tmp_path: Path) -> None:
@@ -449,106 +320,3 @@ async def test_asset_that_is_no_longer_whole_is_fetched_again(tmp_path: Path) ->
     await setting.deliver(None)
 
     assert VIDEO == setting.content("assets/a.mp4")
-
-
-async def test_every_address_is_tried_before_a_video_is_given_up(tmp_path: Path) -> None:
-    """
-    Those of the answer, those of a fresh answer, the gateway's route, and those of one more answer.
-    """
-    setting = Setting(
-        tmp_path, {VIDEO: GONE, OTHER_VIDEO: GONE, ROUTE: GONE}, [task(OTHER_VIDEO), task(VIDEO)]
-    )
-
-    job = await setting.deliver(task(VIDEO))
-
-    assert [VIDEO, OTHER_VIDEO, ROUTE] == setting.urls
-    assert (State.UNDELIVERED, GONE.failure, 2) == (job.state, job.error, job.polls)
-    assert WALL_AT_0 + setting.clock.at == job.finished_at
-
-
-@pytest.mark.parametrize(
-    ("found", "state", "polls"), [("video/mp4", State.SUCCEEDED, 0), (GONE, State.UNDELIVERED, 2)]
-)
-async def test_answer_without_addresses_leads_to_the_route(
-    found: str | NotFetched, state: State, polls: int, tmp_path: Path
-) -> None:
-    """
-    To ask again at once would hear the same, so that comes after the gateway's own route.
-    """
-    setting = Setting(tmp_path, {ROUTE: found}, [task()])
-
-    job = await setting.deliver(task())
-
-    assert (state, polls, [ROUTE]) == (job.state, job.polls, setting.urls)
-
-
-async def test_query_for_fresh_addresses_is_tried_again_after_a_wait(tmp_path: Path) -> None:
-    """
-    Trouble on the way is waited out, longer each time, and a server's wish for more is heeded.
-    """
-    throttled = Transient(failure(FailureClass.RATE_LIMITED), retry_after_s=30.0)
-    setting = Setting(tmp_path, answers=[POLL_502, throttled, task(VIDEO)])
-
-    job = await setting.deliver(None)
-
-    assert (State.SUCCEEDED, 3) == (job.state, job.polls)
-    assert [1.0, 30.0] == setting.clock.sleeps
-
-
-@pytest.mark.parametrize(("answer", "polls"), [(POLL_502, 3), (POLL_403, 1), (UNKNOWN, 1)])
-async def test_query_that_shows_no_task_ends_the_search(
-    answer: PollOutcome, polls: int, tmp_path: Path
-) -> None:
-    """
-    It is asked as often as the manifest allows, once where asking again would not help; the route comes last.
-    """
-    setting = Setting(tmp_path, {ROUTE: "video/mp4"}, [answer])
-
-    job = await setting.deliver(None)
-
-    assert (State.SUCCEEDED, polls, [ROUTE]) == (job.state, job.polls, setting.urls)
-
-
-async def test_each_step_of_a_search_queries_the_task_once(tmp_path: Path) -> None:
-    """At the start, and twice after the route gave nothing."""
-    setting = Setting(tmp_path, {ROUTE: GONE}, [POLL_403])
-
-    job = await setting.deliver(None)
-
-    assert (State.UNDELIVERED, 3, [ROUTE]) == (job.state, job.polls, setting.urls)
-
-
-@pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        (POLL_502, "no fresh address: as the test wants it"),
-        (POLL_403, "no fresh address: as the test wants it"),
-        (task(status=RemoteStatus.FAILED), "the API now calls the task 'word', and names no address"),
-    ],
-)
-async def test_last_frame_is_not_given_up_because_of_a_query(
-    answer: PollOutcome, why: str, tmp_path: Path
-) -> None:
-    """
-    That no answer showed the task does not mean that the API names no last frame: a later run asks again.
-    """
-    setting = Setting(tmp_path, {}, [answer], {"return_last_frame": True})
-    setting.keep(AssetKind.VIDEO, "assets/a.mp4", "kept")
-
-    job = await setting.deliver(None)
-
-    assert (State.UNDELIVERED, ()) == (job.state, job.warnings)
-    assert why == (job.error and job.error.message)
-    assert ["assets/a.mp4"] == [asset.path for asset in setting.store.saved_assets]
-
-
-async def test_task_that_is_no_longer_called_succeeded_names_no_address(tmp_path: Path) -> None:
-    """
-    Addresses of a task that failed meanwhile are not for us, and the route is tried.
-    """
-    failed = task(OTHER_VIDEO, status=RemoteStatus.FAILED)
-    setting = Setting(tmp_path, {ROUTE: "video/mp4"}, [failed])
-
-    job = await setting.deliver(None)
-
-    assert (State.SUCCEEDED, [ROUTE]) == (job.state, setting.urls)
