@@ -1,7 +1,7 @@
 """
 A batch runner for paid, asynchronous video generation APIs that never pays twice.
 
-What the command line does, for programs. Here a manifest is checked, run against the
+What the command line does with manifests and runs, for programs. Here a manifest is checked, run against the
 simulator (leave `simulate` out for the real gateway), and its results are read:
 
 >>> import asyncio, tempfile, runner

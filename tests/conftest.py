@@ -1,9 +1,10 @@
-"""What holds for all tests: a state folder of their own, and results that follow the published schema."""
+"""What holds for all tests: folders of their own, and results that follow the published schema."""
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,8 +56,10 @@ def invalid_lines(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep runs of tests, and of the processes that they start, out of the user's own state folder and home."""
+    """Keep tests, and the processes that they start, out of the user's own state folder, home and temporary files."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from os import PathLike, fspath
 from pathlib import Path
@@ -113,14 +113,13 @@ def _blocking(start: Callable[_Arguments, Coroutine[Any, Any, RunResult]]) -> Ca
 
     @wraps(start)
     def wait(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> RunResult:
-        try:
+        with suppress(RuntimeError):
             asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(start(*args, **kwargs))
-        raise UsageError(
-            f"runner.{name} can't wait here, because an event loop is running, as in a notebook",
-            hint=f"write: await runner.{name}_async(...)",
-        )
+            raise UsageError(
+                f"runner.{name} can't wait here, because an event loop is running, as in a notebook",
+                hint=f"write: await runner.{name}_async(...)",
+            )
+        return asyncio.run(start(*args, **kwargs))
 
     wait.__name__ = wait.__qualname__ = name
     return wait

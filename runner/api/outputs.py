@@ -84,7 +84,10 @@ class Outputs:
 
         Raises:
             DiskFull: There is no room; the old files stay.
+            Fenced, ObjectStoreError: As for `Store.give_base`.
         """
+        # First: what only the files have after a kill would make run.db look older than its directory.
+        self._store.give_base()
         # Its template engine is slow to import, and not needed before the end of a run.
         from runner.api.final_files import FinalFiles
 

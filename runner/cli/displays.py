@@ -150,13 +150,14 @@ def stop_line(event: Notice, engine: ActiveRun | None) -> str:
     """
     Format that a run stops, while it may wait for tasks: why, and what to do, is said once, at the end.
 
-    Empty for a stop at the end itself. That of a signal is shown as it is: the end has the counts in its place.
+    Empty for a stop at the end itself, and for a further one. That of a signal is shown as it is: the end has the
+    counts in its place.
     """
     stops = () if engine is None else engine.stops
     reason = next((stop.reason for stop in stops if stop.message == event.message), None)
     if reason in BY_SIGNAL:
         return sanitize_line(event.message, max_chars=_MAX_LINE_CHARS)
-    return "" if reason is None else f"stopping[{reason}]: no new submissions"
+    return f"stopping[{reason}]: no new submissions" if stops and reason is stops[0].reason else ""
 
 
 def show_event(event: RunEvent) -> None:

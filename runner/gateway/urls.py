@@ -40,7 +40,7 @@ def gateway_root(base_url: str) -> str:
         raise UsageError(
             f"{text!r} is not the URL of a gateway", hint="write it like https://api.powertokens.ai"
         )
-    return str(url).rstrip("/").removesuffix("/v1").rstrip("/")
+    return str(url).rstrip("/").removesuffix("/v1/videos").removesuffix("/v1").rstrip("/")
 
 
 def task_url(videos: URL, task_id: str) -> URL:

@@ -59,11 +59,10 @@ class Pricer:
 
     def price(self, request: Mapping[str, Json], day: date) -> tuple[Billable, Quote | Unpriced]:
         """Return what a request is billed for, and what it costs if it is submitted on a day (UTC)."""
-        schema = self._catalog.select(request)
-        name = None if isinstance(schema, Finding) else schema.name
-        # Most of a batch differs in what does not matter to the price, which takes longer than this lookup.
+        # Most of a batch differs in what does not matter to the price, which takes longer than this lookup. Which
+        # keys a request has decides on its schema.
         media = media_types(request) if MEDIA in request else ()
-        key: Hashable = (day, name, *map(request.get, self._keys), *media)
+        key: Hashable = (day, tuple(request), *map(request.get, self._keys), *media)
         try:
             if (known := self._known.get(key)) is not None:
                 return known

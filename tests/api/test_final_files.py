@@ -16,10 +16,12 @@ from runner.api.final_files import FinalFiles
 from runner.api.outputs import Outputs
 from runner.api.run_facts import RunFacts, read_facts
 from runner.core.lifecycle import State
+from runner.errors import ObjectStoreError
 from runner.store import work_list
 from runner.store.database import connect_reader
 from runner.store.store import Store
 from tests.api.rundir import make_run, write_manifest
+from tests.store.journals import DOWN, HookedStore, journal, memory
 
 FILES = ("results.jsonl", "failed.yaml", "summary.json", "report.html")
 IDS = [f"j{n:02}" for n in range(17)]
@@ -60,6 +62,33 @@ def finish(run_dir: Path, change: str = "") -> None:
             with store.transaction() as connection:
                 connection.execute(change)
         outputs.finish(now_at=0.0)
+
+
+def test_files_never_have_what_the_journal_lacks(tmp_path: Path) -> None:
+    """
+    What was changed outside of a run is in the journal before it is in the files: a process that dies between the two
+    would leave a run.db that is made anew from the journal, and older than the results.
+    """
+    make_run(tmp_path / "out", write_manifest(tmp_path / "m.yaml", "j"), {"j": State.PENDING})
+    objects = HookedStore(memory())
+    with Store(tmp_path / "out", journal=journal(objects)) as store:
+        store.give_base()
+        with store.transaction() as connection:
+            set_state(connection, "j", "remote_failed", 1.0)
+        with closing(Outputs(store, facts_of(store.reader))) as outputs:
+            objects.before = failing
+            with pytest.raises(ObjectStoreError):
+                outputs.finish(now_at=0.0)
+            assert not (tmp_path / "out" / "results.jsonl").exists()
+            objects.before = lambda method, name: None
+            outputs.finish(now_at=0.0)
+
+        assert b"remote_failed" in (tmp_path / "out" / "results.jsonl").read_bytes()
+
+
+def failing(method: str, name: str) -> None:
+    """Be a store that can't be reached."""
+    raise DOWN
 
 
 @pytest.mark.parametrize("seed", range(4))

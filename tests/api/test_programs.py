@@ -177,6 +177,14 @@ def test_a_running_loop_is_an_error_that_names_the_way_out(tmp_path: Path) -> No
     assert "await runner.run_async(...)" in (error.value.hint or "")
 
 
+def test_an_error_is_the_only_one_in_its_traceback(tmp_path: Path) -> None:
+    """That no event loop is running is no error, and none that another one happened in."""
+    with pytest.raises(runner.StoreMissing) as error:
+        runner.resume(tmp_path)
+
+    assert error.value.__context__ is None
+
+
 @pytest.mark.slow
 def test_an_observer_that_fails_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The run continues, and the first exception is a warning of the logger `runner`; events have task and files."""

@@ -9,14 +9,17 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from runner.cli.console import shown_if_slow
-from runner.cli.displays import Display, PlainDisplay, QuietDisplay
+from runner.cli.displays import Display, PlainDisplay, QuietDisplay, stop_line
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass
-from runner.engine.events import JobEnded, Notice
+from runner.core.stop import Stop, StopReason
+from runner.engine.events import ActiveRun, JobEnded, Notice
 from tests.cli.command import runner
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +105,19 @@ def test_what_takes_long_is_named_on_a_terminal(stream: io.StringIO, monkeypatch
             timer.join()
 
     assert stream.getvalue() == ("checking m.yaml ...\n" if stream.isatty() else "")
+
+
+def test_only_the_first_stop_is_said_at_once() -> None:
+    """Nothing is submitted any more from the first one on, such as after `--max-runtime` the end of the drain time."""
+    stops = (
+        Stop(StopReason.DEADLINE, "the time is over"),
+        Stop(StopReason.DRAIN_ENDED, "so is the drain time"),
+    )
+    engine = cast("ActiveRun", SimpleNamespace(stops=stops))
+
+    lines = [stop_line(Notice("stopping", stop.message), engine) for stop in stops]
+
+    assert ["stopping[deadline]: no new submissions", ""] == lines
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from runner.network import MAX_BODY_BYTES, decompress
 ROOT = "https://api.powertokens.ai"
 
 
-@pytest.mark.parametrize("text", ["", "/", "/v1", "/v1/", "//", "/v1//"])
+@pytest.mark.parametrize("text", ["", "/", "/v1", "/v1/", "//", "/v1//", "/v1/videos"])
 def test_root_has_one_form(text: str) -> None:
     """A trailing slash or version makes no difference."""
     assert ROOT == gateway_root(ROOT + text)

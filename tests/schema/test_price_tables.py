@@ -181,3 +181,22 @@ def test_the_first_table_with_a_model_decides() -> None:
     pricer = Pricer([own, again, shipped], load_catalog())
 
     assert (own, again, None) == tuple(map(pricer.table_of, ("m", "n", "o")))
+
+
+def test_a_price_that_is_remembered_is_that_of_the_same_form() -> None:
+    """Requests of all models, with every single key and with all of them, cost what each costs alone."""
+    catalog = load_catalog()
+    prices = [{**row(), "model": model} for model in catalog.models]
+    read, _ = read_price_table(table(*prices), TODAY)
+    assert read is not None
+    requests = [
+        {"model": model, "seconds": "-1", **dict.fromkeys(keys, "5")}
+        for model, forms in catalog.models.items()
+        for keys in [(), *([each] for form in forms for each in catalog.document(form)["properties"])]
+        if not {"model", "seconds"}.intersection(keys)
+    ]
+    shared = Pricer([read], catalog)
+
+    assert len(requests) > 100
+    for request in requests:
+        assert Pricer([read], catalog).price(request, TODAY) == shared.price(request, TODAY), request
