@@ -123,7 +123,8 @@ def read_only(folder: Path) -> Iterator[None]:
 
 def test_run_of_somebody_else_can_be_read() -> None:
     """Where no log can be begun, a run that has ended is read without one, and its ledger too; a lock says why not."""
-    with TemporaryDirectory() as name:
+    # Only their owner may enter the folders of the tests, so that another user would not even come near.
+    with TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         with Store(folder), closing(Ledger(folder / "spend.db")):
             pass
