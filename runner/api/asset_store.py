@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from runner.api.config import RunConfig
 from runner.api.options import RunOptions
 from runner.api.run_facts import AssetStore, RunFacts, RunOrigin, save_facts
-from runner.assets.publish import Uploader, is_complete, is_uploaded
+from runner.assets.publish import ObjectUploader, is_complete, is_uploaded
 from runner.core.model import Asset, Failure, FailureClass, JobRecord
 from runner.core.settings import Settings
 from runner.core.units import format_count
@@ -102,7 +102,7 @@ def with_chosen_store(
     return origin
 
 
-async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> Uploader | None:
+async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPauses) -> ObjectUploader | None:
     """
     Return what uploads the assets of a run, after a test whether it can; None if they stay here.
 
@@ -113,7 +113,7 @@ async def open_uploader(config: RunConfig, settings: Settings, pauses: RetryPaus
         return None
     store = open_assets(config.origin.asset_store.url, config.environ)
     await asyncio.to_thread(require_uploads, store)
-    return Uploader(
+    return ObjectUploader(
         store,
         config.environ,
         retry=settings.retry,

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from runner.api.asset_store import remove_uploaded
 from runner.api.budget import check_cost, open_budget, repeats
 from runner.api.config import RunConfig
-from runner.api.job_steps import InlineFiles, JobSteps, open_steps
+from runner.api.job_steps import JobSteps, open_steps
 from runner.api.options import RunOptions
 from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
@@ -38,13 +38,14 @@ from runner.core.units import format_size
 from runner.disk import FREE_SPACE_HINT, reserve_bytes
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
-from runner.engine.context import EngineContext, InputFiles, stop_for_store_error
+from runner.engine.context import EngineContext, InputFiles
 from runner.engine.engine import Engine
 from runner.engine.events import Notice, Observer, ignore
 from runner.engine.polls import poll_lost_tasks
-from runner.engine.results_appender import ResultsAppender
+from runner.engine.progress import ResultsAppender, stop_for_store_error
 from runner.errors import RunnerError
 from runner.store import query, work_list
+from runner.store.database import journal_mode
 from runner.store.store import Store
 from runner.store.takes import unchecked
 from runner.store.work_list import JobFilter
@@ -80,7 +81,7 @@ async def execute(
         RunnerError: It could not begin.
     """
     started_at = time.monotonic()
-    work = _Work(store, config, options, job_filter, observe, governor)
+    work = Work(store, config, options, job_filter, observe, governor)
     remove_uploaded(store, config)
     outputs = Outputs(store, config)
     try:
@@ -93,7 +94,7 @@ async def execute(
             if has_pending and not is_simulated:
                 store.require_only()
             check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
-            if store.journal_mode != "wal":
+            if journal_mode(store.reader) != "wal":
                 observe(
                     Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
                 )
@@ -131,7 +132,7 @@ def _has_tasks(store: Store, job_filter: JobFilter) -> bool:
     return next(chain(jobs, lost), None) is not None
 
 
-class _Work(Struct, frozen=True):
+class Work(Struct, frozen=True):
     """What `execute` was called with."""
 
     store: Store
@@ -143,7 +144,7 @@ class _Work(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
+async def _engine(work: Work, outputs: Outputs, *, resubmit_lost: bool) -> AsyncIterator[Engine]:
     """Open everything that a run needs, in the order in which it is closed again."""
     store, config, observe = work.store, work.config, work.observe
     at_once = None if work.governor is None else work.governor.at_once
@@ -192,25 +193,14 @@ async def _engine(work: _Work, outputs: Outputs, *, resubmit_lost: bool) -> Asyn
             _save_learned(work, engine, steps)
 
 
-async def _inputs(stack: AsyncExitStack, work: _Work, settings: Settings, steps: JobSteps) -> InputFiles:
+async def _inputs(
+    stack: AsyncExitStack, work: Work, settings: Settings, steps: JobSteps
+) -> InputFiles | None:
     if settings.inputs is None:
-        return InlineFiles()
+        return None
     from runner.api.inputs import open_uploads
 
-    return await open_uploads(
-        stack,
-        work.store,
-        settings,
-        settings.inputs,
-        work.job_filter,
-        root=steps.client.root,
-        key=steps.keys.secret(steps.keys.for_task(None)[0]),
-        environ=work.config.environ,
-        clock=steps.clock,
-        observe=work.observe,
-        is_simulated=work.config.origin.is_simulated,
-        limit=work.options.limit,
-    )
+    return await open_uploads(stack, work, steps, settings, settings.inputs)
 
 
 def _has_checks(config: RunConfig) -> bool:
@@ -221,7 +211,7 @@ def _are_checks_left(store: Store, config: RunConfig, job_filter: JobFilter) -> 
     return _has_checks(config) and next(unchecked(store.reader, job_filter), None) is not None
 
 
-async def _gateway(stack: AsyncExitStack, work: _Work, settings: Settings) -> tuple[Settings, str]:
+async def _gateway(stack: AsyncExitStack, work: Work, settings: Settings) -> tuple[Settings, str]:
     """Return the settings and the base URL to work with; a simulated run starts its gateway, and has its speed."""
     options, origin = work.options, work.config.origin
     if not origin.is_simulated:
@@ -234,11 +224,11 @@ async def _gateway(stack: AsyncExitStack, work: _Work, settings: Settings) -> tu
 
 
 def _context(
-    work: _Work,
+    work: Work,
     settings: Settings,
     steps: JobSteps,
     *,
-    inputs: InputFiles,
+    inputs: InputFiles | None,
     results: ResultsAppender,
     budget: RunBudget,
     on_success: Callable[[Job], None],
@@ -288,7 +278,7 @@ async def _connected(
             await to_the_end(allowance.close)
 
 
-def _learned(work: _Work, steps: JobSteps) -> Mapping[str, float]:
+def _learned(work: Work, steps: JobSteps) -> Mapping[str, float]:
     if work.config.origin.is_simulated:
         return {}
     return read_learned(
@@ -300,7 +290,7 @@ def _learned(work: _Work, steps: JobSteps) -> Mapping[str, float]:
     )
 
 
-def _save_learned(work: _Work, engine: Engine, steps: JobSteps) -> None:
+def _save_learned(work: Work, engine: Engine, steps: JobSteps) -> None:
     if work.config.origin.is_simulated:
         return
     with contextlib.suppress(RunnerError):
@@ -309,7 +299,7 @@ def _save_learned(work: _Work, engine: Engine, steps: JobSteps) -> None:
         save_learned(work.store, rates, steps.base_url, steps.keys.fingerprints, is_shard=is_shard)
 
 
-def _result(work: _Work, outputs: Outputs, engine: Engine | None) -> RunResult:
+def _result(work: Work, outputs: Outputs, engine: Engine | None) -> RunResult:
     """Bring the derived files up to date, and return how the work ended."""
     store, config = work.store, work.config
     stops = () if engine is None else engine.stops

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from runner.connector import Proxies
 from runner.core.model import FILE_KEY, Json
 from runner.core.settings import Inputs, Settings, Timeouts
 from runner.core.units import format_count, format_size
-from runner.engine.events import Notice, Observer
+from runner.engine.events import Notice
 from runner.errors import InputRefused
 from runner.gateway.library import LibraryClient
 from runner.gateway.urls import gateway_root
@@ -20,10 +21,20 @@ from runner.manifest.local_files import read_checked, render_request, uploads_in
 from runner.objects import open_store
 from runner.schema.catalog import Catalog, catalog_with
 from runner.store.files import Upload, UploadState, read_uploads, requests_with_files
-from runner.store.store import Store
-from runner.store.work_list import JobFilter
 from runner.worker.ports import Clock
-from runner.worker.uploads import LibraryTarget, ObjectTarget, Reference, Save, Target, Transfers, Uploader
+from runner.worker.uploads import (
+    InputUploader,
+    LibraryTarget,
+    ObjectTarget,
+    Reference,
+    Save,
+    Target,
+    Transfers,
+)
+
+if TYPE_CHECKING:
+    from runner.api.execute import Work
+    from runner.api.job_steps import JobSteps
 
 REVIEW_S = 2.5
 """Between two polls of the asset library, at most (fact F28)."""
@@ -35,30 +46,18 @@ class UploadedFiles:
     Local files are uploaded, those for which their field allows it; the others are sent inside the requests.
 
     Args:
+        work: What is to be done, with which store.
         catalog: Has the schemas of the requests.
-        limit: Jobs that are submitted at most.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        inputs: Inputs,
-        job_filter: JobFilter,
-        target: Target,
-        clock: Clock,
-        catalog: Catalog,
-        observe: Observer,
-        *,
-        limit: int | None,
-    ) -> None:
-        self._store = store
+    def __init__(self, work: Work, inputs: Inputs, target: Target, clock: Clock, catalog: Catalog) -> None:
+        self._work = work
         self._inputs = inputs
-        self._filter = job_filter
         self._target = target
         self._catalog = catalog
-        self._observe = observe
-        self._limit = limit
-        self._uploader = Uploader(target, store, clock, read_uploads(store.reader, target.name))
+        self._uploader = InputUploader(
+            target, work.store, clock, read_uploads(work.store.reader, target.name)
+        )
 
     async def prepare(self) -> None:
         """Upload the files of all jobs to submit."""
@@ -67,9 +66,9 @@ class UploadedFiles:
             return
         size = format_size(sum(reference["bytes"] for reference in wanted.values()))
         what = f"{format_count(len(wanted), 'file')} ({size})"
-        self._observe(Notice("uploads", f"uploading {what} to {self._target.name}"))
+        self._work.observe(Notice("uploads", f"uploading {what} to {self._target.name}"))
         await self._uploader.upload_all(wanted.values())
-        self._observe(Notice("uploads", f"uploaded {what}"))
+        self._work.observe(Notice("uploads", f"uploaded {what}"))
 
     async def body(self, text: str, timeout_s: float) -> bytes:
         """Put the address of each uploaded file into the request."""
@@ -96,7 +95,8 @@ class UploadedFiles:
 
     def _references(self) -> Iterator[Reference]:
         # With a limit the others may never be needed; one that is, is uploaded before its job.
-        for text in islice(requests_with_files(self._store.reader, self._filter), self._limit):
+        work = self._work
+        for text in islice(requests_with_files(work.store.reader, work.job_filter), work.options.limit):
             yield from (reference for _, reference in uploads_in(loads(text), self._inputs, self._catalog))
 
 
@@ -119,35 +119,24 @@ class SimulatedTarget:
 
 
 async def open_uploads(
-    stack: AsyncExitStack,
-    store: Store,
-    settings: Settings,
-    inputs: Inputs,
-    job_filter: JobFilter,
-    *,
-    root: str,
-    key: str,
-    environ: Mapping[str, str],
-    clock: Clock,
-    observe: Observer,
-    is_simulated: bool,
-    limit: int | None,
+    stack: AsyncExitStack, work: Work, steps: JobSteps, settings: Settings, inputs: Inputs
 ) -> UploadedFiles:
     """
     Return what makes the bodies of requests whose local files are uploaded.
 
     Args:
         stack: Closes what is opened.
-        root: Of the gateway, which has the asset library too.
-        is_simulated: Whether nothing may leave this machine.
+        settings: Those of this process.
 
     Raises:
         RunnerError: The object store can't be used as it is configured.
     """
-    limits = settings.limits
+    limits, clock, environ = settings.limits, steps.clock, work.config.environ
     transfers = Transfers(clock, at_once=limits.uploads, per_s=limits.upload_per_s)
     if inputs.is_library:
+        root = steps.client.root
         proxy = Proxies.from_environ(environ).for_url(root)
+        key = steps.keys.secret(steps.keys.for_task(None)[0])
         client = LibraryClient(root, key, settings.timeouts, sleep=clock.sleep, proxy=proxy)
         target: Target = LibraryTarget(
             await stack.enter_async_context(client),
@@ -157,13 +146,11 @@ async def open_uploads(
             interval_s=min(REVIEW_S, settings.poll.interval_s),
             timeout_s=settings.poll.timeout_s,
         )
-    elif is_simulated:
+    elif work.config.origin.is_simulated:
         target = SimulatedTarget(inputs.upload)
     else:
         target = ObjectTarget(open_store(inputs.upload, environ), inputs, transfers, clock, read_checked)
-    return UploadedFiles(
-        store, inputs, job_filter, target, clock, catalog_with(settings.schemas), observe, limit=limit
-    )
+    return UploadedFiles(work, inputs, target, clock, catalog_with(settings.schemas))
 
 
 def try_inputs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from contextlib import AsyncExitStack
@@ -24,23 +23,10 @@ from runner.engine.context import SystemClock
 from runner.gateway.client import GatewayClient
 from runner.gateway.credentials import PooledKeys
 from runner.gateway.urls import content_url
-from runner.jsontext import dumps, loads
-from runner.manifest.local_files import render_request
 from runner.store.store import Store
 from runner.worker.deliver import Deliverer, RetryPauses
 from runner.worker.poll import Poller
 from runner.worker.submit import PromptApi, Submitter
-
-
-class InlineFiles:
-    """Local files are sent inside the requests."""
-
-    async def prepare(self) -> None:
-        """Do nothing."""
-
-    async def body(self, text: str, timeout_s: float) -> bytes:
-        """Put each local file into the request as a data URI."""
-        return await asyncio.to_thread(lambda: dumps(render_request(loads(text))))
 
 
 class JobSteps(Struct, frozen=True):

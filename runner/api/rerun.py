@@ -30,7 +30,7 @@ from runner.disk import sync_folder, write_error
 from runner.engine.events import Observer, guarded, ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import reading
-from runner.store.retakes import Retake, rejected, requeue_retakes, select_retakes, take_path
+from runner.store.takes import Retake, rejected, requeue_retakes, select_retakes, take_path
 from runner.store.transitions import RerunPlan, Selection, requeue_selected, select_for_rerun
 from runner.store.work_list import JobFilter
 
@@ -178,7 +178,8 @@ async def retake(
 
     def choose(reader: sqlite3.Connection) -> Callable[[sqlite3.Connection], None]:
         retakes = _rejected(reader, run_dir, job, options)
-        confirm(select_retakes(reader, retakes))
+        select_retakes(reader, retakes)
+        confirm(RerunPlan(to_submit=len(retakes)))
         retakes = _keep_files(run_dir, retakes)
 
         def requeue(connection: sqlite3.Connection) -> None:
@@ -204,7 +205,9 @@ def plan_retake(run_dir: Path, job: str | None = None, options: RunOptions = Run
     require_run(run_dir)
     with reading(run_dir, with_temp_tables=True) as reader:
         require_match(reader, job)
-        return _with_cost(reader, select_retakes(reader, _rejected(reader, run_dir, job, options)))
+        retakes = _rejected(reader, run_dir, job, options)
+        select_retakes(reader, retakes)
+        return _with_cost(reader, RerunPlan(to_submit=len(retakes)))
 
 
 def _rejected(

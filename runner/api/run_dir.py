@@ -103,8 +103,11 @@ async def open_run(
 
 
 def _note_place(store: Store, observe: Observer) -> None:
+    known = store.note_place()
+    if known is None:
+        return
     counts = query.counts(store.reader)
-    if (known := store.note_place()) is not None and sum(counts.values()) > counts[State.SUCCEEDED]:
+    if sum(counts.values()) > counts[State.SUCCEEDED]:
         message = f"{store.run_dir} was copied or moved from {known.path} on host {known.host}"
         observe(Notice("warning", message, "continue with one of them only: two would pay for the same jobs"))
 

@@ -199,7 +199,7 @@ def is_complete(final: str, asset: Asset) -> bool:
 _T = TypeVar("_T")
 
 
-class Uploader(Struct):
+class ObjectUploader(Struct):
     """
     Uploads assets, each from a thread of its own. The caller limits how many at once.
 

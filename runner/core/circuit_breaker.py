@@ -64,6 +64,7 @@ class CircuitBreaker:
     Attributes:
         state: Whether jobs are submitted.
         unanswered: POSTs that wait for their answer.
+        probe_at: When to send a free request next, and to call `record_probe`; None if no probe is needed.
     """
 
     def __init__(self) -> None:
@@ -78,7 +79,7 @@ class CircuitBreaker:
         self._silent_since = 0.0
         self._failed_probes = 0
         self._failed_trials = 0
-        self._probe_at = 0.0
+        self.probe_at: float | None = None
         self._trial_at = 0.0
 
     @property
@@ -90,11 +91,6 @@ class CircuitBreaker:
     def repeated_refusal(self) -> str | None:
         """The text with which so many jobs in a row were refused that the run must stop; None otherwise."""
         return self._refusal if self._same_refusals >= SAME_REFUSALS_TO_STOP else None
-
-    @property
-    def probe_at(self) -> float | None:
-        """When to send a free request next, and to call `record_probe`; None if no probe is needed."""
-        return self._probe_at if self.state is CircuitState.OPEN else None
 
     def may_submit(self, now: float) -> bool:
         """Return whether one more POST may be sent now."""
@@ -134,9 +130,9 @@ class CircuitBreaker:
         if not is_healthy:
             self._schedule_probe(now)
         elif now < self._trial_at:
-            self._probe_at = self._trial_at
+            self.probe_at = self._trial_at
         else:
-            self.state = CircuitState.HALF_OPEN
+            self.state, self.probe_at = CircuitState.HALF_OPEN, None
 
     def _count_refusal(self, failure: Failure) -> None:
         self._forbidden = self._forbidden + 1 if failure.cls is FailureClass.FORBIDDEN else 0
@@ -154,6 +150,7 @@ class CircuitBreaker:
         self._failed_probes = self._failed_trials = 0
         # A POST that was already unanswered when the outage began shows less than a trial would.
         self.state = CircuitState.HALF_OPEN if self.state is CircuitState.OPEN else CircuitState.CLOSED
+        self.probe_at = None
 
     def _record_uncertain(self, now: float) -> None:
         self._uncertain += 1
@@ -180,7 +177,7 @@ class CircuitBreaker:
 
     def _schedule_probe(self, now: float) -> None:
         self._failed_probes += 1
-        self._probe_at = now + backoff_s(_FIRST_PROBE_S, _MAX_PROBE_S, self._failed_probes)
+        self.probe_at = now + backoff_s(_FIRST_PROBE_S, _MAX_PROBE_S, self._failed_probes)
 
 
 class StallTimer:
@@ -205,6 +202,7 @@ class StallTimer:
 
     Attributes:
         last_message: What the last refusal said.
+        expires_at: When it is time to stop if nothing changes; infinity if it will not be.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -215,6 +213,7 @@ class StallTimer:
     def record_progress(self) -> None:
         """Record that the gateway did something for the run: it accepted or rejected a job, or showed a task."""
         self._since, self._waits_until, self._refusals = inf, -inf, 0
+        self.expires_at = inf
 
     def record_refusal(self, message: str, now: float, *, wait_s: float | None = None) -> None:
         """
@@ -227,9 +226,5 @@ class StallTimer:
         self._refusals += 1
         self._waits_until = max(self._waits_until, now + (wait_s or 0.0))
         self._since = min(self._since, now)
-
-    @property
-    def expires_at(self) -> float:
-        """When it is time to stop if nothing changes; infinity if it will not be."""
         at = self._since + self.limit_s
-        return at if self._refusals >= MIN_REFUSALS or self._waits_until > at else inf
+        self.expires_at = at if self._refusals >= MIN_REFUSALS or self._waits_until > at else inf

@@ -7,6 +7,9 @@ A run of one process asks it directly; the processes of a run with many shards s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
 
 from runner.core.circuit_breaker import (
     FORBIDDEN_TO_STOP,
@@ -31,12 +34,68 @@ from runner.core.outcomes import (
 )
 from runner.core.pacing import Pacer, RateSource
 from runner.core.settings import CanaryPolicy, Limits
-from runner.core.stop import FailureGuard, MaxFailures, Stop, StopReason
-from runner.core.turns import Blocked, Chosen, ModelQueue, Queue, choose_model
-from runner.core.units import format_count
+from runner.core.stop import CanaryGate, FailureGuard, MaxFailures, Stop, StopReason
 
 _NEVER_SENT = Throttled(Failure(FailureClass.INTERRUPTED, "abandoned before it was sent"))
 """What the breaker records for a submission that never left: it says nothing about the gateway."""
+
+
+class Limit(StrEnum):
+    """What prevents the next job from being submitted."""
+
+    IN_FLIGHT = "in_flight"
+    RATE = "rate"
+    MODEL_IN_FLIGHT = "model_in_flight"
+    MODEL_RATE = "model_rate"
+    NO_JOBS = "no_jobs"
+
+
+class Queue(Struct):
+    """
+    The current state of one model, or of the run as a whole.
+
+    Attributes:
+        in_flight: Remote tasks that exist, or may exist.
+        max_in_flight: Its limit, or None.
+    """
+
+    in_flight: int
+    max_in_flight: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further task may exist."""
+        return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
+
+
+class ModelQueue(Queue):
+    """
+    The current state of one model.
+
+    Attributes:
+        has_jobs: Whether it has a job that is ready to be submitted.
+    """
+
+    model: str = ""
+    has_jobs: bool = True
+
+
+class Chosen(Struct, frozen=True):
+    """Submit a job of this model now."""
+
+    model: str
+
+
+class Blocked(Struct, frozen=True):
+    """
+    Nothing can be submitted now.
+
+    Attributes:
+        until: When that changes without any event; None if a job has to end or become ready first.
+    """
+
+    by: Limit
+    until: float | None = None
 
 
 class RunGovernor:
@@ -85,13 +144,11 @@ class RunGovernor:
         """Return how many of the pending jobs may still be submitted."""
         return pending if self._limit is None else min(pending, self._limit - self.submitted)
 
-    def held_back(self) -> str:
-        """Return what holds all jobs back whatever the gateway does, in words; empty if nothing does."""
-        return self.canary.why if self.canary.is_closed else ""
-
-    def may_submit(self, now: float) -> bool:
-        """Return whether the breaker lets one more job through."""
-        return self.breaker.may_submit(now)
+    def held_back(self, now: float) -> str:
+        """Return what holds all jobs back, in words: the canary or the breaker; empty if nothing does."""
+        if self.canary.is_closed:
+            return self.canary.why
+        return "" if self.breaker.may_submit(now) else _circuit_text(self.breaker.state)
 
     def choose(
         self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
@@ -108,7 +165,7 @@ class RunGovernor:
 
     def why(self, now: float) -> str:
         """Return what limits the rate, in words."""
-        return rate_text(self.pacer, now)
+        return _rate_text(self.pacer, now)
 
     def record_sent(self, model: str, now: float) -> None:
         """Record that a job's submission begins."""
@@ -237,7 +294,7 @@ class RunGovernor:
         return (self.pacer,) if own is None else (self.pacer, own)
 
 
-def rate_text(pacer: Pacer, now: float) -> str:
+def _rate_text(pacer: Pacer, now: float) -> str:
     """Return what limits a rate, in words."""
     match pacer.limited_by(now):
         case RateSource.PAUSED:
@@ -250,7 +307,7 @@ def rate_text(pacer: Pacer, now: float) -> str:
             return "submit rate"
 
 
-def circuit_text(state: CircuitState) -> str:
+def _circuit_text(state: CircuitState) -> str:
     """Return why the breaker lets no job through, in words."""
     match state:
         case CircuitState.OPEN:
@@ -261,80 +318,49 @@ def circuit_text(state: CircuitState) -> str:
             return "waiting for answers to earlier submissions"
 
 
-class CanaryGate:
+def choose_model(
+    run: Queue,
+    queues: Sequence[ModelQueue],
+    *,
+    after: str | None,
+    now: float,
+    opens_at: float,
+    models_open_at: Mapping[str, float] = {},
+) -> Chosen | Blocked:
     """
-    Holds jobs back until enough of the first ones have a video.
+    Return the next model that has a job, a free slot and an open pacer.
 
     Args:
-        policy: None lets all jobs through.
-        succeeded: Jobs of the run that have a video already; if they are enough, all jobs go through.
-        in_flight: Jobs of earlier processes that have not ended; they count as first ones.
+        queues: Every model, always in the same order.
+        after: The model that was chosen last, or None.
+        opens_at: When the run's pacer allows the next request.
+        models_open_at: The same for each model with a pacer of its own.
 
-    >>> gate = CanaryGate(CanaryPolicy(jobs=2, succeed=1), succeeded=0, in_flight=0)
-    >>> gate.record_submitted(), gate.is_closed, gate.record_submitted(), gate.is_closed
-    (None, False, None, True)
-    >>> gate.record_end(State.SUCCEEDED, pending=5), gate.is_closed
-    (None, False)
+    >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="fast")]
+    >>> choose_model(Queue(2, 8), queues, after="fast", now=0.0, opens_at=0.0)
+    Chosen(model='fast')
+    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0, opens_at=0.0)
+    Blocked(by=<Limit.IN_FLIGHT: 'in_flight'>, until=None)
     """
+    with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
+    if not with_jobs:
+        return Blocked(Limit.NO_JOBS)
+    if run.is_full:
+        return Blocked(Limit.IN_FLIGHT)
+    not_full = [queue for queue in with_jobs if not queue.is_full]
+    if not not_full:
+        return Blocked(Limit.MODEL_IN_FLIGHT)
+    if opens_at > now:
+        return Blocked(Limit.RATE, opens_at)
+    for queue in not_full:
+        if models_open_at.get(queue.model, now) <= now:
+            return Chosen(queue.model)
+    return Blocked(Limit.MODEL_RATE, min(models_open_at[queue.model] for queue in not_full))
 
-    def __init__(self, policy: CanaryPolicy | None, *, succeeded: int, in_flight: int) -> None:
-        self._policy = policy if policy is not None and succeeded < policy.succeed else None
-        self._submitted = in_flight
-        self._ended = 0
-        self._succeeded = succeeded
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether no job may be submitted until others have ended."""
-        return self._policy is not None and self._submitted >= self._policy.jobs
-
-    @property
-    def why(self) -> str:
-        """What holds the next job back, in words."""
-        assert self._policy is not None
-        return f"canary: {self._succeeded} of the first {self._policy.jobs} have a video, {self._policy.succeed} needed"
-
-    def record_earlier(self, *, succeeded: int, in_flight: int) -> None:
-        """Count more jobs of earlier processes."""
-        self._submitted += in_flight
-        self._succeeded += succeeded
-        if self._policy is not None and self._succeeded >= self._policy.succeed:
-            self._policy = None
-
-    def count_again(self, *, succeeded: int, in_flight: int) -> None:
-        """Forget the jobs that ended without a video, because a process died that may not have reported all."""
-        self._submitted = self._ended = self._succeeded = 0
-        self.record_earlier(succeeded=succeeded, in_flight=in_flight)
-
-    def record_submitted(self) -> None:
-        """Count a job that is submitted."""
-        self._submitted += 1
-
-    def record_not_submitted(self) -> None:
-        """Take back a job that is submitted again: its submission made no task, or its task failed."""
-        self._submitted -= 1
-
-    def record_end(self, state: State, *, pending: int) -> Stop | None:
-        """
-        Count a job that ended; return why the run must stop, or None.
-
-        Args:
-            pending: Jobs that are still to be submitted.
-        """
-        policy = self._policy
-        if policy is None:
-            return None
-        self._ended += 1
-        self._succeeded += state is State.SUCCEEDED
-        if self._succeeded >= policy.succeed:
-            self._policy = None
-            return None
-        left = max(0, self._submitted - self._ended) + max(0, policy.jobs - self._submitted)
-        if self._succeeded + left >= policy.succeed or not pending:
-            return None
-        videos = f"{self._succeeded:,} of the first {format_count(policy.jobs, 'job')} have a video"
-        return Stop(
-            StopReason.CANARY,
-            f"{videos}, fewer than canary.succeed {policy.succeed}; the others were not submitted",
-            "find out why with runner status, then run the same command again",
-        )
+def _rotated(queues: Sequence[ModelQueue], after: str | None) -> Sequence[ModelQueue]:
+    if len(queues) == 1:
+        return queues
+    models = [queue.model for queue in queues]
+    first = models.index(after) + 1 if after in models else 0
+    return [*queues[first:], *queues[:first]]

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from runner.core.budget import Account, block
-from runner.core.governor import RunGovernor, circuit_text
+from runner.core.governor import Blocked, ModelQueue, Queue, RunGovernor
 from runner.core.leases import (
     Answered,
     Ask,
@@ -41,7 +41,6 @@ from runner.core.leases import (
 from runner.core.lifecycle import State
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason, stop_for_stall
-from runner.core.turns import Blocked, ModelQueue, Queue
 
 
 class SharedBudget:
@@ -325,7 +324,7 @@ class SharedGovernor:
     def _permit(self, ask: Ask, now: float) -> Permit | None:
         """Give one permit to a shard, if all limits allow it now, or within the next block at a high rate."""
         governor = self._governor
-        if governor.left(1) <= 0 or governor.held_back() or not governor.may_submit(now):
+        if governor.left(1) <= 0 or governor.held_back(now):
             return None
         run = Queue(sum(each.in_flight for each in self._shards.values()), self._limits.in_flight)
         queues = [self._queue(model) for model in ask.models]
@@ -356,10 +355,8 @@ class SharedGovernor:
 
     def _why(self, now: float) -> str:
         governor = self._governor
-        if why := governor.held_back():
+        if why := governor.held_back(now):
             return why
-        if not governor.may_submit(now):
-            return circuit_text(governor.breaker.state)
         if sum(each.in_flight for each in self._shards.values()) >= self._limits.in_flight:
             return f"in_flight {self._limits.in_flight}"
         return governor.why(now)

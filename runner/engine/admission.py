@@ -9,126 +9,31 @@ from making a whole batch uncertain. `core.governor.RunGovernor` is the one of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.core.circuit_breaker import CircuitState
-from runner.core.governor import circuit_text
-from runner.core.lifecycle import State
+from runner.core.governor import Blocked, Limit, ModelQueue, Queue
+from runner.core.key_pool import KeyPool, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
 from runner.core.outcomes import KeyRefused, NotSent, SubmitOutcome, Throttled
 from runner.core.settings import Limits
 from runner.core.stop import Stop, StopReason, stop_for_unreachable_gateway
-from runner.core.turns import Blocked, Chosen, KeyPool, Limit, ModelQueue, Queue, UseKey, WaitForKey
-from runner.engine.pending_jobs import PendingJobs
+from runner.store.work_list import PendingJobs
 
+if TYPE_CHECKING:
+    from runner.core.governor import RunGovernor
+    from runner.engine.leased_governor import LeasedGovernor
 
-class Pace(Protocol):
-    """The rate of submissions, as `core.pacing.Pacer` has it."""
-
-    @property
-    def per_s(self) -> float:
-        """The rate that is allowed now."""
-
-    @property
-    def opens_at(self) -> float:
-        """When the next request may be sent."""
-
-    def accepted_per_s(self, now: float) -> float:
-        """Return the rate of answers other than refusals, over about the last minute."""
-
-
-class Circuit(Protocol):
-    """The state of the gateway, as `core.circuit_breaker.CircuitBreaker` has it."""
-
-    state: CircuitState
-    unanswered: int
-
-    @property
-    def probe_at(self) -> float | None:
-        """When to send a free request, or None."""
-
-
-class Stall(Protocol):
-    """Detects that nothing is accepted any more, as `core.circuit_breaker.StallTimer` does."""
-
-    limit_s: float
-    last_message: str
-
-    @property
-    def expires_at(self) -> float:
-        """When it is time to stop if nothing changes; infinity if it will not be."""
-
-    def record_progress(self) -> None:
-        """Record that the gateway did something for the run."""
-
-
-class Governor(Protocol):
-    """The limits of a run. See `core.governor.RunGovernor` for what each method does."""
-
-    @property
-    def pacer(self) -> Pace:
-        """The rate of submissions."""
-
-    @property
-    def breaker(self) -> Circuit:
-        """The state of the gateway."""
-
-    @property
-    def stall_timer(self) -> Stall:
-        """How long nothing was accepted."""
-
-    def left(self, pending: int) -> int:
-        """Return how many of the pending jobs may still be submitted."""
-
-    def held_back(self) -> str:
-        """Return what holds all jobs back whatever the gateway does, in words; empty if nothing does."""
-
-    def may_submit(self, now: float) -> bool:
-        """Return whether the breaker lets one more job through."""
-
-    def choose(
-        self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float
-    ) -> Chosen | Blocked:
-        """Choose the model of the next job."""
-
-    def why(self, now: float) -> str:
-        """Return what limits the rate, in words."""
-
-    def record_sent(self, model: str, now: float) -> None:
-        """Record that a job's submission begins."""
-
-    def record_not_submitted(self, *, is_retried: bool) -> None:
-        """Take back a job that was counted: its submission made no task."""
-
-    def record_abandoned(self, model: str, failure: Failure | None, now: float) -> None:
-        """Record that a submission was abandoned before an answer arrived."""
-
-    def record_outcome(
-        self, model: str, outcome: SubmitOutcome, now: float, *, sent_at: float
-    ) -> Stop | None:
-        """Record an answer; return why the run must stop submitting, or None."""
-
-    def record_probe(self, now: float, *, is_healthy: bool) -> None:
-        """Record whether the gateway answered a free request."""
-
-    def record_end(self, state: State, *, pending: int, is_own: bool) -> list[Stop]:
-        """Count a job that ended, or is pending again for another take; return why the run must stop submitting."""
-
-    def record_stop(self, stop: Stop) -> None:
-        """Record why this process submits nothing more."""
-
-    def learned(self) -> dict[str, float]:
-        """Return the rates that were found to be allowed, for the next run."""
+    Governor: TypeAlias = RunGovernor | LeasedGovernor
+    """The limits of a whole run."""
 
 
 KEY_COOLDOWN_S = 5.0
 """How long a throttled key is not used while others of the pool are, if the server names no time."""
 
-RECHECK_BREAKER_S = 1.0
+RECHECK_S = 1.0
 
 UNREACHED_TO_STOP = 3
 """Requests that reach nothing, before any that does, until the run stops: the address or the network must be wrong."""
@@ -183,12 +88,13 @@ class Admission:
 
     def admit(self, pending: PendingJobs, now: float) -> Admitted | NotAdmitted:
         """Choose the next model in turn and the key to use, or return which limit holds everything back."""
-        if self.in_flight >= self._limits.in_flight:
+        if why := self.governor.held_back(now):
+            # An answer, a probe or the passing of time changes it; only the last must be checked for.
+            return NotAdmitted(now + RECHECK_S, why)
+        in_flight = len(self._slots)
+        if in_flight >= self._limits.in_flight:
             return NotAdmitted(None, f"in_flight {self._limits.in_flight}")
-        if not self.governor.may_submit(now):
-            # An answer, a probe or the passing of time closes it; only the last must be checked for.
-            return NotAdmitted(now + RECHECK_BREAKER_S, circuit_text(self.breaker.state))
-        run = Queue(self.in_flight, self._limits.in_flight)
+        run = Queue(in_flight, self._limits.in_flight)
         queues = []
         for model, is_ready in pending.readiness(now):
             queue = self._queue(model)

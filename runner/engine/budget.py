@@ -1,7 +1,7 @@
 """
 Whether there is money for a job: the budgets of the run, of this process, and of the day and the month.
 
-The engine's admission asks a `Budget` for each job, and hears of every change of a job's cost. This one keeps the
+The engine's admission asks `RunBudget` for each job, and that hears of every change of a job's cost. It keeps the
 budgets of the run and of the process in memory, since only one process works on a run, and takes the day's and the
 month's share from the ledger (`engine.allowance`). What it grants is on disk before the job is sent: the share in the
 ledger, and then the job's own reservation in the commit of its intent.
@@ -41,29 +41,6 @@ class Exhausted(Struct, frozen=True):
     """The job does not fit, and nothing in flight can change that."""
 
     stop: Stop
-
-
-class Budget(Protocol):
-    """What admission asks before a job is submitted."""
-
-    def reserve(self, job: Job, text: str) -> Granted | MustWait | Exhausted:
-        """Reserve the highest price of a job with this request."""
-
-    def cancel(self, job: Job) -> None:
-        """Take back what was granted to a job whose intent was not saved."""
-
-    def resume(self, job: Job) -> None:
-        """Count a job of an earlier process, which may still give something back."""
-
-    def record(self, job: Job, before: Cost, after: Cost) -> None:
-        """Record that a job was saved since its intent; its cost may have changed."""
-
-    def stop(self) -> None:
-        """Give back what is set aside for jobs: nothing more is submitted."""
-
-    @property
-    def spend(self) -> tuple[Spend, ...]:
-        """What the attempts at the run's jobs cost, by currency."""
 
 
 class SharedBudgets(Protocol):

@@ -1,28 +1,21 @@
-"""What the parts of the engine share: what it is given, the real time, and the progress of the run."""
+"""What the engine is given for one process's work on a run."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from runner.core.governor import RunGovernor
-from runner.core.lifecycle import Event, State
-from runner.core.model import Failure, Job
+from runner.core.key_pool import KeyPool
+from runner.core.model import Job
 from runner.core.settings import Settings
-from runner.core.stop import MaxFailures, Stop, StopReason
-from runner.core.turns import KeyPool
-from runner.disk import write_error
-from runner.engine.admission import Governor
-from runner.engine.budget import Budget
-from runner.engine.events import Notice, Observer
-from runner.engine.results_appender import ResultsAppender
-from runner.errors import DiskFull, ObjectStoreError, RunDirError, RunnerError
-from runner.store import query, work_list
+from runner.core.stop import MaxFailures
+from runner.engine.budget import RunBudget
+from runner.engine.events import Observer
+from runner.engine.progress import ResultsAppender
 from runner.store.store import Store
 from runner.store.work_list import JobFilter
 from runner.worker.deliver import Deliverer
@@ -30,11 +23,12 @@ from runner.worker.poll import Poller
 from runner.worker.ports import Clock
 from runner.worker.submit import Submitter
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from runner.engine.admission import Governor
 
 
 class InputFiles(Protocol):
-    """Local files that requests name."""
+    """Local files that requests name, and that are uploaded before them."""
 
     async def prepare(self) -> None:
         """
@@ -69,7 +63,7 @@ class EngineContext(Struct, frozen=True, kw_only=True):
         run_s: How long it submits; None for as long as there is something to submit.
         stop_at: When the wall clock shows this, it submits no more, however that came; None for no such time.
         drain_s: How long it continues to poll and download after that.
-        inputs: Makes the bodies of requests that name local files, and uploads these files before that.
+        inputs: Uploads the local files that requests name; None if these are sent inside the requests.
         probe: Sends the gateway a free request, and returns whether it answered.
         draw: A random draw from [0, 1).
         budget: Says whether there is money for a job.
@@ -92,115 +86,14 @@ class EngineContext(Struct, frozen=True, kw_only=True):
     poller: Poller
     deliverer: Deliverer
     clock: Clock
-    inputs: InputFiles
+    inputs: InputFiles | None
     probe: Callable[[], Awaitable[bool]]
     draw: Callable[[], float]
     results: ResultsAppender
-    budget: Budget
+    budget: RunBudget
     observe: Observer
     governor: Governor | None = None
     on_success: Callable[[Job], None] = lambda job: None
-
-
-class RunProgress:
-    """
-    How many jobs are in each state, what happens when one ends, and why the run stops.
-
-    Args:
-        on_stop: Called when there is a reason to stop.
-
-    Attributes:
-        counts: Jobs by state, kept up to date without querying the store.
-        stops: Why nothing more is submitted, in the order in which the reasons came up.
-        governor: The limits of the whole run.
-    """
-
-    def __init__(self, context: EngineContext, on_stop: Callable[[], None]) -> None:
-        self._context = context
-        self._on_stop = on_stop
-        self.counts = query.counts(context.store.reader)
-        self.stops: list[Stop] = []
-        self._resumed: dict[int, State] = {}
-        settings, states = context.settings, (State.SUBMITTED, State.DOWNLOADING)
-        # The others of earlier processes do not end in this one.
-        in_flight = work_list.jobs_in_states(
-            context.store.reader, states, waiting_since=0.0, scope=context.job_filter
-        )
-        self.governor: Governor = context.governor or RunGovernor(
-            settings.limits,
-            learned=context.learned,
-            stall_s=settings.poll.timeout_s,
-            limit=context.limit,
-            max_failures=context.max_failures,
-            canary=settings.canary,
-            succeeded=self.counts[State.SUCCEEDED],
-            in_flight=0 if settings.canary is None else sum(1 for _ in in_flight),
-        )
-
-    def stop(self, stop: Stop) -> None:
-        """Submit no more; the first stop of each reason is reported and kept."""
-        if any(known.reason is stop.reason for known in self.stops):
-            return
-        self.stops.append(stop)
-        self._context.observe(Notice("stopping", stop.message, stop.hint))
-        self.governor.record_stop(stop)
-        self._context.budget.stop()
-        self._on_stop()
-
-    def resume(self, job: Job) -> None:
-        """Continue with a job that ended without success in an earlier process."""
-        before = job.state
-        self._resumed[job.seq] = before
-        job.transition(Event.RESUMED)
-        self.record_transition(before, job)
-
-    def record_transition(self, before: State, job: Job) -> None:
-        """Count a job under its new state."""
-        self.counts[before] -= 1
-        self.counts[job.state] += 1
-
-    def finish_unsuccessful(self, job: Job, event: Event, failure: Failure) -> None:
-        """End a job without success, save it, and report it."""
-        before = job.state
-        job.transition(event)
-        job.error = failure
-        job.finished_at = self._context.clock.wall()
-        self._context.store.save(job)
-        self.record_transition(before, job)
-        self.record_end(job)
-
-    def record_end(self, job: Job) -> None:
-        """Report a job that ended and was saved."""
-        self._context.results.add(job)
-        # One that ended like this before did not do so because of what this process submitted.
-        is_own = self._resumed.pop(job.seq, None) is not job.state
-        for stop in self.governor.record_end(job.state, pending=self.counts[State.PENDING], is_own=is_own):
-            self.stop(stop)
-
-
-def stop_for_store_error(error: RunnerError) -> Stop:
-    """Return the stop of a run that can't write to its store."""
-    reason = StopReason.DISK if isinstance(error, DiskFull) else StopReason.STORE
-    return Stop(reason, error.message, error.hint)
-
-
-def stop_for_uploads(error: RunnerError) -> Stop:
-    """Return the stop of a run that can't upload its inputs."""
-    return Stop(StopReason.INPUTS, f"inputs can't be uploaded: {error.message}", error.hint)
-
-
-def stop_for_error(error: Exception) -> Stop:
-    """Return the stop of a run after an error that concerns more than one job."""
-    if isinstance(error, DiskFull | RunDirError | ObjectStoreError):
-        return stop_for_store_error(error)
-    if isinstance(error, OSError):
-        # The network's are handled where they occur: what is left is the disk's, or a lack of open files.
-        return stop_for_store_error(write_error(error, error.filename or "a file of the run"))
-    log.error("a bug in runner stopped the run", exc_info=error)
-    what = f"{type(error).__name__}: {error}"[:500]
-    return Stop(
-        StopReason.INTERNAL, f"a bug in runner stopped the run: {what}", "nothing is lost; resume the run"
-    )
 
 
 class SystemClock:

@@ -24,16 +24,11 @@ from runner.core.settings import Limits
 from runner.core.stop import Drain, Stop, StopReason, stop_for_stall
 from runner.core.units import format_count
 from runner.engine.admission import Admission
-from runner.engine.context import (
-    EngineContext,
-    RunProgress,
-    stop_for_error,
-    stop_for_store_error,
-    stop_for_uploads,
-)
+from runner.engine.context import EngineContext, InputFiles
+from runner.engine.downloads import Downloads
 from runner.engine.events import Notice, Snapshot
-from runner.engine.job_tasks import Downloads
 from runner.engine.polls import Polls
+from runner.engine.progress import RunProgress, stop_for_error, stop_for_store_error, stop_for_uploads
 from runner.engine.submissions import Rerolls, Submissions
 from runner.errors import RunnerError
 from runner.store import work_list
@@ -123,7 +118,7 @@ class Engine:
         return Snapshot(
             counts=dict(counts),
             downloads=self.downloads.active(),
-            downloads_waiting=len(self.downloads),
+            downloads_waiting=len(self.downloads.waiting),
             in_flight=self.admission.in_flight,
             max_in_flight=limits.in_flight,
             submit_per_s=limits.submit_per_s,
@@ -163,7 +158,9 @@ class Engine:
         elif run_s is not None:
             self._deadline = asyncio.get_running_loop().call_later(run_s, self._on_deadline)
         self._check_clock()
-        preparing = asyncio.create_task(self._prepare_inputs(), name="inputs")
+        preparing = None
+        if self._context.inputs is not None:
+            preparing = asyncio.create_task(self._prepare_inputs(self._context.inputs), name="inputs")
         self._schedule_all()
         try:
             await self._is_shut_down.wait()
@@ -213,10 +210,10 @@ class Engine:
             else:
                 self.downloads.add(job, None)
 
-    async def _prepare_inputs(self) -> None:
+    async def _prepare_inputs(self, inputs: InputFiles) -> None:
         """Upload what the jobs need, while earlier tasks are polled; stop before anything is paid for if that fails."""
         try:
-            await self._context.inputs.prepare()
+            await inputs.prepare()
         except RunnerError as error:
             self.stop(stop_for_uploads(error))
         except Exception as error:
@@ -255,15 +252,16 @@ class Engine:
         self._stop_if_late()
         self._stop_if_stalled(now)
         self._report_outage()
-        drain = self._drain
+        drain = self._progress.drain
+        backlog = None
         again: list[float | None] = []
         if drain is Drain.IN_PROGRESS:
             self._limit_downloads()
         else:
-            self.downloads.schedule()
+            backlog = self.downloads.schedule()
             again.append(self.polls.schedule(now))
         if drain is None:
-            again.append(self.submissions.schedule(now, backlog=self.downloads.backlog))
+            again.append(self.submissions.schedule(now, backlog=backlog))
             again.append(self.admission.stall_timer.expires_at)
             self._probe_if_due(now)
         if self._is_done(drain):
@@ -289,7 +287,7 @@ class Engine:
         elif store.is_disk_full:
             message = f"no space left for {store.run_dir}"
             self.stop(Stop(StopReason.DISK, message, "free some space, then resume the run"))
-        elif not self._progress.stops and self.submissions.left > 0 and now >= stall_timer.expires_at:
+        elif not self._progress.stops and now >= stall_timer.expires_at and self.submissions.left > 0:
             self.stop(stop_for_stall(stall_timer.limit_s, stall_timer.last_message))
 
     def _report_outage(self) -> None:
@@ -306,19 +304,12 @@ class Engine:
         else:
             self._context.observe(Notice("recovered", "the gateway accepts jobs again"))
 
-    @property
-    def _drain(self) -> Drain | None:
-        stops = self._progress.stops
-        if any(stop.drain is Drain.IN_PROGRESS for stop in stops):
-            return Drain.IN_PROGRESS
-        return Drain.ALL if stops else None
-
     def _is_done(self, drain: Drain | None) -> bool:
-        if self.submissions.tasks or self.downloads.tasks:
+        if self.submissions.tasks.busy or self.downloads.tasks.busy:
             return False
         if drain is Drain.IN_PROGRESS:
             return True
-        if self.polls.tasks or self.polls or self.downloads:
+        if self.polls.tasks.busy or self.polls.waiting or self.downloads.waiting:
             return False
         return drain is not None or self.submissions.left <= 0
 
@@ -337,14 +328,15 @@ class Engine:
         self._timer = None
         self._schedule_all()
 
-    async def _shut_down(self, preparing: asyncio.Task[None], appending: asyncio.Task[None]) -> None:
+    async def _shut_down(self, preparing: asyncio.Task[None] | None, appending: asyncio.Task[None]) -> None:
         # From here on nothing is started, even if `run` was canceled.
         self._is_shut_down.set()
         for each in (self._timer, self._deadline, self._clock_check, preparing, self._probe_task):
             if each is not None:
                 each.cancel()
         self.polls.tasks.cancel()
-        await asyncio.wait([preparing])
+        if preparing is not None:
+            await asyncio.wait([preparing])
         for part in (self.submissions, self.polls, self.downloads):
             await part.tasks.wait()
         if self._grace is not None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from runner.core.governor import Blocked, Chosen, Limit, ModelQueue, Queue
 from runner.core.leases import (
     NO_NEWS,
     Answered,
@@ -42,7 +43,6 @@ from runner.core.lifecycle import State
 from runner.core.model import Failure
 from runner.core.outcomes import Accepted, RemoteStatus, RemoteTask, SubmitOutcome
 from runner.core.stop import Stop
-from runner.core.turns import Blocked, Chosen, Limit, ModelQueue, Queue
 from runner.engine.allowance import RunLedger
 from runner.engine.engine import Engine
 from runner.worker.ports import Clock
@@ -130,13 +130,9 @@ class LeasedGovernor:
         """Return all: the governor gives no permit for more than may be submitted."""
         return pending
 
-    def held_back(self) -> str:
+    def held_back(self, now: float) -> str:
         """Return nothing: the governor holds its permits back."""
         return ""
-
-    def may_submit(self, now: float) -> bool:
-        """Return True: the governor gives no permit while its breaker is open."""
-        return True
 
     def choose(
         self, run: Queue, queues: Sequence[ModelQueue], *, after: str | None, now: float

@@ -20,9 +20,9 @@ from runner.core.pacing import Pacer
 from runner.core.polling import Durations
 from runner.core.units import format_count, format_duration
 from runner.engine.admission import Admission, stop_for_refused_key
-from runner.engine.context import EngineContext, RunProgress
+from runner.engine.context import EngineContext
 from runner.engine.events import Notice, Observer
-from runner.engine.job_tasks import JobTasks
+from runner.engine.progress import JobTasks, RunProgress
 from runner.store import work_list
 from runner.store.costs import attach_costs
 from runner.store.store import Store
@@ -40,6 +40,9 @@ class Polls:
     Args:
         on_succeeded: Gets each job whose task succeeded, with the answer that shows it.
         on_step_end: Called after each step.
+
+    Attributes:
+        waiting: A heap of the tasks that wait for their next poll.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Polls:
         self._admission = admission
         self._on_succeeded = on_succeeded
         self._takes_again = takes_again
-        self._heap: list[tuple[float, int, Job]] = []
+        self.waiting: list[tuple[float, int, Job]] = []
         self._active: dict[int, Job] = {}
         self._pacer = Pacer(context.settings.limits.poll_per_s)
         self._durations: dict[str, Durations] = {}
@@ -67,9 +70,6 @@ class Polls:
         self.tasks = JobTasks(
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
-
-    def __len__(self) -> int:
-        return len(self._heap)
 
     def durations_s(self) -> dict[str, float]:
         """Return how long tasks took in this process, by model."""
@@ -83,7 +83,7 @@ class Polls:
     def resume(self, job: Job) -> None:
         """Add a job of an earlier process: its task has waited long enough, so it is polled as soon as possible."""
         self._active[job.seq] = job
-        heapq.heappush(self._heap, (self._context.clock.now(), job.seq, job))
+        heapq.heappush(self.waiting, (self._context.clock.now(), job.seq, job))
 
     def add(self, job: Job) -> None:
         """Schedule the first poll of a job."""
@@ -94,7 +94,7 @@ class Polls:
     def _schedule_next(self, job: Job, outcome: PollOutcome | None, now: float) -> None:
         """Schedule the poll after an outcome; after None, the first."""
         at = now + self._wait_s(job, outcome, now - job.waiting_since)
-        heapq.heappush(self._heap, (at, job.seq, job))
+        heapq.heappush(self.waiting, (at, job.seq, job))
 
     def _wait_s(self, job: Job, outcome: PollOutcome | None, age_s: float) -> float:
         policy, draw = self._context.settings.poll, self._context.draw()
@@ -124,8 +124,8 @@ class Polls:
 
     def schedule(self, now: float) -> float | None:
         """Start the polls that are due, and return when to look again; None if only an event can change anything."""
-        while self._heap and len(self.tasks) < MAX_CONCURRENT_POLLS:
-            due, _, job = self._heap[0]
+        while self.waiting and len(self.tasks.busy) < MAX_CONCURRENT_POLLS:
+            due, _, job = self.waiting[0]
             if due > now:
                 return due
             deadline = job.waiting_since + self._timeout_s(job)
@@ -133,7 +133,7 @@ class Polls:
             held_until = self._held_until.get(self._account_of(job), due)
             if held_until > now and deadline > now:
                 # Others may be due before.
-                heapq.heapreplace(self._heap, (min(held_until, deadline), job.seq, job))
+                heapq.heapreplace(self.waiting, (min(held_until, deadline), job.seq, job))
                 continue
             ready_at = self._pacer.opens_at
             if ready_at > now:
@@ -141,7 +141,7 @@ class Polls:
             last_at = deadline + self._context.settings.poll.max_interval_s
             if ready_at > now and last_at > now:
                 return min(ready_at, last_at)
-            heapq.heappop(self._heap)
+            heapq.heappop(self.waiting)
             if ready_at > now:
                 # Give up some time after the deadline even if the rate allows no poll.
                 self._finish(job, Event.POLL_TIMED_OUT, _timed_out(None, self._timeout_s(job)))
@@ -271,6 +271,8 @@ async def poll_lost_tasks(
         RunnerError: The store can't be written.
     """
     lost = list(work_list.lost_jobs(store.reader, waiting_since=clock.now(), scope=job_filter))
+    if not lost:
+        return
     attach_costs(store.reader, lost)
     pacer, found, commit = Pacer(poll_per_s), 0, 0
     for job in lost:
@@ -292,9 +294,8 @@ async def poll_lost_tasks(
             store.save(job)
         commit = job.commit
     await store.durable(commit)
-    if lost:
-        message = f"asked again for {format_count(len(lost), 'lost task')}: {found:,} known again"
-        observe(Notice("lost", message))
+    message = f"asked again for {format_count(len(lost), 'lost task')}: {found:,} known again"
+    observe(Notice("lost", message))
 
 
 def _requeue(job: Job) -> None:

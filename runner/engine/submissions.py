@@ -4,6 +4,7 @@ Jobs to submit: one after the other as the limits allow, each exactly once; and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -15,12 +16,14 @@ from runner.core.outcomes import Accepted, KeyRefused, NoChannel, SubmitOutcome
 from runner.core.retry import retry_wait_s
 from runner.engine.admission import Admission, Admitted, NotAdmitted
 from runner.engine.budget import Exhausted, Granted, MustWait
-from runner.engine.context import EngineContext, RunProgress, stop_for_uploads
+from runner.engine.context import EngineContext
 from runner.engine.events import Notice
-from runner.engine.job_tasks import JobTasks
-from runner.engine.pending_jobs import PendingJobs
+from runner.engine.progress import JobTasks, RunProgress, stop_for_uploads
 from runner.errors import FileChanged, InputRefused, RunnerError
+from runner.jsontext import dumps, loads
+from runner.manifest.local_files import render_request
 from runner.store.takes import takes
+from runner.store.work_list import PendingJobs
 from runner.worker.deliver import delivery_hints
 
 
@@ -56,7 +59,7 @@ class Submissions:
             progress, on_step_end=on_step_end, release_slot=lambda job: admission.release_slot(job.seq)
         )
         self.limited_by = ""
-        self.are_inputs_ready = False
+        self.are_inputs_ready = context.inputs is None
         self.unsaved: list[tuple[str, str]] = []
 
     @property
@@ -119,8 +122,6 @@ class Submissions:
             return NotAdmitted(None, "")
         if not self.are_inputs_ready:
             return NotAdmitted(None, "uploads of inputs")
-        if why := self._progress.governor.held_back():
-            return NotAdmitted(None, why)
         if backlog is not None:
             return NotAdmitted(None, f"{backlog} succeeded tasks waiting for download")
         return self._admission.admit(self._pending, now)
@@ -140,11 +141,13 @@ class Submissions:
 
     async def _body(self, job: Job, text: str) -> bytes | None:
         """Make the body of a request with local files; None if that failed, which is reported."""
-        settings = self._context.settings
+        settings, inputs = self._context.settings, self._context.inputs
         # The task exists at the latest when its POST is answered, and is polled from then on.
         holds_s = settings.timeouts.submit_s + (job.timeout_s or settings.poll.timeout_s)
         try:
-            return await self._context.inputs.body(text, holds_s)
+            if inputs is None:
+                return await asyncio.to_thread(lambda: dumps(render_request(loads(text))))
+            return await inputs.body(text, holds_s)
         except (FileChanged, InputRefused) as error:
             self._progress.governor.record_not_submitted(is_retried=False)
             self._context.budget.cancel(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
@@ -84,20 +84,12 @@ class GatewayClient:
     Args:
         base_url: With or without a trailing slash or ``/v1``.
         proxy: The HTTP proxy to use, or None for a direct connection; see `runner.connector`.
-        wall_clock: Seconds since 1970, for a Retry-After that is a date.
 
     Raises:
         UsageError: The base URL is not the URL of a gateway.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        timeouts: Timeouts,
-        *,
-        proxy: str | None = None,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, base_url: str, timeouts: Timeouts, *, proxy: str | None = None) -> None:
         root = gateway_root(base_url)
         self.root = root
         self._videos = URL(f"{root}/v1/videos", encoded=True)
@@ -105,7 +97,6 @@ class GatewayClient:
         self._host = self._videos.host or ""
         self._timeouts = timeouts
         self._proxy = proxy
-        self._wall_clock = wall_clock
         self._recent_tasks: dict[str, None] = {}
         # By key: the keys that were sent, none of which may be stored if an answer repeats it.
         self._headers: dict[str, CIMultiDict[str]] = {}
@@ -179,7 +170,7 @@ class GatewayClient:
 
     def _classify_submit(self, response: HttpResponse, key: str) -> SubmitOutcome:
         outcome = classify_submit(
-            response.status, response.headers, response.body, self._wall_clock(), secrets=(key,)
+            response.status, response.headers, response.body, time.time(), secrets=(key,)
         )
         return hide_keys(outcome, self._headers)
 
@@ -217,7 +208,7 @@ class GatewayClient:
             response.status,
             response.headers,
             response.body,
-            self._wall_clock(),
+            time.time(),
             secrets=(key,),
             base_url=self.root,
         )

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.core.key_pool import KeyPool
 from runner.core.settings import DEFAULT_KEY_NAME
-from runner.core.turns import KeyPool
 from runner.disk import read_small
 from runner.errors import CredentialsMissing, UsageError
 

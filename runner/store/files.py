@@ -183,15 +183,6 @@ def asset_sizes(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute(sql).fetchall())
 
 
-def assets_of(connection: sqlite3.Connection, job: Job) -> tuple[Asset, ...]:
-    """Read the assets of a job's current attempt, the video first."""
-    cursor = connection.execute(
-        "SELECT * FROM assets WHERE seq = ? AND attempt = ? ORDER BY kind DESC", (job.seq, job.attempt)
-    )
-    urls = takes.texts_by_attempt(connection, "asset_urls", json.dumps([job.seq]))
-    return tuple(rows.read_asset(row, {}, urls=urls) for row in cursor)
-
-
 def parts_of(connection: sqlite3.Connection, job: Job) -> dict[str, Mapping[str, Any]]:
     """Read what is known of the unfinished downloads of a job's current attempt, by kind of asset."""
     cursor = connection.execute(

@@ -16,7 +16,7 @@ from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Job, Json
 from runner.core.sanitize import command_text
 from runner.errors import RunDirError, RunnerError
-from runner.store import files, query, rows
+from runner.store import files, query, rows, takes
 from runner.store.changes import ChangedJobs
 from runner.store.costs import CostKeeper
 from runner.store.database import (
@@ -24,7 +24,6 @@ from runner.store.database import (
     connect_writer,
     database_error,
     delete_unused,
-    journal_mode,
     translated,
 )
 from runner.store.evidence import EpochFile, has_derived_files, require_database, results_fingerprint
@@ -84,7 +83,6 @@ class Store:
         self.is_cut_off = False
         self._is_refused = False
         self._lock = RunLock(run_dir)
-        self._writer: Writer | None = None
         self._checked_commit = 0
         self.costs = CostKeeper()
 
@@ -217,11 +215,6 @@ class Store:
             with self._translated():
                 require_only(self._connection, self.run_dir)
 
-    @property
-    def journal_mode(self) -> str:
-        """SQLite's journal mode: ``wal``, or ``delete`` on file systems that do not support that."""
-        return journal_mode(self._connection)
-
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write directly, all or nothing; only while no run is active."""
@@ -280,20 +273,20 @@ class Store:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._active_writer.close()
-        self.is_cut_off = self._active_writer.error is not None
+        await self._writer.close()
+        self.is_cut_off = self._writer.error is not None
         self._reserve.close()
-        self._writer = None
+        del self._writer
 
     @property
     def is_disk_full(self) -> bool:
         """Whether the disk is full, so that nothing more may be submitted."""
-        return self._active_writer.is_disk_full
+        return self._reserve.is_released
 
     @property
     def error(self) -> RunnerError | None:
         """Why nothing can be written for the rest of this process, or None."""
-        return self._active_writer.error
+        return self._writer.error
 
     def save(self, job: Job, attempt: Attempt | None = None, assets: list[Asset] | None = None) -> int:
         """
@@ -306,7 +299,7 @@ class Store:
         if self.journal is not None and job.state is State.SUBMITTING:
             note_intent()
         self.changed.add(job.seq)
-        job.commit = self._active_writer.add(
+        job.commit = self._writer.add(
             job=rows.job_row(job),
             attempt=None if attempt is None else rows.attempt_row(job.seq, attempt),
             assets=[rows.asset_row(job, asset) for asset in assets] if assets else None,
@@ -318,24 +311,24 @@ class Store:
         )
         if attempt is not None and attempt.task_id is not None:
             self._task_owners.add(
-                attempt.task_id, job.job_id, commit=job.commit, durable=self._active_writer.durable
+                attempt.task_id, job.job_id, commit=job.commit, durable=self._writer.last_durable
             )
         return job.commit
 
     def save_answer(self, job: Job, answer: str) -> None:
         """Add an answer that was not understood to the next commit, with the job's current attempt."""
-        self._active_writer.add(answer=(job.seq, job.attempt, answer))
+        self._writer.add(answer=(job.seq, job.attempt, answer))
 
     def save_usage(self, job: Job, usage: Mapping[str, Json]) -> None:
         """Add what the task of the job's current attempt consumed to the next commit."""
         job.usage = usage
         self.changed.add(job.seq)
-        job.commit = self._active_writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
+        job.commit = self._writer.add(usage=(job.seq, job.attempt, rows.canonical(usage)))
 
     def save_assets(self, job: Job, assets: Sequence[Asset]) -> None:
         """Add what a job has of its assets before its end to the next commit: files here, or uploads."""
         self.changed.add(job.seq)
-        job.commit = self._active_writer.add(
+        job.commit = self._writer.add(
             assets=[rows.asset_row(job, asset) for asset in assets],
             tracks=rows.tracks_row(job, assets),
             urls=rows.urls_row(job, assets),
@@ -344,12 +337,12 @@ class Store:
     def save_findings(self, seq: int, attempt: int, findings: Json) -> None:
         """Add what checks of an attempt's video found to the next commit."""
         self.changed.add(seq)
-        self._active_writer.add(checks=(seq, attempt, rows.canonical(findings)))
+        self._writer.add(checks=(seq, attempt, rows.canonical(findings)))
 
     def save_upload(self, upload: Upload) -> int:
         """Add how far an upload is to the next commit, and return the commit's number."""
         row = (upload.digest, upload.target, upload.state.value, upload.address, upload.expires_at)
-        return self._active_writer.add(upload=row)
+        return self._writer.add(upload=row)
 
     def task_owner(self, task_id: str) -> str | None:
         """Return the job that has, or had, a task; None if no job of the run has."""
@@ -362,14 +355,13 @@ class Store:
         Raises:
             RunnerError: It could not be written.
         """
-        writer = self._active_writer
-        if number > writer.durable:
-            await writer.wait(number)
+        if number > self._writer.last_durable:
+            await self._writer.wait(number)
 
     def save_part(self, job: Job, kind: AssetKind, facts: Json) -> None:
         """Save what a later run must know to resume an unfinished download."""
         # In ASCII: a validator is a server's header, which may have characters that SQLite does not accept.
-        self._active_writer.add(part=(job.seq, kind.value, json.dumps(facts), job.attempt))
+        self._writer.add(part=(job.seq, kind.value, json.dumps(facts), job.attempt))
 
     def request_text(self, job: Job) -> str:
         """Return the text of a job's request."""
@@ -381,14 +373,8 @@ class Store:
 
     def load_assets(self, job: Job) -> tuple[Asset, ...]:
         """Return the assets of a job's current attempt."""
-        return files.assets_of(self.reader, job)
+        return takes.assets_of(self.reader, job.seq, job.attempt)
 
     def set_meta(self, key: str, value: str) -> None:
         """Save a value of the run as a whole, in the next commit."""
-        self._active_writer.add(meta=(key, value))
-
-    @property
-    def _active_writer(self) -> Writer:
-        if self._writer is None:
-            raise RuntimeError("the store is not open for a run")
-        return self._writer
+        self._writer.add(meta=(key, value))

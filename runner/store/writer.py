@@ -83,12 +83,16 @@ class Writer:
 
     Everything except the commits happens on the event loop's thread. When the disk is full, a reserve from the
     start of the run is released, so that the ids of tasks that were just paid for are still written; the
-    engine sees `is_disk_full` and stops. If that does not help, nothing more is written: what is durable
+    engine sees that in `Store.is_disk_full`, and stops. If that does not help, nothing more is written: what is durable
     remains so, and every caller gets the error.
 
     Args:
         on_commit: Gets the epoch of each commit that is durable; called in the thread. See `evidence`.
         journal: Where each commit is made durable first, off this machine; None without one.
+
+    Attributes:
+        last_durable: The number of the last commit that is on disk.
+        error: Why nothing can be written any more, or None.
     """
 
     def __init__(
@@ -113,23 +117,13 @@ class Writer:
         self._is_requested = False
         self._batch = Batch(1)
         self._outstanding: dict[int, Batch] = {1: self._batch}
-        self._durable = 0
+        self.last_durable = 0
         # Most assets are small, and never have a part that a row describes.
         self._parts = set(connection.execute("SELECT seq, kind FROM parts"))
         self._is_closing = False
         self.error: RunnerError | None = None
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
-
-    @property
-    def is_disk_full(self) -> bool:
-        """Whether the disk was full, so that the reserve is in use."""
-        return self._reserve.is_released
-
-    @property
-    def durable(self) -> int:
-        """The number of the last commit that is on disk."""
-        return self._durable
 
     def add(
         self,
@@ -299,7 +293,7 @@ class Writer:
     def _committed(self, batch: Batch, error: RunnerError | None) -> None:
         del self._outstanding[batch.number]
         if error is None:
-            self._durable = batch.number
+            self.last_durable = batch.number
         for future in batch.waiting:
             if future.done():
                 continue

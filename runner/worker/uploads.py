@@ -20,6 +20,7 @@ from runner.core.pacing import Pacer
 from runner.core.settings import ASSET_LIBRARY, Inputs
 from runner.core.units import format_duration
 from runner.errors import FileChanged, ObjectStoreError, UploadError
+from runner.gateway.library import LibraryAsset
 from runner.objects.base import ObjectMissing, ObjectStore
 from runner.store.files import Upload, UploadState, file_name, is_ready, object_name
 from runner.worker.ports import Clock
@@ -84,7 +85,7 @@ class Target(Protocol):
         """Return an address of a file that is ready, which is valid for at least that long. It may be a secret."""
 
 
-class Uploader:
+class InputUploader:
     """
     Uploads files to one target.
 
@@ -213,19 +214,6 @@ MISSES = 5
 """How often a list may lack an asset before its file is uploaded again."""
 
 
-class FoundAsset(Protocol):
-    """An asset; ``is_approved`` is None while it is under review."""
-
-    @property
-    def asset_id(self) -> str: ...
-
-    @property
-    def is_approved(self) -> bool | None: ...
-
-    @property
-    def reason(self) -> str: ...
-
-
 class Library(Protocol):
     """The asset library; see `runner.gateway.library`."""
 
@@ -235,7 +223,7 @@ class Library(Protocol):
     async def asset_id(self, task_id: str) -> str | None:
         """Return the id of the asset that a task made; "" if there is none yet, None if there is no such task."""
 
-    async def find(self, **fields: str) -> FoundAsset | None:
+    async def find(self, **fields: str) -> LibraryAsset | None:
         """Return the asset with this ``name`` or ``asset_id``, or None."""
 
 

@@ -16,7 +16,7 @@ from runner.api.outputs import Outputs
 from runner.core.lifecycle import State
 from runner.core.model import Failure, FailureClass, Job
 from runner.engine.events import ignore
-from runner.engine.results_appender import ResultsAppender
+from runner.engine.progress import ResultsAppender
 from runner.results.verdicts import VerdictsWriter
 from runner.results.writers import ResultsWriter
 from runner.store import query, work_list

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from runner.core.governor import RunGovernor
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
 from runner.core.model import Job
 from runner.core.settings import Settings
-from runner.core.turns import KeyPool
 from runner.engine.admission import Admission
 from runner.engine.polls import Polls
 

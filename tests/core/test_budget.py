@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from runner.core.budget import Account, Fit, block, next_cost
 from runner.core.cost import Cost, CostState, CostSummaryBuilder, Spend, SpentOn, charged, cost_json
-from runner.core.governor import CanaryGate
 from runner.core.lifecycle import State
 from runner.core.model import FailureClass
 from runner.core.prices import Unit
 from runner.core.settings import CanaryPolicy
+from runner.core.stop import CanaryGate
 
 CENT = 10_000_000
 COST = Cost(number=1, at=0.0, currency="USD", reserved=60 * CENT, unit=Unit.SECOND, rate="0.05")

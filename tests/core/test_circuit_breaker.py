@@ -82,6 +82,7 @@ def test_the_run_continues_automatically() -> None:
     assert not breaker.may_submit(99.0)
 
     breaker.record_probe(6.0, is_healthy=True)
+    assert breaker.probe_at is None
     assert breaker.may_submit(6.0)
     breaker.record_sent(6.0)
     assert not breaker.may_submit(6.1)
@@ -90,6 +91,20 @@ def test_the_run_continues_automatically() -> None:
     assert breaker.state is CircuitState.CLOSED
     assert breaker.probe_at is None
     assert breaker.may_submit(7.0)
+
+
+def test_an_answer_from_before_the_outage_ends_the_probes() -> None:
+    """
+    A POST that was under way and is accepted shows less than a trial: one job at a time, and no further probe.
+    """
+    breaker = CircuitBreaker()
+    breaker.record_sent(0.0)
+    for _ in range(UNCERTAIN_TO_OPEN):
+        post(breaker, AMBIGUOUS, 1.0)
+    breaker.record_answer(ACCEPTED, 2.0)
+
+    assert breaker.state is CircuitState.HALF_OPEN
+    assert breaker.probe_at is None
 
 
 def test_uncertain_answers_among_accepted_ones_open_it() -> None:

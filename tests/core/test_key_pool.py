@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.core.key_pool import KeyPool, NoKeyLeft, UseKey, WaitForKey
 from runner.core.model import Failure, FailureClass
-from runner.core.turns import KeyPool, NoKeyLeft, UseKey, WaitForKey
 
 QUOTA = Failure(FailureClass.QUOTA, "insufficient user quota")
 AUTH = Failure(FailureClass.AUTH, "invalid token")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.turns import Blocked, Chosen, Limit, ModelQueue, Queue, choose_model
+from runner.core.governor import Blocked, Chosen, Limit, ModelQueue, Queue, choose_model
 
 OPEN = Queue(0, 8)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.assets.request import AssetRequest, Fetched, NotFetched, PartMetadata, part_path
+from runner.core.key_pool import KeyPool
 from runner.core.lifecycle import State
 from runner.core.model import Asset, Attempt, Job, JobRecord, JobSpec, Json, OnChanged
 from runner.core.outcomes import (
@@ -24,13 +25,12 @@ from runner.core.outcomes import (
     SubmitOutcome,
 )
 from runner.core.settings import Limits, PollPolicy, RetryPolicy, Settings
-from runner.core.turns import KeyPool
 from runner.disk import write_error
 from runner.engine.budget import RunBudget
 from runner.engine.context import EngineContext
 from runner.engine.engine import Engine
 from runner.engine.events import Delivered, JobEnded, Notice, RunEvent
-from runner.engine.results_appender import ResultsAppender
+from runner.engine.progress import ResultsAppender
 from runner.errors import RunnerError
 from runner.media import MediaInfo
 from runner.schema.catalog import load_catalog
@@ -342,7 +342,7 @@ class EngineHarness:
     keys: Sequence[str] = (FIRST_KEY,)
     downloader: FakeDownloader = field(default_factory=FakeDownloader)
     probe: Callable[[], Awaitable[bool]] = _probe_succeeds
-    render: Callable[[str], bytes] = str.encode
+    render: Callable[[str], bytes] | None = None
     draw: Callable[[], float] = lambda: 0.5
     append: Callable[[Mapping[str, int]], Mapping[str, Delivered]] = lambda seqs: {}
 
@@ -421,7 +421,7 @@ class EngineHarness:
             "poller": Poller(self.api, keys, store, clock),
             "deliverer": deliverer,
             "clock": clock,
-            "inputs": FakeInputs(self.render),
+            "inputs": None if self.render is None else FakeInputs(self.render),
             "probe": self.probe,
             "draw": self.draw,
             "results": ResultsAppender(store, self.append, observe),

@@ -6,8 +6,7 @@ import asyncio
 from typing import cast
 
 from runner.core.lifecycle import State
-from runner.engine.context import RunProgress
-from runner.engine.job_tasks import JobTasks
+from runner.engine.progress import JobTasks, RunProgress
 from tests.engine.fakes import job_in_memory
 
 JOB = job_in_memory("a", State.PENDING)
@@ -27,9 +26,9 @@ async def test_a_step_runs_in_the_task_of_an_earlier_one() -> None:
     for _ in range(3):
         ended.clear()
         steps.start(step, JOB)
-        assert 1 == len(steps)
+        assert 1 == len(steps.busy)
         await ended.wait()
-        assert 0 == len(steps)
+        assert 0 == len(steps.busy)
     await steps.wait()
 
     assert [ran_in[0]] * 3 == ran_in
@@ -53,4 +52,4 @@ async def test_a_step_that_is_canceled_before_it_begins_has_an_end() -> None:
         steps.cancel()
         await steps.wait()
 
-    assert (["step"] * 2, 4, 0) == (ran, len(ends), len(steps))
+    assert (["step"] * 2, 4, 0) == (ran, len(ends), len(steps.busy))

@@ -136,7 +136,7 @@ def test_backlog_of_downloads_stops_submissions(tmp_path: Path) -> None:
         nonlocal most
         while True:
             await asyncio.sleep(1.0)
-            most = max(most, len(engine.downloads))
+            most = max(most, len(engine.downloads.waiting))
 
     harness = EngineHarness(
         tmp_path,

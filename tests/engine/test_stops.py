@@ -59,13 +59,14 @@ INTERRUPTED = Stop(StopReason.INTERRUPTED, "interrupted")
 
 def test_interrupted_run_waits_for_its_posts_and_leaves_its_tasks(tmp_path: Path) -> None:
     """
-    After a signal no job is submitted, a POST in progress is waited for, and tasks are left to the next run.
+    After a signal no job is submitted, a POST in progress is waited for, and tasks are left to the next run, whatever
+    else stops the run.
     """
     api = slow_api(answer_s=2.0)
     harness = EngineHarness(tmp_path, api, settings=SLOW)
     harness.add_jobs(specs(30))
 
-    run = harness.run(meanwhile=after(1.0, INTERRUPTED))
+    run = harness.run(meanwhile=after(1.0, INTERRUPTED, Stop(StopReason.DEADLINE, "late")))
 
     assert len(api.posts) == run.counts[State.SUBMITTED] > 0
     assert 0 == run.counts[State.UNCERTAIN]

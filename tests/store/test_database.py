@@ -205,7 +205,7 @@ def test_look_at_who_works_in_a_run_leaves_it_free(tmp_path: Path) -> None:
     assert holder_of(tmp_path) is None
 
     with Store(tmp_path) as store:
-        assert "wal" == store.journal_mode
+        assert "wal" == journal_mode(store.reader)
 
 
 def test_transaction_that_fails_changes_nothing(store: Store) -> None:

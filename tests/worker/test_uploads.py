@@ -14,7 +14,15 @@ from runner.errors import FileChanged, ObjectStoreError, UploadError
 from runner.gateway.library import LibraryAsset
 from runner.objects.base import FolderStore
 from runner.store.files import Upload, UploadState
-from runner.worker.uploads import MISSES, LibraryTarget, ObjectTarget, Reference, Save, Transfers, Uploader
+from runner.worker.uploads import (
+    MISSES,
+    InputUploader,
+    LibraryTarget,
+    ObjectTarget,
+    Reference,
+    Save,
+    Transfers,
+)
 
 
 def reference(name: str) -> dict[str, Json]:
@@ -92,7 +100,7 @@ async def test_each_content_is_uploaded_once_and_durable() -> None:
     """Whatever asks for a file, at once or again, it is uploaded once, and its state is on disk when that returns."""
     clock, store = FakeClock(), FakeStore()
     target = FakeTarget(transfers(clock))
-    uploader = Uploader(target, store, clock, {})
+    uploader = InputUploader(target, store, clock, {})
 
     async def ask(*names: str) -> None:
         await uploader.upload_all(reference(name) for name in names)
@@ -122,7 +130,7 @@ async def test_what_an_earlier_process_did_is_not_done_again() -> None:
     }
     target = FakeTarget(transfers(clock))
 
-    await Uploader(target, FakeStore(), clock, known).upload_all(map(reference, "abcde"))
+    await InputUploader(target, FakeStore(), clock, known).upload_all(map(reference, "abcde"))
 
     assert ["c", "d", "e"] == sorted(target.calls)
 
@@ -132,7 +140,7 @@ async def test_limits() -> None:
     clock = FakeClock()
     target = FakeTarget(transfers(clock, at_once=2, per_s=10.0))
 
-    await Uploader(target, FakeStore(), clock, {}).upload_all(map(reference, "abcdef"))
+    await InputUploader(target, FakeStore(), clock, {}).upload_all(map(reference, "abcdef"))
 
     assert 2 == target.most_active
     assert clock.time > 0.49
@@ -141,14 +149,14 @@ async def test_limits() -> None:
 async def test_failures() -> None:
     """A file that changed is noted and the others continue; a target that fails ends all."""
     clock, changed = FakeClock(), FileChanged("b has changed")
-    uploader = Uploader(FakeTarget(transfers(clock), {"b": changed}), FakeStore(), clock, {})
+    uploader = InputUploader(FakeTarget(transfers(clock), {"b": changed}), FakeStore(), clock, {})
     await uploader.upload_all(map(reference, "abc"))
     assert {"b" * 64: changed} == uploader.changed
     assert {"a" * 64, "c" * 64} == set(uploader.done)
 
     failing = FakeTarget(transfers(clock, at_once=1), {"a": ObjectStoreError("no")})
     with pytest.raises(ObjectStoreError):
-        await Uploader(failing, FakeStore(), clock, {}).upload_all(map(reference, "abcdef"))
+        await InputUploader(failing, FakeStore(), clock, {}).upload_all(map(reference, "abcdef"))
     assert len(failing.calls) < 6
 
 
@@ -164,7 +172,7 @@ async def test_objects_are_named_by_their_digest(tmp_path: Path) -> None:
     target = ObjectTarget(objects, inputs, transfers(clock), clock, read_file)
     objects.put("a" * 64 + ".png", b"abc")
     objects.put("b" * 64 + ".png", b"cut"[:2])
-    uploader = Uploader(target, FakeStore(), clock, {})
+    uploader = InputUploader(target, FakeStore(), clock, {})
 
     await uploader.upload_all(map(reference, "abc"))
 
@@ -223,7 +231,7 @@ async def test_answers_of_the_library(
     target = LibraryTarget(
         library, transfers(clock), clock, lambda _: b"abc", interval_s=2.5, timeout_s=100.0
     )
-    uploader = Uploader(target, store, clock, {})
+    uploader = InputUploader(target, store, clock, {})
 
     await uploader.upload_all([reference("a")])
 
@@ -246,5 +254,5 @@ async def test_a_review_without_an_end() -> None:
     )
 
     with pytest.raises(UploadError, match="has not decided on /a.png for 1m 40s"):
-        await Uploader(target, FakeStore(), clock, {}).upload_all([reference("a")])
+        await InputUploader(target, FakeStore(), clock, {}).upload_all([reference("a")])
     assert 100.0 <= clock.time < 110.0

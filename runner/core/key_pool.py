@@ -1,5 +1,5 @@
 """
-Whose turn it is: which model's job is submitted next, and with which API key.
+Which API key is used next.
 
 Keys are known here by their fingerprints only. Tasks belong to the account and not to the key, so any of
 the user's keys may poll any of the user's tasks.
@@ -7,8 +7,7 @@ the user's keys may poll any of the user's tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -109,112 +108,3 @@ class KeyPool:
     def is_exhausted(self) -> bool:
         """Whether no key is left to submit with."""
         return not self._ready_at
-
-
-_NO_TIMES: Mapping[str, float] = {}
-
-
-class Limit(StrEnum):
-    """What prevents the next job from being submitted."""
-
-    IN_FLIGHT = "in_flight"
-    RATE = "rate"
-    MODEL_IN_FLIGHT = "model_in_flight"
-    MODEL_RATE = "model_rate"
-    NO_JOBS = "no_jobs"
-
-
-class Queue(Struct):
-    """
-    The current state of one model, or of the run as a whole.
-
-    Attributes:
-        in_flight: Remote tasks that exist, or may exist.
-        max_in_flight: Its limit, or None.
-    """
-
-    in_flight: int
-    max_in_flight: int | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further task may exist."""
-        return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
-
-
-class ModelQueue(Queue):
-    """
-    The current state of one model.
-
-    Attributes:
-        has_jobs: Whether it has a job that is ready to be submitted.
-    """
-
-    model: str = ""
-    has_jobs: bool = True
-
-
-class Chosen(Struct, frozen=True):
-    """Submit a job of this model now."""
-
-    model: str
-
-
-class Blocked(Struct, frozen=True):
-    """
-    Nothing can be submitted now.
-
-    Attributes:
-        until: When that changes without any event; None if a job has to end or become ready first.
-    """
-
-    by: Limit
-    until: float | None = None
-
-
-def choose_model(
-    run: Queue,
-    queues: Sequence[ModelQueue],
-    *,
-    after: str | None,
-    now: float,
-    opens_at: float,
-    models_open_at: Mapping[str, float] = _NO_TIMES,
-) -> Chosen | Blocked:
-    """
-    Return the next model that has a job, a free slot and an open pacer.
-
-    Args:
-        queues: Every model, always in the same order.
-        after: The model that was chosen last, or None.
-        opens_at: When the run's pacer allows the next request.
-        models_open_at: The same for each model with a pacer of its own.
-
-    >>> queues = [ModelQueue(2, 2, model="slow"), ModelQueue(0, model="fast")]
-    >>> choose_model(Queue(2, 8), queues, after="fast", now=0.0, opens_at=0.0)
-    Chosen(model='fast')
-    >>> choose_model(Queue(8, 8), queues, after="fast", now=0.0, opens_at=0.0)
-    Blocked(by=<Limit.IN_FLIGHT: 'in_flight'>, until=None)
-    """
-    with_jobs = [queue for queue in _rotated(queues, after) if queue.has_jobs]
-    if not with_jobs:
-        return Blocked(Limit.NO_JOBS)
-    if run.is_full:
-        return Blocked(Limit.IN_FLIGHT)
-    not_full = [queue for queue in with_jobs if not queue.is_full]
-    if not not_full:
-        return Blocked(Limit.MODEL_IN_FLIGHT)
-    if opens_at > now:
-        return Blocked(Limit.RATE, opens_at)
-    for queue in not_full:
-        if models_open_at.get(queue.model, now) <= now:
-            return Chosen(queue.model)
-    return Blocked(Limit.MODEL_RATE, min(models_open_at[queue.model] for queue in not_full))
-
-
-def _rotated(queues: Sequence[ModelQueue], after: str | None) -> Sequence[ModelQueue]:
-    if len(queues) == 1:
-        return queues
-    models = [queue.model for queue in queues]
-    first = models.index(after) + 1 if after in models else 0
-    return [*queues[first:], *queues[:first]]
