@@ -184,7 +184,7 @@ def test_squid_is_the_only_way_out(tmp_path: Path) -> None:
     port = free_port()
     proxy = {"http_proxy": f"http://127.0.0.1:{port}"}
     # A folder that the user which Squid changes to can enter.
-    with tempfile.TemporaryDirectory() as name, run_simulator(tmp_path, GATEWAY_ONLY) as simulator:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, run_simulator(tmp_path, GATEWAY_ONLY) as simulator:
         folder, gateway = Path(name), f"http://gateway.test:{urlsplit(simulator.base_url).port}"
         folder.chmod(0o777)
         (folder / "hosts").write_text("127.0.0.1 gateway.test\n")
