@@ -46,8 +46,7 @@ from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 
 if TYPE_CHECKING:
     from runner.api.options import RunOptions
-    from runner.api.run_result import RunResult
-    from runner.cli.run_session import RunObserver
+    from runner.api.run_result import Callbacks, RunResult
     from runner.cli.shared_options import DisplayOptions
 
 
@@ -222,18 +221,12 @@ def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | Non
 def _run(work: _Work, options: RunOptions, display_options: DisplayOptions) -> int:
     from runner.cli.run_session import run_and_report
 
-    def start(observer: RunObserver) -> Coroutine[Any, Any, RunResult]:
+    def start(callbacks: Callbacks) -> Coroutine[Any, Any, RunResult]:
         def show_plan(plan: RerunPlan) -> None:
             for line in plan_lines(plan, work.run_dir):
-                observer.event(Notice("plan", line))
+                callbacks.observe(Notice("plan", line))
 
-        return work.start(
-            options=options,
-            confirm=show_plan,
-            observe=observer.event,
-            on_started=observer.started,
-            confirm_cost=observer.confirm_cost,
-        )
+        return work.start(options=options, confirm=show_plan, callbacks=callbacks)
 
     return run_and_report(start, options, display_options, title=work.run_dir.name)
 
