@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from runner import jsontext
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
 from runner.cli.main import InSections
@@ -42,6 +41,7 @@ from runner.core.sanitize import command_text
 from runner.core.units import format_count
 from runner.engine.events import Notice
 from runner.errors import UsageError
+from runner.jsontext import dumps
 from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _show(plan: RerunPlan, run_dir: Path, display_options: DisplayOptions) -> in
             "to_download": plan.to_download,
             "left_alone": plan.left_alone or {},
         }
-        echo_stdout(jsontext.dumps(values).decode())
+        echo_stdout(dumps(values).decode())
         return 0
     for line in plan_lines(plan, run_dir):
         echo_stdout(line)

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import click
 
-from runner import __version__, jsontext
+from runner import __version__
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_result import Callbacks, RunResult, result_json, summary_of
 from runner.cli.console import echo_stderr, echo_stdout, show_error
@@ -149,7 +149,7 @@ def run_and_report(
     if display_options.as_json:
         # Nor on a reader of the summary that went away.
         with contextlib.suppress(BrokenPipeError):
-            echo_stdout(jsontext.dumps(result_json(result)).decode())
+            echo_stdout(dumps(result_json(result)).decode())
     return result.exit_code
 
 
