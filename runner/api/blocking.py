@@ -15,11 +15,11 @@ from runner.api import rerun as rerun_api
 from runner.api import run as run_api
 from runner.api.options import RunOptions
 from runner.api.run_facts import default_run_dir
-from runner.api.run_result import OnStarted, RunResult
+from runner.api.run_result import Callbacks, OnStarted, RunResult
 from runner.core.filenames import MANIFEST_NAME, RESULTS_NAME
 from runner.core.stop import Stop, StopReason
 from runner.disk import AnyPath
-from runner.engine.events import ActiveRun, Observer, RunEvent, ignore
+from runner.engine.events import ActiveRun, Observer, RunEvent, guarded, ignore
 from runner.errors import UsageError
 from runner.results.failed_manifest import yaml_flow
 from runner.results.reader import ResultsFile, open_results
@@ -74,21 +74,15 @@ async def run_async(
     elif settings is not None or name != "jobs":
         raise UsageError("name= and settings= are for jobs=; a manifest has its own")
     assert manifest is not None
-    return await run_api.run(
-        Path(manifest),
-        output=run_dir,
-        folder=folder,
-        options=options,
-        observe=observe,
-        on_started=on_started,
-    )
+    callbacks = Callbacks(guarded(observe), on_started=on_started)
+    return await run_api.run(Path(manifest), callbacks, output=run_dir, folder=folder, options=options)
 
 
 async def resume_async(
     run_dir: AnyPath, *, options: RunOptions = RunOptions(), observe: Observer = ignore
 ) -> RunResult:
     """Continue a run without its manifest; otherwise like `run_async`."""
-    return await run_api.resume(Path(run_dir), options=options, observe=observe)
+    return await run_api.resume(Path(run_dir), Callbacks(guarded(observe)), options=options)
 
 
 async def rerun_async(
@@ -104,7 +98,9 @@ async def rerun_async(
     Uncertain jobs, lost ones, and those that moderation or the API's own checks refused are skipped unless
     their class is selected.
     """
-    return await rerun_api.rerun(Path(run_dir), selection, options=options, observe=observe)
+    return await rerun_api.rerun(
+        Path(run_dir), selection, options=options, callbacks=Callbacks(guarded(observe))
+    )
 
 
 def _blocking(start: Callable[_Arguments, Coroutine[Any, Any, RunResult]]) -> Callable[_Arguments, RunResult]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner import jsontext
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_ledger import open_ledger, register
@@ -26,6 +25,7 @@ from runner.core.units import format_count
 from runner.engine.allowance import Allowance
 from runner.engine.budget import RunBudget
 from runner.errors import NotConfirmed, UsageError
+from runner.jsontext import loads
 from runner.schema.price_tables import Pricer
 from runner.store import costs, work_list
 from runner.store.ledger import LedgerLimits
@@ -63,7 +63,7 @@ def pending_cost(
     """
     day, builder = utc_day(time.time()), CostEstimateBuilder()
     for _, model, text in costs.pending_requests(reader, scope, limit=limit, states=states):
-        builder.add(model, *pricer.price(jsontext.loads(text), day))
+        builder.add(model, *pricer.price(loads(text), day))
     return builder.estimate(unknown)
 
 
@@ -226,7 +226,7 @@ def smaller_jobs(
     """Return in words how many of the next pending jobs cost at most `left` billionths; an empty text if none does."""
     day, fitting, first = utc_day(time.time()), 0, ""
     for job_id, _, text in costs.pending_requests(reader, scope, limit=_MAX_LOOKED_AT):
-        price = pricer.quote(jsontext.loads(text), day)
+        price = pricer.quote(loads(text), day)
         if isinstance(price, Quote) and price.currency == currency and to_nanos(price.highest) <= left:
             fitting += 1
             first = first or job_id

@@ -24,7 +24,7 @@ from runner.api.outputs import Outputs
 from runner.api.prices import pricer_for
 from runner.api.run_facts import LEARNED
 from runner.api.run_ledger import settle_ledger
-from runner.api.run_result import OnStarted, RunResult
+from runner.api.run_result import Callbacks, RunResult
 from runner.api.shards import divided
 from runner.api.simulate import simulated_gateway, speed_line, with_simulator_speed
 from runner.api.state_dir import read_learned, save_learned
@@ -62,11 +62,9 @@ async def execute(
     config: RunConfig,
     options: RunOptions,
     job_filter: JobFilter,
+    callbacks: Callbacks,
     *,
-    observe: Observer,
-    on_started: OnStarted,
     resubmit_lost: bool = False,
-    confirm_cost: Callable[[str], bool] | None = None,
     governor: LeasedGovernor | None = None,
 ) -> RunResult:
     """
@@ -74,13 +72,12 @@ async def execute(
 
     Args:
         resubmit_lost: Whether to submit lost jobs again if the API still does not know their tasks.
-        confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
         governor: Has the limits of a run of which this process works on one shard; None if there is no other process.
 
     Raises:
         RunnerError: It could not begin.
     """
-    started_at = time.monotonic()
+    started_at, observe = time.monotonic(), callbacks.observe
     work = Work(store, config, options, job_filter, observe, governor)
     remove_uploaded(store, config)
     outputs = Outputs(store, config)
@@ -93,13 +90,14 @@ async def execute(
             settings, is_simulated = config.settings, config.origin.is_simulated
             if has_pending and not is_simulated:
                 store.require_only()
-            check_cost(store.reader, settings, options, job_filter, confirm_cost, is_simulated=is_simulated)
+            confirm = callbacks.confirm_cost
+            check_cost(store.reader, settings, options, job_filter, confirm, is_simulated=is_simulated)
             if journal_mode(store.reader) != "wal":
                 observe(
                     Notice("journal", f"no write-ahead log on this file system: {store.run_dir} is slower")
                 )
             async with _engine(work, outputs, resubmit_lost=resubmit_lost) as engine:
-                on_started(engine)
+                callbacks.on_started(engine)
                 if (stop := _lack_of_space(store, job_filter)) is not None:
                     engine.stop(stop)
                 await engine.run()

@@ -20,8 +20,8 @@ from msgspec.structs import replace
 from runner.api.config import run_environment
 from runner.api.journals import journal_of
 from runner.api.outputs import Outputs
-from runner.api.run_dir import require_run
-from runner.api.run_facts import RunFacts, read_facts
+from runner.api.run_dir import require_facts, require_run
+from runner.api.run_facts import RunFacts
 from runner.api.run_ledger import settle_ledger
 from runner.assets.publish import is_complete, is_uploaded
 from runner.core.filenames import asset_path
@@ -72,9 +72,7 @@ def merge_rerun(results: Path, run_dir: Path) -> MergedRerun:
     with Store(run_dir, journal=journal_of(run_dir)) as store:
         with store.transaction() as connection:
             recover(connection, at=time.time())
-        facts = read_facts(store.reader)
-        if facts is None:
-            raise UsageError(f"{run_dir} holds no run yet")
+        facts = require_facts(store.reader, run_dir)
         objects = Objects(run_environment(facts))
         for other in (result.record for result in open_results(results)):
             found = query.job(store.reader, other.job_id, waiting_since=0.0)

@@ -23,11 +23,11 @@ from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_dir import announce_run_dir, load_config, open_run, require_match, require_run
 from runner.api.run_facts import read_facts
-from runner.api.run_result import OnStarted, RunResult, send_notifications
+from runner.api.run_result import Callbacks, RunResult, send_notifications
 from runner.core.filenames import VERDICTS_NAME
 from runner.core.model import FailureClass
 from runner.disk import sync_folder, write_error
-from runner.engine.events import Observer, guarded, ignore
+from runner.engine.events import ignore
 from runner.results.verdicts import read_verdicts
 from runner.store.database import reading
 from runner.store.takes import Retake, rejected, requeue_retakes, select_retakes, take_path
@@ -41,9 +41,7 @@ async def rerun(
     *,
     options: RunOptions = RunOptions(),
     confirm: Callable[[RerunPlan], None] = ignore,
-    observe: Observer = ignore,
-    on_started: OnStarted = ignore,
-    confirm_cost: Callable[[str], bool] | None = None,
+    callbacks: Callbacks = Callbacks(),
 ) -> RunResult:
     """
     Run again what did not succeed: download what is undelivered, poll what timed out, submit what failed.
@@ -70,9 +68,7 @@ async def rerun(
         choose,
         options=options,
         require=lambda reader: _require_match(reader, selection),
-        observe=observe,
-        on_started=on_started,
-        confirm_cost=confirm_cost,
+        callbacks=callbacks,
         resubmit_lost=FailureClass.LOST in selection.classes,
     )
 
@@ -83,9 +79,7 @@ async def run_chosen(
     *,
     options: RunOptions,
     require: Callable[[sqlite3.Connection], None],
-    observe: Observer,
-    on_started: OnStarted,
-    confirm_cost: Callable[[str], bool] | None,
+    callbacks: Callbacks,
     resubmit_lost: bool = False,
 ) -> RunResult:
     """
@@ -96,7 +90,7 @@ async def run_chosen(
             them in a transaction too and makes them pending.
         require: Raises if the options match no job.
     """
-    started_at, observe = time.monotonic(), guarded(observe)
+    started_at, observe = time.monotonic(), callbacks.observe
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
     async with open_run(run_dir, options, observe) as store:
@@ -114,7 +108,7 @@ async def run_chosen(
                 config.settings,
                 options,
                 JobFilter(selected=True),
-                confirm_cost,
+                callbacks.confirm_cost,
                 is_simulated=config.origin.is_simulated,
             )
         result = await execute(
@@ -122,8 +116,7 @@ async def run_chosen(
             config,
             options.after(time.monotonic() - started_at),
             JobFilter(selected=True),
-            observe=observe,
-            on_started=on_started,
+            replace(callbacks, confirm_cost=None),
             resubmit_lost=resubmit_lost,
         )
     return await send_notifications(result, trusted_settings(config, options, observe), config.environ)
@@ -162,9 +155,7 @@ async def retake(
     new_seed: bool = False,
     options: RunOptions = RunOptions(),
     confirm: Callable[[RerunPlan], None] = ignore,
-    observe: Observer = ignore,
-    on_started: OnStarted = ignore,
-    confirm_cost: Callable[[str], bool] | None = None,
+    callbacks: Callbacks = Callbacks(),
 ) -> RunResult:
     """
     Submit rejected jobs again, each as a new, paid attempt; their old takes are kept beside the new ones.
@@ -173,7 +164,6 @@ async def retake(
         job: Only jobs whose id matches, as the shell matches file names.
         new_seed: Whether a request that names a seed gets another one.
         confirm: Gets the plan before anything is done; an exception from it stops everything.
-        confirm_cost: Asks whether to submit, and pay; None if there is nobody to ask.
     """
 
     def choose(reader: sqlite3.Connection) -> Callable[[sqlite3.Connection], None]:
@@ -194,9 +184,7 @@ async def retake(
         choose,
         options=options,
         require=lambda reader: require_match(reader, job),
-        observe=observe,
-        on_started=on_started,
-        confirm_cost=confirm_cost,
+        callbacks=callbacks,
     )
 
 

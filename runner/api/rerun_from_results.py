@@ -30,7 +30,7 @@ from runner.api.run_facts import (
     require_same_kind,
     save_facts,
 )
-from runner.api.run_result import OnStarted, RunResult
+from runner.api.run_result import Callbacks, RunResult
 from runner.api.simulate import check_simulation
 from runner.core.filenames import DB_NAME, MAX_FILES_FLAT, RESULTS_NAME, SIMULATOR_LEDGER_NAME
 from runner.core.lifecycle import State
@@ -124,9 +124,7 @@ async def rerun_results(
     *,
     options: RunOptions = RunOptions(),
     confirm: Callable[[RerunPlan], None] = ignore,
-    observe: Observer = ignore,
-    on_started: OnStarted = ignore,
-    confirm_cost: Callable[[str], bool] | None = None,
+    callbacks: Callbacks = Callbacks(),
 ) -> RunResult:
     """
     Make the run directory, or add to the one that an earlier call made, and rerun it.
@@ -136,21 +134,19 @@ async def rerun_results(
     Raises:
         UsageError: The directory holds a run of a manifest, or only the file names the gateway.
     """
-    _show_warnings(source, observe)
+    _show_warnings(source, callbacks.observe)
     if source.is_nothing_to_do:
         return _nothing_to_do(source)
     if source.gateway_source is None:
         raise refused_gateway(source.gateway, str(source.results.path))
     started_at = time.monotonic()
-    await _import_jobs(source, options.if_locked, observe)
+    await _import_jobs(source, options.if_locked, callbacks.observe)
     return await rerun(
         source.run_dir,
         selection,
         options=options.after(time.monotonic() - started_at),
         confirm=confirm,
-        observe=observe,
-        on_started=on_started,
-        confirm_cost=confirm_cost,
+        callbacks=callbacks,
     )
 
 

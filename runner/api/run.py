@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,15 +39,14 @@ from runner.api.run_facts import (
     series_of,
 )
 from runner.api.run_ledger import with_ledger
-from runner.api.run_result import OnStarted, RunResult, send_notifications
+from runner.api.run_result import Callbacks, RunResult, send_notifications
 from runner.api.series import Series, catch_up, delete_older, require_series
 from runner.api.shards import check_shard_options, require_same_shard
 from runner.api.simulate import check_simulation
 from runner.api.state_dir import KnownRun, known_run, remember, require_continued
 from runner.core.lifecycle import State
-from runner.core.problem import Problem
 from runner.core.settings import Settings
-from runner.engine.events import ActiveRun, Notice, Observer, guarded, ignore
+from runner.engine.events import ActiveRun, Notice, Observer
 from runner.gateway.credentials import KeySet
 from runner.manifest.loader import Manifest, ProblemCollector, load
 from runner.store import query
@@ -66,15 +65,11 @@ _CUT_SHORT = (130, 143, 3)
 
 async def run(
     manifest: Path,
+    callbacks: Callbacks = Callbacks(),
     *,
     output: Path | None = None,
     folder: Path | None = None,
     options: RunOptions = RunOptions(),
-    observe: Observer = ignore,
-    on_problem: Callable[[Problem], None] = ignore,
-    on_started: OnStarted = ignore,
-    confirm_new: Callable[[str], bool] = lambda _question: False,
-    confirm_cost: Callable[[str], bool] | None = None,
 ) -> RunResult:
     """
     Run a manifest: submit new jobs, poll and download those that were submitted, and write the results.
@@ -84,11 +79,6 @@ async def run(
     Args:
         output: The run directory; for the default see `default_run_dir`. ``${date}`` in it is today in UTC.
         folder: Where relative paths begin, and ``.env`` is; None for the folder of the manifest.
-        observe: Gets events as they happen.
-        on_problem: Gets the manifest's problems, warnings included, as they are found.
-        on_started: Gets the run, to stop it; and before that, older runs of the series.
-        confirm_new: Gets a question: whether to begin a new run although the manifest was run elsewhere.
-        confirm_cost: Gets a question: whether to submit, and pay; None if there is nobody to ask.
 
     Raises:
         ManifestError: The manifest has errors; nothing was sent.
@@ -96,26 +86,23 @@ async def run(
         RunDirError: The run directory can't be used, or the manifest was run elsewhere.
         UsageError: Options do not fit the run that the directory holds.
     """
-    started_at, observe = time.monotonic(), guarded(observe)
-    folder = folder or manifest.parent
-    plan = _prepare(manifest, output, folder, options, on_problem, observe, confirm_new=confirm_new)
+    started_at, observe = time.monotonic(), callbacks.observe
+    plan = _prepare(manifest, output, folder or manifest.parent, options, callbacks)
     async with open_run(plan.run_dir, options, observe, journal=plan.journal) as store:
         has_attempts = query.has_attempts(store.reader)
         facts, ids = await _begin(store, plan, options, observe, has_attempts=has_attempts)
-        scope, confirm_cost = _choose_jobs(store, facts, options, confirm_cost, ids)
+        scope, callbacks = _choose_jobs(store, facts, options, callbacks, ids)
         if plan.series is not None and options.catch_up:
             older = Series(manifest, plan.series, options.simulate).unfinished(plan.run_dir, observe)
-            on_started = await catch_up(older, options, observe=observe, on_started=on_started)
+            callbacks = await catch_up(older, options, callbacks)
         if not options.simulate and not has_attempts:
-            on_started = _remembered(manifest, plan.own, on_started)
+            callbacks = _remembering(manifest, plan.own, callbacks)
         result = await execute(
             store,
             plan.config(facts, options),
             options.after(time.monotonic() - started_at),
             scope,
-            observe=observe,
-            on_started=on_started,
-            confirm_cost=confirm_cost,
+            callbacks,
         )
     if plan.is_series and result.exit_code not in _CUT_SHORT:
         keep_runs, keep_days = options.keep_runs, options.keep_days
@@ -124,14 +111,14 @@ async def run(
     return await send_notifications(result, plan.settings, plan.environ)
 
 
-def _remembered(manifest: Path, own: KnownRun, on_started: OnStarted) -> OnStarted:
-    """Return what remembers a new run on this machine once it starts: one that is refused before is not known."""
+def _remembering(manifest: Path, own: KnownRun, callbacks: Callbacks) -> Callbacks:
+    """Let a new run be remembered on this machine once it starts: one that is refused before is not known."""
 
     def begin(engine: ActiveRun) -> None:
         remember(manifest, own)
-        on_started(engine)
+        callbacks.on_started(engine)
 
-    return begin
+    return replace(callbacks, on_started=begin)
 
 
 class _Prepared(Struct, frozen=True, kw_only=True):
@@ -174,20 +161,13 @@ class _Prepared(Struct, frozen=True, kw_only=True):
 
 
 def _prepare(
-    manifest: Path,
-    output: Path | None,
-    folder: Path,
-    options: RunOptions,
-    on_problem: Callable[[Problem], None],
-    observe: Observer,
-    *,
-    confirm_new: Callable[[str], bool],
+    manifest: Path, output: Path | None, folder: Path, options: RunOptions, callbacks: Callbacks
 ) -> _Prepared:
     """Read a manifest, and determine what is in force and where the run is; nothing is written yet."""
     check_simulation(options, simulate=options.simulate)
     today = datetime.now(UTC).date()
-    environ = read_environment(options, folder)
-    problems = ProblemCollector(on_problem)
+    environ, observe = read_environment(options, folder), callbacks.observe
+    problems = ProblemCollector(callbacks.on_problem)
     loaded = load(
         manifest, problems, variables=options.var, today=today, folder=folder, is_strict=options.strict
     )
@@ -218,7 +198,7 @@ def _prepare(
         journal = begin_journal(options.journal, RunFacts(settings, origin), environ)
     # A journal that has begun is continued, wherever the directory was.
     if not (options.simulate or options.new or (journal is not None and journal.has_begun())):
-        require_continued(manifest, own, confirm_new)
+        require_continued(manifest, own, callbacks.confirm_new)
     return _Prepared(
         manifest=loaded,
         problems=problems,
@@ -253,11 +233,9 @@ async def _begin(
 
 async def resume(
     run_dir: Path,
+    callbacks: Callbacks = Callbacks(),
     *,
     options: RunOptions = RunOptions(),
-    observe: Observer = ignore,
-    on_started: OnStarted = ignore,
-    confirm_cost: Callable[[str], bool] | None = None,
     governor: LeasedGovernor | None = None,
 ) -> RunResult:
     """
@@ -271,7 +249,7 @@ async def resume(
         StoreMissing: The directory is not a run directory.
         CredentialsMissing, RunDirError: As for `run`.
     """
-    started_at, observe = time.monotonic(), guarded(observe)
+    started_at, observe = time.monotonic(), callbacks.observe
     require_run(run_dir)
     announce_run_dir(run_dir, observe)
     async with open_run(run_dir, options, observe) as store:
@@ -283,15 +261,13 @@ async def resume(
         announce_gateway(config.gateway, config.gateway_source, observe, where=str(run_dir))
         if options.verify:
             verify_assets(store, config.environ, observe)
-        scope, confirm_cost = _choose_jobs(store, config, options, confirm_cost, ids)
+        scope, callbacks = _choose_jobs(store, config, options, callbacks, ids)
         result = await execute(
             store,
             config,
             options.after(time.monotonic() - started_at),
             scope,
-            observe=observe,
-            on_started=on_started,
-            confirm_cost=confirm_cost,
+            callbacks,
             governor=governor,
         )
     if governor is not None:
@@ -300,14 +276,10 @@ async def resume(
 
 
 def _choose_jobs(
-    store: Store,
-    facts: RunFacts,
-    options: RunOptions,
-    confirm_cost: Callable[[str], bool] | None,
-    ids: tuple[str, ...] | None,
-) -> tuple[JobFilter, Callable[[str], bool] | None]:
+    store: Store, facts: RunFacts, options: RunOptions, callbacks: Callbacks, ids: tuple[str, ...] | None
+) -> tuple[JobFilter, Callbacks]:
     """
-    Return the jobs to work on, and what is still to be asked.
+    Return the jobs to work on, and the callbacks without what was asked.
 
     Failed jobs are made pending if the options say so, after a look at the cost.
     """
@@ -321,9 +293,9 @@ def _choose_jobs(
             requeue_selected(connection, at=time.time())
             if ids is not None:
                 choose(connection, ids)
-            is_simulated = facts.origin.is_simulated
-            check_cost(connection, facts.settings, options, scope, confirm_cost, is_simulated=is_simulated)
-        confirm_cost = None
+            confirm, is_simulated = callbacks.confirm_cost, facts.origin.is_simulated
+            check_cost(connection, facts.settings, options, scope, confirm, is_simulated=is_simulated)
+        callbacks = replace(callbacks, confirm_cost=None)
     if ids is not None:
         choose(store.reader, ids)
-    return scope, confirm_cost
+    return scope, callbacks

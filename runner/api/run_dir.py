@@ -152,7 +152,7 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
         ScenarioError: The scenario is not valid.
         ObjectStoreError: Nothing can be uploaded to the store that the options name.
     """
-    saved = _require_facts(store.reader, store.run_dir)
+    saved = require_facts(store.reader, store.run_dir)
     simulate = saved.origin.is_simulated
     if options.simulate:
         require_same_kind(saved.origin, store.run_dir, simulate=True)
@@ -173,7 +173,7 @@ def load_config(store: Store, options: RunOptions) -> RunConfig:
 def planned_gateway(run_dir: Path, options: RunOptions) -> tuple[str, str | None]:
     """Return the gateway that a run would continue with, and what names it; None if only the directory does."""
     with reading(run_dir) as reader:
-        saved = _require_facts(reader, run_dir)
+        saved = require_facts(reader, run_dir)
     settings, _ = apply_options(saved.settings, options, {})
     facts = RunFacts(settings, saved.origin)
     return facts.gateway, _gateway_source(facts, options, run_environment(saved, options))
@@ -188,7 +188,7 @@ def continue_options(run_dir: Path) -> tuple[str, ...]:
         RunDirError: Its ``run.db`` can't be read.
     """
     with reading(run_dir) as reader:
-        saved = _require_facts(reader, run_dir)
+        saved = require_facts(reader, run_dir)
     scenario, env_file = saved.origin.scenario, saved.origin.env_file
     needed: tuple[str, ...] = () if scenario is None else ("--scenario", scenario)
     needed += () if env_file is None else ("--env-file", env_file)
@@ -201,7 +201,13 @@ def continue_options(run_dir: Path) -> tuple[str, ...]:
     return needed if source is not None else (*needed, "--base-url", saved.gateway)
 
 
-def _require_facts(reader: sqlite3.Connection, run_dir: Path) -> RunFacts:
+def require_facts(reader: sqlite3.Connection, run_dir: Path) -> RunFacts:
+    """
+    Read what a run remembers.
+
+    Raises:
+        StoreMissing: No manifest was ever loaded into its directory.
+    """
     saved = read_facts(reader)
     if saved is None:
         raise StoreMissing(

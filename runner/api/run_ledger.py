@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner import jsontext
 from runner.api.run_facts import output_root
 from runner.core.cost import Spend
 from runner.core.model import Json
@@ -24,6 +23,7 @@ from runner.core.money import Money, amount_text, from_nanos, nanos_text
 from runner.core.prices import utc_day
 from runner.core.settings import Budget, Settings
 from runner.engine.allowance import RunLedger
+from runner.jsontext import loads
 from runner.store import costs, query
 from runner.store.ledger import Ledger
 from runner.store.ledger_report import SpentBy, held, open_to_read, spent_by
@@ -111,7 +111,7 @@ def register(ledger: RunLedger, store: Store, settings: Settings) -> int:
         token = uuid.uuid4().hex
         with store.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOKEN, token))
-    replaced = jsontext.loads(meta.get(REPLACED, "[]"))
+    replaced = loads(meta.get(REPLACED, "[]"))
     run, is_due = ledger.open_run(token, settings.name, str(store.run_dir.resolve()))
     if is_due or replaced or costs.LEDGER_DUE in meta:
         ledger.sync_run(run, costs.entries(store.reader), replaced=replaced)

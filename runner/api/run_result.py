@@ -21,11 +21,12 @@ from runner.commands import CommandFailed, environment_without_keys, run_command
 from runner.connector import Proxies
 from runner.core.lifecycle import State, next_step
 from runner.core.model import JobRecord, Json
+from runner.core.problem import Problem
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.stop import Stop
 from runner.core.summary import Summary, summarize
 from runner.core.units import format_count, format_duration
-from runner.engine.events import ActiveRun
+from runner.engine.events import ActiveRun, Observer, ignore
 from runner.errors import RunnerError
 from runner.gateway.credentials import POOL_NAME
 from runner.jsontext import dumps
@@ -36,6 +37,25 @@ from runner.store.work_list import Matches
 
 OnStarted = Callable[[ActiveRun], None]
 """Gets the run once it is active, to watch it or to stop it."""
+
+
+class Callbacks(Struct, frozen=True):
+    """
+    What a run calls as it goes on, of whoever watches it and answers for it.
+
+    Attributes:
+        observe: Gets events as they happen; it raises nothing, see `guarded`.
+        on_problem: Gets the manifest's problems, warnings included, as they are found.
+        on_started: Gets the run, to stop it; and before that, older runs of the series.
+        confirm_new: Gets a question: whether to begin a new run although the manifest was run elsewhere.
+        confirm_cost: Gets a question: whether to submit, and pay; None if there is nobody to ask.
+    """
+
+    observe: Observer = ignore
+    on_problem: Callable[[Problem], None] = ignore
+    on_started: OnStarted = ignore
+    confirm_new: Callable[[str], bool] = lambda _question: False
+    confirm_cost: Callable[[str], bool] | None = None
 
 
 class KeptRun(Struct, frozen=True):

@@ -24,7 +24,7 @@ from runner.api.execute import execute
 from runner.api.options import IfLocked, RunOptions
 from runner.api.run_dir import continue_options, load_config, open_run
 from runner.api.run_facts import RunFacts, read_facts
-from runner.api.run_result import KeptRun, OnStarted, RetentionResult
+from runner.api.run_result import Callbacks, KeptRun, RetentionResult
 from runner.api.state_dir import last_changes, runs_of
 from runner.core.filenames import ASSETS_NAME, DB_FILES, DB_NAME, LOCK_NAME, RUN_FILES, file_stem
 from runner.core.lifecycle import WITH_A_TASK, State
@@ -98,9 +98,7 @@ def _was_killed(reader: sqlite3.Connection) -> bool:
     return query.has_attempts(reader) and "finished" not in query.meta(reader)
 
 
-async def catch_up(
-    run_dirs: Sequence[Path], options: RunOptions, *, observe: Observer, on_started: OnStarted
-) -> OnStarted:
+async def catch_up(run_dirs: Sequence[Path], options: RunOptions, callbacks: Callbacks) -> Callbacks:
     """
     Poll and download what was paid for in older run directories; nothing is submitted there.
 
@@ -108,30 +106,29 @@ async def catch_up(
     beginning.
 
     Returns:
-        What is to get the new run's engine: it is stopped as well if a signal stopped this.
+        Those of the new run: it is stopped as well if a signal stopped this.
     """
     signaled: list[Stop] = []
     for run_dir in run_dirs:
         if signaled:
             break
         try:
-            stops = await _fetch(run_dir, options, observe, on_started)
+            stops = await _fetch(run_dir, options, callbacks)
         except RunnerError as error:
-            observe(Notice("catch_up", f"not fetched from {run_dir}: {error.message}", error.hint))
+            callbacks.observe(Notice("catch_up", f"not fetched from {run_dir}: {error.message}", error.hint))
         else:
             signaled += [stop for stop in stops if stop.reason in _SIGNALED]
 
     def started(engine: ActiveRun) -> None:
-        on_started(engine)
+        callbacks.on_started(engine)
         for stop in signaled:
             engine.stop(stop)
 
-    return started
+    return replace(callbacks, on_started=started)
 
 
-async def _fetch(
-    run_dir: Path, options: RunOptions, observe: Observer, on_started: OnStarted
-) -> tuple[Stop, ...]:
+async def _fetch(run_dir: Path, options: RunOptions, callbacks: Callbacks) -> tuple[Stop, ...]:
+    observe = callbacks.observe
     options = replace(options, if_locked=IfLocked.FAIL, adopt_results=False)
     async with open_run(run_dir, options, observe) as store:
         config = load_config(store, options)
@@ -144,9 +141,8 @@ async def _fetch(
             what = f"writing the results of an older run, whose process was killed: {run_dir}"
         observe(Notice("catch_up", what))
         bounds = RunOptions(max_runtime=options.drain_time, drain_time=0.0, scenario=options.scenario)
-        result = await execute(
-            store, config, bounds, JobFilter(selected=True), observe=observe, on_started=on_started
-        )
+        asks_nothing = replace(callbacks, confirm_cost=None)
+        result = await execute(store, config, bounds, JobFilter(selected=True), asks_nothing)
     left, uncertain = sum(result.counts[state] for state in WITH_A_TASK), result.counts[State.UNCERTAIN]
     hint = None
     if left or uncertain:

@@ -16,8 +16,7 @@ from runner.api.asset_store import LocalFiles
 from runner.api.config import RunConfig, run_environment
 from runner.api.options import IfLocked, RunOptions
 from runner.api.outputs import Outputs
-from runner.api.run_dir import open_run, require_run
-from runner.api.run_facts import read_facts
+from runner.api.run_dir import open_run, require_facts, require_run
 from runner.checks.duplicate_videos import save_duplicates
 from runner.checks.judge import NEEDS_DECODER, Findings, Measures
 from runner.checks.pool import MeasuringPool, require_decoder
@@ -27,7 +26,7 @@ from runner.core.settings import DEFAULT_KEY_NAME, Check
 from runner.core.stop import Drain
 from runner.core.units import format_count
 from runner.engine.events import ActiveRun, Notice, Observer, guarded, ignore
-from runner.errors import StoreMissing, UsageError
+from runner.errors import UsageError
 from runner.gateway.credentials import POOL_NAME
 from runner.store import query, rows, takes
 from runner.store.store import Store
@@ -73,9 +72,7 @@ async def check_media(
     require_run(run_dir)
     observe = guarded(observe)
     async with open_run(run_dir, RunOptions(if_locked=if_locked), observe) as store:
-        facts = read_facts(store.reader)
-        if facts is None:
-            raise StoreMissing(f"{run_dir} holds no run yet", hint="start it with: runner run MANIFEST")
+        facts = require_facts(store.reader, run_dir)
         settings = facts.settings
         jobs = takes.delivered(store.reader)
         observe(Notice("checks", f"checking {format_count(len(jobs), 'video')}"))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from runner import jsontext
 from runner.cli.console import echo_stderr, echo_stdout
 from runner.cli.displays import show_event
 from runner.cli.main import InSections
@@ -42,12 +41,12 @@ from runner.core.sanitize import command_text
 from runner.core.units import format_count
 from runner.engine.events import Notice
 from runner.errors import UsageError
+from runner.jsontext import dumps
 from runner.store.transitions import RerunPlan, Selection, rerunnable_states
 
 if TYPE_CHECKING:
     from runner.api.options import RunOptions
-    from runner.api.run_result import RunResult
-    from runner.cli.run_session import RunObserver
+    from runner.api.run_result import Callbacks, RunResult
     from runner.cli.shared_options import DisplayOptions
 
 
@@ -222,18 +221,12 @@ def _selection(states: tuple[str, ...], classes: tuple[str, ...], job: str | Non
 def _run(work: _Work, options: RunOptions, display_options: DisplayOptions) -> int:
     from runner.cli.run_session import run_and_report
 
-    def start(observer: RunObserver) -> Coroutine[Any, Any, RunResult]:
+    def start(callbacks: Callbacks) -> Coroutine[Any, Any, RunResult]:
         def show_plan(plan: RerunPlan) -> None:
             for line in plan_lines(plan, work.run_dir):
-                observer.event(Notice("plan", line))
+                callbacks.observe(Notice("plan", line))
 
-        return work.start(
-            options=options,
-            confirm=show_plan,
-            observe=observer.event,
-            on_started=observer.started,
-            confirm_cost=observer.confirm_cost,
-        )
+        return work.start(options=options, confirm=show_plan, callbacks=callbacks)
 
     return run_and_report(start, options, display_options, title=work.run_dir.name)
 
@@ -246,7 +239,7 @@ def _show(plan: RerunPlan, run_dir: Path, display_options: DisplayOptions) -> in
             "to_download": plan.to_download,
             "left_alone": plan.left_alone or {},
         }
-        echo_stdout(jsontext.dumps(values).decode())
+        echo_stdout(dumps(values).decode())
         return 0
     for line in plan_lines(plan, run_dir):
         echo_stdout(line)

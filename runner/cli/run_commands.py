@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ from runner.core.sanitize import command_text
 from runner.core.units import format_count
 
 if TYPE_CHECKING:
-    from runner.api.run_result import RunResult
+    from runner.api.run_result import Callbacks, RunResult
     from runner.cli.run_session import StartRun
 
 
@@ -162,30 +162,13 @@ def run_command(
 def _start(manifest: Path, output: Path | None, options: RunOptions) -> StartRun:
     from runner.api.run import run
 
-    return lambda observer: run(
-        manifest,
-        output=output,
-        options=options,
-        observe=observer.event,
-        on_problem=observer.problem,
-        on_started=observer.started,
-        confirm_new=observer.confirm,
-        confirm_cost=observer.confirm_cost,
-    )
+    return partial(run, manifest, output=output, options=options)
 
 
 def _start_on_ray(manifest: Path, options: RunOptions, **plan: Any) -> StartRun:
     from runner.scale.driver import RayPlan, run_on_ray
 
-    return lambda observer: run_on_ray(
-        manifest,
-        RayPlan(**plan),
-        options,
-        observe=observer.event,
-        on_problem=observer.problem,
-        on_started=observer.started,
-        confirm_cost=observer.confirm_cost,
-    )
+    return partial(run_on_ray, manifest, plan=RayPlan(**plan), options=options)
 
 
 @click.command("resume", cls=InSections)
@@ -213,28 +196,21 @@ def resume_command(run_dirs: tuple[Path, ...], **values: Any) -> int:
     simulated run stays simulated. The settings are those of the last run, unless options here override them.
     """
     from runner.api.run import resume
-    from runner.cli.run_session import RunObserver, run_and_report, run_each_and_report
+    from runner.cli.run_session import run_and_report, run_each_and_report
 
     display_options = pop_display_options(values)
     options = run_options(values)
     started_at = time.monotonic()
 
-    def start(run_dir: Path) -> Callable[[RunObserver], Coroutine[Any, Any, RunResult]]:
-        return lambda observer: resume(
-            run_dir,
-            options=options.after(time.monotonic() - started_at),
-            observe=observer.event,
-            on_started=observer.started,
-            confirm_cost=observer.confirm_cost,
-        )
+    async def start(run_dir: Path, callbacks: Callbacks) -> RunResult:
+        return await resume(run_dir, callbacks, options=options.after(time.monotonic() - started_at))
 
     if len(run_dirs) == 1:
-        return run_and_report(start(run_dirs[0]), options, display_options, title=run_dirs[0].name)
+        return run_and_report(partial(start, run_dirs[0]), options, display_options, title=run_dirs[0].name)
     if options.limit is not None:
         raise click.UsageError("--limit can't be used with several directories.")
-    return run_each_and_report(
-        {str(run_dir): start(run_dir) for run_dir in run_dirs}, options, display_options
-    )
+    starts = {str(run_dir): partial(start, run_dir) for run_dir in run_dirs}
+    return run_each_and_report(starts, options, display_options)
 
 
 @click.command("prepare")

@@ -19,9 +19,9 @@ from typing import Any, Self
 
 import click
 
-from runner import __version__, jsontext
+from runner import __version__
 from runner.api.options import IfLocked, RunOptions
-from runner.api.run_result import RunResult, result_json, summary_of
+from runner.api.run_result import Callbacks, RunResult, result_json, summary_of
 from runner.cli.console import echo_stderr, echo_stdout, show_error
 from runner.cli.displays import Display, PlainDisplay, QuietDisplay
 from runner.cli.shared_options import DisplayOptions
@@ -31,7 +31,7 @@ from runner.core.problem import Problem, Severity
 from runner.core.sanitize import redact
 from runner.core.stop import SIGNAL_EXIT_CODES, combined_exit_code
 from runner.disk import open_own, require_output
-from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent
+from runner.engine.events import ActiveRun, JobEnded, Notice, RunEvent, guarded
 from runner.errors import RunLocked, RunnerError, UsageError
 from runner.jsontext import dumps
 from runner.report.prometheus import write_live_metrics, write_metrics
@@ -53,7 +53,7 @@ class RunObserver:
 
     Attributes:
         engine: The one that was started last; None before.
-        confirm_cost: Asks whether to submit, and pay; None without a terminal, where nothing is asked.
+        callbacks: For the run; without a terminal nobody is asked whether to pay.
     """
 
     engine: ActiveRun | None = None
@@ -62,7 +62,10 @@ class RunObserver:
         self._display: Display | None = display
         self._log = log
         self._signals = signals
-        self.confirm_cost = self.confirm if _has_terminal() else None
+        confirm_cost = self.confirm if _has_terminal() else None
+        self.callbacks = Callbacks(
+            guarded(self.event), self.problem, self.started, self.confirm, confirm_cost
+        )
 
     def event(self, event: RunEvent) -> None:
         """Log and show an event of the run."""
@@ -101,7 +104,7 @@ def _has_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-StartRun = Callable[[RunObserver], Coroutine[Any, Any, RunResult]]
+StartRun = Callable[[Callbacks], Coroutine[Any, Any, RunResult]]
 
 
 def run_each_and_report(
@@ -146,7 +149,7 @@ def run_and_report(
     if display_options.as_json:
         # Nor on a reader of the summary that went away.
         with contextlib.suppress(BrokenPipeError):
-            echo_stdout(jsontext.dumps(result_json(result)).decode())
+            echo_stdout(dumps(result_json(result)).decode())
     return result.exit_code
 
 
@@ -160,7 +163,7 @@ def _run(start: StartRun, display_options: DisplayOptions, title: str) -> RunRes
         _schedule_as_batch()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                run = start(observer)
+                run = start(observer.callbacks)
                 if display_options.metrics_file is not None:
                     run = _with_metrics(run, observer, display_options.metrics_file)
                 return runner.run(run)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner import jsontext
 from runner.cli.console import echo_stderr, echo_stdout, open_in_browser, shown_if_slow
 from runner.cli.displays import show_event
 from runner.cli.param_types import RUN_DIR
@@ -28,6 +27,7 @@ from runner.core.where import Condition
 from runner.errors import UsageError
 from runner.export.columns import COLUMNS
 from runner.export.selection import ExportOptions, Format
+from runner.jsontext import dumps
 from runner.schema.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def check_media_command(run_dir: Path, as_json: bool) -> int:
 
     result = asyncio.run(check_media(run_dir, observe=show_event))
     if as_json:
-        echo_stdout(jsontext.dumps(check_result_json(result)).decode())
+        echo_stdout(dumps(check_result_json(result)).decode())
         return 0
     for line in _findings(result):
         echo_stdout(line)

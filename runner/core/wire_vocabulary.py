@@ -15,9 +15,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from runner import jsontext
 from runner.core.model import Asset, AssetKind, Json
 from runner.core.outcomes import RemoteStatus
+from runner.jsontext import loads
 
 Path = tuple[str, ...]
 
@@ -155,7 +155,7 @@ def read_json(body: bytes) -> Json:
     {'id': 'task_1'}
     """
     try:
-        return jsontext.loads(body)
+        return loads(body)
     except (ValueError, RecursionError):
         values = list(_read_values(decode(body)))
     return next(filter(_has_id, values), values[0] if values else None)

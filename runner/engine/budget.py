@@ -15,13 +15,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from runner import jsontext
 from runner.core.budget import Account, Fit
 from runner.core.cost import SPEND_PARTS, Cost, CostState, Spend, reserve
 from runner.core.model import Job
 from runner.core.money import Money, format_money, from_nanos, to_nanos
 from runner.core.prices import Quote, Unit, utc_day_and_text
 from runner.core.stop import Stop, StopReason
+from runner.jsontext import loads
 from runner.schema.price_tables import Pricer
 
 
@@ -127,7 +127,7 @@ class RunBudget:
             return Granted(None)
         at = self._wall()
         day, day_text = utc_day_and_text(at)
-        _, price = self._pricer.price(jsontext.loads(text), day)
+        _, price = self._pricer.price(loads(text), day)
         if isinstance(price, Quote):
             cost = reserve(price, number=job.attempt + 1, at=at)
         elif self._unknown is not None:

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner import jsontext
 from runner.connector import ConnectFailed, StrictConnector, forget_connection, used_connection
 from runner.core.classify import classify_poll, classify_submit, excerpt
 from runner.core.model import Failure, FailureClass, Json
@@ -33,6 +32,7 @@ from runner.core.retry import parse_http_date
 from runner.core.settings import Timeouts
 from runner.core.wire_errors import MESSAGE_CHARS
 from runner.gateway.urls import gateway_root, task_url
+from runner.jsontext import loads
 from runner.network import (
     USER_AGENT,
     Deadline,
@@ -334,7 +334,7 @@ def interpret_probe(response: HttpResponse, secrets: tuple[str, ...] = ()) -> Pr
     """
     server_at = parse_http_date(response.headers.get("Date", ""))
     try:
-        document = jsontext.loads(response.body)
+        document = loads(response.body)
     except (ValueError, RecursionError):
         return Probed(False, server_at=server_at, failure=_not_json(response.status))
     if response.status == 200:

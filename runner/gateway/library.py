@@ -10,11 +10,11 @@ from typing import Self
 import aiohttp
 from msgspec import Struct
 
-from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import sanitize_line
 from runner.core.settings import Timeouts
 from runner.errors import UploadError
+from runner.jsontext import loads
 from runner.network import USER_AGENT, Deadline, describe_network_error
 
 _TRIES = 4
@@ -217,7 +217,7 @@ class LibraryClient:
 
 def _parsed(text: bytes) -> dict[str, Json]:
     try:
-        answer = jsontext.loads(text)
+        answer = loads(text)
     except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -10,10 +10,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from runner import jsontext
 from runner.core.model import Json
 from runner.core.sanitize import KEY_HINT, may_contain_key
 from runner.disk import MAX_LINE, LineTooLong, lines_of, open_regular
+from runner.jsontext import loads
 from runner.manifest.row_readers import (
     KEY_MESSAGE,
     Row,
@@ -86,7 +86,7 @@ def read_jsonl(path: Path, on_error: RowErrorHandler, last: LastLine | None = No
     Raises:
         RowFileError: The file is missing or can't be read to its end.
     """
-    loads, last = jsontext.loads, last or LastLine()
+    last = last or LastLine()
     try:
         with open_regular(path) as stream:
             for number, line in enumerate(_utf8_lines(stream), start=1):

@@ -28,7 +28,7 @@ from runner.api.options import RunOptions
 from runner.api.run import resume
 from runner.api.run_facts import RunFacts, default_run_dir
 from runner.api.run_ledger import ledger_path
-from runner.api.run_result import RunResult
+from runner.api.run_result import Callbacks, RunResult
 from runner.core.governor import RunGovernor
 from runner.core.leases import Message, Reply
 from runner.core.settings import Settings
@@ -311,13 +311,8 @@ class ShardActor:
             at_once=assignment.at_once,
             ledger=find_remote_ledger(assignment.namespace) if assignment.has_ledger else None,
         )
-        return await resume(
-            found,
-            options=assignment.options,
-            observe=self._observe,
-            on_started=self._started,
-            governor=governor,
-        )
+        callbacks = Callbacks(self._observe, on_started=self._started)
+        return await resume(found, callbacks, options=assignment.options, governor=governor)
 
     def _observe(self, event: RunEvent) -> None:
         # The driver tells where the run is, and why it stops.

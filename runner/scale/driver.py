@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout
 from io import TextIOBase
 from pathlib import Path
@@ -26,14 +26,13 @@ from runner.api.manifest_jobs import prepare
 from runner.api.options import RunOptions
 from runner.api.prices import pricer_for
 from runner.api.run_facts import RunFacts, default_run_dir, read_facts
-from runner.api.run_result import OnStarted, RunResult, send_notifications, summary_of
+from runner.api.run_result import Callbacks, RunResult, send_notifications, summary_of
 from runner.core.lifecycle import State
 from runner.core.money import to_nanos
-from runner.core.problem import Problem
 from runner.core.settings import DEFAULT_KEY_NAME, Settings
 from runner.core.sharding import Shard
 from runner.core.stop import exit_code
-from runner.engine.events import Notice, Observer, guarded, ignore
+from runner.engine.events import Notice, Observer
 from runner.errors import ClusterError, StoreMissing, UsageError, install_hint
 from runner.scale.actors import (
     GOVERNOR_NAME,
@@ -77,14 +76,7 @@ class RayPlan(Struct, frozen=True, kw_only=True):
 
 
 async def run_on_ray(
-    manifest: Path,
-    plan: RayPlan,
-    options: RunOptions,
-    *,
-    observe: Observer = ignore,
-    on_problem: Callable[[Problem], None] = ignore,
-    on_started: OnStarted = ignore,
-    confirm_cost: Callable[[str], bool] | None = None,
+    manifest: Path, callbacks: Callbacks = Callbacks(), *, plan: RayPlan, options: RunOptions
 ) -> RunResult:
     """
     Run a manifest on many machines, or continue that.
@@ -94,15 +86,12 @@ async def run_on_ray(
         ManifestError: The manifest has errors; nothing was sent.
         RunnerError: The journal can't be used.
     """
-    started_at = time.monotonic()
-    observe = guarded(observe)
+    started_at, observe = time.monotonic(), callbacks.observe
     _check_options(options, plan)
     _require_ray(plan)
     environ = read_environment(options, manifest.parent)
     url = options.journal or _local_journal(manifest, options, plan)
-    run, has_begun = await asyncio.to_thread(
-        _prepare, manifest, url, plan, options, environ, on_problem, confirm_cost
-    )
+    run, has_begun = await asyncio.to_thread(_prepare, manifest, url, plan, options, environ, callbacks)
     states = await asyncio.to_thread(_read_states, run)
     settings = states.facts.settings
     secrets = _secrets(settings, environ, is_simulated=states.facts.origin.is_simulated)
@@ -119,7 +108,7 @@ async def run_on_ray(
         assignments = _assignments(run, plan, own, states.facts, manifest, has_ledger=ledger is not None)
         fleet = _fleet(run, assignments, states, limits, secrets, observe)
         with serving_ledger(ledger):
-            on_started(fleet)
+            callbacks.on_started(fleet)
             await fleet.run()
     result = await asyncio.to_thread(_result, run, fleet, states.facts)
     result = replace(result, worked_s=time.monotonic() - started_at)
@@ -168,8 +157,7 @@ def _prepare(
     plan: RayPlan,
     options: RunOptions,
     environ: Mapping[str, str],
-    on_problem: Callable[[Problem], None],
-    confirm_cost: Callable[[str], bool] | None,
+    callbacks: Callbacks,
 ) -> tuple[JournaledRun, bool]:
     """Put the manifest's jobs into the journals of shards that have not begun; return whether others have."""
     shards = plan.shards
@@ -183,9 +171,9 @@ def _prepare(
         url,
         shards,
         options=options,
-        on_problem=on_problem,
+        on_problem=callbacks.on_problem,
         is_governed=True,
-        confirm_cost=confirm_cost if held is None else None,
+        confirm_cost=callbacks.confirm_cost if held is None else None,
     )
     return find_run(url, environ), None in prepared.jobs
 

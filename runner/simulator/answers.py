@@ -16,9 +16,9 @@ from types import MappingProxyType
 from aiohttp import web
 from msgspec import Struct
 
-from runner import jsontext
 from runner.core.model import Json
 from runner.core.problem import Finding
+from runner.jsontext import dumps, loads
 from runner.schema import catalog
 from runner.simulator.faults import Fault
 from runner.simulator.task_shapes import FROM_FORM
@@ -45,7 +45,7 @@ class SimulatedAnswer(Struct, frozen=True):
 
 def json_answer(body: Json, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS) -> SimulatedAnswer:
     """Return an answer with a JSON body."""
-    return SimulatedAnswer(status, jsontext.dumps(body), "application/json", headers)
+    return SimulatedAnswer(status, dumps(body), "application/json", headers)
 
 
 def error_object(
@@ -232,7 +232,7 @@ async def read_body(request: web.BaseRequest) -> Json:
     """
     content = await request.read()
     if request.content_type != "multipart/form-data":
-        return jsontext.loads(content)
+        return loads(content)
     fields: dict[str, Json] = {}
     for part in parts(request.headers["Content-Type"], content):
         name = part.get_param("name", header="content-disposition")

@@ -17,8 +17,8 @@ from pathlib import PurePosixPath
 from aiohttp import web
 from msgspec import Struct
 
-from runner import jsontext
 from runner.core.model import Json
+from runner.jsontext import loads
 from runner.simulator.answers import SimulatedAnswer, json_answer, parts
 from runner.simulator.scenario import LibraryRules
 
@@ -78,7 +78,7 @@ class AssetLibrary:
         try:
             if route == "upload":
                 return await asyncio.to_thread(self._upload, request.headers.get("Content-Type", ""), content)
-            body = jsontext.loads(content or b"{}")
+            body = loads(content or b"{}")
         except ValueError:
             return _error(400, "the body can't be read")
         if not isinstance(body, dict):

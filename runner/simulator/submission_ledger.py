@@ -15,10 +15,10 @@ import aiofiles.os
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
-from runner import jsontext
 from runner.core.model import Json
 from runner.disk import open_own
 from runner.errors import UsageError
+from runner.jsontext import dumps, loads
 
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncFileIO
@@ -95,9 +95,7 @@ class SubmissionLedger(Struct):
         content = await self._file.readall()
         end = content.rfind(b"\n") + 1
         try:
-            self.accepted = [
-                AcceptedSubmission(**jsontext.loads(line)) for line in content[:end].splitlines()
-            ]
+            self.accepted = [AcceptedSubmission(**loads(line)) for line in content[:end].splitlines()]
         except (ValueError, TypeError):
             await self.close()
             raise UsageError(f"{path} is not a ledger of the simulator", hint="name a new file") from None
@@ -108,7 +106,7 @@ class SubmissionLedger(Struct):
         self.accepted.append(entry)
         if self._file:
             # A client that disconnects cancels the caller, but must not undo what is in `accepted`.
-            await asyncio.shield(self._file.write(jsontext.dumps(asdict(entry)) + b"\n"))
+            await asyncio.shield(self._file.write(dumps(asdict(entry)) + b"\n"))
 
     async def close(self) -> None:
         """Close the file."""

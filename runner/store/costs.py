@@ -10,13 +10,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner import jsontext
 from runner.core.budget import next_cost
 from runner.core.cost import Cost, CostState, Spend
 from runner.core.lifecycle import State
 from runner.core.merge_attempts import unite_costs
 from runner.core.model import Asset, AssetKind, Attempt, Job, JobRecord
 from runner.core.prices import Unit
+from runner.jsontext import loads
 from runner.store.rows import BulkStatement, Row, insert_rows
 from runner.store.work_list import JobFilter
 
@@ -144,7 +144,7 @@ def attach_costs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         "WHERE u.seq IN (SELECT value FROM json_each(?))",
         (seqs,),
     ):
-        by_seq[seq].usage = jsontext.loads(usage)
+        by_seq[seq].usage = loads(usage)
 
 
 def costs_of(connection: sqlite3.Connection, seqs: str) -> dict[int, tuple[Cost, ...]]:

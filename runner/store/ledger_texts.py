@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from runner import jsontext
 from runner.errors import LedgerDamaged, LedgerError, LedgerLocked
+from runner.jsontext import loads
 
 LOCK_WAIT_S = 30.0
 """How long another process may hold the ledger."""
@@ -21,7 +21,7 @@ def short_tags(metadata: str) -> str | None:
     """Return the short single values of a job's metadata as JSON; None if there are none."""
     if metadata == "{}":
         return None
-    found: Any = jsontext.loads(metadata)
+    found: Any = loads(metadata)
     tags = {
         key: value
         for key, value in found.items()

@@ -12,11 +12,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner import jsontext
 from runner.core.cost import Cost
 from runner.core.lifecycle import State
 from runner.core.model import Asset, AssetKind, Attempt, Failure, FailureClass, Job, JobRecord, Json
 from runner.core.problem import Position
+from runner.jsontext import loads
 
 Row = tuple[Any, ...]
 
@@ -233,8 +233,8 @@ def read_asset(
     fields = (
         _KINDS[kind],
         *values,
-        None if request is None else jsontext.loads(request),
-        *(() if known is None else jsontext.loads(known)),
+        None if request is None else loads(request),
+        *(() if known is None else loads(known)),
     )
     asset = Asset(*fields)
     found = urls.get((seq, attempt))
@@ -250,7 +250,7 @@ def read_record(
     costs: tuple[Cost, ...] = (),
 ) -> JobRecord:
     """Convert a row of `RECORD_COLUMNS` to a record."""
-    found = {} if findings is None else jsontext.loads(findings)
+    found = {} if findings is None else loads(findings)
     (_, job_id, index, model, schema, request, digest, metadata, state, *values, spec_warnings, warnings,
      error, file, line, column, is_gone, _) = row  # fmt: skip
     fields = (
@@ -258,9 +258,9 @@ def read_record(
         index,
         model,
         schema,
-        jsontext.loads(request),
+        loads(request),
         digest,
-        {} if metadata == "{}" else jsontext.loads(metadata),
+        {} if metadata == "{}" else loads(metadata),
         _STATES[state],
         *values,
         attempts,
@@ -269,7 +269,7 @@ def read_record(
         read_failure(error),
         Position(file, line, column),
         bool(is_gone),
-        None if usage is None else jsontext.loads(usage),
+        None if usage is None else loads(usage),
         found.get("checks"),
         found.get("verdict"),
         costs,

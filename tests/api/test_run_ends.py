@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from runner.api.blocking import run_async
 from runner.api.budget import repeats
 from runner.api.options import IfLocked, RunOptions
 from runner.api.report import restore_missing_files
 from runner.api.run import resume, run
+from runner.api.run_result import Callbacks
 from runner.core.lifecycle import State
 from runner.core.model import OnChanged
 from runner.core.settings import Settings
@@ -42,7 +44,7 @@ async def test_failing_observer_does_not_stop_the_run(tmp_path: Path) -> None:
     """
     manifest = write_manifest(tmp_path / "m.yaml", "a", "b")
 
-    result = await run(manifest, output=tmp_path / "out", options=SIMULATED, observe=break_pipe)
+    result = await run_async(manifest, output=tmp_path / "out", options=SIMULATED, observe=break_pipe)
 
     assert (0, 2) == (result.exit_code, result.counts[State.SUCCEEDED])
 
@@ -150,7 +152,7 @@ async def test_waiting_for_the_lock_counts_as_run_time(tmp_path: Path) -> None:
 
     with Store(tmp_path / "out"):
         running = asyncio.create_task(
-            run(manifest, output=tmp_path / "out", options=options, observe=observe)
+            run(manifest, Callbacks(observe), output=tmp_path / "out", options=options)
         )
         await is_waiting.wait()
     result = await running
@@ -166,7 +168,7 @@ async def test_uncertain_jobs_of_a_dead_process_are_reported(tmp_path: Path) -> 
     run_dir = make_run(tmp_path / "out", manifest, {"a": State.SUBMITTING}, simulate=True)
     events: list[RunEvent] = []
 
-    result = await resume(run_dir, observe=events.append)
+    result = await resume(run_dir, Callbacks(events.append))
 
     assert 1 == result.counts[State.UNCERTAIN]
     (message,) = [
